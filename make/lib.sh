@@ -1,0 +1,205 @@
+# shellcheck shell=bash
+# What every script here shares: where things are, how to speak, how to run a server, what must be installed.
+# Sourced, never run. Whoever sources it has set -euo pipefail.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+PGRX_VERSION=0.18.1
+
+# The line that ends a failed command: what is wrong and what to do about it, nothing else.
+die() { printf 'pg_cache: %s\n' "$*" >&2; exit 1; }
+say() { printf '%s\n' "$*"; }
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+# Runs a program as the account that owns the servers: PostgreSQL refuses to run as root.
+# From /, because that account may not be able to read our directory. Never with our lock: a server that
+# inherited it would hold it for as long as it runs.
+as_server() {
+    if is_root; then
+        (cd / && exec runuser -u postgres -- "$@")
+    else
+        (cd / && exec "$@")
+    fi
+}
+
+# Sets PG_CACHE_DIR, the directory of everything that is built, downloaded or run, and makes sure it exists.
+# It is .pg in the checkout; where the servers' account cannot get there (a checkout in /root), .pg is a
+# link to a directory that it can reach.
+place_work_dir() {
+    PG_CACHE_DIR=$ROOT/.pg
+    if [ ! -e "$PG_CACHE_DIR" ]; then
+        # nobody stands for the servers' account, which may not exist yet.
+        if is_root && ! (cd / && runuser -u nobody -- test -x "$ROOT"); then
+            local elsewhere
+            elsewhere=/var/lib/pg_cache-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
+            mkdir -p "$elsewhere"
+            ln -sfn "$elsewhere" "$PG_CACHE_DIR"
+        else
+            mkdir -p "$PG_CACHE_DIR" 2>/dev/null || die "cannot write to $ROOT: run make in a checkout of your own"
+        fi
+    fi
+    [ -w "$PG_CACHE_DIR/" ] || die "$PG_CACHE_DIR belongs to another account: run make as that one, or remove it"
+    mkdir -p "$PG_CACHE_DIR/log"
+    export PG_CACHE_DIR
+}
+
+# Runs the rest of the script alone: two at once would build and start the same things twice.
+# flock keeps the lock itself and does not hand it down (-o), so no server can hold on to it.
+only_one_at_a_time() { # script arguments...
+    [ "${PG_CACHE_LOCKED:-}" = "$PG_CACHE_DIR" ] && return
+    local status=0
+    PG_CACHE_LOCKED=$PG_CACHE_DIR flock -no -E 75 "$PG_CACHE_DIR/lock" "$@" || status=$?
+    [ "$status" = 75 ] && die "another make is at work in this checkout: wait until it has ended"
+    exit "$status"
+}
+
+# Runs a long step with its output in a log, and shows that it moves. The last line of the log is what it
+# is doing; on a terminal it is shown in place, elsewhere now and then.
+step() { # label log command...
+    local label=$1 log=$PG_CACHE_DIR/log/$2.log started=$SECONDS pid status=0 next=10
+    shift 2
+    printf '==> %s\n' "$label"
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    # Ctrl-C ends the step with us.
+    trap 'kill "$pid" 2>/dev/null || :' EXIT
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        if [ -t 1 ]; then
+            printf '\r\033[K    %4d s  %.90s' "$((SECONDS - started))" "$(tail -n 1 "$log" | tr -d '\r')"
+        elif [ "$((SECONDS - started))" -ge "$next" ]; then
+            printf '    %4d s  %.90s\n' "$((SECONDS - started))" "$(tail -n 1 "$log" | tr -d '\r')"
+            next=$((next + 10))
+        fi
+    done
+    wait "$pid" || status=$?
+    trap - EXIT
+    [ -t 1 ] && printf '\r\033[K'
+    [ "$status" = 0 ] || return "$status"
+    printf '    done in %d s\n' "$((SECONDS - started))"
+}
+
+# Whether what failed with this log failed for want of a network.
+log_blames_network() { # log
+    grep -qiE 'could not resolve|temporary failure resolving|failed to (download|fetch|connect)|could not connect|unable to (connect|update registry)|spurious network error|network is unreachable|connection refused|unable to locate package' \
+        "$PG_CACHE_DIR/log/$1.log"
+}
+
+# Ends after a failed step, with the reason if it is a known one and else with the place to read it.
+die_after() { # log, what failed
+    log_blames_network "$1" && die "$2: the network or the package registry cannot be reached; connect and run make again (details in .pg/log/$1.log)"
+    die "$2: read .pg/log/$1.log, which ends with: $(grep -v '^[[:space:]]*$' "$PG_CACHE_DIR/log/$1.log" | tail -n 1 | cut -c1-200)"
+}
+
+# A directory with at least this much free, or the end.
+need_disk() { # MB, for what
+    local free
+    free=$(df -Pm "$PG_CACHE_DIR/" | awk 'NR == 2 { print $4 }')
+    [ "$free" -ge "$1" ] || die "$2 needs $1 MB free in $PG_CACHE_DIR, which has $free MB: free some, or move the checkout"
+}
+
+need_rust() {
+    # The installer of the toolchain puts it where a new shell finds it; this one may be older.
+    command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
+    command -v cargo >/dev/null || die "no Rust toolchain: install the stable one with rustup (https://rustup.rs), then run make again"
+    local have want
+    have=$(rustc --version | awk '{ print $2 }')
+    want=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml")
+    [ "$(printf '%s\n' "$want" "$have" | sort -V | head -n 1)" = "$want" ] ||
+        die "Rust $have is too old, $want is needed: run rustup update stable"
+}
+
+# The Debian package that brings what is missing, or nothing if it is there. One line for each need.
+missing_package() { # need
+    case $1 in
+    server) [ -n "${PG_CONFIG:-}" ] || [ -x /usr/lib/postgresql/15/bin/postgres ] || echo postgresql-15 ;;
+    headers)
+        # Headers are of the same use from a system package as from a PG_CONFIG of one's own.
+        if [ -n "${PG_CONFIG:-}" ]; then
+            [ -f "$("$PG_CONFIG" --includedir-server)/postgres.h" ] || echo "postgresql-server-dev-$(pg_major "$PG_CONFIG")"
+        else
+            [ -f /usr/include/postgresql/15/server/postgres.h ] && [ -x /usr/lib/postgresql/15/lib/pgxs/src/test/regress/pg_regress ] || echo postgresql-server-dev-15
+        fi ;;
+    # bindgen reads the server's headers with it.
+    clang) compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || echo libclang-14-dev ;;
+    # libclang comes without the compiler's own headers (stddef.h); gcc's or clang's will do.
+    cc) command -v cc >/dev/null || echo build-essential ;;
+    bwrap) command -v bwrap >/dev/null || echo bubblewrap ;;
+    git) command -v git >/dev/null || echo git ;;
+    redis) command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null || echo "redis-server redis-tools" ;;
+    perf) command -v perf >/dev/null || echo linux-perf ;;
+    shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
+    esac
+}
+
+# Installs what the named needs lack, or says in one line who can.
+need_packages() { # need...
+    local need missing=()
+    [ -z "${PG_CONFIG:-}" ] || [ -x "$PG_CONFIG" ] || die "PG_CONFIG=$PG_CONFIG is not a program: name the pg_config of a PostgreSQL 15 to 18, or leave it out"
+    for need in "$@"; do
+        # shellcheck disable=SC2207 # one need may be several packages
+        missing+=($(missing_package "$need"))
+    done
+    [ "${#missing[@]}" = 0 ] && return
+    command -v apt-get >/dev/null || die "missing, by their Debian names: ${missing[*]}. Install them, or set PG_CONFIG to a PostgreSQL that has server headers"
+    is_root || die "missing packages: as root, run: apt-get install ${missing[*]}"
+    need_disk 1000 "installing packages"
+    step "installing ${missing[*]}" packages install_packages "${missing[@]}" || die_after packages "the packages ${missing[*]} cannot be installed"
+    for need in "$@"; do
+        [ -z "$(missing_package "$need")" ] || die "$(missing_package "$need") is installed but does not bring what is needed: read .pg/log/packages.log"
+    done
+}
+
+install_packages() {
+    # What comes with the packages (a system cluster, a Redis on its standard port) is for this checkout's
+    # private servers to run: none of it is started.
+    local policy=/usr/sbin/policy-rc.d ours=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+        ours=1
+    fi
+    local status=0
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; } || status=$?
+    [ -z "$ours" ] || rm -f "$policy"
+    return "$status"
+}
+
+# cargo-pgrx in the version of our pgrx, in a place of its own that all checkouts share: a developer's own,
+# perhaps of another version, is used if it fits and never replaced.
+need_cargo_pgrx() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/pg_cache/cargo-pgrx-$PGRX_VERSION
+    if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $PGRX_VERSION" ]; then
+        PATH=$home/bin:$PATH
+        if [ ! -x "$home/bin/cargo-pgrx" ]; then
+            need_disk 1500 "building cargo-pgrx"
+            step "building cargo-pgrx $PGRX_VERSION (some minutes, once for this machine)" cargo-pgrx \
+                cargo install --locked --debug --root "$home" --target-dir "$home/build" "cargo-pgrx@$PGRX_VERSION" || die_after cargo-pgrx "cargo-pgrx cannot be built"
+            rm -rf "$home/build"
+        fi
+    fi
+    export PATH
+}
+
+pg_major() { # pg_config
+    "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'
+}
+
+# Tells pgrx where the headers are. Touching that file rebuilds everything, so it is only written when it
+# changes, and each major has its own.
+configure_pgrx() { # pg_config
+    local config
+    config=$(printf '[configs]\npg%s = "%s"' "$(pg_major "$1")" "$1")
+    export PGRX_HOME
+    PGRX_HOME=$PG_CACHE_DIR/pgrx-$(pg_major "$1")
+    # build.rs keeps what this would keep, without flags that make each cargo command rebuild all dependencies.
+    export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
+    mkdir -p "$PGRX_HOME"
+    [ "$config" = "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" ] || printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
+}
+
+# Builds the extension against the headers of one installation and installs it into another of the same major.
+build_and_install() { # profile, pg_config of the headers, pg_config of the target
+    configure_pgrx "$2"
+    cd "$ROOT" || return
+    cargo pgrx install --profile "$1" --no-default-features --features "pg$(pg_major "$2")" --pg-config "$3"
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# make run: from whatever this machine has to a running cache, and a tour of it.
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+export PG=${PG:-15} PORT=${PORT:-54329}
+place_work_dir
+only_one_at_a_time "$0" "$@"
+started=$SECONDS
+
+# What can go wrong is asked first, before anything takes long.
+[ -n "${PG_CONFIG:-}" ] && [ -x "$PG_CONFIG" ] && PG=$(pg_major "$PG_CONFIG")
+version=$(cat "$PG_CACHE_DIR/data/PG_VERSION" 2>/dev/null || :)
+[ -z "$version" ] || [ "$version" = "$PG" ] ||
+    die ".pg holds a cluster of PostgreSQL $version, this is $PG: remove it with make clean, or run make run PG=$version"
+"$ROOT/make/cluster.sh" check-port "$PORT"
+if [ -z "$version" ]; then need_disk 4000 "building and running the cache"; else need_disk 500 "running the cache"; fi
+
+pg_config=$("$ROOT/make/build.sh" release)
+"$ROOT/make/cluster.sh" start "$PORT" "$pg_config"
+"$ROOT/make/shop.sh"
+"$ROOT/make/cluster.sh" psql -X -q -v ON_ERROR_STOP=1 -f "$ROOT/examples/tour.sql" ||
+    die "the tour did not reach its end: what stopped it stands above"
+cat <<EOF
+
+The server keeps running (ready in $((SECONDS - started)) s).
+    make psql    opens a session in the shop
+    make stop    stops it
+    .pg/env      has PGHOST, PGPORT, PGUSER and PGDATABASE for any other client
+EOF

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# make/server.sh PG_CONFIG DIRECTORY: lays out a private copy of a PostgreSQL installation, into which extensions
+# can be installed without touching the original, and prints the copy's pg_config.
+#
+# PostgreSQL finds its libraries and scripts relative to its own program file. So the programs are copied, and
+# everything else is a tree of links with the same shape.
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+original=$1 copy=$2
+bin=$("$original" --bindir) lib=$("$original" --pkglibdir) share=$("$original" --sharedir) include=$("$original" --includedir-server)
+
+# The directory above all of them is what corresponds to the copy.
+top=$bin
+for directory in "$lib" "$share"; do
+    while [ "${directory#"$top"/}" = "$directory" ]; do top=${top%/*}; done
+done
+
+place() { printf '%s' "$copy${1#"$top"}"; }
+marker=$copy/made-of
+made_of="$original $("$original" --version) $(stat -c %Y "$bin/postgres")"
+
+if [ "$(cat "$marker" 2>/dev/null)" != "$made_of" ]; then
+    rm -rf "$copy"
+    mkdir -p "$(place "$bin")" "$(place "$lib")" "$(place "$share")"
+    cp -L "$bin"/* "$(place "$bin")"
+    cp -rs "$lib/." "$(place "$lib")"
+    cp -rs "$share/." "$(place "$share")"
+    # Not needed by a server; there so that the copy's pg_config tells the truth.
+    case $include in
+    "$top"/*) mkdir -p "$(dirname "$(place "$include")")" && ln -s "$include" "$(place "$include")" ;;
+    esac
+    # A pg_cache that was installed in the original must not be mistaken for the one under test.
+    find "$copy" -name 'pg_cache*' ! -path "$copy" -delete
+    chmod -R a+rX "$copy"
+    printf '%s\n' "$made_of" >"$marker"
+fi
+printf '%s/pg_config\n' "$(place "$bin")"

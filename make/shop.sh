@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Fills the private cluster with the sample shop, once, and gives it the extension as it is now.
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+place_work_dir
+psql() { "$ROOT/make/cluster.sh" psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"; }
+
+# A comment on the database says which sample is in it, and that it was loaded to its end.
+sample="sample shop $(cksum <"$ROOT/examples/shop.sql" | cut -d' ' -f1)"
+if [ "$(psql -d postgres -c "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'")" != "$sample" ]; then
+    need_disk 2000 "the sample shop"
+    psql -d postgres -c 'SET client_min_messages = warning' -c 'DROP DATABASE IF EXISTS shop WITH (FORCE)' -c 'CREATE DATABASE shop'
+    step "filling the sample shop" shop psql -f "$ROOT/examples/shop.sql" || die_after shop "the sample shop cannot be filled"
+    psql -d postgres -c "COMMENT ON DATABASE shop IS '$sample'"
+fi
+
+# While a version is in the making its SQL changes under the same number: install it anew when it did.
+there=$(psql -c "SELECT 1 FROM pg_extension WHERE extname = 'pg_cache'")
+sql=$(psql -c "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'")/extension
+sql=$(cat "$sql"/pg_cache--*.sql | cksum | cut -d' ' -f1)
+if [ "$there" != 1 ] || [ "$(cat "$PG_CACHE_DIR/installed-sql" 2>/dev/null)" != "$sql" ]; then
+    psql -c 'SET client_min_messages = warning' -c 'DROP EXTENSION IF EXISTS pg_cache CASCADE' -c 'CREATE EXTENSION pg_cache'
+    printf '%s\n' "$sql" >"$PG_CACHE_DIR/installed-sql"
+fi

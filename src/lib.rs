@@ -1,0 +1,20 @@
+//! pg_cache: a key-value and query-result cache inside PostgreSQL.
+//!
+//! A table of contents, by floor; imports point down only. `docs/architecture.md` is the guided tour.
+
+/// SQL in, SQL out: argument checks and documentation, no policy.
+mod api;
+/// The only rooms in which PostgreSQL's internals appear.
+mod pg;
+
+pgrx::pg_module_magic!(name, version);
+
+pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
+
+/// Called by the server when it loads the library.
+#[allow(non_snake_case)]
+#[pgrx::pg_guard]
+extern "C-unwind" fn _PG_init() {
+    pg::preload::require();
+}

@@ -1,0 +1,210 @@
+//! A running server in a temporary directory.
+//!
+//! Whoever owns a cluster may die at any moment: a failed assertion, Ctrl-C, SIGKILL. So each cluster has a
+//! *keeper*, a small shell process that reads a pipe we hold open. When the pipe closes, for whatever
+//! reason, the keeper stops the server and removes the directory. Dropping a cluster is closing the pipe.
+
+use crate::server::{Server, as_server_user, run};
+use postgres::{Client, NoTls};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// How to stop a server; the names are `pg_ctl`'s.
+#[derive(Clone, Copy, Debug)]
+pub enum Stop {
+    /// Ends sessions, writes a shutdown checkpoint.
+    Fast,
+    /// Ends everything at once: the next start recovers as after a crash.
+    Immediate,
+}
+
+/// Server settings of a new cluster, on top of the test bench's.
+#[derive(Clone, Debug, Default)]
+pub struct Conf(Vec<(String, String)>);
+
+impl Conf {
+    /// A cluster that preloads pg_cache.
+    pub fn preloaded() -> Self {
+        Self::bare().set("shared_preload_libraries", "pg_cache")
+    }
+
+    /// A cluster that knows nothing of pg_cache.
+    pub fn bare() -> Self {
+        Self::default()
+    }
+
+    /// Adds a setting; of two for one name the later counts.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.0.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A data directory of its own with a server on it, stopped and removed on drop.
+#[derive(Debug)]
+pub struct Cluster {
+    server: Server,
+    home: PathBuf,
+    keeper: Child,
+}
+
+impl Cluster {
+    /// Creates a cluster of the prepared installation and starts it.
+    pub fn start(conf: &Conf) -> Self {
+        Self::start_on(&Server::from_env(), conf)
+    }
+
+    /// Creates a cluster of the given installation and starts it.
+    pub fn start_on(server: &Server, conf: &Conf) -> Self {
+        // Made by the server's own account, and short: a socket's path may not exceed 107 bytes.
+        let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
+        let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
+        let cluster = Self { server: server.clone(), keeper: start_keeper(server, &home), home };
+        // The directory itself must be passable for a client of another account.
+        run(as_server_user("chmod").arg("755").arg(&cluster.home));
+        run(server
+            .command("initdb")
+            .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"])
+            .arg(cluster.data()));
+        cluster.write_conf(conf);
+        cluster.resume();
+        cluster
+    }
+
+    /// Starts the server again after [`stop`](Self::stop).
+    pub fn resume(&self) {
+        let log = self.home.join("log");
+        let mut command = self.server.command("pg_ctl");
+        command.args(["start", "--wait", "--silent", "-D"]).arg(self.data()).arg("-l").arg(&log);
+        let status = command.stdin(Stdio::null()).status().expect("pg_ctl starts");
+        assert!(status.success(), "the server does not start:\n{}", self.log());
+    }
+
+    /// Stops the server and waits for its end.
+    pub fn stop(&self, mode: Stop) {
+        let mode = match mode {
+            Stop::Fast => "fast",
+            Stop::Immediate => "immediate",
+        };
+        run(self
+            .server
+            .command("pg_ctl")
+            .args(["stop", "--wait", "--silent", "-m", mode, "-D"])
+            .arg(self.data()));
+    }
+
+    /// Stops the server, changes settings and starts it again.
+    pub fn restart(&self, mode: Stop, conf: &Conf) {
+        self.stop(mode);
+        self.write_conf(conf);
+        self.resume();
+    }
+
+    /// A new session in `database`, as the superuser.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub fn connect(&self, database: &str) -> Client {
+        self.try_connect(database).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// A new session in `database`, as the superuser, if the server allows one.
+    pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
+        postgres::Config::new().host_path(self.socket_dir()).user("postgres").dbname(database).connect(NoTls)
+    }
+
+    /// The directory of the server's socket, which is also the PGHOST of a client program.
+    pub fn socket_dir(&self) -> &Path {
+        &self.home
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// The installation that runs here.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
+    }
+
+    /// A client program of the installation, pointed at this cluster.
+    pub fn client(&self, program: &str) -> Command {
+        self.point_here(Command::new(self.server.program(program)))
+    }
+
+    /// Points a client program at this cluster, and at no other the caller's environment may name.
+    pub fn point_here(&self, mut command: Command) -> Command {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PG") {
+                command.env_remove(name);
+            }
+        }
+        command.env("PGHOST", self.socket_dir()).env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        command
+    }
+
+    fn write_conf(&self, conf: &Conf) {
+        let bench: [(&str, String); 8] = [
+            ("listen_addresses", String::new()),
+            ("unix_socket_directories", self.home.display().to_string()),
+            // A test's cluster dies with the test: durability would only make it slow.
+            ("fsync", "off".into()),
+            ("shared_buffers", "32MB".into()),
+            ("max_wal_size", "256MB".into()),
+            ("max_prepared_transactions", "20".into()),
+            ("wal_level", "logical".into()),
+            ("log_line_prefix", "%m [%p] %b ".into()),
+        ];
+        let lines: String = bench
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .chain(conf.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
+            .collect();
+        // Appended, since the last line for a name counts, and through the server's account, which owns the file.
+        let mut command = as_server_user("tee");
+        command.arg("-a").arg(self.data().join("postgresql.conf"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("tee starts");
+        let mut input = child.stdin.take().expect("its input is a pipe");
+        std::io::Write::write_all(&mut input, lines.as_bytes()).expect("tee reads");
+        drop(input);
+        assert!(child.wait().expect("tee ends").success(), "cannot write the cluster's settings");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of the cluster that saw it:\n{}", self.log());
+        }
+        drop(self.keeper.stdin.take());
+        // A keeper that fails leaves a directory in /tmp: no reason to hide the test's own verdict.
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Starts the process that outlives us and cleans up.
+fn start_keeper(server: &Server, home: &Path) -> Child {
+    // `cat` ends when the pipe closes; the signals of a terminal reach us, not the keeper.
+    let script = r#"
+        trap '' INT TERM HUP
+        cat >/dev/null
+        if [ -f "$2/data/postmaster.pid" ]; then "$1" stop --silent -m immediate -D "$2/data" >/dev/null 2>&1; fi
+        rm -rf "$2"
+    "#;
+    as_server_user("sh")
+        .args(["-c", script, "keeper"])
+        .arg(server.program("pg_ctl"))
+        .arg(home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh starts")
+}

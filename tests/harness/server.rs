@@ -1,0 +1,112 @@
+//! An installation of PostgreSQL with the build under test in it, and the account that runs it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Names the `pg_config` of the private installation; the make targets set it.
+const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
+
+/// An installation of PostgreSQL that the caller may run servers of.
+#[derive(Clone, Debug)]
+pub struct Server {
+    bin: PathBuf,
+    pgxs_tests: PathBuf,
+    major: u32,
+}
+
+impl Server {
+    /// The installation that the make target prepared.
+    ///
+    /// # Panics
+    /// Outside of `make test` and `make bench`, when nobody named one.
+    pub fn from_env() -> Self {
+        let pg_config = std::env::var(PG_CONFIG).unwrap_or_else(|_| {
+            panic!("{PG_CONFIG} is not set: run `make test`, or `. make/env.sh` for a single test")
+        });
+        Self::new(Path::new(&pg_config))
+    }
+
+    /// The installation that `pg_config` belongs to.
+    pub fn new(pg_config: &Path) -> Self {
+        let ask = |option: &str| {
+            let output = Command::new(pg_config).arg(option).output().expect("pg_config runs");
+            assert!(output.status.success(), "{} {option} failed", pg_config.display());
+            String::from_utf8(output.stdout).expect("pg_config speaks UTF-8").trim().to_owned()
+        };
+        let version = ask("--version");
+        let major = version
+            .split_whitespace()
+            .nth(1)
+            .and_then(|number| number.split(|c: char| !c.is_ascii_digit()).next())
+            .and_then(|major| major.parse().ok())
+            .unwrap_or_else(|| panic!("no major version in {version:?}"));
+        Self {
+            bin: PathBuf::from(ask("--bindir")),
+            pgxs_tests: PathBuf::from(ask("--pkglibdir")).join("pgxs/src/test"),
+            major,
+        }
+    }
+
+    /// The major version, 15 and up.
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// The path of a client or server program.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
+    /// The path of one of the test programs that come with PGXS, such as `regress/pg_regress`.
+    pub fn pgxs_test_program(&self, name: &str) -> PathBuf {
+        self.pgxs_tests.join(name)
+    }
+
+    /// The command that runs a program of the installation as the account that owns the clusters.
+    pub fn command(&self, program: &str) -> Command {
+        as_server_user(self.program(program))
+    }
+}
+
+/// PostgreSQL refuses to run as root: root runs servers as `postgres`, everybody else as themselves.
+pub(crate) fn as_server_user(program: impl AsRef<OsStr>) -> Command {
+    let mut command = if runs_as_root() {
+        let mut command = Command::new("runuser");
+        command.args(["-u", "postgres", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    // A caller's PGPORT or PGOPTIONS must not reach our servers and clients.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") && name != PG_CONFIG {
+            command.env_remove(name);
+        }
+    }
+    // The server's account may not be able to read our working directory.
+    command.current_dir("/");
+    command
+}
+
+/// Whether this process is root's.
+pub(crate) fn runs_as_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// Runs a command to its end and returns what it said.
+///
+/// # Panics
+/// When it fails, with everything it printed.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output().expect("the command starts");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}

@@ -1,0 +1,43 @@
+//! The harness is proven like everything else: a cluster that outlives its test would spoil every later one.
+
+use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
+
+#[test]
+fn a_dropped_cluster_leaves_neither_process_nor_directory() {
+    let cluster = Cluster::start(&Conf::bare());
+    let home = cluster.socket_dir().to_owned();
+    let postmaster = postmaster_pid(&cluster);
+    drop(cluster);
+    assert!(!home.exists(), "{} is still there", home.display());
+    wait_until("the postmaster's end", || !process_exists(postmaster));
+}
+
+#[test]
+fn a_dropped_database_is_gone_though_somebody_is_in_it() {
+    let database = Database::create_empty();
+    let (name, cluster) = (database.name().to_owned(), database.cluster());
+    let _session = database.connect();
+    drop(database);
+    let count: i64 = cluster
+        .connect("postgres")
+        .query_one("SELECT count(*) FROM pg_database WHERE datname = $1", &[&name])
+        .expect("the cluster lives")
+        .get(0);
+    assert_eq!(count, 0);
+}
+
+fn postmaster_pid(cluster: &Cluster) -> u32 {
+    cluster
+        .connect("postgres")
+        .query_one("SELECT pg_read_file('postmaster.pid')", &[])
+        .expect("the superuser reads it")
+        .get::<_, String>(0)
+        .lines()
+        .next()
+        .and_then(|pid| pid.parse().ok())
+        .expect("its first line is the pid")
+}
+
+fn process_exists(pid: u32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}

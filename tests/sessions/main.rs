@@ -1,0 +1,4 @@
+//! Tests that need more than one session, or a server of their own: real clusters, real commits.
+
+mod harness;
+mod preload;
