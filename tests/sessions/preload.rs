@@ -5,7 +5,8 @@ use postgres::error::SqlState;
 
 #[test]
 fn extension_installs_when_preloaded() {
-    let mut session = Database::create().connect();
+    let database = Database::create();
+    let mut session = database.connect();
     let version: String = session
         .query_one("SELECT extversion FROM pg_extension WHERE extname = 'pg_cache'", &[])
         .expect("the extension is there")

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# make help: the targets, from the words beside them in the Makefile.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+echo "pg_cache: a key-value and query-result cache inside PostgreSQL"
+echo
+sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$'\t' read -r target words; do printf '  make %-10s %s\n' "$target" "$words"; done
+echo
+echo "Start with 'make run'. Everything is private to this checkout: servers, ports and builds live in .pg and target."

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# make lint: what a compiler or a reader would object to. Every check runs, then the verdict.
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+export PG=${PG:-15}
+place_work_dir
+need_rust
+need_packages server headers clang cc shellcheck git
+need_cargo_pgrx
+configure_pgrx "$("$ROOT/make/base.sh" "$PG")"
+cd "$ROOT"
+
+status=0
+check() { # name command...
+    local name=$1
+    shift
+    printf '==> %s\n' "$name"
+    "$@" || { printf '    FAILED: %s\n' "$name"; status=1; }
+}
+
+# The fence around unsafe code, by its rooms. The compiler denies it elsewhere; this denies opening it elsewhere.
+unsafe_is_fenced() {
+    ! git grep -nE 'allow\((.*, *)?unsafe_code|expect\((.*, *)?unsafe_code' -- '*.rs' ':!src/pg/*' ':!src/core/region.rs'
+}
+
+# Floors: imports point down. The core cannot name the others, which the compiler sees to.
+floors_hold() {
+    ! git grep -nE 'crate::(api|query|store|workers)\b' -- 'src/pg/*' &&
+        ! git grep -nE 'crate::api\b' -- 'src/query/*' 'src/store/*' 'src/workers/*'
+}
+
+no_machine_in_the_tree() {
+    ! git grep -nE '/(work|home|root|Users)/[a-z]' -- . ':!make/lint.sh' ':!Cargo.lock'
+}
+
+check "formatting" cargo fmt --all -- --check
+check "clippy" cargo clippy -q --workspace --all-targets --no-default-features --features "pg$PG" -- -D warnings
+check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items --no-default-features --features "pg$PG"
+check "unsafe code is fenced" unsafe_is_fenced
+check "imports point down" floors_hold
+check "no machine's paths" no_machine_in_the_tree
+check "shell scripts" git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | xargs -0 shellcheck -x -S warning
+exit "$status"

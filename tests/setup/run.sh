@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# make run on bad days, and on a good one: each scenario in a sandbox (bubblewrap) over a copy of this checkout.
+#
+# The sandbox takes away what the day lacks for real: the network, root's rights, a package's files, disk space.
+# A bad day has to end with one line that says what to do, a status other than 0, and nothing left behind.
+# shellcheck disable=SC2317 # scenarios are called by name
+set -euo pipefail
+ROOT=$(cd "$(dirname "$0")/../.." && pwd -P)
+
+home=$(mktemp -d /tmp/pg_cache-setup.XXXXXX)
+# Others may look in: the servers' account has to.
+chmod 755 "$home"
+trap 'jobs -p | xargs -r kill 2>/dev/null; rm -rf "$home"' EXIT
+# The work tree as it is, without what git ignores.
+fresh_copy() {
+    mkdir "$home/clone"
+    git -C "$ROOT" ls-files -z --cached --others --exclude-standard | (cd "$ROOT" && tar -c --null -T - --ignore-failed-read) | tar -x -C "$home/clone"
+}
+
+# Runs make in the copy as root or as an ordinary user, with further options of bwrap before "--". On bad
+# days with no network but a loopback of its own: no scenario gets as far as needing one, and the port is free.
+sandbox() { # root|user [bwrap option...] -- command...
+    local account=$1 options=()
+    shift
+    [ -n "${online:-}" ] || options+=(--unshare-net)
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    # Root's own mounts need no user namespace. An ordinary developer gets root's number in one.
+    if [ "$account" = user ]; then options+=(--unshare-user --uid 1000 --gid 1000)
+    elif [ "$(id -u)" != 0 ]; then options+=(--unshare-user --uid 0 --gid 0); fi
+    # Caches of its own: what this machine has built before must not save a bad day. MAKEFLAGS would tie us to
+    # the make that runs the tests.
+    local caches=(XDG_CACHE_HOME="$home/cache" CARGO_HOME="$home/cargo" CARGO_NET_RETRY=0)
+    [ -z "${online:-}" ] || caches=()
+    env -u MAKEFLAGS -u MAKELEVEL -u PG -u PORT -u PG_CONFIG -u ONLY -u PG_CACHE_LOCKED -u PGRX_HOME \
+        RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" "${caches[@]}" \
+        bwrap --dev-bind / / --chdir "$home/clone" --die-with-parent "${options[@]}" -- "$@"
+}
+
+# No package is known, and none of PostgreSQL's files is there.
+bare=(--tmpfs /var/lib --tmpfs /usr/lib/postgresql --tmpfs /usr/include/postgresql --tmpfs /var/cache)
+
+no_network_and_missing_packages() {
+    sandbox root "${bare[@]}" -- \
+        sh -c 'mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/apt/lists/partial /var/cache/apt/archives/partial && touch /var/lib/dpkg/status && make run'
+}
+no_network_and_missing_packages_says='the packages postgresql-15 postgresql-server-dev-15 cannot be installed: the network or the package registry cannot be reached'
+
+no_network_for_cargo() { sandbox root -- make run; }
+no_network_for_cargo_says='cargo-pgrx cannot be built: the network or the package registry cannot be reached'
+
+no_root_and_a_missing_package() { sandbox user --tmpfs /usr/include/postgresql -- make run; }
+no_root_and_a_missing_package_says='missing packages: as root, run: apt-get install postgresql-server-dev-15'
+
+pg_config_that_is_not_there() { sandbox user -- make run PG_CONFIG=/nowhere/pg_config; }
+pg_config_that_is_not_there_says='PG_CONFIG=/nowhere/pg_config is not a program'
+
+port_taken() {
+    # shellcheck disable=SC2016 # perl's variable
+    sandbox user -- sh -c '
+        perl -MIO::Socket::INET -e '\''$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:54329", Listen => 1) or die; print "listening\n"; close STDOUT; sleep 60'\'' >.listener &
+        until [ -s .listener ]; do sleep 0.05; done
+        make run'
+}
+port_taken_says='port 54329 is taken by another program: run make run PORT=54330'
+
+port_that_is_no_number() { sandbox user -- make run PORT=http; }
+port_that_is_no_number_says='PORT=http is not a port number'
+
+cluster_of_another_version() {
+    mkdir -p "$home/clone/.pg/data" && echo 14 >"$home/clone/.pg/data/PG_VERSION"
+    local status=0
+    sandbox user -- make run || status=$?
+    [ "$(cat "$home/clone/.pg/data/PG_VERSION")" = 14 ] || echo "the old cluster was touched"
+    rm -r "$home/clone/.pg"
+    return "$status"
+}
+cluster_of_another_version_says='.pg holds a cluster of PostgreSQL 14, this is 15: remove it with make clean'
+
+low_disk() {
+    mkdir -p "$home/clone/.pg"
+    sandbox user --size 50000000 --tmpfs "$home/clone/.pg" -- make run
+}
+low_disk_says='building and running the cache needs 4000 MB free'
+
+twice_at_once() {
+    mkdir -p "$home/clone/.pg"
+    # The first one, at the point where it works.
+    flock -o "$home/clone/.pg/lock" sh -c 'echo >"$0/locked"; exec sleep 60' "$home" &
+    local first=$!
+    until [ -e "$home/locked" ]; do sleep 0.05; done
+    local status=0
+    sandbox user -- make run || status=$?
+    pkill -P "$first" || :
+    wait "$first" 2>/dev/null || :
+    return "$status"
+}
+twice_at_once_says='another make is at work in this checkout'
+
+no_toolchain() { sandbox user --tmpfs "$home/empty" -- env PATH=/usr/bin:/bin HOME="$home/empty" make run; }
+no_toolchain_says='no Rust toolchain: install the stable one with rustup'
+
+passed=0 failed=0
+verdict() { # name, what is wrong or nothing
+    if [ -z "$2" ]; then passed=$((passed + 1)) && echo "test setup/$1 ... ok"; else
+        failed=$((failed + 1))
+        printf 'test setup/%s ... FAILED: %s\n' "$1" "$2"
+        sed 's/^/    /' "$home/output"
+    fi
+}
+
+bad_day() { # name
+    local name=$1 says=$1_says status=0 complaints
+    rm -rf "$home/clone" "$home/cache" "$home/cargo"
+    fresh_copy
+    "$name" >"$home/output" 2>&1 || status=$?
+    complaints=$(grep -c '^pg_cache: ' "$home/output" || :)
+    if [ "$status" = 0 ]; then verdict "$name" "it ended as if all were well"
+    elif [ "$complaints" != 1 ]; then verdict "$name" "$complaints lines of complaint instead of one"
+    elif ! grep -qF "${!says}" "$home/output"; then verdict "$name" "it does not say: ${!says}"
+    elif [ -e "$home/clone/.pg/data" ]; then verdict "$name" "it left a cluster behind"
+    elif ! flock -n "$home/clone/.pg/lock" true 2>/dev/null && [ -d "$home/clone/.pg" ]; then verdict "$name" "it left the lock held"
+    elif pgrep -f "$home/clone" >/dev/null; then verdict "$name" "it left processes behind: $(pgrep -af "$home/clone" | head -n 3)"
+    else verdict "$name" ""; fi
+}
+
+for name in no_network_and_missing_packages no_network_for_cargo no_root_and_a_missing_package pg_config_that_is_not_there \
+    port_taken port_that_is_no_number cluster_of_another_version low_disk twice_at_once no_toolchain; do
+    bad_day "$name"
+done
+
+# From a copy that has built nothing to a running cache and back to nothing, with this machine's network.
+good_day() { # root|user
+    local session='set -a; . .pg/env; "$(cat .pg/bin)/psql" -X -A -t -c'
+    sandbox "$1" -- make run || return
+    sandbox "$1" -- sh -c "$session 'SELECT pgcache.noop(\$\$key\$\$), count(*) FROM products'" | grep -qx '0|2000' || { echo "the server does not answer"; return 1; }
+    sandbox "$1" -- make run >"$home/again" || return
+    ! grep '^==>' "$home/again" || { echo "the second run did that again"; return 1; }
+    sandbox "$1" -- make stop || return
+    ! pgrep -af "$home/clone" || { echo "these are still there"; return 1; }
+    sandbox "$1" -- make clean || return
+    [ ! -e "$home/clone/.pg" ] || { echo ".pg is still there"; return 1; }
+}
+
+# A release build each: for the long run, and for CI.
+if [ -n "${PG_CACHE_TEST_LONG:-}${CI:-}" ]; then
+    online=1
+    for account in root user; do
+        rm -rf "$home/clone"
+        fresh_copy
+        if good_day "$account" >"$home/output" 2>&1; then verdict "good_day_as_$account" ""; else verdict "good_day_as_$account" "it went wrong"; fi
+    done
+fi
+
+printf '\ntest result: %s. %d passed; %d failed\n' "$([ "$failed" = 0 ] && echo ok || echo FAILED)" "$passed" "$failed"
+[ "$failed" = 0 ]
