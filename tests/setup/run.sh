@@ -37,6 +37,9 @@ sandbox() { # root|user [bwrap option...] -- command...
         bwrap --dev-bind / / --chdir "$home/clone" --die-with-parent "${options[@]}" -- "$@"
 }
 
+# The line that each bad day has to end with.
+declare -A says
+
 # No package is known, and none of PostgreSQL's files is there.
 bare=(--tmpfs /var/lib --tmpfs /usr/lib/postgresql --tmpfs /usr/include/postgresql --tmpfs /var/cache)
 
@@ -44,16 +47,16 @@ no_network_and_missing_packages() {
     sandbox root "${bare[@]}" -- \
         sh -c 'mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/apt/lists/partial /var/cache/apt/archives/partial && touch /var/lib/dpkg/status && make run'
 }
-no_network_and_missing_packages_says='the packages postgresql-15 postgresql-server-dev-15 cannot be installed: the network or the package registry cannot be reached'
+says[no_network_and_missing_packages]='the packages postgresql-15 postgresql-server-dev-15 cannot be installed: the network or the package registry cannot be reached'
 
 no_network_for_cargo() { sandbox root -- make run; }
-no_network_for_cargo_says='cargo-pgrx cannot be built: the network or the package registry cannot be reached'
+says[no_network_for_cargo]='cargo-pgrx cannot be built: the network or the package registry cannot be reached'
 
 no_root_and_a_missing_package() { sandbox user --tmpfs /usr/include/postgresql -- make run; }
-no_root_and_a_missing_package_says='missing packages: as root, run: apt-get install postgresql-server-dev-15'
+says[no_root_and_a_missing_package]='missing packages: as root, run: apt-get install postgresql-server-dev-15'
 
 pg_config_that_is_not_there() { sandbox user -- make run PG_CONFIG=/nowhere/pg_config; }
-pg_config_that_is_not_there_says='PG_CONFIG=/nowhere/pg_config is not a program'
+says[pg_config_that_is_not_there]='PG_CONFIG=/nowhere/pg_config is not a program'
 
 port_taken() {
     # shellcheck disable=SC2016 # perl's variable
@@ -62,10 +65,10 @@ port_taken() {
         until [ -s .listener ]; do sleep 0.05; done
         make run'
 }
-port_taken_says='port 54329 is taken by another program: run make run PORT=54330'
+says[port_taken]='port 54329 is taken by another program: run make run PORT=54330'
 
 port_that_is_no_number() { sandbox user -- make run PORT=http; }
-port_that_is_no_number_says='PORT=http is not a port number'
+says[port_that_is_no_number]='PORT=http is not a port number'
 
 cluster_of_another_version() {
     mkdir -p "$home/clone/.pg/data" && echo 14 >"$home/clone/.pg/data/PG_VERSION"
@@ -75,13 +78,13 @@ cluster_of_another_version() {
     rm -r "$home/clone/.pg"
     return "$status"
 }
-cluster_of_another_version_says='.pg holds a cluster of PostgreSQL 14, this is 15: remove it with make clean'
+says[cluster_of_another_version]='.pg holds a cluster of PostgreSQL 14, this is 15: remove it with make clean'
 
 low_disk() {
     mkdir -p "$home/clone/.pg"
     sandbox user --size 50000000 --tmpfs "$home/clone/.pg" -- make run
 }
-low_disk_says='building and running the cache needs 4000 MB free'
+says[low_disk]='building and running the cache needs 4000 MB free'
 
 twice_at_once() {
     mkdir -p "$home/clone/.pg"
@@ -95,10 +98,10 @@ twice_at_once() {
     wait "$first" 2>/dev/null || :
     return "$status"
 }
-twice_at_once_says='another make is at work in this checkout'
+says[twice_at_once]='another make is at work in this checkout'
 
 no_toolchain() { sandbox user --tmpfs "$home/empty" -- env PATH=/usr/bin:/bin HOME="$home/empty" make run; }
-no_toolchain_says='no Rust toolchain: install the stable one with rustup'
+says[no_toolchain]='no Rust toolchain: install the stable one with rustup'
 
 passed=0 failed=0
 verdict() { # name, what is wrong or nothing
@@ -110,14 +113,14 @@ verdict() { # name, what is wrong or nothing
 }
 
 bad_day() { # name
-    local name=$1 says=$1_says status=0 complaints
+    local name=$1 status=0 complaints
     rm -rf "$home/clone" "$home/cache" "$home/cargo"
     fresh_copy
     "$name" >"$home/output" 2>&1 || status=$?
     complaints=$(grep -c '^pg_cache: ' "$home/output" || :)
     if [ "$status" = 0 ]; then verdict "$name" "it ended as if all were well"
     elif [ "$complaints" != 1 ]; then verdict "$name" "$complaints lines of complaint instead of one"
-    elif ! grep -qF "${!says}" "$home/output"; then verdict "$name" "it does not say: ${!says}"
+    elif ! grep -qF "${says[$name]}" "$home/output"; then verdict "$name" "it does not say: ${says[$name]}"
     elif [ -e "$home/clone/.pg/data" ]; then verdict "$name" "it left a cluster behind"
     elif ! flock -n "$home/clone/.pg/lock" true 2>/dev/null && [ -d "$home/clone/.pg" ]; then verdict "$name" "it left the lock held"
     elif pgrep -f "$home/clone" >/dev/null; then verdict "$name" "it left processes behind: $(pgrep -af "$home/clone" | head -n 3)"
@@ -132,9 +135,11 @@ done
 # From a copy that has built nothing to a running cache and back to nothing, with this machine's network.
 good_day() { # root|user
     local session='set -a; . .pg/env; "$(cat .pg/bin)/psql" -X -A -t -c'
-    sandbox "$1" -- make run || return
+    local port=54400
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+    sandbox "$1" -- make run PORT=$port || return
     sandbox "$1" -- sh -c "$session 'SELECT pgcache.noop(\$\$key\$\$), count(*) FROM products'" | grep -qx '0|2000' || { echo "the server does not answer"; return 1; }
-    sandbox "$1" -- make run >"$home/again" || return
+    sandbox "$1" -- make run PORT=$port >"$home/again" || return
     ! grep '^==>' "$home/again" || { echo "the second run did that again"; return 1; }
     sandbox "$1" -- make stop || return
     ! pgrep -af "$home/clone" || { echo "these are still there"; return 1; }
