@@ -17,7 +17,8 @@ fn extension_installs_when_preloaded() {
 /// The commands of the hint are run as they stand: advice that does not work is worse than none.
 #[test]
 fn without_preload_the_error_names_the_commands_that_help() {
-    let cluster = Cluster::start(&Conf::bare().set("shared_preload_libraries", "auto_explain, pg_prewarm"));
+    // Two libraries that every server has.
+    let cluster = Cluster::start(&Conf::bare().set("shared_preload_libraries", "plpgsql, pgoutput"));
     let mut session = cluster.connect("postgres");
     let error = session.batch_execute("CREATE EXTENSION pg_cache").expect_err("it must not install");
     let error = error.as_db_error().expect("an error of the server");
@@ -30,7 +31,7 @@ fn without_preload_the_error_names_the_commands_that_help() {
     let command = &hint[start..end];
     assert_eq!(
         command,
-        "ALTER SYSTEM SET shared_preload_libraries = 'auto_explain', 'pg_prewarm', 'pg_cache'"
+        "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql', 'pgoutput', 'pg_cache'"
     );
 
     // Nothing of the failed attempt stays behind.
@@ -49,7 +50,7 @@ fn without_preload_the_error_names_the_commands_that_help() {
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the advice works");
     let libraries: String =
         session.query_one("SHOW shared_preload_libraries", &[]).expect("it is set").get(0);
-    assert_eq!(libraries, "auto_explain, pg_prewarm, pg_cache");
+    assert_eq!(libraries, "plpgsql, pgoutput, pg_cache");
 }
 
 /// LOAD, by whoever may, lands in the same place as CREATE EXTENSION.

@@ -18,9 +18,11 @@ DROP ROLE install_guest;
 DROP EXTENSION pg_cache;
 SELECT count(*) AS left_behind FROM pg_namespace WHERE nspname = 'pgcache';
 
--- Somebody else's schema of that name is not adopted.
+-- Somebody else's schema of that name is not adopted. (Servers differ in the context they tell.)
+\set VERBOSITY terse
 CREATE SCHEMA pgcache;
 CREATE EXTENSION pg_cache;
+\set VERBOSITY default
 DROP SCHEMA pgcache;
 
 -- Functions for callers live in the schema of one's choice.
