@@ -1,1 +1,56 @@
 //! The data structures of pg_cache: bytes and atomics, without a line of PostgreSQL.
+//!
+//! A [`Tier`] keeps entries in a block of memory that many processes share. Reading takes no lock.
+//!
+//! # Memory map
+//!
+//! ```text
+//! Region ─┬─ header        magic, layout version, sizes, the clock of changes          layout.rs
+//!         ├─ fences        when did what an entry depends on change last?              fence.rs
+//!         ├─ statistics    a slot for each backend                                     statistics.rs
+//!         └─ shards ─┬─ control    version, queue ends, counts                         shard.rs
+//!                    ├─ buckets    where each chain of entries begins
+//!                    ├─ ghosts     what was evicted lately                             eviction.rs
+//!                    ├─ zones      versions by which a reader learns that an entry died
+//!                    ├─ visited    one bit for each entry that was asked for
+//!                    ├─ bitmap     which blocks are in use                             blocks.rs
+//!                    └─ blocks     entries: header, dependencies, key, value           entry.rs
+//! ```
+//!
+//! # Access rules
+//!
+//! 1. Memory is words, and every shared access is atomic ([`Region`]). So nothing is undefined, whatever happens.
+//! 2. Links, queues and the bitmap are written under the lock of their shard; one lock is held at a time, for a
+//!    bounded number of steps, and nothing outside of this crate is called while it is held.
+//! 3. Readers hold nothing and prove afterwards that what they copied was alive (see `shard.rs`).
+//! 4. The bytes of a living entry never change, but for its time to live and a counter's one word.
+//! 5. Fences are single words, moved by single atomic operations, and belong to no lock.
+//! 6. No position and no length that is read from the memory is believed: loops are bounded and what leads outside of the
+//!    region ends in a sink. Damage costs misses.
+//!
+//! # Cost
+//!
+//! An entry takes 56 bytes of header, 4 for each dependency, its key and its value, rounded up to 16. Beside it, for each
+//! 256 bytes of blocks there are 4 bytes of bucket, 2 of ghost, 2 of bitmap and half a byte of visited bits. So an entry with a
+//! key of 20 and a value of 100 bytes takes 176 + 6 bytes: 62 more than what is in it.
+
+mod blocks;
+mod check;
+mod entry;
+mod eviction;
+mod fence;
+mod layout;
+mod region;
+mod shard;
+mod statistics;
+mod sync;
+mod tier;
+
+pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
+pub use fence::{FenceId, Fences, Relation, Reserved, Stamp};
+pub use layout::{BLOCK_BYTES, Sizes};
+pub use region::{Region, RegionError};
+pub use statistics::Counter;
+pub use tier::{
+    Buffer, Host, IncrError, Inspected, Key, Miss, NewValue, Refusal, Reservation, Scope, Stored, Tier, Usage,
+};

@@ -1,0 +1,144 @@
+//! Storage of a shard: blocks of 16 bytes, handed out in runs, one bit for each.
+//!
+//! A bit is set while its block is in use. There are no lists in the free space, so there is nothing to corrupt
+//! and nothing to merge: neighbours that are free are one run. The search goes round from where it ended
+//! last (next fit). Entries are evicted in about the order they came in, so free space opens up ahead of the search.
+//!
+//! Access: under the shard's lock only.
+
+use crate::layout::Layout;
+use crate::region::Region;
+
+/// A run of consecutive blocks of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Its first block, by number within the region.
+    pub first: u32,
+    pub blocks: u32,
+}
+
+/// The bitmap of one shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Bitmap<'m> {
+    region: Region<'m>,
+    at: usize,
+    blocks: u32,
+    /// What block 0 of the shard is called in the region.
+    first: u32,
+}
+
+impl<'m> Bitmap<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: &Layout, shard: u32) -> Self {
+        Self {
+            region,
+            at: layout.shard_at(shard) + layout.bitmap_at,
+            blocks: layout.blocks,
+            first: shard << layout.shard_shift,
+        }
+    }
+
+    /// Takes the next free run of at least `least` blocks at or after `cursor`, at most `want` of them, going round
+    /// once and looking at no more than about `effort` words of the bitmap. Says where to go on the next time.
+    pub(crate) fn take(&self, least: u32, want: u32, cursor: u32, effort: u32) -> (Option<Run>, u32) {
+        let from = if cursor < self.blocks { cursor } else { 0 };
+        let (mut at, mut spent, mut wrapped) = (from, 0, false);
+        loop {
+            let start = self.next(at, true, self.blocks);
+            spent += (start - at) / 64 + 1;
+            if start < self.blocks {
+                let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
+                spent += (end - start) / 64 + 1;
+                if end - start >= least {
+                    self.set(start, end - start, true);
+                    return (Some(Run { first: self.first + start, blocks: end - start }), end);
+                }
+                at = end;
+            } else if wrapped {
+                return (None, 0);
+            } else {
+                (wrapped, at) = (true, 0);
+            }
+            // A run may begin before `from` and end behind it: go on until one past it was looked at.
+            if spent > effort || (wrapped && at > from) {
+                return (None, at);
+            }
+        }
+    }
+
+    /// The largest free run around a block, which has at most `want` blocks, taken if it has at least `least`.
+    ///
+    /// Room that was just made is found here without a search.
+    pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
+        let local = self.local(block)?;
+        if self.in_use(local) {
+            return None;
+        }
+        let mut start = local;
+        while start > 0 && local - start < want && !self.in_use(start - 1) {
+            start -= 1;
+        }
+        let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
+        if end - start < least {
+            return None;
+        }
+        self.set(start, end - start, true);
+        Some(Run { first: self.first + start, blocks: end - start })
+    }
+
+    /// Gives blocks back. False if one of them was free or is none of this shard: then none is given back.
+    pub(crate) fn give(&self, run: Run) -> bool {
+        let Some(start) = self.local(run.first) else { return false };
+        if run.blocks == 0
+            || run.blocks > self.blocks - start
+            || self.next(start, true, start + run.blocks) != start + run.blocks
+        {
+            return false;
+        }
+        self.set(start, run.blocks, false);
+        true
+    }
+
+    /// How many blocks are in use, counted one by one.
+    pub(crate) fn count(&self) -> u32 {
+        (0..self.blocks).filter(|block| self.in_use(*block)).count() as u32
+    }
+
+    /// Whether a block of this shard is in use.
+    pub(crate) fn holds(&self, block: u32) -> bool {
+        self.local(block).is_some_and(|local| self.in_use(local))
+    }
+
+    fn local(&self, block: u32) -> Option<u32> {
+        block.checked_sub(self.first).filter(|local| *local < self.blocks)
+    }
+
+    fn in_use(&self, local: u32) -> bool {
+        self.region.load(self.at + (local / 64) as usize) >> (local % 64) & 1 == 1
+    }
+
+    /// The first block in `from..end` that is free, or in use; `end` if there is none.
+    fn next(&self, from: u32, free: bool, end: u32) -> u32 {
+        let mut at = from;
+        while at < end {
+            let word = self.region.load(self.at + (at / 64) as usize);
+            let wanted = if free { !word } else { word } >> (at % 64);
+            if wanted != 0 {
+                return (at + wanted.trailing_zeros()).min(end);
+            }
+            at += 64 - at % 64;
+        }
+        end
+    }
+
+    fn set(&self, start: u32, blocks: u32, used: bool) {
+        let (mut at, end) = (start, start + blocks);
+        while at < end {
+            let word_at = self.at + (at / 64) as usize;
+            let span = (64 - at % 64).min(end - at);
+            let mask = (u64::MAX >> (64 - span)) << (at % 64);
+            let old = self.region.load(word_at);
+            self.region.store(word_at, if used { old | mask } else { old & !mask });
+            at += span;
+        }
+    }
+}

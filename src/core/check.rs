@@ -1,0 +1,141 @@
+//! Walks every structure and says what is wrong.
+//!
+//! Under the shard's lock, one shard at a time, so a busy tier may show an entry's blocks in another shard as
+//! they are a moment later: run it when it is quiet to believe every word.
+
+use crate::Host;
+use crate::entry::{Entry, IN_MAIN, LINKED};
+use crate::eviction::Queue;
+use crate::fence::Fences;
+use crate::layout::Layout;
+use crate::region::Region;
+use crate::shard::{Guard, Shard};
+use std::collections::HashSet;
+
+/// A damaged shard could fill pages: the first findings tell as much.
+const FINDINGS_PER_SHARD: usize = 8;
+
+pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> Vec<String> {
+    let mut findings = Vec::new();
+    // Blocks that belong to entries, over all shards: an entry may have blocks in several.
+    let mut owned: HashSet<u32> = HashSet::new();
+    for number in 0..layout.shards {
+        let guard = Shard::new(region, layout, number).lock(host);
+        let mut complaints = Vec::new();
+        if guard.poisoned() {
+            complaints.push("it is switched off after a panic".into());
+        } else {
+            check_shard(&guard, layout, &mut owned, &mut complaints);
+        }
+        drop(guard);
+        complaints.truncate(FINDINGS_PER_SHARD);
+        findings.extend(complaints.into_iter().map(|complaint| format!("shard {number}: {complaint}")));
+    }
+    for number in 0..layout.shards {
+        let guard = Shard::new(region, layout, number).lock(host);
+        let (counted, free) = (guard.bitmap().count(), guard.free_blocks());
+        if counted + free != layout.blocks {
+            findings.push(format!(
+                "shard {number}: {counted} blocks in use and {free} free are not {}",
+                layout.blocks
+            ));
+        }
+    }
+    for block in &owned {
+        let guard = Shard::new(region, layout, layout.shard_of_block(*block)).lock(host);
+        if !guard.bitmap().holds(*block) {
+            findings.push(format!("block {block} belongs to an entry and is free"));
+        }
+    }
+    let fences = Fences::new(region, *layout);
+    let pending = fences.all().filter(|fence| fences.pending(*fence) > 0).count();
+    if pending > 0 {
+        findings.push(format!("{pending} fences are raised"));
+    }
+    findings
+}
+
+fn check_shard<H: Host>(
+    guard: &Guard<'_, H>,
+    layout: &Layout,
+    owned: &mut HashSet<u32>,
+    complaints: &mut Vec<String>,
+) {
+    let mut linked = HashSet::new();
+    let mut queued = [0u64; 2];
+    for bucket in 0..guard.buckets() {
+        for entry in guard.in_bucket(bucket) {
+            let header = entry.header();
+            if !linked.insert(entry.block) {
+                complaints.push(format!("bucket {bucket} leads to block {} twice", entry.block));
+                break;
+            }
+            if !header.has(LINKED) || header.key_len() == 0 {
+                complaints.push(format!("bucket {bucket} leads to block {}, which is no entry", entry.block));
+                break;
+            }
+            if guard.bucket_of(header.hash()) != bucket {
+                complaints.push(format!("the entry in block {} is in the wrong bucket", entry.block));
+            }
+            queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
+            let mut bytes = 0;
+            for data in entry.runs(layout, &header) {
+                bytes += data.bytes();
+                for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
+                    if !owned.insert(block) {
+                        complaints.push(format!("block {block} belongs to two entries"));
+                        break;
+                    }
+                }
+            }
+            if bytes < header.bytes() {
+                complaints.push(format!(
+                    "the entry in block {} has {bytes} of its {} bytes",
+                    entry.block,
+                    header.bytes()
+                ));
+            }
+        }
+    }
+    if linked.len() as u64 != guard.entries() {
+        complaints.push(format!("{} entries are linked, {} are counted", linked.len(), guard.entries()));
+    }
+    for queue in [Queue::Small, Queue::Main] {
+        check_queue(guard, queue, &linked, queued[queue as usize], complaints);
+    }
+}
+
+fn check_queue<H: Host>(
+    guard: &Guard<'_, H>,
+    queue: Queue,
+    linked: &HashSet<u32>,
+    blocks: u64,
+    complaints: &mut Vec<String>,
+) {
+    if guard.queued(queue) != blocks {
+        complaints.push(format!(
+            "the {queue:?} queue counts {} blocks, its entries have {blocks}",
+            guard.queued(queue)
+        ));
+    }
+    let mut seen = HashSet::new();
+    let mut older = 0;
+    let mut next: Option<Entry<'_>> = guard.oldest(queue);
+    while let Some(entry) = next {
+        if !linked.contains(&entry.block) || !seen.insert(entry.block) {
+            complaints.push(format!(
+                "the {queue:?} queue leads to block {}, which has no place there",
+                entry.block
+            ));
+            return;
+        }
+        if entry.older() != older {
+            complaints.push(format!(
+                "block {} does not know the one before it in the {queue:?} queue",
+                entry.block
+            ));
+        }
+        older = entry.block;
+        next = (entry.newer() != 0).then(|| guard.entry(entry.newer()));
+    }
+}

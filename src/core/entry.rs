@@ -1,0 +1,478 @@
+//! An entry: a header, and behind it the dependencies, the key and the value as one stream of bytes.
+//!
+//! ```text
+//! word 0   hash : 32      | next in the bucket : 32          under the lock; readers follow it
+//! word 1   newer : 32     | older in the queue : 32          under the lock
+//! word 2   database : 32  | space : 32                       never change while the entry lives
+//! word 3   role : 32      | length of the value : 32         never change
+//! word 4   stamp : 46     | length of the key : 11 | flags : 7   flags under the lock
+//! word 5   expires : 32   | created : 32                     ticks; expires under the lock
+//! word 6   cost : 16      | kind : 8 | dependencies : 8 | unused : 16 | blocks of the first run : 16
+//! ```
+//!
+//! The bytes lie in one run of blocks where there is one. Otherwise the entry is *chained*: the last word of each of its
+//! runs says where the next one is and how long, so that free space of any shape is usable.
+//!
+//! Who may read an entry: its owner before it is linked; whoever holds its shard's lock; and anybody
+//! who found it by the rules of [`crate::shard`] and asks afterwards whether it lived all the while
+//! ([`Shard::lived`](crate::shard::Shard::lived)). The bytes of a dead entry may be anything, so
+//! nothing here trusts them: every loop ends by itself, and a wild position leads to the sink.
+
+use crate::blocks::Run;
+use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, Layout};
+use crate::region::Region;
+use crate::sync::{AtomicU64, Ordering};
+use crate::{FenceId, Stamp};
+
+pub(crate) const HEADER_WORDS: usize = 7;
+pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
+/// No entry: block 0 of the first shard is never given out.
+pub(crate) const NONE: u32 = 0;
+/// The shortest run of a chained entry: room for a header and the link to the next run.
+pub(crate) const RUN_BLOCKS_MIN: u32 = 4;
+/// The longest: its length has to fit into the header.
+pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
+
+/// Keys are at least one byte and at most this many.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// The most dependencies an entry may name.
+pub const DEPENDENCIES_MAX: usize = 96;
+
+/// What kind of value an entry holds, by the caller's own numbers. One has a meaning here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kind(pub u8);
+
+impl Kind {
+    /// A 64-bit integer that can be added to in place. Evicted last, because nobody can compute it anew.
+    pub const COUNTER: Self = Self(255);
+}
+
+/// What is known of an entry beside its key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The length of the value in bytes.
+    pub value_len: usize,
+    /// What the value is.
+    pub kind: Kind,
+    /// When the value was read from its source, on the clock of changes.
+    pub stamp: Stamp,
+    /// When it was stored.
+    pub created: u32,
+    /// When its time is over.
+    pub expires: u32,
+    /// What it cost to compute, on the caller's scale.
+    pub cost: u16,
+}
+
+/// The header of an entry, read once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Header {
+    pub words: [u64; HEADER_WORDS],
+}
+
+const STAMP_SHIFT: u32 = 18;
+const KEY_SHIFT: u32 = 7;
+const KEY_MASK: u64 = (1 << 11) - 1;
+
+/// In the main queue, not in the small one.
+pub(crate) const IN_MAIN: u64 = 1;
+/// In more than one run.
+pub(crate) const CHAINED: u64 = 2;
+/// Linked: in a bucket and in a queue. Without it, somebody's reservation.
+pub(crate) const LINKED: u64 = 4;
+
+impl Header {
+    pub(crate) fn new(identity: &crate::Key<'_>, value: &crate::NewValue<'_>, created: u32) -> Self {
+        let mut header = Self::default();
+        header.words[0] = u64::from(identity.hash as u32) << 32;
+        header.words[2] = u64::from(identity.scope.database) << 32 | u64::from(identity.scope.space);
+        header.words[3] = u64::from(identity.scope.role) << 32 | value.bytes.len() as u64;
+        header.words[4] = value.stamp.number() << STAMP_SHIFT | (identity.bytes.len() as u64) << KEY_SHIFT;
+        header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
+        header.words[6] = u64::from(value.cost) << 48
+            | u64::from(value.kind.0) << 40
+            | (value.dependencies.len() as u64) << 32;
+        header
+    }
+
+    pub(crate) fn hash(&self) -> u32 {
+        (self.words[0] >> 32) as u32
+    }
+    pub(crate) fn database(&self) -> u32 {
+        (self.words[2] >> 32) as u32
+    }
+    pub(crate) fn space(&self) -> u32 {
+        self.words[2] as u32
+    }
+    pub(crate) fn role(&self) -> u32 {
+        (self.words[3] >> 32) as u32
+    }
+    pub(crate) fn value_len(&self) -> usize {
+        self.words[3] as u32 as usize
+    }
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::from_number(self.words[4] >> STAMP_SHIFT)
+    }
+    pub(crate) fn key_len(&self) -> usize {
+        (self.words[4] >> KEY_SHIFT & KEY_MASK) as usize
+    }
+    pub(crate) fn has(&self, flag: u64) -> bool {
+        self.words[4] & flag != 0
+    }
+    pub(crate) fn expires(&self) -> u32 {
+        (self.words[5] >> 32) as u32
+    }
+    pub(crate) fn created(&self) -> u32 {
+        self.words[5] as u32
+    }
+    pub(crate) fn kind(&self) -> Kind {
+        Kind((self.words[6] >> 40) as u8)
+    }
+    pub(crate) fn dependencies(&self) -> usize {
+        ((self.words[6] >> 32) as u8 as usize).min(DEPENDENCIES_MAX)
+    }
+    pub(crate) fn first_run(&self) -> u32 {
+        (self.words[6] as u16).into()
+    }
+    pub(crate) fn key_at(&self) -> usize {
+        HEADER_BYTES + 4 * self.dependencies()
+    }
+    /// Right behind the key, but for a counter: that is one word, so that it is read and written in one step.
+    pub(crate) fn value_at(&self) -> usize {
+        let at = self.key_at() + self.key_len();
+        if self.kind() == Kind::COUNTER { at.next_multiple_of(8) } else { at }
+    }
+    pub(crate) fn bytes(&self) -> usize {
+        self.value_at() + self.value_len()
+    }
+    /// The blocks it takes in one run.
+    pub(crate) fn blocks(&self) -> u32 {
+        blocks_of(self.bytes())
+    }
+    pub(crate) fn meta(&self) -> Meta {
+        Meta {
+            value_len: self.value_len(),
+            kind: self.kind(),
+            stamp: self.stamp(),
+            created: self.created(),
+            expires: self.expires(),
+            cost: (self.words[6] >> 48) as u16,
+        }
+    }
+}
+
+/// Blocks for this many bytes in one run.
+pub(crate) fn blocks_of(bytes: usize) -> u32 {
+    // Lengths come from the header of what may be a dead entry: 4 GB at most, which is below 2^32 blocks.
+    bytes.div_ceil(BLOCK_BYTES) as u32
+}
+
+/// An entry by the number of its first block.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'m> {
+    region: Region<'m>,
+    at: usize,
+    pub block: u32,
+}
+
+impl<'m> Entry<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: &Layout, block: u32) -> Self {
+        Self { region, at: layout.block_at(block), block }
+    }
+
+    #[inline]
+    pub(crate) fn header(&self) -> Header {
+        let mut header = Header::default();
+        for (at, word) in header.words.iter_mut().enumerate() {
+            *word = self.region.load(self.at + at);
+        }
+        header
+    }
+
+    pub(crate) fn word(&self, number: usize) -> u64 {
+        self.region.load(self.at + number)
+    }
+
+    pub(crate) fn set_word(&self, number: usize, value: u64) {
+        self.region.store(self.at + number, value);
+    }
+
+    pub(crate) fn next(&self) -> u32 {
+        self.word(0) as u32
+    }
+    pub(crate) fn set_next(&self, next: u32) {
+        self.set_word(0, self.word(0) >> 32 << 32 | u64::from(next));
+    }
+    pub(crate) fn newer(&self) -> u32 {
+        (self.word(1) >> 32) as u32
+    }
+    pub(crate) fn set_newer(&self, newer: u32) {
+        self.set_word(1, u64::from(newer) << 32 | u64::from(self.word(1) as u32));
+    }
+    pub(crate) fn older(&self) -> u32 {
+        self.word(1) as u32
+    }
+    pub(crate) fn set_older(&self, older: u32) {
+        self.set_word(1, self.word(1) >> 32 << 32 | u64::from(older));
+    }
+    pub(crate) fn set_flag(&self, flag: u64, on: bool) {
+        let flags = self.word(4);
+        self.set_word(4, if on { flags | flag } else { flags & !flag });
+    }
+    pub(crate) fn set_expires(&self, expires: u32) {
+        self.set_word(5, u64::from(expires) << 32 | u64::from(self.word(5) as u32));
+    }
+
+    /// Its runs of blocks, in order.
+    pub(crate) fn runs(&self, layout: &'m Layout, header: &Header) -> Runs<'m> {
+        let chained = header.has(CHAINED);
+        Runs {
+            region: self.region,
+            layout,
+            next: Run {
+                first: self.block,
+                blocks: if chained { header.first_run() } else { header.blocks() },
+            },
+            chained,
+            bytes: header.bytes(),
+        }
+    }
+
+    /// Whether the bytes from `offset` on are these.
+    #[inline]
+    pub(crate) fn equals(&self, layout: &'m Layout, header: &Header, offset: usize, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        self.read(layout, header, offset, bytes.len(), |piece| {
+            let (expected, behind) = rest.split_at(piece.len().min(rest.len()));
+            rest = behind;
+            piece == expected
+        }) && rest.is_empty()
+    }
+
+    /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
+    #[inline]
+    pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
+        let mut rest = into;
+        let length = rest.len();
+        self.read(layout, header, offset, length, |piece| {
+            let (to, behind) = std::mem::take(&mut rest).split_at_mut(piece.len());
+            to.copy_from_slice(piece);
+            rest = behind;
+            true
+        });
+    }
+
+    /// The word that a counter's value is in.
+    pub(crate) fn counter(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
+        let mut at = header.value_at() / 8;
+        for run in self.runs(layout, header) {
+            let words = run.words(self.region, layout);
+            match words.get(at) {
+                Some(word) => return Some(word),
+                None => at -= words.len(),
+            }
+        }
+        None
+    }
+
+    /// A dependency by its place in the list.
+    #[inline]
+    pub(crate) fn dependency(&self, layout: &'m Layout, header: &Header, place: usize) -> FenceId {
+        let mut bytes = [0; 4];
+        self.copy(layout, header, HEADER_BYTES + 4 * place, &mut bytes);
+        FenceId(u32::from_ne_bytes(bytes))
+    }
+
+    /// Passes the bytes in `offset..offset + length` to `piece`, at most a word at a time, until it declines.
+    #[inline]
+    fn read(
+        &self,
+        layout: &'m Layout,
+        header: &Header,
+        offset: usize,
+        length: usize,
+        mut piece: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
+        let (mut skip, mut left) = (offset, length);
+        for run in self.runs(layout, header) {
+            let words = run.words(self.region, layout);
+            if words.is_empty() {
+                // A link that leads nowhere: this entry is dead, and its length means nothing.
+                return false;
+            }
+            let size = words.len() * 8;
+            if skip >= size {
+                skip -= size;
+                continue;
+            }
+            let mut words = words.iter().skip(skip / 8);
+            // Up to the first whole word, then word by word, then what is left.
+            let head = (8 - skip % 8).min(left);
+            if head < 8
+                && let Some(word) = words.next()
+            {
+                let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+                if !piece(&bytes[skip % 8..skip % 8 + head]) {
+                    return false;
+                }
+                left -= head;
+            }
+            skip = 0;
+            while left >= 8
+                && let Some(word) = words.next()
+            {
+                if !piece(&word.load(Ordering::Relaxed).to_ne_bytes()) {
+                    return false;
+                }
+                left -= 8;
+            }
+            if left > 0
+                && left < 8
+                && let Some(word) = words.next()
+            {
+                if !piece(&word.load(Ordering::Relaxed).to_ne_bytes()[..left]) {
+                    return false;
+                }
+                left = 0;
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        true
+    }
+}
+
+/// A run with the words in it that hold data.
+#[derive(Clone, Copy)]
+pub(crate) struct DataRun {
+    pub run: Run,
+    chained: bool,
+}
+
+impl DataRun {
+    /// How much of the stream fits into it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.run.blocks as usize * BLOCK_BYTES - 8 * usize::from(self.chained)
+    }
+
+    /// The words of the run that belong to the stream.
+    #[inline]
+    pub(crate) fn words<'m>(&self, region: Region<'m>, layout: &Layout) -> &'m [AtomicU64] {
+        let words = self.run.blocks as usize * BLOCK_WORDS - usize::from(self.chained);
+        region.run(layout.block_at(self.run.first), words)
+    }
+}
+
+/// The runs of an entry. Ends when they hold all its bytes, so a damaged chain cannot go round for ever.
+pub(crate) struct Runs<'m> {
+    region: Region<'m>,
+    layout: &'m Layout,
+    next: Run,
+    chained: bool,
+    /// Bytes not yet accounted for.
+    bytes: usize,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = DataRun;
+
+    #[inline]
+    fn next(&mut self) -> Option<DataRun> {
+        if self.bytes == 0 || self.next.blocks == 0 {
+            return None;
+        }
+        let run = self.next;
+        let size = run.blocks as usize * BLOCK_BYTES;
+        if self.chained {
+            let link = self.region.load(link_at(self.layout, run));
+            self.next = Run { first: (link >> 32) as u32, blocks: (link as u32).min(RUN_BLOCKS_MAX) };
+            self.bytes = self.bytes.saturating_sub(size - 8);
+        } else {
+            self.bytes = 0;
+        }
+        Some(DataRun { run, chained: self.chained })
+    }
+}
+
+/// Where a run of a chained entry names the next one.
+pub(crate) fn link_at(layout: &Layout, run: Run) -> usize {
+    layout.block_at(run.first) + run.blocks as usize * BLOCK_WORDS - 1
+}
+
+/// Writes a stream of bytes into blocks that only the writer knows.
+pub(crate) struct Writer<'m> {
+    region: Region<'m>,
+    layout: &'m Layout,
+    runs: Runs<'m>,
+    words: std::slice::Iter<'m, AtomicU64>,
+    /// Bytes of the word that is not full yet.
+    open: [u8; 8],
+    filled: usize,
+}
+
+impl<'m> Writer<'m> {
+    /// A writer that starts with the header of an entry. Whether it is chained, and the links between its runs,
+    /// have to stand already.
+    pub(crate) fn new(entry: &Entry<'m>, layout: &'m Layout, header: &Header) -> Self {
+        let runs = entry.runs(layout, header);
+        let mut writer =
+            Self { region: entry.region, layout, runs, words: [].iter(), open: [0; 8], filled: 0 };
+        for word in header.words {
+            writer.put(word);
+        }
+        writer
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        if self.filled > 0 {
+            let (head, behind) = rest.split_at(rest.len().min(8 - self.filled));
+            self.open[self.filled..self.filled + head.len()].copy_from_slice(head);
+            self.filled += head.len();
+            rest = behind;
+            if self.filled < 8 {
+                return;
+            }
+            self.put(u64::from_ne_bytes(self.open));
+        }
+        let mut words = rest.chunks_exact(8);
+        for word in &mut words {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            self.put(u64::from_ne_bytes(bytes));
+        }
+        let tail = words.remainder();
+        self.open = [0; 8];
+        self.open[..tail.len()].copy_from_slice(tail);
+        self.filled = tail.len();
+    }
+
+    /// Fills the word that is not full yet.
+    pub(crate) fn align(&mut self) {
+        if self.filled > 0 {
+            self.write(&[0; 8][self.filled..]);
+        }
+    }
+
+    /// Writes what does not fill a word.
+    pub(crate) fn finish(mut self) {
+        if self.filled > 0 {
+            self.put(u64::from_ne_bytes(self.open));
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, value: u64) {
+        let word = match self.words.next() {
+            Some(word) => word,
+            None => {
+                let Some(run) = self.runs.next() else { return };
+                self.words = run.words(self.region, self.layout).iter();
+                let Some(word) = self.words.next() else { return };
+                word
+            }
+        };
+        word.store(value, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,264 @@
+//! Fences: for everything whose change makes entries wrong, one word that says when it last changed.
+//!
+//! A fence is `(seq : 46 | pending : 18)`. `seq` is the number, on the clock of changes, of the last committed
+//! change; `pending` counts the transactions that are about to commit one.
+//!
+//! Protocol of a writer, whose order is the whole proof:
+//! 1. [`raise`](Fences::raise) before its changes can be visible to anybody;
+//! 2. its changes become visible;
+//! 3. [`lower`](Fences::lower), which numbers the change and takes `pending` back in one step. A writer that
+//!    aborts after 1 [withdraws](Fences::withdraw) instead and leaves `seq` as it was.
+//!
+//! Protocol of a fill: take a stamp with [`Fences::now`], *then* a snapshot, then read the source.
+//! An entry is valid while for each of its fences `pending` is 0 and `seq` is not beyond its stamp.
+//!
+//! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` drawn from the clock
+//! after step 2. A stamp at least as large was taken after that, so its snapshot saw the change. Fences are
+//! never under a lock: each step is one atomic operation on one word, and every access is sequentially
+//! consistent, because a stamp and a fence are different words.
+
+use crate::layout::{AT_NOW, LINE, Layout};
+use crate::region::Region;
+use crate::sync::{AtomicU64, Ordering};
+
+/// A reserved fence has a line for itself: an identity and the fence.
+pub(crate) const RESERVED_WORDS: usize = LINE;
+/// A relation has an identity and its two fences.
+pub(crate) const RELATION_WORDS: usize = 4;
+
+const PENDING_BITS: u32 = 18;
+const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
+/// The largest number that the clock of changes can reach: at a million commits a second, two years.
+pub(crate) const STAMP_MAX: u64 = (1 << 46) - 1;
+/// How many slots a relation is looked for in, from where its hash points.
+const PROBES: u32 = 16;
+
+/// A moment on the clock of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(u64);
+
+impl Stamp {
+    /// Before every change: nothing that depends on anything that ever changed is as old.
+    pub const VOID: Self = Self(0);
+    /// After every change: the horizon of a reader who may see whatever is committed.
+    pub const LATEST: Self = Self(STAMP_MAX);
+
+    /// The moment of a number.
+    pub fn from_number(number: u64) -> Self {
+        Self(number & STAMP_MAX)
+    }
+
+    /// The number of the moment.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Names a fence; what an entry keeps of a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FenceId(pub(crate) u32);
+
+/// What a reserved fence is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reserved {
+    /// Everything of a database.
+    Database(u32),
+    /// What names and rules mean in a database.
+    Definitions(u32),
+    /// Who may do what, in the whole cluster.
+    Roles,
+    /// Everything of a space of a database.
+    Space {
+        /// The database's number.
+        database: u32,
+        /// The space's number in it.
+        space: u32,
+    },
+}
+
+impl Reserved {
+    fn identity(self) -> u64 {
+        match self {
+            Self::Database(database) => scatter(1 << 32 | u64::from(database)),
+            Self::Definitions(database) => scatter(2 << 32 | u64::from(database)),
+            Self::Roles => scatter(3 << 32),
+            Self::Space { database, space } => scatter(4 << 32 | u64::from(database)) ^ u64::from(space),
+        }
+    }
+}
+
+/// Which of a relation's fences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Raised by every write.
+    Any,
+    /// Raised by writes that do not say which rows they change.
+    Bulk,
+}
+
+/// All fences of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Fences<'m> {
+    region: Region<'m>,
+    layout: Layout,
+}
+
+impl<'m> Fences<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: Layout) -> Self {
+        Self { region, layout }
+    }
+
+    /// The present moment. Take it before the snapshot that a value is computed on.
+    pub fn now(&self) -> Stamp {
+        Stamp(self.region.word(AT_NOW).load(Ordering::SeqCst))
+    }
+
+    /// The fence of a tag. Tags share fences by their hash: sharing costs a needless miss, never a stale hit.
+    pub fn tag(&self, hash: u64) -> FenceId {
+        FenceId(self.first_tag() + reduce(hash, self.layout.sizes.tag_fences))
+    }
+
+    /// The fence of a relation: its own, or one of the tags' when all are given away.
+    pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
+        let identity = u64::from(database) << 32 | u64::from(relation);
+        let hash = scatter(identity);
+        let sizes = &self.layout.sizes;
+        match self.claim(self.layout.relations_at, RELATION_WORDS, sizes.relation_fences, hash, identity) {
+            Some(slot) => FenceId(sizes.reserved_fences + 2 * slot + u32::from(which == Relation::Bulk)),
+            None => self.tag(hash),
+        }
+    }
+
+    /// A reserved fence: its own, or one of the tags' when there are more databases and spaces than lines.
+    ///
+    /// Two identities with one mark, should that ever happen, share a fence like two tags do.
+    pub fn reserved(&self, what: Reserved) -> FenceId {
+        let hash = scatter(what.identity());
+        match self.claim(
+            self.layout.reserved_at,
+            RESERVED_WORDS,
+            self.layout.sizes.reserved_fences,
+            hash,
+            hash | 1,
+        ) {
+            Some(slot) => FenceId(slot),
+            None => self.tag(hash),
+        }
+    }
+
+    /// Says that a change is about to become visible. Undone by exactly one `lower` or `withdraw`.
+    pub fn raise(&self, fence: FenceId) {
+        self.word(fence).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Says that the change is visible now.
+    pub fn lower(&self, fence: FenceId) {
+        let seq = self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst) + 1;
+        self.settle(fence, seq);
+    }
+
+    /// The second half of [`lower`](Self::lower): separate, so that a model can put other steps between.
+    fn settle(&self, fence: FenceId, seq: u64) {
+        let word = self.word(fence);
+        let mut old = word.load(Ordering::SeqCst);
+        loop {
+            let new = (old >> PENDING_BITS).max(seq & STAMP_MAX) << PENDING_BITS
+                | (old & PENDING_MASK).saturating_sub(1);
+            match word.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(found) => old = found,
+            }
+        }
+    }
+
+    /// Says that the change will not happen.
+    pub fn withdraw(&self, fence: FenceId) {
+        let word = self.word(fence);
+        let mut old = word.load(Ordering::SeqCst);
+        // Never below 0, whatever was done before: seq must not be borrowed from.
+        while old & PENDING_MASK != 0 {
+            match word.compare_exchange_weak(old, old - 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(found) => old = found,
+            }
+        }
+    }
+
+    /// Whether a value as of `stamp` is still right as far as this fence goes, for a reader who may not see what
+    /// changed after `horizon`.
+    #[inline]
+    pub fn holds(&self, fence: FenceId, stamp: Stamp, horizon: Stamp) -> bool {
+        let word = self.word(fence).load(Ordering::SeqCst);
+        word & PENDING_MASK == 0 && word >> PENDING_BITS <= stamp.0.min(horizon.0)
+    }
+
+    /// Whether a change has been committed since `stamp`, so that what is older is wrong for good. (While one is merely
+    /// about to be, it may still be withdrawn.)
+    pub fn passed(&self, fence: FenceId, stamp: Stamp) -> bool {
+        self.word(fence).load(Ordering::SeqCst) >> PENDING_BITS > stamp.0
+    }
+
+    /// How many changes are about to be committed under this fence.
+    pub fn pending(&self, fence: FenceId) -> u64 {
+        self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
+    }
+
+    /// All fences, by number.
+    pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<> {
+        (0..self.first_tag() + self.layout.sizes.tag_fences).map(FenceId)
+    }
+
+    fn first_tag(&self) -> u32 {
+        self.layout.sizes.reserved_fences + 2 * self.layout.sizes.relation_fences
+    }
+
+    #[inline]
+    fn word(&self, FenceId(number): FenceId) -> &'m AtomicU64 {
+        let sizes = &self.layout.sizes;
+        let at = if let Some(tag) = number.checked_sub(self.first_tag()) {
+            // Beyond the last tag only by damage: the last one is then as good as any.
+            self.layout.tags_at + tag.min(sizes.tag_fences - 1) as usize
+        } else if let Some(relation) = number.checked_sub(sizes.reserved_fences) {
+            self.layout.relations_at + (relation / 2) as usize * RELATION_WORDS + 2 + (relation % 2) as usize
+        } else {
+            self.layout.reserved_at + number as usize * RESERVED_WORDS + 2
+        };
+        self.region.word(at)
+    }
+
+    /// The slot that holds this mark, taken if the mark is new. Slots are never given back, so whoever finds one
+    /// finds the same for ever, without a lock.
+    fn claim(&self, at: usize, width: usize, slots: u32, hash: u64, mark: u64) -> Option<u32> {
+        let first = reduce(hash, slots);
+        for probe in 0..PROBES.min(slots) {
+            let slot = (first + probe) % slots;
+            let word = self.region.word(at + slot as usize * width);
+            let mut found = word.load(Ordering::Acquire);
+            if found == 0 {
+                match word.compare_exchange(0, mark, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Some(slot),
+                    Err(winner) => found = winner,
+                }
+            }
+            if found == mark {
+                return Some(slot);
+            }
+        }
+        None
+    }
+}
+
+/// A number below `bound`, evenly for evenly distributed hashes.
+#[inline]
+pub(crate) fn reduce(hash: u64, bound: u32) -> u32 {
+    (((hash >> 32) * u64::from(bound)) >> 32) as u32
+}
+
+/// Distributes numbers that lie close together. Reversible, so distinct numbers stay distinct.
+#[inline]
+pub(crate) fn scatter(number: u64) -> u64 {
+    let mut bits = number;
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ bits >> 31
+}

@@ -1,0 +1,271 @@
+//! Where everything lies in the region.
+//!
+//! ```text
+//! header   magic, layout version, sizes; the clock of changes on a line of its own
+//! fences   reserved (a line each) | relations | tags           see fence.rs
+//! counters a slot of statistics for each backend                see statistics.rs
+//! shards   control | buckets | ghosts | zones | visited | bitmap | blocks   see shard.rs
+//! ```
+//!
+//! The layout is a function of the [`Sizes`] alone. They stand in the header; whoever attaches computes the
+//! layout from them again and keeps it, so that damage to the region cannot move anything.
+
+use crate::region::{Region, RegionError};
+use crate::sync::Ordering;
+
+/// Changes with every change of what the words mean.
+pub(crate) const VERSION: u64 = 1;
+
+/// "pgcache" and a NUL, in the byte order of the machine that formatted it.
+const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
+
+/// Words of a cache line.
+pub(crate) const LINE: usize = 8;
+
+const HEADER_WORDS: usize = 3 * LINE;
+const AT_MAGIC: usize = 0;
+const AT_VERSION: usize = 1;
+const AT_WORDS: usize = 2;
+const AT_RESERVED: usize = 3;
+const AT_RELATIONS: usize = 4;
+const AT_TAGS: usize = 5;
+const AT_COUNTERS: usize = 6;
+const AT_SHARDS: usize = LINE;
+const AT_SWEEP: usize = LINE + 1;
+/// The clock of changes. Every committing writer moves it, so nothing a reader needs is on its line.
+pub(crate) const AT_NOW: usize = 2 * LINE;
+
+/// Bytes of a block, the unit of storage.
+pub const BLOCK_BYTES: usize = 16;
+/// Words of a block.
+pub(crate) const BLOCK_WORDS: usize = BLOCK_BYTES / 8;
+/// Blocks that share a version, see [`crate::entry`]: 64 KB.
+pub(crate) const ZONE_BLOCKS: u32 = 4096;
+/// A bucket for this many bytes of blocks.
+const BYTES_PER_BUCKET: usize = 256;
+/// A remembered eviction for this many bytes of blocks.
+const BYTES_PER_GHOST: usize = 512;
+/// A shard is about this large, and a region has at most [`SHARDS_MAX`].
+const SHARD_BYTES: usize = 2 << 20;
+const SHARDS_MAX: usize = 1024;
+/// The least that makes sense: one shard of a few entries. Tests use it to reach every corner.
+const SHARD_BLOCKS_MIN: usize = 128;
+/// Words of a shard's control block.
+pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
+
+/// How large the parts of a region are to be. Everything else follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the whole region.
+    pub bytes: usize,
+    /// Fences on lines of their own: two for each database, one for each space, one for roles.
+    pub reserved_fences: u32,
+    /// Relations that have exact fences; further ones share those of tags.
+    pub relation_fences: u32,
+    /// Fences that tags hash into.
+    pub tag_fences: u32,
+    /// Slots of statistics: one for each backend.
+    pub counters: u32,
+    /// Shards, or 0 for as many as suit the size.
+    pub shards: u32,
+}
+
+/// Word positions of the parts of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub sizes: Sizes,
+    pub reserved_at: usize,
+    pub relations_at: usize,
+    pub tags_at: usize,
+    pub counters_at: usize,
+    pub shards_at: usize,
+    pub shards: u32,
+    pub shard_words: usize,
+    /// Block numbers of a shard start at its number shifted left by this.
+    pub shard_shift: u32,
+    pub blocks: u32,
+    pub buckets: u32,
+    pub ghosts: u32,
+    // Word positions within a shard.
+    pub buckets_at: usize,
+    pub ghosts_at: usize,
+    pub zones_at: usize,
+    pub visited_at: usize,
+    pub bitmap_at: usize,
+    pub blocks_at: usize,
+}
+
+impl Layout {
+    pub(crate) fn of(sizes: Sizes) -> Result<Self, RegionError> {
+        let reserved_at = HEADER_WORDS;
+        let relations_at = reserved_at + sizes.reserved_fences as usize * crate::fence::RESERVED_WORDS;
+        let tags_at = relations_at + sizes.relation_fences as usize * crate::fence::RELATION_WORDS;
+        let counters_at = line_up(tags_at + sizes.tag_fences as usize);
+        let shards_at = counters_at + sizes.counters as usize * crate::statistics::SLOT_WORDS;
+
+        let too_small =
+            |needed_words: usize| RegionError::TooSmall { bytes: sizes.bytes, needed: needed_words * 8 };
+        let least = shards_at + ShardPlan::of(SHARD_BLOCKS_MIN).words;
+        let words = sizes.bytes / 8;
+        if words < least {
+            return Err(too_small(least));
+        }
+        let room = words - shards_at;
+        let shards = match sizes.shards {
+            0 => (room * 8 / SHARD_BYTES).clamp(1, SHARDS_MAX).next_power_of_two().min(SHARDS_MAX),
+            shards => shards as usize,
+        };
+        let shard_room = room / shards / LINE * LINE;
+        // The largest shard that fits. What a block costs beside itself is known; rounding is then taken off.
+        let mut blocks = shard_room.saturating_sub(CONTROL_WORDS) / BLOCK_WORDS;
+        while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words > shard_room {
+            let excess = (ShardPlan::of(blocks).words - shard_room) / BLOCK_WORDS;
+            blocks -= excess.max(1);
+        }
+        if blocks < SHARD_BLOCKS_MIN {
+            return Err(too_small(shards_at + shards * ShardPlan::of(SHARD_BLOCKS_MIN).words));
+        }
+        let plan = ShardPlan::of(blocks);
+        let shard_shift = blocks.next_power_of_two().trailing_zeros();
+        // Block numbers are 32 bits.
+        if (shards as u64) << shard_shift > u64::from(u32::MAX) {
+            return Err(RegionError::Damaged);
+        }
+        Ok(Self {
+            sizes,
+            reserved_at,
+            relations_at,
+            tags_at,
+            counters_at,
+            shards_at,
+            shards: shards as u32,
+            shard_words: plan.words,
+            shard_shift,
+            blocks: blocks as u32,
+            buckets: plan.buckets as u32,
+            ghosts: plan.ghosts as u32,
+            buckets_at: CONTROL_WORDS,
+            ghosts_at: plan.ghosts_at,
+            zones_at: plan.zones_at,
+            visited_at: plan.visited_at,
+            bitmap_at: plan.bitmap_at,
+            blocks_at: plan.blocks_at,
+        })
+    }
+
+    /// Makes the region empty and writes the header, the magic last: until it stands nobody can attach.
+    pub(crate) fn format(&self, region: &Region<'_>) {
+        region.store(AT_MAGIC, 0);
+        for at in 0..region.len() {
+            // The blocks' content has no meaning before somebody writes it: only what leads there is cleared.
+            if !self.is_block_storage(at) {
+                region.store(at, 0);
+            }
+        }
+        region.store(AT_VERSION, VERSION);
+        region.store(AT_WORDS, region.len() as u64);
+        region.store(AT_RESERVED, self.sizes.reserved_fences.into());
+        region.store(AT_RELATIONS, self.sizes.relation_fences.into());
+        region.store(AT_TAGS, self.sizes.tag_fences.into());
+        region.store(AT_COUNTERS, self.sizes.counters.into());
+        region.store(AT_SHARDS, self.shards.into());
+        region.word(AT_MAGIC).store(MAGIC, Ordering::Release);
+    }
+
+    /// Reads the header of a formatted region.
+    pub(crate) fn read(region: &Region<'_>) -> Result<Self, RegionError> {
+        if region.len() < HEADER_WORDS || region.word(AT_MAGIC).load(Ordering::Acquire) != MAGIC {
+            return Err(RegionError::Unformatted);
+        }
+        let found = region.load(AT_VERSION);
+        if found != VERSION {
+            return Err(RegionError::OtherLayout { found });
+        }
+        if region.load(AT_WORDS) != region.len() as u64 {
+            return Err(RegionError::Damaged);
+        }
+        let number = |at| u32::try_from(region.load(at)).map_err(|_| RegionError::Damaged);
+        Self::of(Sizes {
+            bytes: region.len() * 8,
+            reserved_fences: number(AT_RESERVED)?,
+            relation_fences: number(AT_RELATIONS)?,
+            tag_fences: number(AT_TAGS)?,
+            counters: number(AT_COUNTERS)?,
+            shards: number(AT_SHARDS)
+                .and_then(|shards| if shards == 0 { Err(RegionError::Damaged) } else { Ok(shards) })?,
+        })
+        .map_err(|_| RegionError::Damaged)
+    }
+
+    fn is_block_storage(&self, at: usize) -> bool {
+        let Some(within) = at.checked_sub(self.shards_at) else { return false };
+        within / self.shard_words < self.shards as usize && within % self.shard_words >= self.blocks_at
+    }
+
+    /// Where a shard begins.
+    #[inline]
+    pub(crate) fn shard_at(&self, shard: u32) -> usize {
+        self.shards_at + shard as usize * self.shard_words
+    }
+
+    /// The shard that a block number belongs to; one beyond the last for a number of no shard.
+    #[inline]
+    pub(crate) fn shard_of_block(&self, block: u32) -> u32 {
+        (block >> self.shard_shift).min(self.shards)
+    }
+
+    /// The word that a block begins with. A number of no block leads outside the region, and so to the sink.
+    #[inline]
+    pub(crate) fn block_at(&self, block: u32) -> usize {
+        let local = block & ((1 << self.shard_shift) - 1);
+        let shard = block >> self.shard_shift;
+        if shard >= self.shards || local >= self.blocks {
+            return usize::MAX / 2;
+        }
+        self.shard_at(shard) + self.blocks_at + local as usize * BLOCK_WORDS
+    }
+
+    /// The shard that the sweep is in. Only the order of sweeping depends on it, so it needs no lock.
+    pub(crate) fn next_swept(&self, region: &Region<'_>) -> u32 {
+        (region.load(AT_SWEEP) % u64::from(self.shards)) as u32
+    }
+
+    pub(crate) fn sweep_next(&self, region: &Region<'_>) {
+        region.word(AT_SWEEP).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Blocks of all shards.
+    pub(crate) fn blocks_total(&self) -> u64 {
+        u64::from(self.blocks) * u64::from(self.shards)
+    }
+}
+
+/// The parts of a shard with a given number of blocks, in words.
+struct ShardPlan {
+    buckets: usize,
+    ghosts: usize,
+    ghosts_at: usize,
+    zones_at: usize,
+    visited_at: usize,
+    bitmap_at: usize,
+    blocks_at: usize,
+    words: usize,
+}
+
+impl ShardPlan {
+    fn of(blocks: usize) -> Self {
+        let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
+        let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
+        let ghosts_at = CONTROL_WORDS + buckets / 2;
+        let zones_at = line_up(ghosts_at + ghosts / 2);
+        let visited_at = zones_at + blocks.div_ceil(ZONE_BLOCKS as usize);
+        let bitmap_at = line_up(visited_at + blocks.div_ceil(4 * 64));
+        let blocks_at = line_up(bitmap_at + blocks.div_ceil(64));
+        let words = line_up(blocks_at + blocks * BLOCK_WORDS);
+        Self { buckets, ghosts, ghosts_at, zones_at, visited_at, bitmap_at, blocks_at, words }
+    }
+}
+
+fn line_up(words: usize) -> usize {
+    words.next_multiple_of(LINE)
+}

@@ -1,0 +1,484 @@
+//! A shard: a lock, an index over the entries whose keys hash to it, their queues, and a share of the blocks.
+//!
+//! Access rules:
+//! - *Writers* hold the shard's lock. What changes links between entries happens inside of
+//!   [`Guard::change`], during which the shard's `version` is odd.
+//! - *Readers* hold nothing. They read `version`, walk the bucket, read the header they want, and read `version` again: the same
+//!   even number means that nothing was linked or unlinked meanwhile, so what they found was an entry of this key.
+//!   They also note the version of the entry's *zone*, which moves whenever an entry that begins in
+//!   these 64 KB dies. Then they copy, and at last look at the zone again: unmoved, the entry lived all the while, and what
+//!   lives is never written to but for single words (its time to live, its counter).
+//! - Blocks belong to their shard, entries to the shard of their key. An entry's blocks may be of other shards, whose locks
+//!   are then taken one after the other, never two at once.
+//!
+//! Why a reader cannot be fooled: who frees an entry first moves the zone, then gives the blocks back under a lock; who
+//! gets them under that lock passes a release fence before the first word is written. A reader who saw such a word
+//! passes an acquire fence before it looks at the zone, and so finds it moved. (Boehm, "Can seqlocks get along with
+//! programming language memory models?", 2012.)
+//!
+//! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
+
+use crate::blocks::{Bitmap, Run};
+use crate::entry::{Entry, Header, IN_MAIN, LINKED, NONE};
+use crate::eviction::{Policy, Queue};
+use crate::fence::reduce;
+use crate::layout::{LINE, Layout, ZONE_BLOCKS};
+use crate::region::Region;
+use crate::sync::{Ordering, fence, pause};
+use crate::{Host, Key};
+
+// Line 0: what readers look at.
+const AT_VERSION: usize = 0;
+const AT_POISONED: usize = 1;
+// Lines 1 and 2: under the lock.
+const AT_CURSOR: usize = LINE;
+const AT_FREE: usize = LINE + 1;
+const AT_QUEUES: usize = LINE + 2;
+const AT_ENTRIES: usize = LINE + 6;
+const AT_EVICTED: usize = LINE + 7;
+const AT_SWEPT: usize = 2 * LINE;
+/// Words of a queue's state: its ends, and the blocks in it.
+const QUEUE_WORDS: usize = 2;
+
+/// How often a reader looks at a version that is odd before it gives up waiting.
+const PATIENCE: u32 = 200;
+
+/// What a reader found, and what tells it later whether that still holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Sighting {
+    pub header: Header,
+    pub block: u32,
+    zone: u64,
+}
+
+/// The outcome of looking without a lock.
+pub(crate) enum Look {
+    Found(Sighting),
+    Absent,
+    /// A writer was in the way: nothing is known.
+    Disturbed,
+    Poisoned,
+}
+
+/// A shard by its number.
+#[derive(Clone, Copy)]
+pub(crate) struct Shard<'m> {
+    region: Region<'m>,
+    layout: &'m Layout,
+    pub number: u32,
+    at: usize,
+}
+
+impl<'m> Shard<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: &'m Layout, number: u32) -> Self {
+        Self { region, layout, number, at: layout.shard_at(number) }
+    }
+
+    /// The shard a key belongs to. It takes the low half of the hash, buckets take the high one.
+    pub(crate) fn of_hash(region: Region<'m>, layout: &'m Layout, hash: u64) -> Self {
+        Self::new(region, layout, reduce(hash << 32, layout.shards))
+    }
+
+    /// Gives a new shard its free blocks. Block 0 of the first one stays out of use, so that its number means none.
+    pub(crate) fn format(&self) {
+        let first = u32::from(self.number == 0);
+        if first == 1 {
+            self.region.store(self.at + self.layout.bitmap_at, 1);
+        }
+        self.region.store(self.at + AT_FREE, u64::from(self.layout.blocks - first));
+    }
+
+    /// Looks for a key without a lock.
+    #[inline]
+    pub(crate) fn look(&self, key: &Key<'_>) -> Look {
+        let version = self.region.word(self.at + AT_VERSION);
+        let mut patience = PATIENCE;
+        let before = loop {
+            let before = version.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                break before;
+            }
+            if patience == 0 {
+                return if self.poisoned() { Look::Poisoned } else { Look::Disturbed };
+            }
+            patience -= 1;
+            pause();
+        };
+        if self.poisoned() {
+            return Look::Poisoned;
+        }
+        let found = self.walk(key, |block, header| {
+            // Acquire, so that what is copied later is not older than this.
+            let zone = self.region.word(self.zone_at(block)).load(Ordering::Acquire);
+            Sighting { header: *header, block, zone }
+        });
+        fence(Ordering::Acquire);
+        if version.load(Ordering::Relaxed) != before {
+            return Look::Disturbed;
+        }
+        found.map_or(Look::Absent, Look::Found)
+    }
+
+    /// Whether what was found has lived until now, so that everything read of it since is right.
+    #[inline]
+    pub(crate) fn lived(&self, sighting: &Sighting) -> bool {
+        fence(Ordering::Acquire);
+        self.region.word(self.zone_at(sighting.block)).load(Ordering::Relaxed) == sighting.zone
+    }
+
+    /// Notes that an entry was asked for. The bits stand apart from the entries, because an entry may die at
+    /// any moment and its words then belong to somebody else.
+    #[inline]
+    pub(crate) fn visit(&self, block: u32) {
+        let (at, mask) = self.visited_bit(block);
+        let word = self.region.word(at);
+        if word.load(Ordering::Relaxed) & mask == 0 {
+            word.fetch_or(mask, Ordering::Relaxed);
+        }
+    }
+
+    /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so it takes no more
+    /// steps than there can be entries in a bucket that is not damaged.
+    #[inline]
+    fn walk<T>(&self, key: &Key<'_>, found: impl FnOnce(u32, &Header) -> T) -> Option<T> {
+        let hash = key.hash as u32;
+        let mut block = self.bucket(self.bucket_of(hash));
+        let mut steps = STEPS_MAX;
+        while block != NONE && steps > 0 {
+            let entry = self.entry(block);
+            let first = entry.word(0);
+            if (first >> 32) as u32 == hash {
+                let header = entry.header();
+                if header.key_len() == key.bytes.len()
+                    && header.space() == key.scope.space
+                    && header.database() == key.scope.database
+                    && header.role() == key.scope.role
+                    && entry.equals(self.layout, &header, header.key_at(), key.bytes)
+                {
+                    return Some(found(block, &header));
+                }
+            }
+            block = first as u32;
+            steps -= 1;
+        }
+        None
+    }
+
+    fn entry(&self, block: u32) -> Entry<'m> {
+        Entry::new(self.region, self.layout, block)
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u32) -> u32 {
+        reduce(u64::from(hash) << 32, self.layout.buckets)
+    }
+
+    #[inline]
+    fn bucket(&self, number: u32) -> u32 {
+        let word = self.region.load(self.at + self.layout.buckets_at + (number / 2) as usize);
+        (word >> (number % 2 * 32)) as u32
+    }
+
+    fn set_bucket(&self, number: u32, block: u32) {
+        set_half(&self.region, self.at + self.layout.buckets_at, number, block);
+    }
+
+    /// The version of the zone that an entry begins in. It belongs to the shard of the block, not of the key.
+    #[inline]
+    fn zone_at(&self, block: u32) -> usize {
+        let owner = self.layout.shard_of_block(block);
+        let local = block & ((1 << self.layout.shard_shift) - 1);
+        self.layout.shard_at(owner) + self.layout.zones_at + (local / ZONE_BLOCKS) as usize
+    }
+
+    /// Entries have at least four blocks, so a quarter of a block's number is an entry's own.
+    #[inline]
+    fn visited_bit(&self, block: u32) -> (usize, u64) {
+        let owner = self.layout.shard_of_block(block);
+        let local = (block & ((1 << self.layout.shard_shift) - 1)) / 4;
+        (self.layout.shard_at(owner) + self.layout.visited_at + (local / 64) as usize, 1 << (local % 64))
+    }
+
+    pub(crate) fn poisoned(&self) -> bool {
+        self.region.load(self.at + AT_POISONED) != 0
+    }
+
+    /// Takes the lock.
+    pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
+        host.lock(self.number);
+        Guard { shard: self, host }
+    }
+}
+
+/// More entries than a bucket of an undamaged index has: the average is below two.
+const STEPS_MAX: u32 = 4096;
+
+/// Writes one half of a word in an array of 32-bit numbers, under the lock.
+fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
+    let at = at + (number / 2) as usize;
+    let shift = number % 2 * 32;
+    let word = region.load(at);
+    region.store(at, word & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift);
+}
+
+/// A shard whose lock we hold.
+pub(crate) struct Guard<'m, H: Host> {
+    shard: Shard<'m>,
+    host: &'m H,
+}
+
+impl<H: Host> Drop for Guard<'_, H> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Whatever was half done stays hidden: the version may be odd for ever.
+            self.set(AT_POISONED, 1);
+        }
+        self.host.unlock(self.shard.number);
+    }
+}
+
+impl<'m, H: Host> Guard<'m, H> {
+    fn get(&self, word: usize) -> u64 {
+        self.shard.region.load(self.shard.at + word)
+    }
+
+    fn set(&self, word: usize, value: u64) {
+        self.shard.region.store(self.shard.at + word, value);
+    }
+
+    fn add(&self, word: usize, by: i64) {
+        self.set(word, self.get(word).wrapping_add_signed(by));
+    }
+
+    pub(crate) fn poisoned(&self) -> bool {
+        self.shard.poisoned()
+    }
+
+    pub(crate) fn entry(&self, block: u32) -> Entry<'m> {
+        self.shard.entry(block)
+    }
+
+    pub(crate) fn bitmap(&self) -> Bitmap<'m> {
+        Bitmap::new(self.shard.region, self.shard.layout, self.shard.number)
+    }
+
+    /// How many entries have their keys here.
+    pub(crate) fn entries(&self) -> u64 {
+        self.get(AT_ENTRIES)
+    }
+
+    /// How many of the shard's blocks are free.
+    pub(crate) fn free_blocks(&self) -> u32 {
+        self.get(AT_FREE) as u32
+    }
+
+    /// Makes readers wait while links change.
+    pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
+        let version = self.shard.region.word(self.shard.at + AT_VERSION);
+        let before = version.load(Ordering::Relaxed);
+        version.store(before | 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        let result = what();
+        version.store((before | 1).wrapping_add(1), Ordering::Release);
+        result
+    }
+
+    /// The entry of a key, with its header.
+    pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
+        self.shard.walk(key, |block, header| (self.entry(block), *header))
+    }
+
+    /// Takes blocks of this shard, at least `least` and at most `want` in one run.
+    pub(crate) fn take(&self, least: u32, want: u32, effort: u32) -> Option<Run> {
+        let (run, cursor) = self.bitmap().take(least, want, self.get(AT_CURSOR) as u32, effort);
+        self.set(AT_CURSOR, cursor.into());
+        self.taken(run)
+    }
+
+    /// Takes blocks where others have just become free.
+    pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
+        self.taken(self.bitmap().take_around(block, least, want))
+    }
+
+    fn taken(&self, run: Option<Run>) -> Option<Run> {
+        if let Some(run) = run {
+            self.add(AT_FREE, -i64::from(run.blocks));
+            // The other half is the acquire fence of a reader that is still in here.
+            fence(Ordering::Release);
+        }
+        run
+    }
+
+    /// Gives blocks of this shard back.
+    pub(crate) fn give(&self, run: Run) {
+        if self.bitmap().give(run) {
+            self.add(AT_FREE, run.blocks.into());
+        }
+    }
+
+    /// Puts an entry that nobody can see yet into its bucket and its queue. Inside of [`change`](Self::change).
+    pub(crate) fn link(&self, entry: &Entry<'m>, policy: &impl Policy) {
+        let header = entry.header();
+        let bucket = self.shard.bucket_of(header.hash());
+        entry.set_next(self.shard.bucket(bucket));
+        entry.set_flag(LINKED, true);
+        self.shard.set_bucket(bucket, entry.block);
+        self.add(AT_ENTRIES, 1);
+        policy.admit(self, entry, &header);
+    }
+
+    /// Takes an entry out of its bucket and its queue. Inside of [`change`](Self::change). Its blocks are still
+    /// taken; nobody new can find it, and readers that have found it will learn that it died.
+    pub(crate) fn unlink(&self, entry: &Entry<'m>, header: &Header) {
+        let bucket = self.shard.bucket_of(header.hash());
+        let mut block = self.shard.bucket(bucket);
+        let next = entry.next();
+        if block == entry.block {
+            self.shard.set_bucket(bucket, next);
+        } else {
+            let mut steps = STEPS_MAX;
+            while block != NONE && steps > 0 {
+                let before = self.entry(block);
+                block = before.next();
+                if block == entry.block {
+                    before.set_next(next);
+                    break;
+                }
+                steps -= 1;
+            }
+        }
+        self.dequeue(entry, header);
+        entry.set_flag(LINKED, false);
+        self.add(AT_ENTRIES, -1);
+        // Several shards may have entries that begin in one zone, so this is not under one lock.
+        self.shard.region.word(self.shard.zone_at(entry.block)).fetch_add(1, Ordering::Release);
+    }
+
+    /// The bucket that a hash belongs into.
+    pub(crate) fn bucket_of(&self, hash: u32) -> u32 {
+        self.shard.bucket_of(hash)
+    }
+
+    /// The buckets of the shard, for inspection and sweeping.
+    pub(crate) fn buckets(&self) -> u32 {
+        self.shard.layout.buckets
+    }
+
+    /// The entries of a bucket.
+    pub(crate) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Entry<'m>> + use<'m, H> {
+        let shard = self.shard;
+        let mut block = shard.bucket(bucket);
+        let mut steps = STEPS_MAX;
+        std::iter::from_fn(move || {
+            if block == NONE || steps == 0 {
+                return None;
+            }
+            steps -= 1;
+            let entry = shard.entry(block);
+            block = entry.next();
+            Some(entry)
+        })
+    }
+
+    /// Where the sweep of this shard goes on.
+    pub(crate) fn swept(&self) -> u32 {
+        self.get(AT_SWEPT) as u32
+    }
+
+    pub(crate) fn set_swept(&self, bucket: u32) {
+        self.set(AT_SWEPT, bucket.into());
+    }
+}
+
+/// The queues, on behalf of a [`Policy`].
+impl<'m, H: Host> Guard<'m, H> {
+    fn queue_at(queue: Queue) -> usize {
+        AT_QUEUES + queue as usize * QUEUE_WORDS
+    }
+
+    fn ends(&self, queue: Queue) -> (u32, u32) {
+        let ends = self.get(Self::queue_at(queue));
+        ((ends >> 32) as u32, ends as u32)
+    }
+
+    fn set_ends(&self, queue: Queue, newest: u32, oldest: u32) {
+        self.set(Self::queue_at(queue), u64::from(newest) << 32 | u64::from(oldest));
+    }
+
+    /// Blocks of the entries in a queue.
+    pub(crate) fn queued(&self, queue: Queue) -> u64 {
+        self.get(Self::queue_at(queue) + 1)
+    }
+
+    /// The entry that has been in a queue for longest.
+    pub(crate) fn oldest(&self, queue: Queue) -> Option<Entry<'m>> {
+        let (_, oldest) = self.ends(queue);
+        (oldest != NONE).then(|| self.entry(oldest))
+    }
+
+    /// Puts an entry that is in no queue at the young end of one.
+    pub(crate) fn enqueue(&self, queue: Queue, entry: &Entry<'m>, header: &Header) {
+        let (newest, oldest) = self.ends(queue);
+        entry.set_newer(NONE);
+        entry.set_older(newest);
+        entry.set_flag(IN_MAIN, queue == Queue::Main);
+        if newest != NONE {
+            self.entry(newest).set_newer(entry.block);
+        }
+        self.set_ends(queue, entry.block, if oldest == NONE { entry.block } else { oldest });
+        self.add(Self::queue_at(queue) + 1, header.blocks().into());
+    }
+
+    /// Takes an entry out of the queue it is in.
+    pub(crate) fn dequeue(&self, entry: &Entry<'m>, header: &Header) {
+        let queue = if entry.word(4) & IN_MAIN != 0 { Queue::Main } else { Queue::Small };
+        let (mut newest, mut oldest) = self.ends(queue);
+        let (newer, older) = (entry.newer(), entry.older());
+        if newer == NONE {
+            newest = older;
+        } else {
+            self.entry(newer).set_older(older);
+        }
+        if older == NONE {
+            oldest = newer;
+        } else {
+            self.entry(older).set_newer(newer);
+        }
+        self.set_ends(queue, newest, oldest);
+        self.add(Self::queue_at(queue) + 1, -i64::from(header.blocks()));
+    }
+
+    /// Whether an entry was asked for since this was last answered.
+    pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
+        let (at, mask) = self.shard.visited_bit(entry.block);
+        let word = self.shard.region.word(at);
+        word.load(Ordering::Relaxed) & mask != 0 && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
+    }
+
+    /// How many entries were evicted here so far.
+    pub(crate) fn evicted(&self) -> u64 {
+        self.get(AT_EVICTED)
+    }
+
+    pub(crate) fn count_eviction(&self) {
+        self.add(AT_EVICTED, 1);
+    }
+
+    /// The two words of memory that an eviction with this hash is remembered in.
+    pub(crate) fn ghost(&self, hash: u32) -> u32 {
+        let number = self.ghost_of(hash);
+        let word =
+            self.shard.region.load(self.shard.at + self.shard.layout.ghosts_at + (number / 2) as usize);
+        (word >> (number % 2 * 32)) as u32
+    }
+
+    pub(crate) fn set_ghost(&self, hash: u32, ghost: u32) {
+        let number = self.ghost_of(hash);
+        set_half(&self.shard.region, self.shard.at + self.shard.layout.ghosts_at, number, ghost);
+    }
+
+    fn ghost_of(&self, hash: u32) -> u32 {
+        // Other bits than the bucket's, which are the upper ones.
+        reduce(u64::from(hash.wrapping_mul(0x9e37_79b1)) << 32, self.shard.layout.ghosts)
+    }
+}

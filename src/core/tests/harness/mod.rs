@@ -1,0 +1,419 @@
+//! A tier and its naive model, driven by the same actions.
+
+use pg_cache_core::{
+    Counter, FenceId, Host, IncrError, Key, Kind, Miss, NewValue, Refusal, Region, Reservation, Sizes, Stamp,
+    Stored, Tier,
+};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+
+/// One step.
+#[derive(Clone, Debug)]
+pub enum Action {
+    Put {
+        key: u8,
+        size: usize,
+        tags: u8,
+        ttl: u32,
+        absent: bool,
+    },
+    Get {
+        key: u8,
+    },
+    Remove {
+        key: u8,
+    },
+    Touch {
+        key: u8,
+        ttl: u32,
+    },
+    Incr {
+        key: u8,
+        by: i64,
+    },
+    Wait {
+        ticks: u32,
+    },
+    /// A writer announces a change of a tag.
+    Raise {
+        tag: u8,
+    },
+    /// One writer that announced it commits, or aborts.
+    Settle {
+        tag: u8,
+        commit: bool,
+    },
+    /// Everything of the space.
+    Flush,
+    Sweep {
+        budget: u32,
+    },
+    /// Begins to store, and stays in the middle.
+    Reserve {
+        key: u8,
+        size: usize,
+    },
+    /// Ends the oldest of those.
+    Resolve {
+        publish: bool,
+    },
+    /// Another process comes.
+    Reattach,
+}
+
+/// A clock that only moves when it is told to, and locks that notice when two are held.
+#[derive(Default)]
+pub struct TestHost {
+    pub now: Cell<u32>,
+    held: Cell<Option<u32>>,
+}
+
+impl Host for &TestHost {
+    fn now(&self) -> u32 {
+        self.now.get()
+    }
+    fn lock(&self, shard: u32) {
+        assert_eq!(self.held.replace(Some(shard)), None, "a second lock is taken");
+    }
+    fn unlock(&self, shard: u32) {
+        assert_eq!(self.held.replace(None), Some(shard), "a lock is released that is not held");
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    value: Vec<u8>,
+    kind: Kind,
+    expires: u32,
+    stamp: u64,
+    tags: u8,
+}
+
+/// What the model knows of a fence.
+#[derive(Clone, Copy, Default)]
+struct Fence {
+    seq: u64,
+    pending: u32,
+}
+
+pub struct Harness {
+    memory: Vec<AtomicU64>,
+    shards: u32,
+}
+
+/// How many keys the actions choose from.
+pub const KEYS: u8 = 24;
+const TAGS: u8 = 3;
+
+impl Harness {
+    pub fn new(bytes: usize, shards: u32) -> Self {
+        Self { memory: (0..bytes / 8).map(|_| AtomicU64::new(0xdead_beef)).collect(), shards }
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            bytes: self.memory.len() * 8,
+            reserved_fences: 8,
+            relation_fences: 4,
+            tag_fences: 16,
+            counters: 1,
+            shards: self.shards,
+        }
+    }
+
+    pub fn run(&self, actions: &[Action]) {
+        let host = TestHost::default();
+        host.now.set(1);
+        let region = Region::of_words(&self.memory);
+        let mut tier = match Tier::format(region, self.sizes(), &host, 0) {
+            Ok(tier) => tier,
+            Err(pg_cache_core::RegionError::TooSmall { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let mut model = Model::default();
+        let mut reserved: Vec<(u8, Known, Reservation)> = Vec::new();
+        for (step, action) in actions.iter().enumerate() {
+            if let Action::Reattach = action {
+                tier = Tier::attach(region, &host, 0).expect("what was formatted can be attached");
+            }
+            step_both(&tier, &host, &mut model, &mut reserved, action);
+            let held: Vec<_> =
+                tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
+            assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
+        }
+        for (_, _, reservation) in reserved {
+            tier.cancel(reservation);
+        }
+        // With every key gone nothing may be in use.
+        for key in 0..KEYS {
+            with_key(&tier, key, |key| tier.remove(key));
+        }
+        let usage = tier.usage();
+        assert_eq!(usage.entries, 0);
+        assert!(usage.used_bytes <= 16, "{} bytes have leaked", usage.used_bytes);
+    }
+}
+
+#[derive(Default)]
+struct Model {
+    entries: HashMap<u8, Known>,
+    tags: [Fence; TAGS as usize],
+    flushed: u64,
+    now: u64,
+}
+
+impl Model {
+    fn verdict(&self, known: &Known, now: u32) -> Result<(), Miss> {
+        if known.expires <= now {
+            return Err(Miss::Expired);
+        }
+        let fenced = (0..TAGS).filter(|tag| known.tags >> tag & 1 == 1).any(|tag| {
+            let fence = self.tags[tag as usize];
+            fence.pending > 0 || fence.seq > known.stamp
+        });
+        if fenced || self.flushed > known.stamp { Err(Miss::Fenced) } else { Ok(()) }
+    }
+}
+
+/// The bytes of a value: any two differ in length or content.
+fn content(key: u8, size: usize, salt: u64) -> Vec<u8> {
+    (0..size).map(|at| (at as u8).wrapping_mul(31) ^ key ^ (salt >> (at % 8 * 8)) as u8).collect()
+}
+
+/// Keys of four different lengths, the same bytes in six scopes, and all of them with the same hash: one bucket, in
+/// which nothing but the whole identity tells them apart.
+fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
+    let (space, role) = (u32::from(key % 2), u32::from(key / 2 % 3));
+    let bytes = vec![b'k'; 1 + (key / 6) as usize * 50];
+    let hash = u64::from(space) << 32 ^ u64::from(role);
+    what(&Key::new(tier.scope(1, space, role), &bytes, hash).expect("a legal key"))
+}
+
+fn dependencies(tier: &Tier<'_, &TestHost>, tags: u8) -> Vec<FenceId> {
+    (0..TAGS).filter(|tag| tags >> tag & 1 == 1).map(|tag| fence_of(tier, tag)).collect()
+}
+
+fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
+    tier.fences().tag(u64::from(tag) << 60)
+}
+
+/// Whether the tier had a reason to forget something.
+fn may_forget(tier: &Tier<'_, &TestHost>) -> bool {
+    [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
+}
+
+fn step_both(
+    tier: &Tier<'_, &TestHost>,
+    host: &TestHost,
+    model: &mut Model,
+    reserved: &mut Vec<(u8, Known, Reservation)>,
+    action: &Action,
+) {
+    let now = host.now.get();
+    match *action {
+        Action::Put { key, size, tags, ttl, absent } => {
+            let known = new_value(model, key, size, tags % 8, now + ttl);
+            let outcome = with_key(tier, key, |key| {
+                let dependencies = dependencies(tier, known.tags);
+                let reservation = tier.reserve(key, &as_value(&known, &dependencies))?;
+                Ok(if absent {
+                    tier.publish_absent(key, reservation)
+                } else {
+                    tier.publish(key, reservation)
+                })
+            });
+            match outcome {
+                Ok(stored) => published(tier, model, key, known, stored, absent, now),
+                Err(refusal) => expect_refusal(tier, &known, refusal),
+            }
+            expect(tier, model, key, now);
+        }
+        Action::Get { key } => expect(tier, model, key, now),
+        Action::Remove { key } => {
+            let removed = with_key(tier, key, |key| tier.remove(key));
+            let valid = model.entries.remove(&key).is_some_and(|known| model.verdict(&known, now).is_ok());
+            assert!(removed == valid || (valid && may_forget(tier)), "removed {removed}, valid {valid}");
+        }
+        Action::Touch { key, ttl } => {
+            let touched = with_key(tier, key, |key| tier.touch(key, now + ttl));
+            let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
+            assert!(touched == valid || (valid && may_forget(tier)), "touched {touched}, valid {valid}");
+            if let Some(known) = model.entries.get_mut(&key).filter(|_| valid) {
+                // A tier that has forgotten the entry serves nothing, whatever the model thinks of its time.
+                known.expires = now + ttl;
+            }
+        }
+        Action::Incr { key, by } => incr(tier, model, key, by, now),
+        Action::Wait { ticks } => host.now.set(now + ticks),
+        Action::Raise { tag } => {
+            tier.fences().raise(fence_of(tier, tag));
+            model.tags[tag as usize].pending += 1;
+        }
+        Action::Settle { tag, commit } => {
+            let fence = &mut model.tags[tag as usize];
+            if fence.pending > 0 {
+                fence.pending -= 1;
+                if commit {
+                    tier.fences().lower(fence_of(tier, tag));
+                    model.now += 1;
+                    fence.seq = model.now;
+                } else {
+                    tier.fences().withdraw(fence_of(tier, tag));
+                }
+            }
+        }
+        Action::Flush => {
+            let fence = tier.fences().reserved(pg_cache_core::Reserved::Database(1));
+            tier.fences().raise(fence);
+            tier.fences().lower(fence);
+            model.now += 1;
+            model.flushed = model.now;
+        }
+        Action::Sweep { budget } => {
+            tier.sweep(budget);
+        }
+        Action::Reserve { key, size } => {
+            let known = new_value(model, key, size, 1, now + 30);
+            let outcome = with_key(tier, key, |key| {
+                tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)))
+            });
+            match outcome {
+                Ok(reservation) => reserved.push((key, known, reservation)),
+                Err(refusal) => expect_refusal(tier, &known, refusal),
+            }
+        }
+        Action::Resolve { publish } => {
+            if reserved.is_empty() {
+                return;
+            }
+            let (key, known, reservation) = reserved.remove(0);
+            if publish {
+                let stored = with_key(tier, key, |key| tier.publish(key, reservation));
+                published(tier, model, key, known, stored, false, now);
+                expect(tier, model, key, now);
+            } else {
+                tier.cancel(reservation);
+            }
+        }
+        Action::Reattach => {}
+    }
+}
+
+fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
+    let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
+    Known { value: content(key, size, salt), kind: Kind(key % 4), expires, stamp: model.now, tags }
+}
+
+fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
+    // The model's clock and the tier's move together.
+    NewValue {
+        bytes: &known.value,
+        kind: known.kind,
+        stamp: stamp(known.stamp),
+        expires: known.expires,
+        cost: 7,
+        dependencies,
+    }
+}
+
+/// The tier's stamp of a moment on the model's clock. Both start at 0 and are moved by the same actions.
+fn stamp(moment: u64) -> Stamp {
+    Stamp::from_number(moment)
+}
+
+fn published(
+    tier: &Tier<'_, &TestHost>,
+    model: &mut Model,
+    key: u8,
+    known: Known,
+    stored: Stored,
+    absent: bool,
+    now: u32,
+) {
+    let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
+    match stored {
+        Stored::New => assert!(!valid || may_forget(tier), "a valid entry was overlooked"),
+        Stored::Replaced => assert!(valid && !absent, "nothing was there to replace"),
+        Stored::Dropped => {
+            assert!(absent && valid, "dropped without a reason");
+            return;
+        }
+    }
+    model.entries.insert(key, known);
+}
+
+fn expect_refusal(tier: &Tier<'_, &TestHost>, known: &Known, refusal: Refusal) {
+    match refusal {
+        Refusal::TooLarge => assert!(known.value.len() + 600 > tier.entry_bytes_max(), "it is not too large"),
+        Refusal::Full => {}
+        other => panic!("refused: {other:?}"),
+    }
+}
+
+/// Reads a key and holds the answer against the model's.
+fn expect(tier: &Tier<'_, &TestHost>, model: &Model, key: u8, now: u32) {
+    let mut value = Vec::new();
+    let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
+    let known = model.entries.get(&key);
+    let verdict = known.map_or(Err(Miss::Absent), |known| model.verdict(known, now));
+    match answer {
+        Ok(meta) => {
+            assert_eq!(verdict, Ok(()), "served what the model would not");
+            let known = known.expect("a verdict was passed on it");
+            assert_eq!(value, known.value, "another value");
+            assert_eq!(
+                (meta.kind, meta.expires, meta.stamp.number()),
+                (known.kind, known.expires, known.stamp)
+            );
+        }
+        Err(Miss::Absent) => {
+            // Swept, evicted, or never there.
+            assert!(verdict.is_err() || may_forget(tier), "forgot without a reason");
+        }
+        Err(miss) => assert!(verdict == Err(miss) || may_forget(tier), "{miss:?} instead of {verdict:?}"),
+    }
+}
+
+fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u32) {
+    let fresh = new_value(model, key, 0, 0, now + 40);
+    let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[])));
+    let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok());
+    match (outcome, known) {
+        (Ok(sum), Some(known)) if known.kind == Kind::COUNTER && !may_forget(tier) => {
+            assert_eq!(Some(sum), counter(known).checked_add(by));
+        }
+        (Err(IncrError::OtherKind(kind)), Some(known)) => assert_eq!(kind, known.kind),
+        (Err(IncrError::Overflow), Some(known)) => assert_eq!(counter(known).checked_add(by), None),
+        (Err(IncrError::Refused(_)), _) => {}
+        (Err(error), None) => panic!("{error:?} on nothing"),
+        (Ok(_), Some(known)) => {
+            assert!(known.kind == Kind::COUNTER || may_forget(tier), "added to what is no number")
+        }
+        (Ok(sum), None) => assert_eq!(sum, by, "a new counter begins with what is added"),
+    }
+    if let Ok(sum) = outcome {
+        let value = sum.to_ne_bytes().to_vec();
+        // A counter that was forgotten begins anew, with a new life.
+        let kept = known.cloned().filter(|known| known.kind == Kind::COUNTER);
+        let anew = sum == by && may_forget(tier);
+        let known = match kept {
+            Some(old) if !anew => Known { value, ..old },
+            Some(old) => {
+                // Either: ask the tier which.
+                let meta = with_key(tier, key, |key| tier.peek(key, Stamp::LATEST));
+                let expires = meta.map_or(old.expires, |meta| meta.expires);
+                let stamp = meta.map_or(old.stamp, |meta| meta.stamp.number());
+                let tags = if expires == fresh.expires && stamp == fresh.stamp { 0 } else { old.tags };
+                Known { value, expires, stamp, tags, ..old }
+            }
+            None => Known { value, kind: Kind::COUNTER, ..fresh },
+        };
+        model.entries.insert(key, known);
+    }
+    expect(tier, model, key, now);
+}
+
+fn counter(known: &Known) -> i64 {
+    i64::from_ne_bytes(known.value.clone().try_into().expect("a counter has eight bytes"))
+}

@@ -1,0 +1,46 @@
+//! Random operations on tiny tiers, against a naive model: a map, a clock, and the numbers of changes.
+//!
+//! The tier may forget what it likes. It may never serve what the model would not: another key's value, a torn one, one that has
+//! expired, one that a fence has passed. And while nothing was evicted or refused it may not forget either. After every step
+//! all structures are verified. The same harness serves the fuzzer.
+
+mod harness;
+
+use harness::{Action, Harness, KEYS};
+use proptest::prelude::*;
+
+fn action() -> impl Strategy<Value = Action> {
+    let key = 0..KEYS;
+    // Mostly small, sometimes of the size that is spread over runs and shards, sometimes too large.
+    let size = prop_oneof![6 => 0usize..200, 2 => 200usize..1500, 1 => 1500usize..9000];
+    prop_oneof![
+        8 => (key.clone(), size.clone(), 0u8..8, 1u32..50, any::<bool>())
+            .prop_map(|(key, size, tags, ttl, absent)| Action::Put { key, size, tags, ttl, absent }),
+        8 => key.clone().prop_map(|key| Action::Get { key }),
+        2 => key.clone().prop_map(|key| Action::Remove { key }),
+        2 => (key.clone(), 1u32..50).prop_map(|(key, ttl)| Action::Touch { key, ttl }),
+        3 => (key.clone(), prop_oneof![-5i64..5, Just(i64::MAX), Just(i64::MIN)])
+            .prop_map(|(key, by)| Action::Incr { key, by }),
+        2 => (1u32..20).prop_map(|ticks| Action::Wait { ticks }),
+        2 => (0u8..3).prop_map(|tag| Action::Raise { tag }),
+        2 => (0u8..3, any::<bool>()).prop_map(|(tag, commit)| Action::Settle { tag, commit }),
+        1 => Just(Action::Flush),
+        1 => (1u32..200).prop_map(|budget| Action::Sweep { budget }),
+        2 => (key.clone(), size).prop_map(|(key, size)| Action::Reserve { key, size }),
+        2 => any::<bool>().prop_map(|publish| Action::Resolve { publish }),
+        1 => Just(Action::Reattach),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn never_serves_what_the_model_would_not(
+        kilobytes in 12usize..80,
+        shards in prop_oneof![Just(1u32), Just(2), Just(3)],
+        actions in prop::collection::vec(action(), 1..120),
+    ) {
+        Harness::new(kilobytes * 1024, shards).run(&actions);
+    }
+}

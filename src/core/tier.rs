@@ -1,0 +1,844 @@
+//! The tier as its users see it: a map from keys to values that forgets.
+
+use crate::blocks::Run;
+use crate::entry::{
+    CHAINED, DEPENDENCIES_MAX, Entry, Header, IN_MAIN, KEY_BYTES_MAX, Kind, Meta, RUN_BLOCKS_MAX,
+    RUN_BLOCKS_MIN, Writer, blocks_of, link_at,
+};
+use crate::eviction::{Policy, S3Fifo};
+use crate::fence::{FenceId, Fences, Reserved, Stamp};
+use crate::layout::{BLOCK_BYTES, Layout, Sizes};
+use crate::region::{Region, RegionError};
+use crate::shard::{Guard, Look, Shard};
+use crate::statistics::{Counter, Slot, total};
+use crate::sync::Ordering;
+
+/// What the tier needs from its surroundings.
+pub trait Host {
+    /// The present time in ticks that never go back, whatever happens to the system's clock.
+    fn now(&self) -> u32;
+    /// Takes the lock of a shard. It is held for a bounded number of steps.
+    fn lock(&self, shard: u32);
+    /// Releases it.
+    fn unlock(&self, shard: u32);
+}
+
+/// Whose keys: part of an entry's identity. Made by [`Tier::scope`], once for many keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// The database's number.
+    pub database: u32,
+    /// The space's number in it.
+    pub space: u32,
+    /// The role whose entries they are, or 0 for everybody's.
+    pub role: u32,
+    fences: [FenceId; 2],
+}
+
+/// The identity of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'k> {
+    pub(crate) scope: Scope,
+    pub(crate) bytes: &'k [u8],
+    pub(crate) hash: u64,
+}
+
+impl<'k> Key<'k> {
+    /// A key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` is of the bytes; equal keys must come with equal hashes.
+    ///
+    /// A key of another length is no key: None.
+    pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
+        let space = u64::from(scope.space) << 32 | u64::from(scope.role);
+        let hash = crate::fence::scatter(hash ^ space ^ u64::from(scope.database).rotate_left(48));
+        (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash })
+    }
+}
+
+/// A value to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct NewValue<'v> {
+    /// Its bytes.
+    pub bytes: &'v [u8],
+    /// What they are.
+    pub kind: Kind,
+    /// As of when they are right.
+    pub stamp: Stamp,
+    /// The tick at which its time is over.
+    pub expires: u32,
+    /// What it cost to compute, on the caller's scale.
+    pub cost: u16,
+    /// What makes it wrong by changing, beside its database and its space; at most [`DEPENDENCIES_MAX`].
+    pub dependencies: &'v [FenceId],
+}
+
+/// Why there is no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// There is no entry of this key.
+    Absent,
+    /// Its time is over.
+    Expired,
+    /// Something it depends on has changed, or is about to.
+    Fenced,
+    /// The shard is switched off.
+    Off,
+}
+
+/// Why a value was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is larger than one entry may be in a tier of this size.
+    TooLarge,
+    /// There is no room, and nothing that could be evicted.
+    Full,
+    /// It has more dependencies than an entry can name.
+    TooManyDependencies,
+    /// The shard is switched off.
+    Off,
+}
+
+/// Why a counter was not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncrError {
+    /// The key holds something else.
+    OtherKind(Kind),
+    /// The result would not fit into 64 bits.
+    Overflow,
+    /// A new counter could not be stored.
+    Refused(Refusal),
+}
+
+/// What publishing did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The value is there, and no other was.
+    New,
+    /// The value is there in the place of another.
+    Replaced,
+    /// The value was dropped.
+    Dropped,
+}
+
+/// Room for a value, already written, that nobody can see yet. It ends in [`Tier::publish`] or [`Tier::cancel`], or
+/// its memory is lost until the region is formatted again.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "publish or cancel it, or its memory is lost"]
+pub struct Reservation {
+    block: u32,
+}
+
+/// Where a value is copied to.
+pub trait Buffer {
+    /// As many bytes as the value has. May be called more than once for one value, if the first copy was disturbed.
+    fn room(&mut self, meta: &Meta) -> &mut [u8];
+}
+
+impl Buffer for Vec<u8> {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.resize(meta.value_len, 0);
+        self
+    }
+}
+
+/// For those who only look.
+impl Buffer for () {
+    fn room(&mut self, _: &Meta) -> &mut [u8] {
+        &mut []
+    }
+}
+
+/// An entry as inspection shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// The database's number.
+    pub database: u32,
+    /// The space's number.
+    pub space: u32,
+    /// The role, or 0.
+    pub role: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The rest.
+    pub meta: Meta,
+    /// Whether it would be served now.
+    pub valid: bool,
+}
+
+/// How full the tier is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Entries, right or not.
+    pub entries: u64,
+    /// Bytes of blocks in use, by entries and reservations.
+    pub used_bytes: u64,
+    /// Bytes of all blocks.
+    pub block_bytes: u64,
+    /// Bytes of fences.
+    pub fence_bytes: u64,
+    /// Shards.
+    pub shards: u32,
+    /// Shards that are switched off.
+    pub shards_off: u32,
+}
+
+/// How often a read without a lock is repeated before it takes the lock.
+const RETRIES: u32 = 8;
+/// Evictions during one hold of a lock. Waiting writers get in between.
+const EVICTIONS_PER_HOLD: u32 = 32;
+/// Words of the bitmap that a search may look at before something is evicted instead: 64 KB of blocks.
+const SEARCH_WORDS: u32 = 64;
+/// One entry takes at most this part of the tier.
+const ENTRY_SHARE: u64 = 20;
+/// An entry of more than this part of a shard is spread over several.
+const SHARD_SHARE: u32 = 8;
+
+/// Blocks of chained entries that have been unlinked, to be given back when no lock is held. A fixed size, because nothing
+/// that a commit does may allocate.
+#[derive(Default)]
+struct Unlinked {
+    blocks: [u32; 16],
+    count: usize,
+}
+
+impl Unlinked {
+    fn is_full(&self) -> bool {
+        self.count == self.blocks.len()
+    }
+
+    fn push(&mut self, block: u32) {
+        if let Some(slot) = self.blocks.get_mut(self.count) {
+            *slot = block;
+            self.count += 1;
+        }
+    }
+}
+
+/// A tier in a region, as one backend sees it.
+#[derive(Debug)]
+pub struct Tier<'m, H> {
+    region: Region<'m>,
+    layout: Layout,
+    host: H,
+    statistics: Slot<'m>,
+}
+
+impl<'m, H: Host> Tier<'m, H> {
+    /// Makes a region an empty tier. Nobody else may be at work in it.
+    ///
+    /// `sizes.bytes` is the region's size, whatever it says.
+    pub fn format(region: Region<'m>, sizes: Sizes, host: H, backend: u32) -> Result<Self, RegionError> {
+        let layout = Layout::of(Sizes { bytes: region.bytes(), ..sizes })?;
+        layout.format(&region);
+        for shard in 0..layout.shards {
+            Shard::new(region, &layout, shard).format();
+        }
+        Ok(Self { region, statistics: Slot::of(region, &layout, backend), layout, host })
+    }
+
+    /// Finds the tier in a region that was formatted before, perhaps by another process and at another address.
+    pub fn attach(region: Region<'m>, host: H, backend: u32) -> Result<Self, RegionError> {
+        let layout = Layout::read(&region)?;
+        Ok(Self { region, statistics: Slot::of(region, &layout, backend), layout, host })
+    }
+
+    /// How many locks a tier of these sizes needs of its host.
+    pub fn shards_of(sizes: Sizes) -> Result<u32, RegionError> {
+        Layout::of(sizes).map(|layout| layout.shards)
+    }
+
+    /// The fences.
+    pub fn fences(&self) -> Fences<'m> {
+        Fences::new(self.region, self.layout)
+    }
+
+    /// The scope of keys of a space, of a role's own or of everybody's (0).
+    pub fn scope(&self, database: u32, space: u32, role: u32) -> Scope {
+        let fences = self.fences();
+        let fences = [
+            fences.reserved(Reserved::Database(database)),
+            fences.reserved(Reserved::Space { database, space }),
+        ];
+        Scope { database, space, role, fences }
+    }
+
+    /// Copies the value of a key into a buffer, for a reader who may not see what changed after `horizon`.
+    pub fn get(&self, key: &Key<'_>, horizon: Stamp, into: &mut impl Buffer) -> Result<Meta, Miss> {
+        let outcome = self.read(key, horizon, into);
+        self.statistics.count(match outcome {
+            Ok(_) => Counter::Hit,
+            Err(Miss::Absent) => Counter::MissAbsent,
+            Err(Miss::Expired) => Counter::MissExpired,
+            Err(Miss::Fenced) => Counter::MissFenced,
+            Err(Miss::Off) => Counter::MissOff,
+        });
+        outcome
+    }
+
+    /// What [`get`](Self::get) would say, without counting as a read.
+    pub fn peek(&self, key: &Key<'_>, horizon: Stamp) -> Result<Meta, Miss> {
+        self.look(key, horizon, &mut None::<&mut ()>)
+    }
+
+    fn read(&self, key: &Key<'_>, horizon: Stamp, into: &mut impl Buffer) -> Result<Meta, Miss> {
+        self.look(key, horizon, &mut Some(into))
+    }
+
+    #[inline]
+    fn look(&self, key: &Key<'_>, horizon: Stamp, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Miss> {
+        let shard = self.shard_of(key);
+        let now = self.host.now();
+        for _ in 0..RETRIES {
+            match shard.look(key) {
+                Look::Found(seen) => {
+                    let entry = Entry::new(self.region, &self.layout, seen.block);
+                    let outcome = self.serve(&entry, &seen.header, Some(&key.scope), horizon, now, into);
+                    if shard.lived(&seen) {
+                        if outcome.is_ok() && into.is_some() {
+                            shard.visit(seen.block);
+                        }
+                        return outcome;
+                    }
+                }
+                Look::Absent => return Err(Miss::Absent),
+                Look::Poisoned => return Err(Miss::Off),
+                Look::Disturbed => {}
+            }
+            self.statistics.count(Counter::Retry);
+        }
+        self.look_locked(&shard, key, horizon, now, into)
+    }
+
+    /// Reading among so many writers that there was no quiet moment. The buffer is asked for room before the lock is
+    /// taken, because it is somebody else's code; should the value have grown meanwhile, we begin again.
+    #[cold]
+    fn look_locked(
+        &self,
+        shard: &Shard<'_>,
+        key: &Key<'_>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
+        let mut expected: Option<Meta> = None;
+        loop {
+            let mut room = match (&mut *into, expected) {
+                (Some(buffer), Some(meta)) => Some(buffer.room(&meta)),
+                _ => None,
+            };
+            let guard = shard.lock(&self.host);
+            if guard.poisoned() {
+                return Err(Miss::Off);
+            }
+            let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
+            let outcome = self.serve(&entry, &header, Some(&key.scope), horizon, now, &mut None::<&mut ()>);
+            let Ok(meta) = outcome else { return outcome };
+            match &mut room {
+                Some(room) if room.len() == meta.value_len => {
+                    entry.copy(&self.layout, &header, header.value_at(), room);
+                    shard.visit(entry.block);
+                    return Ok(meta);
+                }
+                _ => {}
+            }
+            drop(guard);
+            if into.is_none() {
+                return Ok(meta);
+            }
+            expected = Some(meta);
+        }
+    }
+
+    /// Judges an entry and copies its value if it is right.
+    #[inline]
+    fn serve(
+        &self,
+        entry: &Entry<'_>,
+        header: &Header,
+        scope: Option<&Scope>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
+        if header.expires() <= now {
+            return Err(Miss::Expired);
+        }
+        let fences = self.fences();
+        let stamp = header.stamp();
+        let own = match scope {
+            Some(scope) => scope.fences,
+            None => self.scope(header.database(), header.space(), header.role()).fences,
+        };
+        let holds = |fence| fences.holds(fence, stamp, horizon);
+        if !own.into_iter().all(holds)
+            || !(0..header.dependencies()).all(|place| holds(entry.dependency(&self.layout, header, place)))
+        {
+            return Err(Miss::Fenced);
+        }
+        let meta = header.meta();
+        if let Some(buffer) = into {
+            let room = buffer.room(&meta);
+            let length = room.len().min(meta.value_len);
+            entry.copy(&self.layout, header, header.value_at(), &mut room[..length]);
+        }
+        Ok(meta)
+    }
+
+    /// Writes a value where nobody can see it yet. May evict others. What can fail in storing fails here.
+    pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+        let outcome = self.try_reserve(key, value);
+        match outcome {
+            Err(Refusal::TooLarge) => self.statistics.count(Counter::RefusedSize),
+            Err(Refusal::Full) => self.statistics.count(Counter::RefusedFull),
+            _ => {}
+        }
+        outcome
+    }
+
+    fn try_reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+        if value.dependencies.len() > DEPENDENCIES_MAX {
+            return Err(Refusal::TooManyDependencies);
+        }
+        if value.bytes.len() > self.entry_bytes_max() {
+            return Err(Refusal::TooLarge);
+        }
+        let mut header = Header::new(key, value, self.host.now());
+        if header.bytes() > self.entry_bytes_max() {
+            return Err(Refusal::TooLarge);
+        }
+        let block = self.find_room(&self.shard_of(key), &mut header)?;
+        let entry = Entry::new(self.region, &self.layout, block);
+        let mut writer = Writer::new(&entry, &self.layout, &header);
+        for dependency in value.dependencies {
+            writer.write(&dependency.0.to_ne_bytes());
+        }
+        writer.write(key.bytes);
+        if value.kind == Kind::COUNTER {
+            writer.align();
+        }
+        writer.write(value.bytes);
+        writer.finish();
+        Ok(Reservation { block })
+    }
+
+    /// The most bytes that an entry may take, with its header, its dependencies and its key.
+    pub fn entry_bytes_max(&self) -> usize {
+        let share = self.layout.blocks_total() / ENTRY_SHARE;
+        // In a tier of a few entries a twentieth would be none.
+        share.max(u64::from(blocks_of(2048)).min(self.layout.blocks_total() / 2)) as usize * BLOCK_BYTES
+    }
+
+    /// Makes a reservation visible in the place of what the key had. Bounded, without allocation, without failure.
+    pub fn publish(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
+        self.publish_if(key, reservation, |_| true)
+    }
+
+    /// The same if there is nothing of this key that would be served.
+    pub fn publish_absent(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
+        self.publish_if(key, reservation, |valid| !valid)
+    }
+
+    fn publish_if(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        decide: impl FnOnce(bool) -> bool,
+    ) -> Stored {
+        let shard = self.shard_of(key);
+        let now = self.host.now();
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = shard.lock(&self.host);
+        let mut unlinked = Unlinked::default();
+        let old = guard.find(key);
+        let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
+        let outcome = if guard.poisoned() || !decide(valid) {
+            Stored::Dropped
+        } else {
+            guard.change(|| {
+                if let Some((entry, header)) = &old {
+                    guard.unlink(entry, header);
+                }
+                guard.link(&new, &S3Fifo);
+            });
+            if let Some((entry, header)) = &old {
+                self.give_back(&guard, entry, header, &mut unlinked);
+            }
+            if valid { Stored::Replaced } else { Stored::New }
+        };
+        drop(guard);
+        if outcome == Stored::Dropped {
+            self.release(reservation.block);
+        } else {
+            self.statistics.count(Counter::Stored);
+        }
+        self.release_all(&unlinked);
+        outcome
+    }
+
+    /// Gives the memory of a reservation back.
+    pub fn cancel(&self, reservation: Reservation) {
+        self.release(reservation.block);
+    }
+
+    /// Stores a value at once.
+    pub fn put(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Stored, Refusal> {
+        let reservation = self.reserve(key, value)?;
+        match self.publish(key, reservation) {
+            Stored::Dropped => Err(Refusal::Off),
+            stored => Ok(stored),
+        }
+    }
+
+    /// Removes a key. Whether there was something that would have been served.
+    pub fn remove(&self, key: &Key<'_>) -> bool {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
+        let valid = self.is_valid(&entry, &header, now);
+        let mut unlinked = Unlinked::default();
+        self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
+        drop(guard);
+        self.release_all(&unlinked);
+        valid
+    }
+
+    /// Gives a key another time to live. Whether there was something that would have been served.
+    pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        let found =
+            guard.find(key).filter(|(entry, header)| !guard.poisoned() && self.is_valid(entry, header, now));
+        if let Some((entry, _)) = &found {
+            entry.set_expires(expires);
+        }
+        found.is_some()
+    }
+
+    /// Adds to a counter in one step, and returns what it holds now. A key that is absent becomes a counter as
+    /// `new` describes, with `by` in it.
+    pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        loop {
+            if let Some(outcome) = self.add_in_place(key, by) {
+                return outcome;
+            }
+            let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
+            let reservation = self.reserve(key, &value).map_err(IncrError::Refused)?;
+            match self.publish_absent(key, reservation) {
+                Stored::New | Stored::Replaced => return Ok(by),
+                Stored::Dropped if self.shard_of(key).poisoned() => {
+                    return Err(IncrError::Refused(Refusal::Off));
+                }
+                // Somebody else's counter was there first.
+                Stored::Dropped => {}
+            }
+        }
+    }
+
+    fn add_in_place(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        let (entry, header) = guard
+            .find(key)
+            .filter(|(entry, header)| !guard.poisoned() && self.is_valid(entry, header, now))?;
+        if header.kind() != Kind::COUNTER {
+            return Some(Err(IncrError::OtherKind(header.kind())));
+        }
+        let word = entry.counter(&self.layout, &header)?;
+        let old = word.load(Ordering::Relaxed) as i64;
+        let Some(sum) = old.checked_add(by) else { return Some(Err(IncrError::Overflow)) };
+        word.store(sum as u64, Ordering::Relaxed);
+        Some(Ok(sum))
+    }
+
+    /// Looks through the next `budget` buckets and removes what is of no use any more. Returns how many entries that were.
+    pub fn sweep(&self, budget: u32) -> u64 {
+        let now = self.host.now();
+        let mut removed = 0;
+        let mut left = budget;
+        while left > 0 {
+            let shard = Shard::new(self.region, &self.layout, self.layout.next_swept(&self.region));
+            let guard = shard.lock(&self.host);
+            let mut unlinked = Unlinked::default();
+            let from = guard.swept().min(guard.buckets());
+            let until = guard.buckets().min(from.saturating_add(left.min(BUCKETS_PER_HOLD)));
+            let mut at = from;
+            while at < until && !guard.poisoned() && !unlinked.is_full() {
+                for entry in guard.in_bucket(at) {
+                    let header = entry.header();
+                    if let Some(reason) = self.is_useless(&entry, &header, now)
+                        && !unlinked.is_full()
+                    {
+                        self.drop_entry(&guard, &entry, &header, reason, &mut unlinked);
+                        removed += 1;
+                    }
+                }
+                at += 1;
+            }
+            let done = at >= guard.buckets() || guard.poisoned();
+            guard.set_swept(if done { 0 } else { at });
+            drop(guard);
+            self.release_all(&unlinked);
+            left -= (at - from).clamp(1, left);
+            if done {
+                self.layout.sweep_next(&self.region);
+            }
+        }
+        removed
+    }
+
+    /// The entries of a bucket; `None` behind the last one of the last shard. For people, not for callers in a hurry: it
+    /// copies the keys.
+    pub fn inspect(&self, bucket: u64) -> Option<Vec<Inspected>> {
+        let now = self.host.now();
+        let shard = u32::try_from(bucket / u64::from(self.layout.buckets))
+            .ok()
+            .filter(|n| *n < self.layout.shards)?;
+        let mut found = Vec::new();
+        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        if guard.poisoned() {
+            return Some(found);
+        }
+        for entry in guard.in_bucket((bucket % u64::from(self.layout.buckets)) as u32) {
+            let header = entry.header();
+            let mut key = vec![0; header.key_len()];
+            entry.copy(&self.layout, &header, header.key_at(), &mut key);
+            found.push(Inspected {
+                database: header.database(),
+                space: header.space(),
+                role: header.role(),
+                key,
+                meta: header.meta(),
+                valid: self.is_valid(&entry, &header, now),
+            });
+        }
+        Some(found)
+    }
+
+    /// How often something happened, in all backends together.
+    pub fn counted(&self, what: Counter) -> u64 {
+        total(&self.region, &self.layout, what)
+    }
+
+    /// How full it is.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage {
+            block_bytes: self.layout.blocks_total() * BLOCK_BYTES as u64,
+            fence_bytes: (self.layout.counters_at - self.layout.reserved_at) as u64 * 8,
+            shards: self.layout.shards,
+            ..Usage::default()
+        };
+        for number in 0..self.layout.shards {
+            let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
+            usage.entries += guard.entries();
+            usage.used_bytes += u64::from(self.layout.blocks - guard.free_blocks()) * BLOCK_BYTES as u64;
+            usage.shards_off += u32::from(guard.poisoned());
+        }
+        usage
+    }
+
+    /// Verifies every structure and returns what is wrong, in words.
+    pub fn check(&self) -> Vec<String> {
+        crate::check::check(self.region, &self.layout, &self.host)
+    }
+
+    fn shard_of(&self, key: &Key<'_>) -> Shard<'_> {
+        Shard::of_hash(self.region, &self.layout, key.hash)
+    }
+
+    /// Whether an entry would be served now.
+    fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
+        self.serve(entry, header, None, Stamp::LATEST, now, &mut None::<&mut ()>).is_ok()
+    }
+
+    /// Whether an entry will never be served again, and why.
+    fn is_useless(&self, entry: &Entry<'_>, header: &Header, now: u32) -> Option<Counter> {
+        if header.expires() <= now {
+            return Some(Counter::Expired);
+        }
+        let fences = self.fences();
+        let scope = self.scope(header.database(), header.space(), header.role());
+        let passed = |fence| fences.passed(fence, header.stamp());
+        (scope.fences.into_iter().any(passed)
+            || (0..header.dependencies()).any(|place| passed(entry.dependency(&self.layout, header, place))))
+        .then_some(Counter::Fenced)
+    }
+
+    fn drop_entry<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        entry: &Entry<'t>,
+        header: &Header,
+        reason: Counter,
+        unlinked: &mut Unlinked,
+    ) {
+        guard.change(|| guard.unlink(entry, header));
+        self.statistics.count(reason);
+        self.give_back(guard, entry, header, unlinked);
+    }
+
+    /// Gives the blocks of an unlinked entry back: at once if they are of the shard we hold, later otherwise.
+    fn give_back<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        entry: &Entry<'t>,
+        header: &Header,
+        unlinked: &mut Unlinked,
+    ) {
+        if header.has(CHAINED) {
+            unlinked.push(entry.block);
+        } else {
+            guard.give(Run { first: entry.block, blocks: header.blocks() });
+        }
+    }
+
+    fn release_all(&self, unlinked: &Unlinked) {
+        for block in &unlinked.blocks[..unlinked.count] {
+            self.release(*block);
+        }
+    }
+
+    /// Gives the blocks of an entry back that is not linked. No lock may be held.
+    fn release(&self, block: u32) {
+        let entry = Entry::new(self.region, &self.layout, block);
+        let header = entry.header();
+        self.release_runs(entry.runs(&self.layout, &header).map(|data| data.run));
+    }
+
+    /// One lock after the other. The next run is read before the one that names it is given away.
+    fn release_runs(&self, mut runs: impl Iterator<Item = Run>) {
+        let mut next = runs.next();
+        while let Some(run) = next {
+            let owner = self.layout.shard_of_block(run.first);
+            if owner >= self.layout.shards {
+                return;
+            }
+            let guard = Shard::new(self.region, &self.layout, owner).lock(&self.host);
+            let mut current = Some(run);
+            while let Some(run) = current {
+                next = runs.next();
+                guard.give(run);
+                current = next.filter(|run| self.layout.shard_of_block(run.first) == owner);
+            }
+        }
+    }
+
+    /// Takes blocks for an entry and notes in its header how they hang together.
+    fn find_room(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
+        let blocks = header.blocks();
+        if blocks <= self.layout.blocks / SHARD_SHARE
+            && let Some(run) = self.one_run(home, blocks)?
+        {
+            return Ok(run.first);
+        }
+        self.chain(home, header)
+    }
+
+    /// One run in the key's own shard, evicting for it.
+    fn one_run(&self, home: &Shard<'_>, blocks: u32) -> Result<Option<Run>, Refusal> {
+        let now = self.host.now();
+        let guard = home.lock(&self.host);
+        if guard.poisoned() {
+            return Err(Refusal::Off);
+        }
+        let mut unlinked = Unlinked::default();
+        let run = self.take(&guard, blocks, blocks, now, &mut { EVICTIONS_PER_HOLD }, &mut unlinked);
+        drop(guard);
+        self.release_all(&unlinked);
+        Ok(run)
+    }
+
+    /// Several runs, from the key's shard on through all others, evicting as it goes.
+    fn chain(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
+        let mut left = header.bytes();
+        let mut first: Option<Run> = None;
+        let mut last: Option<Run> = None;
+        let now = self.host.now();
+        let mut number = home.number;
+        let mut fruitless = 0;
+        // A large entry takes its share of every shard instead of emptying one.
+        let portion = (self.layout.blocks / SHARD_SHARE / 2).clamp(RUN_BLOCKS_MIN, RUN_BLOCKS_MAX);
+        header.words[4] |= CHAINED;
+        while left > 0 && fruitless < self.layout.shards.saturating_mul(2) {
+            let shard = Shard::new(self.region, &self.layout, number);
+            let mut unlinked = Unlinked::default();
+            let guard = shard.lock(&self.host);
+            let mut portion_left = if guard.poisoned() { 0 } else { portion };
+            let mut evictions = EVICTIONS_PER_HOLD;
+            while left > 0 && portion_left >= RUN_BLOCKS_MIN {
+                // Each run gives a word to the link.
+                let want = blocks_of(left + 8).clamp(RUN_BLOCKS_MIN, portion_left);
+                let run = self.take(&guard, RUN_BLOCKS_MIN, want, now, &mut evictions, &mut unlinked);
+                let Some(run) = run else { break };
+                self.region.store(link_at(&self.layout, run), 0);
+                match last {
+                    Some(last) => self.region.store(
+                        link_at(&self.layout, last),
+                        u64::from(run.first) << 32 | u64::from(run.blocks),
+                    ),
+                    None => first = Some(run),
+                }
+                last = Some(run);
+                left = left.saturating_sub(run.blocks as usize * BLOCK_BYTES - 8);
+                portion_left -= run.blocks;
+                fruitless = 0;
+            }
+            drop(guard);
+            self.release_all(&unlinked);
+            fruitless += 1;
+            number = (number + 1) % self.layout.shards;
+        }
+        let Some(first) = first else { return Err(Refusal::Full) };
+        header.words[6] |= u64::from(first.blocks);
+        if left > 0 {
+            let entry = Entry::new(self.region, &self.layout, first.first);
+            self.release_runs(entry.runs(&self.layout, header).map(|data| data.run));
+            return Err(Refusal::Full);
+        }
+        Ok(first.first)
+    }
+
+    /// Takes a run of the shard we hold: one that a short search finds, or else one that evictions make.
+    fn take<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        least: u32,
+        want: u32,
+        now: u32,
+        evictions: &mut u32,
+        unlinked: &mut Unlinked,
+    ) -> Option<Run> {
+        let mut run = guard.take(least, want, SEARCH_WORDS);
+        while run.is_none() && *evictions > 0 && !unlinked.is_full() {
+            let Some(freed) = self.evict(guard, now, unlinked) else {
+                // Nobody to evict: what there is, is worth a longer search.
+                return guard.take(least, want, u32::MAX);
+            };
+            run = guard.take_around(freed, least, want);
+            *evictions -= 1;
+        }
+        run
+    }
+
+    /// Evicts one entry of the shard we hold, and returns where it was.
+    fn evict<'t>(&'t self, guard: &Guard<'t, H>, now: u32, unlinked: &mut Unlinked) -> Option<u32> {
+        let mut reason = Counter::Evicted;
+        let entry = S3Fifo.victim(guard, |entry, header| match self.is_useless(entry, header, now) {
+            Some(useless) => {
+                reason = useless;
+                true
+            }
+            None => false,
+        })?;
+        let header = entry.header();
+        if reason == Counter::Evicted {
+            guard.count_eviction();
+            if entry.word(4) & IN_MAIN == 0 {
+                self.statistics.count(Counter::EvictedUnread);
+            }
+        }
+        self.drop_entry(guard, &entry, &header, reason, unlinked);
+        Some(entry.block)
+    }
+}
+
+/// Buckets that a sweep looks through under one hold of the lock.
+const BUCKETS_PER_HOLD: u32 = 64;
