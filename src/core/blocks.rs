@@ -41,25 +41,28 @@ impl<'m> Bitmap<'m> {
     /// once and looking at no more than about `effort` words of the bitmap. Says where to go on the next time.
     pub(crate) fn take(&self, least: u32, want: u32, cursor: u32, effort: u32) -> (Option<Run>, u32) {
         let from = if cursor < self.blocks { cursor } else { 0 };
-        let (mut at, mut spent, mut wrapped) = (from, 0, false);
+        let (mut at, mut left, mut wrapped) = (from, effort.saturating_mul(64), false);
         loop {
-            let start = self.next(at, true, self.blocks);
-            spent += (start - at) / 64 + 1;
-            if start < self.blocks {
-                let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
-                spent += (end - start) / 64 + 1;
-                if end - start >= least {
-                    self.set(start, end - start, true);
-                    return (Some(Run { first: self.first + start, blocks: end - start }), end);
-                }
-                at = end;
-            } else if wrapped {
-                return (None, 0);
-            } else {
-                (wrapped, at) = (true, 0);
+            let limit = self.blocks.min(at.saturating_add(left));
+            let start = self.next(at, true, limit);
+            let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
+            if start < limit && end - start >= least {
+                self.set(start, end - start, true);
+                return (Some(Run { first: self.first + start, blocks: end - start }), end);
             }
-            // A run may begin before `from` and end behind it: go on until one past it was looked at.
-            if spent > effort || (wrapped && at > from) {
+            // A word that was looked at for a few blocks costs as much as for all.
+            left = left.saturating_sub((end - at).max(64));
+            at = end;
+            if at >= self.blocks {
+                if wrapped {
+                    return (None, 0);
+                }
+                (wrapped, at) = (true, 0);
+            } else if wrapped && at > from {
+                // A run may begin before `from` and end behind it, so this is after one past it was looked at.
+                return (None, at);
+            }
+            if left == 0 {
                 return (None, at);
             }
         }

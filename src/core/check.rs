@@ -47,7 +47,7 @@ pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> V
             findings.push(format!("block {block} belongs to an entry and is free"));
         }
     }
-    let fences = Fences::new(region, *layout);
+    let fences = Fences::new(region, layout);
     let pending = fences.all().filter(|fence| fences.pending(*fence) > 0).count();
     if pending > 0 {
         findings.push(format!("{pending} fences are raised"));

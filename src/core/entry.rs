@@ -78,13 +78,15 @@ const KEY_MASK: u64 = (1 << 11) - 1;
 pub(crate) const IN_MAIN: u64 = 1;
 /// In more than one run.
 pub(crate) const CHAINED: u64 = 2;
+/// With runs in other shards than its key's.
+pub(crate) const SPREAD: u64 = 8;
 /// Linked: in a bucket and in a queue. Without it, somebody's reservation.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
     pub(crate) fn new(identity: &crate::Key<'_>, value: &crate::NewValue<'_>, created: u32) -> Self {
         let mut header = Self::default();
-        header.words[0] = u64::from(identity.hash as u32) << 32;
+        header.words[0] = u64::from(identity.print()) << 32;
         header.words[2] = u64::from(identity.scope.database) << 32 | u64::from(identity.scope.space);
         header.words[3] = u64::from(identity.scope.role) << 32 | value.bytes.len() as u64;
         header.words[4] = value.stamp.number() << STAMP_SHIFT | (identity.bytes.len() as u64) << KEY_SHIFT;
@@ -242,22 +244,49 @@ impl<'m> Entry<'m> {
     #[inline]
     pub(crate) fn equals(&self, layout: &'m Layout, header: &Header, offset: usize, bytes: &[u8]) -> bool {
         let mut rest = bytes;
-        self.read(layout, header, offset, bytes.len(), |piece| {
-            let (expected, behind) = rest.split_at(piece.len().min(rest.len()));
-            rest = behind;
-            piece == expected
-        }) && rest.is_empty()
+        let complete = self.read(layout, header, offset, bytes.len(), |piece| match piece {
+            Piece::Words(words) => words.iter().all(|word| {
+                rest.split_first_chunk::<8>().is_some_and(|(expected, behind)| {
+                    rest = behind;
+                    word.load(Ordering::Relaxed) == u64::from_ne_bytes(*expected)
+                })
+            }),
+            Piece::Part(part) => part.iter().all(|byte| {
+                rest.split_first().is_some_and(|(expected, behind)| {
+                    rest = behind;
+                    byte == expected
+                })
+            }),
+        });
+        complete && rest.is_empty()
     }
 
     /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
     #[inline]
     pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
+        let length = into.len();
         let mut rest = into;
-        let length = rest.len();
         self.read(layout, header, offset, length, |piece| {
-            let (to, behind) = std::mem::take(&mut rest).split_at_mut(piece.len());
-            to.copy_from_slice(piece);
+            let size = match piece {
+                Piece::Words(words) => words.len() * 8,
+                Piece::Part(part) => part.len(),
+            };
+            let Some((to, behind)) = std::mem::take(&mut rest).split_at_mut_checked(size) else {
+                return false;
+            };
             rest = behind;
+            match piece {
+                Piece::Words(words) => {
+                    for (to, word) in to.chunks_exact_mut(8).zip(words) {
+                        to.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+                    }
+                }
+                Piece::Part(part) => {
+                    for (to, byte) in to.iter_mut().zip(part) {
+                        *to = *byte;
+                    }
+                }
+            }
             true
         });
     }
@@ -283,7 +312,8 @@ impl<'m> Entry<'m> {
         FenceId(u32::from_ne_bytes(bytes))
     }
 
-    /// Passes the bytes in `offset..offset + length` to `piece`, at most a word at a time, until it declines.
+    /// Passes the bytes in `offset..offset + length` on, in order, until `piece` declines. Whether it never did, and all
+    /// bytes were there.
     #[inline]
     fn read(
         &self,
@@ -291,56 +321,59 @@ impl<'m> Entry<'m> {
         header: &Header,
         offset: usize,
         length: usize,
-        mut piece: impl FnMut(&[u8]) -> bool,
+        mut piece: impl FnMut(Piece<'_>) -> bool,
     ) -> bool {
         let (mut skip, mut left) = (offset, length);
         for run in self.runs(layout, header) {
+            if left == 0 {
+                break;
+            }
             let words = run.words(self.region, layout);
             if words.is_empty() {
                 // A link that leads nowhere: this entry is dead, and its length means nothing.
                 return false;
             }
-            let size = words.len() * 8;
-            if skip >= size {
-                skip -= size;
+            let Some(mut words) = words.get(skip / 8..).filter(|words| !words.is_empty()) else {
+                skip -= words.len() * 8;
                 continue;
-            }
-            let mut words = words.iter().skip(skip / 8);
-            // Up to the first whole word, then word by word, then what is left.
-            let head = (8 - skip % 8).min(left);
-            if head < 8
-                && let Some(word) = words.next()
-            {
-                let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-                if !piece(&bytes[skip % 8..skip % 8 + head]) {
-                    return false;
-                }
-                left -= head;
-            }
+            };
+            // Up to the first whole word, then the whole ones, then what is left.
+            let within = skip % 8;
             skip = 0;
-            while left >= 8
-                && let Some(word) = words.next()
+            if within > 0
+                && let [first, behind @ ..] = words
             {
-                if !piece(&word.load(Ordering::Relaxed).to_ne_bytes()) {
+                let size = left.min(8 - within);
+                if !piece(Piece::Part(&first.load(Ordering::Relaxed).to_ne_bytes()[within..within + size])) {
                     return false;
                 }
-                left -= 8;
+                left -= size;
+                words = behind;
             }
-            if left > 0
-                && left < 8
-                && let Some(word) = words.next()
+            let (whole, behind) = words.split_at(words.len().min(left / 8));
+            if !piece(Piece::Words(whole)) {
+                return false;
+            }
+            left -= whole.len() * 8;
+            if left < 8
+                && left > 0
+                && let [last, ..] = behind
             {
-                if !piece(&word.load(Ordering::Relaxed).to_ne_bytes()[..left]) {
+                if !piece(Piece::Part(&last.load(Ordering::Relaxed).to_ne_bytes()[..left])) {
                     return false;
                 }
                 left = 0;
             }
-            if left == 0 {
-                break;
-            }
         }
-        true
+        left == 0
     }
+}
+
+/// Some bytes of an entry.
+enum Piece<'p> {
+    Words(&'p [AtomicU64]),
+    /// Less than a word.
+    Part(&'p [u8]),
 }
 
 /// A run with the words in it that hold data.

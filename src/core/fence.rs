@@ -100,11 +100,11 @@ pub enum Relation {
 #[derive(Clone, Copy, Debug)]
 pub struct Fences<'m> {
     region: Region<'m>,
-    layout: Layout,
+    layout: &'m Layout,
 }
 
 impl<'m> Fences<'m> {
-    pub(crate) fn new(region: Region<'m>, layout: Layout) -> Self {
+    pub(crate) fn new(region: Region<'m>, layout: &'m Layout) -> Self {
         Self { region, layout }
     }
 

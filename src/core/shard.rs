@@ -141,7 +141,7 @@ impl<'m> Shard<'m> {
     /// steps than there can be entries in a bucket that is not damaged.
     #[inline]
     fn walk<T>(&self, key: &Key<'_>, found: impl FnOnce(u32, &Header) -> T) -> Option<T> {
-        let hash = key.hash as u32;
+        let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));
         let mut steps = STEPS_MAX;
         while block != NONE && steps > 0 {

@@ -3,7 +3,7 @@
 use crate::blocks::Run;
 use crate::entry::{
     CHAINED, DEPENDENCIES_MAX, Entry, Header, IN_MAIN, KEY_BYTES_MAX, Kind, Meta, RUN_BLOCKS_MAX,
-    RUN_BLOCKS_MIN, Writer, blocks_of, link_at,
+    RUN_BLOCKS_MIN, SPREAD, Writer, blocks_of, link_at,
 };
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{FenceId, Fences, Reserved, Stamp};
@@ -51,6 +51,11 @@ impl<'k> Key<'k> {
         let space = u64::from(scope.space) << 32 | u64::from(scope.role);
         let hash = crate::fence::scatter(hash ^ space ^ u64::from(scope.database).rotate_left(48));
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash })
+    }
+
+    /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
+    pub(crate) fn print(&self) -> u32 {
+        (self.hash >> 32) as u32
     }
 }
 
@@ -191,8 +196,12 @@ const SEARCH_WORDS: u32 = 64;
 const ENTRY_SHARE: u64 = 20;
 /// An entry of more than this part of a shard is spread over several.
 const SHARD_SHARE: u32 = 8;
+/// Entries of at most this many blocks are first tried to be kept in one run: 512 bytes.
+const SMALL_BLOCKS: u32 = 32;
+/// Larger ones are first tried to be kept in about this many.
+const PIECES: u32 = 8;
 
-/// Blocks of chained entries that have been unlinked, to be given back when no lock is held. A fixed size, because nothing
+/// Blocks of spread entries that have been unlinked, to be given back when no lock is held. A fixed size, because nothing
 /// that a commit does may allocate.
 #[derive(Default)]
 struct Unlinked {
@@ -210,6 +219,49 @@ impl Unlinked {
             *slot = block;
             self.count += 1;
         }
+    }
+}
+
+/// The blocks that are being collected for an entry.
+struct Room {
+    first: Option<Run>,
+    last: Option<Run>,
+    /// Bytes that have no place yet.
+    left: usize,
+}
+
+impl Room {
+    /// Adds a run: the only one, or another one in a chain.
+    fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, alone: bool) {
+        if alone {
+            self.left = 0;
+        } else {
+            region.store(link_at(layout, run), 0);
+            if let Some(last) = self.last {
+                region.store(link_at(layout, last), u64::from(run.first) << 32 | u64::from(run.blocks));
+            }
+            self.last = Some(run);
+            self.left = self.left.saturating_sub(run.blocks as usize * BLOCK_BYTES - 8);
+        }
+        self.first = self.first.or(Some(run));
+    }
+
+    /// Writes into the header what the runs are.
+    fn note(&self, header: &mut Header) {
+        if let (Some(first), Some(_)) = (self.first, self.last) {
+            header.words[4] |= CHAINED;
+            header.words[6] |= u64::from(first.blocks);
+        }
+    }
+
+    /// Gives everything back.
+    fn abandon<H: Host>(self, tier: &Tier<'_, H>, header: &mut Header, why: Refusal) -> Result<u32, Refusal> {
+        self.note(header);
+        if let Some(first) = self.first {
+            let entry = Entry::new(tier.region, &tier.layout, first.first);
+            tier.release_runs(entry.runs(&tier.layout, header).map(|data| data.run));
+        }
+        Err(why)
     }
 }
 
@@ -247,8 +299,8 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     /// The fences.
-    pub fn fences(&self) -> Fences<'m> {
-        Fences::new(self.region, self.layout)
+    pub fn fences(&self) -> Fences<'_> {
+        Fences::new(self.region, &self.layout)
     }
 
     /// The scope of keys of a space, of a role's own or of everybody's (0).
@@ -683,10 +735,16 @@ impl<'m, H: Host> Tier<'m, H> {
         header: &Header,
         unlinked: &mut Unlinked,
     ) {
-        if header.has(CHAINED) {
+        if header.has(SPREAD) {
             unlinked.push(entry.block);
-        } else {
-            guard.give(Run { first: entry.block, blocks: header.blocks() });
+            return;
+        }
+        let mut runs = entry.runs(&self.layout, header);
+        let mut next = runs.next();
+        while let Some(data) = next {
+            // The next run is read before the one that names it is given away.
+            next = runs.next();
+            guard.give(data.run);
         }
     }
 
@@ -721,79 +779,56 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Takes blocks for an entry and notes in its header how they hang together.
+    /// Takes blocks for an entry, evicting for them, and notes in its header how they hang together.
+    ///
+    /// One run in the key's own shard is best. Where free space is in pieces the entry is chained, first out of a few
+    /// large pieces and, if evicting does not make such, out of any. An entry that is large for a shard takes a
+    /// share of every shard instead of emptying one.
     fn find_room(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
+        let now = self.host.now();
         let blocks = header.blocks();
-        if blocks <= self.layout.blocks / SHARD_SHARE
-            && let Some(run) = self.one_run(home, blocks)?
-        {
-            return Ok(run.first);
-        }
-        self.chain(home, header)
-    }
-
-    /// One run in the key's own shard, evicting for it.
-    fn one_run(&self, home: &Shard<'_>, blocks: u32) -> Result<Option<Run>, Refusal> {
-        let now = self.host.now();
-        let guard = home.lock(&self.host);
-        if guard.poisoned() {
-            return Err(Refusal::Off);
-        }
-        let mut unlinked = Unlinked::default();
-        let run = self.take(&guard, blocks, blocks, now, &mut { EVICTIONS_PER_HOLD }, &mut unlinked);
-        drop(guard);
-        self.release_all(&unlinked);
-        Ok(run)
-    }
-
-    /// Several runs, from the key's shard on through all others, evicting as it goes.
-    fn chain(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
-        let mut left = header.bytes();
-        let mut first: Option<Run> = None;
-        let mut last: Option<Run> = None;
-        let now = self.host.now();
+        let spread = blocks > self.layout.blocks / SHARD_SHARE;
+        let share = if spread { self.layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };
+        let piece = if blocks <= SMALL_BLOCKS { blocks } else { (blocks / PIECES).max(SMALL_BLOCKS) };
+        let mut room = Room { first: None, last: None, left: header.bytes() };
         let mut number = home.number;
         let mut fruitless = 0;
-        // A large entry takes its share of every shard instead of emptying one.
-        let portion = (self.layout.blocks / SHARD_SHARE / 2).clamp(RUN_BLOCKS_MIN, RUN_BLOCKS_MAX);
-        header.words[4] |= CHAINED;
-        while left > 0 && fruitless < self.layout.shards.saturating_mul(2) {
-            let shard = Shard::new(self.region, &self.layout, number);
+        while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
+            let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             let mut unlinked = Unlinked::default();
-            let guard = shard.lock(&self.host);
-            let mut portion_left = if guard.poisoned() { 0 } else { portion };
             let mut evictions = EVICTIONS_PER_HOLD;
-            while left > 0 && portion_left >= RUN_BLOCKS_MIN {
-                // Each run gives a word to the link.
-                let want = blocks_of(left + 8).clamp(RUN_BLOCKS_MIN, portion_left);
-                let run = self.take(&guard, RUN_BLOCKS_MIN, want, now, &mut evictions, &mut unlinked);
-                let Some(run) = run else { break };
-                self.region.store(link_at(&self.layout, run), 0);
-                match last {
-                    Some(last) => self.region.store(
-                        link_at(&self.layout, last),
-                        u64::from(run.first) << 32 | u64::from(run.blocks),
-                    ),
-                    None => first = Some(run),
-                }
-                last = Some(run);
-                left = left.saturating_sub(run.blocks as usize * BLOCK_BYTES - 8);
-                portion_left -= run.blocks;
-                fruitless = 0;
+            let mut share_left = if guard.poisoned() { 0 } else { share };
+            let before = room.left;
+            while room.left > 0 && share_left >= RUN_BLOCKS_MIN {
+                let alone = room.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
+                // In a chain each run gives a word to the link.
+                let want = if alone { blocks } else { blocks_of(room.left + 8) };
+                let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
+                let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
+                let Some(run) = self.take(&guard, least, want, now, &mut evictions, &mut unlinked) else {
+                    break;
+                };
+                room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
+                share_left -= run.blocks;
             }
+            let off = guard.poisoned();
             drop(guard);
             self.release_all(&unlinked);
-            fruitless += 1;
-            number = (number + 1) % self.layout.shards;
+            if off && number == home.number {
+                return room.abandon(self, header, Refusal::Off);
+            }
+            fruitless = if room.left < before { 0 } else { fruitless + 1 };
+            // A first failure may be for want of large pieces, so the key's own shard is asked again.
+            if spread || fruitless > 1 {
+                number = (number + 1) % self.layout.shards;
+                header.words[4] |= SPREAD;
+            }
         }
-        let Some(first) = first else { return Err(Refusal::Full) };
-        header.words[6] |= u64::from(first.blocks);
-        if left > 0 {
-            let entry = Entry::new(self.region, &self.layout, first.first);
-            self.release_runs(entry.runs(&self.layout, header).map(|data| data.run));
-            return Err(Refusal::Full);
+        if room.left > 0 {
+            return room.abandon(self, header, Refusal::Full);
         }
-        Ok(first.first)
+        room.note(header);
+        room.first.map(|run| run.first).ok_or(Refusal::Full)
     }
 
     /// Takes a run of the shard we hold: one that a short search finds, or else one that evictions make.

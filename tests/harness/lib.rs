@@ -7,10 +7,12 @@
 
 mod cluster;
 mod database;
+mod redis;
 mod server;
 mod wait;
 
 pub use cluster::{Cluster, Conf, Stop};
 pub use database::Database;
+pub use redis::Redis;
 pub use server::Server;
 pub use wait::wait_until;

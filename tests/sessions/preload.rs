@@ -29,10 +29,7 @@ fn without_preload_the_error_names_the_commands_that_help() {
     let start = hint.find("ALTER SYSTEM").expect("a command in the hint");
     let end = start + hint[start..].find(';').expect("the command ends");
     let command = &hint[start..end];
-    assert_eq!(
-        command,
-        "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql', 'pgoutput', 'pg_cache'"
-    );
+    assert_eq!(command, "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql', 'pgoutput', 'pg_cache'");
 
     // Nothing of the failed attempt stays behind.
     let leftovers: i64 = session

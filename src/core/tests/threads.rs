@@ -106,7 +106,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                                 cost: 0,
                                 dependencies: &dependencies,
                             };
-                            match (backend == 1 && version % 7 == 0, tier.reserve(&key, &new)) {
+                            match (backend == 1 && version.is_multiple_of(7), tier.reserve(&key, &new)) {
                                 (true, Ok(reservation)) => tier.cancel(reservation),
                                 (false, Ok(reservation)) => {
                                     tier.publish(&key, reservation);
@@ -116,7 +116,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                         }
                         2 => {
                             tier.remove(&key);
-                            if number % 16 == 0 {
+                            if number.is_multiple_of(16) {
                                 tier.sweep(64);
                             }
                         }
@@ -131,8 +131,15 @@ fn readers_never_see_a_torn_or_foreign_value() {
                 }
             });
         }
-        let end = Instant::now() + duration();
-        while Instant::now() < end && hits.load(Ordering::Relaxed) < u64::MAX {
+        // For its time, and then for as long as it takes until everybody was in everybody's way: else it proves nothing.
+        let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
+        let started = Instant::now();
+        while started.elapsed() < duration()
+            || hits.load(Ordering::Relaxed) < 10_000
+            || tier.counted(Counter::Evicted) < 1000
+            || tier.counted(Counter::Retry) < 100
+        {
+            assert!(started.elapsed() < duration() * 10, "too little happens");
             std::thread::sleep(Duration::from_millis(20));
         }
         stop.store(true, Ordering::Relaxed);
@@ -142,6 +149,4 @@ fn readers_never_see_a_torn_or_foreign_value() {
     assert_eq!(tier.check(), Vec::<String>::new());
     let (retries, evicted) = (tier.counted(Counter::Retry), tier.counted(Counter::Evicted));
     println!("{} hits, {evicted} evictions, {retries} disturbed reads", hits.load(Ordering::Relaxed));
-    // A run in which nobody got in anybody's way would prove nothing.
-    assert!(hits.load(Ordering::Relaxed) > 1000 && evicted > 1000 && retries > 0);
 }

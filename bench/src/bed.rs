@@ -1,0 +1,128 @@
+//! The servers that are measured, and the data in them: the same keys and values on every side.
+
+use anyhow::{Context, Result, bail, ensure};
+use pg_cache_testbed::{Cluster, Conf, Redis, Server};
+use postgres::Client;
+use std::cell::{RefCell, RefMut};
+use std::process::Command;
+
+/// How many keys there are.
+pub const KEYS: u64 = 100_000;
+/// The first of them. With 13 digits all keys have one length, and redis-benchmark can make the same ones:
+/// it puts a random number of 12 digits in the place of [`REDIS_RANDOM_KEY`]'s underscores.
+pub const FIRST_KEY: u64 = 1_000_000_000_000;
+/// How redis-benchmark spells a random key.
+pub const REDIS_RANDOM_KEY: &str = "1__rand_int__";
+/// The length of a value.
+pub const VALUE_BYTES: usize = 100;
+
+/// The value of every key.
+pub fn value() -> String {
+    "x".repeat(VALUE_BYTES)
+}
+
+/// Where the private installation is named; `make bench` sets it.
+const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
+
+/// Ends with one line that names the first program that is missing, before anything is started.
+pub fn check_tools() -> Result<()> {
+    let pg_config =
+        std::env::var_os(PG_CONFIG).with_context(|| format!("{PG_CONFIG} is not set: run make bench"))?;
+    ensure!(std::path::Path::new(&pg_config).is_file(), "{PG_CONFIG} names no program: run make bench");
+    let pgbench = Server::from_env().program("pgbench");
+    ensure!(pgbench.is_file(), "this PostgreSQL comes without pgbench ({} is missing)", pgbench.display());
+    for program in ["redis-server", "redis-benchmark", "redis-cli"] {
+        if Command::new(program).arg("--version").output().is_err() {
+            bail!("{program} is missing: install Redis (Debian: redis-server redis-tools)");
+        }
+    }
+    Ok(())
+}
+
+/// A PostgreSQL and a Redis with the data in them, gone when this is dropped or this process ends.
+pub struct Bed {
+    /// The PostgreSQL server.
+    pub cluster: Cluster,
+    /// The Redis server.
+    pub redis: Redis,
+    session: RefCell<Client>,
+}
+
+impl Bed {
+    /// Starts and fills both servers.
+    pub fn make() -> Result<Self> {
+        let redis = Redis::start();
+        redis.command(&[
+            "EVAL",
+            "for i = 0, ARGV[1] - 1 do redis.call('SET', string.format('1%012d', i), ARGV[2]) end",
+            "0",
+            &KEYS.to_string(),
+            &value(),
+        ]);
+        ensure!(redis.command(&["DBSIZE"]) == KEYS.to_string(), "Redis does not hold the {KEYS} keys");
+
+        // PostgreSQL's own defaults, where tests prefer others, with room in memory for all of the data.
+        let conf = Conf::preloaded()
+            .set("fsync", "on")
+            .set("wal_level", "replica")
+            .set("max_prepared_transactions", "0")
+            .set("max_wal_size", "1GB")
+            .set("shared_buffers", "256MB")
+            .set("jit", "off");
+        let cluster = Cluster::start(&conf);
+        let mut session = cluster.connect("postgres");
+        session
+            .batch_execute(&format!(
+                "SET bench.first_key = '{FIRST_KEY}'; SET bench.keys = '{KEYS}'; SET bench.value = '{}';
+                 SET max_parallel_workers_per_gather = 0",
+                value()
+            ))
+            .context("the session refuses its settings")?;
+        // VACUUM takes no company in a message.
+        for script in [include_str!("setup.sql"), "VACUUM (ANALYZE) entry, written, probe", "CHECKPOINT"] {
+            session.batch_execute(script).context("the data cannot be set up")?;
+        }
+        Ok(Self { cluster, redis, session: RefCell::new(session) })
+    }
+
+    /// The session that measures inside SQL.
+    pub fn session(&self) -> RefMut<'_, Client> {
+        self.session.borrow_mut()
+    }
+
+    /// The process that all of PostgreSQL's sessions descend from.
+    pub fn postmaster(&self) -> u32 {
+        let file = std::fs::read_to_string(self.cluster.data().join("postmaster.pid")).unwrap_or_default();
+        file.lines().next().and_then(|line| line.parse().ok()).expect("a running server has a postmaster.pid")
+    }
+
+    /// The process of the session that measures inside SQL.
+    pub fn backend(&self) -> Result<u32> {
+        let pid: i32 = self.session().query_one("SELECT pg_backend_pid()", &[])?.get(0);
+        Ok(pid.cast_unsigned())
+    }
+
+    /// The process of the Redis server.
+    pub fn redis_process(&self) -> Result<u32> {
+        self.redis
+            .info("process_id")
+            .and_then(|pid| pid.parse().ok())
+            .context("Redis does not tell its process")
+    }
+
+    /// Fails if a key that was asked for was not there: a fast miss must not pass for a fast hit.
+    pub fn check_hits(&self) -> Result<()> {
+        // pgbench does not look at what it gets, but asks for these alone.
+        let query = "SELECT count(*), min(key), max(key) FROM entry WHERE length(value) = $1";
+        let row = self.session().query_one(query, &[&i32::try_from(VALUE_BYTES)?])?;
+        let (first, last) = (FIRST_KEY.to_string(), (FIRST_KEY + KEYS - 1).to_string());
+        let there: (i64, Option<&str>, Option<&str>) = (row.get(0), row.get(1), row.get(2));
+        ensure!(
+            there == (KEYS.cast_signed(), Some(&first), Some(&last)),
+            "the table does not hold the {KEYS} keys from {first} on: {there:?}"
+        );
+        let misses = self.redis.info("keyspace_misses");
+        ensure!(misses.as_deref() == Some("0"), "Redis missed {misses:?} of the keys it was asked for");
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! What an operation costs the server in processor time, instructions and cycles, from `perf stat`.
+//!
+//! Throughput on shared cores also measures the client, and a busy neighbour. What the server itself spends
+//! does not, which is why writes are compared by it as well.
+
+use anyhow::{Context, Result, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+/// The events in question. `task-clock` is kept by the kernel and works where the processor's counters do not.
+const EVENTS: &str = "task-clock,instructions,cycles";
+
+/// What a process and its later children have spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Processor time in nanoseconds.
+    pub nanoseconds: Option<f64>,
+    /// Instructions.
+    pub instructions: Option<f64>,
+    /// Cycles.
+    pub cycles: Option<f64>,
+}
+
+impl Counts {
+    /// Of a process that did nothing.
+    pub const NOTHING: Self = Self { nanoseconds: Some(0.0), instructions: Some(0.0), cycles: Some(0.0) };
+}
+
+/// What can be counted on this machine.
+pub struct Counters {
+    works: bool,
+    verdict: String,
+}
+
+impl Counters {
+    /// Tries them on a process.
+    pub fn of_process(pid: u32) -> Self {
+        match Meter::start(pid).and_then(Meter::stop) {
+            Err(error) => Self { works: false, verdict: format!("Not counted: {error:#}.") },
+            Ok(counts) => Self { works: counts != Counts::default(), verdict: verdict(&counts) },
+        }
+    }
+
+    /// Whether there is anything to count.
+    pub fn work(&self) -> bool {
+        self.works
+    }
+
+    /// What is counted here and what is not, in a sentence.
+    pub fn verdict(&self) -> String {
+        self.verdict.clone()
+    }
+}
+
+fn verdict(counts: &Counts) -> String {
+    let kinds = [
+        ("processor time", counts.nanoseconds),
+        ("instructions", counts.instructions),
+        ("cycles", counts.cycles),
+    ];
+    let list = |wanted: bool| -> String {
+        let names: Vec<_> =
+            kinds.iter().filter(|(_, count)| count.is_some() == wanted).map(|(name, _)| *name).collect();
+        names.join(" and ")
+    };
+    match (list(true).as_str(), list(false).as_str()) {
+        ("", _) => "Not counted: perf is there, but supports none of its events here.".into(),
+        (counted, "") => format!("`perf stat` counts {counted}."),
+        (counted, missing) => format!(
+            "`perf stat` counts {counted}; {missing} are not supported on this machine, as on most virtual ones."
+        ),
+    }
+}
+
+/// A running `perf stat`.
+///
+/// perf counts as long as the program it was given runs. That is a `cat`, which answers once the counters are
+/// attached, and ends with the pipe we hold: when we are done, or dead.
+pub struct Meter {
+    perf: Child,
+}
+
+impl Meter {
+    /// Starts to count what a process, and the children it will have, spend.
+    pub fn start(pid: u32) -> Result<Self> {
+        let perf = Command::new("perf")
+            .args(["stat", "-x", ",", "-e", EVENTS, "-p", &pid.to_string(), "--", "cat"])
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("perf does not start")?;
+        let mut meter = Self { perf };
+        let attached = meter.echo().unwrap_or(false);
+        if !attached {
+            let output = meter.perf.wait_with_output()?;
+            let reason = String::from_utf8_lossy(&output.stderr).trim().lines().next().map(str::to_owned);
+            anyhow::bail!("perf stat fails ({})", reason.unwrap_or_else(|| output.status.to_string()));
+        }
+        Ok(meter)
+    }
+
+    fn echo(&mut self) -> Result<bool> {
+        let (input, output) = (self.perf.stdin.as_mut(), self.perf.stdout.as_mut());
+        input.context("no input")?.write_all(b"attached?\n")?;
+        let mut answer = String::new();
+        BufReader::new(output.context("no output")?).read_line(&mut answer)?;
+        Ok(answer == "attached?\n")
+    }
+
+    /// Stops counting.
+    pub fn stop(mut self) -> Result<Counts> {
+        drop(self.perf.stdin.take());
+        let output = self.perf.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "perf stat fails ({})", said.trim());
+        Ok(parse(&said))
+    }
+}
+
+/// Reads perf's lines: value, unit, event, and more that does not matter here.
+fn parse(said: &str) -> Counts {
+    let mut counts = Counts::default();
+    for line in said.lines() {
+        let mut fields = line.split(',');
+        let (Some(value), Some(_unit), Some(event)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let value: f64 = match value.parse() {
+            Ok(value) => value,
+            // It could have been, but the process did not run.
+            Err(_) if value == "<not counted>" => 0.0,
+            // "<not supported>", or no line of ours.
+            Err(_) => continue,
+        };
+        // Without the privilege to count the kernel too, perf says instructions:u.
+        match event.split(':').next() {
+            // In milliseconds.
+            Some("task-clock") => counts.nanoseconds = Some(value * 1e6),
+            Some("instructions") => counts.instructions = Some(value),
+            Some("cycles") => counts.cycles = Some(value),
+            _ => {}
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_with_and_without_the_kernel() {
+        let said = "5.74,msec,task-clock,5736521,100.00,0.459,CPUs utilized\n\
+                    123456,,instructions:u,5736521,100.00,1.20,insn per cycle\n\
+                    100000,,cycles,5736521,100.00,,\n";
+        let counts =
+            Counts { nanoseconds: Some(5.74e6), instructions: Some(123_456.0), cycles: Some(100_000.0) };
+        assert_eq!(parse(said), counts);
+        assert_eq!(verdict(&counts), "`perf stat` counts processor time and instructions and cycles.");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_absent_and_said() {
+        let counts = parse(
+            "<not counted>,msec,task-clock,0,100.00,,\n<not supported>,,instructions,0,100.00,,\n<not supported>,,cycles,0,,\n",
+        );
+        assert_eq!(counts, Counts { nanoseconds: Some(0.0), ..Counts::default() });
+        assert!(verdict(&counts).contains("instructions and cycles are not supported"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Makes a contender work for a while and says how fast it was.
+
+mod in_sql;
+mod one_core;
+mod pgbench;
+mod redis_benchmark;
+
+use crate::bed::Bed;
+use crate::plan::{Contender, Measurement, Work};
+use anyhow::{Context, Result};
+use one_core::OneCore;
+use std::cell::Cell;
+use std::time::Duration;
+
+/// What one run came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// Operations done.
+    pub operations: u64,
+    /// Operations per second, by the clock of the program that ran them.
+    pub per_second: f64,
+}
+
+/// How many at a time: the same for all contenders of a measurement.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    clients: u32,
+    pipeline: u32,
+}
+
+/// One contender in one measurement.
+pub struct Driver<'a> {
+    bed: &'a Bed,
+    load: Load,
+    contender: &'a Contender,
+    /// What it reached last: redis-benchmark is told a number of operations, not a time.
+    per_second: Cell<f64>,
+}
+
+impl<'a> Driver<'a> {
+    /// The driver of `contender` in `measurement`.
+    pub fn new(bed: &'a Bed, measurement: &Measurement, contender: &'a Contender) -> Self {
+        let load = Load { clients: measurement.clients, pipeline: measurement.pipeline };
+        Self { bed, load, contender, per_second: Cell::new(20_000.0) }
+    }
+
+    /// Runs it for about `span`.
+    pub fn run(&self, span: Duration) -> Result<Run> {
+        let _alone = if self.load.clients == 1 { Some(OneCore::hold(self.server_process()?)?) } else { None };
+        let run = match self.contender.work {
+            Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
+            Work::Statement(statement) => pgbench::run(&self.bed.cluster, self.load, statement, span),
+            Work::Redis(command) => {
+                let operations = (self.per_second.get() * span.as_secs_f64()) as u64;
+                redis_benchmark::run(&self.bed.redis, self.load, command, operations)
+            }
+        };
+        let run = run.with_context(|| format!("{}, {} clients", self.contender.name, self.load.clients))?;
+        self.per_second.set(run.per_second);
+        Ok(run)
+    }
+
+    /// Whether each run makes connections of its own.
+    pub fn connects(&self) -> bool {
+        !matches!(self.contender.work, Work::Expression(_))
+    }
+
+    /// The process whose work, with that of its later children, is the server's share of a run.
+    pub fn server_process(&self) -> Result<u32> {
+        match self.contender.work {
+            Work::Expression(_) => self.bed.backend(),
+            Work::Statement(_) => Ok(self.bed.postmaster()),
+            Work::Redis(_) => self.bed.redis_process(),
+        }
+    }
+}

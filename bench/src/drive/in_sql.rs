@@ -1,0 +1,20 @@
+//! One SELECT over all keys, repeated in one session.
+
+use super::Run;
+use crate::bed::KEYS;
+use anyhow::{Result, ensure};
+use postgres::Client;
+use std::time::{Duration, Instant};
+
+/// Evaluates `expression` for every key, as often as fits into `span` and at least once.
+pub fn run(session: &mut Client, expression: &str, span: Duration) -> Result<Run> {
+    let select = session.prepare(&format!("SELECT count({expression}) FROM probe"))?;
+    let started = Instant::now();
+    let mut operations = 0;
+    while started.elapsed() < span || operations == 0 {
+        let found: i64 = session.query_one(&select, &[])?.get(0);
+        ensure!(found.cast_unsigned() == KEYS, "{expression} found {found} of {KEYS} keys");
+        operations += KEYS;
+    }
+    Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
+}

@@ -1,0 +1,57 @@
+//! A Redis command over the wire, sent by redis-benchmark.
+
+use super::{Load, Run};
+use crate::bed::{KEYS, REDIS_RANDOM_KEY, value};
+use anyhow::{Context, Result, bail};
+use pg_cache_testbed::Redis;
+use std::process::Stdio;
+
+/// Sends `command` with random keys from all clients, `operations` times in all.
+///
+/// With one thread: with several, redis-benchmark notices only every 250 ms that it is done.
+pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Result<Run> {
+    let operations = operations.max(u64::from(load.clients * load.pipeline));
+    let output = redis
+        .client("redis-benchmark")
+        .args(["-c", &load.clients.to_string(), "-P", &load.pipeline.to_string()])
+        .args(["-n", &operations.to_string(), "-r", &KEYS.to_string(), "--csv"])
+        .args(command.iter().map(|word| word.replace("{key}", REDIS_RANDOM_KEY).replace("{value}", &value())))
+        .stdin(Stdio::null())
+        .output()
+        .context("redis-benchmark does not start")?;
+    let (said, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("redis-benchmark failed: {} {}", said.trim(), complained.trim());
+    }
+    let per_second = parse(&said)
+        .with_context(|| format!("redis-benchmark said something unexpected: {said} {complained}"))?;
+    Ok(Run { operations, per_second })
+}
+
+/// The rate in the one row of its table, by the name of the column.
+fn parse(said: &str) -> Option<f64> {
+    let (head, row) = said.trim_end().rsplit_once('\n')?;
+    let cells = |line: &str| -> Vec<String> {
+        line.trim().trim_matches('"').split("\",\"").map(str::to_owned).collect()
+    };
+    let column = cells(head.lines().last()?).iter().position(|name| name == "rps")?;
+    cells(row).get(column)?.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_found_by_its_name() {
+        let said = "\"test\",\"rps\",\"avg_latency_ms\"\n\"GET 1__rand_int__\",\"81234.77\",\"0.070\"\n";
+        assert_eq!(parse(said), Some(81234.77));
+    }
+
+    #[test]
+    fn no_rate_is_no_result() {
+        assert_eq!(parse("ERR unknown command"), None);
+        assert_eq!(parse("\"test\",\"rps\"\n\"GET\",\"inf\"\n"), None);
+    }
+}

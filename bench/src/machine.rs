@@ -1,0 +1,157 @@
+//! On what it was measured: without this a number means nothing to somebody else.
+
+use crate::bed::Bed;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::read_to_string;
+use std::time::Duration;
+
+/// The machine and the versions of what ran on it. No name of it, and nothing that could be one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Machine {
+    /// When the results were complete.
+    pub finished: String,
+    /// The processor's own name.
+    pub processor: String,
+    /// Cores that server and client shared.
+    pub cores: usize,
+    /// Whether they are lent by a hypervisor.
+    pub virtual_machine: bool,
+    /// Memory in GB.
+    pub memory_gb: u64,
+    /// Linux, without a distributor's suffix.
+    pub kernel: String,
+    /// PostgreSQL's version.
+    pub postgresql: String,
+    /// Redis's version.
+    pub redis: String,
+    /// pg_cache's version.
+    pub pg_cache: String,
+    /// How busy the cores were, from 0 to 1, before anything of ours ran.
+    pub busy_before: f64,
+    /// What share of their time the hypervisor gave to others meanwhile.
+    pub stolen: f64,
+}
+
+impl Machine {
+    /// Asks the system and the servers.
+    pub fn look(bed: &Bed, busy_before: f64, stolen: f64) -> Result<Self> {
+        let mut session = bed.session();
+        let mut ask = |query: &str| -> Result<String> { Ok(session.query_one(query, &[])?.get(0)) };
+        let processor = read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let numeric = |letter: char| letter.is_ascii_digit() || letter == '.';
+        Ok(Self {
+            finished: ask("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')")?,
+            // Not every architecture names its processors.
+            processor: field(&processor, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            virtual_machine: field(&processor, "flags")
+                .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+            memory_gb: memory_gb().unwrap_or(0),
+            kernel: kernel.split(|letter| !numeric(letter)).next().unwrap_or_default().to_owned(),
+            postgresql: ask("SELECT split_part(current_setting('server_version'), ' ', 1)")?,
+            redis: bed.redis.info("redis_version").context("Redis does not tell its version")?,
+            pg_cache: ask("SELECT extversion FROM pg_extension WHERE extname = 'pg_cache'")?,
+            busy_before,
+            stolen,
+        })
+    }
+}
+
+fn memory_gb() -> Option<u64> {
+    let kilobytes: u64 =
+        field(&read_to_string("/proc/meminfo").ok()?, "MemTotal")?.split(' ').next()?.parse().ok()?;
+    // What the kernel keeps for itself is missing from it: 23.5 means 24.
+    Some((kilobytes as f64 / 1024.0 / 1024.0).round() as u64)
+}
+
+/// The first value of a name in one of the kernel's lists.
+fn field(list: &str, name: &str) -> Option<String> {
+    list.lines().find_map(|line| {
+        let (label, value) = line.split_once(':')?;
+        (label.trim() == name).then(|| value.trim().to_owned())
+    })
+}
+
+/// How busy the cores are, from 0 to 1, watched for a second in which we do nothing.
+pub fn busy_share() -> f64 {
+    let before = Ticks::now();
+    std::thread::sleep(Duration::from_secs(1));
+    let (all, idle, _) = Ticks::now().since(before);
+    1.0 - idle / all
+}
+
+/// What the hypervisor takes from now on.
+pub struct StolenTime(Ticks);
+
+impl StolenTime {
+    /// Begins to watch.
+    pub fn since_now() -> Self {
+        Self(Ticks::now())
+    }
+
+    /// The share of all time that was taken.
+    pub fn share(&self) -> f64 {
+        let (all, _, stolen) = Ticks::now().since(self.0);
+        stolen / all
+    }
+}
+
+/// Clock ticks of all cores since the machine's start.
+#[derive(Clone, Copy, Debug)]
+struct Ticks {
+    all: u64,
+    idle: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    fn now() -> Self {
+        Self::parse(&read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// The first line: user, nice, system, idle, iowait, irq, softirq, steal, and guests, which user includes.
+    fn parse(stat: &str) -> Self {
+        let ticks: Vec<u64> = stat
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .map_while(|word| word.parse().ok())
+            .collect();
+        let at = |place: usize| ticks.get(place).copied().unwrap_or(0);
+        Self { all: ticks.iter().sum(), idle: at(3) + at(4), stolen: at(7) }
+    }
+
+    /// All, idle and stolen ticks from then to now.
+    fn since(self, then: Self) -> (f64, f64, f64) {
+        let difference = |now: u64, then: u64| now.saturating_sub(then) as f64;
+        (
+            difference(self.all, then.all).max(1.0),
+            difference(self.idle, then.idle),
+            difference(self.stolen, then.stolen),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_told_apart() {
+        let then = Ticks::parse("cpu  10 0 10 70 10 0 0 0 0 0\ncpu0 1 2 3\n");
+        let now = Ticks::parse("cpu  30 0 20 120 20 0 0 10 5 0\n");
+        assert_eq!(now.since(then), (100.0, 60.0, 10.0));
+    }
+
+    #[test]
+    fn the_first_processor_speaks_for_all() {
+        let list = "processor\t: 0\nmodel name\t: A fast one\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n";
+        assert_eq!(field(list, "model name").as_deref(), Some("A fast one"));
+        assert_eq!(field(list, "bogus"), None);
+    }
+}

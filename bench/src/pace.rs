@@ -1,0 +1,76 @@
+//! How often and for how long.
+
+use crate::plan::Side;
+use std::time::Duration;
+
+/// The length of everything. A full run has to stay below some six minutes, a quick one below one and a half.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long a contender runs before the first round: caches fill, and its speed becomes known.
+    pub warm_up: Duration,
+    /// One run of a reading contender.
+    pub read: Duration,
+    /// One run of a writing contender.
+    pub write: Duration,
+    /// Rounds of reading: at least 6, below which a median has no 95 % interval.
+    pub read_rounds: usize,
+    /// Rounds of writing, each a pair with the reference: never below 20.
+    pub write_rounds: usize,
+    /// The two runs whose difference is what an operation costs the server, connections left out.
+    pub counted: [Duration; 2],
+    /// Rounds of those.
+    pub counted_rounds: usize,
+}
+
+impl Pace {
+    /// For numbers to show.
+    pub const FULL: Self = Self {
+        warm_up: Duration::from_millis(300),
+        read: Duration::from_millis(600),
+        write: Duration::from_millis(450),
+        read_rounds: 9,
+        write_rounds: 24,
+        counted: [Duration::from_millis(50), Duration::from_millis(250)],
+        counted_rounds: 6,
+    };
+
+    /// To see that it works, and to notice what is plainly wrong.
+    pub const QUICK: Self = Self {
+        warm_up: Duration::from_millis(100),
+        read: Duration::from_millis(150),
+        write: Duration::from_millis(120),
+        read_rounds: 6,
+        write_rounds: 20,
+        counted: [Duration::from_millis(30), Duration::from_millis(130)],
+        counted_rounds: 3,
+    };
+
+    /// How often a measurement of this side is repeated.
+    pub fn rounds(&self, side: Side) -> usize {
+        match side {
+            Side::Read => self.read_rounds,
+            Side::Write => self.write_rounds,
+        }
+    }
+
+    /// How long one run of it takes.
+    pub fn span(&self, side: Side) -> Duration {
+        match side {
+            Side::Read => self.read,
+            Side::Write => self.write,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn write_ratios_have_their_twenty_pairs() {
+        for pace in [Pace::FULL, Pace::QUICK] {
+            assert!(pace.write_rounds >= 20);
+            assert!(pace.read_rounds >= 6);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The results: what the JSON holds, and what table and chart are made from.
+
+mod chart;
+mod markdown;
+mod notation;
+
+use crate::Order;
+use crate::counters::Counts;
+use crate::machine::Machine;
+use crate::pace::Pace;
+use crate::plan::{Measurement, Shown};
+use crate::rounds::Samples;
+use crate::statistics::{Summary, pair_ratios};
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Everything a run found out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// A run with fewer and shorter rounds, not for quoting.
+    pub quick: bool,
+    /// The part of an id that selected the measurements, if not all were made.
+    pub only: Option<String>,
+    /// Rounds of each reading measurement.
+    pub read_rounds: usize,
+    /// Rounds, that is pairs, of each writing measurement.
+    pub write_rounds: usize,
+    /// Rounds in which the server's work was counted.
+    pub counted_rounds: usize,
+    /// What it was measured on.
+    pub machine: Machine,
+    /// What perf could count.
+    pub counters: String,
+    /// What was measured.
+    pub measurements: Vec<Measured>,
+}
+
+/// One measurement and how its contenders did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// Its name for programs.
+    pub id: String,
+    /// The table it belongs to.
+    pub group: String,
+    /// What sets it apart there.
+    pub title: String,
+    /// Which figure is put first.
+    pub shown_as: Shown,
+    /// Connections.
+    pub clients: u32,
+    /// Operations sent before waiting for an answer.
+    pub pipeline: u32,
+    /// Whom the ratios compare with.
+    pub references: Vec<String>,
+    /// Who took part.
+    pub contenders: Vec<Entry>,
+}
+
+/// How one contender did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its speed.
+    pub operations_per_second: Figure,
+    /// Processor time of the server for one operation.
+    pub server_nanoseconds: Option<Figure>,
+    /// Instructions of the server for one operation.
+    pub server_instructions: Option<Figure>,
+    /// Cycles of the server for one operation.
+    pub server_cycles: Option<Figure>,
+}
+
+/// One quantity, round by round and in sum.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figure {
+    /// Its median and interval.
+    pub summary: Summary,
+    /// The same of its ratios to the references, taken round by round.
+    pub ratios: Vec<Ratio>,
+    /// What each round gave, in order.
+    pub rounds: Vec<f64>,
+}
+
+/// A comparison.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ratio {
+    /// With whom.
+    pub to: String,
+    /// This one's figure over that one's.
+    pub summary: Summary,
+}
+
+impl Report {
+    /// Draws the sums.
+    pub fn new(
+        plan: &[Measurement],
+        pace: &Pace,
+        order: &Order,
+        machine: Machine,
+        counters: String,
+        samples: &[Vec<Samples>],
+    ) -> Self {
+        Self {
+            quick: order.quick,
+            only: order.only.clone(),
+            read_rounds: pace.read_rounds,
+            write_rounds: pace.write_rounds,
+            counted_rounds: pace.counted_rounds,
+            machine,
+            counters,
+            measurements: plan
+                .iter()
+                .zip(samples)
+                .map(|(measurement, samples)| Measured::new(measurement, samples))
+                .collect(),
+        }
+    }
+
+    /// Reads what an earlier run wrote.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let path = directory.join("latest.json");
+        let json =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&json).with_context(|| format!("{} is of another version", path.display()))
+    }
+
+    /// Writes JSON, table and chart.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let json = serde_json::to_string_pretty(self).context("the results are not JSON")?;
+        let files = [("json", json + "\n"), ("md", self.markdown()), ("svg", chart::draw(self))];
+        for (ending, content) in files {
+            let path = directory.join(format!("latest.{ending}"));
+            std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The tables, and how to read them.
+    pub fn markdown(&self) -> String {
+        markdown::write(self)
+    }
+
+    /// The measurements that share a table, table by table.
+    fn groups(&self) -> impl Iterator<Item = &[Measured]> {
+        self.measurements.chunk_by(|one, next| one.group == next.group)
+    }
+}
+
+impl Measured {
+    fn new(measurement: &Measurement, samples: &[Samples]) -> Self {
+        let by_name = |name: &str| measurement.contenders.iter().position(|contender| contender.name == name);
+        let figure = |own: &Samples, of: &dyn Fn(&Samples) -> Option<Vec<f64>>| {
+            let references = measurement.references.iter().filter_map(|name| {
+                let theirs = of(samples.get(by_name(name)?)?)?;
+                Some(((*name).to_owned(), theirs))
+            });
+            Figure::new(of(own)?, references)
+        };
+        let cost = |own: &Samples, kind: fn(&Counts) -> Option<f64>| {
+            figure(own, &|samples| samples.cost.iter().map(kind).collect())
+        };
+        Self {
+            id: measurement.id.clone(),
+            group: measurement.group.into(),
+            title: measurement.title.clone(),
+            shown_as: measurement.shown_as,
+            clients: measurement.clients,
+            pipeline: measurement.pipeline,
+            references: measurement.references.iter().map(|name| (*name).to_owned()).collect(),
+            contenders: measurement
+                .contenders
+                .iter()
+                .zip(samples)
+                .filter_map(|(contender, own)| {
+                    Some(Entry {
+                        name: contender.name.into(),
+                        operations_per_second: figure(own, &|samples| Some(samples.per_second.clone()))?,
+                        server_nanoseconds: cost(own, |counts| counts.nanoseconds),
+                        server_instructions: cost(own, |counts| counts.instructions),
+                        server_cycles: cost(own, |counts| counts.cycles),
+                    })
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Figure {
+    fn new(rounds: Vec<f64>, references: impl Iterator<Item = (String, Vec<f64>)>) -> Option<Self> {
+        let summary = Summary::of(&rounds)?;
+        let ratios = references
+            .filter_map(|(to, theirs)| {
+                Summary::of(&pair_ratios(&rounds, &theirs)).map(|summary| Ratio { to, summary })
+            })
+            .collect();
+        Some(Self { summary, ratios, rounds })
+    }
+
+    /// The comparison with a reference.
+    pub fn ratio_to(&self, reference: &str) -> Option<Summary> {
+        self.ratios.iter().find(|ratio| ratio.to == reference).map(|ratio| ratio.summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Contender, Side, Work};
+
+    fn samples(per_second: &[f64], nanoseconds: &[Option<f64>]) -> Samples {
+        let cost =
+            nanoseconds.iter().map(|nanoseconds| Counts { nanoseconds: *nanoseconds, ..Counts::default() });
+        Samples { per_second: per_second.to_vec(), cost: cost.collect() }
+    }
+
+    fn measured(samples: &[Samples]) -> Measured {
+        const PAIR: &[Contender] = &[
+            Contender { name: "fast", work: Work::Expression("1") },
+            Contender { name: "slow", work: Work::Expression("2") },
+        ];
+        let measurement = Measurement {
+            id: "id".into(),
+            group: "group",
+            title: "title".into(),
+            side: Side::Read,
+            clients: 1,
+            pipeline: 1,
+            contenders: PAIR,
+            references: &["slow"],
+            shown_as: Shown::Rate,
+            counted: true,
+        };
+        Measured::new(&measurement, samples)
+    }
+
+    #[test]
+    fn a_ratio_is_own_over_reference() {
+        let measured = measured(&[
+            samples(&[30.0, 20.0, 40.0], &[Some(5.0)]),
+            samples(&[10.0, 10.0, 10.0], &[Some(10.0)]),
+        ]);
+        let [fast, slow] = &measured.contenders[..] else { panic!("two take part") };
+        let ratio = fast.operations_per_second.ratio_to("slow").unwrap();
+        assert_eq!((ratio.low, ratio.median, ratio.high), (2.0, 3.0, 4.0));
+        assert_eq!(slow.operations_per_second.ratio_to("slow").unwrap().median, 1.0);
+        let cost = fast.server_nanoseconds.as_ref().unwrap();
+        assert_eq!((cost.summary.median, cost.ratio_to("slow").unwrap().median), (5.0, 0.5));
+    }
+
+    #[test]
+    fn what_was_not_counted_in_every_round_is_absent() {
+        let measured = measured(&[samples(&[1.0, 1.0], &[Some(5.0), None]), samples(&[1.0, 1.0], &[])]);
+        assert!(measured.contenders.iter().all(|entry| entry.server_nanoseconds.is_none()));
+    }
+}

@@ -1,0 +1,107 @@
+//! Numbers as people read them: three digits that mean something.
+
+use crate::statistics::Summary;
+
+/// Operations per second: 940, 52.7 k, 1.04 M.
+pub fn rate(per_second: f64) -> String {
+    match per_second {
+        big if big >= 999_500.0 => format!("{} M", digits(big / 1e6)),
+        some if some >= 999.5 => format!("{} k", digits(some / 1e3)),
+        few => digits(few),
+    }
+}
+
+/// Nanoseconds: 96.1 ns, 12.5 µs.
+pub fn time(nanoseconds: f64) -> String {
+    match nanoseconds {
+        long if long >= 9_995.0 => format!("{} µs", digits(long / 1e3)),
+        short => format!("{} ns", digits(short)),
+    }
+}
+
+/// A number of things: 812, 12 300, 1 040 000.
+pub fn count(number: f64) -> String {
+    let rounded = digits(number);
+    let (whole, rest) = rounded.split_once('.').map_or((rounded.as_str(), None), |(w, r)| (w, Some(r)));
+    let mut grouped = String::new();
+    for (place, digit) in whole.chars().enumerate() {
+        if place > 0 && (whole.len() - place).is_multiple_of(3) {
+            grouped.push('\u{202f}');
+        }
+        grouped.push(digit);
+    }
+    rest.map_or(grouped.clone(), |rest| format!("{grouped}.{rest}"))
+}
+
+/// A median with its interval behind it.
+pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> String {
+    match interval(summary, &notation) {
+        Some(interval) => format!("{} ({interval})", notation(summary.median)),
+        None => notation(summary.median),
+    }
+}
+
+/// An interval, unless there was only one sample. The unit stands once.
+pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<String> {
+    if summary.samples < 2 {
+        return None;
+    }
+    let (low, high) = (notation(summary.low), notation(summary.high));
+    let low = match (low.rsplit_once(' '), high.rsplit_once(' ')) {
+        (Some((number, unit)), Some((_, same))) if unit == same => number.to_owned(),
+        _ => low,
+    };
+    Some(format!("{low} – {high}"))
+}
+
+/// Three digits, and all of those before the point.
+pub fn digits(number: f64) -> String {
+    match number.abs() {
+        n if n >= 99.95 => {
+            // Of a long number only the first three digits count.
+            let unit = 10_f64.powi((n.log10().floor() as i32 - 2).max(0));
+            format!("{:.0}", (number / unit).round() * unit)
+        }
+        n if n >= 9.995 => format!("{number:.1}"),
+        n if n >= 0.0995 || n == 0.0 => format!("{number:.2}"),
+        _ => format!("{number:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_are_kept() {
+        assert_eq!(
+            ["0.0168", "0.85", "9.99", "10.0", "52.7", "100", "940", "12300"].map(str::to_owned),
+            [0.01684, 0.851, 9.991, 9.996, 52.71, 99.96, 940.4, 12_345.0].map(digits)
+        );
+    }
+
+    #[test]
+    fn rates_change_their_unit_where_the_digits_do() {
+        assert_eq!(
+            ["940", "999", "1.00 k", "52.7 k", "999 k", "1.00 M", "10.4 M"].map(str::to_owned),
+            [940.0, 999.4, 999.6, 52_660.0, 999_400.0, 999_600.0, 10_400_000.0].map(rate)
+        );
+    }
+
+    #[test]
+    fn times_and_counts() {
+        assert_eq!(["96.1 ns", "2900 ns", "12.5 µs"].map(str::to_owned), [96.1, 2900.0, 12_500.0].map(time));
+        assert_eq!(
+            ["812", "12\u{202f}300", "1\u{202f}040\u{202f}000", "1.50"].map(str::to_owned),
+            [812.0, 12_345.0, 1_040_000.0, 1.5].map(count)
+        );
+    }
+
+    #[test]
+    fn an_interval_names_its_unit_once_if_there_is_one() {
+        let summary = |low, high, samples| Summary { samples, median: 1.0, low, high, confidence: 0.96 };
+        assert_eq!(interval(summary(51e3, 53e3, 9), rate).as_deref(), Some("51.0 – 53.0 k"));
+        assert_eq!(interval(summary(990e3, 1.1e6, 9), rate).as_deref(), Some("990 k – 1.10 M"));
+        assert_eq!(interval(summary(1.0, 1.0, 1), rate), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! Runs the contenders in turns, so that whatever else the machine does meets all of them alike.
+
+use crate::bed::Bed;
+use crate::counters::{Counters, Counts, Meter};
+use crate::drive::Driver;
+use crate::pace::Pace;
+use crate::plan::Measurement;
+use crate::progress::Progress;
+use anyhow::Result;
+use std::time::Duration;
+
+/// What the runs of one contender in one measurement came to, round by round.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// Operations per second.
+    pub per_second: Vec<f64>,
+    /// What one operation cost the server.
+    pub cost: Vec<Counts>,
+}
+
+/// Measures everything; the samples stand as their measurements and contenders do in the plan.
+pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) -> Result<Vec<Vec<Samples>>> {
+    let drivers: Vec<Vec<Driver>> = plan
+        .iter()
+        .map(|measurement| {
+            measurement.contenders.iter().map(|contender| Driver::new(bed, measurement, contender)).collect()
+        })
+        .collect();
+    let mut samples: Vec<Vec<Samples>> =
+        drivers.iter().map(|lane| vec![Samples::default(); lane.len()]).collect();
+    let mut progress = Progress::begin(estimate(plan, pace, counters));
+
+    progress.say("warming up");
+    for driver in drivers.iter().flatten() {
+        // The first run finds out the speed, the second is as long as it should be.
+        driver.run(pace.warm_up / 4)?;
+        driver.run(pace.warm_up)?;
+    }
+
+    let steps = plan.iter().map(|measurement| pace.rounds(measurement.side)).max().unwrap_or(0);
+    for step in 0..steps {
+        for (index, measurement) in plan.iter().enumerate() {
+            let Some(round) = round_in(step, steps, pace.rounds(measurement.side)) else { continue };
+            progress.say(&format!(
+                "round {} of {steps}: {}, {}",
+                step + 1,
+                measurement.group,
+                measurement.title
+            ));
+            for turn in turns(round, drivers[index].len()) {
+                let run = drivers[index][turn].run(pace.span(measurement.side))?;
+                samples[index][turn].per_second.push(run.per_second);
+            }
+        }
+    }
+
+    for round in 0..if counters.work() { pace.counted_rounds } else { 0 } {
+        for (index, measurement) in plan.iter().enumerate().filter(|(_, measurement)| measurement.counted) {
+            progress.say(&format!(
+                "counting, {} of {}: {}, {}",
+                round + 1,
+                pace.counted_rounds,
+                measurement.group,
+                measurement.title
+            ));
+            for turn in turns(round, drivers[index].len()) {
+                samples[index][turn].cost.push(cost(&drivers[index][turn], pace.counted)?);
+            }
+        }
+    }
+    progress.end();
+    Ok(samples)
+}
+
+/// What one operation more costs the server: the difference of a long and a short run, so that connecting,
+/// preparing and disconnecting, which are the same in both, cancel out. A session that stays has none of that.
+fn cost(driver: &Driver, [short, long]: [Duration; 2]) -> Result<Counts> {
+    let process = driver.server_process()?;
+    let count = |span| -> Result<(u64, Counts)> {
+        // A perf that fails now and not before costs a row its figure, not the run its results.
+        let meter = Meter::start(process).ok();
+        let run = driver.run(span)?;
+        let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
+        Ok((run.operations, counts))
+    };
+    let start = if driver.connects() { count(short)? } else { (0, Counts::NOTHING) };
+    Ok(difference(start, count(long)?))
+}
+
+fn difference((fewer, less): (u64, Counts), (more, most): (u64, Counts)) -> Counts {
+    let operations = more.saturating_sub(fewer);
+    let each = |least: Option<f64>, most: Option<f64>| {
+        (operations > 0).then_some(())?;
+        Some((most? - least?) / operations as f64)
+    };
+    Counts {
+        nanoseconds: each(less.nanoseconds, most.nanoseconds),
+        instructions: each(less.instructions, most.instructions),
+        cycles: each(less.cycles, most.cycles),
+    }
+}
+
+/// Spreads `rounds` evenly over `steps`, so that measurements with few rounds see as much of the machine's
+/// moods as those with many: which round a step is, if any.
+fn round_in(step: usize, steps: usize, rounds: usize) -> Option<usize> {
+    let done_after = |step: usize| step * rounds / steps;
+    (done_after(step + 1) > done_after(step)).then(|| done_after(step))
+}
+
+/// The order of one round: everybody goes first in turn, and every other round goes backwards, so that
+/// nobody always profits, or suffers, from the same predecessor.
+fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
+    let forth = (0..contenders).map(move |place| (place + round / 2) % contenders.max(1));
+    let order: Vec<usize> = if round.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() };
+    order.into_iter()
+}
+
+/// About how long all of it takes: the runs, and the start of a program for each.
+fn estimate(plan: &[Measurement], pace: &Pace, counters: &Counters) -> Duration {
+    let start = Duration::from_millis(80);
+    plan.iter()
+        .map(|measurement| {
+            let rounds = u32::try_from(pace.rounds(measurement.side)).unwrap_or(u32::MAX);
+            let mut each = pace.warm_up + (pace.span(measurement.side) + start) * rounds;
+            if counters.work() && measurement.counted {
+                let rounds = u32::try_from(pace.counted_rounds).unwrap_or(u32::MAX);
+                each += (pace.counted[0] + pace.counted[1] + start * 3) * rounds;
+            }
+            each * u32::try_from(measurement.contenders.len()).unwrap_or(u32::MAX)
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_round_happens_once_and_they_are_spread() {
+        for (steps, rounds) in [(24, 24), (24, 9), (20, 6), (6, 1)] {
+            let happened: Vec<_> = (0..steps).filter_map(|step| round_in(step, steps, rounds)).collect();
+            assert_eq!(happened, (0..rounds).collect::<Vec<_>>());
+        }
+        let busy: Vec<_> = (0..20).filter(|step| round_in(*step, 20, 5).is_some()).collect();
+        assert_eq!(busy, [3, 7, 11, 15, 19]);
+    }
+
+    #[test]
+    fn everybody_takes_part_in_each_round_and_goes_first_in_turn() {
+        let mut first = [0; 3];
+        for round in 0..6 {
+            let mut order: Vec<_> = turns(round, 3).collect();
+            first[order[0]] += 1;
+            order.sort_unstable();
+            assert_eq!(order, [0, 1, 2]);
+        }
+        assert_eq!(first, [2, 2, 2]);
+        assert_eq!(turns(0, 2).chain(turns(1, 2)).collect::<Vec<_>>(), [0, 1, 1, 0]);
+    }
+
+    #[test]
+    fn what_both_runs_spend_alike_cancels_out() {
+        let counts = |nanoseconds| Counts { nanoseconds: Some(nanoseconds), ..Counts::default() };
+        let cost = difference((100, counts(1e6 + 100.0 * 20.0)), (600, counts(1e6 + 600.0 * 20.0)));
+        assert!((cost.nanoseconds.unwrap() - 20.0).abs() < 1e-6);
+        assert_eq!(cost.instructions, None);
+    }
+
+    #[test]
+    fn runs_of_one_length_tell_no_cost() {
+        let counts = Counts { nanoseconds: Some(1.0), ..Counts::default() };
+        assert_eq!(difference((100, counts), (100, counts)).nanoseconds, None);
+    }
+}

@@ -1,0 +1,157 @@
+//! Medians and what they are worth.
+//!
+//! Timings on a shared machine have long tails and no known distribution. So nothing here assumes one: the
+//! interval of a median lies between two of the samples themselves, and a ratio is taken pair by pair,
+//! between runs that were neighbours in time, before any median.
+
+use serde::{Deserialize, Serialize};
+
+/// How sure an interval is meant to be.
+const CONFIDENCE: f64 = 0.95;
+
+/// The middle of some samples, and where the true middle is likely to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many samples there were.
+    pub samples: usize,
+    /// Their median.
+    pub median: f64,
+    /// The lower end of the interval.
+    pub low: f64,
+    /// The upper end of the interval.
+    pub high: f64,
+    /// How likely the interval holds the true median: at least 0.95 from six samples on.
+    pub confidence: f64,
+}
+
+impl Summary {
+    /// The median of `samples` and its interval; `None` for no samples.
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let count = samples.len();
+        if count == 0 {
+            return None;
+        }
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (rank, confidence) = interval_rank(count);
+        Some(Self {
+            samples: count,
+            median: f64::midpoint(sorted[(count - 1) / 2], sorted[count / 2]),
+            low: sorted[rank - 1],
+            high: sorted[count - rank],
+            confidence,
+        })
+    }
+
+    /// The same in a unit in which more is less, such as the time of one operation instead of their rate.
+    pub fn inverted(self, numerator: f64) -> Self {
+        Self {
+            median: numerator / self.median,
+            low: numerator / self.high,
+            high: numerator / self.low,
+            ..self
+        }
+    }
+}
+
+/// The ratios of neighbours: run by run, what one contender reached over what the other did.
+pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
+    of.iter().zip(to).map(|(of, to)| of / to).collect()
+}
+
+/// The rank, from either end, of the samples that bound the interval of the median, and its confidence.
+///
+/// Each sample is above the true median with probability 1/2, whatever the distribution. The interval
+/// between the k-th lowest and the k-th highest misses it only when fewer than k samples lie on one side:
+/// 2 · P(Binomial(count, 1/2) < k). Taken is the narrowest interval that is sure enough, and the whole range
+/// when there are too few samples for any.
+fn interval_rank(count: usize) -> (usize, f64) {
+    let mut best = None;
+    // P(Binomial = 0), then P(Binomial < 1), P(Binomial < 2) ...
+    let mut exactly = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut below = 0.0;
+    for rank in 1..=count.div_ceil(2) {
+        below += exactly;
+        exactly *= (count + 1 - rank) as f64 / rank as f64;
+        let confidence = (1.0 - 2.0 * below).max(0.0);
+        if best.is_none() || confidence >= CONFIDENCE {
+            best = Some((rank, confidence));
+        }
+    }
+    best.unwrap_or((1, 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(left: f64, right: f64) -> bool {
+        (left - right).abs() < 1e-9
+    }
+
+    #[test]
+    fn no_samples_have_no_median() {
+        assert_eq!(Summary::of(&[]), None);
+    }
+
+    #[test]
+    fn one_sample_is_its_own_median_and_promises_nothing() {
+        let summary = Summary::of(&[7.0]).unwrap();
+        assert_eq!((summary.low, summary.median, summary.high), (7.0, 7.0, 7.0));
+        assert!(near(summary.confidence, 0.0));
+    }
+
+    #[test]
+    fn an_odd_number_has_a_middle_and_an_even_one_the_mean_of_two() {
+        assert!(near(Summary::of(&[3.0, 1.0, 2.0]).unwrap().median, 2.0));
+        assert!(near(Summary::of(&[4.0, 1.0, 3.0, 2.0]).unwrap().median, 2.5));
+    }
+
+    #[test]
+    fn one_wild_run_moves_neither_the_median_nor_its_interval() {
+        let mut samples: Vec<f64> = (1..=9).map(f64::from).collect();
+        let calm = Summary::of(&samples).unwrap();
+        samples[8] = 1e9;
+        assert_eq!(Summary::of(&samples).unwrap(), calm);
+    }
+
+    // The ranks and confidences of the standard tables of the sign test.
+    #[test]
+    fn ranks_are_those_of_the_sign_test() {
+        for (count, rank, confidence) in [
+            (3, 1, 0.75),
+            (5, 1, 0.9375),
+            (6, 1, 0.96875),
+            (9, 2, 1.0 - 20.0 / 512.0),
+            (20, 6, 1.0 - 2.0 * 21_700.0 / 1_048_576.0),
+            (24, 7, 1.0 - 2.0 * 190_051.0 / 16_777_216.0),
+            (100, 40, 0.9648),
+        ] {
+            let (found, sure) = interval_rank(count);
+            assert_eq!(found, rank, "{count} samples");
+            assert!((sure - confidence).abs() < 1e-4, "{count} samples: {sure}");
+        }
+    }
+
+    #[test]
+    fn the_interval_of_twenty_goes_from_the_sixth_to_the_fifteenth() {
+        let samples: Vec<f64> = (1..=20).rev().map(f64::from).collect();
+        let summary = Summary::of(&samples).unwrap();
+        assert_eq!((summary.low, summary.median, summary.high), (6.0, 10.5, 15.0));
+    }
+
+    #[test]
+    fn ratios_are_taken_pair_by_pair() {
+        // The machine halved its speed between the rounds: the medians differ, the ratio does not.
+        let ratios = pair_ratios(&[200.0, 100.0, 50.0], &[100.0, 50.0, 25.0]);
+        let summary = Summary::of(&ratios).unwrap();
+        assert_eq!((summary.low, summary.median, summary.high), (2.0, 2.0, 2.0));
+    }
+
+    #[test]
+    fn inverting_swaps_the_ends() {
+        let rate = Summary { samples: 6, median: 2e6, low: 1e6, high: 4e6, confidence: 0.96875 };
+        let time = rate.inverted(1e9);
+        assert_eq!((time.low, time.median, time.high), (250.0, 500.0, 1000.0));
+    }
+}
