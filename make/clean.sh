@@ -8,4 +8,4 @@ place_work_dir
 socket=$(sed -n 's/^PGHOST=//p' "$PG_CACHE_DIR/env" 2>/dev/null || :)
 case $socket in /tmp/pg_cache-*) rm -rf "$socket" ;; esac
 # .pg may be a link to the directory that the servers' account can reach.
-rm -rf "$(readlink -f "$PG_CACHE_DIR")" "$PG_CACHE_DIR" "$ROOT/target" "$ROOT/bench/results"
+rm -rf "$PG_CACHE_DIR" "$ROOT/.pg" "$ROOT/target" "$ROOT/bench/results"

@@ -38,6 +38,8 @@ place_work_dir() {
             mkdir -p "$PG_CACHE_DIR" 2>/dev/null || die "cannot write to $ROOT: run make in a checkout of your own"
         fi
     fi
+    # The place itself: the way through the link is closed to the servers' account.
+    PG_CACHE_DIR=$(readlink -f "$PG_CACHE_DIR")
     [ -w "$PG_CACHE_DIR/" ] || die "$PG_CACHE_DIR belongs to another account: run make as that one, or remove it"
     mkdir -p "$PG_CACHE_DIR/log"
     export PG_CACHE_DIR

@@ -182,11 +182,11 @@ impl<'m> Entry<'m> {
         Self { region, at: layout.block_at(block), block }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn header(&self) -> Header {
         let mut header = Header::default();
-        for (at, word) in header.words.iter_mut().enumerate() {
-            *word = self.region.load(self.at + at);
+        for (to, word) in header.words.iter_mut().zip(self.region.run(self.at, HEADER_WORDS)) {
+            *to = word.load(Ordering::Relaxed);
         }
         header
     }
@@ -241,7 +241,7 @@ impl<'m> Entry<'m> {
     }
 
     /// Whether the bytes from `offset` on are these.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn equals(&self, layout: &'m Layout, header: &Header, offset: usize, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         let complete = self.read(layout, header, offset, bytes.len(), |piece| match piece {
@@ -262,7 +262,7 @@ impl<'m> Entry<'m> {
     }
 
     /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
         let length = into.len();
         let mut rest = into;
@@ -314,7 +314,7 @@ impl<'m> Entry<'m> {
 
     /// Passes the bytes in `offset..offset + length` on, in order, until `piece` declines. Whether it never did, and all
     /// bytes were there.
-    #[inline]
+    #[inline(always)]
     fn read(
         &self,
         layout: &'m Layout,
@@ -322,6 +322,22 @@ impl<'m> Entry<'m> {
         offset: usize,
         length: usize,
         mut piece: impl FnMut(Piece<'_>) -> bool,
+    ) -> bool {
+        if !header.has(CHAINED) {
+            let words = self.region.run(self.at + offset / 8, (offset % 8 + length).div_ceil(8));
+            return pass(words, offset % 8, length, &mut piece) == Some(0);
+        }
+        self.read_chain(layout, header, offset, length, &mut piece)
+    }
+
+    #[cold]
+    fn read_chain(
+        &self,
+        layout: &'m Layout,
+        header: &Header,
+        offset: usize,
+        length: usize,
+        piece: &mut dyn FnMut(Piece<'_>) -> bool,
     ) -> bool {
         let (mut skip, mut left) = (offset, length);
         for run in self.runs(layout, header) {
@@ -333,40 +349,53 @@ impl<'m> Entry<'m> {
                 // A link that leads nowhere: this entry is dead, and its length means nothing.
                 return false;
             }
-            let Some(mut words) = words.get(skip / 8..).filter(|words| !words.is_empty()) else {
-                skip -= words.len() * 8;
-                continue;
-            };
-            // Up to the first whole word, then the whole ones, then what is left.
-            let within = skip % 8;
-            skip = 0;
-            if within > 0
-                && let [first, behind @ ..] = words
-            {
-                let size = left.min(8 - within);
-                if !piece(Piece::Part(&first.load(Ordering::Relaxed).to_ne_bytes()[within..within + size])) {
-                    return false;
-                }
-                left -= size;
-                words = behind;
-            }
-            let (whole, behind) = words.split_at(words.len().min(left / 8));
-            if !piece(Piece::Words(whole)) {
-                return false;
-            }
-            left -= whole.len() * 8;
-            if left < 8
-                && left > 0
-                && let [last, ..] = behind
-            {
-                if !piece(Piece::Part(&last.load(Ordering::Relaxed).to_ne_bytes()[..left])) {
-                    return false;
-                }
-                left = 0;
+            match words.get(skip / 8..) {
+                None | Some([]) => skip -= words.len() * 8,
+                Some(words) => match pass(words, skip % 8, left, piece) {
+                    Some(rest) => (skip, left) = (0, rest),
+                    None => return false,
+                },
             }
         }
         left == 0
     }
+}
+
+/// Passes `length` bytes of some words on, from byte `skip` of the first: up to the first whole word, then the whole ones,
+/// then what is left. Returns how many bytes the words were short of, or nothing if `piece` declined.
+#[inline(always)]
+fn pass(
+    words: &[AtomicU64],
+    skip: usize,
+    length: usize,
+    piece: &mut (impl FnMut(Piece<'_>) -> bool + ?Sized),
+) -> Option<usize> {
+    let (mut words, mut left) = (words, length);
+    if skip > 0
+        && let [first, behind @ ..] = words
+    {
+        let size = left.min(8 - skip);
+        if !piece(Piece::Part(&first.load(Ordering::Relaxed).to_ne_bytes()[skip..skip + size])) {
+            return None;
+        }
+        left -= size;
+        words = behind;
+    }
+    let (whole, behind) = words.split_at(words.len().min(left / 8));
+    if !piece(Piece::Words(whole)) {
+        return None;
+    }
+    left -= whole.len() * 8;
+    if left > 0
+        && left < 8
+        && let [last, ..] = behind
+    {
+        if !piece(Piece::Part(&last.load(Ordering::Relaxed).to_ne_bytes()[..left])) {
+            return None;
+        }
+        left = 0;
+    }
+    Some(left)
 }
 
 /// Some bytes of an entry.

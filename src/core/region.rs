@@ -99,6 +99,7 @@ impl<'m> Region<'m> {
     }
 
     #[cold]
+    #[inline(never)]
     fn sink(&self) -> &'m AtomicU64 {
         #[cfg(not(loom))]
         {

@@ -89,21 +89,14 @@ impl<'m> Shard<'m> {
     }
 
     /// Looks for a key without a lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look(&self, key: &Key<'_>) -> Look {
         let version = self.region.word(self.at + AT_VERSION);
-        let mut patience = PATIENCE;
-        let before = loop {
-            let before = version.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                break before;
-            }
-            if patience == 0 {
-                return if self.poisoned() { Look::Poisoned } else { Look::Disturbed };
-            }
-            patience -= 1;
-            pause();
-        };
+        let before = version.load(Ordering::Acquire);
+        if before & 1 != 0 {
+            self.wait();
+            return Look::Disturbed;
+        }
         if self.poisoned() {
             return Look::Poisoned;
         }
@@ -119,8 +112,19 @@ impl<'m> Shard<'m> {
         found.map_or(Look::Absent, Look::Found)
     }
 
+    /// Gives a writer a moment to end its change. It may also have died in it, so this does not wait for that.
+    #[cold]
+    fn wait(&self) {
+        for _ in 0..PATIENCE {
+            if self.region.load(self.at + AT_VERSION) & 1 == 0 {
+                return;
+            }
+            pause();
+        }
+    }
+
     /// Whether what was found has lived until now, so that everything read of it since is right.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lived(&self, sighting: &Sighting) -> bool {
         fence(Ordering::Acquire);
         self.region.word(self.zone_at(sighting.block)).load(Ordering::Relaxed) == sighting.zone
@@ -139,7 +143,7 @@ impl<'m> Shard<'m> {
 
     /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so it takes no more
     /// steps than there can be entries in a bucket that is not damaged.
-    #[inline]
+    #[inline(always)]
     fn walk<T>(&self, key: &Key<'_>, found: impl FnOnce(u32, &Header) -> T) -> Option<T> {
         let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));

@@ -337,27 +337,57 @@ impl<'m, H: Host> Tier<'m, H> {
 
     #[inline]
     fn look(&self, key: &Key<'_>, horizon: Stamp, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Miss> {
-        let shard = self.shard_of(key);
         let now = self.host.now();
-        for _ in 0..RETRIES {
-            match shard.look(key) {
-                Look::Found(seen) => {
-                    let entry = Entry::new(self.region, &self.layout, seen.block);
-                    let outcome = self.serve(&entry, &seen.header, Some(&key.scope), horizon, now, into);
-                    if shard.lived(&seen) {
-                        if outcome.is_ok() && into.is_some() {
-                            shard.visit(seen.block);
-                        }
-                        return outcome;
-                    }
-                }
-                Look::Absent => return Err(Miss::Absent),
-                Look::Poisoned => return Err(Miss::Off),
-                Look::Disturbed => {}
-            }
-            self.statistics.count(Counter::Retry);
+        match self.try_look(key, horizon, now, into) {
+            Some(outcome) => outcome,
+            None => self.look_again(key, horizon, now, into),
         }
-        self.look_locked(&shard, key, horizon, now, into)
+    }
+
+    /// One attempt without a lock. Nothing if a writer was in the way.
+    #[inline(always)]
+    fn try_look(
+        &self,
+        key: &Key<'_>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Option<Result<Meta, Miss>> {
+        let shard = self.shard_of(key);
+        match shard.look(key) {
+            Look::Found(seen) => {
+                let entry = Entry::new(self.region, &self.layout, seen.block);
+                let outcome = self.serve(&entry, &seen.header, Some(&key.scope), horizon, now, into);
+                if !shard.lived(&seen) {
+                    return None;
+                }
+                if outcome.is_ok() && into.is_some() {
+                    shard.visit(seen.block);
+                }
+                Some(outcome)
+            }
+            Look::Absent => Some(Err(Miss::Absent)),
+            Look::Poisoned => Some(Err(Miss::Off)),
+            Look::Disturbed => None,
+        }
+    }
+
+    /// Further attempts, apart from the first one so that this does not burden it.
+    #[cold]
+    fn look_again(
+        &self,
+        key: &Key<'_>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
+        for _ in 0..RETRIES {
+            self.statistics.count(Counter::Retry);
+            if let Some(outcome) = self.try_look(key, horizon, now, into) {
+                return outcome;
+            }
+        }
+        self.look_locked(&self.shard_of(key), key, horizon, now, into)
     }
 
     /// Reading among so many writers that there was no quiet moment. The buffer is asked for room before the lock is
@@ -401,7 +431,7 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     /// Judges an entry and copies its value if it is right.
-    #[inline]
+    #[inline(always)]
     fn serve(
         &self,
         entry: &Entry<'_>,
