@@ -4,7 +4,7 @@
 //! they are a moment later: run it when it is quiet to believe every word.
 
 use crate::Host;
-use crate::entry::{Entry, IN_MAIN, LINKED};
+use crate::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
 use crate::eviction::Queue;
 use crate::fence::Fences;
 use crate::layout::Layout;
@@ -62,6 +62,7 @@ fn check_shard<H: Host>(
     complaints: &mut Vec<String>,
 ) {
     let mut linked = HashSet::new();
+    let mut hidden = 0;
     let mut queued = [0u64; 2];
     for bucket in 0..guard.buckets() {
         for entry in guard.in_bucket(bucket) {
@@ -74,10 +75,15 @@ fn check_shard<H: Host>(
                 complaints.push(format!("bucket {bucket} leads to block {}, which is no entry", entry.block));
                 break;
             }
+            if header.has(HIDDEN) {
+                hidden += 1;
+            }
             if guard.bucket_of(header.hash()) != bucket {
                 complaints.push(format!("the entry in block {} is in the wrong bucket", entry.block));
             }
-            queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
+            if !header.has(HIDDEN) {
+                queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
+            }
             let mut bytes = 0;
             for data in entry.runs(layout, &header) {
                 bytes += data.bytes();
@@ -97,8 +103,13 @@ fn check_shard<H: Host>(
             }
         }
     }
-    if linked.len() as u64 != guard.entries() {
-        complaints.push(format!("{} entries are linked, {} are counted", linked.len(), guard.entries()));
+    if linked.len() as u64 != guard.entries() + guard.hidden() || hidden != guard.hidden() {
+        complaints.push(format!(
+            "{} entries are linked, {hidden} of them hidden; {} and {} are counted",
+            linked.len(),
+            guard.entries(),
+            guard.hidden()
+        ));
     }
     for queue in [Queue::Small, Queue::Main] {
         check_queue(guard, queue, &linked, queued[queue as usize], complaints);

@@ -80,7 +80,11 @@ pub(crate) const IN_MAIN: u64 = 1;
 pub(crate) const CHAINED: u64 = 2;
 /// With runs in other shards than its key's.
 pub(crate) const SPREAD: u64 = 8;
-/// Linked: in a bucket and in a queue. Without it, somebody's reservation.
+/// Announced: the change of a transaction that is about to commit. Readers who meet it miss.
+pub(crate) const HIDDEN: u64 = 16;
+/// An announcement without a value: the key is about to be removed.
+pub(crate) const TOMBSTONE: u64 = 32;
+/// Linked: in a bucket, and in a queue unless it is hidden. Without it, somebody's reservation.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {

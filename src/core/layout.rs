@@ -4,7 +4,7 @@
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
 //! fences   reserved (a line each) | relations | tags           see fence.rs
 //! counters a slot of statistics for each backend                see statistics.rs
-//! shards   control | buckets | ghosts | zones | visited | bitmap | blocks   see shard.rs
+//! shards   control | flights | buckets | ghosts | zones | visited | bitmap | blocks   see shard.rs
 //! ```
 //!
 //! The layout is a function of the [`Sizes`] alone. They stand in the header; whoever attaches computes the
@@ -52,6 +52,7 @@ const SHARDS_MAX: usize = 1024;
 const SHARD_BLOCKS_MIN: usize = 128;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
+const BUCKETS_AT: usize = CONTROL_WORDS + crate::flight::PLACES * crate::flight::PLACE_WORDS;
 
 /// How large the parts of a region are to be. Everything else follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ pub(crate) struct Layout {
     pub buckets: u32,
     pub ghosts: u32,
     // Word positions within a shard.
+    pub flights_at: usize,
     pub buckets_at: usize,
     pub ghosts_at: usize,
     pub zones_at: usize,
@@ -117,7 +119,7 @@ impl Layout {
         };
         let shard_room = room / shards / LINE * LINE;
         // The largest shard that fits. What a block costs beside itself is known; rounding is then taken off.
-        let mut blocks = shard_room.saturating_sub(CONTROL_WORDS) / BLOCK_WORDS;
+        let mut blocks = shard_room.saturating_sub(BUCKETS_AT) / BLOCK_WORDS;
         while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words > shard_room {
             let excess = (ShardPlan::of(blocks).words - shard_room) / BLOCK_WORDS;
             blocks -= excess.max(1);
@@ -144,7 +146,8 @@ impl Layout {
             blocks: blocks as u32,
             buckets: plan.buckets as u32,
             ghosts: plan.ghosts as u32,
-            buckets_at: CONTROL_WORDS,
+            flights_at: CONTROL_WORDS,
+            buckets_at: BUCKETS_AT,
             ghosts_at: plan.ghosts_at,
             zones_at: plan.zones_at,
             visited_at: plan.visited_at,
@@ -256,7 +259,7 @@ impl ShardPlan {
     fn of(blocks: usize) -> Self {
         let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
         let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
-        let ghosts_at = CONTROL_WORDS + buckets / 2;
+        let ghosts_at = BUCKETS_AT + buckets / 2;
         let zones_at = line_up(ghosts_at + ghosts / 2);
         let visited_at = zones_at + blocks.div_ceil(ZONE_BLOCKS as usize);
         let bitmap_at = line_up(visited_at + blocks.div_ceil(4 * 64));

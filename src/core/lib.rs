@@ -9,6 +9,7 @@
 //!         ├─ fences        when did what an entry depends on change last?              fence.rs
 //!         ├─ statistics    a slot for each backend                                     statistics.rs
 //!         └─ shards ─┬─ control    version, queue ends, counts                         shard.rs
+//!                    ├─ flights    who is computing what                               flight.rs
 //!                    ├─ buckets    where each chain of entries begins
 //!                    ├─ ghosts     what was evicted lately                             eviction.rs
 //!                    ├─ zones      versions by which a reader learns that an entry died
@@ -39,6 +40,7 @@ mod check;
 mod entry;
 mod eviction;
 mod fence;
+mod flight;
 mod layout;
 mod region;
 mod shard;
@@ -52,5 +54,6 @@ pub use layout::{BLOCK_BYTES, Sizes};
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use tier::{
-    Buffer, Host, IncrError, Inspected, Key, Miss, NewValue, Refusal, Reservation, Scope, Stored, Tier, Usage,
+    Acquired, Buffer, Host, IncrError, Inspected, Key, Lease, Miss, NewValue, Refusal, Reservation, Scope,
+    Stored, Tier, Usage,
 };

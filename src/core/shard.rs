@@ -19,9 +19,10 @@
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
 
 use crate::blocks::{Bitmap, Run};
-use crate::entry::{Entry, Header, IN_MAIN, LINKED, NONE};
+use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE};
 use crate::eviction::{Policy, Queue};
 use crate::fence::reduce;
+use crate::flight::Flights;
 use crate::layout::{LINE, Layout, ZONE_BLOCKS};
 use crate::region::Region;
 use crate::sync::{Ordering, fence, pause};
@@ -37,6 +38,8 @@ const AT_QUEUES: usize = LINE + 2;
 const AT_ENTRIES: usize = LINE + 6;
 const AT_EVICTED: usize = LINE + 7;
 const AT_SWEPT: usize = 2 * LINE;
+const AT_HIDDEN: usize = 2 * LINE + 1;
+const AT_LEASES: usize = 2 * LINE + 2;
 /// Words of a queue's state: its ends, and the blocks in it.
 const QUEUE_WORDS: usize = 2;
 
@@ -103,7 +106,7 @@ impl<'m> Shard<'m> {
         let found = self.walk(key, |block, header| {
             // Acquire, so that what is copied later is not older than this.
             let zone = self.region.word(self.zone_at(block)).load(Ordering::Acquire);
-            Sighting { header: *header, block, zone }
+            Some(Sighting { header: *header, block, zone })
         });
         fence(Ordering::Acquire);
         if version.load(Ordering::Relaxed) != before {
@@ -143,8 +146,10 @@ impl<'m> Shard<'m> {
 
     /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so it takes no more
     /// steps than there can be entries in a bucket that is not damaged.
+    ///
+    /// Of several entries of one key all but the last are hidden, so the first one says whether the key is being changed.
     #[inline(always)]
-    fn walk<T>(&self, key: &Key<'_>, found: impl FnOnce(u32, &Header) -> T) -> Option<T> {
+    fn walk<T>(&self, key: &Key<'_>, mut found: impl FnMut(u32, &Header) -> Option<T>) -> Option<T> {
         let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));
         let mut steps = STEPS_MAX;
@@ -153,19 +158,25 @@ impl<'m> Shard<'m> {
             let first = entry.word(0);
             if (first >> 32) as u32 == hash {
                 let header = entry.header();
-                if header.key_len() == key.bytes.len()
-                    && header.space() == key.scope.space
-                    && header.database() == key.scope.database
-                    && header.role() == key.scope.role
-                    && entry.equals(self.layout, &header, header.key_at(), key.bytes)
+                if self.is_key(&entry, &header, key)
+                    && let Some(outcome) = found(block, &header)
                 {
-                    return Some(found(block, &header));
+                    return Some(outcome);
                 }
             }
             block = first as u32;
             steps -= 1;
         }
         None
+    }
+
+    #[inline(always)]
+    fn is_key(&self, entry: &Entry<'m>, header: &Header, key: &Key<'_>) -> bool {
+        header.key_len() == key.bytes.len()
+            && header.space() == key.scope.space
+            && header.database() == key.scope.database
+            && header.role() == key.scope.role
+            && entry.equals(self.layout, header, header.key_at(), key.bytes)
     }
 
     fn entry(&self, block: u32) -> Entry<'m> {
@@ -287,9 +298,25 @@ impl<'m, H: Host> Guard<'m, H> {
         result
     }
 
-    /// The entry of a key, with its header.
+    /// The entry of a key that is not hidden, with its header.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
-        self.shard.walk(key, |block, header| (self.entry(block), *header))
+        self.shard.walk(key, |block, header| (!header.has(HIDDEN)).then(|| (self.entry(block), *header)))
+    }
+
+    /// Whether a transaction that is about to commit has announced a change of this key.
+    pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
+        self.get(AT_HIDDEN) > 0 && self.shard.walk(key, |_, header| Some(header.has(HIDDEN))) == Some(true)
+    }
+
+    /// The flights of this shard.
+    pub(crate) fn flights(&self) -> Flights<'m> {
+        Flights::new(self.shard.region, self.shard.layout, self.shard.number)
+    }
+
+    /// A number for a lease that no other of this region has.
+    pub(crate) fn next_lease(&self) -> u64 {
+        self.add(AT_LEASES, 1);
+        self.get(AT_LEASES) * u64::from(self.shard.layout.shards) + u64::from(self.shard.number)
     }
 
     /// Takes blocks of this shard, at least `least` and at most `want` in one run.
@@ -321,41 +348,82 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Puts an entry that nobody can see yet into its bucket and its queue. Inside of [`change`](Self::change).
-    pub(crate) fn link(&self, entry: &Entry<'m>, policy: &impl Policy) {
+    pub(crate) fn link(&self, key: &Key<'_>, entry: &Entry<'m>, policy: &impl Policy) {
         let header = entry.header();
-        let bucket = self.shard.bucket_of(header.hash());
-        entry.set_next(self.shard.bucket(bucket));
+        // Behind what is hidden of the same key: the first entry a reader meets has to be the announcement.
+        let announced = if self.get(AT_HIDDEN) == 0 { None } else { self.last_hidden(key) };
+        match announced {
+            Some(before) => {
+                entry.set_next(before.next());
+                before.set_next(entry.block);
+            }
+            None => self.put_first(entry, &header),
+        }
         entry.set_flag(LINKED, true);
-        self.shard.set_bucket(bucket, entry.block);
         self.add(AT_ENTRIES, 1);
         policy.admit(self, entry, &header);
+    }
+
+    /// Puts an announcement into its bucket, before everything else. Inside of [`change`](Self::change).
+    pub(crate) fn link_hidden(&self, entry: &Entry<'m>) {
+        self.put_first(entry, &entry.header());
+        entry.set_flag(LINKED | HIDDEN, true);
+        self.add(AT_HIDDEN, 1);
+    }
+
+    fn put_first(&self, entry: &Entry<'m>, header: &Header) {
+        let bucket = self.shard.bucket_of(header.hash());
+        entry.set_next(self.shard.bucket(bucket));
+        self.shard.set_bucket(bucket, entry.block);
+    }
+
+    fn last_hidden(&self, key: &Key<'_>) -> Option<Entry<'m>> {
+        let mut last = None;
+        self.shard.walk(key, |block, header| {
+            if header.has(HIDDEN) {
+                last = Some(self.entry(block));
+            }
+            None::<()>
+        });
+        last
     }
 
     /// Takes an entry out of its bucket and its queue. Inside of [`change`](Self::change). Its blocks are still
     /// taken; nobody new can find it, and readers that have found it will learn that it died.
     pub(crate) fn unlink(&self, entry: &Entry<'m>, header: &Header) {
-        let bucket = self.shard.bucket_of(header.hash());
-        let mut block = self.shard.bucket(bucket);
-        let next = entry.next();
-        if block == entry.block {
-            self.shard.set_bucket(bucket, next);
-        } else {
-            let mut steps = STEPS_MAX;
-            while block != NONE && steps > 0 {
-                let before = self.entry(block);
-                block = before.next();
-                if block == entry.block {
-                    before.set_next(next);
-                    break;
-                }
-                steps -= 1;
-            }
-        }
+        self.unchain(entry, header);
         self.dequeue(entry, header);
-        entry.set_flag(LINKED, false);
         self.add(AT_ENTRIES, -1);
+        self.die(entry);
+    }
+
+    /// Takes an announcement out of its bucket. Inside of [`change`](Self::change).
+    pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
+        self.unchain(entry, &entry.header());
+        entry.set_flag(HIDDEN, false);
+        self.add(AT_HIDDEN, -1);
+        self.die(entry);
+    }
+
+    fn die(&self, entry: &Entry<'m>) {
+        entry.set_flag(LINKED, false);
         // Several shards may have entries that begin in one zone, so this is not under one lock.
         self.shard.region.word(self.shard.zone_at(entry.block)).fetch_add(1, Ordering::Release);
+    }
+
+    fn unchain(&self, entry: &Entry<'m>, header: &Header) {
+        let bucket = self.shard.bucket_of(header.hash());
+        let next = entry.next();
+        if self.shard.bucket(bucket) == entry.block {
+            self.shard.set_bucket(bucket, next);
+        } else if let Some(before) = self.in_bucket(bucket).find(|before| before.next() == entry.block) {
+            before.set_next(next);
+        }
+    }
+
+    /// How many announcements there are.
+    pub(crate) fn hidden(&self) -> u64 {
+        self.get(AT_HIDDEN)
     }
 
     /// The bucket that a hash belongs into.

@@ -2,8 +2,8 @@
 
 use crate::blocks::Run;
 use crate::entry::{
-    CHAINED, DEPENDENCIES_MAX, Entry, Header, IN_MAIN, KEY_BYTES_MAX, Kind, Meta, RUN_BLOCKS_MAX,
-    RUN_BLOCKS_MIN, SPREAD, Writer, blocks_of, link_at,
+    CHAINED, DEPENDENCIES_MAX, Entry, HIDDEN, Header, IN_MAIN, KEY_BYTES_MAX, Kind, Meta, RUN_BLOCKS_MAX,
+    RUN_BLOCKS_MIN, SPREAD, TOMBSTONE, Writer, blocks_of, link_at,
 };
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{FenceId, Fences, Reserved, Stamp};
@@ -83,7 +83,7 @@ pub enum Miss {
     Absent,
     /// Its time is over.
     Expired,
-    /// Something it depends on has changed, or is about to.
+    /// It, or something it depends on, has changed or is about to.
     Fenced,
     /// The shard is switched off.
     Off,
@@ -111,6 +111,31 @@ pub enum IncrError {
     Overflow,
     /// A new counter could not be stored.
     Refused(Refusal),
+}
+
+/// The right to publish a value that is being computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Distinguishes it from all others of the region.
+    pub number: u64,
+    /// The moment as of which the value will be right: to be stored with it.
+    pub stamp: Stamp,
+}
+
+/// The answer to who wants to compute a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// You are the one.
+    Lead(Lease),
+    /// Somebody else is, until a tick at the latest.
+    Busy {
+        /// Who.
+        owner: u32,
+        /// Until when.
+        deadline: u32,
+    },
+    /// Too many are being computed, or the shard is switched off: compute, but it cannot be published.
+    Unregistered,
 }
 
 /// What publishing did.
@@ -180,6 +205,10 @@ pub struct Usage {
     pub block_bytes: u64,
     /// Bytes of fences.
     pub fence_bytes: u64,
+    /// Values that are being computed.
+    pub flights: u64,
+    /// Announced changes that are neither confirmed nor withdrawn.
+    pub announced: u64,
     /// Shards.
     pub shards: u32,
     /// Shards that are switched off.
@@ -355,6 +384,7 @@ impl<'m, H: Host> Tier<'m, H> {
     ) -> Option<Result<Meta, Miss>> {
         let shard = self.shard_of(key);
         match shard.look(key) {
+            Look::Found(seen) if seen.header.has(HIDDEN) => Some(Err(Miss::Fenced)),
             Look::Found(seen) => {
                 let entry = Entry::new(self.region, &self.layout, seen.block);
                 let outcome = self.serve(&entry, &seen.header, Some(&key.scope), horizon, now, into);
@@ -410,6 +440,9 @@ impl<'m, H: Host> Tier<'m, H> {
             let guard = shard.lock(&self.host);
             if guard.poisoned() {
                 return Err(Miss::Off);
+            }
+            if guard.is_changing(key) {
+                return Err(Miss::Fenced);
             }
             let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
             let outcome = self.serve(&entry, &header, Some(&key.scope), horizon, now, &mut None::<&mut ()>);
@@ -509,21 +542,39 @@ impl<'m, H: Host> Tier<'m, H> {
         share.max(u64::from(blocks_of(2048)).min(self.layout.blocks_total() / 2)) as usize * BLOCK_BYTES
     }
 
-    /// Makes a reservation visible in the place of what the key had. Bounded, without allocation, without failure.
+    /// Makes a reservation visible in the place of what the key had, as a plain set does: whoever is computing the key will
+    /// not publish any more. Bounded, without allocation, without failure.
     pub fn publish(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
-        self.publish_if(key, reservation, |_| true)
+        self.publish_if(key, reservation, |guard, _| {
+            guard.flights().void(key.hash);
+            true
+        })
     }
 
-    /// The same if there is nothing of this key that would be served.
+    /// The same if there is nothing of this key that would be served, and nobody is about to change it.
     pub fn publish_absent(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
-        self.publish_if(key, reservation, |valid| !valid)
+        self.publish_if(key, reservation, |guard, valid| {
+            let absent = !valid && !guard.is_changing(key);
+            if absent {
+                guard.flights().void(key.hash);
+            }
+            absent
+        })
+    }
+
+    /// Makes a computed value visible if the key was neither set nor removed since the lease was given. Ends the flight.
+    ///
+    /// If somebody is about to change the key, the value stands behind the announcement: nobody sees it while that stands, it
+    /// goes when that is confirmed, and it is right if that is withdrawn.
+    pub fn publish_leased(&self, key: &Key<'_>, reservation: Reservation, lease: u64) -> Stored {
+        self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Some(true))
     }
 
     fn publish_if(
         &self,
         key: &Key<'_>,
         reservation: Reservation,
-        decide: impl FnOnce(bool) -> bool,
+        decide: impl FnOnce(&Guard<'_, H>, bool) -> bool,
     ) -> Stored {
         let shard = self.shard_of(key);
         let now = self.host.now();
@@ -532,18 +583,10 @@ impl<'m, H: Host> Tier<'m, H> {
         let mut unlinked = Unlinked::default();
         let old = guard.find(key);
         let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
-        let outcome = if guard.poisoned() || !decide(valid) {
+        let outcome = if guard.poisoned() || !decide(&guard, valid) {
             Stored::Dropped
         } else {
-            guard.change(|| {
-                if let Some((entry, header)) = &old {
-                    guard.unlink(entry, header);
-                }
-                guard.link(&new, &S3Fifo);
-            });
-            if let Some((entry, header)) = &old {
-                self.give_back(&guard, entry, header, &mut unlinked);
-            }
+            self.replace(&guard, key, None, old, Some(&new), &mut unlinked);
             if valid { Stored::Replaced } else { Stored::New }
         };
         drop(guard);
@@ -554,6 +597,113 @@ impl<'m, H: Host> Tier<'m, H> {
         }
         self.release_all(&unlinked);
         outcome
+    }
+
+    /// Puts an entry, or nothing, in the place of what a key has, and takes an announcement away: all in one change, so that
+    /// readers see what was before or what is after, and never the old value between announcement and new one.
+    fn replace<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        key: &Key<'_>,
+        announced: Option<&Entry<'t>>,
+        old: Option<(Entry<'t>, Header)>,
+        new: Option<&Entry<'t>>,
+        unlinked: &mut Unlinked,
+    ) {
+        guard.change(|| {
+            if let Some(announced) = announced {
+                guard.unlink_hidden(announced);
+            }
+            if let Some((entry, header)) = &old {
+                guard.unlink(entry, header);
+            }
+            if let Some(new) = new {
+                guard.link(key, new, &S3Fifo);
+            }
+        });
+        if let Some((entry, header)) = &old {
+            self.give_back(guard, entry, header, unlinked);
+        }
+    }
+
+    /// What a transaction needs for removing a key when it commits.
+    pub fn reserve_removal(&self, key: &Key<'_>) -> Result<Reservation, Refusal> {
+        let value = NewValue {
+            bytes: &[],
+            kind: Kind(0),
+            stamp: Stamp::VOID,
+            expires: u32::MAX,
+            cost: 0,
+            dependencies: &[],
+        };
+        let reservation = self.reserve(key, &value)?;
+        Entry::new(self.region, &self.layout, reservation.block).set_flag(TOMBSTONE, true);
+        Ok(reservation)
+    }
+
+    /// Says that a change of the key is about to become visible: from now on it is a miss. To be called before that can
+    /// happen, and followed by exactly one [`confirm`](Self::confirm) or [`withdraw`](Self::withdraw).
+    pub fn announce(&self, key: &Key<'_>, reservation: &Reservation) {
+        let guard = self.shard_of(key).lock(&self.host);
+        let entry = Entry::new(self.region, &self.layout, reservation.block);
+        guard.change(|| guard.link_hidden(&entry));
+    }
+
+    /// Says that the announced change is visible now. Bounded, without allocation, without failure.
+    pub fn confirm(&self, key: &Key<'_>, reservation: Reservation) {
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        let mut unlinked = Unlinked::default();
+        guard.flights().void(key.hash);
+        let kept = new.word(4) & TOMBSTONE == 0;
+        self.replace(&guard, key, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
+        drop(guard);
+        if kept {
+            self.statistics.count(Counter::Stored);
+        } else {
+            self.release(reservation.block);
+        }
+        self.release_all(&unlinked);
+    }
+
+    /// Says that the announced change will not happen. What was there before is there again.
+    pub fn withdraw(&self, key: &Key<'_>, reservation: Reservation) {
+        let entry = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        guard.change(|| guard.unlink_hidden(&entry));
+        drop(guard);
+        self.release(reservation.block);
+    }
+
+    /// Asks to be the one who computes the value of a key, until a tick at the latest.
+    pub fn acquire(&self, key: &Key<'_>, owner: u32, deadline: u32) -> Acquired {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        if guard.poisoned() {
+            return Acquired::Unregistered;
+        }
+        if let Some((owner, deadline)) = guard.flights().leader(key.hash, now) {
+            return Acquired::Busy { owner, deadline };
+        }
+        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
+        match guard.flights().begin(key.hash, &lease, owner, deadline, now) {
+            true => Acquired::Lead(lease),
+            false => Acquired::Unregistered,
+        }
+    }
+
+    /// Ends a flight without a result. Whether there was such a one.
+    pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
+        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
+    }
+
+    /// Ends all flights of an owner who is gone, and says how many they were.
+    pub fn release_leases_of(&self, owner: u32) -> u32 {
+        (0..self.layout.shards)
+            .map(|shard| {
+                Shard::new(self.region, &self.layout, shard).lock(&self.host).flights().end_all_of(owner)
+            })
+            .sum()
     }
 
     /// Gives the memory of a reservation back.
@@ -574,6 +724,7 @@ impl<'m, H: Host> Tier<'m, H> {
     pub fn remove(&self, key: &Key<'_>) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
+        guard.flights().void(key.hash);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
         let valid = self.is_valid(&entry, &header, now);
         let mut unlinked = Unlinked::default();
@@ -604,7 +755,14 @@ impl<'m, H: Host> Tier<'m, H> {
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
             let reservation = self.reserve(key, &value).map_err(IncrError::Refused)?;
-            match self.publish_absent(key, reservation) {
+            // Beside an announced change, which takes its place when it is confirmed: to wait for that could take long.
+            let stored = self.publish_if(key, reservation, |guard, valid| {
+                if !valid {
+                    guard.flights().void(key.hash);
+                }
+                !valid
+            });
+            match stored {
                 Stored::New | Stored::Replaced => return Ok(by),
                 Stored::Dropped if self.shard_of(key).poisoned() => {
                     return Err(IncrError::Refused(Refusal::Off));
@@ -628,6 +786,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let old = word.load(Ordering::Relaxed) as i64;
         let Some(sum) = old.checked_add(by) else { return Some(Err(IncrError::Overflow)) };
         word.store(sum as u64, Ordering::Relaxed);
+        guard.flights().void(key.hash);
         Some(Ok(sum))
     }
 
@@ -646,7 +805,8 @@ impl<'m, H: Host> Tier<'m, H> {
             while at < until && !guard.poisoned() && !unlinked.is_full() {
                 for entry in guard.in_bucket(at) {
                     let header = entry.header();
-                    if let Some(reason) = self.is_useless(&entry, &header, now)
+                    if !header.has(HIDDEN)
+                        && let Some(reason) = self.is_useless(&entry, &header, now)
                         && !unlinked.is_full()
                     {
                         self.drop_entry(&guard, &entry, &header, reason, &mut unlinked);
@@ -681,6 +841,9 @@ impl<'m, H: Host> Tier<'m, H> {
         }
         for entry in guard.in_bucket((bucket % u64::from(self.layout.buckets)) as u32) {
             let header = entry.header();
+            if header.has(HIDDEN) {
+                continue;
+            }
             let mut key = vec![0; header.key_len()];
             entry.copy(&self.layout, &header, header.key_at(), &mut key);
             found.push(Inspected {
@@ -711,6 +874,8 @@ impl<'m, H: Host> Tier<'m, H> {
         for number in 0..self.layout.shards {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             usage.entries += guard.entries();
+            usage.flights += guard.flights().count() as u64;
+            usage.announced += guard.hidden();
             usage.used_bytes += u64::from(self.layout.blocks - guard.free_blocks()) * BLOCK_BYTES as u64;
             usage.shards_off += u32::from(guard.poisoned());
         }

@@ -26,7 +26,12 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0u8..3, any::<bool>()).prop_map(|(tag, commit)| Action::Settle { tag, commit }),
         1 => Just(Action::Flush),
         1 => (1u32..200).prop_map(|budget| Action::Sweep { budget }),
-        2 => (key.clone(), size).prop_map(|(key, size)| Action::Reserve { key, size }),
+        2 => (key.clone(), size.clone()).prop_map(|(key, size)| Action::Reserve { key, size }),
+        3 => (key.clone(), size.clone(), any::<bool>())
+            .prop_map(|(key, size, removal)| Action::Announce { key, size, removal }),
+        3 => any::<bool>().prop_map(|commit| Action::Finish { commit }),
+        3 => (key.clone(), 1u32..40).prop_map(|(key, hold)| Action::Acquire { key, hold }),
+        3 => (size, any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
         2 => any::<bool>().prop_map(|publish| Action::Resolve { publish }),
         1 => Just(Action::Reattach),
     ]

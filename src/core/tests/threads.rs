@@ -1,8 +1,14 @@
 //! Readers, writers and deleters on one small tier, each value carrying a checksum of its key and content.
 //!
 //! The tier is so small that blocks are reused all the time: what a reader is copying is evicted under its hands.
+//!
+//! And the protocols under real concurrency: the source of each value is a number in memory, changed only between announcing
+//! and confirming, or between raising and lowering a fence. Whoever reads the number and then the tier may not find
+//! an older one there.
 
-use pg_cache_core::{Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
+use pg_cache_core::{
+    Acquired, Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Stored, Tier,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -33,6 +39,15 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
+    }
+}
+
+/// Whoever panics ends the test for all: threads that go on for ever would hide what went wrong.
+struct StopOnDrop<'s>(&'s AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -83,6 +98,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
         for backend in 0..6u32 {
             let (memory, host, stop, hits) = (&memory, &host, &stop, &hits);
             scope.spawn(move || {
+                let _stop = StopOnDrop(stop);
                 let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
                 let mut random = Random(seed.wrapping_mul(u64::from(backend) + 1) | 1);
                 let mut value = Vec::new();
@@ -131,6 +147,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                 }
             });
         }
+        let _stop = StopOnDrop(&stop);
         // For its time, and then for as long as it takes until everybody was in everybody's way: else it proves nothing.
         let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
         let started = Instant::now();
@@ -139,14 +156,188 @@ fn readers_never_see_a_torn_or_foreign_value() {
             || tier.counted(Counter::Evicted) < 1000
             || tier.counted(Counter::Retry) < 100
         {
+            assert!(!stop.load(Ordering::Relaxed), "somebody has stopped");
             assert!(started.elapsed() < duration() * 10, "too little happens");
             std::thread::sleep(Duration::from_millis(20));
         }
-        stop.store(true, Ordering::Relaxed);
     });
 
     let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
     assert_eq!(tier.check(), Vec::<String>::new());
     let (retries, evicted) = (tier.counted(Counter::Retry), tier.counted(Counter::Evicted));
     println!("{} hits, {evicted} evictions, {retries} disturbed reads", hits.load(Ordering::Relaxed));
+}
+
+/// The source of truth beside the tier: for each key the number that is committed, and a lock that makes writers of one key
+/// take turns, as row locks do.
+struct Source {
+    committed: Vec<AtomicU64>,
+    writing: Vec<AtomicBool>,
+}
+
+impl Source {
+    fn new() -> Self {
+        Self {
+            committed: (0..KEYS).map(|_| AtomicU64::new(1)).collect(),
+            writing: (0..KEYS).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// Changes a number between `before` and `after`, or gives up between them, unless somebody else is at it.
+    fn change(&self, key: u64, commit: bool, before: impl FnOnce(u64) -> bool, after: impl FnOnce(bool)) {
+        if self.writing[key as usize].swap(true, Ordering::Acquire) {
+            return;
+        }
+        let next = self.committed[key as usize].load(Ordering::SeqCst) + 1;
+        if before(next) {
+            // Others get their turn in the middle: that is where it would go wrong.
+            std::thread::yield_now();
+            if commit {
+                self.committed[key as usize].store(next, Ordering::SeqCst);
+                std::thread::yield_now();
+            }
+            after(commit);
+        }
+        self.writing[key as usize].store(false, Ordering::Release);
+    }
+}
+
+fn number_of(key: u64, bytes: &[u8]) -> u64 {
+    verify(key, bytes);
+    u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"))
+}
+
+#[test]
+fn a_visible_change_is_never_followed_by_an_older_value() {
+    let seed = u64::from(std::process::id()) << 20 | 1;
+    println!("seed {seed}");
+    let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, counters: 8, shards: 2 };
+    let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
+    Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let source = Source::new();
+    let stop = AtomicBool::new(false);
+    let (hits, fills) = (AtomicU64::new(0), AtomicU64::new(0));
+
+    std::thread::scope(|scope| {
+        for backend in 0..6u32 {
+            let (memory, host, stop, hits, fills, source) = (&memory, &host, &stop, &hits, &fills, &source);
+            scope.spawn(move || {
+                let _stop = StopOnDrop(stop);
+                let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
+                let mut random = Random(seed.wrapping_mul(u64::from(backend) + 1) | 1);
+                let mut value = Vec::new();
+                let scope = tier.scope(1, 1, 0);
+                while !stop.load(Ordering::Relaxed) {
+                    let dice = random.below(1 << 40);
+                    // Even numbers are keys that are set; odd ones are computed and depend on a tag.
+                    let number = random.below(40);
+                    let bytes = number.to_le_bytes();
+                    let key = Key::new(scope, &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                        .expect("a legal key");
+                    let tag = tier.fences().tag(number << 58);
+                    let put = |version: u64, stamp: Stamp, dependencies: &[FenceId]| {
+                        let content = content(number, version, (version % 300) as usize);
+                        let new = NewValue {
+                            bytes: &content,
+                            kind: Kind(1),
+                            stamp,
+                            expires: u32::MAX,
+                            cost: 0,
+                            dependencies,
+                        };
+                        tier.reserve(&key, &new)
+                    };
+                    let committed = &source.committed[number as usize];
+                    match (backend, number % 2) {
+                        (0 | 1, 0) => {
+                            let reservation = std::cell::Cell::new(None);
+                            source.change(
+                                number,
+                                !dice.is_multiple_of(4),
+                                |next| {
+                                    let reserved = match dice % 3 {
+                                        0 => tier.reserve_removal(&key),
+                                        _ => put(next, tier.fences().now(), &[]),
+                                    };
+                                    let Ok(reserved) = reserved else { return false };
+                                    tier.announce(&key, &reserved);
+                                    reservation.set(Some(reserved));
+                                    true
+                                },
+                                |commit| match (reservation.take(), commit) {
+                                    (Some(reserved), true) => tier.confirm(&key, reserved),
+                                    (Some(reserved), false) => tier.withdraw(&key, reserved),
+                                    (None, _) => {}
+                                },
+                            );
+                        }
+                        (0 | 1, _) => source.change(
+                            number,
+                            !dice.is_multiple_of(4),
+                            |_| {
+                                tier.fences().raise(tag);
+                                true
+                            },
+                            |commit| match commit {
+                                true => tier.fences().lower(tag),
+                                false => tier.fences().withdraw(tag),
+                            },
+                        ),
+                        // Fills: by lease, or by stamp and tag. The source is read after the right to publish is drawn.
+                        (2, 0) => {
+                            if let Acquired::Lead(lease) = tier.acquire(&key, backend, u32::MAX) {
+                                match put(committed.load(Ordering::SeqCst), lease.stamp, &[]) {
+                                    Ok(reserved) => {
+                                        if tier.publish_leased(&key, reserved, lease.number)
+                                            != Stored::Dropped
+                                        {
+                                            fills.fetch_add(1, Ordering::Relaxed);
+                                        }
+                                    }
+                                    Err(_) => {
+                                        tier.release_lease(&key, lease.number);
+                                    }
+                                }
+                            }
+                        }
+                        (2, _) => {
+                            let stamp = tier.fences().now();
+                            if let Ok(reserved) = put(committed.load(Ordering::SeqCst), stamp, &[tag]) {
+                                tier.publish(&key, reserved);
+                                fills.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                        _ => {
+                            let floor = committed.load(Ordering::SeqCst);
+                            if tier.get(&key, Stamp::LATEST, &mut value).is_ok() {
+                                let found = number_of(number, &value);
+                                let ceiling = committed.load(Ordering::SeqCst);
+                                assert!(found >= floor, "key {number}: {found} after {floor} was committed");
+                                assert!(found <= ceiling, "key {number}: {found} before it was committed");
+                                hits.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        let _stop = StopOnDrop(&stop);
+        let started = Instant::now();
+        while started.elapsed() < duration()
+            || hits.load(Ordering::Relaxed) < 10_000
+            || fills.load(Ordering::Relaxed) < 1000
+        {
+            assert!(!stop.load(Ordering::Relaxed), "somebody has stopped");
+            assert!(started.elapsed() < duration() * 10, "too little happens");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+
+    let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
+    assert_eq!(tier.check(), Vec::<String>::new());
+    let usage = tier.usage();
+    assert_eq!((usage.announced, usage.flights), (0, 0));
+    println!("{} hits, {} fills", hits.load(Ordering::Relaxed), fills.load(Ordering::Relaxed));
 }

@@ -1,8 +1,8 @@
 //! A tier and its naive model, driven by the same actions.
 
 use pg_cache_core::{
-    Counter, FenceId, Host, IncrError, Key, Kind, Miss, NewValue, Refusal, Region, Reservation, Sizes, Stamp,
-    Stored, Tier,
+    Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Refusal, Region,
+    Reservation, Sizes, Stamp, Stored, Tier,
 };
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -57,6 +57,26 @@ pub enum Action {
     /// Ends the oldest of those.
     Resolve {
         publish: bool,
+    },
+    /// A transaction announces that it will set or remove a key.
+    Announce {
+        key: u8,
+        size: usize,
+        removal: bool,
+    },
+    /// One that announced commits, or aborts.
+    Finish {
+        commit: bool,
+    },
+    /// Somebody wants to compute a key.
+    Acquire {
+        key: u8,
+        hold: u32,
+    },
+    /// Whoever computes is done, or gives up.
+    Land {
+        size: usize,
+        give_up: bool,
     },
     /// Another process comes.
     Reattach,
@@ -132,31 +152,58 @@ impl Harness {
             Err(error) => panic!("{error}"),
         };
         let mut model = Model::default();
-        let mut reserved: Vec<(u8, Known, Reservation)> = Vec::new();
+        let mut begun = Begun::default();
         for (step, action) in actions.iter().enumerate() {
             if let Action::Reattach = action {
                 tier = Tier::attach(region, &host, 0).expect("what was formatted can be attached");
             }
-            step_both(&tier, &host, &mut model, &mut reserved, action);
+            step_both(&tier, &host, &mut model, &mut begun, action);
             let held: Vec<_> =
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
         }
-        for (_, _, reservation) in reserved {
+        for (_, _, reservation) in begun.reserved {
             tier.cancel(reservation);
         }
+        for (key, _, reservation) in begun.announced {
+            with_key(&tier, key, |key| tier.withdraw(key, reservation));
+        }
+        tier.release_leases_of(OWNER);
         // With every key gone nothing may be in use.
         for key in 0..KEYS {
             with_key(&tier, key, |key| tier.remove(key));
         }
         let usage = tier.usage();
-        assert_eq!(usage.entries, 0);
+        assert_eq!((usage.entries, usage.announced, usage.flights), (0, 0, 0));
         assert!(usage.used_bytes <= 16, "{} bytes have leaked", usage.used_bytes);
     }
 }
 
+/// What was begun and not ended.
+#[derive(Default)]
+struct Begun {
+    reserved: Vec<(u8, Known, Reservation)>,
+    /// Without a value: a removal.
+    announced: Vec<(u8, Option<Known>, Reservation)>,
+    leases: Vec<(u8, Lease)>,
+}
+
+/// The backend that everything happens in.
+const OWNER: u32 = 7;
+
+/// A flight as the model knows it. Keys with one hash share it.
+#[derive(Clone, Copy)]
+struct Flight {
+    lease: u64,
+    deadline: u32,
+    void: bool,
+}
+
 #[derive(Default)]
 struct Model {
+    /// Keys with announced changes, each as often as it was announced.
+    changing: Vec<u8>,
+    flights: HashMap<u8, Flight>,
     entries: HashMap<u8, Known>,
     tags: [Fence; TAGS as usize],
     flushed: u64,
@@ -164,6 +211,22 @@ struct Model {
 }
 
 impl Model {
+    /// What a reader of a key is to find.
+    fn expected(&self, key: u8, now: u32) -> Result<&Known, Miss> {
+        if self.changing.contains(&key) {
+            return Err(Miss::Fenced);
+        }
+        let known = self.entries.get(&key).ok_or(Miss::Absent)?;
+        self.verdict(known, now).map(|()| known)
+    }
+
+    /// The key was set or removed.
+    fn changed(&mut self, key: u8) {
+        if let Some(flight) = self.flights.get_mut(&class(key)) {
+            flight.void = true;
+        }
+    }
+
     fn verdict(&self, known: &Known, now: u32) -> Result<(), Miss> {
         if known.expires <= now {
             return Err(Miss::Expired);
@@ -181,12 +244,17 @@ fn content(key: u8, size: usize, salt: u64) -> Vec<u8> {
     (0..size).map(|at| (at as u8).wrapping_mul(31) ^ key ^ (salt >> (at % 8 * 8)) as u8).collect()
 }
 
-/// Keys of four different lengths, the same bytes in six scopes, and all of them with the same hash: one bucket, in
-/// which nothing but the whole identity tells them apart.
+/// The keys fall into two classes; all of a class have the same hash.
+fn class(key: u8) -> u8 {
+    key / 6 % 2
+}
+
+/// Keys of four different lengths, the same bytes in six scopes, and many with the same hash: one bucket, in which
+/// nothing but the whole identity tells them apart.
 fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let (space, role) = (u32::from(key % 2), u32::from(key / 2 % 3));
     let bytes = vec![b'k'; 1 + (key / 6) as usize * 50];
-    let hash = u64::from(space) << 32 ^ u64::from(role);
+    let hash = u64::from(space) << 32 ^ u64::from(role) ^ u64::from(class(key)) << 20;
     what(&Key::new(tier.scope(1, space, role), &bytes, hash).expect("a legal key"))
 }
 
@@ -207,7 +275,7 @@ fn step_both(
     tier: &Tier<'_, &TestHost>,
     host: &TestHost,
     model: &mut Model,
-    reserved: &mut Vec<(u8, Known, Reservation)>,
+    begun: &mut Begun,
     action: &Action,
 ) {
     let now = host.now.get();
@@ -232,6 +300,7 @@ fn step_both(
         Action::Get { key } => expect(tier, model, key, now),
         Action::Remove { key } => {
             let removed = with_key(tier, key, |key| tier.remove(key));
+            model.changed(key);
             let valid = model.entries.remove(&key).is_some_and(|known| model.verdict(&known, now).is_ok());
             assert!(removed == valid || (valid && may_forget(tier)), "removed {removed}, valid {valid}");
         }
@@ -279,15 +348,15 @@ fn step_both(
                 tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)))
             });
             match outcome {
-                Ok(reservation) => reserved.push((key, known, reservation)),
+                Ok(reservation) => begun.reserved.push((key, known, reservation)),
                 Err(refusal) => expect_refusal(tier, &known, refusal),
             }
         }
         Action::Resolve { publish } => {
-            if reserved.is_empty() {
+            if begun.reserved.is_empty() {
                 return;
             }
-            let (key, known, reservation) = reserved.remove(0);
+            let (key, known, reservation) = begun.reserved.remove(0);
             if publish {
                 let stored = with_key(tier, key, |key| tier.publish(key, reservation));
                 published(tier, model, key, known, stored, false, now);
@@ -296,8 +365,105 @@ fn step_both(
                 tier.cancel(reservation);
             }
         }
+        Action::Announce { key, size, removal } => {
+            let known = new_value(model, key, size, 2, now + 30);
+            let outcome = with_key(tier, key, |key| {
+                if removal {
+                    return tier.reserve_removal(key);
+                }
+                tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)))
+            });
+            match outcome {
+                Ok(reservation) => {
+                    with_key(tier, key, |key| tier.announce(key, &reservation));
+                    model.changing.push(key);
+                    begun.announced.push((key, (!removal).then_some(known), reservation));
+                }
+                Err(refusal) => expect_refusal(tier, &known, refusal),
+            }
+            expect(tier, model, key, now);
+        }
+        Action::Finish { commit } => {
+            if begun.announced.is_empty() {
+                return;
+            }
+            let (key, known, reservation) = begun.announced.remove(0);
+            let place =
+                model.changing.iter().position(|changing| *changing == key).expect("it was announced");
+            model.changing.remove(place);
+            if commit {
+                with_key(tier, key, |key| tier.confirm(key, reservation));
+                model.changed(key);
+                match known {
+                    Some(known) => model.entries.insert(key, known),
+                    None => model.entries.remove(&key),
+                };
+            } else {
+                with_key(tier, key, |key| tier.withdraw(key, reservation));
+            }
+            expect(tier, model, key, now);
+        }
+        Action::Acquire { key, hold } => {
+            let leader = model.flights.get(&class(key)).filter(|flight| flight.deadline > now);
+            match (with_key(tier, key, |key| tier.acquire(key, OWNER, now + hold)), leader) {
+                (Acquired::Lead(lease), None) => {
+                    assert_eq!(lease.stamp.number(), model.now);
+                    let flight = Flight { lease: lease.number, deadline: now + hold, void: false };
+                    model.flights.insert(class(key), flight);
+                    begun.leases.push((key, lease));
+                }
+                (Acquired::Busy { owner: OWNER, deadline }, Some(flight)) => {
+                    assert_eq!(deadline, flight.deadline)
+                }
+                (acquired, leader) => {
+                    panic!("{acquired:?} while {:?} leads", leader.map(|flight| flight.lease))
+                }
+            }
+        }
+        Action::Land { size, give_up } => land(tier, model, begun, size, give_up, now),
         Action::Reattach => {}
     }
+}
+
+fn land(
+    tier: &Tier<'_, &TestHost>,
+    model: &mut Model,
+    begun: &mut Begun,
+    size: usize,
+    give_up: bool,
+    now: u32,
+) {
+    if begun.leases.is_empty() {
+        return;
+    }
+    let (key, lease) = begun.leases.remove(0);
+    // Overtaken, if somebody began after its deadline.
+    let flight = model.flights.get(&class(key)).copied().filter(|flight| flight.lease == lease.number);
+    if flight.is_some() {
+        model.flights.remove(&class(key));
+    }
+    if give_up {
+        assert_eq!(with_key(tier, key, |key| tier.release_lease(key, lease.number)), flight.is_some());
+        return;
+    }
+    let known = Known { stamp: lease.stamp.number(), ..new_value(model, key, size, 1, now + 30) };
+    let reservation =
+        with_key(tier, key, |key| tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags))));
+    match reservation {
+        Ok(reservation) => {
+            let stored = with_key(tier, key, |key| tier.publish_leased(key, reservation, lease.number));
+            let entitled = flight.is_some_and(|flight| !flight.void);
+            assert_eq!(stored != Stored::Dropped, entitled, "{stored:?}");
+            if entitled {
+                model.entries.insert(key, known);
+            }
+        }
+        Err(refusal) => {
+            expect_refusal(tier, &known, refusal);
+            with_key(tier, key, |key| tier.release_lease(key, lease.number));
+        }
+    }
+    expect(tier, model, key, now);
 }
 
 fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
@@ -332,11 +498,14 @@ fn published(
     now: u32,
 ) {
     let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
+    if stored != Stored::Dropped {
+        model.changed(key);
+    }
     match stored {
         Stored::New => assert!(!valid || may_forget(tier), "a valid entry was overlooked"),
         Stored::Replaced => assert!(valid && !absent, "nothing was there to replace"),
         Stored::Dropped => {
-            assert!(absent && valid, "dropped without a reason");
+            assert!(absent && (valid || model.changing.contains(&key)), "dropped without a reason");
             return;
         }
     }
@@ -355,12 +524,10 @@ fn expect_refusal(tier: &Tier<'_, &TestHost>, known: &Known, refusal: Refusal) {
 fn expect(tier: &Tier<'_, &TestHost>, model: &Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
-    let known = model.entries.get(&key);
-    let verdict = known.map_or(Err(Miss::Absent), |known| model.verdict(known, now));
+    let verdict = model.expected(key, now);
     match answer {
         Ok(meta) => {
-            assert_eq!(verdict, Ok(()), "served what the model would not");
-            let known = known.expect("a verdict was passed on it");
+            let known = verdict.expect("served what the model would not");
             assert_eq!(value, known.value, "another value");
             assert_eq!(
                 (meta.kind, meta.expires, meta.stamp.number()),
@@ -371,14 +538,18 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &Model, key: u8, now: u32) {
             // Swept, evicted, or never there.
             assert!(verdict.is_err() || may_forget(tier), "forgot without a reason");
         }
-        Err(miss) => assert!(verdict == Err(miss) || may_forget(tier), "{miss:?} instead of {verdict:?}"),
+        Err(miss) => {
+            let verdict = verdict.map(|_| ());
+            assert!(verdict == Err(miss) || may_forget(tier), "{miss:?} instead of {verdict:?}");
+        }
     }
 }
 
 fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u32) {
     let fresh = new_value(model, key, 0, 0, now + 40);
     let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[])));
-    let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok());
+    let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok()).cloned();
+    let known = known.as_ref();
     match (outcome, known) {
         (Ok(sum), Some(known)) if known.kind == Kind::COUNTER && !may_forget(tier) => {
             assert_eq!(Some(sum), counter(known).checked_add(by));
@@ -387,12 +558,14 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
         (Err(IncrError::Overflow), Some(known)) => assert_eq!(counter(known).checked_add(by), None),
         (Err(IncrError::Refused(_)), _) => {}
         (Err(error), None) => panic!("{error:?} on nothing"),
+
         (Ok(_), Some(known)) => {
             assert!(known.kind == Kind::COUNTER || may_forget(tier), "added to what is no number")
         }
         (Ok(sum), None) => assert_eq!(sum, by, "a new counter begins with what is added"),
     }
     if let Ok(sum) = outcome {
+        model.changed(key);
         let value = sum.to_ne_bytes().to_vec();
         // A counter that was forgotten begins anew, with a new life.
         let kept = known.cloned().filter(|known| known.kind == Kind::COUNTER);
