@@ -5,6 +5,9 @@
 //! end of the main queue that was asked for gets another round. What left the small queue is remembered for
 //! a while: if it comes back, it goes to the main queue at once.
 //!
+//! While the shard is far from full everybody enters the main queue, so that what came first is not all in the small one,
+//! where a loop longer than the tier would wash it out.
+//!
 //! A hit sets one bit, if it is clear. Everything here happens under the shard's lock.
 
 use crate::Host;
@@ -47,8 +50,10 @@ impl Policy for S3Fifo {
     fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
         // The blocks' last owner may have left its mark.
         shard.take_visit(entry);
-        let returned = remembered(shard, header.hash());
-        shard.enqueue(if returned { Queue::Main } else { Queue::Small }, entry, header);
+        // As long as there is room for all, the main queue takes everybody: nobody has to be protected from anybody.
+        let open = u64::from(shard.free_blocks()) * SMALL_SHARE > u64::from(shard.capacity());
+        let queue = if open || remembered(shard, header.hash()) { Queue::Main } else { Queue::Small };
+        shard.enqueue(queue, entry, header);
     }
 
     fn victim<'m, H: Host>(

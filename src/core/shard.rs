@@ -277,6 +277,11 @@ impl<'m, H: Host> Guard<'m, H> {
         Bitmap::new(self.shard.region, self.shard.layout, self.shard.number)
     }
 
+    /// How many blocks the shard has.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.shard.layout.blocks
+    }
+
     /// How many entries have their keys here.
     pub(crate) fn entries(&self) -> u64 {
         self.get(AT_ENTRIES)
