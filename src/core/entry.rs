@@ -19,7 +19,7 @@
 //! nothing here trusts them: every loop ends by itself, and a wild position leads to the sink.
 
 use crate::blocks::Run;
-use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, Layout};
+use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 use crate::{FenceId, Stamp};
@@ -193,6 +193,14 @@ impl<'m> Entry<'m> {
             *to = word.load(Ordering::Relaxed);
         }
         header
+    }
+
+    /// The lines behind the one that the header begins on: with small entries these are key and value. They are fetched while
+    /// the header is, instead of after it has said where they are.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        self.region.prefetch(self.at + LINE);
+        self.region.prefetch(self.at + 2 * LINE);
     }
 
     pub(crate) fn word(&self, number: usize) -> u64 {

@@ -155,6 +155,7 @@ impl<'m> Shard<'m> {
         let mut steps = STEPS_MAX;
         while block != NONE && steps > 0 {
             let entry = self.entry(block);
+            entry.prefetch();
             let first = entry.word(0);
             if (first >> 32) as u32 == hash {
                 let header = entry.header();
