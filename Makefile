@@ -4,9 +4,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help run psql stop test test-long bench lint matrix install uninstall clean
 
-## PostgreSQL major to build for: 15, 16, 17 or 18. PG_CONFIG=/path/to/pg_config names an installation instead.
-PG ?= 15
-export PG PORT PG_CONFIG ONLY
+# PG is the PostgreSQL major to build for: 15 (the default), 16, 17 or 18. PG_CONFIG names an installation instead.
+export PG PORT PG_CONFIG ONLY QUICK
+unexport CDPATH
 
 help: ## show this list
 	@make/help.sh

@@ -1,5 +1,6 @@
 -- The tour that `make run` plays: each capability that exists, on the sample shop, with real timings.
 
+\pset pager off
 \pset footer off
 \pset null '-'
 

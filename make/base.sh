@@ -3,6 +3,7 @@
 # and PGXS with its test programs. One that is on the machine is used as it stands. Otherwise one is unpacked into
 # $PG_CACHE_DIR/base/N: nothing is installed, root is not needed, and the machine's package state stays as it was.
 set -euo pipefail
+unset CDPATH
 umask 022  # what root unpacks, user postgres must be able to run
 
 say() { echo "    $*" >&2; }

@@ -7,12 +7,13 @@ set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-export PG=${PG:-15}
+choose_server
 place_work_dir
 # A build on the same cores would be measured along with everything else.
-only_one_at_a_time "$0" "$@"
+only_one_at_a_time
 cd "$ROOT"
 need_rust
+need_server_account
 need_packages redis
 # perf counts what an operation costs the server; without it everything else is measured all the same.
 [ -z "$(missing_package perf)" ] || (need_packages perf) || say "    going on without perf: nothing will be counted"

@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # make/build.sh PROFILE: builds pg_cache for PostgreSQL $PG (or that of $PG_CONFIG) if a source has changed, installs
-# it into the private installation of that major and profile, and prints that one's pg_config. Progress is on stderr.
+# it into the private installation of that server and profile, and prints that one's pg_config. Progress is on stderr.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
-place_work_dir
 exec 3>&1 >&2
+choose_server
+place_work_dir
 
-profile=$1 PG=${PG:-15}
-need_rust
-need_packages server headers clang cc
-need_cargo_pgrx
+profile=$1
+need_packages server headers
 original=$("$ROOT/make/base.sh" "$PG")
-home=$PG_CACHE_DIR/server/$PG-$profile
+# Installations of one major are different servers all the same.
+home=$PG_CACHE_DIR/server/$PG-$profile${PG_CONFIG:+-$(printf %s "$original" | cksum | cut -d' ' -f1)}
 pg_config=$("$ROOT/make/server.sh" "$original" "$home")
 
 stamp=$home/built
 if [ ! -f "$stamp" ] || [ ! -f "$("$pg_config" --pkglibdir)/pg_cache.so" ] ||
     [ -n "$(cd "$ROOT" && find src sql Cargo.toml Cargo.lock build.rs pg_cache.control make/build.sh -newer "$stamp" -print -quit)" ]; then
+    [ -z "${PG_CACHE_NO_BUILD:-}" ] || die "$PG_CACHE_NO_BUILD"
+    need_rust
+    need_packages clang cc
+    need_cargo_pgrx
     need_disk 2500 "building pg_cache"
     # A source that changes while it is compiled must count as newer than the build.
     rm -f "$stamp"

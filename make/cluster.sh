@@ -1,23 +1,37 @@
 #!/usr/bin/env bash
-# The private cluster in .pg: make/cluster.sh check-port PORT | start PORT PG_CONFIG | stop | psql [ARGUMENT...]
+# The private cluster in .pg: make/cluster.sh check-port PORT | start PORT PG_CONFIG | stop | remove | psql [ARGUMENT...]
 #
 # A test bench, not a place for data: whoever is on this machine is trusted.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
-place_work_dir
 
+# What there is none of can be neither stopped nor removed nor entered; asking must not create it.
+if [ ! -e "$ROOT/.pg" ]; then
+    case ${1:-} in
+    stop) say "no server is running here"; exit ;;
+    remove) exit ;;
+    psql) die "no server is running here: start it with make run" ;;
+    esac
+fi
+place_work_dir
 data=$PG_CACHE_DIR/data
 log=$data/server.log
-# The installation that the cluster was last started with, by its directory of programs.
-bin=$(cat "$PG_CACHE_DIR/bin" 2>/dev/null || :)
 
-running() { [ -n "$bin" ] && [ -f "$data/postmaster.pid" ] && as_server "$bin/pg_ctl" status -D "$data" >/dev/null 2>&1; }
+# The postmaster of this cluster, and nobody who happens to have its old number: it was started for this data directory. (A
+# dead one whose parent has not noticed has no command line any more.)
+postmaster() {
+    local pid
+    pid=$(as_server head -n 1 "$data/postmaster.pid" 2>/dev/null) || return
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF -- "$data" && printf '%s' "$pid"
+}
+running() { [ -d "$data" ] && [ -n "$(postmaster)" ]; }
 running_port() { as_server sed -n 4p "$data/postmaster.pid"; }
 
 check_port() { # port
-    [[ $1 =~ ^[0-9]{4,5}$ ]] && [ "$1" -ge 1024 ] && [ "$1" -le 65535 ] ||
+    if ! [[ $1 =~ ^[1-9][0-9]{3,4}$ ]] || [ "$1" -lt 1024 ] || [ "$1" -gt 65535 ]; then
         die "PORT=$1 is not a port number: choose one from 1024 to 65535"
+    fi
     if running && [ "$(running_port)" = "$1" ]; then return; fi
     if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then
         die "port $1 is taken by another program: run make run PORT=$(($1 < 65535 ? $1 + 1 : $1 - 1))"
@@ -38,25 +52,30 @@ owned_dir() { # directory mode
     if is_root; then install -d -o postgres -m "$2" "$1"; else install -d -m "$2" "$1"; fi
 }
 
+create() { # directory of programs
+    local part=$data.part
+    # Made beside its place and moved there when it is complete, so that an interrupted one is just made again.
+    rm -rf "$part" "$data"
+    owned_dir "$part" 700
+    step "creating the cluster in .pg" initdb as_server "$1/initdb" --auth=trust --username=postgres --encoding=UTF8 --locale=C.UTF-8 -D "$part" ||
+        die_after initdb "the cluster cannot be created"
+    as_server tee -a "$part/postgresql.conf" >/dev/null <<<"include 'pg_cache.conf'"
+    mv "$part" "$data"
+}
+
 start() { # port pg_config
-    local port=$1 socket
+    local port=$1 bin socket
+    bin=$("$2" --bindir)
     if running; then
         # A server keeps the library it was started with.
         [ "$(running_port)" = "$port" ] && [ ! "$("$2" --pkglibdir)/pg_cache.so" -nt "$data/postmaster.pid" ] && return
         stop
     fi
-    bin=$("$2" --bindir)
+    need_server_account
+    [ -d "$data" ] || create "$bin"
     printf '%s\n' "$bin" >"$PG_CACHE_DIR/bin"
     socket=$(socket_dir)
     owned_dir "$socket" 755
-    if [ ! -f "$data/PG_VERSION" ]; then
-        # An interrupted initdb leaves a directory it would refuse to use again.
-        rm -rf "$data"
-        owned_dir "$data" 700
-        step "creating the cluster in .pg" initdb as_server "$bin/initdb" --auth=trust --username=postgres --encoding=UTF8 --locale=C.UTF-8 -D "$data" ||
-            { rm -rf "$data"; die_after initdb "the cluster cannot be created"; }
-        as_server tee -a "$data/postgresql.conf" >/dev/null <<<"include 'pg_cache.conf'"
-    fi
     as_server tee "$data/pg_cache.conf" >/dev/null <<EOF
 port = $port
 listen_addresses = '127.0.0.1'
@@ -76,9 +95,15 @@ PGDATABASE=shop
 EOF
 }
 
+# A fast shutdown: sessions end, a checkpoint is written.
 stop() {
-    running || return 0
-    as_server "$bin/pg_ctl" stop --wait --silent -m fast -D "$data" || die "the server does not stop: see .pg/data/server.log"
+    local pid deadline=$((SECONDS + 60))
+    pid=$(postmaster) || return 0
+    as_server kill -INT "$pid"
+    while running; do
+        [ "$SECONDS" -lt "$deadline" ] || die "the server (process $pid) does not stop: see .pg/data/server.log"
+        sleep 0.05
+    done
 }
 
 # psql as the superuser, in the shop unless told otherwise.
@@ -87,13 +112,17 @@ session() { # argument...
     set -a
     # shellcheck source=/dev/null
     . "$PG_CACHE_DIR/env"
-    exec "$bin/psql" "$@"
+    exec "$(cat "$PG_CACHE_DIR/bin")/psql" "$@"
 }
 
 case ${1:-} in
 check-port) check_port "$2" ;;
 start) start "$2" "$3" ;;
-stop) stop ;;
+stop) if running; then stop; else say "no server is running here"; fi ;;
+remove)
+    stop
+    rm -rf "$(socket_dir)" "$data"
+    ;;
 psql) session "${@:2}" ;;
 *) die "make/cluster.sh: unknown command '${1:-}'" ;;
 esac

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # make help: the targets, from the words beside them in the Makefile.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "$0")/.."
 echo "pg_cache: a key-value and query-result cache inside PostgreSQL"
 echo
 sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | while IFS=$'\t' read -r target words; do printf '  make %-10s %s\n' "$target" "$words"; done
 echo
-echo "Start with 'make run'. Everything is private to this checkout: servers, ports and builds live in .pg and target."
+echo "Start with 'make run'. Servers and builds are private to this checkout, in .pg and target; only cargo-pgrx is shared,"
+echo "in ~/.cache/pg_cache."

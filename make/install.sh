@@ -2,16 +2,20 @@
 # make install PG_CONFIG=... puts the release build into that PostgreSQL; make uninstall PG_CONFIG=... removes it.
 #
 # The build is of the private installation first and copied from there: so building needs no rights in the
-# target's directories, and `sudo make install` only copies when `make install` has built before it failed.
+# target's directories, and `sudo make install` has only to copy what `make install` has built before it was refused.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
-place_work_dir
 
-target=${PG_CONFIG:-$(command -v pg_config || :)}
-[ -n "$target" ] && [ -x "$target" ] || die "name the PostgreSQL: make ${1:-install} PG_CONFIG=/path/to/pg_config"
-case $(pg_major "$target") in 15 | 16 | 17 | 18) ;; *) die "$("$target" --version) is not supported: 15, 16, 17 and 18 are" ;; esac
-export PG_CONFIG=$target
+target=${PG_CONFIG:-$(type -P pg_config || :)}
+[ -n "$target" ] || die "name the PostgreSQL: make ${1:-install} PG_CONFIG=/path/to/pg_config"
+PG_CONFIG=$target
+choose_server
+place_work_dir
+only_one_at_a_time
+target=$PG_CONFIG
+# Root's hands make files in the checkout that its owner could not change.
+[ -z "${SUDO_USER:-}" ] || export PG_CACHE_NO_BUILD="there is no finished build: run make ${1:-install} PG_CONFIG=$target as $SUDO_USER first, then again with sudo"
 library=$("$target" --pkglibdir) scripts=$("$target" --sharedir)/extension
 sudo_hint="run it as the owner of that directory: sudo make ${1:-install} PG_CONFIG=$target"
 for directory in "$library" "$scripts"; do

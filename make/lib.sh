@@ -2,6 +2,16 @@
 # What every script here shares: where things are, how to speak, how to run a server, what must be installed.
 # Sourced, never run. Whoever sources it has set -euo pipefail.
 
+# What the caller has set for other programs must not reach ours: a PGSERVICE or PGHOSTADDR would lead psql to
+# another server, a CDPATH would make cd speak, a narrow umask would shut the servers' account out.
+while read -r name; do
+    case $name in PG | PG_CONFIG | PG_CACHE_* | PGRX_*) ;; *) unset "$name" ;; esac
+done < <(compgen -e PG || :)
+unset CDPATH
+umask 022
+# Where runuser and df live is not on every account's path.
+PATH=$PATH:/usr/sbin:/sbin
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PGRX_VERSION=0.18.1
 
@@ -11,28 +21,37 @@ say() { printf '%s\n' "$*"; }
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
-# Runs a program as the account that owns the servers: PostgreSQL refuses to run as root.
-# From /, because that account may not be able to read our directory. Never with our lock: a server that
-# inherited it would hold it for as long as it runs.
+# Runs a program as the account that owns the servers: PostgreSQL refuses to run as root. For root that is whoever the
+# cluster belongs to, or postgres if there is none yet.
+# From /, because that account may not be able to read our directory. Without our lock: a server that inherited it would
+# hold it for as long as it runs.
 as_server() {
+    local account=postgres
     if is_root; then
-        (cd / && exec runuser -u postgres -- "$@")
+        [ ! -d "${PG_CACHE_DIR:-}/data" ] || account=$(stat -c %U "$PG_CACHE_DIR/data")
+        (cd / && exec runuser -u "$account" -- "$@" 9>&-)
     else
-        (cd / && exec "$@")
+        (cd / && exec "$@" 9>&-)
     fi
+}
+
+need_server_account() {
+    ! is_root || id postgres >/dev/null 2>&1 ||
+        die "root cannot run PostgreSQL, and there is no account postgres to run it: create it with useradd --system postgres"
 }
 
 # Sets PG_CACHE_DIR, the directory of everything that is built, downloaded or run, and makes sure it exists.
 # It is .pg in the checkout; where the servers' account cannot get there (a checkout in /root), .pg is a
 # link to a directory that it can reach.
 place_work_dir() {
+    case $ROOT in *[\`\$\"\\%]* | *$'\n'*) die "the path of this checkout has a character that shells and servers stumble over: move it to a plainer one" ;; esac
     PG_CACHE_DIR=$ROOT/.pg
     if [ ! -e "$PG_CACHE_DIR" ]; then
         # nobody stands for the servers' account, which may not exist yet.
-        if is_root && ! (cd / && runuser -u nobody -- test -x "$ROOT"); then
+        if is_root && ! (cd / && runuser -u nobody -- test -x "$ROOT") 2>/dev/null; then
             local elsewhere
             elsewhere=/var/lib/pg_cache-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
-            mkdir -p "$elsewhere"
+            mkdir -p "$elsewhere" 2>/dev/null || die "cannot write to /var/lib, where the servers of a checkout that only root may enter go: move the checkout"
             ln -sfn "$elsewhere" "$PG_CACHE_DIR"
         else
             mkdir -p "$PG_CACHE_DIR" 2>/dev/null || die "cannot write to $ROOT: run make in a checkout of your own"
@@ -45,14 +64,13 @@ place_work_dir() {
     export PG_CACHE_DIR
 }
 
-# Runs the rest of the script alone: two at once would build and start the same things twice.
-# flock keeps the lock itself and does not hand it down (-o), so no server can hold on to it.
-only_one_at_a_time() { # script arguments...
+# Lets the rest of the script work alone: two at once would build and start the same things twice. What the script starts
+# inherits the lock, so it is held until the last of it has ended, whatever becomes of us.
+only_one_at_a_time() {
     [ "${PG_CACHE_LOCKED:-}" = "$PG_CACHE_DIR" ] && return
-    local status=0
-    PG_CACHE_LOCKED=$PG_CACHE_DIR flock -no -E 75 "$PG_CACHE_DIR/lock" "$@" || status=$?
-    [ "$status" = 75 ] && die "another make is at work in this checkout: wait until it has ended"
-    exit "$status"
+    exec 9>"$PG_CACHE_DIR/lock" || die "cannot write $PG_CACHE_DIR/lock: remove what stands there"
+    flock -n 9 || die "another make is at work in this checkout: wait until it has ended"
+    export PG_CACHE_LOCKED=$PG_CACHE_DIR
 }
 
 # Runs a long step with its output in a log, and shows that it moves. The last line of the log is what it
@@ -61,10 +79,13 @@ step() { # label log command...
     local label=$1 log=$PG_CACHE_DIR/log/$2.log started=$SECONDS pid status=0 next=10
     shift 2
     printf '==> %s\n' "$label"
+    # In a process group of its own, so that all of it ends when we do, by Ctrl-C or otherwise.
+    set -m
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
-    # Ctrl-C ends the step with us.
-    trap 'kill "$pid" 2>/dev/null || :' EXIT
+    set +m
+    # shellcheck disable=SC2064 # the pid of now
+    trap "kill -- -$pid 2>/dev/null || :" EXIT
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.2
         if [ -t 1 ]; then
@@ -83,7 +104,7 @@ step() { # label log command...
 
 # Whether what failed with this log failed for want of a network.
 log_blames_network() { # log
-    grep -qiE 'could not resolve|temporary failure resolving|failed to (download|fetch|connect)|could not connect|unable to (connect|update registry)|spurious network error|network is unreachable|connection refused|unable to locate package' \
+    grep -qiE 'could not resolve|temporary failure resolving|failed to (download|fetch|connect)|could not connect|unable to (connect|update registry)|spurious network error|network is unreachable|connection refused|unable to locate package|sub-process https? returned' \
         "$PG_CACHE_DIR/log/$1.log"
 }
 
@@ -93,11 +114,13 @@ die_after() { # log, what failed
     die "$2: read .pg/log/$1.log, which ends with: $(grep -v '^[[:space:]]*$' "$PG_CACHE_DIR/log/$1.log" | tail -n 1 | cut -c1-200)"
 }
 
-# A directory with at least this much free, or the end.
+# At least this much free where we build and where servers run, or the end.
 need_disk() { # MB, for what
-    local free
-    free=$(df -Pm "$PG_CACHE_DIR/" | awk 'NR == 2 { print $4 }')
-    [ "$free" -ge "$1" ] || die "$2 needs $1 MB free in $PG_CACHE_DIR, which has $free MB: free some, or move the checkout"
+    local place free
+    for place in "$PG_CACHE_DIR" "$ROOT"; do
+        free=$(df -Pm "$place/" | awk 'NR == 2 { print $4 }')
+        [ "$free" -ge "$1" ] || die "$2 needs $1 MB free in $place, which has $free MB: free some, or move the checkout"
+    done
 }
 
 need_rust() {
@@ -111,15 +134,31 @@ need_rust() {
         die "Rust $have is too old, $want is needed: run rustup update stable"
 }
 
+# Settles which PostgreSQL this is about: PG is its major, by default 15 or that of PG_CONFIG. Whoever names an
+# installation gets that one and no other.
+choose_server() {
+    if [ -n "${PG_CONFIG:-}" ]; then
+        local named=$PG_CONFIG
+        PG_CONFIG=$(type -P "$named" || :)
+        [ -f "$PG_CONFIG" ] || die "PG_CONFIG=$named is not a program: name the pg_config of a PostgreSQL 15 to 18, or leave it out"
+        PG=$(pg_major "$PG_CONFIG" 2>/dev/null || :)
+        [[ $PG =~ ^1[5-8]$ ]] || die "PG_CONFIG=$named is not the pg_config of a PostgreSQL 15 to 18: name one, or leave it out"
+        export PG_CONFIG
+    fi
+    [[ ${PG:=15} =~ ^1[5-8]$ ]] || die "PG=$PG is not supported: choose 15, 16, 17 or 18"
+    export PG
+}
+
 # The Debian package that brings what is missing, or nothing if it is there. One line for each need.
 missing_package() { # need
     case $1 in
-    server) [ -n "${PG_CONFIG:-}" ] || [ -x /usr/lib/postgresql/15/bin/postgres ] || echo postgresql-15 ;;
+    server)
+        # Of a PostgreSQL that is not the system's, make/base.sh knows what to do.
+        [ -n "${PG_CONFIG:-}" ] || [ "$PG" != 15 ] || [ -x /usr/lib/postgresql/15/bin/postgres ] || echo postgresql-15 ;;
     headers)
-        # Headers are of the same use from a system package as from a PG_CONFIG of one's own.
         if [ -n "${PG_CONFIG:-}" ]; then
-            [ -f "$("$PG_CONFIG" --includedir-server)/postgres.h" ] || echo "postgresql-server-dev-$(pg_major "$PG_CONFIG")"
-        else
+            [ -f "$("$PG_CONFIG" --includedir-server)/postgres.h" ] || echo "postgresql-server-dev-$PG"
+        elif [ "$PG" = 15 ]; then
             [ -f /usr/include/postgresql/15/server/postgres.h ] && [ -x /usr/lib/postgresql/15/lib/pgxs/src/test/regress/pg_regress ] || echo postgresql-server-dev-15
         fi ;;
     # bindgen reads the server's headers with it.
@@ -137,7 +176,6 @@ missing_package() { # need
 # Installs what the named needs lack, or says in one line who can.
 need_packages() { # need...
     local need missing=()
-    [ -z "${PG_CONFIG:-}" ] || [ -x "$PG_CONFIG" ] || die "PG_CONFIG=$PG_CONFIG is not a program: name the pg_config of a PostgreSQL 15 to 18, or leave it out"
     for need in "$@"; do
         # shellcheck disable=SC2207 # one need may be several packages
         missing+=($(missing_package "$need"))
@@ -154,16 +192,14 @@ need_packages() { # need...
 
 install_packages() {
     # What comes with the packages (a system cluster, a Redis on its standard port) is for this checkout's
-    # private servers to run: none of it is started.
-    local policy=/usr/sbin/policy-rc.d ours=
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
-        ours=1
+    # private servers to run: none of it is started. A file of ours that an interrupted run has left is taken over.
+    local policy=/usr/sbin/policy-rc.d mark='# pg_cache: for the time of one installation'
+    if [ ! -e "$policy" ] || grep -qF "$mark" "$policy"; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        trap 'exit 1' INT TERM HUP
+        printf '#!/bin/sh\n%s\nexit 101\n' "$mark" >"$policy" && chmod +x "$policy"
     fi
-    local status=0
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"; } || status=$?
-    [ -z "$ours" ] || rm -f "$policy"
-    return "$status"
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
 # cargo-pgrx in the version of our pgrx, in a place of its own that all checkouts share: a developer's own,
@@ -203,5 +239,7 @@ configure_pgrx() { # pg_config
 build_and_install() { # profile, pg_config of the headers, pg_config of the target
     configure_pgrx "$2"
     cd "$ROOT" || return
+    # What an earlier build has put there and this one does not would be taken for its own.
+    rm -f "$("$3" --pkglibdir)/pg_cache.so" "$("$3" --sharedir)"/extension/pg_cache{.control,--*.sql}
     cargo pgrx install --profile "$1" --no-default-features --features "pg$(pg_major "$2")" --pg-config "$3"
 }

@@ -4,8 +4,8 @@
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
-place_work_dir
 unset PG_CONFIG
+place_work_dir
 
 failed=0 rows=()
 for PG in 15 16 17 18; do

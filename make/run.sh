@@ -4,18 +4,19 @@ set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-export PG=${PG:-15} PORT=${PORT:-54329}
+export PORT=${PORT:-54329}
+choose_server
 place_work_dir
-only_one_at_a_time "$0" "$@"
+only_one_at_a_time
 started=$SECONDS
 
 # What can go wrong is asked first, before anything takes long.
-[ -n "${PG_CONFIG:-}" ] && [ -x "$PG_CONFIG" ] && PG=$(pg_major "$PG_CONFIG")
-version=$(cat "$PG_CACHE_DIR/data/PG_VERSION" 2>/dev/null || :)
+version=$(as_server cat "$PG_CACHE_DIR/data/PG_VERSION" 2>/dev/null || :)
 [ -z "$version" ] || [ "$version" = "$PG" ] ||
     die ".pg holds a cluster of PostgreSQL $version, this is $PG: remove it with make clean, or run make run PG=$version"
 "$ROOT/make/cluster.sh" check-port "$PORT"
 if [ -z "$version" ]; then need_disk 4000 "building and running the cache"; else need_disk 500 "running the cache"; fi
+need_rust
 
 pg_config=$("$ROOT/make/build.sh" release)
 "$ROOT/make/cluster.sh" start "$PORT" "$pg_config"

@@ -7,10 +7,12 @@ set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-export PG=${PG:-15} PG_CACHE_TEST_LONG=
+export PG_CACHE_TEST_LONG=
 [ "${1:-}" != long ] || PG_CACHE_TEST_LONG=1
+choose_server
 place_work_dir
-only_one_at_a_time "$0" "$@"
+only_one_at_a_time
+need_rust
 cd "$ROOT"
 total=$SECONDS
 
@@ -35,6 +37,7 @@ read -ra chosen <<<"${ONLY:-${stages[*]}}"
 
 need_packages server headers clang cc bwrap git
 pg_config=$("$ROOT/make/build.sh" dev)
+need_server_account
 export PG_CACHE_TEST_PG_CONFIG=$pg_config
 # Compiled ahead, so that the stages' times are those of the tests.
 compile() {

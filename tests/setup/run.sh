@@ -5,12 +5,20 @@
 # A bad day has to end with one line that says what to do, a status other than 0, and nothing left behind.
 # shellcheck disable=SC2317 # scenarios are called by name
 set -euo pipefail
+unset CDPATH
+umask 022
 ROOT=$(cd "$(dirname "$0")/../.." && pwd -P)
 
 home=$(mktemp -d /tmp/pg_cache-setup.XXXXXX)
 # Others may look in: the servers' account has to.
 chmod 755 "$home"
-trap 'jobs -p | xargs -r kill 2>/dev/null; rm -rf "$home"' EXIT
+clean_up() {
+    jobs -p | xargs -r kill 2>/dev/null
+    # A good day that broke off may have left a server.
+    [ ! -e "$home/clone/.pg" ] || env -u MAKEFLAGS make -s -C "$home/clone" clean >/dev/null 2>&1
+    rm -rf "$home"
+}
+trap clean_up EXIT
 # The work tree as it is, without what git ignores.
 fresh_copy() {
     mkdir -p "$home/clone"
@@ -25,9 +33,8 @@ sandbox() { # root|user [bwrap option...] -- command...
     [ -n "${online:-}" ] || options+=(--unshare-net)
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
-    # Root's own mounts need no user namespace. An ordinary developer gets root's number in one.
-    if [ "$account" = user ]; then options+=(--unshare-user --uid 1000 --gid 1000)
-    elif [ "$(id -u)" != 0 ]; then options+=(--unshare-user --uid 0 --gid 0); fi
+    # Root's own mounts need no user namespace; an ordinary user's do.
+    [ "$account" = root ] || options+=(--unshare-user --uid 1000 --gid 1000)
     # Caches of its own: what this machine has built before must not save a bad day. MAKEFLAGS would tie us to
     # the make that runs the tests.
     local caches=(XDG_CACHE_HOME="$home/cache" CARGO_HOME="$home/cargo" CARGO_NET_RETRY=0)
@@ -49,8 +56,9 @@ no_network_and_missing_packages() {
 }
 says[no_network_and_missing_packages]='the packages postgresql-15 postgresql-server-dev-15 cannot be installed: the network or the package registry cannot be reached'
 
-no_network_for_cargo() { sandbox root -- make run; }
-says[no_network_for_cargo]='cargo-pgrx cannot be built: the network or the package registry cannot be reached'
+no_network_for_cargo() { sandbox user -- make run; }
+# Which of the two downloads comes first depends on whether this machine's own cargo-pgrx is of our version.
+says[no_network_for_cargo]='the network or the package registry cannot be reached'
 
 no_root_and_a_missing_package() { sandbox user --tmpfs /usr/include/postgresql -- make run; }
 says[no_root_and_a_missing_package]='missing packages: as root, run: apt-get install postgresql-server-dev-15'
@@ -62,10 +70,23 @@ port_taken() {
     # shellcheck disable=SC2016 # perl's variable
     sandbox user -- sh -c '
         perl -MIO::Socket::INET -e '\''$s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:54329", Listen => 1) or die; print "listening\n"; close STDOUT; sleep 60'\'' >.listener &
+        listener=$!
         until [ -s .listener ]; do sleep 0.05; done
-        make run'
+        make run
+        status=$?
+        kill "$listener"
+        exit "$status"'
 }
 says[port_taken]='port 54329 is taken by another program: run make run PORT=54330'
+
+port_in_octal() { sandbox user -- make run PORT=07777; }
+says[port_in_octal]='PORT=07777 is not a port number'
+
+pg_config_that_is_another_program() { sandbox user -- make run PG_CONFIG=/bin/true; }
+says[pg_config_that_is_another_program]='PG_CONFIG=/bin/true is not the pg_config of a PostgreSQL 15 to 18'
+
+version_that_is_not_supported() { sandbox user -- make run PG=14; }
+says[version_that_is_not_supported]='PG=14 is not supported: choose 15, 16, 17 or 18'
 
 port_that_is_no_number() { sandbox user -- make run PORT=http; }
 says[port_that_is_no_number]='PORT=http is not a port number'
@@ -127,16 +148,22 @@ bad_day() { # name
     else verdict "$name" ""; fi
 }
 
-for name in no_network_and_missing_packages no_network_for_cargo no_root_and_a_missing_package pg_config_that_is_not_there \
-    port_taken port_that_is_no_number cluster_of_another_version low_disk twice_at_once no_toolchain; do
+# Only root can install packages, and only root can show what happens when it cannot.
+as_root=no_network_and_missing_packages
+[ "$(id -u)" = 0 ] || { as_root= && echo "not run, for it takes root: no_network_and_missing_packages"; }
+
+for name in $as_root no_network_for_cargo no_root_and_a_missing_package pg_config_that_is_not_there \
+    pg_config_that_is_another_program version_that_is_not_supported port_taken port_in_octal port_that_is_no_number cluster_of_another_version low_disk twice_at_once no_toolchain; do
     bad_day "$name"
 done
 
 # From a copy that has built nothing to a running cache and back to nothing, with this machine's network.
 good_day() { # root|user
-    local session='set -a; . .pg/env; "$(cat .pg/bin)/psql" -X -A -t -c'
+    local session='unset PGSERVICE PGHOSTADDR PGOPTIONS; set -a; . .pg/env; "$(cat .pg/bin)/psql" -X -A -t -c'
     local port=54400
     while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
+    # What leads other clients elsewhere must not lead ours: there is no such server, and no time to ask it.
+    export PGSERVICE=elsewhere PGHOSTADDR=192.0.2.1 PGOPTIONS='-c statement_timeout=1' CDPATH=.:/tmp
     sandbox "$1" -- make run PORT=$port || return
     sandbox "$1" -- sh -c "$session 'SELECT pgcache.noop(\$\$key\$\$), count(*) FROM products'" | grep -qx '0|2000' || { echo "the server does not answer"; return 1; }
     sandbox "$1" -- make run PORT=$port >"$home/again" || return
@@ -150,7 +177,9 @@ good_day() { # root|user
 # A release build each: for the long run, and for CI.
 if [ -n "${PG_CACHE_TEST_LONG:-}${CI:-}" ]; then
     online=1
-    for account in root user; do
+    accounts=(root user)
+    [ "$(id -u)" = 0 ] || accounts=(user)
+    for account in "${accounts[@]}"; do
         rm -rf "$home/clone"
         fresh_copy
         # Root's checkouts are often where nobody else may look.
