@@ -2,6 +2,12 @@
 # What every script here shares: where things are, how to speak, how to run a server, what must be installed.
 # Sourced, never run. Whoever sources it has set -euo pipefail.
 
+# When whoever called us dies, however it dies, we end too, and with us what we have started: nobody is left working for a
+# make that is gone. The process stays the same, so this happens once.
+if [ "${PG_CACHE_MORTAL:-}" != $$ ] && [ -x "$0" ] && command -v setpriv >/dev/null; then
+    PG_CACHE_MORTAL=$$ exec setpriv --pdeathsig TERM -- "$0" "$@"
+fi
+
 # What the caller has set for other programs must not reach ours: a PGSERVICE or PGHOSTADDR would lead psql to
 # another server, a CDPATH would make cd speak, a narrow umask would shut the servers' account out.
 while read -r name; do
@@ -73,19 +79,23 @@ only_one_at_a_time() {
     export PG_CACHE_LOCKED=$PG_CACHE_DIR
 }
 
+# Starts a command in a process group of its own, all of which ends when we do, and leaves its pid in $background.
+in_background() { # command...
+    set -m
+    "$@" &
+    background=$!
+    set +m
+    trap 'kill -- -"$background" 2>/dev/null || :' EXIT
+}
+
 # Runs a long step with its output in a log, and shows that it moves. The last line of the log is what it
 # is doing; on a terminal it is shown in place, elsewhere now and then.
 step() { # label log command...
     local label=$1 log=$PG_CACHE_DIR/log/$2.log started=$SECONDS pid status=0 next=10
     shift 2
     printf '==> %s\n' "$label"
-    # In a process group of its own, so that all of it ends when we do, by Ctrl-C or otherwise.
-    set -m
-    "$@" >"$log" 2>&1 </dev/null &
-    pid=$!
-    set +m
-    # shellcheck disable=SC2064 # the pid of now
-    trap "kill -- -$pid 2>/dev/null || :" EXIT
+    in_background "$@" >"$log" 2>&1 </dev/null
+    pid=$background
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.2
         if [ -t 1 ]; then

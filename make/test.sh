@@ -52,13 +52,15 @@ run() { # stage
     # shellcheck disable=SC2086
     if [ -n "${cargo_test[$1]:-}" ]; then cargo test -q ${cargo_test[$1]}; else "$ROOT/tests/$1/run.sh"; fi
 }
+run_logged() { run "$1" 2>&1 | tee "$2"; }
 prepared=$((SECONDS - total))
 
 passed=0 failed=0 rows=()
 for stage in "${chosen[@]}"; do
     began=$SECONDS status=0 log=$PG_CACHE_DIR/log/test-$stage.log
     printf '\n==> %s: %s\n' "$stage" "${what[$stage]}"
-    run "$stage" 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
+    in_background run_logged "$stage" "$log"
+    wait "$background" || status=$?
     # Each stage reports like cargo: "test result: ok. 3 passed; 0 failed".
     good=$(sed -nE 's/^test result: .* ([0-9]+) passed; .*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
     bad=$(sed -nE 's/^test result: .* ([0-9]+) failed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
