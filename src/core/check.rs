@@ -34,7 +34,7 @@ pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> V
     for number in 0..layout.shards {
         let guard = Shard::new(region, layout, number).lock(host);
         let (counted, free) = (guard.bitmap().count(), guard.free_blocks());
-        if counted + free != layout.blocks {
+        if u64::from(counted) + u64::from(free) != u64::from(layout.blocks) {
             findings.push(format!(
                 "shard {number}: {counted} blocks in use and {free} free are not {}",
                 layout.blocks
@@ -87,6 +87,10 @@ fn check_shard<H: Host>(
             let mut bytes = 0;
             for data in entry.runs(layout, &header) {
                 bytes += data.bytes();
+                if data.run.blocks > layout.blocks {
+                    complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
+                    break;
+                }
                 for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
                     if !owned.insert(block) {
                         complaints.push(format!("block {block} belongs to two entries"));
@@ -103,7 +107,7 @@ fn check_shard<H: Host>(
             }
         }
     }
-    if linked.len() as u64 != guard.entries() + guard.hidden() || hidden != guard.hidden() {
+    if linked.len() as u64 != guard.entries().wrapping_add(guard.hidden()) || hidden != guard.hidden() {
         complaints.push(format!(
             "{} entries are linked, {hidden} of them hidden; {} and {} are counted",
             linked.len(),

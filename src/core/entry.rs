@@ -248,7 +248,8 @@ impl<'m> Entry<'m> {
                 blocks: if chained { header.first_run() } else { header.blocks() },
             },
             chained,
-            bytes: header.bytes(),
+            // No entry is larger than all blocks, so that what follows a damaged length ends in time.
+            bytes: header.bytes().min(layout.blocks_total() as usize * BLOCK_BYTES),
         }
     }
 
@@ -453,7 +454,10 @@ impl Iterator for Runs<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<DataRun> {
-        if self.bytes == 0 || self.next.blocks == 0 {
+        if self.bytes == 0
+            || self.next.blocks == 0
+            || self.layout.shard_of_block(self.next.first) == self.layout.shards
+        {
             return None;
         }
         let run = self.next;

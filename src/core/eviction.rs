@@ -63,7 +63,7 @@ impl Policy for S3Fifo {
     ) -> Option<Entry<'m>> {
         for round in 0..=SECOND_CHANCES {
             let (small, main) = (shard.queued(Queue::Small), shard.queued(Queue::Main));
-            let from_small = small * SMALL_SHARE >= small + main;
+            let from_small = small.saturating_mul(SMALL_SHARE) >= small.saturating_add(main);
             let entry = if from_small {
                 shard.oldest(Queue::Small).or_else(|| shard.oldest(Queue::Main))
             } else {

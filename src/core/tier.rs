@@ -21,6 +21,11 @@ pub trait Host {
     fn lock(&self, shard: u32);
     /// Releases it.
     fn unlock(&self, shard: u32);
+    /// Whether this request for blocks is to fail although there are some. Tests say yes now and then.
+    #[inline]
+    fn refuses_blocks(&self) -> bool {
+        false
+    }
 }
 
 /// Whose keys: part of an entry's identity. Made by [`Tier::scope`], once for many keys.
@@ -301,6 +306,8 @@ pub struct Tier<'m, H> {
     layout: Layout,
     host: H,
     statistics: Slot<'m>,
+    /// What no entry exceeds: a header that says otherwise is damaged.
+    entry_bytes_max: usize,
 }
 
 impl<'m, H: Host> Tier<'m, H> {
@@ -313,13 +320,25 @@ impl<'m, H: Host> Tier<'m, H> {
         for shard in 0..layout.shards {
             Shard::new(region, &layout, shard).format();
         }
-        Ok(Self { region, statistics: Slot::of(region, &layout, backend), layout, host })
+        Ok(Self::new(region, layout, host, backend))
+    }
+
+    fn new(region: Region<'m>, layout: Layout, host: H, backend: u32) -> Self {
+        let share = layout.blocks_total() / ENTRY_SHARE;
+        // In a tier of a few entries a twentieth would be none.
+        let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
+        Self {
+            region,
+            statistics: Slot::of(region, &layout, backend),
+            layout,
+            host,
+            entry_bytes_max: blocks as usize * BLOCK_BYTES,
+        }
     }
 
     /// Finds the tier in a region that was formatted before, perhaps by another process and at another address.
     pub fn attach(region: Region<'m>, host: H, backend: u32) -> Result<Self, RegionError> {
-        let layout = Layout::read(&region)?;
-        Ok(Self { region, statistics: Slot::of(region, &layout, backend), layout, host })
+        Ok(Self::new(region, Layout::read(&region)?, host, backend))
     }
 
     /// How many locks a tier of these sizes needs of its host.
@@ -474,6 +493,10 @@ impl<'m, H: Host> Tier<'m, H> {
         now: u32,
         into: &mut Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
+        if header.bytes() > self.entry_bytes_max {
+            // Nobody has stored this. A caller must not be made to find room for it.
+            return Err(Miss::Off);
+        }
         if header.expires() <= now {
             return Err(Miss::Expired);
         }
@@ -513,11 +536,11 @@ impl<'m, H: Host> Tier<'m, H> {
         if value.dependencies.len() > DEPENDENCIES_MAX {
             return Err(Refusal::TooManyDependencies);
         }
-        if value.bytes.len() > self.entry_bytes_max() {
+        if value.bytes.len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
         let mut header = Header::new(key, value, self.host.now());
-        if header.bytes() > self.entry_bytes_max() {
+        if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
         let block = self.find_room(&self.shard_of(key), &mut header)?;
@@ -537,9 +560,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// The most bytes that an entry may take, with its header, its dependencies and its key.
     pub fn entry_bytes_max(&self) -> usize {
-        let share = self.layout.blocks_total() / ENTRY_SHARE;
-        // In a tier of a few entries a twentieth would be none.
-        share.max(u64::from(blocks_of(2048)).min(self.layout.blocks_total() / 2)) as usize * BLOCK_BYTES
+        self.entry_bytes_max
     }
 
     /// Makes a reservation visible in the place of what the key had, as a plain set does: whoever is computing the key will
@@ -873,10 +894,11 @@ impl<'m, H: Host> Tier<'m, H> {
         };
         for number in 0..self.layout.shards {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
-            usage.entries += guard.entries();
+            usage.entries = usage.entries.wrapping_add(guard.entries());
             usage.flights += guard.flights().count() as u64;
-            usage.announced += guard.hidden();
-            usage.used_bytes += u64::from(self.layout.blocks - guard.free_blocks()) * BLOCK_BYTES as u64;
+            usage.announced = usage.announced.wrapping_add(guard.hidden());
+            usage.used_bytes +=
+                u64::from(self.layout.blocks.saturating_sub(guard.free_blocks())) * BLOCK_BYTES as u64;
             usage.shards_off += u32::from(guard.poisoned());
         }
         usage
@@ -1036,6 +1058,9 @@ impl<'m, H: Host> Tier<'m, H> {
         evictions: &mut u32,
         unlinked: &mut Unlinked,
     ) -> Option<Run> {
+        if self.host.refuses_blocks() {
+            return None;
+        }
         let mut run = guard.take(least, want, SEARCH_WORDS);
         while run.is_none() && *evictions > 0 && !unlinked.is_full() {
             let Some(freed) = self.evict(guard, now, unlinked) else {

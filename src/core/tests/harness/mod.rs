@@ -82,11 +82,13 @@ pub enum Action {
     Reattach,
 }
 
-/// A clock that only moves when it is told to, and locks that notice when two are held.
+/// A clock that only moves when it is told to, locks that notice when two are held, and a request for blocks that fails.
 #[derive(Default)]
 pub struct TestHost {
     pub now: Cell<u32>,
     held: Cell<Option<u32>>,
+    /// The request that is to fail, counted down to 0.
+    pub failing: Cell<u32>,
 }
 
 impl Host for &TestHost {
@@ -98,6 +100,11 @@ impl Host for &TestHost {
     }
     fn unlock(&self, shard: u32) {
         assert_eq!(self.held.replace(None), Some(shard), "a lock is released that is not held");
+    }
+    fn refuses_blocks(&self) -> bool {
+        let left = self.failing.get();
+        self.failing.set(left.saturating_sub(1));
+        left == 1
     }
 }
 
