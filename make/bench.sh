@@ -23,6 +23,6 @@ step "compiling the harness" compile-bench cargo build --release -q -p pg_cache_
 
 results=bench/results
 PG_CACHE_TEST_PG_CONFIG=$pg_config cargo run --release -q -p pg_cache_bench -- --output "$results" \
-    ${QUICK:+--quick} ${ONLY:+--only "$ONLY"}
+    ${QUICK:+--quick} ${ONLY:+--only "$ONLY"} 9>&-
 say ""
 say "written: $results/latest.json, $results/latest.md, $results/latest.svg"

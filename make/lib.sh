@@ -70,8 +70,8 @@ place_work_dir() {
     export PG_CACHE_DIR
 }
 
-# Lets the rest of the script work alone: two at once would build and start the same things twice. What the script starts
-# inherits the lock, so it is held until the last of it has ended, whatever becomes of us.
+# Lets the rest of the script work alone: two at once would build and start the same things twice. The lock is on file
+# descriptor 9, which scripts that we call inherit, and servers and background commands do not: they could outlive us.
 only_one_at_a_time() {
     [ "${PG_CACHE_LOCKED:-}" = "$PG_CACHE_DIR" ] && return
     exec 9>"$PG_CACHE_DIR/lock" || die "cannot write $PG_CACHE_DIR/lock: remove what stands there"
@@ -82,7 +82,7 @@ only_one_at_a_time() {
 # Starts a command in a process group of its own, all of which ends when we do, and leaves its pid in $background.
 in_background() { # command...
     set -m
-    "$@" &
+    "$@" 9>&- &
     background=$!
     set +m
     trap 'kill -- -"$background" 2>/dev/null || :' EXIT

@@ -82,12 +82,12 @@ pub enum Action {
     Reattach,
 }
 
-/// A clock that only moves when it is told to, locks that notice when two are held, and a request for blocks that fails.
+/// A clock that only moves when it is told to, locks that notice when two are held, and requests for blocks that fail.
 #[derive(Default)]
 pub struct TestHost {
     pub now: Cell<u32>,
     held: Cell<Option<u32>>,
-    /// The request that is to fail, counted down to 0.
+    /// How many requests until all fail, counted down to 1; 0 for none.
     pub failing: Cell<u32>,
 }
 
@@ -103,7 +103,7 @@ impl Host for &TestHost {
     }
     fn refuses_blocks(&self) -> bool {
         let left = self.failing.get();
-        self.failing.set(left.saturating_sub(1));
+        self.failing.set(if left > 1 { left - 1 } else { left });
         left == 1
     }
 }
