@@ -18,6 +18,9 @@
 //!                    └─ blocks     entries: header, dependencies, key, value           entry.rs
 //! ```
 //!
+//! What a tier does stands in `tier.rs`, reading in `reading.rs`, finding blocks in `room.rs`, and the words it is spoken to
+//! in `terms.rs`.
+//!
 //! # Access rules
 //!
 //! 1. Memory is words, and every shared access is atomic ([`Region`]). So nothing is undefined, whatever happens.
@@ -42,10 +45,13 @@ mod eviction;
 mod fence;
 mod flight;
 mod layout;
+mod reading;
 mod region;
+mod room;
 mod shard;
 mod statistics;
 mod sync;
+mod terms;
 mod tier;
 
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
@@ -53,7 +59,8 @@ pub use fence::{FenceId, Fences, Relation, Reserved, Stamp};
 pub use layout::{BLOCK_BYTES, Sizes};
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
-pub use tier::{
+pub use terms::{
     Acquired, Buffer, Host, IncrError, Inspected, Key, Lease, Miss, NewValue, Refusal, Reservation, Scope,
-    Stored, Tier, Usage,
+    Stored, Usage,
 };
+pub use tier::Tier;

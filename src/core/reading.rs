@@ -1,0 +1,178 @@
+//! Reading: without a lock, judged by clock and fences, and proven afterwards.
+
+use crate::entry::{Entry, HIDDEN, Header, Meta};
+use crate::fence::Stamp;
+use crate::shard::{Look, Shard};
+use crate::statistics::Counter;
+use crate::terms::{Buffer, Host, Key, Miss, Scope};
+use crate::tier::Tier;
+
+/// How often a read without a lock is repeated before it takes the lock.
+const RETRIES: u32 = 8;
+
+impl<H: Host> Tier<'_, H> {
+    /// Copies the value of a key into a buffer, for a reader who may not see what changed after `horizon`.
+    pub fn get(&self, key: &Key<'_>, horizon: Stamp, into: &mut impl Buffer) -> Result<Meta, Miss> {
+        let outcome = self.read(key, horizon, into);
+        self.statistics.count(match outcome {
+            Ok(_) => Counter::Hit,
+            Err(Miss::Absent) => Counter::MissAbsent,
+            Err(Miss::Expired) => Counter::MissExpired,
+            Err(Miss::Fenced) => Counter::MissFenced,
+            Err(Miss::Off) => Counter::MissOff,
+        });
+        outcome
+    }
+
+    /// What [`get`](Self::get) would say, without counting as a read.
+    pub fn peek(&self, key: &Key<'_>, horizon: Stamp) -> Result<Meta, Miss> {
+        self.look(key, horizon, &mut None::<&mut ()>)
+    }
+
+    fn read(&self, key: &Key<'_>, horizon: Stamp, into: &mut impl Buffer) -> Result<Meta, Miss> {
+        self.look(key, horizon, &mut Some(into))
+    }
+
+    #[inline]
+    fn look(&self, key: &Key<'_>, horizon: Stamp, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Miss> {
+        let now = self.host.now();
+        match self.try_look(key, horizon, now, into) {
+            Some(outcome) => outcome,
+            None => self.look_again(key, horizon, now, into),
+        }
+    }
+
+    /// One attempt without a lock. Nothing if a writer was in the way.
+    #[inline(always)]
+    fn try_look(
+        &self,
+        key: &Key<'_>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Option<Result<Meta, Miss>> {
+        let shard = self.shard_of(key);
+        match shard.look(key) {
+            Look::Found(seen) if seen.header.has(HIDDEN) => Some(Err(Miss::Fenced)),
+            Look::Found(seen) => {
+                let entry = Entry::new(self.region, &self.layout, seen.block);
+                let outcome = self.serve(&entry, &seen.header, Some(&key.scope), horizon, now, into);
+                if !shard.lived(&seen) {
+                    return None;
+                }
+                if outcome.is_ok() && into.is_some() {
+                    shard.visit(seen.block);
+                }
+                Some(outcome)
+            }
+            Look::Absent => Some(Err(Miss::Absent)),
+            Look::Poisoned => Some(Err(Miss::Off)),
+            Look::Disturbed => None,
+        }
+    }
+
+    /// Further attempts, apart from the first one so that this does not burden it.
+    #[cold]
+    fn look_again(
+        &self,
+        key: &Key<'_>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
+        for _ in 0..RETRIES {
+            self.statistics.count(Counter::Retry);
+            if let Some(outcome) = self.try_look(key, horizon, now, into) {
+                return outcome;
+            }
+        }
+        self.look_locked(&self.shard_of(key), key, horizon, now, into)
+    }
+
+    /// Reading among so many writers that there was no quiet moment. The buffer is asked for room before the lock is
+    /// taken, because it is somebody else's code; should the value have grown meanwhile, we begin again.
+    #[cold]
+    fn look_locked(
+        &self,
+        shard: &Shard<'_>,
+        key: &Key<'_>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
+        let mut expected: Option<Meta> = None;
+        loop {
+            let mut room = match (&mut *into, expected) {
+                (Some(buffer), Some(meta)) => Some(buffer.room(&meta)),
+                _ => None,
+            };
+            let guard = shard.lock(&self.host);
+            if guard.poisoned() {
+                return Err(Miss::Off);
+            }
+            if guard.is_changing(key) {
+                return Err(Miss::Fenced);
+            }
+            let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
+            let outcome = self.serve(&entry, &header, Some(&key.scope), horizon, now, &mut None::<&mut ()>);
+            let Ok(meta) = outcome else { return outcome };
+            match &mut room {
+                Some(room) if room.len() == meta.value_len => {
+                    entry.copy(&self.layout, &header, header.value_at(), room);
+                    shard.visit(entry.block);
+                    return Ok(meta);
+                }
+                _ => {}
+            }
+            drop(guard);
+            if into.is_none() {
+                return Ok(meta);
+            }
+            expected = Some(meta);
+        }
+    }
+
+    /// Judges an entry and copies its value if it is right.
+    #[inline(always)]
+    fn serve(
+        &self,
+        entry: &Entry<'_>,
+        header: &Header,
+        scope: Option<&Scope>,
+        horizon: Stamp,
+        now: u32,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
+        if header.bytes() > self.entry_bytes_max {
+            // Nobody has stored this. A caller must not be made to find room for it.
+            return Err(Miss::Off);
+        }
+        if header.expires() <= now {
+            return Err(Miss::Expired);
+        }
+        let fences = self.fences();
+        let stamp = header.stamp();
+        let own = match scope {
+            Some(scope) => scope.fences,
+            None => self.scope(header.database(), header.space(), header.role()).fences,
+        };
+        let holds = |fence| fences.holds(fence, stamp, horizon);
+        if !own.into_iter().all(holds)
+            || !(0..header.dependencies()).all(|place| holds(entry.dependency(&self.layout, header, place)))
+        {
+            return Err(Miss::Fenced);
+        }
+        let meta = header.meta();
+        if let Some(buffer) = into {
+            let room = buffer.room(&meta);
+            let length = room.len().min(meta.value_len);
+            entry.copy(&self.layout, header, header.value_at(), &mut room[..length]);
+        }
+        Ok(meta)
+    }
+
+    /// Whether an entry would be served now.
+    pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
+        self.serve(entry, header, None, Stamp::LATEST, now, &mut None::<&mut ()>).is_ok()
+    }
+}

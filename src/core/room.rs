@@ -1,0 +1,239 @@
+//! Room for entries: finding blocks, evicting for them, and giving them back.
+
+use crate::blocks::Run;
+use crate::entry::{
+    CHAINED, Entry, Header, IN_MAIN, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at,
+};
+use crate::eviction::{Policy, S3Fifo};
+use crate::layout::{BLOCK_BYTES, Layout};
+use crate::region::Region;
+use crate::shard::{Guard, Shard};
+use crate::statistics::Counter;
+use crate::terms::{Host, Refusal};
+use crate::tier::Tier;
+
+/// Evictions during one hold of a lock. Waiting writers get in between.
+const EVICTIONS_PER_HOLD: u32 = 32;
+/// Words of the bitmap that a search may look at before something is evicted instead: 64 KB of blocks.
+const SEARCH_WORDS: u32 = 64;
+/// An entry of more than this part of a shard is spread over several.
+const SHARD_SHARE: u32 = 8;
+/// Entries of at most this many blocks are first tried to be kept in one run: 512 bytes.
+const SMALL_BLOCKS: u32 = 32;
+/// Larger ones are first tried to be kept in about this many.
+const PIECES: u32 = 8;
+/// Blocks of spread entries that have been unlinked, to be given back when no lock is held. A fixed size, because nothing
+/// that a commit does may allocate.
+#[derive(Default)]
+pub(crate) struct Unlinked {
+    blocks: [u32; 16],
+    count: usize,
+}
+
+impl Unlinked {
+    pub(crate) fn is_full(&self) -> bool {
+        self.count == self.blocks.len()
+    }
+
+    fn push(&mut self, block: u32) {
+        if let Some(slot) = self.blocks.get_mut(self.count) {
+            *slot = block;
+            self.count += 1;
+        }
+    }
+}
+
+/// The blocks that are being collected for an entry.
+struct Room {
+    first: Option<Run>,
+    last: Option<Run>,
+    /// Bytes that have no place yet.
+    left: usize,
+}
+
+impl Room {
+    /// Adds a run: the only one, or another one in a chain.
+    fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, alone: bool) {
+        if alone {
+            self.left = 0;
+        } else {
+            region.store(link_at(layout, run), 0);
+            if let Some(last) = self.last {
+                region.store(link_at(layout, last), u64::from(run.first) << 32 | u64::from(run.blocks));
+            }
+            self.last = Some(run);
+            self.left = self.left.saturating_sub(run.blocks as usize * BLOCK_BYTES - 8);
+        }
+        self.first = self.first.or(Some(run));
+    }
+
+    /// Writes into the header what the runs are.
+    fn note(&self, header: &mut Header) {
+        if let (Some(first), Some(_)) = (self.first, self.last) {
+            header.words[4] |= CHAINED;
+            header.words[6] |= u64::from(first.blocks);
+        }
+    }
+
+    /// Gives everything back.
+    fn abandon<H: Host>(self, tier: &Tier<'_, H>, header: &mut Header, why: Refusal) -> Result<u32, Refusal> {
+        self.note(header);
+        if let Some(first) = self.first {
+            let entry = Entry::new(tier.region, &tier.layout, first.first);
+            tier.release_runs(entry.runs(&tier.layout, header).map(|data| data.run));
+        }
+        Err(why)
+    }
+}
+
+impl<H: Host> Tier<'_, H> {
+    /// Gives the blocks of an unlinked entry back: at once if they are of the shard we hold, later otherwise.
+    pub(crate) fn give_back<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        entry: &Entry<'t>,
+        header: &Header,
+        unlinked: &mut Unlinked,
+    ) {
+        if header.has(SPREAD) {
+            unlinked.push(entry.block);
+            return;
+        }
+        let mut runs = entry.runs(&self.layout, header);
+        let mut next = runs.next();
+        while let Some(data) = next {
+            // The next run is read before the one that names it is given away.
+            next = runs.next();
+            guard.give(data.run);
+        }
+    }
+
+    pub(crate) fn release_all(&self, unlinked: &Unlinked) {
+        for block in &unlinked.blocks[..unlinked.count] {
+            self.release(*block);
+        }
+    }
+
+    /// Gives the blocks of an entry back that is not linked. No lock may be held.
+    pub(crate) fn release(&self, block: u32) {
+        let entry = Entry::new(self.region, &self.layout, block);
+        let header = entry.header();
+        self.release_runs(entry.runs(&self.layout, &header).map(|data| data.run));
+    }
+
+    /// One lock after the other. The next run is read before the one that names it is given away.
+    fn release_runs(&self, mut runs: impl Iterator<Item = Run>) {
+        let mut next = runs.next();
+        while let Some(run) = next {
+            let owner = self.layout.shard_of_block(run.first);
+            if owner >= self.layout.shards {
+                return;
+            }
+            let guard = Shard::new(self.region, &self.layout, owner).lock(&self.host);
+            let mut current = Some(run);
+            while let Some(run) = current {
+                next = runs.next();
+                guard.give(run);
+                current = next.filter(|run| self.layout.shard_of_block(run.first) == owner);
+            }
+        }
+    }
+
+    /// Takes blocks for an entry, evicting for them, and notes in its header how they hang together.
+    ///
+    /// One run in the key's own shard is best. Where free space is in pieces the entry is chained, first out of a few
+    /// large pieces and, if evicting does not make such, out of any. An entry that is large for a shard takes a
+    /// share of every shard instead of emptying one.
+    pub(crate) fn find_room(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
+        let now = self.host.now();
+        let blocks = header.blocks();
+        let spread = blocks > self.layout.blocks / SHARD_SHARE;
+        let share = if spread { self.layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };
+        let piece = if blocks <= SMALL_BLOCKS { blocks } else { (blocks / PIECES).max(SMALL_BLOCKS) };
+        let mut room = Room { first: None, last: None, left: header.bytes() };
+        let mut number = home.number;
+        let mut fruitless = 0;
+        while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
+            let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
+            let mut unlinked = Unlinked::default();
+            let mut evictions = EVICTIONS_PER_HOLD;
+            let mut share_left = if guard.poisoned() { 0 } else { share };
+            let before = room.left;
+            while room.left > 0 && share_left >= RUN_BLOCKS_MIN {
+                let alone = room.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
+                // In a chain each run gives a word to the link.
+                let want = if alone { blocks } else { blocks_of(room.left + 8) };
+                let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
+                let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
+                let Some(run) = self.take(&guard, least, want, now, &mut evictions, &mut unlinked) else {
+                    break;
+                };
+                room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
+                share_left -= run.blocks;
+            }
+            let off = guard.poisoned();
+            drop(guard);
+            self.release_all(&unlinked);
+            if off && number == home.number {
+                return room.abandon(self, header, Refusal::Off);
+            }
+            fruitless = if room.left < before { 0 } else { fruitless + 1 };
+            // A first failure may be for want of large pieces, so the key's own shard is asked again.
+            if spread || fruitless > 1 {
+                number = (number + 1) % self.layout.shards;
+                header.words[4] |= SPREAD;
+            }
+        }
+        if room.left > 0 {
+            return room.abandon(self, header, Refusal::Full);
+        }
+        room.note(header);
+        room.first.map(|run| run.first).ok_or(Refusal::Full)
+    }
+
+    /// Takes a run of the shard we hold: one that a short search finds, or else one that evictions make.
+    fn take<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        least: u32,
+        want: u32,
+        now: u32,
+        evictions: &mut u32,
+        unlinked: &mut Unlinked,
+    ) -> Option<Run> {
+        if self.host.refuses_blocks() {
+            return None;
+        }
+        let mut run = guard.take(least, want, SEARCH_WORDS);
+        while run.is_none() && *evictions > 0 && !unlinked.is_full() {
+            let Some(freed) = self.evict(guard, now, unlinked) else {
+                // Nobody to evict: what there is, is worth a longer search.
+                return guard.take(least, want, u32::MAX);
+            };
+            run = guard.take_around(freed, least, want);
+            *evictions -= 1;
+        }
+        run
+    }
+
+    /// Evicts one entry of the shard we hold, and returns where it was.
+    fn evict<'t>(&'t self, guard: &Guard<'t, H>, now: u32, unlinked: &mut Unlinked) -> Option<u32> {
+        let mut reason = Counter::Evicted;
+        let entry = S3Fifo.victim(guard, |entry, header| match self.is_useless(entry, header, now) {
+            Some(useless) => {
+                reason = useless;
+                true
+            }
+            None => false,
+        })?;
+        let header = entry.header();
+        if reason == Counter::Evicted {
+            guard.count_eviction();
+            if entry.word(4) & IN_MAIN == 0 {
+                self.statistics.count(Counter::EvictedUnread);
+            }
+        }
+        self.drop_entry(guard, &entry, &header, reason, unlinked);
+        Some(entry.block)
+    }
+}

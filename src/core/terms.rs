@@ -1,0 +1,211 @@
+//! The words in which a tier is spoken to.
+
+use crate::entry::{KEY_BYTES_MAX, Kind, Meta};
+use crate::fence::{FenceId, Stamp};
+
+/// What the tier needs from its surroundings.
+pub trait Host {
+    /// The present time in ticks that never go back, whatever happens to the system's clock.
+    fn now(&self) -> u32;
+    /// Takes the lock of a shard. It is held for a bounded number of steps.
+    fn lock(&self, shard: u32);
+    /// Releases it.
+    fn unlock(&self, shard: u32);
+    /// Whether this request for blocks is to fail although there are some. Tests say yes now and then.
+    #[inline]
+    fn refuses_blocks(&self) -> bool {
+        false
+    }
+}
+
+/// Whose keys: part of an entry's identity. Made by [`Tier::scope`], once for many keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// The database's number.
+    pub database: u32,
+    /// The space's number in it.
+    pub space: u32,
+    /// The role whose entries they are, or 0 for everybody's.
+    pub role: u32,
+    pub(crate) fences: [FenceId; 2],
+}
+
+/// The identity of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'k> {
+    pub(crate) scope: Scope,
+    pub(crate) bytes: &'k [u8],
+    pub(crate) hash: u64,
+}
+
+impl<'k> Key<'k> {
+    /// A key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` is of the bytes; equal keys must come with equal hashes.
+    ///
+    /// A key of another length is no key: None.
+    pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
+        let space = u64::from(scope.space) << 32 | u64::from(scope.role);
+        let hash = crate::fence::scatter(hash ^ space ^ u64::from(scope.database).rotate_left(48));
+        (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash })
+    }
+
+    /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
+    pub(crate) fn print(&self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+}
+
+/// A value to be stored.
+#[derive(Clone, Copy, Debug)]
+pub struct NewValue<'v> {
+    /// Its bytes.
+    pub bytes: &'v [u8],
+    /// What they are.
+    pub kind: Kind,
+    /// As of when they are right.
+    pub stamp: Stamp,
+    /// The tick at which its time is over.
+    pub expires: u32,
+    /// What it cost to compute, on the caller's scale.
+    pub cost: u16,
+    /// What makes it wrong by changing, beside its database and its space; at most [`DEPENDENCIES_MAX`].
+    pub dependencies: &'v [FenceId],
+}
+
+/// Why there is no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// There is no entry of this key.
+    Absent,
+    /// Its time is over.
+    Expired,
+    /// It, or something it depends on, has changed or is about to.
+    Fenced,
+    /// The shard is switched off.
+    Off,
+}
+
+/// Why a value was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is larger than one entry may be in a tier of this size.
+    TooLarge,
+    /// There is no room, and nothing that could be evicted.
+    Full,
+    /// It has more dependencies than an entry can name.
+    TooManyDependencies,
+    /// The shard is switched off.
+    Off,
+}
+
+/// Why a counter was not moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncrError {
+    /// The key holds something else.
+    OtherKind(Kind),
+    /// The result would not fit into 64 bits.
+    Overflow,
+    /// A new counter could not be stored.
+    Refused(Refusal),
+}
+
+/// The right to publish a value that is being computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Distinguishes it from all others of the region.
+    pub number: u64,
+    /// The moment as of which the value will be right: to be stored with it.
+    pub stamp: Stamp,
+}
+
+/// The answer to who wants to compute a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// You are the one.
+    Lead(Lease),
+    /// Somebody else is, until a tick at the latest.
+    Busy {
+        /// Who.
+        owner: u32,
+        /// Until when.
+        deadline: u32,
+    },
+    /// Too many are being computed, or the shard is switched off: compute, but it cannot be published.
+    Unregistered,
+}
+
+/// What publishing did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The value is there, and no other was.
+    New,
+    /// The value is there in the place of another.
+    Replaced,
+    /// The value was dropped.
+    Dropped,
+}
+
+/// Room for a value, already written, that nobody can see yet. It ends in [`Tier::publish`] or [`Tier::cancel`], or
+/// its memory is lost until the region is formatted again.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "publish or cancel it, or its memory is lost"]
+pub struct Reservation {
+    pub(crate) block: u32,
+}
+
+/// Where a value is copied to.
+pub trait Buffer {
+    /// As many bytes as the value has. May be called more than once for one value, if the first copy was disturbed.
+    fn room(&mut self, meta: &Meta) -> &mut [u8];
+}
+
+impl Buffer for Vec<u8> {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.resize(meta.value_len, 0);
+        self
+    }
+}
+
+/// For those who only look.
+impl Buffer for () {
+    fn room(&mut self, _: &Meta) -> &mut [u8] {
+        &mut []
+    }
+}
+
+/// An entry as inspection shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// The database's number.
+    pub database: u32,
+    /// The space's number.
+    pub space: u32,
+    /// The role, or 0.
+    pub role: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The rest.
+    pub meta: Meta,
+    /// Whether it would be served now.
+    pub valid: bool,
+}
+
+/// How full the tier is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Entries, right or not.
+    pub entries: u64,
+    /// Bytes of blocks in use, by entries and reservations.
+    pub used_bytes: u64,
+    /// Bytes of all blocks.
+    pub block_bytes: u64,
+    /// Bytes of fences.
+    pub fence_bytes: u64,
+    /// Values that are being computed.
+    pub flights: u64,
+    /// Announced changes that are neither confirmed nor withdrawn.
+    pub announced: u64,
+    /// Shards.
+    pub shards: u32,
+    /// Shards that are switched off.
+    pub shards_off: u32,
+}
