@@ -99,6 +99,8 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn of(sizes: Sizes) -> Result<Self, RegionError> {
+        // There is always a fence to share and a slot to count in.
+        let sizes = Sizes { tag_fences: sizes.tag_fences.max(1), counters: sizes.counters.max(1), ..sizes };
         let reserved_at = HEADER_WORDS;
         let relations_at = reserved_at + sizes.reserved_fences as usize * crate::fence::RESERVED_WORDS;
         let tags_at = relations_at + sizes.relation_fences as usize * crate::fence::RELATION_WORDS;

@@ -322,7 +322,9 @@ impl<'m, H: Host> Guard<'m, H> {
     /// A number for a lease that no other of this region has.
     pub(crate) fn next_lease(&self) -> u64 {
         self.add(AT_LEASES, 1);
-        self.get(AT_LEASES) * u64::from(self.shard.layout.shards) + u64::from(self.shard.number)
+        self.get(AT_LEASES)
+            .wrapping_mul(u64::from(self.shard.layout.shards))
+            .wrapping_add(u64::from(self.shard.number))
     }
 
     /// Takes blocks of this shard, at least `least` and at most `want` in one run.

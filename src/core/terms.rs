@@ -18,7 +18,7 @@ pub trait Host {
     }
 }
 
-/// Whose keys: part of an entry's identity. Made by [`Tier::scope`], once for many keys.
+/// Whose keys: part of an entry's identity. Made by [`crate::Tier::scope`], once for many keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
     /// The database's number.
@@ -67,7 +67,7 @@ pub struct NewValue<'v> {
     pub expires: u32,
     /// What it cost to compute, on the caller's scale.
     pub cost: u16,
-    /// What makes it wrong by changing, beside its database and its space; at most [`DEPENDENCIES_MAX`].
+    /// What makes it wrong by changing, beside its database and its space; at most [`crate::DEPENDENCIES_MAX`].
     pub dependencies: &'v [FenceId],
 }
 
@@ -144,7 +144,7 @@ pub enum Stored {
     Dropped,
 }
 
-/// Room for a value, already written, that nobody can see yet. It ends in [`Tier::publish`] or [`Tier::cancel`], or
+/// Room for a value, already written, that nobody can see yet. It ends in [`crate::Tier::publish`] or [`crate::Tier::cancel`], or
 /// its memory is lost until the region is formatted again.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "publish or cancel it, or its memory is lost"]

@@ -133,7 +133,7 @@ fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(harness::cases(300))]
 
     /// Whatever stands in the memory, no operation crashes or goes on for ever. That damage is found is not promised of every
     /// bit (a value's bytes are anybody's guess), but checking ends, too.

@@ -38,7 +38,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(harness::cases(400))]
 
     #[test]
     fn never_serves_what_the_model_would_not(

@@ -4,6 +4,7 @@ use pg_cache_core::{
     Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Refusal, Region,
     Reservation, Sizes, Stamp, Stored, Tier,
 };
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -122,6 +123,25 @@ struct Known {
 struct Fence {
     seq: u64,
     pending: u32,
+}
+
+/// How a property is tested: `make test` repeats the same cases, so that it says the same of the same code; `make test-long`
+/// tries others, and twenty times as many. `PG_CACHE_TEST_SEED` repeats a run whose seed was printed.
+pub fn cases(number: u32) -> ProptestConfig {
+    let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
+    let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let fresh = || {
+        u64::from(std::process::id())
+            ^ std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() << 20)
+    };
+    let seed = told.unwrap_or_else(|| if long { fresh() } else { 2026 });
+    println!("PG_CACHE_TEST_SEED={seed}");
+    ProptestConfig {
+        cases: if long { number * 20 } else { number },
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    }
 }
 
 pub struct Harness {
