@@ -51,6 +51,28 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+/// Lets the threads work for their time, and then for as long as it takes until everybody was in everybody's way: else it
+/// would prove nothing.
+fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
+    let _stop = StopOnDrop(stop);
+    let started = Instant::now();
+    while started.elapsed() < duration() || !enough() {
+        assert!(!stop.load(Ordering::Relaxed), "somebody has stopped");
+        assert!(started.elapsed() < duration() * 10, "too little happens");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A formatted tier of two shards, so small that every block is soon used again.
+fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
+    let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, counters: 8, shards: 2 };
+    Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    (memory, host)
+}
+
 const KEYS: u64 = 400;
 
 /// Whose value it is, which one, and bytes that follow from both: a mixture of two is recognised at every byte.
@@ -86,11 +108,7 @@ fn duration() -> Duration {
 fn readers_never_see_a_torn_or_foreign_value() {
     let seed = Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()) << 20 | 1;
     println!("seed {seed}");
-    let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, counters: 8, shards: 2 };
-    let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
-    Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let (memory, host) = small_tier();
     let stop = AtomicBool::new(false);
     let hits = AtomicU64::new(0);
 
@@ -147,19 +165,12 @@ fn readers_never_see_a_torn_or_foreign_value() {
                 }
             });
         }
-        let _stop = StopOnDrop(&stop);
-        // For its time, and then for as long as it takes until everybody was in everybody's way: else it proves nothing.
         let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
-        let started = Instant::now();
-        while started.elapsed() < duration()
-            || hits.load(Ordering::Relaxed) < 10_000
-            || tier.counted(Counter::Evicted) < 1000
-            || tier.counted(Counter::Retry) < 100
-        {
-            assert!(!stop.load(Ordering::Relaxed), "somebody has stopped");
-            assert!(started.elapsed() < duration() * 10, "too little happens");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        go_on_until(&stop, || {
+            hits.load(Ordering::Relaxed) >= 10_000
+                && tier.counted(Counter::Evicted) >= 1000
+                && tier.counted(Counter::Retry) >= 100
+        });
     });
 
     let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
@@ -211,11 +222,7 @@ fn number_of(key: u64, bytes: &[u8]) -> u64 {
 fn a_visible_change_is_never_followed_by_an_older_value() {
     let seed = u64::from(std::process::id()) << 20 | 1;
     println!("seed {seed}");
-    let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, counters: 8, shards: 2 };
-    let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
-    Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let (memory, host) = small_tier();
     let source = Source::new();
     let stop = AtomicBool::new(false);
     let (hits, fills) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -323,16 +330,9 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                 }
             });
         }
-        let _stop = StopOnDrop(&stop);
-        let started = Instant::now();
-        while started.elapsed() < duration()
-            || hits.load(Ordering::Relaxed) < 10_000
-            || fills.load(Ordering::Relaxed) < 1000
-        {
-            assert!(!stop.load(Ordering::Relaxed), "somebody has stopped");
-            assert!(started.elapsed() < duration() * 10, "too little happens");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        go_on_until(&stop, || {
+            hits.load(Ordering::Relaxed) >= 10_000 && fills.load(Ordering::Relaxed) >= 1000
+        });
     });
 
     let tier = Tier::attach(Region::of_words(&memory), &host, 7).expect("it is formatted");
