@@ -23,7 +23,7 @@ pub(crate) struct Bitmap<'m> {
     region: Region<'m>,
     at: usize,
     blocks: u32,
-    /// What block 0 of the shard is called in the region.
+    /// The number of the shard's first block.
     first: u32,
 }
 
@@ -33,7 +33,7 @@ impl<'m> Bitmap<'m> {
             region,
             at: layout.shard_at(shard) + layout.bitmap_at,
             blocks: layout.blocks,
-            first: shard << layout.shard_shift,
+            first: layout.first_block(shard),
         }
     }
 

@@ -10,6 +10,9 @@
 //! word 6   cost : 16      | kind : 8 | dependencies : 8 | unused : 16 | blocks of the first run : 16
 //! ```
 //!
+//! Dependencies are 4 bytes each, filled up to a whole word, so that the key begins with one. The value follows right behind
+//! the key, but for a counter's: that is a word of its own.
+//!
 //! The bytes lie in one run of blocks where there is one. Otherwise the entry is *chained*: the last word of each of its
 //! runs says where the next one is and how long, so that free space of any shape is usable.
 //!
@@ -23,6 +26,7 @@ use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 use crate::{FenceId, Stamp};
+use std::ops::Range;
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -141,7 +145,7 @@ impl Header {
         (self.words[6] as u16).into()
     }
     pub(crate) fn key_at(&self) -> usize {
-        HEADER_BYTES + 4 * self.dependencies()
+        HEADER_BYTES + (4 * self.dependencies()).next_multiple_of(8)
     }
     /// Right behind the key, but for a counter: that is one word, so that it is read and written in one step.
     pub(crate) fn value_at(&self) -> usize {
@@ -188,11 +192,10 @@ impl<'m> Entry<'m> {
 
     #[inline(always)]
     pub(crate) fn header(&self) -> Header {
-        let mut header = Header::default();
-        for (to, word) in header.words.iter_mut().zip(self.region.run(self.at, HEADER_WORDS)) {
-            *to = word.load(Ordering::Relaxed);
+        match self.region.chunk::<HEADER_WORDS>(self.at) {
+            Some(words) => Header { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) },
+            None => Header::default(),
         }
-        header
     }
 
     /// The lines behind the one that the header begins on: with small entries these are key and value. They are fetched while
@@ -253,54 +256,20 @@ impl<'m> Entry<'m> {
         }
     }
 
-    /// Whether the bytes from `offset` on are these.
+    /// Whether this is its key.
     #[inline(always)]
-    pub(crate) fn equals(&self, layout: &'m Layout, header: &Header, offset: usize, bytes: &[u8]) -> bool {
-        let mut rest = bytes;
-        let complete = self.read(layout, header, offset, bytes.len(), |piece| match piece {
-            Piece::Words(words) => words.iter().all(|word| {
-                rest.split_first_chunk::<8>().is_some_and(|(expected, behind)| {
-                    rest = behind;
-                    word.load(Ordering::Relaxed) == u64::from_ne_bytes(*expected)
-                })
-            }),
-            Piece::Part(part) => part.iter().all(|byte| {
-                rest.split_first().is_some_and(|(expected, behind)| {
-                    rest = behind;
-                    byte == expected
-                })
-            }),
-        });
-        complete && rest.is_empty()
+    pub(crate) fn has_key(&self, layout: &'m Layout, header: &Header, key: &[u8]) -> bool {
+        header.key_len() == key.len()
+            && self.each_part(layout, header, header.key_at(), key.len(), |part, range| {
+                key.get(range).is_some_and(|bytes| part.equals(bytes))
+            })
     }
 
     /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
     #[inline(always)]
     pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
-        let length = into.len();
-        let mut rest = into;
-        self.read(layout, header, offset, length, |piece| {
-            let size = match piece {
-                Piece::Words(words) => words.len() * 8,
-                Piece::Part(part) => part.len(),
-            };
-            let Some((to, behind)) = std::mem::take(&mut rest).split_at_mut_checked(size) else {
-                return false;
-            };
-            rest = behind;
-            match piece {
-                Piece::Words(words) => {
-                    for (to, word) in to.chunks_exact_mut(8).zip(words) {
-                        to.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-                    }
-                }
-                Piece::Part(part) => {
-                    for (to, byte) in to.iter_mut().zip(part) {
-                        *to = *byte;
-                    }
-                }
-            }
-            true
+        self.each_part(layout, header, offset, into.len(), |part, range| {
+            into.get_mut(range).map(|into| part.copy(into)).is_some()
         });
     }
 
@@ -318,43 +287,44 @@ impl<'m> Entry<'m> {
     }
 
     /// A dependency by its place in the list.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn dependency(&self, layout: &'m Layout, header: &Header, place: usize) -> FenceId {
         let mut bytes = [0; 4];
         self.copy(layout, header, HEADER_BYTES + 4 * place, &mut bytes);
         FenceId(u32::from_ne_bytes(bytes))
     }
 
-    /// Passes the bytes in `offset..offset + length` on, in order, until `piece` declines. Whether it never did, and all
-    /// bytes were there.
+    /// Passes on what the bytes in `offset..offset + length` consist of, each part with its place among them, until one is
+    /// declined. Whether none was, and all bytes were there.
     #[inline(always)]
-    fn read(
+    fn each_part(
         &self,
         layout: &'m Layout,
         header: &Header,
         offset: usize,
         length: usize,
-        mut piece: impl FnMut(Piece<'_>) -> bool,
+        mut pass: impl FnMut(Part<'m>, Range<usize>) -> bool,
     ) -> bool {
-        if !header.has(CHAINED) {
-            let words = self.region.run(self.at + offset / 8, (offset % 8 + length).div_ceil(8));
-            return pass(words, offset % 8, length, &mut piece) == Some(0);
+        if header.has(CHAINED) {
+            return self.each_part_chained(layout, header, offset, length, &mut pass);
         }
-        self.read_chain(layout, header, offset, length, &mut piece)
+        let (skip, count) = (offset % 8, (offset % 8 + length).div_ceil(8));
+        let words = self.region.run(self.at + offset / 8, count);
+        words.len() == count && pass(Part { words, skip }, 0..length)
     }
 
     #[cold]
-    fn read_chain(
+    fn each_part_chained(
         &self,
         layout: &'m Layout,
         header: &Header,
         offset: usize,
         length: usize,
-        piece: &mut dyn FnMut(Piece<'_>) -> bool,
+        pass: &mut dyn FnMut(Part<'m>, Range<usize>) -> bool,
     ) -> bool {
-        let (mut skip, mut left) = (offset, length);
+        let (mut skip, mut done) = (offset, 0);
         for run in self.runs(layout, header) {
-            if left == 0 {
+            if done == length {
                 break;
             }
             let words = run.words(self.region, layout);
@@ -364,58 +334,74 @@ impl<'m> Entry<'m> {
             }
             match words.get(skip / 8..) {
                 None | Some([]) => skip -= words.len() * 8,
-                Some(words) => match pass(words, skip % 8, left, piece) {
-                    Some(rest) => (skip, left) = (0, rest),
-                    None => return false,
-                },
+                Some(words) => {
+                    let size = (length - done).min(words.len() * 8 - skip % 8);
+                    if !pass(Part { words, skip: skip % 8 }, done..done + size) {
+                        return false;
+                    }
+                    (skip, done) = (0, done + size);
+                }
             }
         }
-        left == 0
+        done == length
     }
 }
 
-/// Passes `length` bytes of some words on, from byte `skip` of the first: up to the first whole word, then the whole ones,
-/// then what is left. Returns how many bytes the words were short of, or nothing if `piece` declined.
-#[inline(always)]
-fn pass(
-    words: &[AtomicU64],
+/// Bytes that lie in one piece: in `words`, from byte `skip` of the first on.
+struct Part<'m> {
+    words: &'m [AtomicU64],
     skip: usize,
-    length: usize,
-    piece: &mut (impl FnMut(Piece<'_>) -> bool + ?Sized),
-) -> Option<usize> {
-    let (mut words, mut left) = (words, length);
-    if skip > 0
-        && let [first, behind @ ..] = words
-    {
-        let size = left.min(8 - skip);
-        if !piece(Piece::Part(&first.load(Ordering::Relaxed).to_ne_bytes()[skip..skip + size])) {
-            return None;
-        }
-        left -= size;
-        words = behind;
-    }
-    let (whole, behind) = words.split_at(words.len().min(left / 8));
-    if !piece(Piece::Words(whole)) {
-        return None;
-    }
-    left -= whole.len() * 8;
-    if left > 0
-        && left < 8
-        && let [last, ..] = behind
-    {
-        if !piece(Piece::Part(&last.load(Ordering::Relaxed).to_ne_bytes()[..left])) {
-            return None;
-        }
-        left = 0;
-    }
-    Some(left)
 }
 
-/// Some bytes of an entry.
-enum Piece<'p> {
-    Words(&'p [AtomicU64]),
-    /// Less than a word.
-    Part(&'p [u8]),
+impl Part<'_> {
+    /// Whether its first bytes are these.
+    #[inline(always)]
+    fn equals(&self, bytes: &[u8]) -> bool {
+        let (words, rest, head) = self.split(bytes.len());
+        let (head_bytes, bytes) = bytes.split_at(head);
+        let (whole, tail) = bytes.as_chunks::<8>();
+        let same = |word: &AtomicU64, skip: usize, bytes: &[u8]| {
+            word.load(Ordering::Relaxed).to_ne_bytes()[skip..].iter().zip(bytes).all(|(a, b)| a == b)
+        };
+        self.words.first().is_none_or(|first| same(first, self.skip, head_bytes))
+            && words
+                .iter()
+                .zip(whole)
+                .all(|(word, bytes)| word.load(Ordering::Relaxed) == u64::from_ne_bytes(*bytes))
+            && rest.is_none_or(|last| same(last, 0, tail))
+    }
+
+    /// Fills `into` with its first bytes.
+    #[inline(always)]
+    fn copy(&self, into: &mut [u8]) {
+        let (words, rest, head) = self.split(into.len());
+        let (head_bytes, bytes) = into.split_at_mut(head);
+        let (whole, tail) = bytes.as_chunks_mut::<8>();
+        let fill = |word: &AtomicU64, skip: usize, bytes: &mut [u8]| {
+            for (to, from) in bytes.iter_mut().zip(&word.load(Ordering::Relaxed).to_ne_bytes()[skip..]) {
+                *to = *from;
+            }
+        };
+        if let Some(first) = self.words.first() {
+            fill(first, self.skip, head_bytes);
+        }
+        for (bytes, word) in whole.iter_mut().zip(words) {
+            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
+        if let Some(last) = rest {
+            fill(last, 0, tail);
+        }
+    }
+
+    /// How `length` bytes lie in the words: so many at the end of the first word, if that is not needed whole; then whole words;
+    /// and what is left in a last one.
+    #[inline(always)]
+    fn split(&self, length: usize) -> (&[AtomicU64], Option<&AtomicU64>, usize) {
+        let head = if self.skip == 0 { 0 } else { length.min(8 - self.skip) };
+        let words = self.words.get(usize::from(self.skip > 0)..).unwrap_or(&[]);
+        let (whole, rest) = words.split_at(((length - head) / 8).min(words.len()));
+        (whole, rest.first(), head)
+    }
 }
 
 /// A run with the words in it that hold data.

@@ -17,14 +17,9 @@
 //! never under a lock: each step is one atomic operation on one word, and every access is sequentially
 //! consistent, because a stamp and a fence are different words.
 
-use crate::layout::{AT_NOW, LINE, Layout};
+use crate::layout::{AT_NOW, Layout, RELATION_WORDS, RESERVED_WORDS};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
-
-/// A reserved fence has a line for itself: an identity and the fence.
-pub(crate) const RESERVED_WORDS: usize = LINE;
-/// A relation has an identity and its two fences.
-pub(crate) const RELATION_WORDS: usize = 4;
 
 const PENDING_BITS: u32 = 18;
 const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;

@@ -16,13 +16,9 @@
 //! Access: under the shard's lock only. Keys are known by their whole hash. Two keys that share one are never in flight at
 //! once, and each voids the other's flight: both cost a publication, not a wrong value.
 
-use crate::layout::Layout;
+use crate::layout::{Layout, PLACE_WORDS, PLACES};
 use crate::region::Region;
 use crate::{Lease, Stamp};
-
-/// Places in a shard.
-pub(crate) const PLACES: usize = 32;
-pub(crate) const PLACE_WORDS: usize = 4;
 
 const VOID: u64 = 1 << 63;
 

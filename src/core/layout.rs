@@ -2,10 +2,16 @@
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
-//! fences   reserved (a line each) | relations | tags           see fence.rs
-//! counters a slot of statistics for each backend                see statistics.rs
-//! shards   control | flights | buckets | ghosts | zones | visited | bitmap | blocks   see shard.rs
+//! fences   reserved (a line each) | relations | tags            see fence.rs
+//! counters a slot of statistics for each backend                 see statistics.rs
+//! zones    versions by which a reader learns that an entry died  see shard.rs
+//! visited  one bit for each entry that was asked for             see shard.rs
+//! shards   control | flights | buckets | ghosts | bitmap         see shard.rs
+//! blocks   of the first shard, of the second one, ...            see entry.rs
 //! ```
+//!
+//! Blocks are numbered from the start of the region, so that a number leads to its words without asking whose block it is, and
+//! block 0, which lies in the header, is no entry's.
 //!
 //! The layout is a function of the [`Sizes`] alone. They stand in the header; whoever attaches computes the
 //! layout from them again and keeps it, so that damage to the region cannot move anything.
@@ -39,8 +45,12 @@ pub(crate) const AT_NOW: usize = 2 * LINE;
 pub const BLOCK_BYTES: usize = 16;
 /// Words of a block.
 pub(crate) const BLOCK_WORDS: usize = BLOCK_BYTES / 8;
-/// Blocks that share a version, see [`crate::entry`]: 64 KB.
-pub(crate) const ZONE_BLOCKS: u32 = 4096;
+/// Blocks of a cache line.
+const LINE_BLOCKS: usize = LINE / BLOCK_WORDS;
+/// Blocks that share a version: 64 KB.
+const ZONE_BLOCKS: u32 = 4096;
+/// Blocks that share a visited bit: entries have at least as many, so each has a bit of its own.
+const VISITED_BLOCKS: u32 = 4;
 /// A bucket for this many bytes of blocks.
 const BYTES_PER_BUCKET: usize = 256;
 /// A remembered eviction for this many bytes of blocks.
@@ -50,9 +60,19 @@ const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
 /// The least that makes sense: one shard of a few entries. Tests use it to reach every corner.
 const SHARD_BLOCKS_MIN: usize = 128;
+
+/// A reserved fence has a line for itself: an identity and the fence.
+pub(crate) const RESERVED_WORDS: usize = LINE;
+/// A relation has an identity and its two fences.
+pub(crate) const RELATION_WORDS: usize = 4;
+/// Words of a slot of statistics.
+pub(crate) const SLOT_WORDS: usize = 2 * LINE;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-const BUCKETS_AT: usize = CONTROL_WORDS + crate::flight::PLACES * crate::flight::PLACE_WORDS;
+/// Flights that a shard has places for, and the words of each.
+pub(crate) const PLACES: usize = 32;
+pub(crate) const PLACE_WORDS: usize = 4;
+const BUCKETS_AT: usize = CONTROL_WORDS + PLACES * PLACE_WORDS;
 
 /// How large the parts of a region are to be. Everything else follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +99,13 @@ pub(crate) struct Layout {
     pub relations_at: usize,
     pub tags_at: usize,
     pub counters_at: usize,
-    pub shards_at: usize,
+    zones_at: usize,
+    visited_at: usize,
+    shards_at: usize,
+    shard_words: usize,
+    blocks_at: usize,
     pub shards: u32,
-    pub shard_words: usize,
-    /// Block numbers of a shard start at its number shifted left by this.
-    pub shard_shift: u32,
+    /// Blocks, buckets and ghosts of each shard.
     pub blocks: u32,
     pub buckets: u32,
     pub ghosts: u32,
@@ -91,28 +113,31 @@ pub(crate) struct Layout {
     pub flights_at: usize,
     pub buckets_at: usize,
     pub ghosts_at: usize,
-    pub zones_at: usize,
-    pub visited_at: usize,
     pub bitmap_at: usize,
-    pub blocks_at: usize,
 }
 
 impl Layout {
     pub(crate) fn of(sizes: Sizes) -> Result<Self, RegionError> {
         // There is always a fence to share and a slot to count in.
         let sizes = Sizes { tag_fences: sizes.tag_fences.max(1), counters: sizes.counters.max(1), ..sizes };
+        let words = sizes.bytes / 8;
         let reserved_at = HEADER_WORDS;
-        let relations_at = reserved_at + sizes.reserved_fences as usize * crate::fence::RESERVED_WORDS;
-        let tags_at = relations_at + sizes.relation_fences as usize * crate::fence::RELATION_WORDS;
+        let relations_at = reserved_at + sizes.reserved_fences as usize * RESERVED_WORDS;
+        let tags_at = relations_at + sizes.relation_fences as usize * RELATION_WORDS;
         let counters_at = line_up(tags_at + sizes.tag_fences as usize);
-        let shards_at = counters_at + sizes.counters as usize * crate::statistics::SLOT_WORDS;
+        let zones_at = counters_at + sizes.counters as usize * SLOT_WORDS;
+        let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
+        let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
 
         let too_small =
             |needed_words: usize| RegionError::TooSmall { bytes: sizes.bytes, needed: needed_words * 8 };
-        let least = shards_at + ShardPlan::of(SHARD_BLOCKS_MIN).words;
-        let words = sizes.bytes / 8;
+        let least = shards_at + ShardPlan::of(SHARD_BLOCKS_MIN).words();
         if words < least {
             return Err(too_small(least));
+        }
+        // Block numbers are 32 bits.
+        if words / BLOCK_WORDS > u32::MAX as usize {
+            return Err(RegionError::TooLarge { bytes: sizes.bytes });
         }
         let room = words - shards_at;
         let shards = match sizes.shards {
@@ -121,51 +146,44 @@ impl Layout {
         };
         let shard_room = room / shards / LINE * LINE;
         // The largest shard that fits. What a block costs beside itself is known; rounding is then taken off.
-        let mut blocks = shard_room.saturating_sub(BUCKETS_AT) / BLOCK_WORDS;
-        while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words > shard_room {
-            let excess = (ShardPlan::of(blocks).words - shard_room) / BLOCK_WORDS;
-            blocks -= excess.max(1);
+        let mut blocks = shard_room.saturating_sub(BUCKETS_AT) / LINE * LINE_BLOCKS;
+        while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words() > shard_room {
+            let excess = (ShardPlan::of(blocks).words() - shard_room) / BLOCK_WORDS;
+            // A block less frees more than its own words: half of the excess at a time does not go too far.
+            blocks -= (excess / 2).next_multiple_of(LINE_BLOCKS).max(LINE_BLOCKS);
         }
         if blocks < SHARD_BLOCKS_MIN {
-            return Err(too_small(shards_at + shards * ShardPlan::of(SHARD_BLOCKS_MIN).words));
+            return Err(too_small(shards_at + shards * ShardPlan::of(SHARD_BLOCKS_MIN).words()));
         }
         let plan = ShardPlan::of(blocks);
-        let shard_shift = blocks.next_power_of_two().trailing_zeros();
-        // Block numbers are 32 bits.
-        if (shards as u64) << shard_shift > u64::from(u32::MAX) {
-            return Err(RegionError::Damaged);
-        }
         Ok(Self {
             sizes,
             reserved_at,
             relations_at,
             tags_at,
             counters_at,
+            zones_at,
+            visited_at,
             shards_at,
+            shard_words: plan.control_words,
+            blocks_at: shards_at + shards * plan.control_words,
             shards: shards as u32,
-            shard_words: plan.words,
-            shard_shift,
             blocks: blocks as u32,
             buckets: plan.buckets as u32,
             ghosts: plan.ghosts as u32,
             flights_at: CONTROL_WORDS,
             buckets_at: BUCKETS_AT,
             ghosts_at: plan.ghosts_at,
-            zones_at: plan.zones_at,
-            visited_at: plan.visited_at,
             bitmap_at: plan.bitmap_at,
-            blocks_at: plan.blocks_at,
         })
     }
 
     /// Makes the region empty and writes the header, the magic last: until it stands nobody can attach.
     pub(crate) fn format(&self, region: &Region<'_>) {
         region.store(AT_MAGIC, 0);
-        for at in 0..region.len() {
-            // The blocks' content has no meaning before somebody writes it: only what leads there is cleared.
-            if !self.is_block_storage(at) {
-                region.store(at, 0);
-            }
+        // The blocks' content has no meaning before somebody writes it.
+        for at in 0..self.blocks_at {
+            region.store(at, 0);
         }
         region.store(AT_VERSION, VERSION);
         region.store(AT_WORDS, region.len() as u64);
@@ -184,7 +202,7 @@ impl Layout {
         }
         let found = region.load(AT_VERSION);
         if found != VERSION {
-            return Err(RegionError::OtherLayout { found });
+            return Err(RegionError::OtherLayout { found, known: VERSION });
         }
         if region.load(AT_WORDS) != region.len() as u64 {
             return Err(RegionError::Damaged);
@@ -202,32 +220,44 @@ impl Layout {
         .map_err(|_| RegionError::Damaged)
     }
 
-    fn is_block_storage(&self, at: usize) -> bool {
-        let Some(within) = at.checked_sub(self.shards_at) else { return false };
-        within / self.shard_words < self.shards as usize && within % self.shard_words >= self.blocks_at
-    }
-
     /// Where a shard begins.
     #[inline]
     pub(crate) fn shard_at(&self, shard: u32) -> usize {
         self.shards_at + shard as usize * self.shard_words
     }
 
-    /// The shard that a block number belongs to; one beyond the last for a number of no shard.
-    #[inline]
-    pub(crate) fn shard_of_block(&self, block: u32) -> u32 {
-        (block >> self.shard_shift).min(self.shards)
+    /// The number of a shard's first block.
+    pub(crate) fn first_block(&self, shard: u32) -> u32 {
+        (self.blocks_at / BLOCK_WORDS) as u32 + shard * self.blocks
     }
 
-    /// The word that a block begins with. A number of no block leads outside the region, and so to the sink.
-    #[inline]
-    pub(crate) fn block_at(&self, block: u32) -> usize {
-        let local = block & ((1 << self.shard_shift) - 1);
-        let shard = block >> self.shard_shift;
-        if shard >= self.shards || local >= self.blocks {
-            return usize::MAX / 2;
+    /// The shard that a block belongs to; one beyond the last for a number of no block.
+    pub(crate) fn shard_of_block(&self, block: u32) -> u32 {
+        match block.checked_sub(self.first_block(0)) {
+            Some(number) => (number / self.blocks).min(self.shards),
+            None => self.shards,
         }
-        self.shard_at(shard) + self.blocks_at + local as usize * BLOCK_WORDS
+    }
+
+    /// The word that a block begins with. A number of no block leads outside the region, and so to the sink: what follows
+    /// a damaged link writes over nothing but blocks.
+    #[inline(always)]
+    pub(crate) fn block_at(&self, block: u32) -> usize {
+        let at = block as usize * BLOCK_WORDS;
+        if at < self.blocks_at { usize::MAX / 2 } else { at }
+    }
+
+    /// The version that tells whether an entry died that begins in this block.
+    #[inline(always)]
+    pub(crate) fn zone_at(&self, block: u32) -> usize {
+        self.zones_at + (block / ZONE_BLOCKS) as usize
+    }
+
+    /// The bit that tells whether the entry that begins in this block was asked for.
+    #[inline(always)]
+    pub(crate) fn visited_bit(&self, block: u32) -> (usize, u64) {
+        let bit = block / VISITED_BLOCKS;
+        (self.visited_at + (bit / 64) as usize, 1 << (bit % 64))
     }
 
     /// The shard that the sweep is in. Only the order of sweeping depends on it, so it needs no lock.
@@ -247,14 +277,13 @@ impl Layout {
 
 /// The parts of a shard with a given number of blocks, in words.
 struct ShardPlan {
+    blocks: usize,
     buckets: usize,
     ghosts: usize,
     ghosts_at: usize,
-    zones_at: usize,
-    visited_at: usize,
     bitmap_at: usize,
-    blocks_at: usize,
-    words: usize,
+    /// All but the blocks.
+    control_words: usize,
 }
 
 impl ShardPlan {
@@ -262,12 +291,13 @@ impl ShardPlan {
         let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
         let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
         let ghosts_at = BUCKETS_AT + buckets / 2;
-        let zones_at = line_up(ghosts_at + ghosts / 2);
-        let visited_at = zones_at + blocks.div_ceil(ZONE_BLOCKS as usize);
-        let bitmap_at = line_up(visited_at + blocks.div_ceil(4 * 64));
-        let blocks_at = line_up(bitmap_at + blocks.div_ceil(64));
-        let words = line_up(blocks_at + blocks * BLOCK_WORDS);
-        Self { buckets, ghosts, ghosts_at, zones_at, visited_at, bitmap_at, blocks_at, words }
+        let bitmap_at = line_up(ghosts_at + ghosts / 2);
+        let control_words = line_up(bitmap_at + blocks.div_ceil(64));
+        Self { blocks, buckets, ghosts, ghosts_at, bitmap_at, control_words }
+    }
+
+    fn words(&self) -> usize {
+        self.control_words + self.blocks * BLOCK_WORDS
     }
 }
 

@@ -29,11 +29,19 @@ pub enum RegionError {
     /// The memory was not formatted by us.
     #[error("the memory is not formatted")]
     Unformatted,
+    /// There is more memory than block numbers can count.
+    #[error("{bytes} bytes are too many: at most 64 GB can be used")]
+    TooLarge {
+        /// What was given.
+        bytes: usize,
+    },
     /// Another version of this library formatted the memory.
-    #[error("the memory has layout {found}, this library knows layout {}", crate::layout::VERSION)]
+    #[error("the memory has layout {found}, this library knows layout {known}")]
     OtherLayout {
         /// The layout version in the memory.
         found: u64,
+        /// The one that this library works with.
+        known: u64,
     },
     /// The header contradicts itself or the memory's size.
     #[error("the header of the memory is damaged")]
@@ -136,6 +144,12 @@ impl<'m> Region<'m> {
         }
         #[cfg(not(all(target_arch = "x86_64", not(loom))))]
         let _ = at;
+    }
+
+    /// Exactly `N` words from a position on, unless the region ends before.
+    #[inline(always)]
+    pub(crate) fn chunk<const N: usize>(&self, at: usize) -> Option<&'m [AtomicU64; N]> {
+        self.words.get(at..)?.first_chunk()
     }
 
     /// The words from a position on, at most `count` of them, fewer at the end of the region.

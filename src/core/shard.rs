@@ -23,7 +23,7 @@ use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE};
 use crate::eviction::{Policy, Queue};
 use crate::fence::reduce;
 use crate::flight::Flights;
-use crate::layout::{LINE, Layout, ZONE_BLOCKS};
+use crate::layout::{LINE, Layout};
 use crate::region::Region;
 use crate::sync::{Ordering, fence, pause};
 use crate::{Host, Key};
@@ -82,13 +82,9 @@ impl<'m> Shard<'m> {
         Self::new(region, layout, reduce(hash << 32, layout.shards))
     }
 
-    /// Gives a new shard its free blocks. Block 0 of the first one stays out of use, so that its number means none.
+    /// Gives a new shard its free blocks.
     pub(crate) fn format(&self) {
-        let first = u32::from(self.number == 0);
-        if first == 1 {
-            self.region.store(self.at + self.layout.bitmap_at, 1);
-        }
-        self.region.store(self.at + AT_FREE, u64::from(self.layout.blocks - first));
+        self.region.store(self.at + AT_FREE, self.layout.blocks.into());
     }
 
     /// Looks for a key without a lock.
@@ -105,7 +101,7 @@ impl<'m> Shard<'m> {
         }
         let found = self.walk(key, |block, header| {
             // Acquire, so that what is copied later is not older than this.
-            let zone = self.region.word(self.zone_at(block)).load(Ordering::Acquire);
+            let zone = self.region.word(self.layout.zone_at(block)).load(Ordering::Acquire);
             Some(Sighting { header: *header, block, zone })
         });
         fence(Ordering::Acquire);
@@ -130,14 +126,14 @@ impl<'m> Shard<'m> {
     #[inline(always)]
     pub(crate) fn lived(&self, sighting: &Sighting) -> bool {
         fence(Ordering::Acquire);
-        self.region.word(self.zone_at(sighting.block)).load(Ordering::Relaxed) == sighting.zone
+        self.region.word(self.layout.zone_at(sighting.block)).load(Ordering::Relaxed) == sighting.zone
     }
 
     /// Notes that an entry was asked for. The bits stand apart from the entries, because an entry may die at
     /// any moment and its words then belong to somebody else.
     #[inline]
     pub(crate) fn visit(&self, block: u32) {
-        let (at, mask) = self.visited_bit(block);
+        let (at, mask) = self.layout.visited_bit(block);
         let word = self.region.word(at);
         if word.load(Ordering::Relaxed) & mask == 0 {
             word.fetch_or(mask, Ordering::Relaxed);
@@ -173,11 +169,10 @@ impl<'m> Shard<'m> {
 
     #[inline(always)]
     fn is_key(&self, entry: &Entry<'m>, header: &Header, key: &Key<'_>) -> bool {
-        header.key_len() == key.bytes.len()
-            && header.space() == key.scope.space
+        header.space() == key.scope.space
             && header.database() == key.scope.database
             && header.role() == key.scope.role
-            && entry.equals(self.layout, header, header.key_at(), key.bytes)
+            && entry.has_key(self.layout, header, key.bytes)
     }
 
     fn entry(&self, block: u32) -> Entry<'m> {
@@ -197,22 +192,6 @@ impl<'m> Shard<'m> {
 
     fn set_bucket(&self, number: u32, block: u32) {
         set_half(&self.region, self.at + self.layout.buckets_at, number, block);
-    }
-
-    /// The version of the zone that an entry begins in. It belongs to the shard of the block, not of the key.
-    #[inline]
-    fn zone_at(&self, block: u32) -> usize {
-        let owner = self.layout.shard_of_block(block);
-        let local = block & ((1 << self.layout.shard_shift) - 1);
-        self.layout.shard_at(owner) + self.layout.zones_at + (local / ZONE_BLOCKS) as usize
-    }
-
-    /// Entries have at least four blocks, so a quarter of a block's number is an entry's own.
-    #[inline]
-    fn visited_bit(&self, block: u32) -> (usize, u64) {
-        let owner = self.layout.shard_of_block(block);
-        let local = (block & ((1 << self.layout.shard_shift) - 1)) / 4;
-        (self.layout.shard_at(owner) + self.layout.visited_at + (local / 64) as usize, 1 << (local % 64))
     }
 
     pub(crate) fn poisoned(&self) -> bool {
@@ -416,7 +395,7 @@ impl<'m, H: Host> Guard<'m, H> {
     fn die(&self, entry: &Entry<'m>) {
         entry.set_flag(LINKED, false);
         // Several shards may have entries that begin in one zone, so this is not under one lock.
-        self.shard.region.word(self.shard.zone_at(entry.block)).fetch_add(1, Ordering::Release);
+        self.shard.region.word(self.shard.layout.zone_at(entry.block)).fetch_add(1, Ordering::Release);
     }
 
     fn unchain(&self, entry: &Entry<'m>, header: &Header) {
@@ -530,7 +509,7 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// Whether an entry was asked for since this was last answered.
     pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
-        let (at, mask) = self.shard.visited_bit(entry.block);
+        let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
         word.load(Ordering::Relaxed) & mask != 0 && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
     }

@@ -4,7 +4,7 @@
 //! plain load and store. Whoever wants the totals adds up the slots, which are each right and together
 //! as old as the reading takes.
 
-use crate::layout::{LINE, Layout};
+use crate::layout::{Layout, SLOT_WORDS};
 use crate::region::Region;
 
 /// What is counted.
@@ -61,7 +61,6 @@ impl Counter {
     ];
 }
 
-pub(crate) const SLOT_WORDS: usize = 2 * LINE;
 const _: () = assert!(Counter::ALL.len() <= SLOT_WORDS);
 
 /// The slot of one backend.

@@ -105,6 +105,7 @@ impl<'m, H: Host> Tier<'m, H> {
         for dependency in value.dependencies {
             writer.write(&dependency.0.to_ne_bytes());
         }
+        writer.align();
         writer.write(key.bytes);
         if value.kind == Kind::COUNTER {
             writer.align();
