@@ -7,7 +7,7 @@
 //! word 3   role : 32      | length of the value : 32         never change
 //! word 4   stamp : 46     | length of the key : 11 | flags : 7   flags under the lock
 //! word 5   expires : 32   | created : 32                     ticks; expires under the lock
-//! word 6   cost : 16      | kind : 8 | dependencies : 8 | unused : 16 | blocks of the first run : 16
+//! word 6   cost : 16      | kind : 8 | dependencies : 8 | value at : 16 | blocks of the first run : 16
 //! ```
 //!
 //! Dependencies are 4 bytes each, filled up to a whole word, so that the key begins with one. The value follows right behind
@@ -23,10 +23,9 @@
 
 use crate::blocks::Run;
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
-use crate::region::Region;
+use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::{FenceId, Stamp};
-use std::ops::Range;
+use crate::{FenceId, Key, Stamp};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -99,9 +98,15 @@ impl Header {
         header.words[3] = u64::from(identity.scope.role) << 32 | value.bytes.len() as u64;
         header.words[4] = value.stamp.number() << STAMP_SHIFT | (identity.bytes.len() as u64) << KEY_SHIFT;
         header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
+        let behind_key =
+            HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + identity.bytes.len();
+        // A counter is one word, so that it is read and written in one step.
+        let counter = value.kind == Kind::COUNTER;
+        let value_at = if counter { behind_key.next_multiple_of(8) } else { behind_key };
         header.words[6] = u64::from(value.cost) << 48
             | u64::from(value.kind.0) << 40
-            | (value.dependencies.len() as u64) << 32;
+            | (value.dependencies.len() as u64) << 32
+            | (value_at as u64) << 16;
         header
     }
 
@@ -147,10 +152,8 @@ impl Header {
     pub(crate) fn key_at(&self) -> usize {
         HEADER_BYTES + (4 * self.dependencies()).next_multiple_of(8)
     }
-    /// Right behind the key, but for a counter: that is one word, so that it is read and written in one step.
     pub(crate) fn value_at(&self) -> usize {
-        let at = self.key_at() + self.key_len();
-        if self.kind() == Kind::COUNTER { at.next_multiple_of(8) } else { at }
+        (self.words[6] >> 16) as u16 as usize
     }
     pub(crate) fn bytes(&self) -> usize {
         self.value_at() + self.value_len()
@@ -204,6 +207,7 @@ impl<'m> Entry<'m> {
     pub(crate) fn prefetch(&self) {
         self.region.prefetch(self.at + LINE);
         self.region.prefetch(self.at + 2 * LINE);
+        self.region.prefetch(self.at + 3 * LINE);
     }
 
     pub(crate) fn word(&self, number: usize) -> u64 {
@@ -256,21 +260,76 @@ impl<'m> Entry<'m> {
         }
     }
 
-    /// Whether this is its key.
+    /// Whether it is the entry of this key. Loads no more of the header than it takes.
     #[inline(always)]
-    pub(crate) fn has_key(&self, layout: &'m Layout, header: &Header, key: &[u8]) -> bool {
-        header.key_len() == key.len()
-            && self.each_part(layout, header, header.key_at(), key.len(), |part, range| {
-                key.get(range).is_some_and(|bytes| part.equals(bytes))
-            })
+    pub(crate) fn is_of(&self, layout: &'m Layout, key: &Key<'_>) -> bool {
+        let Some(words) = self.region.chunk::<HEADER_WORDS>(self.at) else { return false };
+        let load = |number: usize| words[number].load(Ordering::Relaxed);
+        let (length, flags) = (key.bytes.len(), load(4));
+        if load(2) != key.scope.place()
+            || (load(3) >> 32) as u32 != key.scope.role
+            || (flags >> KEY_SHIFT & KEY_MASK) as usize != length
+        {
+            return false;
+        }
+        if flags & CHAINED != 0 {
+            return (*self).has_key_chained(layout, key.bytes);
+        }
+        let key_at = HEADER_WORDS + ((load(6) >> 32) as u8 as usize).div_ceil(2);
+        let words = self.region.run(self.at + key_at, length.div_ceil(8));
+        let (whole, rest) = key.bytes.as_chunks::<8>();
+        let mut words = words.iter().map(|word| word.load(Ordering::Relaxed));
+        whole.iter().all(|bytes| words.next() == Some(u64::from_ne_bytes(*bytes)))
+            && (rest.is_empty()
+                || words.next().is_some_and(|word| (word.to_le() ^ key.tail) << (64 - length % 8 * 8) == 0))
+    }
+
+    // What is off the beaten track takes copies, so that the fast path need not keep in memory what it works with.
+    #[cold]
+    #[inline(never)]
+    fn has_key_chained(self, layout: &'m Layout, key: &[u8]) -> bool {
+        let header = self.header();
+        let mut bytes = [0; KEY_BYTES_MAX];
+        bytes
+            .get_mut(..key.len())
+            .is_some_and(|bytes| self.copy_chained(layout, header, header.key_at(), bytes) && *bytes == *key)
     }
 
     /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
     #[inline(always)]
     pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
-        self.each_part(layout, header, offset, into.len(), |part, range| {
-            into.get_mut(range).map(|into| part.copy(into)).is_some()
-        });
+        if header.has(CHAINED) {
+            (*self).copy_chained(layout, *header, offset, into);
+            return;
+        }
+        let (skip, count) = (offset % 8, (offset % 8 + into.len()).div_ceil(8));
+        copy_bytes(self.region.run(self.at + offset / 8, count), skip, into);
+    }
+
+    /// The same over several runs. Whether all bytes were there.
+    #[cold]
+    #[inline(never)]
+    fn copy_chained(self, layout: &'m Layout, header: Header, offset: usize, into: &mut [u8]) -> bool {
+        let (mut skip, mut rest) = (offset, into);
+        for run in self.runs(layout, &header) {
+            let words = run.words(self.region, layout);
+            if words.is_empty() {
+                // A link that leads nowhere: this entry is dead, and its length means nothing.
+                return false;
+            }
+            let Some(size) = (words.len() * 8).checked_sub(skip) else {
+                skip -= words.len() * 8;
+                continue;
+            };
+            let size = size.min(rest.len());
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut(size);
+            copy_bytes(&words[skip / 8..], skip % 8, part);
+            (skip, rest) = (0, behind);
+            if rest.is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     /// The word that a counter's value is in.
@@ -292,115 +351,6 @@ impl<'m> Entry<'m> {
         let mut bytes = [0; 4];
         self.copy(layout, header, HEADER_BYTES + 4 * place, &mut bytes);
         FenceId(u32::from_ne_bytes(bytes))
-    }
-
-    /// Passes on what the bytes in `offset..offset + length` consist of, each part with its place among them, until one is
-    /// declined. Whether none was, and all bytes were there.
-    #[inline(always)]
-    fn each_part(
-        &self,
-        layout: &'m Layout,
-        header: &Header,
-        offset: usize,
-        length: usize,
-        mut pass: impl FnMut(Part<'m>, Range<usize>) -> bool,
-    ) -> bool {
-        if header.has(CHAINED) {
-            return self.each_part_chained(layout, header, offset, length, &mut pass);
-        }
-        let (skip, count) = (offset % 8, (offset % 8 + length).div_ceil(8));
-        let words = self.region.run(self.at + offset / 8, count);
-        words.len() == count && pass(Part { words, skip }, 0..length)
-    }
-
-    #[cold]
-    fn each_part_chained(
-        &self,
-        layout: &'m Layout,
-        header: &Header,
-        offset: usize,
-        length: usize,
-        pass: &mut dyn FnMut(Part<'m>, Range<usize>) -> bool,
-    ) -> bool {
-        let (mut skip, mut done) = (offset, 0);
-        for run in self.runs(layout, header) {
-            if done == length {
-                break;
-            }
-            let words = run.words(self.region, layout);
-            if words.is_empty() {
-                // A link that leads nowhere: this entry is dead, and its length means nothing.
-                return false;
-            }
-            match words.get(skip / 8..) {
-                None | Some([]) => skip -= words.len() * 8,
-                Some(words) => {
-                    let size = (length - done).min(words.len() * 8 - skip % 8);
-                    if !pass(Part { words, skip: skip % 8 }, done..done + size) {
-                        return false;
-                    }
-                    (skip, done) = (0, done + size);
-                }
-            }
-        }
-        done == length
-    }
-}
-
-/// Bytes that lie in one piece: in `words`, from byte `skip` of the first on.
-struct Part<'m> {
-    words: &'m [AtomicU64],
-    skip: usize,
-}
-
-impl Part<'_> {
-    /// Whether its first bytes are these.
-    #[inline(always)]
-    fn equals(&self, bytes: &[u8]) -> bool {
-        let (words, rest, head) = self.split(bytes.len());
-        let (head_bytes, bytes) = bytes.split_at(head);
-        let (whole, tail) = bytes.as_chunks::<8>();
-        let same = |word: &AtomicU64, skip: usize, bytes: &[u8]| {
-            word.load(Ordering::Relaxed).to_ne_bytes()[skip..].iter().zip(bytes).all(|(a, b)| a == b)
-        };
-        self.words.first().is_none_or(|first| same(first, self.skip, head_bytes))
-            && words
-                .iter()
-                .zip(whole)
-                .all(|(word, bytes)| word.load(Ordering::Relaxed) == u64::from_ne_bytes(*bytes))
-            && rest.is_none_or(|last| same(last, 0, tail))
-    }
-
-    /// Fills `into` with its first bytes.
-    #[inline(always)]
-    fn copy(&self, into: &mut [u8]) {
-        let (words, rest, head) = self.split(into.len());
-        let (head_bytes, bytes) = into.split_at_mut(head);
-        let (whole, tail) = bytes.as_chunks_mut::<8>();
-        let fill = |word: &AtomicU64, skip: usize, bytes: &mut [u8]| {
-            for (to, from) in bytes.iter_mut().zip(&word.load(Ordering::Relaxed).to_ne_bytes()[skip..]) {
-                *to = *from;
-            }
-        };
-        if let Some(first) = self.words.first() {
-            fill(first, self.skip, head_bytes);
-        }
-        for (bytes, word) in whole.iter_mut().zip(words) {
-            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-        }
-        if let Some(last) = rest {
-            fill(last, 0, tail);
-        }
-    }
-
-    /// How `length` bytes lie in the words: so many at the end of the first word, if that is not needed whole; then whole words;
-    /// and what is left in a last one.
-    #[inline(always)]
-    fn split(&self, length: usize) -> (&[AtomicU64], Option<&AtomicU64>, usize) {
-        let head = if self.skip == 0 { 0 } else { length.min(8 - self.skip) };
-        let words = self.words.get(usize::from(self.skip > 0)..).unwrap_or(&[]);
-        let (whole, rest) = words.split_at(((length - head) / 8).min(words.len()));
-        (whole, rest.first(), head)
     }
 }
 

@@ -49,7 +49,9 @@ impl Stamp {
     }
 }
 
-/// Names a fence; what an entry keeps of a dependency.
+/// Names a fence, by its word; what an entry keeps of a dependency.
+///
+/// One that stands in a damaged entry may name any word, which is then read, and never written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FenceId(pub(crate) u32);
 
@@ -110,7 +112,7 @@ impl<'m> Fences<'m> {
 
     /// The fence of a tag. Tags share fences by their hash: sharing costs a needless miss, never a stale hit.
     pub fn tag(&self, hash: u64) -> FenceId {
-        FenceId(self.first_tag() + reduce(hash, self.layout.sizes.tag_fences))
+        FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }
 
     /// The fence of a relation: its own, or one of the tags' when all are given away.
@@ -119,7 +121,7 @@ impl<'m> Fences<'m> {
         let hash = scatter(identity);
         let sizes = &self.layout.sizes;
         match self.claim(self.layout.relations_at, RELATION_WORDS, sizes.relation_fences, hash, identity) {
-            Some(slot) => FenceId(sizes.reserved_fences + 2 * slot + u32::from(which == Relation::Bulk)),
+            Some(slot) => relation_fence(self.layout, slot, which),
             None => self.tag(hash),
         }
     }
@@ -136,7 +138,7 @@ impl<'m> Fences<'m> {
             hash,
             hash | 1,
         ) {
-            Some(slot) => FenceId(slot),
+            Some(slot) => reserved_fence(self.layout, slot),
             None => self.tag(hash),
         }
     }
@@ -181,7 +183,7 @@ impl<'m> Fences<'m> {
 
     /// Whether a value as of `stamp` is still right as far as this fence goes, for a reader who may not see what
     /// changed after `horizon`.
-    #[inline]
+    #[inline(always)]
     pub fn holds(&self, fence: FenceId, stamp: Stamp, horizon: Stamp) -> bool {
         let word = self.word(fence).load(Ordering::SeqCst);
         word & PENDING_MASK == 0 && word >> PENDING_BITS <= stamp.0.min(horizon.0)
@@ -198,27 +200,20 @@ impl<'m> Fences<'m> {
         self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
     }
 
-    /// All fences, by number.
-    pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<> {
-        (0..self.first_tag() + self.layout.sizes.tag_fences).map(FenceId)
+    /// All fences.
+    pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<'m> {
+        let layout = self.layout;
+        let reserved = (0..layout.sizes.reserved_fences).map(|slot| reserved_fence(layout, slot));
+        let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
+            [Relation::Any, Relation::Bulk].map(|which| relation_fence(layout, slot, which))
+        });
+        let tags = (0..layout.sizes.tag_fences).map(|tag| FenceId(layout.tags_at as u32 + tag));
+        reserved.chain(relations).chain(tags)
     }
 
-    fn first_tag(&self) -> u32 {
-        self.layout.sizes.reserved_fences + 2 * self.layout.sizes.relation_fences
-    }
-
-    #[inline]
-    fn word(&self, FenceId(number): FenceId) -> &'m AtomicU64 {
-        let sizes = &self.layout.sizes;
-        let at = if let Some(tag) = number.checked_sub(self.first_tag()) {
-            // Beyond the last tag only by damage: the last one is then as good as any.
-            self.layout.tags_at + tag.min(sizes.tag_fences - 1) as usize
-        } else if let Some(relation) = number.checked_sub(sizes.reserved_fences) {
-            self.layout.relations_at + (relation / 2) as usize * RELATION_WORDS + 2 + (relation % 2) as usize
-        } else {
-            self.layout.reserved_at + number as usize * RESERVED_WORDS + 2
-        };
-        self.region.word(at)
+    #[inline(always)]
+    fn word(&self, FenceId(at): FenceId) -> &'m AtomicU64 {
+        self.region.word(at as usize)
     }
 
     /// The slot that holds this mark, taken if the mark is new. Slots are never given back, so whoever finds one
@@ -241,6 +236,19 @@ impl<'m> Fences<'m> {
         }
         None
     }
+}
+
+/// The fence stands behind the identity.
+fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
+    FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
+}
+
+fn relation_fence(layout: &Layout, slot: u32, which: Relation) -> FenceId {
+    FenceId(
+        (layout.relations_at + slot as usize * RELATION_WORDS) as u32
+            + 2
+            + u32::from(which == Relation::Bulk),
+    )
 }
 
 /// A number below `bound`, evenly for evenly distributed hashes.

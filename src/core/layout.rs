@@ -135,8 +135,8 @@ impl Layout {
         if words < least {
             return Err(too_small(least));
         }
-        // Block numbers are 32 bits.
-        if words / BLOCK_WORDS > u32::MAX as usize {
+        // Block numbers are 32 bits, and so are those of fences' words, which come first.
+        if words / BLOCK_WORDS > u32::MAX as usize || shards_at > u32::MAX as usize {
             return Err(RegionError::TooLarge { bytes: sizes.bytes });
         }
         let room = words - shards_at;

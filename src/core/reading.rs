@@ -53,10 +53,14 @@ impl<H: Host> Tier<'_, H> {
     ) -> Option<Result<Meta, Miss>> {
         let shard = self.shard_of(key);
         match shard.look(key) {
-            Look::Found(seen) if seen.header.has(HIDDEN) => Some(Err(Miss::Fenced)),
             Look::Found(seen) => {
                 let entry = Entry::new(self.region, &self.layout, seen.block);
-                let outcome = self.serve(&entry, &seen.header, Some(&key.scope), horizon, now, into);
+                let header = entry.header();
+                let outcome = if header.has(HIDDEN) {
+                    Err(Miss::Fenced)
+                } else {
+                    self.serve(&entry, &header, &key.scope, horizon, now, into)
+                };
                 if !shard.lived(&seen) {
                     return None;
                 }
@@ -114,7 +118,7 @@ impl<H: Host> Tier<'_, H> {
                 return Err(Miss::Fenced);
             }
             let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
-            let outcome = self.serve(&entry, &header, Some(&key.scope), horizon, now, &mut None::<&mut ()>);
+            let outcome = self.serve(&entry, &header, &key.scope, horizon, now, &mut None::<&mut ()>);
             let Ok(meta) = outcome else { return outcome };
             match &mut room {
                 Some(room) if room.len() == meta.value_len => {
@@ -138,7 +142,7 @@ impl<H: Host> Tier<'_, H> {
         &self,
         entry: &Entry<'_>,
         header: &Header,
-        scope: Option<&Scope>,
+        scope: &Scope,
         horizon: Stamp,
         now: u32,
         into: &mut Option<&mut impl Buffer>,
@@ -150,15 +154,11 @@ impl<H: Host> Tier<'_, H> {
         if header.expires() <= now {
             return Err(Miss::Expired);
         }
-        let fences = self.fences();
-        let stamp = header.stamp();
-        let own = match scope {
-            Some(scope) => scope.fences,
-            None => self.scope(header.database(), header.space(), header.role()).fences,
-        };
-        let holds = |fence| fences.holds(fence, stamp, horizon);
-        if !own.into_iter().all(holds)
-            || !(0..header.dependencies()).all(|place| holds(entry.dependency(&self.layout, header, place)))
+        let (fences, stamp) = (self.fences(), header.stamp());
+        let [database, space] = scope.fences;
+        if !fences.holds(database, stamp, horizon)
+            || !fences.holds(space, stamp, horizon)
+            || header.dependencies() > 0 && !self.dependencies_hold(*entry, *header, horizon)
         {
             return Err(Miss::Fenced);
         }
@@ -171,8 +171,18 @@ impl<H: Host> Tier<'_, H> {
         Ok(meta)
     }
 
+    /// Apart, so that entries without dependencies do not pay for a loop.
+    #[inline(never)]
+    fn dependencies_hold(&self, entry: Entry<'_>, header: Header, horizon: Stamp) -> bool {
+        let fences = self.fences();
+        (0..header.dependencies()).all(|place| {
+            fences.holds(entry.dependency(&self.layout, &header, place), header.stamp(), horizon)
+        })
+    }
+
     /// Whether an entry would be served now.
     pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
-        self.serve(entry, header, None, Stamp::LATEST, now, &mut None::<&mut ()>).is_ok()
+        let scope = self.scope(header.database(), header.space(), header.role());
+        self.serve(entry, header, &scope, Stamp::LATEST, now, &mut None::<&mut ()>).is_ok()
     }
 }

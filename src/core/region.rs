@@ -152,11 +152,59 @@ impl<'m> Region<'m> {
         self.words.get(at..)?.first_chunk()
     }
 
-    /// The words from a position on, at most `count` of them, fewer at the end of the region.
-    #[inline]
+    /// `count` words from a position on, or none if the region ends before.
+    #[inline(always)]
     pub(crate) fn run(&self, at: usize, count: usize) -> &'m [AtomicU64] {
-        let end = at.saturating_add(count).min(self.words.len());
-        self.words.get(at..end).unwrap_or(&[])
+        self.words.get(at..at.saturating_add(count)).unwrap_or(&[])
+    }
+}
+
+/// Copies bytes out of shared words, from byte `skip` of the first word on. Fills `into`, unless the words end before: then it is
+/// left as it is.
+#[inline(always)]
+pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
+    if words.len() * 8 < skip + into.len() {
+        return;
+    }
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    if let Some(last) = into.len().checked_sub(16) {
+        // SAFETY: reads skip..skip + len of the words and writes 0..len of `into`, which was checked above; both are valid for
+        // that, and cannot overlap because `into` is borrowed mutably. Others may write the words meanwhile: each of these
+        // loads is a relaxed atomic one of every byte in it, which machine code, unlike Rust, can say.
+        unsafe {
+            std::arch::asm!(
+                "2:",
+                "movdqu {bytes}, [{from} + {at}]",
+                "movdqu [{to} + {at}], {bytes}",
+                "add {at}, 16",
+                "cmp {at}, {last}",
+                "jb 2b",
+                "movdqu {bytes}, [{from} + {last}]",
+                "movdqu [{to} + {last}], {bytes}",
+                from = in(reg) words.as_ptr().cast::<u8>().add(skip),
+                to = in(reg) into.as_mut_ptr(),
+                last = in(reg) last,
+                at = inout(reg) 0_usize => _,
+                bytes = out(xmm_reg) _,
+                options(nostack),
+            );
+        }
+        return;
+    }
+    // Elsewhere, and before a model checker, word by word: the end of the first, whole ones, and the beginning of the last.
+    let (head, body) = into.split_at_mut(if skip == 0 { 0 } else { into.len().min(8 - skip) });
+    let (whole, tail) = body.as_chunks_mut::<8>();
+    let mut words = words.iter().map(|word| word.load(Ordering::Relaxed).to_ne_bytes());
+    if !head.is_empty() {
+        let first = words.next().unwrap_or_default();
+        head.copy_from_slice(&first[skip..skip + head.len()]);
+    }
+    for (bytes, word) in whole.iter_mut().zip(&mut words) {
+        *bytes = word;
+    }
+    if !tail.is_empty() {
+        let last = words.next().unwrap_or_default();
+        tail.copy_from_slice(&last[..tail.len()]);
     }
 }
 

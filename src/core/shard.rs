@@ -30,7 +30,6 @@ use crate::{Host, Key};
 
 // Line 0: what readers look at.
 const AT_VERSION: usize = 0;
-const AT_POISONED: usize = 1;
 // Lines 1 and 2: under the lock.
 const AT_CURSOR: usize = LINE;
 const AT_FREE: usize = LINE + 1;
@@ -43,13 +42,17 @@ const AT_LEASES: usize = 2 * LINE + 2;
 /// Words of a queue's state: its ends, and the blocks in it.
 const QUEUE_WORDS: usize = 2;
 
+/// In a version: links are being changed just now.
+const CHANGING: u64 = 1;
+/// In a version: the shard is switched off.
+const POISONED: u64 = 1 << 63;
+
 /// How often a reader looks at a version that is odd before it gives up waiting.
 const PATIENCE: u32 = 200;
 
-/// What a reader found, and what tells it later whether that still holds.
+/// Where a reader found an entry, and what tells it later whether it is still there.
 #[derive(Clone, Copy)]
 pub(crate) struct Sighting {
-    pub header: Header,
     pub block: u32,
     zone: u64,
 }
@@ -92,17 +95,15 @@ impl<'m> Shard<'m> {
     pub(crate) fn look(&self, key: &Key<'_>) -> Look {
         let version = self.region.word(self.at + AT_VERSION);
         let before = version.load(Ordering::Acquire);
-        if before & 1 != 0 {
-            self.wait();
-            return Look::Disturbed;
+        if before & (CHANGING | POISONED) != 0 {
+            return (*self).wait();
         }
-        if self.poisoned() {
-            return Look::Poisoned;
-        }
-        let found = self.walk(key, |block, header| {
+        let found = self.walk(key, |block| {
             // Acquire, so that what is copied later is not older than this.
-            let zone = self.region.word(self.layout.zone_at(block)).load(Ordering::Acquire);
-            Some(Sighting { header: *header, block, zone })
+            Some(Sighting {
+                block,
+                zone: self.region.word(self.layout.zone_at(block)).load(Ordering::Acquire),
+            })
         });
         fence(Ordering::Acquire);
         if version.load(Ordering::Relaxed) != before {
@@ -113,13 +114,16 @@ impl<'m> Shard<'m> {
 
     /// Gives a writer a moment to end its change. It may also have died in it, so this does not wait for that.
     #[cold]
-    fn wait(&self) {
+    #[inline(never)]
+    fn wait(self) -> Look {
         for _ in 0..PATIENCE {
-            if self.region.load(self.at + AT_VERSION) & 1 == 0 {
-                return;
+            match self.region.load(self.at + AT_VERSION) {
+                version if version & POISONED != 0 => return Look::Poisoned,
+                version if version & CHANGING == 0 => break,
+                _ => pause(),
             }
-            pause();
         }
+        Look::Disturbed
     }
 
     /// Whether what was found has lived until now, so that everything read of it since is right.
@@ -131,7 +135,7 @@ impl<'m> Shard<'m> {
 
     /// Notes that an entry was asked for. The bits stand apart from the entries, because an entry may die at
     /// any moment and its words then belong to somebody else.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn visit(&self, block: u32) {
         let (at, mask) = self.layout.visited_bit(block);
         let word = self.region.word(at);
@@ -145,7 +149,7 @@ impl<'m> Shard<'m> {
     ///
     /// Of several entries of one key all but the last are hidden, so the first one says whether the key is being changed.
     #[inline(always)]
-    fn walk<T>(&self, key: &Key<'_>, mut found: impl FnMut(u32, &Header) -> Option<T>) -> Option<T> {
+    fn walk<T>(&self, key: &Key<'_>, mut found: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));
         let mut steps = STEPS_MAX;
@@ -153,26 +157,16 @@ impl<'m> Shard<'m> {
             let entry = self.entry(block);
             entry.prefetch();
             let first = entry.word(0);
-            if (first >> 32) as u32 == hash {
-                let header = entry.header();
-                if self.is_key(&entry, &header, key)
-                    && let Some(outcome) = found(block, &header)
-                {
-                    return Some(outcome);
-                }
+            if (first >> 32) as u32 == hash
+                && entry.is_of(self.layout, key)
+                && let Some(outcome) = found(block)
+            {
+                return Some(outcome);
             }
             block = first as u32;
             steps -= 1;
         }
         None
-    }
-
-    #[inline(always)]
-    fn is_key(&self, entry: &Entry<'m>, header: &Header, key: &Key<'_>) -> bool {
-        header.space() == key.scope.space
-            && header.database() == key.scope.database
-            && header.role() == key.scope.role
-            && entry.has_key(self.layout, header, key.bytes)
     }
 
     fn entry(&self, block: u32) -> Entry<'m> {
@@ -195,7 +189,7 @@ impl<'m> Shard<'m> {
     }
 
     pub(crate) fn poisoned(&self) -> bool {
-        self.region.load(self.at + AT_POISONED) != 0
+        self.region.load(self.at + AT_VERSION) & POISONED != 0
     }
 
     /// Takes the lock.
@@ -225,8 +219,8 @@ pub(crate) struct Guard<'m, H: Host> {
 impl<H: Host> Drop for Guard<'_, H> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Whatever was half done stays hidden: the version may be odd for ever.
-            self.set(AT_POISONED, 1);
+            // Whatever is half done stays hidden for ever.
+            self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
         }
         self.host.unlock(self.shard.number);
     }
@@ -276,21 +270,26 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
         let version = self.shard.region.word(self.shard.at + AT_VERSION);
         let before = version.load(Ordering::Relaxed);
-        version.store(before | 1, Ordering::Relaxed);
+        version.store(before | CHANGING, Ordering::Relaxed);
         fence(Ordering::Release);
         let result = what();
-        version.store((before | 1).wrapping_add(1), Ordering::Release);
+        version.store((before | CHANGING).wrapping_add(1) & !POISONED | before & POISONED, Ordering::Release);
         result
     }
 
     /// The entry of a key that is not hidden, with its header.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
-        self.shard.walk(key, |block, header| (!header.has(HIDDEN)).then(|| (self.entry(block), *header)))
+        self.shard.walk(key, |block| {
+            let entry = self.entry(block);
+            let header = entry.header();
+            (!header.has(HIDDEN)).then_some((entry, header))
+        })
     }
 
     /// Whether a transaction that is about to commit has announced a change of this key.
     pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
-        self.get(AT_HIDDEN) > 0 && self.shard.walk(key, |_, header| Some(header.has(HIDDEN))) == Some(true)
+        self.get(AT_HIDDEN) > 0
+            && self.shard.walk(key, |block| Some(self.entry(block).header().has(HIDDEN))) == Some(true)
     }
 
     /// The flights of this shard.
@@ -366,9 +365,10 @@ impl<'m, H: Host> Guard<'m, H> {
 
     fn last_hidden(&self, key: &Key<'_>) -> Option<Entry<'m>> {
         let mut last = None;
-        self.shard.walk(key, |block, header| {
-            if header.has(HIDDEN) {
-                last = Some(self.entry(block));
+        self.shard.walk(key, |block| {
+            let entry = self.entry(block);
+            if entry.header().has(HIDDEN) {
+                last = Some(entry);
             }
             None::<()>
         });

@@ -30,12 +30,22 @@ pub struct Scope {
     pub(crate) fences: [FenceId; 2],
 }
 
+impl Scope {
+    /// Database and space as the one word that an entry keeps them in.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.database) << 32 | u64::from(self.space)
+    }
+}
+
 /// The identity of an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'k> {
     pub(crate) scope: Scope,
     pub(crate) bytes: &'k [u8],
     pub(crate) hash: u64,
+    /// What is left of the bytes behind whole words, to be compared as a word, in little-endian order.
+    pub(crate) tail: u64,
 }
 
 impl<'k> Key<'k> {
@@ -45,7 +55,15 @@ impl<'k> Key<'k> {
     pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
         let space = u64::from(scope.space) << 32 | u64::from(scope.role);
         let hash = crate::fence::scatter(hash ^ space ^ u64::from(scope.database).rotate_left(48));
-        (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash })
+        let tail = match bytes.last_chunk::<8>() {
+            // The last eight bytes without those that belong to the last whole word: a shift instead of a loop.
+            Some(last) if !bytes.len().is_multiple_of(8) => {
+                u64::from_le_bytes(*last) >> (64 - bytes.len() % 8 * 8)
+            }
+            Some(_) => 0,
+            None => bytes.iter().rev().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
+        };
+        (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
     /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
