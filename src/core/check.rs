@@ -5,11 +5,10 @@
 
 use crate::Host;
 use crate::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
-use crate::eviction::Queue;
 use crate::fence::Fences;
 use crate::layout::Layout;
 use crate::region::Region;
-use crate::shard::{Guard, Shard};
+use crate::shard::{Guard, Queue, Shard};
 use std::collections::HashSet;
 
 /// A damaged shard could fill pages: the first findings tell as much.

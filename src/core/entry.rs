@@ -113,6 +113,10 @@ impl Header {
     pub(crate) fn hash(&self) -> u32 {
         (self.words[0] >> 32) as u32
     }
+    /// Database and space.
+    pub(crate) fn place(&self) -> u64 {
+        self.words[2]
+    }
     pub(crate) fn database(&self) -> u32 {
         (self.words[2] >> 32) as u32
     }

@@ -1,9 +1,12 @@
 //! Who has to go when there is no room: S3-FIFO (Yang and others, SOSP 2023), behind one small trait.
 //!
-//! New entries enter a *small* queue of a tenth of the blocks. What nobody asks for there leaves at its end, so a scan
+//! New entries enter a *small* queue of a twentieth of the blocks. What nobody asks for there leaves at its end, so a scan
 //! passes through without touching the rest; what was asked for moves to the *main* queue. An entry at the
 //! end of the main queue that was asked for gets another round. What left the small queue is remembered for
 //! a while: if it comes back, it goes to the main queue at once.
+//!
+//! When many come back that have just been sent away, what is asked for has changed, and the small queue is too short for
+//! anybody new to be asked for twice in it. It then grows to two fifths, and shrinks again slowly.
 //!
 //! While the shard is far from full everybody enters the main queue, so that what came first is not all in the small one,
 //! where a loop longer than the tier would wash it out.
@@ -12,15 +15,7 @@
 
 use crate::Host;
 use crate::entry::{Entry, Header, IN_MAIN, Kind};
-use crate::shard::Guard;
-
-/// The queues that entries wait in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub(crate) enum Queue {
-    Small,
-    Main,
-}
+use crate::shard::{Guard, Queue};
 
 /// A policy decides the order in which entries leave. It keeps its state in the shard.
 pub(crate) trait Policy {
@@ -36,12 +31,12 @@ pub(crate) trait Policy {
     ) -> Option<Entry<'m>>;
 }
 
-/// S3-FIFO with one bit of history for each entry.
+/// S3-FIFO with one bit of history for each entry, and a small queue that grows when it is too small.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct S3Fifo;
 
-/// The small queue's share of the blocks in both is one in this many.
-const SMALL_SHARE: u64 = 10;
+/// As long as more than this part of the blocks is free, there is room for all.
+const OPEN_SHARE: u64 = 10;
 /// How many entries one search for a victim may give another round. With every entry asked for, the one after that many
 /// goes: a bounded time under the lock is worth more than the perfect victim.
 const SECOND_CHANCES: u32 = 64;
@@ -50,10 +45,16 @@ impl Policy for S3Fifo {
     fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
         // The blocks' last owner may have left its mark.
         shard.take_visit(entry);
-        // As long as there is room for all, the main queue takes everybody: nobody has to be protected from anybody.
-        let open = u64::from(shard.free_blocks()) * SMALL_SHARE > u64::from(shard.capacity());
-        let queue = if open || remembered(shard, header.hash()) { Queue::Main } else { Queue::Small };
-        shard.enqueue(queue, entry, header);
+        // Nobody has to be protected from anybody while there is room for all.
+        let open = u64::from(shard.free_blocks()) * OPEN_SHARE > u64::from(shard.capacity());
+        let to_main = open || {
+            let returns = remembered(shard, header.hash());
+            let mut share = SmallShare::of(shard.policy_state());
+            share.learn(returns, shard.entries());
+            shard.set_policy_state(share.state());
+            returns
+        };
+        shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
     }
 
     fn victim<'m, H: Host>(
@@ -61,10 +62,10 @@ impl Policy for S3Fifo {
         shard: &Guard<'m, H>,
         mut dispensable: impl FnMut(&Entry<'m>, &Header) -> bool,
     ) -> Option<Entry<'m>> {
+        let share = SmallShare::of(shard.policy_state());
         for round in 0..=SECOND_CHANCES {
             let (small, main) = (shard.queued(Queue::Small), shard.queued(Queue::Main));
-            let from_small = small.saturating_mul(SMALL_SHARE) >= small.saturating_add(main);
-            let entry = if from_small {
+            let entry = if share.is_reached(small, main) {
                 shard.oldest(Queue::Small).or_else(|| shard.oldest(Queue::Main))
             } else {
                 shard.oldest(Queue::Main).or_else(|| shard.oldest(Queue::Small))
@@ -75,7 +76,7 @@ impl Policy for S3Fifo {
             }
             let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
             if !spared || round == SECOND_CHANCES {
-                if entry.word(4) & IN_MAIN == 0 {
+                if !header.has(IN_MAIN) {
                     remember(shard, header.hash());
                 }
                 return Some(entry);
@@ -87,18 +88,104 @@ impl Policy for S3Fifo {
     }
 }
 
+/// How much of both queues the small one may take, and what it follows from. In parts of [`WHOLE`]; one word of the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SmallShare {
+    /// Of those that came lately, how many had just been sent away.
+    returning: u32,
+    /// What the small queue has beyond [`SMALL_LEAST`].
+    extra: u32,
+}
+
+const WHOLE: u32 = 1 << 31;
+const SMALL_LEAST: u32 = WHOLE / 20;
+const SMALL_MOST: u32 = WHOLE / 5 * 2;
+/// From here on the small queue is too short. Where popularity is merely skewed, however much, less than this returns.
+const MANY_RETURN: u32 = WHOLE / 5;
+
+impl SmallShare {
+    fn of(state: u64) -> Self {
+        Self { returning: (state >> 32) as u32, extra: state as u32 }
+    }
+
+    fn state(self) -> u64 {
+        u64::from(self.returning) << 32 | u64::from(self.extra)
+    }
+
+    /// Takes note of one more who came. What counts are the last eighth of as many as there are entries; what follows from
+    /// it holds for about twice as many.
+    fn learn(&mut self, returns: bool, entries: u64) {
+        let turnover = entries.max(1).ilog2().min(30);
+        let lately = turnover.saturating_sub(3);
+        self.returning = self.returning.min(WHOLE);
+        self.returning -= self.returning >> lately;
+        if returns {
+            self.returning += WHOLE >> lately;
+        }
+        if self.returning > MANY_RETURN {
+            self.extra = SMALL_MOST - SMALL_LEAST;
+        } else {
+            self.extra -= self.extra >> (turnover + 1);
+        }
+    }
+
+    fn is_reached(self, small: u64, main: u64) -> bool {
+        // Blocks of a shard are far fewer than 2^32; what damage makes of their numbers must not overflow all the same.
+        let share = u64::from(SMALL_LEAST.saturating_add(self.extra));
+        small.saturating_mul(WHOLE.into()) >= small.saturating_add(main).saturating_mul(share)
+    }
+}
+
 /// A ghost is 16 bits of the hash and 16 bits of when, counted in evictions. Never 0.
 fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32) {
     shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(shard.evicted() as u16));
 }
 
-/// Whether an entry with this hash left the small queue not longer ago than there are entries now.
+/// Whether an entry with this hash left the small queue not longer ago than it takes to evict half of the entries there are.
 fn remembered<H: Host>(shard: &Guard<'_, H>, hash: u32) -> bool {
     let ghost = shard.ghost(hash);
     let ago = (shard.evicted() as u16).wrapping_sub(ghost as u16);
-    (ghost >> 16) as u16 == print(hash) && u64::from(ago) <= shard.entries()
+    (ghost >> 16) as u16 == print(hash) && u64::from(ago) <= shard.entries() / 2
 }
 
 fn print(hash: u32) -> u16 {
     (hash as u16) | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(returns: impl Fn(u32) -> bool, times: u32, from: SmallShare) -> SmallShare {
+        let mut share = from;
+        (0..times).for_each(|time| share.learn(returns(time), 1_000));
+        share
+    }
+
+    #[test]
+    fn the_small_queue_grows_when_many_return_and_shrinks_slowly() {
+        let least = SmallShare::of(0);
+        // One of ten: as much as with skewed popularity.
+        assert_eq!(after(|time| time % 10 == 0, 10_000, least).extra, 0);
+        // Two of five.
+        let most = after(|time| time % 5 < 2, 1_000, least);
+        assert_eq!(most.extra, SMALL_MOST - SMALL_LEAST);
+        assert!(most.is_reached(45, 55) && !most.is_reached(35, 65));
+        let soon = after(|_| false, 500, most);
+        assert!(soon.extra > most.extra / 2, "it shrinks too fast");
+        assert_eq!(after(|_| false, 100_000, most).extra >> 11, 0, "it does not shrink");
+        assert!(least.is_reached(6, 94) && !least.is_reached(4, 96));
+    }
+
+    #[test]
+    fn any_state_is_bearable() {
+        for state in [u64::MAX, u64::from(u32::MAX), !u64::from(u32::MAX)] {
+            let mut share = SmallShare::of(state);
+            for entries in [0, 1, u64::MAX] {
+                share.learn(true, entries);
+                share.learn(false, entries);
+                share.is_reached(u64::MAX, u64::MAX);
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crate::region::Region;
 use crate::shard::{Guard, Shard};
 use crate::statistics::Counter;
 use crate::terms::{Host, Refusal};
-use crate::tier::Tier;
+use crate::tier::{Judge, Tier};
 
 /// Evictions during one hold of a lock. Waiting writers get in between.
 const EVICTIONS_PER_HOLD: u32 = 32;
@@ -145,7 +145,7 @@ impl<H: Host> Tier<'_, H> {
     /// large pieces and, if evicting does not make such, out of any. An entry that is large for a shard takes a
     /// share of every shard instead of emptying one.
     pub(crate) fn find_room(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
-        let now = self.host.now();
+        let mut judge = Judge::new(self);
         let blocks = header.blocks();
         let spread = blocks > self.layout.blocks / SHARD_SHARE;
         let share = if spread { self.layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };
@@ -165,7 +165,8 @@ impl<H: Host> Tier<'_, H> {
                 let want = if alone { blocks } else { blocks_of(room.left + 8) };
                 let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
                 let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
-                let Some(run) = self.take(&guard, least, want, now, &mut evictions, &mut unlinked) else {
+                let Some(run) = self.take(&guard, least, want, &mut judge, &mut evictions, &mut unlinked)
+                else {
                     break;
                 };
                 room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
@@ -197,7 +198,7 @@ impl<H: Host> Tier<'_, H> {
         guard: &Guard<'t, H>,
         least: u32,
         want: u32,
-        now: u32,
+        judge: &mut Judge<'t, '_, H>,
         evictions: &mut u32,
         unlinked: &mut Unlinked,
     ) -> Option<Run> {
@@ -206,7 +207,7 @@ impl<H: Host> Tier<'_, H> {
         }
         let mut run = guard.take(least, want, SEARCH_WORDS);
         while run.is_none() && *evictions > 0 && !unlinked.is_full() {
-            let Some(freed) = self.evict(guard, now, unlinked) else {
+            let Some(freed) = self.evict(guard, judge, unlinked) else {
                 // Nobody to evict: what there is, is worth a longer search.
                 return guard.take(least, want, u32::MAX);
             };
@@ -217,9 +218,14 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Evicts one entry of the shard we hold, and returns where it was.
-    fn evict<'t>(&'t self, guard: &Guard<'t, H>, now: u32, unlinked: &mut Unlinked) -> Option<u32> {
+    fn evict<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        judge: &mut Judge<'t, '_, H>,
+        unlinked: &mut Unlinked,
+    ) -> Option<u32> {
         let mut reason = Counter::Evicted;
-        let entry = S3Fifo.victim(guard, |entry, header| match self.is_useless(entry, header, now) {
+        let entry = S3Fifo.victim(guard, |entry, header| match judge.is_useless(entry, header) {
             Some(useless) => {
                 reason = useless;
                 true

@@ -20,7 +20,6 @@
 
 use crate::blocks::{Bitmap, Run};
 use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE};
-use crate::eviction::{Policy, Queue};
 use crate::fence::reduce;
 use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
@@ -39,6 +38,7 @@ const AT_EVICTED: usize = LINE + 7;
 const AT_SWEPT: usize = 2 * LINE;
 const AT_HIDDEN: usize = 2 * LINE + 1;
 const AT_LEASES: usize = 2 * LINE + 2;
+const AT_POLICY: usize = 2 * LINE + 3;
 /// Words of a queue's state: its ends, and the blocks in it.
 const QUEUE_WORDS: usize = 2;
 
@@ -55,6 +55,14 @@ const PATIENCE: u32 = 200;
 pub(crate) struct Sighting {
     pub block: u32,
     zone: u64,
+}
+
+/// The queues that entries wait in until they have to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Queue {
+    Small,
+    Main,
 }
 
 /// The outcome of looking without a lock.
@@ -333,9 +341,9 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Puts an entry that nobody can see yet into its bucket and its queue. Inside of [`change`](Self::change).
-    pub(crate) fn link(&self, key: &Key<'_>, entry: &Entry<'m>, policy: &impl Policy) {
-        let header = entry.header();
+    /// Puts an entry that nobody can see yet into its bucket. Inside of [`change`](Self::change), and along with putting it
+    /// into a queue.
+    pub(crate) fn link(&self, key: &Key<'_>, entry: &Entry<'m>, header: &Header) {
         // Behind what is hidden of the same key: the first entry a reader meets has to be the announcement.
         let announced = if self.get(AT_HIDDEN) == 0 { None } else { self.last_hidden(key) };
         match announced {
@@ -343,11 +351,10 @@ impl<'m, H: Host> Guard<'m, H> {
                 entry.set_next(before.next());
                 before.set_next(entry.block);
             }
-            None => self.put_first(entry, &header),
+            None => self.put_first(entry, header),
         }
         entry.set_flag(LINKED, true);
         self.add(AT_ENTRIES, 1);
-        policy.admit(self, entry, &header);
     }
 
     /// Puts an announcement into its bucket, before everything else. Inside of [`change`](Self::change).
@@ -449,7 +456,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 }
 
-/// The queues, on behalf of a [`Policy`].
+/// The queues, on behalf of a policy (`eviction.rs`).
 impl<'m, H: Host> Guard<'m, H> {
     fn queue_at(queue: Queue) -> usize {
         AT_QUEUES + queue as usize * QUEUE_WORDS
@@ -512,6 +519,15 @@ impl<'m, H: Host> Guard<'m, H> {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
         word.load(Ordering::Relaxed) & mask != 0 && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
+    }
+
+    /// A word that the policy may use as it likes.
+    pub(crate) fn policy_state(&self) -> u64 {
+        self.get(AT_POLICY)
+    }
+
+    pub(crate) fn set_policy_state(&self, state: u64) {
+        self.set(AT_POLICY, state);
     }
 
     /// How many entries were evicted here so far.

@@ -1,7 +1,7 @@
 //! The tier as its users see it: a map from keys to values that forgets.
 
 use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, TOMBSTONE, Writer, blocks_of};
-use crate::eviction::S3Fifo;
+use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::region::{Region, RegionError};
@@ -196,7 +196,9 @@ impl<'m, H: Host> Tier<'m, H> {
                 guard.unlink(entry, header);
             }
             if let Some(new) = new {
-                guard.link(key, new, &S3Fifo);
+                let header = new.header();
+                guard.link(key, new, &header);
+                S3Fifo.admit(guard, new, &header);
             }
         });
         if let Some((entry, header)) = &old {
@@ -370,7 +372,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Looks through the next `budget` buckets and removes what is of no use any more. Returns how many entries that were.
     pub fn sweep(&self, budget: u32) -> u64 {
-        let now = self.host.now();
+        let mut judge = Judge::new(self);
         let mut removed = 0;
         let mut left = budget;
         while left > 0 {
@@ -384,7 +386,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 for entry in guard.in_bucket(at) {
                     let header = entry.header();
                     if !header.has(HIDDEN)
-                        && let Some(reason) = self.is_useless(&entry, &header, now)
+                        && let Some(reason) = judge.is_useless(&entry, &header)
                         && !unlinked.is_full()
                     {
                         self.drop_entry(&guard, &entry, &header, reason, &mut unlinked);
@@ -470,19 +472,6 @@ impl<'m, H: Host> Tier<'m, H> {
         Shard::of_hash(self.region, &self.layout, key.hash)
     }
 
-    /// Whether an entry will never be served again, and why.
-    pub(crate) fn is_useless(&self, entry: &Entry<'_>, header: &Header, now: u32) -> Option<Counter> {
-        if header.expires() <= now {
-            return Some(Counter::Expired);
-        }
-        let fences = self.fences();
-        let scope = self.scope(header.database(), header.space(), header.role());
-        let passed = |fence| fences.passed(fence, header.stamp());
-        (scope.fences.into_iter().any(passed)
-            || (0..header.dependencies()).any(|place| passed(entry.dependency(&self.layout, header, place))))
-        .then_some(Counter::Fenced)
-    }
-
     pub(crate) fn drop_entry<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -494,6 +483,37 @@ impl<'m, H: Host> Tier<'m, H> {
         guard.change(|| guard.unlink(entry, header));
         self.statistics.count(reason);
         self.give_back(guard, entry, header, unlinked);
+    }
+}
+
+/// Says of many entries, one after the other, whether they are of any use still. Remembers the fences of the last one's scope,
+/// because the next one is likely to be of the same.
+pub(crate) struct Judge<'t, 'm, H> {
+    tier: &'t Tier<'m, H>,
+    now: u32,
+    scope: Option<Scope>,
+}
+
+impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
+    pub(crate) fn new(tier: &'t Tier<'m, H>) -> Self {
+        Self { tier, now: tier.host.now(), scope: None }
+    }
+
+    /// Whether an entry will never be served again, and why.
+    pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
+        if header.expires() <= self.now {
+            return Some(Counter::Expired);
+        }
+        let tier = self.tier;
+        let fences = tier.fences();
+        let scope = match self.scope {
+            Some(scope) if scope.place() == header.place() => scope,
+            _ => *self.scope.insert(tier.scope(header.database(), header.space(), header.role())),
+        };
+        let passed = |fence| fences.passed(fence, header.stamp());
+        (scope.fences.into_iter().any(passed)
+            || (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place))))
+        .then_some(Counter::Fenced)
     }
 }
 
