@@ -359,7 +359,10 @@ impl<'m, H: Host> Tier<'m, H> {
         if header.kind() != Kind::COUNTER {
             return Some(Err(IncrError::OtherKind(header.kind())));
         }
-        let word = entry.counter(&self.layout, &header)?;
+        let Some(word) = entry.counter(&self.layout, &header) else {
+            // Damaged, or stored as a counter without being one. It is valid, so that no other would take its place.
+            return Some(Err(IncrError::Refused(Refusal::Off)));
+        };
         let old = word.load(Ordering::Relaxed) as i64;
         let Some(sum) = old.checked_add(by) else { return Some(Err(IncrError::Overflow)) };
         word.store(sum as u64, Ordering::Relaxed);

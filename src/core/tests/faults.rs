@@ -6,8 +6,8 @@ mod harness;
 
 use harness::TestHost;
 use pg_cache_core::{
-    Counter, FenceId, Host, Key, Kind, NewValue, Refusal, Region, RegionError, Scope, Sizes, Stamp, Stored,
-    Tier,
+    Counter, FenceId, Host, IncrError, Key, Kind, NewValue, Refusal, Region, RegionError, Scope, Sizes,
+    Stamp, Stored, Tier,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -194,6 +194,20 @@ fn check_finds_damage() {
         }
     }
     assert!(found * 3 > damaged, "{found} of {damaged} damaged words were noticed");
+}
+
+/// What says of itself that it is a counter, and has no room for a number, is not added to. It must not be tried for ever.
+#[test]
+fn a_counter_without_its_word_is_not_added_to() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    // A header of 56 bytes and a key of 8 fill their blocks.
+    let key = Key::new(tier.scope(1, 1, 0), b"no value", 1).expect("a legal key");
+    tier.put(&key, &NewValue { kind: Kind::COUNTER, ..value(&[], &[]) }).expect("it is stored");
+    host.patience.set(1_000);
+    assert_eq!(tier.incr(&key, 1, &value(&[], &[])), Err(IncrError::Refused(Refusal::Off)));
+    assert_eq!(tier.check(), Vec::<String>::new());
 }
 
 #[test]

@@ -90,6 +90,8 @@ pub struct TestHost {
     held: Cell<Option<u32>>,
     /// How many requests until all fail, counted down to 1; 0 for none.
     pub failing: Cell<u32>,
+    /// How many locks may be taken until that is too many for something that ends, counted down to 1; 0 for any number.
+    pub patience: Cell<u32>,
 }
 
 impl Host for &TestHost {
@@ -98,6 +100,9 @@ impl Host for &TestHost {
     }
     fn lock(&self, shard: u32) {
         assert_eq!(self.held.replace(Some(shard)), None, "a second lock is taken");
+        let left = self.patience.get();
+        assert_ne!(left, 1, "this goes on for ever");
+        self.patience.set(left.saturating_sub(1));
     }
     fn unlock(&self, shard: u32) {
         assert_eq!(self.held.replace(None), Some(shard), "a lock is released that is not held");
