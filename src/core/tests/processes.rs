@@ -540,9 +540,9 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
     std::thread::sleep(Duration::from_nanos(random.below(2_000_000)));
     if random.below(2) == 0 {
         ground.control(STOP).store(1, Ordering::SeqCst);
-        for seat in VICTIM + 1..PARTS.len() {
+        for (seat, part) in PARTS.iter().enumerate().skip(VICTIM + 1) {
             let status = crew.end_of(seat);
-            assert!(status.success(), "process {seat}, the {:?}: {status}", PARTS[seat]);
+            assert!(status.success(), "process {seat}, the {part:?}: {status}");
         }
     } else {
         crew.all_live(VICTIM + 1);

@@ -1,5 +1,8 @@
 //! A tier and its naive model, driven by the same actions.
 
+pub mod damage;
+pub mod story;
+
 use pg_cache_core::{
     Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Refusal, Region,
     Reservation, Sizes, Stamp, Stored, Tier,
@@ -157,6 +160,8 @@ pub struct Harness {
 /// How many keys the actions choose from.
 pub const KEYS: u8 = 24;
 const TAGS: u8 = 3;
+/// Locks that one step may take, and checking after it, which takes one for each block.
+const LOCKS_PER_STEP: u32 = 50_000;
 
 impl Harness {
     pub fn new(bytes: usize, shards: u32) -> Self {
@@ -189,11 +194,13 @@ impl Harness {
             if let Action::Reattach = action {
                 tier = Tier::attach(region, &host, 0).expect("what was formatted can be attached");
             }
+            host.patience.set(LOCKS_PER_STEP);
             step_both(&tier, &host, &mut model, &mut begun, action);
             let held: Vec<_> =
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
         }
+        host.patience.set(LOCKS_PER_STEP);
         for (_, _, reservation) in begun.reserved {
             tier.cancel(reservation);
         }
