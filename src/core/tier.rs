@@ -1,6 +1,6 @@
 //! The tier as its users see it: a map from keys to values that forgets.
 
-use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, TOMBSTONE, Writer, blocks_of};
+use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINKED, TOMBSTONE, Writer, blocks_of};
 use crate::eviction::S3Fifo;
 use crate::fence::{Fences, Reserved, Stamp};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
@@ -385,6 +385,10 @@ impl<'m, H: Host> Tier<'m, H> {
             while at < until && !guard.poisoned() && !unlinked.is_full() {
                 for entry in guard.in_bucket(at) {
                     let header = entry.header();
+                    if !header.has(LINKED) {
+                        // Damage, perhaps a chain that goes round: each turn would unlink the same entries again.
+                        break;
+                    }
                     if !header.has(HIDDEN)
                         && let Some(reason) = self.is_useless(&entry, &header, now)
                         && !unlinked.is_full()

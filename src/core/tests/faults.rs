@@ -144,6 +144,24 @@ fn a_counter_without_its_word_is_not_added_to() {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// A chain that goes round is not followed round and round, under a lock, by whoever unlinks what is in it.
+#[test]
+fn a_chain_that_goes_round_is_swept_once() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 1, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(77, 78, 0), b"key", 1).expect("a legal key");
+    tier.put(&key, &value(b"value", &[])).expect("it is stored");
+    // Word 2 of an entry is its database and its space, and its word 0 ends with the next one: itself, in the first block.
+    let at =
+        memory.iter().position(|word| word.load(Ordering::Relaxed) == 77 << 32 | 78).expect("it is there");
+    memory[at - 2].fetch_or(1, Ordering::Relaxed);
+    assert!(tier.check().iter().any(|finding| finding.ends_with("leads to block 1 twice")));
+    host.now.set(u32::MAX);
+    assert_eq!(tier.sweep(10_000), 1);
+}
+
 /// A commit must not fail, whatever the clock of changes shows. Every word is written over, for one of them is the clock.
 #[test]
 fn a_clock_of_changes_at_its_end_is_no_reason_to_fail() {
