@@ -562,16 +562,19 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
 /// Stops a process at random moments until it has stopped where it is wanted.
 fn stop_when(wanted: impl Fn() -> bool, child: &Child, random: &mut Random) {
     let pid = Pid::from_child(child);
+    let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
+        // Sent again until it is seen: one that crosses a continuation can get lost.
         kill_process(pid, Signal::STOP).expect("it lives");
-        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(pid), stopped).expect("it is ours");
-        if wanted() {
-            return;
-        }
-        kill_process(pid, Signal::CONT).expect("it lives");
         std::thread::sleep(Duration::from_nanos(random.below(300_000)));
+        if waitid(WaitId::Pid(pid), seen).expect("it is ours").is_some() {
+            if wanted() {
+                return;
+            }
+            kill_process(pid, Signal::CONT).expect("it lives");
+            std::thread::sleep(Duration::from_nanos(random.below(300_000)));
+        }
     }
     panic!("it never stops there");
 }
