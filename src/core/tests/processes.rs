@@ -23,12 +23,13 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use values::{Random, content, size_of, verify};
 
 const SHARDS: u32 = 2;
-const REGION_BYTES: usize = 256 * 1024;
+const REGION_BYTES: usize = 192 * 1024;
 /// In front of the region: the words below, a line for each lock, and a line for each process.
 const CONTROL_WORDS: usize = 512;
 const STOP: usize = 0;
@@ -210,6 +211,8 @@ impl<'m> Probe<'m> {
 const SPREAD: u64 = 600;
 const CROWDED: u64 = 300;
 const COUNTERS: u64 = 20;
+/// The first few are large and everybody's favourites: what one copies, another replaces meanwhile.
+const HOT: u64 = 4;
 const KEYS: u64 = SPREAD + CROWDED + COUNTERS;
 
 fn is_counter(number: u64) -> bool {
@@ -253,15 +256,18 @@ impl<'m> Worker<'m> {
     }
 
     fn step(&mut self, part: Part) {
-        let plain = self.random.below(SPREAD + CROWDED);
+        let hot = self.random.below(3) == 0;
+        let mut below = |bound| self.random.below(if hot { HOT } else { bound });
+        let (plain, any) = (below(SPREAD + CROWDED), below(KEYS));
         let counter = SPREAD + CROWDED + self.random.below(COUNTERS);
-        let any = self.random.below(KEYS);
         match part {
             Part::Reader => self.read(any),
             Part::Writer => self.write(plain),
-            Part::Deleter => {
+            // Not always, or there would be nothing to evict.
+            Part::Deleter if any.is_multiple_of(4) => {
                 with_key(self.scope, any, |key| self.tier.remove(key));
             }
+            Part::Deleter => self.read(any),
             Part::Adder => {
                 let new = new_value(&[], self.tier.fences().now(), u32::MAX, &[]);
                 // Refused if there is no room. What it finds in its place is a counter.
@@ -303,8 +309,12 @@ impl<'m> Worker<'m> {
     /// Stores a value in one of the ways there are.
     fn write(&mut self, number: u64) {
         let version = self.random.below(u64::MAX);
-        // A crowded bucket should have many entries.
-        let size = if number < SPREAD { size_of(version) } else { version as usize % 60 };
+        let size = match number {
+            0..HOT => 4_000 + version as usize % 5_000,
+            HOT..SPREAD => size_of(version),
+            // A crowded bucket should have many entries.
+            _ => version as usize % 60,
+        };
         let content = content(number, version, size);
         let tag = self.tier.fences().tag(version << 40);
         let expires = self.ground.now() + 1 + (version >> 20) as u32 % 2_000;
@@ -503,7 +513,7 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
             && tier.counted(Counter::Stored) >= 500
             && tier.counted(Counter::Removed) >= 50
             && tier.counted(Counter::Evicted) >= 50
-            && tier.counted(Counter::Retry) >= 5
+            && tier.counted(Counter::Retry) >= 20
     };
     while !enough() {
         crew.all_live(0);
@@ -524,9 +534,12 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
     let probe = Probe::new(ground);
     match toll.kills % 4 {
         0 => std::thread::sleep(Duration::from_nanos(random.below(2_000_000))),
-        1 => stop_when(|| ground.holds_a_lock(VICTIM), &crew.0[VICTIM], random),
-        2 => stop_when(|| probe.finds_a_change(), &crew.0[VICTIM], random),
-        _ => stop_when(|| probe.finds_damage(), &crew.0[VICTIM], random),
+        1 => assert!(stop_when(|| ground.holds_a_lock(VICTIM), PATIENCE, &crew.0[VICTIM], random)),
+        2 => assert!(stop_when(|| probe.finds_a_change(), PATIENCE, &crew.0[VICTIM], random)),
+        // That is seldom, and not waited for every time.
+        _ => {
+            stop_when(|| probe.finds_damage(), PATIENCE / 6, &crew.0[VICTIM], random);
+        }
     }
     crew.0[VICTIM].kill().expect("it lives");
     let end = crew.end_of(VICTIM);
@@ -559,24 +572,39 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
     toll.left_damaged += u64::from(ground.noted(HEIR, FINDINGS) > 0);
 }
 
-/// Stops a process at random moments until it has stopped where it is wanted.
-fn stop_when(wanted: impl Fn() -> bool, child: &Child, random: &mut Random) {
+/// Stops a process at random moments until it has stopped where it is wanted. Whether it has.
+fn stop_when(wanted: impl Fn() -> bool, patience: Duration, child: &Child, random: &mut Random) -> bool {
     let pid = Pid::from_child(child);
     let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let mut moment = || std::thread::sleep(Duration::from_nanos(random.below(300_000)));
     let started = Instant::now();
-    while started.elapsed() < PATIENCE {
+    while started.elapsed() < patience {
         // Sent again until it is seen: one that crosses a continuation can get lost.
         kill_process(pid, Signal::STOP).expect("it lives");
-        std::thread::sleep(Duration::from_nanos(random.below(300_000)));
+        moment();
         if waitid(WaitId::Pid(pid), seen).expect("it is ours").is_some() {
             if wanted() {
-                return;
+                return true;
             }
             kill_process(pid, Signal::CONT).expect("it lives");
-            std::thread::sleep(Duration::from_nanos(random.below(300_000)));
+            moment();
         }
     }
-    panic!("it never stops there");
+    false
+}
+
+/// Ends everything if one life of the region takes so long that somebody must be going round in circles, perhaps we.
+fn watch(lives: Arc<AtomicU64>) {
+    std::thread::spawn(move || {
+        loop {
+            let before = lives.load(Ordering::SeqCst);
+            std::thread::sleep(PATIENCE * 3);
+            if lives.load(Ordering::SeqCst) == before {
+                eprintln!("this life of the region does not end");
+                std::process::exit(1);
+            }
+        }
+    });
 }
 
 #[test]
@@ -589,14 +617,18 @@ fn one_is_killed_and_all_begin_anew() {
     let directory = tempfile::tempdir().expect("a directory");
     let ground = Ground::new(directory.path());
     let (mut random, mut toll) = (Random::new(seed), Toll::default());
+    let lives = Arc::new(AtomicU64::new(0));
+    watch(lives.clone());
     let started = Instant::now();
-    while started.elapsed() < duration || toll.kills < 8 {
+    // What is seldom is waited for, but not for ever.
+    while started.elapsed() < duration || toll.kills < 8 || (toll.left_damaged == 0 && toll.kills < 40) {
         one_life(&ground, directory.path(), &mut random, &mut toll);
+        lives.fetch_add(1, Ordering::SeqCst);
     }
     println!("{toll:?}");
     assert!(toll.in_an_operation * 2 > toll.kills, "most kills hit nothing: {toll:?}");
-    assert!(toll.with_a_lock * 2 > toll.kills, "few kills find a lock held: {toll:?}");
-    assert!(toll.in_a_change * 3 >= toll.kills, "few kills hit a change: {toll:?}");
+    assert!(toll.with_a_lock * 2 >= toll.kills, "few kills find a lock held: {toll:?}");
+    assert!(toll.in_a_change * 5 >= toll.kills, "few kills hit a change: {toll:?}");
     assert!(toll.left_damaged > 0, "nobody has left anything half done: {toll:?}");
 }
 
