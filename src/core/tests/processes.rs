@@ -15,7 +15,9 @@ use pg_cache_core::{
     Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Mapping, NewValue, Region, Scope, Sizes, Stamp,
     Tier,
 };
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
+};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
@@ -404,7 +406,9 @@ const DIRECTORY: &str = "PG_CACHE_TEST_DIRECTORY";
 fn a_process() {
     let told = |name| std::env::var(name).ok();
     let (Some(seat), Some(seed), Some(directory)) = (told(SEAT), told(SEED), told(DIRECTORY)) else { return };
-    // Whoever started us never writes, so this ends when they end, however that happens.
+    // Whoever started us never writes, so this ends when they end, however that happens. One that is stopped would not
+    // notice: the kernel sees to it.
+    set_parent_process_death_signal(Some(Signal::KILL)).expect("it can be asked for");
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(1);
