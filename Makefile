@@ -2,10 +2,10 @@
 
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help run psql stop test test-long bench lint matrix install uninstall clean
+.PHONY: help run psql stop test test-long fuzz bench lint matrix install uninstall clean
 
 # PG is the PostgreSQL major to build for: 15 (the default), 16, 17 or 18. PG_CONFIG names an installation instead.
-export PG PORT PG_CONFIG ONLY QUICK
+export PG PORT PG_CONFIG ONLY QUICK FUZZ_SECONDS
 unexport CDPATH
 
 help: ## show this list
@@ -25,6 +25,9 @@ test: ## prove everything: core, SQL, interleavings, sessions, set-up   (PG=15, 
 
 test-long: ## the same with the soaks, which take their time
 	@make/test.sh long
+
+fuzz: ## look for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=60 for each target)
+	@make/fuzz.sh
 
 bench: ## measure side by side with a table and with Redis; results in bench/results
 	@make/bench.sh

@@ -23,7 +23,13 @@ declare -A what=(
     [sessions]="several sessions, real clusters, restarts"
     [bench]="arithmetic of the measurements"
     [setup]="make run on bad days"
+    [fuzz]="libFuzzer, for some seconds (make fuzz has more)"
 )
+# The fuzzer needs a nightly compiler, which nothing else here does.
+left_out=""
+if [ -n "$PG_CACHE_TEST_LONG" ]; then
+    if "$ROOT/make/fuzz.sh" ready; then stages+=(fuzz); else left_out="fuzz is left out: it needs rustup toolchain install nightly"; fi
+fi
 for stage in ${ONLY:-}; do
     [ -n "${what[$stage]:-}" ] || die "there is no stage '$stage': ONLY takes ${stages[*]}"
 done
@@ -33,6 +39,8 @@ declare -A cargo_test=(
     [sessions]="-p pg_cache_testbed --lib --test sessions"
     [bench]="-p pg_cache_bench"
 )
+declare -A script=([setup]=tests/setup/run.sh [fuzz]=make/fuzz.sh)
+export FUZZ_SECONDS=${FUZZ_SECONDS:-10}
 read -ra chosen <<<"${ONLY:-${stages[*]}}"
 
 need_packages server headers clang cc bwrap git
@@ -50,7 +58,7 @@ compile() {
 step "compiling the tests" compile-tests compile || die_after compile-tests "the tests do not compile"
 run() { # stage
     # shellcheck disable=SC2086
-    if [ -n "${cargo_test[$1]:-}" ]; then cargo test -q ${cargo_test[$1]}; else "$ROOT/tests/$1/run.sh"; fi
+    if [ -n "${cargo_test[$1]:-}" ]; then cargo test -q ${cargo_test[$1]}; else "$ROOT/${script[$1]}"; fi
 }
 run_logged() { run "$1" 2>&1 | tee "$2"; }
 prepared=$((SECONDS - total))
@@ -75,5 +83,6 @@ printf '  %-10s %8s %8s %10s\n' stage passed failed time
 printf '  %-10s %8s %8s %8d s   %s\n' set-up '' '' "$prepared" "packages, tools, the build under test"
 printf '%s\n' "${rows[@]}"
 printf '  %-10s %8d %8d %8d s\n\n' total "$passed" "$failed" "$((SECONDS - total))"
+[ -z "$left_out" ] || printf '%s\n' "$left_out"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

@@ -150,7 +150,7 @@ impl<'m> Fences<'m> {
 
     /// Says that the change is visible now.
     pub fn lower(&self, fence: FenceId) {
-        let seq = self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst) + 1;
+        let seq = self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         self.settle(fence, seq);
     }
 

@@ -57,6 +57,8 @@ mod tier;
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
 pub use fence::{FenceId, Fences, Relation, Reserved, Stamp};
 pub use layout::{BLOCK_BYTES, Sizes};
+#[cfg(all(feature = "testing", not(loom)))]
+pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{

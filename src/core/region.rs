@@ -208,6 +208,32 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
     }
 }
 
+/// A file in memory, shared with every process that maps it: where tests of several processes meet.
+///
+/// Unlike a server's shared memory it may lie at another address in each of them, and more than once in one.
+#[cfg(all(feature = "testing", not(loom)))]
+#[derive(Debug)]
+pub struct Mapping(memmap2::MmapRaw);
+
+#[cfg(all(feature = "testing", not(loom)))]
+impl Mapping {
+    /// Maps the whole of a file. It must keep its length for as long as it is mapped, and nobody may write to it but
+    /// through mappings: it is to be a file of the test's own, in a directory of its own.
+    pub fn of(file: &std::fs::File) -> std::io::Result<Self> {
+        memmap2::MmapRaw::map_raw(file).map(Self)
+    }
+
+    /// Its words. Slices of them make regions and whatever else the processes share.
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: the map begins on a page, is of this length, was written by the kernel, and stands until self is
+        // dropped, which the result does not outlive. Nobody has a reference to what is in it, here or in another
+        // process, that does not come from here: all accesses are atomic. Were the file cut short, which the
+        // caller has promised not to do, the process would end by a signal.
+        let region = unsafe { Region::from_raw(self.0.as_mut_ptr(), self.0.len()) };
+        region.map_or(&[], |region| region.words)
+    }
+}
+
 impl std::fmt::Debug for Region<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Region").field("words", &self.words.len()).finish()

@@ -1,6 +1,6 @@
 //! The tier as its users see it: a map from keys to values that forgets.
 
-use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, TOMBSTONE, Writer, blocks_of};
+use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINKED, TOMBSTONE, Writer, blocks_of};
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
@@ -362,7 +362,10 @@ impl<'m, H: Host> Tier<'m, H> {
         if header.kind() != Kind::COUNTER {
             return Some(Err(IncrError::OtherKind(header.kind())));
         }
-        let word = entry.counter(&self.layout, &header)?;
+        let Some(word) = entry.counter(&self.layout, &header) else {
+            // Damaged, or stored as a counter without being one. It is valid, so that no other would take its place.
+            return Some(Err(IncrError::Refused(Refusal::Off)));
+        };
         let old = word.load(Ordering::Relaxed) as i64;
         let Some(sum) = old.checked_add(by) else { return Some(Err(IncrError::Overflow)) };
         word.store(sum as u64, Ordering::Relaxed);
@@ -385,6 +388,10 @@ impl<'m, H: Host> Tier<'m, H> {
             while at < until && !guard.poisoned() && !unlinked.is_full() {
                 for entry in guard.in_bucket(at) {
                     let header = entry.header();
+                    if !header.has(LINKED) {
+                        // Damage, perhaps a chain that goes round: each turn would unlink the same entries again.
+                        break;
+                    }
                     if !header.has(HIDDEN)
                         && let Some(reason) = judge.is_useless(&entry, &header)
                         && !unlinked.is_full()

@@ -5,23 +5,12 @@
 mod harness;
 
 use harness::TestHost;
+use harness::damage::{SIZES, every_operation, lived_in, memory, scribble, value};
 use pg_cache_core::{
-    Counter, FenceId, Host, Key, Kind, NewValue, Refusal, Region, RegionError, Scope, Sizes, Stamp, Stored,
-    Tier,
+    Host, IncrError, Key, Kind, NewValue, Refusal, Region, RegionError, Scope, Sizes, Stamp, Stored, Tier,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-const SIZES: Sizes =
-    Sizes { bytes: 0, reserved_fences: 4, relation_fences: 4, tag_fences: 16, counters: 1, shards: 2 };
-
-fn memory(bytes: usize) -> Vec<AtomicU64> {
-    (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
-}
-
-fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
-    NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: 0, dependencies }
-}
 
 fn small_key(scope: Scope, bytes: &[u8; 4], number: u32) -> Key<'_> {
     Key::new(scope, bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key")
@@ -86,52 +75,6 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
     assert!(refused > 10, "only {refused} were refused");
 }
 
-/// A tier with some of everything in it.
-fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
-    let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
-    every_operation(&tier, 1);
-    tier
-}
-
-/// Everything a tier can be asked, on few keys. What it answers does not matter here, only that it does.
-fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
-    let mut found = Vec::new();
-    for number in 0..40u64 {
-        let scope = tier.scope(1, (number % 2) as u32, 0);
-        let bytes = vec![b'k'; 1 + number as usize];
-        let key = Key::new(scope, &bytes, number ^ salt).expect("a legal key");
-        let content = vec![number as u8; (number as usize * 97) % 2_500];
-        let tag = tier.fences().tag(number << 60);
-        let dependencies = [tag, tier.fences().relation(1, number as u32 + 1, pg_cache_core::Relation::Any)];
-        let _ = tier.put(&key, &value(&content, &dependencies));
-        let _ = tier.get(&key, Stamp::LATEST, &mut found);
-        let _ = tier.touch(&key, 100);
-        let _ = tier.incr(&key, 1, &value(&[], &[]));
-        if let Ok(reservation) = tier.reserve(&key, &value(&content, &[])) {
-            tier.announce(&key, &reservation);
-            if number % 3 == 0 { tier.withdraw(&key, reservation) } else { tier.confirm(&key, reservation) }
-        }
-        if let pg_cache_core::Acquired::Lead(lease) = tier.acquire(&key, 1, 50)
-            && let Ok(reservation) = tier.reserve(&key, &value(&content, &[]))
-        {
-            tier.publish_leased(&key, reservation, lease.number);
-        }
-        if number % 4 == 0 {
-            tier.remove(&key);
-        }
-        tier.fences().raise(tag);
-        if number % 2 == 0 { tier.fences().lower(tag) } else { tier.fences().withdraw(tag) }
-    }
-    tier.sweep(100);
-    let mut bucket = 0;
-    while tier.inspect(bucket).is_some() {
-        bucket += 1;
-    }
-    tier.usage();
-    tier.release_leases_of(1);
-    tier.counted(Counter::Hit);
-}
-
 proptest! {
     #![proptest_config(harness::cases(300))]
 
@@ -139,23 +82,14 @@ proptest! {
     /// bit (a value's bytes are anybody's guess), but checking ends, too.
     #[test]
     fn a_scribbled_region_costs_misses_and_no_more(
-        scribbles in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0u8..4), 1..60),
+        scribbles in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0u8..5), 1..60),
     ) {
         let memory = memory(48 * 1024);
         let host = TestHost::default();
         host.now.set(1);
         let tier = lived_in(&memory, &host);
         for (place, bits, how) in scribbles {
-            let word = place.get(&memory);
-            let old = word.load(Ordering::Relaxed);
-            // Wild words, small numbers that look like positions, single bits, and other words of the region.
-            let new = match how {
-                0 => bits,
-                1 => bits % 4096,
-                2 => old ^ 1 << (bits % 64),
-                _ => memory[bits as usize % memory.len()].load(Ordering::Relaxed),
-            };
-            word.store(new, Ordering::Relaxed);
+            scribble(&memory, place.index(memory.len()), how, bits);
         }
         every_operation(&tier, 1);
         every_operation(&tier, 2);
@@ -194,6 +128,56 @@ fn check_finds_damage() {
         }
     }
     assert!(found * 3 > damaged, "{found} of {damaged} damaged words were noticed");
+}
+
+/// What says of itself that it is a counter, and has no room for a number, is not added to. It must not be tried for ever.
+#[test]
+fn a_counter_without_its_word_is_not_added_to() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    // A header of 56 bytes and a key of 8 fill their blocks.
+    let key = Key::new(tier.scope(1, 1, 0), b"no value", 1).expect("a legal key");
+    tier.put(&key, &NewValue { kind: Kind::COUNTER, ..value(&[], &[]) }).expect("it is stored");
+    host.patience.set(1_000);
+    assert_eq!(tier.incr(&key, 1, &value(&[], &[])), Err(IncrError::Refused(Refusal::Off)));
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+/// A chain that goes round is not followed round and round, under a lock, by whoever unlinks what is in it.
+#[test]
+fn a_chain_that_goes_round_is_swept_once() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 1, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(77, 78, 0), b"key", 1).expect("a legal key");
+    tier.put(&key, &value(b"value", &[])).expect("it is stored");
+    // Word 2 of an entry is its database and its space, and its word 0 ends with the next one: itself, in the first block.
+    let at =
+        memory.iter().position(|word| word.load(Ordering::Relaxed) == 77 << 32 | 78).expect("it is there");
+    memory[at - 2].fetch_or(1, Ordering::Relaxed);
+    assert!(tier.check().iter().any(|finding| finding.ends_with("leads to block 1 twice")));
+    host.now.set(u32::MAX);
+    assert_eq!(tier.sweep(10_000), 1);
+}
+
+/// A commit must not fail, whatever the clock of changes shows. Every word is written over, for one of them is the clock.
+#[test]
+fn a_clock_of_changes_at_its_end_is_no_reason_to_fail() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let mut clocks = 0;
+    for word in &memory {
+        let old = word.swap(u64::MAX, Ordering::Relaxed);
+        clocks += usize::from(tier.fences().now() > Stamp::LATEST);
+        let fence = tier.fences().tag(1);
+        tier.fences().raise(fence);
+        tier.fences().lower(fence);
+        word.store(old, Ordering::Relaxed);
+    }
+    assert_eq!(clocks, 1);
 }
 
 #[test]

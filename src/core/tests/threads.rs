@@ -6,11 +6,14 @@
 //! and confirming, or between raising and lowering a fence. Whoever reads the number and then the tier may not find
 //! an older one there.
 
+mod values;
+
 use pg_cache_core::{
     Acquired, Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use values::{Random, content, size_of, verify};
 
 struct SpinHost {
     locks: Vec<AtomicBool>,
@@ -27,18 +30,6 @@ impl Host for &SpinHost {
     }
     fn unlock(&self, shard: u32) {
         self.locks[shard as usize].store(false, Ordering::Release);
-    }
-}
-
-/// A small generator of our own: a test's threads must not share one.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
     }
 }
 
@@ -75,29 +66,6 @@ fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
 
 const KEYS: u64 = 400;
 
-/// Whose value it is, which one, and bytes that follow from both: a mixture of two is recognised at every byte.
-fn content(key: u64, version: u64, size: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size + 16);
-    bytes.extend_from_slice(&key.to_le_bytes());
-    bytes.extend_from_slice(&version.to_le_bytes());
-    bytes.extend((0..size).map(|at| (version.rotate_left(at as u32 % 64) ^ key) as u8));
-    bytes
-}
-
-fn verify(key: u64, bytes: &[u8]) {
-    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    assert_eq!(number(0), key, "another key's value");
-    assert_eq!(bytes, content(key, number(8), bytes.len() - 16), "a torn value");
-}
-
-fn size_of(version: u64) -> usize {
-    match version % 50 {
-        0 => 9_000,
-        1..=4 => 1_500,
-        other => other as usize * 5,
-    }
-}
-
 /// Runs for as long as `PG_CACHE_TEST_LONG` says, or a moment.
 fn duration() -> Duration {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
@@ -118,7 +86,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
             scope.spawn(move || {
                 let _stop = StopOnDrop(stop);
                 let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
-                let mut random = Random(seed.wrapping_mul(u64::from(backend) + 1) | 1);
+                let mut random = Random::new(seed.wrapping_mul(u64::from(backend) + 1));
                 let mut value = Vec::new();
                 let scope = tier.scope(1, 1, 0);
                 while !stop.load(Ordering::Relaxed) {
@@ -233,7 +201,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
             scope.spawn(move || {
                 let _stop = StopOnDrop(stop);
                 let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
-                let mut random = Random(seed.wrapping_mul(u64::from(backend) + 1) | 1);
+                let mut random = Random::new(seed.wrapping_mul(u64::from(backend) + 1));
                 let mut value = Vec::new();
                 let scope = tier.scope(1, 1, 0);
                 while !stop.load(Ordering::Relaxed) {

@@ -1,5 +1,8 @@
 //! A tier and its naive model, driven by the same actions.
 
+pub mod damage;
+pub mod story;
+
 use pg_cache_core::{
     Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Refusal, Region,
     Reservation, Sizes, Stamp, Stored, Tier,
@@ -90,6 +93,8 @@ pub struct TestHost {
     held: Cell<Option<u32>>,
     /// How many requests until all fail, counted down to 1; 0 for none.
     pub failing: Cell<u32>,
+    /// How many locks may be taken until that is too many for something that ends, counted down to 1; 0 for any number.
+    pub patience: Cell<u32>,
 }
 
 impl Host for &TestHost {
@@ -98,6 +103,9 @@ impl Host for &TestHost {
     }
     fn lock(&self, shard: u32) {
         assert_eq!(self.held.replace(Some(shard)), None, "a second lock is taken");
+        let left = self.patience.get();
+        assert_ne!(left, 1, "this goes on for ever");
+        self.patience.set(left.saturating_sub(1));
     }
     fn unlock(&self, shard: u32) {
         assert_eq!(self.held.replace(None), Some(shard), "a lock is released that is not held");
@@ -152,6 +160,8 @@ pub struct Harness {
 /// How many keys the actions choose from.
 pub const KEYS: u8 = 24;
 const TAGS: u8 = 3;
+/// Locks that one step may take, and checking after it, which takes one for each block.
+const LOCKS_PER_STEP: u32 = 50_000;
 
 impl Harness {
     pub fn new(bytes: usize, shards: u32) -> Self {
@@ -184,11 +194,13 @@ impl Harness {
             if let Action::Reattach = action {
                 tier = Tier::attach(region, &host, 0).expect("what was formatted can be attached");
             }
+            host.patience.set(LOCKS_PER_STEP);
             step_both(&tier, &host, &mut model, &mut begun, action);
             let held: Vec<_> =
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
         }
+        host.patience.set(LOCKS_PER_STEP);
         for (_, _, reservation) in begun.reserved {
             tier.cancel(reservation);
         }

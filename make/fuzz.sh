@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# make fuzz: the fuzz targets of the core, each for FUZZ_SECONDS (60). They go on where they ended the last time; what they
+# know stands in target/fuzz. A find belongs into src/core/fuzz/regressions: from there cargo test feeds it for ever.
+#
+#   make/fuzz.sh [ready]     ready only says, by its status, whether this machine has the compiler for it
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_rust
+# libFuzzer needs code that the stable compiler does not make.
+nightly() { cargo +nightly --version >/dev/null 2>&1; }
+if [ "${1:-}" = ready ]; then nightly; exit; fi
+nightly || die "the fuzzer needs a nightly compiler: run rustup toolchain install nightly, then make again"
+seconds=${FUZZ_SECONDS:-60}
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "FUZZ_SECONDS=$seconds is no number of seconds"
+place_work_dir
+need_packages cc
+need_disk 1500 "building the fuzz targets"
+
+# In a place that all checkouts share, unless there is one.
+version=0.13.2
+home=${XDG_CACHE_HOME:-$HOME/.cache}/pg_cache/cargo-fuzz-$version
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    PATH=$home/bin:$PATH
+    if [ ! -x "$home/bin/cargo-fuzz" ]; then
+        step "building cargo-fuzz $version (a minute, once for this machine)" cargo-fuzz \
+            cargo install --locked --debug --root "$home" --target-dir "$home/build" "cargo-fuzz@$version" || die_after cargo-fuzz "cargo-fuzz cannot be built"
+        rm -rf "$home/build"
+    fi
+fi
+
+cd "$ROOT/src/core"
+known=$ROOT/target/fuzz
+step "compiling the fuzz targets" fuzz-build cargo +nightly fuzz build --target-dir "$known" || die_after fuzz-build "the fuzz targets do not compile"
+targets=$(cargo +nightly fuzz list)
+passed=0 failed=0
+for target in $targets; do
+    mkdir -p "$known/corpus/$target" "$known/artifacts/$target"
+    # An input that takes longer than this goes on for ever.
+    if step "fuzzing $target for $seconds s" "fuzz-$target" cargo +nightly fuzz run --target-dir "$known" "$target" \
+        "$known/corpus/$target" "$ROOT/src/core/fuzz/regressions/$target" -- \
+        -artifact_prefix="$known/artifacts/$target/" -max_total_time="$seconds" -max_len=800 -timeout=20; then
+        passed=$((passed + 1))
+        sed -n 's/^Done /    /p' "$PG_CACHE_DIR/log/fuzz-$target.log"
+    else
+        failed=$((failed + 1))
+        grep -E '^(thread .* panicked|ERROR|SUMMARY|.*Test unit written to)' -A 1 "$PG_CACHE_DIR/log/fuzz-$target.log" || tail -n 5 "$PG_CACHE_DIR/log/fuzz-$target.log"
+    fi
+done
+printf 'test result: %s. %d passed; %d failed\n' "$([ "$failed" = 0 ] && echo ok || echo FAILED)" "$passed" "$failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,281 @@
+//! Memory that somebody writes over while a tier is at work in it.
+
+use super::TestHost;
+use arbitrary::{Arbitrary, Unstructured};
+use pg_cache_core::{
+    Acquired, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Reservation, Sizes, Stamp, Tier,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub const SIZES: Sizes =
+    Sizes { bytes: 0, reserved_fences: 4, relation_fences: 4, tag_fences: 16, counters: 1, shards: 2 };
+
+pub fn memory(bytes: usize) -> Vec<AtomicU64> {
+    (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
+}
+
+pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
+    NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: 0, dependencies }
+}
+
+/// A tier with some of everything in it.
+pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
+    let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
+    every_operation(&tier, 1);
+    tier
+}
+
+/// Everything a tier can be asked, on few keys. What it answers does not matter here, only that it does.
+pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
+    let mut found = Vec::new();
+    for number in 0..40u64 {
+        let scope = tier.scope(1, (number % 2) as u32, 0);
+        let bytes = vec![b'k'; 1 + number as usize];
+        let key = Key::new(scope, &bytes, number ^ salt).expect("a legal key");
+        let content = vec![number as u8; (number as usize * 97) % 2_500];
+        let tag = tier.fences().tag(number << 60);
+        let dependencies = [tag, tier.fences().relation(1, number as u32 + 1, Relation::Any)];
+        let _ = tier.put(&key, &value(&content, &dependencies));
+        let _ = tier.get(&key, Stamp::LATEST, &mut found);
+        let _ = tier.touch(&key, 100);
+        let _ = tier.incr(&key, 1, &value(&[], &[]));
+        if let Ok(reservation) = tier.reserve(&key, &value(&content, &[])) {
+            tier.announce(&key, &reservation);
+            if number % 3 == 0 { tier.withdraw(&key, reservation) } else { tier.confirm(&key, reservation) }
+        }
+        if let Acquired::Lead(lease) = tier.acquire(&key, 1, 50)
+            && let Ok(reservation) = tier.reserve(&key, &value(&content, &[]))
+        {
+            tier.publish_leased(&key, reservation, lease.number);
+        }
+        if number % 4 == 0 {
+            tier.remove(&key);
+        }
+        tier.fences().raise(tag);
+        if number % 2 == 0 { tier.fences().lower(tag) } else { tier.fences().withdraw(tag) }
+    }
+    tier.sweep(100);
+    let mut bucket = 0;
+    while tier.inspect(bucket).is_some() {
+        bucket += 1;
+    }
+    tier.usage();
+    tier.release_leases_of(1);
+    tier.counted(Counter::Hit);
+}
+
+/// Writes over one word: with anything, with a small number that looks like a position, with one bit changed, with another word
+/// of the region, or with the largest number there is.
+pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
+    let old = memory[at].load(Ordering::Relaxed);
+    let new = match how {
+        0 => bits,
+        1 => bits % 4096,
+        2 => old ^ 1 << (bits % 64),
+        3 => memory[bits as usize % memory.len()].load(Ordering::Relaxed),
+        _ => u64::MAX,
+    };
+    memory[at].store(new, Ordering::Relaxed);
+}
+
+/// One step of somebody who works on while the memory is written over.
+#[derive(Clone, Debug, Arbitrary)]
+pub enum Blow {
+    /// A word anywhere is written over.
+    Anywhere {
+        at: u16,
+        how: u8,
+        bits: u64,
+    },
+    /// One that is in use: where something other than 0 stands.
+    InUse {
+        at: u16,
+        how: u8,
+        bits: u64,
+    },
+    Put {
+        key: u8,
+        size: u16,
+        counter: bool,
+    },
+    Get {
+        key: u8,
+    },
+    Remove {
+        key: u8,
+    },
+    Touch {
+        key: u8,
+        ttl: u8,
+    },
+    Incr {
+        key: u8,
+        by: i64,
+    },
+    Wait {
+        ticks: u8,
+    },
+    /// Begins to store, and stays in the middle.
+    Reserve {
+        key: u8,
+        size: u16,
+        announce: bool,
+    },
+    /// Ends the oldest of those.
+    Resolve {
+        publish: bool,
+    },
+    Acquire {
+        key: u8,
+        ttl: u8,
+    },
+    Land {
+        key: u8,
+        lease: u8,
+        size: u16,
+    },
+    Fence {
+        tag: u8,
+        how: u8,
+    },
+    Sweep {
+        budget: u8,
+    },
+    Inspect {
+        bucket: u8,
+    },
+    Look,
+    Check,
+    Reattach,
+}
+
+/// Locks that one step may take before it is said to go on for ever. Checking takes one for each block.
+const LOCKS_PER_STEP: u32 = 50_000;
+
+/// Works on as the bytes say. Whatever stands in the memory, each step ends, and none crashes.
+pub fn endure(bytes: &[u8]) {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    host.now.set(1);
+    let mut tier = lived_in(&memory, &host);
+    let mut begun = Vec::new();
+    let mut bytes = Unstructured::new(bytes);
+    for _ in 0..200 {
+        if bytes.is_empty() {
+            break;
+        }
+        let Ok(blow) = Blow::arbitrary(&mut bytes) else { break };
+        host.patience.set(LOCKS_PER_STEP);
+        if let Blow::Reattach = blow {
+            // The header may be hit as well: then nobody new gets in.
+            if let Ok(again) = Tier::attach(Region::of_words(&memory), &host, 0) {
+                tier = again;
+            }
+        }
+        suffer(&tier, &memory, &host, &mut begun, &blow);
+    }
+    host.patience.set(LOCKS_PER_STEP);
+    tier.check();
+    host.patience.set(LOCKS_PER_STEP);
+    tier.sweep(500);
+    host.patience.set(0);
+    every_operation(&tier, 2);
+}
+
+type Begun = Vec<(u8, bool, Reservation)>;
+
+fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, begun: &mut Begun, blow: &Blow) {
+    match *blow {
+        Blow::Anywhere { at, how, bits } => scribble(memory, at as usize % memory.len(), how % 5, bits),
+        Blow::InUse { at, how, bits } => {
+            let used = |at: &usize| memory[*at].load(Ordering::Relaxed) != 0;
+            let from = at as usize % memory.len();
+            if let Some(at) = (from..memory.len()).chain(0..from).find(used) {
+                scribble(memory, at, how % 5, bits);
+            }
+        }
+        Blow::Put { key, size, counter } => {
+            let content = vec![key; size as usize % 3_000];
+            let kind = if counter { Kind::COUNTER } else { Kind(1) };
+            let new = NewValue { kind, ..value(&content, &[]) };
+            let _ = with_key(tier, key, |key| tier.put(key, &new));
+        }
+        Blow::Get { key } => {
+            let _ = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut Vec::new()));
+        }
+        Blow::Remove { key } => {
+            with_key(tier, key, |key| tier.remove(key));
+        }
+        Blow::Touch { key, ttl } => {
+            with_key(tier, key, |key| tier.touch(key, host.now.get().saturating_add(ttl.into())));
+        }
+        Blow::Incr { key, by } => {
+            let _ = with_key(tier, key, |key| tier.incr(key, by, &value(&[], &[])));
+        }
+        Blow::Wait { ticks } => host.now.set(host.now.get() + u32::from(ticks)),
+        Blow::Reserve { key, size, announce } => {
+            let content = vec![key; size as usize % 3_000];
+            if let Ok(reserved) = with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]))) {
+                if announce {
+                    with_key(tier, key, |key| tier.announce(key, &reserved));
+                }
+                begun.push((key, announce, reserved));
+            }
+        }
+        Blow::Resolve { publish } if !begun.is_empty() => {
+            let (key, announced, reserved) = begun.remove(0);
+            with_key(tier, key, |key| match (announced, publish) {
+                (true, true) => tier.confirm(key, reserved),
+                (true, false) => tier.withdraw(key, reserved),
+                (false, true) => {
+                    tier.publish(key, reserved);
+                }
+                (false, false) => tier.cancel(reserved),
+            });
+        }
+        Blow::Acquire { key, ttl } => {
+            with_key(tier, key, |key| tier.acquire(key, 1, host.now.get().saturating_add(ttl.into())));
+        }
+        Blow::Land { key, lease, size } => {
+            let content = vec![key; size as usize % 3_000];
+            if let Ok(reserved) = with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]))) {
+                with_key(tier, key, |key| tier.publish_leased(key, reserved, lease.into()));
+            }
+        }
+        Blow::Fence { tag, how } => {
+            let fences = tier.fences();
+            let fence = match how / 3 % 3 {
+                0 => fences.tag(u64::from(tag) << 56),
+                1 => fences.relation(1, tag.into(), Relation::Any),
+                _ => fences.reserved(pg_cache_core::Reserved::Space { database: 1, space: tag.into() }),
+            };
+            match how % 3 {
+                0 => fences.raise(fence),
+                1 => fences.lower(fence),
+                _ => fences.withdraw(fence),
+            }
+        }
+        Blow::Sweep { budget } => {
+            tier.sweep(budget.into());
+        }
+        Blow::Inspect { bucket } => {
+            tier.inspect(bucket.into());
+        }
+        Blow::Look => {
+            tier.usage();
+            tier.release_leases_of(1);
+            tier.counted(Counter::Hit);
+        }
+        Blow::Check => {
+            tier.check();
+        }
+        Blow::Resolve { .. } | Blow::Reattach => {}
+    }
+}
+
+/// One of the keys that a lived-in tier has.
+fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
+    let number = u64::from(key % 40);
+    let bytes = vec![b'k'; 1 + number as usize];
+    what(&Key::new(tier.scope(1, (number % 2) as u32, 0), &bytes, number ^ 1).expect("a legal key"))
+}

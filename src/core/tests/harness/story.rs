@@ -1,0 +1,72 @@
+//! Operations out of bytes: for the fuzzer, and for the test that replays its finds. Any bytes mean something.
+
+use super::{Action, Harness, KEYS, TAGS};
+use arbitrary::{Result, Unstructured};
+
+/// What bytes tell.
+#[derive(Clone, Debug)]
+pub struct Story {
+    pub kilobytes: usize,
+    pub shards: u32,
+    pub actions: Vec<Action>,
+}
+
+impl Story {
+    /// The story that bytes tell. When they end in the middle of an action, that is the end of the story.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut bytes = Unstructured::new(bytes);
+        let kilobytes = bytes.int_in_range(12..=80).unwrap_or(12);
+        let shards = bytes.int_in_range(1..=3).unwrap_or(1);
+        let mut actions = Vec::new();
+        while !bytes.is_empty() && actions.len() < 200 {
+            actions.extend(action(&mut bytes));
+        }
+        Self { kilobytes, shards, actions }
+    }
+
+    /// Tells it to a tier and to its model.
+    pub fn run(&self) {
+        Harness::new(self.kilobytes * 1024, self.shards).run(&self.actions);
+    }
+}
+
+fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
+    Ok(match bytes.int_in_range(0..=16)? {
+        0 => Action::Put {
+            key: key(bytes)?,
+            size: size(bytes)?,
+            tags: bytes.int_in_range(0..=7)?,
+            ttl: bytes.int_in_range(1..=50)?,
+            absent: bytes.arbitrary()?,
+        },
+        1 => Action::Get { key: key(bytes)? },
+        2 => Action::Remove { key: key(bytes)? },
+        3 => Action::Touch { key: key(bytes)?, ttl: bytes.int_in_range(1..=50)? },
+        4 => Action::Incr { key: key(bytes)?, by: *bytes.choose(&[-5, -1, 1, 3, i64::MAX, i64::MIN])? },
+        5 => Action::Wait { ticks: bytes.int_in_range(1..=20)? },
+        6 => Action::Raise { tag: bytes.int_in_range(0..=TAGS - 1)? },
+        7 => Action::Settle { tag: bytes.int_in_range(0..=TAGS - 1)?, commit: bytes.arbitrary()? },
+        8 => Action::Flush,
+        9 => Action::Sweep { budget: bytes.int_in_range(1..=200)? },
+        10 => Action::Reserve { key: key(bytes)?, size: size(bytes)? },
+        11 => Action::Resolve { publish: bytes.arbitrary()? },
+        12 => Action::Announce { key: key(bytes)?, size: size(bytes)?, removal: bytes.arbitrary()? },
+        13 => Action::Finish { commit: bytes.arbitrary()? },
+        14 => Action::Acquire { key: key(bytes)?, hold: bytes.int_in_range(1..=40)? },
+        15 => Action::Land { size: size(bytes)?, give_up: bytes.arbitrary()? },
+        _ => Action::Reattach,
+    })
+}
+
+fn key(bytes: &mut Unstructured<'_>) -> Result<u8> {
+    bytes.int_in_range(0..=KEYS - 1)
+}
+
+/// Mostly small, sometimes of the size that is spread over runs and shards, sometimes too large.
+fn size(bytes: &mut Unstructured<'_>) -> Result<usize> {
+    match bytes.int_in_range(0..=7u8)? {
+        0..=4 => bytes.int_in_range(0..=199),
+        5 | 6 => bytes.int_in_range(200..=1_500),
+        _ => bytes.int_in_range(1_500..=9_000),
+    }
+}

@@ -1,0 +1,49 @@
+//! What the fuzzer does, without the fuzzer: bytes become operations, on a sound region beside the model and on one that is
+//! written over. Random bytes, always the same, so that what turns them into operations is tested with everything else; and
+//! the files in `fuzz/regressions`, each of which was a find.
+
+// The fuzzer's two ways into the harness are all that is used here.
+#[allow(dead_code)]
+mod harness;
+#[allow(dead_code)]
+mod values;
+
+use harness::damage::endure;
+use harness::story::Story;
+use std::collections::HashSet;
+use std::path::Path;
+use values::Random;
+
+fn strings(count: u64) -> impl Iterator<Item = Vec<u8>> {
+    let mut random = Random::new(2026);
+    (0..count).map(move |_| {
+        let length = 1 + random.below(700);
+        (0..length).map(|_| random.below(1 << 40) as u8).collect()
+    })
+}
+
+/// Feeds the files of a folder, and says how many they are.
+fn replay(folder: &str, feed: impl Fn(&[u8])) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(folder);
+    let files = std::fs::read_dir(&folder).expect("a folder of regressions");
+    let paths = files.map(|file| file.expect("it can be listed").path());
+    paths.inspect(|path| feed(&std::fs::read(path).expect("it can be read"))).count()
+}
+
+#[test]
+fn bytes_are_stories_that_the_model_agrees_with() {
+    let mut told = HashSet::new();
+    for bytes in strings(300) {
+        let story = Story::of(&bytes);
+        told.extend(story.actions.iter().map(std::mem::discriminant));
+        story.run();
+    }
+    assert_eq!(told.len(), 17, "some actions are never told");
+    assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
+}
+
+#[test]
+fn a_tier_endures_what_bytes_do_to_its_memory() {
+    strings(300).for_each(|bytes| endure(&bytes));
+    assert!(replay("damage", endure) > 0, "no regressions are found");
+}
