@@ -153,11 +153,13 @@ fn a_chain_that_goes_round_is_swept_once() {
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(77, 78, 0), b"key", 1).expect("a legal key");
     tier.put(&key, &value(b"value", &[])).expect("it is stored");
-    // Word 2 of an entry is its database and its space, and its word 0 ends with the next one: itself, in the first block.
+    // Word 2 of an entry is its database and its space, and its word 0 ends with the next one: itself. Blocks are two words.
     let at =
         memory.iter().position(|word| word.load(Ordering::Relaxed) == 77 << 32 | 78).expect("it is there");
-    memory[at - 2].fetch_or(1, Ordering::Relaxed);
-    assert!(tier.check().iter().any(|finding| finding.ends_with("leads to block 1 twice")));
+    let block = (at - 2) / 2;
+    memory[at - 2].fetch_or(block as u64, Ordering::Relaxed);
+    let twice = format!("leads to block {block} twice");
+    assert!(tier.check().iter().any(|finding| finding.ends_with(&twice)));
     host.now.set(u32::MAX);
     assert_eq!(tier.sweep(10_000), 1);
 }
