@@ -45,7 +45,7 @@ impl Machine {
             finished: ask("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')")?,
             // Not every architecture names its processors.
             processor: field(&processor, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
-            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cores: cores(),
             virtual_machine: field(&processor, "flags")
                 .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             memory_gb: memory_gb().unwrap_or(0),
@@ -57,6 +57,11 @@ impl Machine {
             stolen,
         })
     }
+}
+
+/// Cores that we may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn memory_gb() -> Option<u64> {

@@ -8,6 +8,7 @@
 mod bed;
 mod counters;
 mod drive;
+mod eviction;
 mod machine;
 mod pace;
 mod plan;
@@ -15,6 +16,7 @@ mod progress;
 mod report;
 mod rounds;
 mod statistics;
+mod tier_bed;
 
 use anyhow::{Context, Result, bail};
 use pace::Pace;
@@ -63,6 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("eviction") {
+        return eviction::command::run(std::env::args().skip(2));
+    }
     let order = Order::from_args(std::env::args().skip(1))?;
     let report = if order.redraw { Report::read(&order.output)? } else { measure(&order)? };
     report.write(&order.output)?;

@@ -3,6 +3,8 @@
 mod chart;
 mod markdown;
 mod notation;
+pub mod section;
+mod table;
 
 use crate::Order;
 use crate::counters::Counts;
