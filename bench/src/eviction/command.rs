@@ -31,7 +31,7 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
         [] => traces::made(order.extent),
         _ => files.iter().map(|file| traces::read(file)).collect::<Result<_>>()?,
     };
-    let section = simulate(&traces, order.shards)?;
+    let section = simulate(&traces, order.shards);
     print!("{}", section.markdown());
     match output {
         Some(directory) => write(&directory, &section),

@@ -76,7 +76,7 @@ pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
     let outcomes = vec![
         ours,
         replay(trace, Lru::new(capacity)),
-        replay(trace, Moka::new(capacity)),
+        replay(trace, Moka::new(capacity, trace.equal_size())),
         replay(trace, Quick::new(capacity, entries, shards)),
     ];
     (outcomes, sizes)
@@ -196,15 +196,17 @@ impl Cache for Lru {
 
 struct Moka {
     cache: moka::sync::Cache<u32, u32, Hashing>,
+    /// What an entry of weight 1 has in it.
+    unit: u64,
 }
 
 impl Moka {
-    fn new(capacity: u64) -> Self {
-        let cache = moka::sync::Cache::builder()
-            .max_capacity(capacity)
-            .weigher(|_, size| *size)
-            .build_with_hasher(Hashing::default());
-        Self { cache }
+    /// It counts entries where all are of one size, as it is mostly used: weights change its decisions even if they are equal.
+    fn new(capacity: u64, equal_size: Option<u32>) -> Self {
+        let unit = equal_size.map_or(1, u64::from);
+        let builder = moka::sync::Cache::builder().max_capacity(capacity / unit);
+        let builder = if equal_size.is_some() { builder } else { builder.weigher(|_, size| *size) };
+        Self { cache: builder.build_with_hasher(Hashing::default()), unit }
     }
 }
 
@@ -220,7 +222,7 @@ impl Cache for Moka {
     }
 
     fn held(&self) -> (u64, u64) {
-        (self.cache.entry_count(), self.cache.weighted_size())
+        (self.cache.entry_count(), self.cache.weighted_size() * self.unit)
     }
 }
 
@@ -266,5 +268,57 @@ impl Cache for Quick {
 
     fn held(&self) -> (u64, u64) {
         (self.cache.len() as u64, self.cache.weight())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eviction::traces::{Extent, made};
+
+    #[test]
+    fn everybody_keeps_as_much_as_everybody_else() {
+        let extent = Extent { keys: 5000, requests: 50_000 };
+        for trace in &made(extent)[3..5] {
+            for shards in [0, 4] {
+                let capacity = trace.working_set / 10;
+                let (outcomes, _) = run(trace, capacity, shards);
+                for (name, outcome) in NAMES.iter().zip(&outcomes) {
+                    let filled = outcome.held / capacity as f64;
+                    assert!((filled - 1.0).abs() <= TOLERANCE, "{name}, {}: {filled}", trace.name);
+                    assert_eq!(outcome.refused, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outcomes_are_the_same_every_time() {
+        let extent = Extent { keys: 2000, requests: 20_000 };
+        let trace = &made(extent)[1];
+        assert_eq!(run(trace, 20_000, 0), run(trace, 20_000, 0));
+    }
+
+    #[test]
+    fn sizes_count() {
+        let request = |key, size| Request { key, size };
+        // Two fit, or one large one.
+        let requests = vec![request(0, 50), request(1, 50), request(0, 50), request(2, 100), request(0, 50)];
+        let trace = Trace { name: "t".into(), requests, working_set: 200 };
+        let lru = replay(&trace, Lru::new(100));
+        assert_eq!(lru.hit_percent, 20.0);
+        assert_eq!(replay(&trace, Lru::new(99)).refused, 1);
+        assert_eq!(replay(&trace, Moka::new(1000, None)).hit_percent, 40.0);
+        assert_eq!(replay(&trace, Quick::new(1000, 10, 1)).hit_percent, 40.0);
+    }
+
+    /// What does not fit at all makes no room, and does not end the run.
+    #[test]
+    fn a_value_too_large_for_our_tier_is_counted() {
+        let memory = Memory::of_bytes(256 * 1024);
+        let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
+        let requests = vec![Request { key: 0, size: 200_000 }, Request { key: 0, size: 200_000 }];
+        let outcome = replay(&Trace { name: "t".into(), requests, working_set: 200_000 }, Ours::new(tier));
+        assert_eq!((outcome.hit_percent, outcome.refused, outcome.entries), (0.0, 2, 0.0));
     }
 }

@@ -5,7 +5,6 @@ mod contenders;
 pub mod traces;
 
 use crate::report::section::{Goal, Section, Table};
-use anyhow::Result;
 use contenders::{NAMES, Outcome, TOLERANCE};
 use serde::Serialize;
 use std::sync::Mutex;
@@ -69,18 +68,19 @@ impl Cell {
 }
 
 /// Replays traces at all capacities.
-pub fn simulate(traces: &[Trace], shards: u32) -> Result<Section> {
+pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();
     let done = Mutex::new(vec![None; cells.len()]);
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some((trace, percent)) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let place = cells.iter().position(|cell| std::ptr::eq(cell.0, *trace) && cell.1 == *percent);
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some((trace, percent)) = cells.get(place) else { break };
             let capacity = trace.working_set * percent / 100;
             let (outcomes, sizes) = contenders::run(trace, capacity, shards);
             let cell = cell(trace, *percent, capacity, sizes.bytes, &outcomes);
-            done.lock().expect("no thread has panicked")[place.unwrap_or(0)] = Some(cell);
+            done.lock().expect("no thread has panicked")[place] = Some(cell);
         }
     };
     std::thread::scope(|threads| {
@@ -89,7 +89,7 @@ pub fn simulate(traces: &[Trace], shards: u32) -> Result<Section> {
         }
     });
     let cells: Vec<Cell> = done.into_inner().expect("no thread has panicked").into_iter().flatten().collect();
-    Ok(section(&cells))
+    section(&cells)
 }
 
 fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcomes: &[Outcome]) -> Cell {
@@ -167,7 +167,8 @@ fn section(cells: &[Cell]) -> Section {
             "Hits in 100 questions, from an empty cache on; a value that was missed is stored. Capacities are \
              in bytes of values, as percent of the working set's. `− best` is against the better of moka and \
              quick_cache in that row, or on average. Ours is split into as many shards as its size makes it; \
-             quick_cache into as many; moka and LRU are whole. moka evicts after each insertion."
+             quick_cache into as many; moka and LRU are whole. moka evicts after each insertion, and counts entries \
+             where all are of one size."
                 .into(),
             format!(
                 "What a tier keeps follows from its region's size, which was searched for: `entries` and `content` \

@@ -28,6 +28,14 @@ pub struct Trace {
     pub working_set: u64,
 }
 
+impl Trace {
+    /// The size of all values, if it is the same.
+    pub fn equal_size(&self) -> Option<u32> {
+        let size = self.requests.first()?.size;
+        self.requests.iter().all(|request| request.size == size).then_some(size)
+    }
+}
+
 /// How large the made traces are.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
@@ -210,5 +218,116 @@ impl Random {
     /// From 0 to below 1.
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const EXTENT: Extent = Extent { keys: 1000, requests: 200_000 };
+
+    fn counts(keys: &[u32], of: u32) -> Vec<u32> {
+        let mut counts = vec![0; of as usize];
+        for key in keys.iter().filter(|key| **key < of) {
+            counts[*key as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn traces_are_the_same_every_time_and_as_long_as_asked_for() {
+        let (one, other) = (made(EXTENT), made(EXTENT));
+        assert_eq!(one.len(), 6);
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(one.requests, other.requests, "{}", one.name);
+            assert_eq!(one.requests.len(), EXTENT.requests as usize, "{}", one.name);
+            assert_eq!((one.working_set, one.equal_size()), (100_000, Some(100)), "{}", one.name);
+        }
+    }
+
+    #[test]
+    fn zipf_asks_for_the_second_key_two_to_the_skew_times_less() {
+        for skew in [0.8, 1.0, 1.2] {
+            let counts = counts(&zipf(EXTENT, skew), EXTENT.keys);
+            let sum: f64 = (1..=EXTENT.keys).map(|rank| f64::from(rank).powf(-skew)).sum();
+            for rank in [1, 2, 10] {
+                let expected = f64::from(EXTENT.requests) * f64::from(rank).powf(-skew) / sum;
+                let found = f64::from(counts[rank as usize - 1]);
+                // Five standard deviations; the seed is fixed, so this does not fail now and then.
+                assert!(
+                    (found - expected).abs() < 5.0 * expected.sqrt(),
+                    "{skew}, {rank}: {found} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_loop_comes_by_every_key_before_any_again() {
+        let keys = cycle(EXTENT);
+        for round in keys.chunks(EXTENT.keys as usize) {
+            assert!(round.iter().copied().eq(0..EXTENT.keys));
+        }
+    }
+
+    #[test]
+    fn what_a_scan_reads_is_never_asked_for_again() {
+        let keys = polluted(EXTENT);
+        let scanned: Vec<_> = keys.iter().filter(|key| **key >= EXTENT.keys).collect();
+        assert_eq!(scanned.len(), 200_000 / (BETWEEN_SCANS + SCAN) as usize * SCAN as usize);
+        assert_eq!(scanned.iter().collect::<HashSet<_>>().len(), scanned.len());
+        // A scan is in one piece.
+        assert!(keys[BETWEEN_SCANS as usize..][..SCAN as usize].iter().all(|key| *key >= EXTENT.keys));
+        assert!(keys[..BETWEEN_SCANS as usize].iter().all(|key| *key < EXTENT.keys));
+    }
+
+    #[test]
+    fn the_hot_set_moves_on() {
+        let keys = shifting(EXTENT);
+        let hot = EXTENT.keys / HOT_SHARE;
+        for (phase, keys) in keys.chunks((EXTENT.requests / SHIFTS) as usize).enumerate() {
+            let first = phase as u32 * hot % EXTENT.keys;
+            let inside = keys.iter().filter(|key| (first..first + hot).contains(key)).count();
+            let share = inside as f64 / keys.len() as f64;
+            // Of the other tenth, a twentieth falls into it by chance.
+            assert!((0.89..0.92).contains(&share), "phase {phase}: {share}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_with_its_sizes() {
+        let text = "time,key,size\n0,a,10\n0.5, b ,20\n2,a,30\n";
+        let trace = parse("t".into(), text.as_bytes()).unwrap();
+        let request = |key, size| Request { key, size };
+        assert_eq!(trace.requests, [request(0, 10), request(1, 20), request(0, 30)]);
+        assert_eq!((trace.working_set, trace.equal_size()), (50, None));
+        // Without a head the first line is a question like the others.
+        assert_eq!(parse("t".into(), "0,a,10\n1,a,10".as_bytes()).unwrap().requests.len(), 2);
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named() {
+        for (line, why) in [
+            ("1,a", "2 columns"),
+            ("1,a,10,x", "4 columns"),
+            ("", "1 columns"),
+            ("soon,a,10", "time is no number"),
+            ("nan,a,10", "time is no number"),
+            ("1,,10", "key is empty"),
+            ("1,a,ten", "size is no number"),
+            ("1,a,-1", "size is no number"),
+            ("1,a,0", "at least one byte"),
+            ("1,a,99999999999", "size is no number"),
+            ("time,key,size", "time is no number"),
+        ] {
+            let error = parse("t".into(), format!("time,key,size\n0,a,1\n{line}\n0,b,1\n").as_bytes());
+            let error = format!("{:#}", error.unwrap_err());
+            assert!(error.contains("line 3") && error.contains(why), "{line:?}: {error}");
+        }
+        assert!(parse("t".into(), "time,key,size\n".as_bytes()).is_err());
+        let broken = parse("t".into(), &b"0,a,1\n1,\xff,1\n"[..]).unwrap_err();
+        assert!(format!("{broken:#}").contains("line 2"), "{broken:#}");
     }
 }
