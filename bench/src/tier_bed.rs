@@ -1,7 +1,7 @@
 //! A tier in this process's own memory: what is measured of the core needs no server.
 
 use pg_cache_core::{Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Words of a cache line, on which a region begins.
 const LINE: usize = Region::ALIGNMENT / 8;
@@ -57,4 +57,32 @@ pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
 /// A value that is right for ever and depends on nothing.
 pub fn value(bytes: &[u8]) -> NewValue<'_> {
     NewValue { bytes, kind: Kind(1), stamp: Stamp::LATEST, expires: u32::MAX, cost: 0, dependencies: &[] }
+}
+
+/// The surroundings of a tier that threads share: locks that spin.
+pub struct Spinning {
+    locks: Vec<AtomicBool>,
+}
+
+impl Spinning {
+    /// Locks for a tier of these sizes.
+    pub fn of(sizes: Sizes) -> Self {
+        let shards = Tier::<&Self>::shards_of(sizes).expect("the tier is large enough");
+        Self { locks: (0..shards).map(|_| AtomicBool::new(false)).collect() }
+    }
+}
+
+impl Host for &Spinning {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, shard: u32) {
+        while self.locks[shard as usize].swap(true, Ordering::Acquire) {
+            // The holder may need this very core to go on.
+            std::thread::yield_now();
+        }
+    }
+    fn unlock(&self, shard: u32) {
+        self.locks[shard as usize].store(false, Ordering::Release);
+    }
 }

@@ -445,6 +445,10 @@ impl<'m, H: Host> Tier<'m, H> {
         let mut usage = Usage {
             block_bytes: self.layout.blocks_total() * BLOCK_BYTES as u64,
             fence_bytes: (self.layout.counters_at - self.layout.reserved_at) as u64 * 8,
+            flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
+                * 8
+                * u64::from(self.layout.shards),
+            statistics_bytes: (self.layout.shards_at - self.layout.counters_at) as u64 * 8,
             shards: self.layout.shards,
             ..Usage::default()
         };

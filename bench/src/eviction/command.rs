@@ -1,7 +1,8 @@
 //! `pg_cache_bench eviction`: the simulation by itself, also of traces from files.
 
+use super::simulate;
 use super::traces::{self, Extent};
-use super::{Order, simulate};
+use crate::pace::Pace;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,7 +12,7 @@ const USAGE: &str = "usage: pg_cache_bench eviction [--trace FILE.csv]... [--out
 
 /// Simulates what the words ask for, and shows the result.
 pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
-    let mut order = Order::FULL;
+    let (mut extent, mut shards) = (Pace::FULL.traces, 0);
     let mut files: Vec<PathBuf> = Vec::new();
     let mut output: Option<PathBuf> = None;
     while let Some(word) = words.next() {
@@ -19,19 +20,19 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
         match word.as_str() {
             "--trace" => files.push(next()?.into()),
             "--output" => output = Some(next()?.into()),
-            "--keys" => order.extent.keys = number(&next()?)?,
-            "--requests" => order.extent.requests = number(&next()?)?,
-            "--shards" => order.shards = number(&next()?)?,
+            "--keys" => extent.keys = number(&next()?)?,
+            "--requests" => extent.requests = number(&next()?)?,
+            "--shards" => shards = number(&next()?)?,
             other => bail!("what is {other}? {USAGE}"),
         }
     }
-    let Extent { keys, requests } = order.extent;
+    let Extent { keys, requests } = extent;
     anyhow::ensure!(keys >= 100 && requests > 0, "that is too little to simulate");
     let traces = match files[..] {
-        [] => traces::made(order.extent),
+        [] => traces::made(extent),
         _ => files.iter().map(|file| traces::read(file)).collect::<Result<_>>()?,
     };
-    let section = simulate(&traces, order.shards);
+    let section = simulate(&traces, shards);
     print!("{}", section.markdown());
     match output {
         Some(directory) => write(&directory, &section),

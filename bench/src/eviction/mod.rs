@@ -4,12 +4,14 @@ pub mod command;
 mod contenders;
 pub mod traces;
 
+use crate::pace::Pace;
 use crate::report::section::{Goal, Section, Table};
 use contenders::{NAMES, Outcome, TOLERANCE};
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use traces::{Extent, Trace};
+use std::time::Duration;
+use traces::Trace;
 
 /// Capacities, in percent of the working set.
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
@@ -18,20 +20,14 @@ const BELOW_BEST_MAX: f64 = 0.5;
 /// The most points by which any of our cells may be below the plain rule's.
 const BELOW_LRU_MAX: f64 = 2.0;
 
-/// What the simulation is to do.
-#[derive(Clone, Debug)]
-pub struct Order {
-    /// How large the made traces are.
-    pub extent: Extent,
-    /// Shards of the tier, or 0 for as many as suit its size.
-    pub shards: u32,
+/// Simulates what is reported.
+pub fn measure(pace: &Pace) -> Section {
+    simulate(&traces::made(pace.traces), 0)
 }
 
-impl Order {
-    /// As it is reported.
-    pub const FULL: Self = Self { extent: Extent { keys: 50_000, requests: 1_000_000 }, shards: 0 };
-    /// To see that it works.
-    pub const QUICK: Self = Self { extent: Extent { keys: 20_000, requests: 200_000 }, shards: 0 };
+/// About how long that takes: less than two microseconds for a question to one contender, trials included.
+pub fn estimate(pace: &Pace) -> Duration {
+    Duration::from_micros(u64::from(pace.traces.requests) * 6 * 4 * 2)
 }
 
 /// One trace at one capacity.
@@ -67,7 +63,7 @@ impl Cell {
     }
 }
 
-/// Replays traces at all capacities.
+/// Replays traces at all capacities. 0 shards are as many as suit the tier's size.
 pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();

@@ -1,6 +1,6 @@
 //! The results as tables, with all that a reader must know to judge them.
 
-use super::notation::{count, digits, interval, rate, time, with_interval};
+use super::notation::{count, digits, interval, rate, time, versions, with_interval};
 use super::table::Table;
 use super::{Entry, Figure, Measured, Report};
 use crate::bed::{KEYS, VALUE_BYTES};
@@ -11,6 +11,17 @@ use crate::statistics::Summary;
 pub fn write(report: &Report) -> String {
     let mut text = String::from("# pg_cache, side by side\n\n");
     text += &heading(report);
+    if !report.measurements.is_empty() {
+        text += &side_by_side(report);
+    }
+    for section in &report.sections {
+        text += &format!("\n{}", section.markdown());
+    }
+    text
+}
+
+fn side_by_side(report: &Report) -> String {
+    let mut text = String::new();
     for group in report.groups() {
         text += &format!("\n## {}\n\n{}", group[0].group, speed_table(group).align());
     }
@@ -33,16 +44,14 @@ fn heading(report: &Report) -> String {
         text += &format!("**Only the measurements with `{part}` in their id.**\n\n");
     }
     text += &paragraph(&format!(
-        "{}: {} cores{} of {}, {} GB, Linux {}. PostgreSQL {}, Redis {}, pg_cache {}.",
+        "{}: {} cores{} of {}, {} GB, Linux {}. {}.",
         machine.finished,
         machine.cores,
         if machine.virtual_machine { " (virtual)" } else { "" },
         machine.processor,
         machine.memory_gb,
         machine.kernel,
-        machine.postgresql,
-        machine.redis,
-        machine.pg_cache,
+        versions(machine),
     ));
     text.push('\n');
     text += &paragraph(&format!(
