@@ -6,7 +6,7 @@ use crate::pace::Pace;
 use crate::report::section::{Goal, Section, Table};
 use crate::tier_bed::{self, Memory, Spinning, value};
 use pg_cache_core::{NewValue, Reservation, Tier};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The entries in question, each with a tag of its own, read all the time.
@@ -146,19 +146,13 @@ fn beside_sets(span: Duration) -> Beside {
     }
     (0..INNOCENTS).for_each(|number| reader.store(number));
 
-    let stop = AtomicBool::new(false);
+    let stage = Stage::default();
     std::thread::scope(|threads| {
         let reads = threads.spawn(|| {
             let tier = attach(1);
-            let mut reader = Reader::new(&tier, 0);
-            let mut reads = Reads::default();
-            while !stop.load(Ordering::Relaxed) {
-                for _ in 0..1000 {
-                    reads.count(reader.read());
-                }
-            }
-            reads
+            Reader::new(&tier, 0).read_on::<1>(&stage)
         });
+        let end = EndOnDrop(&stage);
         let mut random = Random::of_seed(7);
         let start = Instant::now();
         let mut sets = 0;
@@ -171,8 +165,10 @@ fn beside_sets(span: Duration) -> Beside {
             std::thread::sleep(Duration::from_millis(1));
         }
         let seconds = start.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        Beside { seconds, sets, reads: reads.join().expect("the reader does not panic") }
+        stage.next();
+        drop(end);
+        let [reads] = reads.join().expect("the reader does not panic");
+        Beside { seconds, sets, reads }
     })
 }
 
@@ -192,25 +188,17 @@ fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.le
     let mut reader = Reader::new(&tier, bystanders);
     (0..INNOCENTS + bystanders).for_each(|number| reader.store(number));
 
-    let phase = AtomicUsize::new(0);
+    let stage = Stage::default();
     let mut seconds = [0.0; PHASES.len()];
     let reads = std::thread::scope(|threads| {
         let reads = threads.spawn(|| {
             let tier = Tier::attach(memory.region(), &host, 1).expect("it was formatted");
-            let mut reader = Reader::new(&tier, bystanders);
-            let mut reads = [Reads::default(); PHASES.len()];
-            loop {
-                let now = phase.load(Ordering::Relaxed);
-                let Some(reads) = reads.get_mut(now) else { break };
-                for _ in 0..100 {
-                    reads.count(reader.read());
-                }
-            }
-            reads
+            Reader::new(&tier, bystanders).read_on::<{ PHASES.len() }>(&stage)
         });
+        let _end = EndOnDrop(&stage);
         let mut since = Instant::now();
         let mut next = || {
-            seconds[phase.fetch_add(1, Ordering::Relaxed)] = since.elapsed().as_secs_f64();
+            seconds[stage.next()] = since.elapsed().as_secs_f64();
             since = Instant::now();
         };
         let numbers: Vec<u64> = (OTHERS..OTHERS + keys).collect();
@@ -245,6 +233,41 @@ fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl F
     done();
 }
 
+/// What the writer does just now, by number, and how much was read.
+#[derive(Default)]
+struct Stage {
+    phase: AtomicUsize,
+    batches: AtomicU64,
+    /// Batches when the phase began.
+    before: AtomicU64,
+}
+
+impl Stage {
+    /// Ends a phase, as soon as somebody has read in it: without that it would show nothing. Says which one it was.
+    fn next(&self) -> usize {
+        // The first batch may have begun in the phase before.
+        while self.batches.load(Ordering::Relaxed) < self.before.load(Ordering::Relaxed) + 2 {
+            assert_ne!(
+                self.phase.load(Ordering::Relaxed),
+                usize::MAX,
+                "the reader has ended before its time"
+            );
+            std::thread::yield_now();
+        }
+        self.before.store(self.batches.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.phase.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Ends the other one too if a thread panics: else it would be waited for in vain.
+struct EndOnDrop<'s>(&'s Stage);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.phase.store(usize::MAX, Ordering::Relaxed);
+    }
+}
+
 /// Asks for innocents, and bystanders, at random, and stores again what is missing.
 struct Reader<'t, 'm, 'l> {
     tier: &'t Shared<'m, 'l>,
@@ -256,6 +279,19 @@ struct Reader<'t, 'm, 'l> {
 impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
     fn new(tier: &'t Shared<'m, 'l>, bystanders: u64) -> Self {
         Self { tier, writer: Writer::new(tier), bystanders, random: Random::of_seed(8) }
+    }
+
+    /// Reads until the last of some phases is over.
+    fn read_on<const PHASES: usize>(mut self, stage: &Stage) -> [Reads; PHASES] {
+        let _end = EndOnDrop(stage);
+        let mut reads = [Reads::default(); PHASES];
+        while let Some(reads) = reads.get_mut(stage.phase.load(Ordering::Relaxed)) {
+            for _ in 0..100 {
+                reads.count(self.read());
+            }
+            stage.batches.fetch_add(1, Ordering::Relaxed);
+        }
+        reads
     }
 
     /// Whether it was there.
