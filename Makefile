@@ -26,7 +26,7 @@ test: ## prove everything: core, SQL, interleavings, sessions, set-up   (PG=15, 
 test-long: ## the same with the soaks, which take their time
 	@make/test.sh long
 
-bench: ## measure side by side with a table and with Redis; results in bench/results
+bench: ## measure side by side with a table and with Redis, and the hot tier by itself; results in bench/results
 	@make/bench.sh
 
 lint: ## formatting, compiler and clippy warnings, fenced unsafe, shell scripts

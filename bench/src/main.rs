@@ -1,4 +1,4 @@
-//! `make bench`: pg_cache side by side with a table and with Redis, in one run on one machine.
+//! `make bench`: pg_cache side by side with a table and with Redis, and its hot tier by itself, in one run on one machine.
 //!
 //! The order of business: what is measured stands in [`plan`]; [`bed`] has the servers and their data;
 //! [`rounds`] runs the contenders in turns, each through its program in [`drive`]; [`counters`] asks the

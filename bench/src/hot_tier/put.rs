@@ -63,7 +63,7 @@ const SCENARIOS: [Scenario; 4] = [
         region: megabytes(192),
         resident: LARGE,
         incoming: SMALL,
-        row: 500,
+        row: 100,
         reads: 0,
     },
 ];
@@ -105,7 +105,8 @@ pub fn measure(pace: &Pace) -> Section {
             "Each put is timed by itself, with new keys; the clock's own {clock:.0} ns are taken off. Half full and full \
              take turns in {} rounds: medians and their ratio are of rounds, p99 and the longest of all puts, whatever \
              else the machine did meanwhile. After a row of puts the tier is made again what it was, untimed. Locks are \
-             watched in a pass of their own: how long one was held, the longest hold and the one that 99.9 % do not exceed.",
+             watched in a pass of their own: how long one was held, the longest hold and the one that 99.9 % do not exceed. \
+             Among 8 MB values only the first small one of a row has to evict: what goes for it leaves room for the others.",
             pace.read_rounds
         )],
         figures: serde_json::json!({ "clock_nanoseconds": clock, "scenarios": found }),
@@ -350,7 +351,7 @@ mod tests {
                     let before = tier.usage();
                     put();
                     let used = before.used_bytes as f64 / before.block_bytes as f64;
-                    assert!(if place == 0 { used > 0.8 } else { used < 0.6 }, "{resident}, {place}: {used}");
+                    assert!(if place == 0 { used > 0.65 } else { used < 0.6 }, "{resident}, {place}: {used}");
                     assert_eq!(tier.counted(Counter::Evicted) > 0, place == 0);
                     puts += 1;
                 }
