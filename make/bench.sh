@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# make bench: pg_cache side by side with a hand-written table and a real Redis, some six minutes. Results are in
-# bench/results: JSON, a Markdown table, which is shown too, and an SVG chart.
+# make bench: pg_cache side by side with a hand-written table and a real Redis, some six minutes; then the hot tier by itself,
+# seven more, of which five are one promise about five minutes. Results are in bench/results: JSON, Markdown tables, which are
+# shown too, and an SVG chart of what was measured with servers.
 #
-#   QUICK=1 is for a look, in a minute and a half; ONLY=write measures what has "write" in its id; PG=15..18
+#   QUICK=1 is for a look, in three minutes; ONLY=write measures what has "write" in its id; PG=15..18
+#   ONLY=core is the hot tier by itself, ONLY=eviction what it keeps: neither starts a server
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -25,4 +27,4 @@ results=bench/results
 PG_CACHE_TEST_PG_CONFIG=$pg_config cargo run --release -q -p pg_cache_bench -- --output "$results" \
     ${QUICK:+--quick} ${ONLY:+--only "$ONLY"} 9>&-
 say ""
-say "written: $results/latest.json, $results/latest.md, $results/latest.svg"
+say "written: $(echo "$results"/latest.*)"

@@ -21,10 +21,8 @@ pub struct Machine {
     pub memory_gb: u64,
     /// Linux, without a distributor's suffix.
     pub kernel: String,
-    /// PostgreSQL's version.
-    pub postgresql: String,
-    /// Redis's version.
-    pub redis: String,
+    /// PostgreSQL's and Redis's versions, if they were measured.
+    pub servers: Option<Servers>,
     /// pg_cache's version.
     pub pg_cache: String,
     /// How busy the cores were, from 0 to 1, before anything of ours ran.
@@ -33,30 +31,59 @@ pub struct Machine {
     pub stolen: f64,
 }
 
+/// The versions of the servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Servers {
+    /// PostgreSQL's.
+    pub postgresql: String,
+    /// Redis's.
+    pub redis: String,
+}
+
+impl Servers {
+    /// Asks them.
+    pub fn ask(bed: &Bed) -> Result<Self> {
+        let version = "SELECT split_part(current_setting('server_version'), ' ', 1)";
+        Ok(Self {
+            postgresql: bed.session().query_one(version, &[])?.get(0),
+            redis: bed.redis.info("redis_version").context("Redis does not tell its version")?,
+        })
+    }
+}
+
 impl Machine {
-    /// Asks the system and the servers.
-    pub fn look(bed: &Bed, busy_before: f64, stolen: f64) -> Result<Self> {
-        let mut session = bed.session();
-        let mut ask = |query: &str| -> Result<String> { Ok(session.query_one(query, &[])?.get(0)) };
+    /// Asks the system.
+    pub fn look(servers: Option<Servers>, busy_before: f64, stolen: f64) -> Result<Self> {
         let processor = read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let numeric = |letter: char| letter.is_ascii_digit() || letter == '.';
         Ok(Self {
-            finished: ask("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI \"UTC\"')")?,
+            finished: utc()?,
             // Not every architecture names its processors.
             processor: field(&processor, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
-            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cores: cores(),
             virtual_machine: field(&processor, "flags")
                 .is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             memory_gb: memory_gb().unwrap_or(0),
             kernel: kernel.split(|letter| !numeric(letter)).next().unwrap_or_default().to_owned(),
-            postgresql: ask("SELECT split_part(current_setting('server_version'), ' ', 1)")?,
-            redis: bed.redis.info("redis_version").context("Redis does not tell its version")?,
-            pg_cache: ask("SELECT extversion FROM pg_extension WHERE extname = 'pg_cache'")?,
+            servers,
+            pg_cache: env!("CARGO_PKG_VERSION").into(),
             busy_before,
             stolen,
         })
     }
+}
+
+/// The time of day in UTC, to the minute.
+fn utc() -> Result<String> {
+    let output =
+        std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output().context("no date")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Cores that we may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn memory_gb() -> Option<u64> {

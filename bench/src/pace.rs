@@ -1,9 +1,11 @@
 //! How often and for how long.
 
+use crate::eviction::traces::Extent;
 use crate::plan::Side;
 use std::time::Duration;
 
-/// The length of everything. A full run has to stay below some six minutes, a quick one below one and a half.
+/// The length of everything. With servers a full run has to stay below some six minutes, a quick one below one and a half; the core
+/// by itself takes seven more, five of which belong to one promise about five minutes, or less than one.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// How long a contender runs before the first round: caches fill, and its speed becomes known.
@@ -20,6 +22,12 @@ pub struct Pace {
     pub counted: [Duration; 2],
     /// Rounds of those.
     pub counted_rounds: usize,
+    /// Puts that are timed in one round.
+    pub puts: usize,
+    /// How long entries have to stand beside a writer of others.
+    pub beside: Duration,
+    /// The size of the traces that eviction is judged by.
+    pub traces: Extent,
 }
 
 impl Pace {
@@ -32,6 +40,9 @@ impl Pace {
         write_rounds: 24,
         counted: [Duration::from_millis(50), Duration::from_millis(250)],
         counted_rounds: 6,
+        puts: 20_000,
+        beside: Duration::from_secs(300),
+        traces: Extent { keys: 50_000, requests: 1_000_000 },
     };
 
     /// To see that it works, and to notice what is plainly wrong.
@@ -43,6 +54,9 @@ impl Pace {
         write_rounds: 20,
         counted: [Duration::from_millis(30), Duration::from_millis(130)],
         counted_rounds: 3,
+        puts: 5_000,
+        beside: Duration::from_secs(5),
+        traces: Extent { keys: 20_000, requests: 200_000 },
     };
 
     /// How often a measurement of this side is repeated.

@@ -11,9 +11,9 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins with an estimate of how long everything will take.
-    pub fn begin(estimate: Duration) -> Self {
-        eprintln!("==> measuring, about {} s", estimate.as_secs().div_ceil(10) * 10);
+    /// Begins something with an estimate of how long it will take.
+    pub fn begin(what: &str, estimate: Duration) -> Self {
+        eprintln!("==> measuring {what}, about {} s", estimate.as_secs().div_ceil(10) * 10);
         let now = Instant::now();
         Self { started: now, said: now, in_place: stderr().is_terminal() }
     }

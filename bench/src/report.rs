@@ -2,13 +2,16 @@
 
 mod chart;
 mod markdown;
-mod notation;
+pub mod notation;
+pub mod section;
+mod table;
 
 use crate::Order;
 use crate::counters::Counts;
 use crate::machine::Machine;
 use crate::pace::Pace;
 use crate::plan::{Measurement, Shown};
+use crate::report::section::Section;
 use crate::rounds::Samples;
 use crate::statistics::{Summary, pair_ratios};
 use anyhow::{Context, Result};
@@ -30,10 +33,23 @@ pub struct Report {
     pub counted_rounds: usize,
     /// What it was measured on.
     pub machine: Machine,
-    /// What perf could count.
+    /// What perf could count on the servers.
     pub counters: String,
     /// What was measured.
     pub measurements: Vec<Measured>,
+    /// What the core showed by itself.
+    pub sections: Vec<Section>,
+}
+
+/// What was found out with servers.
+#[derive(Default)]
+pub struct SideBySide {
+    /// The measurements that were made.
+    pub plan: Vec<Measurement>,
+    /// What perf could count.
+    pub counters: String,
+    /// As the measurements and their contenders stand.
+    pub samples: Vec<Vec<Samples>>,
 }
 
 /// One measurement and how its contenders did.
@@ -95,12 +111,11 @@ pub struct Ratio {
 impl Report {
     /// Draws the sums.
     pub fn new(
-        plan: &[Measurement],
         pace: &Pace,
         order: &Order,
         machine: Machine,
-        counters: String,
-        samples: &[Vec<Samples>],
+        found: SideBySide,
+        sections: Vec<Section>,
     ) -> Self {
         Self {
             quick: order.quick,
@@ -109,10 +124,12 @@ impl Report {
             write_rounds: pace.write_rounds,
             counted_rounds: pace.counted_rounds,
             machine,
-            counters,
-            measurements: plan
+            counters: found.counters,
+            sections,
+            measurements: found
+                .plan
                 .iter()
-                .zip(samples)
+                .zip(&found.samples)
                 .map(|(measurement, samples)| Measured::new(measurement, samples))
                 .collect(),
         }
@@ -130,9 +147,18 @@ impl Report {
     pub fn write(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let json = serde_json::to_string_pretty(self).context("the results are not JSON")?;
-        let files = [("json", json + "\n"), ("md", self.markdown()), ("svg", chart::draw(self))];
+        // The chart is of what was measured with servers. Without that there is none, and no older one either.
+        let chart = (!self.measurements.is_empty()).then(|| chart::draw(self));
+        let files = [("json", Some(json + "\n")), ("md", Some(self.markdown())), ("svg", chart)];
         for (ending, content) in files {
             let path = directory.join(format!("latest.{ending}"));
+            let Some(content) = content else {
+                if path.exists() {
+                    std::fs::remove_file(&path)
+                        .with_context(|| format!("cannot remove {}", path.display()))?;
+                }
+                continue;
+            };
             std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())

@@ -28,7 +28,7 @@ pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) ->
         .collect();
     let mut samples: Vec<Vec<Samples>> =
         drivers.iter().map(|lane| vec![Samples::default(); lane.len()]).collect();
-    let mut progress = Progress::begin(estimate(plan, pace, counters));
+    let mut progress = Progress::begin("with servers", estimate(plan, pace, counters));
 
     progress.say("warming up");
     for driver in drivers.iter().flatten() {
@@ -109,7 +109,7 @@ fn round_in(step: usize, steps: usize, rounds: usize) -> Option<usize> {
 
 /// The order of one round: everybody goes first in turn, and every other round goes backwards, so that
 /// nobody always profits, or suffers, from the same predecessor.
-fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
+pub fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
     let forth = (0..contenders).map(move |place| (place + round / 2) % contenders.max(1));
     let order: Vec<usize> = if round.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() };
     order.into_iter()

@@ -218,6 +218,10 @@ pub struct Usage {
     pub block_bytes: u64,
     /// Bytes of fences.
     pub fence_bytes: u64,
+    /// Bytes of places for flights.
+    pub flight_bytes: u64,
+    /// Bytes of statistics.
+    pub statistics_bytes: u64,
     /// Values that are being computed.
     pub flights: u64,
     /// Announced changes that are neither confirmed nor withdrawn.

@@ -3,7 +3,7 @@
 use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINKED, TOMBSTONE, Writer, blocks_of};
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
-use crate::layout::{BLOCK_BYTES, Layout, Sizes};
+use crate::layout::{BLOCK_BYTES, Layout, SLOT_WORDS, Sizes};
 use crate::region::{Region, RegionError};
 use crate::room::Unlinked;
 use crate::shard::{Guard, Shard};
@@ -455,6 +455,10 @@ impl<'m, H: Host> Tier<'m, H> {
         let mut usage = Usage {
             block_bytes: self.layout.blocks_total() * BLOCK_BYTES as u64,
             fence_bytes: (self.layout.counters_at - self.layout.reserved_at) as u64 * 8,
+            flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
+                * 8
+                * u64::from(self.layout.shards),
+            statistics_bytes: (self.layout.sizes.counters as usize * SLOT_WORDS) as u64 * 8,
             shards: self.layout.shards,
             ..Usage::default()
         };

@@ -1,6 +1,6 @@
 //! The results as a picture: horizontal bars, a panel for each group, drawn by hand because it is little.
 
-use super::notation::{rate, time};
+use super::notation::{rate, time, versions};
 use super::{Entry, Measured, Report};
 use crate::bed::{KEYS, VALUE_BYTES};
 use crate::plan::Shown;
@@ -132,10 +132,7 @@ impl Canvas {
                 machine.memory_gb,
                 machine.kernel
             ),
-            format!(
-                "PostgreSQL {}, Redis {}, pg_cache {}. Measured {}.",
-                machine.postgresql, machine.redis, machine.pg_cache, machine.finished
-            ),
+            format!("{}. Measured {}.", versions(machine), machine.finished),
         ];
         self.y += 22.0;
         for line in lines {

@@ -1,6 +1,7 @@
 //! The results as tables, with all that a reader must know to judge them.
 
-use super::notation::{count, digits, interval, rate, time, with_interval};
+use super::notation::{count, digits, interval, rate, time, versions, with_interval};
+use super::table::Table;
 use super::{Entry, Figure, Measured, Report};
 use crate::bed::{KEYS, VALUE_BYTES};
 use crate::plan::Shown;
@@ -10,6 +11,17 @@ use crate::statistics::Summary;
 pub fn write(report: &Report) -> String {
     let mut text = String::from("# pg_cache, side by side\n\n");
     text += &heading(report);
+    if !report.measurements.is_empty() {
+        text += &side_by_side(report);
+    }
+    for section in &report.sections {
+        text += &format!("\n{}", section.markdown());
+    }
+    text
+}
+
+fn side_by_side(report: &Report) -> String {
+    let mut text = String::new();
     for group in report.groups() {
         text += &format!("\n## {}\n\n{}", group[0].group, speed_table(group).align());
     }
@@ -32,16 +44,14 @@ fn heading(report: &Report) -> String {
         text += &format!("**Only the measurements with `{part}` in their id.**\n\n");
     }
     text += &paragraph(&format!(
-        "{}: {} cores{} of {}, {} GB, Linux {}. PostgreSQL {}, Redis {}, pg_cache {}.",
+        "{}: {} cores{} of {}, {} GB, Linux {}. {}.",
         machine.finished,
         machine.cores,
         if machine.virtual_machine { " (virtual)" } else { "" },
         machine.processor,
         machine.memory_gb,
         machine.kernel,
-        machine.postgresql,
-        machine.redis,
-        machine.pg_cache,
+        versions(machine),
     ));
     text.push('\n');
     text += &paragraph(&format!(
@@ -62,7 +72,7 @@ fn speed_table(group: &[Measured]) -> Table {
         Shown::Time => vec!["one operation".into(), "interval".into(), "operations/s".into()],
     });
     head.extend(first.references.iter().map(|reference| format!("× {reference}")));
-    let mut table = Table::new(head);
+    let mut table = Table::new(2, head);
     for measured in group {
         for (place, entry) in measured.contenders.iter().enumerate() {
             let speed = &entry.operations_per_second;
@@ -111,7 +121,7 @@ fn costs(report: &Report) -> String {
     }
     let head = ["", "contender"].map(str::to_owned).into_iter();
     let head = head.chain(kinds.iter().flat_map(|(name, ..)| [(*name).to_owned(), "× reference".into()]));
-    let mut table = Table::new(head.collect());
+    let mut table = Table::new(2, head);
     for measured in &report.measurements {
         let reference = measured.references.first().map_or("", String::as_str);
         let counted =
@@ -207,11 +217,13 @@ fn fairness(report: &Report) -> String {
     paragraph(&equal) + "\nNot equal, and to be kept in mind:\n\n" + &unequal
 }
 
-fn paragraph(text: &str) -> String {
+/// Text between empty lines.
+pub fn paragraph(text: &str) -> String {
     wrapped(text, "", "")
 }
 
-fn bullet(text: &str) -> String {
+/// A point of a list.
+pub fn bullet(text: &str) -> String {
     wrapped(text, "- ", "  ")
 }
 
@@ -235,44 +247,6 @@ fn wrapped(text: &str, first: &str, others: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// A Markdown table, padded so that it can be read in a terminal too.
-struct Table {
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn new(head: Vec<String>) -> Self {
-        Self { head, rows: Vec::new() }
-    }
-
-    fn align(&self) -> String {
-        let widths: Vec<usize> = (0..self.head.len())
-            .map(|column| {
-                let cells = self.rows.iter().chain([&self.head]).map(|row| row[column].chars().count());
-                cells.max().unwrap_or(0).max(3)
-            })
-            .collect();
-        // Names stand on the left, numbers on the right.
-        let names = 2;
-        let line = |row: &[String]| -> String {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-                if column < names { format!("| {cell:<width$} ") } else { format!("| {cell:>width$} ") }
-            });
-            cells.collect::<String>() + "|\n"
-        };
-        let rule = widths.iter().enumerate().map(|(column, width)| {
-            if column < names {
-                format!("| {} ", "-".repeat(*width))
-            } else {
-                format!("| {}: ", "-".repeat(width - 1))
-            }
-        });
-        let rule = rule.collect::<String>() + "|\n";
-        line(&self.head) + &rule + &self.rows.iter().map(|row| line(row)).collect::<String>()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,17 +259,5 @@ mod tests {
         assert!(lines[0].starts_with("- word") && lines[1].starts_with("  word"));
         assert!(lines.iter().all(|line| line.len() <= 110));
         assert_eq!(text.matches("word").count(), 40);
-    }
-
-    #[test]
-    fn tables_are_aligned() {
-        let mut table = Table::new(["", "contender", "ops"].map(str::to_owned).to_vec());
-        table.rows.push(["1 client", "µ", "12 k"].map(str::to_owned).to_vec());
-        assert_eq!(
-            table.align(),
-            "|          | contender |  ops |\n\
-             | -------- | --------- | ---: |\n\
-             | 1 client | µ         | 12 k |\n"
-        );
     }
 }

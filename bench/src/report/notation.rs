@@ -1,6 +1,15 @@
 //! Numbers as people read them: three digits that mean something.
 
+use crate::machine::Machine;
 use crate::statistics::Summary;
+
+/// What ran, each with its version.
+pub fn versions(machine: &Machine) -> String {
+    let servers = machine.servers.as_ref();
+    let servers =
+        servers.map(|servers| format!("PostgreSQL {}, Redis {}, ", servers.postgresql, servers.redis));
+    format!("{}pg_cache {}", servers.unwrap_or_default(), machine.pg_cache)
+}
 
 /// Operations per second: 940, 52.7 k, 1.04 M.
 pub fn rate(per_second: f64) -> String {
@@ -11,9 +20,10 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// Nanoseconds: 96.1 ns, 12.5 µs.
+/// Nanoseconds: 96.1 ns, 12.5 µs, 14.1 ms.
 pub fn time(nanoseconds: f64) -> String {
     match nanoseconds {
+        longest if longest >= 9_995_000.0 => format!("{} ms", digits(longest / 1e6)),
         long if long >= 9_995.0 => format!("{} µs", digits(long / 1e3)),
         short => format!("{} ns", digits(short)),
     }
@@ -90,7 +100,10 @@ mod tests {
 
     #[test]
     fn times_and_counts() {
-        assert_eq!(["96.1 ns", "2900 ns", "12.5 µs"].map(str::to_owned), [96.1, 2900.0, 12_500.0].map(time));
+        assert_eq!(
+            ["96.1 ns", "2900 ns", "12.5 µs", "9990 µs", "14.1 ms"].map(str::to_owned),
+            [96.1, 2900.0, 12_500.0, 9_994_000.0, 14.1e6].map(time)
+        );
         assert_eq!(
             ["812", "12\u{202f}300", "1\u{202f}040\u{202f}000", "1.50"].map(str::to_owned),
             [812.0, 12_345.0, 1_040_000.0, 1.5].map(count)

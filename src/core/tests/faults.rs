@@ -7,7 +7,12 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, every_operation, lived_in, memory, scribble, value};
 use pg_cache_core::{
+<<<<<<< HEAD
     Host, IncrError, Key, Kind, NewValue, Refusal, Region, RegionError, Scope, Sizes, Stamp, Stored, Tier,
+=======
+    Buffer, Counter, FenceId, Host, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Scope, Sizes,
+    Stamp, Stored, Tier,
+>>>>>>> simulator
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -233,4 +238,35 @@ fn a_panic_under_the_lock_switches_the_shard_off() {
     assert!(!tier.remove(&key));
     assert_eq!(tier.check(), ["shard 0: it is switched off after a panic"]);
     assert_eq!(tier.usage().shards_off, 1);
+}
+
+/// A buffer that makes the reader's entry die each time it is asked for room, and gives less than is needed.
+struct Meddler<'t, 'm> {
+    tier: &'t Tier<'m, &'m TestHost>,
+    key: Key<'t>,
+    short: [u8; 3],
+    asked: u32,
+}
+
+impl Buffer for Meddler<'_, '_> {
+    fn room(&mut self, _: &Meta) -> &mut [u8] {
+        self.asked += 1;
+        assert!(self.asked < 100, "the read goes on for ever");
+        self.tier.put(&self.key, &value(b"content", &[])).unwrap();
+        &mut self.short
+    }
+}
+
+#[test]
+fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
+    let memory = memory(64 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).unwrap();
+    let key = small_key(tier.scope(1, 1, 0), b"mine", 1);
+    tier.put(&key, &value(b"content", &[])).unwrap();
+    let mut meddler = Meddler { tier: &tier, key, short: [0; 3], asked: 0 };
+    let meta = tier.get(&key, Stamp::LATEST, &mut meddler).unwrap();
+    assert_eq!((meta.value_len, &meddler.short), (7, b"con"));
+    // It was disturbed until it took the lock.
+    assert!(tier.counted(Counter::Retry) >= 8);
 }

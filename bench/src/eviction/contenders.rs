@@ -1,0 +1,324 @@
+//! Who takes part, behind one face: asked for a key it says whether it had the value, and has stored it if not.
+//!
+//! Their capacity is in bytes of values, the same for all. Where a contender is split into shards it has as many as our tier,
+//! and hashes are fixed, so that the same trace has the same outcome every time.
+
+use super::traces::{Request, Trace};
+use crate::tier_bed::{self, Alone, Memory};
+use pg_cache_core::{Counter, Refusal, Scope, Sizes, Stamp, Tier};
+use quick_cache::sync::DefaultLifecycle;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+/// One hash for all, without a random seed.
+type Hashing = BuildHasherDefault<DefaultHasher>;
+
+/// Names of the contenders: ours, the plain rule, and those to be as good as.
+pub const NAMES: [&str; 4] = ["pg_cache", "LRU", "moka", "quick_cache"];
+
+/// What replaying a trace came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Hits in 100 questions.
+    pub hit_percent: f64,
+    /// Bytes of values that were kept, on average over the second half.
+    pub held: f64,
+    /// Entries that were kept, likewise.
+    pub entries: f64,
+    /// Values that were too large to be kept at all.
+    pub refused: u64,
+}
+
+/// A cache that is asked.
+trait Cache {
+    /// Whether it had the value. If not, it is given it.
+    fn ask(&mut self, request: Request) -> bool;
+    /// Entries and bytes of values in it now.
+    fn held(&self) -> (u64, u64);
+    /// Values that it did not take for their size.
+    fn refused(&self) -> u64 {
+        0
+    }
+}
+
+/// How often the content is measured in the second half of a trace.
+const LOOKS: usize = 8;
+
+fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
+    let length = trace.requests.len();
+    let part = (length / 2 / LOOKS).max(1);
+    let (mut hits, mut looks, mut entries, mut held) = (0_u64, 0.0, 0, 0);
+    for (place, request) in trace.requests.iter().enumerate() {
+        hits += u64::from(cache.ask(*request));
+        if (length - 1 - place).is_multiple_of(part) && place >= length / 2 {
+            let now = cache.held();
+            looks += 1.0;
+            entries += now.0;
+            held += now.1;
+        }
+    }
+    Outcome {
+        hit_percent: hits as f64 * 100.0 / length as f64,
+        held: held as f64 / looks,
+        entries: entries as f64 / looks,
+        refused: cache.refused(),
+    }
+}
+
+/// How far from the capacity our tier's content may be: the size of its region has to be found by trying.
+pub const TOLERANCE: f64 = 0.01;
+const TRIALS: u32 = 12;
+
+/// Replays a trace on all contenders. Outcomes stand in the order of [`NAMES`]; with them comes the size of our region.
+pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
+    let (ours, sizes, shards) = ours(trace, capacity, shards);
+    // The exact number of entries is for hints only.
+    let entries = (ours.entries as usize).max(1);
+    let outcomes = vec![
+        ours,
+        replay(trace, Lru::new(capacity)),
+        replay(trace, Moka::new(capacity, trace.equal_size())),
+        replay(trace, Quick::new(capacity, entries, shards)),
+    ];
+    (outcomes, sizes)
+}
+
+/// Our tier in a region of such a size that it keeps what the others keep. It is replayed until that fits: what it has in its
+/// region depends on the sizes of the entries, and on what stays free between them.
+fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
+    let fixed = Sizes { shards, ..tier_bed::sizes(0) };
+    let mut bytes = (capacity as f64 * 2.0) as usize + 256 * 1024;
+    let mut best: Option<(f64, Outcome, Sizes, u32)> = None;
+    for _ in 0..TRIALS {
+        let sizes = Sizes { bytes, ..fixed };
+        let memory = Memory::of_bytes(bytes);
+        let Ok(tier) = Tier::format(memory.region(), sizes, Alone, 0) else { break };
+        let usage = tier.usage();
+        let outcome = replay(trace, Ours::new(tier));
+        let error = (outcome.held - capacity as f64) / capacity as f64;
+        if best.is_none_or(|(least, ..)| error.abs() < least) {
+            best = Some((error.abs(), outcome, sizes, usage.shards));
+        }
+        if error.abs() <= TOLERANCE / 2.0 {
+            break;
+        }
+        // What is not blocks does not grow with the content.
+        let blocks = usage.block_bytes as f64;
+        let wanted = blocks * capacity as f64 / outcome.held.max(1.0);
+        bytes = (bytes as f64 + (wanted - blocks) * 1.03).max(4096.0) as usize / 64 * 64;
+    }
+    let (_, outcome, sizes, shards) = best.expect("the first trial is always large enough");
+    (outcome, sizes, shards)
+}
+
+struct Ours<'m> {
+    tier: Tier<'m, Alone>,
+    scope: Scope,
+    hashing: Hashing,
+    content: Vec<u8>,
+}
+
+impl<'m> Ours<'m> {
+    fn new(tier: Tier<'m, Alone>) -> Self {
+        let scope = tier_bed::scope(&tier);
+        Self { tier, scope, hashing: Hashing::default(), content: Vec::new() }
+    }
+}
+
+impl Cache for Ours<'_> {
+    fn ask(&mut self, request: Request) -> bool {
+        let bytes = request.key.to_ne_bytes();
+        let key = tier_bed::key(self.scope, &bytes, self.hashing.hash_one(request.key));
+        if self.tier.get(&key, Stamp::LATEST, &mut ()).is_ok() {
+            return true;
+        }
+        let size = request.size as usize;
+        if self.content.len() < size {
+            self.content.resize(size, b'x');
+        }
+        match self.tier.put(&key, &tier_bed::value(&self.content[..size])) {
+            Ok(_) | Err(Refusal::TooLarge) => false,
+            Err(other) => panic!("the tier refuses a value: {other:?}"),
+        }
+    }
+
+    fn held(&self) -> (u64, u64) {
+        let entries = (0..).map_while(|bucket| self.tier.inspect(bucket)).flatten();
+        entries.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.meta.value_len as u64))
+    }
+
+    fn refused(&self) -> u64 {
+        self.tier.counted(Counter::RefusedSize)
+    }
+}
+
+struct Lru {
+    cache: lru::LruCache<u32, u32, Hashing>,
+    capacity: u64,
+    held: u64,
+    refused: u64,
+}
+
+impl Lru {
+    fn new(capacity: u64) -> Self {
+        let cache = lru::LruCache::unbounded_with_hasher(Hashing::default());
+        Self { cache, capacity, held: 0, refused: 0 }
+    }
+}
+
+impl Cache for Lru {
+    fn ask(&mut self, request: Request) -> bool {
+        if self.cache.get(&request.key).is_some() {
+            return true;
+        }
+        let size = u64::from(request.size);
+        if size > self.capacity {
+            self.refused += 1;
+            return false;
+        }
+        while self.held + size > self.capacity
+            && let Some((_, victim)) = self.cache.pop_lru()
+        {
+            self.held -= u64::from(victim);
+        }
+        self.cache.put(request.key, request.size);
+        self.held += size;
+        false
+    }
+
+    fn held(&self) -> (u64, u64) {
+        (self.cache.len() as u64, self.held)
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+struct Moka {
+    cache: moka::sync::Cache<u32, u32, Hashing>,
+    /// What an entry of weight 1 has in it.
+    unit: u64,
+}
+
+impl Moka {
+    /// It counts entries where all are of one size, as it is mostly used: weights change its decisions even if they are equal.
+    fn new(capacity: u64, equal_size: Option<u32>) -> Self {
+        let unit = equal_size.map_or(1, u64::from);
+        let builder = moka::sync::Cache::builder().max_capacity(capacity / unit);
+        let builder = if equal_size.is_some() { builder } else { builder.weigher(|_, size| *size) };
+        Self { cache: builder.build_with_hasher(Hashing::default()), unit }
+    }
+}
+
+impl Cache for Moka {
+    fn ask(&mut self, request: Request) -> bool {
+        if self.cache.get(&request.key).is_some() {
+            return true;
+        }
+        self.cache.insert(request.key, request.size);
+        // Evicts at once what it would otherwise keep for a while beyond its capacity.
+        self.cache.run_pending_tasks();
+        false
+    }
+
+    fn held(&self) -> (u64, u64) {
+        (self.cache.entry_count(), self.cache.weighted_size() * self.unit)
+    }
+}
+
+#[derive(Clone)]
+struct BySize;
+
+impl quick_cache::Weighter<u32, u32> for BySize {
+    fn weight(&self, _: &u32, size: &u32) -> u64 {
+        u64::from(*size)
+    }
+}
+
+struct Quick {
+    cache: quick_cache::sync::Cache<u32, u32, BySize, Hashing>,
+}
+
+impl Quick {
+    fn new(capacity: u64, entries: usize, shards: u32) -> Self {
+        let options = quick_cache::OptionsBuilder::new()
+            .shards(shards as usize)
+            .estimated_items_capacity(entries)
+            .weight_capacity(capacity)
+            .build()
+            .expect("the options are complete");
+        let cache = quick_cache::sync::Cache::with_options(
+            options,
+            BySize,
+            Hashing::default(),
+            DefaultLifecycle::default(),
+        );
+        Self { cache }
+    }
+}
+
+impl Cache for Quick {
+    fn ask(&mut self, request: Request) -> bool {
+        let hit = self.cache.get(&request.key).is_some();
+        if !hit {
+            self.cache.insert(request.key, request.size);
+        }
+        hit
+    }
+
+    fn held(&self) -> (u64, u64) {
+        (self.cache.len() as u64, self.cache.weight())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eviction::traces::{Extent, made};
+
+    #[test]
+    fn everybody_keeps_as_much_as_everybody_else() {
+        let extent = Extent { keys: 5000, requests: 50_000 };
+        for trace in &made(extent)[3..5] {
+            for shards in [0, 4] {
+                let capacity = trace.working_set / 10;
+                let (outcomes, _) = run(trace, capacity, shards);
+                for (name, outcome) in NAMES.iter().zip(&outcomes) {
+                    let filled = outcome.held / capacity as f64;
+                    assert!((filled - 1.0).abs() <= TOLERANCE, "{name}, {}: {filled}", trace.name);
+                    assert_eq!(outcome.refused, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outcomes_are_the_same_every_time() {
+        let extent = Extent { keys: 2000, requests: 20_000 };
+        let trace = &made(extent)[1];
+        assert_eq!(run(trace, 20_000, 0), run(trace, 20_000, 0));
+    }
+
+    #[test]
+    fn sizes_count() {
+        let request = |key, size| Request { key, size };
+        // Two fit, or one large one.
+        let requests = vec![request(0, 50), request(1, 50), request(0, 50), request(2, 100), request(0, 50)];
+        let trace = Trace { name: "t".into(), requests, working_set: 200 };
+        let lru = replay(&trace, Lru::new(100));
+        assert_eq!(lru.hit_percent, 20.0);
+        assert_eq!(replay(&trace, Lru::new(99)).refused, 1);
+        assert_eq!(replay(&trace, Moka::new(1000, None)).hit_percent, 40.0);
+        assert_eq!(replay(&trace, Quick::new(1000, 10, 1)).hit_percent, 40.0);
+    }
+
+    /// What does not fit at all makes no room, and does not end the run.
+    #[test]
+    fn a_value_too_large_for_our_tier_is_counted() {
+        let memory = Memory::of_bytes(256 * 1024);
+        let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
+        let requests = vec![Request { key: 0, size: 200_000 }, Request { key: 0, size: 200_000 }];
+        let outcome = replay(&Trace { name: "t".into(), requests, working_set: 200_000 }, Ours::new(tier));
+        assert_eq!((outcome.hit_percent, outcome.refused, outcome.entries), (0.0, 2, 0.0));
+    }
+}

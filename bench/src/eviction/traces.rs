@@ -1,0 +1,333 @@
+//! What is asked for: traces made by rule, always the same ones, and traces read from a file.
+
+use anyhow::{Context, Result, ensure};
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::path::Path;
+
+/// The value size of the made traces.
+const VALUE_BYTES: u32 = 100;
+
+/// One question for a key, and how large its value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The key's number.
+    pub key: u32,
+    /// Bytes of the value.
+    pub size: u32,
+}
+
+/// Questions in their order.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// As shown.
+    pub name: String,
+    /// The questions.
+    pub requests: Vec<Request>,
+    /// Bytes of all values that are asked for again and again: capacities are a share of this.
+    pub working_set: u64,
+}
+
+impl Trace {
+    /// The size of all values, if it is the same.
+    pub fn equal_size(&self) -> Option<u32> {
+        let size = self.requests.first()?.size;
+        self.requests.iter().all(|request| request.size == size).then_some(size)
+    }
+}
+
+/// How large the made traces are.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Keys of the working set.
+    pub keys: u32,
+    /// Questions.
+    pub requests: u32,
+}
+
+/// All made traces, in the order in which they are reported.
+pub fn made(extent: Extent) -> Vec<Trace> {
+    let trace = |name: &str, keys: Vec<u32>| Trace {
+        name: name.into(),
+        requests: keys.into_iter().map(|key| Request { key, size: VALUE_BYTES }).collect(),
+        working_set: u64::from(extent.keys) * u64::from(VALUE_BYTES),
+    };
+    vec![
+        trace("Zipf 0.8", zipf(extent, 0.8)),
+        trace("Zipf 1.0", zipf(extent, 1.0)),
+        trace("Zipf 1.2", zipf(extent, 1.2)),
+        trace("loop", cycle(extent)),
+        trace("Zipf 1.0 with scans", polluted(extent)),
+        trace("shifting hot set", shifting(extent)),
+    ]
+}
+
+/// Keys by their popularity: the n-th is asked for in proportion to n to the power of −`skew`.
+fn zipf(extent: Extent, skew: f64) -> Vec<u32> {
+    let ranks = Zipf::new(extent.keys, skew);
+    let mut random = Random::of_seed(1 + (skew * 10.0) as u64);
+    (0..extent.requests).map(|_| ranks.draw(&mut random)).collect()
+}
+
+/// All keys one after the other, and again from the first.
+fn cycle(extent: Extent) -> Vec<u32> {
+    (0..extent.requests).map(|place| place % extent.keys).collect()
+}
+
+/// Questions between two scans.
+const BETWEEN_SCANS: u32 = 20_000;
+/// Keys of a scan.
+const SCAN: u32 = 5_000;
+
+/// Zipf 1.0, and now and then somebody reads through keys that nobody will ever ask for again.
+fn polluted(extent: Extent) -> Vec<u32> {
+    let ranks = Zipf::new(extent.keys, 1.0);
+    let mut random = Random::of_seed(2);
+    let mut unseen = extent.keys;
+    (0..extent.requests)
+        .map(|place| {
+            if place % (BETWEEN_SCANS + SCAN) < BETWEEN_SCANS {
+                ranks.draw(&mut random)
+            } else {
+                unseen += 1;
+                unseen - 1
+            }
+        })
+        .collect()
+}
+
+/// The hot set is one in this many keys.
+const HOT_SHARE: u32 = 20;
+/// So many questions in a hundred go to the hot set.
+const HOT_PERCENT: u64 = 90;
+/// How often the hot set moves on.
+const SHIFTS: u32 = 20;
+
+/// Most questions go to a few keys, all of them alike, the others to all keys. After a while it is other few keys.
+fn shifting(extent: Extent) -> Vec<u32> {
+    let mut random = Random::of_seed(3);
+    let hot = (extent.keys / HOT_SHARE).max(1);
+    let phase = (extent.requests / SHIFTS).max(1);
+    (0..extent.requests)
+        .map(|place| {
+            let first = place / phase * hot;
+            if random.below(100) < HOT_PERCENT {
+                (first + random.below(hot.into()) as u32) % extent.keys
+            } else {
+                random.below(extent.keys.into()) as u32
+            }
+        })
+        .collect()
+}
+
+/// Reads a trace with the columns time, key and size; a first line that names them is passed over.
+///
+/// Its working set is all of its keys, each with the size it was last seen with.
+pub fn read(path: &Path) -> Result<Trace> {
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    parse(name, std::io::BufReader::new(file)).with_context(|| format!("{} is no trace", path.display()))
+}
+
+fn parse(name: String, lines: impl BufRead) -> Result<Trace> {
+    let mut numbers: HashMap<String, u32> = HashMap::new();
+    let mut sizes = Vec::new();
+    let mut requests = Vec::new();
+    for (number, line) in (1_u64..).zip(lines.lines()) {
+        let line = line.with_context(|| format!("line {number}"))?;
+        if number == 1 && line.split(',').map(str::trim).eq(["time", "key", "size"]) {
+            continue;
+        }
+        let (key, size) = parse_line(&line).with_context(|| format!("line {number}: {line:?}"))?;
+        let next = u32::try_from(sizes.len()).context("more than four billion keys")?;
+        let key = *numbers.entry(key.to_owned()).or_insert(next);
+        if key == next {
+            sizes.push(size);
+        }
+        sizes[key as usize] = size;
+        requests.push(Request { key, size });
+    }
+    ensure!(!requests.is_empty(), "there is nothing in it");
+    Ok(Trace { name, requests, working_set: sizes.into_iter().map(u64::from).sum() })
+}
+
+fn parse_line(line: &str) -> Result<(&str, u32)> {
+    let columns: Vec<_> = line.split(',').map(str::trim).collect();
+    let [time, key, size] = columns[..] else {
+        anyhow::bail!("{} columns instead of time, key, size", columns.len())
+    };
+    let time: f64 = time.parse().context("the time is no number")?;
+    ensure!(time.is_finite(), "the time is no number");
+    ensure!(!key.is_empty(), "the key is empty");
+    let size = size.parse().context("the size is no number of bytes")?;
+    ensure!(size > 0, "a value has at least one byte");
+    Ok((key, size))
+}
+
+/// Draws ranks from 0 by Zipf's law, through the sums of their probabilities.
+pub struct Zipf {
+    up_to: Vec<f64>,
+}
+
+impl Zipf {
+    /// Of so many ranks.
+    pub fn new(ranks: u32, skew: f64) -> Self {
+        let mut sum = 0.0;
+        let mut up_to: Vec<f64> = (1..=ranks)
+            .map(|rank| {
+                sum += f64::from(rank).powf(-skew);
+                sum
+            })
+            .collect();
+        for bound in &mut up_to {
+            *bound /= sum;
+        }
+        Self { up_to }
+    }
+
+    /// The next one.
+    pub fn draw(&self, random: &mut Random) -> u32 {
+        let chance = random.fraction();
+        (self.up_to.partition_point(|bound| *bound <= chance) as u32).min(self.up_to.len() as u32 - 1)
+    }
+}
+
+/// SplitMix64: the same numbers on every machine, for ever.
+pub struct Random(u64);
+
+impl Random {
+    /// Another seed gives other numbers.
+    pub fn of_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// From 0 to below 1.
+    pub fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const EXTENT: Extent = Extent { keys: 1000, requests: 200_000 };
+
+    fn counts(keys: &[u32], of: u32) -> Vec<u32> {
+        let mut counts = vec![0; of as usize];
+        for key in keys.iter().filter(|key| **key < of) {
+            counts[*key as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn traces_are_the_same_every_time_and_as_long_as_asked_for() {
+        let (one, other) = (made(EXTENT), made(EXTENT));
+        assert_eq!(one.len(), 6);
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(one.requests, other.requests, "{}", one.name);
+            assert_eq!(one.requests.len(), EXTENT.requests as usize, "{}", one.name);
+            assert_eq!((one.working_set, one.equal_size()), (100_000, Some(100)), "{}", one.name);
+        }
+    }
+
+    #[test]
+    fn zipf_asks_for_the_second_key_two_to_the_skew_times_less() {
+        for skew in [0.8, 1.0, 1.2] {
+            let counts = counts(&zipf(EXTENT, skew), EXTENT.keys);
+            let sum: f64 = (1..=EXTENT.keys).map(|rank| f64::from(rank).powf(-skew)).sum();
+            for rank in [1, 2, 10] {
+                let expected = f64::from(EXTENT.requests) * f64::from(rank).powf(-skew) / sum;
+                let found = f64::from(counts[rank as usize - 1]);
+                // Five standard deviations; the seed is fixed, so this does not fail now and then.
+                assert!(
+                    (found - expected).abs() < 5.0 * expected.sqrt(),
+                    "{skew}, {rank}: {found} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_loop_comes_by_every_key_before_any_again() {
+        let keys = cycle(EXTENT);
+        for round in keys.chunks(EXTENT.keys as usize) {
+            assert!(round.iter().copied().eq(0..EXTENT.keys));
+        }
+    }
+
+    #[test]
+    fn what_a_scan_reads_is_never_asked_for_again() {
+        let keys = polluted(EXTENT);
+        let scanned: Vec<_> = keys.iter().filter(|key| **key >= EXTENT.keys).collect();
+        assert_eq!(scanned.len(), 200_000 / (BETWEEN_SCANS + SCAN) as usize * SCAN as usize);
+        assert_eq!(scanned.iter().collect::<HashSet<_>>().len(), scanned.len());
+        // A scan is in one piece.
+        assert!(keys[BETWEEN_SCANS as usize..][..SCAN as usize].iter().all(|key| *key >= EXTENT.keys));
+        assert!(keys[..BETWEEN_SCANS as usize].iter().all(|key| *key < EXTENT.keys));
+    }
+
+    #[test]
+    fn the_hot_set_moves_on() {
+        let keys = shifting(EXTENT);
+        let hot = EXTENT.keys / HOT_SHARE;
+        for (phase, keys) in keys.chunks((EXTENT.requests / SHIFTS) as usize).enumerate() {
+            let first = phase as u32 * hot % EXTENT.keys;
+            let inside = keys.iter().filter(|key| (first..first + hot).contains(key)).count();
+            let share = inside as f64 / keys.len() as f64;
+            // Of the other tenth, a twentieth falls into it by chance.
+            assert!((0.89..0.92).contains(&share), "phase {phase}: {share}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_with_its_sizes() {
+        let text = "time,key,size\n0,a,10\n0.5, b ,20\n2,a,30\n";
+        let trace = parse("t".into(), text.as_bytes()).unwrap();
+        let request = |key, size| Request { key, size };
+        assert_eq!(trace.requests, [request(0, 10), request(1, 20), request(0, 30)]);
+        assert_eq!((trace.working_set, trace.equal_size()), (50, None));
+        // Without a head the first line is a question like the others.
+        assert_eq!(parse("t".into(), "0,a,10\n1,a,10".as_bytes()).unwrap().requests.len(), 2);
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named() {
+        for (line, why) in [
+            ("1,a", "2 columns"),
+            ("1,a,10,x", "4 columns"),
+            ("", "1 columns"),
+            ("soon,a,10", "time is no number"),
+            ("nan,a,10", "time is no number"),
+            ("1,,10", "key is empty"),
+            ("1,a,ten", "size is no number"),
+            ("1,a,-1", "size is no number"),
+            ("1,a,0", "at least one byte"),
+            ("1,a,99999999999", "size is no number"),
+            ("time,key,size", "time is no number"),
+        ] {
+            let error = parse("t".into(), format!("time,key,size\n0,a,1\n{line}\n0,b,1\n").as_bytes());
+            let error = format!("{:#}", error.unwrap_err());
+            assert!(error.contains("line 3") && error.contains(why), "{line:?}: {error}");
+        }
+        assert!(parse("t".into(), "time,key,size\n".as_bytes()).is_err());
+        let broken = parse("t".into(), &b"0,a,1\n1,\xff,1\n"[..]).unwrap_err();
+        assert!(format!("{broken:#}").contains("line 2"), "{broken:#}");
+    }
+}

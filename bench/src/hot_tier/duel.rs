@@ -1,0 +1,119 @@
+//! Contenders in one process take turns, so that whatever else the machine does meets all of them alike.
+
+use crate::report::notation::{digits, time, with_interval};
+use crate::report::section::{Goal, Table};
+use crate::rounds::turns;
+use crate::statistics::{Summary, pair_ratios};
+use serde::Serialize;
+
+/// One contender: does its work and returns the nanoseconds that one operation took.
+pub struct Lane<'a> {
+    pub name: String,
+    pub run: Box<dyn FnMut() -> f64 + 'a>,
+}
+
+impl<'a> Lane<'a> {
+    pub fn new(name: impl Into<String>, run: impl FnMut() -> f64 + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// Two contenders, and how they did in each round.
+#[derive(Clone, Debug, Serialize)]
+pub struct Duel {
+    pub title: String,
+    pub own_name: String,
+    pub other_name: String,
+    pub own: Vec<f64>,
+    pub other: Vec<f64>,
+    pub own_median: Summary,
+    pub other_median: Summary,
+    /// Own over other, round by round.
+    pub ratio: Summary,
+}
+
+/// Lets two contenders run in turns, after one round that does not count.
+pub fn fight(title: &str, rounds: usize, own: Lane<'_>, other: Lane<'_>) -> Duel {
+    let mut lanes = [own, other];
+    let mut times = [Vec::new(), Vec::new()];
+    for lane in &mut lanes {
+        (lane.run)();
+    }
+    for round in 0..rounds {
+        for turn in turns(round, 2) {
+            times[turn].push((lanes[turn].run)());
+        }
+    }
+    let [own, other] = times;
+    let [own_name, other_name] = lanes.map(|lane| lane.name);
+    Duel::of(title, (own_name, own), (other_name, other))
+}
+
+impl Duel {
+    /// From what the rounds gave.
+    pub fn of(title: &str, own: (String, Vec<f64>), other: (String, Vec<f64>)) -> Self {
+        let median = |samples: &[f64]| Summary::of(samples).expect("there is at least one round");
+        Self {
+            title: title.into(),
+            own_median: median(&own.1),
+            other_median: median(&other.1),
+            ratio: median(&pair_ratios(&own.1, &other.1)),
+            own_name: own.0,
+            own: own.1,
+            other_name: other.0,
+            other: other.1,
+        }
+    }
+
+    /// That the first takes at most so many times as long as the other.
+    pub fn goal(&self, wanted: &str, at_most: f64) -> Goal {
+        Goal {
+            wanted: format!("{wanted}, at most {at_most} times"),
+            found: with_interval(self.ratio, digits),
+            met: self.ratio.median <= at_most,
+        }
+    }
+}
+
+/// Duels as a table. `× other` is time over time: less is better.
+pub fn table(duels: &[Duel]) -> Table {
+    let mut table = Table::new(2, ["", "contender", "one operation", "× other"]);
+    for duel in duels {
+        let ratio = with_interval(duel.ratio, digits);
+        table.rows.push(vec![
+            duel.title.clone(),
+            duel.own_name.clone(),
+            with_interval(duel.own_median, time),
+            ratio,
+        ]);
+        table.rows.push(vec![
+            String::new(),
+            duel.other_name.clone(),
+            with_interval(duel.other_median, time),
+            "1".into(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_take_turns_and_are_compared_round_by_round() {
+        let order = std::cell::RefCell::new(Vec::new());
+        let lane = |name: &'static str, time: f64| {
+            let order = &order;
+            Lane::new(name, move || {
+                order.borrow_mut().push(name);
+                time * order.borrow().len().div_ceil(2) as f64
+            })
+        };
+        let duel = fight("t", 2, lane("a", 3.0), lane("b", 2.0));
+        assert_eq!(*order.borrow(), ["a", "b", "a", "b", "b", "a"]);
+        assert_eq!((duel.own.as_slice(), duel.other.as_slice()), (&[6.0, 9.0][..], &[4.0, 6.0][..]));
+        assert_eq!(duel.ratio.median, 1.5);
+        assert!(duel.goal("w", 1.5).met && !duel.goal("w", 1.49).met);
+    }
+}

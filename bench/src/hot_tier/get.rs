@@ -1,0 +1,152 @@
+//! What a hit costs, beside a cache that lives in one process and hands out references.
+
+use super::duel::{Duel, Lane, fight, table};
+use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};
+use crate::eviction::traces::Random;
+use crate::pace::Pace;
+use crate::report::section::Section;
+use crate::tier_bed::{self, Memory, Spinning};
+use pg_cache_core::{Stamp, Tier};
+use quick_cache::UnitWeighter;
+use quick_cache::sync::DefaultLifecycle;
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+type Quick = quick_cache::sync::Cache<Box<[u8]>, Arc<[u8]>, UnitWeighter, Hashing>;
+
+const KEYS: u64 = 100_000;
+const FEW_KEYS: u64 = 100;
+/// Questions of a thread in one round.
+const QUESTIONS: usize = 1 << 19;
+/// How much longer than quick_cache's a hit of ours may take.
+const RATIO_MAX: f64 = 1.5;
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    Duration::from_millis(600) * pace.read_rounds as u32
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let sizes = tier_bed::sizes(megabytes(32));
+    let memory = Memory::of_bytes(sizes.bytes);
+    let host = Spinning::of(sizes);
+    let tier = Tier::format(memory.region(), sizes, &host, 0).expect("the tier is large enough");
+    let quick = Quick::with(
+        KEYS as usize * 2,
+        KEYS * 2,
+        UnitWeighter,
+        Hashing::with_seeds(1, 2, 3, 4),
+        DefaultLifecycle::default(),
+    );
+    let mut writer = Writer::new(&tier);
+    for number in 0..KEYS {
+        writer.put(number, VALUE_BYTES);
+        quick.insert(key_bytes(number).into(), vec![b'x'; VALUE_BYTES].into());
+    }
+
+    let duel = |title: &str, keys: u64, threads: u32| -> Duel {
+        let asked = asked(keys);
+        let ours = Lane::new("pg_cache", || {
+            timed(threads, |thread| {
+                let tier = Tier::attach(memory.region(), &host, thread).expect("it was formatted");
+                ask_tier(&tier, &asked);
+            })
+        });
+        let theirs = Lane::new("quick_cache", || timed(threads, |_| ask_quick(&quick, &asked)));
+        fight(title, pace.read_rounds, ours, theirs)
+    };
+    let duels = vec![
+        duel("100 000 keys, one thread", KEYS, 1),
+        duel("100 keys, one thread", FEW_KEYS, 1),
+        duel("one key, two threads", 1, 2),
+    ];
+    Section {
+        id: "core-get".into(),
+        title: "The core by itself: a hit".into(),
+        goals: vec![
+            duels[0].goal("a hit among 100 000 keys takes as long as quick_cache's and a copy", RATIO_MAX),
+        ],
+        tables: vec![table(&duels)],
+        explained: vec![format!(
+            "Keys of {KEY_BYTES} and values of {VALUE_BYTES} bytes, all of them there, asked for at random, each copied into \
+             a buffer that is used again. quick_cache is `sync::Cache<Box<[u8]>, Arc<[u8]>>` with room for all; both \
+             hash the key with the same function while the clock runs. `one operation` is a thread's time for one; with \
+             two threads both do as many. Medians of {} rounds in turns.",
+            pace.read_rounds
+        )],
+        figures: serde_json::json!({ "duels": duels }),
+    }
+}
+
+/// Which keys are asked for, in order, so that neither choosing nor spelling them is timed.
+fn asked(keys: u64) -> Vec<[u8; KEY_BYTES]> {
+    let mut random = Random::of_seed(4);
+    let length = if keys == KEYS { QUESTIONS / 2 } else { 1 << 12 };
+    (0..length).map(|_| key_bytes(random.below(keys))).collect()
+}
+
+/// Nanoseconds that a thread takes for one question, with all threads at work from the same moment on.
+fn timed(threads: u32, work: impl Fn(u32) + Sync) -> f64 {
+    let ready = Barrier::new(threads as usize);
+    let sum: Duration = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (ready, work) = (&ready, &work);
+                scope.spawn(move || {
+                    ready.wait();
+                    let start = Instant::now();
+                    work(thread);
+                    start.elapsed()
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().expect("nobody panics")).sum()
+    });
+    sum.as_nanos() as f64 / f64::from(threads) / QUESTIONS as f64
+}
+
+fn ask_tier(tier: &Shared<'_, '_>, asked: &[[u8; KEY_BYTES]]) {
+    let writer = Writer::new(tier);
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut hits = 0;
+    for _ in 0..QUESTIONS / asked.len() {
+        for bytes in asked {
+            hits += usize::from(tier.get(&writer.key(bytes), Stamp::LATEST, &mut buffer).is_ok());
+            black_box(&buffer);
+        }
+    }
+    assert_eq!(hits, QUESTIONS, "a fast miss is no hit");
+}
+
+fn ask_quick(cache: &Quick, asked: &[[u8; KEY_BYTES]]) {
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut hits = 0;
+    for _ in 0..QUESTIONS / asked.len() {
+        for bytes in asked {
+            if let Some(value) = cache.get(&bytes[..]) {
+                buffer.resize(value.len(), 0);
+                buffer.copy_from_slice(&value);
+                hits += 1;
+            }
+            black_box(&buffer);
+        }
+    }
+    assert_eq!(hits, QUESTIONS, "a fast miss is no hit");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::BuildHasher;
+
+    #[test]
+    fn both_hash_a_key_alike() {
+        let hashing = Hashing::with_seeds(1, 2, 3, 4);
+        let bytes = key_bytes(17);
+        let hash = |bytes: &[u8]| BuildHasher::hash_one(&hashing, bytes);
+        assert_eq!(hash(&bytes[..]), BuildHasher::hash_one(&hashing, Box::<[u8]>::from(bytes)));
+        assert_eq!(&bytes, b"00000000000000000017");
+    }
+}

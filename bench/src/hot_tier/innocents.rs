@@ -1,0 +1,363 @@
+//! Whether entries stay that nobody has changed, while others are written beside them.
+
+use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
+use crate::eviction::traces::Random;
+use crate::pace::Pace;
+use crate::report::section::{Goal, Section, Table};
+use crate::tier_bed::{self, Memory, Spinning, value};
+use pg_cache_core::{NewValue, Reservation, Tier};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// The entries in question, each with a tag of its own, read all the time.
+const INNOCENTS: u64 = 10_000;
+/// What is written beside them has keys from here on.
+const OTHERS: u64 = 1 << 32;
+
+const BESIDE_REGION: usize = megabytes(32);
+const SETS_PER_SECOND: u64 = 10_000;
+/// How many keys are set: three times as many as fit, so that somebody always has to go.
+const SET_KEYS: u64 = 500_000;
+const HIT_PERCENT_MIN: f64 = 99.0;
+
+const COMMIT_REGION: usize = megabytes(384);
+const COMMIT_KEYS: u64 = 1_000_000;
+/// Entries without a tag that are read as often as the others while a large transaction commits.
+const BYSTANDERS: u64 = 200_000;
+const LOST_POINTS_MAX: f64 = 1.0;
+/// How long the reader is watched before and after the transaction.
+const AROUND: Duration = Duration::from_millis(500);
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    pace.beside + Duration::from_secs(5)
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let beside = beside_sets(pace.beside);
+    let commit = beside_commit(COMMIT_REGION, COMMIT_KEYS, BYSTANDERS);
+    let mut writes = Table::new(1, ["beside", "sets/s", "reads", "hits"]);
+    writes.rows.push(vec![
+        format!("sets of other keys for {} s", beside.seconds.round()),
+        format!("{:.0}", beside.sets as f64 / beside.seconds),
+        beside.reads.asked.to_string(),
+        format!("{:.3} %", beside.reads.percent()),
+    ]);
+    let mut phases = Table::new(1, ["a transaction of 1 000 000 keys", "lasts", "reads", "hits"]);
+    for (name, phase) in PHASES.iter().zip(&commit) {
+        phases.rows.push(vec![
+            (*name).into(),
+            format!("{:.2} s", phase.seconds),
+            phase.reads.asked.to_string(),
+            format!("{:.3} %", phase.reads.percent()),
+        ]);
+    }
+    let least = commit[1..4].iter().map(|phase| phase.reads.percent()).fold(100.0, f64::min);
+    let lost = commit[0].reads.percent() - least;
+    Section {
+        id: "core-innocents".into(),
+        title: "The core by itself: innocents".into(),
+        goals: vec![
+            Goal {
+                wanted: format!(
+                    "{INNOCENTS} tagged entries that are read stay beside {SETS_PER_SECOND} sets of other keys a second: at \
+                     least {HIT_PERCENT_MIN} % of their reads hit"
+                ),
+                found: format!("{:.3} %", beside.reads.percent()),
+                met: beside.reads.percent() >= HIT_PERCENT_MIN && beside.kept_pace(),
+            },
+            Goal {
+                wanted: format!(
+                    "a transaction of {COMMIT_KEYS} keys takes less than {LOST_POINTS_MAX} point of hits from others while \
+                     it commits"
+                ),
+                found: format!("{lost:.3} points"),
+                met: lost < LOST_POINTS_MAX,
+            },
+        ],
+        tables: vec![writes, phases],
+        explained: vec![format!(
+            "One thread reads, another one writes; what was missed is stored again. Each set is reserved, announced and \
+             confirmed. The sets go to {SET_KEYS} keys in a tier of {} that is full from the start and holds about a third \
+             of them. The transaction reserves all its keys, announces them all, then confirms them all, in a tier of {} \
+             that has room for everybody; the reader asks for {BYSTANDERS} entries without tags as well.",
+            size(BESIDE_REGION as f64),
+            size(COMMIT_REGION as f64),
+        )],
+        figures: serde_json::json!({
+            "beside_sets": {
+                "seconds": beside.seconds,
+                "sets": beside.sets,
+                "reads": beside.reads.asked,
+                "hits": beside.reads.hits,
+            },
+            "commit": PHASES.iter().zip(&commit).map(|(name, phase)| serde_json::json!({
+                "phase": name,
+                "seconds": phase.seconds,
+                "reads": phase.reads.asked,
+                "hits": phase.reads.hits,
+            })).collect::<Vec<_>>(),
+        }),
+    }
+}
+
+/// What a reader met.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Reads {
+    asked: u64,
+    hits: u64,
+}
+
+impl Reads {
+    fn percent(&self) -> f64 {
+        self.hits as f64 * 100.0 / self.asked.max(1) as f64
+    }
+
+    fn count(&mut self, hit: bool) {
+        self.asked += 1;
+        self.hits += u64::from(hit);
+    }
+}
+
+struct Beside {
+    seconds: f64,
+    sets: u64,
+    reads: Reads,
+}
+
+impl Beside {
+    /// A writer that fell behind has proven less than it was to.
+    fn kept_pace(&self) -> bool {
+        self.sets as f64 >= self.seconds * SETS_PER_SECOND as f64 * 0.99
+    }
+}
+
+fn beside_sets(span: Duration) -> Beside {
+    let sizes = tier_bed::sizes(BESIDE_REGION);
+    let memory = Memory::of_bytes(sizes.bytes);
+    let host = Spinning::of(sizes);
+    let attach = |backend| Tier::attach(memory.region(), &host, backend).expect("it was formatted");
+    let tier = Tier::format(memory.region(), sizes, &host, 0).expect("the tier is large enough");
+    let mut reader = Reader::new(&tier, 0);
+    let mut writer = Writer::new(&tier);
+    for number in 0..SET_KEYS {
+        writer.put(OTHERS + number, VALUE_BYTES);
+    }
+    (0..INNOCENTS).for_each(|number| reader.store(number));
+
+    let stage = Stage::default();
+    std::thread::scope(|threads| {
+        let reads = threads.spawn(|| {
+            let tier = attach(1);
+            Reader::new(&tier, 0).read_on::<1>(&stage)
+        });
+        let end = EndOnDrop(&stage);
+        let mut random = Random::of_seed(7);
+        let start = Instant::now();
+        let mut sets = 0;
+        while start.elapsed() < span {
+            let due = (start.elapsed().as_secs_f64() * SETS_PER_SECOND as f64) as u64;
+            while sets < due {
+                set(&mut writer, &[OTHERS + random.below(SET_KEYS)], || {});
+                sets += 1;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        stage.next();
+        drop(end);
+        let [reads] = reads.join().expect("the reader does not panic");
+        Beside { seconds, sets, reads }
+    })
+}
+
+const PHASES: [&str; 5] = ["before", "reserving", "announcing", "confirming", "after"];
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Phase {
+    seconds: f64,
+    reads: Reads,
+}
+
+fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.len()] {
+    let sizes = tier_bed::sizes(region);
+    let memory = Memory::of_bytes(sizes.bytes);
+    let host = Spinning::of(sizes);
+    let tier = Tier::format(memory.region(), sizes, &host, 0).expect("the tier is large enough");
+    let mut reader = Reader::new(&tier, bystanders);
+    (0..INNOCENTS + bystanders).for_each(|number| reader.store(number));
+
+    let stage = Stage::default();
+    let mut seconds = [0.0; PHASES.len()];
+    let reads = std::thread::scope(|threads| {
+        let reads = threads.spawn(|| {
+            let tier = Tier::attach(memory.region(), &host, 1).expect("it was formatted");
+            Reader::new(&tier, bystanders).read_on::<{ PHASES.len() }>(&stage)
+        });
+        let _end = EndOnDrop(&stage);
+        let mut since = Instant::now();
+        let mut next = || {
+            seconds[stage.next()] = since.elapsed().as_secs_f64();
+            since = Instant::now();
+        };
+        let numbers: Vec<u64> = (OTHERS..OTHERS + keys).collect();
+        std::thread::sleep(AROUND);
+        next();
+        set(&mut Writer::new(&tier), &numbers, &mut next);
+        std::thread::sleep(AROUND);
+        next();
+        reads.join().expect("the reader does not panic")
+    });
+    std::array::from_fn(|place| Phase { seconds: seconds[place], reads: reads[place] })
+}
+
+/// Sets keys as a transaction does, and says after each of its three steps that it is done.
+fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl FnMut()) {
+    let content = [b'y'; VALUE_BYTES];
+    let tier = writer.tier;
+    let mut reserved: Vec<(u64, Reservation)> = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let bytes = key_bytes(*number);
+        let reservation = tier.reserve(&writer.key(&bytes), &value(&content)).expect("there is room");
+        reserved.push((*number, reservation));
+    }
+    done();
+    for (number, reservation) in &reserved {
+        tier.announce(&writer.key(&key_bytes(*number)), reservation);
+    }
+    done();
+    for (number, reservation) in reserved {
+        tier.confirm(&writer.key(&key_bytes(number)), reservation);
+    }
+    done();
+}
+
+/// What the writer does just now, by number, and how much was read.
+#[derive(Default)]
+struct Stage {
+    phase: AtomicUsize,
+    batches: AtomicU64,
+    /// Batches when the phase began.
+    before: AtomicU64,
+}
+
+impl Stage {
+    /// Ends a phase, as soon as somebody has read in it: without that it would show nothing. Says which one it was.
+    fn next(&self) -> usize {
+        // The first batch may have begun in the phase before.
+        while self.batches.load(Ordering::Relaxed) < self.before.load(Ordering::Relaxed) + 2 {
+            assert_ne!(
+                self.phase.load(Ordering::Relaxed),
+                usize::MAX,
+                "the reader has ended before its time"
+            );
+            std::thread::yield_now();
+        }
+        self.before.store(self.batches.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.phase.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Ends the other one too if a thread panics: else it would be waited for in vain.
+struct EndOnDrop<'s>(&'s Stage);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.phase.store(usize::MAX, Ordering::Relaxed);
+    }
+}
+
+/// Asks for innocents, and bystanders, at random, and stores again what is missing.
+struct Reader<'t, 'm, 'l> {
+    tier: &'t Shared<'m, 'l>,
+    writer: Writer<'t, 'm, &'l Spinning>,
+    bystanders: u64,
+    random: Random,
+}
+
+impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
+    fn new(tier: &'t Shared<'m, 'l>, bystanders: u64) -> Self {
+        Self { tier, writer: Writer::new(tier), bystanders, random: Random::of_seed(8) }
+    }
+
+    /// Reads until the last of some phases is over.
+    fn read_on<const PHASES: usize>(mut self, stage: &Stage) -> [Reads; PHASES] {
+        let _end = EndOnDrop(stage);
+        let mut reads = [Reads::default(); PHASES];
+        while let Some(reads) = reads.get_mut(stage.phase.load(Ordering::Relaxed)) {
+            for _ in 0..100 {
+                reads.count(self.read());
+            }
+            stage.batches.fetch_add(1, Ordering::Relaxed);
+        }
+        reads
+    }
+
+    /// Whether it was there.
+    fn read(&mut self) -> bool {
+        let number = self.random.below(INNOCENTS + self.bystanders);
+        let hit = self.writer.ask(number);
+        if !hit {
+            self.store(number);
+        }
+        hit
+    }
+
+    fn store(&mut self, number: u64) {
+        let tag = [self.tier.fences().tag(number)];
+        let dependencies: &[_] = if number < INNOCENTS { &tag } else { &[] };
+        let content = [b'x'; VALUE_BYTES];
+        let stamp = self.tier.fences().now();
+        let value = NewValue { stamp, dependencies, ..value(&content) };
+        self.tier.put(&self.writer.key(&key_bytes(number)), &value).expect("there is room");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pg_cache_core::Counter;
+
+    #[test]
+    fn a_transaction_sets_all_its_keys_in_three_steps() {
+        let sizes = tier_bed::sizes(megabytes(4));
+        let memory = Memory::of_bytes(sizes.bytes);
+        let host = Spinning::of(sizes);
+        let tier = Tier::format(memory.region(), sizes, &host, 0).unwrap();
+        let mut steps = Vec::new();
+        let mut look = Vec::new();
+        set(&mut Writer::new(&tier), &[1, 2, 3], || {
+            let usage = tier.usage();
+            steps.push((usage.entries, usage.announced));
+        });
+        for number in 1..=3 {
+            look.push(Writer::new(&tier).ask(number));
+        }
+        assert_eq!((steps, look), (vec![(0, 0), (0, 3), (3, 0)], vec![true; 3]));
+    }
+
+    #[test]
+    fn whoever_is_gone_is_missed_once_and_stored_with_its_tag() {
+        let sizes = tier_bed::sizes(megabytes(4));
+        let memory = Memory::of_bytes(sizes.bytes);
+        let host = Spinning::of(sizes);
+        let tier = Tier::format(memory.region(), sizes, &host, 0).unwrap();
+        let mut reader = Reader::new(&tier, 0);
+        reader.store(3);
+        assert!(reader.writer.ask(3) && !reader.writer.ask(4));
+        let fence = tier.fences().tag(3);
+        tier.fences().raise(fence);
+        tier.fences().lower(fence);
+        assert!(!reader.writer.ask(3));
+        assert_eq!(tier.counted(Counter::MissFenced), 1);
+    }
+
+    #[test]
+    fn in_a_tier_too_small_for_a_transaction_others_are_lost_and_it_shows() {
+        // Nobody is read often enough to stay: there are three times as many bystanders as fit.
+        let phases = beside_commit(megabytes(8), 20_000, 100_000);
+        assert!(phases.iter().all(|phase| phase.reads.asked > 0));
+        assert!(phases[0].reads.percent() < 90.0, "{phases:?}");
+    }
+}

@@ -1,0 +1,151 @@
+//! How much of a region is what was put into it.
+
+use super::{KEY_BYTES, Writer, megabytes, size};
+use crate::eviction::traces::Random;
+use crate::pace::Pace;
+use crate::report::section::{Goal, Section, Table};
+use crate::tier_bed::{self, Alone, Memory};
+use pg_cache_core::{Host, Tier, Usage};
+use std::time::Duration;
+
+const REGION: usize = megabytes(64);
+/// What key and value together have to be of the region, at least, and small entries with 64 bytes for each.
+const SHARE_MIN: f64 = 0.9;
+/// What an entry may cost beside key and value.
+const ENTRY_COST: usize = 64;
+
+/// About how long it takes.
+pub fn estimate(_: &Pace) -> Duration {
+    Duration::from_secs(3)
+}
+
+/// Measures it.
+pub fn measure(_: &Pace) -> Section {
+    let mut random = Random::of_seed(5);
+    // 16 bytes times up to 2^12, each power as likely.
+    let mixed = Fill::make(|| (16.0 * 2_f64.powf(random.fraction() * 12.0)) as usize);
+    let small = Fill::make(|| super::VALUE_BYTES);
+
+    let region = REGION as f64;
+    let mixed_share = mixed.live_bytes as f64 / region;
+    let small_share = (small.live_bytes + small.entries * ENTRY_COST as u64) as f64 / region;
+    let beside = |fill: &Fill| (region - fill.live_bytes as f64) / fill.entries as f64;
+
+    let mut table =
+        Table::new(1, ["region of 64 MB, full", "entries", "key + value", "share", "beside, each"]);
+    for (name, fill) in [("16 B to 64 KB", &mixed), ("100 B", &small)] {
+        table.rows.push(vec![
+            name.into(),
+            fill.entries.to_string(),
+            size(fill.live_bytes as f64),
+            format!("{:.1} %", fill.live_bytes as f64 / region * 100.0),
+            format!("{:.1} bytes", beside(fill)),
+        ]);
+    }
+    let usage = small.usage;
+    let mut parts = Table::new(1, ["of the region", "bytes", "share"]);
+    for (name, bytes) in [
+        ("blocks", usage.block_bytes),
+        ("fences", usage.fence_bytes),
+        ("flights", usage.flight_bytes),
+        ("statistics", usage.statistics_bytes),
+    ] {
+        let share = format!("{:.2} %", bytes as f64 / region * 100.0);
+        parts.rows.push(vec![name.into(), size(bytes as f64), share]);
+    }
+    let at_least = |wanted: &str, share: f64| Goal {
+        wanted: format!("{wanted} at least {:.0} % of the region", SHARE_MIN * 100.0),
+        found: format!("{:.1} %", share * 100.0),
+        met: share >= SHARE_MIN,
+    };
+    Section {
+        id: "core-memory".into(),
+        title: "The core by itself: memory".into(),
+        goals: vec![
+            at_least("keys and values of mixed sizes are", mixed_share),
+            at_least(
+                &format!("20-byte keys, 100-byte values and {ENTRY_COST} bytes for each entry are"),
+                small_share,
+            ),
+            Goal {
+                wanted: format!("beside key and value an entry costs at most {ENTRY_COST} bytes"),
+                found: format!("{:.1} bytes", beside(&small)),
+                met: beside(&small) <= ENTRY_COST as f64,
+            },
+        ],
+        tables: vec![table, parts],
+        explained: vec![format!(
+            "Filled with new keys of {KEY_BYTES} bytes until three times the region was put into it, so that what is free is in \
+             pieces. Sizes of values are 100 bytes, or any from 16 bytes to 64 KB, each doubling as likely (log-uniform). \
+             `beside, each` is the region without keys and values over the number of entries: everything there is, fences \
+             and index included. {} shards, {} fences for tags.",
+            usage.shards,
+            tier_bed::sizes(REGION).tag_fences,
+        )],
+        figures: serde_json::json!({
+            "region_bytes": REGION,
+            "mixed": { "entries": mixed.entries, "live_bytes": mixed.live_bytes, "share": mixed_share },
+            "small": {
+                "entries": small.entries,
+                "live_bytes": small.live_bytes,
+                "share_with_64_each": small_share,
+                "bytes_beside_each": beside(&small),
+            },
+            "block_bytes": usage.block_bytes,
+            "fence_bytes": usage.fence_bytes,
+            "flight_bytes": usage.flight_bytes,
+            "statistics_bytes": usage.statistics_bytes,
+        }),
+    }
+}
+
+/// What is in a tier that was filled over and over.
+struct Fill {
+    entries: u64,
+    live_bytes: u64,
+    usage: Usage,
+}
+
+impl Fill {
+    fn make(mut value_bytes: impl FnMut() -> usize) -> Self {
+        let memory = Memory::of_bytes(REGION);
+        let tier = Tier::format(memory.region(), tier_bed::sizes(REGION), Alone, 0)
+            .expect("the tier is large enough");
+        let mut writer = Writer::new(&tier);
+        let mut put = 0;
+        for number in 0.. {
+            let bytes = value_bytes();
+            writer.put(number, bytes);
+            put += KEY_BYTES + bytes;
+            if put >= 3 * REGION {
+                break;
+            }
+        }
+        let (entries, live_bytes) = live(&tier);
+        Self { entries, live_bytes, usage: tier.usage() }
+    }
+}
+
+/// Entries that would be served, and the bytes of their keys and values.
+fn live<H: Host>(tier: &Tier<'_, H>) -> (u64, u64) {
+    let entries = (0..).map_while(|bucket| tier.inspect(bucket)).flatten().filter(|entry| entry.valid);
+    entries.fold((0, 0), |(count, bytes), entry| {
+        (count + 1, bytes + (entry.key.len() + entry.meta.value_len) as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_live_is_counted_with_its_key_and_nothing_else() {
+        let memory = Memory::of_bytes(megabytes(1));
+        let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
+        let mut writer = Writer::new(&tier);
+        writer.put(1, 100);
+        writer.put(2, 5000);
+        writer.put(1, 200);
+        assert_eq!(live(&tier), (2, 5200 + 2 * KEY_BYTES as u64));
+    }
+}

@@ -1,0 +1,381 @@
+//! What storing costs when there is room, and when somebody has to go for it.
+
+use super::duel::Duel;
+use super::{Writer, megabytes};
+use crate::eviction::traces::Random;
+use crate::pace::Pace;
+use crate::report::notation::{digits, time, with_interval};
+use crate::report::section::{Goal, Section, Table};
+use crate::rounds::turns;
+use crate::tier_bed::{self, Memory, Spinning};
+use pg_cache_core::{Counter, Host, Tier};
+use serde::Serialize;
+use std::cell::{Cell, RefCell};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+const SMALL: usize = super::VALUE_BYTES;
+const LARGE: usize = megabytes(8);
+/// How many times as long as into a half-full tier a put into a full one may take at the median.
+const RATIO_MAX: f64 = 3.0;
+
+/// Who is there, and who comes.
+struct Scenario {
+    title: &'static str,
+    region: usize,
+    /// Bytes of the values that are there.
+    resident: usize,
+    /// Bytes of the values that come.
+    incoming: usize,
+    /// How many come in a row, before the tier is made again what it was.
+    row: usize,
+    /// Entries that are asked for before each one.
+    reads: usize,
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario {
+        title: "100 B among 100 B",
+        region: megabytes(32),
+        resident: SMALL,
+        incoming: SMALL,
+        row: 1000,
+        reads: 0,
+    },
+    Scenario {
+        title: "100 B among 100 B, 4 reads for each put",
+        region: megabytes(32),
+        resident: SMALL,
+        incoming: SMALL,
+        row: 1000,
+        reads: 4,
+    },
+    Scenario {
+        title: "8 MB among 100 B",
+        region: megabytes(192),
+        resident: SMALL,
+        incoming: LARGE,
+        row: 1,
+        reads: 0,
+    },
+    Scenario {
+        title: "100 B among 8 MB",
+        region: megabytes(192),
+        resident: LARGE,
+        incoming: SMALL,
+        row: 100,
+        reads: 0,
+    },
+];
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    Duration::from_secs(6) + Duration::from_millis(500) * pace.read_rounds as u32
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let clock = clock_cost();
+    let found: Vec<Found> = SCENARIOS.iter().map(|scenario| run(scenario, pace, clock)).collect();
+    let mut table = Table::new(
+        2,
+        ["put", "tier", "median", "p99", "longest", "× half full", "99.9 % of holds", "longest hold"],
+    );
+    for found in &found {
+        let sides = [(&found.full, found.duel.own_median), (&found.half, found.duel.other_median)];
+        for (place, (side, median)) in sides.into_iter().enumerate() {
+            table.rows.push(vec![
+                if place == 0 { found.title.into() } else { String::new() },
+                side.name.into(),
+                with_interval(median, time),
+                time(side.p99),
+                time(side.longest),
+                if place == 0 { with_interval(found.duel.ratio, digits) } else { "1".into() },
+                time(side.hold_p999),
+                time(side.longest_hold),
+            ]);
+        }
+    }
+    Section {
+        id: "core-put".into(),
+        title: "The core by itself: storing".into(),
+        goals: found.iter().map(Found::goal).collect(),
+        tables: vec![table],
+        explained: vec![format!(
+            "Each put is timed by itself, with new keys; the clock's own {clock:.0} ns are taken off. Half full and full \
+             take turns in {} rounds: medians and their ratio are of rounds, p99 and the longest of all puts, whatever \
+             else the machine did meanwhile. After a row of puts the tier is made again what it was, untimed. Locks are \
+             watched in a pass of their own: how long one was held, the longest hold and the one that 99.9 % do not exceed. \
+             Among 8 MB values only the first small one of a row has to evict: what goes for it leaves room for the others.",
+            pace.read_rounds
+        )],
+        figures: serde_json::json!({ "clock_nanoseconds": clock, "scenarios": found }),
+    }
+}
+
+/// What one scenario showed.
+#[derive(Serialize)]
+struct Found {
+    title: &'static str,
+    /// Medians by round: full against half full.
+    duel: Duel,
+    full: Spread,
+    half: Spread,
+}
+
+impl Found {
+    fn goal(&self) -> Goal {
+        self.duel.goal(
+            &format!("a put into a full tier takes as long as into a half-full one ({})", self.title),
+            RATIO_MAX,
+        )
+    }
+}
+
+/// Times in nanoseconds.
+#[derive(Serialize)]
+struct Spread {
+    name: &'static str,
+    p99: f64,
+    longest: f64,
+    hold_p999: f64,
+    longest_hold: f64,
+}
+
+fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
+    let sizes = tier_bed::sizes(scenario.region);
+    let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
+    let locks = Spinning::of(sizes);
+
+    let mut medians = [Vec::new(), Vec::new()];
+    let mut times = [Vec::new(), Vec::new()];
+    let mut seen = [0, 0];
+    play(scenario, pace, &memories, &locks, |event| match event {
+        Event::Put(place, put) => {
+            let start = Instant::now();
+            put();
+            times[place].push((start.elapsed().as_nanos() as f64 - clock).max(0.0));
+        }
+        Event::RoundIsOver => {
+            for place in 0..2 {
+                medians[place].push(quantile(&times[place][seen[place]..], 0.5));
+                seen[place] = times[place].len();
+            }
+        }
+    });
+
+    // The same again, with somebody who looks at the clock at every lock.
+    let watch = Watch { locks: &locks, since: Cell::new(None), holds: RefCell::new(Vec::new()) };
+    let mut holds = [Vec::new(), Vec::new()];
+    play(scenario, pace, &memories, &watch, |event| {
+        if let Event::Put(place, put) = event {
+            watch.holds.borrow_mut().clear();
+            put();
+            holds[place].append(&mut watch.holds.borrow_mut());
+        }
+    });
+
+    let [full_medians, half_medians] = medians;
+    let spread = |name, place: usize| Spread {
+        name,
+        p99: quantile(&times[place], 0.99),
+        longest: quantile(&times[place], 1.0),
+        hold_p999: (quantile(&holds[place], 0.999) - clock).max(0.0),
+        longest_hold: (quantile(&holds[place], 1.0) - clock).max(0.0),
+    };
+    Found {
+        title: scenario.title,
+        duel: Duel::of(scenario.title, ("full".into(), full_medians), ("half full".into(), half_medians)),
+        full: spread("full", 0),
+        half: spread("half full", 1),
+    }
+}
+
+/// What happens when a scenario is played.
+enum Event<'e> {
+    /// A put into the full tier (0) or the half-full one (1): to be called once.
+    Put(usize, &'e mut dyn FnMut()),
+    RoundIsOver,
+}
+
+fn play<H: Host + Copy>(
+    scenario: &Scenario,
+    pace: &Pace,
+    memories: &[Memory; 2],
+    host: H,
+    mut told: impl FnMut(Event<'_>),
+) {
+    let sizes = tier_bed::sizes(scenario.region);
+    let [full, half] = memories
+        .each_ref()
+        .map(|memory| Tier::format(memory.region(), sizes, host, 0).expect("the tier is large enough"));
+    let mut sides = [Side::fill(&full, scenario, true), Side::fill(&half, scenario, false)];
+    let rows = (pace.puts / 1000).clamp(1, if scenario.row > 1 { 20 } else { 4 });
+    for round in 0..pace.read_rounds {
+        for row in 0..rows {
+            for turn in turns(round + row, 2) {
+                sides[turn].row(|put| told(Event::Put(turn, put)));
+            }
+        }
+        told(Event::RoundIsOver);
+    }
+}
+
+/// A tier that is kept full, or half full.
+struct Side<'s, 't, 'm, H> {
+    scenario: &'s Scenario,
+    writer: Writer<'t, 'm, H>,
+    full: bool,
+    /// The number of the next key.
+    next: u64,
+    random: Random,
+}
+
+impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
+    fn fill(tier: &'t Tier<'m, H>, scenario: &'s Scenario, full: bool) -> Self {
+        let writer = Writer::new(tier);
+        let mut side = Self { scenario, writer, full, next: 0, random: Random::of_seed(6) };
+        if full {
+            // With what an entry costs beside its value that is more than fits, so that each shard is full and everybody here has come by the way of eviction.
+            side.put_residents(scenario.region);
+        } else {
+            let is_half_full = || {
+                let usage = tier.usage();
+                usage.used_bytes * 2 >= usage.block_bytes
+            };
+            while !is_half_full() {
+                // A look at all shards for each entry would take longer than the entry.
+                side.put_residents(scenario.resident.max(scenario.region / 200));
+            }
+        }
+        side
+    }
+
+    fn put_residents(&mut self, bytes: usize) {
+        for _ in 0..bytes.div_ceil(self.scenario.resident) {
+            self.writer.put(self.next, self.scenario.resident);
+            self.next += 1;
+        }
+    }
+
+    /// A row of puts; afterwards the tier is what it was before.
+    fn row(&mut self, mut timed: impl FnMut(&mut dyn FnMut())) {
+        let first = self.next;
+        for number in first..first + self.scenario.row as u64 {
+            for _ in 0..self.scenario.reads {
+                // Of those who came lately, a few of whom are asked for again and again.
+                let reach = self.random.below(20_000) + 1;
+                let back = self.random.below(reach) + 1;
+                self.writer.ask(number.saturating_sub(back));
+            }
+            timed(&mut || self.writer.put(number, self.scenario.incoming));
+        }
+        self.next += self.scenario.row as u64;
+        if self.full && self.scenario.incoming == self.scenario.resident {
+            return;
+        }
+        for number in first..self.next {
+            self.writer.remove(number);
+        }
+        if self.full {
+            self.put_residents(self.scenario.row * self.scenario.incoming);
+            // Until somebody has to go for it: a large one may have made more room than it took.
+            let tier = self.writer.tier;
+            let evicted = || tier.counted(Counter::Evicted);
+            let before = evicted();
+            while evicted() == before {
+                self.put_residents(1);
+            }
+        }
+    }
+}
+
+/// Locks, and how long they were held.
+struct Watch<'l> {
+    locks: &'l Spinning,
+    since: Cell<Option<Instant>>,
+    holds: RefCell<Vec<f64>>,
+}
+
+impl Host for &Watch<'_> {
+    fn now(&self) -> u32 {
+        self.locks.now()
+    }
+    fn lock(&self, shard: u32) {
+        self.locks.lock(shard);
+        self.since.set(Some(Instant::now()));
+    }
+    fn unlock(&self, shard: u32) {
+        let held = self.since.take().map(|since| since.elapsed().as_nanos() as f64);
+        self.locks.unlock(shard);
+        self.holds.borrow_mut().extend(held);
+    }
+}
+
+/// What looking at the clock twice costs, in nanoseconds.
+fn clock_cost() -> f64 {
+    let times: Vec<f64> =
+        (0..10_001).map(|_| black_box(Instant::now()).elapsed().as_nanos() as f64).collect();
+    quantile(&times, 0.5)
+}
+
+/// The smallest of the samples that a share of them does not exceed.
+fn quantile(samples: &[f64], share: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_samples() {
+        let samples: Vec<f64> = (1..=1000).rev().map(f64::from).collect();
+        assert_eq!(
+            [0.5, 0.99, 0.999, 1.0].map(|share| quantile(&samples, share)),
+            [500.0, 990.0, 999.0, 1000.0]
+        );
+        assert_eq!(quantile(&[7.0], 0.99), 7.0);
+    }
+
+    #[test]
+    fn one_tier_is_full_all_the_time_and_the_other_never() {
+        for (resident, incoming, row) in [(100, 100, 50), (100, 50_000, 1), (50_000, 100, 50)] {
+            let scenario = Scenario { title: "t", region: megabytes(2), resident, incoming, row, reads: 1 };
+            let sizes = tier_bed::sizes(scenario.region);
+            let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
+            let locks = Spinning::of(sizes);
+            let pace = Pace { read_rounds: 3, puts: 2000, ..Pace::QUICK };
+            let mut puts = 0;
+            let mut rounds = 0;
+            play(&scenario, &pace, &memories, &locks, |event| match event {
+                Event::Put(place, put) => {
+                    let tier = Tier::attach(memories[place].region(), &locks, 0).unwrap();
+                    let before = tier.usage();
+                    put();
+                    let used = before.used_bytes as f64 / before.block_bytes as f64;
+                    assert!(if place == 0 { used > 0.75 } else { used < 0.6 }, "{resident}, {place}: {used}");
+                    assert_eq!(tier.counted(Counter::Evicted) > 0, place == 0);
+                    puts += 1;
+                }
+                Event::RoundIsOver => rounds += 1,
+            });
+            assert_eq!((puts, rounds), (3 * 2 * 2 * row, 3));
+        }
+    }
+
+    #[test]
+    fn a_hold_lasts_from_lock_to_unlock() {
+        let locks = Spinning::of(tier_bed::sizes(megabytes(1)));
+        let watch = Watch { locks: &locks, since: Cell::new(None), holds: RefCell::new(Vec::new()) };
+        (&watch).lock(0);
+        assert!(watch.holds.borrow().is_empty());
+        (&watch).unlock(0);
+        (&watch).lock(0);
+        (&watch).unlock(0);
+        assert_eq!(watch.holds.borrow().len(), 2);
+    }
+}

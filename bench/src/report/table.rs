@@ -1,0 +1,63 @@
+//! A Markdown table, padded so that it can be read in a terminal too.
+
+use serde::{Deserialize, Serialize};
+
+/// Head and rows, as shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Table {
+    /// How many columns hold names: they stand on the left, numbers on the right.
+    pub names: usize,
+    /// What the columns are.
+    pub head: Vec<String>,
+    /// As long as the head, each.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(names: usize, head: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { names, head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    }
+
+    /// As text.
+    pub fn align(&self) -> String {
+        let widths: Vec<usize> = (0..self.head.len())
+            .map(|column| {
+                let cells = self.rows.iter().chain([&self.head]).map(|row| row[column].chars().count());
+                cells.max().unwrap_or(0).max(3)
+            })
+            .collect();
+        let line = |row: &[String]| -> String {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                if column < self.names { format!("| {cell:<width$} ") } else { format!("| {cell:>width$} ") }
+            });
+            cells.collect::<String>() + "|\n"
+        };
+        let rule = widths.iter().enumerate().map(|(column, width)| {
+            if column < self.names {
+                format!("| {} ", "-".repeat(*width))
+            } else {
+                format!("| {}: ", "-".repeat(width - 1))
+            }
+        });
+        let rule = rule.collect::<String>() + "|\n";
+        line(&self.head) + &rule + &self.rows.iter().map(|row| line(row)).collect::<String>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned() {
+        let mut table = Table::new(2, ["", "contender", "ops"]);
+        table.rows.push(["1 client", "µ", "12 k"].map(str::to_owned).to_vec());
+        assert_eq!(
+            table.align(),
+            "|          | contender |  ops |\n\
+             | -------- | --------- | ---: |\n\
+             | 1 client | µ         | 12 k |\n"
+        );
+    }
+}
