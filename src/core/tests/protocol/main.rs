@@ -1,0 +1,120 @@
+//! The protocols of fences and keys, looked at in every state they can reach.
+//!
+//! Each room is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared memory would
+//! hold. `stateright` tries every order of those steps. What it proves, it proves of the order of steps, for a few actors and
+//! a few fences; that single operations do what a step says is shown in `as_built.rs`, where the same paths are
+//! walked with the real tier.
+//!
+//! ```text
+//! memory.rs          a fence as the models see it: the twin of src/core/fence.rs
+//! read_rule.rs       writers, fills and readers: nobody reads what is stale, or from the future
+//! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it
+//! set_and_fence.rs   a transaction changes what its own value depends on
+//! two_phase.rs       the change of a prepared transaction
+//! as_built.rs        the models against the code
+//! ```
+//!
+//! # Variants
+//!
+//! A model takes a variant, and says what is done differently then. [`Verdict::Breaks`] names the property that must fall:
+//! these are the controls, a model that cannot fail proves nothing. [`Verdict::Harmless`] stays right: what could be built
+//! otherwise, and what looks dangerous but is not. `sometimes` properties keep a model from being right because nothing happens in it.
+//!
+//! # How to read a counterexample
+//!
+//! When something fails that should hold, or the other way round, the shortest path to it is printed: one step a line,
+//! in the order of time, with the actor's number. `PG_CACHE_TEST_PATHS=1` prints the counterexamples of the controls too:
+//! they are worth reading, each is the reason for one rule of the design. Actors that do not occur in a path do not
+//! matter to it. What was wrong is the last step: look what that reader's value is, and which step of a writer it should have seen.
+//!
+//! # Where the next protocol joins
+//!
+//! As a room of its own with a `State`, an `Action` and a list of variants, run by [`check`]; it uses the fences of `memory.rs`. If it
+//! changes an existing protocol, as patterns (another thing to check in the read rule), waiters (another source of values)
+//! and rows of the table tier (entries that come back) will, it joins that room as further actors.
+
+//mod as_built;
+//mod keys;
+mod memory;
+mod read_rule;
+//mod set_and_fence;
+//mod two_phase;
+
+use std::fmt::{Debug, Write as _};
+use std::hash::Hash;
+use std::io::Write as _;
+use std::time::Instant;
+
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
+
+/// What a variant of a protocol has to turn out as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The protocol as it is built.
+    Right,
+    /// Another way to build it.
+    Harmless,
+    /// A mistake. The property that shows it.
+    Breaks(&'static str),
+}
+
+/// Whether there is time for the large configurations.
+pub fn long() -> bool {
+    std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
+}
+
+/// Looks at every state of a model, says how many they were, and compares with what should come of it.
+pub fn check<M>(name: &str, model: M, verdict: Verdict)
+where
+    M: Model + Send + Sync + 'static,
+    M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
+    M::Action: Clone + Debug + PartialEq,
+{
+    let began = Instant::now();
+    // What should break is done with when it broke; the others are walked to the end.
+    let until = match verdict {
+        Verdict::Breaks(property) => HasDiscoveries::AnyOf([property].into()),
+        _ => HasDiscoveries::AnyFailures,
+    };
+    let checker = model.checker().finish_when(until).spawn_bfs().join();
+    let (states, found) = (checker.unique_state_count(), checker.discoveries());
+    let properties = checker.model().properties();
+    let fallen = |property: &&stateright::Property<M>| match property.expectation {
+        Expectation::Sometimes => !found.contains_key(property.name),
+        _ => found.contains_key(property.name),
+    };
+    let steps = |property: &str| found.get(property).cloned().map(steps_of).unwrap_or_default();
+    let outcome = match verdict {
+        Verdict::Breaks(property) => {
+            assert!(properties.iter().any(|known| known.name == property), "{name}: nothing is called {property}");
+            let broken = properties.iter().filter(fallen).any(|fallen| fallen.name == property);
+            assert!(broken, "{name}: {property:?} should not hold, and does in all of {states} states");
+            if std::env::var_os("PG_CACHE_TEST_PATHS").is_some() {
+                say(&format!("{name}\n{}", steps(property)));
+            }
+            format!("not {property}, in {} steps", steps(property).lines().count())
+        }
+        Verdict::Right | Verdict::Harmless => {
+            let wrong: Vec<_> = properties.iter().filter(fallen).map(|fallen| fallen.name).collect();
+            let paths: String = wrong.iter().map(|property| steps(property)).collect();
+            assert!(wrong.is_empty(), "{name}: not {wrong:?}, after {states} states\n{paths}");
+            // Above all `sometimes`, which is only now known to have been found.
+            assert!(checker.is_done(), "{name}: gave up after {states} states");
+            if verdict == Verdict::Right { "holds" } else { "holds as well" }.to_owned()
+        }
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    say(&format!("  {name:<62} {states:>9} states {seconds:>5.1} s   {outcome}"));
+}
+
+fn steps_of<S, A: Debug>(path: Path<S, A>) -> String {
+    path.into_actions().iter().fold(String::new(), |mut lines, action| {
+        let _ = writeln!(lines, "    {action:?}");
+        lines
+    })
+}
+
+/// To the output itself: what the test harness would keep to itself while all is well is asked for here.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

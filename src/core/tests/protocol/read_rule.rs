@@ -1,0 +1,443 @@
+//! The read rule: a reader gets an entry if each of its fences has nothing pending and has not moved since the entry's stamp.
+//!
+//! A value is the set of the changes that are in it. *Stale* is a value without a change that was visible when its reader
+//! began; *from the future* one with a change that the snapshot of a REPEATABLE READ reader lacks. An entry stays findable when it
+//! has been replaced: that is more than any tier does, so what holds here holds for each of them.
+
+use stateright::{Model, Property};
+
+use crate::memory::{Fence, LATEST};
+use crate::{Verdict, check, long};
+
+const FENCES: usize = 2;
+
+/// One atomic step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Raise(usize),
+    /// Its changes become visible: the commit.
+    Show,
+    /// Draws a number from the clock of changes.
+    Draw,
+    Lower(usize),
+    /// Instead of `Show` and what comes after it.
+    Abort,
+    Withdraw(usize),
+    // What only variants do.
+    MoveSeq(usize),
+    MovePending(usize),
+    Overwrite(usize),
+    Clear(usize),
+}
+
+/// One atomic step of a fill. One under REPEATABLE READ does the same: its stamp is the `safe_stamp`, and any time
+/// may pass before its snapshot and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fill {
+    Stamp,
+    /// Takes a snapshot and reads the source on it.
+    Snapshot,
+    Publish,
+}
+
+/// One atomic step of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    /// Notes a moment as its horizon.
+    Horizon,
+    /// Begins: what is visible now it has to see, and under REPEATABLE READ nothing else.
+    Begin,
+    /// Finds the entry that this fill has published.
+    Find(usize),
+    Check(usize),
+    // What only variants do.
+    CheckPending(usize),
+    CheckSeq(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Writer(usize, Write),
+    Filler(usize, Fill),
+    Reader(usize, Read),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    at: u8,
+    /// How many fences it had raised when it gave up.
+    aborted: Option<u8>,
+    number: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Filler {
+    at: u8,
+    pub stamp: u8,
+    value: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Reader {
+    at: u8,
+    repeatable: bool,
+    pub horizon: u8,
+    visible: u8,
+    /// Whether somebody had aborted before it began.
+    after_abort: bool,
+    pub found: Option<u8>,
+    pub outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Miss,
+    /// Though nobody has changed anything or is about to.
+    MissForNothing,
+    Hit,
+    Stale,
+    Future,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct State {
+    pub now: u8,
+    pub fences: [Fence; FENCES],
+    visible: u8,
+    writers: Vec<Writer>,
+    pub fillers: Vec<Filler>,
+    pub readers: Vec<Reader>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    AsBuilt,
+    NoPending,
+    PendingIsAFlag,
+    RaisedWhenVisible,
+    DrawnBeforeVisible,
+    PendingBeforeSeq,
+    SeqWithoutMax,
+    SnapshotBeforeStamp,
+    NoHorizon,
+    HorizonAfterSnapshot,
+    TwoLoadsSeqFirst,
+    OneFenceOfTwo,
+    AbortLeavesPending,
+    NumberForEachFence,
+    SeqBeforePending,
+    WithdrawBumps,
+    TwoLoadsPendingFirst,
+}
+
+/// What a writer changes, and whether it may abort.
+type Plan = (&'static [usize], bool);
+
+#[derive(Clone, Debug)]
+pub struct ReadRule {
+    variant: Variant,
+    writers: Vec<Writing>,
+    fill: [Fill; 3],
+    fillers: usize,
+    readers: usize,
+    /// Under READ COMMITTED, and under REPEATABLE READ.
+    reads: [Vec<Read>; 2],
+}
+
+/// The programs of a writer: to commit, and to abort with so many fences raised.
+#[derive(Clone, Debug)]
+struct Writing {
+    commit: Vec<Write>,
+    aborts: Vec<Vec<Write>>,
+}
+
+impl ReadRule {
+    /// `dependencies` are those of every entry, in the order of checking. Each reader is tried under both isolation levels.
+    pub fn new(
+        variant: Variant,
+        writers: &[Plan],
+        fillers: usize,
+        readers: usize,
+        dependencies: &[usize],
+    ) -> Self {
+        let fill = match variant {
+            Variant::SnapshotBeforeStamp => [Fill::Snapshot, Fill::Stamp, Fill::Publish],
+            _ => [Fill::Stamp, Fill::Snapshot, Fill::Publish],
+        };
+        let writers = writers.iter().map(|plan| Writing::new(variant, *plan)).collect();
+        let reads = [false, true].map(|repeatable| reading(variant, repeatable, dependencies));
+        Self { variant, writers, fill, fillers, readers, reads }
+    }
+
+    /// Two writers that change one thing, one of which may abort.
+    pub fn one_fence(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0], true), (&[0], false)], 2, 1 + usize::from(long()), &[0])
+    }
+
+    /// Entries that depend on two things, of which a writer changes one, and another one both.
+    pub fn two_fences(variant: Variant) -> Self {
+        Self::new(variant, &[(&[1], true), (&[0, 1], true)], 2, 1 + usize::from(long()), &[0, 1])
+    }
+
+    fn reads(&self, reader: &Reader) -> &[Read] {
+        &self.reads[usize::from(reader.repeatable)]
+    }
+}
+
+impl Writing {
+    fn new(variant: Variant, (changes, may_abort): Plan) -> Self {
+        use Variant::*;
+        let raises = || changes.iter().map(|fence| Write::Raise(*fence));
+        let lowers = || {
+            changes.iter().flat_map(|&fence| match variant {
+                NoPending => vec![Write::MoveSeq(fence)],
+                PendingIsAFlag => vec![Write::MoveSeq(fence), Write::Clear(fence)],
+                PendingBeforeSeq => vec![Write::MovePending(fence), Write::MoveSeq(fence)],
+                SeqBeforePending => vec![Write::MoveSeq(fence), Write::MovePending(fence)],
+                SeqWithoutMax => vec![Write::Overwrite(fence)],
+                NumberForEachFence => vec![Write::Draw, Write::Lower(fence)],
+                _ => vec![Write::Lower(fence)],
+            })
+        };
+        let commit = match variant {
+            NoPending => [Write::Show, Write::Draw].into_iter().chain(lowers()).collect(),
+            RaisedWhenVisible => {
+                [Write::Show].into_iter().chain(raises()).chain([Write::Draw]).chain(lowers()).collect()
+            }
+            DrawnBeforeVisible => raises().chain([Write::Draw, Write::Show]).chain(lowers()).collect(),
+            NumberForEachFence => raises().chain([Write::Show]).chain(lowers()).collect(),
+            _ => raises().chain([Write::Show, Write::Draw]).chain(lowers()).collect(),
+        };
+        let undo = |fence: &usize| match variant {
+            PendingIsAFlag => vec![Write::Clear(*fence)],
+            WithdrawBumps => vec![Write::Draw, Write::Lower(*fence)],
+            AbortLeavesPending => vec![],
+            _ => vec![Write::Withdraw(*fence)],
+        };
+        let abort = |raised: usize| {
+            let undone = changes[..raised].iter().flat_map(undo);
+            [Write::Abort].into_iter().chain(undone).collect()
+        };
+        Self { commit, aborts: (0..=changes.len()).filter(|_| may_abort).map(abort).collect() }
+    }
+
+    fn has_aborted(&self, writer: &Writer) -> bool {
+        writer.aborted.is_some_and(|raised| self.aborts[usize::from(raised)].len() == usize::from(writer.at))
+    }
+
+    /// What a writer does next: nothing, one thing, or one of two.
+    fn next(&self, writer: &Writer) -> [Option<Write>; 2] {
+        let at = usize::from(writer.at);
+        if let Some(raised) = writer.aborted {
+            return [self.aborts[usize::from(raised)].get(at).copied(), None];
+        }
+        let done = &self.commit[..at];
+        let undecided = !done.is_empty() && done.iter().all(|step| matches!(step, Write::Raise(_)));
+        [self.commit.get(at).copied(), (undecided && !self.aborts.is_empty()).then_some(Write::Abort)]
+    }
+}
+
+/// The program of a reader.
+fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
+    let mut program = match variant {
+        _ if !repeatable => vec![Read::Begin],
+        Variant::HorizonAfterSnapshot => vec![Read::Begin, Read::Horizon],
+        _ => vec![Read::Horizon, Read::Begin],
+    };
+    program.push(Read::Find(0));
+    for &fence in dependencies {
+        match variant {
+            Variant::TwoLoadsSeqFirst => program.extend([Read::CheckSeq(fence), Read::CheckPending(fence)]),
+            Variant::TwoLoadsPendingFirst => program.extend([Read::CheckPending(fence), Read::CheckSeq(fence)]),
+            Variant::OneFenceOfTwo if fence != dependencies[0] => {}
+            _ => program.push(Read::Check(fence)),
+        }
+    }
+    program
+}
+
+impl State {
+    fn write(&mut self, number: usize, step: Write) {
+        let writer = &mut self.writers[number];
+        writer.at += 1;
+        match step {
+            Write::Raise(fence) => self.fences[fence].raise(),
+            Write::Show => self.visible |= 1 << number,
+            Write::Draw => {
+                self.now += 1;
+                writer.number = self.now;
+            }
+            Write::Lower(fence) => {
+                self.fences[fence].lower(writer.number);
+            }
+            Write::Abort => {
+                writer.aborted = Some(writer.at - 1);
+                writer.at = 1;
+            }
+            Write::Withdraw(fence) => self.fences[fence].withdraw(),
+            Write::MoveSeq(fence) => self.fences[fence].seq = self.fences[fence].seq.max(writer.number),
+            Write::MovePending(fence) => self.fences[fence].pending -= 1,
+            Write::Overwrite(fence) => {
+                self.fences[fence].seq = writer.number;
+                self.fences[fence].pending -= 1;
+            }
+            Write::Clear(fence) => self.fences[fence].pending = 0,
+        }
+    }
+
+    fn fill(&mut self, number: usize, step: Fill) {
+        let filler = &mut self.fillers[number];
+        filler.at += 1;
+        match step {
+            Fill::Stamp => filler.stamp = self.now,
+            Fill::Snapshot => filler.value = self.visible,
+            Fill::Publish => {}
+        }
+    }
+
+    fn read(&mut self, model: &ReadRule, number: usize, step: Read) {
+        let reader = &mut self.readers[number];
+        reader.at += 1;
+        let horizon = if reader.repeatable && model.variant != Variant::NoHorizon { reader.horizon } else { LATEST };
+        let mut writers = model.writers.iter().zip(&self.writers);
+        let entry = reader.found.map(|found| self.fillers[usize::from(found)].clone()).unwrap_or_default();
+        let passed = match step {
+            Read::Horizon => {
+                reader.horizon = self.now;
+                true
+            }
+            Read::Begin => {
+                reader.visible = self.visible;
+                reader.after_abort = writers.any(|(writing, writer)| writing.has_aborted(writer));
+                true
+            }
+            Read::Find(fill) => {
+                reader.found = Some(fill as u8);
+                true
+            }
+            Read::Check(fence) => self.fences[fence].holds(entry.stamp, horizon),
+            Read::CheckPending(fence) => self.fences[fence].pending == 0,
+            Read::CheckSeq(fence) => self.fences[fence].seq <= entry.stamp.min(horizon),
+        };
+        if !passed {
+            let is_reason = |(writing, writer): (&Writing, &Writer)| writer.at > 0 && !writing.has_aborted(writer);
+            reader.outcome =
+                Some(if writers.any(is_reason) { Outcome::Miss } else { Outcome::MissForNothing });
+        } else if usize::from(reader.at) == model.reads(reader).len() {
+            reader.outcome = Some(if reader.visible & !entry.value != 0 {
+                Outcome::Stale
+            } else if reader.repeatable && entry.value & !reader.visible != 0 {
+                Outcome::Future
+            } else {
+                Outcome::Hit
+            });
+        }
+    }
+
+    fn any(&self, outcome: Outcome) -> bool {
+        self.readers.iter().any(|reader| reader.outcome == Some(outcome))
+    }
+
+    fn hit(&self, what: impl Fn(&Reader) -> bool) -> bool {
+        self.readers.iter().any(|reader| reader.outcome == Some(Outcome::Hit) && what(reader))
+    }
+}
+
+impl Model for ReadRule {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let kinds = |kinds: usize| (0..self.readers).map(move |number| kinds >> number & 1 == 1);
+        let readers = |repeatable| Reader { repeatable, ..Reader::default() };
+        (0..1 << self.readers)
+            .map(|choice| State {
+                writers: vec![Writer::default(); self.writers.len()],
+                fillers: vec![Filler::default(); self.fillers],
+                readers: kinds(choice).map(readers).collect(),
+                ..State::default()
+            })
+            .collect()
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        for (number, (writing, writer)) in self.writers.iter().zip(&state.writers).enumerate() {
+            actions.extend(writing.next(writer).into_iter().flatten().map(|step| Step::Writer(number, step)));
+        }
+        for (number, filler) in state.fillers.iter().enumerate() {
+            actions.extend(self.fill.get(usize::from(filler.at)).map(|step| Step::Filler(number, *step)));
+        }
+        for (number, reader) in state.readers.iter().enumerate() {
+            match self.reads(reader).get(usize::from(reader.at)).filter(|_| reader.outcome.is_none()) {
+                Some(Read::Find(_)) => {
+                    let published = |filler: &Filler| usize::from(filler.at) == self.fill.len();
+                    let entries = state.fillers.iter().enumerate().filter(|(_, filler)| published(filler));
+                    actions.extend(entries.map(|(entry, _)| Step::Reader(number, Read::Find(entry))));
+                }
+                step => actions.extend(step.map(|step| Step::Reader(number, *step))),
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Writer(number, step) => state.write(number, step),
+            Step::Filler(number, step) => state.fill(number, step),
+            Step::Reader(number, step) => state.read(self, number, step),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(NOT_STALE, |_, state: &State| !state.any(Outcome::Stale)),
+            Property::always(NOT_FUTURE, |_, state: &State| !state.any(Outcome::Future)),
+            Property::always(NO_TRACE, |_, state: &State| !state.any(Outcome::MissForNothing)),
+            Property::sometimes("a hit behind an abort", |_, state: &State| state.hit(|reader| reader.after_abort)),
+            Property::sometimes("a READ COMMITTED hit on a new value", |_, state: &State| {
+                state.hit(|reader| !reader.repeatable && reader.visible != 0)
+            }),
+            Property::sometimes("a REPEATABLE READ hit on a new value", |_, state: &State| {
+                state.hit(|reader| reader.repeatable && reader.visible != 0)
+            }),
+        ]
+    }
+}
+
+const NOT_STALE: &str = "no stale read";
+const NOT_FUTURE: &str = "no read from the future";
+const NO_TRACE: &str = "no trace of an abort";
+
+#[test]
+fn read_rule() {
+    use Variant::*;
+    use Verdict::*;
+    let one = |variant, verdict| check(&format!("read rule: {variant:?}"), ReadRule::one_fence(variant), verdict);
+    let two = |variant, verdict| {
+        check(&format!("read rule, two fences: {variant:?}"), ReadRule::two_fences(variant), verdict);
+    };
+    one(AsBuilt, Right);
+    two(AsBuilt, Right);
+    for variant in [
+        NoPending,
+        PendingIsAFlag,
+        RaisedWhenVisible,
+        DrawnBeforeVisible,
+        PendingBeforeSeq,
+        SeqWithoutMax,
+        SnapshotBeforeStamp,
+        TwoLoadsSeqFirst,
+    ] {
+        one(variant, Breaks(NOT_STALE));
+    }
+    two(OneFenceOfTwo, Breaks(NOT_STALE));
+    one(NoHorizon, Breaks(NOT_FUTURE));
+    one(HorizonAfterSnapshot, Breaks(NOT_FUTURE));
+    one(AbortLeavesPending, Breaks(NO_TRACE));
+    one(WithdrawBumps, Breaks(NO_TRACE));
+    for variant in [SeqBeforePending, TwoLoadsPendingFirst] {
+        one(variant, Harmless);
+    }
+    two(NumberForEachFence, Harmless);
+}
