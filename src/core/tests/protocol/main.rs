@@ -37,7 +37,7 @@
 //mod keys;
 mod memory;
 mod read_rule;
-//mod set_and_fence;
+mod set_and_fence;
 //mod two_phase;
 
 use std::fmt::{Debug, Write as _};
@@ -86,7 +86,10 @@ where
     let steps = |property: &str| found.get(property).cloned().map(steps_of).unwrap_or_default();
     let outcome = match verdict {
         Verdict::Breaks(property) => {
-            assert!(properties.iter().any(|known| known.name == property), "{name}: nothing is called {property}");
+            assert!(
+                properties.iter().any(|known| known.name == property),
+                "{name}: nothing is called {property}"
+            );
             let broken = properties.iter().filter(fallen).any(|fallen| fallen.name == property);
             assert!(broken, "{name}: {property:?} should not hold, and does in all of {states} states");
             if std::env::var_os("PG_CACHE_TEST_PATHS").is_some() {

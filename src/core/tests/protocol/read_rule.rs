@@ -248,7 +248,9 @@ fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Re
     for &fence in dependencies {
         match variant {
             Variant::TwoLoadsSeqFirst => program.extend([Read::CheckSeq(fence), Read::CheckPending(fence)]),
-            Variant::TwoLoadsPendingFirst => program.extend([Read::CheckPending(fence), Read::CheckSeq(fence)]),
+            Variant::TwoLoadsPendingFirst => {
+                program.extend([Read::CheckPending(fence), Read::CheckSeq(fence)])
+            }
             Variant::OneFenceOfTwo if fence != dependencies[0] => {}
             _ => program.push(Read::Check(fence)),
         }
@@ -298,7 +300,8 @@ impl State {
     fn read(&mut self, model: &ReadRule, number: usize, step: Read) {
         let reader = &mut self.readers[number];
         reader.at += 1;
-        let horizon = if reader.repeatable && model.variant != Variant::NoHorizon { reader.horizon } else { LATEST };
+        let horizon =
+            if reader.repeatable && model.variant != Variant::NoHorizon { reader.horizon } else { LATEST };
         let mut writers = model.writers.iter().zip(&self.writers);
         let entry = reader.found.map(|found| self.fillers[usize::from(found)].clone()).unwrap_or_default();
         let passed = match step {
@@ -320,7 +323,8 @@ impl State {
             Read::CheckSeq(fence) => self.fences[fence].seq <= entry.stamp.min(horizon),
         };
         if !passed {
-            let is_reason = |(writing, writer): (&Writing, &Writer)| writer.at > 0 && !writing.has_aborted(writer);
+            let is_reason =
+                |(writing, writer): (&Writing, &Writer)| writer.at > 0 && !writing.has_aborted(writer);
             reader.outcome =
                 Some(if writers.any(is_reason) { Outcome::Miss } else { Outcome::MissForNothing });
         } else if usize::from(reader.at) == model.reads(reader).len() {
@@ -394,7 +398,9 @@ impl Model for ReadRule {
             Property::always(NOT_STALE, |_, state: &State| !state.any(Outcome::Stale)),
             Property::always(NOT_FUTURE, |_, state: &State| !state.any(Outcome::Future)),
             Property::always(NO_TRACE, |_, state: &State| !state.any(Outcome::MissForNothing)),
-            Property::sometimes("a hit behind an abort", |_, state: &State| state.hit(|reader| reader.after_abort)),
+            Property::sometimes("a hit behind an abort", |_, state: &State| {
+                state.hit(|reader| reader.after_abort)
+            }),
             Property::sometimes("a READ COMMITTED hit on a new value", |_, state: &State| {
                 state.hit(|reader| !reader.repeatable && reader.visible != 0)
             }),
@@ -413,7 +419,8 @@ const NO_TRACE: &str = "no trace of an abort";
 fn read_rule() {
     use Variant::*;
     use Verdict::*;
-    let one = |variant, verdict| check(&format!("read rule: {variant:?}"), ReadRule::one_fence(variant), verdict);
+    let one =
+        |variant, verdict| check(&format!("read rule: {variant:?}"), ReadRule::one_fence(variant), verdict);
     let two = |variant, verdict| {
         check(&format!("read rule, two fences: {variant:?}"), ReadRule::two_fences(variant), verdict);
     };
