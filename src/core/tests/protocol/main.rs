@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! memory.rs          a fence as the models see it: the twin of src/core/fence.rs
+//! reader.rs          who reads an entry, and judges whether it should have got it
 //! read_rule.rs       writers, fills and readers: nobody reads what is stale, or from the future
 //! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it
 //! set_and_fence.rs   a transaction changes what its own value depends on
@@ -37,6 +38,7 @@
 mod keys;
 mod memory;
 mod read_rule;
+mod reader;
 mod set_and_fence;
 //mod two_phase;
 

@@ -6,7 +6,8 @@
 
 use stateright::{Model, Property};
 
-use crate::memory::{Fence, LATEST};
+use crate::memory::Fence;
+use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check, long};
 
 const FENCES: usize = 2;
@@ -40,21 +41,6 @@ pub enum Fill {
     Publish,
 }
 
-/// One atomic step of a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Read {
-    /// Notes a moment as its horizon.
-    Horizon,
-    /// Begins: what is visible now it has to see, and under REPEATABLE READ nothing else.
-    Begin,
-    /// Finds the entry that this fill has published.
-    Find(usize),
-    Check(usize),
-    // What only variants do.
-    CheckPending(usize),
-    CheckSeq(usize),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(usize, Write),
@@ -75,28 +61,6 @@ pub struct Filler {
     at: u8,
     pub stamp: u8,
     value: u8,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Reader {
-    at: u8,
-    repeatable: bool,
-    pub horizon: u8,
-    visible: u8,
-    /// Whether somebody had aborted before it began.
-    after_abort: bool,
-    pub found: Option<u8>,
-    pub outcome: Option<Outcome>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    Miss,
-    /// Though nobody has changed anything or is about to.
-    MissForNothing,
-    Hit,
-    Stale,
-    Future,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -135,7 +99,6 @@ type Plan = (&'static [usize], bool);
 
 #[derive(Clone, Debug)]
 pub struct ReadRule {
-    variant: Variant,
     writers: Vec<Writing>,
     fill: [Fill; 3],
     fillers: usize,
@@ -166,7 +129,7 @@ impl ReadRule {
         };
         let writers = writers.iter().map(|plan| Writing::new(variant, *plan)).collect();
         let reads = [false, true].map(|repeatable| reading(variant, repeatable, dependencies));
-        Self { variant, writers, fill, fillers, readers, reads }
+        Self { writers, fill, fillers, readers, reads }
     }
 
     /// Two writers that change one thing, one of which may abort.
@@ -239,23 +202,20 @@ impl Writing {
 
 /// The program of a reader.
 fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
-    let mut program = match variant {
-        _ if !repeatable => vec![Read::Begin],
-        Variant::HorizonAfterSnapshot => vec![Read::Begin, Read::Horizon],
-        _ => vec![Read::Horizon, Read::Begin],
-    };
-    program.push(Read::Find(0));
-    for &fence in dependencies {
-        match variant {
-            Variant::TwoLoadsSeqFirst => program.extend([Read::CheckSeq(fence), Read::CheckPending(fence)]),
-            Variant::TwoLoadsPendingFirst => {
-                program.extend([Read::CheckPending(fence), Read::CheckSeq(fence)])
-            }
-            Variant::OneFenceOfTwo if fence != dependencies[0] => {}
-            _ => program.push(Read::Check(fence)),
+    let steps = |read: Read| match (variant, read) {
+        (Variant::HorizonAfterSnapshot, Read::Horizon) => vec![],
+        (Variant::HorizonAfterSnapshot, Read::Begin) if repeatable => vec![Read::Begin, Read::Horizon],
+        (Variant::NoHorizon, Read::Horizon) => vec![],
+        (Variant::TwoLoadsSeqFirst, Read::Check(fence)) => {
+            vec![Read::CheckSeq(fence), Read::CheckPending(fence)]
         }
-    }
-    program
+        (Variant::TwoLoadsPendingFirst, Read::Check(fence)) => {
+            vec![Read::CheckPending(fence), Read::CheckSeq(fence)]
+        }
+        (Variant::OneFenceOfTwo, Read::Check(fence)) if fence != dependencies[0] => vec![],
+        _ => vec![read],
+    };
+    program(repeatable, dependencies).into_iter().flat_map(steps).collect()
 }
 
 impl State {
@@ -298,44 +258,20 @@ impl State {
     }
 
     fn read(&mut self, model: &ReadRule, number: usize, step: Read) {
-        let reader = &mut self.readers[number];
-        reader.at += 1;
-        let horizon =
-            if reader.repeatable && model.variant != Variant::NoHorizon { reader.horizon } else { LATEST };
-        let mut writers = model.writers.iter().zip(&self.writers);
-        let entry = reader.found.map(|found| self.fillers[usize::from(found)].clone()).unwrap_or_default();
-        let passed = match step {
-            Read::Horizon => {
-                reader.horizon = self.now;
-                true
-            }
-            Read::Begin => {
-                reader.visible = self.visible;
-                reader.after_abort = writers.any(|(writing, writer)| writing.has_aborted(writer));
-                true
-            }
-            Read::Find(fill) => {
-                reader.found = Some(fill as u8);
-                true
-            }
-            Read::Check(fence) => self.fences[fence].holds(entry.stamp, horizon),
-            Read::CheckPending(fence) => self.fences[fence].pending == 0,
-            Read::CheckSeq(fence) => self.fences[fence].seq <= entry.stamp.min(horizon),
+        let writers = || model.writers.iter().zip(&self.writers);
+        let has_aborted = |(writing, writer): (&Writing, &Writer)| writing.has_aborted(writer);
+        let view = View {
+            now: self.now,
+            fences: &self.fences,
+            visible: self.visible,
+            relevant: !0,
+            aborted: writers().any(has_aborted),
+            disturbed: writers().any(|(writing, writer)| writer.at > 0 && !writing.has_aborted(writer)),
         };
-        if !passed {
-            let is_reason =
-                |(writing, writer): (&Writing, &Writer)| writer.at > 0 && !writing.has_aborted(writer);
-            reader.outcome =
-                Some(if writers.any(is_reason) { Outcome::Miss } else { Outcome::MissForNothing });
-        } else if usize::from(reader.at) == model.reads(reader).len() {
-            reader.outcome = Some(if reader.visible & !entry.value != 0 {
-                Outcome::Stale
-            } else if reader.repeatable && entry.value & !reader.visible != 0 {
-                Outcome::Future
-            } else {
-                Outcome::Hit
-            });
-        }
+        let reader = &mut self.readers[number];
+        let entry = reader.found.map(|found| &self.fillers[usize::from(found)]);
+        let entry = entry.map(|filler| Entry { stamp: filler.stamp, value: filler.value });
+        reader.step(step, model.reads(reader), &view, entry.unwrap_or_default());
     }
 
     fn any(&self, outcome: Outcome) -> bool {
@@ -343,7 +279,7 @@ impl State {
     }
 
     fn hit(&self, what: impl Fn(&Reader) -> bool) -> bool {
-        self.readers.iter().any(|reader| reader.outcome == Some(Outcome::Hit) && what(reader))
+        self.readers.iter().any(|reader| reader.hit(&what))
     }
 }
 
@@ -353,12 +289,11 @@ impl Model for ReadRule {
 
     fn init_states(&self) -> Vec<State> {
         let kinds = |kinds: usize| (0..self.readers).map(move |number| kinds >> number & 1 == 1);
-        let readers = |repeatable| Reader { repeatable, ..Reader::default() };
         (0..1 << self.readers)
             .map(|choice| State {
                 writers: vec![Writer::default(); self.writers.len()],
                 fillers: vec![Filler::default(); self.fillers],
-                readers: kinds(choice).map(readers).collect(),
+                readers: kinds(choice).map(Reader::new).collect(),
                 ..State::default()
             })
             .collect()
@@ -372,14 +307,10 @@ impl Model for ReadRule {
             actions.extend(self.fill.get(usize::from(filler.at)).map(|step| Step::Filler(number, *step)));
         }
         for (number, reader) in state.readers.iter().enumerate() {
-            match self.reads(reader).get(usize::from(reader.at)).filter(|_| reader.outcome.is_none()) {
-                Some(Read::Find(_)) => {
-                    let published = |filler: &Filler| usize::from(filler.at) == self.fill.len();
-                    let entries = state.fillers.iter().enumerate().filter(|(_, filler)| published(filler));
-                    actions.extend(entries.map(|(entry, _)| Step::Reader(number, Read::Find(entry))));
-                }
-                step => actions.extend(step.map(|step| Step::Reader(number, *step))),
-            }
+            let published = |filler: &Filler| usize::from(filler.at) == self.fill.len();
+            let entries = (0..self.fillers).filter(|filler| published(&state.fillers[*filler]));
+            let next = reader.next(self.reads(reader), entries);
+            actions.extend(next.into_iter().map(|step| Step::Reader(number, step)));
         }
     }
 

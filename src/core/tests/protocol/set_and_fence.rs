@@ -19,6 +19,7 @@
 use stateright::{Model, Property};
 
 use crate::memory::{Fence, LATEST};
+use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check, long};
 
 const FENCES: usize = 3;
@@ -44,15 +45,6 @@ pub enum Act {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Read {
-    Horizon,
-    Begin,
-    /// Finds what this transaction has published.
-    Find(usize),
-    Check(usize),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Transaction(usize, Act),
     Reader(Read),
@@ -75,27 +67,7 @@ pub struct Transaction {
     pub published: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Reader {
-    at: u8,
-    repeatable: bool,
-    pub horizon: u8,
-    visible: u8,
-    after_abort: bool,
-    pub found: Option<u8>,
-    pub outcome: Option<Outcome>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    Miss,
-    Hit,
-    Stale,
-    /// With changes that its snapshot lacks, or that are not committed at all.
-    Future,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub now: u8,
     pub fences: [Fence; FENCES],
@@ -132,6 +104,8 @@ pub struct SetAndFence {
     commits: Vec<Vec<Act>>,
     /// Of every value.
     dependencies: &'static [usize],
+    /// Under READ COMMITTED, and under REPEATABLE READ.
+    reads: [Vec<Read>; 2],
 }
 
 /// Changes of one transaction, at most: bits of a value.
@@ -150,7 +124,8 @@ fn fences_of(changes: &[usize]) -> Vec<usize> {
 impl SetAndFence {
     pub fn new(variant: Variant, plans: &[Plan], dependencies: &'static [usize]) -> Self {
         let commits = plans.iter().map(|plan| commit(variant, plan, dependencies)).collect();
-        Self { variant, plans: plans.to_vec(), commits, dependencies }
+        let reads = [false, true].map(|repeatable| program(repeatable, dependencies));
+        Self { variant, plans: plans.to_vec(), commits, dependencies, reads }
     }
 
     /// Two transactions that both set a value and change what it depends on; the first one changes two things.
@@ -173,10 +148,8 @@ impl SetAndFence {
         Self::new(variant, plans, &[0, 1, 2])
     }
 
-    fn reads(&self, reader: &Reader) -> impl Iterator<Item = Read> {
-        let begin: &[Read] = if reader.repeatable { &[Read::Horizon, Read::Begin] } else { &[Read::Begin] };
-        let checks = self.dependencies.iter().map(|fence| Read::Check(*fence));
-        begin.iter().copied().chain([Read::Find(0)]).chain(checks)
+    fn reads(&self, reader: &Reader) -> &[Read] {
+        &self.reads[usize::from(reader.repeatable)]
     }
 
     /// The changes that matter to a value.
@@ -192,51 +165,28 @@ impl SetAndFence {
 fn commit(variant: Variant, (changes, sets, _): &Plan, dependencies: &[usize]) -> Vec<Act> {
     use Variant::*;
     let own = fences_of(changes);
-    let looks = || dependencies.iter().filter(|fence| !own.contains(fence)).map(|fence| Act::Look(*fence));
-    let raises = own.iter().map(|fence| Act::Raise(*fence));
-    let lowers = || own.iter().map(|fence| Act::Lower(*fence));
+    let each = |fences: &[usize], act: fn(usize) -> Act| fences.iter().map(|fence| act(*fence)).collect();
+    let others: Vec<_> = dependencies.iter().copied().filter(|fence| !own.contains(fence)).collect();
+    let raises: Vec<_> = each(&own, Act::Raise);
+    let lowers: Vec<_> = each(&own, Act::Lower);
     if !sets {
-        return raises.chain([Act::Show, Act::Draw]).chain(lowers()).collect();
+        return [raises, vec![Act::Show, Act::Draw], lowers].concat();
     }
-    let own_looks = || own.iter().map(|fence| Act::LookAtOwn(*fence));
-    let end: Vec<Act> = match variant {
+    let (looks, own_looks) = (each(&others, Act::Look), each(&own, Act::LookAtOwn));
+    let [compute, show] = [vec![Act::Stamp, Act::Compute(0)], vec![Act::Show]];
+    let [draw, publish] = [vec![Act::Draw], vec![Act::Publish]];
+    match variant {
         NumberForEachFence => {
-            let lowers = own.iter().flat_map(|fence| [Act::Draw, Act::Lower(*fence)]);
-            [Act::Show].into_iter().chain(lowers).chain(looks()).chain([Act::Publish]).collect()
+            let lowers = own.iter().flat_map(|fence| [Act::Draw, Act::Lower(*fence)]).collect();
+            [compute, raises, show, lowers, looks, publish].concat()
         }
-        OthersNotLookedAt => {
-            [Act::Show, Act::Draw].into_iter().chain(lowers()).chain([Act::Publish]).collect()
-        }
-        OthersLookedAtBeforeDraw => [Act::Show]
-            .into_iter()
-            .chain(looks())
-            .chain([Act::Draw])
-            .chain(lowers())
-            .chain([Act::Publish])
-            .collect(),
-        OwnLookedAtBeforeDraw => [Act::Show]
-            .into_iter()
-            .chain(own_looks())
-            .chain([Act::Draw])
-            .chain(lowers())
-            .chain(looks())
-            .chain([Act::Publish])
-            .collect(),
-        OwnLookedAtAfterDraw => [Act::Show, Act::Draw]
-            .into_iter()
-            .chain(own_looks())
-            .chain(lowers())
-            .chain(looks())
-            .chain([Act::Publish])
-            .collect(),
-        PublishedBeforeVisible => {
-            [Act::Draw].into_iter().chain(lowers()).chain(looks()).chain([Act::Publish, Act::Show]).collect()
-        }
-        _ => {
-            [Act::Show, Act::Draw].into_iter().chain(lowers()).chain(looks()).chain([Act::Publish]).collect()
-        }
-    };
-    [Act::Stamp, Act::Compute(0)].into_iter().chain(raises).chain(end).collect()
+        OthersNotLookedAt => [compute, raises, show, draw, lowers, publish].concat(),
+        OthersLookedAtBeforeDraw => [compute, raises, show, looks, draw, lowers, publish].concat(),
+        OwnLookedAtBeforeDraw => [compute, raises, show, own_looks, draw, lowers, looks, publish].concat(),
+        OwnLookedAtAfterDraw => [compute, raises, show, draw, own_looks, lowers, looks, publish].concat(),
+        PublishedBeforeVisible => [compute, raises, draw, lowers, looks, publish, show].concat(),
+        _ => [compute, raises, show, draw, lowers, looks, publish].concat(),
+    }
 }
 
 impl State {
@@ -322,46 +272,22 @@ impl State {
     }
 
     fn read(&mut self, model: &SetAndFence, step: Read) {
-        let reader = &mut self.reader;
-        reader.at += 1;
-        let entry =
-            reader.found.map(|found| self.transactions[usize::from(found)].clone()).unwrap_or_default();
-        let stamp = if model.variant == Variant::StampedAsComputed { entry.stamp } else { entry.number };
-        let passed = match step {
-            Read::Horizon => {
-                reader.horizon = self.now;
-                true
-            }
-            Read::Begin => {
-                reader.visible = self.visible;
-                reader.after_abort = self.transactions.iter().any(|other| other.aborted == Some(other.at));
-                true
-            }
-            Read::Find(entry) => {
-                reader.found = Some(entry as u8);
-                true
-            }
-            Read::Check(fence) => {
-                self.fences[fence].holds(stamp, if reader.repeatable { reader.horizon } else { LATEST })
-            }
+        let view = View {
+            now: self.now,
+            fences: &self.fences,
+            visible: self.visible,
+            relevant: model.relevant(),
+            aborted: self.transactions.iter().any(|other| other.aborted == Some(other.at)),
+            disturbed: true,
         };
-        if !passed {
-            reader.outcome = Some(Outcome::Miss);
-        } else if usize::from(reader.at) == model.reads(reader).count() {
-            let relevant = model.relevant();
-            let may_see = if reader.repeatable { reader.visible } else { self.visible };
-            reader.outcome = Some(if reader.visible & relevant & !entry.value != 0 {
-                Outcome::Stale
-            } else if entry.value & relevant & !may_see != 0 {
-                Outcome::Future
-            } else {
-                Outcome::Hit
-            });
-        }
-    }
-
-    fn hit(&self, what: impl Fn(&Reader) -> bool) -> bool {
-        self.reader.outcome == Some(Outcome::Hit) && what(&self.reader)
+        let reader = &mut self.reader;
+        let entry = reader.found.map(|found| &self.transactions[usize::from(found)]);
+        let stamp = |setter: &Transaction| match model.variant {
+            Variant::StampedAsComputed => setter.stamp,
+            _ => setter.number,
+        };
+        let entry = entry.map(|setter| Entry { stamp: stamp(setter), value: setter.value });
+        reader.step(step, model.reads(reader), &view, entry.unwrap_or_default());
     }
 }
 
@@ -375,9 +301,11 @@ impl Model for SetAndFence {
 
     fn init_states(&self) -> Vec<State> {
         let start = |repeatable| State {
+            now: 0,
+            fences: Default::default(),
+            visible: 0,
             transactions: vec![Transaction::default(); self.plans.len()],
-            reader: Reader { repeatable, ..Reader::default() },
-            ..State::default()
+            reader: Reader::new(repeatable),
         };
         vec![start(false), start(true)]
     }
@@ -407,14 +335,9 @@ impl Model for SetAndFence {
                 }
             }
         }
-        let reader = &state.reader;
-        match self.reads(reader).nth(usize::from(reader.at)).filter(|_| reader.outcome.is_none()) {
-            Some(Read::Find(_)) => {
-                let entries = state.transactions.iter().enumerate().filter(|(_, one)| one.published);
-                actions.extend(entries.map(|(number, _)| Step::Reader(Read::Find(number))));
-            }
-            step => actions.extend(step.map(Step::Reader)),
-        }
+        let entries = (0..self.plans.len()).filter(|number| state.transactions[*number].published);
+        let next = state.reader.next(self.reads(&state.reader), entries);
+        actions.extend(next.into_iter().map(Step::Reader));
     }
 
     fn next_state(&self, last: &State, step: Step) -> Option<State> {
@@ -433,12 +356,12 @@ impl Model for SetAndFence {
             Property::always("no value is dropped for nothing", |_, state: &State| {
                 !state.transactions.iter().any(|transaction| transaction.for_nothing)
             }),
-            Property::sometimes(HIT, |_, state: &State| state.hit(|reader| !reader.repeatable)),
+            Property::sometimes(HIT, |_, state: &State| state.reader.hit(|reader| !reader.repeatable)),
             Property::sometimes("a REPEATABLE READ hit", |_, state: &State| {
-                state.hit(|reader| reader.repeatable)
+                state.reader.hit(|reader| reader.repeatable)
             }),
             Property::sometimes("a hit behind an abort", |_, state: &State| {
-                state.hit(|reader| reader.after_abort)
+                state.reader.hit(|reader| reader.after_abort)
             }),
             Property::sometimes("a value is dropped for what somebody else did", |model, state: &State| {
                 let over =
