@@ -94,7 +94,7 @@ pub struct Writer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Worker {
     at: u8,
-    epoch: u8,
+    pub epoch: u8,
     pub lease: u8,
     pub value: u8,
     /// Holds a lease whose deadline has not passed.
@@ -395,7 +395,7 @@ impl State {
             if self.visible >> number & 1 == 1 && writer.at < end {
                 writer.at = end;
                 self.through.push(number as u8);
-            } else if writer.at > 0 && writer.at < end {
+            } else if writer.aborted || writer.at > 0 && writer.at < end {
                 *writer = Writer { at: 1, aborted: true };
             }
         }

@@ -34,13 +34,13 @@
 //! changes an existing protocol, as patterns (another thing to check in the read rule), waiters (another source of values)
 //! and rows of the table tier (entries that come back) will, it joins that room as further actors.
 
-//mod as_built;
+mod as_built;
 mod keys;
 mod memory;
 mod read_rule;
 mod reader;
 mod set_and_fence;
-//mod two_phase;
+mod two_phase;
 
 use std::fmt::{Debug, Write as _};
 use std::hash::Hash;

@@ -53,7 +53,7 @@ pub struct Writer {
     at: u8,
     /// How many fences it had raised when it gave up.
     aborted: Option<u8>,
-    number: u8,
+    pub number: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ pub struct State {
     pub now: u8,
     pub fences: [Fence; FENCES],
     visible: u8,
-    writers: Vec<Writer>,
+    pub writers: Vec<Writer>,
     pub fillers: Vec<Filler>,
     pub readers: Vec<Reader>,
 }

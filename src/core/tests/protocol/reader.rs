@@ -44,7 +44,7 @@ pub struct Reader {
 }
 
 /// What it may find.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub stamp: u8,
     pub value: u8,

@@ -152,6 +152,10 @@ impl SetAndFence {
         &self.reads[usize::from(reader.repeatable)]
     }
 
+    pub fn depends_on(&self, fence: usize) -> bool {
+        self.dependencies.contains(&fence)
+    }
+
     /// The changes that matter to a value.
     fn relevant(&self) -> u8 {
         let changes = self.plans.iter().enumerate().flat_map(|(number, (changes, ..))| {
@@ -239,7 +243,7 @@ impl State {
                     Variant::SeqAsItWas => found.pending == 1 && found.seq == transaction.seqs[fence],
                     _ => alone(found, transaction.stamp),
                 };
-                if model.dependencies.contains(&fence) {
+                if model.depends_on(fence) {
                     judge(transaction, fine);
                 }
             }
