@@ -2,7 +2,8 @@
 //!
 //! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when others could see it in
 //! the source, and *through* when the tier has it: in between the key is announced, which hides it. A computed value is the
-//! set of the changes that were visible to whoever computed it.
+//! set of the changes that were visible to whoever computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is
+//! confirmed as a removal.
 
 use stateright::{Model, Property};
 
@@ -147,6 +148,7 @@ pub enum Variant {
     VoidsWhenAnnounced,
     AtOnceVoidsNothing,
     WithdrawRemoves,
+    DroppedIsWithdrawn,
     AnyLeaseLands,
     AcquiredWithoutLooking,
     LookedThenAcquired,
@@ -192,12 +194,13 @@ impl Keys {
     }
 
     fn writes(&self, change: Change) -> &'static [Write] {
-        use Write::{Announce, AtOnce, Confirm, RemoveFirst, Replace, Show, Uncover};
+        use Write::{Announce, AtOnce, Confirm, RemoveFirst, Replace, Show, Uncover, Withdraw};
         match (change, self.variant) {
             (Change::SetAtOnce | Change::RemoveAtOnce, _) => &[AtOnce],
             (_, Variant::NotAnnounced) => &[Show, Confirm],
             (_, Variant::AnnouncedWhenVisible) => &[Show, Announce, Confirm],
             (_, Variant::RemovedBeforeAnnounced) => &[RemoveFirst, Announce, Show, Uncover],
+            (_, Variant::DroppedIsWithdrawn) => &[Announce, Show, Withdraw],
             (_, Variant::ConfirmInTwoSteps) => &[Announce, Show, Uncover, Replace],
             (_, Variant::ReplacedThenUncovered) => &[Announce, Show, Replace, Uncover],
             _ => &[Announce, Show, Confirm],
@@ -580,6 +583,8 @@ fn keys() {
         CheckedThenStored,
         VoidsNothing,
         VoidsWhenAnnounced,
+        // A set that is dropped at commit still has to remove what the key had.
+        DroppedIsWithdrawn,
     ] {
         transactions(variant, Breaks(NOT_STALE));
     }

@@ -3,7 +3,8 @@
 //! Each room is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared memory would
 //! hold. `stateright` tries every order of those steps. What it proves, it proves of the order of steps, for a few actors and
 //! a few fences; that single operations do what a step says is shown in `as_built.rs`, where the same paths are
-//! walked with the real tier.
+//! walked with the real tier. Memory is sequentially consistent here. States are known by 64 bits: that among ten million one
+//! is taken for another, and not looked at, has a chance of three in a million.
 //!
 //! ```text
 //! memory.rs          a fence as the models see it: the twin of src/core/fence.rs
@@ -20,19 +21,22 @@
 //! A model takes a variant, and says what is done differently then. [`Verdict::Breaks`] names the property that must fall:
 //! these are the controls, a model that cannot fail proves nothing. [`Verdict::Harmless`] stays right: what could be built
 //! otherwise, and what looks dangerous but is not. `sometimes` properties keep a model from being right because nothing happens in it.
+//! `PG_CACHE_TEST_LONG=1` adds larger configurations.
 //!
 //! # How to read a counterexample
 //!
 //! When something fails that should hold, or the other way round, the shortest path to it is printed: one step a line,
-//! in the order of time, with the actor's number. `PG_CACHE_TEST_PATHS=1` prints the counterexamples of the controls too:
+//! in the order of time, with the actor's number and, in brackets, the fence's. `PG_CACHE_TEST_PATHS=1` prints the counterexamples of the controls too:
 //! they are worth reading, each is the reason for one rule of the design. Actors that do not occur in a path do not
-//! matter to it. What was wrong is the last step: look what that reader's value is, and which step of a writer it should have seen.
+//! matter to it. Read it from its end: what did the last reader get, by which step was that computed, which writer had shown its
+//! change before the reader began, and why did no check between them see that?
 //!
 //! # Where the next protocol joins
 //!
-//! As a room of its own with a `State`, an `Action` and a list of variants, run by [`check`]; it uses the fences of `memory.rs`. If it
-//! changes an existing protocol, as patterns (another thing to check in the read rule), waiters (another source of values)
-//! and rows of the table tier (entries that come back) will, it joins that room as further actors.
+//! As a room of its own with a `State`, a `Step` and variants, run by [`check`]; with the fences of `memory.rs` and the reader of
+//! `reader.rs`. What only adds actors to a protocol joins its room: patterns are one more thing for the reader to check,
+//! waiters take a run of the read rule's fills, rows of the table tier are entries that come back. And what has a
+//! counterpart in the code joins `as_built.rs`.
 
 mod as_built;
 mod keys;

@@ -134,12 +134,16 @@ impl ReadRule {
 
     /// Two writers that change one thing, one of which may abort.
     pub fn one_fence(variant: Variant) -> Self {
-        Self::new(variant, &[(&[0], true), (&[0], false)], 2, 1 + usize::from(long()), &[0])
+        Self::new(variant, &[(&[0], true), (&[0], false)], 2, 1, &[0])
     }
 
     /// Entries that depend on two things, of which a writer changes one, and another one both.
     pub fn two_fences(variant: Variant) -> Self {
-        Self::new(variant, &[(&[1], true), (&[0, 1], true)], 2, 1 + usize::from(long()), &[0, 1])
+        Self::new(variant, &[(&[1], true), (&[0, 1], true)], 2, 1, &[0, 1])
+    }
+
+    pub fn three_writers(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0], true), (&[0], false), (&[1, 0], false)], 1, 1, &[0, 1])
     }
 
     fn reads(&self, reader: &Reader) -> &[Read] {
@@ -357,6 +361,11 @@ fn read_rule() {
     };
     one(AsBuilt, Right);
     two(AsBuilt, Right);
+    if long() {
+        let readers = |readers, model| ReadRule { readers, ..model };
+        check("read rule: AsBuilt, two readers", readers(2, ReadRule::one_fence(AsBuilt)), Right);
+        check("read rule, three writers: AsBuilt", ReadRule::three_writers(AsBuilt), Right);
+    }
     for variant in [
         NoPending,
         PendingIsAFlag,

@@ -3,13 +3,18 @@
 //! Its own fence would throw the value away at once. So it is published *as of the transaction's own commit*, which is right if
 //! nobody else came between. The rule:
 //!
-//! 1. The value has a stamp like a fill's: taken before the snapshot that it is computed on. A value computed before
-//!    the transaction's own last change of one of its dependencies is dropped.
+//! 1. The value has a stamp like a fill's: taken before the snapshot that it is computed on, and the `safe_stamp` under REPEATABLE
+//!    READ. (A plain set takes it when it is called: that it was computed before is the caller's to answer for.) A value
+//!    computed before the transaction's own last change of one of its dependencies is dropped. It is not enough that the
+//!    dependency was among the changed ones already: it may be changed twice.
 //! 2. At commit, when the changes are visible, *one* number is drawn, before any fence is looked at. Each own fence is lowered
 //!    with it, and says what it was in that one operation: the value stays if `pending` was the own raise alone and
 //!    `seq` was not beyond the stamp. Each other dependency is looked at as a reader would. Every fence is lowered, whatever
 //!    the others said: one that disagrees drops the value, and the key is then removed.
 //! 3. What passed all of them is published with that number as its stamp.
+//!
+//! To ask for `seq` as it was at the set, instead of for one that is not beyond the stamp, is right too. But then a number has to be kept for
+//! each fence, and all of them have to be known before the value is computed.
 //!
 //! Why one by one is enough: whoever raises a fence after we have looked at it draws a number after ours, so it passes the
 //! value's stamp; and until then it is pending. Whoever raised it before is found, as pending or by its `seq`. This falls
@@ -386,7 +391,7 @@ impl Model for SetAndFence {
 
 const NOT_STALE: &str = "no stale read";
 const NOT_FUTURE: &str = "no read from the future";
-const HIT: &str = "a hit";
+const HIT: &str = "a READ COMMITTED hit";
 
 #[test]
 fn set_and_fence() {
