@@ -189,7 +189,7 @@ impl Keys {
     }
 
     pub fn everybody(variant: Variant) -> Self {
-        let changes = &[Change::Set, Change::Remove, Change::Set, Change::SetAtOnce];
+        let changes = &[Change::Set, Change::Remove, Change::SetAtOnce];
         Self { variant, changes, workers: 2, restarts: false }
     }
 
