@@ -12,6 +12,11 @@
 //! Protocol of a fill: take a stamp with [`Fences::now`], *then* a snapshot, then read the source.
 //! An entry is valid while for each of its fences `pending` is 0 and `seq` is not beyond its stamp.
 //!
+//! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` drawn from the clock
+//! after step 2. A stamp at least as large was taken after that, so its snapshot saw the change. Fences are
+//! never under a lock: each step is one atomic operation on one word, and every access is sequentially
+//! consistent, because a stamp and a fence are different words.
+//!
 //! *Set and fence*: a value that a transaction sets is thrown away by the fences that the transaction itself lowers, but for one
 //! that is published as of the commit. For that all these have to hold, or it is dropped and the key removed:
 //! - its stamp was taken before the snapshot it was computed on, and the transaction has not changed any of its
@@ -26,10 +31,7 @@
 //! need the last of them, which covers what somebody else numbered between two. A fence that disagrees after others were
 //! lowered costs nothing but the value: lowering is the same either way.
 //!
-//! Why the rule of reading is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` drawn from the clock
-//! after step 2. A stamp at least as large was taken after that, so its snapshot saw the change. Fences are
-//! never under a lock: each step is one atomic operation on one word, and every access is sequentially
-//! consistent, because a stamp and a fence are different words.
+//! All of this is tried in every order of steps by `tests/protocol/`.
 
 use crate::layout::{AT_NOW, LINE, Layout};
 use crate::region::Region;
