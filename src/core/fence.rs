@@ -16,6 +16,22 @@
 //! after step 2. A stamp at least as large was taken after that, so its snapshot saw the change. Fences are
 //! never under a lock: each step is one atomic operation on one word, and every access is sequentially
 //! consistent, because a stamp and a fence are different words.
+//!
+//! *Set and fence*: a value that a transaction sets is thrown away by the fences that the transaction itself lowers, but for one
+//! that is published as of the commit. For that all these have to hold, or it is dropped and the key removed:
+//! - its stamp was taken before the snapshot it was computed on, and the transaction has not changed any of its
+//!   dependencies since it was computed;
+//! - one number is [drawn](Fences::draw) when the changes are visible, and all own fences are lowered [with it](Fences::lower_as);
+//!   this number becomes the value's stamp;
+//! - each own fence among its dependencies was [alone](Lowered::was_alone_since) since the stamp when it was lowered, and each
+//!   other dependency [held](Fences::holds) for the stamp when it was looked at after the draw.
+//!
+//! The fences need not agree in one moment: who raises one after it was asked draws a later number than ours, and so
+//! passes the value; who raised it before is found. With a number for each fence this would be wrong, because the value would
+//! need the last of them, which covers what somebody else numbered between two. A fence that disagrees after others were
+//! lowered costs nothing but the value: lowering is the same either way.
+//!
+//! All of this is tried in every order of steps by `tests/protocol/`.
 
 use crate::layout::{AT_NOW, Layout, RELATION_WORDS, RESERVED_WORDS};
 use crate::region::Region;
@@ -93,6 +109,18 @@ pub enum Relation {
     Bulk,
 }
 
+/// What a fence was in the moment it was lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "or call `lower`"]
+pub struct Lowered(u64);
+
+impl Lowered {
+    /// Whether nobody else had changed anything since `stamp`, or was about to.
+    pub fn was_alone_since(self, stamp: Stamp) -> bool {
+        self.0 & PENDING_MASK == 1 && self.0 >> PENDING_BITS <= stamp.0
+    }
+}
+
 /// All fences of a region.
 #[derive(Clone, Copy, Debug)]
 pub struct Fences<'m> {
@@ -150,19 +178,23 @@ impl<'m> Fences<'m> {
 
     /// Says that the change is visible now.
     pub fn lower(&self, fence: FenceId) {
-        let seq = self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        self.settle(fence, seq);
+        let _ = self.lower_as(fence, self.draw());
     }
 
-    /// The second half of [`lower`](Self::lower): separate, so that a model can put other steps between.
-    fn settle(&self, fence: FenceId, seq: u64) {
+    /// The number of a change that is visible now. A transaction draws one, and lowers all its fences with it.
+    pub fn draw(&self) -> Stamp {
+        Stamp::from_number(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
+    }
+
+    /// Lowers a fence with a number that was drawn for it, and says what it was before.
+    pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
         loop {
-            let new = (old >> PENDING_BITS).max(seq & STAMP_MAX) << PENDING_BITS
-                | (old & PENDING_MASK).saturating_sub(1);
+            let new =
+                (old >> PENDING_BITS).max(number.0) << PENDING_BITS | (old & PENDING_MASK).saturating_sub(1);
             match word.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return,
+                Ok(_) => return Lowered(old),
                 Err(found) => old = found,
             }
         }
@@ -264,4 +296,72 @@ pub(crate) fn scatter(number: u64) -> u64 {
     bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ bits >> 31
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::Sizes;
+
+    fn with_fences(test: impl FnOnce(Fences<'_>)) {
+        let memory: Vec<_> = (0..64 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+        let sizes = Sizes {
+            bytes: memory.len() * 8,
+            reserved_fences: 4,
+            relation_fences: 4,
+            tag_fences: 16,
+            counters: 1,
+            shards: 1,
+        };
+        let layout = Layout::of(sizes).expect("it is large enough");
+        let region = Region::of_words(&memory);
+        layout.format(&region);
+        test(Fences::new(region, &layout));
+    }
+
+    #[test]
+    fn lowering_tells_who_was_alone() {
+        with_fences(|fences| {
+            let [mine, shared] = [fences.tag(0), fences.tag(u64::MAX)];
+            assert_ne!(mine, shared);
+            let stamp = fences.now();
+            for fence in [mine, shared, shared] {
+                fences.raise(fence);
+            }
+            let number = fences.draw();
+            assert!(stamp < number && number == fences.now(), "drawing moves the clock by one");
+            assert!(fences.lower_as(mine, number).was_alone_since(stamp));
+            assert!(!fences.lower_as(shared, number).was_alone_since(stamp), "another change was pending");
+            assert!(fences.holds(mine, number, Stamp::LATEST), "right as of the own commit");
+            assert!(!fences.holds(mine, stamp, Stamp::LATEST), "wrong as of what was before it");
+            assert!(!fences.holds(shared, number, Stamp::LATEST), "still pending");
+            assert!(
+                !fences.lower_as(shared, fences.draw()).was_alone_since(stamp),
+                "another change has been since the stamp"
+            );
+            fences.raise(shared);
+            assert!(
+                fences
+                    .lower_as(shared, fences.draw())
+                    .was_alone_since(Stamp::from_number(number.number() + 1))
+            );
+        });
+    }
+
+    #[test]
+    fn late_lowering_takes_nothing_back() {
+        with_fences(|fences| {
+            let fence = fences.tag(0);
+            fences.raise(fence);
+            fences.raise(fence);
+            let (first, second) = (fences.draw(), fences.draw());
+            let _ = fences.lower_as(fence, second);
+            let _ = fences.lower_as(fence, first);
+            assert!(fences.passed(fence, first) && !fences.passed(fence, second));
+            assert_eq!(fences.pending(fence), 0);
+            assert!(!fences.lower_as(fence, second).was_alone_since(second), "nobody had raised it");
+            assert_eq!(fences.pending(fence), 0, "and nothing is borrowed from seq");
+            assert!(!fences.passed(fence, second));
+        });
+    }
 }

@@ -55,7 +55,7 @@ mod terms;
 mod tier;
 
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
-pub use fence::{FenceId, Fences, Relation, Reserved, Stamp};
+pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
 pub use layout::{BLOCK_BYTES, Sizes};
 #[cfg(all(feature = "testing", not(loom)))]
 pub use region::Mapping;

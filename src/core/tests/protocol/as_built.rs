@@ -1,0 +1,376 @@
+//! The models against the code: every step that a model can take is taken with the real tier too, and both have to answer
+//! the same and stand the same behind it.
+//!
+//! Each state is reached on one path, and each step from it is tried behind that path, on a tier made for it. So what the other
+//! rooms prove of the order of steps is proven of the operations that the tier has for them.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::atomic::AtomicU64;
+
+use pg_cache_core::{
+    Acquired, FenceId, Fences, Host, Key, Kind, Lease, Miss, NewValue, Region, Reservation, Sizes, Stamp,
+    Stored, Tier,
+};
+use stateright::Model;
+
+use crate::keys::{self, Change, Keys, Value, Work};
+use crate::memory::{Fence, LATEST};
+use crate::read_rule::{self, Fill, ReadRule, Write};
+use crate::reader::{Outcome, Read, Reader};
+use crate::say;
+use crate::set_and_fence::{self, Act, SetAndFence};
+
+/// Takes every step from every state of a model. `replay` gets the path that ends in it.
+fn walk<M>(name: &str, model: &M, replay: impl Fn(&M::State, &[(M::Action, M::State)]))
+where
+    M: Model,
+    M::State: Clone + Eq + Hash,
+    M::Action: Clone,
+{
+    let actions = |state: &M::State| {
+        let mut actions = vec![];
+        model.actions(state, &mut actions);
+        actions
+    };
+    let (mut seen, mut steps) = (HashSet::new(), 0);
+    for start in model.init_states() {
+        let mut path: Vec<(M::Action, M::State)> = vec![];
+        let mut ahead = vec![actions(&start)];
+        while let Some(left) = ahead.last_mut() {
+            let Some(action) = left.pop() else {
+                ahead.pop();
+                path.pop();
+                continue;
+            };
+            let here = path.last().map_or(&start, |(_, state)| state);
+            let Some(next) = model.next_state(here, action.clone()) else { continue };
+            path.push((action, next.clone()));
+            replay(&start, &path);
+            steps += 1;
+            if seen.insert(next.clone()) {
+                ahead.push(actions(&next));
+            } else {
+                path.pop();
+            }
+        }
+    }
+    assert!(steps > seen.len(), "{name}: nothing was walked");
+    say(&format!("  as built, {name:<46} {:>9} states {steps:>9} steps", seen.len()));
+}
+
+/// A clock that is told the time. There is one thread, so nothing has to be locked.
+#[derive(Default)]
+struct TestHost(Cell<u32>);
+
+impl Host for &TestHost {
+    fn now(&self) -> u32 {
+        self.0.get()
+    }
+    fn lock(&self, _: u32) {}
+    fn unlock(&self, _: u32) {}
+}
+
+/// Room for the few entries there are at once, and little to format.
+const REGION_BYTES: usize = 8 * 1024;
+
+fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
+    let memory: Vec<_> = (0..REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = TestHost::default();
+    test(format(&memory, &host));
+}
+
+fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 16, counters: 1, shards: 1 };
+    Tier::format(Region::of_words(memory), sizes, host, 0).expect("it is large enough")
+}
+
+/// The number of a moment in the code: a model's clock begins at 0, like the one of a new region.
+fn moment(number: u8) -> Stamp {
+    if number == LATEST { Stamp::LATEST } else { Stamp::from_number(number.into()) }
+}
+
+fn tag(fences: &Fences<'_>, number: usize) -> FenceId {
+    fences.tag((number as u64) << 60)
+}
+
+fn same_fences(fences: &Fences<'_>, now: u8, expected: &[Fence]) {
+    assert_eq!(fences.now(), moment(now));
+    for (number, expected) in expected.iter().enumerate() {
+        let fence = tag(fences, number);
+        assert_eq!(fences.pending(fence), u64::from(expected.pending), "fence {number}");
+        assert!(!fences.passed(fence, moment(expected.seq)), "fence {number} is beyond {expected:?}");
+        let before = expected.seq.checked_sub(1);
+        assert!(
+            before.is_none_or(|before| fences.passed(fence, moment(before))),
+            "fence {number}: {expected:?}"
+        );
+    }
+}
+
+/// A step of a reader, of an entry with this stamp.
+fn same_reading(fences: &Fences<'_>, step: Read, stamp: u8, now: u8, after: &Reader) {
+    match step {
+        Read::Horizon => assert_eq!(fences.now(), moment(now)),
+        Read::Check(fence) => {
+            let missed = matches!(after.outcome, Some(Outcome::Miss | Outcome::MissForNothing));
+            let holds = fences.holds(tag(fences, fence), moment(stamp), moment(after.horizon));
+            assert_eq!(holds, !missed, "{after:?}");
+        }
+        _ => {}
+    }
+}
+
+fn replay_read_rule(path: &[(read_rule::Step, read_rule::State)]) {
+    with_tier(|tier| {
+        let fences = tier.fences();
+        for (step, after) in path {
+            match *step {
+                read_rule::Step::Writer(number, write) => {
+                    let number = after.writers[number].number;
+                    match write {
+                        Write::Raise(fence) => fences.raise(tag(&fences, fence)),
+                        Write::Draw => assert_eq!(fences.draw(), moment(number)),
+                        Write::Lower(fence) => {
+                            let _ = fences.lower_as(tag(&fences, fence), moment(number));
+                        }
+                        Write::Withdraw(fence) => fences.withdraw(tag(&fences, fence)),
+                        Write::Show | Write::Abort => {}
+                        other => unreachable!("{other:?} is of a variant"),
+                    }
+                }
+                read_rule::Step::Filler(number, Fill::Stamp) => {
+                    assert_eq!(fences.now(), moment(after.fillers[number].stamp));
+                }
+                read_rule::Step::Filler(..) => {}
+                read_rule::Step::Reader(number, read) => {
+                    let reader = &after.readers[number];
+                    let stamp = reader.found.map_or(0, |found| after.fillers[usize::from(found)].stamp);
+                    same_reading(&fences, read, stamp, after.now, reader);
+                }
+            }
+        }
+        if let Some((_, state)) = path.last() {
+            same_fences(&fences, state.now, &state.fences);
+        }
+    });
+}
+
+fn replay_set_and_fence(
+    model: &SetAndFence,
+    start: &set_and_fence::State,
+    path: &[(set_and_fence::Step, set_and_fence::State)],
+) {
+    with_tier(|tier| {
+        let fences = tier.fences();
+        let mut before = start;
+        for (step, after) in path {
+            match *step {
+                set_and_fence::Step::Transaction(number, act) => {
+                    let (was, one) = (&before.transactions[number], &after.transactions[number]);
+                    let judged = |fine: bool| assert_eq!(was.dropped || !fine, one.dropped, "{step:?}");
+                    match act {
+                        Act::Stamp => assert_eq!(fences.now(), moment(one.stamp)),
+                        Act::Raise(fence) => fences.raise(tag(&fences, fence)),
+                        Act::Draw => assert_eq!(fences.draw(), moment(one.number)),
+                        Act::Lower(fence) => {
+                            let lowered = fences.lower_as(tag(&fences, fence), moment(one.number));
+                            if model.depends_on(fence) {
+                                judged(lowered.was_alone_since(moment(one.stamp)));
+                            }
+                        }
+                        Act::Look(fence) => {
+                            judged(fences.holds(tag(&fences, fence), moment(one.stamp), Stamp::LATEST));
+                        }
+                        Act::Withdraw(fence) => fences.withdraw(tag(&fences, fence)),
+                        Act::Compute(_) | Act::Show | Act::Publish | Act::Abort => {}
+                        Act::LookAtOwn(_) => unreachable!("{act:?} is of a variant"),
+                    }
+                }
+                set_and_fence::Step::Reader(read) => {
+                    let found = after.reader.found.map(usize::from);
+                    let stamp = found.map_or(0, |found| after.transactions[found].number);
+                    same_reading(&fences, read, stamp, after.now, &after.reader);
+                }
+            }
+            before = after;
+        }
+        same_fences(&fences, before.now, &before.fences);
+    });
+}
+
+/// When a flight's time is over, from its beginning.
+const HOLD: u32 = 10;
+
+/// One key in a real tier, with what its users keep.
+struct Twin<'t> {
+    memory: &'t [AtomicU64],
+    host: &'t TestHost,
+    tier: Tier<'t, &'t TestHost>,
+    announced: Vec<Option<Reservation>>,
+    leases: Vec<Option<Lease>>,
+}
+
+impl Twin<'_> {
+    fn with_key<T>(&self, act: impl FnOnce(&Key<'_>) -> T) -> T {
+        act(&Key::new(self.tier.scope(1, 2, 0), b"the key", 7).expect("it is a key"))
+    }
+
+    fn reserve(&self, value: Value) -> Reservation {
+        let bytes = match value {
+            Value::Set(by) => [0, by],
+            Value::Computed(with) => [1, with],
+        };
+        let value = NewValue {
+            bytes: &bytes,
+            kind: Kind(1),
+            stamp: self.tier.fences().now(),
+            expires: u32::MAX,
+            cost: 0,
+            dependencies: &[],
+        };
+        self.with_key(|key| self.tier.reserve(key, &value)).expect("there is room")
+    }
+
+    fn step(&mut self, model: &Keys, before: &keys::State, step: keys::Step, after: &keys::State) {
+        match step {
+            keys::Step::Writer(number, write) => self.write(model.changes[number], number, write),
+            keys::Step::Worker(number, work) => {
+                // The tier knows of one life only: who hands out a lease puts the epoch into it.
+                let of_this_life = before.workers[number].epoch == before.epoch;
+                self.work(number, work, &after.workers[number], of_this_life);
+            }
+            keys::Step::TimePasses => self.host.0.set(self.host.now() + HOLD),
+            keys::Step::Restart => {
+                self.tier = format(self.memory, self.host);
+                self.announced.iter_mut().for_each(|announced| *announced = None);
+            }
+            keys::Step::Reader(_) => {}
+        }
+    }
+
+    fn write(&mut self, change: Change, number: usize, write: keys::Write) {
+        let set = || self.reserve(Value::Set(number as u8));
+        match (write, change) {
+            (keys::Write::Announce, _) => {
+                let reservation = match change {
+                    Change::Set => set(),
+                    _ => self.with_key(|key| self.tier.reserve_removal(key)).expect("there is room"),
+                };
+                self.with_key(|key| self.tier.announce(key, &reservation));
+                self.announced[number] = Some(reservation);
+            }
+            (keys::Write::Confirm, _) => {
+                let reservation = self.announced[number].take().expect("it is announced");
+                self.with_key(|key| self.tier.confirm(key, reservation));
+            }
+            (keys::Write::Withdraw, _) => {
+                let reservation = self.announced[number].take().expect("it is announced");
+                self.with_key(|key| self.tier.withdraw(key, reservation));
+            }
+            (keys::Write::AtOnce, Change::SetAtOnce) => {
+                let reservation = set();
+                assert_ne!(self.with_key(|key| self.tier.publish(key, reservation)), Stored::Dropped);
+            }
+            (keys::Write::AtOnce, _) => {
+                self.with_key(|key| self.tier.remove(key));
+            }
+            (keys::Write::Show | keys::Write::Abort, _) => {}
+            (other, _) => unreachable!("{other:?} is of a variant"),
+        }
+    }
+
+    fn work(&mut self, number: usize, work: Work, worker: &keys::Worker, of_this_life: bool) {
+        match work {
+            Work::Acquire => {
+                let deadline = self.host.now() + HOLD;
+                match self.with_key(|key| self.tier.acquire(key, number as u32, deadline)) {
+                    Acquired::Lead(lease) => self.leases[number] = Some(lease),
+                    other => panic!("it should lead, and is told {other:?}"),
+                }
+            }
+            Work::Compute => {}
+            Work::Publish => {
+                let lease = self.leases[number].expect("it has one").number;
+                let lands = of_this_life && {
+                    let reservation = self.reserve(Value::Computed(worker.value));
+                    self.with_key(|key| self.tier.publish_leased(key, reservation, lease)) != Stored::Dropped
+                };
+                assert_eq!(Some(lands), worker.stored);
+            }
+            Work::GiveUp => {
+                let lease = self.leases[number].expect("it has one").number;
+                if of_this_life {
+                    self.with_key(|key| self.tier.release_lease(key, lease));
+                }
+            }
+            other => unreachable!("{other:?} is of a variant"),
+        }
+    }
+
+    fn compare(&self, state: &keys::State) {
+        let mut bytes = vec![];
+        let found = self.with_key(|key| self.tier.get(key, Stamp::LATEST, &mut bytes)).map(|_| bytes);
+        let expected = match state.entry {
+            _ if state.is_covered() => Err(Miss::Fenced),
+            None => Err(Miss::Absent),
+            Some(Value::Set(by)) => Ok(vec![0, by]),
+            Some(Value::Computed(with)) => Ok(vec![1, with]),
+        };
+        assert_eq!(found, expected);
+        let usage = self.tier.usage();
+        assert_eq!(usage.announced, u64::from(state.announced.count_ones()));
+        assert_eq!(usage.flights, u64::from(state.flight.is_some()));
+        assert_eq!(usage.entries, u64::from(state.entry.is_some()));
+        if state.flight.is_some_and(|flight| !flight.overdue) {
+            let asked = self.with_key(|key| self.tier.acquire(key, 9, u32::MAX));
+            assert!(matches!(asked, Acquired::Busy { .. }), "{asked:?} while somebody leads");
+        }
+    }
+}
+
+fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::State)]) {
+    let memory: Vec<_> = (0..REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = TestHost::default();
+    let tier = format(&memory, &host);
+    let mut twin = Twin {
+        memory: &memory,
+        host: &host,
+        tier,
+        announced: model.changes.iter().map(|_| None).collect(),
+        leases: start.workers.iter().map(|_| None).collect(),
+    };
+    let first = twin.reserve(Value::Computed(0));
+    twin.with_key(|key| twin.tier.publish(key, first));
+    let mut before = start;
+    for (step, after) in path {
+        twin.step(model, before, *step, after);
+        before = after;
+    }
+    twin.compare(before);
+}
+
+#[test]
+fn fences_are_as_modelled() {
+    // One fill finds whatever two would.
+    let model = ReadRule::new(read_rule::Variant::AsBuilt, &[(&[1], true), (&[0, 1], true)], 1, 1, &[0, 1]);
+    walk("read rule", &model, |_, path| replay_read_rule(path));
+    let model = SetAndFence::two_setters(set_and_fence::Variant::AsBuilt);
+    walk("set and fence, two setters", &model, |start, path| replay_set_and_fence(&model, start, path));
+    let model = SetAndFence::setter_and_writer(set_and_fence::Variant::AsBuilt);
+    walk("set and fence, a writer", &model, |start, path| replay_set_and_fence(&model, start, path));
+}
+
+#[test]
+fn keys_are_as_modelled() {
+    let walk = |name: &str, make: fn(keys::Variant) -> Keys| {
+        let model = make(keys::Variant::AsBuilt);
+        walk(name, &model, |start, path| replay_keys(&model, start, path));
+    };
+    walk("keys, two transactions", Keys::two_transactions);
+    walk("keys, at once", Keys::at_once);
+    walk("keys, two workers", Keys::two_workers);
+    walk("keys, restart", Keys::restart);
+}

@@ -1,0 +1,600 @@
+//! One key: transactions that set or remove it, callers that do so at once, and callers that compute its value under a lease.
+//!
+//! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when others could see it in
+//! the source, and *through* when the tier has it: in between the key is announced, which hides it. A computed value is the
+//! set of the changes that were visible to whoever computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is
+//! confirmed as a removal.
+
+use stateright::{Model, Property};
+
+use crate::{Verdict, check, long};
+
+/// What somebody does to the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// In a transaction, which may abort.
+    Set,
+    Remove,
+    /// Without one: visible and through in one step.
+    SetAtOnce,
+    RemoveAtOnce,
+}
+
+impl Change {
+    fn sets(self) -> bool {
+        matches!(self, Self::Set | Self::SetAtOnce)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Announce,
+    /// The commit.
+    Show,
+    Confirm,
+    Abort,
+    Withdraw,
+    AtOnce,
+    // What only variants do.
+    RemoveFirst,
+    Replace,
+    Uncover,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    Acquire,
+    /// Takes a snapshot and computes the value on it.
+    Compute,
+    Publish,
+    GiveUp,
+    // What only variants do.
+    LookForLeader,
+    CheckLease,
+    Store,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    Begin,
+    Look,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Writer(usize, Write),
+    Worker(usize, Work),
+    Reader(Read),
+    /// The deadline of the flight passes.
+    TimePasses,
+    /// Shared memory begins empty again. Leases are with applications, which live on.
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// By this writer.
+    Set(u8),
+    /// With these changes in it.
+    Computed(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flight {
+    pub lease: u8,
+    pub void: bool,
+    pub overdue: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    at: u8,
+    aborted: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Worker {
+    at: u8,
+    pub epoch: u8,
+    pub lease: u8,
+    pub value: u8,
+    /// Holds a lease whose deadline has not passed.
+    leads: bool,
+    /// Its value was stored, or thrown away.
+    pub stored: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Miss,
+    Hit(Value),
+    Stale,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    // What the source has.
+    visible: u8,
+    // What the tier has.
+    /// Whose announcements stand.
+    pub announced: u8,
+    /// The value stands before the announcements, not behind them.
+    uncovered: bool,
+    pub entry: Option<Value>,
+    pub flight: Option<Flight>,
+    leases: u8,
+    pub epoch: u8,
+    // What is remembered for judging.
+    through: Vec<u8>,
+    writers: Vec<Writer>,
+    pub workers: Vec<Worker>,
+    begun: bool,
+    expected: u8,
+    aborts_seen: bool,
+    pub outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    AsBuilt,
+    NotAnnounced,
+    AnnouncedWhenVisible,
+    AnnouncementIsAFlag,
+    RemovedBeforeAnnounced,
+    ConfirmInTwoSteps,
+    PublishedOverAnnouncement,
+    CheckedThenStored,
+    VoidsNothing,
+    VoidsWhenAnnounced,
+    AtOnceVoidsNothing,
+    WithdrawRemoves,
+    DroppedIsWithdrawn,
+    AnyLeaseLands,
+    AcquiredWithoutLooking,
+    LookedThenAcquired,
+    LeaseWithoutEpoch,
+    WithdrawVoids,
+    ReplacedThenUncovered,
+}
+
+#[derive(Clone, Debug)]
+pub struct Keys {
+    variant: Variant,
+    pub changes: &'static [Change],
+    workers: usize,
+    restarts: bool,
+}
+
+impl Keys {
+    /// Two transactions that announce the same key.
+    pub fn two_transactions(variant: Variant) -> Self {
+        Self { variant, changes: &[Change::Set, Change::Remove], workers: 1, restarts: false }
+    }
+
+    pub fn two_sets(variant: Variant) -> Self {
+        Self { variant, changes: &[Change::Set, Change::Set], workers: 1, restarts: false }
+    }
+
+    pub fn at_once(variant: Variant) -> Self {
+        let changes = &[Change::Set, Change::SetAtOnce, Change::RemoveAtOnce];
+        Self { variant, changes, workers: 1, restarts: false }
+    }
+
+    pub fn two_workers(variant: Variant) -> Self {
+        Self { variant, changes: &[Change::Remove], workers: 2, restarts: false }
+    }
+
+    pub fn restart(variant: Variant) -> Self {
+        Self { variant, changes: &[Change::Set], workers: 2, restarts: true }
+    }
+
+    pub fn everybody(variant: Variant) -> Self {
+        let changes = &[Change::Set, Change::Remove, Change::SetAtOnce];
+        Self { variant, changes, workers: 2, restarts: false }
+    }
+
+    fn writes(&self, change: Change) -> &'static [Write] {
+        use Write::{Announce, AtOnce, Confirm, RemoveFirst, Replace, Show, Uncover, Withdraw};
+        match (change, self.variant) {
+            (Change::SetAtOnce | Change::RemoveAtOnce, _) => &[AtOnce],
+            (_, Variant::NotAnnounced) => &[Show, Confirm],
+            (_, Variant::AnnouncedWhenVisible) => &[Show, Announce, Confirm],
+            (_, Variant::RemovedBeforeAnnounced) => &[RemoveFirst, Announce, Show, Uncover],
+            (_, Variant::DroppedIsWithdrawn) => &[Announce, Show, Withdraw],
+            (_, Variant::ConfirmInTwoSteps) => &[Announce, Show, Uncover, Replace],
+            (_, Variant::ReplacedThenUncovered) => &[Announce, Show, Replace, Uncover],
+            _ => &[Announce, Show, Confirm],
+        }
+    }
+
+    fn work(&self) -> &'static [Work] {
+        use Work::{Acquire, CheckLease, Compute, LookForLeader, Publish, Store};
+        match self.variant {
+            Variant::CheckedThenStored => &[Acquire, Compute, CheckLease, Store],
+            Variant::LookedThenAcquired => &[LookForLeader, Acquire, Compute, Publish],
+            _ => &[Acquire, Compute, Publish],
+        }
+    }
+
+    fn is_over(&self, number: usize, writer: &Writer) -> bool {
+        usize::from(writer.at) == if writer.aborted { 1 } else { self.writes(self.changes[number]).len() }
+    }
+
+    /// Whether a worker holds a lease it has not ended.
+    fn is_at_work(&self, worker: &Worker) -> bool {
+        let at = usize::from(worker.at);
+        self.work()[..at].contains(&Work::Acquire) && at < self.work().len()
+    }
+}
+
+impl State {
+    pub fn is_covered(&self) -> bool {
+        self.announced != 0 && !self.uncovered
+    }
+
+    fn void(&mut self) {
+        if let Some(flight) = &mut self.flight {
+            flight.void = true;
+        }
+    }
+
+    fn store(&mut self, model: &Keys, value: Value) {
+        self.entry = Some(value);
+        self.uncovered = model.variant == Variant::PublishedOverAnnouncement && self.announced != 0;
+    }
+
+    /// The change takes the place of what the key has.
+    fn replace(&mut self, model: &Keys, number: usize) {
+        self.entry = model.changes[number].sets().then_some(Value::Set(number as u8));
+        self.uncovered = false;
+        self.through.push(number as u8);
+    }
+
+    fn write(&mut self, model: &Keys, number: usize, step: Write) {
+        use Variant::*;
+        let bit = 1 << number;
+        let uncover = |announced: u8| if model.variant == AnnouncementIsAFlag { 0 } else { announced & !bit };
+        self.writers[number].at += 1;
+        match step {
+            Write::Announce => {
+                self.announced |= bit;
+                self.uncovered = false;
+                if model.variant == VoidsWhenAnnounced {
+                    self.void();
+                }
+            }
+            Write::Show => self.visible |= bit,
+            Write::Confirm => {
+                if !matches!(model.variant, VoidsNothing | VoidsWhenAnnounced) {
+                    self.void();
+                }
+                self.replace(model, number);
+                self.announced = uncover(self.announced);
+            }
+            Write::Abort => self.writers[number] = Writer { at: 0, aborted: true },
+            Write::Withdraw => {
+                self.announced = uncover(self.announced);
+                match model.variant {
+                    WithdrawRemoves => self.entry = None,
+                    WithdrawVoids => self.void(),
+                    _ => {}
+                }
+            }
+            Write::AtOnce => {
+                if model.variant != AtOnceVoidsNothing {
+                    self.void();
+                }
+                self.visible |= bit;
+                self.replace(model, number);
+                if let Some(value) = self.entry {
+                    self.store(model, value);
+                }
+            }
+            Write::RemoveFirst => {
+                self.void();
+                self.entry = None;
+            }
+            Write::Replace => {
+                self.void();
+                self.replace(model, number);
+            }
+            Write::Uncover => {
+                if model.variant == RemovedBeforeAnnounced {
+                    let kept = self.entry;
+                    self.replace(model, number);
+                    self.entry = self.entry.or(kept);
+                }
+                self.announced = uncover(self.announced);
+            }
+        }
+    }
+
+    /// Whether a lease may still land. Ends its flight.
+    fn end(&mut self, model: &Keys, number: usize) -> bool {
+        let Worker { lease, epoch, .. } = self.workers[number];
+        let known = model.variant == Variant::LeaseWithoutEpoch || epoch == self.epoch;
+        let own =
+            |flight: &Flight| known && (flight.lease == lease || model.variant == Variant::AnyLeaseLands);
+        match self.flight.filter(own) {
+            Some(flight) => {
+                self.flight = None;
+                !flight.void
+            }
+            None => false,
+        }
+    }
+
+    fn work(&mut self, model: &Keys, number: usize, step: Work) {
+        self.workers[number].at += 1;
+        match step {
+            Work::LookForLeader => {}
+            Work::Acquire => {
+                self.leases += 1;
+                let flight = Flight { lease: self.leases, void: false, overdue: false };
+                self.flight = Some(flight);
+                let worker = &mut self.workers[number];
+                (worker.lease, worker.epoch, worker.leads) = (flight.lease, self.epoch, true);
+            }
+            Work::Compute => self.workers[number].value = self.visible,
+            Work::Publish => {
+                let lands = self.end(model, number);
+                let worker = &mut self.workers[number];
+                (worker.stored, worker.leads) = (Some(lands), false);
+                let value = Value::Computed(worker.value);
+                if lands {
+                    self.store(model, value);
+                }
+            }
+            Work::CheckLease => {
+                let lands = self.end(model, number);
+                self.workers[number].stored = Some(lands);
+                self.workers[number].leads = false;
+            }
+            Work::Store => {
+                let Worker { stored, value, .. } = self.workers[number];
+                if stored == Some(true) {
+                    self.store(model, Value::Computed(value));
+                }
+            }
+            Work::GiveUp => {
+                self.end(model, number);
+                let worker = &mut self.workers[number];
+                worker.at = model.work().len() as u8;
+                worker.leads = false;
+            }
+        }
+    }
+
+    fn read(&mut self, model: &Keys, step: Read) {
+        match step {
+            Read::Begin => {
+                self.begun = true;
+                self.expected = self.visible;
+                let over =
+                    |(number, writer): (usize, &Writer)| writer.aborted && model.is_over(number, writer);
+                self.aborts_seen = self.writers.iter().enumerate().any(over);
+            }
+            Read::Look => self.outcome = Some(self.look()),
+        }
+    }
+
+    fn look(&self) -> Outcome {
+        let Some(value) = self.entry.filter(|_| !self.is_covered()) else { return Outcome::Miss };
+        let place = |change: u8| self.through.iter().position(|through| *through == change);
+        let expected = (0..8).filter(|change| self.expected >> change & 1 == 1);
+        // Of sets the last one through is the one that counts; one that is not through at all cannot have been.
+        let missed = match value {
+            Value::Computed(with) => self.expected & !with != 0,
+            Value::Set(by) => {
+                expected.into_iter().any(|change| place(change).is_none_or(|at| place(by) < Some(at)))
+            }
+        };
+        if missed { Outcome::Stale } else { Outcome::Hit(value) }
+    }
+
+    fn restart(&mut self, model: &Keys) {
+        for (number, writer) in self.writers.iter_mut().enumerate() {
+            let end = model.writes(model.changes[number]).len() as u8;
+            if self.visible >> number & 1 == 1 && writer.at < end {
+                writer.at = end;
+                self.through.push(number as u8);
+            } else if writer.aborted || writer.at > 0 && writer.at < end {
+                *writer = Writer { at: 1, aborted: true };
+            }
+        }
+        for worker in &mut self.workers {
+            worker.leads = false;
+        }
+        self.announced = 0;
+        self.uncovered = false;
+        self.entry = None;
+        self.flight = None;
+        self.leases = 0;
+        self.epoch += 1;
+        if self.begun && self.outcome.is_none() {
+            self.outcome = Some(Outcome::Miss);
+        }
+    }
+}
+
+impl Model for Keys {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            visible: 0,
+            announced: 0,
+            uncovered: false,
+            entry: Some(Value::Computed(0)),
+            flight: None,
+            leases: 0,
+            epoch: 0,
+            through: vec![],
+            writers: vec![Writer::default(); self.changes.len()],
+            workers: vec![Worker::default(); self.workers],
+            begun: false,
+            expected: 0,
+            aborts_seen: false,
+            outcome: None,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        for (number, writer) in state.writers.iter().enumerate() {
+            let (writes, at) = (self.writes(self.changes[number]), usize::from(writer.at));
+            if writer.aborted {
+                actions.extend((at == 0).then_some(Step::Writer(number, Write::Withdraw)));
+                continue;
+            }
+            actions.extend(writes.get(at).map(|write| Step::Writer(number, *write)));
+            if at > 0 && writes[at - 1] == Write::Announce && !writes[..at].contains(&Write::Show) {
+                actions.push(Step::Writer(number, Write::Abort));
+            }
+        }
+        for (number, worker) in state.workers.iter().enumerate() {
+            let mut work = |step| actions.push(Step::Worker(number, step));
+            let free = state.flight.is_none_or(|flight| flight.overdue);
+            let looks = match self.variant {
+                Variant::AcquiredWithoutLooking => None,
+                Variant::LookedThenAcquired => Some(Work::LookForLeader),
+                _ => Some(Work::Acquire),
+            };
+            match self.work().get(usize::from(worker.at)) {
+                // Somebody else leads: it asks again later.
+                step if step.copied() == looks && !free => {}
+                Some(step) => work(*step),
+                None => {}
+            }
+            if self.is_at_work(worker) && worker.stored.is_none() {
+                work(Work::GiveUp);
+            }
+        }
+        if !state.begun {
+            actions.push(Step::Reader(Read::Begin));
+        } else if state.outcome.is_none() {
+            actions.push(Step::Reader(Read::Look));
+        }
+        if state.flight.is_some_and(|flight| !flight.overdue) {
+            actions.push(Step::TimePasses);
+        }
+        if self.restarts && state.epoch == 0 {
+            actions.push(Step::Restart);
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Writer(number, step) => state.write(self, number, step),
+            Step::Worker(number, step) => state.work(self, number, step),
+            Step::Reader(step) => state.read(self, step),
+            Step::TimePasses => {
+                if let Some(flight) = &mut state.flight {
+                    flight.overdue = true;
+                }
+                state.workers.iter_mut().for_each(|worker| worker.leads = false);
+            }
+            Step::Restart => state.restart(self),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut properties = vec![
+            Property::always(NOT_STALE, |_, state: &State| state.outcome != Some(Outcome::Stale)),
+            Property::always(LAST_THROUGH, |_, state: &State| match state.entry {
+                Some(Value::Set(by)) => state.through.last() == Some(&by),
+                Some(Value::Computed(with)) => state.through.iter().all(|change| with >> change & 1 == 1),
+                None => true,
+            }),
+            Property::always(NOTHING_LOST, |model: &Self, state: &State| {
+                let removed = |change: &u8| !model.changes[usize::from(*change)].sets();
+                state.entry.is_some() || state.epoch > 0 || state.through.last().is_some_and(removed)
+            }),
+            Property::always(ONE_LEADER, |_, state: &State| {
+                state.workers.iter().filter(|worker| worker.leads).count() <= 1
+            }),
+            Property::always("announcements end", |model: &Self, state: &State| {
+                let mut writers = state.writers.iter().enumerate();
+                state.announced == 0 || writers.any(|(number, writer)| !model.is_over(number, writer))
+            }),
+            Property::sometimes(
+                "a computed value with a change in it is a hit",
+                |_, state: &State| matches!(state.outcome, Some(Outcome::Hit(Value::Computed(with))) if with != 0),
+            ),
+            Property::sometimes("a computed value comes too late", |_, state: &State| {
+                state.workers.iter().any(|worker| worker.stored == Some(false))
+            }),
+            Property::sometimes("the old value is a hit behind an abort", |_, state: &State| {
+                state.aborts_seen && state.outcome == Some(Outcome::Hit(Value::Computed(0)))
+            }),
+        ];
+        if self.changes.contains(&Change::Set) {
+            properties.push(Property::sometimes("a set value is a hit", |_, state: &State| {
+                matches!(state.outcome, Some(Outcome::Hit(Value::Set(_))))
+            }));
+        }
+        if self.changes.len() > 1 {
+            properties.push(Property::sometimes("two are through in both orders", |_, state: &State| {
+                state.through.first() > state.through.get(1) && state.through.len() > 1
+            }));
+        }
+        if self.workers > 1 {
+            properties.push(Property::sometimes("one leads after the other", |_, state: &State| {
+                state.workers.iter().all(|worker| worker.lease > 0) && state.epoch == 0
+            }));
+        }
+        properties
+    }
+}
+
+const NOT_STALE: &str = "no stale read";
+const LAST_THROUGH: &str = "what stands is of the last change through";
+const NOTHING_LOST: &str = "only a removal leaves nothing";
+const ONE_LEADER: &str = "one leader";
+
+#[test]
+fn keys() {
+    use Variant::*;
+    use Verdict::*;
+    let run = |name: &str, make: fn(Variant) -> Keys, variant, verdict| {
+        check(&format!("keys, {name}: {variant:?}"), make(variant), verdict);
+    };
+    let transactions = |variant, verdict| run("two transactions", Keys::two_transactions, variant, verdict);
+    let workers = |variant, verdict| run("two workers", Keys::two_workers, variant, verdict);
+    let at_once = |variant, verdict| run("at once", Keys::at_once, variant, verdict);
+    let restart = |variant, verdict| run("restart", Keys::restart, variant, verdict);
+    transactions(AsBuilt, Right);
+    run("two sets", Keys::two_sets, AsBuilt, Right);
+    at_once(AsBuilt, Right);
+    workers(AsBuilt, Right);
+    restart(AsBuilt, Right);
+    if long() {
+        run("everybody", Keys::everybody, AsBuilt, Right);
+    }
+    for variant in [
+        NotAnnounced,
+        AnnouncedWhenVisible,
+        AnnouncementIsAFlag,
+        RemovedBeforeAnnounced,
+        ConfirmInTwoSteps,
+        PublishedOverAnnouncement,
+        CheckedThenStored,
+        VoidsNothing,
+        VoidsWhenAnnounced,
+        // A set that is dropped at commit still has to remove what the key had.
+        DroppedIsWithdrawn,
+    ] {
+        transactions(variant, Breaks(NOT_STALE));
+    }
+    transactions(CheckedThenStored, Breaks(LAST_THROUGH));
+    transactions(WithdrawRemoves, Breaks(NOTHING_LOST));
+    at_once(AtOnceVoidsNothing, Breaks(NOT_STALE));
+    workers(AnyLeaseLands, Breaks(NOT_STALE));
+    workers(AcquiredWithoutLooking, Breaks(ONE_LEADER));
+    workers(LookedThenAcquired, Breaks(ONE_LEADER));
+    restart(LeaseWithoutEpoch, Breaks(NOT_STALE));
+    transactions(WithdrawVoids, Harmless);
+    transactions(ReplacedThenUncovered, Harmless);
+}

@@ -1,0 +1,390 @@
+//! The read rule: a reader gets an entry if each of its fences has nothing pending and has not moved since the entry's stamp.
+//!
+//! A value is the set of the changes that are in it. *Stale* is a value without a change that was visible when its reader
+//! began; *from the future* one with a change that the snapshot of a REPEATABLE READ reader lacks. An entry stays findable when it
+//! has been replaced: that is more than any tier does, so what holds here holds for each of them.
+
+use stateright::{Model, Property};
+
+use crate::memory::Fence;
+use crate::reader::{Entry, Outcome, Read, Reader, View, program};
+use crate::{Verdict, check, long};
+
+const FENCES: usize = 2;
+
+/// One atomic step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Raise(usize),
+    /// Its changes become visible: the commit.
+    Show,
+    /// Draws a number from the clock of changes.
+    Draw,
+    Lower(usize),
+    /// Instead of `Show` and what comes after it.
+    Abort,
+    Withdraw(usize),
+    // What only variants do.
+    MoveSeq(usize),
+    MovePending(usize),
+    Overwrite(usize),
+    Clear(usize),
+}
+
+/// One atomic step of a fill. One under REPEATABLE READ does the same: its stamp is the `safe_stamp`, and any time
+/// may pass before its snapshot and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fill {
+    Stamp,
+    /// Takes a snapshot and reads the source on it.
+    Snapshot,
+    Publish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Writer(usize, Write),
+    Filler(usize, Fill),
+    Reader(usize, Read),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    at: u8,
+    /// How many fences it had raised when it gave up.
+    aborted: Option<u8>,
+    pub number: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Filler {
+    at: u8,
+    pub stamp: u8,
+    value: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct State {
+    pub now: u8,
+    pub fences: [Fence; FENCES],
+    visible: u8,
+    pub writers: Vec<Writer>,
+    pub fillers: Vec<Filler>,
+    pub readers: Vec<Reader>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    AsBuilt,
+    NoPending,
+    PendingIsAFlag,
+    RaisedWhenVisible,
+    DrawnBeforeVisible,
+    PendingBeforeSeq,
+    SeqWithoutMax,
+    SnapshotBeforeStamp,
+    NoHorizon,
+    HorizonAfterSnapshot,
+    TwoLoadsSeqFirst,
+    OneFenceOfTwo,
+    AbortLeavesPending,
+    NumberForEachFence,
+    SeqBeforePending,
+    WithdrawBumps,
+    TwoLoadsPendingFirst,
+}
+
+/// What a writer changes, and whether it may abort.
+type Plan = (&'static [usize], bool);
+
+#[derive(Clone, Debug)]
+pub struct ReadRule {
+    writers: Vec<Writing>,
+    fill: [Fill; 3],
+    fillers: usize,
+    readers: usize,
+    /// Under READ COMMITTED, and under REPEATABLE READ.
+    reads: [Vec<Read>; 2],
+}
+
+/// The programs of a writer: to commit, and to abort with so many fences raised.
+#[derive(Clone, Debug)]
+struct Writing {
+    commit: Vec<Write>,
+    aborts: Vec<Vec<Write>>,
+}
+
+impl ReadRule {
+    /// `dependencies` are those of every entry, in the order of checking. Each reader is tried under both isolation levels.
+    pub fn new(
+        variant: Variant,
+        writers: &[Plan],
+        fillers: usize,
+        readers: usize,
+        dependencies: &[usize],
+    ) -> Self {
+        let fill = match variant {
+            Variant::SnapshotBeforeStamp => [Fill::Snapshot, Fill::Stamp, Fill::Publish],
+            _ => [Fill::Stamp, Fill::Snapshot, Fill::Publish],
+        };
+        let writers = writers.iter().map(|plan| Writing::new(variant, *plan)).collect();
+        let reads = [false, true].map(|repeatable| reading(variant, repeatable, dependencies));
+        Self { writers, fill, fillers, readers, reads }
+    }
+
+    /// Two writers that change one thing, one of which may abort.
+    pub fn one_fence(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0], true), (&[0], false)], 2, 1, &[0])
+    }
+
+    /// Entries that depend on two things, of which a writer changes one, and another one both.
+    pub fn two_fences(variant: Variant) -> Self {
+        Self::new(variant, &[(&[1], true), (&[0, 1], true)], 2, 1, &[0, 1])
+    }
+
+    pub fn three_writers(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0], true), (&[0], false), (&[1, 0], false)], 1, 1, &[0, 1])
+    }
+
+    fn reads(&self, reader: &Reader) -> &[Read] {
+        &self.reads[usize::from(reader.repeatable)]
+    }
+}
+
+impl Writing {
+    fn new(variant: Variant, (changes, may_abort): Plan) -> Self {
+        use Variant::*;
+        let raises = || changes.iter().map(|fence| Write::Raise(*fence));
+        let lowers = || {
+            changes.iter().flat_map(|&fence| match variant {
+                NoPending => vec![Write::MoveSeq(fence)],
+                PendingIsAFlag => vec![Write::MoveSeq(fence), Write::Clear(fence)],
+                PendingBeforeSeq => vec![Write::MovePending(fence), Write::MoveSeq(fence)],
+                SeqBeforePending => vec![Write::MoveSeq(fence), Write::MovePending(fence)],
+                SeqWithoutMax => vec![Write::Overwrite(fence)],
+                NumberForEachFence => vec![Write::Draw, Write::Lower(fence)],
+                _ => vec![Write::Lower(fence)],
+            })
+        };
+        let commit = match variant {
+            NoPending => [Write::Show, Write::Draw].into_iter().chain(lowers()).collect(),
+            RaisedWhenVisible => {
+                [Write::Show].into_iter().chain(raises()).chain([Write::Draw]).chain(lowers()).collect()
+            }
+            DrawnBeforeVisible => raises().chain([Write::Draw, Write::Show]).chain(lowers()).collect(),
+            NumberForEachFence => raises().chain([Write::Show]).chain(lowers()).collect(),
+            _ => raises().chain([Write::Show, Write::Draw]).chain(lowers()).collect(),
+        };
+        let undo = |fence: &usize| match variant {
+            PendingIsAFlag => vec![Write::Clear(*fence)],
+            WithdrawBumps => vec![Write::Draw, Write::Lower(*fence)],
+            AbortLeavesPending => vec![],
+            _ => vec![Write::Withdraw(*fence)],
+        };
+        let abort = |raised: usize| {
+            let undone = changes[..raised].iter().flat_map(undo);
+            [Write::Abort].into_iter().chain(undone).collect()
+        };
+        Self { commit, aborts: (0..=changes.len()).filter(|_| may_abort).map(abort).collect() }
+    }
+
+    fn has_aborted(&self, writer: &Writer) -> bool {
+        writer.aborted.is_some_and(|raised| self.aborts[usize::from(raised)].len() == usize::from(writer.at))
+    }
+
+    /// What a writer does next: nothing, one thing, or one of two.
+    fn next(&self, writer: &Writer) -> [Option<Write>; 2] {
+        let at = usize::from(writer.at);
+        if let Some(raised) = writer.aborted {
+            return [self.aborts[usize::from(raised)].get(at).copied(), None];
+        }
+        let done = &self.commit[..at];
+        let undecided = !done.is_empty() && done.iter().all(|step| matches!(step, Write::Raise(_)));
+        [self.commit.get(at).copied(), (undecided && !self.aborts.is_empty()).then_some(Write::Abort)]
+    }
+}
+
+/// The program of a reader.
+fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
+    let steps = |read: Read| match (variant, read) {
+        (Variant::HorizonAfterSnapshot, Read::Horizon) => vec![],
+        (Variant::HorizonAfterSnapshot, Read::Begin) if repeatable => vec![Read::Begin, Read::Horizon],
+        (Variant::NoHorizon, Read::Horizon) => vec![],
+        (Variant::TwoLoadsSeqFirst, Read::Check(fence)) => {
+            vec![Read::CheckSeq(fence), Read::CheckPending(fence)]
+        }
+        (Variant::TwoLoadsPendingFirst, Read::Check(fence)) => {
+            vec![Read::CheckPending(fence), Read::CheckSeq(fence)]
+        }
+        (Variant::OneFenceOfTwo, Read::Check(fence)) if fence != dependencies[0] => vec![],
+        _ => vec![read],
+    };
+    program(repeatable, dependencies).into_iter().flat_map(steps).collect()
+}
+
+impl State {
+    fn write(&mut self, number: usize, step: Write) {
+        let writer = &mut self.writers[number];
+        writer.at += 1;
+        match step {
+            Write::Raise(fence) => self.fences[fence].raise(),
+            Write::Show => self.visible |= 1 << number,
+            Write::Draw => {
+                self.now += 1;
+                writer.number = self.now;
+            }
+            Write::Lower(fence) => {
+                self.fences[fence].lower(writer.number);
+            }
+            Write::Abort => {
+                writer.aborted = Some(writer.at - 1);
+                writer.at = 1;
+            }
+            Write::Withdraw(fence) => self.fences[fence].withdraw(),
+            Write::MoveSeq(fence) => self.fences[fence].seq = self.fences[fence].seq.max(writer.number),
+            Write::MovePending(fence) => self.fences[fence].pending -= 1,
+            Write::Overwrite(fence) => {
+                self.fences[fence].seq = writer.number;
+                self.fences[fence].pending -= 1;
+            }
+            Write::Clear(fence) => self.fences[fence].pending = 0,
+        }
+    }
+
+    fn fill(&mut self, number: usize, step: Fill) {
+        let filler = &mut self.fillers[number];
+        filler.at += 1;
+        match step {
+            Fill::Stamp => filler.stamp = self.now,
+            Fill::Snapshot => filler.value = self.visible,
+            Fill::Publish => {}
+        }
+    }
+
+    fn read(&mut self, model: &ReadRule, number: usize, step: Read) {
+        let writers = || model.writers.iter().zip(&self.writers);
+        let has_aborted = |(writing, writer): (&Writing, &Writer)| writing.has_aborted(writer);
+        let view = View {
+            now: self.now,
+            fences: &self.fences,
+            visible: self.visible,
+            relevant: !0,
+            aborted: writers().any(has_aborted),
+            disturbed: writers().any(|(writing, writer)| writer.at > 0 && !writing.has_aborted(writer)),
+        };
+        let reader = &mut self.readers[number];
+        let entry = reader.found.map(|found| &self.fillers[usize::from(found)]);
+        let entry = entry.map(|filler| Entry { stamp: filler.stamp, value: filler.value });
+        reader.step(step, model.reads(reader), &view, entry.unwrap_or_default());
+    }
+
+    fn any(&self, outcome: Outcome) -> bool {
+        self.readers.iter().any(|reader| reader.outcome == Some(outcome))
+    }
+
+    fn hit(&self, what: impl Fn(&Reader) -> bool) -> bool {
+        self.readers.iter().any(|reader| reader.hit(&what))
+    }
+}
+
+impl Model for ReadRule {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let kinds = |kinds: usize| (0..self.readers).map(move |number| kinds >> number & 1 == 1);
+        (0..1 << self.readers)
+            .map(|choice| State {
+                writers: vec![Writer::default(); self.writers.len()],
+                fillers: vec![Filler::default(); self.fillers],
+                readers: kinds(choice).map(Reader::new).collect(),
+                ..State::default()
+            })
+            .collect()
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        for (number, (writing, writer)) in self.writers.iter().zip(&state.writers).enumerate() {
+            actions.extend(writing.next(writer).into_iter().flatten().map(|step| Step::Writer(number, step)));
+        }
+        for (number, filler) in state.fillers.iter().enumerate() {
+            actions.extend(self.fill.get(usize::from(filler.at)).map(|step| Step::Filler(number, *step)));
+        }
+        for (number, reader) in state.readers.iter().enumerate() {
+            let published = |filler: &Filler| usize::from(filler.at) == self.fill.len();
+            let entries = (0..self.fillers).filter(|filler| published(&state.fillers[*filler]));
+            let next = reader.next(self.reads(reader), entries);
+            actions.extend(next.into_iter().map(|step| Step::Reader(number, step)));
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Writer(number, step) => state.write(number, step),
+            Step::Filler(number, step) => state.fill(number, step),
+            Step::Reader(number, step) => state.read(self, number, step),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(NOT_STALE, |_, state: &State| !state.any(Outcome::Stale)),
+            Property::always(NOT_FUTURE, |_, state: &State| !state.any(Outcome::Future)),
+            Property::always(NO_TRACE, |_, state: &State| !state.any(Outcome::MissForNothing)),
+            Property::sometimes("a hit behind an abort", |_, state: &State| {
+                state.hit(|reader| reader.after_abort)
+            }),
+            Property::sometimes("a READ COMMITTED hit on a new value", |_, state: &State| {
+                state.hit(|reader| !reader.repeatable && reader.visible != 0)
+            }),
+            Property::sometimes("a REPEATABLE READ hit on a new value", |_, state: &State| {
+                state.hit(|reader| reader.repeatable && reader.visible != 0)
+            }),
+        ]
+    }
+}
+
+const NOT_STALE: &str = "no stale read";
+const NOT_FUTURE: &str = "no read from the future";
+const NO_TRACE: &str = "no trace of an abort";
+
+#[test]
+fn read_rule() {
+    use Variant::*;
+    use Verdict::*;
+    let one =
+        |variant, verdict| check(&format!("read rule: {variant:?}"), ReadRule::one_fence(variant), verdict);
+    let two = |variant, verdict| {
+        check(&format!("read rule, two fences: {variant:?}"), ReadRule::two_fences(variant), verdict);
+    };
+    one(AsBuilt, Right);
+    two(AsBuilt, Right);
+    if long() {
+        let readers = |readers, model| ReadRule { readers, ..model };
+        check("read rule: AsBuilt, two readers", readers(2, ReadRule::one_fence(AsBuilt)), Right);
+        check("read rule, three writers: AsBuilt", ReadRule::three_writers(AsBuilt), Right);
+    }
+    for variant in [
+        NoPending,
+        PendingIsAFlag,
+        RaisedWhenVisible,
+        DrawnBeforeVisible,
+        PendingBeforeSeq,
+        SeqWithoutMax,
+        SnapshotBeforeStamp,
+        TwoLoadsSeqFirst,
+    ] {
+        one(variant, Breaks(NOT_STALE));
+    }
+    two(OneFenceOfTwo, Breaks(NOT_STALE));
+    one(NoHorizon, Breaks(NOT_FUTURE));
+    one(HorizonAfterSnapshot, Breaks(NOT_FUTURE));
+    one(AbortLeavesPending, Breaks(NO_TRACE));
+    one(WithdrawBumps, Breaks(NO_TRACE));
+    for variant in [SeqBeforePending, TwoLoadsPendingFirst] {
+        one(variant, Harmless);
+    }
+    two(NumberForEachFence, Harmless);
+}

@@ -1,0 +1,426 @@
+//! A transaction changes what the value it sets depends on: update `orders`, then cache the new total tagged `orders`.
+//!
+//! Its own fence would throw the value away at once. So it is published *as of the transaction's own commit*, which is right if
+//! nobody else came between. The rule:
+//!
+//! 1. The value has a stamp like a fill's: taken before the snapshot that it is computed on, and the `safe_stamp` under REPEATABLE
+//!    READ. (A plain set takes it when it is called: that it was computed before is the caller's to answer for.) A value
+//!    computed before the transaction's own last change of one of its dependencies is dropped. It is not enough that the
+//!    dependency was among the changed ones already: it may be changed twice.
+//! 2. At commit, when the changes are visible, *one* number is drawn, before any fence is looked at. Each own fence is lowered
+//!    with it, and says what it was in that one operation: the value stays if `pending` was the own raise alone and
+//!    `seq` was not beyond the stamp. Each other dependency is looked at as a reader would. Every fence is lowered, whatever
+//!    the others said: one that disagrees drops the value, and the key is then removed.
+//! 3. What passed all of them is published with that number as its stamp.
+//!
+//! To ask for `seq` as it was at the set, instead of for one that is not beyond the stamp, is right too. But then a number has to be kept for
+//! each fence, and all of them have to be known before the value is computed.
+//!
+//! Why one by one is enough: whoever raises a fence after we have looked at it draws a number after ours, so it passes the
+//! value's stamp; and until then it is pending. Whoever raised it before is found, as pending or by its `seq`. This falls
+//! if each fence gets a number of its own: the stamp has to be the last of them, and a change that was numbered
+//! between two of ours would be covered by it.
+
+use stateright::{Model, Property};
+
+use crate::memory::{Fence, LATEST};
+use crate::reader::{Entry, Outcome, Read, Reader, View, program};
+use crate::{Verdict, check, long};
+
+const FENCES: usize = 3;
+
+/// One atomic step of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    Stamp,
+    /// Computes the value on a snapshot taken now, after so many changes of its own. The others follow.
+    Compute(u8),
+    Raise(usize),
+    /// Its changes become visible: the commit.
+    Show,
+    Draw,
+    Lower(usize),
+    /// Looks at a dependency that is not its own change.
+    Look(usize),
+    Publish,
+    Abort,
+    Withdraw(usize),
+    // What only variants do.
+    LookAtOwn(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Transaction(usize, Act),
+    Reader(Read),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Transaction {
+    at: u8,
+    /// How many fences it had raised when it gave up.
+    aborted: Option<u8>,
+    pub stamp: u8,
+    /// What the fences were then. Of one variant only.
+    seqs: [u8; FENCES],
+    value: u8,
+    pub number: u8,
+    /// Something spoke against its value.
+    pub dropped: bool,
+    /// Nothing that anybody else did.
+    for_nothing: bool,
+    pub published: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub now: u8,
+    pub fences: [Fence; FENCES],
+    visible: u8,
+    pub transactions: Vec<Transaction>,
+    pub reader: Reader,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    AsBuilt,
+    SeqOnly,
+    PendingOnly,
+    KeptOverOwnChange,
+    KeptIfFenceWasOwn,
+    NumberForEachFence,
+    LastFenceDecides,
+    OthersNotLookedAt,
+    OthersLookedAtBeforeDraw,
+    OwnLookedAtBeforeDraw,
+    PublishedBeforeVisible,
+    StampedAsComputed,
+    OwnLookedAtAfterDraw,
+    SeqAsItWas,
+}
+
+/// What a transaction changes, in order; whether it sets a value; whether it may abort.
+type Plan = (&'static [usize], bool, bool);
+
+#[derive(Clone, Debug)]
+pub struct SetAndFence {
+    variant: Variant,
+    plans: Vec<Plan>,
+    commits: Vec<Vec<Act>>,
+    /// Of every value.
+    dependencies: &'static [usize],
+    /// Under READ COMMITTED, and under REPEATABLE READ.
+    reads: [Vec<Read>; 2],
+}
+
+/// Changes of one transaction, at most: bits of a value.
+const CHANGES: usize = 2;
+
+fn bits(number: usize, changes: usize) -> u8 {
+    ((1 << changes) - 1) << (number * CHANGES)
+}
+
+/// The fences of some changes, each once.
+fn fences_of(changes: &[usize]) -> Vec<usize> {
+    let first = |(place, fence): &(usize, &usize)| !changes[..*place].contains(*fence);
+    changes.iter().enumerate().filter(first).map(|(_, fence)| *fence).collect()
+}
+
+impl SetAndFence {
+    pub fn new(variant: Variant, plans: &[Plan], dependencies: &'static [usize]) -> Self {
+        let commits = plans.iter().map(|plan| commit(variant, plan, dependencies)).collect();
+        let reads = [false, true].map(|repeatable| program(repeatable, dependencies));
+        Self { variant, plans: plans.to_vec(), commits, dependencies, reads }
+    }
+
+    /// Two transactions that both set a value and change what it depends on; the first one changes two things.
+    pub fn two_setters(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0, 1], true, false), (&[0], true, true)], &[0, 1])
+    }
+
+    /// One that sets, and changes a thing twice; the value also depends on what it does not change, but somebody else does.
+    pub fn setter_and_writer(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0, 0], true, false), (&[2], false, true)], &[0, 2])
+    }
+
+    /// One that sets, and one that changes both things that the value depends on.
+    pub fn two_fences(variant: Variant) -> Self {
+        Self::new(variant, &[(&[0, 1], true, true), (&[1, 0], false, true)], &[0, 1])
+    }
+
+    pub fn everybody(variant: Variant) -> Self {
+        let plans: &[Plan] = &[(&[0, 1], true, false), (&[1], true, false), (&[0, 2], false, true)];
+        Self::new(variant, plans, &[0, 1, 2])
+    }
+
+    fn reads(&self, reader: &Reader) -> &[Read] {
+        &self.reads[usize::from(reader.repeatable)]
+    }
+
+    pub fn depends_on(&self, fence: usize) -> bool {
+        self.dependencies.contains(&fence)
+    }
+
+    /// The changes that matter to a value.
+    fn relevant(&self) -> u8 {
+        let changes = self.plans.iter().enumerate().flat_map(|(number, (changes, ..))| {
+            changes.iter().enumerate().map(move |(place, fence)| (number * CHANGES + place, fence))
+        });
+        changes.filter(|(_, fence)| self.dependencies.contains(fence)).map(|(bit, _)| 1 << bit).sum()
+    }
+}
+
+/// The program of a transaction that commits. How far its value is computed is chosen on the way.
+fn commit(variant: Variant, (changes, sets, _): &Plan, dependencies: &[usize]) -> Vec<Act> {
+    use Variant::*;
+    let own = fences_of(changes);
+    let each = |fences: &[usize], act: fn(usize) -> Act| fences.iter().map(|fence| act(*fence)).collect();
+    let others: Vec<_> = dependencies.iter().copied().filter(|fence| !own.contains(fence)).collect();
+    let raises: Vec<_> = each(&own, Act::Raise);
+    let lowers: Vec<_> = each(&own, Act::Lower);
+    if !sets {
+        return [raises, vec![Act::Show, Act::Draw], lowers].concat();
+    }
+    let (looks, own_looks) = (each(&others, Act::Look), each(&own, Act::LookAtOwn));
+    let [compute, show] = [vec![Act::Stamp, Act::Compute(0)], vec![Act::Show]];
+    let [draw, publish] = [vec![Act::Draw], vec![Act::Publish]];
+    match variant {
+        NumberForEachFence => {
+            let lowers = own.iter().flat_map(|fence| [Act::Draw, Act::Lower(*fence)]).collect();
+            [compute, raises, show, lowers, looks, publish].concat()
+        }
+        OthersNotLookedAt => [compute, raises, show, draw, lowers, publish].concat(),
+        OthersLookedAtBeforeDraw => [compute, raises, show, looks, draw, lowers, publish].concat(),
+        OwnLookedAtBeforeDraw => [compute, raises, show, own_looks, draw, lowers, looks, publish].concat(),
+        OwnLookedAtAfterDraw => [compute, raises, show, draw, own_looks, lowers, looks, publish].concat(),
+        PublishedBeforeVisible => [compute, raises, draw, lowers, looks, publish, show].concat(),
+        _ => [compute, raises, show, draw, lowers, looks, publish].concat(),
+    }
+}
+
+impl State {
+    fn act(&mut self, model: &SetAndFence, number: usize, act: Act) {
+        let (changes, ..) = model.plans[number];
+        let disturbed = self.is_disturbed(model, number);
+        let transaction = &mut self.transactions[number];
+        transaction.at += 1;
+        let alone = |found: Fence, stamp: u8| match model.variant {
+            Variant::SeqOnly => found.seq <= stamp,
+            Variant::PendingOnly => found.pending == 1,
+            _ => found.was_alone(stamp),
+        };
+        let judge = |transaction: &mut Transaction, fine: bool| {
+            if !fine && !transaction.dropped {
+                transaction.dropped = true;
+                transaction.for_nothing = !disturbed;
+            }
+        };
+        match act {
+            Act::Stamp => {
+                transaction.stamp = self.now;
+                if model.variant == Variant::SeqAsItWas {
+                    transaction.seqs = self.fences.map(|fence| fence.seq);
+                }
+            }
+            Act::Compute(own) => {
+                transaction.value = self.visible | bits(number, usize::from(own));
+                let (before, after) = changes.split_at(usize::from(own));
+                transaction.dropped = match model.variant {
+                    Variant::KeptOverOwnChange => false,
+                    Variant::KeptIfFenceWasOwn => !after.iter().all(|fence| before.contains(fence)),
+                    _ => after.iter().any(|fence| model.dependencies.contains(fence)),
+                };
+            }
+            Act::Raise(fence) => self.fences[fence].raise(),
+            Act::Show => self.visible |= bits(number, changes.len()),
+            Act::Draw => {
+                self.now += 1;
+                transaction.number = self.now;
+            }
+            Act::Lower(fence) => {
+                let found = self.fences[fence].lower(transaction.number);
+                let fine = match model.variant {
+                    Variant::OwnLookedAtBeforeDraw | Variant::OwnLookedAtAfterDraw => true,
+                    // A later answer takes the place of an earlier one.
+                    Variant::LastFenceDecides => {
+                        fence != *fences_of(changes).last().unwrap_or(&0) || alone(found, transaction.stamp)
+                    }
+                    Variant::SeqAsItWas => found.pending == 1 && found.seq == transaction.seqs[fence],
+                    _ => alone(found, transaction.stamp),
+                };
+                if model.depends_on(fence) {
+                    judge(transaction, fine);
+                }
+            }
+            Act::Look(fence) => {
+                let fine = self.fences[fence].holds(transaction.stamp, LATEST);
+                judge(transaction, fine);
+            }
+            Act::LookAtOwn(fence) => {
+                let fine = alone(self.fences[fence], transaction.stamp);
+                judge(transaction, fine);
+            }
+            Act::Publish => transaction.published = !transaction.dropped,
+            Act::Abort => {
+                transaction.aborted =
+                    Some(raised(&model.commits[number][..usize::from(transaction.at) - 1]) as u8);
+                transaction.at = 0;
+            }
+            Act::Withdraw(fence) => self.fences[fence].withdraw(),
+        }
+    }
+
+    /// Whether anybody else has changed anything, or is about to.
+    fn is_disturbed(&self, model: &SetAndFence, number: usize) -> bool {
+        self.transactions.iter().enumerate().any(|(other, transaction)| {
+            other != number
+                && transaction.aborted.is_none()
+                && raised(&model.commits[other][..usize::from(transaction.at)]) > 0
+                || other != number && transaction.aborted.is_some_and(|raised| transaction.at < raised)
+        })
+    }
+
+    fn read(&mut self, model: &SetAndFence, step: Read) {
+        let view = View {
+            now: self.now,
+            fences: &self.fences,
+            visible: self.visible,
+            relevant: model.relevant(),
+            aborted: self.transactions.iter().any(|other| other.aborted == Some(other.at)),
+            disturbed: true,
+        };
+        let reader = &mut self.reader;
+        let entry = reader.found.map(|found| &self.transactions[usize::from(found)]);
+        let stamp = |setter: &Transaction| match model.variant {
+            Variant::StampedAsComputed => setter.stamp,
+            _ => setter.number,
+        };
+        let entry = entry.map(|setter| Entry { stamp: stamp(setter), value: setter.value });
+        reader.step(step, model.reads(reader), &view, entry.unwrap_or_default());
+    }
+}
+
+fn raised(acts: &[Act]) -> usize {
+    acts.iter().filter(|act| matches!(act, Act::Raise(_))).count()
+}
+
+impl Model for SetAndFence {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let start = |repeatable| State {
+            now: 0,
+            fences: Default::default(),
+            visible: 0,
+            transactions: vec![Transaction::default(); self.plans.len()],
+            reader: Reader::new(repeatable),
+        };
+        vec![start(false), start(true)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        for (number, transaction) in state.transactions.iter().enumerate() {
+            let ((changes, _, may_abort), commit) = (self.plans[number], &self.commits[number]);
+            let at = usize::from(transaction.at);
+            let mut act = |act| actions.push(Step::Transaction(number, act));
+            match transaction.aborted {
+                Some(raised) if transaction.at < raised => act(Act::Withdraw(fences_of(changes)[at])),
+                Some(_) => continue,
+                None => {
+                    match commit.get(at) {
+                        Some(Act::Compute(_)) => {
+                            (0..=changes.len()).for_each(|own| act(Act::Compute(own as u8)))
+                        }
+                        Some(next) => act(*next),
+                        None => {}
+                    }
+                    let decided = commit[..at]
+                        .iter()
+                        .any(|act| matches!(act, Act::Show | Act::Draw | Act::LookAtOwn(_)));
+                    if may_abort && !decided && raised(&commit[..at]) > 0 {
+                        act(Act::Abort);
+                    }
+                }
+            }
+        }
+        let entries = (0..self.plans.len()).filter(|number| state.transactions[*number].published);
+        let next = state.reader.next(self.reads(&state.reader), entries);
+        actions.extend(next.into_iter().map(Step::Reader));
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Transaction(number, act) => state.act(self, number, act),
+            Step::Reader(step) => state.read(self, step),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(NOT_STALE, |_, state: &State| state.reader.outcome != Some(Outcome::Stale)),
+            Property::always(NOT_FUTURE, |_, state: &State| state.reader.outcome != Some(Outcome::Future)),
+            Property::always("no value is dropped for nothing", |_, state: &State| {
+                !state.transactions.iter().any(|transaction| transaction.for_nothing)
+            }),
+            Property::sometimes(HIT, |_, state: &State| state.reader.hit(|reader| !reader.repeatable)),
+            Property::sometimes("a REPEATABLE READ hit", |_, state: &State| {
+                state.reader.hit(|reader| reader.repeatable)
+            }),
+            Property::sometimes("a hit behind an abort", |_, state: &State| {
+                state.reader.hit(|reader| reader.after_abort)
+            }),
+            Property::sometimes("a value is dropped for what somebody else did", |model, state: &State| {
+                let over =
+                    |number: usize, one: &Transaction| model.commits[number].len() == usize::from(one.at);
+                let full = |number: usize, one: &Transaction| {
+                    let all = bits(number, model.plans[number].0.len());
+                    one.value & all == all && one.dropped
+                };
+                state
+                    .transactions
+                    .iter()
+                    .enumerate()
+                    .any(|(number, one)| over(number, one) && full(number, one))
+            }),
+        ]
+    }
+}
+
+const NOT_STALE: &str = "no stale read";
+const NOT_FUTURE: &str = "no read from the future";
+const HIT: &str = "a READ COMMITTED hit";
+
+#[test]
+fn set_and_fence() {
+    use Variant::*;
+    use Verdict::*;
+    let run = |name: &str, make: fn(Variant) -> SetAndFence, variant, verdict| {
+        check(&format!("set and fence, {name}: {variant:?}"), make(variant), verdict);
+    };
+    let setters = |variant, verdict| run("two setters", SetAndFence::two_setters, variant, verdict);
+    let writer = |variant, verdict| run("a writer", SetAndFence::setter_and_writer, variant, verdict);
+    let fences = |variant, verdict| run("two fences", SetAndFence::two_fences, variant, verdict);
+    setters(AsBuilt, Right);
+    writer(AsBuilt, Right);
+    fences(AsBuilt, Right);
+    if long() {
+        run("everybody", SetAndFence::everybody, AsBuilt, Right);
+    }
+    setters(SeqOnly, Breaks(NOT_STALE));
+    setters(PendingOnly, Breaks(NOT_STALE));
+    writer(KeptOverOwnChange, Breaks(NOT_STALE));
+    writer(KeptIfFenceWasOwn, Breaks(NOT_STALE));
+    setters(NumberForEachFence, Breaks(NOT_STALE));
+    setters(LastFenceDecides, Breaks(NOT_STALE));
+    writer(OthersNotLookedAt, Breaks(NOT_STALE));
+    writer(OthersLookedAtBeforeDraw, Breaks(NOT_STALE));
+    setters(OwnLookedAtBeforeDraw, Breaks(NOT_STALE));
+    fences(PublishedBeforeVisible, Breaks(NOT_FUTURE));
+    writer(StampedAsComputed, Breaks(HIT));
+    setters(OwnLookedAtAfterDraw, Harmless);
+    // Stricter, for those who have to remember a number for each fence, and know them all beforehand.
+    setters(SeqAsItWas, Harmless);
+}

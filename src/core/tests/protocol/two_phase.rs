@@ -1,0 +1,300 @@
+//! A prepared transaction: what it changed becomes visible by COMMIT PREPARED, in another backend and perhaps another life of the
+//! server.
+//!
+//! Its fences are kept in shared memory. Whoever tries to commit it raises them around the attempt, and lowers them with a new
+//! number whatever comes of it: an error may have come after the commit, and who gets it cannot know. After a restart
+//! nobody knows which fences they were, so the database's is raised, on which everything depends.
+//! While the transaction is merely prepared nothing is raised: nothing of it is visible, what is cached is right.
+
+use stateright::{Model, Property};
+
+use crate::memory::Fence;
+use crate::reader::{Entry, Outcome, Read, Reader, View, program};
+use crate::{Verdict, check};
+
+/// What the transaction changed, and its database.
+const CHANGED: usize = 0;
+const DATABASE: usize = 1;
+const DEPENDENCIES: [usize; 2] = [CHANGED, DATABASE];
+
+/// One atomic step of a backend that executes COMMIT PREPARED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    Raise,
+    /// The transaction's changes become visible.
+    Commit,
+    /// An error or the end of the backend, before that or after it: it is not told which.
+    Fail,
+    Draw,
+    Lower,
+    // What only variants do.
+    Withdraw,
+    Clear,
+    MoveSeq,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fill {
+    Stamp,
+    Snapshot,
+    Publish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Backend(usize, Act),
+    Filler(Fill),
+    Reader(Read),
+    /// ROLLBACK PREPARED.
+    RollBack,
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Stage {
+    #[default]
+    Idle,
+    Raised,
+    /// Done with the attempt, whether that succeeded.
+    Tried(bool),
+    Drawn,
+    Over,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Backend {
+    stage: Stage,
+    fence: Option<u8>,
+    number: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    now: u8,
+    fences: [Fence; 2],
+    /// The fences of the transaction are known.
+    known: bool,
+    /// It waits for its end.
+    prepared: bool,
+    visible: u8,
+    restarted: bool,
+    backends: Vec<Backend>,
+    filled: u8,
+    entry: Entry,
+    reader: Reader,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    AsBuilt,
+    NotRaised,
+    ErrorWithdraws,
+    ErrorLeavesPending,
+    PendingIsAFlag,
+    ForgottenByRestart,
+    CommitWithdraws,
+}
+
+#[derive(Clone, Debug)]
+pub struct TwoPhase {
+    variant: Variant,
+    backends: usize,
+}
+
+const FILL: [Fill; 3] = [Fill::Stamp, Fill::Snapshot, Fill::Publish];
+
+impl TwoPhase {
+    fn acts(&self, state: &State, backend: &Backend) -> Vec<Act> {
+        use Variant::*;
+        match (backend.stage, self.variant) {
+            (Stage::Idle, _) if state.visible == 0 => vec![Act::Raise],
+            (Stage::Idle, _) => vec![],
+            (Stage::Raised, _) if state.prepared => vec![Act::Commit, Act::Fail],
+            // It is gone: another backend was first.
+            (Stage::Raised, _) => vec![Act::Fail],
+            (Stage::Tried(false), ErrorWithdraws) | (Stage::Tried(true), CommitWithdraws) => {
+                vec![Act::Withdraw]
+            }
+            (Stage::Tried(false), ErrorLeavesPending) => vec![],
+            // Though it is visible, the command may still end in an error.
+            (Stage::Tried(true), _) => vec![Act::Draw, Act::Fail],
+            (Stage::Tried(false), _) => vec![Act::Draw],
+            (Stage::Drawn, NotRaised) => vec![Act::MoveSeq],
+            (Stage::Drawn, PendingIsAFlag) => vec![Act::Clear],
+            (Stage::Drawn, _) => vec![Act::Lower],
+            (Stage::Over, _) => vec![],
+        }
+    }
+}
+
+impl State {
+    fn act(&mut self, variant: Variant, number: usize, act: Act) {
+        let backend = &mut self.backends[number];
+        let fence = backend.fence.map(usize::from);
+        match act {
+            Act::Raise => {
+                backend.stage = Stage::Raised;
+                backend.fence = match self.known {
+                    true => Some(CHANGED as u8),
+                    false => (variant != Variant::ForgottenByRestart).then_some(DATABASE as u8),
+                };
+                if let Some(fence) = backend.fence.filter(|_| variant != Variant::NotRaised) {
+                    self.fences[usize::from(fence)].raise();
+                }
+            }
+            Act::Commit => {
+                self.visible = 1;
+                self.prepared = false;
+                backend.stage = Stage::Tried(true);
+            }
+            Act::Fail => backend.stage = Stage::Tried(false),
+            Act::Draw => {
+                self.now += 1;
+                backend.number = self.now;
+                backend.stage = Stage::Drawn;
+            }
+            Act::Lower | Act::Withdraw | Act::Clear | Act::MoveSeq => {
+                backend.stage = Stage::Over;
+                let Some(fence) = fence.map(|fence| &mut self.fences[fence]) else { return };
+                match act {
+                    Act::Withdraw => fence.withdraw(),
+                    Act::Clear => *fence = Fence { seq: fence.seq.max(backend.number), pending: 0 },
+                    Act::MoveSeq => fence.seq = fence.seq.max(backend.number),
+                    _ => {
+                        fence.lower(backend.number);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, step: Fill) {
+        self.filled += 1;
+        match step {
+            Fill::Stamp => self.entry.stamp = self.now,
+            Fill::Snapshot => self.entry.value = self.visible,
+            Fill::Publish => {}
+        }
+    }
+
+    fn read(&mut self, step: Read) {
+        let view = View {
+            now: self.now,
+            fences: &self.fences,
+            visible: self.visible,
+            relevant: 1,
+            aborted: false,
+            disturbed: self.backends.iter().any(|backend| backend.stage != Stage::Idle),
+        };
+        self.reader.step(step, &program(self.reader.repeatable, &DEPENDENCIES), &view, self.entry);
+    }
+
+    /// What was only in memory is gone: entries, fences, the clock of changes, and everybody who was at work.
+    fn restart(&mut self) {
+        let over = self.visible == 1 || !self.prepared;
+        let stage = if over { Stage::Over } else { Stage::Idle };
+        self.backends.fill(Backend { stage, ..Backend::default() });
+        *self = Self {
+            now: 0,
+            fences: Default::default(),
+            known: false,
+            restarted: true,
+            filled: 0,
+            entry: Entry::default(),
+            reader: Reader::new(self.reader.repeatable),
+            ..self.clone()
+        };
+    }
+}
+
+impl Model for TwoPhase {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        let start = |repeatable| State {
+            now: 0,
+            fences: Default::default(),
+            known: true,
+            prepared: true,
+            visible: 0,
+            restarted: false,
+            backends: vec![Backend::default(); self.backends],
+            filled: 0,
+            entry: Entry::default(),
+            reader: Reader::new(repeatable),
+        };
+        vec![start(false), start(true)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        for (number, backend) in state.backends.iter().enumerate() {
+            actions.extend(self.acts(state, backend).into_iter().map(|act| Step::Backend(number, act)));
+        }
+        actions.extend(FILL.get(usize::from(state.filled)).map(|step| Step::Filler(*step)));
+        let published = (usize::from(state.filled) == FILL.len()).then_some(0);
+        let next = state.reader.next(&program(state.reader.repeatable, &DEPENDENCIES), published.into_iter());
+        actions.extend(next.into_iter().map(Step::Reader));
+        if state.prepared {
+            actions.push(Step::RollBack);
+        }
+        if !state.restarted {
+            actions.push(Step::Restart);
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Backend(number, act) => state.act(self.variant, number, act),
+            Step::Filler(step) => state.fill(step),
+            Step::Reader(step) => state.read(step),
+            Step::RollBack => state.prepared = false,
+            Step::Restart => state.restart(),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(NOT_STALE, |_, state: &State| state.reader.outcome != Some(Outcome::Stale)),
+            Property::always(NOT_FUTURE, |_, state: &State| state.reader.outcome != Some(Outcome::Future)),
+            Property::always("no miss for nothing", |_, state: &State| {
+                state.reader.outcome != Some(Outcome::MissForNothing)
+            }),
+            Property::always(ENDS, |model, state: &State| {
+                let at_work = |backend: &Backend| {
+                    !model.acts(state, backend).is_empty() && backend.stage != Stage::Idle
+                };
+                state.backends.iter().any(at_work) || state.fences.iter().all(|fence| fence.pending == 0)
+            }),
+            Property::sometimes("a hit while it is prepared", |_, state: &State| {
+                state.prepared && state.reader.hit(|_| true)
+            }),
+            Property::sometimes("a hit with the change in it", |_, state: &State| {
+                state.reader.hit(|reader| reader.visible == 1)
+            }),
+            Property::sometimes("a REPEATABLE READ hit in another life", |_, state: &State| {
+                state.restarted && state.reader.hit(|reader| reader.repeatable && reader.visible == 1)
+            }),
+        ]
+    }
+}
+
+const NOT_STALE: &str = "no stale read";
+const NOT_FUTURE: &str = "no read from the future";
+const ENDS: &str = "nothing is pending for ever";
+
+#[test]
+fn two_phase() {
+    use Variant::*;
+    use Verdict::*;
+    let run = |variant, verdict| {
+        check(&format!("two-phase commit: {variant:?}"), TwoPhase { variant, backends: 2 }, verdict);
+    };
+    run(AsBuilt, Right);
+    for variant in [NotRaised, ErrorWithdraws, CommitWithdraws, PendingIsAFlag, ForgottenByRestart] {
+        run(variant, Breaks(NOT_STALE));
+    }
+    run(ErrorLeavesPending, Breaks(ENDS));
+}
