@@ -26,14 +26,10 @@ test: ## prove everything: core, SQL, interleavings, sessions, set-up   (PG=15, 
 test-long: ## the same with the soaks, which take their time
 	@make/test.sh long
 
-<<<<<<< HEAD
 fuzz: ## look for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=60 for each target)
 	@make/fuzz.sh
 
-bench: ## measure side by side with a table and with Redis; results in bench/results
-=======
 bench: ## measure side by side with a table and with Redis, and the hot tier by itself; results in bench/results
->>>>>>> simulator
 	@make/bench.sh
 
 lint: ## formatting, compiler and clippy warnings, fenced unsafe, shell scripts

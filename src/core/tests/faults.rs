@@ -7,12 +7,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, every_operation, lived_in, memory, scribble, value};
 use pg_cache_core::{
-<<<<<<< HEAD
-    Host, IncrError, Key, Kind, NewValue, Refusal, Region, RegionError, Scope, Sizes, Stamp, Stored, Tier,
-=======
-    Buffer, Counter, FenceId, Host, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Scope, Sizes,
+    Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Scope, Sizes,
     Stamp, Stored, Tier,
->>>>>>> simulator
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
