@@ -73,7 +73,7 @@ const REFILLS_MAX: u32 = 1000;
 
 /// About how long it takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    Duration::from_secs(6) + Duration::from_millis(500) * pace.read_rounds as u32
+    Duration::from_secs(6) + Duration::from_secs(2) * pace.read_rounds as u32
 }
 
 /// Measures it.
