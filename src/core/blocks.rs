@@ -76,10 +76,7 @@ impl<'m> Bitmap<'m> {
         if self.in_use(local) {
             return None;
         }
-        let mut start = local;
-        while start > 0 && local - start < want && !self.in_use(start - 1) {
-            start -= 1;
-        }
+        let start = self.free_since(local, local.saturating_sub(want));
         let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
         if end - start < least {
             return None;
@@ -131,6 +128,22 @@ impl<'m> Bitmap<'m> {
             at += 64 - at % 64;
         }
         end
+    }
+
+    /// The first of the free blocks that end with this one, which is free; none before `least`.
+    fn free_since(&self, local: u32, least: u32) -> u32 {
+        let mut at = local;
+        while at > least {
+            // The bits below `at` in its word, or in the word before if it is the first there, moved to the top.
+            let bits = (at - 1) % 64 + 1;
+            let below = self.region.load(self.at + ((at - 1) / 64) as usize) << (64 - bits);
+            let free = below.leading_zeros().min(bits);
+            at -= free;
+            if free < bits {
+                break;
+            }
+        }
+        at.max(least)
     }
 
     fn set(&self, start: u32, blocks: u32, used: bool) {

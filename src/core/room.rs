@@ -7,21 +7,32 @@ use crate::entry::{
 use crate::eviction::{Policy, S3Fifo};
 use crate::layout::{BLOCK_BYTES, Layout};
 use crate::region::Region;
-use crate::shard::{Guard, Shard};
+use crate::shard::{Guard, Queue, Shard};
 use crate::statistics::Counter;
 use crate::terms::{Host, Refusal};
 use crate::tier::{Judge, Tier};
 
 /// Evictions during one hold of a lock. Waiting writers get in between.
 const EVICTIONS_PER_HOLD: u32 = 32;
-/// Words of the bitmap that a search may look at before something is evicted instead: 64 KB of blocks.
-const SEARCH_WORDS: u32 = 64;
+
+/// What may still be done while a lock is held.
+struct Hold {
+    evictions: u32,
+    /// Words of the bitmap that may be searched before something is evicted instead. What was looked at in vain once is not
+    /// looked at again: evicting makes its room elsewhere.
+    search: u32,
+}
+/// A search for blocks may look at one word of the bitmap for each so many free blocks, before something is evicted instead. So it
+/// is long where there are holes, and there is none in a shard that is simply full.
+const FREE_BLOCKS_PER_WORD: u32 = 32;
 /// An entry of more than this part of a shard is spread over several.
 const SHARD_SHARE: u32 = 8;
 /// Entries of at most this many blocks are first tried to be kept in one run: 512 bytes.
 const SMALL_BLOCKS: u32 = 32;
-/// Larger ones are first tried to be kept in about this many.
+/// Larger ones are first tried to be kept in about this many, or in pieces of 4 KB: evicting what lies side by side until a
+/// larger piece is free takes longer than it is worth.
 const PIECES: u32 = 8;
+const PIECE_BLOCKS_MAX: u32 = 256;
 /// Blocks of spread entries that have been unlinked, to be given back when no lock is held. A fixed size, because nothing
 /// that a commit does may allocate.
 #[derive(Default)]
@@ -149,14 +160,19 @@ impl<H: Host> Tier<'_, H> {
         let blocks = header.blocks();
         let spread = blocks > self.layout.blocks / SHARD_SHARE;
         let share = if spread { self.layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };
-        let piece = if blocks <= SMALL_BLOCKS { blocks } else { (blocks / PIECES).max(SMALL_BLOCKS) };
+        let piece = if blocks <= SMALL_BLOCKS {
+            blocks
+        } else {
+            (blocks / PIECES).clamp(SMALL_BLOCKS, PIECE_BLOCKS_MAX)
+        };
         let mut room = Room { first: None, last: None, left: header.bytes() };
         let mut number = home.number;
         let mut fruitless = 0;
         while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             let mut unlinked = Unlinked::default();
-            let mut evictions = EVICTIONS_PER_HOLD;
+            let mut hold =
+                Hold { evictions: EVICTIONS_PER_HOLD, search: guard.free_blocks() / FREE_BLOCKS_PER_WORD };
             let mut share_left = if guard.poisoned() { 0 } else { share };
             let before = room.left;
             while room.left > 0 && share_left >= RUN_BLOCKS_MIN {
@@ -165,8 +181,7 @@ impl<H: Host> Tier<'_, H> {
                 let want = if alone { blocks } else { blocks_of(room.left + 8) };
                 let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
                 let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
-                let Some(run) = self.take(&guard, least, want, &mut judge, &mut evictions, &mut unlinked)
-                else {
+                let Some(run) = self.take(&guard, least, want, &mut judge, &mut hold, &mut unlinked) else {
                     break;
                 };
                 room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
@@ -199,20 +214,23 @@ impl<H: Host> Tier<'_, H> {
         least: u32,
         want: u32,
         judge: &mut Judge<'t, '_, H>,
-        evictions: &mut u32,
+        hold: &mut Hold,
         unlinked: &mut Unlinked,
     ) -> Option<Run> {
         if self.host.refuses_blocks() {
             return None;
         }
-        let mut run = guard.take(least, want, SEARCH_WORDS);
-        while run.is_none() && *evictions > 0 && !unlinked.is_full() {
+        let mut run = guard.take(least, want, hold.search);
+        if run.is_none() {
+            hold.search = 0;
+        }
+        while run.is_none() && hold.evictions > 0 && !unlinked.is_full() {
             let Some(freed) = self.evict(guard, judge, unlinked) else {
                 // Nobody to evict: what there is, is worth a longer search.
                 return guard.take(least, want, u32::MAX);
             };
             run = guard.take_around(freed, least, want);
-            *evictions -= 1;
+            hold.evictions -= 1;
         }
         run
     }
@@ -235,11 +253,12 @@ impl<H: Host> Tier<'_, H> {
         let header = entry.header();
         if reason == Counter::Evicted {
             guard.count_eviction();
-            if entry.word(4) & IN_MAIN == 0 {
+            if !header.has(IN_MAIN) {
                 self.statistics.count(Counter::EvictedUnread);
             }
         }
         self.drop_entry(guard, &entry, &header, reason, unlinked);
+        guard.foresee(if header.has(IN_MAIN) { Queue::Main } else { Queue::Small });
         Some(entry.block)
     }
 }

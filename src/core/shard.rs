@@ -320,9 +320,14 @@ impl<'m, H: Host> Guard<'m, H> {
         self.taken(run)
     }
 
-    /// Takes blocks where others have just become free.
+    /// Takes blocks where others have just become free. The next search goes on there: more may be free than was wanted.
     pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
-        self.taken(self.bitmap().take_around(block, least, want))
+        let run = self.bitmap().take_around(block, least, want)?;
+        self.set(
+            AT_CURSOR,
+            u64::from(run.first + run.blocks - self.shard.layout.first_block(self.shard.number)),
+        );
+        self.taken(Some(run))
     }
 
     fn taken(&self, run: Option<Run>) -> Option<Run> {
@@ -341,45 +346,28 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Puts an entry that nobody can see yet into its bucket. Inside of [`change`](Self::change), and along with putting it
+    /// Puts an entry that nobody can see yet into its bucket, behind everything else: so what is announced stays in front, and who
+    /// is to be evicted, being old, is found without passing many. Inside of [`change`](Self::change), and along with putting it
     /// into a queue.
-    pub(crate) fn link(&self, key: &Key<'_>, entry: &Entry<'m>, header: &Header) {
-        // Behind what is hidden of the same key: the first entry a reader meets has to be the announcement.
-        let announced = if self.get(AT_HIDDEN) == 0 { None } else { self.last_hidden(key) };
-        match announced {
-            Some(before) => {
-                entry.set_next(before.next());
-                before.set_next(entry.block);
-            }
-            None => self.put_first(entry, header),
+    pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
+        let bucket = self.shard.bucket_of(header.hash());
+        entry.set_next(NONE);
+        match self.in_bucket(bucket).last() {
+            Some(last) => last.set_next(entry.block),
+            None => self.shard.set_bucket(bucket, entry.block),
         }
         entry.set_flag(LINKED, true);
         self.add(AT_ENTRIES, 1);
     }
 
-    /// Puts an announcement into its bucket, before everything else. Inside of [`change`](Self::change).
+    /// Puts an announcement into its bucket, before everything else: the first entry of its key that a reader meets has to
+    /// be this one. Inside of [`change`](Self::change).
     pub(crate) fn link_hidden(&self, entry: &Entry<'m>) {
-        self.put_first(entry, &entry.header());
-        entry.set_flag(LINKED | HIDDEN, true);
-        self.add(AT_HIDDEN, 1);
-    }
-
-    fn put_first(&self, entry: &Entry<'m>, header: &Header) {
-        let bucket = self.shard.bucket_of(header.hash());
+        let bucket = self.shard.bucket_of(entry.header().hash());
         entry.set_next(self.shard.bucket(bucket));
         self.shard.set_bucket(bucket, entry.block);
-    }
-
-    fn last_hidden(&self, key: &Key<'_>) -> Option<Entry<'m>> {
-        let mut last = None;
-        self.shard.walk(key, |block| {
-            let entry = self.entry(block);
-            if entry.header().has(HIDDEN) {
-                last = Some(entry);
-            }
-            None::<()>
-        });
-        last
+        entry.set_flag(LINKED | HIDDEN, true);
+        self.add(AT_HIDDEN, 1);
     }
 
     /// Takes an entry out of its bucket and its queue. Inside of [`change`](Self::change). Its blocks are still
@@ -528,6 +516,20 @@ impl<'m, H: Host> Guard<'m, H> {
 
     pub(crate) fn set_policy_state(&self, state: u64) {
         self.set(AT_POLICY, state);
+    }
+
+    /// Brings near what evicting the next ones of a queue will need. Memory is far away compared with what is done with it, so each
+    /// step of the way is asked for one eviction ahead: the third's header, the second's bucket, the first's neighbours there.
+    pub(crate) fn foresee(&self, queue: Queue) {
+        let (region, layout) = (self.shard.region, self.shard.layout);
+        let Some(first) = self.oldest(queue) else { return };
+        let neighbour = self.shard.bucket(self.shard.bucket_of(first.header().hash()));
+        region.prefetch(layout.block_at(neighbour));
+        let second = self.entry(first.newer());
+        let hash = (second.word(0) >> 32) as u32;
+        region.prefetch(self.shard.at + layout.buckets_at + (self.shard.bucket_of(hash) / 2) as usize);
+        region.prefetch(self.shard.at + layout.ghosts_at + (self.ghost_of(hash) / 2) as usize);
+        region.prefetch(layout.block_at(second.newer()));
     }
 
     /// How many entries were evicted here so far.

@@ -164,7 +164,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let outcome = if guard.poisoned() || !decide(&guard, valid) {
             Stored::Dropped
         } else {
-            self.replace(&guard, key, None, old, Some(&new), &mut unlinked);
+            self.replace(&guard, None, old, Some(&new), &mut unlinked);
             if valid { Stored::Replaced } else { Stored::New }
         };
         drop(guard);
@@ -182,7 +182,6 @@ impl<'m, H: Host> Tier<'m, H> {
     fn replace<'t>(
         &'t self,
         guard: &Guard<'t, H>,
-        key: &Key<'_>,
         announced: Option<&Entry<'t>>,
         old: Option<(Entry<'t>, Header)>,
         new: Option<&Entry<'t>>,
@@ -197,7 +196,7 @@ impl<'m, H: Host> Tier<'m, H> {
             }
             if let Some(new) = new {
                 let header = new.header();
-                guard.link(key, new, &header);
+                guard.link(new, &header);
                 S3Fifo.admit(guard, new, &header);
             }
         });
@@ -236,7 +235,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let mut unlinked = Unlinked::default();
         guard.flights().void(key.hash);
         let kept = new.word(4) & TOMBSTONE == 0;
-        self.replace(&guard, key, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
+        self.replace(&guard, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
         drop(guard);
         if kept {
             self.statistics.count(Counter::Stored);
