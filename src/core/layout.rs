@@ -48,8 +48,9 @@ const BYTES_PER_GHOST: usize = 512;
 /// A shard is about this large, and a region has at most [`SHARDS_MAX`].
 const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
-/// The least that makes sense: one shard of a few entries. Tests use it to reach every corner.
-const SHARD_BLOCKS_MIN: usize = 128;
+/// The least that makes sense: one shard of a few entries. Tests use it to reach every corner, and models of
+/// interleavings, which take each step in every order, do with less.
+const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
 const BUCKETS_AT: usize = CONTROL_WORDS + crate::flight::PLACES * crate::flight::PLACE_WORDS;
