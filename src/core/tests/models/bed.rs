@@ -104,10 +104,7 @@ impl Image {
 pub const NEWCOMER: u64 = 99;
 
 /// Runs something where loom's words live, without a second thread.
-fn once<R: Send + 'static>(
-    words: Vec<u64>,
-    what: impl Fn(&World) -> R + Send + Sync + 'static,
-) -> R {
+fn once<R: Send + 'static>(words: Vec<u64>, what: impl Fn(&World) -> R + Send + Sync + 'static) -> R {
     let result = std::sync::Arc::new(std::sync::Mutex::new(None));
     let slot = result.clone();
     builder().check(move || {
@@ -169,8 +166,7 @@ pub fn explore(
 /// a reader's from the store that follows. That leaves orders out, but no outcome: the first order that is tried
 /// is the one given here, in which the loads of a reader may return all that no ordering of the code under test
 /// forbids, whatever is in the words by then.
-pub fn together<const N: usize>(
-    world: &Arc<World>, work: [Work; N]) {
+pub fn together<const N: usize>(world: &Arc<World>, work: [Work; N]) {
     let mut backend = 0;
     let threads = work.map(|work| {
         backend += 1;

@@ -12,8 +12,8 @@
 mod bed;
 
 use bed::{
-    Image, LoomTier, NEWCOMER, Preemptions, World, explore, get, peek, put, remove, reserve, settled, together,
-    with_key,
+    Image, LoomTier, NEWCOMER, Preemptions, World, explore, get, peek, put, remove, reserve, settled,
+    together, with_key,
 };
 use loom::sync::atomic::Ordering::SeqCst;
 use pg_cache_core::{Reservation, Stamp};
@@ -30,10 +30,7 @@ fn a_new_value_is_absent_or_whole() {
     explore("new value", &image, READER, &["Err(Absent)", "Ok(1)"], |world| {
         together(
             world,
-            [
-                Box::new(|tier, _| put(tier, 1, 1)),
-                Box::new(|tier, world| world.ledger.note(get(tier, 1))),
-            ],
+            [Box::new(|tier, _| put(tier, 1, 1)), Box::new(|tier, world| world.ledger.note(get(tier, 1)))],
         );
         settled(&world.tier(0));
     });
@@ -46,10 +43,7 @@ fn a_replaced_value_is_never_missing() {
     explore("replaced value", &image, READER, &["Ok(1)", "Ok(2)"], |world| {
         together(
             world,
-            [
-                Box::new(|tier, _| put(tier, 1, 2)),
-                Box::new(|tier, world| world.ledger.note(get(tier, 1))),
-            ],
+            [Box::new(|tier, _| put(tier, 1, 2)), Box::new(|tier, world| world.ledger.note(get(tier, 1)))],
         );
         assert_eq!(get(&world.tier(0), 1), Ok(2));
         settled(&world.tier(0));
@@ -190,7 +184,15 @@ fn a_fill_during_a_change_that_is_given_up_stays() {
 #[test]
 fn an_announced_key_is_not_read_as_it_was() {
     let image = Image::of(|tier| put(tier, 1, 1));
-    let expected = ["(1, Err(Fenced), 1)", "(1, Err(Fenced), 2)", "(1, Ok(1), 1)", "(1, Ok(1), 2)", "(1, Ok(2), 2)", "(2, Err(Fenced), 2)", "(2, Ok(2), 2)"];
+    let expected = [
+        "(1, Err(Fenced), 1)",
+        "(1, Err(Fenced), 2)",
+        "(1, Ok(1), 1)",
+        "(1, Ok(1), 2)",
+        "(1, Ok(2), 2)",
+        "(2, Err(Fenced), 2)",
+        "(2, Ok(2), 2)",
+    ];
     explore("announce", &image, KEY, &expected, |world| {
         let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
         together(
