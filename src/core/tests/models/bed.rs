@@ -132,12 +132,12 @@ impl Ledger {
     }
 }
 
-/// How often at most a thread is interrupted where it does not wait: in the short run, and in the long one. None is every
-/// interleaving.
+/// How often at most a thread is interrupted where it does not wait: in the short run, and in the long one. None is any
+/// number of times.
 pub type Preemptions = [Option<usize>; 2];
 
-/// Runs a model in every interleaving with so many preemptions, with every value that a load may return. `expected` has to
-/// be all that was noted, else the model did not reach what it is about, or went where it must not.
+/// Runs a model in the orders that loom finds with so many preemptions, with every value that a load may return. `expected`
+/// has to be all that was noted, else the model did not reach what it is about, or went where it must not.
 pub fn explore(
     name: &str,
     image: &Image,
@@ -162,10 +162,11 @@ pub fn explore(
 
 /// Backends at work, each in a thread of its own, until all are done.
 ///
-/// Those who write come first. Loom looks for races with the last access to a word only, so that a writer's own load hides
-/// a reader's from the store that follows. That leaves orders out, but no outcome: the first order that is tried
-/// is the one given here, in which the loads of a reader may return all that no ordering of the code under test
-/// forbids, whatever is in the words by then.
+/// Those who write have to come first. Loom looks for races with the last access to a word only, so that a writer's own
+/// load hides a reader's from the store that follows, and it does not try all orders. What a reader sees is complete all the
+/// same: the first order that is tried is the one given here, and when all is written a load may still return each of the last
+/// seven stores that no ordering of the code under test forbids. What it leaves out is what a reader does to a
+/// writer, which is one bit of history.
 pub fn together<const N: usize>(world: &Arc<World>, work: [Work; N]) {
     let mut backend = 0;
     let threads = work.map(|work| {

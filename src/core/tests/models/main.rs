@@ -1,4 +1,4 @@
-//! The tier itself under the interleavings of a few operations, with every value that the memory model allows a load.
+//! The tier itself while a few operations are interleaved, with every value that the memory model allows a load.
 //!
 //! Compiled with `--cfg loom` only: the words of the region are then loom's, which lets a relaxed load return any
 //! store that no fence, acquire or lock rules out. So what is proven here are the orderings of versions and zones in
@@ -18,10 +18,12 @@ use bed::{
 use loom::sync::atomic::Ordering::SeqCst;
 use pg_cache_core::{Reservation, Stamp};
 
+/// Who only reads needs no interruptions: what a load may return puts the reader anywhere into the writer's work.
 const READER: Preemptions = [Some(0), Some(1)];
+/// Writers take turns by the lock, which leaves so few orders that the search for them needs no bound.
 const WRITERS: Preemptions = [None, None];
+/// A fill and a change have more in common than the lock.
 const FILL: Preemptions = [Some(1), Some(2)];
-const KEY: Preemptions = [Some(0), Some(1)];
 
 /// The first value of a key, in blocks that nobody had before: there is no zone that could tell, only the version.
 #[test]
@@ -193,7 +195,7 @@ fn an_announced_key_is_not_read_as_it_was() {
         "(2, Err(Fenced), 2)",
         "(2, Ok(2), 2)",
     ];
-    explore("announce", &image, KEY, &expected, |world| {
+    explore("announce", &image, READER, &expected, |world| {
         let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
         together(
             world,
