@@ -48,7 +48,7 @@ need_packages server headers clang cc bwrap git
 pg_config=$("$ROOT/make/build.sh" dev)
 need_server_account
 export PG_CACHE_TEST_PG_CONFIG=$pg_config
-cargo_test() { # stage, cargo's arguments...
+with_cargo() { # stage, cargo's arguments...
     local stage=$1
     shift
     # shellcheck disable=SC2086 # several arguments
@@ -65,7 +65,7 @@ compile() {
         if [ "$stage" = sanitize ]; then
             "$ROOT/make/sanitize.sh" compile || return
         elif [ -n "${cargo_test[$stage]:-}" ]; then
-            cargo_test "$stage" --no-run || return
+            with_cargo "$stage" --no-run || return
         fi
     done
 }
@@ -74,7 +74,7 @@ run() { # stage
     if [ "$1" = sanitize ]; then
         "$ROOT/make/sanitize.sh"
     elif [ -n "${cargo_test[$1]:-}" ]; then
-        cargo_test "$1" -q
+        with_cargo "$1" -q
     else
         "$ROOT/tests/$1/run.sh"
     fi
