@@ -16,30 +16,33 @@ need_rust
 cd "$ROOT"
 total=$SECONDS
 
-stages=(core sql sessions bench setup)
+stages=(core models counting sql sessions bench setup)
+[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(sanitize fuzz)
 declare -A what=(
     [core]="unit, model and property tests of the core"
+    [models]="readers and writers of the core, interleaved under the memory model (loom)"
+    [counting]="a hit writes to nothing but its own count"
     [sql]="SQL regression and interleavings (pg_regress, isolationtester)"
     [sessions]="several sessions, real clusters, restarts"
     [bench]="arithmetic of the measurements"
     [setup]="make run on bad days"
-    [fuzz]="libFuzzer, for some seconds (make fuzz has more)"
+    [sanitize]="the core's tests with the address sanitizer; in the long run, or when named"
+    [fuzz]="libFuzzer, for some seconds (make fuzz has more); in the long run, or when named"
 )
-# The fuzzer needs a nightly compiler, which nothing else here does.
-left_out=""
-if [ -n "$PG_CACHE_TEST_LONG" ]; then
-    if "$ROOT/make/fuzz.sh" ready; then stages+=(fuzz); else left_out="fuzz is left out: it needs rustup toolchain install nightly"; fi
-fi
 for stage in ${ONLY:-}; do
-    [ -n "${what[$stage]:-}" ] || die "there is no stage '$stage': ONLY takes ${stages[*]}"
+    [ -n "${what[$stage]:-}" ] || die "there is no stage '$stage': ONLY takes ${!what[*]}"
 done
 declare -A cargo_test=(
     [core]="-p pg_cache_core"
+    [models]="--release -p pg_cache_core --test models"
+    [counting]="-p pg_cache_core --test counting"
     [sql]="-p pg_cache_testbed --test sql"
     [sessions]="-p pg_cache_testbed --lib --test sessions"
     [bench]="-p pg_cache_bench"
 )
-declare -A script=([setup]=tests/setup/run.sh [fuzz]=make/fuzz.sh)
+declare -A script=([setup]=tests/setup/run.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
+# The core compiled in another way. Each has a directory of its own, so that none rebuilds what another has built.
+declare -A cfg=([models]=loom [counting]=counting)
 export FUZZ_SECONDS=${FUZZ_SECONDS:-10}
 read -ra chosen <<<"${ONLY:-${stages[*]}}"
 
@@ -47,23 +50,35 @@ need_packages server headers clang cc bwrap git
 pg_config=$("$ROOT/make/build.sh" dev)
 need_server_account
 export PG_CACHE_TEST_PG_CONFIG=$pg_config
+with_cargo() { # stage, cargo's arguments...
+    local stage=$1
+    shift
+    # shellcheck disable=SC2086 # several arguments
+    set -- cargo test "$@" ${cargo_test[$stage]}
+    if [ -n "${cfg[$stage]:-}" ]; then
+        set -- env RUSTFLAGS="--cfg ${cfg[$stage]}" CARGO_TARGET_DIR="$ROOT/target/${cfg[$stage]}" "$@"
+    fi
+    "$@"
+}
 # Compiled ahead, so that the stages' times are those of the tests.
 compile() {
     local stage
     for stage in "${chosen[@]}"; do
-        # shellcheck disable=SC2086 # several arguments
-        [ -z "${cargo_test[$stage]:-}" ] || cargo test --no-run ${cargo_test[$stage]} || return
+        if [ "$stage" = sanitize ]; then
+            "$ROOT/make/sanitize.sh" compile || return
+        elif [ -n "${cargo_test[$stage]:-}" ]; then
+            with_cargo "$stage" --no-run || return
+        fi
     done
 }
 step "compiling the tests" compile-tests compile || die_after compile-tests "the tests do not compile"
 run() { # stage
-    # shellcheck disable=SC2086
-    if [ -n "${cargo_test[$1]:-}" ]; then cargo test -q ${cargo_test[$1]}; else "$ROOT/${script[$1]}"; fi
+    if [ -n "${cargo_test[$1]:-}" ]; then with_cargo "$1" -q; else PG_CACHE_TEST_STAGE=$1 "$ROOT/${script[$1]}"; fi
 }
 run_logged() { run "$1" 2>&1 | tee "$2"; }
 prepared=$((SECONDS - total))
 
-passed=0 failed=0 rows=()
+passed=0 failed=0 skipped=0 rows=()
 for stage in "${chosen[@]}"; do
     began=$SECONDS status=0 log=$PG_CACHE_DIR/log/test-$stage.log
     printf '\n==> %s: %s\n' "$stage" "${what[$stage]}"
@@ -72,10 +87,14 @@ for stage in "${chosen[@]}"; do
     # Each stage reports like cargo: "test result: ok. 3 passed; 0 failed".
     good=$(sed -nE 's/^test result: .* ([0-9]+) passed; .*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
     bad=$(sed -nE 's/^test result: .* ([0-9]+) failed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+    note=
+    if [ "$status" = 0 ] && grep -q '^skipped, not passed: ' "$log"; then
+        # It has said why it could not run. That is no failure, and it passes nothing.
+        note=" (SKIPPED)" skipped=$((skipped + 1))
     # A stage that broke before it could count, or that ran nothing at all, has failed.
-    if [ "$bad" = 0 ] && { [ "$status" != 0 ] || [ "$good" = 0 ]; }; then bad=1; fi
+    elif [ "$bad" = 0 ] && { [ "$status" != 0 ] || [ "$good" = 0 ]; }; then bad=1; fi
     passed=$((passed + good)) failed=$((failed + bad))
-    rows+=("$(printf '  %-10s %8d %8d %8d s   %s' "$stage" "$good" "$bad" "$((SECONDS - began))" "${what[$stage]}")")
+    rows+=("$(printf '  %-10s %8d %8d %8d s   %s' "$stage" "$good" "$bad" "$((SECONDS - began))" "${what[$stage]}$note")")
 done
 
 printf '\nPostgreSQL %s, %s\n\n' "$("$pg_config" --version | awk '{ print $2 }')" "$(rustc --version | cut -d' ' -f1,2)"
@@ -83,6 +102,6 @@ printf '  %-10s %8s %8s %10s\n' stage passed failed time
 printf '  %-10s %8s %8s %8d s   %s\n' set-up '' '' "$prepared" "packages, tools, the build under test"
 printf '%s\n' "${rows[@]}"
 printf '  %-10s %8d %8d %8d s\n\n' total "$passed" "$failed" "$((SECONDS - total))"
-[ -z "$left_out" ] || printf '%s\n' "$left_out"
+[ "$skipped" = 0 ] || printf 'stages that were skipped, and proved nothing: %d\n' "$skipped"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]

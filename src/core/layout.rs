@@ -58,8 +58,9 @@ const BYTES_PER_GHOST: usize = 512;
 /// A shard is about this large, and a region has at most [`SHARDS_MAX`].
 const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
-/// The least that makes sense: one shard of a few entries. Tests use it to reach every corner.
-const SHARD_BLOCKS_MIN: usize = 128;
+/// The least that makes sense: one shard of a few entries. Tests use it to reach every corner, and models of
+/// interleavings, which take each step in every order, do with less.
+const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
 /// A reserved fence has a line for itself: an identity and the fence.
 pub(crate) const RESERVED_WORDS: usize = LINE;
@@ -69,8 +70,9 @@ pub(crate) const RELATION_WORDS: usize = 4;
 pub(crate) const SLOT_WORDS: usize = 2 * LINE;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// Flights that a shard has places for, and the words of each.
-pub(crate) const PLACES: usize = 32;
+/// Flights that a shard has places for, and the words of each. A model of interleavings has one key in flight, and would take each
+/// look at a place as a step.
+pub(crate) const PLACES: usize = if cfg!(loom) { 1 } else { 32 };
 pub(crate) const PLACE_WORDS: usize = 4;
 const BUCKETS_AT: usize = CONTROL_WORDS + PLACES * PLACE_WORDS;
 

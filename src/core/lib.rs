@@ -40,11 +40,15 @@
 
 mod blocks;
 mod check;
+#[cfg(counting)]
+mod counting;
 mod entry;
 mod eviction;
 mod fence;
 mod flight;
 mod layout;
+#[cfg(all(test, not(any(loom, counting))))]
+mod lines;
 mod reading;
 mod region;
 mod room;
@@ -54,6 +58,8 @@ mod sync;
 mod terms;
 mod tier;
 
+#[cfg(counting)]
+pub use counting::AtomicU64;
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
 pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
 pub use layout::{BLOCK_BYTES, Sizes};

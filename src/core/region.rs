@@ -66,7 +66,7 @@ impl<'m> Region<'m> {
     /// # Safety
     /// For the whole of `'m`, `start` must point to `bytes` bytes that are mapped, initialised (any content
     /// will do), and accessed by nothing but regions, in this process and in others.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, counting)))]
     pub unsafe fn from_raw(start: *mut u8, bytes: usize) -> Result<Self, RegionError> {
         if !(start as usize).is_multiple_of(Self::ALIGNMENT) {
             return Err(RegionError::Misaligned);

@@ -1,0 +1,77 @@
+//! Words that count how often they were written to: for the test that a hit writes to nothing. Compiled with `--cfg counting` only.
+
+use std::sync::atomic::{AtomicU64 as Word, Ordering};
+
+/// A word and its ledger. It has what the core uses of the standard one, and nothing else.
+#[derive(Debug)]
+pub struct AtomicU64 {
+    value: Word,
+    stores: Word,
+    changes: Word,
+}
+
+impl AtomicU64 {
+    /// A word that nobody has written to.
+    pub const fn new(value: u64) -> Self {
+        Self { value: Word::new(value), stores: Word::new(0), changes: Word::new(0) }
+    }
+
+    /// How many stores there were since this was last asked, and how many attempts to read and write in one step: what takes
+    /// the cache line away from all others, whether the value changes or not.
+    pub fn take_writes(&self) -> (u64, u64) {
+        (self.stores.swap(0, Ordering::Relaxed), self.changes.swap(0, Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn load(&self, order: Ordering) -> u64 {
+        self.value.load(order)
+    }
+
+    #[inline]
+    pub(crate) fn store(&self, value: u64, order: Ordering) {
+        self.stores.fetch_add(1, Ordering::Relaxed);
+        self.value.store(value, order);
+    }
+
+    #[inline]
+    pub(crate) fn fetch_add(&self, by: u64, order: Ordering) -> u64 {
+        self.changing().fetch_add(by, order)
+    }
+
+    #[inline]
+    pub(crate) fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+        self.changing().fetch_or(bits, order)
+    }
+
+    #[inline]
+    pub(crate) fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
+        self.changing().fetch_and(bits, order)
+    }
+
+    #[inline]
+    pub(crate) fn compare_exchange(
+        &self,
+        old: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        self.changing().compare_exchange(old, new, success, failure)
+    }
+
+    #[inline]
+    pub(crate) fn compare_exchange_weak(
+        &self,
+        old: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        self.changing().compare_exchange_weak(old, new, success, failure)
+    }
+
+    fn changing(&self) -> &Word {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        &self.value
+    }
+}

@@ -1,0 +1,156 @@
+//! Tests of what lies on which cache line: words that are written often share theirs with nothing that others read.
+//!
+//! Fences and the clock are found by moving them and looking which word has changed, so that it is the real place that is
+//! tested and not the intention.
+
+use crate::fence::{FenceId, Reserved};
+use crate::layout::{LINE, Layout, Sizes};
+use crate::region::Region;
+use crate::statistics::SLOT_WORDS;
+use crate::sync::AtomicU64;
+use crate::{Host, Key, Kind, NewValue, Stamp, Tier};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+
+const REGION_WORDS: usize = 64 * 1024 / 8;
+
+struct Alone;
+
+impl Host for Alone {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, _shard: u32) {}
+    fn unlock(&self, _shard: u32) {}
+}
+
+/// Sizes with remainders of all kinds: what follows them has to begin on a line all the same.
+fn sizes() -> impl Iterator<Item = Sizes> {
+    let numbers = [0, 1, 5, 8];
+    numbers.into_iter().flat_map(move |reserved| {
+        numbers.into_iter().flat_map(move |relations| {
+            [1, 7, 8].into_iter().map(move |others| Sizes {
+                bytes: REGION_WORDS * 8,
+                reserved_fences: reserved,
+                relation_fences: relations,
+                tag_fences: others,
+                counters: others,
+                shards: 1 + others % 3,
+            })
+        })
+    })
+}
+
+fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, Alone>, &dyn Fn(&dyn Fn()) -> Vec<usize>)) {
+    let words: Vec<AtomicU64> = (0..REGION_WORDS).map(|_| AtomicU64::new(0)).collect();
+    let tier = Tier::format(Region::of_words(&words), sizes, Alone, 0).expect("it fits");
+    let content = || words.iter().map(|word| word.load(Relaxed)).collect::<Vec<_>>();
+    let moved = |what: &dyn Fn()| {
+        let before = content();
+        what();
+        let after = content();
+        (0..REGION_WORDS).filter(|at| before[*at] != after[*at]).collect()
+    };
+    test(&tier, &moved);
+}
+
+#[test]
+fn a_reserved_fence_has_a_line_for_itself() {
+    for sizes in sizes() {
+        with_tier(sizes, |tier, moved| {
+            let fences = tier.fences();
+            let line_of = |fence: FenceId| {
+                let [at] = moved(&|| fences.raise(fence))[..] else { panic!("a fence is one word") };
+                at / LINE
+            };
+            let lines: Vec<usize> = fences.all().map(line_of).collect();
+            let (reserved, others) = lines.split_at(sizes.reserved_fences as usize);
+            let distinct: BTreeSet<usize> = reserved.iter().copied().collect();
+            assert_eq!(distinct.len(), reserved.len(), "{sizes:?}: two on one line");
+            assert!(others.iter().all(|line| !distinct.contains(line)), "{sizes:?}: one beside others");
+            // Neither the header nor what follows the fences.
+            let header = tier.layout.reserved_at / LINE;
+            let behind = tier.layout.counters_at / LINE;
+            assert!(lines.iter().all(|line| (header..behind).contains(line)), "{sizes:?}");
+        });
+    }
+}
+
+/// The identity stands on the line of its fence: whoever asks for one needs the other.
+#[test]
+fn a_reserved_fence_lies_beside_its_identity() {
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 1, counters: 1, shards: 1 };
+    with_tier(sizes, |tier, moved| {
+        let fences = tier.fences();
+        let written = moved(&|| {
+            let fence = fences.reserved(Reserved::Database(7));
+            assert!(fence.0 < sizes.reserved_fences, "it has one of its own");
+            fences.raise(fence);
+        });
+        let [identity, fence] = written[..] else { panic!("{written:?}") };
+        assert_eq!(identity / LINE, fence / LINE);
+    });
+}
+
+#[test]
+fn the_clock_has_a_line_for_itself() {
+    for sizes in sizes() {
+        with_tier(sizes, |tier, moved| {
+            let fences = tier.fences();
+            let tag = fences.tag(0);
+            fences.raise(tag);
+            let by_committing = moved(&|| fences.lower(tag));
+            let [clock, _tag] = by_committing[..] else { panic!("{by_committing:?}") };
+            let line = clock / LINE * LINE..clock / LINE * LINE + LINE;
+            assert!(!line.contains(&0), "the magic is on it");
+            assert!(line.end <= tier.layout.reserved_at, "a part of the region begins on it");
+            // Nobody who does anything else writes there, and what attaching reads stands elsewhere.
+            let by_others = moved(&|| everything(tier));
+            assert!(!by_others.is_empty());
+            let intruder = by_others.iter().find(|at| line.contains(at));
+            assert_eq!(intruder, None, "{sizes:?}: word {clock} is the clock");
+            let region = tier.region;
+            assert!(line.filter(|at| *at != clock).all(|at| region.load(at) == 0), "{sizes:?}");
+        });
+    }
+}
+
+fn everything(tier: &Tier<'_, Alone>) {
+    let scope = tier.scope(1, 1, 0);
+    for number in 0..200u64 {
+        let bytes = number.to_le_bytes();
+        let key = Key::new(scope, &bytes, number << 40).expect("a legal key");
+        let value = NewValue {
+            bytes: &[1; 300],
+            kind: Kind(1),
+            stamp: tier.fences().now(),
+            expires: 2,
+            cost: 0,
+            dependencies: &[],
+        };
+        tier.put(&key, &value).expect("there is room, or somebody to evict");
+        tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it was just stored");
+    }
+    tier.sweep(1000);
+}
+
+#[test]
+fn slots_and_shards_begin_on_lines() {
+    for sizes in sizes() {
+        let layout = Layout::of(sizes).expect("it fits");
+        let slot = |number: u32| layout.counters_at + number as usize * SLOT_WORDS;
+        for number in 0..layout.sizes.counters {
+            assert!(slot(number).is_multiple_of(LINE), "{sizes:?}: slot {number}");
+        }
+        assert!(slot(layout.sizes.counters) <= layout.shards_at, "{sizes:?}: slots reach into shards");
+        for number in 0..layout.shards {
+            assert!(layout.shard_at(number).is_multiple_of(LINE), "{sizes:?}: shard {number}");
+        }
+        // What readers look at without a lock, apart from what is written under it.
+        for part in [layout.zones_at, layout.bitmap_at, layout.blocks_at] {
+            assert!(part.is_multiple_of(LINE), "{sizes:?}: {part}");
+        }
+    }
+    assert_eq!(Region::ALIGNMENT, LINE * 8);
+}

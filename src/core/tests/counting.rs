@@ -1,0 +1,78 @@
+//! A hit on an entry that was asked for before takes no lock and writes to no word of the region but one: its backend's
+//! own count of hits. Whoever writes takes a cache line away from everybody else.
+//!
+//! Compiled with `--cfg counting` only: the words of the region then count how often they were written to.
+#![cfg(counting)]
+
+use pg_cache_core::{AtomicU64, Counter, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
+use std::cell::Cell;
+
+const HITS: u64 = 1000;
+const BACKEND: u32 = 1;
+
+#[derive(Default)]
+struct CountingHost {
+    locks: Cell<u64>,
+}
+
+impl Host for &CountingHost {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, _shard: u32) {
+        self.locks.set(self.locks.get() + 1);
+    }
+    fn unlock(&self, _shard: u32) {}
+}
+
+/// The words that were written to since this was last asked: where they are, how often they were stored to, and
+/// how often they were changed in one step.
+fn written(words: &[AtomicU64]) -> Vec<(usize, u64, u64)> {
+    let writes = words.iter().map(AtomicU64::take_writes).enumerate();
+    writes
+        .filter(|(_, writes)| *writes != (0, 0))
+        .map(|(at, (stores, changes))| (at, stores, changes))
+        .collect()
+}
+
+#[test]
+fn a_hit_writes_to_its_own_statistics_only() {
+    let words: Vec<AtomicU64> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = CountingHost::default();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, counters: 4, shards: 4 };
+    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    let dependencies = [tier.fences().tag(7), tier.fences().tag(u64::MAX)];
+    let key = Key::new(scope, b"a key", 42).expect("a legal key");
+    // On a few lines, on many, and spread over the shards.
+    for size in [100, 700, 40_000] {
+        let bytes = vec![1; size];
+        let value = NewValue {
+            bytes: &bytes,
+            kind: Kind(1),
+            stamp: tier.fences().now(),
+            expires: u32::MAX,
+            cost: 0,
+            dependencies: &dependencies,
+        };
+        tier.put(&key, &value).expect("there is room");
+        let mut found = Vec::new();
+        let mut hit = || assert!(tier.get(&key, Stamp::LATEST, &mut found).is_ok());
+
+        // The first hit notes that there was one: this is what a write looks like here.
+        written(&words);
+        hit();
+        let first = written(&words);
+        assert_eq!(first.iter().map(|(_, _, changes)| changes).sum::<u64>(), 1, "{size} bytes: {first:?}");
+
+        let (before, locks) = (tier.counted(Counter::Hit), host.locks.get());
+        (0..HITS).for_each(|_| hit());
+        let writes = written(&words);
+        let [(_, HITS, 0)] = writes[..] else { panic!("{size} bytes: {writes:?}") };
+        // The one word is the count of hits: it is what went up.
+        assert_eq!(tier.counted(Counter::Hit), before + HITS);
+        assert_eq!(host.locks.get(), locks, "a hit takes no lock");
+        assert_eq!(found.len(), size);
+    }
+}

@@ -1,0 +1,233 @@
+//! What the models stand on: a tier of a few entries in words that loom watches, and a ledger of what was seen.
+
+use loom::model::Builder;
+use loom::sync::atomic::{AtomicU64, Ordering};
+use loom::sync::{Arc, Mutex, MutexGuard};
+use pg_cache_core::{Host, Key, Kind, Miss, NewValue, Region, Reservation, Scope, Sizes, Stamp, Tier};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// A region without reserved fences, so that every scope is judged by the one tag: fewer words, fewer steps.
+const SIZES: Sizes =
+    Sizes { bytes: 0, reserved_fences: 0, relation_fences: 0, tag_fences: 1, counters: 4, shards: 1 };
+/// Room for about ten entries of [`ENTRY_BYTES`].
+const REGION_WORDS: usize = 264;
+/// Each entry has the same size, so that where one was another one fits.
+pub const ENTRY_BYTES: u64 = 80;
+
+/// What all threads of a model share.
+pub struct World {
+    words: Vec<AtomicU64>,
+    lock: Mutex<()>,
+    /// What the transactions of a model change: the number that is committed.
+    pub source: AtomicU64,
+    pub ledger: Ledger,
+}
+
+impl World {
+    fn new(image: &[u64], ledger: Ledger) -> Self {
+        Self {
+            ledger,
+            words: image.iter().map(|word| AtomicU64::new(*word)).collect(),
+            lock: Mutex::new(()),
+            source: AtomicU64::new(1),
+        }
+    }
+
+    /// The tier as one backend sees it.
+    pub fn tier(&self, backend: u32) -> Tier<'_, Backend<'_>> {
+        Tier::attach(Region::of_words(&self.words), self.host(), backend).expect("it is formatted")
+    }
+
+    fn host(&self) -> Backend<'_> {
+        Backend { lock: &self.lock, held: RefCell::new(None) }
+    }
+}
+
+/// The one lock as one backend holds it.
+pub struct Backend<'w> {
+    lock: &'w Mutex<()>,
+    held: RefCell<Option<MutexGuard<'w, ()>>>,
+}
+
+impl Host for Backend<'_> {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, shard: u32) {
+        assert_eq!(shard, 0, "there is one shard");
+        *self.held.borrow_mut() = Some(self.lock.lock().expect("nobody has panicked"));
+    }
+    fn unlock(&self, _shard: u32) {
+        self.held.borrow_mut().take();
+    }
+}
+
+pub type LoomTier<'w> = Tier<'w, Backend<'w>>;
+/// What one backend does in a model.
+pub type Work = Box<dyn FnOnce(&LoomTier<'_>, &World) + Send>;
+
+/// The words of a region as they are after some preparation. Made once and copied for each interleaving, which
+/// then begins with the first step that matters.
+#[derive(Clone)]
+pub struct Image(Vec<u64>);
+
+impl Image {
+    pub fn of(prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
+        Self(once(vec![0; REGION_WORDS], move |world| {
+            let tier = Tier::format(Region::of_words(&world.words), SIZES, world.host(), 0);
+            prepare(&tier.expect("it fits"));
+            world.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+        }))
+    }
+
+    /// A tier without room for one entry more, and the key that the next one will evict.
+    pub fn full() -> (Self, u64) {
+        let is_full = |tier: &LoomTier<'_>| {
+            let usage = tier.usage();
+            usage.used_bytes + ENTRY_BYTES > usage.block_bytes
+        };
+        let image = Self::of(move |tier| {
+            (1..).take_while(|number| *number == 1 || !is_full(tier)).for_each(|number| put(tier, number, 1));
+        });
+        let victim = once(image.0.clone(), |world| {
+            let tier = world.tier(0);
+            let entries = tier.usage().entries;
+            put(&tier, NEWCOMER, 1);
+            (1..=entries).find(|number| get(&tier, *number) == Err(Miss::Absent)).expect("one had to go")
+        });
+        (image, victim)
+    }
+}
+
+/// The key that nobody has when a model begins.
+pub const NEWCOMER: u64 = 99;
+
+/// Runs something where loom's words live, without a second thread.
+fn once<R: Send + 'static>(words: Vec<u64>, what: impl Fn(&World) -> R + Send + Sync + 'static) -> R {
+    let result = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let slot = result.clone();
+    builder().check(move || {
+        let outcome = what(&World::new(&words, Ledger::default()));
+        *slot.lock().expect("one thread") = Some(outcome);
+    });
+    let outcome = result.lock().expect("one thread").take();
+    outcome.expect("it has run")
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // Each step counts, also where there is nothing to choose.
+    builder.max_branches = 100_000;
+    builder
+}
+
+/// What was seen in all interleavings together. Not loom's: it is outside of the model.
+#[derive(Clone, Default)]
+pub struct Ledger(std::sync::Arc<std::sync::Mutex<BTreeMap<String, u64>>>);
+
+impl Ledger {
+    pub fn note(&self, what: impl std::fmt::Debug) {
+        *self.0.lock().expect("nobody has panicked").entry(format!("{what:?}")).or_default() += 1;
+    }
+}
+
+/// How often at most a thread is interrupted where it does not wait: in the short run, and in the long one. None is any
+/// number of times.
+pub type Preemptions = [Option<usize>; 2];
+
+/// Runs a model in the orders that loom finds with so many preemptions, with every value that a load may return. `expected`
+/// has to be all that was noted, else the model did not reach what it is about, or went where it must not.
+pub fn explore(
+    name: &str,
+    image: &Image,
+    preemptions: Preemptions,
+    expected: &[&str],
+    model: impl Fn(&Arc<World>) + Send + Sync + 'static,
+) {
+    let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
+    let mut builder = builder();
+    builder.preemption_bound = preemptions[usize::from(long)];
+    let (image, ledger) = (image.clone(), Ledger::default());
+    let (noted, executions) = (ledger.clone(), std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0)));
+    let counted = executions.clone();
+    builder.check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model(&Arc::new(World::new(&image.0, noted.clone())));
+    });
+    let seen = ledger.0.lock().expect("nobody has panicked").clone();
+    println!("{name}: {} executions, {seen:?}", executions.load(std::sync::atomic::Ordering::Relaxed));
+    assert_eq!(seen.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{name}");
+}
+
+/// Backends at work, each in a thread of its own, until all are done.
+///
+/// Those who write have to come first. Loom looks for races with the last access to a word only, so that a writer's own
+/// load hides a reader's from the store that follows, and it does not try all orders. What a reader sees is complete all the
+/// same: the first order that is tried is the one given here, and when all is written a load may still return each of the last
+/// seven stores that no ordering of the code under test forbids. What it leaves out is what a reader does to a
+/// writer, which is one bit of history.
+pub fn together<const N: usize>(world: &Arc<World>, work: [Work; N]) {
+    let mut backend = 0;
+    let threads = work.map(|work| {
+        backend += 1;
+        let (world, number) = (world.clone(), backend);
+        loom::thread::spawn(move || work(&world.tier(number), &world))
+    });
+    for thread in threads {
+        thread.join().expect("it has not panicked");
+    }
+}
+
+pub fn with_key<R>(tier: &LoomTier<'_>, number: u64, what: impl FnOnce(&Key<'_>) -> R) -> R {
+    let scope: Scope = tier.scope(1, 1, 0);
+    what(&Key::new(scope, &number.to_le_bytes(), number).expect("a legal key"))
+}
+
+/// Two words of value, each of which says whose it is and which.
+pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> Reservation {
+    let word = (number << 32 | version).to_le_bytes();
+    let value = NewValue {
+        bytes: &[word, word].concat(),
+        kind: Kind(1),
+        stamp,
+        expires: u32::MAX,
+        cost: version as u16,
+        dependencies: &[],
+    };
+    with_key(tier, number, |key| tier.reserve(key, &value)).expect("there is room, or somebody to evict")
+}
+
+pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
+    let reservation = reserve(tier, number, version, tier.fences().now());
+    with_key(tier, number, |key| tier.publish(key, reservation));
+}
+
+pub fn remove(tier: &LoomTier<'_>, number: u64) -> bool {
+    with_key(tier, number, |key| tier.remove(key))
+}
+
+/// Which version of a key is there, after a look at every byte of it.
+pub fn get(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
+    let mut value = Vec::new();
+    with_key(tier, number, |key| tier.get(key, Stamp::LATEST, &mut value))?;
+    let words: Vec<u64> =
+        value.chunks(8).map(|word| u64::from_le_bytes(word.try_into().expect("whole words"))).collect();
+    assert!(words.len() == 2 && words[0] == words[1], "a torn value: {words:x?}");
+    assert_eq!(words[0] >> 32, number, "another key's value");
+    Ok(words[0] & u64::from(u32::MAX))
+}
+
+/// The same without a look at the value: the header says which version it is, too.
+pub fn peek(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
+    with_key(tier, number, |key| tier.peek(key, Stamp::LATEST)).map(|meta| meta.cost.into())
+}
+
+/// Everything is in order, and nothing is lost.
+pub fn settled(tier: &LoomTier<'_>) {
+    assert_eq!(tier.check(), Vec::<String>::new());
+    let usage = tier.usage();
+    // Beside the entries only the block is in use that is never given out.
+    assert_eq!(usage.used_bytes, usage.entries * ENTRY_BYTES + 16);
+    assert_eq!((usage.announced, usage.flights), (0, 0));
+}

@@ -1,0 +1,246 @@
+//! The tier itself while a few operations are interleaved, with every value that the memory model allows a load.
+//!
+//! Compiled with `--cfg loom` only: the words of the region are then loom's, which lets a relaxed load return any
+//! store that no fence, acquire or lock rules out. So what is proven here are the orderings of versions and zones in
+//! `shard.rs`, on the code that runs in production, and not on a picture of it.
+//!
+//! Loom knows no total order of sequentially consistent accesses: it takes them for acquire and release. The models of
+//! fences ask for nothing more, because there whoever relies on a change has read it from the source. The
+//! protocols that need one order over clock, fence and snapshot are not the business of these models.
+#![cfg(loom)]
+
+mod bed;
+
+use bed::{
+    Image, LoomTier, NEWCOMER, Preemptions, World, explore, get, peek, put, remove, reserve, settled,
+    together, with_key,
+};
+use loom::sync::atomic::Ordering::SeqCst;
+use pg_cache_core::{Reservation, Stamp};
+
+/// Who only reads needs no interruptions: what a load may return puts the reader anywhere into the writer's work.
+const READER: Preemptions = [Some(0), Some(1)];
+/// With reused blocks or two changes there are so many stores to choose from that one interruption more takes minutes or more.
+const READER_OF_MUCH: Preemptions = [Some(0), Some(0)];
+/// Writers take turns by the lock, which leaves so few orders that the search for them needs no bound.
+const WRITERS: Preemptions = [None, None];
+/// A fill and a change have more in common than the lock.
+const FILL: Preemptions = [Some(1), Some(2)];
+
+/// The first value of a key, in blocks that nobody had before: there is no zone that could tell, only the version.
+#[test]
+fn a_new_value_is_absent_or_whole() {
+    let image = Image::of(|_| ());
+    explore("new value", &image, READER, &["Err(Absent)", "Ok(1)"], |world| {
+        together(
+            world,
+            [Box::new(|tier, _| put(tier, 1, 1)), Box::new(|tier, world| world.ledger.note(get(tier, 1)))],
+        );
+        settled(&world.tier(0));
+    });
+}
+
+/// The key has a value at every moment, so a reader finds one.
+#[test]
+fn a_replaced_value_is_never_missing() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    explore("replaced value", &image, READER, &["Ok(1)", "Ok(2)"], |world| {
+        together(
+            world,
+            [Box::new(|tier, _| put(tier, 1, 2)), Box::new(|tier, world| world.ledger.note(get(tier, 1)))],
+        );
+        assert_eq!(get(&world.tier(0), 1), Ok(2));
+        settled(&world.tier(0));
+    });
+}
+
+/// The tier is full: a newcomer evicts the entry that is being read, and is written into the same blocks.
+#[test]
+fn an_evicted_value_is_whole_or_absent() {
+    let (image, victim) = Image::full();
+    explore("evicted value", &image, READER_OF_MUCH, &["Err(Absent)", "Ok(1)"], move |world| {
+        together(
+            world,
+            [
+                Box::new(|tier, _| put(tier, NEWCOMER, 1)),
+                Box::new(move |tier, world| world.ledger.note(get(tier, victim))),
+            ],
+        );
+        assert_eq!(get(&world.tier(0), NEWCOMER), Ok(1));
+        settled(&world.tier(0));
+    });
+}
+
+/// One frees the blocks, another takes them: what a reader has to see reaches it through both locks.
+#[test]
+fn a_removed_value_is_whole_or_absent() {
+    let (image, victim) = Image::full();
+    explore("removed value", &image, READER_OF_MUCH, &["Err(Absent)", "Ok(1)"], move |world| {
+        together(
+            world,
+            [
+                Box::new(move |tier, _| {
+                    remove(tier, victim);
+                }),
+                Box::new(|tier, _| put(tier, NEWCOMER, 1)),
+                Box::new(move |tier, world| world.ledger.note(get(tier, victim))),
+            ],
+        );
+        assert_eq!(get(&world.tier(0), NEWCOMER), Ok(1));
+        settled(&world.tier(0));
+    });
+}
+
+#[test]
+fn two_who_set_a_key_leave_one_value() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    explore("put and put", &image, WRITERS, &["Ok(2)", "Ok(3)"], |world| {
+        together(world, [Box::new(|tier, _| put(tier, 1, 2)), Box::new(|tier, _| put(tier, 1, 3))]);
+        world.ledger.note(get(&world.tier(0), 1));
+        settled(&world.tier(0));
+    });
+}
+
+#[test]
+fn setting_and_removing_leave_the_value_or_nothing() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    explore("put and remove", &image, WRITERS, &["Err(Absent)", "Ok(2)"], |world| {
+        together(
+            world,
+            [
+                Box::new(|tier, _| put(tier, 1, 2)),
+                Box::new(|tier, _| assert!(remove(tier, 1), "there was a value at every moment")),
+            ],
+        );
+        world.ledger.note(get(&world.tier(0), 1));
+        settled(&world.tier(0));
+    });
+}
+
+/// Both need room and there is none.
+#[test]
+fn two_who_evict_leave_everything_in_order() {
+    let (image, _) = Image::full();
+    explore("evict and evict", &image, WRITERS, &["(Ok(1), Ok(1))"], |world| {
+        together(
+            world,
+            [Box::new(|tier, _| put(tier, NEWCOMER, 1)), Box::new(|tier, _| put(tier, NEWCOMER + 1, 1))],
+        );
+        let tier = world.tier(0);
+        world.ledger.note((get(&tier, NEWCOMER), get(&tier, NEWCOMER + 1)));
+        settled(&tier);
+    });
+}
+
+/// A value that was read from the source before a change, and is stored during it or after, is served to nobody who has
+/// seen the change: neither while its own maker looks, nor when all is done.
+#[test]
+fn a_fill_during_a_change_is_not_served_after_it() {
+    let image = Image::of(|_| ());
+    let expected = ["Err(Absent)", "Err(Fenced)", "Ok(2)"];
+    explore("fill and change", &image, FILL, &expected, |world| {
+        together(
+            world,
+            [
+                Box::new(|tier, world| {
+                    let fences = tier.fences();
+                    fences.raise(fences.tag(0));
+                    world.source.store(2, SeqCst);
+                    world.ledger.note(peek(tier, 1));
+                    fences.lower(fences.tag(0));
+                    world.ledger.note(peek(tier, 1));
+                }),
+                Box::new(|tier, world| {
+                    let stamp = tier.fences().now();
+                    let reservation = reserve(tier, 1, world.source.load(SeqCst), stamp);
+                    with_key(tier, 1, |key| tier.publish(key, reservation));
+                }),
+            ],
+        );
+        world.ledger.note(get(&world.tier(0), 1));
+        settled(&world.tier(0));
+    });
+}
+
+/// A change that is given up makes nothing wrong: what was filled meanwhile is served as soon as the fence is down.
+#[test]
+fn a_fill_during_a_change_that_is_given_up_stays() {
+    let image = Image::of(|_| ());
+    explore("fill and abort", &image, WRITERS, &["Ok(1)"], |world| {
+        together(
+            world,
+            [
+                Box::new(|tier, _| {
+                    let fences = tier.fences();
+                    fences.raise(fences.tag(0));
+                    fences.withdraw(fences.tag(0));
+                }),
+                Box::new(|tier, _| put(tier, 1, 1)),
+            ],
+        );
+        world.ledger.note(get(&world.tier(0), 1));
+        settled(&world.tier(0));
+    });
+}
+
+/// A transaction announces a key, commits, and confirms: who has seen the commit does not read what was before, and nobody
+/// reads what is not committed.
+#[test]
+fn an_announced_key_is_not_read_as_it_was() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    let expected = [
+        "(1, Err(Fenced), 1)",
+        "(1, Err(Fenced), 2)",
+        "(1, Ok(1), 1)",
+        "(1, Ok(1), 2)",
+        "(1, Ok(2), 2)",
+        "(2, Err(Fenced), 2)",
+        "(2, Ok(2), 2)",
+    ];
+    explore("announce", &image, READER_OF_MUCH, &expected, |world| {
+        let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
+        together(
+            world,
+            [
+                Box::new(|tier, world| set(tier, world, reservation)),
+                Box::new(|tier, world| {
+                    let floor = world.source.load(SeqCst);
+                    let found = get(tier, 1);
+                    world.ledger.note((floor, found, world.source.load(SeqCst)));
+                }),
+            ],
+        );
+        assert_eq!(get(&world.tier(0), 1), Ok(2));
+        settled(&world.tier(0));
+    });
+}
+
+/// Another one removes the key meanwhile.
+#[test]
+fn an_announced_key_is_removed_before_or_after() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    explore("announce and remove", &image, WRITERS, &["Err(Absent)", "Ok(2)"], |world| {
+        let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
+        together(
+            world,
+            [
+                Box::new(|tier, world| {
+                    set(tier, world, reservation);
+                    assert_ne!(get(tier, 1), Ok(1), "after its own commit");
+                }),
+                Box::new(|tier, _| {
+                    remove(tier, 1);
+                }),
+            ],
+        );
+        world.ledger.note(get(&world.tier(0), 1));
+        settled(&world.tier(0));
+    });
+}
+
+/// What a transaction does that sets a key.
+fn set(tier: &LoomTier<'_>, world: &World, reservation: Reservation) {
+    with_key(tier, 1, |key| tier.announce(key, &reservation));
+    world.source.store(2, SeqCst);
+    with_key(tier, 1, |key| tier.confirm(key, reservation));
+}
