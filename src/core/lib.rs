@@ -63,7 +63,7 @@ pub use counting::AtomicU64;
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
 pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
 pub use layout::{BLOCK_BYTES, Sizes};
-#[cfg(all(feature = "testing", not(loom)))]
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;

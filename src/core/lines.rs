@@ -4,9 +4,8 @@
 //! tested and not the intention.
 
 use crate::fence::{FenceId, Reserved};
-use crate::layout::{LINE, Layout, Sizes};
+use crate::layout::{LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
-use crate::statistics::SLOT_WORDS;
 use crate::sync::AtomicU64;
 use crate::{Host, Key, Kind, NewValue, Stamp, Tier};
 use std::collections::BTreeSet;
@@ -85,7 +84,7 @@ fn a_reserved_fence_lies_beside_its_identity() {
         let fences = tier.fences();
         let written = moved(&|| {
             let fence = fences.reserved(Reserved::Database(7));
-            assert!(fence.0 < sizes.reserved_fences, "it has one of its own");
+            assert!((fence.0 as usize) < tier.layout.relations_at, "it has one of its own");
             fences.raise(fence);
         });
         let [identity, fence] = written[..] else { panic!("{written:?}") };
@@ -143,12 +142,12 @@ fn slots_and_shards_begin_on_lines() {
         for number in 0..layout.sizes.counters {
             assert!(slot(number).is_multiple_of(LINE), "{sizes:?}: slot {number}");
         }
-        assert!(slot(layout.sizes.counters) <= layout.shards_at, "{sizes:?}: slots reach into shards");
+        assert!(slot(layout.sizes.counters) <= layout.zone_at(0), "{sizes:?}: slots reach into zones");
         for number in 0..layout.shards {
             assert!(layout.shard_at(number).is_multiple_of(LINE), "{sizes:?}: shard {number}");
         }
         // What readers look at without a lock, apart from what is written under it.
-        for part in [layout.zones_at, layout.bitmap_at, layout.blocks_at] {
+        for part in [layout.zone_at(0), layout.bitmap_at, layout.block_at(layout.first_block(0))] {
             assert!(part.is_multiple_of(LINE), "{sizes:?}: {part}");
         }
     }

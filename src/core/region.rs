@@ -166,7 +166,7 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
     if words.len() * 8 < skip + into.len() {
         return;
     }
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[cfg(all(target_arch = "x86_64", not(any(loom, counting))))]
     if let Some(last) = into.len().checked_sub(16) {
         // SAFETY: reads skip..skip + len of the words and writes 0..len of `into`, which was checked above; both are valid for
         // that, and cannot overlap because `into` is borrowed mutably. Others may write the words meanwhile: each of these
@@ -211,11 +211,11 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
 /// A file in memory, shared with every process that maps it: where tests of several processes meet.
 ///
 /// Unlike a server's shared memory it may lie at another address in each of them, and more than once in one.
-#[cfg(all(feature = "testing", not(loom)))]
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
 #[derive(Debug)]
 pub struct Mapping(memmap2::MmapRaw);
 
-#[cfg(all(feature = "testing", not(loom)))]
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
 impl Mapping {
     /// Maps the whole of a file. It must keep its length for as long as it is mapped, and nobody may write to it but
     /// through mappings: it is to be a file of the test's own, in a directory of its own.

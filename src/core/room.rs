@@ -22,8 +22,9 @@ struct Hold {
     /// looked at again: evicting makes its room elsewhere.
     search: u32,
 }
-/// A search for blocks may look at one word of the bitmap for each so many free blocks, before something is evicted instead. So it
-/// is long where there are holes, and there is none in a shard that is simply full.
+/// A search for blocks may look at some words of the bitmap, and at one more for each so many free blocks, before something is
+/// evicted instead. So it is long where there are holes, and costs nothing to speak of in a shard that is simply full.
+const SEARCH_WORDS_LEAST: u32 = 8;
 const FREE_BLOCKS_PER_WORD: u32 = 32;
 /// An entry of more than this part of a shard is spread over several.
 const SHARD_SHARE: u32 = 8;
@@ -171,8 +172,10 @@ impl<H: Host> Tier<'_, H> {
         while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             let mut unlinked = Unlinked::default();
-            let mut hold =
-                Hold { evictions: EVICTIONS_PER_HOLD, search: guard.free_blocks() / FREE_BLOCKS_PER_WORD };
+            let mut hold = Hold {
+                evictions: EVICTIONS_PER_HOLD,
+                search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
+            };
             let mut share_left = if guard.poisoned() { 0 } else { share };
             let before = room.left;
             while room.left > 0 && share_left >= RUN_BLOCKS_MIN {

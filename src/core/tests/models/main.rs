@@ -117,11 +117,12 @@ fn setting_and_removing_leave_the_value_or_nothing() {
     });
 }
 
-/// Both need room and there is none.
+/// Both need room and there is none. In a tier this small the second may send the first away again.
 #[test]
 fn two_who_evict_leave_everything_in_order() {
     let (image, _) = Image::full();
-    explore("evict and evict", &image, WRITERS, &["(Ok(1), Ok(1))"], |world| {
+    let expected = ["(Err(Absent), Ok(1))", "(Ok(1), Err(Absent))", "(Ok(1), Ok(1))"];
+    explore("evict and evict", &image, WRITERS, &expected, |world| {
         together(
             world,
             [Box::new(|tier, _| put(tier, NEWCOMER, 1)), Box::new(|tier, _| put(tier, NEWCOMER + 1, 1))],
