@@ -244,6 +244,9 @@ impl<'m> Entry<'m> {
         let flags = self.word(4);
         self.set_word(4, if on { flags | flag } else { flags & !flag });
     }
+    pub(crate) fn set_stamp(&self, stamp: Stamp) {
+        self.set_word(4, stamp.number() << STAMP_SHIFT | self.word(4) & ((1 << STAMP_SHIFT) - 1));
+    }
     pub(crate) fn set_expires(&self, expires: u32) {
         self.set_word(5, u64::from(expires) << 32 | u64::from(self.word(5) as u32));
     }
