@@ -1,44 +1,52 @@
 //! Reading: without a lock, judged by clock and fences, and proven afterwards.
 
 use crate::entry::{Entry, HIDDEN, Header, Meta};
-use crate::fence::Stamp;
+use crate::fence::{FenceId, Stamp};
 use crate::shard::{Look, Shard};
 use crate::statistics::Counter;
-use crate::terms::{Buffer, Host, Key, Miss, Scope};
+use crate::terms::{Buffer, Host, Key, Miss, Reader, Scope};
 use crate::tier::Tier;
 
 /// How often a read without a lock is repeated before it takes the lock.
 const RETRIES: u32 = 8;
 
 impl<H: Host> Tier<'_, H> {
-    /// Copies the value of a key into a buffer, for a reader who may not see what changed after `horizon`.
-    pub fn get(&self, key: &Key<'_>, horizon: Stamp, into: &mut impl Buffer) -> Result<Meta, Miss> {
-        let outcome = self.read(key, horizon, into);
+    /// Copies the value of a key into a buffer, as this reader may see it.
+    #[inline]
+    pub fn get<'r>(
+        &self,
+        key: &Key<'_>,
+        reader: impl Into<Reader<'r>>,
+        into: &mut impl Buffer,
+    ) -> Result<Meta, Miss> {
+        let outcome = self.look(key, reader.into(), &mut Some(into));
         self.statistics.count(match outcome {
             Ok(_) => Counter::Hit,
             Err(Miss::Absent) => Counter::MissAbsent,
             Err(Miss::Expired) => Counter::MissExpired,
             Err(Miss::Fenced) => Counter::MissFenced,
+            Err(Miss::Own) => Counter::MissOwn,
             Err(Miss::Off) => Counter::MissOff,
         });
         outcome
     }
 
     /// What [`get`](Self::get) would say, without counting as a read.
-    pub fn peek(&self, key: &Key<'_>, horizon: Stamp) -> Result<Meta, Miss> {
-        self.look(key, horizon, &mut None::<&mut ()>)
-    }
-
-    fn read(&self, key: &Key<'_>, horizon: Stamp, into: &mut impl Buffer) -> Result<Meta, Miss> {
-        self.look(key, horizon, &mut Some(into))
+    pub fn peek<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Result<Meta, Miss> {
+        self.look(key, reader.into(), &mut None::<&mut ()>)
     }
 
     #[inline]
-    fn look(&self, key: &Key<'_>, horizon: Stamp, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Miss> {
+    fn look(
+        &self,
+        key: &Key<'_>,
+        reader: Reader<'_>,
+        into: &mut Option<&mut impl Buffer>,
+    ) -> Result<Meta, Miss> {
         let now = self.host.now();
-        match self.try_look(key, horizon, now, into) {
+        match self.try_look(key, reader, now, into) {
             Some(outcome) => outcome,
-            None => self.look_again(key, horizon, now, into),
+            None => self.look_again(key, reader, now, into),
         }
     }
 
@@ -47,7 +55,7 @@ impl<H: Host> Tier<'_, H> {
     fn try_look(
         &self,
         key: &Key<'_>,
-        horizon: Stamp,
+        reader: Reader<'_>,
         now: u32,
         into: &mut Option<&mut impl Buffer>,
     ) -> Option<Result<Meta, Miss>> {
@@ -59,7 +67,7 @@ impl<H: Host> Tier<'_, H> {
                 let outcome = if header.has(HIDDEN) {
                     Err(Miss::Fenced)
                 } else {
-                    self.serve(&entry, &header, &key.scope, horizon, now, into)
+                    self.serve(&entry, &header, &key.scope, reader, now, into)
                 };
                 if !shard.lived(&seen) {
                     return None;
@@ -80,17 +88,17 @@ impl<H: Host> Tier<'_, H> {
     fn look_again(
         &self,
         key: &Key<'_>,
-        horizon: Stamp,
+        reader: Reader<'_>,
         now: u32,
         into: &mut Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         for _ in 0..RETRIES {
             self.statistics.count(Counter::Retry);
-            if let Some(outcome) = self.try_look(key, horizon, now, into) {
+            if let Some(outcome) = self.try_look(key, reader, now, into) {
                 return outcome;
             }
         }
-        self.look_locked(&self.shard_of(key), key, horizon, now, into)
+        self.look_locked(&self.shard_of(key), key, reader, now, into)
     }
 
     /// Reading among so many writers that there was no quiet moment. The buffer is asked for room before the lock is
@@ -100,7 +108,7 @@ impl<H: Host> Tier<'_, H> {
         &self,
         shard: &Shard<'_>,
         key: &Key<'_>,
-        horizon: Stamp,
+        reader: Reader<'_>,
         now: u32,
         into: &mut Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
@@ -118,7 +126,7 @@ impl<H: Host> Tier<'_, H> {
                 return Err(Miss::Fenced);
             }
             let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
-            let outcome = self.serve(&entry, &header, &key.scope, horizon, now, &mut None::<&mut ()>);
+            let outcome = self.serve(&entry, &header, &key.scope, reader, now, &mut None::<&mut ()>);
             let Ok(meta) = outcome else { return outcome };
             match &mut room {
                 // A buffer may give less room than it was asked for, as one does that only looks.
@@ -145,7 +153,7 @@ impl<H: Host> Tier<'_, H> {
         entry: &Entry<'_>,
         header: &Header,
         scope: &Scope,
-        horizon: Stamp,
+        reader: Reader<'_>,
         now: u32,
         into: &mut Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
@@ -158,11 +166,14 @@ impl<H: Host> Tier<'_, H> {
         }
         let (fences, stamp) = (self.fences(), header.stamp());
         let [database, space] = scope.fences;
-        if !fences.holds(database, stamp, horizon)
-            || !fences.holds(space, stamp, horizon)
-            || header.dependencies() > 0 && !self.dependencies_hold(*entry, *header, horizon)
+        if !fences.holds(database, stamp, reader.horizon)
+            || !fences.holds(space, stamp, reader.horizon)
+            || header.dependencies() > 0 && !self.dependencies_hold(*entry, *header, reader.horizon)
         {
             return Err(Miss::Fenced);
+        }
+        if !reader.changed.is_empty() && self.is_changed_by(reader, *entry, *header, *scope) {
+            return Err(Miss::Own);
         }
         let meta = header.meta();
         if let Some(buffer) = into {
@@ -182,9 +193,18 @@ impl<H: Host> Tier<'_, H> {
         })
     }
 
+    /// Whether the reader has itself changed something that an entry depends on, which nobody else can know yet.
+    #[cold]
+    #[inline(never)]
+    fn is_changed_by(&self, reader: Reader<'_>, entry: Entry<'_>, header: Header, scope: Scope) -> bool {
+        let changed = |fence: FenceId| reader.changed.binary_search(&fence).is_ok();
+        scope.fences.into_iter().any(changed)
+            || (0..header.dependencies()).any(|place| changed(entry.dependency(&self.layout, &header, place)))
+    }
+
     /// Whether an entry would be served now.
     pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
         let scope = self.scope(header.database(), header.space(), header.role());
-        self.serve(entry, header, &scope, Stamp::LATEST, now, &mut None::<&mut ()>).is_ok()
+        self.serve(entry, header, &scope, Stamp::LATEST.into(), now, &mut None::<&mut ()>).is_ok()
     }
 }

@@ -19,6 +19,8 @@ pub enum Counter {
     MissExpired,
     /// Something the entry depends on has changed, or is about to.
     MissFenced,
+    /// The reader had itself changed something the entry depends on.
+    MissOwn,
     /// The tier, or the shard, is switched off.
     MissOff,
     /// A read had to be repeated because a writer got in its way.
@@ -43,11 +45,12 @@ pub enum Counter {
 
 impl Counter {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Hit,
         Self::MissAbsent,
         Self::MissExpired,
         Self::MissFenced,
+        Self::MissOwn,
         Self::MissOff,
         Self::Retry,
         Self::Stored,

@@ -89,6 +89,22 @@ pub struct NewValue<'v> {
     pub dependencies: &'v [FenceId],
 }
 
+/// Who reads: what it may see of others' changes, and what it has changed itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'r> {
+    /// It may not see what changed after this.
+    pub horizon: Stamp,
+    /// What it has changed and not committed yet, in order.
+    pub changed: &'r [FenceId],
+}
+
+impl From<Stamp> for Reader<'_> {
+    /// A reader who has changed nothing.
+    fn from(horizon: Stamp) -> Self {
+        Self { horizon, changed: &[] }
+    }
+}
+
 /// Why there is no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
@@ -98,6 +114,8 @@ pub enum Miss {
     Expired,
     /// It, or something it depends on, has changed or is about to.
     Fenced,
+    /// The reader has changed something it depends on.
+    Own,
     /// The shard is switched off.
     Off,
 }
