@@ -519,17 +519,22 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Brings near what evicting the next ones of a queue will need. Memory is far away compared with what is done with it, so each
-    /// step of the way is asked for one eviction ahead: the third's header, the second's bucket, the first's neighbours there.
+    /// step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
     pub(crate) fn foresee(&self, queue: Queue) {
         let (region, layout) = (self.shard.region, self.shard.layout);
+        let bucket_of = |entry: &Entry<'m>| self.shard.bucket_of((entry.word(0) >> 32) as u32);
+        let neighbour = |entry: &Entry<'m>| self.shard.bucket(bucket_of(entry));
         let Some(first) = self.oldest(queue) else { return };
-        let neighbour = self.shard.bucket(self.shard.bucket_of(first.header().hash()));
-        region.prefetch(layout.block_at(neighbour));
         let second = self.entry(first.newer());
-        let hash = (second.word(0) >> 32) as u32;
-        region.prefetch(self.shard.at + layout.buckets_at + (self.shard.bucket_of(hash) / 2) as usize);
-        region.prefetch(self.shard.at + layout.ghosts_at + (self.ghost_of(hash) / 2) as usize);
-        region.prefetch(layout.block_at(second.newer()));
+        region.prefetch(layout.block_at(self.entry(neighbour(&second)).next()));
+        let third = self.entry(second.newer());
+        region.prefetch(layout.block_at(neighbour(&third)));
+        let fifth = self.entry(self.entry(third.newer()).newer());
+        region.prefetch(self.shard.at + layout.buckets_at + (bucket_of(&fifth) / 2) as usize);
+        region.prefetch(
+            self.shard.at + layout.ghosts_at + (self.ghost_of((fifth.word(0) >> 32) as u32) / 2) as usize,
+        );
+        region.prefetch(layout.block_at(self.entry(fifth.newer()).newer()));
     }
 
     /// How many entries were evicted here so far.
