@@ -2,7 +2,7 @@
 
 use crate::blocks::Run;
 use crate::entry::{
-    CHAINED, Entry, Header, IN_MAIN, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at,
+    CHAINED, Entry, Header, IN_MAIN, NONE, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at,
 };
 use crate::eviction::{Policy, S3Fifo};
 use crate::layout::{BLOCK_BYTES, Layout};
@@ -228,23 +228,59 @@ impl<H: Host> Tier<'_, H> {
             hold.search = 0;
         }
         while run.is_none() && hold.evictions > 0 && !unlinked.is_full() {
-            let Some(freed) = self.evict(guard, judge, unlinked) else {
+            let Some(freed) = self.evict(guard, least, judge, hold, unlinked) else {
                 // Nobody to evict: what there is, is worth a longer search.
                 return guard.take(least, want, u32::MAX);
             };
             run = guard.take_around(freed, least, want);
-            hold.evictions -= 1;
         }
         run
     }
 
-    /// Evicts one entry of the shard we hold, and returns where it was.
+    /// Evicts entries of the shard we hold, until as many blocks are free as are wanted or some have gone. Returns where the last
+    /// one was: they lie mostly side by side.
     fn evict<'t>(
         &'t self,
         guard: &Guard<'t, H>,
+        wanted: u32,
         judge: &mut Judge<'t, '_, H>,
+        hold: &mut Hold,
         unlinked: &mut Unlinked,
     ) -> Option<u32> {
+        let mut gone = [NONE; EVICTIONS_PER_HOLD as usize];
+        let (mut count, mut blocks) = (0, 0_u32);
+        while let Some(place) = gone.get_mut(count)
+            && hold.evictions > 0
+            && blocks < wanted
+            && !unlinked.is_full()
+        {
+            let Some((entry, header)) = self.detach_victim(guard, judge) else { break };
+            (*place, count) = (entry.block, count + 1);
+            hold.evictions -= 1;
+            if header.has(SPREAD) {
+                unlinked.push(entry.block);
+            } else {
+                blocks = blocks.saturating_add(header.blocks());
+            }
+        }
+        let gone = &gone[..count];
+        guard.move_zones(gone);
+        for block in gone {
+            let entry = guard.entry(*block);
+            let header = entry.header();
+            if !header.has(SPREAD) {
+                self.give_back(guard, &entry, &header, unlinked);
+            }
+        }
+        gone.last().copied()
+    }
+
+    /// Takes the entry that has to go first out of everything. Its blocks are still taken.
+    fn detach_victim<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        judge: &mut Judge<'t, '_, H>,
+    ) -> Option<(Entry<'t>, Header)> {
         let mut reason = Counter::Evicted;
         let entry = S3Fifo.victim(guard, |entry, header| match judge.is_useless(entry, header) {
             Some(useless) => {
@@ -260,8 +296,9 @@ impl<H: Host> Tier<'_, H> {
                 self.statistics.count(Counter::EvictedUnread);
             }
         }
-        self.drop_entry(guard, &entry, &header, reason, unlinked);
+        guard.change(|| guard.detach(&entry, &header));
+        self.statistics.count(reason);
         guard.foresee(if header.has(IN_MAIN) { Queue::Main } else { Queue::Small });
-        Some(entry.block)
+        Some((entry, header))
     }
 }

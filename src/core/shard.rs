@@ -373,10 +373,25 @@ impl<'m, H: Host> Guard<'m, H> {
     /// Takes an entry out of its bucket and its queue. Inside of [`change`](Self::change). Its blocks are still
     /// taken; nobody new can find it, and readers that have found it will learn that it died.
     pub(crate) fn unlink(&self, entry: &Entry<'m>, header: &Header) {
+        self.detach(entry, header);
+        self.move_zone(entry.block);
+    }
+
+    /// The same without telling those who have found it: for several entries, whose zones are then
+    /// [moved](Self::move_zones) together, before any of their blocks is given back.
+    pub(crate) fn detach(&self, entry: &Entry<'m>, header: &Header) {
         self.unchain(entry, header);
         self.dequeue(entry, header);
         self.add(AT_ENTRIES, -1);
-        self.die(entry);
+        entry.set_flag(LINKED, false);
+    }
+
+    /// Tells readers that these entries have died. Neighbours share a zone, and moving it once is enough.
+    pub(crate) fn move_zones(&self, blocks: &[u32]) {
+        let zone_at = |block: &u32| self.shard.layout.zone_at(*block);
+        for neighbours in blocks.chunk_by(|one, next| zone_at(one) == zone_at(next)) {
+            self.move_zone(neighbours[0]);
+        }
     }
 
     /// Takes an announcement out of its bucket. Inside of [`change`](Self::change).
@@ -384,13 +399,14 @@ impl<'m, H: Host> Guard<'m, H> {
         self.unchain(entry, &entry.header());
         entry.set_flag(HIDDEN, false);
         self.add(AT_HIDDEN, -1);
-        self.die(entry);
+        entry.set_flag(LINKED, false);
+        self.move_zone(entry.block);
     }
 
-    fn die(&self, entry: &Entry<'m>) {
-        entry.set_flag(LINKED, false);
-        // Several shards may have entries that begin in one zone, so this is not under one lock.
-        self.shard.region.word(self.shard.layout.zone_at(entry.block)).fetch_add(1, Ordering::Release);
+    /// Several shards may have entries that begin in one zone, so this is not under one lock. It waits until all that was written
+    /// before is on its way, which takes time: the reason why evicting does it once for many.
+    fn move_zone(&self, block: u32) {
+        self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
     }
 
     fn unchain(&self, entry: &Entry<'m>, header: &Header) {
