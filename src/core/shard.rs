@@ -382,9 +382,12 @@ impl<'m, H: Host> Guard<'m, H> {
     /// Takes an announcement out of its bucket. Inside of [`change`](Self::change).
     pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
         self.unchain(entry, &entry.header());
-        entry.set_flag(HIDDEN, false);
         self.add(AT_HIDDEN, -1);
         self.die(entry);
+        // A reader may have found it and not yet looked whether it is hidden. Who sees that it is not any more has to see that it
+        // died, or would be served what is not committed.
+        fence(Ordering::Release);
+        entry.set_flag(HIDDEN, false);
     }
 
     fn die(&self, entry: &Entry<'m>) {
