@@ -203,7 +203,7 @@ impl<'m> Shard<'m> {
     /// Takes the lock.
     pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
         host.lock(self.number);
-        Guard { shard: self, host }
+        Guard { shard: self, host, unwinding: std::thread::panicking() }
     }
 }
 
@@ -222,11 +222,13 @@ fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
 pub(crate) struct Guard<'m, H: Host> {
     shard: Shard<'m>,
     host: &'m H,
+    /// Whether a panic was under way when the lock was taken: its owner is cleaning up, and nothing is half done here.
+    unwinding: bool,
 }
 
 impl<H: Host> Drop for Guard<'_, H> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.unwinding {
             // Whatever is half done stays hidden for ever.
             self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
         }

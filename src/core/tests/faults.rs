@@ -7,8 +7,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, every_operation, lived_in, memory, scribble, value};
 use pg_cache_core::{
-    Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Scope, Sizes,
-    Stamp, Stored, Tier,
+    Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Reservation,
+    Scope, Sizes, Stamp, Stored, Tier,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -234,6 +234,29 @@ fn a_panic_under_the_lock_switches_the_shard_off() {
     assert!(!tier.remove(&key));
     assert_eq!(tier.check(), ["shard 0: it is switched off after a panic"]);
     assert_eq!(tier.usage().shards_off, 1);
+}
+
+/// Who cleans up after a panic of his own, which happened under no lock, switches nothing off.
+#[test]
+fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
+    struct Begun<'t, 'm>(&'t Tier<'m, &'m TestHost>, Option<Reservation>);
+    impl Drop for Begun<'_, '_> {
+        fn drop(&mut self) {
+            self.0.cancel(self.1.take().expect("it is there until now"));
+        }
+    }
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+    tier.put(&key, &value(b"value", &[])).expect("it is stored");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _begun = Begun(&tier, tier.reserve(&key, &value(b"other", &[])).ok());
+        panic!("as the test wants it");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(tier.check(), Vec::<String>::new());
+    tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it is still there");
 }
 
 /// A buffer that makes the reader's entry die each time it is asked for room, and gives less than is needed.
