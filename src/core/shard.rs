@@ -19,7 +19,7 @@
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
 
 use crate::blocks::{Bitmap, Run};
-use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE};
+use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
 use crate::fence::reduce;
 use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
@@ -106,7 +106,7 @@ impl<'m> Shard<'m> {
         if before & (CHANGING | POISONED) != 0 {
             return (*self).wait();
         }
-        let found = self.walk(key, |block| {
+        let found = self.walk(key, STEPS_MAX, |block| {
             // Acquire, so that what is copied later is not older than this.
             Some(Sighting {
                 block,
@@ -152,15 +152,13 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so it takes no more
-    /// steps than there can be entries in a bucket that is not damaged.
+    /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so the steps are bounded.
     ///
     /// Of several entries of one key all but the last are hidden, so the first one says whether the key is being changed.
     #[inline(always)]
-    fn walk<T>(&self, key: &Key<'_>, mut found: impl FnMut(u32) -> Option<T>) -> Option<T> {
+    fn walk<T>(&self, key: &Key<'_>, mut steps: u32, mut found: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));
-        let mut steps = STEPS_MAX;
         while block != NONE && steps > 0 {
             let entry = self.entry(block);
             entry.prefetch();
@@ -207,7 +205,8 @@ impl<'m> Shard<'m> {
     }
 }
 
-/// More entries than a bucket of an undamaged index has: the average is below two.
+/// More entries than a bucket has, unless the hash is a bad one: the average is four at most. What lies behind so many is a
+/// miss to readers; who holds the lock goes on to the end, because nothing may be overlooked that has to go.
 const STEPS_MAX: u32 = 4096;
 
 /// Writes one half of a word in an array of 32-bit numbers, under the lock.
@@ -289,7 +288,7 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// The entry of a key that is not hidden, with its header.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
-        self.shard.walk(key, |block| {
+        self.shard.walk(key, self.chain_max(), |block| {
             let entry = self.entry(block);
             let header = entry.header();
             (!header.has(HIDDEN)).then_some((entry, header))
@@ -299,7 +298,8 @@ impl<'m, H: Host> Guard<'m, H> {
     /// Whether a transaction that is about to commit has announced a change of this key.
     pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
         self.get(AT_HIDDEN) > 0
-            && self.shard.walk(key, |block| Some(self.entry(block).header().has(HIDDEN))) == Some(true)
+            && self.shard.walk(key, self.chain_max(), |block| Some(self.entry(block).header().has(HIDDEN)))
+                == Some(true)
     }
 
     /// The flights of this shard.
@@ -423,11 +423,18 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.buckets
     }
 
+    /// How many entries a bucket can have: all that there are. More than fit into the blocks is damage.
+    fn chain_max(&self) -> u32 {
+        let linked = self.entries().saturating_add(self.hidden());
+        let possible = self.shard.layout.blocks_total() / u64::from(RUN_BLOCKS_MIN);
+        if linked <= possible { STEPS_MAX.max(linked as u32) } else { STEPS_MAX }
+    }
+
     /// The entries of a bucket.
     pub(crate) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Entry<'m>> + use<'m, H> {
         let shard = self.shard;
         let mut block = shard.bucket(bucket);
-        let mut steps = STEPS_MAX;
+        let mut steps = self.chain_max();
         std::iter::from_fn(move || {
             if block == NONE || steps == 0 {
                 return None;

@@ -259,6 +259,39 @@ fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
     tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it is still there");
 }
 
+/// Keys that all have one hash share one bucket, however many they are. That is slow, and costs readers misses, but what is
+/// removed is gone, and nothing is lost.
+#[test]
+fn a_bucket_of_thousands_loses_nothing() {
+    const MANY: usize = 5_000;
+    let memory = memory(1 << 20);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 1, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    let names: Vec<[u8; 4]> = (0..MANY as u32).map(u32::to_le_bytes).collect();
+    let key = |number: usize| Key::new(scope, &names[number], 7).expect("a legal key");
+    let put = |number| assert_eq!(tier.put(&key(number), &value(b"old", &[])), Ok(Stored::New));
+    (0..4_096).for_each(put);
+    // Announcements stand in front, so that the last of the others are far behind.
+    let announced: Vec<_> =
+        (4_096..4_110).map(|number| (number, tier.reserve_removal(&key(number)))).collect();
+    for (number, reservation) in &announced {
+        tier.announce(&key(*number), reservation.as_ref().expect("there is room"));
+    }
+    assert!(tier.remove(&key(4_095)));
+    for (number, reservation) in announced {
+        tier.withdraw(&key(number), reservation.expect("there was room"));
+    }
+    assert_eq!(tier.get(&key(4_095), Stamp::LATEST, &mut Vec::new()), Err(pg_cache_core::Miss::Absent));
+    (4_096..MANY).for_each(put);
+    assert_eq!(tier.check(), Vec::<String>::new());
+    for number in 0..MANY {
+        assert_eq!(tier.remove(&key(number)), number != 4_095);
+    }
+    assert_eq!(tier.usage().used_bytes, 0);
+}
+
 /// A buffer that makes the reader's entry die each time it is asked for room, and gives less than is needed.
 struct Meddler<'t, 'm> {
     tier: &'t Tier<'m, &'m TestHost>,
