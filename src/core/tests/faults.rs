@@ -322,3 +322,33 @@ fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     // It was disturbed until it took the lock.
     assert!(tier.counted(Counter::Retry) >= 8);
 }
+
+/// A buffer that gives the reader's entry another length each time it is asked for room.
+struct Stretcher<'t, 'm> {
+    tier: &'t Tier<'m, &'m TestHost>,
+    key: Key<'t>,
+    room: Vec<u8>,
+    asked: usize,
+}
+
+impl Buffer for Stretcher<'_, '_> {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.asked += 1;
+        assert!(self.asked < 100, "the read goes on for ever");
+        self.tier.put(&self.key, &value(&vec![1; self.asked % 2], &[])).expect("it is stored");
+        self.room.resize(meta.value_len, 0);
+        &mut self.room
+    }
+}
+
+#[test]
+fn a_read_whose_value_never_keeps_its_length_ends() {
+    let memory = memory(64 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = small_key(tier.scope(1, 1, 0), b"mine", 1);
+    tier.put(&key, &value(b"", &[])).expect("it is stored");
+    let mut stretcher = Stretcher { tier: &tier, key, room: Vec::new(), asked: 0 };
+    let outcome = tier.get(&key, Stamp::LATEST, &mut stretcher);
+    assert_eq!(outcome, Err(pg_cache_core::Miss::Absent));
+}
