@@ -394,8 +394,16 @@ impl<'m, H: Host> Guard<'m, H> {
 
     fn die(&self, entry: &Entry<'m>) {
         entry.set_flag(LINKED, false);
+        if !self.is_block(entry) {
+            return;
+        }
         // Several shards may have entries that begin in one zone, so this is not under one lock.
         self.shard.region.word(self.shard.layout.zone_at(entry.block)).fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether an entry is where blocks are. What would be the zone or the visited bit of another number is anybody's word.
+    fn is_block(&self, entry: &Entry<'m>) -> bool {
+        self.shard.layout.block_at(entry.block) < self.shard.region.len()
     }
 
     fn unchain(&self, entry: &Entry<'m>, header: &Header) {
@@ -518,7 +526,9 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
-        word.load(Ordering::Relaxed) & mask != 0 && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
+        self.is_block(entry)
+            && word.load(Ordering::Relaxed) & mask != 0
+            && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
     }
 
     /// A word that the policy may use as it likes.
@@ -569,5 +579,46 @@ impl<'m, H: Host> Guard<'m, H> {
     fn ghost_of(&self, hash: u32) -> u32 {
         // Other bits than the bucket's, which are the upper ones.
         reduce(u64::from(hash.wrapping_mul(0x9e37_79b1)) << 32, self.shard.layout.ghosts)
+    }
+}
+
+#[cfg(all(test, not(any(loom, counting))))]
+mod tests {
+    use super::*;
+    use crate::Tier;
+    use crate::layout::Sizes;
+    use crate::sync::AtomicU64;
+
+    struct Alone;
+
+    impl Host for Alone {
+        fn now(&self) -> u32 {
+            1
+        }
+        fn lock(&self, _shard: u32) {}
+        fn unlock(&self, _shard: u32) {}
+    }
+
+    /// A number of no block has no zone and no visited bit. Where they would be is another shard's value.
+    #[test]
+    fn evicting_what_is_no_block_writes_to_no_other_shard() {
+        let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+        let sizes =
+            Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 2 };
+        let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+        let (region, layout) = (tier.region, &tier.layout);
+        let others = layout.block_at(layout.first_block(1))..memory.len();
+        others.clone().for_each(|at| region.store(at, u64::MAX));
+        let guard = Shard::new(region, layout, 0).lock(&tier.host);
+        // One whose zone, and one whose visited bit would be in the first word there.
+        let zone = (others.start - layout.zone_at(0)) * 4096;
+        let visited = (others.start - layout.visited_bit(0).0) * 256;
+        for block in [zone, visited] {
+            let entry = guard.entry(block as u32);
+            guard.take_visit(&entry);
+            guard.change(|| guard.unlink(&entry, &entry.header()));
+        }
+        let written = others.filter(|at| region.load(*at) != u64::MAX).count();
+        assert_eq!(written, 0);
     }
 }
