@@ -8,14 +8,14 @@
 //! Region ─┬─ header        magic, layout version, sizes, the clock of changes          layout.rs
 //!         ├─ fences        when did what an entry depends on change last?              fence.rs
 //!         ├─ statistics    a slot for each backend                                     statistics.rs
-//!         └─ shards ─┬─ control    version, queue ends, counts                         shard.rs
-//!                    ├─ flights    who is computing what                               flight.rs
-//!                    ├─ buckets    where each chain of entries begins
-//!                    ├─ ghosts     what was evicted lately                             eviction.rs
-//!                    ├─ zones      versions by which a reader learns that an entry died
-//!                    ├─ visited    one bit for each entry that was asked for
-//!                    ├─ bitmap     which blocks are in use                             blocks.rs
-//!                    └─ blocks     entries: header, dependencies, key, value           entry.rs
+//!         ├─ zones         versions by which a reader learns that an entry died        shard.rs
+//!         ├─ visited       one bit for each entry that was asked for                   shard.rs
+//!         ├─ shards ─┬─ control    version, queue ends, counts                         shard.rs
+//!         │          ├─ flights    who is computing what                               flight.rs
+//!         │          ├─ buckets    where each chain of entries begins
+//!         │          ├─ ghosts     what was evicted lately                             eviction.rs
+//!         │          └─ bitmap     which blocks are in use                             blocks.rs
+//!         └─ blocks        of each shard: entries, with dependencies, key and value    entry.rs
 //! ```
 //!
 //! What a tier does stands in `tier.rs`, reading in `reading.rs`, finding blocks in `room.rs`, and the words it is spoken to
@@ -34,7 +34,8 @@
 //!
 //! # Cost
 //!
-//! An entry takes 56 bytes of header, 4 for each dependency, its key and its value, rounded up to 16. Beside it, for each
+//! An entry takes 56 bytes of header, 4 for each dependency (an odd one takes 8), its key and its value, rounded up to 16. One
+//! that is in several pieces takes 8 more for each. Beside it, for each
 //! 256 bytes of blocks there are 4 bytes of bucket, 2 of ghost, 2 of bitmap and half a byte of visited bits. So an entry with a
 //! key of 20 and a value of 100 bytes takes 176 + 6 bytes: 62 more than what is in it.
 
