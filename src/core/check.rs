@@ -84,7 +84,7 @@ fn check_shard<H: Host>(
                 queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
             }
             let mut bytes = 0;
-            for data in entry.runs(layout, &header) {
+            'runs: for data in entry.runs(layout, &header) {
                 bytes += data.bytes();
                 if data.run.blocks > layout.blocks {
                     complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
@@ -93,7 +93,8 @@ fn check_shard<H: Host>(
                 for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
                     if !owned.insert(block) {
                         complaints.push(format!("block {block} belongs to two entries"));
-                        break;
+                        // Perhaps a chain that goes round.
+                        break 'runs;
                     }
                 }
             }
@@ -151,5 +152,53 @@ fn check_queue<H: Host>(
         }
         older = entry.block;
         next = (entry.newer() != 0).then(|| guard.entry(entry.newer()));
+    }
+}
+
+#[cfg(all(test, not(any(loom, counting))))]
+mod tests {
+    use super::*;
+    use crate::entry::{CHAINED, RUN_BLOCKS_MIN, link_at};
+    use crate::layout::Sizes;
+    use crate::sync::AtomicU64;
+    use crate::{Key, Kind, NewValue, Stamp, Tier};
+
+    struct Alone;
+
+    impl Host for Alone {
+        fn now(&self) -> u32 {
+            1
+        }
+        fn lock(&self, _shard: u32) {}
+        fn unlock(&self, _shard: u32) {}
+    }
+
+    #[test]
+    fn an_entry_whose_runs_go_round_is_complained_of_once() {
+        let memory: Vec<_> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+        let sizes =
+            Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 1 };
+        let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+        let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+        let value = NewValue {
+            bytes: b"value",
+            kind: Kind(1),
+            stamp: Stamp::VOID,
+            expires: u32::MAX,
+            cost: 0,
+            dependencies: &[],
+        };
+        tier.put(&key, &value).expect("it is stored");
+        let guard = tier.shard_of(&key).lock(&tier.host);
+        let (entry, header) = guard.find(&key).expect("it was just stored");
+        // As long as can be, in runs of which each is the first one again.
+        entry.set_flag(CHAINED, true);
+        entry.set_word(3, header.words[3] | u64::from(u32::MAX));
+        entry.set_word(6, header.words[6] | u64::from(RUN_BLOCKS_MIN));
+        let run = crate::blocks::Run { first: entry.block, blocks: RUN_BLOCKS_MIN };
+        tier.region.store(link_at(&tier.layout, run), u64::from(run.first) << 32 | u64::from(run.blocks));
+        let mut complaints = Vec::new();
+        check_shard(&guard, &tier.layout, &mut HashSet::new(), &mut complaints);
+        assert!((1..10).contains(&complaints.len()), "{} complaints", complaints.len());
     }
 }

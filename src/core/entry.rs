@@ -29,7 +29,7 @@ use crate::{FenceId, Key, Stamp};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
-/// No entry: block 0 of the first shard is never given out.
+/// No entry: block 0 lies in the region's header.
 pub(crate) const NONE: u32 = 0;
 /// The shortest run of a chained entry: room for a header and the link to the next run.
 pub(crate) const RUN_BLOCKS_MIN: u32 = 4;

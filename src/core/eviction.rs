@@ -75,6 +75,14 @@ impl Policy for S3Fifo {
                 return Some(entry);
             }
             let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
+            if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
+                // So many counters side by side. What is new is lost sooner than one of them.
+                let other = shard.oldest(Queue::Small).map(|other| (other, other.header()));
+                if let Some((other, header)) = other.filter(|(_, header)| header.kind() != Kind::COUNTER) {
+                    remember(shard, header.hash());
+                    return Some(other);
+                }
+            }
             if !spared || round == SECOND_CHANCES {
                 if !header.has(IN_MAIN) {
                     remember(shard, header.hash());
@@ -186,6 +194,64 @@ mod tests {
                 share.learn(false, entries);
                 share.is_reached(u64::MAX, u64::MAX);
             }
+        }
+    }
+    #[cfg(not(any(loom, counting)))]
+    struct Alone;
+
+    #[cfg(not(any(loom, counting)))]
+    impl Host for Alone {
+        fn now(&self) -> u32 {
+            1
+        }
+        fn lock(&self, _shard: u32) {}
+        fn unlock(&self, _shard: u32) {}
+    }
+
+    /// They stand side by side in the main queue, more of them than one search passes over.
+    #[cfg(not(any(loom, counting)))]
+    #[test]
+    fn counters_stay_while_there_is_anything_else() {
+        let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| crate::sync::AtomicU64::new(0)).collect();
+        let sizes = crate::Sizes {
+            bytes: 0,
+            reserved_fences: 4,
+            relation_fences: 0,
+            tag_fences: 1,
+            counters: 1,
+            shards: 1,
+        };
+        let tier = crate::Tier::format(crate::Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+        let scope = tier.scope(1, 1, 0);
+        let value = crate::NewValue {
+            bytes: &[1; 80],
+            kind: Kind(1),
+            stamp: crate::Stamp::VOID,
+            expires: u32::MAX,
+            cost: 0,
+            dependencies: &[],
+        };
+        let with_key = |number: u64, what: &dyn Fn(&crate::Key<'_>)| {
+            let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            what(&crate::Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));
+        };
+        for number in 0..500 {
+            with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value), Ok(1)));
+        }
+        // What comes back is in the main queue, and so the small one is often short enough to be spared.
+        for step in 0..40_000u64 {
+            let number =
+                1_000 + crate::fence::scatter(step) % 6_000 * (crate::fence::scatter(!step) % 6_000) / 6_000;
+            with_key(number, &|key| {
+                if tier.get(key, crate::Stamp::LATEST, &mut Vec::new()).is_err() {
+                    tier.put(key, &value).expect("there is somebody to evict");
+                }
+            });
+        }
+        for number in 0..500 {
+            with_key(number, &|key| {
+                assert!(tier.peek(key, crate::Stamp::LATEST).is_ok(), "counter {number} is gone")
+            });
         }
     }
 }

@@ -34,10 +34,11 @@
 //!
 //! # Cost
 //!
-//! An entry takes 56 bytes of header, 4 for each dependency (an even number of them), its key and its value, rounded up to 16.
-//! Beside it, for each 256 bytes of blocks there are 4 bytes of bucket, 2 of ghost, 2 of bitmap and half a byte of visited bits.
-//! So an entry with a key of 20 and a value of 100 bytes takes 176 + 6 bytes: 62 more than what is in it. `make bench` prints what
-//! it comes to in a full tier, and what fences, flights and statistics take beside.
+//! An entry takes 56 bytes of header, 4 for each dependency (an odd one takes 8), its key and its value, rounded up to 16. One
+//! that is in several pieces takes 8 more for each. Beside it, for each
+//! 256 bytes of blocks there are 4 bytes of bucket, 2 of ghost, 2 of bitmap and half a byte of visited bits. So an entry with a
+//! key of 20 and a value of 100 bytes takes 176 + 6 bytes: 62 more than what is in it. `make bench` prints what it comes to in a
+//! full tier, and what fences, flights and statistics take beside.
 //!
 //! A hit costs some five hundred instructions, no lock, and a store to the backend's own count.
 

@@ -102,7 +102,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Reading among so many writers that there was no quiet moment. The buffer is asked for room before the lock is
-    /// taken, because it is somebody else's code; should the value have grown meanwhile, we begin again.
+    /// taken, because it is somebody else's code; should the value have another length meanwhile, we begin again, and miss
+    /// if it never stays what it was.
     #[cold]
     fn look_locked(
         &self,
@@ -113,7 +114,7 @@ impl<H: Host> Tier<'_, H> {
         into: &mut Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         let mut expected: Option<Meta> = None;
-        loop {
+        for _ in 0..=RETRIES {
             let mut room = match (&mut *into, expected) {
                 (Some(buffer), Some(meta)) => Some(buffer.room(&meta)),
                 _ => None,
@@ -144,6 +145,7 @@ impl<H: Host> Tier<'_, H> {
             }
             expected = Some(meta);
         }
+        Err(Miss::Absent)
     }
 
     /// Judges an entry and copies its value if it is right.

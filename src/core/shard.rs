@@ -19,7 +19,7 @@
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
 
 use crate::blocks::{Bitmap, Run};
-use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE};
+use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
 use crate::fence::reduce;
 use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
@@ -106,7 +106,7 @@ impl<'m> Shard<'m> {
         if before & (CHANGING | POISONED) != 0 {
             return (*self).wait();
         }
-        let found = self.walk(key, |block| {
+        let found = self.walk(key, STEPS_MAX, |block| {
             // Acquire, so that what is copied later is not older than this.
             Some(Sighting {
                 block,
@@ -152,15 +152,13 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so it takes no more
-    /// steps than there can be entries in a bucket that is not damaged.
+    /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so the steps are bounded.
     ///
     /// Of several entries of one key all but the last are hidden, so the first one says whether the key is being changed.
     #[inline(always)]
-    fn walk<T>(&self, key: &Key<'_>, mut found: impl FnMut(u32) -> Option<T>) -> Option<T> {
+    fn walk<T>(&self, key: &Key<'_>, mut steps: u32, mut found: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));
-        let mut steps = STEPS_MAX;
         while block != NONE && steps > 0 {
             let entry = self.entry(block);
             entry.prefetch();
@@ -203,11 +201,12 @@ impl<'m> Shard<'m> {
     /// Takes the lock.
     pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
         host.lock(self.number);
-        Guard { shard: self, host }
+        Guard { shard: self, host, unwinding: std::thread::panicking() }
     }
 }
 
-/// More entries than a bucket of an undamaged index has: the average is below two.
+/// More entries than a bucket has, unless the hash is a bad one: the average is four at most. What lies behind so many is a
+/// miss to readers; who holds the lock goes on to the end, because nothing may be overlooked that has to go.
 const STEPS_MAX: u32 = 4096;
 
 /// Writes one half of a word in an array of 32-bit numbers, under the lock.
@@ -222,11 +221,13 @@ fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
 pub(crate) struct Guard<'m, H: Host> {
     shard: Shard<'m>,
     host: &'m H,
+    /// Whether a panic was under way when the lock was taken: its owner is cleaning up, and nothing is half done here.
+    unwinding: bool,
 }
 
 impl<H: Host> Drop for Guard<'_, H> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.unwinding {
             // Whatever is half done stays hidden for ever.
             self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
         }
@@ -287,7 +288,7 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// The entry of a key that is not hidden, with its header.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
-        self.shard.walk(key, |block| {
+        self.shard.walk(key, self.chain_max(), |block| {
             let entry = self.entry(block);
             let header = entry.header();
             (!header.has(HIDDEN)).then_some((entry, header))
@@ -297,7 +298,8 @@ impl<'m, H: Host> Guard<'m, H> {
     /// Whether a transaction that is about to commit has announced a change of this key.
     pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
         self.get(AT_HIDDEN) > 0
-            && self.shard.walk(key, |block| Some(self.entry(block).header().has(HIDDEN))) == Some(true)
+            && self.shard.walk(key, self.chain_max(), |block| Some(self.entry(block).header().has(HIDDEN)))
+                == Some(true)
     }
 
     /// The flights of this shard.
@@ -397,16 +399,26 @@ impl<'m, H: Host> Guard<'m, H> {
     /// Takes an announcement out of its bucket. Inside of [`change`](Self::change).
     pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
         self.unchain(entry, &entry.header());
-        entry.set_flag(HIDDEN, false);
         self.add(AT_HIDDEN, -1);
         entry.set_flag(LINKED, false);
         self.move_zone(entry.block);
+        // A reader may have found it and not yet looked whether it is hidden. Who sees that it is not any more has to see that it
+        // died, or would be served what is not committed.
+        fence(Ordering::Release);
+        entry.set_flag(HIDDEN, false);
     }
 
     /// Several shards may have entries that begin in one zone, so this is not under one lock. It waits until all that was written
     /// before is on its way, which takes time: the reason why evicting does it once for many.
     fn move_zone(&self, block: u32) {
-        self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
+        if self.is_block(block) {
+            self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Whether an entry is where blocks are. What would be the zone or the visited bit of another number is anybody's word.
+    fn is_block(&self, block: u32) -> bool {
+        self.shard.layout.block_at(block) < self.shard.region.len()
     }
 
     fn unchain(&self, entry: &Entry<'m>, header: &Header) {
@@ -434,11 +446,18 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.buckets
     }
 
+    /// How many entries a bucket can have: all that there are. More than fit into the blocks is damage.
+    fn chain_max(&self) -> u32 {
+        let linked = self.entries().saturating_add(self.hidden());
+        let possible = self.shard.layout.blocks_total() / u64::from(RUN_BLOCKS_MIN);
+        if linked <= possible { STEPS_MAX.max(linked as u32) } else { STEPS_MAX }
+    }
+
     /// The entries of a bucket.
     pub(crate) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Entry<'m>> + use<'m, H> {
         let shard = self.shard;
         let mut block = shard.bucket(bucket);
-        let mut steps = STEPS_MAX;
+        let mut steps = self.chain_max();
         std::iter::from_fn(move || {
             if block == NONE || steps == 0 {
                 return None;
@@ -522,7 +541,9 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
-        word.load(Ordering::Relaxed) & mask != 0 && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
+        self.is_block(entry)
+            && word.load(Ordering::Relaxed) & mask != 0
+            && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
     }
 
     /// A word that the policy may use as it likes.
@@ -578,5 +599,46 @@ impl<'m, H: Host> Guard<'m, H> {
     fn ghost_of(&self, hash: u32) -> u32 {
         // Other bits than the bucket's, which are the upper ones.
         reduce(u64::from(hash.wrapping_mul(0x9e37_79b1)) << 32, self.shard.layout.ghosts)
+    }
+}
+
+#[cfg(all(test, not(any(loom, counting))))]
+mod tests {
+    use super::*;
+    use crate::Tier;
+    use crate::layout::Sizes;
+    use crate::sync::AtomicU64;
+
+    struct Alone;
+
+    impl Host for Alone {
+        fn now(&self) -> u32 {
+            1
+        }
+        fn lock(&self, _shard: u32) {}
+        fn unlock(&self, _shard: u32) {}
+    }
+
+    /// A number of no block has no zone and no visited bit. Where they would be is another shard's value.
+    #[test]
+    fn evicting_what_is_no_block_writes_to_no_other_shard() {
+        let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+        let sizes =
+            Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 2 };
+        let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+        let (region, layout) = (tier.region, &tier.layout);
+        let others = layout.block_at(layout.first_block(1))..memory.len();
+        others.clone().for_each(|at| region.store(at, u64::MAX));
+        let guard = Shard::new(region, layout, 0).lock(&tier.host);
+        // One whose zone, and one whose visited bit would be in the first word there.
+        let zone = (others.start - layout.zone_at(0)) * 4096;
+        let visited = (others.start - layout.visited_bit(0).0) * 256;
+        for block in [zone, visited] {
+            let entry = guard.entry(block as u32);
+            guard.take_visit(&entry);
+            guard.change(|| guard.unlink(&entry, &entry.header()));
+        }
+        let written = others.filter(|at| region.load(*at) != u64::MAX).count();
+        assert_eq!(written, 0);
     }
 }

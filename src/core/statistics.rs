@@ -39,7 +39,8 @@ pub enum Counter {
     Fenced,
     /// An entry that was still right went to make room.
     Evicted,
-    /// Such an entry, and nobody had ever asked for it.
+    /// Such an entry, out of the small queue: as a rule nobody had ever asked for it. What nobody asked for in the main queue is
+    /// not among them.
     EvictedUnread,
 }
 

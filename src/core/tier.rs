@@ -230,17 +230,18 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Says that the announced change is visible now. Bounded, without allocation, without failure.
     pub fn confirm(&self, key: &Key<'_>, reservation: Reservation) {
-        let header = Entry::new(self.region, &self.layout, reservation.block).header();
-        self.confirm_as(key, reservation, (!header.has(TOMBSTONE)).then(|| header.stamp()));
+        let stamp = Entry::new(self.region, &self.layout, reservation.block).header().stamp();
+        self.confirm_as(key, reservation, Some(stamp));
     }
 
     /// The same when it has turned out as of when the value is right (see `fence.rs`, *set and fence*): or that it is not, and the
-    /// key has to go instead, because its old value has been announced to be wrong.
+    /// key has to go instead, because its old value has been announced to be wrong. A removal is one as of any moment.
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
         let mut unlinked = Unlinked::default();
         guard.flights().void(key.hash);
+        let stamp = stamp.filter(|_| !new.header().has(TOMBSTONE));
         if let Some(stamp) = stamp {
             new.set_stamp(stamp);
         }

@@ -78,3 +78,17 @@ fn a_change_that_somebody_else_gives_up_takes_nothing_away() {
         assert_eq!(outcome, Ok(b"new".into()));
     }
 }
+
+#[test]
+fn a_removal_confirmed_as_of_a_commit_leaves_no_value() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+    tier.put(&key, &value(b"old", &[])).expect("there is room");
+    let reservation = tier.reserve_removal(&key).expect("there is room");
+    tier.announce(&key, &reservation);
+    tier.confirm_as(&key, reservation, Some(tier.fences().draw()));
+    assert_eq!(tier.get(&key, Stamp::LATEST, &mut Vec::new()), Err(Miss::Absent));
+    assert_eq!((tier.check(), tier.usage().used_bytes), (Vec::new(), 0));
+}

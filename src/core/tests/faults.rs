@@ -7,8 +7,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, every_operation, lived_in, memory, scribble, value};
 use pg_cache_core::{
-    Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Scope, Sizes,
-    Stamp, Stored, Tier,
+    Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Reservation,
+    Scope, Sizes, Stamp, Stored, Tier,
 };
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -236,6 +236,62 @@ fn a_panic_under_the_lock_switches_the_shard_off() {
     assert_eq!(tier.usage().shards_off, 1);
 }
 
+/// Who cleans up after a panic of his own, which happened under no lock, switches nothing off.
+#[test]
+fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
+    struct Begun<'t, 'm>(&'t Tier<'m, &'m TestHost>, Option<Reservation>);
+    impl Drop for Begun<'_, '_> {
+        fn drop(&mut self) {
+            self.0.cancel(self.1.take().expect("it is there until now"));
+        }
+    }
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+    tier.put(&key, &value(b"value", &[])).expect("it is stored");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _begun = Begun(&tier, tier.reserve(&key, &value(b"other", &[])).ok());
+        panic!("as the test wants it");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(tier.check(), Vec::<String>::new());
+    tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it is still there");
+}
+
+/// Keys that all have one hash share one bucket, however many they are. That is slow, and costs readers misses, but what is
+/// removed is gone, and nothing is lost.
+#[test]
+fn a_bucket_of_thousands_loses_nothing() {
+    const MANY: usize = 5_000;
+    let memory = memory(1 << 20);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 1, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    let names: Vec<[u8; 4]> = (0..MANY as u32).map(u32::to_le_bytes).collect();
+    let key = |number: usize| Key::new(scope, &names[number], 7).expect("a legal key");
+    let put = |number| assert_eq!(tier.put(&key(number), &value(b"old", &[])), Ok(Stored::New));
+    (0..4_096).for_each(put);
+    // Announcements stand in front, so that the last of the others are far behind.
+    let announced: Vec<_> =
+        (4_096..4_110).map(|number| (number, tier.reserve_removal(&key(number)))).collect();
+    for (number, reservation) in &announced {
+        tier.announce(&key(*number), reservation.as_ref().expect("there is room"));
+    }
+    assert!(tier.remove(&key(4_095)));
+    for (number, reservation) in announced {
+        tier.withdraw(&key(number), reservation.expect("there was room"));
+    }
+    assert_eq!(tier.get(&key(4_095), Stamp::LATEST, &mut Vec::new()), Err(pg_cache_core::Miss::Absent));
+    (4_096..MANY).for_each(put);
+    assert_eq!(tier.check(), Vec::<String>::new());
+    for number in 0..MANY {
+        assert_eq!(tier.remove(&key(number)), number != 4_095);
+    }
+    assert_eq!(tier.usage().used_bytes, 0);
+}
+
 /// A buffer that makes the reader's entry die each time it is asked for room, and gives less than is needed.
 struct Meddler<'t, 'm> {
     tier: &'t Tier<'m, &'m TestHost>,
@@ -265,4 +321,34 @@ fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     assert_eq!((meta.value_len, &meddler.short), (7, b"con"));
     // It was disturbed until it took the lock.
     assert!(tier.counted(Counter::Retry) >= 8);
+}
+
+/// A buffer that gives the reader's entry another length each time it is asked for room.
+struct Stretcher<'t, 'm> {
+    tier: &'t Tier<'m, &'m TestHost>,
+    key: Key<'t>,
+    room: Vec<u8>,
+    asked: usize,
+}
+
+impl Buffer for Stretcher<'_, '_> {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.asked += 1;
+        assert!(self.asked < 100, "the read goes on for ever");
+        self.tier.put(&self.key, &value(&vec![1; self.asked % 2], &[])).expect("it is stored");
+        self.room.resize(meta.value_len, 0);
+        &mut self.room
+    }
+}
+
+#[test]
+fn a_read_whose_value_never_keeps_its_length_ends() {
+    let memory = memory(64 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = small_key(tier.scope(1, 1, 0), b"mine", 1);
+    tier.put(&key, &value(b"", &[])).expect("it is stored");
+    let mut stretcher = Stretcher { tier: &tier, key, room: Vec::new(), asked: 0 };
+    let outcome = tier.get(&key, Stamp::LATEST, &mut stretcher);
+    assert_eq!(outcome, Err(pg_cache_core::Miss::Absent));
 }

@@ -16,7 +16,7 @@ use bed::{
     together, with_key,
 };
 use loom::sync::atomic::Ordering::SeqCst;
-use pg_cache_core::{Reservation, Stamp};
+use pg_cache_core::{Miss, Reservation, Stamp};
 
 /// Who only reads needs no interruptions: what a load may return puts the reader anywhere into the writer's work.
 const READER: Preemptions = [Some(0), Some(1)];
@@ -244,4 +244,47 @@ fn set(tier: &LoomTier<'_>, world: &World, reservation: Reservation) {
     with_key(tier, 1, |key| tier.announce(key, &reservation));
     world.source.store(2, SeqCst);
     with_key(tier, 1, |key| tier.confirm(key, reservation));
+}
+
+/// A transaction announces a key and gives up: nobody ever reads what it would have set.
+#[test]
+fn what_was_announced_and_given_up_is_never_read() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    explore("withdraw", &image, READER_OF_MUCH, &["Err(Fenced)", "Ok(1)"], |world| {
+        let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
+        together(
+            world,
+            [
+                Box::new(|tier, _| {
+                    with_key(tier, 1, |key| tier.announce(key, &reservation));
+                    with_key(tier, 1, |key| tier.withdraw(key, reservation));
+                }),
+                Box::new(|tier, world| world.ledger.note(get(tier, 1))),
+            ],
+        );
+        assert_eq!(get(&world.tier(0), 1), Ok(1));
+        settled(&world.tier(0));
+    });
+}
+
+/// A transaction announces that a key goes, and confirms: nobody takes the announcement for an empty value.
+#[test]
+fn an_announced_removal_is_never_read() {
+    let image = Image::of(|tier| put(tier, 1, 1));
+    explore("removal", &image, READER_OF_MUCH, &["Err(Absent)", "Err(Fenced)", "Ok(1)"], |world| {
+        let reservation =
+            with_key(&world.tier(0), 1, |key| world.tier(0).reserve_removal(key)).expect("there is room");
+        together(
+            world,
+            [
+                Box::new(|tier, _| {
+                    with_key(tier, 1, |key| tier.announce(key, &reservation));
+                    with_key(tier, 1, |key| tier.confirm(key, reservation));
+                }),
+                Box::new(|tier, world| world.ledger.note(peek(tier, 1))),
+            ],
+        );
+        assert_eq!(peek(&world.tier(0), 1), Err(Miss::Absent));
+        settled(&world.tier(0));
+    });
 }
