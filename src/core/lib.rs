@@ -25,12 +25,13 @@
 //!
 //! 1. Memory is words, and every shared access is atomic ([`Region`]). So nothing is undefined, whatever happens.
 //! 2. Links, queues and the bitmap are written under the lock of their shard; one lock is held at a time, for a
-//!    bounded number of steps, and nothing outside of this crate is called while it is held.
+//!    bounded number of steps, and nothing of the host is called while it is held but a question that only tests answer.
 //! 3. Readers hold nothing and prove afterwards that what they copied was alive (see `shard.rs`).
 //! 4. The bytes of a living entry never change, but for its time to live and a counter's one word.
 //! 5. Fences are single words, moved by single atomic operations, and belong to no lock.
-//! 6. No position and no length that is read from the memory is believed: loops are bounded and what leads outside of the
-//!    region ends in a sink. Damage costs misses.
+//! 6. No position and no length that is read from the memory is believed: loops are bounded, what leads outside of the
+//!    region ends in a sink, and what follows a damaged link writes to blocks only. So damage costs what is cached, at worst a
+//!    value that somebody has written over, and never the process.
 //!
 //! # Cost
 //!

@@ -114,9 +114,12 @@ impl<H: Host> Tier<'_, H> {
         let mut runs = entry.runs(&self.layout, header);
         let mut next = runs.next();
         while let Some(data) = next {
-            // The next run is read before the one that names it is given away.
+            // The next run is read before the one that names it is given away. What cannot be given back is damaged, and where it
+            // leads to is nobody's business.
             next = runs.next();
-            guard.give(data.run);
+            if !guard.give(data.run) {
+                break;
+            }
         }
     }
 
@@ -145,7 +148,9 @@ impl<H: Host> Tier<'_, H> {
             let mut current = Some(run);
             while let Some(run) = current {
                 next = runs.next();
-                guard.give(run);
+                if !guard.give(run) {
+                    return;
+                }
                 current = next.filter(|run| self.layout.shard_of_block(run.first) == owner);
             }
         }

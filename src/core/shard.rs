@@ -341,11 +341,13 @@ impl<'m, H: Host> Guard<'m, H> {
         run
     }
 
-    /// Gives blocks of this shard back.
-    pub(crate) fn give(&self, run: Run) {
-        if self.bitmap().give(run) {
+    /// Gives blocks of this shard back. False, and nothing is done, if they are not in use or none of this shard's.
+    pub(crate) fn give(&self, run: Run) -> bool {
+        let given = self.bitmap().give(run);
+        if given {
             self.add(AT_FREE, run.blocks.into());
         }
+        given
     }
 
     /// Puts an entry that nobody can see yet into its bucket, behind everything else: so what is announced stays in front, and who
@@ -541,7 +543,7 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
-        self.is_block(entry)
+        self.is_block(entry.block)
             && word.load(Ordering::Relaxed) & mask != 0
             && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
     }

@@ -54,7 +54,8 @@ impl<'k> Key<'k> {
     /// A key of another length is no key: None.
     pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
         let space = u64::from(scope.space) << 32 | u64::from(scope.role);
-        let hash = crate::fence::scatter(hash ^ space ^ u64::from(scope.database).rotate_left(48));
+        // Never 0, which marks a place where nobody computes anything.
+        let hash = crate::fence::scatter(hash ^ space ^ u64::from(scope.database).rotate_left(48)).max(1);
         let tail = match bytes.last_chunk::<8>() {
             // The last eight bytes without those that belong to the last whole word: a shift instead of a loop.
             Some(last) if !bytes.len().is_multiple_of(8) => {
