@@ -17,4 +17,6 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     pg::preload::require();
+    pg::settings::define();
+    pg::shared::hook();
 }

@@ -1,1 +1,4 @@
+pub mod clock;
 pub mod preload;
+pub mod settings;
+pub mod shared;
