@@ -1,2 +1,5 @@
+mod arguments;
 mod inspect;
+mod invalidation;
 mod measure;
+mod value;

@@ -6,6 +6,8 @@
 mod api;
 /// The only rooms in which PostgreSQL's internals appear.
 mod pg;
+/// Entries and transactions: what the cache does.
+mod store;
 
 pgrx::pg_module_magic!(name, version);
 

@@ -1,4 +1,7 @@
 pub mod clock;
+pub mod error;
 pub mod preload;
 pub mod settings;
 pub mod shared;
+pub mod transaction;
+pub mod varlena;

@@ -9,6 +9,9 @@ use pgrx::pg_sys;
 static HOT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
 /// 8 MB of fences. Two tags share one as rarely as one in a million, for what that costs: a needless miss.
 static FENCE_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
+static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
+static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 
 /// A region of less cannot hold even a few entries beside its own structures.
 const HOT_SIZE_LEAST: i32 = 1024;
@@ -38,6 +41,36 @@ pub fn define() {
         GucContext::Postmaster,
         GucFlags::default(),
     );
+    int(
+        c"pg_cache.default_ttl",
+        c"How long a value lives if its caller does not say.",
+        c"",
+        &DEFAULT_TTL,
+        100,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"pg_cache.max_value_size",
+        c"The largest value that is stored.",
+        c"A value takes at most a twentieth of pg_cache.hot_size, too.",
+        &MAX_VALUE_SIZE,
+        1,
+        1024 * 1024 - 1,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    int(
+        c"pg_cache.max_transaction_size",
+        c"How much a transaction may hold back in memory until it commits.",
+        c"Values set beyond that are not stored, and cache_set says so by returning false.",
+        &MAX_TRANSACTION_SIZE,
+        64,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
     // SAFETY: the name is copied. Whoever misspells one of our settings is told so.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
 }
@@ -53,4 +86,19 @@ pub fn hot_bytes() -> usize {
 /// Fences that tags hash into.
 pub fn fence_slots() -> u32 {
     FENCE_SLOTS.get() as u32
+}
+
+/// Milliseconds that a value lives unless somebody says otherwise.
+pub fn default_ttl_ms() -> u64 {
+    DEFAULT_TTL.get() as u64
+}
+
+/// Bytes of the largest value.
+pub fn max_value_bytes() -> usize {
+    MAX_VALUE_SIZE.get() as usize * 1024
+}
+
+/// Bytes that one transaction may hold back.
+pub fn max_transaction_bytes() -> usize {
+    MAX_TRANSACTION_SIZE.get() as usize * 1024
 }

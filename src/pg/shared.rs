@@ -1,8 +1,8 @@
 //! Shared memory: asked for before the server starts, formatted when it stands, and found by every backend.
 //!
 //! ```text
-//! control   when the clock of ticks began        a line
-//! region    the hot tier with its fences         pg_cache_core
+//! control   when the clock of ticks began | seed of the hashes    a line
+//! region    the hot tier with its fences                          pg_cache_core
 //! ```
 //!
 //! The control line is written by the postmaster alone, before any backend exists, and never changes until the memory is
@@ -31,6 +31,7 @@ const RELATION_FENCES: u32 = 8192;
 #[repr(C, align(64))]
 struct Control {
     began_ms: AtomicU64,
+    hash_seed: AtomicU64,
 }
 
 static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
@@ -47,10 +48,15 @@ pub struct Backend {
     began_ms: u64,
 }
 
+// SAFETY: the locks are shared memory, made to be used by many; and a backend has one thread that comes here.
+unsafe impl Send for Backend {}
+// SAFETY: as above.
+unsafe impl Sync for Backend {}
+
 impl Host for Backend {
     #[inline]
     fn now(&self) -> u32 {
-        ((clock::now_ms() - self.began_ms) / clock::TICK_MS) as u32
+        clock::tick(self.began_ms)
     }
 
     fn lock(&self, shard: u32) {
@@ -159,6 +165,7 @@ unsafe extern "C-unwind" fn start_up() {
     // SAFETY: aligned, large enough, and nobody else's. Any bytes are a Control.
     let words = unsafe { &*control };
     words.began_ms.store(clock::now_ms(), Ordering::Relaxed);
+    words.hash_seed.store(random(), Ordering::Relaxed);
     // SAFETY: the named tranche was asked for in `request`, with a lock for each shard.
     let locks = unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) };
     let host = Backend { locks, began_ms: words.began_ms.load(Ordering::Relaxed) };
@@ -168,6 +175,13 @@ unsafe extern "C-unwind" fn start_up() {
         Ok(()) => CONTROL.store(control, Ordering::Relaxed),
         Err(error) => pgrx::warning!("pg_cache is switched off: {error}"),
     }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: fills the eight bytes it is given. Without a source of randomness the time will do.
+    let drawn = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    if drawn { u64::from_ne_bytes(bytes) } else { clock::now_ms() }
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
@@ -222,4 +236,42 @@ fn slot() -> u32 {
     // SAFETY: a plain global.
     let number = unsafe { pg_sys::MyProcNumber };
     number as u32
+}
+
+/// The present tick.
+pub fn tick() -> u32 {
+    clock::tick(began_ms())
+}
+
+/// The tick at which a time to live is over that begins now.
+pub fn tick_in(ms: u64) -> u32 {
+    clock::tick_in(began_ms(), ms)
+}
+
+/// Milliseconds from now until a tick.
+pub fn ms_until(tick: u32) -> u64 {
+    clock::ms_until(began_ms(), tick)
+}
+
+/// The number of this session's database.
+pub fn database() -> u32 {
+    // SAFETY: a plain global, constant once a session has begun.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+/// The seed of the hashes that all backends share.
+#[inline]
+pub fn hash_seed() -> u64 {
+    with_control(|control| control.hash_seed.load(Ordering::Relaxed))
+}
+
+fn began_ms() -> u64 {
+    with_control(|control| control.began_ms.load(Ordering::Relaxed))
+}
+
+#[inline]
+fn with_control(read: impl Fn(&Control) -> u64) -> u64 {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: as in `attach`.
+    if control.is_null() { 0 } else { read(unsafe { &*control }) }
 }

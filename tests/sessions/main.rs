@@ -3,3 +3,4 @@
 mod harness;
 mod memory;
 mod preload;
+mod transaction;
