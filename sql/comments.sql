@@ -59,3 +59,19 @@ REVOKE ALL ON FUNCTION cache_invalidate_tags(text[]) FROM PUBLIC;
 COMMENT ON FUNCTION cache_flush(text) IS
     'Makes everything in a space a miss, or in all spaces of the database: ''*''. Others see that when the transaction commits.';
 REVOKE ALL ON FUNCTION cache_flush(text) FROM PUBLIC;
+
+COMMENT ON FUNCTION cache_get_many(text[], text) IS
+    'The jsonb of each key that has one, in the order of the keys: hits only.';
+REVOKE ALL ON FUNCTION cache_get_many(text[], text) FROM PUBLIC;
+
+COMMENT ON FUNCTION cache_set_many(jsonb, interval, text[], text) IS
+    'Stores each member of an object under its name, like cache_set. Returns how many are stored.';
+REVOKE ALL ON FUNCTION cache_set_many(jsonb, interval, text[], text) FROM PUBLIC;
+
+COMMENT ON FUNCTION cache_delete_many(text[], text) IS
+    'Removes what is stored under some keys, like cache_delete. Returns how many had something.';
+REVOKE ALL ON FUNCTION cache_delete_many(text[], text) FROM PUBLIC;
+
+COMMENT ON FUNCTION cache_incr(text, bigint, interval, text) IS
+    'Adds to a counter and returns what it holds now: at once and for all, like a sequence. A key without a value becomes a counter, with a time to live.';
+REVOKE ALL ON FUNCTION cache_incr(text, bigint, interval, text) FROM PUBLIC;

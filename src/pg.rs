@@ -1,5 +1,6 @@
 pub mod clock;
 pub mod error;
+pub mod jsonb;
 pub mod preload;
 pub mod settings;
 pub mod shared;

@@ -1,8 +1,9 @@
 //! What callers pass, checked: each check says what is wrong and what would be right.
 
 use crate::pg::error::Refused;
+use crate::pg::jsonb::{self, Member};
 use crate::pg::settings;
-use crate::pg::varlena::{TextArgument, TextsArgument};
+use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
 use pg_cache_core::KEY_BYTES_MAX;
 use pgrx::prelude::*;
 
@@ -30,6 +31,25 @@ fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refus
 
 pub fn key<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
     sized("key", argument.ok_or_else(|| null("key"))?.0, KEY_BYTES_MAX)
+}
+
+pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
+    let keys = argument.ok_or_else(|| null("keys"))?.0;
+    keys.into_iter().map(|bytes| key(bytes.map(TextArgument))).collect()
+}
+
+/// What is to be stored: names and values of an object.
+pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>>, Refused> {
+    let object = argument.ok_or_else(|| null("entries"))?;
+    let members = jsonb::members(object).ok_or_else(|| {
+        invalid("entries must be an object of JSON")
+            .hint("Use entries => '{\"key\": \"value\"}', with any JSON as value.")
+    })?;
+    for (name, bytes) in &members {
+        key(Some(TextArgument(name)))?;
+        value(Some(bytes))?;
+    }
+    Ok(members)
 }
 
 pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
@@ -103,4 +123,8 @@ pub fn not_yet(name: &str, given: bool) -> Result<(), Refused> {
 
 pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {
     ttl(interval.ok_or_else(|| null("ttl"))?)
+}
+
+pub fn by(argument: Option<i64>) -> Result<i64, Refused> {
+    argument.ok_or_else(|| null("by"))
 }

@@ -24,7 +24,8 @@ fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kin
     read().unwrap_or_else(|refused| Refused::raise(refused))
 }
 
-fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
+/// An error that says what a key holds.
+pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     let (name, function) = of_kind(found);
     let (asked, _) = of_kind(asked);
     Refused::new(
@@ -35,10 +36,11 @@ fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
 }
 
 /// What a kind is called, and the function that reads it.
-fn of_kind(kind: Kind) -> (&'static str, &'static str) {
+pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         JSONB => ("jsonb", "cache_get"),
         TEXT => ("text", "cache_get_text"),
+        Kind::COUNTER => ("integer", "cache_incr(key, 0)"),
         _ => ("bytea", "cache_get_bytes"),
     }
 }
@@ -147,7 +149,7 @@ fn cache_set_bytes(
 }
 
 /// A key of a space, checked, or the error.
-fn key_of<'a>(key: Option<TextArgument<'a>>, space: Option<TextArgument<'_>>) -> &'a [u8] {
+pub(super) fn key_of<'a>(key: Option<TextArgument<'a>>, space: Option<TextArgument<'_>>) -> &'a [u8] {
     let checked = arguments::key(key).and_then(|key| arguments::space(space).map(|()| key));
     checked.unwrap_or_else(|refused| Refused::raise(refused))
 }

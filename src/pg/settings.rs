@@ -9,6 +9,8 @@ use pgrx::pg_sys;
 static HOT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
 /// 8 MB of fences. Two tags share one as rarely as one in a million, for what that costs: a needless miss.
 static FENCE_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
@@ -71,6 +73,22 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_KB,
     );
+    GucRegistry::define_bool_guc(
+        c"pg_cache.enabled",
+        c"Whether this session uses the cache.",
+        c"If off, reads miss and values are not stored. Invalidation goes on all the same.",
+        &ENABLED,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_cache.bypass",
+        c"Whether this session's reads miss on purpose.",
+        c"Values are stored as ever, so that a session with this setting refreshes what it computes.",
+        &BYPASS,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     // SAFETY: the name is copied. Whoever misspells one of our settings is told so.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
 }
@@ -86,6 +104,16 @@ pub fn hot_bytes() -> usize {
 /// Fences that tags hash into.
 pub fn fence_slots() -> u32 {
     FENCE_SLOTS.get() as u32
+}
+
+/// Whether this session uses the cache at all.
+pub fn is_enabled() -> bool {
+    ENABLED.get()
+}
+
+/// Whether this session's reads are to miss.
+pub fn bypasses() -> bool {
+    BYPASS.get()
 }
 
 /// Milliseconds that a value lives unless somebody says otherwise.

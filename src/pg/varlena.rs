@@ -25,6 +25,13 @@ impl Buffer for Varlena {
 }
 
 impl Varlena {
+    /// A copy of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut varlena = Self::default();
+        varlena.allocate(bytes.len()).copy_from_slice(bytes);
+        varlena
+    }
+
     fn allocate(&mut self, length: usize) -> &mut [u8] {
         if self.start.is_none() || self.length != length {
             // SAFETY: allocates in the current context, or raises an error: the core asks for room before it takes a lock.
@@ -52,7 +59,7 @@ impl Varlena {
 
 /// A type of SQL, twice: as a value that is returned, and as an argument.
 macro_rules! sql_types {
-    ($($(#[$doc:meta])* $returned:ident, $argument:ident = $sql:literal;)*) => {$(
+    ($($(#[$doc:meta])* $returned:ident, $argument:ident = $sql:literal, $oid:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $returned(pub Varlena);
@@ -69,6 +76,16 @@ macro_rules! sql_types {
             unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
                 // SAFETY: the Datum of a varlena in the current memory context.
                 unsafe { fcinfo.return_raw_datum(self.0.into_datum()) }
+            }
+        }
+
+        impl IntoDatum for $returned {
+            fn into_datum(self) -> Option<pg_sys::Datum> {
+                Some(self.0.into_datum())
+            }
+
+            fn type_oid() -> pg_sys::Oid {
+                pg_sys::$oid
             }
         }
 
@@ -105,11 +122,11 @@ macro_rules! sql_types {
 
 sql_types! {
     /// A jsonb, in its own binary form.
-    Jsonb, JsonbArgument = "jsonb";
+    Jsonb, JsonbArgument = "jsonb", JSONBOID;
     /// A text, in the database's encoding.
-    Text, TextArgument = "text";
+    Text, TextArgument = "text", TEXTOID;
     /// A bytea.
-    Bytea, ByteaArgument = "bytea";
+    Bytea, ByteaArgument = "bytea", BYTEAOID;
 }
 
 /// The bytes behind a varlena's header, for as long as the call lasts.

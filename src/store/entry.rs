@@ -3,7 +3,7 @@
 use crate::pg::{settings, shared};
 use crate::store::pending::{self, Own, OwnKey, Value};
 use crate::store::space::{Space, hash};
-use pg_cache_core::{Buffer, FenceId, Kind, Meta, Reader, Stamp};
+use pg_cache_core::{Buffer, FenceId, IncrError, Kind, Meta, NewValue, Reader, Stamp};
 
 /// What a value is: it can only be read as that.
 pub const JSONB: Kind = Kind(1);
@@ -23,6 +23,9 @@ pub fn peek(key: &[u8]) -> Option<Meta> {
 
 #[inline]
 fn look(bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
+    if !settings::is_enabled() || settings::bypasses() {
+        return None;
+    }
     let space = Space::default()?;
     let hash = hash(bytes);
     let key = space.key(bytes, hash)?;
@@ -53,7 +56,7 @@ fn look(bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
 
 /// Sets a value, for others when the transaction commits. False if it is not stored.
 pub fn set(key: &[u8], bytes: &[u8], kind: Kind, ttl_ms: Option<u64>, tags: &[&[u8]]) -> bool {
-    let Some(space) = Space::default() else { return false };
+    let Some(space) = Space::default().filter(|_| settings::is_enabled()) else { return false };
     let stamp = space.tier.fences().now();
     let dependencies: Box<[FenceId]> = tags.iter().map(|tag| space.tag(tag)).collect();
     // What is certain not to fit is refused at once, and what the key has stays.
@@ -95,4 +98,21 @@ pub fn flush(everything: bool) {
         let [database, own] = space.fences;
         pending::invalidate(space, if everything { database } else { own });
     }
+}
+
+/// Adds to a counter, at once and for all, and returns what it holds now. A key without a value becomes a counter.
+///
+/// Without a cache it counts nothing, and returns what a counter would hold that has just been created.
+pub fn incr(key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
+    let Some(space) = Space::default().filter(|_| settings::is_enabled()) else { return Ok(by) };
+    let Some(name) = space.key(key, hash(key)) else { return Ok(by) };
+    let new = NewValue {
+        bytes: &[],
+        kind: Kind::COUNTER,
+        stamp: space.tier.fences().now(),
+        expires: shared::tick_in(ttl_ms.unwrap_or_else(settings::default_ttl_ms)),
+        cost: 0,
+        dependencies: &[],
+    };
+    space.tier.incr(&name, by, &new)
 }

@@ -31,7 +31,9 @@ fn settings_have_units_and_say_what_they_are() {
     let found: Vec<(String, String, Option<String>, String, bool)> =
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect();
     let expected = [
+        ("pg_cache.bypass", "off", None, "user"),
         ("pg_cache.default_ttl", "5min", Some("ms"), "user"),
+        ("pg_cache.enabled", "on", None, "user"),
         ("pg_cache.fence_slots", "1048576", None, "postmaster"),
         ("pg_cache.hot_size", "128MB", Some("kB"), "postmaster"),
         ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
