@@ -23,8 +23,8 @@ pub fn tick(began_ms: u64) -> u32 {
     (now_ms().saturating_sub(began_ms) / TICK_MS) as u32
 }
 
-/// The tick at which a lifetime is over that begins now. The lag may make it seem younger than it is when it is read, but not when
-/// it begins: there it only shortens it.
+/// The tick at which a lifetime is over that begins now. The lag is taken off, because it may stand between this tick and
+/// whoever reads by it.
 pub fn tick_in(began_ms: u64, lifetime_ms: u64) -> u32 {
     let end = now_ms().saturating_sub(began_ms) + lifetime_ms;
     u32::try_from(end.saturating_sub(LAG_MS) / TICK_MS).unwrap_or(u32::MAX)

@@ -94,9 +94,9 @@ fn what_a_transaction_holds_back_has_an_end() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A value that finds no room when it is published takes what the key had with it.
+/// Not all of its values find room. Whatever became of each, no key keeps what it had, and no memory is lost.
 #[test]
-fn a_value_without_room_does_not_leave_the_old_one() {
+fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
     let mut session = cluster.connect("postgres");
     let old =
