@@ -1,1 +1,7 @@
+mod arguments;
+mod counter;
+mod inspect;
+mod invalidation;
+mod many;
 mod measure;
+mod value;

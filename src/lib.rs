@@ -6,6 +6,8 @@
 mod api;
 /// The only rooms in which PostgreSQL's internals appear.
 mod pg;
+/// Entries and transactions: what the cache does.
+mod store;
 
 pgrx::pg_module_magic!(name, version);
 
@@ -17,4 +19,6 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     pg::preload::require();
+    pg::settings::define();
+    pg::shared::hook();
 }

@@ -72,13 +72,23 @@ fn main() -> ExitCode {
         }
     });
 
-    let failures = failures.into_inner().expect("no worker panics");
+    let mut failures = failures.into_inner().expect("no worker panics");
+    // Now that it is quiet: what all the tests together have left of the cache.
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
+    for row in session.query("SELECT cache_check()", &[]).expect("the cache can be checked") {
+        failures.push(format!("---- cache_check ----\n{}", row.get::<_, String>(0)));
+    }
     for failure in &failures {
         println!("\n{failure}");
     }
     // The words in which cargo's own test binaries report, for whoever adds them up.
     let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} passed; {} failed", tests.len() - failures.len(), failures.len());
+    println!(
+        "\ntest result: {verdict}. {} passed; {} failed",
+        tests.len().saturating_sub(failures.len()),
+        failures.len()
+    );
     if failures.is_empty() && !tests.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

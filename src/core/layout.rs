@@ -127,7 +127,7 @@ impl Layout {
         let relations_at = reserved_at + sizes.reserved_fences as usize * RESERVED_WORDS;
         let tags_at = relations_at + sizes.relation_fences as usize * RELATION_WORDS;
         let counters_at = line_up(tags_at + sizes.tag_fences as usize);
-        let zones_at = counters_at + sizes.counters as usize * SLOT_WORDS;
+        let zones_at = Self::words_before_zones(&sizes);
         let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
         let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
 
@@ -178,6 +178,14 @@ impl Layout {
             ghosts_at: plan.ghosts_at,
             bitmap_at: plan.bitmap_at,
         })
+    }
+
+    /// Words of header, fences and statistics.
+    pub(crate) fn words_before_zones(sizes: &Sizes) -> usize {
+        let fences = sizes.reserved_fences as usize * RESERVED_WORDS
+            + sizes.relation_fences as usize * RELATION_WORDS
+            + sizes.tag_fences as usize;
+        line_up(HEADER_WORDS + fences) + sizes.counters as usize * SLOT_WORDS
     }
 
     /// Makes the region empty and writes the header, the magic last: until it stands nobody can attach.

@@ -62,6 +62,11 @@ impl<'m, H: Host> Tier<'m, H> {
         Layout::of(sizes).map(|layout| layout.shards)
     }
 
+    /// Bytes that a region of these sizes has for its header, its fences and its statistics, beside what is for entries.
+    pub fn bytes_beside_entries(sizes: Sizes) -> usize {
+        Layout::words_before_zones(&sizes) * 8
+    }
+
     /// The fences.
     pub fn fences(&self) -> Fences<'_> {
         Fences::new(self.region, &self.layout)

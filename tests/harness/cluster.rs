@@ -100,6 +100,11 @@ impl Cluster {
         self.resume();
     }
 
+    /// Ends a process of the server as the kernel does when memory runs out.
+    pub fn kill(&self, process: i32) {
+        run(as_server_user("kill").args(["-KILL", &process.to_string()]));
+    }
+
     /// A new session in `database`, as the superuser.
     ///
     /// # Panics

@@ -1,0 +1,130 @@
+//! What callers pass, checked: each check says what is wrong and what would be right.
+
+use crate::pg::error::Refused;
+use crate::pg::jsonb::{self, Member};
+use crate::pg::settings;
+use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
+use pg_cache_core::KEY_BYTES_MAX;
+use pgrx::prelude::*;
+
+const TAG_BYTES_MAX: usize = 256;
+const TAGS_MAX: usize = 32;
+/// A year, of the longest kind.
+const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
+
+fn null(what: &str) -> Refused {
+    Refused::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"))
+}
+
+fn invalid(message: impl Into<String>) -> Refused {
+    Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+}
+
+fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refused> {
+    match bytes.len() {
+        0 => Err(invalid(format!("{what} must not be empty"))),
+        length if length > most => Err(invalid(format!("{what} must not be longer than {most} bytes"))
+            .detail(format!("It has {length} bytes."))),
+        _ => Ok(bytes),
+    }
+}
+
+pub fn key<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
+    sized("key", argument.ok_or_else(|| null("key"))?.0, KEY_BYTES_MAX)
+}
+
+pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
+    let keys = argument.ok_or_else(|| null("keys"))?.0;
+    keys.into_iter().map(|bytes| key(bytes.map(TextArgument))).collect()
+}
+
+/// What is to be stored: names and values of an object.
+pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>>, Refused> {
+    let object = argument.ok_or_else(|| null("entries"))?;
+    let members = jsonb::members(object).ok_or_else(|| {
+        invalid("entries must be an object of JSON")
+            .hint("Use entries => '{\"key\": \"value\"}', with any JSON as value.")
+    })?;
+    for (name, bytes) in &members {
+        key(Some(TextArgument(name)))?;
+        value(Some(bytes))?;
+    }
+    Ok(members)
+}
+
+pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
+    sized("tag", argument.ok_or_else(|| null("tag"))?, TAG_BYTES_MAX)
+}
+
+/// The tags of one entry, each once.
+pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
+    let mut tags = tags_to_invalidate(argument.or(Some(TextsArgument(Vec::new()))))?;
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.len() > TAGS_MAX {
+        return Err(invalid(format!("a value must not have more than {TAGS_MAX} tags"))
+            .detail(format!("It would have {}.", tags.len())));
+    }
+    Ok(tags)
+}
+
+pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
+    argument.ok_or_else(|| null("tags"))?.0.into_iter().map(tag).collect()
+}
+
+pub fn value(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
+    let bytes = argument.ok_or_else(|| {
+        null("value").hint("Use cache_delete to remove a value, and 'null'::jsonb for a null of JSON.")
+    })?;
+    if bytes.len() > settings::max_value_bytes() {
+        let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+        return Err(Refused::new(code, "value is larger than pg_cache.max_value_size").detail(format!(
+            "It has {} bytes, of at most {}.",
+            bytes.len(),
+            settings::max_value_bytes()
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Milliseconds of a time to live.
+pub fn ttl(interval: Interval) -> Result<u64, Refused> {
+    let days = i128::from(interval.months()) * 30 + i128::from(interval.days());
+    let ms = (days * 24 * 60 * 60 * 1_000_000 + i128::from(interval.micros())) / 1000;
+    if ms <= 0 {
+        return Err(invalid("ttl must be positive")
+            .hint("Use ttl => interval '1 s' for a short life, or cache_delete to remove the value."));
+    }
+    if ms > TTL_MS_MAX {
+        return Err(invalid("ttl must not be longer than a year").hint("Use ttl => interval '1 year'."));
+    }
+    Ok(ms as u64)
+}
+
+/// The only space there is yet.
+pub fn space(argument: Option<TextArgument<'_>>) -> Result<(), Refused> {
+    match argument.ok_or_else(|| null("space"))?.0 {
+        b"default" => Ok(()),
+        other => Err(Refused::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("space \"{}\" does not exist", String::from_utf8_lossy(other)),
+        )),
+    }
+}
+
+/// Refuses an argument whose meaning is not built yet, instead of ignoring it.
+pub fn not_yet(name: &str, given: bool) -> Result<(), Refused> {
+    if given {
+        let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+        return Err(Refused::new(code, format!("argument \"{name}\" is not supported yet")));
+    }
+    Ok(())
+}
+
+pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {
+    ttl(interval.ok_or_else(|| null("ttl"))?)
+}
+
+pub fn by(argument: Option<i64>) -> Result<i64, Refused> {
+    argument.ok_or_else(|| null("by"))
+}

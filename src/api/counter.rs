@@ -1,0 +1,44 @@
+//! Counters.
+
+use super::arguments;
+use super::value::{key_of, of_kind};
+use crate::pg::error::Refused;
+use crate::pg::varlena::TextArgument;
+use crate::store::entry;
+use pg_cache_core::{IncrError, Kind};
+use pgrx::prelude::*;
+
+/// Adds to a counter at once, like a sequence, and returns what it holds now. It is created if there is none, and then lives for
+/// the time given.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_incr(
+    key: Option<TextArgument<'_>>,
+    by: default!(Option<i64>, "1"),
+    ttl: default!(Option<Interval>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> i64 {
+    let key = key_of(key, space);
+    let add = || {
+        let by = arguments::by(by)?;
+        let ttl = ttl.map(arguments::ttl).transpose()?;
+        entry::incr(key, by, ttl).or_else(|error| refuse(key, by, error))
+    };
+    add().unwrap_or_else(|refused| Refused::raise(refused))
+}
+
+/// A counter that cannot be stored counts nothing: to fail the caller for it would be worse.
+fn refuse(key: &[u8], by: i64, error: IncrError) -> Result<i64, Refused> {
+    let name = String::from_utf8_lossy(key);
+    match error {
+        IncrError::Refused(_) => Ok(by),
+        IncrError::Overflow => {
+            let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+            Err(Refused::new(code, format!("counter \"{name}\" is out of range of bigint")))
+        }
+        IncrError::OtherKind(found) => Err(Refused::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("key \"{name}\" holds {}, not {}", of_kind(found).0, of_kind(Kind::COUNTER).0),
+        )
+        .hint(format!("Use {} to read it.", of_kind(found).1))),
+    }
+}

@@ -1,0 +1,64 @@
+//! Many keys in one call.
+
+use super::arguments;
+use super::value::other_kind;
+use crate::pg::error::Refused;
+use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
+use crate::store::entry::{self, JSONB};
+use pgrx::prelude::*;
+
+/// The jsonb of each key that has one, in the order of the keys.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_get_many(
+    keys: Option<TextsArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> TableIterator<'static, (name!(key, Text), name!(value, Jsonb))> {
+    let read = || {
+        let keys = arguments::keys(keys)?;
+        arguments::space(space)?;
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            let mut value = Varlena::default();
+            match entry::read(key, &mut value) {
+                Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),
+                Some(_) => found.push((Text(Varlena::of(key)), Jsonb(value))),
+                None => {}
+            }
+        }
+        Ok(found)
+    };
+    TableIterator::new(read().unwrap_or_else(|refused| Refused::raise(refused)))
+}
+
+/// Stores each member of an object under its name. How many are stored.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_set_many(
+    entries: Option<JsonbArgument<'_>>,
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> i64 {
+    let set = || {
+        let entries = arguments::entries(entries)?;
+        let ttl = ttl.map(arguments::ttl).transpose()?;
+        let tags = arguments::tags(tags)?;
+        arguments::space(space)?;
+        let stored = entries.into_iter().filter(|(key, value)| entry::set(key, value, JSONB, ttl, &tags));
+        Ok(stored.count() as i64)
+    };
+    set().unwrap_or_else(|refused| Refused::raise(refused))
+}
+
+/// Removes what is stored under some keys. How many had something.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_delete_many(
+    keys: Option<TextsArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> i64 {
+    let remove = || {
+        let keys = arguments::keys(keys)?;
+        arguments::space(space)?;
+        Ok(keys.into_iter().filter(|key| entry::remove(key)).count() as i64)
+    };
+    remove().unwrap_or_else(|refused| Refused::raise(refused))
+}

@@ -1,0 +1,195 @@
+//! Values by their key.
+
+use super::arguments::{self, not_yet};
+use crate::pg::error::Refused;
+use crate::pg::shared;
+use crate::pg::varlena::{
+    Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
+};
+use crate::store::entry::{self, BYTEA, JSONB, TEXT};
+use pg_cache_core::Kind;
+use pgrx::prelude::*;
+
+/// A value as one kind; what is of another kind is an error.
+fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kind) -> Option<Varlena> {
+    let read = || {
+        let key = arguments::key(key)?;
+        arguments::space(space)?;
+        let mut value = Varlena::default();
+        match entry::read(key, &mut value) {
+            Some(found) if found.kind != kind => Err(other_kind(key, found.kind, kind)),
+            found => Ok(found.map(|_| value)),
+        }
+    };
+    read().unwrap_or_else(|refused| Refused::raise(refused))
+}
+
+/// An error that says what a key holds.
+pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
+    let (name, function) = of_kind(found);
+    let (asked, _) = of_kind(asked);
+    Refused::new(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        format!("key \"{}\" holds {name}, not {asked}", String::from_utf8_lossy(key)),
+    )
+    .hint(format!("Use {function} to read it."))
+}
+
+/// What a kind is called, and the function that reads it.
+pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        JSONB => ("jsonb", "cache_get"),
+        TEXT => ("text", "cache_get_text"),
+        Kind::COUNTER => ("integer", "cache_incr(key, 0)"),
+        _ => ("bytea", "cache_get_bytes"),
+    }
+}
+
+/// The jsonb that is stored under a key, or null.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_get(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Option<Jsonb> {
+    get(key, space, JSONB).map(Jsonb)
+}
+
+/// The text that is stored under a key, or null.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_get_text(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Option<Text> {
+    get(key, space, TEXT).map(Text)
+}
+
+/// The bytea that is stored under a key, or null.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_get_bytes(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Option<Bytea> {
+    get(key, space, BYTEA).map(Bytea)
+}
+
+/// What all three ways to set a value have in common.
+struct Setting<'a> {
+    key: Option<TextArgument<'a>>,
+    ttl: Option<Interval>,
+    tags: Option<TextsArgument<'a>>,
+    space: Option<TextArgument<'a>>,
+    mode: Option<TextArgument<'a>>,
+    stale_ok: Option<Interval>,
+    lease: Option<i64>,
+}
+
+impl Setting<'_> {
+    fn set(self, value: Option<&[u8]>, kind: Kind) -> bool {
+        let set = || {
+            let key = arguments::key(self.key)?;
+            let value = arguments::value(value)?;
+            let ttl = self.ttl.map(arguments::ttl).transpose()?;
+            let tags = arguments::tags(self.tags)?;
+            arguments::space(self.space)?;
+            not_yet("mode", self.mode.is_none_or(|mode| mode.0 != b"always"))?;
+            not_yet("stale_ok", self.stale_ok.is_some())?;
+            not_yet("lease", self.lease.is_some())?;
+            Ok(entry::set(key, value, kind, ttl, &tags))
+        };
+        set().unwrap_or_else(|refused| Refused::raise(refused))
+    }
+}
+
+/// Stores a jsonb under a key, for others when the transaction commits.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::too_many_arguments)]
+fn cache_set(
+    key: Option<TextArgument<'_>>,
+    value: Option<JsonbArgument<'_>>,
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+    mode: default!(Option<TextArgument<'_>>, "'always'"),
+    stale_ok: default!(Option<Interval>, "NULL"),
+    lease: default!(Option<i64>, "NULL"),
+) -> bool {
+    Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), JSONB)
+}
+
+/// Stores a text under a key, for others when the transaction commits.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::too_many_arguments)]
+fn cache_set_text(
+    key: Option<TextArgument<'_>>,
+    value: Option<TextArgument<'_>>,
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+    mode: default!(Option<TextArgument<'_>>, "'always'"),
+    stale_ok: default!(Option<Interval>, "NULL"),
+    lease: default!(Option<i64>, "NULL"),
+) -> bool {
+    Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), TEXT)
+}
+
+/// Stores a bytea under a key, for others when the transaction commits.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::too_many_arguments)]
+fn cache_set_bytes(
+    key: Option<TextArgument<'_>>,
+    value: Option<ByteaArgument<'_>>,
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+    mode: default!(Option<TextArgument<'_>>, "'always'"),
+    stale_ok: default!(Option<Interval>, "NULL"),
+    lease: default!(Option<i64>, "NULL"),
+) -> bool {
+    Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), BYTEA)
+}
+
+/// A key of a space, checked, or the error.
+pub(super) fn key_of<'a>(key: Option<TextArgument<'a>>, space: Option<TextArgument<'_>>) -> &'a [u8] {
+    let checked = arguments::key(key).and_then(|key| arguments::space(space).map(|()| key));
+    checked.unwrap_or_else(|refused| Refused::raise(refused))
+}
+
+/// Removes a value. Whether there was one.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_delete(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> bool {
+    entry::remove(key_of(key, space))
+}
+
+/// Whether there is a value.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_exists(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> bool {
+    entry::peek(key_of(key, space)).is_some()
+}
+
+/// How long a value has to live, or null if there is none.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_ttl(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Option<Interval> {
+    let found = entry::peek(key_of(key, space))?;
+    Some(Interval::from_micros(shared::ms_until(found.expires) as i64 * 1000))
+}
+
+/// Gives a value another time to live. Whether there is one.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_touch(
+    key: Option<TextArgument<'_>>,
+    ttl: Option<Interval>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> bool {
+    let key = key_of(key, space);
+    let ttl = arguments::required_ttl(ttl).unwrap_or_else(|refused| Refused::raise(refused));
+    entry::touch(key, ttl)
+}

@@ -1,0 +1,277 @@
+//! Shared memory: asked for before the server starts, formatted when it stands, and found by every backend.
+//!
+//! ```text
+//! control   when the clock of ticks began | seed of the hashes    a line
+//! region    the hot tier with its fences                          pg_cache_core
+//! ```
+//!
+//! The control line is written by the postmaster alone, before any backend exists, and never changes until the memory is
+//! made anew. Locks are the server's own, one for each shard of the tier.
+//!
+//! After a crash the postmaster makes shared memory anew and calls the start-up hook again, which formats again: the cache is
+//! empty.
+
+#![allow(unsafe_code)]
+
+use super::{clock, settings};
+use pg_cache_core::{Host, Region, Sizes, Tier};
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+const NAME: &CStr = c"pg_cache";
+const LINE: usize = 64;
+
+/// Databases and spaces that have a fence of their own; further ones share the tags'.
+const RESERVED_FENCES: u32 = 256;
+/// Relations that have fences of their own, likewise.
+const RELATION_FENCES: u32 = 8192;
+
+/// What the postmaster wrote down before anybody else existed.
+#[repr(C, align(64))]
+struct Control {
+    began_ms: AtomicU64,
+    hash_seed: AtomicU64,
+}
+
+static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
+/// This backend's tier. Never set in the postmaster, so that nobody inherits it.
+static TIER: AtomicPtr<Tier<'static, Backend>> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The tier as all of the library uses it.
+pub type HotTier = Tier<'static, Backend>;
+
+/// The server, as far as the core has to know it.
+#[derive(Debug)]
+pub struct Backend {
+    locks: *mut pg_sys::LWLockPadded,
+    began_ms: u64,
+}
+
+// SAFETY: the locks are shared memory, made to be used by many; and a backend has one thread that comes here.
+unsafe impl Send for Backend {}
+// SAFETY: as above.
+unsafe impl Sync for Backend {}
+
+impl Host for Backend {
+    #[inline]
+    fn now(&self) -> u32 {
+        clock::tick(self.began_ms)
+    }
+
+    fn lock(&self, shard: u32) {
+        // SAFETY: the tranche has a lock for each shard (`request`), and the core asks for no other. It holds one at a
+        // time and calls nothing of the server meanwhile, so nobody can be waiting for us in turn, and no error can
+        // leave it held.
+        unsafe { pg_sys::LWLockAcquire(self.lock_of(shard), pg_sys::LWLockMode::LW_EXCLUSIVE) };
+    }
+
+    fn unlock(&self, shard: u32) {
+        // SAFETY: as above; the core releases what it has acquired.
+        unsafe { pg_sys::LWLockRelease(self.lock_of(shard)) };
+    }
+}
+
+impl Backend {
+    fn lock_of(&self, shard: u32) -> *mut pg_sys::LWLock {
+        // SAFETY: within the tranche, see `lock`. A padded lock begins with the lock.
+        unsafe { &raw mut (*self.locks.add(shard as usize)).lock }
+    }
+}
+
+/// Has the server call us when it sizes and when it makes its shared memory. To be called while it loads us.
+pub fn hook() {
+    // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called first.
+    unsafe {
+        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(request);
+        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(start_up);
+    }
+}
+
+static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
+
+fn sizes() -> Sizes {
+    let fences = Sizes {
+        bytes: 0,
+        reserved_fences: RESERVED_FENCES,
+        relation_fences: RELATION_FENCES,
+        tag_fences: settings::fence_slots(),
+        // SAFETY: the server's own count of who may exist at once; it stands before sizes are asked for.
+        counters: unsafe { pg_sys::MaxBackends } as u32 + 1,
+        shards: 0,
+    };
+    // What is asked for is for entries; what belongs to them comes on top.
+    Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
+}
+
+/// Bytes to ask for: the tier, its control line, and as much as it takes to begin on a line.
+fn bytes(sizes: Sizes) -> usize {
+    sizes.bytes + size_of::<Control>() + LINE
+}
+
+/// Calls who was hooked before us.
+#[allow(ffi_unwind_calls)] // Through the guard, with nothing to drop in between.
+fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
+    if let Some(previous) = previous {
+        // SAFETY: a hook as the server would call it, at the moment it would.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn request() {
+    // SAFETY: as the server calls it: alone, in the postmaster. The previous hook was read in `hook`.
+    call(unsafe { PREVIOUS_REQUEST });
+    if settings::hot_bytes() == 0 {
+        return;
+    }
+    let sizes = sizes();
+    let shards = match Tier::<Backend>::shards_of(sizes) {
+        Ok(shards) => shards,
+        Err(error) => {
+            ereport!(
+                PgLogLevel::FATAL,
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("pg_cache cannot use shared memory of that size: {error}"),
+                "Set pg_cache.hot_size and pg_cache.fence_slots to other values."
+            );
+            return;
+        }
+    };
+    // SAFETY: this is the hook in which one may ask.
+    unsafe {
+        pg_sys::RequestAddinShmemSpace(bytes(sizes));
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), shards as i32);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn start_up() {
+    // SAFETY: as the server calls it: alone, in the postmaster. The previous hook was read in `hook`.
+    call(unsafe { PREVIOUS_STARTUP });
+    CONTROL.store(std::ptr::null_mut(), Ordering::Relaxed);
+    if settings::hot_bytes() == 0 {
+        return;
+    }
+    let sizes = sizes();
+    let mut found = false;
+    // SAFETY: the size that was asked for. Nobody else exists yet, so no lock is needed to make it.
+    let start = unsafe { pg_sys::ShmemInitStruct(NAME.as_ptr(), bytes(sizes), &raw mut found) }.cast::<u8>();
+    // SAFETY: the line to align to was asked for on top.
+    let control = unsafe { start.add(start.align_offset(LINE)) }.cast::<Control>();
+    // SAFETY: aligned, large enough, and nobody else's. Any bytes are a Control.
+    let words = unsafe { &*control };
+    words.began_ms.store(clock::now_ms(), Ordering::Relaxed);
+    words.hash_seed.store(random(), Ordering::Relaxed);
+    // SAFETY: the named tranche was asked for in `request`, with a lock for each shard.
+    let locks = unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) };
+    let host = Backend { locks, began_ms: words.began_ms.load(Ordering::Relaxed) };
+    let formatted =
+        region(control, sizes).and_then(|region| Tier::format(region, sizes, host, 0).map(|_| ()));
+    match formatted {
+        Ok(()) => CONTROL.store(control, Ordering::Relaxed),
+        Err(error) => pgrx::warning!("pg_cache is switched off: {error}"),
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0_u8; 8];
+    // SAFETY: fills the eight bytes it is given. Without a source of randomness the time will do.
+    let drawn = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
+    if drawn { u64::from_ne_bytes(bytes) } else { clock::now_ms() }
+}
+
+fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
+    // SAFETY: behind the control line there are as many bytes as were asked for; shared memory stands for as long as the
+    // process does, or is detached from a process that will not come back here. Only regions access it.
+    unsafe { Region::from_raw(control.add(1).cast(), sizes.bytes) }
+}
+
+/// This backend's way into the tier. None while there is none: switched off, or the server is in recovery, when what is cached
+/// could not be told to be right.
+#[inline]
+pub fn tier() -> Option<&'static HotTier> {
+    let tier = TIER.load(Ordering::Relaxed);
+    if tier.is_null() {
+        return attach();
+    }
+    // SAFETY: set once by `attach`, to what is never freed.
+    Some(unsafe { &*tier })
+}
+
+#[cold]
+fn attach() -> Option<&'static HotTier> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: plain questions to the server.
+    if control.is_null() || unsafe { pg_sys::RecoveryInProgress() || pg_sys::MyProc.is_null() } {
+        return None;
+    }
+    // SAFETY: set by `start_up` to what stands as long as shared memory does.
+    let began_ms = unsafe { &*control }.began_ms.load(Ordering::Relaxed);
+    // SAFETY: as in `start_up`.
+    let host = Backend { locks: unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) }, began_ms };
+    let tier = region(control, sizes()).and_then(|region| Tier::attach(region, host, slot()));
+    match tier {
+        Ok(tier) => {
+            TIER.store(Box::into_raw(Box::new(tier)), Ordering::Relaxed);
+            self::tier()
+        }
+        Err(error) => {
+            pgrx::warning!("pg_cache is switched off: {error}");
+            CONTROL.store(std::ptr::null_mut(), Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+/// This backend's own number among all that may exist.
+fn slot() -> u32 {
+    // SAFETY: `attach` has seen that we have an entry in the array of processes; its number does not change.
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    let number = unsafe { (*pg_sys::MyProc).pgprocno };
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: a plain global.
+    let number = unsafe { pg_sys::MyProcNumber };
+    number as u32
+}
+
+/// The present tick.
+pub fn tick() -> u32 {
+    clock::tick(began_ms())
+}
+
+/// The tick at which a time to live is over that begins now.
+pub fn tick_in(ms: u64) -> u32 {
+    clock::tick_in(began_ms(), ms)
+}
+
+/// Milliseconds from now until a tick.
+pub fn ms_until(tick: u32) -> u64 {
+    clock::ms_until(began_ms(), tick)
+}
+
+/// The number of this session's database.
+pub fn database() -> u32 {
+    // SAFETY: a plain global, constant once a session has begun.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+/// The seed of the hashes that all backends share.
+#[inline]
+pub fn hash_seed() -> u64 {
+    with_control(|control| control.hash_seed.load(Ordering::Relaxed))
+}
+
+fn began_ms() -> u64 {
+    with_control(|control| control.began_ms.load(Ordering::Relaxed))
+}
+
+#[inline]
+fn with_control(read: impl Fn(&Control) -> u64) -> u64 {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: as in `attach`.
+    if control.is_null() { 0 } else { read(unsafe { &*control }) }
+}

@@ -1,0 +1,84 @@
+//! What the server tells about the transaction of this session.
+//!
+//! One listener, registered once in each backend. What happens when:
+//! - *before commit*: the last moment at which anything may fail, and before others can see what was changed;
+//! - *committed*: others can see it. An error here would restart the server, so nothing that can fail is done;
+//! - *aborted*: also when the session is killed, or ends in the middle.
+
+#![allow(unsafe_code)]
+
+use pgrx::prelude::*;
+use std::ffi::c_void;
+use std::sync::OnceLock;
+
+/// Who wants to know.
+pub trait Listener: Sync {
+    /// The transaction is about to commit. May raise errors, which abort it.
+    fn before_commit(&self);
+    /// It is about to be prepared, and somebody else may commit it. May raise errors.
+    fn before_prepare(&self);
+    /// It has committed.
+    fn committed(&self);
+    /// It has not, and will not.
+    fn aborted(&self);
+    /// A savepoint at this depth has been released: what was done in it now belongs to the one around it.
+    fn released(&self, depth: i32);
+    /// It has been rolled back.
+    fn rolled_back(&self, depth: i32);
+}
+
+static LISTENER: OnceLock<&'static dyn Listener> = OnceLock::new();
+
+/// Tells a listener from now on. In each backend once.
+pub fn listen(listener: &'static dyn Listener) {
+    if LISTENER.set(listener).is_ok() {
+        // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(savepoint), std::ptr::null_mut());
+        }
+    }
+}
+
+/// Whether the transaction has changed anything in the database: whether others will see a difference when it commits.
+pub fn has_written() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// How deep in savepoints the session is; 1 outside of all.
+pub fn depth() -> i32 {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    let Some(listener) = LISTENER.get() else { return };
+    match event {
+        XACT_EVENT_PRE_COMMIT => listener.before_commit(),
+        XACT_EVENT_PRE_PREPARE => listener.before_prepare(),
+        XACT_EVENT_COMMIT => listener.committed(),
+        // What a prepared transaction goes on to be is not this session's any more.
+        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => listener.aborted(),
+        // A parallel worker has changed nothing of the cache: the functions are restricted to the leader.
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn savepoint(
+    event: pg_sys::SubXactEvent::Type,
+    _this: pg_sys::SubTransactionId,
+    _around: pg_sys::SubTransactionId,
+    _nothing: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::*;
+    let Some(listener) = LISTENER.get() else { return };
+    match event {
+        SUBXACT_EVENT_COMMIT_SUB => listener.released(depth()),
+        SUBXACT_EVENT_ABORT_SUB => listener.rolled_back(depth()),
+        _ => {}
+    }
+}

@@ -1,0 +1,189 @@
+//! Values as PostgreSQL holds them: taken as the bytes of a Datum, and given back as such, without parsing.
+
+#![allow(unsafe_code)]
+
+use pg_cache_core::{Buffer, Meta};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use pgrx::prelude::*;
+use std::ptr::NonNull;
+
+/// A value's own copy in the memory of the running statement, header and all.
+#[derive(Debug, Default)]
+pub struct Varlena {
+    start: Option<NonNull<pg_sys::varlena>>,
+    length: usize,
+}
+
+impl Buffer for Varlena {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.allocate(meta.value_len)
+    }
+}
+
+impl Varlena {
+    /// A copy of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut varlena = Self::default();
+        varlena.allocate(bytes.len()).copy_from_slice(bytes);
+        varlena
+    }
+
+    fn allocate(&mut self, length: usize) -> &mut [u8] {
+        if self.start.is_none() || self.length != length {
+            // SAFETY: allocates in the current context, or raises an error: the core asks for room before it takes a lock.
+            // What it returns is cleared, and has room for the header.
+            let start = unsafe {
+                let start = pg_sys::palloc0(pg_sys::VARHDRSZ + length).cast::<pg_sys::varlena>();
+                pgrx::varlena::set_varsize_4b(start, (pg_sys::VARHDRSZ + length) as i32);
+                start
+            };
+            (self.start, self.length) = (NonNull::new(start), length);
+        }
+        match self.start {
+            // SAFETY: `length` bytes behind the header, initialised above and ours alone.
+            Some(start) => unsafe {
+                std::slice::from_raw_parts_mut(start.as_ptr().cast::<u8>().add(pg_sys::VARHDRSZ), length)
+            },
+            None => &mut [],
+        }
+    }
+
+    fn into_datum(self) -> pg_sys::Datum {
+        self.start.map_or(pg_sys::Datum::null(), |start| start.as_ptr().into())
+    }
+}
+
+/// A type of SQL, twice: as a value that is returned, and as an argument.
+macro_rules! sql_types {
+    ($($(#[$doc:meta])* $returned:ident, $argument:ident = $sql:literal, $oid:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $returned(pub Varlena);
+
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $argument<'a>(pub &'a [u8]);
+
+        sql_types!(@named $returned, $sql);
+        sql_types!(@named $argument<'_>, $sql);
+
+        // SAFETY: a varlena that was stored as one of this type.
+        unsafe impl BoxRet for $returned {
+            unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+                // SAFETY: the Datum of a varlena in the current memory context.
+                unsafe { fcinfo.return_raw_datum(self.0.into_datum()) }
+            }
+        }
+
+        impl IntoDatum for $returned {
+            fn into_datum(self) -> Option<pg_sys::Datum> {
+                Some(self.0.into_datum())
+            }
+
+            fn type_oid() -> pg_sys::Oid {
+                pg_sys::$oid
+            }
+        }
+
+        impl FromDatum for $argument<'_> {
+            unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+                // SAFETY: the caller promises a Datum of this type, which is a varlena.
+                (!is_null).then(|| Self(unsafe { content(datum) }))
+            }
+        }
+
+        // SAFETY: what the function was passed, by way of the type's own `FromDatum`.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $argument<'fcx> {
+            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: as the caller promises.
+                unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(&[])) }
+            }
+
+            unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+                // SAFETY: as the caller promises.
+                unsafe { arg.unbox_arg_using_from_datum().into() }
+            }
+        }
+    )*};
+    (@named $type:ty, $sql:literal) => {
+        // SAFETY: the name of the type whose Datum is taken or given.
+        unsafe impl SqlTranslatable for $type {
+            const TYPE_IDENT: &'static str = concat!("pg_cache::", stringify!($type));
+            const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+            const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal($sql));
+            const RETURN_SQL: Result<ReturnsRef, ReturnsError> = Ok(ReturnsRef::One(SqlMappingRef::literal($sql)));
+        }
+    };
+}
+
+sql_types! {
+    /// A jsonb, in its own binary form.
+    Jsonb, JsonbArgument = "jsonb", JSONBOID;
+    /// A text, in the database's encoding.
+    Text, TextArgument = "text", TEXTOID;
+    /// A bytea.
+    Bytea, ByteaArgument = "bytea", BYTEAOID;
+}
+
+/// The bytes behind a varlena's header, for as long as the call lasts.
+///
+/// # Safety
+/// The Datum is one of a varlena.
+unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: as the caller promises. In one piece and not compressed it lives as long as the call, behind a header of
+    // either size: bytes need no alignment.
+    unsafe {
+        let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let length = pgrx::varlena::varsize_any_exhdr(varlena);
+        std::slice::from_raw_parts(pgrx::varlena::vardata_any(varlena).cast(), length)
+    }
+}
+
+/// An array of texts, as an argument.
+#[derive(Debug)]
+pub struct TextsArgument<'a>(pub Vec<Option<&'a [u8]>>);
+
+sql_types!(@named TextsArgument<'_>, "text[]");
+
+impl FromDatum for TextsArgument<'_> {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: the caller promises a Datum of an array of texts, of whose type these are the properties. The server
+        // returns two arrays of `count` in the memory of the statement.
+        unsafe {
+            pg_sys::deconstruct_array(
+                pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
+                pg_sys::TEXTOID,
+                -1,
+                false,
+                b'i' as std::ffi::c_char,
+                &raw mut elements,
+                &raw mut nulls,
+                &raw mut count,
+            );
+            Some(Self(
+                (0..count as usize).map(|at| (!*nulls.add(at)).then(|| content(*elements.add(at)))).collect(),
+            ))
+        }
+    }
+}
+
+// SAFETY: as for the other arguments.
+unsafe impl<'fcx> ArgAbi<'fcx> for TextsArgument<'fcx> {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as the caller promises.
+        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
+    }
+
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
+        // SAFETY: as the caller promises.
+        unsafe { arg.unbox_arg_using_from_datum().into() }
+    }
+}

@@ -1,0 +1,5 @@
+//! What the cache does for its callers, on one floor between SQL and the tier.
+
+pub mod entry;
+pub mod pending;
+pub mod space;

@@ -1,0 +1,77 @@
+-- One session's transactions: it sees its own changes, and what is rolled back was never there.
+SELECT cache_set('a', '"old"'), cache_set('gone', '1');
+BEGIN;
+SELECT cache_set('a', '"new"'), cache_get('a'), cache_delete('gone'), cache_exists('gone'), cache_touch('a', '1 day');
+SELECT cache_get('a'), cache_ttl('a') > '23:00:00' AS touched;
+ROLLBACK;
+SELECT cache_get('a'), cache_get('gone'), cache_ttl('a') < '1 hour' AS untouched;
+
+-- Savepoints drop their part, and only that; what is released belongs to the one around.
+BEGIN;
+SELECT cache_set('a', '1');
+SAVEPOINT one;
+SELECT cache_set('a', '2'), cache_set('b', '2');
+SAVEPOINT two;
+SELECT cache_set('a', '3'), cache_delete('b'), cache_get('a'), cache_get('b');
+ROLLBACK TO two;
+SELECT cache_get('a'), cache_get('b');
+SAVEPOINT three;
+SELECT cache_set('a', '4');
+RELEASE three;
+SELECT cache_get('a');
+RELEASE one;
+SELECT cache_get('a'), cache_get('b');
+SAVEPOINT four;
+SELECT cache_set('c', '5'), cache_delete('a'), cache_get('a');
+ROLLBACK TO four;
+COMMIT;
+SELECT cache_get('a'), cache_get('b'), cache_get('c') IS NULL AS rolled_back;
+
+-- An exception block of PL/pgSQL is a savepoint.
+DO $$
+BEGIN
+    PERFORM cache_set('kept', '1');
+    BEGIN
+        PERFORM cache_set('kept', '2');
+        PERFORM 1 / 0;
+    EXCEPTION WHEN division_by_zero THEN NULL;
+    END;
+END $$;
+SELECT cache_get('kept');
+
+-- A transaction that writes to the database announces first; the result is the same.
+CREATE TABLE t (i int);
+BEGIN;
+INSERT INTO t VALUES (1);
+SELECT cache_set('a', '"with a row"'), cache_delete('b'), cache_touch('kept', '1 day');
+COMMIT;
+SELECT cache_get('a'), cache_get('b') IS NULL AS deleted, cache_ttl('kept') > '23:00:00' AS touched;
+BEGIN;
+INSERT INTO t VALUES (2);
+SELECT cache_set('a', '"never"');
+ROLLBACK;
+SELECT cache_get('a');
+
+-- A procedure that commits in the middle.
+CREATE PROCEDURE steps() LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM cache_set('step', '1');
+    COMMIT;
+    PERFORM cache_set('step', '2');
+    ROLLBACK;
+END $$;
+CALL steps();
+SELECT cache_get('step');
+
+-- A prepared transaction would be committed by somebody who knows nothing of it.
+BEGIN;
+SELECT cache_set('a', '"prepared"');
+PREPARE TRANSACTION 'cache';
+SELECT cache_get('a');
+BEGIN;
+SAVEPOINT s;
+SELECT cache_set('a', '"prepared"');
+ROLLBACK TO s;
+PREPARE TRANSACTION 'cache';
+COMMIT PREPARED 'cache';
+

@@ -1,0 +1,109 @@
+//! The cache in the server's shared memory: its size, its absence, and its end.
+
+use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
+use postgres::Client;
+use postgres::error::SqlState;
+
+/// What `cache_check()` finds.
+pub fn findings(session: &mut Client) -> Vec<String> {
+    let rows = session.query("SELECT cache_check()", &[]).expect("it can be checked");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// A cluster of one's own with the extension in it.
+pub fn cluster(conf: &Conf) -> Cluster {
+    let cluster = Cluster::start(conf);
+    cluster.connect("postgres").batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    cluster
+}
+
+#[test]
+fn settings_have_units_and_say_what_they_are() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let rows = session
+        .query(
+            "SELECT name, current_setting(name), unit, context, short_desc <> '' FROM pg_settings
+              WHERE name LIKE 'pg_cache.%' ORDER BY 1",
+            &[],
+        )
+        .expect("settings are a table");
+    let found: Vec<(String, String, Option<String>, String, bool)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect();
+    let expected = [
+        ("pg_cache.bypass", "off", None, "user"),
+        ("pg_cache.default_ttl", "5min", Some("ms"), "user"),
+        ("pg_cache.enabled", "on", None, "user"),
+        ("pg_cache.fence_slots", "1048576", None, "postmaster"),
+        ("pg_cache.hot_size", "128MB", Some("kB"), "postmaster"),
+        ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
+        ("pg_cache.max_value_size", "8MB", Some("kB"), "sighup"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(name, value, unit, context)| {
+            (name.to_owned(), value.to_owned(), unit.map(str::to_owned), context.to_owned(), true)
+        })
+    );
+    let error = session.batch_execute("SET pg_cache.hot_sise = 1").expect_err("there is no such setting");
+    assert_eq!(error.code(), Some(&SqlState::INVALID_NAME));
+}
+
+#[test]
+fn it_takes_the_memory_it_is_given() {
+    let cluster =
+        cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536"));
+    let mut session = cluster.connect("postgres");
+    let bytes: i64 = session
+        .query_one("SELECT size FROM pg_shmem_allocations WHERE name = 'pg_cache'", &[])
+        .expect("it has a name")
+        .get(0);
+    assert!(
+        (16 << 20..20 << 20).contains(&bytes),
+        "16 MB for entries and some for what belongs to them: {bytes}"
+    );
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+#[test]
+fn without_memory_it_is_off_and_in_order() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "0"));
+    let mut session = cluster.connect("postgres");
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+    let row = session
+        .query_one(
+            "SELECT cache_set_text('k', 'v', tags => '{t}'), cache_get_text('k'), cache_delete('k'), cache_exists('k'),
+                    cache_ttl('k') IS NULL, cache_touch('k', '1 s'), cache_invalidate_tag('t') IS NULL, cache_flush('*') IS NULL",
+            &[],
+        )
+        .expect("nothing is an error");
+    assert_eq!(row.get::<_, Option<String>>(1), None);
+    for (column, expected) in [(0, false), (2, false), (3, false), (4, true), (5, false)] {
+        assert_eq!(row.get::<_, bool>(column), expected, "column {column}");
+    }
+}
+
+#[test]
+fn a_killed_session_leaves_a_cache_in_order() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB"));
+    let mut victim = cluster.connect("postgres");
+    let mut witness = cluster.connect("postgres");
+    witness.execute("SELECT cache_set_text('k', 'v')", &[]).expect("it is stored");
+    victim
+        .batch_execute("BEGIN; SELECT cache_set_text('k', 'w'), cache_invalidate_tag('t')")
+        .expect("it begins");
+    let process: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+    cluster.kill(process);
+    // The postmaster ends all sessions before it makes the memory anew.
+    wait_until("the end of all sessions", || witness.batch_execute("SELECT 1").is_err());
+    wait_until("the server's return", || cluster.try_connect("postgres").is_ok());
+    let mut session = cluster.connect("postgres");
+    let found: Option<String> =
+        session.query_one("SELECT cache_get_text('k')", &[]).expect("it works").get(0);
+    assert_eq!(found, None, "the memory was made anew");
+    session.execute("SELECT cache_set_text('k', 'new')", &[]).expect("it is stored");
+    let found: Option<String> =
+        session.query_one("SELECT cache_get_text('k')", &[]).expect("it works").get(0);
+    assert_eq!(found.as_deref(), Some("new"));
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}

@@ -1,0 +1,149 @@
+//! What becomes of a transaction's changes when its session, or its commit, does not get to the end.
+
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Conf, Database, wait_until};
+use postgres::Client;
+use postgres::error::SqlState;
+use std::time::{Duration, Instant};
+
+fn get(session: &mut Client, key: &str) -> Option<String> {
+    session.query_one("SELECT cache_get_text($1)", &[&key]).expect("reading works").get(0)
+}
+
+fn set(session: &mut Client, key: &str, value: &str) -> bool {
+    session.query_one("SELECT cache_set_text($1, $2)", &[&key, &value]).expect("setting works").get(0)
+}
+
+#[test]
+fn a_session_that_ends_in_the_middle_leaves_nothing() {
+    let cluster = cluster(&Conf::preloaded());
+    let mut witness = cluster.connect("postgres");
+    assert!(set(&mut witness, "k", "old"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("BEGIN; CREATE TABLE t (); SAVEPOINT s").expect("it begins");
+    assert!(set(&mut session, "k", "new"));
+    session.batch_execute("SELECT cache_invalidate_tag('t'), cache_flush('default')").expect("it goes on");
+    let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+    witness.execute("SELECT pg_terminate_backend($1)", &[&process]).expect("it is told to end");
+    wait_until("its end", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        witness.query_one(query, &[&process]).expect("there is a view").get::<_, i64>(0) == 0
+    });
+    assert_eq!(get(&mut witness, "k").as_deref(), Some("old"));
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+#[test]
+fn a_cancelled_statement_takes_its_changes_with_it() {
+    let cluster = cluster(&Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    let error = session
+        .batch_execute("SET statement_timeout = 200; SELECT cache_set_text('k', 'never'), pg_sleep(60)")
+        .expect_err("it is cancelled");
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert_eq!(get(&mut session, "k"), None);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// The check for serialization failures comes after the moment at which fences are raised and keys are announced.
+#[test]
+fn a_commit_that_fails_at_the_last_moment_is_taken_back() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut one, mut two, mut witness] = [(); 3].map(|()| cluster.connect("postgres"));
+    witness.batch_execute("CREATE TABLE t AS SELECT 1 AS i").expect("a table");
+    assert!(set(&mut witness, "k", "old"));
+    // Each reads what the other then changes.
+    let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT sum(i) FROM t";
+    one.batch_execute(begin).expect("it begins");
+    two.batch_execute(begin).expect("it begins");
+    for session in [&mut one, &mut two] {
+        session.batch_execute("INSERT INTO t VALUES (2)").expect("it writes");
+        assert!(set(session, "k", "new"));
+        session
+            .batch_execute("SELECT cache_set_text('fresh', 'new', tags => '{t}'), cache_delete('gone'), cache_invalidate_tag('t')")
+            .expect("it invalidates");
+    }
+    one.batch_execute("COMMIT").expect("the first one wins");
+    assert_eq!(get(&mut witness, "k").as_deref(), Some("new"));
+    assert!(set(&mut witness, "k", "newer"));
+    let error = two.batch_execute("COMMIT").expect_err("the second one loses");
+    assert_eq!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
+    assert_eq!(get(&mut witness, "k").as_deref(), Some("newer"));
+    assert_eq!(findings(&mut witness), Vec::<String>::new(), "no fence is left raised, no key announced");
+}
+
+#[test]
+fn what_a_transaction_holds_back_has_an_end() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "64kB"));
+    let mut session = cluster.connect("postgres");
+    assert!(set(&mut session, "k", "old"));
+    session.batch_execute("BEGIN").expect("it begins");
+    let large = "x".repeat(40_000);
+    assert!(set(&mut session, "large", &large));
+    assert!(set(&mut session, "large", &large), "in the place of what it was");
+    assert!(!set(&mut session, "k", &large));
+    assert_eq!(get(&mut session, "k").as_deref(), Some("old"), "refused is not set");
+    // Removals cannot be refused: beyond the limit they take their space with them.
+    session
+        .batch_execute("SELECT count(cache_delete('none ' || i)) FROM generate_series(1, 1000) AS i")
+        .expect("it removes");
+    assert_eq!(get(&mut session, "k"), None);
+    session.batch_execute("COMMIT").expect("it commits");
+    let mut witness = cluster.connect("postgres");
+    assert_eq!((get(&mut witness, "k"), get(&mut witness, "large")), (None, None));
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Not all of its values find room. Whatever became of each, no key keeps what it had, and no memory is lost.
+#[test]
+fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    let old =
+        "INSERT INTO t SELECT i FROM generate_series(1, 100) AS i WHERE cache_set_text('k ' || i, 'old')";
+    session.batch_execute("CREATE TABLE t (i int)").expect("a table");
+    session.batch_execute(old).expect("old values");
+    session
+        .batch_execute(
+            "BEGIN; INSERT INTO t VALUES (1);
+             SELECT count(cache_set_text('k ' || i, repeat('x', 20000))) FROM generate_series(1, 100) AS i; COMMIT",
+        )
+        .expect("it commits");
+    let left: i64 = session
+        .query_one(
+            "SELECT count(*) FROM generate_series(1, 100) AS i WHERE cache_get_text('k ' || i) = 'old'",
+            &[],
+        )
+        .expect("reading works")
+        .get(0);
+    assert_eq!(left, 0);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// True on a slow machine too: each answer is compared with what is certain about when it was given.
+#[test]
+fn a_value_lives_until_just_before_its_time_and_never_after() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let ttl = Duration::from_millis(700);
+    for round in 0..3 {
+        let asked = Instant::now();
+        session
+            .execute("SELECT cache_set_text($1, 'v', ttl => '700 ms')", &[&format!("k{round}")])
+            .expect("setting works");
+        let set = Instant::now();
+        loop {
+            let before = Instant::now();
+            let hit = get(&mut session, &format!("k{round}")).is_some();
+            if !hit {
+                assert!(
+                    asked.elapsed() >= ttl - Duration::from_millis(100),
+                    "gone after {:?}",
+                    asked.elapsed()
+                );
+                break;
+            }
+            assert!(before - set < ttl, "served after {:?}", before - set);
+        }
+    }
+}
