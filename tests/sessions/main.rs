@@ -3,4 +3,5 @@
 mod harness;
 mod memory;
 mod preload;
+mod spaces;
 mod transaction;
