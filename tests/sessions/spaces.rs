@@ -63,7 +63,10 @@ fn a_dump_carries_spaces_and_grants_but_no_values() {
     let [from, to] = [(); 2].map(|()| Database::create_empty());
     let mut session = from.connect();
     run(&mut session, "CREATE EXTENSION pg_cache; CREATE ROLE spaces_dumped; CREATE ROLE spaces_dropped");
-    run(&mut session, "SELECT cache_create_space('s', max_value => 7), cache_alter_space('default', max_value => 8)");
+    run(
+        &mut session,
+        "SELECT cache_create_space('s', max_value => 7), cache_alter_space('default', max_value => 8)",
+    );
     run(&mut session, "SELECT cache_set_text('k', 'v'), cache_set_text('k', 'v', space => 's')");
     run(
         &mut session,
@@ -123,7 +126,8 @@ fn on_a_standby_reads_miss_nothing_is_stored_and_nothing_fails_but_invalidation(
     let stored = session.query_one("SELECT cache_set_text('k', 'v', space => 's')", &[]).expect("it may");
     assert!(!stored.get::<_, bool>(0));
     assert_eq!(status(&mut session), "bypass: recovery");
-    let counted = session.query_one("SELECT cache_incr('c', 3), cache_touch('k', '1 s')", &[]).expect("it may");
+    let counted =
+        session.query_one("SELECT cache_incr('c', 3), cache_touch('k', '1 s')", &[]).expect("it may");
     assert_eq!((counted.get::<_, i64>(0), counted.get::<_, bool>(1)), (3, false));
     for statement in [
         "SELECT cache_delete('k')",
