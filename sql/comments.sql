@@ -86,3 +86,15 @@ REVOKE ALL ON FUNCTION pgcache.changed() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.visible_spaces() IS
     'What the view cache_spaces shows.';
+
+COMMENT ON FUNCTION cache_watch(regclass, text[]) IS
+    'Lets tags stand for a table: a write to it makes everything a miss that is stored with one of them. Its own name, if none is given.';
+
+COMMENT ON FUNCTION cache_unwatch(regclass) IS
+    'Lets no tag stand for a table any more.';
+
+COMMENT ON FUNCTION cache_invalidate_relation(regclass) IS
+    'Makes everything a miss that depends on a table, as a write to it would. Others see that when the transaction commits.';
+
+COMMENT ON FUNCTION pgcache.visible_watches() IS
+    'What the view cache_watches shows.';

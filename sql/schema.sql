@@ -35,6 +35,15 @@ CREATE TABLE pgcache.grants (
 );
 COMMENT ON TABLE pgcache.grants IS 'Who may do what in which space, for cache_grant and cache_revoke to write.';
 
+-- A relation that was dropped leaves its row behind until somebody watches again; it is not dumped.
+CREATE TABLE pgcache.watches (
+    relation regclass PRIMARY KEY,
+    tags     text[] NOT NULL
+);
+COMMENT ON TABLE pgcache.watches IS 'Which tags stand for which relations, for cache_watch and cache_unwatch to write.';
+
 SELECT pg_catalog.pg_extension_config_dump('pgcache.spaces', '');
 SELECT pg_catalog.pg_extension_config_dump('pgcache.grants',
     'WHERE role = 0 OR EXISTS (SELECT FROM pg_catalog.pg_roles WHERE oid = role)');
+SELECT pg_catalog.pg_extension_config_dump('pgcache.watches',
+    'WHERE EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = relation)');

@@ -6,3 +6,4 @@ mod many;
 mod measure;
 mod space;
 mod value;
+mod watch;

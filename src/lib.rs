@@ -15,7 +15,11 @@ pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
 pgrx::extension_sql_file!(
     "../sql/spaces.sql",
     name = "spaces",
-    requires = [api::space::pgcache::changed, api::space::pgcache::visible_spaces]
+    requires = [
+        api::space::pgcache::changed,
+        api::space::pgcache::visible_spaces,
+        api::watch::pgcache::visible_watches
+    ]
 );
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
@@ -26,4 +30,5 @@ extern "C-unwind" fn _PG_init() {
     pg::preload::require();
     pg::settings::define();
     pg::shared::hook();
+    store::pending::listen();
 }

@@ -336,8 +336,8 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 /// What the view over spaces shows and what tells sessions of changes.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::catalog;
-    use crate::store::space;
+    use crate::pg::catalog::{self, Table};
+    use crate::store::{space, watch};
     use pgrx::prelude::*;
 
     /// Says that the table it is a trigger of has changed.
@@ -345,7 +345,11 @@ mod pgcache {
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,
     ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
-        catalog::announce_change(trigger.relation()?.oid());
+        let table = trigger.relation()?.oid();
+        catalog::announce_change(table);
+        if catalog::number(Table::Watches) == Some(table.to_u32()) {
+            watch::changed();
+        }
         Ok(None)
     }
 

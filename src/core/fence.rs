@@ -80,6 +80,8 @@ pub enum Reserved {
     Definitions(u32),
     /// Who may do what, in the whole cluster.
     Roles,
+    /// Which tags stand for which relations in a database.
+    Watches(u32),
     /// Everything of a space of a database.
     Space {
         /// The database's number.
@@ -95,6 +97,7 @@ impl Reserved {
             Self::Database(database) => scatter(1 << 32 | u64::from(database)),
             Self::Definitions(database) => scatter(2 << 32 | u64::from(database)),
             Self::Roles => scatter(3 << 32),
+            Self::Watches(database) => scatter(5 << 32 | u64::from(database)),
             Self::Space { database, space } => scatter(4 << 32 | u64::from(database)) ^ u64::from(space),
         }
     }

@@ -18,6 +18,7 @@ const SCHEMA: &CStr = c"pgcache";
 pub enum Table {
     Spaces,
     Grants,
+    Watches,
 }
 
 impl Table {
@@ -25,6 +26,7 @@ impl Table {
         match self {
             Self::Spaces => c"spaces",
             Self::Grants => c"grants",
+            Self::Watches => c"watches",
         }
     }
 }
@@ -33,7 +35,7 @@ thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static WATCHING: Cell<bool> = const { Cell::new(false) };
     /// The tables by their number, once they have been found; 0 before.
-    static TABLES: Cell<[u32; 2]> = const { Cell::new([0; 2]) };
+    static TABLES: Cell<[u32; 3]> = const { Cell::new([0; 3]) };
 }
 
 /// Changes whenever what was read of the tables may be out of date.
@@ -50,7 +52,7 @@ fn advance() {
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
     // Number 0 stands for all of them.
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
-        TABLES.set([0; 2]);
+        TABLES.set([0; 3]);
         advance();
     }
 }
@@ -80,19 +82,20 @@ pub fn number(table: Table) -> Option<u32> {
     if known != 0 {
         return Some(known);
     }
-    // SAFETY: questions to the server's catalogs, by names that end with a zero. The schema was made by the extension, which
-    // refuses one that somebody else made.
-    let found = unsafe {
-        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
-        if schema == pg_sys::InvalidOid {
-            return None;
-        }
-        pg_sys::get_relname_relid(table.name().as_ptr(), schema).to_u32()
-    };
+    let schema = schema()?;
+    // SAFETY: a question to the server's catalogs, by a name that ends with a zero.
+    let found = unsafe { pg_sys::get_relname_relid(table.name().as_ptr(), schema.into()).to_u32() };
     let mut tables = TABLES.get();
     tables[table as usize] = found;
     TABLES.set(tables);
     (found != 0).then_some(found)
+}
+
+/// The number of the extension's own schema. It was made by the extension, which refuses one that somebody else made.
+pub fn schema() -> Option<u32> {
+    // SAFETY: a question to the server's catalogs, by a name that ends with a zero.
+    let schema = unsafe { pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true) };
+    (schema != pg_sys::InvalidOid).then(|| schema.to_u32())
 }
 
 /// The role that owns the extension's tables, and so the extension.

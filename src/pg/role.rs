@@ -2,12 +2,13 @@
 
 #![allow(unsafe_code)]
 
-use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::pgrx_sql_entity_graph::metadata::{
-    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
-};
+use super::number::number_type;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
+
+unsafe extern "C" {
+    fn GetUserId() -> pg_sys::Oid;
+}
 
 /// A role by its number; 0 is everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +18,8 @@ impl Role {
     /// The role whose rights count now.
     #[inline]
     pub fn current() -> Self {
-        // SAFETY: a plain question.
-        Self(unsafe { pg_sys::GetUserId() }.to_u32())
+        // SAFETY: returns a plain global of the server, and so needs no guard for errors.
+        Self(unsafe { GetUserId() }.to_u32())
     }
 
     /// Who may look at statistics.
@@ -76,30 +77,4 @@ pub fn literal(text: &str) -> String {
     }
 }
 
-impl FromDatum for Role {
-    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
-        (!is_null).then(|| Self(datum.value() as u32))
-    }
-}
-
-// SAFETY: a regrole is a number that is passed by value.
-unsafe impl<'fcx> ArgAbi<'fcx> for Role {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: as the caller promises.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(0)) }
-    }
-
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-        // SAFETY: as the caller promises.
-        unsafe { arg.unbox_arg_using_from_datum().into() }
-    }
-}
-
-// SAFETY: the name of the type that the conversions above are for.
-unsafe impl SqlTranslatable for Role {
-    const TYPE_IDENT: &'static str = "pg_cache_role";
-    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
-    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("regrole"));
-    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
-        Ok(ReturnsRef::One(SqlMappingRef::literal("regrole")));
-}
+number_type!(Role, "regrole");

@@ -1,6 +1,6 @@
 //! What the server tells about the transaction of this session.
 //!
-//! One listener, registered once in each backend. What happens when:
+//! One listener, in every process of the server. What happens when:
 //! - *before commit*: the last moment at which anything may fail, and before others can see what was changed;
 //! - *committed*: others can see it. An error here would restart the server, so nothing that can fail is done;
 //! - *aborted*: also when the session is killed, or ends in the middle.
@@ -29,7 +29,8 @@ pub trait Listener: Sync {
 
 static LISTENER: OnceLock<&'static dyn Listener> = OnceLock::new();
 
-/// Tells a listener from now on. In each backend once.
+/// Tells a listener from now on. To be called while the server loads us: every process of it inherits this, and of those who are
+/// told before a commit the first to come is the last to be told, when nobody else will write any more.
 pub fn listen(listener: &'static dyn Listener) {
     if LISTENER.set(listener).is_ok() {
         // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
@@ -40,10 +41,17 @@ pub fn listen(listener: &'static dyn Listener) {
     }
 }
 
-/// Whether the transaction has changed anything in the database: whether others will see a difference when it commits.
-pub fn has_written() -> bool {
-    // SAFETY: a plain question.
-    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+/// The number of the command that runs: it grows with each command of the transaction that has written something.
+pub fn command() -> u32 {
+    // SAFETY: a plain question, which does not count as writing.
+    unsafe { pg_sys::GetCurrentCommandId(false) }
+}
+
+/// The same for whoever comes after the last command: it is another number if that one has written something.
+pub fn command_after_all() -> u32 {
+    // SAFETY: what the server does itself between commands.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    command()
 }
 
 /// How deep in savepoints the session is; 1 outside of all.

@@ -1,11 +1,12 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::error::Refused;
-use crate::pg::{settings, shared};
+use crate::pg::{settings, shared, transaction};
 use crate::store::pending::{self, Own, OwnKey, Value};
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
-use pg_cache_core::{Buffer, FenceId, IncrError, Kind, Meta, NewValue, Reader, Stamp};
+use crate::store::watch;
+use pg_cache_core::{Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Kind, Meta, NewValue, Reader, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
 
@@ -128,13 +129,19 @@ fn try_set(
         return Err(Status::Refused("the space keeps nothing in memory"));
     }
     let stamp = place.tier.fences().now();
-    let dependencies: Box<[FenceId]> = tags.iter().map(|tag| space::tag(place.tier, tag)).collect();
+    let mut dependencies = watch::dependencies(place.tier, tags);
+    dependencies.extend(tags.iter().map(|tag| space::tag(place.tier, tag)));
+    if dependencies.len() > DEPENDENCIES_MAX {
+        return Err(Status::Refused("its tags stand for too many relations"));
+    }
     // What is certain not to fit is refused at once, and what the key has stays.
     if key.len() + bytes.len() + ENTRY_OVERHEAD_BYTES > place.tier.entry_bytes_max() {
         return Err(Status::Refused("larger than a twentieth of the cache"));
     }
     let expires = expires(space, ttl_ms);
-    let value = Value { bytes: bytes.into(), kind, stamp, expires, dependencies };
+    let command = transaction::command();
+    let value =
+        Value { bytes: bytes.into(), kind, stamp, expires, dependencies: dependencies.into(), command };
     match pending::set(OwnKey::new(place, key), value) {
         true => Ok(()),
         false => Err(Status::Refused("the transaction holds back more than pg_cache.max_transaction_size")),
@@ -210,6 +217,15 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
     if let Some(place) = place_for_invalidation(space)? {
         let [database, own] = place.fences;
         pending::invalidate(&place, if everything { database } else { own });
+        status::set(Status::Done);
+    }
+    Ok(())
+}
+
+/// Makes everything a miss that depends on a relation, for others when the transaction commits. `space` is any.
+pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
+    if let Some(place) = place_for_invalidation(space)? {
+        watch::invalidate(&place, number);
         status::set(Status::Done);
     }
     Ok(())

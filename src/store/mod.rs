@@ -4,3 +4,5 @@ pub mod entry;
 pub mod pending;
 pub mod space;
 pub mod status;
+pub mod watch;
+pub mod written;

@@ -11,8 +11,9 @@
 
 use crate::pg::error::Refused;
 use crate::pg::transaction::{self, Listener};
-use crate::pg::{settings, shared};
+use crate::pg::{locks, settings, shared};
 use crate::store::space::{Place, hash};
+use crate::store::written;
 use pg_cache_core::{FenceId, Key, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -48,6 +49,8 @@ pub struct Value {
     pub stamp: Stamp,
     pub expires: u32,
     pub dependencies: Box<[FenceId]>,
+    /// The command in which it was set.
+    pub command: u32,
 }
 
 impl Value {
@@ -133,6 +136,8 @@ struct Pending {
     fences: Vec<FenceId>,
     bytes: usize,
     last: u64,
+    /// Whether the transaction that is being committed has changed the database.
+    has_written: bool,
     commit: Option<Commit>,
 }
 
@@ -165,9 +170,18 @@ thread_local! {
 
 struct Collector;
 
+/// Has the server tell of transactions. To be called while it loads us.
+pub fn listen() {
+    transaction::listen(&Collector);
+}
+
 impl Listener for Collector {
     fn before_commit(&self) {
-        PENDING.with_borrow_mut(Pending::before_commit);
+        let Some(tier) = shared::tier() else { return };
+        // What may raise errors comes first, with nothing borrowed.
+        let command = if locks::has_written() { transaction::command_after_all() } else { 0 };
+        let written = written::fences(tier);
+        PENDING.with_borrow_mut(|pending| pending.before_commit(&written, command));
     }
 
     fn before_prepare(&self) {
@@ -178,7 +192,12 @@ impl Listener for Collector {
     }
 
     fn committed(&self) {
-        PENDING.with_borrow_mut(Pending::committed);
+        PENDING.with_borrow_mut(|pending| {
+            if pending.has_written {
+                pending.lower_late();
+            }
+            pending.committed();
+        });
     }
 
     fn aborted(&self) {
@@ -200,9 +219,30 @@ impl Listener for Collector {
 /// Calls with what the transaction says of a key, and with the fences of what it has changed.
 #[inline]
 pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
+    if locks::has_written() {
+        return with_own_written(place, key, hash, read);
+    }
     PENDING.with_borrow(|pending| {
-        let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(place, key, hash) };
+        let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(place, key, hash, &[]) };
         read(own, &pending.fences)
+    })
+}
+
+/// The same in a transaction that has written to tables.
+#[cold]
+fn with_own_written<R>(
+    place: &Place,
+    key: &[u8],
+    hash: u64,
+    read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
+) -> R {
+    let written = written::fences(place.tier);
+    PENDING.with_borrow(|pending| {
+        let own = pending.own(place, key, hash, &written);
+        let mut changed = written;
+        changed.extend(&pending.fences);
+        changed.sort_unstable();
+        read(own, &changed)
     })
 }
 
@@ -225,10 +265,11 @@ pub fn remove(key: OwnKey) {
 pub fn touch(key: OwnKey, expires: u32) -> bool {
     PENDING.with_borrow_mut(|pending| {
         if let Some(place) = pending.latest(&key.place, &key.bytes, key.hash)
-            && let What::Set(_, Value { bytes, kind, stamp, dependencies, .. }) = &pending.changes[place].what
+            && let What::Set(_, Value { bytes, kind, stamp, dependencies, command, .. }) =
+                &pending.changes[place].what
         {
             let (bytes, dependencies) = (bytes.clone(), dependencies.clone());
-            let value = Value { bytes, kind: *kind, stamp: *stamp, expires, dependencies };
+            let value = Value { bytes, kind: *kind, stamp: *stamp, expires, dependencies, command: *command };
             return pending.add_if_it_fits(What::Set(key, value)).is_ok();
         }
         pending.add_if_it_fits(What::Touch(key, expires)).is_ok()
@@ -256,6 +297,7 @@ impl Pending {
         fences: Vec::new(),
         bytes: 0,
         last: 0,
+        has_written: false,
         commit: None,
     };
 
@@ -287,7 +329,6 @@ impl Pending {
     }
 
     fn add(&mut self, what: What) {
-        transaction::listen(&Collector);
         let depth = transaction::depth();
         self.last += 1;
         self.bytes += what.bytes();
@@ -345,30 +386,49 @@ impl Pending {
     }
 
     #[cold]
-    fn own(&self, place: &Place, key: &[u8], hash: u64) -> Own<'_> {
+    fn own(&self, place: &Place, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
         let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
         let change = &self.changes[at];
         match &change.what {
-            What::Set(key, value) if self.is_right(change, key, value) => Own::Set(value),
+            What::Set(key, value) if self.is_right(change, key, value, written, transaction::command()) => {
+                Own::Set(value)
+            }
             What::Touch(_, expires) => Own::Touched(*expires),
             _ => Own::Gone,
         }
     }
 
     /// Whether the transaction has not changed what a value depends on since it set it.
-    fn is_right(&self, change: &Change, key: &OwnKey, value: &Value) -> bool {
+    ///
+    /// Of tables it is known only that it has written to them, in this transaction. So a value that depends on such a table is right
+    /// if nothing at all was written since it was set.
+    fn is_right(
+        &self,
+        change: &Change,
+        key: &OwnKey,
+        value: &Value,
+        written: &[FenceId],
+        command: u32,
+    ) -> bool {
+        if value.command != command
+            && value.dependencies.iter().any(|fence| written.binary_search(fence).is_ok())
+        {
+            return false;
+        }
         fences_of(key, value).all(|fence| {
             let latest = self.by_fence.get(&fence).and_then(|places| places.last());
             latest.is_none_or(|place| self.changes[*place].at < change.at)
         })
     }
 
-    fn before_commit(&mut self) {
-        if self.changes.is_empty() {
+    fn before_commit(&mut self, written: &[FenceId], command: u32) {
+        self.has_written = locks::has_written();
+        if self.changes.is_empty() && written.is_empty() {
             return;
         }
-        let announced = transaction::has_written() || !self.fences.is_empty();
+        let announced = self.has_written || !self.fences.is_empty();
         let mut fences = self.fences.clone();
+        fences.extend(written);
         let mut steps = Vec::with_capacity(self.changes.len());
         for (place, change) in self.changes.iter().enumerate() {
             let Some(own) = change.what.key() else { continue };
@@ -382,7 +442,7 @@ impl Pending {
                     steps.push((place, Step::Touch(*expires)));
                     continue;
                 }
-                What::Set(key_kept, value) if self.is_right(change, key_kept, value) => {
+                What::Set(key_kept, value) if self.is_right(change, key_kept, value, written, command) => {
                     tier.reserve(&key, &value.as_new()).ok()
                 }
                 _ => None,
@@ -418,6 +478,19 @@ impl Pending {
             }
         }
         self.commit = Some(Commit { fences, steps, announced });
+    }
+
+    /// Fences what was written after the walk before the commit.
+    fn lower_late(&mut self) {
+        let Some(tier) = shared::tier() else { return };
+        let fences = tier.fences();
+        let none = Vec::new();
+        let raised = self.commit.as_ref().map_or(&none, |commit| &commit.fences);
+        let is_raised = |fence| raised.binary_search_by_key(&fence, |raised| raised.fence).is_ok();
+        written::late(tier, is_raised, |fence| {
+            fences.raise(fence);
+            fences.lower(fence);
+        });
     }
 
     fn committed(&mut self) {

@@ -246,6 +246,11 @@ pub fn may_monitor() -> bool {
     role.has_rights_of(Role::MONITOR) || is_owner(role)
 }
 
+/// Whether the current role may read any space, or look at statistics.
+pub fn may_look() -> bool {
+    may_monitor() || granted(Role::current(), |_| true).is_some()
+}
+
 /// Refuses whoever does not own the extension.
 pub fn require_owner(what: &str) -> Result<(), Refused> {
     tables()?;
@@ -267,6 +272,11 @@ pub fn require_monitor(what: &str) -> Result<(), Refused> {
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Err(Refused::new(code, format!("permission denied to {what}"))
         .hint(format!("Run GRANT pg_monitor TO {}.", Role::current().quoted())))
+}
+
+/// A place of this database, for what belongs to no space.
+pub fn any_place() -> Option<Place> {
+    resolve(DEFAULT.as_bytes(), Role::current()).ok()?.place()
 }
 
 /// The default space, for its owner only.

@@ -1,0 +1,112 @@
+//! Tables whose changes make entries a miss.
+
+use super::arguments::{self, invalid, null};
+use crate::pg::catalog::{self, Table};
+use crate::pg::error::Refused;
+use crate::pg::relation::Number;
+use crate::pg::role::Role;
+use crate::pg::varlena::TextsArgument;
+use crate::store::{entry, space};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+/// A relation whose changes can be watched, by who may say so: its owner, or the extension's.
+fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
+    let relation = relation.ok_or_else(|| null("rel"))?;
+    let name = relation.name().ok_or_else(|| {
+        let code = PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE;
+        Refused::new(code, format!("relation with number {} does not exist", relation.get()))
+    })?;
+    if let Some(what) = relation.unwatchable() {
+        let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
+        return Err(Refused::new(code, format!("cannot watch \"{name}\", which is {what}"))
+            .hint("Watch the tables and materialized views that it takes its rows from."));
+    }
+    if !relation.is_mine() && !space::is_owner(Role::current()) {
+        let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+        return Err(Refused::new(code, format!("must be owner of table {name}")));
+    }
+    Ok(relation)
+}
+
+/// Lets tags stand for a relation: its own name, if none is given.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
+    let watch = || {
+        let relation = watchable(rel)?;
+        let tags: Vec<String> = match tags {
+            None => vec![relation.name().unwrap_or_default()],
+            Some(_) => arguments::tags(tags)?
+                .into_iter()
+                .map(|tag| String::from_utf8_lossy(tag).into_owned())
+                .collect(),
+        };
+        if tags.is_empty() {
+            return Err(invalid("tags must not be empty").hint("Use cache_unwatch to end a watch."));
+        }
+        if let Some(tag) = tags.iter().find(|tag| tag.contains(['{', '}'])) {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            return Err(Refused::new(code, format!("tag \"{tag}\" must not contain braces"))
+                .detail("Tags that name columns are not supported yet."));
+        }
+        catalog::write(
+            "DELETE FROM pgcache.watches AS w
+             WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = w.relation)",
+            &[],
+        );
+        catalog::write(
+            "INSERT INTO pgcache.watches AS w VALUES ($1::oid, $2)
+             ON CONFLICT (relation) DO UPDATE
+             SET tags = ARRAY(SELECT unnest(w.tags) UNION SELECT unnest(excluded.tags) ORDER BY 1)",
+            &[DatumWithOid::from(i64::from(relation.get())), tags.into()],
+        );
+        Ok(())
+    };
+    watch().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// Ends a watch.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_unwatch(rel: Option<Number>) {
+    let relation = watchable(rel).unwrap_or_else(|refused| Refused::raise(refused));
+    let statement = "DELETE FROM pgcache.watches WHERE relation = $1::oid";
+    catalog::write(statement, &[i64::from(relation.get()).into()]);
+}
+
+/// Makes everything a miss that depends on a relation: for changes that the server does not know of.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_invalidate_relation(rel: Option<Number>) {
+    let invalidate = || {
+        let relation = rel.ok_or_else(|| null("rel"))?;
+        entry::invalidate_relation(&*space::for_tags()?, relation.get())
+    };
+    invalidate().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// What the view over watches shows.
+#[pg_schema]
+mod pgcache {
+    use super::Table;
+    use crate::pg::catalog;
+    use crate::store::space;
+    use pgrx::prelude::*;
+
+    /// All watches, for who may read any space, or is a monitor.
+    #[pg_extern(
+        stable,
+        parallel_restricted,
+        sql = "
+        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation regclass, tags text[])
+        STABLE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'visible_watches_wrapper';
+    "
+    )]
+    fn visible_watches() -> TableIterator<'static, (name!(relation, pg_sys::Oid), name!(tags, Vec<String>))> {
+        let mut rows = Vec::new();
+        if space::may_look() {
+            catalog::read(Table::Watches, |row| {
+                rows.extend(row.get(0).zip(row.get(1)));
+            });
+        }
+        TableIterator::new(rows)
+    }
+}

@@ -1,0 +1,236 @@
+//! What a relation is to the cache: remembered by each session until the server says that it has changed.
+
+#![allow(unsafe_code)]
+
+use super::catalog;
+use super::number::number_type;
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+/// A relation by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(u32);
+
+number_type!(Number, "regclass");
+
+impl Number {
+    /// The number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Its name without its schema, if there is such a relation.
+    pub fn name(self) -> Option<String> {
+        // SAFETY: a question to the server's catalogs, which returns a string of its own or nothing.
+        let name = unsafe { pg_sys::get_rel_name(self.0.into()) };
+        // SAFETY: not null, and ends with a zero.
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+    }
+
+    /// Whether the current role owns it.
+    pub fn is_mine(self) -> bool {
+        // SAFETY: a question to the server's catalogs, about a relation that is there.
+        unsafe {
+            #[cfg(feature = "pg15")]
+            let mine = pg_sys::pg_class_ownercheck(self.0.into(), pg_sys::GetUserId());
+            #[cfg(not(feature = "pg15"))]
+            let mine =
+                pg_sys::object_ownercheck(pg_sys::RelationRelationId, self.0.into(), pg_sys::GetUserId());
+            mine
+        }
+    }
+
+    /// What kind of relation it is, in words, if it is none whose changes can be watched.
+    pub fn unwatchable(self) -> Option<&'static str> {
+        if self.0 < FIRST_NORMAL {
+            return Some("a system catalog");
+        }
+        let (kind, persistence, schema) = class(self.0)?;
+        match kind {
+            pg_sys::RELKIND_VIEW => Some("a view"),
+            pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
+            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_MATVIEW => {
+                if persistence == pg_sys::RELPERSISTENCE_TEMP {
+                    Some("a temporary table")
+                } else {
+                    (Some(schema) == catalog::schema()).then_some("a table of pg_cache")
+                }
+            }
+            _ => Some("no table"),
+        }
+    }
+}
+
+/// What writing to a relation means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Nothing: an index, a sequence, a temporary table, a view, one of our own tables.
+    Irrelevant,
+    /// What names and rules mean may have changed.
+    Catalog,
+    /// Its rows have changed, and with them those of all tables that it is a part of, by partitioning or inheritance.
+    Rows { ancestors: Rc<[u32]> },
+}
+
+/// The first number that is not of the system's own objects.
+const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
+/// Large objects are rows, not rules.
+const LARGE_OBJECTS: [u32; 2] = [2613, 2995];
+/// Which table is a part of which: the table, its index by the part, the part's column, and where the whole's number is in a row.
+const INHERITS: u32 = 2611;
+const INHERITS_BY_PART: u32 = 2680;
+const INHERITS_PART: i16 = 1;
+const INHERITS_WHOLE: usize = 1;
+/// Whoever has seen more relations than that begins to remember anew.
+const KNOWN_MAX: usize = 65_536;
+
+/// What a session remembers.
+struct Known {
+    alone: HashMap<u32, Relation>,
+    /// Those that are part of another. A change of any relation may be one of a tree, and is not told of those below.
+    parts: HashMap<u32, Relation>,
+    /// Grows with each message of the server.
+    generation: u64,
+    watching: bool,
+}
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::new(Known {
+        alone: HashMap::new(),
+        parts: HashMap::new(),
+        generation: 0,
+        watching: false,
+    });
+}
+
+/// The server says that a relation has changed, or, with 0, that any may have. Never while what is known is borrowed: nothing of
+/// the server is called then.
+#[pg_guard]
+unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
+    KNOWN.with_borrow_mut(|known| {
+        known.generation += 1;
+        known.parts.clear();
+        if relation == pg_sys::InvalidOid {
+            known.alone.clear();
+        } else {
+            known.alone.remove(&relation.to_u32());
+        }
+    });
+}
+
+/// What is remembered of a relation: for those who may not ask the server, because the transaction is over.
+pub fn remembered(number: u32) -> Option<Relation> {
+    KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
+}
+
+/// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.
+pub fn of(number: u32) -> Relation {
+    if let Some(known) = remembered(number) {
+        return known;
+    }
+    let (generation, watching) =
+        KNOWN.with_borrow_mut(|known| (known.generation, std::mem::replace(&mut known.watching, true)));
+    if !watching {
+        // SAFETY: the server's own list, which this backend alone has; the function stays as long as the library does.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
+    }
+    let found = look_up(number);
+    KNOWN.with_borrow_mut(|known| {
+        // What has changed while it was looked up is not remembered.
+        if known.generation == generation {
+            let is_part = matches!(&found, Relation::Rows { ancestors } if !ancestors.is_empty());
+            let map = if is_part { &mut known.parts } else { &mut known.alone };
+            if map.len() >= KNOWN_MAX {
+                map.clear();
+            }
+            map.insert(number, found.clone());
+        }
+    });
+    found
+}
+
+fn look_up(number: u32) -> Relation {
+    if number < FIRST_NORMAL {
+        return if LARGE_OBJECTS.contains(&number) { Relation::Irrelevant } else { Relation::Catalog };
+    }
+    let Some((kind, persistence, schema)) = class(number) else {
+        // Dropped by this transaction: its rows are gone. What it was a part of was locked as well.
+        return Relation::Rows { ancestors: Rc::default() };
+    };
+    let has_rows = [
+        pg_sys::RELKIND_RELATION,
+        pg_sys::RELKIND_PARTITIONED_TABLE,
+        pg_sys::RELKIND_MATVIEW,
+        pg_sys::RELKIND_FOREIGN_TABLE,
+    ]
+    .contains(&kind);
+    if !has_rows || persistence == pg_sys::RELPERSISTENCE_TEMP || Some(schema) == catalog::schema() {
+        return Relation::Irrelevant;
+    }
+    let mut ancestors = Vec::new();
+    let mut at = number;
+    for seen in 0.. {
+        ancestors_of(at, &mut ancestors);
+        match ancestors.get(seen) {
+            Some(next) => at = *next,
+            None => break,
+        }
+    }
+    Relation::Rows { ancestors: ancestors.into() }
+}
+
+/// Kind, persistence and schema, if there is such a relation.
+fn class(number: u32) -> Option<(u8, u8, u32)> {
+    // SAFETY: a look-up in the server's cache of pg_class, released again.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, number.into());
+        if tuple.is_null() {
+            return None;
+        }
+        let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
+        let found = ((*row).relkind as u8, (*row).relpersistence as u8, (*row).relnamespace.to_u32());
+        pg_sys::ReleaseSysCache(tuple);
+        Some(found)
+    }
+}
+
+/// Adds the tables that one is directly a part of, if they are not there yet.
+fn ancestors_of(number: u32, found: &mut Vec<u32>) {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: as the server reads this catalog: by its index, with a snapshot of its own, columns by their place.
+    unsafe {
+        let catalog = pg_sys::table_open(INHERITS.into(), lock);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &raw mut key,
+            INHERITS_PART,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::F_OIDEQ.into(),
+            number.into(),
+        );
+        let scan = pg_sys::systable_beginscan(
+            catalog,
+            INHERITS_BY_PART.into(),
+            true,
+            std::ptr::null_mut(),
+            1,
+            &raw mut key,
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let columns = pg_sys::GETSTRUCT(tuple).cast::<u32>();
+            let whole = *columns.add(INHERITS_WHOLE);
+            if !found.contains(&whole) {
+                found.push(whole);
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, lock);
+    }
+}

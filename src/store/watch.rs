@@ -1,0 +1,89 @@
+//! Watched relations: a tag may stand for tables, and what is stored with it then depends on them too.
+//!
+//! So writers never look anything up. Who sets looks, after it has taken its stamp, and depends on the list itself as well: a watch that
+//! was being committed meanwhile makes the entry a miss. For the same reason what this session remembers of the list is an entry of
+//! its own kind: as of a stamp that was taken before it was read, and right as long as the list's fence holds for that.
+
+use crate::pg::catalog::{self, Table};
+use crate::pg::relation;
+use crate::pg::shared::{self, HotTier};
+use crate::store::pending;
+use crate::store::space::{self, Place};
+use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// The list as this session remembers it.
+struct Known {
+    stamp: Stamp,
+    generation: u64,
+    relations: HashMap<Vec<u8>, Vec<u32>>,
+}
+
+thread_local! {
+    static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };
+}
+
+/// The fence of the list in this database.
+pub fn fence(tier: &HotTier) -> FenceId {
+    tier.fences().reserved(Reserved::Watches(shared::database()))
+}
+
+/// What an entry with some tags depends on beside the tags. To be asked after the entry's stamp was taken.
+pub fn dependencies(tier: &HotTier, tags: &[&[u8]]) -> Vec<FenceId> {
+    if tags.is_empty() {
+        return Vec::new();
+    }
+    let mut found = vec![fence(tier)];
+    let known = up_to_date(tier, found[0]);
+    if !known.relations.is_empty() {
+        for number in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
+            found.push(of_relation(tier, *number));
+        }
+        found.sort_unstable();
+        found.dedup();
+    }
+    found
+}
+
+/// The fence that every write to a relation raises.
+pub fn of_relation(tier: &HotTier, number: u32) -> FenceId {
+    tier.fences().relation(shared::database(), number, Relation::Any)
+}
+
+fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
+    let fences = tier.fences();
+    let known = KNOWN.with_borrow(Clone::clone);
+    if let Some(known) = known.filter(|known| {
+        known.generation == catalog::generation() && fences.holds(fence, known.stamp, Stamp::LATEST)
+    }) {
+        return known;
+    }
+    let (stamp, generation) = (fences.now(), catalog::generation());
+    let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
+    catalog::read(Table::Watches, |row| {
+        let number = row.get::<pgrx::pg_sys::Oid>(0).map_or(0, pgrx::pg_sys::Oid::to_u32);
+        for tag in row.get::<Vec<String>>(1).unwrap_or_default() {
+            relations.entry(tag.into_bytes()).or_default().push(number);
+        }
+    });
+    let known = Rc::new(Known { stamp, generation, relations });
+    KNOWN.set(Some(Rc::clone(&known)));
+    known
+}
+
+/// The list is changed by this transaction.
+pub fn changed() {
+    if let Some(place) = space::any_place() {
+        pending::invalidate(&place, fence(place.tier));
+    }
+}
+
+/// Makes everything a miss that depends on a relation, as a write to it would, for others when the transaction commits.
+pub fn invalidate(place: &Place, number: u32) {
+    pending::invalidate(place, of_relation(place.tier, number));
+    if let relation::Relation::Rows { ancestors } = relation::of(number) {
+        ancestors.iter().for_each(|number| pending::invalidate(place, of_relation(place.tier, *number)));
+    }
+}
