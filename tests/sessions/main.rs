@@ -6,3 +6,4 @@ mod memory;
 mod preload;
 mod spaces;
 mod transaction;
+mod writes;

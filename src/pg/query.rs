@@ -1,0 +1,189 @@
+//! Running a caller's query, with the caller's privileges, on a snapshot of our choosing.
+
+#![allow(unsafe_code)]
+
+use super::error::Refused;
+use pgrx::prelude::*;
+use serde_json::Value;
+use std::ffi::{CStr, CString, c_char};
+
+/// On which snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    /// A new one: all that is committed now.
+    New,
+    /// The transaction's own.
+    Transaction,
+}
+
+/// Whether the transaction looks at the database as it was at one moment, and whether it is serializable.
+pub fn isolation() -> (bool, bool) {
+    // SAFETY: a plain global of this session.
+    let level = unsafe { pg_sys::XactIsoLevel };
+    (level >= pg_sys::XACT_REPEATABLE_READ as i32, level >= pg_sys::XACT_SERIALIZABLE as i32)
+}
+
+/// The first column of the first row, as jsonb; null if it is null, or if there is no row.
+///
+/// Errors of the query are raised as they are.
+pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Option<Vec<u8>>, Refused> {
+    let text = CString::new(text).map_err(|_| {
+        Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "query must not contain a zero byte")
+    })?;
+    // SAFETY: as functions in other languages run a query: a snapshot of our own is active from before the query is looked at
+    // until its value is copied. Should an error be raised, the server takes it all back with the (sub)transaction.
+    unsafe {
+        let snapshot = match on {
+            Snapshot::New => pg_sys::GetLatestSnapshot(),
+            Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
+        };
+        pg_sys::PushActiveSnapshot(snapshot);
+        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
+            pgrx::error!("cannot connect to the server's programming interface");
+        }
+        let types = parameter_types(&text)?;
+        let (mut values, nulls) = bind(arguments, &types)?;
+        let found = run(&text, &types, &mut values, &nulls)?;
+        let json = found.map(|(datum, kind)| to_jsonb(datum, kind));
+        let bytes = json.map(|json| {
+            let json = pg_sys::pg_detoast_datum_packed(json.cast_mut_ptr());
+            let length = pgrx::varlena::varsize_any_exhdr(json);
+            std::slice::from_raw_parts(pgrx::varlena::vardata_any(json).cast::<u8>(), length).to_vec()
+        });
+        pg_sys::SPI_finish();
+        pg_sys::PopActiveSnapshot();
+        Ok(bytes)
+    }
+}
+
+/// The types that the query infers for its parameters.
+unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
+    // SAFETY: the parser's own functions on a text that ends with a zero; what it returns lives as long as our connection.
+    unsafe {
+        let statements = pg_sys::pg_parse_query(text.as_ptr());
+        let count = if statements.is_null() { 0 } else { (*statements).length };
+        if count != 1 {
+            let message = if count == 0 { "query is empty" } else { "query must be a single statement" };
+            return Err(Refused::new(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, message)
+                .detail(format!("It has {count} statements.")));
+        }
+        let statement = (*(*statements).elements).ptr_value.cast::<pg_sys::RawStmt>();
+        let (mut types, mut count) = (std::ptr::null_mut(), 0);
+        let query = pg_sys::parse_analyze_varparams(
+            statement,
+            text.as_ptr(),
+            &raw mut types,
+            &raw mut count,
+            std::ptr::null_mut(),
+        );
+        if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
+            return Err(Refused::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "query must be a SELECT",
+            ));
+        }
+        Ok(if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() })
+    }
+}
+
+/// The values of the parameters, read as text of their types.
+unsafe fn bind(
+    arguments: &[Value],
+    types: &[pg_sys::Oid],
+) -> Result<(Vec<pg_sys::Datum>, Vec<c_char>), Refused> {
+    if arguments.len() != types.len() {
+        let code = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+        return Err(Refused::new(code, "args does not match the parameters of the query").detail(format!(
+            "It has {} elements, and the query has {} parameters.",
+            arguments.len(),
+            types.len()
+        )));
+    }
+    let (mut values, mut nulls) = (Vec::new(), Vec::new());
+    for (value, kind) in arguments.iter().zip(types) {
+        let text = match value {
+            Value::Null => None,
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        let text = text.map(CString::new).transpose().map_err(|_| {
+            let code = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
+            Refused::new(code, "args must not contain a zero byte")
+        })?;
+        nulls.push(if text.is_some() { b' ' } else { b'n' } as c_char);
+        values.push(text.map_or(pg_sys::Datum::null(), |text| {
+            let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            // SAFETY: the type's own input function, on a text that ends with a zero.
+            unsafe {
+                pg_sys::getTypeInputInfo(*kind, &raw mut input, &raw mut parameter);
+                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, -1)
+            }
+        }));
+    }
+    Ok((values, nulls))
+}
+
+/// The first column of the first row, with its type.
+unsafe fn run(
+    text: &CStr,
+    types: &[pg_sys::Oid],
+    values: &mut [pg_sys::Datum],
+    nulls: &[c_char],
+) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
+    // SAFETY: the server's programming interface, as its documentation has it used. Read only: on the snapshot that is active,
+    // and a statement that writes is an error.
+    unsafe {
+        let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
+        if plan.is_null() {
+            pgrx::error!("the query cannot be prepared");
+        }
+        let status = pg_sys::SPI_execute_snapshot(
+            plan,
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            pg_sys::GetActiveSnapshot(),
+            std::ptr::null_mut(),
+            true,
+            true,
+            1,
+        );
+        if status != pg_sys::SPI_OK_SELECT as i32 {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            return Err(Refused::new(code, "query must return rows"));
+        }
+        let table = pg_sys::SPI_tuptable;
+        if pg_sys::SPI_processed == 0 || (*(*table).tupdesc).natts == 0 {
+            return Ok(None);
+        }
+        let mut is_null = false;
+        let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
+        let kind = pg_sys::SPI_gettypeid((*table).tupdesc, 1);
+        Ok((!is_null).then_some((datum, kind)))
+    }
+}
+
+/// A value as jsonb, by SQL's own function for that.
+unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
+    if kind == pg_sys::JSONBOID {
+        return datum;
+    }
+    let (mut kind, mut datum) = (kind, datum);
+    // SAFETY: as above; the result lives as long as our connection.
+    unsafe {
+        let status = pg_sys::SPI_execute_with_args(
+            c"SELECT pg_catalog.to_jsonb($1)".as_ptr(),
+            1,
+            &raw mut kind,
+            &raw mut datum,
+            c" ".as_ptr(),
+            true,
+            1,
+        );
+        if status != pg_sys::SPI_OK_SELECT as i32 || pg_sys::SPI_processed != 1 {
+            pgrx::error!("the value cannot be made jsonb");
+        }
+        let mut is_null = false;
+        let table = pg_sys::SPI_tuptable;
+        pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null)
+    }
+}
