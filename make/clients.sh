@@ -33,7 +33,7 @@ export PG_CACHE_TEST_PYTHON=$python/bin/python
 
 pg=8.16.3 node=$home/pg-8.16.3
 skipped=() why=
-if command -v node >/dev/null && command -v npm >/dev/null; then
+if node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; then
     with_npm() { npm install --silent --no-audit --no-fund --prefix "$node" "pg@$pg"; }
     fetch pg "$pg" "$node" with_npm
     export PG_CACHE_TEST_NODE_MODULES=$node/node_modules
