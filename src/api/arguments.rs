@@ -1,6 +1,6 @@
 //! What callers pass, checked: each check says what is wrong and what would be right.
 
-use crate::pg::error::Refused;
+use crate::pg::error::{Refused, shown};
 use crate::pg::jsonb::{self, Member};
 use crate::pg::settings;
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
@@ -107,7 +107,7 @@ pub fn space(argument: Option<TextArgument<'_>>) -> Result<(), Refused> {
         b"default" => Ok(()),
         other => Err(Refused::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("space \"{}\" does not exist", String::from_utf8_lossy(other)),
+            format!("space \"{}\" does not exist", shown(other)),
         )),
     }
 }

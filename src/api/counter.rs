@@ -2,7 +2,7 @@
 
 use super::arguments;
 use super::value::{key_of, of_kind};
-use crate::pg::error::Refused;
+use crate::pg::error::{Refused, shown};
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
 use pg_cache_core::{IncrError, Kind};
@@ -28,7 +28,7 @@ fn cache_incr(
 
 /// A counter that cannot be stored counts nothing: to fail the caller for it would be worse.
 fn refuse(key: &[u8], by: i64, error: IncrError) -> Result<i64, Refused> {
-    let name = String::from_utf8_lossy(key);
+    let name = shown(key);
     match error {
         IncrError::Refused(_) => Ok(by),
         IncrError::Overflow => {

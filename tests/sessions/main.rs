@@ -1,6 +1,8 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
+mod encoding;
 mod harness;
+mod limits;
 mod memory;
 mod preload;
 mod transaction;
