@@ -15,6 +15,11 @@ fn own_memory(session: &mut Client) -> u64 {
     process_status(session, "RssAnon:")
 }
 
+/// The most it has had, together with what it has touched of shared memory.
+fn most_memory(session: &mut Client) -> u64 {
+    process_status(session, "VmHWM:")
+}
+
 fn process_status(session: &mut Client, line: &str) -> u64 {
     let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
@@ -126,4 +131,22 @@ fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
         "SELECT count(*) FROM generate_series(1, 1000) AS i WHERE cache_get_text('key ' || i) = 'value'";
     assert!(witness.query_one(query, &[]).expect("reading works").get::<_, i64>(0) > 0);
     assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+#[test]
+fn an_object_of_many_members_takes_memory_for_what_is_in_it() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("CREATE TABLE o AS SELECT jsonb_object_agg('k' || i, i) AS members FROM generate_series(1, 200000) AS i")
+        .expect("an object");
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("SELECT cache_set_many('{}'), count(*) FROM o, jsonb_each(members)")
+        .expect("it works");
+    let before = most_memory(&mut session);
+    session.batch_execute("SELECT cache_set_many(members) FROM o").expect("it works");
+    let more = most_memory(&mut session) - before;
+    // At most what a transaction may hold back, and 64 bytes for each member.
+    assert!(more < 128 * MEGABYTE, "{} MB", more / MEGABYTE);
 }
