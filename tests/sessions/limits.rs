@@ -133,6 +133,41 @@ fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
+/// A loop with an exception block makes a savepoint each time, and releases it.
+#[test]
+fn a_loop_of_savepoints_over_the_same_keys_takes_no_memory_without_end() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_set_text('warm', 'v'); BEGIN").expect("it begins");
+    for change in
+        ["cache_invalidate_tag('t')", "cache_delete('k')", "cache_set_text('k', i::text)", "cache_flush('*')"]
+    {
+        let before = own_memory(&mut session);
+        session
+            .batch_execute(&format!(
+                "DO $$ BEGIN FOR i IN 1..200000 LOOP
+                     BEGIN PERFORM {change}; EXCEPTION WHEN division_by_zero THEN NULL; END;
+                 END LOOP; END $$"
+            ))
+            .expect("it loops");
+        let more = own_memory(&mut session).saturating_sub(before);
+        assert!(more < 8 * MEGABYTE, "{change}: {more} bytes");
+    }
+    // The transaction has held back next to nothing, and there is room in it.
+    let row = session
+        .query_one("SELECT cache_set_text('k', repeat('x', 900000)), length(cache_get_text('k'))", &[])
+        .expect("it works");
+    assert_eq!((row.get(0), row.get(1)), (true, 900_000));
+    session.batch_execute("COMMIT").expect("it commits");
+    let length: i32 = cluster
+        .connect("postgres")
+        .query_one("SELECT length(cache_get_text('k'))", &[])
+        .expect("it works")
+        .get(0);
+    assert_eq!(length, 900_000);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
 #[test]
 fn an_object_of_many_members_takes_memory_for_what_is_in_it() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
