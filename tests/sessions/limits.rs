@@ -185,3 +185,38 @@ fn an_object_of_many_members_takes_memory_for_what_is_in_it() {
     // At most what a transaction may hold back, and 64 bytes for each member.
     assert!(more < 128 * MEGABYTE, "{} MB", more / MEGABYTE);
 }
+
+/// PostgreSQL has infinite intervals from 17 on. Before, they are no intervals at all.
+#[test]
+fn no_value_lives_for_ever() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let has_infinity = database.cluster().server().major() >= 17;
+    session.batch_execute("SELECT cache_set('k', '1', ttl => '1 hour')").expect("it is set");
+    for (ttl, message) in
+        [("infinity", "ttl must not be longer than a year"), ("-infinity", "ttl must be positive")]
+    {
+        for call in [
+            format!("cache_set('k', '2', ttl => '{ttl}')"),
+            format!("cache_set_many('{{\"k\": 2}}', ttl => '{ttl}')"),
+            format!("cache_touch('k', '{ttl}')"),
+            format!("cache_incr('count', ttl => '{ttl}')"),
+        ] {
+            let error = session.batch_execute(&format!("SELECT {call}")).expect_err("it is refused");
+            let error = error.as_db_error().unwrap_or_else(|| panic!("{call}: {error:?}"));
+            if has_infinity {
+                assert_eq!(
+                    (error.code(), error.message()),
+                    (&SqlState::INVALID_PARAMETER_VALUE, message),
+                    "{call}"
+                );
+            } else {
+                assert_eq!(error.code(), &SqlState::INVALID_DATETIME_FORMAT, "{call}");
+            }
+        }
+    }
+    let kept = session
+        .query_one("SELECT cache_get('k')::text, cache_ttl('k') <= '1 hour', cache_exists('count')", &[])
+        .expect("reading works");
+    assert_eq!((kept.get(0), kept.get(1), kept.get(2)), (Some("1"), true, false));
+}
