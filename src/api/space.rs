@@ -33,7 +33,7 @@ struct Wanted {
 fn one_of(name: &str, value: Option<&String>, legal: &[&str]) -> Result<(), Refused> {
     match value {
         Some(value) if !legal.contains(&value.as_str()) => {
-            Err(invalid(format!("{name} must not be \"{value}\""))
+            Err(invalid(format!("{name} must not be \"{}\"", shown(value.as_bytes())))
                 .hint(format!("Use one of: {}.", legal.join(", "))))
         }
         _ => Ok(()),

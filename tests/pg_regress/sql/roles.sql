@@ -21,11 +21,33 @@ ROLLBACK;
 SELECT let_in('k');
 RESET ROLE;
 SELECT cache_get('k');
+-- In a space of scope role each has its own, also of what one transaction has not committed yet, and a function that runs with its
+-- owner's rights has its owner's.
+CREATE FUNCTION of_definer(key text) RETURNS jsonb SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE sql AS
+    'SELECT cache_get(key, ''roles own'')';
+SELECT cache_create_space('roles own', scope => 'role'), cache_grant('roles own', 'roles_guest', 'write');
+SELECT cache_set('k', '"of the owner"', space => 'roles own');
+SET ROLE roles_guest;
+SELECT cache_get('k', 'roles own'), of_definer('k');
+SELECT cache_set('k', '"of the guest"', space => 'roles own');
+RESET ROLE;
+BEGIN;
+SELECT cache_set('k', '"new, of the owner"', space => 'roles own'), cache_set('only', '1', space => 'roles own');
+SET LOCAL ROLE roles_guest;
+SELECT cache_get('k', 'roles own'), cache_get('only', 'roles own'), of_definer('k'), of_definer('only');
+SELECT cache_delete('k', 'roles own'), cache_delete('only', 'roles own'), of_definer('k');
+SELECT cache_set('k', '"new, of the guest"', space => 'roles own');
+COMMIT;
+SELECT cache_get('k', 'roles own'), cache_get('only', 'roles own');
+SET ROLE roles_guest;
+SELECT cache_get('k', 'roles own'), cache_get('only', 'roles own'), of_definer('k'), of_definer('only');
+RESET ROLE;
+SELECT cache_drop_space('roles own');
 -- The settings of the session are anybody's.
 SET ROLE roles_guest;
 SET pg_cache.bypass = on;
 SELECT let_in('k') IS NULL AS miss;
 RESET pg_cache.bypass;
 SET SESSION AUTHORIZATION DEFAULT;
-DROP FUNCTION let_in(text), let_in_and_set(text, jsonb);
+DROP FUNCTION let_in(text), let_in_and_set(text, jsonb), of_definer(text);
 DROP ROLE roles_guest;
