@@ -104,6 +104,22 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     two.batch_execute("ALTER DATABASE postgres SET pg_cache.default_ttl = '1h'").expect("it is set");
 }
 
+/// It speaks of the server connection's last operation, which within a transaction is one's own.
+#[test]
+fn the_status_of_an_operation_is_asked_for_in_its_transaction() {
+    let (_cluster, pooler) = pooled(2);
+    let [mut one, mut two] = [(); 2].map(|()| pooler.connect("postgres"));
+    ask(&mut one, "SELECT cache_set_text('k', 'v')");
+    for _ in 0..3 {
+        one.batch_execute("BEGIN").expect("it begins");
+        assert_eq!(get(&mut one, "k").as_deref(), Some("v"));
+        // The other one's lands on the other server connection, and would be the answer on the same one.
+        assert_eq!(get(&mut two, "none"), None);
+        assert_eq!(ask(&mut one, "SELECT cache_status()").as_deref(), Some("hot"));
+        one.batch_execute("COMMIT").expect("it ends");
+    }
+}
+
 #[test]
 fn a_client_that_goes_away_in_a_transaction_leaves_nothing() {
     let (_cluster, pooler) = pooled(1);
