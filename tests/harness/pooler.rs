@@ -1,6 +1,6 @@
 //! A real pgbouncer in front of a cluster, in transaction mode.
 //!
-//! Like a [`Cluster`](crate::Cluster) it has a keeper, a shell that starts it and ends it when the pipe we hold
+//! Like a [`Cluster`] it has a keeper, a shell that starts it and ends it when the pipe we hold
 //! open closes: on drop, or because we died.
 
 use crate::cluster::Cluster;
