@@ -134,6 +134,9 @@ fn a_client_that_goes_away_in_a_transaction_leaves_nothing() {
     assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
 }
 
+// Leases: cache_acquire in one transaction, cache_set with its lease in another on the other server connection. They belong here
+// as soon as there is cache_acquire.
+
 /// Statements that are prepared for one execution only are bound where they are parsed, with any pgbouncer.
 #[test]
 fn parameters_work_without_a_name_for_the_statement() {

@@ -94,9 +94,9 @@ fn a_database_without_an_encoding_keeps_bytes() {
     );
 }
 
-/// A message is in the database's encoding: in others than UTF-8, a key is shown with its bytes instead of its letters.
+/// A message is in the database's encoding: in others than UTF-8, a name is shown with its bytes instead of its letters.
 #[test]
-fn errors_name_keys_in_any_encoding() {
+fn errors_name_keys_and_roles_in_any_encoding() {
     for (encoding, key, shown) in
         [("LATIN1", "ü", "\\xfc"), ("EUC_JP", "鍵", "\\xb8\\xb0"), ("UTF8", "鍵", "鍵")]
     {
@@ -130,5 +130,11 @@ fn errors_name_keys_in_any_encoding() {
             let error = refused(&mut session, &query);
             assert_eq!((error.code(), error.message()), (&code, message.as_str()), "{encoding}: {query}");
         }
+        session.batch_execute(&format!("CREATE ROLE \"{key}\"; SET ROLE \"{key}\"")).expect("a role");
+        let error = refused(&mut session, "SELECT cache_get('k')");
+        assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{encoding}: {error}");
+        let detail = format!("Role \"{shown}\" does not have the privilege read.");
+        assert_eq!(error.detail(), Some(detail.as_str()), "{encoding}");
+        session.batch_execute(&format!("RESET ROLE; DROP ROLE \"{key}\"")).expect("it goes");
     }
 }
