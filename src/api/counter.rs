@@ -2,7 +2,8 @@
 
 use super::arguments;
 use super::value::{key_in, of_kind};
-use crate::pg::error::{Refused, shown};
+use crate::pg::encoding::shown;
+use crate::pg::error::Refused;
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
 use crate::store::space::Privilege;

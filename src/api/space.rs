@@ -2,7 +2,8 @@
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog::{self, Table};
-use crate::pg::error::{Refused, shown};
+use crate::pg::encoding::{letters, shown};
+use crate::pg::error::Refused;
 use crate::pg::role::Role;
 use crate::pg::shared;
 use crate::pg::varlena::TextArgument;
@@ -119,7 +120,8 @@ fn check_together(name: &str) -> Result<(), Refused> {
 
 fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
-    let name = std::str::from_utf8(bytes).map_err(|_| invalid("name must be UTF-8"))?;
+    let name = letters(bytes)
+        .ok_or_else(|| invalid("name must be ASCII in a database of another encoding than UTF-8"))?;
     if name.is_empty() || name.len() > 63 {
         return Err(invalid("name must have 1 to 63 bytes").detail(format!("It has {}.", name.len())));
     }

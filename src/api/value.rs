@@ -1,7 +1,8 @@
 //! Values by their key.
 
 use super::arguments::{self, not_yet};
-use crate::pg::error::{Refused, shown};
+use crate::pg::encoding::shown;
+use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,

@@ -2,8 +2,6 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use std::borrow::Cow;
-use std::fmt::Write;
 
 /// Why a call is refused. Nothing has been changed when one is returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,30 +49,5 @@ impl From<Refused> for ErrorReport {
             report = report.set_hint(hint);
         }
         report
-    }
-}
-
-/// More than this of a name nobody reads, and a message that outgrows the server's memory would end the server.
-const SHOWN_BYTES_MAX: usize = 1024;
-
-/// A name as a message can show it. A message has to be in the database's encoding, of which we only know that it contains
-/// ASCII: what is no UTF-8 is shown by its bytes.
-pub fn shown(name: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(name) {
-        Ok(letters) if name.len() <= SHOWN_BYTES_MAX => Cow::Borrowed(letters),
-        _ => {
-            let mut shown = String::new();
-            for byte in name.iter().take(SHOWN_BYTES_MAX) {
-                // Writing to a String does not fail.
-                let _ = match byte {
-                    b' '..=b'~' => write!(shown, "{}", char::from(*byte)),
-                    _ => write!(shown, "\\x{byte:02x}"),
-                };
-            }
-            if name.len() > SHOWN_BYTES_MAX {
-                shown += "...";
-            }
-            Cow::Owned(shown)
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::error::shown;
+use super::encoding::shown;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,

@@ -4,7 +4,8 @@
 //! (see `pg/catalog.rs`). So an access to a space that it used before costs a comparison of its name.
 
 use crate::pg::catalog::{self, Row, Table};
-use crate::pg::error::{Refused, shown};
+use crate::pg::encoding::shown;
+use crate::pg::error::Refused;
 use crate::pg::interval;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};

@@ -138,3 +138,22 @@ fn errors_name_keys_and_roles_in_any_encoding() {
         session.batch_execute(&format!("RESET ROLE; DROP ROLE \"{key}\"")).expect("it goes");
     }
 }
+
+/// What the extension's own tables keep has to be read in every encoding.
+#[test]
+fn spaces_have_names_that_every_encoding_has() {
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        let error = refused(&mut session, "SELECT cache_create_space('é')");
+        assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{encoding}: {error}");
+        session
+            .batch_execute("SELECT cache_create_space('e'), cache_set_text('k', 'v', space => 'e')")
+            .expect("it works");
+        let found: String =
+            session.query_one("SELECT cache_get_text('k', 'e')", &[]).expect("it works").get(0);
+        assert_eq!(found, "v", "{encoding}");
+    }
+    let database = Database::create();
+    database.connect().batch_execute("SELECT cache_create_space('é')").expect("UTF-8 has it");
+}
