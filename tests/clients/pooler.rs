@@ -99,9 +99,6 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     assert_eq!(get(&mut two, "k"), None, "and keeps it when who has set it is gone");
     two.batch_execute("RESET pg_cache.bypass").expect("it is reset");
     assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
-
-    // Where a whole application is to have a setting, its database or its role can.
-    two.batch_execute("ALTER DATABASE postgres SET pg_cache.default_ttl = '1h'").expect("it is set");
 }
 
 /// It speaks of the server connection's last operation, which within a transaction is one's own.
