@@ -2,6 +2,7 @@ pub mod clock;
 pub mod error;
 pub mod jsonb;
 pub mod preload;
+pub mod prepared;
 pub mod settings;
 pub mod shared;
 pub mod transaction;

@@ -2,4 +2,5 @@
 
 pub mod entry;
 pub mod pending;
+pub mod prepared;
 pub mod space;

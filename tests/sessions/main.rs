@@ -3,4 +3,5 @@
 mod harness;
 mod memory;
 mod preload;
+mod prepared;
 mod transaction;
