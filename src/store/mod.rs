@@ -4,3 +4,4 @@ pub mod entry;
 pub mod pending;
 pub mod prepared;
 pub mod space;
+pub mod status;

@@ -105,6 +105,36 @@ fn one_that_has_changed_nothing_takes_nothing_away() {
     }
 }
 
+#[test]
+fn a_key_is_one_of_its_space_and_of_its_role() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("SELECT cache_create_space('a'), cache_create_space('b'), cache_create_space('r', scope => 'role')")
+        .expect("there are spaces");
+    session
+        .batch_execute(
+            "CREATE ROLE reader; SELECT cache_grant('r', 'reader', 'write'); CREATE TABLE log (what text)",
+        )
+        .expect("there is a role");
+    let own = "SELECT cache_set_text('k', 'old', space => 'r')";
+    session.batch_execute(&format!("SET ROLE reader; {own}; RESET ROLE; {own}")).expect("each has its own");
+    session
+        .batch_execute("SELECT cache_set_text('k', 'old', space => s) FROM unnest('{a,b}'::text[]) AS s")
+        .expect("they are stored");
+    let get = |session: &mut Client, space: &str| -> Option<String> {
+        session.query_one("SELECT cache_get_text('k', $1)", &[&space]).expect("reading works").get(0)
+    };
+    prepare(&mut session, "p", "SELECT cache_delete('k', 'a'), cache_delete('k', 'r')");
+    assert_eq!(["a", "b", "r"].map(|space| get(&mut session, space)), [old(), old(), old()]);
+    session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+    assert_eq!(["a", "b", "r"].map(|space| get(&mut session, space)), [None, old(), None]);
+    session.batch_execute("SET ROLE reader").expect("it has the role");
+    assert_eq!(get(&mut session, "r"), old(), "another role's");
+    session.batch_execute("RESET ROLE").expect("it goes back");
+    assert_quiet(&mut session);
+}
+
 /// Names are given again, and what an earlier one of the name has changed is forgotten.
 #[test]
 fn a_name_stands_for_the_last_one_that_has_it() {
