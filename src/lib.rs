@@ -31,4 +31,5 @@ extern "C-unwind" fn _PG_init() {
     pg::settings::define();
     pg::shared::hook();
     store::pending::listen();
+    store::prepared::watch();
 }

@@ -8,6 +8,7 @@ pub mod locks;
 pub mod number;
 pub mod observer;
 pub mod preload;
+pub mod prepared;
 pub mod query;
 pub mod relation;
 pub mod role;

@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod pending;
+pub mod prepared;
 pub mod space;
 pub mod status;
 pub mod watch;

@@ -7,15 +7,16 @@
 //! - *after commit* it only remains to confirm, which is a bounded walk over plain memory;
 //! - *after an abort*, however it came about, everything is taken back.
 //!
+//! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
+//!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
-use crate::pg::error::Refused;
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, settings, shared};
+use crate::store::prepared;
 use crate::store::space::{Place, hash};
 use crate::store::written;
-use pg_cache_core::{FenceId, Key, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
-use pgrx::prelude::PgSqlErrorCode;
+use pg_cache_core::{FenceId, Key, KeyMark, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -185,10 +186,15 @@ impl Listener for Collector {
     }
 
     fn before_prepare(&self) {
-        if PENDING.with_borrow(|pending| !pending.changes.is_empty()) {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            Refused::new(code, "cannot PREPARE a transaction that has changed the cache").raise();
-        }
+        let Some(tier) = shared::tier() else { return };
+        let written = written::fences(tier);
+        let (fences, marks) = PENDING.with_borrow(Pending::in_short);
+        prepared::record(&fences, marks, &written).unwrap_or_else(|refused| refused.raise());
+    }
+
+    fn prepared(&self) {
+        prepared::stands();
+        PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn committed(&self) {
@@ -198,9 +204,11 @@ impl Listener for Collector {
             }
             pending.committed();
         });
+        prepared::over();
     }
 
     fn aborted(&self) {
+        prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
     }
 
@@ -435,6 +443,12 @@ impl Pending {
             let latest = self.by_fence.get(&fence).and_then(|places| places.last());
             latest.is_none_or(|place| self.changes[*place].at < change.at)
         })
+    }
+
+    /// The fences and the keys that it changes.
+    fn in_short(&self) -> (Vec<FenceId>, Vec<KeyMark>) {
+        let keys = self.changes.iter().filter_map(|change| change.what.key()?.key());
+        (self.fences.clone(), keys.map(|key| key.mark()).collect())
     }
 
     fn before_commit(&mut self, written: &[FenceId], command: u32) {

@@ -6,6 +6,7 @@ mod harness;
 mod limits;
 mod memory;
 mod preload;
+mod prepared;
 mod spaces;
 mod transaction;
 mod writes;
