@@ -31,5 +31,6 @@ extern "C-unwind" fn _PG_init() {
     pg::settings::define();
     pg::shared::hook();
     store::pending::listen();
-    store::prepared::watch();
+    store::command::listen();
+    pg::observer::hook();
 }

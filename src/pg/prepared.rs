@@ -1,4 +1,4 @@
-//! Prepared transactions: what is kept of them in shared memory, and the commands that begin and end them.
+//! Prepared transactions: what is kept of them in shared memory.
 //!
 //! ```text
 //! head      how many are being prepared without a record     a word
@@ -8,16 +8,12 @@
 //! Everything here is under one lock of our own, which is held for a walk over the records at most; nothing of the server is called
 //! meanwhile, and no shard's lock is taken. The memory is empty when a server's life begins: what was prepared in an earlier one has
 //! no record.
-//!
-//! The server tells nobody what becomes of a prepared transaction, so we look at the commands. Those that come otherwise
-//! are not seen: a subscription with `two_phase` prepares and ends its transactions in C.
 
 #![allow(unsafe_code)]
 
 use pg_cache_core::{FenceId, KeyMark};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 const NAME: &CStr = c"pg_cache_prepared";
@@ -29,20 +25,6 @@ pub const MARKS_MAX: usize = 144;
 
 unsafe extern "C" {
     static max_prepared_xacts: c_int;
-}
-
-unsafe extern "C-unwind" {
-    /// Not by way of pgrx, whose guard would take errors apart and lose where in the statement they are.
-    fn standard_ProcessUtility(
-        statement: *mut pg_sys::PlannedStmt,
-        text: *const std::ffi::c_char,
-        read_only: bool,
-        context: pg_sys::ProcessUtilityContext::Type,
-        parameters: pg_sys::ParamListInfo,
-        environment: *mut pg_sys::QueryEnvironment,
-        receiver: *mut pg_sys::DestReceiver,
-        completion: *mut pg_sys::QueryCompletion,
-    );
 }
 
 /// What a record is about.
@@ -213,92 +195,4 @@ pub fn exists(gid: &[u8]) -> bool {
     }
     // What cannot be asked for may be there.
     found.unwrap_or(true)
-}
-
-/// Who wants to know of the commands.
-pub trait Watcher: Sync {
-    /// The transaction is to be prepared under this name, if nothing goes wrong until its end. May raise errors.
-    fn preparing(&self, gid: &[u8]);
-    /// A prepared transaction is about to be committed or rolled back by the next command. May raise errors.
-    fn ending(&self, gid: &[u8], commits: bool);
-    /// That has succeeded. If it does not, the transaction of the command aborts, and nothing is told here.
-    fn ended(&self);
-}
-
-static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
-static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
-
-/// Tells a watcher from now on. To be called while the server loads us.
-pub fn watch(watcher: &'static dyn Watcher) {
-    if WATCHER.set(watcher).is_ok() {
-        // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called by us.
-        unsafe {
-            PREVIOUS = pg_sys::ProcessUtility_hook;
-            pg_sys::ProcessUtility_hook = Some(utility);
-        }
-    }
-}
-
-/// Without a guard, so that an error in a command passes as it is: nothing on this stack is to be dropped, and what is ours is
-/// guarded by itself.
-#[allow(ffi_unwind_calls)]
-unsafe extern "C-unwind" fn utility(
-    statement: *mut pg_sys::PlannedStmt,
-    text: *const std::ffi::c_char,
-    read_only: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    parameters: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    receiver: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: a planned utility statement has one, and every node begins with its tag. What comes after is as the server would call
-    // it, and does not look at the statement again, which the command may have freed.
-    unsafe {
-        let node = (*statement).utilityStmt;
-        let ends = (*node).type_ == pg_sys::NodeTag::T_TransactionStmt && before(node.cast());
-        let next = match PREVIOUS {
-            Some(previous) => previous,
-            None => standard_ProcessUtility,
-        };
-        next(statement, text, read_only, context, parameters, environment, receiver, completion);
-        if ends {
-            after();
-        }
-    }
-}
-
-/// Whether it ends a prepared transaction.
-#[pg_guard]
-unsafe extern "C-unwind" fn before(statement: *const pg_sys::TransactionStmt) -> bool {
-    use pg_sys::TransactionStmtKind::*;
-    // SAFETY: the caller has looked at the tag.
-    let statement = unsafe { &*statement };
-    let Some(watcher) = WATCHER.get().filter(|_| is_there() && !statement.gid.is_null()) else {
-        return false;
-    };
-    // SAFETY: checked for NULL; the parser's own string.
-    let gid = unsafe { CStr::from_ptr(statement.gid) }.to_bytes();
-    let ends = match statement.kind {
-        TRANS_STMT_PREPARE => {
-            watcher.preparing(gid);
-            return false;
-        }
-        // SAFETY: plain questions. Inside of a block the server refuses these, before it looks for the transaction.
-        TRANS_STMT_COMMIT_PREPARED | TRANS_STMT_ROLLBACK_PREPARED => unsafe {
-            !pg_sys::IsTransactionBlock() && !pg_sys::IsSubTransaction()
-        },
-        _ => false,
-    };
-    if ends {
-        watcher.ending(gid, statement.kind == TRANS_STMT_COMMIT_PREPARED);
-    }
-    ends
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn after() {
-    if let Some(watcher) = WATCHER.get() {
-        watcher.ended();
-    }
 }

@@ -16,11 +16,18 @@ pub enum Snapshot {
     Transaction,
 }
 
-/// Whether the transaction looks at the database as it was at one moment, and whether it is serializable.
-pub fn isolation() -> (bool, bool) {
+/// Whether the transaction looks at the database as it was at one moment: REPEATABLE READ, or SERIALIZABLE.
+#[inline]
+pub fn looks_at_one_moment() -> bool {
     // SAFETY: a plain global of this session.
-    let level = unsafe { pg_sys::XactIsoLevel };
-    (level >= pg_sys::XACT_REPEATABLE_READ as i32, level >= pg_sys::XACT_SERIALIZABLE as i32)
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Whether the server has to know of everything that the transaction reads.
+#[inline]
+pub fn is_serializable() -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.

@@ -2,11 +2,12 @@
 
 use crate::pg::error::Refused;
 use crate::pg::{settings, shared, transaction};
+use crate::store::horizon;
 use crate::store::pending::{self, Own, OwnKey, Value};
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::watch;
-use pg_cache_core::{Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Kind, Meta, NewValue, Reader, Stamp};
+use pg_cache_core::{Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Kind, Meta, NewValue, Reader};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
 
@@ -90,7 +91,7 @@ fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Res
     let hash = hash(bytes);
     let Some(key) = place.key(bytes, hash) else { return Err(Status::Miss("not there")) };
     let from_tier = |into: &mut Option<&mut _>, changed: &[FenceId]| {
-        let reader = Reader { horizon: Stamp::LATEST, changed };
+        let reader = Reader { horizon: horizon::current(), changed };
         match into {
             Some(into) => place.tier.get(&key, reader, *into),
             None => place.tier.peek(&key, reader),

@@ -1,6 +1,8 @@
 //! What the cache does for its callers, on one floor between SQL and the tier.
 
+pub mod command;
 pub mod entry;
+pub mod horizon;
 pub mod pending;
 pub mod prepared;
 pub mod space;

@@ -13,9 +13,9 @@
 
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, settings, shared};
-use crate::store::prepared;
 use crate::store::space::{Place, hash};
 use crate::store::written;
+use crate::store::{horizon, prepared};
 use pg_cache_core::{FenceId, Key, KeyMark, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -205,11 +205,13 @@ impl Listener for Collector {
             pending.committed();
         });
         prepared::over();
+        horizon::advance();
     }
 
     fn aborted(&self) {
         prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
+        horizon::advance();
     }
 
     fn released(&self, depth: i32) {
@@ -284,6 +286,11 @@ pub fn touch(key: OwnKey, expires: u32) -> bool {
 /// Remembers that everything under a fence was invalidated.
 pub fn invalidate(place: &Place, fence: FenceId) {
     PENDING.with_borrow_mut(|pending| pending.invalidate(place, fence));
+}
+
+/// The same for a fence that nothing larger may stand in for.
+pub fn invalidate_exactly(fence: FenceId) {
+    PENDING.with_borrow_mut(|pending| pending.add(What::Invalidate(fence)));
 }
 
 /// The keys of a place that the transaction has changed.

@@ -18,16 +18,11 @@
 //! - who finds a name that is being prepared invalidates everything.
 
 use crate::pg::error::Refused;
-use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table, Watcher};
+use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::shared;
 use pg_cache_core::{FenceId, KeyMark, Reserved};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
-
-/// Has the commands told to us. While the server loads the library.
-pub fn watch() {
-    prepared::watch(&Commands);
-}
 
 thread_local! {
     static AT: RefCell<At> = const { RefCell::new(At::Nothing) };
@@ -54,34 +49,33 @@ struct Ending {
     spaces: Vec<FenceId>,
 }
 
-struct Commands;
+/// The transaction is to be prepared under this name, if nothing goes wrong until its end.
+pub fn preparing(gid: &[u8]) {
+    AT.set(At::Named(gid.into()));
+}
 
-impl Watcher for Commands {
-    fn preparing(&self, gid: &[u8]) {
-        AT.set(At::Named(gid.into()));
+/// A prepared transaction is about to be ended. May raise errors.
+pub fn ending(gid: &[u8], commits: bool) {
+    if shared::tier().is_none() {
+        return;
     }
+    let find = |table: Table<'_>| Ending::find(table, gid, commits);
+    let found = prepared::with_table(find).unwrap_or(Found::Nothing);
+    let mut ending = match found {
+        Found::Record(ending) => ending,
+        // If there is none, the server would say so. That it does not come into being meanwhile, only we can see to.
+        Found::Nothing if commits && !prepared::exists(gid) => unknown(gid).raise(),
+        Found::Nothing => Ending { invalidated: everything(commits), ..Ending::default() },
+        Found::Doubt(ending) => Ending { invalidated: everything(commits), ..ending },
+    };
+    ending.raise();
+    AT.set(At::Ending(ending));
+}
 
-    fn ending(&self, gid: &[u8], commits: bool) {
-        if shared::tier().is_none() {
-            return;
-        }
-        let find = |table: Table<'_>| Ending::find(table, gid, commits);
-        let found = prepared::with_table(find).unwrap_or(Found::Nothing);
-        let mut ending = match found {
-            Found::Record(ending) => ending,
-            // If there is none, the server would say so. That it does not come into being meanwhile, only we can see to.
-            Found::Nothing if commits && !prepared::exists(gid) => unknown(gid).raise(),
-            Found::Nothing => Ending { invalidated: everything(commits), ..Ending::default() },
-            Found::Doubt(ending) => Ending { invalidated: everything(commits), ..ending },
-        };
-        ending.raise();
-        AT.set(At::Ending(ending));
-    }
-
-    fn ended(&self) {
-        if let At::Ending(ending) = AT.replace(At::Nothing) {
-            ending.settle(true);
-        }
+/// It has ended.
+pub fn ended() {
+    if let At::Ending(ending) = AT.replace(At::Nothing) {
+        ending.settle(true);
     }
 }
 

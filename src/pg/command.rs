@@ -1,0 +1,258 @@
+//! Commands, seen before they run: those of which the server tells nobody otherwise what they mean.
+//!
+//! - what becomes of a prepared transaction. One that is prepared or ended otherwise is not seen: a subscription with `two_phase`
+//!   does both in C;
+//! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
+//! - that names or rules change. All commands do, but for a list of harmless ones;
+//! - that a table is about to be a part of another no more, which the locks do not tell afterwards.
+
+#![allow(unsafe_code)]
+
+use super::prepared;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+/// Who wants to know. Everything here may raise errors, and is told before the command runs, if it does not say otherwise.
+pub trait Watcher: Sync {
+    /// The transaction is to be prepared under this name, if nothing goes wrong until its end.
+    fn preparing(&self, gid: &[u8]);
+    /// A prepared transaction is about to be committed or rolled back by the next command.
+    fn ending(&self, gid: &[u8], commits: bool);
+    /// That has succeeded. If it does not, the transaction of the command aborts, and nothing is told here.
+    fn ended(&self);
+    /// A transaction block has begun, and has not looked at the database yet. Told afterwards.
+    fn began(&self);
+    /// The transaction takes over the snapshot of another.
+    fn looks_back(&self);
+    /// Names or rules are to change: who may do what in the cluster among them, or not.
+    fn defining(&self, roles: bool);
+    /// A relation is to leave the trees that it is a part of.
+    fn leaving(&self, relation: u32);
+}
+
+static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
+static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
+
+unsafe extern "C-unwind" {
+    /// Not by way of pgrx, whose guard would take errors apart and lose where in the statement they are.
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const std::ffi::c_char,
+        read_only: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        receiver: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Tells a watcher from now on. To be called while the server loads us.
+pub fn watch(watcher: &'static dyn Watcher) {
+    if WATCHER.set(watcher).is_ok() {
+        // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called by us.
+        unsafe {
+            PREVIOUS = pg_sys::ProcessUtility_hook;
+            pg_sys::ProcessUtility_hook = Some(utility);
+        }
+    }
+}
+
+/// What is to be told after a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Nothing,
+    /// It has ended a prepared transaction.
+    Ended,
+    /// It has begun a transaction block.
+    Began,
+}
+
+/// Without a guard, so that an error in a command passes as it is: nothing on this stack is to be dropped, and what is ours is
+/// guarded by itself.
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const std::ffi::c_char,
+    read_only: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    parameters: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: a planned utility statement has one, and every node begins with its tag. What comes after is as the server would call
+    // it, and does not look at the statement again, which the command may have freed.
+    unsafe {
+        let node = (*statement).utilityStmt;
+        let afterwards = before(node);
+        let next = match PREVIOUS {
+            Some(previous) => previous,
+            None => standard_ProcessUtility,
+        };
+        next(statement, text, read_only, context, parameters, environment, receiver, completion);
+        if afterwards != Afterwards::Nothing {
+            after(afterwards);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
+    use pg_sys::NodeTag::*;
+    let Some(watcher) = WATCHER.get() else { return Afterwards::Nothing };
+    // SAFETY: every node begins with its tag, which says what it is.
+    unsafe {
+        match (*node).type_ {
+            T_TransactionStmt => return transaction(*watcher, &*node.cast()),
+            T_VariableSetStmt => {
+                let set = &*node.cast::<pg_sys::VariableSetStmt>();
+                if set.kind == pg_sys::VariableSetKind::VAR_SET_MULTI
+                    && !set.name.is_null()
+                    && CStr::from_ptr(set.name) == c"TRANSACTION SNAPSHOT"
+                {
+                    watcher.looks_back();
+                }
+            }
+            T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt | T_GrantRoleStmt
+            | T_DropOwnedStmt | T_ReassignOwnedStmt | T_RenameStmt => watcher.defining(true),
+            T_AlterTableStmt => {
+                leave(*watcher, &*node.cast());
+                watcher.defining(false);
+            }
+            T_CreateStmt if is_temporary((*node.cast::<pg_sys::CreateStmt>()).relation) => {}
+            T_CreateTableAsStmt if is_temporary((*(*node.cast::<pg_sys::CreateTableAsStmt>()).into).rel) => {}
+            tag if !is_harmless(tag) => watcher.defining(false),
+            _ => {}
+        }
+    }
+    Afterwards::Nothing
+}
+
+/// Commands that change no name and no rule: nothing that a query could mean becomes another thing by them.
+fn is_harmless(tag: pg_sys::NodeTag) -> bool {
+    use pg_sys::NodeTag::*;
+    matches!(
+        tag,
+        T_DeclareCursorStmt
+            | T_ClosePortalStmt
+            | T_FetchStmt
+            | T_DoStmt
+            | T_CallStmt
+            | T_NotifyStmt
+            | T_ListenStmt
+            | T_UnlistenStmt
+            | T_LoadStmt
+            | T_ClusterStmt
+            | T_VacuumStmt
+            | T_ExplainStmt
+            | T_VariableShowStmt
+            | T_DiscardStmt
+            | T_CheckPointStmt
+            | T_LockStmt
+            | T_ConstraintsSetStmt
+            | T_PrepareStmt
+            | T_ExecuteStmt
+            | T_DeallocateStmt
+            | T_CopyStmt
+            | T_CommentStmt
+            | T_SecLabelStmt
+            | T_IndexStmt
+            | T_ReindexStmt
+            | T_CreateStatsStmt
+            | T_AlterStatsStmt
+            | T_RefreshMatViewStmt
+            | T_TruncateStmt
+            | T_CreatedbStmt
+            | T_DropdbStmt
+            | T_AlterDatabaseStmt
+            | T_AlterSystemStmt
+            | T_CreateTableSpaceStmt
+            | T_DropTableSpaceStmt
+            | T_CreatePublicationStmt
+            | T_AlterPublicationStmt
+            | T_CreateSubscriptionStmt
+            | T_AlterSubscriptionStmt
+            | T_DropSubscriptionStmt
+    )
+}
+
+unsafe fn is_temporary(relation: *const pg_sys::RangeVar) -> bool {
+    // SAFETY: a name out of a parsed statement.
+    unsafe { !relation.is_null() && (*relation).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP }
+}
+
+fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Afterwards {
+    use pg_sys::TransactionStmtKind::*;
+    if matches!(statement.kind, TRANS_STMT_BEGIN | TRANS_STMT_START) {
+        return Afterwards::Began;
+    }
+    if statement.gid.is_null() || !prepared::is_there() {
+        return Afterwards::Nothing;
+    }
+    // SAFETY: checked for NULL; the parser's own string.
+    let gid = unsafe { CStr::from_ptr(statement.gid) }.to_bytes();
+    let ends = match statement.kind {
+        TRANS_STMT_PREPARE => {
+            watcher.preparing(gid);
+            return Afterwards::Nothing;
+        }
+        // SAFETY: plain questions. Inside of a block the server refuses these, before it looks for the transaction.
+        TRANS_STMT_COMMIT_PREPARED | TRANS_STMT_ROLLBACK_PREPARED => unsafe {
+            !pg_sys::IsTransactionBlock() && !pg_sys::IsSubTransaction()
+        },
+        _ => false,
+    };
+    if !ends {
+        return Afterwards::Nothing;
+    }
+    watcher.ending(gid, statement.kind == TRANS_STMT_COMMIT_PREPARED);
+    Afterwards::Ended
+}
+
+/// Tells which relation is to leave its trees by an ALTER TABLE, if one is.
+unsafe fn leave(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
+    // SAFETY: a parsed statement: a name, and a list of commands. What of a name is not there the command will say. Without a lock: a name
+    // that becomes another relation's in this moment is another's command.
+    unsafe {
+        let find = |name: *mut pg_sys::RangeVar| {
+            let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+            let found = pg_sys::RangeVarGetRelidExtended(
+                name,
+                pg_sys::NoLock as i32,
+                missing_ok,
+                None,
+                std::ptr::null_mut(),
+            );
+            (found != pg_sys::InvalidOid).then(|| found.to_u32())
+        };
+        let count = if statement.cmds.is_null() { 0 } else { (*statement.cmds).length as usize };
+        for place in 0..count {
+            let command = (*(*statement.cmds).elements.add(place)).ptr_value.cast::<pg_sys::AlterTableCmd>();
+            let leaving = match (*command).subtype {
+                pg_sys::AlterTableType::AT_DropInherit => find(statement.relation),
+                // The part is named in the command, but its tree's locks are too weak if it goes concurrently.
+                pg_sys::AlterTableType::AT_DetachPartition => {
+                    find((*(*command).def.cast::<pg_sys::PartitionCmd>()).name)
+                }
+                _ => None,
+            };
+            if let Some(relation) = leaving {
+                watcher.leaving(relation);
+            }
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn after(what: Afterwards) {
+    let Some(watcher) = WATCHER.get() else { return };
+    // SAFETY: a plain global of this session.
+    let has_looked = unsafe { pg_sys::FirstSnapshotSet };
+    match what {
+        Afterwards::Ended => watcher.ended(),
+        Afterwards::Began if !has_looked => watcher.began(),
+        _ => {}
+    }
+}

@@ -1,0 +1,32 @@
+//! How far a transaction may see that looks at the database as it was at one moment.
+//!
+//! A value of the cache is of the present. To one who looks at the past it may be given only if nothing that it depends on has changed
+//! since. So there is kept a moment of which it is certain that it is before the transaction's snapshot, though not by how much: the end of
+//! the transaction before it, or the beginning of its block, when there is no snapshot yet. In a new session, and after taking over the
+//! snapshot of another, nothing is certain.
+
+use crate::pg::{query, shared};
+use pg_cache_core::Stamp;
+use std::cell::Cell;
+
+thread_local! {
+    static CERTAIN: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
+}
+
+/// There is no snapshot at this moment: whatever is taken next is after it.
+pub fn advance() {
+    if let Some(tier) = shared::tier() {
+        CERTAIN.set(tier.fences().now());
+    }
+}
+
+/// The snapshot may be of any time.
+pub fn forget() {
+    CERTAIN.set(Stamp::VOID);
+}
+
+/// Up to when changes may have been made that this transaction sees.
+#[inline]
+pub fn current() -> Stamp {
+    if query::looks_at_one_moment() { CERTAIN.get() } else { Stamp::LATEST }
+}
