@@ -1,5 +1,6 @@
 pub mod catalog;
 pub mod clock;
+pub mod encoding;
 pub mod error;
 pub mod interval;
 pub mod jsonb;

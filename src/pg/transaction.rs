@@ -49,6 +49,14 @@ pub fn has_written() -> bool {
     unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
+/// Whether this process helps with a query of another session. It does not know what the transaction has changed, and has nothing
+/// of its own to commit. Our functions get here only by way of one that was wrongly declared PARALLEL SAFE.
+#[inline]
+pub fn is_parallel_worker() -> bool {
+    // SAFETY: a plain global.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
 /// How deep in savepoints the session is; 1 outside of all.
 pub fn depth() -> i32 {
     // SAFETY: a plain question.

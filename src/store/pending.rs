@@ -192,10 +192,7 @@ impl Listener for Collector {
     }
 
     fn released(&self, depth: i32) {
-        PENDING.with_borrow_mut(|pending| {
-            let inner = pending.changes.iter_mut().rev().take_while(|change| change.depth >= depth);
-            inner.for_each(|change| change.depth = depth - 1);
-        });
+        PENDING.with_borrow_mut(|pending| pending.hand_over(depth));
     }
 
     fn rolled_back(&self, depth: i32) {
@@ -299,12 +296,13 @@ impl Pending {
 
     fn add(&mut self, what: What) {
         listen();
-        let depth = transaction::depth();
         self.last += 1;
-        self.bytes += what.bytes();
-        let replaced = self.replaced_by(&what, depth);
-        let change = Change { what, depth, at: self.last };
-        if let Some(place) = replaced {
+        self.put(Change { what, depth: transaction::depth(), at: self.last });
+    }
+
+    fn put(&mut self, change: Change) {
+        self.bytes += change.what.bytes();
+        if let Some(place) = self.replaced_by(&change.what, change.depth) {
             self.bytes -= self.changes[place].what.bytes();
             self.changes[place] = change;
             return;
@@ -322,6 +320,24 @@ impl Pending {
             }
         }
         self.changes.push(change);
+    }
+
+    /// Gives what was done in a savepoint to the one around it, in the place of what that one had done to the same: a loop of
+    /// savepoints would grow without end otherwise.
+    fn hand_over(&mut self, depth: i32) {
+        let outer = self.changes.iter().rposition(|change| change.depth < depth).map_or(0, |place| place + 1);
+        let inner = self.changes.split_off(outer);
+        for Change { what, .. } in &inner {
+            self.bytes -= what.bytes();
+            let places = match what {
+                What::Invalidate(fence) => self.by_fence.get_mut(fence),
+                What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => self.by_key.get_mut(&key.hash),
+            };
+            places.into_iter().for_each(|places| places.retain(|place| *place < outer));
+        }
+        for change in inner {
+            self.put(Change { depth: depth - 1, ..change });
+        }
     }
 
     /// Forgets what was done in a savepoint, and in those inside of it.

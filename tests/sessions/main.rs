@@ -1,7 +1,9 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
 mod docs;
+mod encoding;
 mod harness;
+mod limits;
 mod memory;
 mod preload;
 mod prepared;
