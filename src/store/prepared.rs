@@ -17,6 +17,7 @@
 //! - a name is not prepared while somebody is at ending a transaction that has it, which is an error, as it would be a moment before;
 //! - who finds a name that is being prepared invalidates everything.
 
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::shared;
@@ -80,10 +81,9 @@ pub fn ended() {
 }
 
 fn unknown(gid: &[u8]) -> Refused {
-    let name = String::from_utf8_lossy(gid);
     Refused::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        format!("prepared transaction with identifier \"{name}\" does not exist"),
+        format!("prepared transaction with identifier \"{}\" does not exist", shown(gid)),
     )
 }
 
@@ -136,7 +136,7 @@ pub fn record(fences: &[FenceId], marks: Vec<KeyMark>, written: &[FenceId]) -> R
         }
         Some(Err(())) => Err(Refused::new(
             PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-            format!("transaction identifier \"{}\" is already in use", String::from_utf8_lossy(&gid)),
+            format!("transaction identifier \"{}\" is already in use", shown(&gid)),
         )),
     }
 }
