@@ -4,7 +4,7 @@ use pg_cache_testbed::Database;
 use postgres::{Client, SimpleQueryMessage};
 
 /// All pages, in the order in which somebody would read them.
-const PAGES: [&str; 2] = ["README.md", "docs/privileges.md"];
+const PAGES: [&str; 3] = ["README.md", "docs/privileges.md", "docs/invalidation.md"];
 
 fn page(name: &str) -> String {
     let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));

@@ -1,0 +1,59 @@
+//! Results of queries, by a key of the caller's.
+
+use super::arguments::{self, invalid, null};
+use super::value::other_kind;
+use crate::pg::error::Refused;
+use crate::pg::relation::Numbers;
+use crate::pg::varlena::{Jsonb, TextArgument, TextsArgument, Varlena};
+use crate::query::fetch::{self, NOTHING, Wanted};
+use crate::store::entry::{self, JSONB};
+use crate::store::space::Privilege;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+/// The value under a key, or else the first column of the first row of a query, as jsonb, which is then stored under it until what
+/// the query has read changes.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
+fn cache_fetch(
+    key: Option<TextArgument<'_>>,
+    query: Option<&str>,
+    args: default!(Option<pgrx::JsonB>, "NULL"),
+    ttl: default!(Option<Interval>, "NULL"),
+    tags: default!(Option<TextsArgument<'_>>, "NULL"),
+    stale_ok: default!(Option<Interval>, "NULL"),
+    refresh: default!(Option<bool>, "false"),
+    depends: default!(Option<Numbers>, "NULL"),
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> Option<Jsonb> {
+    let fetch = || {
+        let key = arguments::key(key)?;
+        let query = query.ok_or_else(|| null("query"))?;
+        let arguments = match args.map(|args| args.0) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(elements)) => elements,
+            Some(_) => {
+                return Err(invalid("args must be an array of JSON")
+                    .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2."));
+            }
+        };
+        let ttl_ms = ttl.map(arguments::ttl).transpose()?;
+        let tags = arguments::tags(tags)?;
+        arguments::not_yet("stale_ok", stale_ok.is_some())?;
+        let refresh = refresh.ok_or_else(|| null("refresh"))?;
+        let space = arguments::space(space, Privilege::Read)?;
+        if !refresh {
+            let mut value = Varlena::default();
+            match entry::read(&space, key, &mut value) {
+                Some(found) if found.kind == JSONB => return Ok(Some(Jsonb(value))),
+                Some(found) if found.kind == NOTHING => return Ok(None),
+                Some(found) => return Err(other_kind(key, found.kind, JSONB)),
+                None => {}
+            }
+        }
+        let depends = depends.map(|numbers| numbers.0);
+        let wanted = Wanted { key, query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
+        Ok(fetch::fill(&space, &wanted)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
+    };
+    fetch().unwrap_or_else(|refused| Refused::raise(refused))
+}

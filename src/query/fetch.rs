@@ -1,0 +1,159 @@
+//! A value by its key, or else by its query.
+//!
+//! *Filling*: the stamp is taken before the snapshot that the query runs on, and that is a new one, whatever the caller's is. So what is
+//! computed is right as of the stamp, or newer. What it depends on is seen while it runs (`pg/observer.rs`), and every write
+//! to that since the stamp is found by the entry's readers. It is stored at once, not with the commit, because it was read of
+//! committed data only; so a transaction that has itself changed what the value depends on runs the query for itself.
+
+use crate::pg::error::Refused;
+use crate::pg::observer::{self, Seen};
+use crate::pg::query::{self, Snapshot};
+use crate::pg::{locks, queue};
+use crate::store::entry::{self, JSONB};
+use crate::store::pending;
+use crate::store::space::{self, Place, Privilege, Space, hash};
+use crate::store::status::{self, Status};
+use crate::store::{lease, watch, written};
+use pg_cache_core::{FenceId, Kind, NewValue, Reserved, Stamp, Stored};
+use serde_json::Value;
+
+/// The result of a query that has returned no row, or null.
+pub const NOTHING: Kind = Kind(4);
+
+/// More relations than that, and a result is not stored.
+const RELATIONS_MAX: usize = 64;
+
+/// What is wanted.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub key: &'a [u8],
+    pub query: &'a str,
+    pub arguments: &'a [Value],
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    /// Compute it, whether there is a value or not.
+    pub refresh: bool,
+    /// The relations that it depends on, instead of those that are seen.
+    pub depends: Option<Vec<u32>>,
+}
+
+/// Runs the query and stores what it returns, if it can be stored. There is no value to be had.
+pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>, Refused> {
+    let missed = status::current();
+    // Whatever is cached around us depends on what we have not seen.
+    observer::note_cache();
+    let (result, why_not) = match ticket(space, wanted.key) {
+        Ok(ticket) => {
+            let (result, outcome) = ticket.run(space, wanted)?;
+            (result, outcome.err())
+        }
+        Err(why_not) => (run(wanted, Snapshot::New)?.0, Some(why_not)),
+    };
+    match why_not.or(missed) {
+        Some(status) => status::set(status),
+        None => status::set(Status::Done),
+    }
+    Ok(result)
+}
+
+fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<(Option<Vec<u8>>, Seen), Refused> {
+    let on = if query::looks_at_one_moment() { Snapshot::Transaction } else { on };
+    let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
+    result.map(|value| (value, seen))
+}
+
+/// The right to store what is computed for a key.
+struct Ticket {
+    place: Place,
+    number: u64,
+    stamp: Stamp,
+}
+
+/// Why what is computed cannot be stored, is what the error says.
+fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
+    let place = entry::place_to_change(space)?;
+    if !space.allows(Privilege::Write) {
+        return Err(Status::Refused("the privilege write is missing"));
+    }
+    if !space.options.in_memory {
+        return Err(Status::Refused("the space keeps nothing in memory"));
+    }
+    if query::looks_at_one_moment() {
+        return Err(Status::Bypass("the transaction looks at the database as it was"));
+    }
+    let (number, stamp) = lease::lead(&place, key).ok_or(Status::Miss("somebody else computes it"))?;
+    Ok(Ticket { place, number, stamp })
+}
+
+impl Ticket {
+    /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
+    fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Option<Vec<u8>>, Result<(), Status>), Refused> {
+        let wrote = locks::has_written().then(crate::pg::transaction::command);
+        let (result, seen) = run(wanted, Snapshot::New)?;
+        let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
+            self.dependencies(space, wanted, &seen)
+                .and_then(|dependencies| self.store(space, wanted, result.as_deref(), &dependencies))
+        } else {
+            Err(Status::Refused("the query has written something"))
+        };
+        self.give_back(wanted.key);
+        Ok((result, stored))
+    }
+
+    /// What the result depends on.
+    fn dependencies(&self, space: &Space, wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<FenceId>, Status> {
+        let tier = self.place.tier;
+        if seen.by_role && !space.options.by_role {
+            return Err(Status::Refused("row security makes the result one of the role"));
+        }
+        if seen.cache {
+            return Err(Status::Refused("the query asks the cache itself"));
+        }
+        let relations = match &wanted.depends {
+            Some(relations) => relations.clone(),
+            None => seen.relations.iter().copied().collect(),
+        };
+        if relations.len() > RELATIONS_MAX {
+            return Err(Status::Refused("the query reads too many relations"));
+        }
+        let mut fences = watch::dependencies(tier, wanted.tags);
+        fences.extend(wanted.tags.iter().map(|tag| space::tag(tier, tag)));
+        fences.extend(relations.iter().map(|number| watch::of_relation(tier, *number)));
+        fences.extend([written::definitions(tier), tier.fences().reserved(Reserved::Roles)]);
+        fences.sort_unstable();
+        fences.dedup();
+        if pending::has_changed(tier, &fences) {
+            return Err(Status::Bypass("the transaction has changed what the result depends on"));
+        }
+        Ok(fences)
+    }
+
+    fn store(
+        &self,
+        space: &Space,
+        wanted: &Wanted<'_>,
+        result: Option<&[u8]>,
+        dependencies: &[FenceId],
+    ) -> Result<(), Status> {
+        let tier = self.place.tier;
+        let value = NewValue {
+            bytes: result.unwrap_or_default(),
+            kind: if result.is_some() { JSONB } else { NOTHING },
+            stamp: self.stamp,
+            expires: entry::expires(space, wanted.ttl_ms),
+            cost: 0,
+            dependencies,
+        };
+        let Some(key) = self.place.key(wanted.key, hash(wanted.key)) else { return Ok(()) };
+        let reservation = tier.reserve(&key, &value).map_err(Status::from)?;
+        match tier.publish_leased(&key, reservation, self.number) {
+            Stored::Dropped => Err(Status::Refused("the key was changed meanwhile")),
+            _ => Ok(()),
+        }
+    }
+
+    fn give_back(&self, key: &[u8]) {
+        lease::land(&self.place, key, self.number);
+        queue::wake(hash(key));
+    }
+}
