@@ -54,12 +54,14 @@ mod flight;
 mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
 mod lines;
+mod quota;
 mod reading;
 mod region;
 mod room;
 mod shard;
 mod statistics;
 mod sync;
+mod tally;
 mod terms;
 mod tier;
 
@@ -74,6 +76,6 @@ pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
     Acquired, Buffer, Host, IncrError, Inspected, Key, Lease, Miss, NewValue, Reader, Refusal, Reservation,
-    Scope, Stored, Usage,
+    Scope, SpaceStats, Stored, Usage,
 };
 pub use tier::Tier;
