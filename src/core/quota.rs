@@ -84,7 +84,7 @@ impl<H: Host> Tier<'_, H> {
             let hand = self.hand(scope);
             let shard = Shard::new(self.region, &self.layout, (hand / self.buckets()) as u32);
             let guard = shard.lock(&self.host);
-            let mut unlinked = Unlinked::default();
+            let mut unlinked = Unlinked::within(scope);
             // Somebody else may have moved it until we had the lock. Then where it is now is the lock of another shard.
             let from = self.hand(scope);
             let looked = if from / self.buckets() != hand / self.buckets() {

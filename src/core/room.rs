@@ -10,7 +10,7 @@ use crate::region::Region;
 use crate::shard::{Guard, Queue, Shard};
 use crate::statistics::Counter;
 use crate::tally::Tally;
-use crate::terms::{Host, Refusal};
+use crate::terms::{Host, Key, Refusal, Scope};
 use crate::tier::{Judge, Tier};
 
 /// Evictions during one hold of a lock. Waiting writers get in between.
@@ -46,6 +46,14 @@ pub(crate) struct Unlinked {
 }
 
 impl Unlinked {
+    /// For a hold on behalf of a space: most of what it does is likely to concern that.
+    #[inline(always)]
+    pub(crate) fn within(scope: &Scope) -> Self {
+        let mut unlinked = Self::default();
+        unlinked.tally.begin(scope);
+        unlinked
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.count == self.blocks.len()
     }
@@ -173,7 +181,8 @@ impl<H: Host> Tier<'_, H> {
     /// One run in the key's own shard is best. Where free space is in pieces the entry is chained, first out of a few
     /// large pieces and, if evicting does not make such, out of any. An entry that is large for a shard takes a
     /// share of every shard instead of emptying one.
-    pub(crate) fn find_room(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
+    pub(crate) fn find_room(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
+        let home = self.shard_of(key);
         let mut judge = Judge::new(self);
         let blocks = header.blocks();
         let spread = blocks > self.layout.blocks / SHARD_SHARE;
@@ -188,7 +197,7 @@ impl<H: Host> Tier<'_, H> {
         let mut fruitless = 0;
         while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
-            let mut unlinked = Unlinked::default();
+            let mut unlinked = Unlinked::within(&key.scope);
             let mut hold = Hold {
                 evictions: EVICTIONS_PER_HOLD,
                 search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,

@@ -187,7 +187,9 @@ impl<'m> Statistics<'m> {
 
     /// Counts what befell a space that is not what this backend is busy with: it gets no row for that.
     pub(crate) fn add_foreign(&self, cell: u32, what: usize, by: u64) {
-        match self.row_of(mark(cell)) {
+        let home = cell as usize % ROWS;
+        let in_home = self.region.load(self.own + home) == mark(cell);
+        match in_home.then_some(home).or_else(|| self.row_of(mark(cell))) {
             Some(row) if self.own != NOWHERE => self.add_to_row(row, what, by),
             _ => self.add_to_cell(cell, what, by),
         }

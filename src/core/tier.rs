@@ -114,7 +114,7 @@ impl<'m, H: Host> Tier<'m, H> {
         if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let block = self.find_room(&self.shard_of(key), &mut header)?;
+        let block = self.find_room(key, &mut header)?;
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
@@ -173,7 +173,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let now = self.host.now();
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = shard.lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         let old = guard.find(key);
         let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
         let outcome = if guard.poisoned() || !decide(&guard, valid) {
@@ -257,7 +257,7 @@ impl<'m, H: Host> Tier<'m, H> {
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         guard.flights().void(key.hash);
         let removal = new.header().has(TOMBSTONE);
         let stamp = stamp.filter(|_| !removal);
@@ -339,7 +339,7 @@ impl<'m, H: Host> Tier<'m, H> {
         guard.flights().void(key.hash);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
         let valid = self.is_valid(&entry, &header, now);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
         drop(guard);
         self.release_all(&mut unlinked);
