@@ -228,6 +228,7 @@ impl Harness {
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
             model.expect_counts(&tier, step, action);
         }
+        model.expect_sums(&tier);
         host.patience.set(LOCKS_PER_STEP);
         for (_, _, reservation) in begun.reserved {
             tier.cancel(reservation);
@@ -338,13 +339,17 @@ impl Model {
                 );
             }
         }
+    }
+
+    /// What is counted of the spaces is what is counted of all.
+    fn expect_sums(&self, tier: &Tier<'_, &TestHost>) {
         let all: Vec<_> = tier.all_stats().collect();
         for what in Counter::ALL {
             let sum: u64 = all.iter().map(|stats| stats.counted(what)).sum();
-            assert_eq!(tier.counted(what), sum + self.forgotten[what as usize], "{what:?} after step {step}");
+            assert_eq!(tier.counted(what), sum + self.forgotten[what as usize], "{what:?}");
         }
         let usage = tier.usage();
-        assert_eq!(all.iter().map(|stats| stats.entries).sum::<u64>(), usage.entries, "after step {step}");
+        assert_eq!(all.iter().map(|stats| stats.entries).sum::<u64>(), usage.entries);
     }
 
     /// What a reader of a key is to find.
