@@ -260,6 +260,23 @@ fn a_space_makes_room_within_itself() {
     check(&tier);
 }
 
+/// Also where they stand side by side.
+#[test]
+fn no_more_goes_than_has_to() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    for number in 0..20_u32 {
+        let bytes = number.to_le_bytes();
+        let key = Key::new(scope, &bytes, 7).expect("a legal key");
+        tier.put(&key, &value(&[7; 100], &[])).expect("it is stored");
+    }
+    assert!(tier.trim(&scope, 17 * 160 + 1, ENOUGH));
+    assert_eq!(stats(&tier, scope).entries, 17);
+    check(&tier);
+}
+
 /// Each value that is stored takes the room of an older one of its space, and of nobody else's.
 #[test]
 fn a_space_at_its_quota_goes_on_storing() {
