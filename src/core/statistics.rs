@@ -280,9 +280,10 @@ impl<'m> Statistics<'m> {
         self.cell_word(cell, AT_PLACE).load(Ordering::Relaxed) != 0
     }
 
+    #[inline(always)]
     fn add_to_row(&self, row: usize, what: usize, by: u64) {
-        let at = self.own + LINE + row * ROW_WORDS + what;
-        self.region.store(at, self.region.load(at).wrapping_add(by));
+        let word = self.region.word(self.own + LINE + row * ROW_WORDS + what);
+        word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
     }
 
     fn add_to_cell(&self, cell: u32, what: usize, by: u64) {
