@@ -83,7 +83,7 @@ pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
-    Acquired, Buffer, Host, IncrError, Inspected, Key, Lease, Miss, NewValue, Reader, Refusal, Reservation,
-    Scope, SpaceStats, Stored, Usage,
+    Acquired, Buffer, Host, IncrError, Inspected, Key, KeyMark, Lease, Miss, NewValue, Reader, Refusal,
+    Reservation, Scope, SpaceStats, Stored, Usage,
 };
 pub use tier::Tier;
