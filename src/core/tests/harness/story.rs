@@ -31,7 +31,7 @@ impl Story {
 }
 
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
-    Ok(match bytes.int_in_range(0..=16)? {
+    Ok(match bytes.int_in_range(0..=20)? {
         0 => Action::Put {
             key: key(bytes)?,
             size: size(bytes)?,
@@ -54,6 +54,20 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
         13 => Action::Finish { commit: bytes.arbitrary()? },
         14 => Action::Acquire { key: key(bytes)?, hold: bytes.int_in_range(1..=40)? },
         15 => Action::Land { size: size(bytes)?, give_up: bytes.arbitrary()? },
+        16 => Action::Linger {
+            key: key(bytes)?,
+            size: size(bytes)?,
+            tags: bytes.int_in_range(0..=7)?,
+            ttl: bytes.int_in_range(1..=50)?,
+            ticks: bytes.int_in_range(1..=60)?,
+        },
+        17 => Action::GetStale { key: key(bytes)? },
+        18 => Action::Claim { key: key(bytes)?, second: bytes.arbitrary()?, removed: bytes.arbitrary()? },
+        19 => Action::EndClaim {
+            size: size(bytes)?,
+            announced: bytes.arbitrary()?,
+            give_up: bytes.arbitrary()?,
+        },
         _ => Action::Reattach,
     })
 }
