@@ -1,7 +1,10 @@
+pub mod catalog;
 pub mod clock;
 pub mod error;
+pub mod interval;
 pub mod jsonb;
 pub mod preload;
+pub mod role;
 pub mod settings;
 pub mod shared;
 pub mod transaction;

@@ -31,6 +31,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Whether it is the same place and the same role's.
+    pub fn is(&self, other: &Self) -> bool {
+        self.place() == other.place() && self.role == other.role
+    }
+
     /// Database and space as the one word that an entry keeps them in.
     #[inline(always)]
     pub(crate) fn place(&self) -> u64 {

@@ -3,3 +3,4 @@
 pub mod entry;
 pub mod pending;
 pub mod space;
+pub mod status;
