@@ -5,6 +5,7 @@ use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::pg::varlena::{Text, TextArgument, Varlena};
 use crate::store::entry;
+use crate::store::lease;
 use crate::store::space::{self, Privilege};
 use crate::store::status;
 use pg_cache_core::Glob;
@@ -47,5 +48,7 @@ fn cache_status() -> Option<String> {
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").unwrap_or_else(|refused| Refused::raise(refused));
-    SetOfIterator::new(shared::tier().map(|tier| tier.check()).unwrap_or_default())
+    let mut findings = shared::tier().map(|tier| tier.check()).unwrap_or_default();
+    findings.extend(lease::orphans());
+    SetOfIterator::new(findings)
 }

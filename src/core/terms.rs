@@ -166,7 +166,7 @@ pub struct InFlight {
     pub number: u64,
     /// Who, or 0 if it is nobody's in particular.
     pub owner: u32,
-    /// Until when; a claim has no end of its own.
+    /// Until which tick; the largest number for a claim, which ends with its transaction.
     pub deadline: u32,
     /// Whether it is a claim.
     pub claim: bool,
@@ -198,13 +198,8 @@ pub enum Freshness {
 pub enum Acquired {
     /// You are the one.
     Lead(Lease),
-    /// Somebody else is, until a tick at the latest.
-    Busy {
-        /// Who.
-        owner: u32,
-        /// Until when; the largest number for a claim, which ends with its transaction.
-        deadline: u32,
-    },
+    /// Somebody else is.
+    Busy(InFlight),
     /// There is a value by now. Only said to those who asked for that.
     Present,
     /// Too many are being computed, or the shard is switched off: compute, but it cannot be published.

@@ -363,8 +363,8 @@ impl<'m, H: Host> Tier<'m, H> {
         if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
             return Acquired::Present;
         }
-        if let Some(InFlight { owner, deadline, .. }) = guard.flights().leader(key.hash, now) {
-            return Acquired::Busy { owner, deadline };
+        if let Some(leader) = guard.flights().leader(key.hash, now) {
+            return Acquired::Busy(leader);
         }
         let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
         match guard.flights().begin(key.hash, &lease, owner, deadline, now) {

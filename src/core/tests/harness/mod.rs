@@ -517,8 +517,9 @@ fn step_both(
                     model.flights.insert(class(key), flight);
                     begun.leases.push((key, lease));
                 }
-                (Acquired::Busy { owner, deadline }, Some(flight)) => {
-                    assert_eq!((owner, deadline), (flight.owner, flight.deadline.unwrap_or(u32::MAX)));
+                (Acquired::Busy(leader), Some(flight)) => {
+                    let deadline = flight.deadline.unwrap_or(u32::MAX);
+                    assert_eq!((leader.owner, leader.deadline), (flight.owner, deadline));
                 }
                 (acquired, leader) => {
                     panic!("{acquired:?} while {:?} leads", leader.map(|flight| flight.lease))

@@ -353,7 +353,7 @@ impl Twin<'_> {
         assert_eq!(usage.entries, u64::from(state.entry.is_some()));
         if state.flight.is_some_and(|flight| !flight.overdue) {
             let asked = self.with_key(|key| self.tier.acquire(key, 9, u32::MAX));
-            assert!(matches!(asked, Acquired::Busy { .. }), "{asked:?} while somebody leads");
+            assert!(matches!(asked, Acquired::Busy(_)), "{asked:?} while somebody leads");
         }
     }
 }
