@@ -70,10 +70,10 @@ pub(crate) const RELATION_WORDS: usize = 4;
 pub(crate) const SLOT_WORDS: usize = 2 * LINE;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// A place for a flight for this many bytes of blocks, within limits: a hundred and more may be in flight in the smallest tier,
-/// and what a large one has is of no weight. A model of interleavings has one key in flight, and would take each look at a place
+/// A place for a flight for this many bytes of blocks, within limits: two hundred may be in flight in the smallest tier, and what a
+/// large one has is of no weight. A model of interleavings has one key in flight, and would take each look at a place
 /// as a step.
-const BYTES_PER_PLACE: usize = 8 << 10;
+const BYTES_PER_PLACE: usize = 2 << 10;
 const PLACES_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
 const PLACES_MOST: usize = if cfg!(loom) { 1 } else { 256 };
 pub(crate) const PLACE_WORDS: usize = 4;

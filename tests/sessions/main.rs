@@ -1,6 +1,7 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
 mod harness;
+mod lease;
 mod memory;
 mod preload;
 mod transaction;
