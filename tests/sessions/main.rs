@@ -1,7 +1,9 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
+mod docs;
 mod harness;
 mod lease;
 mod memory;
 mod preload;
+mod spaces;
 mod transaction;
