@@ -505,7 +505,15 @@ fn step_both(
         }
         Action::Acquire { key, hold } => {
             let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now));
-            match (with_key(tier, key, |key| tier.acquire(key, OWNER, now + hold)), leader) {
+            // Every other one only if there is no value.
+            let acquired = with_key(tier, key, |key| match hold % 2 {
+                0 => tier.acquire_missing(key, Stamp::LATEST.into(), OWNER, now + hold),
+                _ => tier.acquire(key, OWNER, now + hold),
+            });
+            let present = hold % 2 == 0 && model.expected(key, now).is_ok();
+            match (acquired, leader) {
+                (Acquired::Present, _) => assert!(present, "there is no value"),
+                (acquired, _) if present && !may_forget(tier) => panic!("{acquired:?} beside a value"),
                 (Acquired::Lead(lease), None) => {
                     assert_eq!(lease.stamp.number(), model.now);
                     assert_eq!(
