@@ -232,7 +232,9 @@ impl Harness {
         for (key, _, reservation) in begun.announced {
             with_key(&tier, key, |key| tier.withdraw(key, reservation));
         }
-        [OWNER, SETTER, CLAIMERS[0], CLAIMERS[1]].map(|owner| tier.release_leases_of(owner));
+        for owner in [OWNER, SETTER, CLAIMERS[0], CLAIMERS[1]] {
+            tier.release_leases_of(owner);
+        }
         // With every key gone nothing may be in use.
         for key in 0..KEYS {
             with_key(&tier, key, |key| tier.remove(key));
