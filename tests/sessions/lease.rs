@@ -117,8 +117,8 @@ fn of_a_hundred_one_is_the_first_to_set_a_key() {
     // A savepoint is enough to hold it, and to give it back.
     sessions[third].batch_execute("ROLLBACK; BEGIN; SAVEPOINT s").expect("it rolls back");
     assert!(set(&mut sessions[third]));
-    let mut others: Vec<_> = sessions.drain(..).collect();
-    let mut third = others.remove(third);
+    let mut third = sessions.remove(third);
+    let mut others = sessions;
     assert!(rush(&mut others, set).is_empty(), "it is claimed");
     third.batch_execute("ROLLBACK TO s").expect("it rolls back");
     let fourth = only(&rush(&mut others, set));
