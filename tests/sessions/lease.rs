@@ -30,8 +30,9 @@ fn status(session: &mut Client, key: &str) -> String {
     ask(session, key).0
 }
 
+/// Is given a lease that lasts longer than any test.
 fn lead(session: &mut Client, key: &str) -> i64 {
-    ask(session, key).2.expect("nobody else computes it")
+    acquire(session, key, ", hold => '1 hour'").expect("asking works").2.expect("nobody else computes it")
 }
 
 fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
@@ -211,6 +212,7 @@ impl Waiters {
     }
 
     fn end(self) -> Vec<Result<Answer, postgres::Error>> {
+        wait_until("their answers", || self.0.iter().all(thread::JoinHandle::is_finished));
         self.0.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     }
 }
@@ -249,7 +251,7 @@ fn who_waits_is_the_next_to_compute() {
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     // Given back; rolled back; ended from outside; its time over.
     for how in 0..4 {
-        let hold = if how == 3 { ", hold => '200 ms'" } else { "" };
+        let hold = if how == 3 { ", hold => '200 ms'" } else { ", hold => '1 hour'" };
         leader.batch_execute("BEGIN").expect("it begins");
         let lease = acquire(&mut leader, "k", hold).expect("asking works").2.expect("nobody computes it");
         if how != 1 {
@@ -340,7 +342,9 @@ fn who_is_disturbed_in_waiting_leaves_nothing() {
 
 #[test]
 fn a_lease_from_before_a_crash_is_refused() {
-    let cluster = cluster(&Conf::preloaded().set("restart_after_crash", "on"));
+    // With one shard, in which numbers are drawn one after the other.
+    let cluster =
+        cluster(&Conf::preloaded().set("restart_after_crash", "on").set("pg_cache.hot_size", "1MB"));
     let [mut leader, mut victim] = [(); 2].map(|()| cluster.connect("postgres"));
     let leases: Vec<i64> = (0..20)
         .map(|_| {
