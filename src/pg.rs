@@ -1,9 +1,11 @@
 pub mod catalog;
 pub mod clock;
+pub mod encoding;
 pub mod error;
 pub mod interval;
 pub mod jsonb;
 pub mod preload;
+pub mod prepared;
 pub mod queue;
 pub mod role;
 pub mod session;

@@ -77,7 +77,7 @@ pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
-    Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, Lease, Lingering, Miss, NewValue,
-    Reader, Refusal, Reservation, Scope, Stored, Usage,
+    Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, Miss,
+    NewValue, Reader, Refusal, Reservation, Scope, Stored, Usage,
 };
 pub use tier::Tier;

@@ -1,7 +1,7 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::error::Refused;
-use crate::pg::{queue, settings, shared};
+use crate::pg::{queue, settings, shared, transaction};
 use crate::store::lease;
 use crate::store::pending::{self, Basis, Own, OwnKey, Value};
 use crate::store::right;
@@ -51,12 +51,15 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     if settings::bypasses() {
         return Err(Status::Bypass("pg_cache.bypass is on"));
     }
+    if transaction::is_parallel_worker() {
+        return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
+    }
     place_in_use(space)
 }
 
 /// Where the values of a space are, if it is in use.
 #[inline]
-pub fn place_in_use(space: &Space) -> Result<Place, Status> {
+fn place_in_use(space: &Space) -> Result<Place, Status> {
     if !settings::is_enabled() {
         return Err(Status::Bypass("pg_cache.enabled is off"));
     }
@@ -64,6 +67,14 @@ pub fn place_in_use(space: &Space) -> Result<Place, Status> {
         return Err(Status::Bypass("the space is not enabled"));
     }
     space.place().ok_or_else(no_cache)
+}
+
+/// The same, for what waits until the transaction commits.
+pub fn place_to_change(space: &Space) -> Result<Place, Status> {
+    if transaction::is_parallel_worker() {
+        return Err(Status::Refused("a parallel worker commits nothing"));
+    }
+    place_in_use(space)
 }
 
 #[cold]
@@ -145,7 +156,7 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
 }
 
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
-    let place = place_in_use(space)?;
+    let place = place_to_change(space)?;
     if let Mode::Lease(lease) = new.mode {
         let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // Whatever becomes of the value: its computation is done.
@@ -242,6 +253,12 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
 /// Where something of a space can be made invalid: nowhere if there is nothing. In recovery that is refused, because it would be
 /// forgotten by the server that this one will become.
 fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
+    if transaction::is_parallel_worker() {
+        // Unlike a value that is not stored, one that is not invalidated would be wrong.
+        let code = PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE;
+        return Err(Refused::new(code, "cannot invalidate cached values in a parallel worker")
+            .hint("Declare the function that does it PARALLEL RESTRICTED."));
+    }
     let place = space.place();
     if place.is_none() && shared::is_in_recovery() {
         status::set(Status::Bypass("recovery"));
@@ -257,7 +274,7 @@ fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
 
 /// Gives a value another time to live, for others when the transaction commits. Whether there is one for this session.
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
-    let touched = place_in_use(space).and_then(|place| {
+    let touched = place_to_change(space).and_then(|place| {
         look(&place, key, &mut None::<&mut ()>)?;
         match pending::touch(OwnKey::new(place, key), expires(space, Some(ttl_ms))) {
             true => Ok(()),

@@ -3,6 +3,7 @@
 pub mod entry;
 pub mod lease;
 pub mod pending;
+pub mod prepared;
 pub mod right;
 pub mod space;
 pub mod status;
