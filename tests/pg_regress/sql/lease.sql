@@ -127,6 +127,14 @@ INSERT INTO t VALUES (1);
 SELECT cache_set('i', '1', '1 s', lease => :lease), cache_touch('i', '1 h');
 COMMIT;
 SELECT ask('i'), cache_ttl('i') > '1 min' AS touched;
+-- Prepared, what was set is forgotten: a lease goes on, a claim does not.
+SELECT lease AS lease FROM cache_acquire('p') \gset
+BEGIN;
+SELECT ask('q'), cache_set('p', '1', lease => :lease), cache_set('r', '1', mode => 'absent');
+PREPARE TRANSACTION 'lease';
+SELECT ask('p'), ask('q'), cache_set('r', '2', mode => 'absent');
+COMMIT PREPARED 'lease';
+SELECT cache_get('p'), cache_get('r'), cache_set('p', '2', lease => :lease);
 -- Without a cache everybody computes for himself.
 SET pg_cache.enabled = off;
 SELECT ask('i'), cache_set('i', '2', lease => :lease);
