@@ -1,5 +1,6 @@
 //! What callers pass, checked: each check says what is wrong and what would be right.
 
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::jsonb::{self, Member};
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
@@ -123,8 +124,7 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
         b"absent" => Mode::Absent,
         b"present" => Mode::Present,
         _ => {
-            let name = String::from_utf8_lossy(name);
-            return Err(invalid(format!("mode must not be \"{name}\"")).hint(MODES));
+            return Err(invalid(format!("mode must not be \"{}\"", shown(name))).hint(MODES));
         }
     };
     match (lease, mode) {
