@@ -5,11 +5,11 @@ use crate::entry::{
 };
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
-use crate::layout::{BLOCK_BYTES, Layout, SLOT_WORDS, Sizes};
+use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::region::{Region, RegionError};
 use crate::room::Unlinked;
 use crate::shard::{Guard, Shard};
-use crate::statistics::{Counter, Slot, total};
+use crate::statistics::{Counter, Statistics};
 use crate::sync::Ordering;
 use crate::terms::{
     Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, NewValue, Reader,
@@ -24,7 +24,7 @@ pub struct Tier<'m, H> {
     pub(crate) region: Region<'m>,
     pub(crate) layout: Layout,
     pub(crate) host: H,
-    pub(crate) statistics: Slot<'m>,
+    pub(crate) statistics: Statistics<'m>,
     /// What no entry exceeds: a header that says otherwise is damaged.
     pub(crate) entry_bytes_max: usize,
 }
@@ -48,7 +48,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
         Self {
             region,
-            statistics: Slot::of(region, &layout, backend),
+            statistics: Statistics::of(region, &layout, backend),
             layout,
             host,
             entry_bytes_max: blocks as usize * BLOCK_BYTES,
@@ -76,13 +76,22 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     /// The scope of keys of a space, of a role's own or of everybody's (0).
+    ///
+    /// The first time it gives the space its figures.
     pub fn scope(&self, database: u32, space: u32, role: u32) -> Scope {
+        let scope = self.scope_of(database, space, role);
+        self.statistics.name(scope.cell, scope.place());
+        scope
+    }
+
+    /// The same of what an entry says, and nobody has asked for.
+    pub(crate) fn scope_of(&self, database: u32, space: u32, role: u32) -> Scope {
         let fences = self.fences();
         let fences = [
             fences.reserved(Reserved::Database(database)),
             fences.reserved(Reserved::Space { database, space }),
         ];
-        Scope { database, space, role, fences }
+        Scope { database, space, role, fences, cell: self.layout.cell_of_fence(fences[1]) }
     }
 
     /// Writes a value where nobody can see it yet. May evict others. What can fail in storing fails here.
@@ -99,8 +108,9 @@ impl<'m, H: Host> Tier<'m, H> {
     ) -> Result<Reservation, Refusal> {
         let outcome = self.try_reserve(key, value, lingering);
         match outcome {
-            Err(Refusal::TooLarge) => self.statistics.count(Counter::RefusedSize),
-            Err(Refusal::Full) => self.statistics.count(Counter::RefusedFull),
+            Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
+            Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
+            Err(Refusal::Off) => self.statistics.count(key.scope.cell, Counter::RefusedOff),
             _ => {}
         }
         outcome
@@ -122,7 +132,7 @@ impl<'m, H: Host> Tier<'m, H> {
         if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let block = self.find_room(&self.shard_of(key), &mut header)?;
+        let block = self.find_room(key, &mut header)?;
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
@@ -174,7 +184,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let now = self.host.now();
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = shard.lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         let old = guard.find(key);
         let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
         let outcome = if guard.poisoned() || !decide(&guard, valid) {
@@ -186,10 +196,11 @@ impl<'m, H: Host> Tier<'m, H> {
         drop(guard);
         if outcome == Stored::Dropped {
             self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
         } else {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         outcome
     }
 
@@ -217,6 +228,8 @@ impl<'m, H: Host> Tier<'m, H> {
             }
         });
         if let Some((entry, header)) = &old {
+            let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
+            self.note_gone(&mut unlinked.tally, header, how);
             self.give_back(guard, entry, header, unlinked);
         }
     }
@@ -255,9 +268,10 @@ impl<'m, H: Host> Tier<'m, H> {
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         guard.flights().void(key.hash);
-        let stamp = stamp.filter(|_| !new.header().has(TOMBSTONE));
+        let removal = new.header().has(TOMBSTONE);
+        let stamp = stamp.filter(|_| !removal);
         if let Some(stamp) = stamp {
             new.set_stamp(stamp);
         }
@@ -265,11 +279,14 @@ impl<'m, H: Host> Tier<'m, H> {
         self.replace(&guard, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
         drop(guard);
         if kept {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         } else {
             self.release(reservation.block);
+            if !removal {
+                self.statistics.count(key.scope.cell, Counter::Dropped);
+            }
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
     }
 
     /// Says that the announced change will not happen. What was there before is there again.
@@ -292,7 +309,7 @@ impl<'m, H: Host> Tier<'m, H> {
     ) -> bool {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         let stands = guard.flights().end(key.hash, claim) == Some(true);
         let kept = stands && stamp.is_some();
         if let Some(stamp) = stamp {
@@ -302,11 +319,12 @@ impl<'m, H: Host> Tier<'m, H> {
         self.replace(&guard, Some(&new), old, kept.then_some(&new), &mut unlinked);
         drop(guard);
         if kept {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         } else {
             self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         stands
     }
 
@@ -432,10 +450,10 @@ impl<'m, H: Host> Tier<'m, H> {
         guard.flights().void(key.hash);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
         let valid = self.is_valid(&entry, &header, now);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
         drop(guard);
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         valid
     }
 
@@ -463,7 +481,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 }
             }
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             if !unlinked.is_full() {
                 return;
             }
@@ -485,12 +503,22 @@ impl<'m, H: Host> Tier<'m, H> {
     /// Adds to a counter in one step, and returns what it holds now. A key that is absent becomes a counter as
     /// `new` describes, with `by` in it.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        self.incr_with(key, by, new, |value| self.reserve(key, value))
+    }
+
+    pub(crate) fn incr_with(
+        &self,
+        key: &Key<'_>,
+        by: i64,
+        new: &NewValue<'_>,
+        reserve: impl Fn(&NewValue<'_>) -> Result<Reservation, Refusal>,
+    ) -> Result<i64, IncrError> {
         loop {
             if let Some(outcome) = self.add_in_place(key, by) {
                 return outcome;
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
-            let reservation = self.reserve(key, &value).map_err(IncrError::Refused)?;
+            let reservation = reserve(&value).map_err(IncrError::Refused)?;
             // Beside an announced change, which takes its place when it is confirmed: to wait for that could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {
                 if !valid {
@@ -561,7 +589,7 @@ impl<'m, H: Host> Tier<'m, H> {
             let done = at >= guard.buckets() || guard.poisoned();
             guard.set_swept(if done { 0 } else { at });
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             left -= (at - from).clamp(1, left);
             if done {
                 self.layout.sweep_next(&self.region);
@@ -601,11 +629,6 @@ impl<'m, H: Host> Tier<'m, H> {
         Some(found)
     }
 
-    /// How often something happened, in all backends together.
-    pub fn counted(&self, what: Counter) -> u64 {
-        total(&self.region, &self.layout, what)
-    }
-
     /// How full it is.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage {
@@ -614,7 +637,7 @@ impl<'m, H: Host> Tier<'m, H> {
             flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
                 * 8
                 * u64::from(self.layout.shards),
-            statistics_bytes: (self.layout.sizes.counters as usize * SLOT_WORDS) as u64 * 8,
+            statistics_bytes: Layout::statistics_words(&self.layout.sizes) as u64 * 8,
             shards: self.layout.shards,
             ..Usage::default()
         };
@@ -633,7 +656,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Verifies every structure and returns what is wrong, in words.
     pub fn check(&self) -> Vec<String> {
-        crate::check::check(self.region, &self.layout, &self.host)
+        crate::check::check(self)
     }
 
     pub(crate) fn shard_of(&self, key: &Key<'_>) -> Shard<'_> {
@@ -649,7 +672,7 @@ impl<'m, H: Host> Tier<'m, H> {
         unlinked: &mut Unlinked,
     ) {
         guard.change(|| guard.unlink(entry, header));
-        self.statistics.count(reason);
+        self.note_gone(&mut unlinked.tally, header, reason);
         self.give_back(guard, entry, header, unlinked);
     }
 }
@@ -677,7 +700,7 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         let fences = tier.fences();
         let scope = match self.scope {
             Some(scope) if scope.place() == header.place() => scope,
-            _ => *self.scope.insert(tier.scope(header.database(), header.space(), header.role())),
+            _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
         let passed = |fence| fences.passed(fence, header.stamp());
         if scope.fences.into_iter().any(passed) {
@@ -699,5 +722,5 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
     }
 }
 
-/// Buckets that a sweep looks through under one hold of the lock.
-const BUCKETS_PER_HOLD: u32 = 64;
+/// Buckets that a sweep, or the hand of a space, looks through under one hold of the lock.
+pub(crate) const BUCKETS_PER_HOLD: u32 = 64;

@@ -65,6 +65,7 @@ impl From<Refusal> for Status {
         Self::Refused(match refusal {
             Refusal::TooLarge => "larger than a twentieth of the cache",
             Refusal::Full => "no room",
+            Refusal::Quota => "no room within the quota of the space",
             Refusal::TooManyDependencies => "too many dependencies",
             Refusal::Off => "part of the cache is switched off because it is damaged",
         })
