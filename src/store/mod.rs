@@ -1,7 +1,9 @@
 //! What the cache does for its callers, on one floor between SQL and the tier.
 
 pub mod entry;
+pub mod lease;
 pub mod pending;
 pub mod prepared;
+pub mod right;
 pub mod space;
 pub mod status;

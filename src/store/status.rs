@@ -10,6 +10,10 @@ pub enum Status {
     Hot,
     /// A value that the own transaction has set.
     Own,
+    /// A value that is not right any more.
+    Stale,
+    /// A value that somebody else has computed meanwhile.
+    Waited,
     /// No value.
     Miss(&'static str),
     /// The cache was not asked.
@@ -35,6 +39,8 @@ pub fn last() -> Option<String> {
     LAST.get().map(|status| match status {
         Status::Hot => "hot".to_owned(),
         Status::Own => "hot: set by this transaction".to_owned(),
+        Status::Stale => "stale".to_owned(),
+        Status::Waited => "waited".to_owned(),
         Status::Miss(why) => format!("miss: {why}"),
         Status::Bypass(why) => format!("bypass: {why}"),
         Status::Done => "done".to_owned(),
