@@ -19,3 +19,8 @@ CREATE VIEW cache_watches AS SELECT * FROM pgcache.visible_watches();
 COMMENT ON VIEW cache_watches IS
     'Which tags stand for which relations: a write to the relation makes everything a miss that has the tag.';
 GRANT SELECT ON cache_watches TO PUBLIC;
+
+CREATE VIEW cache_stats AS SELECT * FROM pgcache.space_statistics();
+COMMENT ON VIEW cache_stats IS
+    'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
+GRANT SELECT ON cache_stats TO PUBLIC;

@@ -1,9 +1,12 @@
 mod arguments;
 mod counter;
+mod fetch;
 mod inspect;
 mod invalidation;
+mod lease;
 mod many;
 mod measure;
 mod space;
+mod statistics;
 mod value;
 mod watch;

@@ -6,6 +6,8 @@
 mod api;
 /// The only rooms in which PostgreSQL's internals appear.
 mod pg;
+/// Results of queries.
+mod query;
 /// Entries and transactions: what the cache does.
 mod store;
 
@@ -18,6 +20,7 @@ pgrx::extension_sql_file!(
     requires = [
         api::space::pgcache::changed,
         api::space::pgcache::visible_spaces,
+        api::statistics::pgcache::space_statistics,
         api::watch::pgcache::visible_watches
     ]
 );

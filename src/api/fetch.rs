@@ -39,7 +39,10 @@ fn cache_fetch(
         };
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
-        arguments::not_yet("stale_ok", stale_ok.is_some())?;
+        if stale_ok.is_some() {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            return Err(Refused::new(code, "argument \"stale_ok\" of cache_fetch is not supported yet"));
+        }
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
         let space = arguments::space(space, Privilege::Read)?;
         if !refresh {

@@ -146,15 +146,22 @@ impl<'m> Fences<'m> {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }
 
-    /// The fence of a relation: its own, or one of the tags' when all are given away.
+    /// The fence of a relation: its own, or another one's when all are given away.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         let identity = u64::from(database) << 32 | u64::from(relation);
         let hash = scatter(identity);
         let sizes = &self.layout.sizes;
         match self.claim(self.layout.relations_at, RELATION_WORDS, sizes.relation_fences, hash, identity) {
             Some(slot) => relation_fence(self.layout, slot, which),
-            None => self.tag(hash),
+            None if sizes.relation_fences == 0 => self.tag(hash),
+            None => relation_fence(self.layout, reduce(hash, sizes.relation_fences), which),
         }
+    }
+
+    /// Whether a fence is a relation's.
+    pub fn is_of_relation(&self, FenceId(at): FenceId) -> bool {
+        let first = self.layout.relations_at;
+        (first..first + self.layout.sizes.relation_fences as usize * RELATION_WORDS).contains(&(at as usize))
     }
 
     /// A reserved fence: its own, or one of the tags' when there are more databases and spaces than lines.
@@ -172,6 +179,17 @@ impl<'m> Fences<'m> {
             Some(slot) => reserved_fence(self.layout, slot),
             None => self.tag(hash),
         }
+    }
+
+    /// The slot of a space's own fence, if it was ever asked for and is one of its own.
+    pub(crate) fn known_space(&self, database: u32, space: u32) -> Option<u32> {
+        let hash = scatter(Reserved::Space { database, space }.identity());
+        let slots = self.layout.sizes.reserved_fences;
+        let first = reduce(hash, slots);
+        (0..PROBES.min(slots)).map(|probe| (first + probe) % slots).find(|slot| {
+            let word = self.region.word(self.layout.reserved_at + *slot as usize * RESERVED_WORDS);
+            word.load(Ordering::Acquire) == hash | 1
+        })
     }
 
     /// Says that a change is about to become visible. Undone by exactly one `lower` or `withdraw`.

@@ -2,6 +2,8 @@
 
 use crate::entry::{KEY_BYTES_MAX, Kind, Meta};
 use crate::fence::{FenceId, Stamp};
+use crate::layout::BLOCK_BYTES;
+use crate::statistics::{Counter, Counts};
 
 /// What the tier needs from its surroundings.
 pub trait Host {
@@ -28,6 +30,8 @@ pub struct Scope {
     /// The role whose entries they are, or 0 for everybody's.
     pub role: u32,
     pub(crate) fences: [FenceId; 2],
+    /// Where the space's statistics are.
+    pub(crate) cell: u32,
 }
 
 impl Scope {
@@ -138,12 +142,14 @@ pub struct Reader<'r> {
     pub horizon: Stamp,
     /// What it has changed and not committed yet, in order.
     pub changed: &'r [FenceId],
+    /// Whether its surroundings have to know of every relation that it reads: what depends on relations is not for it, then.
+    pub tracked: bool,
 }
 
 impl From<Stamp> for Reader<'_> {
     /// A reader who has changed nothing.
     fn from(horizon: Stamp) -> Self {
-        Self { horizon, changed: &[] }
+        Self { horizon, changed: &[], tracked: false }
     }
 }
 
@@ -171,6 +177,8 @@ pub enum Refusal {
     Full,
     /// It has more dependencies than an entry can name.
     TooManyDependencies,
+    /// The space may not take more.
+    Quota,
     /// The shard is switched off.
     Off,
 }
@@ -195,18 +203,49 @@ pub struct Lease {
     pub stamp: Stamp,
 }
 
+/// Somebody who computes the value of a key, or has claimed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// The lease's number, or the claim's.
+    pub number: u64,
+    /// Who, or 0 if it is nobody's in particular.
+    pub owner: u32,
+    /// Until which tick; the largest number for a claim, which ends with its transaction.
+    pub deadline: u32,
+    /// Whether it is a claim.
+    pub claim: bool,
+}
+
+/// How long a value may be served after it has stopped being right, to those who said that it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    /// For so many ticks.
+    pub ticks: u32,
+    /// When it was right for certain.
+    pub right_at: u32,
+}
+
+/// Whether a value is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// It is.
+    Right,
+    /// It was, and may be served until a tick.
+    Stale {
+        /// The tick.
+        until: u32,
+    },
+}
+
 /// The answer to who wants to compute a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// You are the one.
     Lead(Lease),
-    /// Somebody else is, until a tick at the latest.
-    Busy {
-        /// Who.
-        owner: u32,
-        /// Until when.
-        deadline: u32,
-    },
+    /// Somebody else is.
+    Busy(InFlight),
+    /// There is a value by now. Only said to those who asked for that.
+    Present,
     /// Too many are being computed, or the shard is switched off: compute, but it cannot be published.
     Unregistered,
 }
@@ -267,6 +306,29 @@ pub struct Inspected {
     pub valid: bool,
 }
 
+/// What is known of a space. The counts are since they were reset, what there is is as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceStats {
+    /// The numbers of its database and of itself. None for all spaces together that have no figures of their own.
+    pub space: Option<(u32, u32)>,
+    /// Entries, right or not.
+    pub entries: u64,
+    pub(crate) blocks: u64,
+    pub(crate) counts: Counts,
+}
+
+impl SpaceStats {
+    /// Bytes of blocks in use, by entries and by what is reserved for such.
+    pub fn bytes(&self) -> u64 {
+        self.blocks * BLOCK_BYTES as u64
+    }
+
+    /// How often something happened.
+    pub fn counted(&self, what: Counter) -> u64 {
+        self.counts[what as usize]
+    }
+}
+
 /// How full the tier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -280,10 +342,12 @@ pub struct Usage {
     pub fence_bytes: u64,
     /// Bytes of places for flights.
     pub flight_bytes: u64,
-    /// Bytes of statistics.
+    /// Bytes of statistics, of backends and of spaces.
     pub statistics_bytes: u64,
-    /// Values that are being computed.
+    /// Values that are being computed, and keys that are claimed.
     pub flights: u64,
+    /// Keys that are claimed.
+    pub claims: u64,
     /// Announced changes that are neither confirmed nor withdrawn.
     pub announced: u64,
     /// Shards.

@@ -1,17 +1,19 @@
 //! The tier as its users see it: a map from keys to values that forgets.
 
-use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINKED, TOMBSTONE, Writer, blocks_of};
+use crate::entry::{
+    DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINGERS, LINKED, TOMBSTONE, Writer, blocks_of,
+};
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
-use crate::layout::{BLOCK_BYTES, Layout, SLOT_WORDS, Sizes};
+use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::region::{Region, RegionError};
 use crate::room::Unlinked;
 use crate::shard::{Guard, Shard};
-use crate::statistics::{Counter, Slot, total};
+use crate::statistics::{Counter, Statistics};
 use crate::sync::Ordering;
 use crate::terms::{
-    Acquired, Host, IncrError, Inspected, Key, KeyMark, Lease, NewValue, Refusal, Reservation, Scope, Stored,
-    Usage,
+    Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, NewValue, Reader,
+    Refusal, Reservation, Scope, Stored, Usage,
 };
 
 /// One entry takes at most this part of the tier.
@@ -22,7 +24,7 @@ pub struct Tier<'m, H> {
     pub(crate) region: Region<'m>,
     pub(crate) layout: Layout,
     pub(crate) host: H,
-    pub(crate) statistics: Slot<'m>,
+    pub(crate) statistics: Statistics<'m>,
     /// What no entry exceeds: a header that says otherwise is damaged.
     pub(crate) entry_bytes_max: usize,
 }
@@ -46,7 +48,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
         Self {
             region,
-            statistics: Slot::of(region, &layout, backend),
+            statistics: Statistics::of(region, &layout, backend),
             layout,
             host,
             entry_bytes_max: blocks as usize * BLOCK_BYTES,
@@ -74,38 +76,63 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     /// The scope of keys of a space, of a role's own or of everybody's (0).
+    ///
+    /// The first time it gives the space its figures.
     pub fn scope(&self, database: u32, space: u32, role: u32) -> Scope {
+        let scope = self.scope_of(database, space, role);
+        self.statistics.name(scope.cell, scope.place());
+        scope
+    }
+
+    /// The same of what an entry says, and nobody has asked for.
+    pub(crate) fn scope_of(&self, database: u32, space: u32, role: u32) -> Scope {
         let fences = self.fences();
         let fences = [
             fences.reserved(Reserved::Database(database)),
             fences.reserved(Reserved::Space { database, space }),
         ];
-        Scope { database, space, role, fences }
+        Scope { database, space, role, fences, cell: self.layout.cell_of_fence(fences[1]) }
     }
 
     /// Writes a value where nobody can see it yet. May evict others. What can fail in storing fails here.
     pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
-        let outcome = self.try_reserve(key, value);
+        self.reserve_lingering(key, value, None)
+    }
+
+    /// The same for a value that may be served for some time when it is not right any more.
+    pub fn reserve_lingering(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
+        let outcome = self.try_reserve(key, value, lingering);
         match outcome {
-            Err(Refusal::TooLarge) => self.statistics.count(Counter::RefusedSize),
-            Err(Refusal::Full) => self.statistics.count(Counter::RefusedFull),
+            Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
+            Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
+            Err(Refusal::Off) => self.statistics.count(key.scope.cell, Counter::RefusedOff),
             _ => {}
         }
         outcome
     }
 
-    fn try_reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+    fn try_reserve(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
         if value.dependencies.len() > DEPENDENCIES_MAX {
             return Err(Refusal::TooManyDependencies);
         }
         if value.bytes.len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let mut header = Header::new(key, value, self.host.now());
+        let mut header = Header::new(key, value, lingering.is_some(), self.host.now());
         if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let block = self.find_room(&self.shard_of(key), &mut header)?;
+        let block = self.find_room(key, &mut header)?;
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
@@ -113,8 +140,11 @@ impl<'m, H: Host> Tier<'m, H> {
         }
         writer.align();
         writer.write(key.bytes);
-        if value.kind == Kind::COUNTER {
+        if value.kind == Kind::COUNTER || lingering.is_some() {
             writer.align();
+        }
+        if let Some(lingering) = lingering {
+            writer.write(&lingering.as_word().to_ne_bytes());
         }
         writer.write(value.bytes);
         writer.finish();
@@ -135,18 +165,8 @@ impl<'m, H: Host> Tier<'m, H> {
         })
     }
 
-    /// The same if there is nothing of this key that would be served, and nobody is about to change it.
-    pub fn publish_absent(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
-        self.publish_if(key, reservation, |guard, valid| {
-            let absent = !valid && !guard.is_changing(key);
-            if absent {
-                guard.flights().void(key.hash);
-            }
-            absent
-        })
-    }
-
-    /// Makes a computed value visible if the key was neither set nor removed since the lease was given. Ends the flight.
+    /// Makes a value visible under a lease or a claim, if the key was neither set nor removed by somebody else since that was
+    /// given. Ends the flight, or the claim.
     ///
     /// If somebody is about to change the key, the value stands behind the announcement: nobody sees it while that stands, it
     /// goes when that is confirmed, and it is right if that is withdrawn.
@@ -164,7 +184,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let now = self.host.now();
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = shard.lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         let old = guard.find(key);
         let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
         let outcome = if guard.poisoned() || !decide(&guard, valid) {
@@ -176,10 +196,11 @@ impl<'m, H: Host> Tier<'m, H> {
         drop(guard);
         if outcome == Stored::Dropped {
             self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
         } else {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         outcome
     }
 
@@ -207,6 +228,8 @@ impl<'m, H: Host> Tier<'m, H> {
             }
         });
         if let Some((entry, header)) = &old {
+            let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
+            self.note_gone(&mut unlinked.tally, header, how);
             self.give_back(guard, entry, header, unlinked);
         }
     }
@@ -245,9 +268,10 @@ impl<'m, H: Host> Tier<'m, H> {
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         guard.flights().void(key.hash);
-        let stamp = stamp.filter(|_| !new.header().has(TOMBSTONE));
+        let removal = new.header().has(TOMBSTONE);
+        let stamp = stamp.filter(|_| !removal);
         if let Some(stamp) = stamp {
             new.set_stamp(stamp);
         }
@@ -255,11 +279,14 @@ impl<'m, H: Host> Tier<'m, H> {
         self.replace(&guard, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
         drop(guard);
         if kept {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         } else {
             self.release(reservation.block);
+            if !removal {
+                self.statistics.count(key.scope.cell, Counter::Dropped);
+            }
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
     }
 
     /// Says that the announced change will not happen. What was there before is there again.
@@ -271,15 +298,91 @@ impl<'m, H: Host> Tier<'m, H> {
         self.release(reservation.block);
     }
 
+    /// [`confirm_as`](Self::confirm_as) for a value that was announced under a claim, which ends. Whether the claim still
+    /// stood: if somebody else has set or removed the key meanwhile, that was later, and the announcement is withdrawn.
+    pub fn confirm_claimed(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        claim: u64,
+        stamp: Option<Stamp>,
+    ) -> bool {
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        let mut unlinked = Unlinked::within(&key.scope);
+        let stands = guard.flights().end(key.hash, claim) == Some(true);
+        let kept = stands && stamp.is_some();
+        if let Some(stamp) = stamp {
+            new.set_stamp(stamp);
+        }
+        let old = guard.find(key).filter(|_| stands);
+        self.replace(&guard, Some(&new), old, kept.then_some(&new), &mut unlinked);
+        drop(guard);
+        if kept {
+            self.statistics.count(key.scope.cell, Counter::Stored);
+        } else {
+            self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
+        }
+        self.release_all(&mut unlinked);
+        stands
+    }
+
+    /// Claims a key that has no value for this reader: nobody else can until the claim ends. None if there is one, if somebody
+    /// else has claimed the key or is about to change it, or if there is no place for a claim. Without a reader it does not
+    /// matter what the key has: the caller knows that it will be gone.
+    ///
+    /// An owner who has the claim already is given the same again.
+    pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: u32) -> Option<u64> {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        if guard.poisoned() || guard.is_changing(key) {
+            return None;
+        }
+        if let Some(other) = guard.flights().leader(key.hash, now).filter(|other| other.claim) {
+            return (other.owner == owner).then_some(other.number);
+        }
+        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
+            return None;
+        }
+        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
+        guard.flights().claim(key.hash, &lease, owner, now).then_some(lease.number)
+    }
+
+    fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
+        let right = |(entry, header): (Entry<'_>, Header)| {
+            self.serve(&entry, &header, &key.scope, reader, now, &mut None::<&mut ()>).is_ok()
+        };
+        !guard.is_changing(key) && guard.find(key).is_some_and(right)
+    }
+
     /// Asks to be the one who computes the value of a key, until a tick at the latest.
     pub fn acquire(&self, key: &Key<'_>, owner: u32, deadline: u32) -> Acquired {
+        self.acquire_unless(key, None, owner, deadline)
+    }
+
+    /// The same, unless there is a value for this reader by now.
+    pub fn acquire_missing(&self, key: &Key<'_>, reader: Reader<'_>, owner: u32, deadline: u32) -> Acquired {
+        self.acquire_unless(key, Some(reader), owner, deadline)
+    }
+
+    fn acquire_unless(
+        &self,
+        key: &Key<'_>,
+        reader: Option<Reader<'_>>,
+        owner: u32,
+        deadline: u32,
+    ) -> Acquired {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
             return Acquired::Unregistered;
         }
-        if let Some((owner, deadline)) = guard.flights().leader(key.hash, now) {
-            return Acquired::Busy { owner, deadline };
+        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
+            return Acquired::Present;
+        }
+        if let Some(leader) = guard.flights().leader(key.hash, now) {
+            return Acquired::Busy(leader);
         }
         let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
         match guard.flights().begin(key.hash, &lease, owner, deadline, now) {
@@ -288,18 +391,42 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Ends a flight without a result. Whether there was such a one.
+    /// Who computes the value of a key just now, or has claimed it.
+    pub fn leader(&self, key: &Key<'_>) -> Option<InFlight> {
+        let now = self.host.now();
+        self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
+    }
+
+    /// As of when the value is right that is computed under a lease. None if it would not be published: the lease has ended, or
+    /// the key was set or removed since.
+    pub fn lease_stamp(&self, key: &Key<'_>, lease: u64) -> Option<Stamp> {
+        self.shard_of(key).lock(&self.host).flights().stamp(key.hash, lease)
+    }
+
+    /// Ends a flight, or a claim, without a result. Whether there was such a one.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
         self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
     }
 
-    /// Ends all flights of an owner who is gone, and says how many they were.
+    /// Ends all flights and claims of an owner who is gone, and says how many they were.
     pub fn release_leases_of(&self, owner: u32) -> u32 {
+        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(owner)).sum()
+    }
+
+    /// Makes the flights of an owner who is gone nobody's: whoever knows their leases goes on with them.
+    pub fn disown_leases_of(&self, owner: u32) {
+        (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(owner));
+    }
+
+    /// All flights and claims there are.
+    pub fn in_flight(&self) -> Vec<InFlight> {
         (0..self.layout.shards)
-            .map(|shard| {
-                Shard::new(self.region, &self.layout, shard).lock(&self.host).flights().end_all_of(owner)
-            })
-            .sum()
+            .flat_map(|shard| self.locked(shard).flights().all().collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn locked(&self, shard: u32) -> Guard<'_, H> {
+        Shard::new(self.region, &self.layout, shard).lock(&self.host)
     }
 
     /// Gives the memory of a reservation back.
@@ -323,10 +450,10 @@ impl<'m, H: Host> Tier<'m, H> {
         guard.flights().void(key.hash);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
         let valid = self.is_valid(&entry, &header, now);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
         drop(guard);
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         valid
     }
 
@@ -354,7 +481,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 }
             }
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             if !unlinked.is_full() {
                 return;
             }
@@ -376,12 +503,22 @@ impl<'m, H: Host> Tier<'m, H> {
     /// Adds to a counter in one step, and returns what it holds now. A key that is absent becomes a counter as
     /// `new` describes, with `by` in it.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        self.incr_with(key, by, new, |value| self.reserve(key, value))
+    }
+
+    pub(crate) fn incr_with(
+        &self,
+        key: &Key<'_>,
+        by: i64,
+        new: &NewValue<'_>,
+        reserve: impl Fn(&NewValue<'_>) -> Result<Reservation, Refusal>,
+    ) -> Result<i64, IncrError> {
         loop {
             if let Some(outcome) = self.add_in_place(key, by) {
                 return outcome;
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
-            let reservation = self.reserve(key, &value).map_err(IncrError::Refused)?;
+            let reservation = reserve(&value).map_err(IncrError::Refused)?;
             // Beside an announced change, which takes its place when it is confirmed: to wait for that could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {
                 if !valid {
@@ -452,7 +589,7 @@ impl<'m, H: Host> Tier<'m, H> {
             let done = at >= guard.buckets() || guard.poisoned();
             guard.set_swept(if done { 0 } else { at });
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             left -= (at - from).clamp(1, left);
             if done {
                 self.layout.sweep_next(&self.region);
@@ -492,11 +629,6 @@ impl<'m, H: Host> Tier<'m, H> {
         Some(found)
     }
 
-    /// How often something happened, in all backends together.
-    pub fn counted(&self, what: Counter) -> u64 {
-        total(&self.region, &self.layout, what)
-    }
-
     /// How full it is.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage {
@@ -505,14 +637,15 @@ impl<'m, H: Host> Tier<'m, H> {
             flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
                 * 8
                 * u64::from(self.layout.shards),
-            statistics_bytes: (self.layout.sizes.counters as usize * SLOT_WORDS) as u64 * 8,
+            statistics_bytes: Layout::statistics_words(&self.layout.sizes) as u64 * 8,
             shards: self.layout.shards,
             ..Usage::default()
         };
         for number in 0..self.layout.shards {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             usage.entries = usage.entries.wrapping_add(guard.entries());
-            usage.flights += guard.flights().count() as u64;
+            usage.flights += guard.flights().all().count() as u64;
+            usage.claims += guard.flights().all().filter(|flight| flight.claim).count() as u64;
             usage.announced = usage.announced.wrapping_add(guard.hidden());
             usage.used_bytes +=
                 u64::from(self.layout.blocks.saturating_sub(guard.free_blocks())) * BLOCK_BYTES as u64;
@@ -523,7 +656,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Verifies every structure and returns what is wrong, in words.
     pub fn check(&self) -> Vec<String> {
-        crate::check::check(self.region, &self.layout, &self.host)
+        crate::check::check(self)
     }
 
     pub(crate) fn shard_of(&self, key: &Key<'_>) -> Shard<'_> {
@@ -539,7 +672,7 @@ impl<'m, H: Host> Tier<'m, H> {
         unlinked: &mut Unlinked,
     ) {
         guard.change(|| guard.unlink(entry, header));
-        self.statistics.count(reason);
+        self.note_gone(&mut unlinked.tally, header, reason);
         self.give_back(guard, entry, header, unlinked);
     }
 }
@@ -559,21 +692,35 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
 
     /// Whether an entry will never be served again, and why.
     pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
-        if header.expires() <= self.now {
+        let expired = header.expires() <= self.now;
+        if expired && !header.has(LINGERS) {
             return Some(Counter::Expired);
         }
         let tier = self.tier;
         let fences = tier.fences();
         let scope = match self.scope {
             Some(scope) if scope.place() == header.place() => scope,
-            _ => *self.scope.insert(tier.scope(header.database(), header.space(), header.role())),
+            _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
         let passed = |fence| fences.passed(fence, header.stamp());
-        (scope.fences.into_iter().any(passed)
-            || (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place))))
-        .then_some(Counter::Fenced)
+        if scope.fences.into_iter().any(passed) {
+            return Some(Counter::Fenced);
+        }
+        let fenced =
+            (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place)));
+        match (expired, fenced) {
+            (false, false) => None,
+            _ if self.lingers(entry, header, fenced) => None,
+            (true, _) => Some(Counter::Expired),
+            (false, true) => Some(Counter::Fenced),
+        }
+    }
+
+    /// Whether an entry that is not right any more may still be served to somebody.
+    fn lingers(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
+        header.has(LINGERS) && self.tier.lingers_until(entry, header, fenced) > self.now
     }
 }
 
-/// Buckets that a sweep looks through under one hold of the lock.
-const BUCKETS_PER_HOLD: u32 = 64;
+/// Buckets that a sweep, or the hand of a space, looks through under one hold of the lock.
+pub(crate) const BUCKETS_PER_HOLD: u32 = 64;

@@ -61,6 +61,7 @@ pub fn watch(watcher: &'static dyn Watcher) {
 
 /// What is to be told after a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 enum Afterwards {
     Nothing,
     /// It has ended a prepared transaction.

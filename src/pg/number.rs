@@ -15,11 +15,15 @@ macro_rules! number_type {
             }
         }
 
-        // SAFETY: a number that is passed by value.
+        number_type!(@argument $type, $sql, Self(0));
+    };
+    // What has a `FromDatum` of its own.
+    (@argument $type:ident, $sql:literal, $nothing:expr) => {
+        // SAFETY: what the function was passed, by way of the type's own `FromDatum`.
         unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for $type {
             unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
                 // SAFETY: as the caller promises.
-                unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(0)) }
+                unsafe { arg.unbox_arg_using_from_datum().unwrap_or($nothing) }
             }
 
             unsafe fn unbox_nullable_arg(

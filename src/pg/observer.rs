@@ -13,8 +13,6 @@ use std::collections::BTreeSet;
 pub struct Seen {
     /// The relations that were named: a table stands for all that is part of it.
     pub relations: BTreeSet<u32>,
-    /// Whether what was read depends on who reads it.
-    pub by_role: bool,
     /// Whether the cache was asked: what came from it depends on more than was seen.
     pub cache: bool,
 }
@@ -64,17 +62,15 @@ pub fn is_filling() -> bool {
 /// Says that the cache was asked in the middle of a fill.
 #[inline]
 pub fn note_cache() {
-    FILLS.with_borrow_mut(|fills| {
-        if let Some(fill) = fills.last_mut() {
-            fill.cache = true;
-        }
-    });
+    if is_filling() {
+        FILLS.with_borrow_mut(|fills| fills.iter_mut().for_each(|fill| fill.cache = true));
+    }
 }
 
 /// Notes the relations of a plan, without those that are there only as parts of others.
 unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     // SAFETY: lists of nodes of the types that a plan has there.
-    let (relations, by_role) = unsafe {
+    let relations: Vec<u32> = unsafe {
         let parts: BTreeSet<u32> = nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations)
             .filter(|part| !(**part).is_null())
             .map(|part| (**part).child_relid)
@@ -82,13 +78,11 @@ unsafe fn see(plan: *const pg_sys::PlannedStmt) {
         let tables = nodes::<pg_sys::RangeTblEntry>((*plan).rtable).enumerate().filter(|(place, entry)| {
             (***entry).relid != pg_sys::InvalidOid && !parts.contains(&(*place as u32 + 1))
         });
-        let relations: Vec<u32> = tables.map(|(_, entry)| (**entry).relid.to_u32()).collect();
-        (relations, (*plan).dependsOnRole)
+        tables.map(|(_, entry)| (**entry).relid.to_u32()).collect()
     };
     FILLS.with_borrow_mut(|fills| {
         if let Some(fill) = fills.last_mut() {
             fill.relations.extend(relations);
-            fill.by_role |= by_role;
         }
     });
 }
@@ -120,7 +114,6 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
     FILLS.with_borrow_mut(|fills| {
         if let Some(around) = fills.last_mut() {
             around.relations.extend(&seen.relations);
-            around.by_role |= seen.by_role;
             around.cache |= seen.cache;
         }
     });

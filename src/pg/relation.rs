@@ -16,6 +16,37 @@ pub struct Number(u32);
 
 number_type!(Number, "regclass");
 
+/// Relations by their numbers: an array. What is null in it is left out.
+#[derive(Debug)]
+pub struct Numbers(pub Vec<u32>);
+
+number_type!(@argument Numbers, "regclass[]", Self(Vec::new()));
+
+impl FromDatum for Numbers {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: the caller promises a Datum of an array of numbers of relations, of whose type these are the properties. The
+        // server returns two arrays of `count` in the memory of the statement.
+        unsafe {
+            pg_sys::deconstruct_array(
+                pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
+                pg_sys::REGCLASSOID,
+                size_of::<pg_sys::Oid>() as i32,
+                true,
+                b'i' as std::ffi::c_char,
+                &raw mut elements,
+                &raw mut nulls,
+                &raw mut count,
+            );
+            let number = |at: usize| (!*nulls.add(at)).then(|| (*elements.add(at)).value() as u32);
+            Some(Self((0..count as usize).filter_map(number).collect()))
+        }
+    }
+}
+
 impl Number {
     /// The number.
     pub fn get(self) -> u32 {
@@ -182,8 +213,17 @@ fn look_up(number: u32) -> Relation {
     Relation::Rows { ancestors: ancestors.into() }
 }
 
+/// Whether who reads it may decide what is read: whether it has row security.
+pub fn has_row_security(number: u32) -> bool {
+    with_class(number, |row| row.relrowsecurity).unwrap_or(false)
+}
+
 /// Kind, persistence and schema, if there is such a relation.
 fn class(number: u32) -> Option<(u8, u8, u32)> {
+    with_class(number, |row| (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()))
+}
+
+fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
     // SAFETY: a look-up in the server's cache of pg_class, released again.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, number.into());
@@ -191,7 +231,7 @@ fn class(number: u32) -> Option<(u8, u8, u32)> {
             return None;
         }
         let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
-        let found = ((*row).relkind as u8, (*row).relpersistence as u8, (*row).relnamespace.to_u32());
+        let found = read(&*row);
         pg_sys::ReleaseSysCache(tuple);
         Some(found)
     }

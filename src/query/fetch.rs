@@ -8,7 +8,7 @@
 use crate::pg::error::Refused;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
-use crate::pg::{locks, queue};
+use crate::pg::{locks, relation};
 use crate::store::entry::{self, JSONB};
 use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
@@ -39,7 +39,7 @@ pub struct Wanted<'a> {
 
 /// Runs the query and stores what it returns, if it can be stored. There is no value to be had.
 pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>, Refused> {
-    let missed = status::current();
+    let missed = status::current().filter(|_| !wanted.refresh);
     // Whatever is cached around us depends on what we have not seen.
     observer::note_cache();
     let (result, why_not) = match ticket(space, wanted.key) {
@@ -87,7 +87,11 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
 
 impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
-    fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Option<Vec<u8>>, Result<(), Status>), Refused> {
+    fn run(
+        self,
+        space: &Space,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Option<Vec<u8>>, Result<(), Status>), Refused> {
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let (result, seen) = run(wanted, Snapshot::New)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
@@ -103,7 +107,7 @@ impl Ticket {
     /// What the result depends on.
     fn dependencies(&self, space: &Space, wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<FenceId>, Status> {
         let tier = self.place.tier;
-        if seen.by_role && !space.options.by_role {
+        if !space.options.by_role && seen.relations.iter().any(|number| relation::has_row_security(*number)) {
             return Err(Status::Refused("row security makes the result one of the role"));
         }
         if seen.cache {
@@ -154,6 +158,5 @@ impl Ticket {
 
     fn give_back(&self, key: &[u8]) {
         lease::land(&self.place, key, self.number);
-        queue::wake(hash(key));
     }
 }

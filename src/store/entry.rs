@@ -1,13 +1,15 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::error::Refused;
-use crate::pg::{settings, shared, transaction};
+use crate::pg::{observer, queue, settings, shared, transaction};
 use crate::store::horizon;
-use crate::store::pending::{self, Own, OwnKey, Value};
+use crate::store::lease;
+use crate::store::pending::{self, Basis, Own, OwnKey, Value};
+use crate::store::right;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::watch;
-use pg_cache_core::{Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Kind, Meta, NewValue, Reader};
+use pg_cache_core::{Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Kind, Lingering, Meta, NewValue, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
 
@@ -30,6 +32,7 @@ pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
 /// The same, unless the session or the space is told not to read.
 #[inline]
 fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
+    observer::note_cache();
     let outcome = match place_for_reading(space) {
         Ok(place) => look(&place, key, into),
         Err(status) => Err(status),
@@ -70,7 +73,7 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
 }
 
 /// The same, for what waits until the transaction commits.
-fn place_to_change(space: &Space) -> Result<Place, Status> {
+pub fn place_to_change(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
@@ -91,7 +94,7 @@ fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Res
     let hash = hash(bytes);
     let Some(key) = place.key(bytes, hash) else { return Err(Status::Miss("not there")) };
     let from_tier = |into: &mut Option<&mut _>, changed: &[FenceId]| {
-        let reader = Reader { horizon: horizon::current(), changed };
+        let reader = horizon::reader(changed);
         match into {
             Some(into) => place.tier.get(&key, reader, *into),
             None => place.tier.peek(&key, reader),
@@ -102,18 +105,21 @@ fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Res
     pending::with_own(place, bytes, hash, |own, changed| match own {
         Own::Nothing => from_tier(into, changed),
         Own::Touched(expires) => from_tier(into, changed).map(|(meta, own)| (Meta { expires, ..meta }, own)),
-        Own::Set(value) => {
-            let meta = value.meta();
-            if meta.expires <= shared::tick() {
-                return Err(Status::Miss("expired"));
-            }
-            if let Some(into) = into {
-                into.room(&meta).copy_from_slice(&value.bytes);
-            }
-            Ok((meta, true))
-        }
+        Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
         Own::Gone => Err(Status::Miss("removed by this transaction")),
     })
+}
+
+/// A value that the own transaction has set, if its time is not over.
+pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Status> {
+    let meta = value.meta();
+    if meta.expires <= shared::tick() {
+        return Err(Status::Miss("expired"));
+    }
+    if let Some(into) = into {
+        into.room(&meta).copy_from_slice(&value.bytes);
+    }
+    Ok(meta)
 }
 
 /// Whether there is a value, whatever the session is told about reading: for those who change it.
@@ -121,51 +127,123 @@ fn is_there(place: &Place, key: &[u8]) -> bool {
     look(place, key, &mut None::<&mut ()>).is_ok()
 }
 
+/// A value to be set.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry<'a> {
+    pub bytes: &'a [u8],
+    pub kind: Kind,
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    /// How long it may be served to those who ask for it after it has stopped being right.
+    pub stale_ok_ms: Option<u64>,
+    pub mode: Mode,
+}
+
+/// On what condition a value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Always,
+    /// If there is none, and nobody else is about to set it on this condition.
+    Absent,
+    /// If there is one.
+    Present,
+    /// If nothing has changed since the lease was given under which it was computed.
+    Lease(i64),
+}
+
 /// Sets a value, for others when the transaction commits. False if it is not stored.
-pub fn set(space: &Space, key: &[u8], bytes: &[u8], kind: Kind, ttl_ms: Option<u64>, tags: &[&[u8]]) -> bool {
-    let outcome = try_set(space, key, bytes, kind, ttl_ms, tags);
+pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
+    let outcome = try_set(space, key, new);
     status::set(outcome.err().unwrap_or(Status::Done));
     outcome.is_ok()
 }
 
-fn try_set(
-    space: &Space,
-    key: &[u8],
-    bytes: &[u8],
-    kind: Kind,
-    ttl_ms: Option<u64>,
-    tags: &[&[u8]],
-) -> Result<(), Status> {
+fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     let place = place_to_change(space)?;
+    if let Mode::Lease(lease) = new.mode {
+        let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+        // Whatever becomes of the value: its computation is done.
+        pending::entitle(OwnKey::new(place, key), number, right::Kind::Landing);
+    }
     if !space.options.in_memory {
         return Err(Status::Refused("the space keeps nothing in memory"));
     }
-    let stamp = place.tier.fences().now();
-    let mut dependencies = watch::dependencies(place.tier, tags);
-    dependencies.extend(tags.iter().map(|tag| space::tag(place.tier, tag)));
+    // What is certain not to fit is refused at once, and what the key has stays.
+    if key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
+        return Err(Status::Refused(TOO_LARGE));
+    }
+    // The stamp first: a watch that is committed after it makes the value a miss.
+    let now = place.tier.fences().now();
+    let mut dependencies = watch::dependencies(place.tier, new.tags);
+    dependencies.extend(new.tags.iter().map(|tag| space::tag(place.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
         return Err(Status::Refused("its tags stand for too many relations"));
     }
-    // What is certain not to fit is refused at once, and what the key has stays.
-    if key.len() + bytes.len() + ENTRY_OVERHEAD_BYTES > place.tier.entry_bytes_max() {
-        return Err(Status::Refused("larger than a twentieth of the cache"));
-    }
-    let expires = expires(space, ttl_ms);
-    let command = transaction::command();
-    let value =
-        Value { bytes: bytes.into(), kind, stamp, expires, dependencies: dependencies.into(), command };
+    let right_at = shared::tick();
+    let (basis, stamp) = match new.mode {
+        Mode::Always => (Basis::Plain, now),
+        Mode::Present if is_there(&place, key) => (Basis::Plain, now),
+        Mode::Present => return Err(Status::Refused("there is no value")),
+        Mode::Absent => (Basis::Claim(claim(&place, key)?), now),
+        Mode::Lease(lease) => leased(&place, key, lease, &dependencies)?,
+    };
+    let lingering = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
+    let value = Value {
+        bytes: new.bytes.into(),
+        kind: new.kind,
+        stamp,
+        expires: expires(space, new.ttl_ms),
+        dependencies: dependencies.into(),
+        lingering,
+        basis,
+        command: transaction::command(),
+    };
     match pending::set(OwnKey::new(place, key), value) {
         true => Ok(()),
         false => Err(Status::Refused("the transaction holds back more than pg_cache.max_transaction_size")),
     }
 }
 
+/// Claims a key that has no value for this session.
+fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
+    let hash = hash(key);
+    let gone = pending::with_own(place, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    if is_there(place, key) {
+        return Err(Status::Refused("there is a value"));
+    }
+    lease::claim(place, key, gone).ok_or(Status::Refused("somebody else is about to set it"))
+}
+
+/// What a value is that was computed under a lease: as of when, and by which number. Nothing if something has changed since.
+fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Basis, Stamp), Status> {
+    let hash = hash(key);
+    let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+    let name = place.key(key, hash).ok_or(Status::Refused("the lease is over"))?;
+    let stamp = place
+        .tier
+        .lease_stamp(&name, number)
+        .ok_or(Status::Refused("the lease is over, or the key was changed"))?;
+    let dependencies = || tags.iter().chain(&place.fences);
+    let own = pending::with_own(place, key, hash, |own, changed| {
+        !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
+    });
+    if own {
+        return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
+    }
+    if dependencies().any(|fence| place.tier.fences().passed(*fence, stamp)) {
+        return Err(Status::Refused("what the value depends on was changed since the lease"));
+    }
+    Ok((Basis::Lease(number), stamp))
+}
+
+pub const TOO_LARGE: &str = "larger than a twentieth of the cache, or than the space may take";
+
 /// More than an entry has beside its key and value: header, dependencies and rounding.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// The tick at which a value is over that is set now: by what its caller says, by the space, or by the session's settings. Chance
 /// takes something off where the space has it so, and never adds to it.
-fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
+pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
     let options = &space.options;
     let wanted = ttl_ms.or(options.default_ttl_ms).unwrap_or_else(settings::default_ttl_ms);
     let ttl = options.max_ttl_ms.map_or(wanted, |most| wanted.min(most));
@@ -282,7 +360,8 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
         cost: 0,
         dependencies: &[],
     };
-    let outcome = place.tier.incr(&name, by, &new);
+    let outcome = place.incr(&name, by, &new);
+    queue::wake(hash);
     status::set(match outcome {
         Err(IncrError::Refused(refusal)) => refusal.into(),
         _ => Status::Done,

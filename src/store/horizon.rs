@@ -6,7 +6,7 @@
 //! snapshot of another, nothing is certain.
 
 use crate::pg::{query, shared};
-use pg_cache_core::Stamp;
+use pg_cache_core::{FenceId, Reader, Stamp};
 use std::cell::Cell;
 
 thread_local! {
@@ -25,8 +25,12 @@ pub fn forget() {
     CERTAIN.set(Stamp::VOID);
 }
 
-/// Up to when changes may have been made that this transaction sees.
+/// A reader of this transaction, which has changed some things itself.
 #[inline]
-pub fn current() -> Stamp {
-    if query::looks_at_one_moment() { CERTAIN.get() } else { Stamp::LATEST }
+pub fn reader(changed: &[FenceId]) -> Reader<'_> {
+    match query::looks_at_one_moment() {
+        false => Reader { changed, ..Stamp::LATEST.into() },
+        // What a serializable transaction reads of tables, the server has to know: a hit would hide it.
+        true => Reader { horizon: CERTAIN.get(), changed, tracked: query::is_serializable() },
+    }
 }

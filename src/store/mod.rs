@@ -3,8 +3,10 @@
 pub mod command;
 pub mod entry;
 pub mod horizon;
+pub mod lease;
 pub mod pending;
 pub mod prepared;
+pub mod right;
 pub mod space;
 pub mod status;
 pub mod watch;

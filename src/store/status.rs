@@ -10,6 +10,10 @@ pub enum Status {
     Hot,
     /// A value that the own transaction has set.
     Own,
+    /// A value that is not right any more.
+    Stale,
+    /// A value that somebody else has computed meanwhile.
+    Waited,
     /// No value.
     Miss(&'static str),
     /// The cache was not asked.
@@ -30,11 +34,18 @@ pub fn set(status: Status) {
     LAST.set(Some(status));
 }
 
+/// The last outcome.
+pub fn current() -> Option<Status> {
+    LAST.get()
+}
+
 /// The last outcome in words, if there was any.
 pub fn last() -> Option<String> {
     LAST.get().map(|status| match status {
         Status::Hot => "hot".to_owned(),
         Status::Own => "hot: set by this transaction".to_owned(),
+        Status::Stale => "stale".to_owned(),
+        Status::Waited => "waited".to_owned(),
         Status::Miss(why) => format!("miss: {why}"),
         Status::Bypass(why) => format!("bypass: {why}"),
         Status::Done => "done".to_owned(),
@@ -57,8 +68,9 @@ impl From<Miss> for Status {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(match refusal {
-            Refusal::TooLarge => "larger than a twentieth of the cache",
+            Refusal::TooLarge => super::entry::TOO_LARGE,
             Refusal::Full => "no room",
+            Refusal::Quota => "no room within the quota of the space",
             Refusal::TooManyDependencies => "too many dependencies",
             Refusal::Off => "part of the cache is switched off because it is damaged",
         })

@@ -1,14 +1,14 @@
 //! Random operations on tiny tiers, against a naive model: a map, a clock, and the numbers of changes.
 //!
 //! The tier may forget what it likes. It may never serve what the model would not: another key's value, a torn one, one that has
-//! expired, one that a fence has passed. And while nothing was evicted or refused it may not forget either. After every step
-//! all structures are verified. The same harness serves the fuzzer.
+//! expired, one that a fence has passed. And while nothing was evicted or refused it may not forget either. What it counts, by
+//! space, is what it did. After every step all structures are verified. The same harness serves the fuzzer.
 
 // Memory that is written over is another test's business.
 #[allow(dead_code)]
 mod harness;
 
-use harness::{Action, Harness, KEYS};
+use harness::{Action, ELSEWHERE, Harness, KEYS, SPACES};
 use proptest::prelude::*;
 
 fn action() -> impl Strategy<Value = Action> {
@@ -33,9 +33,22 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(key, size, removal)| Action::Announce { key, size, removal }),
         3 => any::<bool>().prop_map(|commit| Action::Finish { commit }),
         3 => (key.clone(), 1u32..40).prop_map(|(key, hold)| Action::Acquire { key, hold }),
-        3 => (size, any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
+        3 => (size.clone(), any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
+        4 => (key.clone(), size.clone(), 0u8..8, 1u32..50, 1u32..60).prop_map(
+            |(key, size, tags, ttl, ticks)| Action::Linger { key, size, tags, ttl, ticks }
+        ),
+        5 => key.clone().prop_map(|key| Action::GetStale { key }),
+        3 => (key.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(key, second, removed)| Action::Claim { key, second, removed }),
+        3 => (size, any::<bool>(), any::<bool>())
+            .prop_map(|(size, announced, give_up)| Action::EndClaim { size, announced, give_up }),
         2 => any::<bool>().prop_map(|publish| Action::Resolve { publish }),
-        1 => Just(Action::Reattach),
+        2 => Just(Action::Reattach),
+        4 => (key, 0usize..1500, 0u16..8000)
+            .prop_map(|(key, size, quota)| Action::PutWithin { key, size, quota }),
+        1 => (0..SPACES, 0u16..4000).prop_map(|(space, quota)| Action::Trim { space, quota }),
+        4 => (0..ELSEWHERE).prop_map(|space| Action::Elsewhere { space }),
+        1 => (0..SPACES).prop_map(|space| Action::Reset { space }),
     ]
 }
 

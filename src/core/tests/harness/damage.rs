@@ -3,7 +3,8 @@
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Reservation, Sizes, Stamp, Tier,
+    Acquired, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Region, Relation, Reservation, Sizes,
+    Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,6 +37,9 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let tag = tier.fences().tag(number << 60);
         let dependencies = [tag, tier.fences().relation(1, number as u32 + 1, Relation::Any)];
         let _ = tier.put(&key, &value(&content, &dependencies));
+        if let Ok(reservation) = tier.reserve_within(&key, &value(&content, &[]), 4_000, 100) {
+            tier.publish(&key, reservation);
+        }
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
         let _ = tier.incr(&key, 1, &value(&[], &[]));
@@ -48,6 +52,14 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         {
             tier.publish_leased(&key, reservation, lease.number);
         }
+        let lingering = Some(Lingering { ticks: 100, right_at: 0 });
+        if let Some(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), 2)
+            && let Ok(reservation) = tier.reserve_lingering(&key, &value(&content, &[tag]), lingering)
+        {
+            tier.announce(&key, &reservation);
+            tier.confirm_claimed(&key, reservation, claim, (number % 3 == 0).then_some(Stamp::VOID));
+        }
+        let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);
         if number % 4 == 0 {
             tier.remove(&key);
         }
@@ -60,8 +72,28 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         bucket += 1;
     }
     tier.usage();
+    tier.in_flight();
+    tier.disown_leases_of(1);
     tier.release_leases_of(1);
+    every_figure(tier);
+    for space in 0..2 {
+        tier.trim(&tier.scope(1, space, 0), 1_000, 500);
+    }
+}
+
+/// Everything that is known of spaces, and its end.
+fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.counted(Counter::Hit);
+    for stats in tier.all_stats() {
+        let (database, space) = stats.space.unwrap_or_default();
+        tier.space_stats(database, space);
+        tier.reset_stats(database, space);
+    }
+    // More spaces than a backend has rows for, and than have cells.
+    for space in 0..20 {
+        tier.note(&tier.scope(1, space, 0), Counter::Saved, 1);
+    }
+    tier.reset_all_stats();
 }
 
 /// Writes over one word: with anything, with a small number that looks like a position, with one bit changed, with another word
@@ -201,7 +233,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             let _ = with_key(tier, key, |key| tier.put(key, &new));
         }
         Blow::Get { key } => {
-            let _ = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut Vec::new()));
+            let _ = with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut Vec::new()));
         }
         Blow::Remove { key } => {
             with_key(tier, key, |key| tier.remove(key));
@@ -215,7 +247,11 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Wait { ticks } => host.now.set(host.now.get() + u32::from(ticks)),
         Blow::Reserve { key, size, announce } => {
             let content = vec![key; size as usize % 3_000];
-            if let Ok(reserved) = with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]))) {
+            // Those of odd sizes may be served when they are stale.
+            let lingering =
+                (size % 2 == 1).then_some(Lingering { ticks: size.into(), right_at: host.now.get() });
+            let reserve = |key: &Key<'_>| tier.reserve_lingering(key, &value(&content, &[]), lingering);
+            if let Ok(reserved) = with_key(tier, key, reserve) {
                 if announce {
                     with_key(tier, key, |key| tier.announce(key, &reserved));
                 }
@@ -234,7 +270,14 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             });
         }
         Blow::Acquire { key, ttl } => {
-            with_key(tier, key, |key| tier.acquire(key, 1, host.now.get().saturating_add(ttl.into())));
+            let deadline = host.now.get().saturating_add(ttl.into());
+            with_key(tier, key, |key| {
+                if ttl % 4 == 0 {
+                    tier.claim(key, Some(Stamp::LATEST.into()), 1);
+                } else {
+                    tier.acquire_missing(key, Stamp::LATEST.into(), 1, deadline);
+                }
+            });
         }
         Blow::Land { key, lease, size } => {
             let content = vec![key; size as usize % 3_000];
@@ -257,6 +300,8 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         }
         Blow::Sweep { budget } => {
             tier.sweep(budget.into());
+            let scope = tier.scope(1, u32::from(budget % 2), 0);
+            tier.trim(&scope, u64::from(budget) * 32, budget.into());
         }
         Blow::Inspect { bucket } => {
             tier.inspect(bucket.into());
@@ -264,7 +309,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Look => {
             tier.usage();
             tier.release_leases_of(1);
-            tier.counted(Counter::Hit);
+            every_figure(tier);
         }
         Blow::Check => {
             tier.check();

@@ -1,0 +1,148 @@
+-- Results of queries by a key: a hit until what the query has read changes.
+CREATE TABLE orders (id int PRIMARY KEY, cents int);
+CREATE TABLE other (id int);
+INSERT INTO orders VALUES (1, 100), (2, 200);
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+INSERT INTO other VALUES (1);
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+UPDATE orders SET cents = 150 WHERE id = 1;
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_get('sum');
+
+-- Views, functions, joins: whatever is read.
+CREATE VIEW totals AS SELECT sum(cents) AS total FROM orders;
+CREATE FUNCTION total() RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT total FROM totals); END $$;
+SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_fetch('function', 'SELECT total()');
+DELETE FROM orders WHERE id = 2;
+SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_status();
+SELECT cache_fetch('function', 'SELECT total()'), cache_status();
+SELECT cache_fetch('function', 'SELECT total()'), cache_status();
+
+-- Partitions and heirs.
+CREATE TABLE p (id int, v int) PARTITION BY RANGE (id);
+CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20);
+INSERT INTO p VALUES (1, 1), (11, 1);
+SELECT cache_fetch('all', 'SELECT count(*) FROM p'), cache_fetch('one', 'SELECT count(*) FROM p WHERE id = 1'),
+       cache_fetch('part', 'SELECT count(*) FROM p2');
+INSERT INTO p1 VALUES (2, 1);
+SELECT cache_fetch('all', 'SELECT count(*) FROM p'), cache_status();
+SELECT cache_fetch('part', 'SELECT count(*) FROM p2'), cache_status();
+INSERT INTO p VALUES (12, 1);
+SELECT cache_fetch('part', 'SELECT count(*) FROM p2'), cache_status();
+SELECT cache_fetch('all', 'SELECT count(*) FROM p'), cache_status();
+
+-- Arguments, as the query infers their types; other kinds; rows that are not there.
+SELECT cache_fetch('args', 'SELECT $1::date + $2::int', '["2026-01-30", 3]');
+SELECT cache_fetch('text', 'SELECT $1 || ''!''', '["it''s \"quoted\""]'), cache_fetch('null', 'SELECT $1::int', '[null]');
+SELECT cache_fetch('row', 'SELECT o FROM orders AS o ORDER BY id'), cache_fetch('numeric', 'SELECT $1::numeric', '[12345678901234567890.123]');
+SELECT cache_fetch('none', 'SELECT 1 FROM orders WHERE false') IS NULL AS none, cache_status();
+SELECT cache_fetch('none', 'SELECT 1 FROM orders WHERE false') IS NULL AS none, cache_status();
+INSERT INTO orders VALUES (3, 0);
+SELECT cache_fetch('none', 'SELECT count(*) FROM orders WHERE id = 3'), cache_status();
+
+-- Tags, time to live, dependencies of one's own, refresh.
+SELECT cache_fetch('tagged', 'SELECT count(*) FROM orders', tags => '{t}', ttl => '1 h'), cache_ttl('tagged') > '59 min' AS an_hour;
+SELECT cache_invalidate_tag('t');
+SELECT cache_fetch('tagged', 'SELECT count(*) FROM orders', tags => '{t}'), cache_status();
+SELECT cache_fetch('depends', 'SELECT count(*) FROM orders', depends => '{other}'), cache_fetch('nothing', 'SELECT count(*) FROM orders', depends => '{}');
+INSERT INTO orders VALUES (4, 0);
+SELECT cache_fetch('depends', 'SELECT count(*) FROM orders', depends => '{other}'), cache_status();
+SELECT cache_fetch('depends', 'SELECT count(*) FROM orders', depends => '{other}', refresh => true), cache_status();
+INSERT INTO other VALUES (2);
+SELECT cache_fetch('depends', 'SELECT count(*) FROM orders', depends => '{other}'), cache_status();
+SELECT cache_fetch('nothing', 'SELECT count(*) FROM orders', depends => '{}'), cache_status();
+
+-- Definitions and rights.
+CREATE OR REPLACE VIEW totals AS SELECT -sum(cents) AS total FROM orders;
+SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_status();
+CREATE OR REPLACE FUNCTION total() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT 42';
+SELECT cache_fetch('function', 'SELECT total()'), cache_status();
+SELECT cache_fetch('function', 'SELECT total()'), cache_status();
+CREATE TEMP TABLE mine (id int);
+CREATE INDEX ON orders (cents);
+ANALYZE orders;
+SELECT cache_fetch('function', 'SELECT total()'), cache_status();
+
+-- In a transaction that has changed what is read, the query runs for itself, and nothing of it is left.
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders');
+BEGIN;
+UPDATE orders SET cents = 1;
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_fetch('other', 'SELECT count(*) FROM other'), cache_status();
+ROLLBACK;
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_fetch('other', 'SELECT count(*) FROM other'), cache_status();
+
+-- A repeatable read is given what was right when it began, and stores nothing.
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_fetch('new', 'SELECT count(*) FROM orders'), cache_status();
+COMMIT;
+SELECT cache_get('new');
+
+-- A serializable one reads the tables themselves, so that the server knows what it has read.
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
+SELECT cache_get('sum');
+COMMIT;
+
+-- Row security makes a result one of its role.
+CREATE TABLE secured (owner name DEFAULT current_user, v int);
+INSERT INTO secured VALUES ('fetch_a', 1), ('fetch_b', 2);
+ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON secured USING (owner = current_user);
+CREATE ROLE fetch_a;
+CREATE ROLE fetch_b;
+GRANT SELECT ON secured TO fetch_a, fetch_b;
+SELECT cache_create_space('own', scope => 'role'), cache_create_space('all');
+SELECT cache_grant('own', '-', 'write'), cache_grant('all', '-', 'write');
+SET ROLE fetch_a;
+SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'all'), cache_status();
+SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'own'), cache_status();
+RESET ROLE;
+SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'all'), cache_status();
+SET ROLE fetch_b;
+SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'all'), cache_status();
+SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'own'), cache_status();
+SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'own'), cache_status();
+RESET ROLE;
+-- Who may not read the table gets an error, not a value.
+CREATE TABLE closed AS SELECT 1 AS v;
+SET ROLE fetch_a;
+SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'all');
+RESET ROLE;
+-- Who may only read the space has the query run.
+SELECT cache_revoke('all', '-', 'write'), cache_grant('all', '-', 'read');
+SET ROLE fetch_a;
+SELECT cache_fetch('reader', 'SELECT 1', space => 'all'), cache_status();
+RESET ROLE;
+
+-- Fetching inside of what is fetched: the inner one is stored, the outer one is not.
+SELECT cache_fetch('outer', $$ SELECT cache_fetch('inner', 'SELECT count(*) FROM other') $$), cache_status();
+SELECT cache_get('outer'), cache_get('inner');
+
+-- Bad queries, and what they leave.
+SELECT cache_fetch('bad', 'SELECT 1; SELECT 2');
+SELECT cache_fetch('bad', '');
+SELECT cache_fetch('bad', 'SELECT 1 / 0');
+SELECT cache_fetch('bad', 'SELECT * FROM nowhere');
+SELECT cache_fetch('bad', 'UPDATE orders SET cents = 0');
+SELECT cache_fetch('bad', 'WITH w AS (DELETE FROM orders RETURNING 1) SELECT count(*) FROM w');
+SELECT cache_fetch('bad', 'SELECT * FROM orders FOR UPDATE');
+SELECT cache_fetch('bad', 'SHOW work_mem');
+SELECT cache_fetch('bad', 'SELECT $1::int', '[1, 2]');
+SELECT cache_fetch('bad', 'SELECT $1::int');
+SELECT cache_fetch('bad', 'SELECT $1::int', '["x"]');
+SELECT cache_fetch('bad', 'SELECT $1::int', '{"a": 1}');
+SELECT cache_fetch('bad', NULL);
+SELECT cache_fetch(NULL, 'SELECT 1');
+SELECT cache_fetch('bad', 'SELECT 1', stale_ok => '1 min');
+SELECT cache_set_text('kind', 'text');
+SELECT cache_fetch('kind', 'SELECT 1');
+SELECT * FROM cache_acquire('bad', hold => NULL);
+SELECT * FROM cache_check();
+DROP OWNED BY fetch_a, fetch_b;
+DROP ROLE fetch_a, fetch_b;

@@ -1,0 +1,77 @@
+-- Tags that stand for tables.
+CREATE TABLE orders (id int);
+CREATE TABLE "odd Name" (id int);
+SELECT cache_watch('orders'), cache_watch('orders', '{revenue,orders}'), cache_watch('"odd Name"');
+SELECT * FROM cache_watches ORDER BY relation::text;
+SELECT cache_set('a', '1', tags => '{revenue}'), cache_set('b', '1', tags => '{"odd Name"}'), cache_set('c', '1', tags => '{else}');
+INSERT INTO orders VALUES (1);
+SELECT cache_get('a'), cache_get('b'), cache_get('c');
+INSERT INTO "odd Name" VALUES (1);
+SELECT cache_get('b'), cache_get('c');
+
+-- A watch that is rolled back watches nothing; one that ends watches no more.
+BEGIN;
+SELECT cache_watch('orders', '{late}');
+SELECT cache_set('own', '1', tags => '{late}');
+ROLLBACK;
+SELECT cache_set('a', '1', tags => '{late}');
+INSERT INTO orders VALUES (2);
+SELECT cache_get('a');
+SELECT cache_unwatch('orders');
+SELECT cache_set('a', '1', tags => '{revenue}');
+INSERT INTO orders VALUES (3);
+SELECT cache_get('a');
+-- What was stored before the list changed is a miss, because its tags may have meant something else.
+SELECT cache_watch('orders', '{revenue}');
+SELECT cache_get('a'), cache_status();
+
+-- In one transaction: watched, set, written, set again.
+BEGIN;
+SELECT cache_watch('orders', '{now}');
+SELECT cache_set('a', '1', tags => '{now}');
+INSERT INTO orders VALUES (4);
+SELECT cache_get('a');
+SELECT cache_set('a', '2', tags => '{now}');
+SELECT cache_get('a');
+COMMIT;
+SELECT cache_get('a');
+INSERT INTO orders VALUES (5);
+SELECT cache_get('a');
+
+-- What cannot be watched.
+CREATE VIEW v AS SELECT * FROM orders;
+CREATE TEMP TABLE temporary (id int);
+CREATE SEQUENCE s;
+SELECT cache_watch('v');
+SELECT cache_watch('temporary');
+SELECT cache_watch('s');
+SELECT cache_watch('pg_class');
+SELECT cache_watch('pgcache.spaces');
+SELECT cache_watch(NULL);
+SELECT cache_watch('4294967295');
+SELECT cache_watch('nowhere');
+SELECT cache_watch('orders', '{}');
+SELECT cache_watch('orders', '{order:{id}}');
+SELECT cache_watch('orders', '{NULL}');
+SELECT cache_invalidate_relation(NULL);
+
+-- Who may watch: the owner of the table, or of the extension. Who may invalidate: whoever may write in a space.
+CREATE ROLE watch_owner;
+CREATE ROLE watch_other;
+CREATE TABLE theirs (id int);
+ALTER TABLE theirs OWNER TO watch_owner;
+SET ROLE watch_owner;
+SELECT cache_watch('theirs');
+SELECT * FROM cache_watches;
+SELECT cache_invalidate_relation('theirs');
+SET ROLE watch_other;
+SELECT cache_watch('theirs');
+SELECT cache_unwatch('theirs');
+RESET ROLE;
+SELECT cache_set('t', '1', tags => '{theirs}');
+DROP TABLE theirs;
+SELECT cache_get('t');
+SELECT cache_watch('orders');
+SELECT * FROM cache_watches ORDER BY relation::text;
+DROP ROLE watch_owner, watch_other;
+SELECT * FROM cache_check();
