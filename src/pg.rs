@@ -1,6 +1,7 @@
 pub mod clock;
 pub mod error;
 pub mod jsonb;
+pub mod memory;
 pub mod preload;
 pub mod settings;
 pub mod shared;
