@@ -1,7 +1,7 @@
 //! A statement over the wire, sent by pgbench.
 
 use super::{Load, Run};
-use crate::bed::{FIRST_KEY, KEYS, value};
+use crate::bed::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
 use anyhow::{Context, Result, bail};
 use pg_cache_testbed::Cluster;
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,7 +19,7 @@ pub fn run(cluster: &Cluster, load: Load, statement: &str, span: Duration) -> Re
         .args(["--no-vacuum", "--protocol=prepared", "--file=-"])
         .arg(format!("--client={}", load.clients))
         .arg(format!("--jobs={threads}"))
-        .arg(format!("--define=value={}", value()))
+        .args([format!("--define=value={}", value()), format!("--define=json={}", json())])
         // Its own clock, which knows whole seconds only, is there in case we die before we end the run.
         .arg(format!("--time={}", span.as_secs() + 30))
         .stdin(Stdio::piped())
@@ -42,8 +42,12 @@ pub fn run(cluster: &Cluster, load: Load, statement: &str, span: Duration) -> Re
 
 /// The script: one transaction is one operation, or one pipeline of them, each with a key of its own.
 fn script(load: Load, statement: &str) -> String {
-    let last_key = FIRST_KEY + KEYS - 1;
-    let operation = format!("\\set key random({FIRST_KEY}, {last_key})\n{statement};\n");
+    let (variable, first) = [("text_key", FIRST_TEXT_KEY), ("written_key", FIRST_WRITTEN_KEY)]
+        .into_iter()
+        .find(|(variable, _)| statement.contains(&format!(":{variable}")))
+        .unwrap_or(("key", FIRST_KEY));
+    let last = first + KEYS - 1;
+    let operation = format!("\\set {variable} random({first}, {last})\n{statement};\n");
     match load.pipeline {
         1 => operation,
         depth => format!("\\startpipeline\n{}\\endpipeline\n", operation.repeat(depth as usize)),
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn each_operation_of_a_pipeline_has_its_own_key() {
-        let script = script(Load { clients: 8, pipeline: 16 }, "SELECT :key");
+        let script = script(Load { clients: 8, pipeline: 16, keys: 1 }, "SELECT :key");
         assert_eq!(
             script.matches("\\set key random(1000000000000, 1000000099999)\nSELECT :key;\n").count(),
             16

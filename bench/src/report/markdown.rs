@@ -1,6 +1,7 @@
 //! The results as tables, with all that a reader must know to judge them.
 
 use super::notation::{count, digits, interval, rate, time, versions, with_interval};
+use super::section::Goal;
 use super::table::Table;
 use super::{Entry, Figure, Measured, Report};
 use crate::bed::{KEYS, VALUE_BYTES};
@@ -23,7 +24,9 @@ pub fn write(report: &Report) -> String {
 fn side_by_side(report: &Report) -> String {
     let mut text = String::new();
     for group in report.groups() {
-        text += &format!("\n## {}\n\n{}", group[0].group, speed_table(group).align());
+        let goals: String = group.iter().flat_map(|measured| &measured.goals).map(Goal::markdown).collect();
+        let goals = if goals.is_empty() { goals } else { goals + "\n" };
+        text += &format!("\n## {}\n\n{goals}{}", group[0].group, speed_table(group).align());
     }
     text += "\n## What an operation costs the server\n\n";
     text += &costs(report);
