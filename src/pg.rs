@@ -3,6 +3,7 @@ pub mod error;
 pub mod jsonb;
 pub mod memory;
 pub mod preload;
+pub mod scan;
 pub mod settings;
 pub mod shared;
 pub mod transaction;

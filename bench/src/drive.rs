@@ -1,10 +1,9 @@
 //! Makes a contender work for a while and says how fast it was.
 
 mod in_sql;
-mod lean;
 mod one_core;
-mod pgbench;
 mod redis_benchmark;
+mod wire;
 
 use crate::bed::Bed;
 use crate::plan::{Contender, Measurement, Work};
@@ -52,8 +51,9 @@ impl<'a> Driver<'a> {
         let _alone = if self.load.clients == 1 { Some(OneCore::hold(self.server_process()?)?) } else { None };
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
-            Work::Statement(statement) => pgbench::run(&self.bed.cluster, self.load, statement, span),
-            Work::Keys(statement) => lean::run(&self.bed.cluster, self.load, statement, span),
+            Work::Statement(statement, given) => {
+                wire::run(&self.bed.cluster, self.load, statement, given, span)
+            }
             Work::Redis(command) => {
                 let operations = (self.per_second.get() * span.as_secs_f64()) as u64;
                 redis_benchmark::run(&self.bed.redis, self.load, command, operations)
@@ -73,7 +73,7 @@ impl<'a> Driver<'a> {
     pub fn server_process(&self) -> Result<u32> {
         match self.contender.work {
             Work::Expression(_) => self.bed.backend(),
-            Work::Statement(_) | Work::Keys(_) => Ok(self.bed.postmaster()),
+            Work::Statement(..) => Ok(self.bed.postmaster()),
             Work::Redis(_) => self.bed.redis_process(),
         }
     }

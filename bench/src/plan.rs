@@ -44,21 +44,24 @@ const IN_SQL_COMPUTED: &[Contender] = &[
 
 /// Sent over the wire, one key at a time.
 const READS: &[Contender] = &[
-    Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop(:key)") },
-    Contender { name: CACHE, work: Work::Statement("SELECT cache_get(:key)") },
-    Contender { name: CACHE_TEXT, work: Work::Statement("SELECT cache_get_text(:text_key)") },
-    Contender { name: TABLE, work: Work::Statement("SELECT value FROM entry WHERE key = :key") },
+    Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop($1)", Given::Key) },
+    Contender { name: CACHE, work: Work::Statement("SELECT cache_get($1)", Given::Key) },
+    Contender { name: CACHE_TEXT, work: Work::Statement("SELECT cache_get_text($1)", Given::TextKey) },
+    Contender { name: TABLE, work: Work::Statement("SELECT value FROM entry WHERE key = $1", Given::Key) },
     Contender { name: REDIS, work: Work::Redis(&["GET", "{key}"]) },
 ];
 
 /// Sent over the wire, many keys at a time.
 const READS_OF_MANY: &[Contender] = &[
-    Contender { name: CACHE, work: Work::Keys("SELECT * FROM cache_get_many($1)") },
+    Contender { name: CACHE, work: Work::Statement("SELECT * FROM cache_get_many($1)", Given::Keys) },
     Contender {
         name: CACHE_ONE_JSONB,
-        work: Work::Keys("SELECT jsonb_object_agg(key, value) FROM cache_get_many($1)"),
+        work: Work::Statement("SELECT jsonb_object_agg(key, value) FROM cache_get_many($1)", Given::Keys),
     },
-    Contender { name: TABLE, work: Work::Keys("SELECT key, value FROM entry WHERE key = ANY ($1)") },
+    Contender {
+        name: TABLE,
+        work: Work::Statement("SELECT key, value FROM entry WHERE key = ANY ($1)", Given::Keys),
+    },
     Contender { name: REDIS, work: Work::Redis(&MGET) },
 ];
 
@@ -73,11 +76,15 @@ const MGET: [&str; MANY as usize + 1] = {
 
 /// Sent over the wire, one key and its value at a time.
 const WRITES: &[Contender] = &[
-    Contender { name: CACHE, work: Work::Statement("SELECT cache_set(:written_key, :json, '1 day')") },
+    Contender {
+        name: CACHE,
+        work: Work::Statement("SELECT cache_set($1, $2, '1 day')", Given::WrittenKeyAndJson),
+    },
     Contender {
         name: TABLE,
         work: Work::Statement(
-            "INSERT INTO written VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value",
+            "INSERT INTO written VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value",
+            Given::KeyAndValue,
         ),
     },
     Contender { name: REDIS, work: Work::Redis(&["SET", "{key}", "{value}"]) },
@@ -261,13 +268,25 @@ pub struct Contender {
 pub enum Work {
     /// An SQL expression over a `key`, for all keys in one SELECT.
     Expression(&'static str),
-    /// A statement with parameters, sent by pgbench: `:key`, `:value` and `:json`, its value as JSON; `:text_key` for what pg_cache
-    /// holds as text, and `:written_key` for what only pg_cache writes.
-    Statement(&'static str),
-    /// A statement with an array of keys as its only parameter.
-    Keys(&'static str),
+    /// A prepared statement over the wire, with what it is given.
+    Statement(&'static str, Given),
     /// A command with `{key}` and `{value}` as arguments, sent by redis-benchmark.
     Redis(&'static [&'static str]),
+}
+
+/// The parameters of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A key.
+    Key,
+    /// A key of what pg_cache holds as text.
+    TextKey,
+    /// An array of keys.
+    Keys,
+    /// A key, and its value.
+    KeyAndValue,
+    /// A key of what only pg_cache writes, and its value as JSON.
+    WrittenKeyAndJson,
 }
 
 #[cfg(test)]

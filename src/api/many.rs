@@ -5,6 +5,7 @@ use super::value::other_kind;
 use crate::pg::error::Refused;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::store::entry::{self, JSONB};
+use crate::store::foresight;
 use pgrx::prelude::*;
 
 /// The jsonb of each key that has one, in the order of the keys.
@@ -17,7 +18,8 @@ fn cache_get_many(
         let keys = arguments::keys(keys)?;
         arguments::space(space)?;
         let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
+        for (place, key) in keys.iter().enumerate() {
+            foresight::look_ahead_among(&keys, place);
             let mut value = Varlena::default();
             match entry::read(key, &mut value) {
                 Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),

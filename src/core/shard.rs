@@ -25,6 +25,7 @@ use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
 use crate::region::Region;
 use crate::sync::{Ordering, fence, pause};
+use crate::terms::print;
 use crate::{Host, Key};
 
 // Line 0: what readers look at.
@@ -96,6 +97,25 @@ impl<'m> Shard<'m> {
     /// Gives a new shard its free blocks.
     pub(crate) fn format(&self) {
         self.region.store(self.at + AT_FREE, self.layout.blocks.into());
+    }
+
+    /// Asks for the line that the bucket of a hash lies on.
+    #[inline(always)]
+    pub(crate) fn fetch_bucket(&self, hash: u64) {
+        let number = self.bucket_of(print(hash));
+        self.region.prefetch(self.at + self.layout.buckets_at + (number / 2) as usize);
+    }
+
+    /// Asks for the lines of the first entry in the bucket of a hash. It may be gone at any moment: nothing is read of it.
+    #[inline(always)]
+    pub(crate) fn fetch_entry(&self, hash: u64) {
+        let block = self.bucket(self.bucket_of(print(hash)));
+        if block != NONE {
+            let entry = self.entry(block);
+            entry.prefetch_header();
+            entry.prefetch();
+            self.region.prefetch(self.layout.visited_bit(block).0);
+        }
     }
 
     /// Looks for a key without a lock.

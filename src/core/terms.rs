@@ -67,9 +67,36 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
+    /// What it takes to have its entry fetched before it is asked for.
+    pub fn foreseen(&self) -> Foreseen {
+        Foreseen(self.hash)
+    }
+
     /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
     pub(crate) fn print(&self) -> u32 {
-        (self.hash >> 32) as u32
+        print(self.hash)
+    }
+}
+
+/// The half of a hash that an entry keeps.
+#[inline(always)]
+pub(crate) fn print(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// A key that will be asked for soon: see [`Tier::fetch_bucket`](crate::Tier::fetch_bucket).
+#[derive(Clone, Copy, Debug)]
+pub struct Foreseen(pub(crate) u64);
+
+impl Foreseen {
+    /// As a number, to be kept.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// From such a number.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 }
 

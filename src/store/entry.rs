@@ -1,6 +1,7 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::{settings, shared};
+use crate::store::foresight;
 use crate::store::pending::{self, Own, OwnKey, Value};
 use crate::store::space::{Space, hash};
 use pg_cache_core::{Buffer, FenceId, IncrError, Kind, Meta, NewValue, Reader, Stamp};
@@ -27,6 +28,9 @@ fn look(bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
         return None;
     }
     let space = Space::default()?;
+    if into.is_some() {
+        foresight::look_ahead(space, bytes);
+    }
     let hash = hash(bytes);
     let key = space.key(bytes, hash)?;
     let from_tier = |into: &mut Option<&mut _>, changed: &[FenceId]| {

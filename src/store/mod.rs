@@ -1,5 +1,6 @@
 //! What the cache does for its callers, on one floor between SQL and the tier.
 
 pub mod entry;
+pub mod foresight;
 pub mod pending;
 pub mod space;

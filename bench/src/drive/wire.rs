@@ -1,11 +1,13 @@
-//! A statement with an array of keys, over the wire.
+//! A prepared statement over the wire.
 //!
-//! pgbench cannot make arrays. So this is to PostgreSQL what redis-benchmark is to Redis: one thread, a request that is built once and
-//! in which the digits of the keys are replaced, and answers that are read to their end and not looked into.
+//! This is to PostgreSQL what redis-benchmark is to Redis, so that clients of one kind are compared: one thread, requests that are
+//! built once and in which only the digits of the keys are replaced, and answers that are read to their end and not looked into.
+//! pgbench, which runs a script and takes in results through libpq, spends more on an operation than the server does.
 
 use super::{Load, Run};
-use crate::bed::{FIRST_KEY, KEYS};
+use crate::bed::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
 use crate::eviction::traces::Random;
+use crate::plan::Given;
 use anyhow::{Context, Result, bail, ensure};
 use pg_cache_testbed::Cluster;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,67 +15,69 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// PostgreSQL's number of the type text.
+/// PostgreSQL's numbers of types.
 const TEXT: u32 = 25;
-/// PostgreSQL's number of the type text[].
 const TEXTS: u32 = 1009;
+const JSONB: u32 = 3802;
 /// The digits of a key.
 const DIGITS: usize = 13;
 
 /// Sends `statement` with random keys from all clients for `span`. An operation is a key.
-pub fn run(cluster: &Cluster, load: Load, statement: &str, span: Duration) -> Result<Run> {
+pub fn run(cluster: &Cluster, load: Load, statement: &str, given: Given, span: Duration) -> Result<Run> {
     let mut clients: Vec<Client> = (0..load.clients)
-        .map(|number| Client::connect(cluster, statement, load.keys as usize, number.into()))
+        .map(|number| Client::connect(cluster, statement, Request::of(given, load), number.into()))
         .collect::<Result<_>>()?;
     let started = Instant::now();
     for client in &mut clients {
         client.ask()?;
     }
     let (mut answers, mut waiting) = (0_u64, clients.len());
+    let mut ready = vec![true; clients.len()];
     while waiting > 0 {
-        let ready: Vec<bool> = {
+        // With one there is nobody to wait for but him.
+        if clients.len() > 1 {
             let mut sockets: Vec<_> =
                 clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
             poll(&mut sockets, None).context("cannot wait for answers")?;
-            sockets.iter().map(|socket| !socket.revents().is_empty()).collect()
-        };
+            ready.clear();
+            ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+        }
         let over = started.elapsed() > span;
-        for (client, _) in clients.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+        for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
             if client.answered()? {
                 answers += 1;
                 if over { waiting -= 1 } else { client.ask()? }
             }
         }
     }
-    let operations = answers * u64::from(load.keys);
+    let operations = answers * u64::from(load.keys * load.pipeline);
     Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
 }
 
 /// One session.
 struct Client {
     socket: UnixStream,
-    request: Vec<u8>,
-    /// Where in the request the keys stand.
-    keys: Vec<usize>,
+    request: Request,
     random: Random,
     answer: Answer,
 }
 
 impl Client {
-    fn connect(cluster: &Cluster, statement: &str, keys: usize, number: u64) -> Result<Self> {
+    fn connect(cluster: &Cluster, statement: &str, request: Request, number: u64) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;
         let mut hello = vec![0, 3, 0, 0];
         hello.extend(b"user\0postgres\0database\0postgres\0\0");
         let mut first = length(hello.len());
         first.extend(hello);
-        let (request, keys) = request(keys);
-        let mut client =
-            Self { socket, request, keys, random: Random::of_seed(number), answer: Answer::default() };
+        let mut client = Self { socket, request, random: Random::of_seed(number), answer: Answer::default() };
         client.socket.write_all(&first)?;
         while !client.answered()? {}
         let mut parse = Message::of(b'P');
-        parse.text("q").text(statement).short(1).long(TEXTS);
+        parse.text("q").text(statement).short(client.request.types.len() as u16);
+        for number in client.request.types {
+            parse.long(*number);
+        }
         let prepare = [parse.end(), Message::of(b'S').end()].concat();
         client.socket.write_all(&prepare)?;
         while !client.answered()? {}
@@ -82,14 +86,15 @@ impl Client {
 
     /// Sends a request with other keys.
     fn ask(&mut self) -> Result<()> {
-        for at in &self.keys {
-            let mut key = FIRST_KEY + self.random.below(KEYS);
-            for digit in self.request[*at..at + DIGITS].iter_mut().rev() {
+        let Request { bytes, keys, first, .. } = &mut self.request;
+        for at in keys {
+            let mut key = *first + self.random.below(KEYS);
+            for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
                 *digit = b'0' + (key % 10) as u8;
                 key /= 10;
             }
         }
-        self.socket.write_all(&self.request).context("the server takes no request")
+        self.socket.write_all(bytes).context("the server takes no request")
     }
 
     /// Takes in what has come. Whether that was the end of an answer.
@@ -143,24 +148,68 @@ impl Answer {
     }
 }
 
-/// The request for so many keys, and where in it they stand.
-fn request(keys: usize) -> (Vec<u8>, Vec<usize>) {
+/// What a client sends, again and again with other keys.
+struct Request {
+    bytes: Vec<u8>,
+    /// Where in it the keys stand.
+    keys: Vec<usize>,
+    /// The first of those that it asks for.
+    first: u64,
+    types: &'static [u32],
+}
+
+impl Request {
+    /// One execution, or a pipeline of them that ends with one synchronization.
+    fn of(given: Given, load: Load) -> Self {
+        let (first, types): (u64, &[u32]) = match given {
+            Given::Key => (FIRST_KEY, &[TEXT]),
+            Given::TextKey => (FIRST_TEXT_KEY, &[TEXT]),
+            Given::Keys => (FIRST_KEY, &[TEXTS]),
+            Given::KeyAndValue => (FIRST_KEY, &[TEXT, TEXT]),
+            Given::WrittenKeyAndJson => (FIRST_WRITTEN_KEY, &[TEXT, JSONB]),
+        };
+        let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first, types };
+        for _ in 0..load.pipeline {
+            let (bind, keys) = bind(given, types.len() as u16, load.keys);
+            request.keys.extend(keys.into_iter().map(|at| request.bytes.len() + at));
+            request.bytes.extend(bind);
+            let mut execute = Message::of(b'E');
+            execute.text("").long(0);
+            request.bytes.extend(execute.end());
+        }
+        request.bytes.extend(Message::of(b'S').end());
+        request
+    }
+}
+
+/// The message that gives a statement its parameters, and where in it the keys stand.
+fn bind(given: Given, parameters: u16, keys: u32) -> (Vec<u8>, Vec<usize>) {
     let mut bind = Message::of(b'B');
-    // The unnamed portal of our statement; one parameter, in binary form.
-    bind.text("").text("q").short(1).short(1).short(1);
-    bind.long((20 + keys * (4 + DIGITS)) as u32);
-    // An array of one dimension without nulls, counted from 1.
-    bind.long(1).long(0).long(TEXT).long(keys as u32).long(1);
+    // The unnamed portal of our statement. Arrays are sent in binary form, all else as text.
+    let form = u16::from(given == Given::Keys);
+    bind.text("").text("q").short(1).short(form).short(parameters);
+    if given == Given::Keys {
+        bind.long(20 + keys * (4 + DIGITS as u32));
+        // An array of one dimension without nulls, counted from 1.
+        bind.long(1).long(0).long(TEXT).long(keys).long(1);
+    }
     let mut places = Vec::new();
     for _ in 0..keys {
         bind.long(DIGITS as u32);
         places.push(bind.0.len());
         bind.0.extend([b'0'; DIGITS]);
     }
+    let value = match given {
+        Given::Key | Given::TextKey | Given::Keys => None,
+        Given::KeyAndValue => Some(value()),
+        Given::WrittenKeyAndJson => Some(json()),
+    };
+    if let Some(value) = value {
+        bind.long(value.len() as u32).0.extend(value.as_bytes());
+    }
+    // Results as text, as the server likes to have them.
     bind.short(0);
-    let mut execute = Message::of(b'E');
-    execute.text("").long(0);
-    ([bind.end(), execute.end(), Message::of(b'S').end()].concat(), places)
+    (bind.end(), places)
 }
 
 /// A message of the protocol, in the making.
@@ -225,13 +274,23 @@ mod tests {
 
     #[test]
     fn a_request_has_its_keys_where_it_says() {
-        let (request, places) = request(3);
-        assert_eq!(places.len(), 3);
-        for at in places {
-            assert_eq!(&request[at - 4..at], &(DIGITS as u32).to_be_bytes());
-            assert_eq!(&request[at..at + DIGITS], [b'0'; DIGITS]);
+        for (given, keys, pipeline) in
+            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
+        {
+            let request = Request::of(given, Load { clients: 1, pipeline, keys });
+            assert_eq!(request.keys.len(), (keys * pipeline) as usize);
+            for at in request.keys {
+                assert_eq!(&request.bytes[at - 4..at], &(DIGITS as u32).to_be_bytes());
+                assert_eq!(&request.bytes[at..at + DIGITS], [b'0'; DIGITS]);
+            }
+            // From message to message by their lengths, to the end.
+            let (mut at, mut kinds) = (0, Vec::new());
+            while let Some(length) = request.bytes.get(at + 1..at + 5) {
+                kinds.push(request.bytes[at]);
+                at += 1 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            }
+            assert_eq!(at, request.bytes.len());
+            assert_eq!(kinds, [b"BE".repeat(pipeline as usize), b"S".to_vec()].concat());
         }
-        let bound = u32::from_be_bytes(request[1..5].try_into().unwrap()) as usize;
-        assert_eq!(request[1 + bound], b'E');
     }
 }

@@ -1,0 +1,81 @@
+//! The keys that a scan is about to pass, told from those that it has passed.
+//!
+//! A scan hands over the rows of a page where they lie, one after the other. Rows of one length therefore come at one distance, and
+//! as far behind a key as it stands behind the one before, there lies the next. So it can be looked for in the tier before we
+//! are asked for it: what a hit costs is mostly to wait for memory, and that time is the executor's to fill.
+//!
+//! It is a guess, and is used for nothing but to bring memory near. Keys that are computed lie at one address, those of an index scan
+//! in no order, and with rows of different length one distance hardly equals the last: then nothing is guessed.
+
+#![allow(unsafe_code)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Pages of memory are at least as large: where one byte can be read, all can.
+const PAGE_BYTES: usize = 4096;
+/// So much is read of what may be a key. Longer ones are not guessed.
+const PEEKED_BYTES: usize = 64;
+
+/// Where the last key lay, and how far from the one before. A backend has one thread.
+static LAST: AtomicUsize = AtomicUsize::new(0);
+static DISTANCE: AtomicUsize = AtomicUsize::new(0);
+
+/// Keys at one distance.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    key: *const u8,
+    distance: usize,
+}
+
+/// A copy of what is probably a key.
+#[derive(Debug)]
+pub struct Guess {
+    bytes: [u8; PEEKED_BYTES],
+    length: usize,
+}
+
+impl Guess {
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        &self.bytes[1..=self.length]
+    }
+}
+
+/// The scan that a key belongs to, if it is part of one. To be asked for each key, in order.
+#[inline]
+pub fn of(key: &[u8]) -> Option<Scan> {
+    let at = key.as_ptr() as usize;
+    let distance = at.wrapping_sub(LAST.load(Ordering::Relaxed));
+    let steady = DISTANCE.load(Ordering::Relaxed) == distance;
+    LAST.store(at, Ordering::Relaxed);
+    DISTANCE.store(distance, Ordering::Relaxed);
+    (steady && distance != 0).then_some(Scan { key: key.as_ptr(), distance })
+}
+
+impl Scan {
+    /// Where the key lies that comes so many keys after this one.
+    #[inline]
+    pub fn place(&self, ahead: usize) -> usize {
+        (self.key as usize).wrapping_add(self.distance.wrapping_mul(ahead))
+    }
+
+    /// That key, if it lies on the same page and is as short as keys in tables are.
+    #[inline]
+    pub fn key(&self, ahead: usize) -> Option<Guess> {
+        let page = |at: usize| at / PAGE_BYTES;
+        // With the byte before it, which holds its length.
+        let start = self.place(ahead).wrapping_sub(1);
+        let here = page(self.key as usize);
+        if page(start) != here || page(start + PEEKED_BYTES - 1) != here {
+            return None;
+        }
+        let start = self.key.with_addr(start).cast::<[u8; PEEKED_BYTES]>();
+        // SAFETY: on a page on which we have just been passed a key. The server does not move the rows of a page that a scan is
+        // at; whatever else somebody may write there makes the guess a wrong one. Any bytes are bytes.
+        let bytes = unsafe { start.read_volatile() };
+        // A short text's header is its length with itself, and a bit.
+        let length = usize::from(bytes[0] >> 1).wrapping_sub(1);
+        (bytes[0] & 1 == 1 && (1..PEEKED_BYTES).contains(&length)).then_some(Guess { bytes, length })
+    }
+}
