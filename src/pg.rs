@@ -1,9 +1,13 @@
+pub mod catalog;
 pub mod clock;
 pub mod error;
+pub mod interval;
 pub mod jsonb;
 pub mod memory;
 pub mod preload;
+pub mod role;
 pub mod scan;
+pub mod session;
 pub mod settings;
 pub mod shared;
 pub mod transaction;

@@ -31,6 +31,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Whether it is the same place and the same role's.
+    pub fn is(&self, other: &Self) -> bool {
+        self.place() == other.place() && self.role == other.role
+    }
+
     /// Database and space as the one word that an entry keeps them in.
     #[inline(always)]
     pub(crate) fn place(&self) -> u64 {
@@ -89,15 +94,8 @@ pub(crate) fn print(hash: u64) -> u32 {
 pub struct Foreseen(pub(crate) u64);
 
 impl Foreseen {
-    /// As a number, to be kept.
-    pub fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    /// From such a number.
-    pub fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
+    /// No key in particular.
+    pub const NOTHING: Self = Self(0);
 }
 
 /// A value to be stored.

@@ -9,16 +9,16 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use super::session::Session;
+use std::cell::Cell;
 
 /// Pages of memory are at least as large: where one byte can be read, all can.
 const PAGE_BYTES: usize = 4096;
 /// So much is read of what may be a key. Longer ones are not guessed.
 const PEEKED_BYTES: usize = 64;
 
-/// Where the last key lay, and how far from the one before. A backend has one thread.
-static LAST: AtomicUsize = AtomicUsize::new(0);
-static DISTANCE: AtomicUsize = AtomicUsize::new(0);
+/// Where the last key lay, and how far from the one before.
+static LAST: Session<Cell<(usize, usize)>> = Session::new(Cell::new((0, 0)));
 
 /// Keys at one distance.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +46,10 @@ impl Guess {
 #[inline]
 pub fn of(key: &[u8]) -> Option<Scan> {
     let at = key.as_ptr() as usize;
-    let distance = at.wrapping_sub(LAST.load(Ordering::Relaxed));
-    let steady = DISTANCE.load(Ordering::Relaxed) == distance;
-    LAST.store(at, Ordering::Relaxed);
-    DISTANCE.store(distance, Ordering::Relaxed);
-    (steady && distance != 0).then_some(Scan { key: key.as_ptr(), distance })
+    let (last, last_distance) = LAST.get();
+    let distance = at.wrapping_sub(last);
+    LAST.set((at, distance));
+    (distance == last_distance && distance != 0).then_some(Scan { key: key.as_ptr(), distance })
 }
 
 impl Scan {
@@ -70,12 +69,44 @@ impl Scan {
         if page(start) != here || page(start + PEEKED_BYTES - 1) != here {
             return None;
         }
-        let start = self.key.with_addr(start).cast::<[u8; PEEKED_BYTES]>();
-        // SAFETY: on a page on which we have just been passed a key. The server does not move the rows of a page that a scan is
-        // at; whatever else somebody may write there makes the guess a wrong one. Any bytes are bytes.
-        let bytes = unsafe { start.read_volatile() };
+        // SAFETY: on a page on which we have just been passed a key.
+        let bytes = unsafe { peek(self.key.with_addr(start)) };
         // A short text's header is its length with itself, and a bit.
         let length = usize::from(bytes[0] >> 1).wrapping_sub(1);
         (bytes[0] & 1 == 1 && (1..PEEKED_BYTES).contains(&length)).then_some(Guess { bytes, length })
+    }
+}
+
+/// Bytes that others may write to at the same time: what comes of that is a wrong guess.
+///
+/// # Safety
+/// They lie in readable memory.
+#[inline(always)]
+unsafe fn peek(start: *const u8) -> [u8; PEEKED_BYTES] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__m128i;
+        let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
+        // SAFETY: as the caller promises. Machine code may read what others write, and has no alignment to keep to here.
+        unsafe {
+            std::arch::asm!(
+                "movdqu {a}, [{start}]",
+                "movdqu {b}, [{start} + 16]",
+                "movdqu {c}, [{start} + 32]",
+                "movdqu {d}, [{start} + 48]",
+                start = in(reg) start,
+                a = out(xmm_reg) a,
+                b = out(xmm_reg) b,
+                c = out(xmm_reg) c,
+                d = out(xmm_reg) d,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+            std::mem::transmute::<[__m128i; PEEKED_BYTES / 16], _>([a, b, c, d])
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        // SAFETY: as the caller promises; any bytes are bytes.
+        unsafe { start.cast::<[u8; PEEKED_BYTES]>().read_volatile() }
     }
 }

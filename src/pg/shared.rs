@@ -227,6 +227,23 @@ fn attach() -> Option<&'static HotTier> {
     }
 }
 
+/// Whether the server is in recovery, a standby for instance.
+pub fn is_in_recovery() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// A number from 0 on and below 1, by chance.
+pub fn chance() -> f64 {
+    // SAFETY: this backend's own source of such numbers, seeded when it began.
+    unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) }
+}
+
+/// Lets the session be cancelled or ended here, by an error. Not while anything is held.
+pub fn check_for_interrupts() {
+    pgrx::check_for_interrupts!();
+}
+
 /// This backend's own number among all that may exist.
 fn slot() -> u32 {
     // SAFETY: `attach` has seen that we have an entry in the array of processes; its number does not change.

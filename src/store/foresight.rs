@@ -3,47 +3,47 @@
 //! What a hit costs is mostly to wait for memory, first for the bucket and then for the entry it names. Who knows which keys come next
 //! can have both fetched while he is busy with others.
 
-use super::space::{Space, hash};
+use super::space::{Place, Space, hash};
 use crate::pg::scan;
+use crate::pg::session::Session;
 use pg_cache_core::Foreseen;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
 
 /// How many keys ahead an entry is fetched, and its bucket: about as long before as memory takes.
 const ENTRY_AHEAD: usize = 2;
 const BUCKET_AHEAD: usize = 4;
 
-/// The keys whose buckets were fetched lately, in turn: where each lies, and its hash. A backend has one thread.
-static PLACES: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
-static HASHES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
-static TURN: AtomicUsize = AtomicUsize::new(0);
+/// The keys whose buckets were fetched lately, in turn: where each lies, and what it takes to fetch its entry.
+static FETCHED: Session<[Cell<(usize, Foreseen)>; SLOTS]> =
+    Session::new([const { Cell::new((0, Foreseen::NOTHING)) }; SLOTS]);
+static TURN: Session<Cell<usize>> = Session::new(Cell::new(0));
+const SLOTS: usize = 8;
 
 /// Fetches the entry of a key whose bucket was fetched some keys ago, and the bucket of one further on.
 #[inline]
-pub fn look_ahead(space: &Space, key: &[u8]) {
+pub fn look_ahead(place: &Place, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };
-    let turn = TURN.load(Ordering::Relaxed).wrapping_add(1);
-    TURN.store(turn, Ordering::Relaxed);
-    let slot = (turn + ENTRY_AHEAD) % PLACES.len();
-    if PLACES[slot].load(Ordering::Relaxed) == scan.place(ENTRY_AHEAD) {
-        space.tier.fetch_entry(Foreseen::from_bits(HASHES[slot].load(Ordering::Relaxed)));
+    let turn = TURN.get().wrapping_add(1);
+    TURN.set(turn);
+    let (at, foreseen) = FETCHED[(turn + ENTRY_AHEAD) % SLOTS].get();
+    if at == scan.place(ENTRY_AHEAD) {
+        place.tier.fetch_entry(foreseen);
     }
     let Some(guess) = scan.key(BUCKET_AHEAD) else { return };
-    let Some(key) = space.key(guess.key(), hash(guess.key())) else { return };
-    space.tier.fetch_bucket(key.foreseen());
-    let slot = (turn + BUCKET_AHEAD) % PLACES.len();
-    PLACES[slot].store(scan.place(BUCKET_AHEAD), Ordering::Relaxed);
-    HASHES[slot].store(key.foreseen().to_bits(), Ordering::Relaxed);
+    let Some(key) = place.key(guess.key(), hash(guess.key())) else { return };
+    place.tier.fetch_bucket(key.foreseen());
+    FETCHED[(turn + BUCKET_AHEAD) % SLOTS].set((scan.place(BUCKET_AHEAD), key.foreseen()));
 }
 
 /// The same for the keys of a list, of which the one at this place is about to be asked for.
 #[inline]
-pub fn look_ahead_among(keys: &[&[u8]], place: usize) {
-    let Some(space) = Space::default() else { return };
-    let foreseen = |key: &&[u8]| space.key(key, hash(key)).map(|key| key.foreseen());
-    if let Some(key) = keys.get(place + BUCKET_AHEAD).and_then(foreseen) {
-        space.tier.fetch_bucket(key);
+pub fn look_ahead_among(space: &Space, keys: &[&[u8]], at: usize) {
+    let Some(place) = space.place() else { return };
+    let foreseen = |key: &&[u8]| place.key(key, hash(key)).map(|key| key.foreseen());
+    if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(foreseen) {
+        place.tier.fetch_bucket(key);
     }
-    if let Some(key) = keys.get(place + ENTRY_AHEAD).and_then(foreseen) {
-        space.tier.fetch_entry(key);
+    if let Some(key) = keys.get(at + ENTRY_AHEAD).and_then(foreseen) {
+        place.tier.fetch_entry(key);
     }
 }

@@ -4,3 +4,4 @@ pub mod entry;
 pub mod foresight;
 pub mod pending;
 pub mod space;
+pub mod status;

@@ -10,9 +10,10 @@
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
 use crate::pg::error::Refused;
-use crate::pg::settings;
+use crate::pg::session::Session;
 use crate::pg::transaction::{self, Listener};
-use crate::store::space::{Space, hash};
+use crate::pg::{settings, shared};
+use crate::store::space::{Place, hash};
 use pg_cache_core::{FenceId, Key, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -21,18 +22,22 @@ use std::collections::BTreeMap;
 /// A key, kept.
 #[derive(Debug)]
 pub struct OwnKey {
-    space: &'static Space,
+    place: Place,
     bytes: Box<[u8]>,
     hash: u64,
 }
 
 impl OwnKey {
-    pub fn new(space: &'static Space, bytes: &[u8]) -> Self {
-        Self { space, bytes: bytes.into(), hash: hash(bytes) }
+    pub fn new(place: Place, bytes: &[u8]) -> Self {
+        Self { place, bytes: bytes.into(), hash: hash(bytes) }
     }
 
     fn key(&self) -> Option<Key<'_>> {
-        self.space.key(&self.bytes, self.hash)
+        self.place.key(&self.bytes, self.hash)
+    }
+
+    fn is(&self, place: &Place, bytes: &[u8]) -> bool {
+        self.place.scope.is(&place.scope) && *self.bytes == *bytes
     }
 }
 
@@ -155,9 +160,7 @@ enum Step {
     Touch(u32),
 }
 
-thread_local! {
-    static PENDING: RefCell<Pending> = const { RefCell::new(Pending::NOTHING) };
-}
+static PENDING: Session<RefCell<Pending>> = Session::new(RefCell::new(Pending::NOTHING));
 
 struct Collector;
 
@@ -195,9 +198,9 @@ impl Listener for Collector {
 
 /// Calls with what the transaction says of a key, and with the fences of what it has changed.
 #[inline]
-pub fn with_own<R>(key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
+pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
     PENDING.with_borrow(|pending| {
-        let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(key, hash) };
+        let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(place, key, hash) };
         read(own, &pending.fences)
     })
 }
@@ -210,9 +213,9 @@ pub fn set(key: OwnKey, value: Value) -> bool {
 /// Remembers that a key was removed.
 pub fn remove(key: OwnKey) {
     PENDING.with_borrow_mut(|pending| {
-        let space = key.space;
+        let place = key.place;
         if pending.add_if_it_fits(What::Remove(key)).is_err() {
-            pending.invalidate(space, space.fences[1]);
+            pending.invalidate(&place, place.own_fence());
         }
     });
 }
@@ -220,7 +223,7 @@ pub fn remove(key: OwnKey) {
 /// Remembers that a key was given another time to live. False if the transaction holds back too much already.
 pub fn touch(key: OwnKey, expires: u32) -> bool {
     PENDING.with_borrow_mut(|pending| {
-        if let Some(place) = pending.latest(&key.bytes, key.hash)
+        if let Some(place) = pending.latest(&key.place, &key.bytes, key.hash)
             && let What::Set(_, Value { bytes, kind, stamp, dependencies, .. }) = &pending.changes[place].what
         {
             let (bytes, dependencies) = (bytes.clone(), dependencies.clone());
@@ -232,8 +235,16 @@ pub fn touch(key: OwnKey, expires: u32) -> bool {
 }
 
 /// Remembers that everything under a fence was invalidated.
-pub fn invalidate(space: &Space, fence: FenceId) {
-    PENDING.with_borrow_mut(|pending| pending.invalidate(space, fence));
+pub fn invalidate(place: &Place, fence: FenceId) {
+    PENDING.with_borrow_mut(|pending| pending.invalidate(place, fence));
+}
+
+/// The keys of a place that the transaction has changed.
+pub fn own_keys(place: &Place) -> Vec<Box<[u8]>> {
+    PENDING.with_borrow(|pending| {
+        let keys = pending.changes.iter().filter_map(|change| change.what.key());
+        keys.filter(|key| key.place.scope.is(&place.scope)).map(|key| key.bytes.clone()).collect()
+    })
 }
 
 impl Pending {
@@ -261,14 +272,16 @@ impl Pending {
     fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
         match what {
             What::Invalidate(fence) => self.by_fence.get(fence)?.last().copied(),
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => self.latest(&key.bytes, key.hash),
+            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
+                self.latest(&key.place, &key.bytes, key.hash)
+            }
         }
         .filter(|place| self.changes[*place].depth == depth)
     }
 
-    fn invalidate(&mut self, space: &Space, fence: FenceId) {
-        let known = self.by_fence.contains_key(&fence) || space.fences.contains(&fence);
-        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { space.fences[0] };
+    fn invalidate(&mut self, place: &Place, fence: FenceId) {
+        let known = self.by_fence.contains_key(&fence) || place.fences.contains(&fence);
+        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
         self.add(What::Invalidate(fence));
     }
 
@@ -324,16 +337,16 @@ impl Pending {
     }
 
     /// Where the latest change of a key is.
-    fn latest(&self, key: &[u8], hash: u64) -> Option<usize> {
+    fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
         let places = self.by_key.get(&hash)?;
-        let is_it = |place: &usize| self.changes[*place].what.key().is_some_and(|own| *own.bytes == *key);
+        let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
         places.iter().rev().copied().find(is_it)
     }
 
     #[cold]
-    fn own(&self, key: &[u8], hash: u64) -> Own<'_> {
-        let Some(place) = self.latest(key, hash) else { return Own::Nothing };
-        let change = &self.changes[place];
+    fn own(&self, place: &Place, key: &[u8], hash: u64) -> Own<'_> {
+        let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
+        let change = &self.changes[at];
         match &change.what {
             What::Set(key, value) if self.is_right(change, key, value) => Own::Set(value),
             What::Touch(_, expires) => Own::Touched(*expires),
@@ -358,11 +371,11 @@ impl Pending {
         let mut steps = Vec::with_capacity(self.changes.len());
         for (place, change) in self.changes.iter().enumerate() {
             let Some(own) = change.what.key() else { continue };
-            if self.latest(&own.bytes, own.hash) != Some(place) {
+            if self.latest(&own.place, &own.bytes, own.hash) != Some(place) {
                 continue;
             }
             let Some(key) = own.key() else { continue };
-            let tier = own.space.tier;
+            let tier = own.place.tier;
             let reserved = match &change.what {
                 What::Touch(_, expires) => {
                     steps.push((place, Step::Touch(*expires)));
@@ -382,7 +395,7 @@ impl Pending {
                     None => match tier.reserve_removal(&key) {
                         Ok(reservation) => Step::Remove(Some(reservation)),
                         Err(_) => {
-                            fences.push(own.space.fences[1]);
+                            fences.push(own.place.own_fence());
                             continue;
                         }
                     },
@@ -391,8 +404,8 @@ impl Pending {
         }
         fences.sort_unstable();
         fences.dedup();
-        if let Some(space) = Space::default() {
-            fences.iter().for_each(|fence| space.tier.fences().raise(*fence));
+        if let Some(tier) = shared::tier() {
+            fences.iter().for_each(|fence| tier.fences().raise(*fence));
         }
         let fences = fences.into_iter().map(|fence| Raised { fence, lowered: None }).collect();
         for (place, step) in steps.iter().filter(|_| announced) {
@@ -400,7 +413,7 @@ impl Pending {
                 (self.changes[*place].what.key(), step)
                 && let Some(key) = own.key()
             {
-                own.space.tier.announce(&key, reservation);
+                own.place.tier.announce(&key, reservation);
             }
         }
         self.commit = Some(Commit { fences, steps, announced });
@@ -408,19 +421,19 @@ impl Pending {
 
     fn committed(&mut self) {
         let Self { changes, commit, .. } = std::mem::replace(self, Self::NOTHING);
-        let (Some(Commit { mut fences, steps, announced }), Some(space)) = (commit, Space::default()) else {
+        let (Some(Commit { mut fences, steps, announced }), Some(tier)) = (commit, shared::tier()) else {
             return;
         };
         let mut number = Stamp::VOID;
         if !fences.is_empty() {
-            number = space.tier.fences().draw();
+            number = tier.fences().draw();
             for raised in &mut fences {
-                raised.lowered = Some(space.tier.fences().lower_as(raised.fence, number));
+                raised.lowered = Some(tier.fences().lower_as(raised.fence, number));
             }
         }
         for (place, step) in steps {
             let what = &changes[place].what;
-            let Some((tier, key)) = what.key().and_then(|own| Some((own.space.tier, own.key()?))) else {
+            let Some((tier, key)) = what.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
                 continue;
             };
             match (step, what) {
@@ -443,7 +456,7 @@ impl Pending {
 
     fn aborted(&mut self) {
         let Self { changes, commit, .. } = std::mem::replace(self, Self::NOTHING);
-        let (Some(Commit { fences, steps, announced }), Some(space)) = (commit, Space::default()) else {
+        let (Some(Commit { fences, steps, announced }), Some(tier)) = (commit, shared::tier()) else {
             return;
         };
         for (place, step) in steps {
@@ -452,18 +465,18 @@ impl Pending {
                 && let Some(key) = own.key()
             {
                 match announced {
-                    true => own.space.tier.withdraw(&key, reservation),
-                    false => own.space.tier.cancel(reservation),
+                    true => own.place.tier.withdraw(&key, reservation),
+                    false => own.place.tier.cancel(reservation),
                 }
             }
         }
-        fences.iter().for_each(|raised| space.tier.fences().withdraw(raised.fence));
+        fences.iter().for_each(|raised| tier.fences().withdraw(raised.fence));
     }
 }
 
 /// What makes a value wrong by changing.
 fn fences_of(key: &OwnKey, value: &Value) -> impl Iterator<Item = FenceId> {
-    value.dependencies.iter().copied().chain(key.space.fences)
+    value.dependencies.iter().copied().chain(key.place.fences)
 }
 
 /// As of when a value is right that its transaction has announced, or that it is not: see *set and fence* in the core.
@@ -475,7 +488,7 @@ fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], number: Stamp) -> Optio
     fences_of(key, value)
         .all(|fence| match find(fence) {
             Some(at) => own[at].lowered.is_some_and(|lowered| lowered.was_alone_since(value.stamp)),
-            None => key.space.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
+            None => key.place.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
         })
         .then_some(number)
 }

@@ -15,13 +15,6 @@ SELECT pgcache.noop('key');
 RESET ROLE;
 DROP ROLE install_guest;
 
--- And so is every function: what nobody has granted, nobody else can call.
-SELECT p.oid::regprocedure AS open_to_all
-  FROM pg_proc p
-  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
- WHERE e.extname = 'pg_cache' AND has_function_privilege('public', p.oid, 'execute');
-
 DROP EXTENSION pg_cache;
 SELECT count(*) AS left_behind FROM pg_namespace WHERE nspname = 'pgcache';
 
