@@ -12,7 +12,7 @@ const RETRIES: u32 = 8;
 
 impl<H: Host> Tier<'_, H> {
     /// Copies the value of a key into a buffer, as this reader may see it.
-    #[inline]
+    #[inline(always)]
     pub fn get<'r>(
         &self,
         key: &Key<'_>,
@@ -49,7 +49,7 @@ impl<H: Host> Tier<'_, H> {
         Shard::of_hash(self.region, &self.layout, key.0).fetch_entry(key.0);
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(
         &self,
         key: &Key<'_>,

@@ -196,8 +196,13 @@ impl Listener for Collector {
     }
 }
 
-/// Calls with what the transaction says of a key, and with the fences of what it has changed.
+/// Whether the transaction has changed nothing.
 #[inline]
+pub fn is_empty() -> bool {
+    PENDING.with_borrow(|pending| pending.changes.is_empty())
+}
+
+/// Calls with what the transaction says of a key, and with the fences of what it has changed.
 pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
     PENDING.with_borrow(|pending| {
         let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(place, key, hash) };
