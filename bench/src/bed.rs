@@ -139,7 +139,7 @@ impl Bed {
 
     /// Fails if a key that was asked for was not there: a fast miss must not pass for a fast hit.
     pub fn check_hits(&self) -> Result<()> {
-        // pgbench does not look at what it gets, but asks for these alone.
+        // The client does not look at what it gets, but asks for these alone.
         let query = "SELECT count(*), min(key), max(key) FROM entry WHERE length(value) = $1";
         let row = self.session().query_one(query, &[&i32::try_from(VALUE_BYTES)?])?;
         let (first, last) = (FIRST_KEY.to_string(), (FIRST_KEY + KEYS - 1).to_string());
