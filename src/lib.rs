@@ -26,4 +26,5 @@ extern "C-unwind" fn _PG_init() {
     pg::preload::require();
     pg::settings::define();
     pg::shared::hook();
+    store::prepared::watch();
 }

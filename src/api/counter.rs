@@ -2,6 +2,7 @@
 
 use super::arguments;
 use super::value::{key_in, of_kind};
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
@@ -29,7 +30,7 @@ fn cache_incr(
 
 /// A counter that cannot be stored counts nothing: to fail the caller for it would be worse.
 fn refuse(key: &[u8], by: i64, error: IncrError) -> Result<i64, Refused> {
-    let name = String::from_utf8_lossy(key);
+    let name = shown(key);
     match error {
         IncrError::Refused(_) => Ok(by),
         IncrError::Overflow => {

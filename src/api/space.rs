@@ -2,6 +2,7 @@
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog::{self, Table};
+use crate::pg::encoding::{letters, shown};
 use crate::pg::error::Refused;
 use crate::pg::role::Role;
 use crate::pg::shared;
@@ -33,7 +34,7 @@ struct Wanted {
 fn one_of(name: &str, value: Option<&String>, legal: &[&str]) -> Result<(), Refused> {
     match value {
         Some(value) if !legal.contains(&value.as_str()) => {
-            Err(invalid(format!("{name} must not be \"{value}\""))
+            Err(invalid(format!("{name} must not be \"{}\"", shown(value.as_bytes())))
                 .hint(format!("Use one of: {}.", legal.join(", "))))
         }
         _ => Ok(()),
@@ -119,7 +120,8 @@ fn check_together(name: &str) -> Result<(), Refused> {
 
 fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
-    let name = std::str::from_utf8(bytes).map_err(|_| invalid("name must be UTF-8"))?;
+    let name = letters(bytes)
+        .ok_or_else(|| invalid("name must be ASCII in a database of another encoding than UTF-8"))?;
     if name.is_empty() || name.len() > 63 {
         return Err(invalid("name must have 1 to 63 bytes").detail(format!("It has {}.", name.len())));
     }
@@ -304,8 +306,7 @@ fn grant_of(
     }
     let name = privilege.ok_or_else(|| null("privilege"))?.0;
     let privilege = Privilege::of_name(name).ok_or_else(|| {
-        invalid(format!("privilege must not be \"{}\"", String::from_utf8_lossy(name)))
-            .hint("Use one of: read, write, admin.")
+        invalid(format!("privilege must not be \"{}\"", shown(name))).hint("Use one of: read, write, admin.")
     })?;
     Ok([i64::from(space.number).into(), i64::from(role.number()).into(), privilege.name().to_owned().into()])
 }

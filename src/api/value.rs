@@ -1,6 +1,7 @@
 //! Values by their key.
 
 use super::arguments::{self, not_yet};
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::pg::varlena::{
@@ -32,7 +33,7 @@ pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     let (asked, _) = of_kind(asked);
     Refused::new(
         PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-        format!("key \"{}\" holds {name}, not {asked}", String::from_utf8_lossy(key)),
+        format!("key \"{}\" holds {name}, not {asked}", shown(key)),
     )
     .hint(format!("Use {function} to read it."))
 }

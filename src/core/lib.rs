@@ -75,7 +75,7 @@ pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
-    Acquired, Buffer, Foreseen, Host, IncrError, Inspected, Key, Lease, Miss, NewValue, Reader, Refusal,
+    Acquired, Buffer, Host, IncrError, Inspected, Key, KeyMark, Lease, Miss, NewValue, Reader, Refusal,
     Reservation, Scope, Stored, Usage,
 };
 pub use tier::Tier;

@@ -4,7 +4,7 @@ use crate::entry::{Entry, HIDDEN, Header, Meta};
 use crate::fence::{FenceId, Stamp};
 use crate::shard::{Look, Shard};
 use crate::statistics::Counter;
-use crate::terms::{Buffer, Foreseen, Host, Key, Miss, Reader, Scope};
+use crate::terms::{Buffer, Host, Key, KeyMark, Miss, Reader, Scope};
 use crate::tier::Tier;
 
 /// How often a read without a lock is repeated before it takes the lock.
@@ -39,14 +39,14 @@ impl<H: Host> Tier<'_, H> {
     /// Has the processor bring near where the search for a key begins. The first of two steps with some time between them, for who
     /// knows keys before he asks for them: to wait for memory is most of what a read costs.
     #[inline]
-    pub fn fetch_bucket(&self, key: Foreseen) {
-        Shard::of_hash(self.region, &self.layout, key.0).fetch_bucket(key.0);
+    pub fn fetch_bucket(&self, key: KeyMark) {
+        Shard::of_hash(self.region, &self.layout, key.hash()).fetch_bucket(key.print());
     }
 
     /// Has the processor bring near the entry that stands first there, which is nearly always the one.
     #[inline]
-    pub fn fetch_entry(&self, key: Foreseen) {
-        Shard::of_hash(self.region, &self.layout, key.0).fetch_entry(key.0);
+    pub fn fetch_entry(&self, key: KeyMark) {
+        Shard::of_hash(self.region, &self.layout, key.hash()).fetch_entry(key.print());
     }
 
     #[inline(always)]

@@ -25,7 +25,6 @@ use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
 use crate::region::Region;
 use crate::sync::{Ordering, fence, pause};
-use crate::terms::print;
 use crate::{Host, Key};
 
 // Line 0: what readers look at.
@@ -101,15 +100,15 @@ impl<'m> Shard<'m> {
 
     /// Asks for the line that the bucket of a hash lies on.
     #[inline(always)]
-    pub(crate) fn fetch_bucket(&self, hash: u64) {
-        let number = self.bucket_of(print(hash));
+    pub(crate) fn fetch_bucket(&self, hash: u32) {
+        let number = self.bucket_of(hash);
         self.region.prefetch(self.at + self.layout.buckets_at + (number / 2) as usize);
     }
 
     /// Asks for the lines of the first entry in the bucket of a hash. It may be gone at any moment: nothing is read of it.
     #[inline(always)]
-    pub(crate) fn fetch_entry(&self, hash: u64) {
-        let block = self.bucket(self.bucket_of(print(hash)));
+    pub(crate) fn fetch_entry(&self, hash: u32) {
+        let block = self.bucket(self.bucket_of(hash));
         if block != NONE {
             let entry = self.entry(block);
             entry.prefetch_header();

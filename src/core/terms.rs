@@ -72,30 +72,47 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
-    /// What it takes to have its entry fetched before it is asked for.
-    pub fn foreseen(&self) -> Foreseen {
-        Foreseen(self.hash)
+    /// What it takes to remove the key when its bytes are not at hand any more, or to have it fetched before it is asked for.
+    #[inline]
+    pub fn mark(&self) -> KeyMark {
+        let Scope { database, space, role, .. } = self.scope;
+        KeyMark { hash: self.hash, database, space, role }
     }
 
     /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
     pub(crate) fn print(&self) -> u32 {
-        print(self.hash)
+        (self.hash >> 32) as u32
     }
 }
 
-/// The half of a hash that an entry keeps.
-#[inline(always)]
-pub(crate) fn print(hash: u64) -> u32 {
-    (hash >> 32) as u32
+/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::fetch_bucket`]. As good as a key for removing, because who shares its hash only
+/// misses for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct KeyMark {
+    /// The database's number.
+    pub database: u32,
+    /// The space's number in it.
+    pub space: u32,
+    /// The role whose entry it is, or 0.
+    pub role: u32,
+    hash: u64,
 }
 
-/// A key that will be asked for soon: see [`Tier::fetch_bucket`](crate::Tier::fetch_bucket).
-#[derive(Clone, Copy, Debug)]
-pub struct Foreseen(pub(crate) u64);
+impl KeyMark {
+    /// The half of the hash that an entry keeps.
+    pub(crate) fn print(&self) -> u32 {
+        (self.hash >> 32) as u32
+    }
 
-impl Foreseen {
-    /// No key in particular.
-    pub const NOTHING: Self = Self(0);
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Database and space as the one word that an entry keeps them in.
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.database) << 32 | u64::from(self.space)
+    }
 }
 
 /// A value to be stored.

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::encoding::shown;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
@@ -68,7 +69,7 @@ impl Role {
         let Some(name) = self.name() else { return self.0.to_string() };
         // SAFETY: a string that ends with a zero; what is returned is the same one or another of the statement's memory.
         let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) };
-        quoted.to_string_lossy().into_owned()
+        shown(quoted.to_bytes()).into_owned()
     }
 }
 

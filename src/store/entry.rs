@@ -1,7 +1,7 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::error::Refused;
-use crate::pg::{settings, shared};
+use crate::pg::{settings, shared, transaction};
 use crate::store::foresight;
 use crate::store::pending::{self, Own, OwnKey, Value};
 use crate::store::space::{self, Place, Space, hash};
@@ -55,6 +55,9 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     if settings::bypasses() {
         return Err(Status::Bypass("pg_cache.bypass is on"));
     }
+    if transaction::is_parallel_worker() {
+        return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
+    }
     place_in_use(space)
 }
 
@@ -68,6 +71,14 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
         return Err(Status::Bypass("the space is not enabled"));
     }
     space.place().ok_or_else(no_cache)
+}
+
+/// The same, for what waits until the transaction commits.
+fn place_to_change(space: &Space) -> Result<Place, Status> {
+    if transaction::is_parallel_worker() {
+        return Err(Status::Refused("a parallel worker commits nothing"));
+    }
+    place_in_use(space)
 }
 
 #[cold]
@@ -154,7 +165,7 @@ fn try_set(
     ttl_ms: Option<u64>,
     tags: &[&[u8]],
 ) -> Result<(), Status> {
-    let place = place_in_use(space)?;
+    let place = place_to_change(space)?;
     if !space.options.in_memory {
         return Err(Status::Refused("the space keeps nothing in memory"));
     }
@@ -198,6 +209,12 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
 /// Where something of a space can be made invalid: nowhere if there is nothing. In recovery that is refused, because it would be
 /// forgotten by the server that this one will become.
 fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
+    if transaction::is_parallel_worker() {
+        // Unlike a value that is not stored, one that is not invalidated would be wrong.
+        let code = PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE;
+        return Err(Refused::new(code, "cannot invalidate cached values in a parallel worker")
+            .hint("Declare the function that does it PARALLEL RESTRICTED."));
+    }
     let place = space.place();
     if place.is_none() && shared::is_in_recovery() {
         status::set(Status::Bypass("recovery"));
@@ -213,7 +230,7 @@ fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
 
 /// Gives a value another time to live, for others when the transaction commits. Whether there is one for this session.
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
-    let touched = place_in_use(space).and_then(|place| {
+    let touched = place_to_change(space).and_then(|place| {
         look(&place, key, &mut None::<&mut ()>)?;
         match pending::touch(OwnKey::new(place, key), expires(space, Some(ttl_ms))) {
             true => Ok(()),

@@ -6,16 +6,16 @@
 use super::space::{Place, Space, hash};
 use crate::pg::scan;
 use crate::pg::session::Session;
-use pg_cache_core::Foreseen;
+use pg_cache_core::KeyMark;
 use std::cell::Cell;
 
 /// How many keys ahead an entry is fetched, and its bucket: about as long before as memory takes.
 const ENTRY_AHEAD: usize = 2;
 const BUCKET_AHEAD: usize = 4;
 
-/// The keys whose buckets were fetched lately, in turn: where each lies, and what it takes to fetch its entry.
-static FETCHED: Session<[Cell<(usize, Foreseen)>; SLOTS]> =
-    Session::new([const { Cell::new((0, Foreseen::NOTHING)) }; SLOTS]);
+/// The keys whose buckets were fetched lately, in turn: where each lies, and its mark.
+static FETCHED: Session<[Cell<Option<(usize, KeyMark)>>; SLOTS]> =
+    Session::new([const { Cell::new(None) }; SLOTS]);
 static TURN: Session<Cell<usize>> = Session::new(Cell::new(0));
 const SLOTS: usize = 8;
 
@@ -25,25 +25,26 @@ pub fn look_ahead(place: &Place, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };
     let turn = TURN.get().wrapping_add(1);
     TURN.set(turn);
-    let (at, foreseen) = FETCHED[(turn + ENTRY_AHEAD) % SLOTS].get();
-    if at == scan.place(ENTRY_AHEAD) {
-        place.tier.fetch_entry(foreseen);
+    if let Some((at, mark)) = FETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
+        && at == scan.place(ENTRY_AHEAD)
+    {
+        place.tier.fetch_entry(mark);
     }
     let Some(guess) = scan.key(BUCKET_AHEAD) else { return };
     let Some(key) = place.key(guess.key(), hash(guess.key())) else { return };
-    place.tier.fetch_bucket(key.foreseen());
-    FETCHED[(turn + BUCKET_AHEAD) % SLOTS].set((scan.place(BUCKET_AHEAD), key.foreseen()));
+    place.tier.fetch_bucket(key.mark());
+    FETCHED[(turn + BUCKET_AHEAD) % SLOTS].set(Some((scan.place(BUCKET_AHEAD), key.mark())));
 }
 
 /// The same for the keys of a list, of which the one at this place is about to be asked for.
 #[inline]
 pub fn look_ahead_among(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(place) = space.place() else { return };
-    let foreseen = |key: &&[u8]| place.key(key, hash(key)).map(|key| key.foreseen());
-    if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(foreseen) {
+    let mark = |key: &&[u8]| place.key(key, hash(key)).map(|key| key.mark());
+    if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(mark) {
         place.tier.fetch_bucket(key);
     }
-    if let Some(key) = keys.get(at + ENTRY_AHEAD).and_then(foreseen) {
+    if let Some(key) = keys.get(at + ENTRY_AHEAD).and_then(mark) {
         place.tier.fetch_entry(key);
     }
 }

@@ -3,5 +3,6 @@
 pub mod entry;
 pub mod foresight;
 pub mod pending;
+pub mod prepared;
 pub mod space;
 pub mod status;

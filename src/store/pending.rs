@@ -7,15 +7,16 @@
 //! - *after commit* it only remains to confirm, which is a bounded walk over plain memory;
 //! - *after an abort*, however it came about, everything is taken back.
 //!
+//! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
+//!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
-use crate::pg::error::Refused;
 use crate::pg::session::Session;
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{settings, shared};
+use crate::store::prepared;
 use crate::store::space::{Place, hash};
-use pg_cache_core::{FenceId, Key, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
-use pgrx::prelude::PgSqlErrorCode;
+use pg_cache_core::{FenceId, Key, KeyMark, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -170,30 +171,37 @@ impl Listener for Collector {
     }
 
     fn before_prepare(&self) {
-        if PENDING.with_borrow(|pending| !pending.changes.is_empty()) {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            Refused::new(code, "cannot PREPARE a transaction that has changed the cache").raise();
-        }
+        let (fences, marks) = PENDING.with_borrow(Pending::in_short);
+        prepared::record(&fences, marks).unwrap_or_else(|refused| refused.raise());
+    }
+
+    fn prepared(&self) {
+        prepared::stands();
+        PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn committed(&self) {
         PENDING.with_borrow_mut(Pending::committed);
+        prepared::over();
     }
 
     fn aborted(&self) {
+        prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn released(&self, depth: i32) {
-        PENDING.with_borrow_mut(|pending| {
-            let inner = pending.changes.iter_mut().rev().take_while(|change| change.depth >= depth);
-            inner.for_each(|change| change.depth = depth - 1);
-        });
+        PENDING.with_borrow_mut(|pending| pending.hand_over(depth));
     }
 
     fn rolled_back(&self, depth: i32) {
         PENDING.with_borrow_mut(|pending| pending.drop_from(depth));
     }
+}
+
+/// Has the transactions of this session told to us, and to what is behind us, from now on.
+pub fn listen() {
+    transaction::listen(&Collector);
 }
 
 /// Whether the transaction has changed nothing.
@@ -291,13 +299,14 @@ impl Pending {
     }
 
     fn add(&mut self, what: What) {
-        transaction::listen(&Collector);
-        let depth = transaction::depth();
+        listen();
         self.last += 1;
-        self.bytes += what.bytes();
-        let replaced = self.replaced_by(&what, depth);
-        let change = Change { what, depth, at: self.last };
-        if let Some(place) = replaced {
+        self.put(Change { what, depth: transaction::depth(), at: self.last });
+    }
+
+    fn put(&mut self, change: Change) {
+        self.bytes += change.what.bytes();
+        if let Some(place) = self.replaced_by(&change.what, change.depth) {
             self.bytes -= self.changes[place].what.bytes();
             self.changes[place] = change;
             return;
@@ -315,6 +324,24 @@ impl Pending {
             }
         }
         self.changes.push(change);
+    }
+
+    /// Gives what was done in a savepoint to the one around it, in the place of what that one had done to the same: a loop of
+    /// savepoints would grow without end otherwise.
+    fn hand_over(&mut self, depth: i32) {
+        let outer = self.changes.iter().rposition(|change| change.depth < depth).map_or(0, |place| place + 1);
+        let inner = self.changes.split_off(outer);
+        for Change { what, .. } in &inner {
+            self.bytes -= what.bytes();
+            let places = match what {
+                What::Invalidate(fence) => self.by_fence.get_mut(fence),
+                What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => self.by_key.get_mut(&key.hash),
+            };
+            places.into_iter().for_each(|places| places.retain(|place| *place < outer));
+        }
+        for change in inner {
+            self.put(Change { depth: depth - 1, ..change });
+        }
     }
 
     /// Forgets what was done in a savepoint, and in those inside of it.
@@ -365,6 +392,12 @@ impl Pending {
             let latest = self.by_fence.get(&fence).and_then(|places| places.last());
             latest.is_none_or(|place| self.changes[*place].at < change.at)
         })
+    }
+
+    /// The fences and the keys that it changes.
+    fn in_short(&self) -> (Vec<FenceId>, Vec<KeyMark>) {
+        let keys = self.changes.iter().filter_map(|change| change.what.key()?.key());
+        (self.fences.clone(), keys.map(|key| key.mark()).collect())
     }
 
     fn before_commit(&mut self) {

@@ -4,6 +4,7 @@
 //! (see `pg/catalog.rs`). So an access to a space that it used before costs a comparison of its name.
 
 use crate::pg::catalog::{self, Row, Table};
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
 use crate::pg::role::{self, Role};
@@ -155,7 +156,7 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
 
 #[cold]
 fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
-    let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&String::from_utf8_lossy(name))) };
+    let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
     let remembered = up_to_date(|known| known.spaces.get(&(name.to_owned(), role.number())).cloned());
     let space = match remembered {
         Some(space) => space,
@@ -189,10 +190,11 @@ fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
 
 /// There is no such space.
 pub fn unknown(name: &str) -> Refused {
+    let name = shown(name.as_bytes());
     let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
     Refused::new(code, format!("space \"{name}\" does not exist")).hint(format!(
         "Use cache_create_space({}) to create it, or the view cache_spaces to see which there are.",
-        role::literal(name)
+        role::literal(&name)
     ))
 }
 

@@ -1,10 +1,11 @@
 -- What CREATE EXTENSION leaves in a database, and what DROP EXTENSION takes away again.
 
--- Every object of the extension, and what it says of itself: nothing is without its explanation.
+-- Every object of the extension, and what it says of itself: nothing is without its explanation. (From PostgreSQL 18 on the types of
+-- its tables' rows are listed, too.)
 SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object,
        obj_description(objid, classid::regclass::name) IS NOT NULL AS documented
   FROM pg_depend
- WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_type'::regclass
    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_cache')
  ORDER BY 1;
 

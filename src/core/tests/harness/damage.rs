@@ -36,8 +36,8 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let tag = tier.fences().tag(number << 60);
         let dependencies = [tag, tier.fences().relation(1, number as u32 + 1, Relation::Any)];
         let _ = tier.put(&key, &value(&content, &dependencies));
-        tier.fetch_bucket(key.foreseen());
-        tier.fetch_entry(key.foreseen());
+        tier.fetch_bucket(key.mark());
+        tier.fetch_entry(key.mark());
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
         let _ = tier.incr(&key, 1, &value(&[], &[]));
