@@ -13,9 +13,16 @@ use std::cell::Cell;
 const ENTRY_AHEAD: usize = 2;
 const BUCKET_AHEAD: usize = 4;
 
-/// The keys whose buckets were fetched lately, in turn: where each lies, and its mark.
-static FETCHED: Session<[Cell<Option<(usize, KeyMark)>>; SLOTS]> =
-    Session::new([const { Cell::new(None) }; SLOTS]);
+/// A key whose bucket was fetched.
+#[derive(Clone, Copy, Debug)]
+struct Fetched {
+    /// Where it lies.
+    place: usize,
+    mark: KeyMark,
+}
+
+/// The latest of them, in turn.
+static FETCHED: Session<[Cell<Option<Fetched>>; SLOTS]> = Session::new([const { Cell::new(None) }; SLOTS]);
 static TURN: Session<Cell<usize>> = Session::new(Cell::new(0));
 const SLOTS: usize = 8;
 
@@ -25,15 +32,16 @@ pub fn look_ahead(place: &Place, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };
     let turn = TURN.get().wrapping_add(1);
     TURN.set(turn);
-    if let Some((at, mark)) = FETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
-        && at == scan.place(ENTRY_AHEAD)
+    if let Some(fetched) = FETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
+        && fetched.place == scan.place(ENTRY_AHEAD)
     {
-        place.tier.fetch_entry(mark);
+        place.tier.fetch_entry(fetched.mark);
     }
     let Some(guess) = scan.key(BUCKET_AHEAD) else { return };
     let Some(key) = place.key(guess.key(), hash(guess.key())) else { return };
     place.tier.fetch_bucket(key.mark());
-    FETCHED[(turn + BUCKET_AHEAD) % SLOTS].set(Some((scan.place(BUCKET_AHEAD), key.mark())));
+    FETCHED[(turn + BUCKET_AHEAD) % SLOTS]
+        .set(Some(Fetched { place: scan.place(BUCKET_AHEAD), mark: key.mark() }));
 }
 
 /// The same for the keys of a list, of which the one at this place is about to be asked for.
