@@ -48,6 +48,8 @@ pub fn conf() -> Conf {
         .set("max_prepared_transactions", "0")
         .set("max_wal_size", "1GB")
         .set("shared_buffers", "256MB")
+        // As on a machine where nobody has set large pages aside, also where somebody has.
+        .set("huge_pages", "off")
         .set("jit", "off")
 }
 

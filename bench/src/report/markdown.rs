@@ -216,7 +216,7 @@ fn fairness(report: &Report) -> String {
         "The table is UNLOGGED, with a B-tree on text in the C collation, the cheapest to compare. Writing it is an \
          upsert that leaves a dead row behind; autovacuum works as by default. A crash of the server empties it, as \
          it does Redis, which keeps nothing on disk here.",
-        "PostgreSQL has 256 MB of shared_buffers, so that everything is in memory, jit off, which would slow the \
+        "PostgreSQL has 256 MB of shared_buffers, so that everything is in memory, no large pages, jit off, which would slow the \
          subquery down, and inside SQL no parallel query, so that one process does the work of all contenders. \
          Everything else, and all of Redis but persistence, is as by default.",
     ];
