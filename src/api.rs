@@ -2,6 +2,7 @@ mod arguments;
 mod counter;
 mod inspect;
 mod invalidation;
+mod lease;
 mod many;
 mod measure;
 mod space;

@@ -1,9 +1,11 @@
 //! What callers pass, checked: each check says what is wrong and what would be right.
 
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::jsonb::{self, Member};
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
 use crate::pg::{interval, settings};
+use crate::store::entry::Mode;
 use crate::store::space::{self, Privilege, Space};
 use pg_cache_core::KEY_BYTES_MAX;
 use pgrx::prelude::*;
@@ -114,14 +116,74 @@ pub fn space(argument: Option<TextArgument<'_>>, needed: Privilege) -> Result<Rc
     space::with_privilege(argument.ok_or_else(|| null("space"))?.0, needed)
 }
 
-/// Refuses an argument whose meaning is not built yet, instead of ignoring it.
-pub fn not_yet(name: &str, given: bool) -> Result<(), Refused> {
-    if given {
-        let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-        return Err(Refused::new(code, format!("argument \"{name}\" is not supported yet")));
+/// On what condition a value is to be set.
+pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mode, Refused> {
+    let name = argument.ok_or_else(|| null("mode").hint(MODES))?.0;
+    let mode = match name {
+        b"always" => Mode::Always,
+        b"absent" => Mode::Absent,
+        b"present" => Mode::Present,
+        _ => {
+            return Err(invalid(format!("mode must not be \"{}\"", shown(name))).hint(MODES));
+        }
+    };
+    match (lease, mode) {
+        (None, mode) => Ok(mode),
+        (Some(lease), Mode::Always) => Ok(Mode::Lease(lease)),
+        (Some(_), _) => Err(invalid("lease and mode must not be used together").hint(
+            "Leave mode out: a value that was computed under a lease is stored if nothing has changed since.",
+        )),
     }
-    Ok(())
 }
+
+const MODES: &str = "Use one of: always, absent, present.";
+
+/// Milliseconds for which a value may be served when it is not right any more; none for none at all.
+pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
+    let ms = argument.map_or(0, interval::ms);
+    if ms < 0 {
+        return Err(invalid("stale_ok must not be negative")
+            .hint("Leave it out if a value must not be served after its time."));
+    }
+    if ms > TTL_MS_MAX {
+        return Err(
+            invalid("stale_ok must not be longer than a year").hint("Use stale_ok => interval '1 year'.")
+        );
+    }
+    Ok(Some(ms as u64).filter(|ms| *ms > 0))
+}
+
+/// Milliseconds to wait for somebody who computes.
+pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
+    let ms = interval::ms(argument.ok_or_else(|| null("wait").hint(NOT_TO_WAIT))?);
+    if ms < 0 {
+        return Err(invalid("wait must not be negative").hint(NOT_TO_WAIT));
+    }
+    if ms > WAIT_MS_MAX {
+        return Err(invalid("wait must not be longer than 6 hours")
+            .hint("Use wait => interval '1 minute', and ask again."));
+    }
+    Ok(ms as u64)
+}
+
+const NOT_TO_WAIT: &str = "Use wait => '0' not to wait.";
+const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
+
+/// Milliseconds that a lease may be held.
+pub fn hold(interval: Interval) -> Result<u64, Refused> {
+    let ms = interval::ms(interval);
+    if ms <= 0 {
+        return Err(invalid("hold must be positive").hint("Use hold => NULL only to look."));
+    }
+    if ms > HOLD_MS_MAX {
+        return Err(invalid("hold must not be longer than a day").hint(
+            "Use an interval that the computation takes at most, hold => interval '5 minutes' for instance.",
+        ));
+    }
+    Ok(ms as u64)
+}
+
+const HOLD_MS_MAX: i128 = 24 * 60 * 60 * 1000;
 
 pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {
     ttl(interval.ok_or_else(|| null("ttl"))?)

@@ -5,6 +5,7 @@ use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::pg::varlena::{Text, TextArgument, Varlena};
 use crate::store::entry;
+use crate::store::lease;
 use crate::store::space::{self, Privilege};
 use crate::store::status;
 use pg_cache_core::Glob;
@@ -43,9 +44,12 @@ fn cache_status() -> Option<String> {
 
 /// Verifies every structure of the cache, and returns what is wrong with it: nothing, in a cache that is in order.
 ///
-/// In the middle of many changes it may take one that is going on for a fault.
+/// While others change much it may miss a fault that it would find in a quiet server, and take a commit that is going on all the
+/// time for a fence that nobody lowers.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").unwrap_or_else(|refused| Refused::raise(refused));
-    SetOfIterator::new(shared::tier().map(|tier| tier.check()).unwrap_or_default())
+    let mut findings = shared::tier().map(|tier| tier.check()).unwrap_or_default();
+    findings.extend(lease::orphans());
+    SetOfIterator::new(findings)
 }

@@ -4,7 +4,7 @@ use super::arguments;
 use super::value::other_kind;
 use crate::pg::error::Refused;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
-use crate::store::entry::{self, JSONB};
+use crate::store::entry::{self, JSONB, Mode, NewEntry};
 use crate::store::foresight;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
@@ -46,8 +46,10 @@ fn cache_set_many(
         let entries = arguments::entries(entries, &space)?;
         let ttl = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
-        let stored =
-            entries.into_iter().filter(|(key, value)| entry::set(&space, key, value, JSONB, ttl, &tags));
+        let stored = entries.into_iter().filter(|(key, bytes)| {
+            let (ttl_ms, tags, mode) = (ttl, &tags, Mode::Always);
+            entry::set(&space, key, &NewEntry { bytes, kind: JSONB, ttl_ms, tags, stale_ok_ms: None, mode })
+        });
         Ok(stored.count() as i64)
     };
     set().unwrap_or_else(|refused| Refused::raise(refused))

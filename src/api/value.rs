@@ -1,13 +1,13 @@
 //! Values by their key.
 
-use super::arguments::{self, not_yet};
+use super::arguments;
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
-use crate::store::entry::{self, BYTEA, JSONB, TEXT};
+use crate::store::entry::{self, BYTEA, JSONB, NewEntry, TEXT};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
 use pgrx::prelude::*;
@@ -91,13 +91,12 @@ impl Setting<'_> {
         let set = || {
             let key = arguments::key(self.key)?;
             let space = arguments::space(self.space, Privilege::Write)?;
-            let value = arguments::value(value, &space)?;
-            let ttl = self.ttl.map(arguments::ttl).transpose()?;
-            let tags = arguments::tags(self.tags)?;
-            not_yet("mode", self.mode.is_none_or(|mode| mode.0 != b"always"))?;
-            not_yet("stale_ok", self.stale_ok.is_some())?;
-            not_yet("lease", self.lease.is_some())?;
-            Ok(entry::set(&space, key, value, kind, ttl, &tags))
+            let bytes = arguments::value(value, &space)?;
+            let ttl_ms = self.ttl.map(arguments::ttl).transpose()?;
+            let tags = &arguments::tags(self.tags)?;
+            let mode = arguments::mode(self.mode, self.lease)?;
+            let stale_ok_ms = arguments::stale_ok(self.stale_ok)?;
+            Ok(entry::set(&space, key, &NewEntry { bytes, kind, ttl_ms, tags, stale_ok_ms, mode }))
         };
         set().unwrap_or_else(|refused| Refused::raise(refused))
     }

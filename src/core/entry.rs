@@ -11,7 +11,9 @@
 //! ```
 //!
 //! Dependencies are 4 bytes each, filled up to a whole word, so that the key begins with one. The value follows right behind
-//! the key, but for a counter's: that is a word of its own.
+//! the key, but for a counter's: that is a word of its own. An entry that may be *lingering*, served for a while when it is not
+//! right any more, has a whole word before its value: `ticks : 32 | when it was last known to be right : 32`, the latter under
+//! the lock. It has no place in the header, so that entries without it do not pay for it.
 //!
 //! The bytes lie in one run of blocks where there is one. Otherwise the entry is *chained*: the last word of each of its
 //! runs says where the next one is and how long, so that free space of any shape is usable.
@@ -25,7 +27,7 @@ use crate::blocks::Run;
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::{FenceId, Key, Stamp};
+use crate::{FenceId, Key, Lingering, Stamp};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -87,11 +89,18 @@ pub(crate) const SPREAD: u64 = 8;
 pub(crate) const HIDDEN: u64 = 16;
 /// An announcement without a value: the key is about to be removed.
 pub(crate) const TOMBSTONE: u64 = 32;
+/// With a word before its value that says how long it may be served when it is not right any more.
+pub(crate) const LINGERS: u64 = 64;
 /// Linked: in a bucket, and in a queue unless it is hidden. Without it, somebody's reservation.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
-    pub(crate) fn new(identity: &crate::Key<'_>, value: &crate::NewValue<'_>, created: u32) -> Self {
+    pub(crate) fn new(
+        identity: &crate::Key<'_>,
+        value: &crate::NewValue<'_>,
+        lingers: bool,
+        created: u32,
+    ) -> Self {
         let mut header = Self::default();
         header.words[0] = u64::from(identity.print()) << 32;
         header.words[2] = u64::from(identity.scope.database) << 32 | u64::from(identity.scope.space);
@@ -101,8 +110,14 @@ impl Header {
         let behind_key =
             HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + identity.bytes.len();
         // A counter is one word, so that it is read and written in one step.
-        let counter = value.kind == Kind::COUNTER;
-        let value_at = if counter { behind_key.next_multiple_of(8) } else { behind_key };
+        let value_at = match (lingers, value.kind) {
+            (true, _) => behind_key.next_multiple_of(8) + 8,
+            (false, Kind::COUNTER) => behind_key.next_multiple_of(8),
+            (false, _) => behind_key,
+        };
+        if lingers {
+            header.words[4] |= LINGERS;
+        }
         header.words[6] = u64::from(value.cost) << 48
             | u64::from(value.kind.0) << 40
             | (value.dependencies.len() as u64) << 32
@@ -175,6 +190,12 @@ impl Header {
             expires: self.expires(),
             cost: (self.words[6] >> 48) as u16,
         }
+    }
+}
+
+impl Lingering {
+    pub(crate) fn as_word(self) -> u64 {
+        u64::from(self.ticks) << 32 | u64::from(self.right_at)
     }
 }
 
@@ -347,7 +368,28 @@ impl<'m> Entry<'m> {
 
     /// The word that a counter's value is in.
     pub(crate) fn counter(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
-        let mut at = header.value_at() / 8;
+        self.word_of(layout, header, header.value_at() / 8)
+    }
+
+    /// How long the entry may be served when it is not right any more, if it may at all.
+    pub(crate) fn lingering(&self, layout: &'m Layout, header: &Header) -> Option<Lingering> {
+        let word = self.lingering_word(layout, header)?.load(Ordering::Relaxed);
+        Some(Lingering { ticks: (word >> 32) as u32, right_at: word as u32 })
+    }
+
+    pub(crate) fn set_lingering(&self, layout: &'m Layout, header: &Header, lingering: Lingering) {
+        if let Some(word) = self.lingering_word(layout, header) {
+            word.store(lingering.as_word(), Ordering::Relaxed);
+        }
+    }
+
+    fn lingering_word(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
+        let at = (header.value_at() / 8).checked_sub(1)?;
+        if header.has(LINGERS) { self.word_of(layout, header, at) } else { None }
+    }
+
+    /// A word of the stream.
+    fn word_of(&self, layout: &'m Layout, header: &Header, mut at: usize) -> Option<&'m AtomicU64> {
         for run in self.runs(layout, header) {
             let words = run.words(self.region, layout);
             match words.get(at) {

@@ -80,11 +80,13 @@ pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// Flights that a shard has places for, and the words of each. A model of interleavings has one key in flight, and would take each
-/// look at a place as a step.
-pub(crate) const PLACES: usize = if cfg!(loom) { 1 } else { 32 };
+/// A place for a flight for this many bytes of blocks, within limits: two hundred may be in flight in the smallest tier, and what a
+/// large one has is of no weight. A model of interleavings has one key in flight, and would take each look at a place
+/// as a step.
+const BYTES_PER_PLACE: usize = 2 << 10;
+const PLACES_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
+const PLACES_MOST: usize = if cfg!(loom) { 1 } else { 256 };
 pub(crate) const PLACE_WORDS: usize = 4;
-const BUCKETS_AT: usize = CONTROL_WORDS + PLACES * PLACE_WORDS;
 
 /// How large the parts of a region are to be. Everything else follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,8 @@ pub(crate) struct Layout {
     pub blocks: u32,
     pub buckets: u32,
     pub ghosts: u32,
+    /// Places for flights of each shard.
+    pub places: u32,
     // Word positions within a shard.
     pub flights_at: usize,
     pub buckets_at: usize,
@@ -161,7 +165,7 @@ impl Layout {
         };
         let shard_room = room / shards / LINE * LINE;
         // The largest shard that fits. What a block costs beside itself is known; rounding is then taken off.
-        let mut blocks = shard_room.saturating_sub(BUCKETS_AT) / LINE * LINE_BLOCKS;
+        let mut blocks = shard_room.saturating_sub(CONTROL_WORDS) / LINE * LINE_BLOCKS;
         while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words() > shard_room {
             let excess = (ShardPlan::of(blocks).words() - shard_room) / BLOCK_WORDS;
             // A block less frees more than its own words: half of the excess at a time does not go too far.
@@ -187,8 +191,9 @@ impl Layout {
             blocks: blocks as u32,
             buckets: plan.buckets as u32,
             ghosts: plan.ghosts as u32,
+            places: plan.places as u32,
             flights_at: CONTROL_WORDS,
-            buckets_at: BUCKETS_AT,
+            buckets_at: plan.buckets_at,
             ghosts_at: plan.ghosts_at,
             bitmap_at: plan.bitmap_at,
         })
@@ -322,6 +327,8 @@ struct ShardPlan {
     blocks: usize,
     buckets: usize,
     ghosts: usize,
+    places: usize,
+    buckets_at: usize,
     ghosts_at: usize,
     bitmap_at: usize,
     /// All but the blocks.
@@ -332,10 +339,12 @@ impl ShardPlan {
     fn of(blocks: usize) -> Self {
         let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
         let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
-        let ghosts_at = BUCKETS_AT + buckets / 2;
+        let places = (blocks * BLOCK_BYTES / BYTES_PER_PLACE).clamp(PLACES_LEAST, PLACES_MOST);
+        let buckets_at = CONTROL_WORDS + places * PLACE_WORDS;
+        let ghosts_at = buckets_at + buckets / 2;
         let bitmap_at = line_up(ghosts_at + ghosts / 2);
         let control_words = line_up(bitmap_at + blocks.div_ceil(64));
-        Self { blocks, buckets, ghosts, ghosts_at, bitmap_at, control_words }
+        Self { blocks, buckets, ghosts, places, buckets_at, ghosts_at, bitmap_at, control_words }
     }
 
     fn words(&self) -> usize {

@@ -11,7 +11,7 @@
 //!         ├─ zones         versions by which a reader learns that an entry died        shard.rs
 //!         ├─ visited       one bit for each entry that was asked for                   eviction.rs
 //!         ├─ shards ─┬─ control    version, queue ends, counts                         shard.rs
-//!         │          ├─ flights    who is computing what                               flight.rs
+//!         │          ├─ flights    who is computing or claiming what                   flight.rs
 //!         │          ├─ buckets    where each chain of entries begins                  shard.rs
 //!         │          ├─ ghosts     what was evicted lately                             eviction.rs
 //!         │          └─ bitmap     which blocks are in use                             blocks.rs
@@ -27,7 +27,8 @@
 //! 2. Links, queues and the bitmap are written under the lock of their shard; one lock is held at a time, for a
 //!    bounded number of steps, and nothing of the host is called while it is held but a question that only tests answer.
 //! 3. Readers hold nothing and prove afterwards that what they copied was alive (see `shard.rs`).
-//! 4. The bytes of a living entry never change, but for its time to live and a counter's one word.
+//! 4. The bytes of a living entry never change, but for its time to live, a counter's one word, and the word that says when an
+//!    entry was last known to be right which may be served a while longer.
 //! 5. Fences are single words, moved by single atomic operations, and belong to no lock. Nor do statistics: a slot is written
 //!    by its backend alone, a cell by atomic additions.
 //! 6. No position and no length that is read from the memory is believed: loops are bounded, what leads outside of the
@@ -36,7 +37,8 @@
 //!
 //! # Cost
 //!
-//! An entry takes 56 bytes of header, 4 for each dependency (an odd one takes 8), its key and its value, rounded up to 16. One
+//! An entry takes 56 bytes of header, 4 for each dependency (an odd one takes 8), its key and its value, rounded up to 16; one
+//! that may be served when it is stale takes a word more. One
 //! that is in several pieces takes 8 more for each. Beside it, for each
 //! 256 bytes of blocks there are 4 bytes of bucket, 2 of ghost, 2 of bitmap and half a byte of visited bits. So an entry with a
 //! key of 20 and a value of 100 bytes takes 176 + 6 bytes: 62 more than what is in it. `make bench` prints what it comes to in a
@@ -83,7 +85,7 @@ pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
-    Acquired, Buffer, Host, IncrError, Inspected, Key, KeyMark, Lease, Miss, NewValue, Reader, Refusal,
-    Reservation, Scope, SpaceStats, Stored, Usage,
+    Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, Miss,
+    NewValue, Reader, Refusal, Reservation, Scope, SpaceStats, Stored, Usage,
 };
 pub use tier::Tier;

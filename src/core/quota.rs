@@ -18,7 +18,7 @@ use crate::layout::BLOCK_BYTES;
 use crate::room::Unlinked;
 use crate::shard::{Guard, Shard};
 use crate::statistics::Counter;
-use crate::terms::{Host, IncrError, Key, NewValue, Refusal, Reservation, Scope};
+use crate::terms::{Host, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Scope};
 use crate::tier::{BUCKETS_PER_HOLD, Judge, Tier};
 
 impl<H: Host> Tier<'_, H> {
@@ -33,16 +33,28 @@ impl<H: Host> Tier<'_, H> {
         quota: u64,
         budget: u32,
     ) -> Result<Reservation, Refusal> {
+        self.reserve_lingering_within(key, value, None, quota, budget)
+    }
+
+    /// The same for a value that may be served for some time when it is not right any more.
+    pub fn reserve_lingering_within(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+        quota: u64,
+        budget: u32,
+    ) -> Result<Reservation, Refusal> {
         let scope = &key.scope;
         if !self.is_counted_alone(scope) {
-            return self.reserve(key, value);
+            return self.reserve_lingering(key, value, lingering);
         }
         // Room is made before it is taken, so that no other space has to give way for what this one may not have.
-        let wanted = u64::from(Header::new(key, value, 0).blocks()) * BLOCK_BYTES as u64;
+        let wanted = u64::from(Header::new(key, value, lingering.is_some(), 0).blocks()) * BLOCK_BYTES as u64;
         let reserved = match quota.checked_sub(wanted) {
             Some(rest) => {
                 self.trim(scope, rest, budget);
-                self.reserve(key, value)?
+                self.reserve_lingering(key, value, lingering)?
             }
             None => return self.refuse(scope),
         };

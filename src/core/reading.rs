@@ -1,14 +1,16 @@
 //! Reading: without a lock, judged by clock and fences, and proven afterwards.
 
-use crate::entry::{Entry, HIDDEN, Header, Meta};
+use crate::entry::{Entry, HIDDEN, Header, LINGERS, Meta};
 use crate::fence::{FenceId, Stamp};
 use crate::shard::{Look, Shard};
 use crate::statistics::Counter;
-use crate::terms::{Buffer, Host, Key, KeyMark, Miss, Reader, Scope};
+use crate::terms::{Buffer, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
 use crate::tier::Tier;
 
 /// How often a read without a lock is repeated before it takes the lock.
 const RETRIES: u32 = 8;
+/// That an entry was right is noted again after so many ticks: a second, where a tick is a twentieth of one.
+const NOTED_EVERY: u32 = 20;
 
 impl<H: Host> Tier<'_, H> {
     /// Copies the value of a key into a buffer, as this reader may see it.
@@ -30,6 +32,113 @@ impl<H: Host> Tier<'_, H> {
         };
         self.statistics.count(key.scope.cell, what);
         outcome
+    }
+
+    /// The same for a reader who takes a value that is not right any more, if whoever stored it has allowed that for longer than
+    /// it has been so. What a flush or a removal has ended is served to nobody, nor what the reader has made wrong itself.
+    /// Counted like [`get`](Self::get): a stale value is a miss.
+    pub fn get_stale<'r>(
+        &self,
+        key: &Key<'_>,
+        reader: impl Into<Reader<'r>>,
+        into: &mut impl Buffer,
+    ) -> Result<(Meta, Freshness), Miss> {
+        let reader = reader.into();
+        match self.get(key, reader, into) {
+            Ok(meta) => Ok((meta, Freshness::Right)),
+            Err(miss @ (Miss::Expired | Miss::Fenced)) => self.look_stale(key, reader, into).ok_or(miss),
+            Err(miss) => Err(miss),
+        }
+    }
+
+    /// Looks for what may be served although it is not right. What is being changed too fast is not there.
+    #[cold]
+    fn look_stale(
+        &self,
+        key: &Key<'_>,
+        reader: Reader<'_>,
+        into: &mut impl Buffer,
+    ) -> Option<(Meta, Freshness)> {
+        let now = self.host.now();
+        let shard = self.shard_of(key);
+        for _ in 0..=RETRIES {
+            let seen = match shard.look(key) {
+                Look::Found(seen) => seen,
+                Look::Disturbed => continue,
+                Look::Absent | Look::Poisoned => return None,
+            };
+            let entry = Entry::new(self.region, &self.layout, seen.block);
+            let header = entry.header();
+            let found = self.serve_stale(&entry, &header, &key.scope, reader, now, into);
+            if shard.lived(&seen) {
+                found.inspect(|_| shard.visit(seen.block));
+                return found;
+            }
+        }
+        None
+    }
+
+    fn serve_stale(
+        &self,
+        entry: &Entry<'_>,
+        header: &Header,
+        scope: &Scope,
+        reader: Reader<'_>,
+        now: u32,
+        into: &mut impl Buffer,
+    ) -> Option<(Meta, Freshness)> {
+        let fences = self.fences();
+        let holds = |fence| fences.holds(fence, header.stamp(), reader.horizon);
+        if header.has(HIDDEN)
+            || !header.has(LINGERS)
+            || header.bytes() > self.entry_bytes_max
+            || !scope.fences.into_iter().all(holds)
+            || self.is_changed_by(reader, *entry, *header, *scope)
+        {
+            return None;
+        }
+        let fenced = !self.dependencies_hold(*entry, *header, reader.horizon);
+        let freshness = if fenced || header.expires() <= now {
+            let until = self.lingers_until(entry, header, fenced);
+            if until <= now {
+                return None;
+            }
+            Freshness::Stale { until }
+        } else {
+            Freshness::Right
+        };
+        let meta = header.meta();
+        let room = into.room(&meta);
+        let length = room.len().min(meta.value_len);
+        entry.copy(&self.layout, header, header.value_at(), &mut room[..length]);
+        Some((meta, freshness))
+    }
+
+    /// Until when an entry may be served that is not right any more: so long after its time was over, or after the last moment
+    /// that is known at which what it depends on had not changed.
+    pub(crate) fn lingers_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
+        let Some(Lingering { ticks, right_at }) = entry.lingering(&self.layout, header) else { return 0 };
+        let right_at = if fenced { right_at.min(header.expires()) } else { header.expires() };
+        right_at.saturating_add(ticks)
+    }
+
+    /// Notes that an entry was right just now, if that was not noted lately. Under the lock, because the entry may have died since
+    /// it was read, and its word be somebody else's.
+    #[cold]
+    #[inline(never)]
+    fn note_right(&self, key: &Key<'_>, block: u32, header: &Header, now: u32) {
+        let is_due = |noted: &Lingering| now.saturating_sub(noted.right_at) >= NOTED_EVERY;
+        let noted = Entry::new(self.region, &self.layout, block).lingering(&self.layout, header);
+        if !noted.as_ref().is_some_and(is_due) {
+            return;
+        }
+        let guard = self.shard_of(key).lock(&self.host);
+        let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return };
+        if let Some(noted) = entry.lingering(&self.layout, &header).filter(is_due)
+            && self.is_valid(&entry, &header, now)
+        {
+            entry.set_lingering(&self.layout, &header, Lingering { right_at: now, ..noted });
+        }
     }
 
     /// What [`get`](Self::get) would say, without counting as a read.
@@ -88,6 +197,9 @@ impl<H: Host> Tier<'_, H> {
                 }
                 if outcome.is_ok() && into.is_some() {
                     shard.visit(seen.block);
+                    if header.has(LINGERS) {
+                        self.note_right(key, seen.block, &header, now);
+                    }
                 }
                 Some(outcome)
             }
@@ -164,7 +276,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Judges an entry and copies its value if it is right.
     #[inline(always)]
-    fn serve(
+    pub(crate) fn serve(
         &self,
         entry: &Entry<'_>,
         header: &Header,

@@ -39,6 +39,7 @@ const AT_SWEPT: usize = 2 * LINE;
 const AT_HIDDEN: usize = 2 * LINE + 1;
 const AT_LEASES: usize = 2 * LINE + 2;
 const AT_POLICY: usize = 2 * LINE + 3;
+const AT_FLIGHTS: usize = 2 * LINE + 4;
 /// Words of a queue's state: its ends, and the blocks in it.
 const QUEUE_WORDS: usize = 2;
 
@@ -327,15 +328,18 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// The flights of this shard.
     pub(crate) fn flights(&self) -> Flights<'m> {
-        Flights::new(self.shard.region, self.shard.layout, self.shard.number)
+        let Shard { region, layout, number, at } = self.shard;
+        Flights::new(region, layout, number, at + AT_FLIGHTS)
     }
 
-    /// A number for a lease that no other of this region has.
+    /// A number for a lease that no other of this region has; of 32 bits, so that its holder can add what he has to. It comes
+    /// again after four billion others, and would have to come to the same key then.
     pub(crate) fn next_lease(&self) -> u64 {
         self.add(AT_LEASES, 1);
         self.get(AT_LEASES)
             .wrapping_mul(u64::from(self.shard.layout.shards))
             .wrapping_add(u64::from(self.shard.number))
+            & u64::from(u32::MAX)
     }
 
     /// Takes blocks of this shard, at least `least` and at most `want` in one run.

@@ -202,18 +202,49 @@ pub struct Lease {
     pub stamp: Stamp,
 }
 
+/// Somebody who computes the value of a key, or has claimed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// The lease's number, or the claim's.
+    pub number: u64,
+    /// Who, or 0 if it is nobody's in particular.
+    pub owner: u32,
+    /// Until which tick; the largest number for a claim, which ends with its transaction.
+    pub deadline: u32,
+    /// Whether it is a claim.
+    pub claim: bool,
+}
+
+/// How long a value may be served after it has stopped being right, to those who said that it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    /// For so many ticks.
+    pub ticks: u32,
+    /// When it was right for certain.
+    pub right_at: u32,
+}
+
+/// Whether a value is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// It is.
+    Right,
+    /// It was, and may be served until a tick.
+    Stale {
+        /// The tick.
+        until: u32,
+    },
+}
+
 /// The answer to who wants to compute a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// You are the one.
     Lead(Lease),
-    /// Somebody else is, until a tick at the latest.
-    Busy {
-        /// Who.
-        owner: u32,
-        /// Until when.
-        deadline: u32,
-    },
+    /// Somebody else is.
+    Busy(InFlight),
+    /// There is a value by now. Only said to those who asked for that.
+    Present,
     /// Too many are being computed, or the shard is switched off: compute, but it cannot be published.
     Unregistered,
 }
@@ -312,8 +343,10 @@ pub struct Usage {
     pub flight_bytes: u64,
     /// Bytes of statistics, of backends and of spaces.
     pub statistics_bytes: u64,
-    /// Values that are being computed.
+    /// Values that are being computed, and keys that are claimed.
     pub flights: u64,
+    /// Keys that are claimed.
+    pub claims: u64,
     /// Announced changes that are neither confirmed nor withdrawn.
     pub announced: u64,
     /// Shards.

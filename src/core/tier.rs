@@ -1,6 +1,8 @@
 //! The tier as its users see it: a map from keys to values that forgets.
 
-use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINKED, TOMBSTONE, Writer, blocks_of};
+use crate::entry::{
+    DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINGERS, LINKED, TOMBSTONE, Writer, blocks_of,
+};
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
@@ -10,8 +12,8 @@ use crate::shard::{Guard, Shard};
 use crate::statistics::{Counter, Statistics};
 use crate::sync::Ordering;
 use crate::terms::{
-    Acquired, Host, IncrError, Inspected, Key, KeyMark, Lease, NewValue, Refusal, Reservation, Scope, Stored,
-    Usage,
+    Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, NewValue, Reader,
+    Refusal, Reservation, Scope, Stored, Usage,
 };
 
 /// One entry takes at most this part of the tier.
@@ -94,7 +96,17 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Writes a value where nobody can see it yet. May evict others. What can fail in storing fails here.
     pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
-        let outcome = self.try_reserve(key, value);
+        self.reserve_lingering(key, value, None)
+    }
+
+    /// The same for a value that may be served for some time when it is not right any more.
+    pub fn reserve_lingering(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
+        let outcome = self.try_reserve(key, value, lingering);
         match outcome {
             Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
             Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
@@ -104,14 +116,19 @@ impl<'m, H: Host> Tier<'m, H> {
         outcome
     }
 
-    fn try_reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+    fn try_reserve(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
         if value.dependencies.len() > DEPENDENCIES_MAX {
             return Err(Refusal::TooManyDependencies);
         }
         if value.bytes.len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let mut header = Header::new(key, value, self.host.now());
+        let mut header = Header::new(key, value, lingering.is_some(), self.host.now());
         if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
@@ -123,8 +140,11 @@ impl<'m, H: Host> Tier<'m, H> {
         }
         writer.align();
         writer.write(key.bytes);
-        if value.kind == Kind::COUNTER {
+        if value.kind == Kind::COUNTER || lingering.is_some() {
             writer.align();
+        }
+        if let Some(lingering) = lingering {
+            writer.write(&lingering.as_word().to_ne_bytes());
         }
         writer.write(value.bytes);
         writer.finish();
@@ -145,18 +165,8 @@ impl<'m, H: Host> Tier<'m, H> {
         })
     }
 
-    /// The same if there is nothing of this key that would be served, and nobody is about to change it.
-    pub fn publish_absent(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
-        self.publish_if(key, reservation, |guard, valid| {
-            let absent = !valid && !guard.is_changing(key);
-            if absent {
-                guard.flights().void(key.hash);
-            }
-            absent
-        })
-    }
-
-    /// Makes a computed value visible if the key was neither set nor removed since the lease was given. Ends the flight.
+    /// Makes a value visible under a lease or a claim, if the key was neither set nor removed by somebody else since that was
+    /// given. Ends the flight, or the claim.
     ///
     /// If somebody is about to change the key, the value stands behind the announcement: nobody sees it while that stands, it
     /// goes when that is confirmed, and it is right if that is withdrawn.
@@ -288,15 +298,91 @@ impl<'m, H: Host> Tier<'m, H> {
         self.release(reservation.block);
     }
 
+    /// [`confirm_as`](Self::confirm_as) for a value that was announced under a claim, which ends. Whether the claim still
+    /// stood: if somebody else has set or removed the key meanwhile, that was later, and the announcement is withdrawn.
+    pub fn confirm_claimed(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        claim: u64,
+        stamp: Option<Stamp>,
+    ) -> bool {
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        let mut unlinked = Unlinked::within(&key.scope);
+        let stands = guard.flights().end(key.hash, claim) == Some(true);
+        let kept = stands && stamp.is_some();
+        if let Some(stamp) = stamp {
+            new.set_stamp(stamp);
+        }
+        let old = guard.find(key).filter(|_| stands);
+        self.replace(&guard, Some(&new), old, kept.then_some(&new), &mut unlinked);
+        drop(guard);
+        if kept {
+            self.statistics.count(key.scope.cell, Counter::Stored);
+        } else {
+            self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
+        }
+        self.release_all(&mut unlinked);
+        stands
+    }
+
+    /// Claims a key that has no value for this reader: nobody else can until the claim ends. None if there is one, if somebody
+    /// else has claimed the key or is about to change it, or if there is no place for a claim. Without a reader it does not
+    /// matter what the key has: the caller knows that it will be gone.
+    ///
+    /// An owner who has the claim already is given the same again.
+    pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: u32) -> Option<u64> {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        if guard.poisoned() || guard.is_changing(key) {
+            return None;
+        }
+        if let Some(other) = guard.flights().leader(key.hash, now).filter(|other| other.claim) {
+            return (other.owner == owner).then_some(other.number);
+        }
+        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
+            return None;
+        }
+        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
+        guard.flights().claim(key.hash, &lease, owner, now).then_some(lease.number)
+    }
+
+    fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
+        let right = |(entry, header): (Entry<'_>, Header)| {
+            self.serve(&entry, &header, &key.scope, reader, now, &mut None::<&mut ()>).is_ok()
+        };
+        !guard.is_changing(key) && guard.find(key).is_some_and(right)
+    }
+
     /// Asks to be the one who computes the value of a key, until a tick at the latest.
     pub fn acquire(&self, key: &Key<'_>, owner: u32, deadline: u32) -> Acquired {
+        self.acquire_unless(key, None, owner, deadline)
+    }
+
+    /// The same, unless there is a value for this reader by now.
+    pub fn acquire_missing(&self, key: &Key<'_>, reader: Reader<'_>, owner: u32, deadline: u32) -> Acquired {
+        self.acquire_unless(key, Some(reader), owner, deadline)
+    }
+
+    fn acquire_unless(
+        &self,
+        key: &Key<'_>,
+        reader: Option<Reader<'_>>,
+        owner: u32,
+        deadline: u32,
+    ) -> Acquired {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
             return Acquired::Unregistered;
         }
-        if let Some((owner, deadline)) = guard.flights().leader(key.hash, now) {
-            return Acquired::Busy { owner, deadline };
+        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
+            return Acquired::Present;
+        }
+        if let Some(leader) = guard.flights().leader(key.hash, now) {
+            return Acquired::Busy(leader);
         }
         let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
         match guard.flights().begin(key.hash, &lease, owner, deadline, now) {
@@ -305,18 +391,42 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Ends a flight without a result. Whether there was such a one.
+    /// Who computes the value of a key just now, or has claimed it.
+    pub fn leader(&self, key: &Key<'_>) -> Option<InFlight> {
+        let now = self.host.now();
+        self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
+    }
+
+    /// As of when the value is right that is computed under a lease. None if it would not be published: the lease has ended, or
+    /// the key was set or removed since.
+    pub fn lease_stamp(&self, key: &Key<'_>, lease: u64) -> Option<Stamp> {
+        self.shard_of(key).lock(&self.host).flights().stamp(key.hash, lease)
+    }
+
+    /// Ends a flight, or a claim, without a result. Whether there was such a one.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
         self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
     }
 
-    /// Ends all flights of an owner who is gone, and says how many they were.
+    /// Ends all flights and claims of an owner who is gone, and says how many they were.
     pub fn release_leases_of(&self, owner: u32) -> u32 {
+        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(owner)).sum()
+    }
+
+    /// Makes the flights of an owner who is gone nobody's: whoever knows their leases goes on with them.
+    pub fn disown_leases_of(&self, owner: u32) {
+        (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(owner));
+    }
+
+    /// All flights and claims there are.
+    pub fn in_flight(&self) -> Vec<InFlight> {
         (0..self.layout.shards)
-            .map(|shard| {
-                Shard::new(self.region, &self.layout, shard).lock(&self.host).flights().end_all_of(owner)
-            })
-            .sum()
+            .flat_map(|shard| self.locked(shard).flights().all().collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn locked(&self, shard: u32) -> Guard<'_, H> {
+        Shard::new(self.region, &self.layout, shard).lock(&self.host)
     }
 
     /// Gives the memory of a reservation back.
@@ -534,7 +644,8 @@ impl<'m, H: Host> Tier<'m, H> {
         for number in 0..self.layout.shards {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             usage.entries = usage.entries.wrapping_add(guard.entries());
-            usage.flights += guard.flights().count() as u64;
+            usage.flights += guard.flights().all().count() as u64;
+            usage.claims += guard.flights().all().filter(|flight| flight.claim).count() as u64;
             usage.announced = usage.announced.wrapping_add(guard.hidden());
             usage.used_bytes +=
                 u64::from(self.layout.blocks.saturating_sub(guard.free_blocks())) * BLOCK_BYTES as u64;
@@ -581,7 +692,8 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
 
     /// Whether an entry will never be served again, and why.
     pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
-        if header.expires() <= self.now {
+        let expired = header.expires() <= self.now;
+        if expired && !header.has(LINGERS) {
             return Some(Counter::Expired);
         }
         let tier = self.tier;
@@ -591,9 +703,22 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
             _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
         let passed = |fence| fences.passed(fence, header.stamp());
-        (scope.fences.into_iter().any(passed)
-            || (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place))))
-        .then_some(Counter::Fenced)
+        if scope.fences.into_iter().any(passed) {
+            return Some(Counter::Fenced);
+        }
+        let fenced =
+            (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place)));
+        match (expired, fenced) {
+            (false, false) => None,
+            _ if self.lingers(entry, header, fenced) => None,
+            (true, _) => Some(Counter::Expired),
+            (false, true) => Some(Counter::Fenced),
+        }
+    }
+
+    /// Whether an entry that is not right any more may still be served to somebody.
+    fn lingers(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
+        header.has(LINGERS) && self.tier.lingers_until(entry, header, fenced) > self.now
     }
 }
 

@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use super::session::Session;
+use super::local::Local;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -30,10 +30,10 @@ impl Table {
     }
 }
 
-static GENERATION: Session<Cell<u64>> = Session::new(Cell::new(1));
-static WATCHING: Session<Cell<bool>> = Session::new(Cell::new(false));
+static GENERATION: Local<Cell<u64>> = Local::new(Cell::new(1));
+static WATCHING: Local<Cell<bool>> = Local::new(Cell::new(false));
 /// The tables by their number, once they have been found; 0 before.
-static TABLES: Session<Cell<[u32; 2]>> = Session::new(Cell::new([0; 2]));
+static TABLES: Local<Cell<[u32; 2]>> = Local::new(Cell::new([0; 2]));
 
 /// Changes whenever what was read of the tables may be out of date.
 #[inline]

@@ -30,6 +30,16 @@ pub fn tick_in(began_ms: u64, lifetime_ms: u64) -> u32 {
     u32::try_from(end.saturating_sub(LAG_MS) / TICK_MS).unwrap_or(u32::MAX)
 }
 
+/// Ticks of a span of time: at least one, and else not more than it has.
+pub fn ticks(ms: u64) -> u32 {
+    u32::try_from((ms / TICK_MS).max(1)).unwrap_or(u32::MAX)
+}
+
+/// Milliseconds since a tick.
+pub fn ms_since(began_ms: u64, tick: u32) -> u64 {
+    now_ms().saturating_sub(began_ms).saturating_sub(u64::from(tick) * TICK_MS)
+}
+
 /// Milliseconds from now until a tick.
 pub fn ms_until(began_ms: u64, tick: u32) -> u64 {
     (u64::from(tick) * TICK_MS).saturating_sub(now_ms().saturating_sub(began_ms))

@@ -9,7 +9,7 @@
 
 #![allow(unsafe_code)]
 
-use super::session::Session;
+use super::local::Local;
 use std::cell::Cell;
 
 /// Pages of memory are at least as large: where one byte can be read, all can.
@@ -18,7 +18,7 @@ const PAGE_BYTES: usize = 4096;
 const PEEKED_BYTES: usize = 64;
 
 /// Where the last key lay, and how far from the one before.
-static LAST: Session<Cell<(usize, usize)>> = Session::new(Cell::new((0, 0)));
+static LAST: Local<Cell<(usize, usize)>> = Local::new(Cell::new((0, 0)));
 
 /// Keys at one distance.
 #[derive(Clone, Copy, Debug)]

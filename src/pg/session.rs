@@ -1,44 +1,37 @@
-//! What belongs to the session alone, and so to the process: plain statics, where a thread's own would cost a call at each look.
+//! The session as a process of the server: what others know it by, and how it ends.
 
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
-use std::ops::Deref;
+use pgrx::prelude::*;
+use std::ffi::c_int;
+use std::sync::OnceLock;
 
-/// Something that only this session's own thread looks at.
-#[derive(Debug)]
-pub struct Session<T>(T);
+/// The number that this session is known by while it lives. Never 0.
+pub fn number() -> u32 {
+    // SAFETY: a plain global, constant in a session.
+    unsafe { pg_sys::MyProcPid as u32 }
+}
 
-// SAFETY: a backend has one thread, and the server calls into this library from no other. Whoever starts a thread here must not let
-// it call what uses this.
-unsafe impl<T> Sync for Session<T> {}
+/// Whether there is a session of this number.
+pub fn lives(number: u32) -> bool {
+    // SAFETY: looks through the server's array of processes, under its lock.
+    c_int::try_from(number).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
+}
 
-impl<T> Session<T> {
-    /// To be a static.
-    pub const fn new(content: T) -> Self {
-        Self(content)
+static LAST_WILL: OnceLock<fn(bool)> = OnceLock::new();
+
+/// Calls when the session ends, before its open transaction is rolled back, and says whether it ends in order: because its client
+/// has left, and not by an error, or because somebody has ended it. Once in each session; what is called must not fail.
+pub fn at_end(call: fn(bool)) {
+    if LAST_WILL.set(call).is_ok() {
+        // SAFETY: the server's own list, which this process alone has; the function stays as long as the library does.
+        unsafe { pg_sys::before_shmem_exit(Some(end), pg_sys::Datum::null()) };
     }
 }
 
-impl<T> Deref for Session<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> Session<RefCell<T>> {
-    /// Calls with the content.
-    #[inline]
-    pub fn with_borrow<R>(&self, call: impl FnOnce(&T) -> R) -> R {
-        call(&self.0.borrow())
-    }
-
-    /// Calls with the content, to change it.
-    #[inline]
-    pub fn with_borrow_mut<R>(&self, call: impl FnOnce(&mut T) -> R) -> R {
-        call(&mut self.0.borrow_mut())
+#[pg_guard]
+unsafe extern "C-unwind" fn end(code: c_int, _nothing: pg_sys::Datum) {
+    if let Some(call) = LAST_WILL.get() {
+        call(code == 0);
     }
 }

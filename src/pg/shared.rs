@@ -1,7 +1,8 @@
 //! Shared memory: asked for before the server starts, formatted when it stands, and found by every backend.
 //!
 //! ```text
-//! control   when the clock of ticks began | seed of the hashes    a line
+//! control   when the clock of ticks began | seed of the hashes | epoch    a line
+//! queues    who waits for a key                                  queue.rs
 //! region    the hot tier with its fences                          pg_cache_core
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 #![allow(unsafe_code)]
 
+use super::queue::Queue;
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
@@ -34,7 +36,13 @@ const RELATION_FENCES: u32 = 8192;
 struct Control {
     began_ms: AtomicU64,
     hash_seed: AtomicU64,
+    epoch: AtomicU64,
 }
+
+/// As many as sessions may wait for without often being woken by each other's keys.
+pub const QUEUES: usize = 128;
+
+const EPOCH_MASK: u64 = (1 << 31) - 1;
 
 static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
 /// This backend's tier. Never set in the postmaster, so that nobody inherits it.
@@ -109,9 +117,9 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Bytes to ask for: the tier, its control line, and as much as it takes to begin on a line.
+/// Bytes to ask for: the tier, its control line, the queues, and as much as it takes to begin on a line.
 fn bytes(sizes: Sizes) -> usize {
-    sizes.bytes + size_of::<Control>() + LINE
+    sizes.bytes + size_of::<Control>() + QUEUES * size_of::<Queue>() + LINE
 }
 
 /// Calls who was hooked before us.
@@ -169,6 +177,11 @@ unsafe extern "C-unwind" fn start_up() {
     let words = unsafe { &*control };
     words.began_ms.store(clock::now_ms(), Ordering::Relaxed);
     words.hash_seed.store(random(), Ordering::Relaxed);
+    words.epoch.store((random() & EPOCH_MASK).max(1), Ordering::Relaxed);
+    for number in 0..QUEUES {
+        // SAFETY: the queues were asked for; nobody else exists yet.
+        unsafe { (*queues(control).add(number)).format() };
+    }
     // SAFETY: the named tranche was asked for in `request`, with a lock for each shard.
     let locks = unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) };
     let host = Backend { locks, began_ms: words.began_ms.load(Ordering::Relaxed) };
@@ -189,9 +202,20 @@ fn random() -> u64 {
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: behind the control line there are as many bytes as were asked for; shared memory stands for as long as the
-    // process does, or is detached from a process that will not come back here. Only regions access it.
-    unsafe { Region::from_raw(control.add(1).cast(), sizes.bytes) }
+    // SAFETY: behind the control line and the queues there are as many bytes as were asked for; shared memory stands for as
+    // long as the process does, or is detached from a process that will not come back here. Only regions access it.
+    unsafe { Region::from_raw(queues(control).add(QUEUES).cast(), sizes.bytes) }
+}
+
+fn queues(control: *mut Control) -> *mut Queue {
+    control.wrapping_add(1).cast()
+}
+
+/// The queue of those who wait for a key with this hash.
+pub fn queue(hash: u64) -> Option<&'static Queue> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: formatted by `start_up`, there for as long as shared memory is.
+    (!control.is_null()).then(|| unsafe { &*queues(control).add((hash % QUEUES as u64) as usize) })
 }
 
 /// This backend's way into the tier. None while there is none: switched off, or the server is in recovery, when what is cached
@@ -248,6 +272,11 @@ pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
 }
 
+/// What is the same for as long as shared memory is not made anew, and hardly ever the same after that. Not 0, of 31 bits.
+pub fn epoch() -> u64 {
+    with_control(|control| control.epoch.load(Ordering::Relaxed))
+}
+
 /// This backend's own number among all that may exist.
 fn slot() -> u32 {
     // SAFETY: `attach` has seen that we have an entry in the array of processes; its number does not change.
@@ -267,6 +296,16 @@ pub fn tick() -> u32 {
 /// The tick at which a time to live is over that begins now.
 pub fn tick_in(ms: u64) -> u32 {
     clock::tick_in(began_ms(), ms)
+}
+
+/// Ticks of a span of time.
+pub fn ticks(ms: u64) -> u32 {
+    clock::ticks(ms)
+}
+
+/// Milliseconds since a tick.
+pub fn ms_since(tick: u32) -> u64 {
+    clock::ms_since(began_ms(), tick)
 }
 
 /// Milliseconds from now until a tick.

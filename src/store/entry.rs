@@ -1,12 +1,14 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::error::Refused;
-use crate::pg::{settings, shared, transaction};
+use crate::pg::{queue, settings, shared, transaction};
 use crate::store::foresight;
-use crate::store::pending::{self, Own, OwnKey, Value};
+use crate::store::lease;
+use crate::store::pending::{self, Basis, Own, OwnKey, Value};
+use crate::store::right;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
-use pg_cache_core::{Buffer, FenceId, IncrError, Key, Kind, Meta, NewValue, Reader, Stamp};
+use pg_cache_core::{Buffer, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Reader, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
 
@@ -74,7 +76,7 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
 }
 
 /// The same, for what waits until the transaction commits.
-fn place_to_change(space: &Space) -> Result<Place, Status> {
+pub fn place_to_change(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
@@ -133,16 +135,23 @@ fn look_beside_own(
             let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
             return Ok((Meta { expires, ..meta }, false));
         }
-        let Own::Set(value) = own else { return Err(Status::Miss("removed by this transaction")) };
-        let meta = value.meta();
-        if meta.expires <= shared::tick() {
-            return Err(Status::Miss("expired"));
+        match own {
+            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
+            _ => Err(Status::Miss("removed by this transaction")),
         }
-        if let Some(into) = into {
-            into.room(&meta).copy_from_slice(&value.bytes);
-        }
-        Ok((meta, true))
     })
+}
+
+/// A value that the own transaction has set, if its time is not over.
+pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Status> {
+    let meta = value.meta();
+    if meta.expires <= shared::tick() {
+        return Err(Status::Miss("expired"));
+    }
+    if let Some(into) = into {
+        into.room(&meta).copy_from_slice(&value.bytes);
+    }
+    Ok(meta)
 }
 
 /// Whether there is a value, whatever the session is told about reading: for those who change it.
@@ -150,37 +159,107 @@ fn is_there(place: &Place, key: &[u8]) -> bool {
     look(place, key, &mut None::<&mut ()>).is_ok()
 }
 
+/// A value to be set.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry<'a> {
+    pub bytes: &'a [u8],
+    pub kind: Kind,
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    /// How long it may be served to those who ask for it after it has stopped being right.
+    pub stale_ok_ms: Option<u64>,
+    pub mode: Mode,
+}
+
+/// On what condition a value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Always,
+    /// If there is none, and nobody else is about to set it on this condition.
+    Absent,
+    /// If there is one.
+    Present,
+    /// If nothing has changed since the lease was given under which it was computed.
+    Lease(i64),
+}
+
 /// Sets a value, for others when the transaction commits. False if it is not stored.
-pub fn set(space: &Space, key: &[u8], bytes: &[u8], kind: Kind, ttl_ms: Option<u64>, tags: &[&[u8]]) -> bool {
-    let outcome = try_set(space, key, bytes, kind, ttl_ms, tags);
+pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
+    let outcome = try_set(space, key, new);
     status::set(outcome.err().unwrap_or(Status::Done));
     outcome.is_ok()
 }
 
-fn try_set(
-    space: &Space,
-    key: &[u8],
-    bytes: &[u8],
-    kind: Kind,
-    ttl_ms: Option<u64>,
-    tags: &[&[u8]],
-) -> Result<(), Status> {
+fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     let place = place_to_change(space)?;
+    if let Mode::Lease(lease) = new.mode {
+        let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+        // Whatever becomes of the value: its computation is done.
+        pending::entitle(OwnKey::new(place, key), number, right::Kind::Landing);
+    }
     if !space.options.in_memory {
         return Err(Status::Refused("the space keeps nothing in memory"));
     }
-    let stamp = place.tier.fences().now();
-    let dependencies: Box<[FenceId]> = tags.iter().map(|tag| space::tag(place.tier, tag)).collect();
     // What is certain not to fit is refused at once, and what the key has stays.
-    if key.len() + bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
+    if key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
         return Err(Status::Refused(TOO_LARGE));
     }
-    let expires = expires(space, ttl_ms);
-    let value = Value { bytes: bytes.into(), kind, stamp, expires, dependencies };
+    let dependencies: Box<[FenceId]> = new.tags.iter().map(|tag| space::tag(place.tier, tag)).collect();
+    let now = place.tier.fences().now();
+    let right_at = shared::tick();
+    let (basis, stamp) = match new.mode {
+        Mode::Always => (Basis::Plain, now),
+        Mode::Present if is_there(&place, key) => (Basis::Plain, now),
+        Mode::Present => return Err(Status::Refused("there is no value")),
+        Mode::Absent => (Basis::Claim(claim(&place, key)?), now),
+        Mode::Lease(lease) => leased(&place, key, lease, &dependencies)?,
+    };
+    let lingering = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
+    let value = Value {
+        bytes: new.bytes.into(),
+        kind: new.kind,
+        stamp,
+        expires: expires(space, new.ttl_ms),
+        dependencies,
+        lingering,
+        basis,
+    };
     match pending::set(OwnKey::new(place, key), value) {
         true => Ok(()),
         false => Err(Status::Refused("the transaction holds back more than pg_cache.max_transaction_size")),
     }
+}
+
+/// Claims a key that has no value for this session.
+fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
+    let hash = hash(key);
+    let gone = pending::with_own(place, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    if is_there(place, key) {
+        return Err(Status::Refused("there is a value"));
+    }
+    lease::claim(place, key, gone).ok_or(Status::Refused("somebody else is about to set it"))
+}
+
+/// What a value is that was computed under a lease: as of when, and by which number. Nothing if something has changed since.
+fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Basis, Stamp), Status> {
+    let hash = hash(key);
+    let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+    let name = place.key(key, hash).ok_or(Status::Refused("the lease is over"))?;
+    let stamp = place
+        .tier
+        .lease_stamp(&name, number)
+        .ok_or(Status::Refused("the lease is over, or the key was changed"))?;
+    let dependencies = || tags.iter().chain(&place.fences);
+    let own = pending::with_own(place, key, hash, |own, changed| {
+        !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
+    });
+    if own {
+        return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
+    }
+    if dependencies().any(|fence| place.tier.fences().passed(*fence, stamp)) {
+        return Err(Status::Refused("what the value depends on was changed since the lease"));
+    }
+    Ok((Basis::Lease(number), stamp))
 }
 
 pub const TOO_LARGE: &str = "larger than a twentieth of the cache, or than the space may take";
@@ -299,6 +378,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
         dependencies: &[],
     };
     let outcome = place.incr(&name, by, &new);
+    queue::wake(hash);
     status::set(match outcome {
         Err(IncrError::Refused(refusal)) => refusal.into(),
         _ => Status::Done,

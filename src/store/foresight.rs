@@ -4,8 +4,8 @@
 //! can have both fetched while he is busy with others.
 
 use super::space::{Place, Space, hash};
+use crate::pg::local::Local;
 use crate::pg::scan;
-use crate::pg::session::Session;
 use pg_cache_core::KeyMark;
 use std::cell::Cell;
 
@@ -22,8 +22,8 @@ struct Fetched {
 }
 
 /// The latest of them, in turn.
-static FETCHED: Session<[Cell<Option<Fetched>>; SLOTS]> = Session::new([const { Cell::new(None) }; SLOTS]);
-static TURN: Session<Cell<usize>> = Session::new(Cell::new(0));
+static FETCHED: Local<[Cell<Option<Fetched>>; SLOTS]> = Local::new([const { Cell::new(None) }; SLOTS]);
+static TURN: Local<Cell<usize>> = Local::new(Cell::new(0));
 const SLOTS: usize = 8;
 
 /// Fetches the entry of a key whose bucket was fetched some keys ago, and the bucket of one further on.

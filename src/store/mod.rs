@@ -2,7 +2,9 @@
 
 pub mod entry;
 pub mod foresight;
+pub mod lease;
 pub mod pending;
 pub mod prepared;
+pub mod right;
 pub mod space;
 pub mod status;

@@ -11,12 +11,15 @@
 //!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
-use crate::pg::session::Session;
+use crate::pg::local::Local;
 use crate::pg::transaction::{self, Listener};
-use crate::pg::{settings, shared};
+use crate::pg::{queue, settings, shared};
 use crate::store::prepared;
+use crate::store::right::{self, Rights};
 use crate::store::space::{Place, hash};
-use pg_cache_core::{FenceId, Key, KeyMark, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
+use pg_cache_core::{
+    FenceId, Key, KeyMark, Kind, Lingering, Lowered, Meta, NewValue, Refusal, Reservation, Stamp,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -33,7 +36,15 @@ impl OwnKey {
         Self { place, bytes: bytes.into(), hash: hash(bytes) }
     }
 
-    fn key(&self) -> Option<Key<'_>> {
+    pub fn tier(&self) -> &'static shared::HotTier {
+        self.place.tier
+    }
+
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub fn key(&self) -> Option<Key<'_>> {
         self.place.key(&self.bytes, self.hash)
     }
 
@@ -50,9 +61,27 @@ pub struct Value {
     pub stamp: Stamp,
     pub expires: u32,
     pub dependencies: Box<[FenceId]>,
+    pub lingering: Option<Lingering>,
+    pub basis: Basis,
+}
+
+/// With what right a value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Because its caller says so.
+    Plain,
+    /// Because there was none, by a claim of this number: what somebody else sets meanwhile is later.
+    Claim(u64),
+    /// Because it was computed under a lease of this number. It is a fill, not a change: what was there is not wrong because of
+    /// it, and it does not take the place of what has changed since.
+    Lease(u64),
 }
 
 impl Value {
+    fn reserve(&self, key: &OwnKey, name: &Key<'_>) -> Result<Reservation, Refusal> {
+        key.place.reserve(name, &self.as_new(), self.lingering)
+    }
+
     fn as_new(&self) -> NewValue<'_> {
         NewValue {
             bytes: &self.bytes,
@@ -135,6 +164,7 @@ struct Pending {
     fences: Vec<FenceId>,
     bytes: usize,
     last: u64,
+    rights: Rights,
     commit: Option<Commit>,
 }
 
@@ -156,12 +186,14 @@ struct Raised {
 #[derive(Debug)]
 enum Step {
     Publish(Reservation),
+    /// Under a lease, and never announced.
+    Fill(Reservation, u64),
     /// Announced, or not.
     Remove(Option<Reservation>),
     Touch(u32),
 }
 
-static PENDING: Session<RefCell<Pending>> = Session::new(RefCell::new(Pending::NOTHING));
+static PENDING: Local<RefCell<Pending>> = Local::new(RefCell::new(Pending::NOTHING));
 
 struct Collector;
 
@@ -177,7 +209,10 @@ impl Listener for Collector {
 
     fn prepared(&self) {
         prepared::stands();
-        PENDING.with_borrow_mut(Pending::aborted);
+        PENDING.with_borrow_mut(|pending| {
+            pending.rights.hand_over_leases();
+            pending.aborted();
+        });
     }
 
     fn committed(&self) {
@@ -191,11 +226,17 @@ impl Listener for Collector {
     }
 
     fn released(&self, depth: i32) {
-        PENDING.with_borrow_mut(|pending| pending.hand_over(depth));
+        PENDING.with_borrow_mut(|pending| {
+            pending.hand_over(depth);
+            pending.rights.released(depth);
+        });
     }
 
     fn rolled_back(&self, depth: i32) {
-        PENDING.with_borrow_mut(|pending| pending.drop_from(depth));
+        PENDING.with_borrow_mut(|pending| {
+            pending.drop_from(depth);
+            pending.rights.rolled_back(depth);
+        });
     }
 }
 
@@ -237,14 +278,36 @@ pub fn remove(key: OwnKey) {
 pub fn touch(key: OwnKey, expires: u32) -> bool {
     PENDING.with_borrow_mut(|pending| {
         if let Some(place) = pending.latest(&key.place, &key.bytes, key.hash)
-            && let What::Set(_, Value { bytes, kind, stamp, dependencies, .. }) = &pending.changes[place].what
+            && let What::Set(_, value) = &pending.changes[place].what
         {
-            let (bytes, dependencies) = (bytes.clone(), dependencies.clone());
-            let value = Value { bytes, kind: *kind, stamp: *stamp, expires, dependencies };
+            let (bytes, dependencies) = (value.bytes.clone(), value.dependencies.clone());
+            let value = Value { bytes, expires, dependencies, ..*value };
             return pending.add_if_it_fits(What::Set(key, value)).is_ok();
         }
         pending.add_if_it_fits(What::Touch(key, expires)).is_ok()
     })
+}
+
+/// Remembers a lease or a claim.
+pub fn entitle(key: OwnKey, number: u64, kind: right::Kind) {
+    listen();
+    PENDING.with_borrow_mut(|pending| pending.rights.add(key, number, kind, transaction::depth()));
+}
+
+/// Whether the transaction can remember more of them.
+pub fn has_room_for_rights() -> bool {
+    PENDING.with_borrow(|pending| pending.rights.has_room())
+}
+
+/// Whether a lease was given to this transaction, or a claim is its own.
+pub fn holds(number: u64) -> bool {
+    let kinds = [right::Kind::Lease, right::Kind::Claim];
+    PENDING.with_borrow(|pending| kinds.into_iter().any(|kind| pending.rights.has(number, kind)))
+}
+
+/// A lease has ended.
+pub fn forget_lease(number: u64) {
+    PENDING.with_borrow_mut(|pending| pending.rights.forget_lease(number));
 }
 
 /// Remembers that everything under a fence was invalidated.
@@ -268,6 +331,7 @@ impl Pending {
         fences: Vec::new(),
         bytes: 0,
         last: 0,
+        rights: Rights::NONE,
         commit: None,
     };
 
@@ -394,9 +458,11 @@ impl Pending {
         })
     }
 
-    /// The fences and the keys that it changes.
+    /// The fences and the keys that it changes. What was computed under a lease changes nothing.
     fn in_short(&self) -> (Vec<FenceId>, Vec<KeyMark>) {
-        let keys = self.changes.iter().filter_map(|change| change.what.key()?.key());
+        let is_fill = |what: &What| matches!(what, What::Set(_, Value { basis: Basis::Lease(_), .. }));
+        let changes = self.changes.iter().filter(|change| !is_fill(&change.what));
+        let keys = changes.filter_map(|change| change.what.key()?.key());
         (self.fences.clone(), keys.map(|key| key.mark()).collect())
     }
 
@@ -419,9 +485,14 @@ impl Pending {
                     steps.push((place, Step::Touch(*expires)));
                     continue;
                 }
-                What::Set(key_kept, value) if self.is_right(change, key_kept, value) => {
-                    own.place.reserve(&key, &value.as_new()).ok()
+                What::Set(own, value @ Value { basis: Basis::Lease(lease), .. }) => {
+                    let right = self.is_right(change, own, value);
+                    if let Some(reservation) = value.reserve(own, &key).ok().filter(|_| right) {
+                        steps.push((place, Step::Fill(reservation, *lease)));
+                    }
+                    continue;
                 }
+                What::Set(own, value) if self.is_right(change, own, value) => value.reserve(own, &key).ok(),
                 _ => None,
             };
             steps.push((
@@ -458,10 +529,27 @@ impl Pending {
     }
 
     fn committed(&mut self) {
-        let Self { changes, commit, .. } = std::mem::replace(self, Self::NOTHING);
-        let (Some(Commit { mut fences, steps, announced }), Some(tier)) = (commit, shared::tier()) else {
-            return;
-        };
+        let Self { changes, commit, rights, .. } = std::mem::replace(self, Self::NOTHING);
+        if let Some(commit) = commit {
+            commit.finish(&changes);
+        }
+        rights.committed();
+    }
+
+    fn aborted(&mut self) {
+        let Self { changes, commit, rights, .. } = std::mem::replace(self, Self::NOTHING);
+        if let Some(commit) = commit {
+            commit.take_back(&changes);
+        }
+        rights.aborted();
+    }
+}
+
+impl Commit {
+    /// What has changed is visible.
+    fn finish(self, changes: &[Change]) {
+        let Self { mut fences, steps, announced } = self;
+        let Some(tier) = shared::tier() else { return };
         let mut number = Stamp::VOID;
         if !fences.is_empty() {
             number = tier.fences().draw();
@@ -475,12 +563,31 @@ impl Pending {
                 continue;
             };
             match (step, what) {
-                (Step::Publish(reservation), What::Set(own, value)) if announced => {
-                    tier.confirm_as(&key, reservation, stamp_of(own, value, &fences, number));
+                (Step::Publish(reservation), What::Set(own, value)) => {
+                    let stamp = || stamp_of(own, value, &fences, number);
+                    match (value.basis, announced) {
+                        (Basis::Claim(claim), true) => {
+                            tier.confirm_claimed(&key, reservation, claim, stamp());
+                        }
+                        (Basis::Claim(claim), false) => {
+                            tier.publish_leased(&key, reservation, claim);
+                        }
+                        (_, true) => tier.confirm_as(&key, reservation, stamp()),
+                        (_, false) => {
+                            tier.publish(&key, reservation);
+                        }
+                    }
                 }
-                (Step::Publish(reservation), _) => {
-                    tier.publish(&key, reservation);
+                (Step::Fill(reservation, lease), What::Set(own, value)) => {
+                    let changed = |fence| tier.fences().passed(fence, value.stamp);
+                    match fences_of(own, value).any(changed) {
+                        true => tier.cancel(reservation),
+                        false => {
+                            tier.publish_leased(&key, reservation, lease);
+                        }
+                    }
                 }
+                (Step::Publish(reservation) | Step::Fill(reservation, _), _) => tier.cancel(reservation),
                 (Step::Remove(Some(reservation)), _) => tier.confirm(&key, reservation),
                 (Step::Remove(None), _) => {
                     tier.remove(&key);
@@ -489,15 +596,19 @@ impl Pending {
                     tier.touch(&key, expires);
                 }
             }
+            what.key().into_iter().for_each(|own| queue::wake(own.hash));
         }
     }
 
-    fn aborted(&mut self) {
-        let Self { changes, commit, .. } = std::mem::replace(self, Self::NOTHING);
-        let (Some(Commit { fences, steps, announced }), Some(tier)) = (commit, shared::tier()) else {
-            return;
-        };
+    /// It will not happen.
+    fn take_back(self, changes: &[Change]) {
+        let Self { fences, steps, announced } = self;
+        let Some(tier) = shared::tier() else { return };
         for (place, step) in steps {
+            if let Step::Fill(reservation, _) = step {
+                tier.cancel(reservation);
+                continue;
+            }
             if let (Some(own), Step::Publish(reservation) | Step::Remove(Some(reservation))) =
                 (changes[place].what.key(), step)
                 && let Some(key) = own.key()

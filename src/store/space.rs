@@ -7,12 +7,12 @@ use crate::pg::catalog::{self, Row, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
+use crate::pg::local::Local;
 use crate::pg::role::{self, Role};
-use crate::pg::session::Session;
 use crate::pg::shared::{self, HotTier};
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
-use pg_cache_core::{FenceId, IncrError, Key, NewValue, Refusal, Reservation, Reserved, Scope};
+use pg_cache_core::{FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope};
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -129,7 +129,7 @@ pub struct Place {
 /// tier.
 const QUOTA_BUDGET: u32 = 16_384;
 
-static KNOWN: Session<RefCell<Known>> = Session::new(RefCell::new(Known::NOTHING));
+static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known::NOTHING));
 
 /// What this session remembers.
 struct Known {
@@ -399,10 +399,15 @@ impl Place {
     }
 
     /// Writes a value where nobody can see it yet, within what the space may take.
-    pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+    pub fn reserve(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
         match self.quota {
-            Some(quota) => self.tier.reserve_within(key, value, quota, QUOTA_BUDGET),
-            None => self.tier.reserve(key, value),
+            Some(quota) => self.tier.reserve_lingering_within(key, value, lingering, quota, QUOTA_BUDGET),
+            None => self.tier.reserve_lingering(key, value, lingering),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the last operation of this session did, and why.
 
-use crate::pg::session::Session;
+use crate::pg::local::Local;
 use pg_cache_core::{Miss, Refusal};
 use std::cell::Cell;
 
@@ -11,6 +11,10 @@ pub enum Status {
     Hot,
     /// A value that the own transaction has set.
     Own,
+    /// A value that is not right any more.
+    Stale,
+    /// A value that somebody else has computed meanwhile.
+    Waited,
     /// No value.
     Miss(&'static str),
     /// The cache was not asked.
@@ -21,7 +25,7 @@ pub enum Status {
     Refused(&'static str),
 }
 
-static LAST: Session<Cell<Option<Status>>> = Session::new(Cell::new(None));
+static LAST: Local<Cell<Option<Status>>> = Local::new(Cell::new(None));
 
 /// Remembers an outcome.
 #[inline]
@@ -34,6 +38,8 @@ pub fn last() -> Option<String> {
     LAST.get().map(|status| match status {
         Status::Hot => "hot".to_owned(),
         Status::Own => "hot: set by this transaction".to_owned(),
+        Status::Stale => "stale".to_owned(),
+        Status::Waited => "waited".to_owned(),
         Status::Miss(why) => format!("miss: {why}"),
         Status::Bypass(why) => format!("bypass: {why}"),
         Status::Done => "done".to_owned(),

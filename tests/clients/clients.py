@@ -5,8 +5,11 @@
 "unprepared" is for a pooler that loses statements prepared on the server. Ends with "done" if all is as expected.
 """
 
+import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 from psycopg import errors
@@ -182,7 +185,47 @@ def many_at_once():
         expect([row[0] for row in cursor], list(range(100)))
 
 
-for part in [values, nothing, keys, lifetimes, tags, jsonb_that_is_none, prepared, transactions, many_at_once]:
+def compute_once():
+    """The loop in the README, by two at once: one computes, and both have the value."""
+    readme = Path(__file__).parents[2] / "README.md"
+    [loop] = re.findall("```python\n(.*?)```", readme.read_text(), re.DOTALL)
+    computed = []
+
+    def compute():
+        computed.append(True)
+        return {"rows": [1, None]}
+
+    def run(_):
+        with psycopg.connect(autocommit=True) as db:
+            if not PREPARED:
+                db.prepare_threshold = None
+            scope = {"db": db, "key": "computed once", "compute": compute, "Jsonb": Jsonb}
+            exec(loop, scope)
+            return scope["value"]
+
+    with ThreadPoolExecutor() as threads:
+        expect(list(threads.map(run, range(2))), [{"rows": [1, None]}] * 2)
+    expect(len(computed), 1)
+    # Behind a pooler each of these may be in another session.
+    _, _, lease, _, _ = connection.execute("SELECT * FROM cache_acquire('leased')").fetchone()
+    for _ in range(5):
+        expect(ask("SELECT status FROM cache_acquire('leased')"), "wait")
+    expect(ask("SELECT cache_set('leased', '1', lease => %s)", lease), True)
+    expect(ask("SELECT status FROM cache_acquire('leased')"), "hit")
+
+
+for part in [
+    values,
+    nothing,
+    keys,
+    lifetimes,
+    tags,
+    jsonb_that_is_none,
+    prepared,
+    transactions,
+    many_at_once,
+    compute_once,
+]:
     print(part.__name__, flush=True)
     part()
 print("done")

@@ -3,6 +3,7 @@
 mod docs;
 mod encoding;
 mod harness;
+mod lease;
 mod limits;
 mod memory;
 mod preload;

@@ -33,7 +33,15 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(key, size, removal)| Action::Announce { key, size, removal }),
         3 => any::<bool>().prop_map(|commit| Action::Finish { commit }),
         3 => (key.clone(), 1u32..40).prop_map(|(key, hold)| Action::Acquire { key, hold }),
-        3 => (size, any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
+        3 => (size.clone(), any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
+        4 => (key.clone(), size.clone(), 0u8..8, 1u32..50, 1u32..60).prop_map(
+            |(key, size, tags, ttl, ticks)| Action::Linger { key, size, tags, ttl, ticks }
+        ),
+        5 => key.clone().prop_map(|key| Action::GetStale { key }),
+        3 => (key.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(key, second, removed)| Action::Claim { key, second, removed }),
+        3 => (size, any::<bool>(), any::<bool>())
+            .prop_map(|(size, announced, give_up)| Action::EndClaim { size, announced, give_up }),
         2 => any::<bool>().prop_map(|publish| Action::Resolve { publish }),
         2 => Just(Action::Reattach),
         4 => (key, 0usize..1500, 0u16..8000)

@@ -17,7 +17,7 @@ CREATE FUNCTION valid(function name, argument text, type text) RETURNS text LANG
     END
 $$;
 SELECT cache_create_space('a space');
--- Here stand those that break the rule.
+-- Here stand those that break the rule: to hold a lease for NULL is only to look.
 WITH each AS MATERIALIZED (
     SELECT *, outcome(call)
       FROM (SELECT proname, proargnames, place,

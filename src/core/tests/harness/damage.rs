@@ -3,7 +3,8 @@
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Reservation, Sizes, Stamp, Tier,
+    Acquired, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Region, Relation, Reservation, Sizes,
+    Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,14 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         {
             tier.publish_leased(&key, reservation, lease.number);
         }
+        let lingering = Some(Lingering { ticks: 100, right_at: 0 });
+        if let Some(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), 2)
+            && let Ok(reservation) = tier.reserve_lingering(&key, &value(&content, &[tag]), lingering)
+        {
+            tier.announce(&key, &reservation);
+            tier.confirm_claimed(&key, reservation, claim, (number % 3 == 0).then_some(Stamp::VOID));
+        }
+        let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);
         if number % 4 == 0 {
             tier.remove(&key);
         }
@@ -65,6 +74,8 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         bucket += 1;
     }
     tier.usage();
+    tier.in_flight();
+    tier.disown_leases_of(1);
     tier.release_leases_of(1);
     every_figure(tier);
     for space in 0..2 {
@@ -224,7 +235,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             let _ = with_key(tier, key, |key| tier.put(key, &new));
         }
         Blow::Get { key } => {
-            let _ = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut Vec::new()));
+            let _ = with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut Vec::new()));
         }
         Blow::Remove { key } => {
             with_key(tier, key, |key| tier.remove(key));
@@ -238,7 +249,11 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Wait { ticks } => host.now.set(host.now.get() + u32::from(ticks)),
         Blow::Reserve { key, size, announce } => {
             let content = vec![key; size as usize % 3_000];
-            if let Ok(reserved) = with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]))) {
+            // Those of odd sizes may be served when they are stale.
+            let lingering =
+                (size % 2 == 1).then_some(Lingering { ticks: size.into(), right_at: host.now.get() });
+            let reserve = |key: &Key<'_>| tier.reserve_lingering(key, &value(&content, &[]), lingering);
+            if let Ok(reserved) = with_key(tier, key, reserve) {
                 if announce {
                     with_key(tier, key, |key| tier.announce(key, &reserved));
                 }
@@ -257,7 +272,14 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             });
         }
         Blow::Acquire { key, ttl } => {
-            with_key(tier, key, |key| tier.acquire(key, 1, host.now.get().saturating_add(ttl.into())));
+            let deadline = host.now.get().saturating_add(ttl.into());
+            with_key(tier, key, |key| {
+                if ttl % 4 == 0 {
+                    tier.claim(key, Some(Stamp::LATEST.into()), 1);
+                } else {
+                    tier.acquire_missing(key, Stamp::LATEST.into(), 1, deadline);
+                }
+            });
         }
         Blow::Land { key, lease, size } => {
             let content = vec![key; size as usize % 3_000];

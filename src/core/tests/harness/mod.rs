@@ -4,8 +4,8 @@ pub mod damage;
 pub mod story;
 
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Refusal, Region,
-    Reservation, Sizes, Stamp, Stored, Tier,
+    Acquired, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Lingering, Miss, NewValue,
+    Refusal, Region, Reservation, Sizes, Stamp, Stored, Tier,
 };
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
@@ -82,6 +82,30 @@ pub enum Action {
         size: usize,
         give_up: bool,
     },
+    /// Stores a value that may be served for a while when it is not right any more.
+    Linger {
+        key: u8,
+        size: usize,
+        tags: u8,
+        ttl: u32,
+        ticks: u32,
+    },
+    /// Reads what is right, or may be served all the same.
+    GetStale {
+        key: u8,
+    },
+    /// One of two says that it will set a key that has no value, or whose value it will remove.
+    Claim {
+        key: u8,
+        second: bool,
+        removed: bool,
+    },
+    /// Whoever claimed first sets it, with an announcement or without, or gives up.
+    EndClaim {
+        size: usize,
+        announced: bool,
+        give_up: bool,
+    },
     /// Another process comes.
     Reattach,
     /// Stores at once, in a space that may not take more than so much.
@@ -143,6 +167,7 @@ struct Known {
     expires: u32,
     stamp: u64,
     tags: u8,
+    lingering: Option<Lingering>,
 }
 
 /// What the model knows of a fence.
@@ -236,7 +261,9 @@ impl Harness {
         for (key, _, reservation) in begun.announced {
             with_key(&tier, key, |key| tier.withdraw(key, reservation));
         }
-        tier.release_leases_of(OWNER);
+        for owner in [OWNER, SETTER, CLAIMERS[0], CLAIMERS[1]] {
+            tier.release_leases_of(owner);
+        }
         // With every key gone nothing may be in use.
         for key in 0..KEYS {
             with_key(&tier, key, |key| tier.remove(key));
@@ -257,10 +284,17 @@ struct Begun {
     /// Without a value: a removal.
     announced: Vec<(u8, Option<Known>, Reservation)>,
     leases: Vec<(u8, Lease)>,
+    claims: Vec<(u8, u64)>,
 }
 
-/// Whoever computes.
+/// The backend that computes.
 const OWNER: u32 = 7;
+/// One that claims a key and sets it at once.
+const SETTER: u32 = 8;
+/// Two that claim keys and set them later.
+const CLAIMERS: [u32; 2] = [9, 10];
+/// After so many ticks it is noted again that an entry was right.
+const NOTED_EVERY: u32 = 20;
 /// Backends that have a slot of statistics. One more comes that has none.
 const SLOTS: u32 = 2;
 /// What the model can tell how often it happened, from the answers.
@@ -280,8 +314,16 @@ const TOLD: [Counter; 9] = [
 #[derive(Clone, Copy)]
 struct Flight {
     lease: u64,
-    deadline: u32,
+    owner: u32,
+    /// None for a claim.
+    deadline: Option<u32>,
     void: bool,
+}
+
+impl Flight {
+    fn leads(&self, now: u32) -> bool {
+        self.deadline.is_none_or(|deadline| deadline > now)
+    }
 }
 
 #[derive(Default)]
@@ -304,6 +346,19 @@ struct Model {
 impl Model {
     fn count(&mut self, key: u8, what: Counter) {
         self.counts[space_of(key) as usize][what as usize] += 1;
+    }
+
+    fn count_read(&mut self, key: u8, outcome: Result<(), Miss>) {
+        self.count(
+            key,
+            match outcome {
+                Ok(()) => Counter::Hit,
+                Err(Miss::Absent) => Counter::MissAbsent,
+                Err(Miss::Expired) => Counter::MissExpired,
+                Err(Miss::Fenced) => Counter::MissFenced,
+                Err(miss) => panic!("{miss:?}"),
+            },
+        );
     }
 
     fn count_refusal(&mut self, key: u8, refusal: Refusal) {
@@ -361,6 +416,26 @@ impl Model {
         self.verdict(known, now).map(|()| known)
     }
 
+    /// What a reader of a key is to find who takes what may still be served.
+    fn expected_stale(&self, key: u8, now: u32) -> Result<(&Known, Freshness), Miss> {
+        let miss = match self.expected(key, now) {
+            Ok(known) => return Ok((known, Freshness::Right)),
+            Err(miss) => miss,
+        };
+        let known = self.entries.get(&key).ok_or(miss)?;
+        let Lingering { ticks, right_at } = known.lingering.ok_or(miss)?;
+        let last = if self.is_fenced(known) { right_at.min(known.expires) } else { known.expires };
+        let ended = self.changing.contains(&key) || self.flushed > known.stamp || last + ticks <= now;
+        if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
+    }
+
+    fn is_fenced(&self, known: &Known) -> bool {
+        (0..TAGS).filter(|tag| known.tags >> tag & 1 == 1).any(|tag| {
+            let fence = self.tags[tag as usize];
+            fence.pending > 0 || fence.seq > known.stamp
+        })
+    }
+
     /// The key was set or removed.
     fn changed(&mut self, key: u8) {
         if let Some(flight) = self.flights.get_mut(&class(key)) {
@@ -372,11 +447,7 @@ impl Model {
         if known.expires <= now {
             return Err(Miss::Expired);
         }
-        let fenced = (0..TAGS).filter(|tag| known.tags >> tag & 1 == 1).any(|tag| {
-            let fence = self.tags[tag as usize];
-            fence.pending > 0 || fence.seq > known.stamp
-        });
-        if fenced || self.flushed > known.stamp { Err(Miss::Fenced) } else { Ok(()) }
+        if self.is_fenced(known) || self.flushed > known.stamp { Err(Miss::Fenced) } else { Ok(()) }
     }
 }
 
@@ -451,10 +522,15 @@ fn step_both(
             let outcome = with_key(tier, key, |key| {
                 let dependencies = dependencies(tier, known.tags);
                 let reservation = tier.reserve(key, &as_value(&known, &dependencies))?;
-                Ok(if absent {
-                    tier.publish_absent(key, reservation)
-                } else {
-                    tier.publish(key, reservation)
+                if !absent {
+                    return Ok(tier.publish(key, reservation));
+                }
+                Ok(match tier.claim(key, Some(Stamp::LATEST.into()), SETTER) {
+                    Some(claim) => tier.publish_leased(key, reservation, claim),
+                    None => {
+                        tier.cancel(reservation);
+                        Stored::Dropped
+                    }
                 })
             });
             match outcome {
@@ -579,16 +655,32 @@ fn step_both(
             expect(tier, model, key, now);
         }
         Action::Acquire { key, hold } => {
-            let leader = model.flights.get(&class(key)).filter(|flight| flight.deadline > now);
-            match (with_key(tier, key, |key| tier.acquire(key, OWNER, now + hold)), leader) {
+            let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now));
+            // Every other one only if there is no value.
+            let acquired = with_key(tier, key, |key| match hold % 2 {
+                0 => tier.acquire_missing(key, Stamp::LATEST.into(), OWNER, now + hold),
+                _ => tier.acquire(key, OWNER, now + hold),
+            });
+            let present = hold % 2 == 0 && model.expected(key, now).is_ok();
+            match (acquired, leader) {
+                (Acquired::Present, _) => assert!(present, "there is no value"),
+                (acquired, _) if present && !may_forget(tier, model, key) => {
+                    panic!("{acquired:?} beside a value")
+                }
                 (Acquired::Lead(lease), None) => {
                     assert_eq!(lease.stamp.number(), model.now);
-                    let flight = Flight { lease: lease.number, deadline: now + hold, void: false };
+                    assert_eq!(
+                        with_key(tier, key, |key| tier.lease_stamp(key, lease.number)),
+                        Some(lease.stamp)
+                    );
+                    let deadline = Some(now + hold);
+                    let flight = Flight { lease: lease.number, owner: OWNER, deadline, void: false };
                     model.flights.insert(class(key), flight);
                     begun.leases.push((key, lease));
                 }
-                (Acquired::Busy { owner: OWNER, deadline }, Some(flight)) => {
-                    assert_eq!(deadline, flight.deadline)
+                (Acquired::Busy(leader), Some(flight)) => {
+                    let deadline = flight.deadline.unwrap_or(u32::MAX);
+                    assert_eq!((leader.owner, leader.deadline), (flight.owner, deadline));
                 }
                 (acquired, leader) => {
                     panic!("{acquired:?} while {:?} leads", leader.map(|flight| flight.lease))
@@ -596,6 +688,48 @@ fn step_both(
             }
         }
         Action::Land { size, give_up } => land(tier, model, begun, size, give_up, now),
+        Action::Linger { key, size, tags, ttl, ticks } => {
+            let lingering = Lingering { ticks, right_at: now };
+            let known =
+                Known { lingering: Some(lingering), ..new_value(model, key, size, tags % 8, now + ttl) };
+            let outcome = with_key(tier, key, |key| {
+                let dependencies = dependencies(tier, known.tags);
+                let value = as_value(&known, &dependencies);
+                let reservation = tier.reserve_lingering(key, &value, Some(lingering))?;
+                Ok(tier.publish(key, reservation))
+            });
+            match outcome {
+                Ok(stored) => published(tier, model, key, known, stored, false, now),
+                Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
+            }
+            expect(tier, model, key, now);
+        }
+        Action::GetStale { key } => expect_stale(tier, model, key, now),
+        Action::Claim { key, second, removed } => {
+            let owner = CLAIMERS[usize::from(second)];
+            let reader = (!removed).then_some(Stamp::LATEST.into());
+            let claimed = with_key(tier, key, |key| tier.claim(key, reader, owner));
+            let other = model.flights.get(&class(key)).filter(|flight| flight.deadline.is_none());
+            match (claimed, other) {
+                _ if model.changing.contains(&key) => assert_eq!(claimed, None, "it is being changed"),
+                (_, Some(claim)) => {
+                    assert_eq!(claimed, (claim.owner == owner).then_some(claim.lease), "it is claimed");
+                }
+                (None, None) => {
+                    assert!(!removed && model.expected(key, now).is_ok(), "refused without a reason");
+                }
+                (Some(lease), None) => {
+                    let valid = model.expected(key, now).is_ok();
+                    assert!(removed || !valid || may_forget(tier, model, key), "there is a value");
+                    let flight = Flight { lease, owner, deadline: None, void: false };
+                    model.flights.insert(class(key), flight);
+                    begun.claims.push((key, lease));
+                }
+            }
+        }
+        Action::EndClaim { size, announced, give_up } => {
+            end_claim(tier, model, begun, size, announced, give_up, now);
+        }
         Action::Reattach => {}
     }
 }
@@ -638,6 +772,50 @@ fn land(
             expect_refusal(tier, model, key, &known, refusal);
             with_key(tier, key, |key| tier.release_lease(key, lease.number));
         }
+    }
+    expect(tier, model, key, now);
+}
+
+fn end_claim(
+    tier: &Tier<'_, &TestHost>,
+    model: &mut Model,
+    begun: &mut Begun,
+    size: usize,
+    announced: bool,
+    give_up: bool,
+    now: u32,
+) {
+    if begun.claims.is_empty() {
+        return;
+    }
+    let (key, claim) = begun.claims.remove(0);
+    let flight = model.flights.remove(&class(key)).expect("a claim stands until it is ended");
+    assert_eq!(flight.lease, claim);
+    let known = new_value(model, key, size, 1, now + 30);
+    let reservation =
+        with_key(tier, key, |key| tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags))));
+    let reservation = match reservation {
+        Ok(reservation) if !give_up => reservation,
+        outcome => {
+            match outcome {
+                Ok(reservation) => tier.cancel(reservation),
+                Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
+            }
+            assert!(with_key(tier, key, |key| tier.release_lease(key, claim)), "it stood");
+            return;
+        }
+    };
+    let stored = with_key(tier, key, |key| {
+        if !announced {
+            return tier.publish_leased(key, reservation, claim) != Stored::Dropped;
+        }
+        tier.announce(key, &reservation);
+        tier.confirm_claimed(key, reservation, claim, Some(stamp(known.stamp)))
+    });
+    assert_eq!(stored, !flight.void, "what is set later is later");
+    model.count(key, if stored { Counter::Stored } else { Counter::Dropped });
+    if stored {
+        model.entries.insert(key, known);
     }
     expect(tier, model, key, now);
 }
@@ -704,7 +882,8 @@ fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
 
 fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
     let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
-    Known { value: content(key, size, salt), kind: Kind(key % 4), expires, stamp: model.now, tags }
+    let value = content(key, size, salt);
+    Known { value, kind: Kind(key % 4), expires, stamp: model.now, tags, lingering: None }
 }
 
 fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
@@ -734,17 +913,25 @@ fn published(
     now: u32,
 ) {
     let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
-    if stored == Stored::Dropped {
-        model.count(key, Counter::Dropped);
-    } else {
+    let claimed = model.flights.get(&class(key)).is_some_and(|flight| flight.deadline.is_none());
+    if stored != Stored::Dropped {
         model.count(key, Counter::Stored);
-        model.changed(key);
+    }
+    match (stored, absent) {
+        // Whoever may not claim it does not come to storing.
+        (Stored::Dropped, _) => {}
+        // Its claim has taken the place of what was computed.
+        (_, true) => assert!(model.flights.remove(&class(key)).is_none() || !claimed, "it is claimed"),
+        (_, false) => model.changed(key),
     }
     match stored {
         Stored::New => assert!(!valid || may_forget(tier, model, key), "a valid entry was overlooked"),
         Stored::Replaced => assert!(valid && !absent, "nothing was there to replace"),
         Stored::Dropped => {
-            assert!(absent && (valid || model.changing.contains(&key)), "dropped without a reason");
+            assert!(
+                absent && (valid || claimed || model.changing.contains(&key)),
+                "dropped without a reason"
+            );
             return;
         }
     }
@@ -764,17 +951,7 @@ fn expect_refusal(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, known:
 fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
-    model.count(
-        key,
-        match answer {
-            Ok(_) => Counter::Hit,
-            Err(Miss::Absent) => Counter::MissAbsent,
-            Err(Miss::Expired) => Counter::MissExpired,
-            Err(Miss::Fenced) => Counter::MissFenced,
-            Err(miss) => panic!("{miss:?}"),
-        },
-    );
-    let model = &*model;
+    model.count_read(key, answer.map(|_| ()));
     let verdict = model.expected(key, now);
     match answer {
         Ok(meta) => {
@@ -784,6 +961,7 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
                 (meta.kind, meta.expires, meta.stamp.number()),
                 (known.kind, known.expires, known.stamp)
             );
+            note_right(model, key, now);
         }
         Err(Miss::Absent) => {
             // Swept, evicted, or never there.
@@ -792,6 +970,49 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
         Err(miss) => {
             let verdict = verdict.map(|_| ());
             assert!(verdict == Err(miss) || may_forget(tier, model, key), "{miss:?} instead of {verdict:?}");
+        }
+    }
+}
+
+/// A value was found to be right.
+fn note_right(model: &mut Model, key: u8, now: u32) {
+    if let Some(Known { lingering: Some(lingering), .. }) = model.entries.get_mut(&key)
+        && now - lingering.right_at >= NOTED_EVERY
+    {
+        lingering.right_at = now;
+    }
+}
+
+/// Reads a key, right or not, and holds the answer against the model's.
+fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
+    let mut value = Vec::new();
+    let answer = with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut value));
+    // What is stale counts as what it is for those who do not take it.
+    model.count_read(
+        key,
+        match answer {
+            Ok((_, Freshness::Right)) => Ok(()),
+            Ok((_, Freshness::Stale { .. })) => model.expected(key, now).map(|_| ()),
+            Err(miss) => Err(miss),
+        },
+    );
+    match (answer, model.expected_stale(key, now)) {
+        (Ok((_, freshness)), Ok((known, expected))) => {
+            assert_eq!((freshness, &value), (expected, &known.value));
+            if freshness == Freshness::Right {
+                note_right(model, key, now);
+            }
+        }
+        (Ok((_, freshness)), Err(miss)) => panic!("{freshness:?} instead of {miss:?}"),
+        (Err(Miss::Absent), expected) => {
+            assert!(expected.is_err() || may_forget(tier, model, key), "forgot what may still be served");
+        }
+        (Err(miss), expected) => {
+            let expected = expected.map(|(_, freshness)| freshness);
+            assert!(
+                expected == Err(miss) || may_forget(tier, model, key),
+                "{miss:?} instead of {expected:?}"
+            );
         }
     }
 }

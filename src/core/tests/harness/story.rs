@@ -33,7 +33,7 @@ impl Story {
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
     // The first ones are what they always were, so that old finds tell the same.
     let what: u8 = bytes.arbitrary()?;
-    Ok(match if what < 238 { what % 17 } else { what % 6 + 17 } {
+    Ok(match if what < 221 { what % 17 } else { what % 11 + 17 } {
         0 => Action::Put {
             key: key(bytes)?,
             size: size(bytes)?,
@@ -60,7 +60,23 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
         17 | 18 => Action::PutWithin { key: key(bytes)?, size: size(bytes)?, quota: bytes.arbitrary()? },
         19 => Action::Trim { space: bytes.int_in_range(0..=SPACES - 1)?, quota: bytes.arbitrary()? },
         20 | 21 => Action::Elsewhere { space: bytes.int_in_range(0..=ELSEWHERE - 1)? },
-        _ => Action::Reset { space: bytes.int_in_range(0..=SPACES - 1)? },
+        22 => Action::Reset { space: bytes.int_in_range(0..=SPACES - 1)? },
+        23 => Action::Linger {
+            key: key(bytes)?,
+            size: size(bytes)?,
+            tags: bytes.int_in_range(0..=7)?,
+            ttl: bytes.int_in_range(1..=50)?,
+            ticks: bytes.int_in_range(1..=60)?,
+        },
+        24 => Action::GetStale { key: key(bytes)? },
+        25 | 26 => {
+            Action::Claim { key: key(bytes)?, second: bytes.arbitrary()?, removed: bytes.arbitrary()? }
+        }
+        _ => Action::EndClaim {
+            size: size(bytes)?,
+            announced: bytes.arbitrary()?,
+            give_up: bytes.arbitrary()?,
+        },
     })
 }
 

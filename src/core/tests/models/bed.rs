@@ -3,7 +3,9 @@
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex, MutexGuard};
-use pg_cache_core::{Host, Key, Kind, Miss, NewValue, Region, Reservation, Scope, Sizes, Stamp, Tier};
+use pg_cache_core::{
+    Host, Key, Kind, Lingering, Miss, NewValue, Region, Reservation, Scope, Sizes, Stamp, Tier,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -81,12 +83,17 @@ impl Image {
         }))
     }
 
+    /// A tier with one entry, which is expired and may still be served, and the others as far as they fit.
+    pub fn full_of_stale() -> (Self, u64) {
+        let image = Self::of(|tier| {
+            put_stale(tier, 1);
+            (2..).take_while(|_| !is_full(tier)).for_each(|number| put(tier, number, 1));
+        });
+        (image, 1)
+    }
+
     /// A tier without room for one entry more, and the key that the next one will evict.
     pub fn full() -> (Self, u64) {
-        let is_full = |tier: &LoomTier<'_>| {
-            let usage = tier.usage();
-            usage.used_bytes + ENTRY_BYTES > usage.block_bytes
-        };
         let image = Self::of(move |tier| {
             (1..).take_while(|number| *number == 1 || !is_full(tier)).for_each(|number| put(tier, number, 1));
         });
@@ -98,6 +105,11 @@ impl Image {
         });
         (image, victim)
     }
+}
+
+fn is_full(tier: &LoomTier<'_>) -> bool {
+    let usage = tier.usage();
+    usage.used_bytes + ENTRY_BYTES > usage.block_bytes
 }
 
 /// The key that nobody has when a model begins.
@@ -203,6 +215,24 @@ pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
     with_key(tier, number, |key| tier.publish(key, reservation));
 }
 
+/// Its time is over when it is stored, and it may be served all the same.
+fn put_stale(tier: &LoomTier<'_>, number: u64) {
+    let word = (number << 32 | 1).to_le_bytes();
+    let value = NewValue {
+        bytes: &[word, word].concat(),
+        kind: Kind(1),
+        stamp: Stamp::VOID,
+        expires: 1,
+        cost: 1,
+        dependencies: &[],
+    };
+    let lingering = Some(Lingering { ticks: 100, right_at: 1 });
+    with_key(tier, number, |key| {
+        let reservation = tier.reserve_lingering(key, &value, lingering).expect("there is room");
+        tier.publish(key, reservation);
+    });
+}
+
 pub fn remove(tier: &LoomTier<'_>, number: u64) -> bool {
     with_key(tier, number, |key| tier.remove(key))
 }
@@ -211,11 +241,22 @@ pub fn remove(tier: &LoomTier<'_>, number: u64) -> bool {
 pub fn get(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
     let mut value = Vec::new();
     with_key(tier, number, |key| tier.get(key, Stamp::LATEST, &mut value))?;
+    Ok(version(number, &value))
+}
+
+/// The same of a value that need not be right.
+pub fn get_stale(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
+    let mut value = Vec::new();
+    with_key(tier, number, |key| tier.get_stale(key, Stamp::LATEST, &mut value))?;
+    Ok(version(number, &value))
+}
+
+fn version(number: u64, value: &[u8]) -> u64 {
     let words: Vec<u64> =
         value.chunks(8).map(|word| u64::from_le_bytes(word.try_into().expect("whole words"))).collect();
     assert!(words.len() == 2 && words[0] == words[1], "a torn value: {words:x?}");
     assert_eq!(words[0] >> 32, number, "another key's value");
-    Ok(words[0] & u64::from(u32::MAX))
+    words[0] & u64::from(u32::MAX)
 }
 
 /// The same without a look at the value: the header says which version it is, too.

@@ -12,8 +12,8 @@
 mod bed;
 
 use bed::{
-    Image, LoomTier, NEWCOMER, Preemptions, World, explore, get, peek, put, remove, reserve, settled,
-    together, with_key,
+    Image, LoomTier, NEWCOMER, Preemptions, Work, World, explore, get, get_stale, peek, put, remove, reserve,
+    settled, together, with_key,
 };
 use loom::sync::atomic::Ordering::SeqCst;
 use pg_cache_core::{Miss, Reservation, Stamp};
@@ -238,6 +238,76 @@ fn an_announced_key_is_removed_before_or_after() {
         );
         world.ledger.note(get(&world.tier(0), 1));
         settled(&world.tier(0));
+    });
+}
+
+/// Two transactions would be the first to set a key. One of them is told that it is, and its value stands.
+#[test]
+fn one_of_two_who_claim_a_key_sets_it() {
+    let image = Image::of(|_| ());
+    explore("claim and claim", &image, WRITERS, &["Ok(1)", "Ok(2)"], |world| {
+        let claim = |version| -> Work {
+            Box::new(move |tier, _| {
+                let Some(claim) =
+                    with_key(tier, 1, |key| tier.claim(key, Some(Stamp::LATEST.into()), version as u32))
+                else {
+                    return;
+                };
+                let reservation = reserve(tier, 1, version, Stamp::VOID);
+                with_key(tier, 1, |key| tier.publish_leased(key, reservation, claim));
+            })
+        };
+        together(world, [claim(1), claim(2)]);
+        let tier = world.tier(0);
+        world.ledger.note(get(&tier, 1));
+        settled(&tier);
+    });
+}
+
+/// Somebody who sets the key meanwhile was later, and a reader never finds the claimed value behind the other one.
+#[test]
+fn what_is_set_after_a_claim_stays() {
+    let image = Image::of(|_| ());
+    explore("claim and put", &image, WRITERS, &["Ok(2)"], |world| {
+        let tier = world.tier(0);
+        let claim = with_key(&tier, 1, |key| tier.claim(key, Some(Stamp::LATEST.into()), 1));
+        let claim = claim.expect("it has no value");
+        let reservation = reserve(&tier, 1, 1, Stamp::VOID);
+        together(
+            world,
+            [
+                Box::new(move |tier, _| {
+                    with_key(tier, 1, |key| {
+                        tier.announce(key, &reservation);
+                        tier.confirm_claimed(key, reservation, claim, Some(Stamp::VOID));
+                    });
+                }),
+                Box::new(|tier, _| put(tier, 1, 2)),
+            ],
+        );
+        world.ledger.note(get(&tier, 1));
+        settled(&tier);
+    });
+}
+
+/// A value that may be served when it is stale is whole, or not there, while somebody removes it and somebody else takes its
+/// blocks.
+#[test]
+fn a_stale_value_is_whole_or_absent() {
+    let (image, victim) = Image::full_of_stale();
+    let expected = ["Err(Absent)", "Err(Expired)", "Ok(1)"];
+    explore("stale value", &image, READER_OF_MUCH, &expected, move |world| {
+        together(
+            world,
+            [
+                Box::new(move |tier, _| {
+                    remove(tier, victim);
+                    put(tier, NEWCOMER, 1);
+                }),
+                Box::new(move |tier, world| world.ledger.note(get_stale(tier, victim))),
+            ],
+        );
+        assert_eq!(get(&world.tier(0), NEWCOMER), Ok(1));
     });
 }
 

@@ -211,6 +211,7 @@ struct Twin<'t> {
     tier: Tier<'t, &'t TestHost>,
     announced: Vec<Option<Reservation>>,
     leases: Vec<Option<Lease>>,
+    claims: Vec<Option<u64>>,
 }
 
 impl Twin<'_> {
@@ -236,6 +237,12 @@ impl Twin<'_> {
 
     fn step(&mut self, model: &Keys, before: &keys::State, step: keys::Step, after: &keys::State) {
         match step {
+            keys::Step::Writer(number, keys::Write::Claim) => {
+                let claim =
+                    self.with_key(|key| self.tier.claim(key, Some(Stamp::LATEST.into()), number as u32));
+                assert_eq!(claim.is_none(), after.writers[number].refused);
+                self.claims[number] = claim;
+            }
             keys::Step::Writer(number, write) => self.write(model.changes[number], number, write),
             keys::Step::Worker(number, work) => {
                 // The tier knows of one life only: who hands out a lease puts the epoch into it.
@@ -246,6 +253,7 @@ impl Twin<'_> {
             keys::Step::Restart => {
                 self.tier = format(self.memory, self.host);
                 self.announced.iter_mut().for_each(|announced| *announced = None);
+                self.claims.iter_mut().for_each(|claim| *claim = None);
             }
             keys::Step::Reader(_) => {}
         }
@@ -256,12 +264,23 @@ impl Twin<'_> {
         match (write, change) {
             (keys::Write::Announce, _) => {
                 let reservation = match change {
-                    Change::Set => set(),
+                    Change::Set | Change::SetAbsent => set(),
                     _ => self.with_key(|key| self.tier.reserve_removal(key)).expect("there is room"),
                 };
                 self.with_key(|key| self.tier.announce(key, &reservation));
                 self.announced[number] = Some(reservation);
             }
+            (keys::Write::Confirm, Change::SetAbsent) => {
+                let reservation = self.announced[number].take().expect("it is announced");
+                let claim = self.claims[number].take().expect("it is claimed");
+                self.with_key(|key| self.tier.confirm_claimed(key, reservation, claim, Some(Stamp::VOID)));
+            }
+            (keys::Write::Publish, _) => {
+                let reservation = set();
+                let claim = self.claims[number].take().expect("it is claimed");
+                self.with_key(|key| self.tier.publish_leased(key, reservation, claim));
+            }
+            (keys::Write::Release, _) => self.release(number),
             (keys::Write::Confirm, _) => {
                 let reservation = self.announced[number].take().expect("it is announced");
                 self.with_key(|key| self.tier.confirm(key, reservation));
@@ -269,6 +288,9 @@ impl Twin<'_> {
             (keys::Write::Withdraw, _) => {
                 let reservation = self.announced[number].take().expect("it is announced");
                 self.with_key(|key| self.tier.withdraw(key, reservation));
+                if self.claims[number].is_some() {
+                    self.release(number);
+                }
             }
             (keys::Write::AtOnce, Change::SetAtOnce) => {
                 let reservation = set();
@@ -280,6 +302,11 @@ impl Twin<'_> {
             (keys::Write::Show | keys::Write::Abort, _) => {}
             (other, _) => unreachable!("{other:?} is of a variant"),
         }
+    }
+
+    fn release(&mut self, number: usize) {
+        let claim = self.claims[number].take().expect("it is claimed");
+        assert!(self.with_key(|key| self.tier.release_lease(key, claim)), "nobody else ends a claim");
     }
 
     fn work(&mut self, number: usize, work: Work, worker: &keys::Worker, of_this_life: bool) {
@@ -326,7 +353,7 @@ impl Twin<'_> {
         assert_eq!(usage.entries, u64::from(state.entry.is_some()));
         if state.flight.is_some_and(|flight| !flight.overdue) {
             let asked = self.with_key(|key| self.tier.acquire(key, 9, u32::MAX));
-            assert!(matches!(asked, Acquired::Busy { .. }), "{asked:?} while somebody leads");
+            assert!(matches!(asked, Acquired::Busy(_)), "{asked:?} while somebody leads");
         }
     }
 }
@@ -341,9 +368,12 @@ fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::Sta
         tier,
         announced: model.changes.iter().map(|_| None).collect(),
         leases: start.workers.iter().map(|_| None).collect(),
+        claims: model.changes.iter().map(|_| None).collect(),
     };
-    let first = twin.reserve(Value::Computed(0));
-    twin.with_key(|key| twin.tier.publish(key, first));
+    if !model.empty {
+        let first = twin.reserve(Value::Computed(0));
+        twin.with_key(|key| twin.tier.publish(key, first));
+    }
     let mut before = start;
     for (step, after) in path {
         twin.step(model, before, *step, after);
@@ -373,4 +403,7 @@ fn keys_are_as_modelled() {
     walk("keys, at once", Keys::at_once);
     walk("keys, two workers", Keys::two_workers);
     walk("keys, restart", Keys::restart);
+    walk("keys, two claims", Keys::two_claims);
+    walk("keys, claim and set", Keys::claim_and_set);
+    walk("keys, claim and removal", Keys::claim_and_removal);
 }

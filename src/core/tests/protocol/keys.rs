@@ -1,9 +1,10 @@
-//! One key: transactions that set or remove it, callers that do so at once, and callers that compute its value under a lease.
+//! One key: transactions that set or remove it, callers that do so at once, callers that compute its value under a lease, and
+//! transactions that set it if it has no value, who claim it first.
 //!
 //! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when others could see it in
 //! the source, and *through* when the tier has it: in between the key is announced, which hides it. A computed value is the
 //! set of the changes that were visible to whoever computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is
-//! confirmed as a removal.
+//! confirmed as a removal. What is set under a claim while somebody else sets or removes the key counts as having been before that.
 
 use stateright::{Model, Property};
 
@@ -18,11 +19,19 @@ pub enum Change {
     /// Without one: visible and through in one step.
     SetAtOnce,
     RemoveAtOnce,
+    /// In a transaction that claims the key, announces it because it has changed more, and confirms.
+    SetAbsent,
+    /// In one that has changed nothing else: its value need not be announced.
+    PublishAbsent,
 }
 
 impl Change {
     fn sets(self) -> bool {
-        matches!(self, Self::Set | Self::SetAtOnce)
+        matches!(self, Self::Set | Self::SetAtOnce | Self::SetAbsent | Self::PublishAbsent)
+    }
+
+    fn claims(self) -> bool {
+        matches!(self, Self::SetAbsent | Self::PublishAbsent)
     }
 }
 
@@ -35,10 +44,17 @@ pub enum Write {
     Abort,
     Withdraw,
     AtOnce,
+    /// Is told that there is no value, or goes home.
+    Claim,
+    /// Of a claim that was given up before anything was announced.
+    Release,
+    /// Without an announcement: visible and through in one step.
+    Publish,
     // What only variants do.
     RemoveFirst,
     Replace,
     Uncover,
+    LookForValue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,12 +100,21 @@ pub struct Flight {
     pub lease: u8,
     pub void: bool,
     pub overdue: bool,
+    pub claimed_by: Option<u8>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     at: u8,
     aborted: bool,
+    /// The number of its claim.
+    pub claim: Option<u8>,
+    /// It was told that there is no value, and its transaction stands.
+    won: bool,
+    /// There was a value, or somebody else's claim.
+    pub refused: bool,
+    /// What was through when its claim was voided.
+    voided_at: Option<u8>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -126,7 +151,7 @@ pub struct State {
     pub epoch: u8,
     // What is remembered for judging.
     through: Vec<u8>,
-    writers: Vec<Writer>,
+    pub writers: Vec<Writer>,
     pub workers: Vec<Worker>,
     begun: bool,
     expected: u8,
@@ -155,6 +180,13 @@ pub enum Variant {
     LeaseWithoutEpoch,
     WithdrawVoids,
     ReplacedThenUncovered,
+    ClaimTakesNoPlace,
+    LookedThenClaimed,
+    ClaimLeavesLease,
+    VoidedClaimLands,
+    VoidedClaimRemoves,
+    AbortKeepsClaim,
+    ClaimedBesideAnnouncement,
 }
 
 #[derive(Clone, Debug)]
@@ -163,39 +195,68 @@ pub struct Keys {
     pub changes: &'static [Change],
     workers: usize,
     restarts: bool,
+    /// The key has no value at first.
+    pub empty: bool,
 }
 
 impl Keys {
     /// Two transactions that announce the same key.
     pub fn two_transactions(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Set, Change::Remove], workers: 1, restarts: false }
+        Self { variant, changes: &[Change::Set, Change::Remove], workers: 1, restarts: false, empty: false }
     }
 
     pub fn two_sets(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Set, Change::Set], workers: 1, restarts: false }
+        Self { variant, changes: &[Change::Set, Change::Set], workers: 1, restarts: false, empty: false }
     }
 
     pub fn at_once(variant: Variant) -> Self {
         let changes = &[Change::Set, Change::SetAtOnce, Change::RemoveAtOnce];
-        Self { variant, changes, workers: 1, restarts: false }
+        Self { variant, changes, workers: 1, restarts: false, empty: false }
     }
 
     pub fn two_workers(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Remove], workers: 2, restarts: false }
+        Self { variant, changes: &[Change::Remove], workers: 2, restarts: false, empty: false }
     }
 
     pub fn restart(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Set], workers: 2, restarts: true }
+        Self { variant, changes: &[Change::Set], workers: 2, restarts: true, empty: false }
     }
 
     pub fn everybody(variant: Variant) -> Self {
         let changes = &[Change::Set, Change::Remove, Change::SetAtOnce];
-        Self { variant, changes, workers: 2, restarts: false }
+        Self { variant, changes, workers: 2, restarts: false, empty: false }
+    }
+
+    /// Two transactions that would both be the first to set it.
+    pub fn two_claims(variant: Variant) -> Self {
+        let changes = &[Change::SetAbsent, Change::PublishAbsent];
+        Self { variant, changes, workers: 1, restarts: false, empty: true }
+    }
+
+    /// One of them beside a plain set.
+    pub fn claim_and_set(variant: Variant) -> Self {
+        let changes = &[Change::SetAbsent, Change::Set];
+        Self { variant, changes, workers: 1, restarts: false, empty: true }
+    }
+
+    /// Beside removals: one gives room to the one who claims, another one comes in between.
+    pub fn claim_and_removal(variant: Variant) -> Self {
+        let changes = &[Change::PublishAbsent, Change::Remove, Change::RemoveAtOnce];
+        Self { variant, changes, workers: 1, restarts: false, empty: false }
     }
 
     fn writes(&self, change: Change) -> &'static [Write] {
-        use Write::{Announce, AtOnce, Confirm, RemoveFirst, Replace, Show, Uncover, Withdraw};
+        use Write::{
+            Announce, AtOnce, Claim, Confirm, LookForValue, Publish, RemoveFirst, Replace, Show, Uncover,
+            Withdraw,
+        };
         match (change, self.variant) {
+            (Change::SetAbsent, Variant::LookedThenClaimed) => {
+                &[LookForValue, Claim, Announce, Show, Confirm]
+            }
+            (Change::PublishAbsent, Variant::LookedThenClaimed) => &[LookForValue, Claim, Publish],
+            (Change::SetAbsent, _) => &[Claim, Announce, Show, Confirm],
+            (Change::PublishAbsent, _) => &[Claim, Publish],
             (Change::SetAtOnce | Change::RemoveAtOnce, _) => &[AtOnce],
             (_, Variant::NotAnnounced) => &[Show, Confirm],
             (_, Variant::AnnouncedWhenVisible) => &[Show, Announce, Confirm],
@@ -217,7 +278,9 @@ impl Keys {
     }
 
     fn is_over(&self, number: usize, writer: &Writer) -> bool {
-        usize::from(writer.at) == if writer.aborted { 1 } else { self.writes(self.changes[number]).len() }
+        writer.refused
+            || usize::from(writer.at)
+                == if writer.aborted { 1 } else { self.writes(self.changes[number]).len() }
     }
 
     /// Whether a worker holds a lease it has not ended.
@@ -235,6 +298,39 @@ impl State {
     fn void(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.void = true;
+            if let Some(by) = flight.claimed_by {
+                let through = self.through.len() as u8;
+                self.writers[usize::from(by)].voided_at.get_or_insert(through);
+            }
+        }
+    }
+
+    /// Ends the claim of a writer. Whether it stood.
+    fn end_claim(&mut self, model: &Keys, number: usize) -> bool {
+        let claim = self.writers[number].claim.take();
+        self.writers[number].won = false;
+        match self.flight.filter(|flight| Some(flight.lease) == claim) {
+            Some(flight) => {
+                self.flight = None;
+                !flight.void || model.variant == Variant::VoidedClaimLands
+            }
+            None => model.variant == Variant::ClaimTakesNoPlace,
+        }
+    }
+
+    /// The value of a claim is through: in the place of what the key has, or as of before what somebody else has done.
+    fn land(&mut self, model: &Keys, number: usize) {
+        if self.end_claim(model, number) {
+            self.replace(model, number);
+            if let Some(value) = self.entry {
+                self.store(model, value);
+            }
+            return;
+        }
+        let place = self.writers[number].voided_at.map_or(self.through.len(), usize::from);
+        self.through.insert(place, number as u8);
+        if model.variant == Variant::VoidedClaimRemoves {
+            self.entry = None;
         }
     }
 
@@ -264,6 +360,47 @@ impl State {
                 }
             }
             Write::Show => self.visible |= bit,
+            Write::LookForValue => {
+                let taken = self.flight.is_some_and(|flight| flight.claimed_by.is_some());
+                self.writers[number].refused = self.entry.is_some() || self.announced != 0 || taken;
+            }
+            Write::Claim => {
+                let changing = self.announced != 0 && model.variant != ClaimedBesideAnnouncement;
+                let taken = self.flight.is_some_and(|flight| flight.claimed_by.is_some());
+                if (self.entry.is_some() || changing || taken) && model.variant != LookedThenClaimed {
+                    self.writers[number].refused = true;
+                    return;
+                }
+                self.writers[number].won = true;
+                if model.variant == ClaimTakesNoPlace {
+                    return;
+                }
+                self.leases += 1;
+                let lease = self.leases;
+                self.writers[number].claim = Some(lease);
+                if model.variant == ClaimLeavesLease && self.flight.is_some() {
+                    return;
+                }
+                let claimed_by = Some(number as u8);
+                self.flight = Some(Flight { lease, void: false, overdue: false, claimed_by });
+                self.workers.iter_mut().for_each(|worker| worker.leads = false);
+            }
+            Write::Release => {
+                if model.variant == AbortKeepsClaim {
+                    self.writers[number].won = false;
+                } else {
+                    self.end_claim(model, number);
+                }
+            }
+            Write::Publish => {
+                self.visible |= bit;
+                self.land(model, number);
+            }
+            Write::Confirm if model.changes[number].claims() => {
+                self.land(model, number);
+                self.announced = uncover(self.announced);
+                self.uncovered = false;
+            }
             Write::Confirm => {
                 if !matches!(model.variant, VoidsNothing | VoidsWhenAnnounced) {
                     self.void();
@@ -271,9 +408,15 @@ impl State {
                 self.replace(model, number);
                 self.announced = uncover(self.announced);
             }
-            Write::Abort => self.writers[number] = Writer { at: 0, aborted: true },
+            Write::Abort => {
+                let writer = &mut self.writers[number];
+                (writer.at, writer.aborted) = (0, true);
+            }
             Write::Withdraw => {
                 self.announced = uncover(self.announced);
+                if model.changes[number].claims() {
+                    self.end_claim(model, number);
+                }
                 match model.variant {
                     WithdrawRemoves => self.entry = None,
                     WithdrawVoids => self.void(),
@@ -330,7 +473,7 @@ impl State {
             Work::LookForLeader => {}
             Work::Acquire => {
                 self.leases += 1;
-                let flight = Flight { lease: self.leases, void: false, overdue: false };
+                let flight = Flight { lease: self.leases, void: false, overdue: false, claimed_by: None };
                 self.flight = Some(flight);
                 let worker = &mut self.workers[number];
                 (worker.lease, worker.epoch, worker.leads) = (flight.lease, self.epoch, true);
@@ -399,8 +542,9 @@ impl State {
                 writer.at = end;
                 self.through.push(number as u8);
             } else if writer.aborted || writer.at > 0 && writer.at < end {
-                *writer = Writer { at: 1, aborted: true };
+                *writer = Writer { at: 1, aborted: true, ..Writer::default() };
             }
+            (writer.claim, writer.won) = (None, false);
         }
         for worker in &mut self.workers {
             worker.leads = false;
@@ -426,7 +570,7 @@ impl Model for Keys {
             visible: 0,
             announced: 0,
             uncovered: false,
-            entry: Some(Value::Computed(0)),
+            entry: (!self.empty).then_some(Value::Computed(0)),
             flight: None,
             leases: 0,
             epoch: 0,
@@ -443,18 +587,23 @@ impl Model for Keys {
     fn actions(&self, state: &State, actions: &mut Vec<Step>) {
         for (number, writer) in state.writers.iter().enumerate() {
             let (writes, at) = (self.writes(self.changes[number]), usize::from(writer.at));
+            if writer.refused {
+                continue;
+            }
             if writer.aborted {
-                actions.extend((at == 0).then_some(Step::Writer(number, Write::Withdraw)));
+                // What was not announced has nothing to withdraw.
+                let back = if state.announced >> number & 1 == 1 { Write::Withdraw } else { Write::Release };
+                actions.extend((at == 0).then_some(Step::Writer(number, back)));
                 continue;
             }
             actions.extend(writes.get(at).map(|write| Step::Writer(number, *write)));
-            if at > 0 && writes[at - 1] == Write::Announce && !writes[..at].contains(&Write::Show) {
+            if at > 0 && matches!(writes[at - 1], Write::Announce | Write::Claim) {
                 actions.push(Step::Writer(number, Write::Abort));
             }
         }
         for (number, worker) in state.workers.iter().enumerate() {
             let mut work = |step| actions.push(Step::Worker(number, step));
-            let free = state.flight.is_none_or(|flight| flight.overdue);
+            let free = state.flight.is_none_or(|flight| flight.overdue && flight.claimed_by.is_none());
             let looks = match self.variant {
                 Variant::AcquiredWithoutLooking => None,
                 Variant::LookedThenAcquired => Some(Work::LookForLeader),
@@ -475,7 +624,8 @@ impl Model for Keys {
         } else if state.outcome.is_none() {
             actions.push(Step::Reader(Read::Look));
         }
-        if state.flight.is_some_and(|flight| !flight.overdue) {
+        // A claim has no end of its own.
+        if state.flight.is_some_and(|flight| !flight.overdue && flight.claimed_by.is_none()) {
             actions.push(Step::TimePasses);
         }
         if self.restarts && state.epoch == 0 {
@@ -510,7 +660,23 @@ impl Model for Keys {
             }),
             Property::always(NOTHING_LOST, |model: &Self, state: &State| {
                 let removed = |change: &u8| !model.changes[usize::from(*change)].sets();
-                state.entry.is_some() || state.epoch > 0 || state.through.last().is_some_and(removed)
+                let empty = model.empty && state.through.is_empty();
+                let last = state.through.last();
+                state.entry.is_some() || state.epoch > 0 || empty || last.is_some_and(removed)
+            }),
+            Property::always(ONE_CLAIM, |_, state: &State| {
+                state.writers.iter().filter(|writer| writer.won).count() <= 1
+            }),
+            Property::always(LATER_IS_LATER, |_, state: &State| match state.entry {
+                Some(Value::Set(by)) => state.writers[usize::from(by)].voided_at.is_none(),
+                _ => true,
+            }),
+            Property::always(CLAIMS_END, |model: &Self, state: &State| {
+                let over = |by: u8| {
+                    let by = usize::from(by);
+                    model.is_over(by, &state.writers[by])
+                };
+                state.flight.and_then(|flight| flight.claimed_by).is_none_or(|by| !over(by))
             }),
             Property::always(ONE_LEADER, |_, state: &State| {
                 state.workers.iter().filter(|worker| worker.leads).count() <= 1
@@ -526,16 +692,54 @@ impl Model for Keys {
             Property::sometimes("a computed value comes too late", |_, state: &State| {
                 state.workers.iter().any(|worker| worker.stored == Some(false))
             }),
-            Property::sometimes("the old value is a hit behind an abort", |_, state: &State| {
-                state.aborts_seen && state.outcome == Some(Outcome::Hit(Value::Computed(0)))
-            }),
         ];
+        if !self.empty && self.changes.iter().any(|change| matches!(change, Change::Set | Change::Remove)) {
+            properties.push(Property::sometimes(
+                "the old value is a hit behind an abort",
+                |_, state: &State| {
+                    state.aborts_seen && state.outcome == Some(Outcome::Hit(Value::Computed(0)))
+                },
+            ));
+        }
+        if self.changes.iter().any(|change| change.claims()) {
+            properties.push(Property::sometimes("one who claims is refused", |_, state: &State| {
+                state.writers.iter().any(|writer| writer.refused)
+            }));
+            properties.push(Property::sometimes(
+                "what was claimed is a hit",
+                |model: &Self, state: &State| {
+                    matches!(state.outcome, Some(Outcome::Hit(Value::Set(by)))
+                    if model.changes[usize::from(by)].claims())
+                },
+            ));
+            properties.push(Property::sometimes("a claim overtakes a lease", |_, state: &State| {
+                state.flight.is_some_and(|flight| flight.claimed_by.is_some())
+                    && state.workers.iter().any(|worker| worker.lease > 0 && worker.stored.is_none())
+            }));
+        }
+        if self.changes.iter().filter(|change| change.claims()).count() > 1 {
+            properties.push(Property::sometimes("one claims after the other gave up", |_, state: &State| {
+                state.writers.iter().any(|writer| writer.aborted)
+                    && state.writers.iter().any(|writer| writer.won && !writer.aborted)
+            }));
+        }
+        if self.changes.iter().any(|change| change.claims())
+            && self.changes.iter().any(|change| !change.claims())
+        {
+            properties.push(Property::sometimes("a claim is voided", |_, state: &State| {
+                state.writers.iter().any(|writer| writer.voided_at.is_some())
+            }));
+        }
         if self.changes.contains(&Change::Set) {
             properties.push(Property::sometimes("a set value is a hit", |_, state: &State| {
                 matches!(state.outcome, Some(Outcome::Hit(Value::Set(_))))
             }));
         }
-        if self.changes.len() > 1 {
+        if self.changes.iter().all(|change| change.claims()) {
+            properties.push(Property::always(ONE_FIRST, |_, state: &State| state.through.len() <= 1));
+        }
+        // Who claims a key without a value, and somebody who sets it, come in one order only.
+        if self.changes.len() > 1 && !self.empty {
             properties.push(Property::sometimes("two are through in both orders", |_, state: &State| {
                 state.through.first() > state.through.get(1) && state.through.len() > 1
             }));
@@ -553,6 +757,10 @@ const NOT_STALE: &str = "no stale read";
 const LAST_THROUGH: &str = "what stands is of the last change through";
 const NOTHING_LOST: &str = "only a removal leaves nothing";
 const ONE_LEADER: &str = "one leader";
+const ONE_CLAIM: &str = "one claim";
+const ONE_FIRST: &str = "one is the first to set it";
+const LATER_IS_LATER: &str = "what is set after a claim stays";
+const CLAIMS_END: &str = "claims end";
 
 #[test]
 fn keys() {
@@ -595,6 +803,22 @@ fn keys() {
     workers(AcquiredWithoutLooking, Breaks(ONE_LEADER));
     workers(LookedThenAcquired, Breaks(ONE_LEADER));
     restart(LeaseWithoutEpoch, Breaks(NOT_STALE));
+    let claims = |variant, verdict| run("two claims", Keys::two_claims, variant, verdict);
+    let beside_set = |variant, verdict| run("claim and set", Keys::claim_and_set, variant, verdict);
+    let beside_removal =
+        |variant, verdict| run("claim and removal", Keys::claim_and_removal, variant, verdict);
+    claims(AsBuilt, Right);
+    beside_set(AsBuilt, Right);
+    beside_removal(AsBuilt, Right);
+    claims(ClaimTakesNoPlace, Breaks(ONE_CLAIM));
+    claims(ClaimTakesNoPlace, Breaks(ONE_FIRST));
+    claims(LookedThenClaimed, Breaks(ONE_CLAIM));
+    claims(ClaimLeavesLease, Breaks(ONE_CLAIM));
+    claims(AbortKeepsClaim, Breaks(CLAIMS_END));
+    beside_set(VoidedClaimLands, Breaks(LATER_IS_LATER));
+    beside_set(VoidedClaimRemoves, Breaks(NOTHING_LOST));
+    // Who is about to set it has not done so yet, and will void the claim. To refuse is only to guess better.
+    beside_set(ClaimedBesideAnnouncement, Harmless);
     transactions(WithdrawVoids, Harmless);
     transactions(ReplacedThenUncovered, Harmless);
 }

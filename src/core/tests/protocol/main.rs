@@ -10,7 +10,7 @@
 //! memory.rs          a fence as the models see it: the twin of src/core/fence.rs
 //! reader.rs          who reads an entry, and judges whether it should have got it
 //! read_rule.rs       writers, fills and readers: nobody reads what is stale, or from the future
-//! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it
+//! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it; claims: one is first
 //! set_and_fence.rs   a transaction changes what its own value depends on
 //! two_phase.rs       the change of a prepared transaction
 //! as_built.rs        the models against the code

@@ -1,0 +1,85 @@
+//! Compute once: who computes a value, and what the others get meanwhile.
+
+use super::arguments::{self, null};
+use super::value::{key_in, other_kind};
+use crate::pg::error::Refused;
+use crate::pg::shared;
+use crate::pg::varlena::{Jsonb, TextArgument, Varlena};
+use crate::store::entry::JSONB;
+use crate::store::lease::{self, Answer, Asked, LockTimeout};
+use crate::store::space::Privilege;
+use pg_cache_core::Meta;
+use pgrx::prelude::*;
+
+type Row = (Option<Jsonb>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
+
+/// The jsonb that is stored under a key, or who is to compute it: of all who ask at once exactly one is told to, and gets a lease.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn cache_acquire(
+    key: Option<TextArgument<'_>>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+    wait: default!(Option<Interval>, "'0'"),
+    hold: default!(Option<Interval>, "'30 s'"),
+) -> TableIterator<
+    'static,
+    (
+        name!(value, Option<Jsonb>),
+        name!(status, &'static str),
+        name!(lease, Option<i64>),
+        name!(age, Option<Interval>),
+        name!(ttl, Option<Interval>),
+    ),
+> {
+    let row = acquire(key, space, wait, hold).unwrap_or_else(|refused| Refused::raise(refused));
+    TableIterator::once(row)
+}
+
+fn acquire(
+    key: Option<TextArgument<'_>>,
+    space: Option<TextArgument<'_>>,
+    wait: Option<Interval>,
+    hold: Option<Interval>,
+) -> Result<Row, Refused> {
+    let key = arguments::key(key)?;
+    let wait_ms = arguments::wait(wait)?;
+    let hold_ms = hold.map(arguments::hold).transpose()?;
+    // Who only looks changes nothing.
+    let needed = if hold_ms.is_some() { Privilege::Write } else { Privilege::Read };
+    let space = arguments::space(space, needed)?;
+    let mut value = Varlena::default();
+    let answer = lease::acquire(&space, key, Asked { wait_ms, hold_ms }, &mut value);
+    let of_value = |meta: Meta, status, until: u32| match meta.kind {
+        JSONB => {
+            let (age, ttl) = (shared::ms_since(meta.created), shared::ms_until(until));
+            Ok((Some(Jsonb(value)), status, None, Some(interval(age)), Some(interval(ttl))))
+        }
+        found => Err(other_kind(key, found, JSONB)),
+    };
+    match answer {
+        Ok(Answer::Hit(meta)) => of_value(meta, "hit", meta.expires),
+        Ok(Answer::Stale(meta, until)) => of_value(meta, "stale", until),
+        Ok(Answer::Compute(lease)) => Ok((None, "compute", lease, None, None)),
+        Ok(Answer::Wait) => Ok((None, "wait", None, None, None)),
+        Err(LockTimeout) => {
+            let code = PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+            Err(Refused::new(code, "canceling statement due to lock timeout"))
+        }
+    }
+}
+
+fn interval(ms: u64) -> Interval {
+    Interval::from_micros(ms as i64 * 1000)
+}
+
+/// Gives a lease back without a value: the next who asks is told to compute. Whether there was such a lease.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_release(
+    key: Option<TextArgument<'_>>,
+    lease: Option<i64>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> bool {
+    let (key, space) = key_in(key, space, Privilege::Write);
+    let lease = lease.ok_or_else(|| null("lease")).unwrap_or_else(|refused| Refused::raise(refused));
+    lease::release(&space, key, lease)
+}

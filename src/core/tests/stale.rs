@@ -1,0 +1,156 @@
+//! A value that may be served when it is not right any more: for how long, to whom, and when it is thrown away.
+
+// Of the model's harness only the host is used here.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{
+    Counter, FenceId, Freshness, Key, Lingering, Miss, NewValue, Region, Reserved, Stamp, Tier,
+};
+
+const EXPIRES: u32 = 100;
+const TICKS: u32 = 50;
+
+struct Bed<'t> {
+    tier: &'t Tier<'t, &'t TestHost>,
+    host: &'t TestHost,
+    key: Key<'t>,
+    tag: FenceId,
+}
+
+/// With one entry, stored at tick 10.
+fn with_entry(test: impl FnOnce(&Bed<'_>)) {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    host.now.set(10);
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let tag = tier.fences().tag(7 << 60);
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+    let dependencies = [tag];
+    let new = NewValue { stamp: tier.fences().now(), expires: EXPIRES, ..value(b"value", &dependencies) };
+    let lingering = Some(Lingering { ticks: TICKS, right_at: 10 });
+    let reservation = tier.reserve_lingering(&key, &new, lingering).expect("there is room");
+    tier.publish(&key, reservation);
+    test(&Bed { tier: &tier, host: &host, key, tag });
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+impl Bed<'_> {
+    fn change(&self, fence: FenceId) {
+        self.tier.fences().raise(fence);
+        self.tier.fences().lower(fence);
+    }
+
+    fn get(&self) -> Result<(), Miss> {
+        self.tier.get(&self.key, Stamp::LATEST, &mut Vec::new()).map(|_| ())
+    }
+
+    fn get_stale(&self) -> Result<Freshness, Miss> {
+        let mut found = Vec::new();
+        let outcome = self.tier.get_stale(&self.key, Stamp::LATEST, &mut found);
+        assert!(outcome.is_err() || found == b"value");
+        outcome.map(|(_, freshness)| freshness)
+    }
+
+    /// What a look through everything takes away at a tick.
+    fn swept_at(&self, tick: u32) -> u64 {
+        self.host.now.set(tick);
+        self.tier.sweep(10_000)
+    }
+}
+
+#[test]
+fn what_has_expired_lingers_until_its_end() {
+    with_entry(|bed| {
+        assert_eq!(bed.get_stale(), Ok(Freshness::Right));
+        bed.host.now.set(EXPIRES);
+        assert_eq!(bed.get(), Err(Miss::Expired));
+        assert_eq!(bed.get_stale(), Ok(Freshness::Stale { until: EXPIRES + TICKS }));
+        assert_eq!(bed.swept_at(EXPIRES + TICKS - 1), 0, "it may still be served");
+        assert_eq!(bed.get_stale(), Ok(Freshness::Stale { until: EXPIRES + TICKS }));
+        assert_eq!(bed.swept_at(EXPIRES + TICKS), 1);
+        assert_eq!((bed.get_stale(), bed.tier.counted(Counter::Expired)), (Err(Miss::Absent), 1));
+    });
+}
+
+#[test]
+fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
+    with_entry(|bed| {
+        // Noted at most once in twenty ticks, and by nobody who only peeks.
+        for (tick, peeks) in [(25, false), (31, false), (50, false), (90, true)] {
+            bed.host.now.set(tick);
+            match peeks {
+                true => assert!(bed.tier.peek(&bed.key, Stamp::LATEST).is_ok()),
+                false => assert_eq!(bed.get(), Ok(())),
+            }
+        }
+        bed.change(bed.tag);
+        // So it was at 31, and that is too long ago.
+        assert_eq!((bed.get(), bed.get_stale()), (Err(Miss::Fenced), Err(Miss::Fenced)));
+        assert_eq!(bed.swept_at(91), 1);
+    });
+    with_entry(|bed| {
+        bed.host.now.set(40);
+        assert_eq!(bed.get(), Ok(()));
+        bed.change(bed.tag);
+        assert_eq!(bed.get_stale(), Ok(Freshness::Stale { until: 40 + TICKS }));
+        assert_eq!(bed.swept_at(40 + TICKS - 1), 0, "it may still be served");
+        assert_eq!(bed.swept_at(40 + TICKS), 1);
+        assert_eq!((bed.get_stale(), bed.tier.counted(Counter::Fenced)), (Err(Miss::Absent), 1));
+    });
+}
+
+#[test]
+fn a_flush_and_a_removal_end_it_at_once() {
+    with_entry(|bed| {
+        bed.change(bed.tier.fences().reserved(Reserved::Space { database: 1, space: 1 }));
+        assert_eq!(bed.get_stale(), Err(Miss::Fenced));
+        assert_eq!(bed.swept_at(11), 1);
+    });
+    with_entry(|bed| {
+        let removal = bed.tier.reserve_removal(&bed.key).expect("there is room");
+        bed.tier.announce(&bed.key, &removal);
+        assert_eq!(bed.get_stale(), Err(Miss::Fenced), "it is about to be removed");
+        bed.tier.confirm(&bed.key, removal);
+        assert_eq!(bed.get_stale(), Err(Miss::Absent));
+    });
+}
+
+#[test]
+fn who_has_changed_it_himself_does_not_get_it() {
+    with_entry(|bed| {
+        let changed = [bed.tag];
+        let reader = pg_cache_core::Reader { horizon: Stamp::LATEST, changed: &changed };
+        let mut found = Vec::new();
+        assert_eq!(bed.tier.get_stale(&bed.key, reader, &mut found).map(|_| ()), Err(Miss::Own));
+        bed.change(bed.tag);
+        assert_eq!(bed.tier.get_stale(&bed.key, reader, &mut found).map(|_| ()), Err(Miss::Fenced));
+        assert!(bed.get_stale().is_ok(), "others do");
+    });
+}
+
+/// Where the word is that says how long: in one piece or in several, behind keys and dependencies of any length.
+#[test]
+fn it_is_found_in_entries_of_any_shape() {
+    let memory = memory(96 * 1024);
+    let host = TestHost::default();
+    host.now.set(10);
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let tags: Vec<_> = (0..5).map(|number| tier.fences().tag(number << 60)).collect();
+    for length in 1..40 {
+        for size in [0, 1, 7, 8, 500, 3_000] {
+            let (name, content) = (vec![b'k'; length], vec![length as u8; size]);
+            let key = Key::new(tier.scope(1, 1, 0), &name, length as u64).expect("a legal key");
+            let new = NewValue { expires: 10, ..value(&content, &tags[..length % 5]) };
+            let lingering = Some(Lingering { ticks: length as u32, right_at: 10 });
+            let reservation = tier.reserve_lingering(&key, &new, lingering).expect("there is room");
+            tier.publish(&key, reservation);
+            let mut found = Vec::new();
+            let (_, freshness) = tier.get_stale(&key, Stamp::LATEST, &mut found).expect("it may be served");
+            assert_eq!((freshness, found), (Freshness::Stale { until: 10 + length as u32 }, content));
+        }
+    }
+    assert_eq!(tier.check(), Vec::<String>::new());
+}

@@ -1,0 +1,279 @@
+//! Leases: one caller computes a value, in the database or outside of it, and the others wait for it or take an older one.
+//!
+//! The tier keeps who computes what (`flight.rs` of the core), and its own number for each lease. What callers get is that number
+//! with the epoch of shared memory before it, so that a lease from before a crash means nothing after it.
+
+use crate::pg::queue::{self, Waiter};
+use crate::pg::{session, settings, shared};
+use crate::store::entry::{self, hit_of_own};
+use crate::store::pending::{self, Own, OwnKey};
+use crate::store::right::Kind as Right;
+use crate::store::space::{Place, Space, hash};
+use crate::store::status::{self, Status};
+use pg_cache_core::{Acquired, Buffer, Freshness, InFlight, Key, Meta, Reader, Stamp};
+
+/// What a caller is told who wants a value, or wants to compute it.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// Here it is.
+    Hit(Meta),
+    /// Here is one that is not right any more, and may be served until a tick.
+    Stale(Meta, u32),
+    /// There is none: compute it, under a lease if there is one.
+    Compute(Option<i64>),
+    /// Somebody else is computing it.
+    Wait,
+}
+
+/// Why no waiting came to an end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockTimeout;
+
+/// How somebody asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Milliseconds to wait for somebody else.
+    pub wait_ms: u64,
+    /// Milliseconds that a lease may be held; none only to look.
+    pub hold_ms: Option<u64>,
+}
+
+/// Asks for a value. Takes effect at once, whatever becomes of the transaction, but that a lease is given back if it is rolled back.
+pub fn acquire(
+    space: &Space,
+    key: &[u8],
+    asked: Asked,
+    into: &mut impl Buffer,
+) -> Result<Answer, LockTimeout> {
+    let place = match entry::place_to_change(space) {
+        Ok(place) => place,
+        Err(status) => {
+            status::set(status);
+            return Ok(Answer::Compute(None));
+        }
+    };
+    let hash = hash(key);
+    let Some(name) = place.key(key, hash) else { return Ok(Answer::Compute(None)) };
+    let (began, mut waiter, mut rounds) = (queue::now_ms(), None::<Waiter>, 0);
+    loop {
+        if let Some(waiter) = &waiter {
+            waiter.mark();
+        }
+        let seen = look(&place, &name, key, hash, into);
+        let (stale, miss) = match seen {
+            Seen::Right(meta, own) => {
+                status::set(match (waiter, own) {
+                    (Some(_), _) => Status::Waited,
+                    (None, true) => Status::Own,
+                    (None, false) => Status::Hot,
+                });
+                return Ok(Answer::Hit(meta));
+            }
+            Seen::Stale(meta, until, miss) => (Some((meta, until)), miss),
+            Seen::Nothing(miss) => (None, miss),
+        };
+        let taken = match asked.hold_ms {
+            None => place.tier.leader(&name).map_or(Taken::ByNobody, Taken::By),
+            Some(hold_ms) => take(&place, &name, key, hold_ms),
+        };
+        let leader = match (taken, stale) {
+            (Taken::Lease(lease), _) => {
+                status::set(miss);
+                return Ok(Answer::Compute(Some(lease)));
+            }
+            (Taken::NoPlace, _) => {
+                status::set(Status::Refused("no place for a lease"));
+                return Ok(Answer::Compute(None));
+            }
+            // Between our look and our asking. Should the two never agree, there is something wrong with the entry.
+            (Taken::ByValue, _) if rounds < ROUNDS_MAX => {
+                rounds += 1;
+                continue;
+            }
+            (_, Some((meta, until))) => {
+                status::set(Status::Stale);
+                return Ok(Answer::Stale(meta, until));
+            }
+            (Taken::By(leader), None) if pending::holds(leader.number) => None,
+            (Taken::By(leader), None) => Some(leader),
+            (Taken::ByNobody | Taken::ByValue, None) => {
+                status::set(miss);
+                return Ok(Answer::Compute(None));
+            }
+        };
+        let waited = queue::now_ms().saturating_sub(began);
+        let left = asked.wait_ms.saturating_sub(waited);
+        // Nobody waits for what the own transaction has to do.
+        let Some(leader) = leader.filter(|_| left > 0) else {
+            status::set(Status::Miss("somebody else computes it"));
+            return Ok(Answer::Wait);
+        };
+        let Some(waiter) = &waiter else {
+            waiter = Waiter::of(hash);
+            if waiter.is_none() {
+                return Ok(Answer::Wait);
+            }
+            continue;
+        };
+        let patience = queue::lock_timeout_ms().map(|most| most.saturating_sub(waited));
+        if patience == Some(0) {
+            return Err(LockTimeout);
+        }
+        let overdue = match leader.claim {
+            true => u64::MAX,
+            // The moment itself is still the leader's.
+            false => shared::ms_until(leader.deadline) + 1,
+        };
+        waiter.sleep(left.min(overdue).min(patience.unwrap_or(u64::MAX)));
+    }
+}
+
+/// A key that is there when one asks and gone when one looks, again and again.
+const ROUNDS_MAX: u32 = 64;
+
+enum Seen {
+    Right(Meta, bool),
+    Stale(Meta, u32, Status),
+    Nothing(Status),
+}
+
+/// What this session sees of a key.
+fn look(place: &Place, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Buffer) -> Seen {
+    if settings::bypasses() {
+        return Seen::Nothing(Status::Bypass("pg_cache.bypass is on"));
+    }
+    pending::with_own(place, key, hash, |own, changed| {
+        let touched = match own {
+            Own::Nothing => None,
+            Own::Touched(expires) => Some(expires),
+            Own::Set(value) => {
+                return match hit_of_own(value, &mut Some(into)) {
+                    Ok(meta) => Seen::Right(meta, true),
+                    Err(status) => Seen::Nothing(status),
+                };
+            }
+            Own::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
+        };
+        match place.tier.get_stale(name, Reader { horizon: Stamp::LATEST, changed }, into) {
+            Ok((meta, Freshness::Right)) => {
+                Seen::Right(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
+            }
+            Ok((meta, Freshness::Stale { until })) => {
+                Seen::Stale(meta, until, Status::Miss("only a stale value"))
+            }
+            Err(miss) => Seen::Nothing(miss.into()),
+        }
+    })
+}
+
+enum Taken {
+    /// We are the one.
+    Lease(i64),
+    /// Somebody is, perhaps we ourselves.
+    By(InFlight),
+    /// There is a value by now.
+    ByValue,
+    /// Nobody is, and we have not asked to be.
+    ByNobody,
+    NoPlace,
+}
+
+/// Asks for the lease.
+fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
+    if !pending::has_room_for_rights() {
+        return Taken::NoPlace;
+    }
+    session::at_end(give_up);
+    let (owner, deadline) = (session::number(), shared::tick_in(hold_ms));
+    // What the own transaction has removed, or does not look at, is not there.
+    let blind = settings::bypasses()
+        || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    let acquired = pending::with_own(place, key, hash(key), |_, changed| match blind {
+        true => place.tier.acquire(name, owner, deadline),
+        false => {
+            let reader = Reader { horizon: Stamp::LATEST, changed };
+            place.tier.acquire_missing(name, reader, owner, deadline)
+        }
+    });
+    match acquired {
+        Acquired::Lead(lease) => {
+            pending::entitle(OwnKey::new(*place, key), lease.number, Right::Lease);
+            Taken::Lease(to_sql(lease.number))
+        }
+        Acquired::Busy(leader) => Taken::By(leader),
+        Acquired::Present => Taken::ByValue,
+        Acquired::Unregistered => Taken::NoPlace,
+    }
+}
+
+/// Gives a lease back, at once. Whether there was such a one.
+pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
+    let hash = hash(key);
+    let released = space.place().zip(number_of(lease)).is_some_and(|(place, number)| {
+        // A claim has a number too, which nobody is told.
+        place.key(key, hash).is_some_and(|name| {
+            let is_lease = place.tier.leader(&name).is_none_or(|leader| !leader.claim);
+            is_lease && place.tier.release_lease(&name, number)
+        })
+    });
+    if released {
+        number_of(lease).into_iter().for_each(pending::forget_lease);
+        queue::wake(hash);
+    }
+    status::set(Status::Done);
+    released
+}
+
+/// The number of a lease in the tier; none if it is from before shared memory was made anew, or none at all.
+pub fn number_of(lease: i64) -> Option<u64> {
+    let lease = u64::try_from(lease).ok()?;
+    (lease >> 32 == shared::epoch()).then_some(lease & u64::from(u32::MAX))
+}
+
+fn to_sql(number: u64) -> i64 {
+    (shared::epoch() << 32 | number) as i64
+}
+
+/// Claims a key for the own transaction. `despite_value` if what others see of it does not count.
+pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Option<u64> {
+    if !pending::has_room_for_rights() {
+        return None;
+    }
+    session::at_end(give_up);
+    let hash = hash(key);
+    let name = place.key(key, hash)?;
+    let number = pending::with_own(place, key, hash, |_, changed| {
+        let reader = Reader { horizon: Stamp::LATEST, changed };
+        place.tier.claim(&name, (!despite_value).then_some(reader), session::number())
+    })?;
+    pending::entitle(OwnKey::new(*place, key), number, Right::Claim);
+    Some(number)
+}
+
+/// The session ends. In order: its leases are for whoever knows them, because behind a pooler its client goes on elsewhere.
+/// Otherwise nobody will come back to compute.
+fn give_up(in_order: bool) {
+    let Some(tier) = shared::tier() else { return };
+    if in_order {
+        tier.disown_leases_of(session::number());
+        return;
+    }
+    if tier.release_leases_of(session::number()) > 0 {
+        queue::wake_all();
+    }
+}
+
+/// What nobody will end: leases and claims of sessions that are gone, and claims of this one that it does not know of.
+pub fn orphans() -> Vec<String> {
+    let Some(tier) = shared::tier() else { return Vec::new() };
+    let mine = session::number();
+    let findings = tier.in_flight().into_iter().filter_map(|flight| match flight.owner {
+        0 => None,
+        owner if owner == mine && flight.claim && !pending::holds(flight.number) => {
+            Some(format!("this session has claim {} of no transaction", flight.number))
+        }
+        owner if session::lives(owner) => None,
+        owner => Some(format!("lease or claim {} is of session {owner}, which is gone", flight.number)),
+    });
+    findings.collect()
+}

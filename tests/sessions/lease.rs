@@ -1,0 +1,497 @@
+//! One computes, the others wait: among many sessions, some of which are cancelled, ended or killed.
+
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
+use postgres::Client;
+use postgres::error::SqlState;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+const CROWD: usize = 100;
+
+fn crowded() -> Cluster {
+    cluster(&Conf::preloaded().set("max_connections", "150"))
+}
+
+/// What a caller is told: the status, the value, the lease.
+type Answer = (String, Option<String>, Option<i64>);
+
+fn acquire(session: &mut Client, key: &str, how: &str) -> Result<Answer, postgres::Error> {
+    let query = format!("SELECT status, value #>> '{{}}', lease FROM cache_acquire($1{how})");
+    session.query_one(&query, &[&key]).map(|row| (row.get(0), row.get(1), row.get(2)))
+}
+
+fn ask(session: &mut Client, key: &str) -> Answer {
+    acquire(session, key, "").expect("asking works")
+}
+
+fn status(session: &mut Client, key: &str) -> String {
+    ask(session, key).0
+}
+
+/// Is given a lease that lasts longer than any test.
+fn lead(session: &mut Client, key: &str) -> i64 {
+    acquire(session, key, ", hold => '1 hour'").expect("asking works").2.expect("nobody else computes it")
+}
+
+fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
+    session
+        .query_one("SELECT cache_set($1, to_jsonb($2::text), lease => $3)", &[&key, &value, &lease])
+        .expect("setting works")
+        .get(0)
+}
+
+fn set_absent(session: &mut Client, key: &str) -> bool {
+    session
+        .query_one("SELECT cache_set($1, to_jsonb(pg_backend_pid()), mode => 'absent')", &[&key])
+        .expect("setting works")
+        .get(0)
+}
+
+fn pid(session: &mut Client) -> i32 {
+    session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
+}
+
+/// Ends a session from outside, and waits until it is gone.
+fn terminate(witness: &mut Client, pid: i32) {
+    witness.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("it is told to end");
+    wait_until("the session's end", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        witness.query_one(query, &[&pid]).expect("there is a view").get::<_, i64>(0) == 0
+    });
+}
+
+/// How many sessions wait for somebody who computes.
+fn waiting(witness: &mut Client) -> i64 {
+    witness
+        .query_one(
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'",
+            &[],
+        )
+        .expect("there is a view")
+        .get(0)
+}
+
+/// Has all sessions do the same at once, and says who won.
+fn rush(sessions: &mut [Client], what: impl Fn(&mut Client) -> bool + Sync) -> Vec<usize> {
+    let barrier = Barrier::new(sessions.len());
+    thread::scope(|threads| {
+        let rushing: Vec<_> = sessions
+            .iter_mut()
+            .map(|session| {
+                threads.spawn(|| {
+                    barrier.wait();
+                    what(session)
+                })
+            })
+            .collect();
+        let won = rushing.into_iter().map(|thread| thread.join().expect("no session fails"));
+        won.enumerate().filter(|(_, won)| *won).map(|(number, _)| number).collect()
+    })
+}
+
+fn only(winners: &[usize]) -> usize {
+    let [winner] = winners else { panic!("{} have won", winners.len()) };
+    *winner
+}
+
+#[test]
+fn of_a_hundred_one_is_the_first_to_set_a_key() {
+    let cluster = crowded();
+    let mut witness = cluster.connect("postgres");
+    let mut sessions: Vec<_> = (0..CROWD).map(|_| cluster.connect("postgres")).collect();
+    let begin = |session: &mut Client| session.batch_execute("BEGIN").expect("it begins");
+    sessions.iter_mut().for_each(begin);
+    let set = |session: &mut Client| set_absent(session, "k");
+
+    let first = only(&rush(&mut sessions, set));
+    assert_eq!(status(&mut witness, "k"), "wait", "somebody is at it");
+    sessions[first].batch_execute("ROLLBACK; BEGIN").expect("it rolls back");
+    let second = only(&rush(&mut sessions, set));
+    let mut second = sessions.remove(second);
+    assert!(rush(&mut sessions, set).is_empty(), "it is claimed");
+
+    terminate(&mut witness, pid(&mut second));
+    let third = only(&rush(&mut sessions, set));
+    // A savepoint is enough to hold it, and to give it back.
+    sessions[third].batch_execute("ROLLBACK; BEGIN; SAVEPOINT s").expect("it rolls back");
+    assert!(set(&mut sessions[third]));
+    let mut third = sessions.remove(third);
+    let mut others = sessions;
+    assert!(rush(&mut others, set).is_empty(), "it is claimed");
+    third.batch_execute("ROLLBACK TO s").expect("it rolls back");
+    let fourth = only(&rush(&mut others, set));
+    let value = pid(&mut others[fourth]).to_string();
+    others[fourth].batch_execute("COMMIT").expect("it commits");
+    assert!(rush(&mut others, set).is_empty(), "there is a value");
+    others.iter_mut().for_each(|session| assert_eq!(ask(session, "k").1.as_deref(), Some(&*value)));
+    // A client that leaves in the middle of its transaction.
+    witness.batch_execute("SELECT cache_delete('k')").expect("it is removed");
+    let mut leaver = others.remove(0);
+    let leaving = pid(&mut leaver);
+    leaver.batch_execute("ROLLBACK; BEGIN").expect("it begins");
+    assert!(set(&mut leaver));
+    drop(leaver);
+    wait_until("its end", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        witness.query_one(query, &[&leaving]).expect("there is a view").get::<_, i64>(0) == 0
+    });
+    only(&rush(&mut others, set));
+    drop(others);
+    drop(third);
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+#[test]
+fn of_a_hundred_one_computes() {
+    let cluster = crowded();
+    let mut witness = cluster.connect("postgres");
+    let mut sessions: Vec<_> = (0..CROWD).map(|_| cluster.connect("postgres")).collect();
+    let acquire = |session: &mut Client| {
+        let (status, value, lease) = ask(session, "k");
+        assert_eq!((value, status == "compute"), (None, lease.is_some()));
+        status == "compute"
+    };
+    sessions.iter_mut().for_each(|session| session.batch_execute("BEGIN").expect("it begins"));
+    let first = only(&rush(&mut sessions, acquire));
+    sessions[first].batch_execute("ROLLBACK").expect("it rolls back");
+    let second = only(&rush(&mut sessions, acquire));
+    // With the lease committed, too: who is ended will not compute.
+    sessions[second].batch_execute("COMMIT").expect("it commits");
+    let mut second = sessions.remove(second);
+    assert!(rush(&mut sessions, acquire).is_empty(), "somebody computes");
+    terminate(&mut witness, pid(&mut second));
+    let third = only(&rush(&mut sessions, acquire));
+    // Who is ended in the middle of his transaction neither.
+    let mut third = sessions.remove(third);
+    terminate(&mut witness, pid(&mut third));
+    let fourth = only(&rush(&mut sessions, acquire));
+    let fourth = sessions.remove(fourth);
+    sessions.iter_mut().for_each(|session| session.batch_execute("COMMIT").expect("it commits"));
+    drop(fourth); // with its transaction, and so with the lease
+    wait_until("the fourth one's end", || status(&mut witness, "k") == "compute");
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Behind a pooler the next transaction of an application may be in another session, and its first session end.
+#[test]
+fn a_lease_goes_on_when_its_session_ends_in_order() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut one, mut two, mut three] = [(); 3].map(|()| cluster.connect("postgres"));
+    let (lease, gone) = (lead(&mut one, "k"), pid(&mut one));
+    drop(one);
+    wait_until("its end", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        two.query_one(query, &[&gone]).expect("there is a view").get::<_, i64>(0) == 0
+    });
+    assert_eq!(status(&mut two, "k"), "wait");
+    assert_eq!(findings(&mut two), Vec::<String>::new());
+    three.batch_execute("BEGIN").expect("it begins");
+    assert!(land(&mut three, "k", "v", lease));
+    assert_eq!(status(&mut two, "k"), "wait", "not before it has committed");
+    three.batch_execute("COMMIT").expect("it commits");
+    assert_eq!(ask(&mut two, "k").1.as_deref(), Some("v"));
+    assert!(!land(&mut two, "k", "again", lease));
+}
+
+/// Sessions that wait in threads of their own, longer than any test takes.
+struct Waiters(Vec<thread::JoinHandle<Result<Answer, postgres::Error>>>, Vec<i32>);
+
+impl Waiters {
+    fn of(cluster: &Cluster, witness: &mut Client, number: usize, before: &str) -> Self {
+        let mut sessions: Vec<_> = (0..number).map(|_| cluster.connect("postgres")).collect();
+        sessions.iter_mut().for_each(|session| session.batch_execute(before).expect("it is legal"));
+        let pids = sessions.iter_mut().map(pid).collect();
+        let wait =
+            |mut session: Client| thread::spawn(move || acquire(&mut session, "k", ", wait => '1 hour'"));
+        let threads = sessions.into_iter().map(wait).collect();
+        wait_until("all to wait", || waiting(witness) == number as i64);
+        Self(threads, pids)
+    }
+
+    fn end(self) -> Vec<Result<Answer, postgres::Error>> {
+        wait_until("their answers", || self.0.iter().all(thread::JoinHandle::is_finished));
+        self.0.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
+    }
+}
+
+#[test]
+fn who_waits_gets_the_value_when_it_is_committed() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    // Under the lease; by somebody who does not know of it; by somebody who goes before it.
+    let values = [
+        "SELECT cache_set('k', '\"v\"', lease => $1)",
+        "SELECT cache_set('k', '\"v\"') AND $1::bigint > 0",
+        "SELECT cache_set('k', '\"v\"', mode => 'absent') AND $1::bigint > 0",
+    ];
+    for set in values {
+        let lease = lead(&mut leader, "k");
+        let waiters = Waiters::of(&cluster, &mut witness, 10, "");
+        leader.batch_execute("BEGIN").expect("it begins");
+        assert!(leader.query_one(set, &[&lease]).expect("setting works").get::<_, bool>(0));
+        assert_eq!(waiting(&mut witness), 10, "it is not committed yet");
+        leader.batch_execute("COMMIT").expect("it commits");
+        for answer in waiters.end() {
+            let (status, value, lease) = answer.expect("nobody was disturbed");
+            assert_eq!((&*status, value.as_deref(), lease), ("hit", Some("v"), None));
+        }
+        leader.batch_execute("SELECT cache_delete('k')").expect("it is removed");
+        leader.execute("SELECT cache_release('k', $1)", &[&lease]).expect("it is given back");
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// Each time exactly one of those who wait is the next, and the others go on waiting.
+#[test]
+fn who_waits_is_the_next_to_compute() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    // Given back; rolled back; ended from outside; its time over.
+    for how in 0..4 {
+        let hold = if how == 3 { ", hold => '200 ms'" } else { ", hold => '1 hour'" };
+        leader.batch_execute("BEGIN").expect("it begins");
+        let lease = acquire(&mut leader, "k", hold).expect("asking works").2.expect("nobody computes it");
+        if how != 1 {
+            leader.batch_execute("COMMIT").expect("it commits");
+        }
+        let waiters = match how {
+            // One of these is not there for long: nobody can count them.
+            3 => {
+                let mut sessions: Vec<_> = (0..10).map(|_| cluster.connect("postgres")).collect();
+                let pids = sessions.iter_mut().map(pid).collect();
+                let wait = |mut session: Client| {
+                    thread::spawn(move || acquire(&mut session, "k", ", wait => '1 hour'"))
+                };
+                Waiters(sessions.into_iter().map(wait).collect(), pids)
+            }
+            _ => Waiters::of(&cluster, &mut witness, 10, ""),
+        };
+        match how {
+            0 => assert!(
+                leader
+                    .query_one("SELECT cache_release('k', $1)", &[&lease])
+                    .expect("it is given back")
+                    .get::<_, bool>(0)
+            ),
+            1 => leader.batch_execute("ROLLBACK").expect("it rolls back"),
+            2 => {
+                terminate(&mut witness, pid(&mut leader));
+                leader = cluster.connect("postgres");
+            }
+            _ => {}
+        }
+        wait_until("one to be told", || waiters.0.iter().any(thread::JoinHandle::is_finished));
+        witness.batch_execute("SELECT cache_set('k', '\"v\"')").expect("setting works");
+        let answers: Vec<_> =
+            waiters.end().into_iter().map(|answer| answer.expect("undisturbed").0).collect();
+        assert_eq!(answers.iter().filter(|status| *status == "compute").count(), 1, "{how}: {answers:?}");
+        assert_eq!(answers.iter().filter(|status| *status == "hit").count(), 9, "{how}: {answers:?}");
+        if how == 3 {
+            assert!(!land(&mut leader, "k", "late", lease), "somebody else has computed it since");
+        }
+        assert_eq!(ask(&mut witness, "k").1.as_deref(), Some("v"));
+        witness.batch_execute("SELECT cache_delete('k')").expect("it is removed");
+        // Whoever was told to compute has left in order, and left the lease to whoever knows it.
+        wait_until("the lease's end", || {
+            leader
+                .batch_execute("SELECT cache_set('k', '1', mode => 'absent'); SELECT cache_delete('k')")
+                .expect("a claim ends a lease");
+            acquire(&mut witness, "k", ", hold => NULL").expect("looking works").0 == "compute"
+        });
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+#[test]
+fn who_is_disturbed_in_waiting_leaves_nothing() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    let lease = lead(&mut leader, "k");
+    let disturb = |witness: &mut Client, before: &str, how: &str| {
+        let waiters = Waiters::of(&cluster, witness, 5, before);
+        if !how.is_empty() {
+            for pid in &waiters.1 {
+                witness.execute(&format!("SELECT {how}($1)"), &[pid]).expect("it is told");
+            }
+        }
+        let errors = waiters.end().into_iter().map(|answer| answer.expect_err("it is disturbed"));
+        errors.map(|error| error.code().cloned()).collect::<Vec<_>>()
+    };
+    let cancelled = disturb(&mut witness, "", "pg_cancel_backend");
+    assert_eq!(cancelled, vec![Some(SqlState::QUERY_CANCELED); 5]);
+    let ended = disturb(&mut witness, "", "pg_terminate_backend");
+    // Some are only told that the connection is gone.
+    assert!(ended.iter().flatten().all(|code| *code == SqlState::ADMIN_SHUTDOWN), "{ended:?}");
+    // These end by themselves, perhaps before they can be counted.
+    for (setting, code) in
+        [("statement_timeout", SqlState::QUERY_CANCELED), ("lock_timeout", SqlState::LOCK_NOT_AVAILABLE)]
+    {
+        let mut session = cluster.connect("postgres");
+        session.batch_execute(&format!("SET {setting} = 100")).expect("it is legal");
+        let error = acquire(&mut session, "k", ", wait => '1 hour'").expect_err("it does not wait for ever");
+        assert_eq!(error.code(), Some(&code));
+        assert_eq!(status(&mut session, "k"), "wait", "the session goes on");
+    }
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+    assert!(land(&mut leader, "k", "v", lease), "nobody has taken anything from the leader");
+    assert_eq!(status(&mut witness, "k"), "hit");
+}
+
+#[test]
+fn a_lease_from_before_a_crash_is_refused() {
+    // With one shard, in which numbers are drawn one after the other.
+    let cluster =
+        cluster(&Conf::preloaded().set("restart_after_crash", "on").set("pg_cache.hot_size", "1MB"));
+    let [mut leader, mut victim] = [(); 2].map(|()| cluster.connect("postgres"));
+    let leases: Vec<i64> = (0..20)
+        .map(|_| {
+            let lease = lead(&mut leader, "k");
+            assert!(
+                leader
+                    .query_one("SELECT cache_release('k', $1)", &[&lease])
+                    .expect("it works")
+                    .get::<_, bool>(0)
+            );
+            lease
+        })
+        .collect();
+    let last = lead(&mut leader, "k");
+    cluster.kill(pid(&mut victim));
+    wait_until("everybody's end", || leader.batch_execute("SELECT 1").is_err());
+    let mut session = None;
+    wait_until("the server to come back", || {
+        session = cluster.try_connect("postgres").ok();
+        session.is_some()
+    });
+    let mut session = session.expect("it has come back");
+    // Those that are drawn now have the same numbers, in another epoch.
+    let new = lead(&mut session, "k");
+    for old in leases.into_iter().chain([last]) {
+        assert_ne!(old, new);
+        assert!(!land(&mut session, "k", "old", old), "it is from another life");
+        assert!(
+            !session.query_one("SELECT cache_release('k', $1)", &[&old]).expect("it works").get::<_, bool>(0)
+        );
+    }
+    assert!(land(&mut session, "k", "new", new));
+    assert_eq!(ask(&mut session, "k").1.as_deref(), Some("new"));
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// More computations at once than the smallest cache has places for: those without one compute all the same.
+#[test]
+fn hundreds_compute_at_once() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    let query = "SELECT count(*) FILTER (WHERE status = 'compute'), count(lease)
+                   FROM generate_series(1, $1) AS i, cache_acquire('k ' || i)";
+    let row = session.query_one(query, &[&150_i32]).expect("asking works");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (150, 150), "each has a lease");
+    let row = session.query_one(query, &[&1000_i32]).expect("asking works");
+    let (computing, leases): (i64, i64) = (row.get(0), row.get(1));
+    assert_eq!(computing, 850);
+    assert!(leases < 850, "{leases} more leases in so small a cache");
+    assert!(!session
+        .query_one("SELECT bool_and(cache_set('k ' || i, '1', mode => 'absent')) FROM generate_series(2000, 2500) AS i", &[])
+        .expect("setting works")
+        .get::<_, bool>(0), "there is no place for so many claims, either");
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+    let database = Database::create();
+    let mut usual = database.connect();
+    let row = usual.query_one(query, &[&1000_i32]).expect("asking works");
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1000, 1000), "a usual cache has places");
+}
+
+/// Everything at once, and somebody who cancels and ends sessions all the while.
+#[test]
+fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
+    const KEYS: u64 = 5;
+    const SESSIONS: usize = 16;
+    let cluster = cluster(&Conf::preloaded());
+    let mut witness = cluster.connect("postgres");
+    let calm = AtomicBool::new(false);
+    let [hits, computed, errors] = [(); 3].map(|()| AtomicU64::new(0));
+    let connect = |name: &str| {
+        let mut session = cluster.connect("postgres");
+        session.batch_execute(&format!("SET application_name = '{name}'")).ok().map(|()| session)
+    };
+    let work = |seed: usize| {
+        let mut session = None;
+        let mut random = seed as u64 * 7919 + 1;
+        while !calm.load(Ordering::Relaxed) {
+            let Some(current) = session.as_mut() else {
+                session = connect("storm");
+                continue;
+            };
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (key, what) = (format!("k{}", (random >> 33) % KEYS), (random >> 50) % 6);
+            let outcome = (|| {
+                match what {
+                0 => current.batch_execute(&format!("SELECT cache_delete('{key}')")),
+                1 => current.batch_execute(&format!(
+                    "BEGIN; SELECT cache_set('{key}', '1', mode => 'absent'); SELECT pg_sleep(0.002); COMMIT"
+                )),
+                2 => current.batch_execute(&format!(
+                    "BEGIN; SELECT cache_acquire('{key}'); SAVEPOINT s; SELECT cache_set('{key}', '2', mode => 'absent');
+                     ROLLBACK TO s; SELECT cache_set('{key}', '3', mode => 'absent'), pg_sleep(0.001); ROLLBACK"
+                )),
+                _ => {
+                    let (status, _, lease) = acquire(current, &key, ", wait => '20 ms', hold => '1 hour'")?;
+                    hits.fetch_add(u64::from(status == "hit"), Ordering::Relaxed);
+                    if let Some(lease) = lease {
+                        let set = "SELECT cache_set($1, '0', '50 ms', lease => $2), pg_sleep(0.001)";
+                        if let Err(error) = current.query_one(set, &[&key, &lease]) {
+                            // The application goes on as well, and gives back what it cannot use.
+                            let _ = current.batch_execute("ROLLBACK");
+                            let mut release =
+                                || current.execute("SELECT cache_release($1, $2)", &[&key, &lease]);
+                            while release().is_err_and(|error| !error.is_closed() && error.code() == Some(&SqlState::QUERY_CANCELED)) {}
+                            return Err(error);
+                        }
+                        computed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                }
+            }
+            })();
+            if outcome.is_err() {
+                errors.fetch_add(1, Ordering::Relaxed);
+                if current.batch_execute("ROLLBACK").is_err() {
+                    session = None;
+                }
+            }
+        }
+    };
+    thread::scope(|threads| {
+        let workers: Vec<_> = (0..SESSIONS).map(|seed| threads.spawn(move || work(seed))).collect();
+        let enough = |count: &AtomicU64, least| count.load(Ordering::Relaxed) >= least;
+        let mut round = 0;
+        wait_until("enough of everything", || {
+            round += 1;
+            let how = if round % 3 == 0 { "pg_terminate_backend" } else { "pg_cancel_backend" };
+            witness
+                .batch_execute(&format!(
+                    "SELECT {how}(pid) FROM pg_stat_activity WHERE application_name = 'storm' ORDER BY random() LIMIT 1"
+                ))
+                .expect("it can be told");
+            enough(&hits, 100) && enough(&computed, 100) && enough(&errors, 200)
+        });
+        calm.store(true, Ordering::Relaxed);
+        workers.into_iter().for_each(|worker| worker.join().expect("it does not panic"));
+    });
+    wait_until("all to be gone", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm'";
+        witness.query_one(query, &[]).expect("there is a view").get::<_, i64>(0) == 0
+    });
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+    for key in 0..KEYS {
+        let key = format!("k{key}");
+        witness.execute("SELECT cache_delete($1)", &[&key]).expect("it is removed");
+        let looked = acquire(&mut witness, &key, ", hold => NULL").expect("looking works").0;
+        assert_eq!(looked, "compute", "{key} is still somebody's");
+        assert!(set_absent(&mut witness, &key), "{key} is still claimed");
+    }
+}
