@@ -66,7 +66,9 @@ fn watch() {
         // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
-            for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+            // A database's owner is a member of pg_database_owner.
+            use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID};
+            for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID] {
                 pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(roles_changed), nothing);
             }
         }

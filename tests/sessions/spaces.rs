@@ -46,6 +46,23 @@ fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
 }
 
 #[test]
+fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let owned_by = |role| format!("ALTER DATABASE {} OWNER TO {role}", database.name());
+    run(&mut session, "CREATE ROLE spaces_owner; CREATE ROLE spaces_heir");
+    run(&mut session, &owned_by("spaces_owner"));
+    run(&mut session, "SELECT cache_create_space('s'), cache_grant('s', 'pg_database_owner', 'read')");
+    run(&mut session, "SET ROLE spaces_owner");
+    assert!(get(&mut session, "k", "s").is_ok());
+    run(&mut database.connect(), &owned_by("spaces_heir"));
+    let refused = get(&mut session, "k", "s").expect_err("it owns nothing");
+    assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    run(&mut session, &format!("RESET ROLE; {}", owned_by("postgres")));
+    run(&mut session, "DROP ROLE spaces_owner; DROP ROLE spaces_heir");
+}
+
+#[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
     let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
