@@ -163,25 +163,27 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
 #[cold]
 fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
-    let remembered = up_to_date(|known| known.spaces.get(&(name.to_owned(), role.number())).cloned());
-    let space = match remembered {
-        Some(space) => space,
-        None => {
-            // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
-            let generation = catalog::generation();
-            let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
-            up_to_date(|known| {
-                if known.spaces.len() >= KNOWN_MAX {
-                    known.spaces.clear();
-                }
-                if known.generation == generation {
-                    known.spaces.insert((name.to_owned(), role.number()), Rc::clone(&space));
-                }
-            });
-            space
+    let at = (name.to_owned(), role.number());
+    let remembered = up_to_date(|known| {
+        let space = known.spaces.get(&at).cloned()?;
+        known.last = Some(Rc::clone(&space));
+        Some(space)
+    });
+    if let Some(space) = remembered {
+        return Ok(space);
+    }
+    // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
+    let generation = catalog::generation();
+    let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
+    up_to_date(|known| {
+        if known.generation == generation {
+            if known.spaces.len() >= KNOWN_MAX {
+                known.spaces.clear();
+            }
+            known.spaces.insert(at, Rc::clone(&space));
+            known.last = Some(Rc::clone(&space));
         }
-    };
-    up_to_date(|known| known.last = Some(Rc::clone(&space)));
+    });
     Ok(space)
 }
 

@@ -1,6 +1,6 @@
 //! Spaces and grants as other sessions, restores and standbys meet them.
 
-use pg_cache_testbed::{Cluster, Conf, Database, Stop};
+use pg_cache_testbed::{Cluster, Conf, Database, Stop, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 use std::io::Write;
@@ -60,6 +60,29 @@ fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
     assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
     run(&mut session, &format!("RESET ROLE; {}", owned_by("postgres")));
     run(&mut session, "DROP ROLE spaces_owner; DROP ROLE spaces_heir");
+}
+
+#[test]
+fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
+    let database = Database::create();
+    let [mut one, mut two] = [(); 2].map(|()| database.connect());
+    run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
+    run(&mut two, "CREATE ROLE spaces_slow; SELECT cache_grant('s', 'spaces_slow', 'read')");
+    // The first has read of the space when it waits to read who may use it.
+    run(&mut two, "BEGIN; LOCK TABLE pgcache.grants; SELECT cache_alter_space('s', enabled => false)");
+    run(&mut one, "SET ROLE spaces_slow");
+    let looking = std::thread::spawn(move || {
+        let _ = get(&mut one, "k", "s");
+        one
+    });
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'pgcache.grants'::regclass)";
+    wait_until("somebody waits", || two.query_one(waits, &[]).expect("it says").get(0));
+    run(&mut two, "COMMIT");
+    let mut one = looking.join().expect("it ends");
+    assert_eq!(get(&mut one, "k", "s").expect("it may"), None);
+    run(&mut two, "SELECT cache_revoke('s', 'spaces_slow', 'read')");
+    assert!(get(&mut one, "k", "s").is_err());
+    run(&mut two, "DROP ROLE spaces_slow");
 }
 
 #[test]
