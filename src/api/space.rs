@@ -237,8 +237,9 @@ fn cache_alter_space(
     let alter = || {
         let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
         wanted.check()?;
-        if wanted.scope.is_some() && !shared::is_in_recovery() {
-            // What was stored under the other scope must not be found again, should it ever be changed back.
+        if (wanted.scope.is_some() || wanted.tiers.is_some()) && !shared::is_in_recovery() {
+            // What was stored under the other scope, or before nothing could be, must not be found again, should it ever be changed
+            // back.
             entry::flush(&space, false)?;
         }
         write_default_row(space.number);

@@ -54,6 +54,10 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
     }
+    // What was stored there before it was told so may be older than what its callers could not store since.
+    if !space.options.in_memory {
+        return Err(Status::Bypass(NOT_IN_MEMORY));
+    }
     place_in_use(space)
 }
 
@@ -163,7 +167,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         pending::entitle(OwnKey::new(place, key), number, right::Kind::Landing);
     }
     if !space.options.in_memory {
-        return Err(Status::Refused("the space keeps nothing in memory"));
+        return Err(Status::Refused(NOT_IN_MEMORY));
     }
     // What is certain not to fit is refused at once, and what the key has stays.
     if key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
@@ -227,6 +231,7 @@ fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Ba
     Ok((Basis::Lease(number), stamp))
 }
 
+const NOT_IN_MEMORY: &str = "the space keeps nothing in memory";
 pub const TOO_LARGE: &str = "larger than a twentieth of the cache, or than the space may take";
 
 /// More than an entry has beside its key and value: header, dependencies and rounding.
@@ -316,7 +321,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     let place = match place_in_use(space) {
         Ok(place) if space.options.in_memory => place,
         Ok(_) => {
-            status::set(Status::Refused("the space keeps nothing in memory"));
+            status::set(Status::Refused(NOT_IN_MEMORY));
             return Ok(by);
         }
         Err(status) => {
