@@ -16,3 +16,7 @@ CREATE VIEW cache_stats AS SELECT * FROM pgcache.space_statistics();
 COMMENT ON VIEW cache_stats IS
     'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
 GRANT SELECT ON cache_stats TO PUBLIC;
+
+-- An extension that is made anew finds nothing of what one before it has left in this database, also if a restore brings back the
+-- numbers of its spaces.
+SELECT cache_flush('*'::pg_catalog.text);

@@ -20,8 +20,7 @@ use std::rc::Rc;
 
 /// The space that is always there.
 pub const DEFAULT: &str = "default";
-/// Its number in the tables. In the tier it has the number of the table of spaces, so that an extension that is made anew finds
-/// nothing of what one before it has left.
+/// Its number, which no other has.
 pub const DEFAULT_NUMBER: u32 = 0;
 
 /// What one may do in a space. Each includes those before it.
@@ -102,14 +101,12 @@ impl Options {
 /// A space as a role finds it.
 #[derive(Debug)]
 pub struct Space {
-    /// Its number in the tables.
+    /// Its number, in the tables and in the tier.
     pub number: u32,
     pub name: String,
     pub options: Options,
     /// The greatest privilege that the role has.
     granted: Option<Privilege>,
-    /// In the tier.
-    number_in_tier: u32,
     role: Role,
     place: OnceCell<Place>,
 }
@@ -215,7 +212,7 @@ fn tables() -> Result<u32, Refused> {
 }
 
 fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
-    let table = tables()?;
+    tables()?;
     let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
     catalog::read(Table::Spaces, |row| {
         if row.get::<String>(1).as_deref() == Some(name) {
@@ -224,9 +221,8 @@ fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     });
     let Some((number, options)) = found else { return Ok(None) };
     let granted = granted(role, |space| space == number);
-    let number_in_tier = if number == DEFAULT_NUMBER { table } else { number };
     let place = OnceCell::new();
-    Ok(Some(Space { number, name: name.to_owned(), options, granted, number_in_tier, role, place }))
+    Ok(Some(Space { number, name: name.to_owned(), options, granted, role, place }))
 }
 
 fn number_of(row: &Row, column: usize) -> u32 {
@@ -338,14 +334,6 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     }
 }
 
-/// The number in the tier of a space by its number in the tables.
-pub fn number_in_tier(number: u32) -> u32 {
-    match number {
-        DEFAULT_NUMBER => catalog::number(Table::Spaces).unwrap_or(0),
-        number => number,
-    }
-}
-
 fn grant_to_run(space: &str, role: Role, privilege: Privilege) -> String {
     format!(
         "Somebody with the privilege admin can run: SELECT cache_grant({}, {}, '{}');",
@@ -376,7 +364,7 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Place> {
         let tier = shared::tier()?;
-        let (database, space) = (shared::database(), self.number_in_tier);
+        let (database, space) = (shared::database(), self.number);
         let role = if self.options.by_role { self.role.number() } else { 0 };
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));

@@ -86,6 +86,31 @@ fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
 }
 
 #[test]
+fn an_extension_made_anew_finds_nothing_of_spaces_that_come_back() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(&mut session, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
+    run(&mut session, "SELECT cache_set_text('k', 'v')");
+    run(&mut session, "CREATE TABLE kept AS TABLE pgcache.spaces");
+    run(&mut session, "DROP EXTENSION pg_cache");
+    run(&mut session, "CREATE EXTENSION pg_cache; INSERT INTO pgcache.spaces SELECT * FROM kept");
+    assert_eq!(get(&mut session, "k", "s").expect("it is there"), None);
+    assert_eq!(get(&mut session, "k", "default").expect("it is there"), None);
+    run(&mut session, "SELECT cache_set_text('k', 'v', space => 's')");
+    assert_eq!(get(&mut session, "k", "s").expect("it is there").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let restored = "INSERT INTO pgcache.spaces (number, name) VALUES ('pgcache.spaces'::regclass, 'twin')";
+    run(&mut session, restored);
+    run(&mut session, "SELECT cache_set_text('k', 'v')");
+    assert_eq!(get(&mut session, "k", "twin").expect("it may"), None);
+}
+
+#[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
     let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
