@@ -14,7 +14,7 @@ use foldhash::fast::FoldHasher;
 use pg_cache_core::{FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope};
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::rc::Rc;
 
@@ -234,14 +234,21 @@ fn granted(role: Role, which: impl Fn(u32) -> bool) -> Option<Privilege> {
     if is_owner(role) {
         return Some(Privilege::Admin);
     }
+    let of_role = grants_to(role, which).into_iter();
+    of_role.filter_map(|(_, name)| Privilege::of_name(name.as_bytes())).max()
+}
+
+/// What a role was granted in some spaces: their numbers, and the names of the privileges.
+fn grants_to(role: Role, which: impl Fn(u32) -> bool) -> Vec<(u32, String)> {
     let mut grants = Vec::new();
     catalog::read(Table::Grants, |row| {
-        if which(number_of(row, 0)) {
-            grants.push((Role::from_number(number_of(row, 1)), row.get::<String>(2)));
+        let (space, grantee) = (number_of(row, 0), Role::from_number(number_of(row, 1)));
+        if which(space) {
+            grants.push((space, grantee, row.get::<String>(2).unwrap_or_default()));
         }
     });
-    let of_role = grants.into_iter().filter(|(grantee, _)| role.has_rights_of(*grantee));
-    of_role.filter_map(|(_, name)| Privilege::of_name(name?.as_bytes())).max()
+    grants.retain(|(_, grantee, _)| role.has_rights_of(*grantee));
+    grants.into_iter().map(|(space, _, name)| (space, name)).collect()
 }
 
 /// Whether a role owns the extension, or may do whatever its owner may.
@@ -320,7 +327,11 @@ fn require_writer() -> Result<(), Refused> {
 pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     let role = Role::current();
     let all = may_monitor();
-    let visible = |number: u32| all || granted(role, |space| space == number).is_some();
+    let granted: HashSet<u32> = match all {
+        true => HashSet::new(),
+        false => grants_to(role, |_| true).into_iter().map(|(space, _)| space).collect(),
+    };
+    let visible = |number: u32| all || granted.contains(&number);
     let mut altered = false;
     catalog::read(Table::Spaces, |row| {
         let number = number_of(row, 0);

@@ -111,6 +111,27 @@ fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
 }
 
 #[test]
+fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(&mut session, "CREATE ROLE spaces_many");
+    run(&mut session, "INSERT INTO pgcache.spaces (number, name) SELECT i, i FROM generate_series(1, 100) i");
+    run(
+        &mut session,
+        "INSERT INTO pgcache.grants SELECT i, 'spaces_many', 'read' FROM generate_series(1, 100) i",
+    );
+    run(&mut session, "SET ROLE spaces_many");
+    let scans = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_xact_all_tables
+                 WHERE schemaname = 'pgcache' AND relname = 'grants'";
+    let mut transaction = session.transaction().expect("it begins");
+    let seen = transaction.query_one("SELECT count(*) FROM cache_spaces", &[]).expect("it may");
+    assert_eq!(seen.get::<_, i64>(0), 100);
+    assert_eq!(transaction.query_one(scans, &[]).expect("it says").get::<_, i64>(0), 1);
+    drop(transaction);
+    run(&mut session, "RESET ROLE; DROP ROLE spaces_many");
+}
+
+#[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
     let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
