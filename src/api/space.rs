@@ -1,7 +1,7 @@
 //! Making, changing and dropping spaces, and saying who may do what in them.
 
 use super::arguments::{self, invalid, null};
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::{letters, shown};
 use crate::pg::error::Refused;
 use crate::pg::role::Role;
@@ -100,10 +100,7 @@ impl Wanted {
 /// What two options say together, and either alone may not know: of the row as it is now.
 fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
-    catalog::read(Table::Spaces, |row| {
-        if row.get::<String>(1).as_deref() != Some(name) {
-            return;
-        }
+    catalog::read(Table::Spaces, Rows::Named(name), |row| {
         let ms = |column| row.get::<Interval>(column).map(crate::pg::interval::ms);
         if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
             && default_ttl > max_ttl

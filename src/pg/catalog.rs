@@ -29,6 +29,16 @@ impl Table {
     }
 }
 
+/// Which rows of a table are looked for: those have an index.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'n> {
+    All,
+    /// The space of this name.
+    Named(&'n str),
+    /// The grants in the space of this number.
+    OfSpace(u32),
+}
+
 thread_local! {
     static GENERATION: Cell<u64> = const { Cell::new(1) };
     static WATCHING: Cell<bool> = const { Cell::new(false) };
@@ -125,9 +135,9 @@ impl Row {
     }
 }
 
-/// Calls with each row of a table, as of now: with what others have committed, and with what the own transaction has done in
+/// Calls with some rows of a table, as of now: with what others have committed, and with what the own transaction has done in
 /// earlier statements. Whatever the transaction's own snapshot is, and without leaving a lock on the table.
-pub fn read(table: Table, mut with: impl FnMut(&Row)) {
+pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row)) {
     let Some(number) = number(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: as the server reads its catalogs: open, scan with a snapshot of its own, take each row apart by the table's own
@@ -136,14 +146,15 @@ pub fn read(table: Table, mut with: impl FnMut(&Row)) {
         let relation = pg_sys::table_open(number.into(), lock);
         let description = (*relation).rd_att;
         let columns = (*description).natts as usize;
-        let scan = pg_sys::systable_beginscan(
-            relation,
-            pg_sys::InvalidOid,
-            false,
-            std::ptr::null_mut(),
-            0,
-            std::ptr::null_mut(),
-        );
+        let (mut key, keys) = key(rows);
+        let index = match rows {
+            Rows::All => pg_sys::InvalidOid,
+            Rows::Named(_) => index(relation, c"spaces_name_key"),
+            Rows::OfSpace(_) => index(relation, c"grants_pkey"),
+        };
+        let is_there = index != pg_sys::InvalidOid;
+        let scan =
+            pg_sys::systable_beginscan(relation, index, is_there, std::ptr::null_mut(), keys, &raw mut key);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
@@ -156,6 +167,29 @@ pub fn read(table: Table, mut with: impl FnMut(&Row)) {
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, lock);
     }
+}
+
+/// What to look for, and how many keys that is. A key names a column of the table; in an index it is the first.
+fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
+    // SAFETY: all zeroes are a key that nobody looks at; the other two are made by the server, for the types of their columns.
+    unsafe {
+        let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
+        let (column, equal, value) = match rows {
+            Rows::All => return (key, 0),
+            Rows::Named(name) => (2, pg_sys::F_TEXTEQ, name.into_datum()),
+            Rows::OfSpace(number) => (1, pg_sys::F_OIDEQ, pg_sys::Oid::from(number).into_datum()),
+        };
+        let value = value.unwrap_or(pg_sys::Datum::null());
+        let strategy = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+        pg_sys::ScanKeyInit(&raw mut key, column, strategy, equal.into(), value);
+        (key, 1)
+    }
+}
+
+/// An index of a table, which is open; none if somebody has named it anew, and the table is read all through.
+unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: the caller has opened the table; a name that ends with a zero.
+    unsafe { pg_sys::get_relname_relid(name.as_ptr(), (*(*relation).rd_rel).relnamespace) }
 }
 
 /// A number for a new row: no object of this cluster has had it, and none will, for some billions of them.

@@ -3,7 +3,7 @@
 //! Each session keeps the spaces it has used, resolved for the role that used them, until it learns that something has changed
 //! (see `pg/catalog.rs`). So an access to a space that it used before costs a comparison of its name.
 
-use crate::pg::catalog::{self, Row, Table};
+use crate::pg::catalog::{self, Row, Rows, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
@@ -214,13 +214,11 @@ fn tables() -> Result<u32, Refused> {
 fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     tables()?;
     let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
-    catalog::read(Table::Spaces, |row| {
-        if row.get::<String>(1).as_deref() == Some(name) {
-            found = Some((number_of(row, 0), Options::of(row)));
-        }
+    catalog::read(Table::Spaces, Rows::Named(name), |row| {
+        found = Some((number_of(row, 0), Options::of(row)));
     });
     let Some((number, options)) = found else { return Ok(None) };
-    let granted = granted(role, |space| space == number);
+    let granted = granted(role, Rows::OfSpace(number));
     let place = OnceCell::new();
     Ok(Some(Space { number, name: name.to_owned(), options, granted, role, place }))
 }
@@ -230,7 +228,7 @@ fn number_of(row: &Row, column: usize) -> u32 {
 }
 
 /// The greatest privilege that a role has in some spaces: all of them, for the owner of the extension.
-fn granted(role: Role, which: impl Fn(u32) -> bool) -> Option<Privilege> {
+fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     if is_owner(role) {
         return Some(Privilege::Admin);
     }
@@ -239,13 +237,11 @@ fn granted(role: Role, which: impl Fn(u32) -> bool) -> Option<Privilege> {
 }
 
 /// What a role was granted in some spaces: their numbers, and the names of the privileges.
-fn grants_to(role: Role, which: impl Fn(u32) -> bool) -> Vec<(u32, String)> {
+fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, String)> {
     let mut grants = Vec::new();
-    catalog::read(Table::Grants, |row| {
+    catalog::read(Table::Grants, which, |row| {
         let (space, grantee) = (number_of(row, 0), Role::from_number(number_of(row, 1)));
-        if which(space) {
-            grants.push((space, grantee, row.get::<String>(2).unwrap_or_default()));
-        }
+        grants.push((space, grantee, row.get::<String>(2).unwrap_or_default()));
     });
     grants.retain(|(_, grantee, _)| role.has_rights_of(*grantee));
     grants.into_iter().map(|(space, _, name)| (space, name)).collect()
@@ -304,7 +300,7 @@ fn require_writer() -> Result<(), Refused> {
         Some(may) => may,
         None => {
             let generation = catalog::generation();
-            let may = granted(role, |_| true) >= Some(Privilege::Write);
+            let may = granted(role, Rows::All) >= Some(Privilege::Write);
             up_to_date(|known| {
                 if known.generation == generation && known.writers.len() < KNOWN_MAX {
                     known.writers.insert(role.number(), may);
@@ -329,11 +325,11 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     let all = may_monitor();
     let granted: HashSet<u32> = match all {
         true => HashSet::new(),
-        false => grants_to(role, |_| true).into_iter().map(|(space, _)| space).collect(),
+        false => grants_to(role, Rows::All).into_iter().map(|(space, _)| space).collect(),
     };
     let visible = |number: u32| all || granted.contains(&number);
     let mut altered = false;
-    catalog::read(Table::Spaces, |row| {
+    catalog::read(Table::Spaces, Rows::All, |row| {
         let number = number_of(row, 0);
         altered |= number == DEFAULT_NUMBER;
         if visible(number) {

@@ -75,7 +75,8 @@ fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
         let _ = get(&mut one, "k", "s");
         one
     });
-    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'pgcache.grants'::regclass)";
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'pgcache.grants'::regclass)";
     wait_until("somebody waits", || two.query_one(waits, &[]).expect("it says").get(0));
     run(&mut two, "COMMIT");
     let mut one = looking.join().expect("it ends");
@@ -129,6 +130,25 @@ fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
     assert_eq!(transaction.query_one(scans, &[]).expect("it says").get::<_, i64>(0), 1);
     drop(transaction);
     run(&mut session, "RESET ROLE; DROP ROLE spaces_many");
+}
+
+#[test]
+fn a_space_is_looked_up_by_its_name_and_not_among_all() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(&mut session, "CREATE ROLE spaces_one; SELECT cache_create_space('s'), cache_create_space('\u{e9}')");
+    run(&mut session, "SELECT cache_grant('s', 'spaces_one', 'read'), cache_grant('\u{e9}', '-', 'read')");
+    let scans = "SELECT sum(seq_scan)::int8, sum(idx_scan)::int8 FROM pg_stat_xact_all_tables
+                 WHERE schemaname = 'pgcache'";
+    for name in ["s", "\u{e9}"] {
+        let mut reader = database.connect();
+        run(&mut reader, "SET ROLE spaces_one");
+        let mut transaction = reader.transaction().expect("it begins");
+        transaction.query_one("SELECT cache_get_text('k', $1)", &[&name]).expect("it may");
+        let scans = transaction.query_one(scans, &[]).expect("it says");
+        assert_eq!((scans.get::<_, i64>(0), scans.get::<_, i64>(1)), (0, 2), "{name}");
+    }
+    run(&mut session, "DROP ROLE spaces_one");
 }
 
 #[test]
