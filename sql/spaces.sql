@@ -1,11 +1,13 @@
--- However the two tables change (by our functions, by COPY in a restore, by a superuser's hand), every session forgets what it
--- remembers of them.
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgcache.spaces
-    FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgcache.grants
-    FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
-ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed;
+-- However the two tables change (by our functions, by COPY in a restore, by a superuser's hand, by a subscription, which
+-- runs no triggers FOR EACH STATEMENT but those of TRUNCATE), every session forgets what it remembers of them.
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.spaces
+    FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.grants
+    FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.spaces FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.grants FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
+ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
+ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 
 CREATE VIEW cache_spaces AS SELECT * FROM pgcache.visible_spaces();
 COMMENT ON VIEW cache_spaces IS

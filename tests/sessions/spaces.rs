@@ -152,6 +152,37 @@ fn a_space_is_looked_up_by_its_name_and_not_among_all() {
 }
 
 #[test]
+fn what_a_subscription_changes_of_the_tables_sessions_know() {
+    let [from, to] = [(); 2].map(|()| Database::create());
+    let [mut one, mut two] = [&from, &to].map(Database::connect);
+    run(&mut one, "CREATE ROLE spaces_far; CREATE PUBLICATION p FOR ALL TABLES");
+    run(&mut one, "SELECT pg_create_logical_replication_slot('spaces_far', 'pgoutput')");
+    let socket = from.cluster().socket_dir().display();
+    run(
+        &mut two,
+        &format!(
+            "CREATE SUBSCRIPTION spaces_far CONNECTION 'host={socket} user=postgres dbname={}' PUBLICATION p
+             WITH (create_slot = false, slot_name = 'spaces_far', copy_data = false)",
+            from.name()
+        ),
+    );
+    run(&mut one, "SELECT cache_create_space('s'), cache_grant('s', 'spaces_far', 'read')");
+    let mut eyes = to.connect();
+    let mut grants =
+        || -> i64 { eyes.query_one("SELECT count(*) FROM pgcache.grants", &[]).expect("it says").get(0) };
+    wait_until("the grant", || grants() == 1);
+    run(&mut two, "SET ROLE spaces_far");
+    assert!(get(&mut two, "k", "s").is_ok());
+    run(&mut one, "SELECT cache_revoke('s', 'spaces_far', 'read')");
+    wait_until("its end", || grants() == 0);
+    let refused = get(&mut two, "k", "s").expect_err("it may no more");
+    assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    run(&mut two, "RESET ROLE");
+    run(&mut two, "DROP SUBSCRIPTION spaces_far");
+    run(&mut one, "DROP ROLE spaces_far");
+}
+
+#[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
     let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
