@@ -170,24 +170,31 @@ fn cache_create_space(
         let name = new_name(name)?;
         space::require_owner("create a space")?;
         wanted.check()?;
-        let mut arguments =
-            vec![DatumWithOid::from(i64::from(catalog::new_number().to_u32())), name.clone().into()];
+        let mut arguments = vec![0_i64.into(), name.clone().into()];
         arguments.extend(wanted.arguments());
-        let written = if name == DEFAULT {
-            0
-        } else {
-            catalog::write(
+        let exists = || {
+            let mut found = name == DEFAULT;
+            catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
+            found
+        };
+        // A number that is taken came with a dump from another cluster.
+        let mut written = 0;
+        while written == 0 {
+            if exists() {
+                let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
+                return Err(Refused::new(code, format!("space \"{name}\" already exists"))
+                    .hint("Use cache_alter_space to change its options."));
+            }
+            arguments[0] = i64::from(catalog::new_number().to_u32()).into();
+            written = catalog::write(
                 "INSERT INTO pgcache.spaces VALUES
                  ($1::oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-                 ON CONFLICT (name) DO NOTHING RETURNING 1",
+                 ON CONFLICT DO NOTHING RETURNING 1",
                 &arguments,
-            )
-        };
-        if written == 0 {
-            let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
-            return Err(Refused::new(code, format!("space \"{name}\" already exists"))
-                .hint("Use cache_alter_space to change its options."));
+            );
         }
+        // Neither is anybody to find grants under it that are left of another space.
+        catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &arguments[..1]);
         check_together(&name)
     };
     create().unwrap_or_else(|refused| Refused::raise(refused));

@@ -9,7 +9,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 const SCHEMA: &CStr = c"pgcache";
 
@@ -194,8 +194,16 @@ unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
 
 /// A number for a new row: no object of this cluster has had it, and none will, for some billions of them.
 pub fn new_number() -> pg_sys::Oid {
-    // SAFETY: the server's own counter.
+    refuse_if_read_only("INSERT");
+    // SAFETY: the server's own counter, which is not to be asked for more during recovery.
     unsafe { pg_sys::GetNewObjectId() }
+}
+
+/// Raises the server's own error where nothing may be written, before anything else is in the way.
+fn refuse_if_read_only(statement: &str) {
+    let verb = statement.split(' ').next().and_then(|verb| CString::new(verb).ok()).unwrap_or_default();
+    // SAFETY: a string that ends with a zero.
+    unsafe { pg_sys::PreventCommandIfReadOnly(verb.as_ptr()) };
 }
 
 /// Says with the commit of this transaction, and to this session at once, that a table has changed.
@@ -209,6 +217,7 @@ pub fn announce_change(table: pg_sys::Oid) {
 /// The caller has checked that who asks for it may.
 pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
     let Some(owner) = owner() else { return 0 };
+    refuse_if_read_only(statement);
     let _guard = AsOwner::new(owner);
     Spi::connect_mut(|client| client.update(statement, None, arguments).map(|table| table.len()))
         .unwrap_or_else(|error| pgrx::error!("{error}"))

@@ -183,6 +183,23 @@ fn what_a_subscription_changes_of_the_tables_sessions_know() {
 }
 
 #[test]
+fn a_new_space_takes_no_number_that_came_with_a_restore_and_no_grants() {
+    let database = Database::create();
+    let mut session = database.connect();
+    // The next object of the cluster has the next number, or other tests' objects have some of these.
+    run(
+        &mut session,
+        "CREATE TABLE last (); INSERT INTO pgcache.spaces (number, name)
+         SELECT 'last'::regclass::oid::int8 + i, 'restored ' || i FROM generate_series(1, 50) AS i WHERE i % 2 = 1;
+         INSERT INTO pgcache.grants
+         SELECT 'last'::regclass::oid::int8 + i, 0, 'read' FROM generate_series(1, 50) AS i WHERE i % 2 = 0",
+    );
+    run(&mut session, "SELECT cache_create_space('new ' || i) FROM generate_series(1, 20) AS i");
+    let readable = "SELECT count(*) FROM pgcache.spaces JOIN pgcache.grants ON space = number";
+    assert_eq!(session.query_one(readable, &[]).expect("it says").get::<_, i64>(0), 0);
+}
+
+#[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
     let databases = [(); 2].map(|()| Database::create());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
@@ -273,10 +290,20 @@ fn on_a_standby_reads_miss_nothing_is_stored_and_nothing_fails_but_invalidation(
         "SELECT cache_invalidate_tags('{t}')",
         "SELECT cache_flush('s')",
         "SELECT cache_flush('*')",
+        "SELECT cache_drop_space('s')",
     ] {
         let error = session.batch_execute(statement).expect_err(statement);
         assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{statement}");
         assert!(error.as_db_error().is_some_and(|error| error.hint().is_some()), "{statement}");
+    }
+    for statement in [
+        "SELECT cache_create_space('t')",
+        "SELECT cache_alter_space('s', scope => 'role')",
+        "SELECT cache_grant('s', 'pg_monitor', 'read')",
+        "SELECT cache_revoke('s', 'pg_monitor', 'read')",
+    ] {
+        let error = session.batch_execute(statement).expect_err(statement);
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{statement}");
     }
     assert!(get(&mut session, "k", "unknown").is_err(), "bad input is told here, too");
 
