@@ -54,11 +54,14 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
     }
-    // What was stored there before it was told so may be older than what its callers could not store since.
-    if !space.options.in_memory {
-        return Err(Status::Bypass(NOT_IN_MEMORY));
-    }
+    has_memory(space)?;
     place_in_use(space)
+}
+
+/// Not if the space keeps nothing in memory: what was stored there before it was told so may be older than what its callers could
+/// not store since.
+fn has_memory(space: &Space) -> Result<(), Status> {
+    if space.options.in_memory { Ok(()) } else { Err(Status::Bypass(NOT_IN_MEMORY)) }
 }
 
 /// Where the values of a space are, if it is in use.
@@ -74,11 +77,17 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
 }
 
 /// The same, for what waits until the transaction commits.
-pub fn place_to_change(space: &Space) -> Result<Place, Status> {
+fn place_to_change(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
     place_in_use(space)
+}
+
+/// The same, for a value that is looked for and otherwise computed.
+pub fn place_to_compute(space: &Space) -> Result<Place, Status> {
+    has_memory(space)?;
+    place_to_change(space)
 }
 
 #[cold]

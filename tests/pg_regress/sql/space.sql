@@ -62,6 +62,7 @@ SELECT cache_create_space('moved'), cache_set_text('k', 'old', space => 'moved')
 SELECT cache_alter_space('moved', tiers => 'table');
 SELECT cache_set_text('k', 'new', space => 'moved'), cache_get_text('k', 'moved');
 SELECT cache_status();
+SELECT value, status, lease FROM cache_acquire('k', 'moved');
 SELECT cache_alter_space('moved', tiers => 'both');
 SELECT cache_get_text('k', 'moved');
 SELECT cache_drop_space('moved');
