@@ -377,6 +377,8 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTre
     };
     status::set(Status::Hot);
     let mut add = |key: &[u8]| {
+        // A long pattern takes its time with each key.
+        shared::check_for_interrupts();
         if matches(key) && is_there(&place, key) {
             found.insert(Box::from(key));
             if found.len() > most {
