@@ -8,7 +8,7 @@ use crate::pg::role::Role;
 use crate::pg::shared;
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
-use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, Privilege};
+use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, NAME_BYTES_MAX, Privilege};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
@@ -119,8 +119,9 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
     let name = letters(bytes)
         .ok_or_else(|| invalid("name must be ASCII in a database of another encoding than UTF-8"))?;
-    if name.is_empty() || name.len() > 63 {
-        return Err(invalid("name must have 1 to 63 bytes").detail(format!("It has {}.", name.len())));
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(invalid(format!("name must have 1 to {NAME_BYTES_MAX} bytes"))
+            .detail(format!("It has {}.", name.len())));
     }
     if name == "*" {
         return Err(invalid("name must not be \"*\"").detail("That stands for all spaces."));

@@ -9,6 +9,7 @@ use crate::pg::error::Refused;
 use crate::pg::interval;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
+use crate::pg::varlena::TextArgument;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope};
@@ -17,6 +18,9 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
 use std::rc::Rc;
+
+/// So long a name may be.
+pub const NAME_BYTES_MAX: usize = 63;
 
 /// The space that is always there.
 pub const DEFAULT: &str = "default";
@@ -195,12 +199,15 @@ fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
 
 /// There is no such space.
 pub fn unknown(name: &str) -> Refused {
+    let can_be = !matches!(name, "" | "*") && name.len() <= NAME_BYTES_MAX;
     let name = shown(name.as_bytes());
     let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
-    Refused::new(code, format!("space \"{name}\" does not exist")).hint(format!(
-        "Use cache_create_space({}) to create it, or the view cache_spaces to see which there are.",
-        role::literal(&name)
-    ))
+    let to_create = match can_be {
+        true => format!("cache_create_space({}) to create it, or ", role::literal(&name)),
+        false => String::new(),
+    };
+    Refused::new(code, format!("space \"{name}\" does not exist"))
+        .hint(format!("Use {to_create}the view cache_spaces to see which there are."))
 }
 
 fn tables() -> Result<u32, Refused> {
@@ -333,7 +340,9 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
         let number = number_of(row, 0);
         altered |= number == DEFAULT_NUMBER;
         if visible(number) {
-            with(number, &row.get::<String>(1).unwrap_or_default(), Some(row));
+            // In a database of another encoding a restore may have brought a name that cannot be shown as it is.
+            let name = row.get::<TextArgument<'_>>(1).map_or(&b""[..], |name| name.0);
+            with(number, &shown(name), Some(row));
         }
     });
     if !altered && visible(DEFAULT_NUMBER) {
