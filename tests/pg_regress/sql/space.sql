@@ -166,6 +166,10 @@ SELECT cache_alter_space('own', redis => true);
 SELECT cache_alter_space('unknown', jitter => 0);
 SELECT cache_alter_space(NULL);
 SELECT cache_drop_space('unknown');
+-- A hint says nothing that is refused.
+SELECT cache_get('k', '');
+SELECT cache_get('k', '*');
+SELECT cache_get('k', repeat('x', 64));
 SELECT count(*) FROM cache_spaces WHERE name = 'bad';
 
 -- Whoever brings operators of his own does not have them run as the owner.
