@@ -2,12 +2,13 @@
 
 use crate::pg::error::Refused;
 use crate::pg::{queue, settings, shared, transaction};
+use crate::store::foresight;
 use crate::store::lease;
 use crate::store::pending::{self, Basis, Own, OwnKey, Value};
 use crate::store::right;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
-use pg_cache_core::{Buffer, FenceId, IncrError, Kind, Lingering, Meta, NewValue, Reader, Stamp};
+use pg_cache_core::{Buffer, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Reader, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);
 
 /// Copies a value, if there is one for this session.
-#[inline]
+#[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     look_as_told(space, key, &mut Some(into))
 }
@@ -28,10 +29,15 @@ pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
 }
 
 /// The same, unless the session or the space is told not to read.
-#[inline]
+#[inline(always)]
 fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
     let outcome = match place_for_reading(space) {
-        Ok(place) => look(&place, key, into),
+        Ok(place) => {
+            if into.is_some() {
+                foresight::look_ahead(&place, key);
+            }
+            look(&place, key, into)
+        }
         Err(status) => Err(status),
     };
     match outcome {
@@ -60,6 +66,7 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
 
 /// Not if the space keeps nothing in memory: what was stored there before it was told so may be older than what its callers could
 /// not store since.
+#[inline]
 fn has_memory(space: &Space) -> Result<(), Status> {
     if space.options.in_memory { Ok(()) } else { Err(Status::Bypass(NOT_IN_MEMORY)) }
 }
@@ -99,24 +106,53 @@ fn no_cache() -> Status {
 }
 
 /// A value as this session has to see it, and whether it is its own.
-#[inline]
+#[inline(always)]
 fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Result<(Meta, bool), Status> {
     let hash = hash(bytes);
     let Some(key) = place.key(bytes, hash) else { return Err(Status::Miss("not there")) };
-    let from_tier = |into: &mut Option<&mut _>, changed: &[FenceId]| {
-        let reader = Reader { horizon: Stamp::LATEST, changed };
-        match into {
-            Some(into) => place.tier.get(&key, reader, *into),
-            None => place.tier.peek(&key, reader),
+    if pending::is_empty() {
+        return ask(place, &key, &[], into);
+    }
+    look_beside_own(place, &key, bytes, hash, into)
+}
+
+/// What the tier says.
+#[inline(always)]
+fn ask(
+    place: &Place,
+    key: &Key<'_>,
+    changed: &[FenceId],
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, bool), Status> {
+    let reader = Reader { horizon: Stamp::LATEST, changed };
+    match into {
+        Some(into) => place.tier.get(key, reader, *into),
+        None => place.tier.peek(key, reader),
+    }
+    .map(|meta| (meta, false))
+    .map_err(Status::from)
+}
+
+/// The same in a transaction that has changed something. Apart, so that those that only read do not pay for it.
+#[cold]
+#[inline(never)]
+fn look_beside_own(
+    place: &Place,
+    key: &Key<'_>,
+    bytes: &[u8],
+    hash: u64,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, bool), Status> {
+    pending::with_own(place, bytes, hash, |own, changed| {
+        if let Own::Nothing | Own::Touched(_) = own {
+            let (meta, _) = ask(place, key, changed, into)?;
+            let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
+            return Ok((Meta { expires, ..meta }, false));
         }
-        .map(|meta| (meta, false))
-        .map_err(Status::from)
-    };
-    pending::with_own(place, bytes, hash, |own, changed| match own {
-        Own::Nothing => from_tier(into, changed),
-        Own::Touched(expires) => from_tier(into, changed).map(|(meta, own)| (Meta { expires, ..meta }, own)),
-        Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
-        Own::Gone => Err(Status::Miss("removed by this transaction")),
+        match own {
+            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
+            _ => Err(Status::Miss("removed by this transaction")),
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! What the cache does for its callers, on one floor between SQL and the tier.
 
 pub mod entry;
+pub mod foresight;
 pub mod lease;
 pub mod pending;
 pub mod prepared;

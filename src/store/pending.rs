@@ -11,6 +11,7 @@
 //!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
+use crate::pg::local::Local;
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{queue, settings, shared};
 use crate::store::prepared;
@@ -192,9 +193,7 @@ enum Step {
     Touch(u32),
 }
 
-thread_local! {
-    static PENDING: RefCell<Pending> = const { RefCell::new(Pending::NOTHING) };
-}
+static PENDING: Local<RefCell<Pending>> = Local::new(RefCell::new(Pending::NOTHING));
 
 struct Collector;
 
@@ -246,8 +245,13 @@ pub fn listen() {
     transaction::listen(&Collector);
 }
 
-/// Calls with what the transaction says of a key, and with the fences of what it has changed.
+/// Whether the transaction has changed nothing.
 #[inline]
+pub fn is_empty() -> bool {
+    PENDING.with_borrow(|pending| pending.changes.is_empty())
+}
+
+/// Calls with what the transaction says of a key, and with the fences of what it has changed.
 pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
     PENDING.with_borrow(|pending| {
         let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(place, key, hash) };
