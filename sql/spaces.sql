@@ -1,14 +1,17 @@
--- However the tables change (by our functions, by COPY in a restore, by a superuser's hand), every session forgets what it
--- remembers of them.
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgcache.spaces
-    FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgcache.grants
-    FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
-CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pgcache.watches
-    FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
-ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed;
-ALTER TABLE pgcache.watches ENABLE ALWAYS TRIGGER changed;
+-- However the tables change (by our functions, by COPY in a restore, by a superuser's hand, by a subscription, which
+-- runs no triggers FOR EACH STATEMENT but those of TRUNCATE), every session forgets what it remembers of them.
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.spaces
+    FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.grants
+    FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.watches
+    FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.spaces FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.grants FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
+CREATE TRIGGER emptied AFTER TRUNCATE ON pgcache.watches FOR EACH STATEMENT EXECUTE FUNCTION pgcache.changed();
+ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
+ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
+ALTER TABLE pgcache.watches ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 
 CREATE VIEW cache_spaces AS SELECT * FROM pgcache.visible_spaces();
 COMMENT ON VIEW cache_spaces IS
@@ -24,3 +27,7 @@ CREATE VIEW cache_stats AS SELECT * FROM pgcache.space_statistics();
 COMMENT ON VIEW cache_stats IS
     'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
 GRANT SELECT ON cache_stats TO PUBLIC;
+
+-- An extension that is made anew finds nothing of what one before it has left in this database, also if a restore brings back the
+-- numbers of its spaces.
+SELECT cache_flush('*'::pg_catalog.text);

@@ -18,6 +18,7 @@ pgrx::extension_sql_file!(
     "../sql/spaces.sql",
     name = "spaces",
     requires = [
+        api::invalidation::cache_flush,
         api::space::pgcache::changed,
         api::space::pgcache::visible_spaces,
         api::statistics::pgcache::space_statistics,

@@ -1,14 +1,14 @@
 //! Making, changing and dropping spaces, and saying who may do what in them.
 
 use super::arguments::{self, invalid, null};
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::{letters, shown};
 use crate::pg::error::Refused;
 use crate::pg::role::Role;
 use crate::pg::shared;
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
-use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, Privilege};
+use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, NAME_BYTES_MAX, Privilege};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
@@ -100,10 +100,7 @@ impl Wanted {
 /// What two options say together, and either alone may not know: of the row as it is now.
 fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
-    catalog::read(Table::Spaces, |row| {
-        if row.get::<String>(1).as_deref() != Some(name) {
-            return;
-        }
+    catalog::read(Table::Spaces, Rows::Named(name), |row| {
         let ms = |column| row.get::<Interval>(column).map(crate::pg::interval::ms);
         if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
             && default_ttl > max_ttl
@@ -122,8 +119,9 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
     let name = letters(bytes)
         .ok_or_else(|| invalid("name must be ASCII in a database of another encoding than UTF-8"))?;
-    if name.is_empty() || name.len() > 63 {
-        return Err(invalid("name must have 1 to 63 bytes").detail(format!("It has {}.", name.len())));
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(invalid(format!("name must have 1 to {NAME_BYTES_MAX} bytes"))
+            .detail(format!("It has {}.", name.len())));
     }
     if name == "*" {
         return Err(invalid("name must not be \"*\"").detail("That stands for all spaces."));
@@ -173,24 +171,31 @@ fn cache_create_space(
         let name = new_name(name)?;
         space::require_owner("create a space")?;
         wanted.check()?;
-        let mut arguments =
-            vec![DatumWithOid::from(i64::from(catalog::new_number().to_u32())), name.clone().into()];
+        let mut arguments = vec![0_i64.into(), name.clone().into()];
         arguments.extend(wanted.arguments());
-        let written = if name == DEFAULT {
-            0
-        } else {
-            catalog::write(
+        let exists = || {
+            let mut found = name == DEFAULT;
+            catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
+            found
+        };
+        // A number that is taken came with a dump from another cluster.
+        let mut written = 0;
+        while written == 0 {
+            if exists() {
+                let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
+                return Err(Refused::new(code, format!("space \"{name}\" already exists"))
+                    .hint("Use cache_alter_space to change its options."));
+            }
+            arguments[0] = i64::from(catalog::new_number().to_u32()).into();
+            written = catalog::write(
                 "INSERT INTO pgcache.spaces VALUES
                  ($1::oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-                 ON CONFLICT (name) DO NOTHING RETURNING 1",
+                 ON CONFLICT DO NOTHING RETURNING 1",
                 &arguments,
-            )
-        };
-        if written == 0 {
-            let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
-            return Err(Refused::new(code, format!("space \"{name}\" already exists"))
-                .hint("Use cache_alter_space to change its options."));
+            );
         }
+        // Neither is anybody to find grants under it that are left of another space.
+        catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &arguments[..1]);
         check_together(&name)
     };
     create().unwrap_or_else(|refused| Refused::raise(refused));
@@ -237,8 +242,9 @@ fn cache_alter_space(
     let alter = || {
         let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
         wanted.check()?;
-        if wanted.scope.is_some() && !shared::is_in_recovery() {
-            // What was stored under the other scope must not be found again, should it ever be changed back.
+        if (wanted.scope.is_some() || wanted.tiers.is_some()) && !shared::is_in_recovery() {
+            // What was stored under the other scope, or before nothing could be, must not be found again, should it ever be changed
+            // back.
             entry::flush(&space, false)?;
         }
         write_default_row(space.number);

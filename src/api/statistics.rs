@@ -11,7 +11,7 @@ fn cache_stats_reset() {
     space::require_owner("reset statistics").unwrap_or_else(|refused| Refused::raise(refused));
     if let Some(tier) = shared::tier() {
         space::each_visible(|number, _, _| {
-            tier.reset_stats(shared::database(), space::number_in_tier(number));
+            tier.reset_stats(shared::database(), number);
         });
     }
 }
@@ -59,7 +59,6 @@ mod pgcache {
     > {
         let mut rows = Vec::new();
         space::each_visible(|number, name, _| {
-            let number = space::number_in_tier(number);
             let stats = shared::tier().and_then(|tier| tier.space_stats(shared::database(), number));
             let of = |what: Counter| stats.as_ref().map_or(0, |stats| stats.counted(what) as i64);
             let hits = of(Counter::Hit);

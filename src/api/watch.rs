@@ -1,7 +1,7 @@
 //! Tables whose changes make entries a miss.
 
 use super::arguments::{self, invalid, null};
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog;
 use crate::pg::error::Refused;
 use crate::pg::relation::Number;
 use crate::pg::role::Role;
@@ -86,8 +86,7 @@ fn cache_invalidate_relation(rel: Option<Number>) {
 /// What the view over watches shows.
 #[pg_schema]
 mod pgcache {
-    use super::Table;
-    use crate::pg::catalog;
+    use crate::pg::catalog::{self, Rows, Table};
     use crate::store::space;
     use pgrx::prelude::*;
 
@@ -103,7 +102,7 @@ mod pgcache {
     fn visible_watches() -> TableIterator<'static, (name!(relation, pg_sys::Oid), name!(tags, Vec<String>))> {
         let mut rows = Vec::new();
         if space::may_look() {
-            catalog::read(Table::Watches, |row| {
+            catalog::read(Table::Watches, Rows::All, |row| {
                 rows.extend(row.get(0).zip(row.get(1)));
             });
         }

@@ -10,7 +10,7 @@ use super::local::Local;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 const SCHEMA: &CStr = c"pgcache";
 
@@ -30,6 +30,16 @@ impl Table {
             Self::Watches => c"watches",
         }
     }
+}
+
+/// Which rows of a table are looked for: those have an index.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'n> {
+    All,
+    /// The space of this name.
+    Named(&'n str),
+    /// The grants in the space of this number.
+    OfSpace(u32),
 }
 
 static GENERATION: Local<Cell<u64>> = Local::new(Cell::new(1));
@@ -67,7 +77,9 @@ fn watch() {
         // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
-            for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+            // A database's owner is a member of pg_database_owner.
+            use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID};
+            for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID] {
                 pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(roles_changed), nothing);
             }
         }
@@ -125,9 +137,9 @@ impl Row {
     }
 }
 
-/// Calls with each row of a table, as of now: with what others have committed, and with what the own transaction has done in
+/// Calls with some rows of a table, as of now: with what others have committed, and with what the own transaction has done in
 /// earlier statements. Whatever the transaction's own snapshot is, and without leaving a lock on the table.
-pub fn read(table: Table, mut with: impl FnMut(&Row)) {
+pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row)) {
     let Some(number) = number(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: as the server reads its catalogs: open, scan with a snapshot of its own, take each row apart by the table's own
@@ -136,14 +148,15 @@ pub fn read(table: Table, mut with: impl FnMut(&Row)) {
         let relation = pg_sys::table_open(number.into(), lock);
         let description = (*relation).rd_att;
         let columns = (*description).natts as usize;
-        let scan = pg_sys::systable_beginscan(
-            relation,
-            pg_sys::InvalidOid,
-            false,
-            std::ptr::null_mut(),
-            0,
-            std::ptr::null_mut(),
-        );
+        let (mut key, keys) = key(rows);
+        let index = match rows {
+            Rows::All => pg_sys::InvalidOid,
+            Rows::Named(_) => index(relation, c"spaces_name_key"),
+            Rows::OfSpace(_) => index(relation, c"grants_pkey"),
+        };
+        let is_there = index != pg_sys::InvalidOid;
+        let scan =
+            pg_sys::systable_beginscan(relation, index, is_there, std::ptr::null_mut(), keys, &raw mut key);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
@@ -158,10 +171,41 @@ pub fn read(table: Table, mut with: impl FnMut(&Row)) {
     }
 }
 
+/// What to look for, and how many keys that is. A key names a column of the table; in an index it is the first.
+fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
+    // SAFETY: all zeroes are a key that nobody looks at; the other two are made by the server, for the types of their columns.
+    unsafe {
+        let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
+        let (column, equal, value) = match rows {
+            Rows::All => return (key, 0),
+            Rows::Named(name) => (2, pg_sys::F_TEXTEQ, name.into_datum()),
+            Rows::OfSpace(number) => (1, pg_sys::F_OIDEQ, pg_sys::Oid::from(number).into_datum()),
+        };
+        let value = value.unwrap_or(pg_sys::Datum::null());
+        let strategy = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
+        pg_sys::ScanKeyInit(&raw mut key, column, strategy, equal.into(), value);
+        (key, 1)
+    }
+}
+
+/// An index of a table, which is open; none if somebody has named it anew, and the table is read all through.
+unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: the caller has opened the table; a name that ends with a zero.
+    unsafe { pg_sys::get_relname_relid(name.as_ptr(), (*(*relation).rd_rel).relnamespace) }
+}
+
 /// A number for a new row: no object of this cluster has had it, and none will, for some billions of them.
 pub fn new_number() -> pg_sys::Oid {
-    // SAFETY: the server's own counter.
+    refuse_if_read_only("INSERT");
+    // SAFETY: the server's own counter, which is not to be asked for more during recovery.
     unsafe { pg_sys::GetNewObjectId() }
+}
+
+/// Raises the server's own error where nothing may be written, before anything else is in the way.
+fn refuse_if_read_only(statement: &str) {
+    let verb = statement.split(' ').next().and_then(|verb| CString::new(verb).ok()).unwrap_or_default();
+    // SAFETY: a string that ends with a zero.
+    unsafe { pg_sys::PreventCommandIfReadOnly(verb.as_ptr()) };
 }
 
 /// Says with the commit of this transaction, and to this session at once, that a table has changed.
@@ -175,6 +219,7 @@ pub fn announce_change(table: pg_sys::Oid) {
 /// The caller has checked that who asks for it may.
 pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
     let Some(owner) = owner() else { return 0 };
+    refuse_if_read_only(statement);
     let _guard = AsOwner::new(owner);
     Spi::connect_mut(|client| client.update(statement, None, arguments).map(|table| table.len()))
         .unwrap_or_else(|error| pgrx::error!("{error}"))

@@ -168,31 +168,50 @@ pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
     Some(with(table))
 }
 
-/// Whether there is a prepared transaction of this name, in whatever database and of whichever life.
-pub fn exists(gid: &[u8]) -> bool {
-    let query = "SELECT FROM pg_catalog.pg_prepared_xact() AS p WHERE p.gid OPERATOR(pg_catalog.=) $1";
+/// Whose a prepared transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// There is none of this name, in whatever database and of whichever life.
+    Nobodys,
+    /// The current role may end it, or it cannot be known.
+    Ours,
+    /// The current role may not.
+    Others,
+}
+
+/// Whose the prepared transaction of this name is.
+pub fn whose(gid: &[u8]) -> Whose {
+    let query =
+        "SELECT p.ownerid FROM pg_catalog.pg_prepared_xact() AS p WHERE p.gid OPERATOR(pg_catalog.=) $1";
     let (mut role, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: within a transaction, outside of blocks, as the statement that we are called for begins. As the owner of the catalogs,
     // because the view's function may have been revoked. An error puts everything back by ending the transaction.
-    unsafe {
+    let is_superuser = unsafe {
+        let is_superuser = pg_sys::superuser();
         pg_sys::GetUserIdAndSecContext(&raw mut role, &raw mut context);
         let local = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
         pg_sys::SetUserIdAndSecContext(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID), local);
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-    }
-    let found = Spi::connect(|client| {
+        is_superuser
+    };
+    let owner = Spi::connect(|client| {
         // SAFETY: a text made of that many bytes.
         let name = unsafe {
             let text = pg_sys::cstring_to_text_with_len(gid.as_ptr().cast(), gid.len() as i32);
             pgrx::datum::DatumWithOid::new(pg_sys::Datum::from(text), pg_sys::TEXTOID)
         };
-        client.select(query, Some(1), &[name]).map(|found| !found.is_empty())
+        let found = client.select(query, Some(1), &[name])?;
+        if found.is_empty() { Ok(None) } else { found.first().get_one::<pg_sys::Oid>() }
     });
     // SAFETY: as it was above.
     unsafe {
         pg_sys::PopActiveSnapshot();
         pg_sys::SetUserIdAndSecContext(role, context);
     }
-    // What cannot be asked for may be there.
-    found.unwrap_or(true)
+    match owner {
+        Ok(None) => Whose::Nobodys,
+        Ok(Some(owner)) if owner != role && !is_superuser => Whose::Others,
+        // What cannot be asked for may be there.
+        _ => Whose::Ours,
+    }
 }

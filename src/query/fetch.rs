@@ -74,12 +74,9 @@ struct Ticket {
 
 /// Why what is computed cannot be stored, is what the error says.
 fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
-    let place = entry::place_to_change(space)?;
+    let place = entry::place_to_compute(space)?;
     if !space.allows(Privilege::Write) {
         return Err(Status::Refused("the privilege write is missing"));
-    }
-    if !space.options.in_memory {
-        return Err(Status::Refused("the space keeps nothing in memory"));
     }
     if query::looks_at_one_moment() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));

@@ -65,7 +65,15 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
     }
+    has_memory(space)?;
     place_in_use(space)
+}
+
+/// Not if the space keeps nothing in memory: what was stored there before it was told so may be older than what its callers could
+/// not store since.
+#[inline]
+fn has_memory(space: &Space) -> Result<(), Status> {
+    if space.options.in_memory { Ok(()) } else { Err(Status::Bypass(NOT_IN_MEMORY)) }
 }
 
 /// Where the values of a space are, if it is in use.
@@ -81,11 +89,17 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
 }
 
 /// The same, for what waits until the transaction commits.
-pub fn place_to_change(space: &Space) -> Result<Place, Status> {
+fn place_to_change(space: &Space) -> Result<Place, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
     place_in_use(space)
+}
+
+/// The same, for a value that is looked for and otherwise computed.
+pub fn place_to_compute(space: &Space) -> Result<Place, Status> {
+    has_memory(space)?;
+    place_to_change(space)
 }
 
 #[cold]
@@ -203,7 +217,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         pending::entitle(OwnKey::new(place, key), number, right::Kind::Landing);
     }
     if !space.options.in_memory {
-        return Err(Status::Refused("the space keeps nothing in memory"));
+        return Err(Status::Refused(NOT_IN_MEMORY));
     }
     // What is certain not to fit is refused at once, and what the key has stays.
     if key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
@@ -273,6 +287,7 @@ fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Ba
     Ok((Basis::Lease(number), stamp))
 }
 
+const NOT_IN_MEMORY: &str = "the space keeps nothing in memory";
 pub const TOO_LARGE: &str = "larger than a twentieth of the cache, or than the space may take";
 
 /// More than an entry has beside its key and value: header, dependencies and rounding.
@@ -371,7 +386,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     let place = match place_in_use(space) {
         Ok(place) if space.options.in_memory => place,
         Ok(_) => {
-            status::set(Status::Refused("the space keeps nothing in memory"));
+            status::set(Status::Refused(NOT_IN_MEMORY));
             return Ok(by);
         }
         Err(status) => {
@@ -418,6 +433,8 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTre
     };
     status::set(Status::Hot);
     let mut add = |key: &[u8]| {
+        // A long pattern takes its time with each key.
+        shared::check_for_interrupts();
         if matches(key) && is_there(&place, key) {
             found.insert(Box::from(key));
             if found.len() > most {

@@ -46,7 +46,7 @@ pub fn acquire(
     asked: Asked,
     into: &mut impl Buffer,
 ) -> Result<Answer, LockTimeout> {
-    let place = match entry::place_to_change(space) {
+    let place = match entry::place_to_compute(space) {
         Ok(place) => place,
         Err(status) => {
             status::set(status);

@@ -330,7 +330,6 @@ pub fn touch(key: OwnKey, expires: u32) -> bool {
 
 /// Remembers a lease or a claim.
 pub fn entitle(key: OwnKey, number: u64, kind: right::Kind) {
-    listen();
     PENDING.with_borrow_mut(|pending| pending.rights.add(key, number, kind, transaction::depth()));
 }
 

@@ -19,7 +19,7 @@
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
+use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table, Whose};
 use crate::pg::shared;
 use pg_cache_core::{FenceId, KeyMark, Reserved};
 use pgrx::prelude::PgSqlErrorCode;
@@ -60,12 +60,17 @@ pub fn ending(gid: &[u8], commits: bool) {
     if shared::tier().is_none() {
         return;
     }
+    // The server will refuse it, but that is after we have invalidated what the role may not.
+    let whose = if commits { prepared::whose(gid) } else { Whose::Ours };
+    if whose == Whose::Others {
+        denied().raise();
+    }
     let find = |table: Table<'_>| Ending::find(table, gid, commits);
     let found = prepared::with_table(find).unwrap_or(Found::Nothing);
     let mut ending = match found {
         Found::Record(ending) => ending,
         // If there is none, the server would say so. That it does not come into being meanwhile, only we can see to.
-        Found::Nothing if commits && !prepared::exists(gid) => unknown(gid).raise(),
+        Found::Nothing if whose == Whose::Nobodys => unknown(gid).raise(),
         Found::Nothing => Ending { invalidated: everything(commits), ..Ending::default() },
         Found::Doubt(ending) => Ending { invalidated: everything(commits), ..ending },
     };
@@ -78,6 +83,12 @@ pub fn ended() {
     if let At::Ending(ending) = AT.replace(At::Nothing) {
         ending.settle(true);
     }
+}
+
+fn denied() -> Refused {
+    let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+    Refused::new(code, "permission denied to finish prepared transaction")
+        .hint("Must be superuser or the user that prepared the transaction.")
 }
 
 fn unknown(gid: &[u8]) -> Refused {

@@ -3,26 +3,29 @@
 //! Each session keeps the spaces it has used, resolved for the role that used them, until it learns that something has changed
 //! (see `pg/catalog.rs`). So an access to a space that it used before costs a comparison of its name.
 
-use crate::pg::catalog::{self, Row, Table};
+use crate::pg::catalog::{self, Row, Rows, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
 use crate::pg::local::Local;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
+use crate::pg::varlena::TextArgument;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope};
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::rc::Rc;
 
+/// So long a name may be.
+pub const NAME_BYTES_MAX: usize = 63;
+
 /// The space that is always there.
 pub const DEFAULT: &str = "default";
-/// Its number in the tables. In the tier it has the number of the table of spaces, so that an extension that is made anew finds
-/// nothing of what one before it has left.
+/// Its number, which no other has.
 pub const DEFAULT_NUMBER: u32 = 0;
 
 /// What one may do in a space. Each includes those before it.
@@ -103,14 +106,12 @@ impl Options {
 /// A space as a role finds it.
 #[derive(Debug)]
 pub struct Space {
-    /// Its number in the tables.
+    /// Its number, in the tables and in the tier.
     pub number: u32,
     pub name: String,
     pub options: Options,
     /// The greatest privilege that the role has.
     granted: Option<Privilege>,
-    /// In the tier.
-    number_in_tier: u32,
     role: Role,
     place: OnceCell<Place>,
 }
@@ -166,25 +167,27 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
 #[cold]
 fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
-    let remembered = up_to_date(|known| known.spaces.get(&(name.to_owned(), role.number())).cloned());
-    let space = match remembered {
-        Some(space) => space,
-        None => {
-            // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
-            let generation = catalog::generation();
-            let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
-            up_to_date(|known| {
-                if known.spaces.len() >= KNOWN_MAX {
-                    known.spaces.clear();
-                }
-                if known.generation == generation {
-                    known.spaces.insert((name.to_owned(), role.number()), Rc::clone(&space));
-                }
-            });
-            space
+    let at = (name.to_owned(), role.number());
+    let remembered = up_to_date(|known| {
+        let space = known.spaces.get(&at).cloned()?;
+        known.last = Some(Rc::clone(&space));
+        Some(space)
+    });
+    if let Some(space) = remembered {
+        return Ok(space);
+    }
+    // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
+    let generation = catalog::generation();
+    let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
+    up_to_date(|known| {
+        if known.generation == generation {
+            if known.spaces.len() >= KNOWN_MAX {
+                known.spaces.clear();
+            }
+            known.spaces.insert(at, Rc::clone(&space));
+            known.last = Some(Rc::clone(&space));
         }
-    };
-    up_to_date(|known| known.last = Some(Rc::clone(&space)));
+    });
     Ok(space)
 }
 
@@ -199,12 +202,15 @@ fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
 
 /// There is no such space.
 pub fn unknown(name: &str) -> Refused {
+    let can_be = !matches!(name, "" | "*") && name.len() <= NAME_BYTES_MAX;
     let name = shown(name.as_bytes());
     let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
-    Refused::new(code, format!("space \"{name}\" does not exist")).hint(format!(
-        "Use cache_create_space({}) to create it, or the view cache_spaces to see which there are.",
-        role::literal(&name)
-    ))
+    let to_create = match can_be {
+        true => format!("cache_create_space({}) to create it, or ", role::literal(&name)),
+        false => String::new(),
+    };
+    Refused::new(code, format!("space \"{name}\" does not exist"))
+        .hint(format!("Use {to_create}the view cache_spaces to see which there are."))
 }
 
 fn tables() -> Result<u32, Refused> {
@@ -216,18 +222,15 @@ fn tables() -> Result<u32, Refused> {
 }
 
 fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
-    let table = tables()?;
+    tables()?;
     let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
-    catalog::read(Table::Spaces, |row| {
-        if row.get::<String>(1).as_deref() == Some(name) {
-            found = Some((number_of(row, 0), Options::of(row)));
-        }
+    catalog::read(Table::Spaces, Rows::Named(name), |row| {
+        found = Some((number_of(row, 0), Options::of(row)));
     });
     let Some((number, options)) = found else { return Ok(None) };
-    let granted = granted(role, |space| space == number);
-    let number_in_tier = if number == DEFAULT_NUMBER { table } else { number };
+    let granted = granted(role, Rows::OfSpace(number));
     let place = OnceCell::new();
-    Ok(Some(Space { number, name: name.to_owned(), options, granted, number_in_tier, role, place }))
+    Ok(Some(Space { number, name: name.to_owned(), options, granted, role, place }))
 }
 
 fn number_of(row: &Row, column: usize) -> u32 {
@@ -235,18 +238,23 @@ fn number_of(row: &Row, column: usize) -> u32 {
 }
 
 /// The greatest privilege that a role has in some spaces: all of them, for the owner of the extension.
-fn granted(role: Role, which: impl Fn(u32) -> bool) -> Option<Privilege> {
+fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     if is_owner(role) {
         return Some(Privilege::Admin);
     }
+    let of_role = grants_to(role, which).into_iter();
+    of_role.filter_map(|(_, name)| Privilege::of_name(name.as_bytes())).max()
+}
+
+/// What a role was granted in some spaces: their numbers, and the names of the privileges.
+fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, String)> {
     let mut grants = Vec::new();
-    catalog::read(Table::Grants, |row| {
-        if which(number_of(row, 0)) {
-            grants.push((Role::from_number(number_of(row, 1)), row.get::<String>(2)));
-        }
+    catalog::read(Table::Grants, which, |row| {
+        let (space, grantee) = (number_of(row, 0), Role::from_number(number_of(row, 1)));
+        grants.push((space, grantee, row.get::<String>(2).unwrap_or_default()));
     });
-    let of_role = grants.into_iter().filter(|(grantee, _)| role.has_rights_of(*grantee));
-    of_role.filter_map(|(_, name)| Privilege::of_name(name?.as_bytes())).max()
+    grants.retain(|(_, grantee, _)| role.has_rights_of(*grantee));
+    grants.into_iter().map(|(space, _, name)| (space, name)).collect()
 }
 
 /// Whether a role owns the extension, or may do whatever its owner may.
@@ -262,7 +270,7 @@ pub fn may_monitor() -> bool {
 
 /// Whether the current role may read any space, or look at statistics.
 pub fn may_look() -> bool {
-    may_monitor() || granted(Role::current(), |_| true).is_some()
+    may_monitor() || granted(Role::current(), Rows::All).is_some()
 }
 
 /// Refuses whoever does not own the extension.
@@ -312,7 +320,7 @@ fn require_writer() -> Result<(), Refused> {
         Some(may) => may,
         None => {
             let generation = catalog::generation();
-            let may = granted(role, |_| true) >= Some(Privilege::Write);
+            let may = granted(role, Rows::All) >= Some(Privilege::Write);
             up_to_date(|known| {
                 if known.generation == generation && known.writers.len() < KNOWN_MAX {
                     known.writers.insert(role.number(), may);
@@ -335,25 +343,23 @@ fn require_writer() -> Result<(), Refused> {
 pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     let role = Role::current();
     let all = may_monitor();
-    let visible = |number: u32| all || granted(role, |space| space == number).is_some();
+    let granted: BTreeSet<u32> = match all {
+        true => BTreeSet::new(),
+        false => grants_to(role, Rows::All).into_iter().map(|(space, _)| space).collect(),
+    };
+    let visible = |number: u32| all || granted.contains(&number);
     let mut altered = false;
-    catalog::read(Table::Spaces, |row| {
+    catalog::read(Table::Spaces, Rows::All, |row| {
         let number = number_of(row, 0);
         altered |= number == DEFAULT_NUMBER;
         if visible(number) {
-            with(number, &row.get::<String>(1).unwrap_or_default(), Some(row));
+            // In a database of another encoding a restore may have brought a name that cannot be shown as it is.
+            let name = row.get::<TextArgument<'_>>(1).map_or(&b""[..], |name| name.0);
+            with(number, &shown(name), Some(row));
         }
     });
     if !altered && visible(DEFAULT_NUMBER) {
         with(DEFAULT_NUMBER, DEFAULT, None);
-    }
-}
-
-/// The number in the tier of a space by its number in the tables.
-pub fn number_in_tier(number: u32) -> u32 {
-    match number {
-        DEFAULT_NUMBER => catalog::number(Table::Spaces).unwrap_or(0),
-        number => number,
     }
 }
 
@@ -392,7 +398,7 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Place> {
         let tier = shared::tier()?;
-        let (database, space) = (shared::database(), self.number_in_tier);
+        let (database, space) = (shared::database(), self.number);
         let role = if self.options.by_role { self.role.number() } else { 0 };
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));

@@ -4,7 +4,7 @@
 //! was being committed meanwhile makes the entry a miss. For the same reason what this session remembers of the list is an entry of
 //! its own kind: as of a stamp that was taken before it was read, and right as long as the list's fence holds for that.
 
-use crate::pg::catalog::{self, Table};
+use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::relation;
 use crate::pg::shared::{self, HotTier};
 use crate::store::pending;
@@ -62,7 +62,7 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     }
     let (stamp, generation) = (fences.now(), catalog::generation());
     let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
-    catalog::read(Table::Watches, |row| {
+    catalog::read(Table::Watches, Rows::All, |row| {
         let number = row.get::<pgrx::pg_sys::Oid>(0).map_or(0, pgrx::pg_sys::Oid::to_u32);
         for tag in row.get::<Vec<String>>(1).unwrap_or_default() {
             relations.entry(tag.into_bytes()).or_default().push(number);

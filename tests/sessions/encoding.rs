@@ -157,3 +157,19 @@ fn spaces_have_names_that_every_encoding_has() {
     let database = Database::create();
     database.connect().batch_execute("SELECT cache_create_space('é')").expect("UTF-8 has it");
 }
+
+/// A restore into a database of another encoding converts them, and goes past what refuses them.
+#[test]
+fn a_restored_space_of_another_name_breaks_no_view() {
+    let database = Database::create_encoded("LATIN1");
+    let mut session = database.connect();
+    session
+        .batch_execute("INSERT INTO pgcache.spaces (number, name) VALUES (1, 'é'), (2, 'e')")
+        .expect("a hand can write it");
+    for view in ["SELECT name FROM cache_spaces", "SELECT space AS name FROM cache_stats"] {
+        let names = session.query(&format!("{view} ORDER BY name"), &[]).expect("it works");
+        let names: Vec<String> = names.iter().map(|row| row.get(0)).collect();
+        assert_eq!(names, ["\\xe9", "default", "e"], "{view}");
+    }
+    session.batch_execute("SELECT cache_stats_reset(), cache_get('k', 'e')").expect("it works");
+}

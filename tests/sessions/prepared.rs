@@ -209,6 +209,32 @@ fn a_prepare_that_fails_leaves_nothing() {
 }
 
 #[test]
+fn who_may_not_commit_it_takes_nothing_away() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE ROLE passer_by").expect("a role");
+    let commits = |session: &mut Client| {
+        session.batch_execute("SET ROLE passer_by").expect("it may");
+        let refused = session.batch_execute("COMMIT PREPARED 'p'").expect_err("it may not");
+        assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+        session.batch_execute("RESET ROLE").expect("it may");
+        assert_eq!(values(session), [old(), old()]);
+        assert_quiet(session);
+    };
+    fill(&mut session);
+    prepare(&mut session, "p", "SELECT cache_set_text('k', 'new')");
+    commits(&mut session);
+    // Nor if nobody knows what it has changed.
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut session = cluster.connect("postgres");
+    fill(&mut session);
+    commits(&mut session);
+    session.batch_execute("COMMIT PREPARED 'p'").expect("it may");
+    assert_eq!(values(&mut session), [None, None]);
+}
+
+#[test]
 fn a_commit_that_fails_leaves_nothing_raised() {
     let cluster = cluster(&conf());
     let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));

@@ -1,6 +1,6 @@
 //! Spaces and grants as other sessions, restores and standbys meet them.
 
-use pg_cache_testbed::{Cluster, Conf, Database, Stop};
+use pg_cache_testbed::{Cluster, Conf, Database, Stop, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 use std::io::Write;
@@ -43,6 +43,160 @@ fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
     run(&mut two, "SELECT cache_create_space('s')");
     assert_eq!(get(&mut one, "k", "s").expect("there is another one"), None);
     run(&mut one, "DROP ROLE spaces_reader");
+}
+
+#[test]
+fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let owned_by = |role| format!("ALTER DATABASE {} OWNER TO {role}", database.name());
+    run(&mut session, "CREATE ROLE spaces_owner; CREATE ROLE spaces_heir");
+    run(&mut session, &owned_by("spaces_owner"));
+    run(&mut session, "SELECT cache_create_space('s'), cache_grant('s', 'pg_database_owner', 'read')");
+    run(&mut session, "SET ROLE spaces_owner");
+    assert!(get(&mut session, "k", "s").is_ok());
+    run(&mut database.connect(), &owned_by("spaces_heir"));
+    let refused = get(&mut session, "k", "s").expect_err("it owns nothing");
+    assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    run(&mut session, &format!("RESET ROLE; {}", owned_by("postgres")));
+    run(&mut session, "DROP ROLE spaces_owner; DROP ROLE spaces_heir");
+}
+
+#[test]
+fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
+    let database = Database::create();
+    let [mut one, mut two] = [(); 2].map(|()| database.connect());
+    run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
+    run(&mut two, "CREATE ROLE spaces_slow; SELECT cache_grant('s', 'spaces_slow', 'read')");
+    // The first has read of the space when it waits to read who may use it.
+    run(&mut two, "BEGIN; LOCK TABLE pgcache.grants; SELECT cache_alter_space('s', enabled => false)");
+    run(&mut one, "SET ROLE spaces_slow");
+    let looking = std::thread::spawn(move || {
+        let _ = get(&mut one, "k", "s");
+        one
+    });
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'pgcache.grants'::regclass)";
+    wait_until("somebody waits", || two.query_one(waits, &[]).expect("it says").get(0));
+    run(&mut two, "COMMIT");
+    let mut one = looking.join().expect("it ends");
+    assert_eq!(get(&mut one, "k", "s").expect("it may"), None);
+    run(&mut two, "SELECT cache_revoke('s', 'spaces_slow', 'read')");
+    assert!(get(&mut one, "k", "s").is_err());
+    run(&mut two, "DROP ROLE spaces_slow");
+}
+
+#[test]
+fn an_extension_made_anew_finds_nothing_of_spaces_that_come_back() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(&mut session, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
+    run(&mut session, "SELECT cache_set_text('k', 'v')");
+    run(&mut session, "CREATE TABLE kept AS TABLE pgcache.spaces");
+    run(&mut session, "DROP EXTENSION pg_cache");
+    run(&mut session, "CREATE EXTENSION pg_cache; INSERT INTO pgcache.spaces SELECT * FROM kept");
+    assert_eq!(get(&mut session, "k", "s").expect("it is there"), None);
+    assert_eq!(get(&mut session, "k", "default").expect("it is there"), None);
+    run(&mut session, "SELECT cache_set_text('k', 'v', space => 's')");
+    assert_eq!(get(&mut session, "k", "s").expect("it is there").as_deref(), Some("v"));
+}
+
+#[test]
+fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let restored = "INSERT INTO pgcache.spaces (number, name) VALUES ('pgcache.spaces'::regclass, 'twin')";
+    run(&mut session, restored);
+    run(&mut session, "SELECT cache_set_text('k', 'v')");
+    assert_eq!(get(&mut session, "k", "twin").expect("it may"), None);
+}
+
+#[test]
+fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(&mut session, "CREATE ROLE spaces_many");
+    run(&mut session, "INSERT INTO pgcache.spaces (number, name) SELECT i, i FROM generate_series(1, 100) i");
+    run(
+        &mut session,
+        "INSERT INTO pgcache.grants SELECT i, 'spaces_many', 'read' FROM generate_series(1, 100) i",
+    );
+    run(&mut session, "SET ROLE spaces_many");
+    let scans = "SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_xact_all_tables
+                 WHERE schemaname = 'pgcache' AND relname = 'grants'";
+    let mut transaction = session.transaction().expect("it begins");
+    let seen = transaction.query_one("SELECT count(*) FROM cache_spaces", &[]).expect("it may");
+    assert_eq!(seen.get::<_, i64>(0), 100);
+    assert_eq!(transaction.query_one(scans, &[]).expect("it says").get::<_, i64>(0), 1);
+    drop(transaction);
+    run(&mut session, "RESET ROLE; DROP ROLE spaces_many");
+}
+
+#[test]
+fn a_space_is_looked_up_by_its_name_and_not_among_all() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(&mut session, "CREATE ROLE spaces_one; SELECT cache_create_space('s'), cache_create_space('\u{e9}')");
+    run(&mut session, "SELECT cache_grant('s', 'spaces_one', 'read'), cache_grant('\u{e9}', '-', 'read')");
+    let scans = "SELECT sum(seq_scan)::int8, sum(idx_scan)::int8 FROM pg_stat_xact_all_tables
+                 WHERE schemaname = 'pgcache'";
+    for name in ["s", "\u{e9}"] {
+        let mut reader = database.connect();
+        run(&mut reader, "SET ROLE spaces_one");
+        let mut transaction = reader.transaction().expect("it begins");
+        transaction.query_one("SELECT cache_get_text('k', $1)", &[&name]).expect("it may");
+        let scans = transaction.query_one(scans, &[]).expect("it says");
+        assert_eq!((scans.get::<_, i64>(0), scans.get::<_, i64>(1)), (0, 2), "{name}");
+    }
+    run(&mut session, "DROP ROLE spaces_one");
+}
+
+#[test]
+fn what_a_subscription_changes_of_the_tables_sessions_know() {
+    let [from, to] = [(); 2].map(|()| Database::create());
+    let [mut one, mut two] = [&from, &to].map(Database::connect);
+    run(&mut one, "CREATE ROLE spaces_far; CREATE PUBLICATION p FOR ALL TABLES");
+    run(&mut one, "SELECT pg_create_logical_replication_slot('spaces_far', 'pgoutput')");
+    let socket = from.cluster().socket_dir().display();
+    run(
+        &mut two,
+        &format!(
+            "CREATE SUBSCRIPTION spaces_far CONNECTION 'host={socket} user=postgres dbname={}' PUBLICATION p
+             WITH (create_slot = false, slot_name = 'spaces_far', copy_data = false)",
+            from.name()
+        ),
+    );
+    run(&mut one, "SELECT cache_create_space('s'), cache_grant('s', 'spaces_far', 'read')");
+    let mut eyes = to.connect();
+    let mut grants =
+        || -> i64 { eyes.query_one("SELECT count(*) FROM pgcache.grants", &[]).expect("it says").get(0) };
+    wait_until("the grant", || grants() == 1);
+    run(&mut two, "SET ROLE spaces_far");
+    assert!(get(&mut two, "k", "s").is_ok());
+    run(&mut one, "SELECT cache_revoke('s', 'spaces_far', 'read')");
+    wait_until("its end", || grants() == 0);
+    let refused = get(&mut two, "k", "s").expect_err("it may no more");
+    assert_eq!(refused.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    run(&mut two, "RESET ROLE");
+    run(&mut two, "DROP SUBSCRIPTION spaces_far");
+    run(&mut one, "DROP ROLE spaces_far");
+}
+
+#[test]
+fn a_new_space_takes_no_number_that_came_with_a_restore_and_no_grants() {
+    let database = Database::create();
+    let mut session = database.connect();
+    // The next object of the cluster has the next number, or other tests' objects have some of these.
+    run(
+        &mut session,
+        "CREATE TABLE last (); INSERT INTO pgcache.spaces (number, name)
+         SELECT 'last'::regclass::oid::int8 + i, 'restored ' || i FROM generate_series(1, 50) AS i WHERE i % 2 = 1;
+         INSERT INTO pgcache.grants
+         SELECT 'last'::regclass::oid::int8 + i, 0, 'read' FROM generate_series(1, 50) AS i WHERE i % 2 = 0",
+    );
+    run(&mut session, "SELECT cache_create_space('new ' || i) FROM generate_series(1, 20) AS i");
+    let readable = "SELECT count(*) FROM pgcache.spaces JOIN pgcache.grants ON space = number";
+    assert_eq!(session.query_one(readable, &[]).expect("it says").get::<_, i64>(0), 0);
 }
 
 #[test]
@@ -136,10 +290,20 @@ fn on_a_standby_reads_miss_nothing_is_stored_and_nothing_fails_but_invalidation(
         "SELECT cache_invalidate_tags('{t}')",
         "SELECT cache_flush('s')",
         "SELECT cache_flush('*')",
+        "SELECT cache_drop_space('s')",
     ] {
         let error = session.batch_execute(statement).expect_err(statement);
         assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{statement}");
         assert!(error.as_db_error().is_some_and(|error| error.hint().is_some()), "{statement}");
+    }
+    for statement in [
+        "SELECT cache_create_space('t')",
+        "SELECT cache_alter_space('s', scope => 'role')",
+        "SELECT cache_grant('s', 'pg_monitor', 'read')",
+        "SELECT cache_revoke('s', 'pg_monitor', 'read')",
+    ] {
+        let error = session.batch_execute(statement).expect_err(statement);
+        assert_eq!(error.code(), Some(&SqlState::READ_ONLY_SQL_TRANSACTION), "{statement}");
     }
     assert!(get(&mut session, "k", "unknown").is_err(), "bad input is told here, too");
 

@@ -57,6 +57,15 @@ SELECT cache_set_text('k', '12345678901', space => 'small');
 SELECT cache_create_space('elsewhere', tiers => 'table');
 SELECT cache_set_text('k', 'v', space => 'elsewhere'), cache_status();
 SELECT cache_incr('c', space => 'elsewhere'), cache_incr('c', space => 'elsewhere'), cache_status();
+-- A space that keeps nothing in memory any more has nothing: not what it kept before, then or later.
+SELECT cache_create_space('moved'), cache_set_text('k', 'old', space => 'moved');
+SELECT cache_alter_space('moved', tiers => 'table');
+SELECT cache_set_text('k', 'new', space => 'moved'), cache_get_text('k', 'moved');
+SELECT cache_status();
+SELECT value, status, lease FROM cache_acquire('k', 'moved');
+SELECT cache_alter_space('moved', tiers => 'both');
+SELECT cache_get_text('k', 'moved');
+SELECT cache_drop_space('moved');
 SELECT cache_alter_space('one', enabled => false);
 SELECT cache_set_text('k', 'v', space => 'one');
 SELECT cache_status();
@@ -157,6 +166,10 @@ SELECT cache_alter_space('own', redis => true);
 SELECT cache_alter_space('unknown', jitter => 0);
 SELECT cache_alter_space(NULL);
 SELECT cache_drop_space('unknown');
+-- A hint says nothing that is refused.
+SELECT cache_get('k', '');
+SELECT cache_get('k', '*');
+SELECT cache_get('k', repeat('x', 64));
 SELECT count(*) FROM cache_spaces WHERE name = 'bad';
 
 -- Whoever brings operators of his own does not have them run as the owner.
