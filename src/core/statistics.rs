@@ -83,8 +83,13 @@ impl<'m> Slot<'m> {
 
     #[inline]
     pub(crate) fn count(&self, what: Counter) {
+        self.count_many(what, 1);
+    }
+
+    #[inline]
+    pub(crate) fn count_many(&self, what: Counter, times: usize) {
         let at = self.at + what as usize;
-        self.region.store(at, self.region.load(at).wrapping_add(1));
+        self.region.store(at, self.region.load(at).wrapping_add(times as u64));
     }
 }
 
