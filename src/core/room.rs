@@ -261,7 +261,7 @@ impl<H: Host> Tier<'_, H> {
         unlinked: &mut Unlinked,
     ) -> Option<u32> {
         let mut gone = [Victim::NONE; EVICTIONS_PER_HOLD as usize];
-        let (mut count, mut left) = (0, wanted);
+        let (mut count, mut left, mut last) = (0, wanted, Queue::Small);
         while left > 0 && hold.evictions > 0 && !unlinked.is_full() {
             // As if each of them were spread.
             let most = unlinked.left().min(hold.evictions as usize);
@@ -282,6 +282,10 @@ impl<H: Host> Tier<'_, H> {
                 }
             }
             count += victims.len();
+            last = streak.queue;
+        }
+        if count < Streak::MOST {
+            guard.foresee_next(last);
         }
         let gone = &gone[..count];
         guard.move_zones(gone);

@@ -363,9 +363,9 @@ impl<'m, H: Host> Guard<'m, H> {
         given
     }
 
-    /// Puts an entry that nobody can see yet into its bucket, behind everything else: so what is announced stays in front, and who
-    /// is to be evicted, being old, is found without passing many. Inside of [`change`](Self::change), and along with putting it
-    /// into a queue.
+    /// Puts an entry that nobody can see yet into its bucket, before everything but what is announced, which stays in front: most
+    /// of those that are evicted came not long ago, and are found without passing many. Inside of [`change`](Self::change), and
+    /// along with putting it into a queue.
     pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
         let bucket = self.shard.bucket_of(header.hash());
         match self
@@ -415,8 +415,16 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn detach_oldest(&self, streak: &Streak) {
         let victims = streak.victims();
         let Some(last) = victims.last() else { return };
-        for victim in victims {
-            self.foresee_neighbour(victim);
+        let heads =
+            victims.iter().map(|victim| (victim.block, self.shard.bucket(self.bucket_of(victim.hash))));
+        for (_, head) in heads.clone().filter(|(block, head)| block != head) {
+            self.entry(head).foresee();
+        }
+        for (block, head) in heads.filter(|(block, head)| block != head) {
+            let second = self.entry(head).next();
+            if second != block {
+                self.entry(second).foresee();
+            }
         }
         self.change(|| {
             for victim in victims {
@@ -616,6 +624,25 @@ impl<'m, H: Host> Guard<'m, H> {
         self.is_block(entry.block) && self.shard.region.load(at) & mask != 0
     }
 
+    /// Brings near what evicting the next ones of a queue will need, some time from now. Memory is far away compared with what is done with it, so each
+    /// step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
+    pub(crate) fn foresee_next(&self, queue: Queue) {
+        let (region, layout) = (self.shard.region, self.shard.layout);
+        let bucket_of = |entry: &Entry<'m>| self.shard.bucket_of((entry.word(0) >> 32) as u32);
+        let neighbour = |entry: &Entry<'m>| self.shard.bucket(bucket_of(entry));
+        let Some(first) = self.oldest(queue) else { return };
+        let second = self.entry(first.newer());
+        region.prefetch(layout.block_at(self.entry(neighbour(&second)).next()));
+        let third = self.entry(second.newer());
+        region.prefetch(layout.block_at(neighbour(&third)));
+        let fifth = self.entry(self.entry(third.newer()).newer());
+        region.prefetch(self.shard.at + layout.buckets_at + (bucket_of(&fifth) / 2) as usize);
+        region.prefetch(
+            self.shard.at + layout.ghosts_at + (self.ghost_of((fifth.word(0) >> 32) as u32) / 2) as usize,
+        );
+        region.prefetch(layout.block_at(self.entry(fifth.newer()).newer()));
+    }
+
     /// Brings near what evicting an entry will need, and the header of one further on in its queue: memory is far away compared with
     /// what is done with it. Those that came one after the other mostly lie one behind the other.
     pub(crate) fn foresee(&self, entry: &Entry<'m>, header: &Header) {
@@ -625,14 +652,6 @@ impl<'m, H: Host> Guard<'m, H> {
         region.prefetch(self.shard.at + layout.buckets_at + (bucket / 2) as usize);
         let ghost = self.ghost_of(header.hash());
         region.prefetch(self.shard.at + layout.ghosts_at + (ghost / 2) as usize);
-    }
-
-    /// The one in its bucket that stands before it, or before that one.
-    fn foresee_neighbour(&self, victim: &Victim) {
-        let first = self.shard.bucket(self.shard.bucket_of(victim.hash));
-        if first != victim.block {
-            self.shard.region.prefetch(self.shard.layout.block_at(first));
-        }
     }
 
     /// How many entries were evicted here so far.
