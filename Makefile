@@ -20,7 +20,7 @@ psql: ## open a session in the private server
 stop: ## stop the private server
 	@make/cluster.sh stop
 
-test: ## prove everything: core, models, SQL, interleavings, sessions, set-up   (PG=15, ONLY=stage)
+test: ## prove everything: core, models, SQL, interleavings, sessions, drivers, set-up   (PG=15, ONLY=stage)
 	@make/test.sh
 
 test-long: ## the same with the soaks, which take their time

@@ -178,6 +178,9 @@ missing_package() { # need
     bwrap) command -v bwrap >/dev/null || echo bubblewrap ;;
     git) command -v git >/dev/null || echo git ;;
     redis) command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null || echo "redis-server redis-tools" ;;
+    pgbouncer) command -v pgbouncer >/dev/null || echo pgbouncer ;;
+    # With what it takes to make an environment of one's own.
+    python) python3 -c 'import ensurepip, venv' 2>/dev/null || echo "python3 python3-venv" ;;
     perf) command -v perf >/dev/null || echo linux-perf ;;
     shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
     esac

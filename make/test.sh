@@ -16,7 +16,7 @@ need_rust
 cd "$ROOT"
 total=$SECONDS
 
-stages=(core models counting sql sessions bench setup)
+stages=(core models counting sql sessions clients bench setup)
 [ -z "$PG_CACHE_TEST_LONG" ] || stages+=(sanitize fuzz)
 declare -A what=(
     [core]="unit, model and property tests of the core"
@@ -24,6 +24,7 @@ declare -A what=(
     [counting]="a hit writes to nothing but its own count"
     [sql]="SQL regression and interleavings (pg_regress, isolationtester)"
     [sessions]="several sessions, real clusters, restarts"
+    [clients]="Python, Node.js and a pooler in front of the server"
     [bench]="arithmetic of the measurements"
     [setup]="make run on bad days"
     [sanitize]="the core's tests with the address sanitizer; in the long run, or when named"
@@ -40,7 +41,7 @@ declare -A cargo_test=(
     [sessions]="-p pg_cache_testbed --lib --test sessions"
     [bench]="-p pg_cache_bench"
 )
-declare -A script=([setup]=tests/setup/run.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
+declare -A script=([clients]=make/clients.sh [setup]=tests/setup/run.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
 # The core compiled in another way. Each has a directory of its own, so that none rebuilds what another has built.
 declare -A cfg=([models]=loom [counting]=counting)
 export FUZZ_SECONDS=${FUZZ_SECONDS:-10}
@@ -64,8 +65,8 @@ with_cargo() { # stage, cargo's arguments...
 compile() {
     local stage
     for stage in "${chosen[@]}"; do
-        if [ "$stage" = sanitize ]; then
-            "$ROOT/make/sanitize.sh" compile || return
+        if [ "$stage" = clients ] || [ "$stage" = sanitize ]; then
+            "$ROOT/${script[$stage]}" compile || return
         elif [ -n "${cargo_test[$stage]:-}" ]; then
             with_cargo "$stage" --no-run || return
         fi

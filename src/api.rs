@@ -4,4 +4,5 @@ mod inspect;
 mod invalidation;
 mod many;
 mod measure;
+mod space;
 mod value;

@@ -12,6 +12,11 @@ mod store;
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!(
+    "../sql/spaces.sql",
+    name = "spaces",
+    requires = [api::space::pgcache::changed, api::space::pgcache::visible_spaces]
+);
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
 /// Called by the server when it loads the library.
@@ -21,4 +26,5 @@ extern "C-unwind" fn _PG_init() {
     pg::preload::require();
     pg::settings::define();
     pg::shared::hook();
+    store::prepared::watch();
 }

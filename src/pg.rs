@@ -1,7 +1,12 @@
+pub mod catalog;
 pub mod clock;
+pub mod encoding;
 pub mod error;
+pub mod interval;
 pub mod jsonb;
 pub mod preload;
+pub mod prepared;
+pub mod role;
 pub mod settings;
 pub mod shared;
 pub mod transaction;

@@ -2,21 +2,23 @@
 
 use crate::pg::error::Refused;
 use crate::pg::jsonb::{self, Member};
-use crate::pg::settings;
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
+use crate::pg::{interval, settings};
+use crate::store::space::{self, Privilege, Space};
 use pg_cache_core::KEY_BYTES_MAX;
 use pgrx::prelude::*;
+use std::rc::Rc;
 
 const TAG_BYTES_MAX: usize = 256;
 const TAGS_MAX: usize = 32;
 /// A year, of the longest kind.
 const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
 
-fn null(what: &str) -> Refused {
+pub fn null(what: &str) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"))
 }
 
-fn invalid(message: impl Into<String>) -> Refused {
+pub fn invalid(message: impl Into<String>) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
 }
 
@@ -39,7 +41,7 @@ pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
 }
 
 /// What is to be stored: names and values of an object.
-pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>>, Refused> {
+pub fn entries<'a>(argument: Option<JsonbArgument<'a>>, space: &Space) -> Result<Vec<Member<'a>>, Refused> {
     let object = argument.ok_or_else(|| null("entries"))?;
     let members = jsonb::members(object).ok_or_else(|| {
         invalid("entries must be an object of JSON")
@@ -47,7 +49,7 @@ pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>
     })?;
     for (name, bytes) in &members {
         key(Some(TextArgument(name)))?;
-        value(Some(bytes))?;
+        value(Some(bytes), space)?;
     }
     Ok(members)
 }
@@ -72,25 +74,31 @@ pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec
     argument.ok_or_else(|| null("tags"))?.0.into_iter().map(tag).collect()
 }
 
-pub fn value(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
+/// The bytes of a value that may be stored in a space.
+pub fn value<'a>(argument: Option<&'a [u8]>, space: &Space) -> Result<&'a [u8], Refused> {
     let bytes = argument.ok_or_else(|| {
         null("value").hint("Use cache_delete to remove a value, and 'null'::jsonb for a null of JSON.")
     })?;
-    if bytes.len() > settings::max_value_bytes() {
+    let too_large = |limit: String, most: u64| {
         let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-        return Err(Refused::new(code, "value is larger than pg_cache.max_value_size").detail(format!(
-            "It has {} bytes, of at most {}.",
-            bytes.len(),
-            settings::max_value_bytes()
-        )));
+        Refused::new(code, format!("value is larger than {limit}"))
+            .detail(format!("It has {} bytes, of at most {most}.", bytes.len()))
+    };
+    let most = settings::max_value_bytes();
+    if bytes.len() > most {
+        return Err(too_large("pg_cache.max_value_size".to_owned(), most as u64));
     }
-    Ok(bytes)
+    match space.options.max_value {
+        Some(most) if bytes.len() as u64 > most => {
+            Err(too_large(format!("max_value of space \"{}\"", space.name), most))
+        }
+        _ => Ok(bytes),
+    }
 }
 
 /// Milliseconds of a time to live.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
-    let days = i128::from(interval.months()) * 30 + i128::from(interval.days());
-    let ms = (days * 24 * 60 * 60 * 1_000_000 + i128::from(interval.micros())) / 1000;
+    let ms = interval::ms(interval);
     if ms <= 0 {
         return Err(invalid("ttl must be positive")
             .hint("Use ttl => interval '1 s' for a short life, or cache_delete to remove the value."));
@@ -101,15 +109,9 @@ pub fn ttl(interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// The only space there is yet.
-pub fn space(argument: Option<TextArgument<'_>>) -> Result<(), Refused> {
-    match argument.ok_or_else(|| null("space"))?.0 {
-        b"default" => Ok(()),
-        other => Err(Refused::new(
-            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-            format!("space \"{}\" does not exist", String::from_utf8_lossy(other)),
-        )),
-    }
+/// The space that is meant, if the current role has the privilege.
+pub fn space(argument: Option<TextArgument<'_>>, needed: Privilege) -> Result<Rc<Space>, Refused> {
+    space::with_privilege(argument.ok_or_else(|| null("space"))?.0, needed)
 }
 
 /// Refuses an argument whose meaning is not built yet, instead of ignoring it.

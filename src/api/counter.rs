@@ -1,10 +1,12 @@
 //! Counters.
 
 use super::arguments;
-use super::value::{key_of, of_kind};
+use super::value::{key_in, of_kind};
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
+use crate::store::space::Privilege;
 use pg_cache_core::{IncrError, Kind};
 use pgrx::prelude::*;
 
@@ -17,18 +19,18 @@ fn cache_incr(
     ttl: default!(Option<Interval>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
-    let key = key_of(key, space);
+    let (key, space) = key_in(key, space, Privilege::Write);
     let add = || {
         let by = arguments::by(by)?;
         let ttl = ttl.map(arguments::ttl).transpose()?;
-        entry::incr(key, by, ttl).or_else(|error| refuse(key, by, error))
+        entry::incr(&space, key, by, ttl).or_else(|error| refuse(key, by, error))
     };
     add().unwrap_or_else(|refused| Refused::raise(refused))
 }
 
 /// A counter that cannot be stored counts nothing: to fail the caller for it would be worse.
 fn refuse(key: &[u8], by: i64, error: IncrError) -> Result<i64, Refused> {
-    let name = String::from_utf8_lossy(key);
+    let name = shown(key);
     match error {
         IncrError::Refused(_) => Ok(by),
         IncrError::Overflow => {

@@ -4,28 +4,38 @@ use super::arguments;
 use crate::pg::error::Refused;
 use crate::pg::varlena::{TextArgument, TextsArgument};
 use crate::store::entry;
+use crate::store::space::{self, Privilege};
 use pgrx::prelude::*;
 
 /// Makes all values a miss that have a tag.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
-    let tag = arguments::tag(tag.map(|tag| tag.0));
-    entry::invalidate_tag(tag.unwrap_or_else(|refused| Refused::raise(refused)));
+    let invalidate = || {
+        let tag = arguments::tag(tag.map(|tag| tag.0))?;
+        entry::invalidate_tag(&*space::for_tags()?, tag)
+    };
+    invalidate().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
 /// Makes all values a miss that have one of some tags.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
-    let tags = arguments::tags_to_invalidate(tags).unwrap_or_else(|refused| Refused::raise(refused));
-    tags.into_iter().for_each(entry::invalidate_tag);
+    let invalidate = || {
+        let tags = arguments::tags_to_invalidate(tags)?;
+        let space = space::for_tags()?;
+        tags.into_iter().try_for_each(|tag| entry::invalidate_tag(&space, tag))
+    };
+    invalidate().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
 /// Makes all values of a space a miss, or of all spaces: `*`.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_flush(space: Option<TextArgument<'_>>) {
-    let everything = space.is_some_and(|space| space.0 == b"*");
-    if !everything {
-        arguments::space(space).unwrap_or_else(|refused| Refused::raise(refused));
-    }
-    entry::flush(everything);
+    let flush = || {
+        if space.is_some_and(|space| space.0 == b"*") {
+            return entry::flush(&*space::of_owner("flush all spaces")?, true);
+        }
+        entry::flush(&*arguments::space(space, Privilege::Admin)?, false)
+    };
+    flush().unwrap_or_else(|refused| Refused::raise(refused));
 }

@@ -5,6 +5,7 @@ use super::value::other_kind;
 use crate::pg::error::Refused;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::store::entry::{self, JSONB};
+use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
 /// The jsonb of each key that has one, in the order of the keys.
@@ -15,11 +16,11 @@ fn cache_get_many(
 ) -> TableIterator<'static, (name!(key, Text), name!(value, Jsonb))> {
     let read = || {
         let keys = arguments::keys(keys)?;
-        arguments::space(space)?;
+        let space = arguments::space(space, Privilege::Read)?;
         let mut found = Vec::with_capacity(keys.len());
         for key in keys {
             let mut value = Varlena::default();
-            match entry::read(key, &mut value) {
+            match entry::read(&space, key, &mut value) {
                 Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),
                 Some(_) => found.push((Text(Varlena::of(key)), Jsonb(value))),
                 None => {}
@@ -39,11 +40,12 @@ fn cache_set_many(
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
     let set = || {
-        let entries = arguments::entries(entries)?;
+        let space = arguments::space(space, Privilege::Write)?;
+        let entries = arguments::entries(entries, &space)?;
         let ttl = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
-        arguments::space(space)?;
-        let stored = entries.into_iter().filter(|(key, value)| entry::set(key, value, JSONB, ttl, &tags));
+        let stored =
+            entries.into_iter().filter(|(key, value)| entry::set(&space, key, value, JSONB, ttl, &tags));
         Ok(stored.count() as i64)
     };
     set().unwrap_or_else(|refused| Refused::raise(refused))
@@ -57,8 +59,8 @@ fn cache_delete_many(
 ) -> i64 {
     let remove = || {
         let keys = arguments::keys(keys)?;
-        arguments::space(space)?;
-        Ok(keys.into_iter().filter(|key| entry::remove(key)).count() as i64)
+        let space = arguments::space(space, Privilege::Write)?;
+        keys.into_iter().map(|key| entry::remove(&space, key).map(i64::from)).sum::<Result<i64, _>>()
     };
     remove().unwrap_or_else(|refused| Refused::raise(refused))
 }

@@ -1,22 +1,25 @@
 //! Values by their key.
 
 use super::arguments::{self, not_yet};
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
 use crate::store::entry::{self, BYTEA, JSONB, TEXT};
+use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
 use pgrx::prelude::*;
+use std::rc::Rc;
 
 /// A value as one kind; what is of another kind is an error.
 fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kind) -> Option<Varlena> {
     let read = || {
         let key = arguments::key(key)?;
-        arguments::space(space)?;
+        let space = arguments::space(space, Privilege::Read)?;
         let mut value = Varlena::default();
-        match entry::read(key, &mut value) {
+        match entry::read(&space, key, &mut value) {
             Some(found) if found.kind != kind => Err(other_kind(key, found.kind, kind)),
             found => Ok(found.map(|_| value)),
         }
@@ -30,7 +33,7 @@ pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     let (asked, _) = of_kind(asked);
     Refused::new(
         PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-        format!("key \"{}\" holds {name}, not {asked}", String::from_utf8_lossy(key)),
+        format!("key \"{}\" holds {name}, not {asked}", shown(key)),
     )
     .hint(format!("Use {function} to read it."))
 }
@@ -87,14 +90,14 @@ impl Setting<'_> {
     fn set(self, value: Option<&[u8]>, kind: Kind) -> bool {
         let set = || {
             let key = arguments::key(self.key)?;
-            let value = arguments::value(value)?;
+            let space = arguments::space(self.space, Privilege::Write)?;
+            let value = arguments::value(value, &space)?;
             let ttl = self.ttl.map(arguments::ttl).transpose()?;
             let tags = arguments::tags(self.tags)?;
-            arguments::space(self.space)?;
             not_yet("mode", self.mode.is_none_or(|mode| mode.0 != b"always"))?;
             not_yet("stale_ok", self.stale_ok.is_some())?;
             not_yet("lease", self.lease.is_some())?;
-            Ok(entry::set(key, value, kind, ttl, &tags))
+            Ok(entry::set(&space, key, value, kind, ttl, &tags))
         };
         set().unwrap_or_else(|refused| Refused::raise(refused))
     }
@@ -148,9 +151,13 @@ fn cache_set_bytes(
     Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), BYTEA)
 }
 
-/// A key of a space, checked, or the error.
-pub(super) fn key_of<'a>(key: Option<TextArgument<'a>>, space: Option<TextArgument<'_>>) -> &'a [u8] {
-    let checked = arguments::key(key).and_then(|key| arguments::space(space).map(|()| key));
+/// A key, and the space it is in, checked, or the error.
+pub(super) fn key_in<'a>(
+    key: Option<TextArgument<'a>>,
+    space: Option<TextArgument<'_>>,
+    needed: Privilege,
+) -> (&'a [u8], Rc<Space>) {
+    let checked = arguments::key(key).and_then(|key| Ok((key, arguments::space(space, needed)?)));
     checked.unwrap_or_else(|refused| Refused::raise(refused))
 }
 
@@ -160,7 +167,8 @@ fn cache_delete(
     key: Option<TextArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> bool {
-    entry::remove(key_of(key, space))
+    let (key, space) = key_in(key, space, Privilege::Write);
+    entry::remove(&space, key).unwrap_or_else(|refused| Refused::raise(refused))
 }
 
 /// Whether there is a value.
@@ -169,7 +177,8 @@ fn cache_exists(
     key: Option<TextArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> bool {
-    entry::peek(key_of(key, space)).is_some()
+    let (key, space) = key_in(key, space, Privilege::Read);
+    entry::peek(&space, key).is_some()
 }
 
 /// How long a value has to live, or null if there is none.
@@ -178,7 +187,8 @@ fn cache_ttl(
     key: Option<TextArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> Option<Interval> {
-    let found = entry::peek(key_of(key, space))?;
+    let (key, space) = key_in(key, space, Privilege::Read);
+    let found = entry::peek(&space, key)?;
     Some(Interval::from_micros(shared::ms_until(found.expires) as i64 * 1000))
 }
 
@@ -189,7 +199,7 @@ fn cache_touch(
     ttl: Option<Interval>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> bool {
-    let key = key_of(key, space);
+    let (key, space) = key_in(key, space, Privilege::Write);
     let ttl = arguments::required_ttl(ttl).unwrap_or_else(|refused| Refused::raise(refused));
-    entry::touch(key, ttl)
+    entry::touch(&space, key, ttl)
 }

@@ -51,6 +51,7 @@ mod entry;
 mod eviction;
 mod fence;
 mod flight;
+mod glob;
 mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
 mod lines;
@@ -67,13 +68,14 @@ mod tier;
 pub use counting::AtomicU64;
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
 pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
+pub use glob::Glob;
 pub use layout::{BLOCK_BYTES, Sizes};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::Mapping;
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
-    Acquired, Buffer, Host, IncrError, Inspected, Key, Lease, Miss, NewValue, Reader, Refusal, Reservation,
-    Scope, Stored, Usage,
+    Acquired, Buffer, Host, IncrError, Inspected, Key, KeyMark, Lease, Miss, NewValue, Reader, Refusal,
+    Reservation, Scope, Stored, Usage,
 };
 pub use tier::Tier;

@@ -31,6 +31,11 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Whether it is the same place and the same role's.
+    pub fn is(&self, other: &Self) -> bool {
+        self.place() == other.place() && self.role == other.role
+    }
+
     /// Database and space as the one word that an entry keeps them in.
     #[inline(always)]
     pub(crate) fn place(&self) -> u64 {
@@ -67,9 +72,45 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
+    /// What it takes to remove the key when its bytes are not at hand any more.
+    pub fn mark(&self) -> KeyMark {
+        let Scope { database, space, role, .. } = self.scope;
+        KeyMark { hash: self.hash, database, space, role }
+    }
+
     /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
     pub(crate) fn print(&self) -> u32 {
         (self.hash >> 32) as u32
+    }
+}
+
+/// A key without its bytes: see [`crate::Tier::remove_marked`]. As good as a key for removing, because who shares its hash only
+/// misses for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct KeyMark {
+    /// The database's number.
+    pub database: u32,
+    /// The space's number in it.
+    pub space: u32,
+    /// The role whose entry it is, or 0.
+    pub role: u32,
+    hash: u64,
+}
+
+impl KeyMark {
+    /// The half of the hash that an entry keeps.
+    pub(crate) fn print(&self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Database and space as the one word that an entry keeps them in.
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.database) << 32 | u64::from(self.space)
     }
 }
 

@@ -10,7 +10,8 @@ use crate::shard::{Guard, Shard};
 use crate::statistics::{Counter, Slot, total};
 use crate::sync::Ordering;
 use crate::terms::{
-    Acquired, Host, IncrError, Inspected, Key, Lease, NewValue, Refusal, Reservation, Scope, Stored, Usage,
+    Acquired, Host, IncrError, Inspected, Key, KeyMark, Lease, NewValue, Refusal, Reservation, Scope, Stored,
+    Usage,
 };
 
 /// One entry takes at most this part of the tier.
@@ -327,6 +328,37 @@ impl<'m, H: Host> Tier<'m, H> {
         drop(guard);
         self.release_all(&unlinked);
         valid
+    }
+
+    /// Removes a key of which only the mark is left, and voids its flight. What others have announced for it stays announced, as
+    /// with [`remove`](Self::remove). Bounded, without allocation, without failure.
+    pub fn remove_marked(&self, mark: &KeyMark) {
+        let is_it = |header: &Header| {
+            header.hash() == mark.print()
+                && header.place() == mark.place()
+                && header.role() == mark.role
+                && header.has(LINKED)
+                && !header.has(HIDDEN)
+        };
+        loop {
+            let guard = Shard::of_hash(self.region, &self.layout, mark.hash()).lock(&self.host);
+            guard.flights().void(mark.hash());
+            if guard.poisoned() {
+                return;
+            }
+            let mut unlinked = Unlinked::default();
+            for entry in guard.in_bucket(guard.bucket_of(mark.print())) {
+                let header = entry.header();
+                if is_it(&header) && !unlinked.is_full() {
+                    self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
+                }
+            }
+            drop(guard);
+            self.release_all(&unlinked);
+            if !unlinked.is_full() {
+                return;
+            }
+        }
     }
 
     /// Gives a key another time to live. Whether there was something that would have been served.

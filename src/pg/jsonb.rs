@@ -37,7 +37,10 @@ pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
                 pg_sys::JsonbIteratorToken::WJB_VALUE => {
                     let value = pg_sys::JsonbValueToJsonb(&raw mut item).cast();
                     let length = pgrx::varlena::varsize_any_exhdr(value);
-                    let bytes = pgrx::varlena::vardata_any(value).cast();
+                    // What the server returns takes a kilobyte, however small it is.
+                    let bytes = pg_sys::palloc(length).cast::<u8>();
+                    bytes.copy_from_nonoverlapping(pgrx::varlena::vardata_any(value).cast(), length);
+                    pg_sys::pfree(value.cast());
                     members.push((name, std::slice::from_raw_parts(bytes, length)));
                 }
                 _ => {}

@@ -5,6 +5,8 @@
 //! region    the hot tier with its fences                          pg_cache_core
 //! ```
 //!
+//! A piece of its own holds what is known of prepared transactions (`prepared.rs`).
+//!
 //! The control line is written by the postmaster alone, before any backend exists, and never changes until the memory is
 //! made anew. Locks are the server's own, one for each shard of the tier.
 //!
@@ -13,7 +15,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{clock, settings};
+use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -146,6 +148,7 @@ unsafe extern "C-unwind" fn request() {
         pg_sys::RequestAddinShmemSpace(bytes(sizes));
         pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), shards as i32);
     }
+    prepared::request();
 }
 
 #[pg_guard]
@@ -175,6 +178,7 @@ unsafe extern "C-unwind" fn start_up() {
         Ok(()) => CONTROL.store(control, Ordering::Relaxed),
         Err(error) => pgrx::warning!("pg_cache is switched off: {error}"),
     }
+    prepared::start_up();
 }
 
 fn random() -> u64 {
@@ -225,6 +229,23 @@ fn attach() -> Option<&'static HotTier> {
             None
         }
     }
+}
+
+/// Whether the server is in recovery, a standby for instance.
+pub fn is_in_recovery() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// A number from 0 on and below 1, by chance.
+pub fn chance() -> f64 {
+    // SAFETY: this backend's own source of such numbers, seeded when it began.
+    unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) }
+}
+
+/// Lets the session be cancelled or ended here, by an error. Not while anything is held.
+pub fn check_for_interrupts() {
+    pgrx::check_for_interrupts!();
 }
 
 /// This backend's own number among all that may exist.

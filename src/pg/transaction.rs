@@ -3,6 +3,7 @@
 //! One listener, registered once in each backend. What happens when:
 //! - *before commit*: the last moment at which anything may fail, and before others can see what was changed;
 //! - *committed*: others can see it. An error here would restart the server, so nothing that can fail is done;
+//! - *before prepare*, *prepared*: the same for a transaction that becomes nobody's. Others can end it only after the second;
 //! - *aborted*: also when the session is killed, or ends in the middle.
 
 #![allow(unsafe_code)]
@@ -17,6 +18,8 @@ pub trait Listener: Sync {
     fn before_commit(&self);
     /// It is about to be prepared, and somebody else may commit it. May raise errors.
     fn before_prepare(&self);
+    /// It has been prepared, and is not this session's any more. Must not fail.
+    fn prepared(&self);
     /// It has committed.
     fn committed(&self);
     /// It has not, and will not.
@@ -46,6 +49,14 @@ pub fn has_written() -> bool {
     unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
+/// Whether this process helps with a query of another session. It does not know what the transaction has changed, and has nothing
+/// of its own to commit. Our functions get here only by way of one that was wrongly declared PARALLEL SAFE.
+#[inline]
+pub fn is_parallel_worker() -> bool {
+    // SAFETY: a plain global.
+    unsafe { pg_sys::ParallelWorkerNumber >= 0 }
+}
+
 /// How deep in savepoints the session is; 1 outside of all.
 pub fn depth() -> i32 {
     // SAFETY: a plain question.
@@ -60,8 +71,8 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _nothing
         XACT_EVENT_PRE_COMMIT => listener.before_commit(),
         XACT_EVENT_PRE_PREPARE => listener.before_prepare(),
         XACT_EVENT_COMMIT => listener.committed(),
-        // What a prepared transaction goes on to be is not this session's any more.
-        XACT_EVENT_ABORT | XACT_EVENT_PREPARE => listener.aborted(),
+        XACT_EVENT_PREPARE => listener.prepared(),
+        XACT_EVENT_ABORT => listener.aborted(),
         // A parallel worker has changed nothing of the cache: the functions are restricted to the leader.
         _ => {}
     }

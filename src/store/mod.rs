@@ -2,4 +2,6 @@
 
 pub mod entry;
 pub mod pending;
+pub mod prepared;
 pub mod space;
+pub mod status;

@@ -7,32 +7,37 @@
 //! - *after commit* it only remains to confirm, which is a bounded walk over plain memory;
 //! - *after an abort*, however it came about, everything is taken back.
 //!
+//! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
+//!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
-use crate::pg::error::Refused;
-use crate::pg::settings;
 use crate::pg::transaction::{self, Listener};
-use crate::store::space::{Space, hash};
-use pg_cache_core::{FenceId, Key, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
-use pgrx::prelude::PgSqlErrorCode;
+use crate::pg::{settings, shared};
+use crate::store::prepared;
+use crate::store::space::{Place, hash};
+use pg_cache_core::{FenceId, Key, KeyMark, Kind, Lowered, Meta, NewValue, Reservation, Stamp};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// A key, kept.
 #[derive(Debug)]
 pub struct OwnKey {
-    space: &'static Space,
+    place: Place,
     bytes: Box<[u8]>,
     hash: u64,
 }
 
 impl OwnKey {
-    pub fn new(space: &'static Space, bytes: &[u8]) -> Self {
-        Self { space, bytes: bytes.into(), hash: hash(bytes) }
+    pub fn new(place: Place, bytes: &[u8]) -> Self {
+        Self { place, bytes: bytes.into(), hash: hash(bytes) }
     }
 
     fn key(&self) -> Option<Key<'_>> {
-        self.space.key(&self.bytes, self.hash)
+        self.place.key(&self.bytes, self.hash)
+    }
+
+    fn is(&self, place: &Place, bytes: &[u8]) -> bool {
+        self.place.scope.is(&place.scope) && *self.bytes == *bytes
     }
 }
 
@@ -167,25 +172,27 @@ impl Listener for Collector {
     }
 
     fn before_prepare(&self) {
-        if PENDING.with_borrow(|pending| !pending.changes.is_empty()) {
-            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            Refused::new(code, "cannot PREPARE a transaction that has changed the cache").raise();
-        }
+        let (fences, marks) = PENDING.with_borrow(Pending::in_short);
+        prepared::record(&fences, marks).unwrap_or_else(|refused| refused.raise());
+    }
+
+    fn prepared(&self) {
+        prepared::stands();
+        PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn committed(&self) {
         PENDING.with_borrow_mut(Pending::committed);
+        prepared::over();
     }
 
     fn aborted(&self) {
+        prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn released(&self, depth: i32) {
-        PENDING.with_borrow_mut(|pending| {
-            let inner = pending.changes.iter_mut().rev().take_while(|change| change.depth >= depth);
-            inner.for_each(|change| change.depth = depth - 1);
-        });
+        PENDING.with_borrow_mut(|pending| pending.hand_over(depth));
     }
 
     fn rolled_back(&self, depth: i32) {
@@ -193,11 +200,16 @@ impl Listener for Collector {
     }
 }
 
+/// Has the transactions of this session told to us, and to what is behind us, from now on.
+pub fn listen() {
+    transaction::listen(&Collector);
+}
+
 /// Calls with what the transaction says of a key, and with the fences of what it has changed.
 #[inline]
-pub fn with_own<R>(key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
+pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
     PENDING.with_borrow(|pending| {
-        let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(key, hash) };
+        let own = if pending.changes.is_empty() { Own::Nothing } else { pending.own(place, key, hash) };
         read(own, &pending.fences)
     })
 }
@@ -210,9 +222,9 @@ pub fn set(key: OwnKey, value: Value) -> bool {
 /// Remembers that a key was removed.
 pub fn remove(key: OwnKey) {
     PENDING.with_borrow_mut(|pending| {
-        let space = key.space;
+        let place = key.place;
         if pending.add_if_it_fits(What::Remove(key)).is_err() {
-            pending.invalidate(space, space.fences[1]);
+            pending.invalidate(&place, place.own_fence());
         }
     });
 }
@@ -220,7 +232,7 @@ pub fn remove(key: OwnKey) {
 /// Remembers that a key was given another time to live. False if the transaction holds back too much already.
 pub fn touch(key: OwnKey, expires: u32) -> bool {
     PENDING.with_borrow_mut(|pending| {
-        if let Some(place) = pending.latest(&key.bytes, key.hash)
+        if let Some(place) = pending.latest(&key.place, &key.bytes, key.hash)
             && let What::Set(_, Value { bytes, kind, stamp, dependencies, .. }) = &pending.changes[place].what
         {
             let (bytes, dependencies) = (bytes.clone(), dependencies.clone());
@@ -232,8 +244,16 @@ pub fn touch(key: OwnKey, expires: u32) -> bool {
 }
 
 /// Remembers that everything under a fence was invalidated.
-pub fn invalidate(space: &Space, fence: FenceId) {
-    PENDING.with_borrow_mut(|pending| pending.invalidate(space, fence));
+pub fn invalidate(place: &Place, fence: FenceId) {
+    PENDING.with_borrow_mut(|pending| pending.invalidate(place, fence));
+}
+
+/// The keys of a place that the transaction has changed.
+pub fn own_keys(place: &Place) -> Vec<Box<[u8]>> {
+    PENDING.with_borrow(|pending| {
+        let keys = pending.changes.iter().filter_map(|change| change.what.key());
+        keys.filter(|key| key.place.scope.is(&place.scope)).map(|key| key.bytes.clone()).collect()
+    })
 }
 
 impl Pending {
@@ -261,25 +281,28 @@ impl Pending {
     fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
         match what {
             What::Invalidate(fence) => self.by_fence.get(fence)?.last().copied(),
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => self.latest(&key.bytes, key.hash),
+            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
+                self.latest(&key.place, &key.bytes, key.hash)
+            }
         }
         .filter(|place| self.changes[*place].depth == depth)
     }
 
-    fn invalidate(&mut self, space: &Space, fence: FenceId) {
-        let known = self.by_fence.contains_key(&fence) || space.fences.contains(&fence);
-        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { space.fences[0] };
+    fn invalidate(&mut self, place: &Place, fence: FenceId) {
+        let known = self.by_fence.contains_key(&fence) || place.fences.contains(&fence);
+        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
         self.add(What::Invalidate(fence));
     }
 
     fn add(&mut self, what: What) {
-        transaction::listen(&Collector);
-        let depth = transaction::depth();
+        listen();
         self.last += 1;
-        self.bytes += what.bytes();
-        let replaced = self.replaced_by(&what, depth);
-        let change = Change { what, depth, at: self.last };
-        if let Some(place) = replaced {
+        self.put(Change { what, depth: transaction::depth(), at: self.last });
+    }
+
+    fn put(&mut self, change: Change) {
+        self.bytes += change.what.bytes();
+        if let Some(place) = self.replaced_by(&change.what, change.depth) {
             self.bytes -= self.changes[place].what.bytes();
             self.changes[place] = change;
             return;
@@ -297,6 +320,24 @@ impl Pending {
             }
         }
         self.changes.push(change);
+    }
+
+    /// Gives what was done in a savepoint to the one around it, in the place of what that one had done to the same: a loop of
+    /// savepoints would grow without end otherwise.
+    fn hand_over(&mut self, depth: i32) {
+        let outer = self.changes.iter().rposition(|change| change.depth < depth).map_or(0, |place| place + 1);
+        let inner = self.changes.split_off(outer);
+        for Change { what, .. } in &inner {
+            self.bytes -= what.bytes();
+            let places = match what {
+                What::Invalidate(fence) => self.by_fence.get_mut(fence),
+                What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => self.by_key.get_mut(&key.hash),
+            };
+            places.into_iter().for_each(|places| places.retain(|place| *place < outer));
+        }
+        for change in inner {
+            self.put(Change { depth: depth - 1, ..change });
+        }
     }
 
     /// Forgets what was done in a savepoint, and in those inside of it.
@@ -324,16 +365,16 @@ impl Pending {
     }
 
     /// Where the latest change of a key is.
-    fn latest(&self, key: &[u8], hash: u64) -> Option<usize> {
+    fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
         let places = self.by_key.get(&hash)?;
-        let is_it = |place: &usize| self.changes[*place].what.key().is_some_and(|own| *own.bytes == *key);
+        let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
         places.iter().rev().copied().find(is_it)
     }
 
     #[cold]
-    fn own(&self, key: &[u8], hash: u64) -> Own<'_> {
-        let Some(place) = self.latest(key, hash) else { return Own::Nothing };
-        let change = &self.changes[place];
+    fn own(&self, place: &Place, key: &[u8], hash: u64) -> Own<'_> {
+        let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
+        let change = &self.changes[at];
         match &change.what {
             What::Set(key, value) if self.is_right(change, key, value) => Own::Set(value),
             What::Touch(_, expires) => Own::Touched(*expires),
@@ -349,6 +390,12 @@ impl Pending {
         })
     }
 
+    /// The fences and the keys that it changes.
+    fn in_short(&self) -> (Vec<FenceId>, Vec<KeyMark>) {
+        let keys = self.changes.iter().filter_map(|change| change.what.key()?.key());
+        (self.fences.clone(), keys.map(|key| key.mark()).collect())
+    }
+
     fn before_commit(&mut self) {
         if self.changes.is_empty() {
             return;
@@ -358,11 +405,11 @@ impl Pending {
         let mut steps = Vec::with_capacity(self.changes.len());
         for (place, change) in self.changes.iter().enumerate() {
             let Some(own) = change.what.key() else { continue };
-            if self.latest(&own.bytes, own.hash) != Some(place) {
+            if self.latest(&own.place, &own.bytes, own.hash) != Some(place) {
                 continue;
             }
             let Some(key) = own.key() else { continue };
-            let tier = own.space.tier;
+            let tier = own.place.tier;
             let reserved = match &change.what {
                 What::Touch(_, expires) => {
                     steps.push((place, Step::Touch(*expires)));
@@ -382,7 +429,7 @@ impl Pending {
                     None => match tier.reserve_removal(&key) {
                         Ok(reservation) => Step::Remove(Some(reservation)),
                         Err(_) => {
-                            fences.push(own.space.fences[1]);
+                            fences.push(own.place.own_fence());
                             continue;
                         }
                     },
@@ -391,8 +438,8 @@ impl Pending {
         }
         fences.sort_unstable();
         fences.dedup();
-        if let Some(space) = Space::default() {
-            fences.iter().for_each(|fence| space.tier.fences().raise(*fence));
+        if let Some(tier) = shared::tier() {
+            fences.iter().for_each(|fence| tier.fences().raise(*fence));
         }
         let fences = fences.into_iter().map(|fence| Raised { fence, lowered: None }).collect();
         for (place, step) in steps.iter().filter(|_| announced) {
@@ -400,7 +447,7 @@ impl Pending {
                 (self.changes[*place].what.key(), step)
                 && let Some(key) = own.key()
             {
-                own.space.tier.announce(&key, reservation);
+                own.place.tier.announce(&key, reservation);
             }
         }
         self.commit = Some(Commit { fences, steps, announced });
@@ -408,19 +455,19 @@ impl Pending {
 
     fn committed(&mut self) {
         let Self { changes, commit, .. } = std::mem::replace(self, Self::NOTHING);
-        let (Some(Commit { mut fences, steps, announced }), Some(space)) = (commit, Space::default()) else {
+        let (Some(Commit { mut fences, steps, announced }), Some(tier)) = (commit, shared::tier()) else {
             return;
         };
         let mut number = Stamp::VOID;
         if !fences.is_empty() {
-            number = space.tier.fences().draw();
+            number = tier.fences().draw();
             for raised in &mut fences {
-                raised.lowered = Some(space.tier.fences().lower_as(raised.fence, number));
+                raised.lowered = Some(tier.fences().lower_as(raised.fence, number));
             }
         }
         for (place, step) in steps {
             let what = &changes[place].what;
-            let Some((tier, key)) = what.key().and_then(|own| Some((own.space.tier, own.key()?))) else {
+            let Some((tier, key)) = what.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
                 continue;
             };
             match (step, what) {
@@ -443,7 +490,7 @@ impl Pending {
 
     fn aborted(&mut self) {
         let Self { changes, commit, .. } = std::mem::replace(self, Self::NOTHING);
-        let (Some(Commit { fences, steps, announced }), Some(space)) = (commit, Space::default()) else {
+        let (Some(Commit { fences, steps, announced }), Some(tier)) = (commit, shared::tier()) else {
             return;
         };
         for (place, step) in steps {
@@ -452,18 +499,18 @@ impl Pending {
                 && let Some(key) = own.key()
             {
                 match announced {
-                    true => own.space.tier.withdraw(&key, reservation),
-                    false => own.space.tier.cancel(reservation),
+                    true => own.place.tier.withdraw(&key, reservation),
+                    false => own.place.tier.cancel(reservation),
                 }
             }
         }
-        fences.iter().for_each(|raised| space.tier.fences().withdraw(raised.fence));
+        fences.iter().for_each(|raised| tier.fences().withdraw(raised.fence));
     }
 }
 
 /// What makes a value wrong by changing.
 fn fences_of(key: &OwnKey, value: &Value) -> impl Iterator<Item = FenceId> {
-    value.dependencies.iter().copied().chain(key.space.fences)
+    value.dependencies.iter().copied().chain(key.place.fences)
 }
 
 /// As of when a value is right that its transaction has announced, or that it is not: see *set and fence* in the core.
@@ -475,7 +522,7 @@ fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], number: Stamp) -> Optio
     fences_of(key, value)
         .all(|fence| match find(fence) {
             Some(at) => own[at].lowered.is_some_and(|lowered| lowered.was_alone_since(value.stamp)),
-            None => key.space.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
+            None => key.place.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
         })
         .then_some(number)
 }

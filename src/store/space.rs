@@ -1,52 +1,387 @@
-//! Spaces: where keys live.
+//! Spaces: named caches with a policy of their own, and who may do what in them.
+//!
+//! Each session keeps the spaces it has used, resolved for the role that used them, until it learns that something has changed
+//! (see `pg/catalog.rs`). So an access to a space that it used before costs a comparison of its name.
 
+use crate::pg::catalog::{self, Row, Table};
+use crate::pg::encoding::shown;
+use crate::pg::error::Refused;
+use crate::pg::interval;
+use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{FenceId, Key, Reserved, Scope};
+use pgrx::prelude::{Interval, PgSqlErrorCode};
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::hash::Hasher;
-use std::sync::OnceLock;
+use std::rc::Rc;
 
-/// A space of this session's database.
+/// The space that is always there.
+pub const DEFAULT: &str = "default";
+/// Its number in the tables. In the tier it has the number of the table of spaces, so that an extension that is made anew finds
+/// nothing of what one before it has left.
+pub const DEFAULT_NUMBER: u32 = 0;
+
+/// What one may do in a space. Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Privilege {
+    /// Look at values.
+    Read,
+    /// Set and remove values.
+    Write,
+    /// Change and drop the space, flush it, and grant.
+    Admin,
+}
+
+impl Privilege {
+    /// The privilege of a name.
+    pub fn of_name(name: &[u8]) -> Option<Self> {
+        [Self::Read, Self::Write, Self::Admin].into_iter().find(|known| known.name().as_bytes() == name)
+    }
+
+    /// Its name, as one grants it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// The options of a space that matter to the tier in memory. What nobody has set is as the session's settings say.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub default_ttl_ms: Option<u64>,
+    pub max_ttl_ms: Option<u64>,
+    /// The part of a time to live that chance may take off.
+    pub jitter: f32,
+    /// Whether entries are kept in memory.
+    pub in_memory: bool,
+    /// Whether entries belong to the role that has set them.
+    pub by_role: bool,
+    /// The most bytes that a value may have.
+    pub max_value: Option<u64>,
+    pub enabled: bool,
+}
+
+impl Options {
+    const BUILT_IN: Self = Self {
+        default_ttl_ms: None,
+        max_ttl_ms: None,
+        jitter: 0.0,
+        in_memory: true,
+        by_role: false,
+        max_value: None,
+        enabled: true,
+    };
+
+    /// Those of a row of `pgcache.spaces`, whose columns these are the places of.
+    fn of(row: &Row) -> Self {
+        let ms = |column| row.get::<Interval>(column).map(|interval| interval::ms(interval).max(0) as u64);
+        let bytes = |column| row.get::<i64>(column).map(|bytes| bytes as u64);
+        let is = |column, name: &str| row.get::<String>(column).is_some_and(|text| text == name);
+        Self {
+            default_ttl_ms: ms(2),
+            max_ttl_ms: ms(3),
+            jitter: row.get(5).unwrap_or(0.0),
+            in_memory: !is(6, "table"),
+            by_role: is(7, "role"),
+            max_value: bytes(9),
+            enabled: row.get(16).unwrap_or(true),
+        }
+    }
+}
+
+/// A space as a role finds it.
 #[derive(Debug)]
 pub struct Space {
+    /// Its number in the tables.
+    pub number: u32,
+    pub name: String,
+    pub options: Options,
+    /// The greatest privilege that the role has.
+    granted: Option<Privilege>,
+    /// In the tier.
+    number_in_tier: u32,
+    role: Role,
+    place: OnceCell<Place>,
+}
+
+/// Where the keys of a space are, for a role.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
     pub tier: &'static HotTier,
-    scope: Scope,
-    /// What everything in it depends on: the database, and the space itself.
+    pub scope: Scope,
+    /// What everything there depends on: the database, and the space.
     pub fences: [FenceId; 2],
 }
 
-/// The number of the space that is always there.
-const DEFAULT: u32 = 1;
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::new(Known::default());
+}
+
+/// What this session remembers.
+#[derive(Default)]
+struct Known {
+    generation: u64,
+    last: Option<Rc<Space>>,
+    spaces: HashMap<(String, u32), Rc<Space>>,
+    /// Whether a role may write in any space, and so invalidate tags.
+    writers: HashMap<u32, bool>,
+}
+
+/// A session that uses more spaces than that begins to remember anew.
+const KNOWN_MAX: usize = 1024;
+
+/// A space, if the current role has a privilege in it.
+#[inline]
+pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
+    let role = Role::current();
+    let known = KNOWN.with_borrow(|known| {
+        let last = known.last.as_ref().filter(|_| known.generation == catalog::generation());
+        last.filter(|space| space.name.as_bytes() == name && space.role == role).cloned()
+    });
+    let space = known.map_or_else(|| resolve(name, role), Ok)?;
+    match space.granted {
+        Some(granted) if granted >= needed => Ok(space),
+        _ => Err(space.denied(needed)),
+    }
+}
+
+#[cold]
+fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
+    let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
+    let remembered = up_to_date(|known| known.spaces.get(&(name.to_owned(), role.number())).cloned());
+    let space = match remembered {
+        Some(space) => space,
+        None => {
+            // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
+            let generation = catalog::generation();
+            let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
+            up_to_date(|known| {
+                if known.spaces.len() >= KNOWN_MAX {
+                    known.spaces.clear();
+                }
+                if known.generation == generation {
+                    known.spaces.insert((name.to_owned(), role.number()), Rc::clone(&space));
+                }
+            });
+            space
+        }
+    };
+    up_to_date(|known| known.last = Some(Rc::clone(&space)));
+    Ok(space)
+}
+
+fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
+    KNOWN.with_borrow_mut(|known| {
+        if known.generation != catalog::generation() {
+            *known = Known { generation: catalog::generation(), ..Known::default() };
+        }
+        with(known)
+    })
+}
+
+/// There is no such space.
+pub fn unknown(name: &str) -> Refused {
+    let name = shown(name.as_bytes());
+    let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
+    Refused::new(code, format!("space \"{name}\" does not exist")).hint(format!(
+        "Use cache_create_space({}) to create it, or the view cache_spaces to see which there are.",
+        role::literal(&name)
+    ))
+}
+
+fn tables() -> Result<u32, Refused> {
+    catalog::number(Table::Spaces).ok_or_else(|| {
+        let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+        Refused::new(code, "the tables of pg_cache are missing in this database")
+            .hint("Run CREATE EXTENSION pg_cache, or ALTER EXTENSION pg_cache UPDATE.")
+    })
+}
+
+fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
+    let table = tables()?;
+    let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
+    catalog::read(Table::Spaces, |row| {
+        if row.get::<String>(1).as_deref() == Some(name) {
+            found = Some((number_of(row, 0), Options::of(row)));
+        }
+    });
+    let Some((number, options)) = found else { return Ok(None) };
+    let granted = granted(role, |space| space == number);
+    let number_in_tier = if number == DEFAULT_NUMBER { table } else { number };
+    let place = OnceCell::new();
+    Ok(Some(Space { number, name: name.to_owned(), options, granted, number_in_tier, role, place }))
+}
+
+fn number_of(row: &Row, column: usize) -> u32 {
+    row.get::<pgrx::pg_sys::Oid>(column).map_or(0, pgrx::pg_sys::Oid::to_u32)
+}
+
+/// The greatest privilege that a role has in some spaces: all of them, for the owner of the extension.
+fn granted(role: Role, which: impl Fn(u32) -> bool) -> Option<Privilege> {
+    if is_owner(role) {
+        return Some(Privilege::Admin);
+    }
+    let mut grants = Vec::new();
+    catalog::read(Table::Grants, |row| {
+        if which(number_of(row, 0)) {
+            grants.push((Role::from_number(number_of(row, 1)), row.get::<String>(2)));
+        }
+    });
+    let of_role = grants.into_iter().filter(|(grantee, _)| role.has_rights_of(*grantee));
+    of_role.filter_map(|(_, name)| Privilege::of_name(name?.as_bytes())).max()
+}
+
+/// Whether a role owns the extension, or may do whatever its owner may.
+pub fn is_owner(role: Role) -> bool {
+    catalog::owner().is_some_and(|owner| role.has_rights_of(Role::from_number(owner.to_u32())))
+}
+
+/// Whether the current role may look at statistics.
+pub fn may_monitor() -> bool {
+    let role = Role::current();
+    role.has_rights_of(Role::MONITOR) || is_owner(role)
+}
+
+/// Refuses whoever does not own the extension.
+pub fn require_owner(what: &str) -> Result<(), Refused> {
+    tables()?;
+    if is_owner(Role::current()) {
+        return Ok(());
+    }
+    let owner = catalog::owner().map(|owner| Role::from_number(owner.to_u32()).quoted()).unwrap_or_default();
+    let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+    Err(Refused::new(code, format!("permission denied to {what}"))
+        .detail(format!("Only the owner of the extension, {owner}, may do this.")))
+}
+
+/// Refuses whoever may not look at statistics.
+pub fn require_monitor(what: &str) -> Result<(), Refused> {
+    tables()?;
+    if may_monitor() {
+        return Ok(());
+    }
+    let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+    Err(Refused::new(code, format!("permission denied to {what}"))
+        .hint(format!("Run GRANT pg_monitor TO {}.", Role::current().quoted())))
+}
+
+/// The default space, for its owner only.
+pub fn of_owner(what: &str) -> Result<Rc<Space>, Refused> {
+    require_owner(what)?;
+    resolve(DEFAULT.as_bytes(), Role::current())
+}
+
+/// The default space, for whoever may write in any: tags belong to the database, and so to all who may write somewhere.
+pub fn for_tags() -> Result<Rc<Space>, Refused> {
+    require_writer()?;
+    resolve(DEFAULT.as_bytes(), Role::current())
+}
+
+fn require_writer() -> Result<(), Refused> {
+    tables()?;
+    let role = Role::current();
+    let may = match up_to_date(|known| known.writers.get(&role.number()).copied()) {
+        Some(may) => may,
+        None => {
+            let generation = catalog::generation();
+            let may = granted(role, |_| true) >= Some(Privilege::Write);
+            up_to_date(|known| {
+                if known.generation == generation && known.writers.len() < KNOWN_MAX {
+                    known.writers.insert(role.number(), may);
+                }
+            });
+            may
+        }
+    };
+    if may {
+        return Ok(());
+    }
+    let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+    Err(Refused::new(code, "permission denied to invalidate tags")
+        .detail("It takes the privilege write in any space.")
+        .hint(grant_to_run(DEFAULT, role, Privilege::Write)))
+}
+
+/// All spaces that the current role may read, or look at as a monitor: `with` gets their rows, and none for the default space if
+/// nobody has altered it.
+pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
+    let role = Role::current();
+    let all = may_monitor();
+    let visible = |number: u32| all || granted(role, |space| space == number).is_some();
+    let mut altered = false;
+    catalog::read(Table::Spaces, |row| {
+        let number = number_of(row, 0);
+        altered |= number == DEFAULT_NUMBER;
+        if visible(number) {
+            with(number, &row.get::<String>(1).unwrap_or_default(), Some(row));
+        }
+    });
+    if !altered && visible(DEFAULT_NUMBER) {
+        with(DEFAULT_NUMBER, DEFAULT, None);
+    }
+}
+
+fn grant_to_run(space: &str, role: Role, privilege: Privilege) -> String {
+    format!(
+        "Somebody with the privilege admin can run: SELECT cache_grant({}, {}, '{}');",
+        role::literal(space),
+        role::literal(&role.quoted()),
+        privilege.name()
+    )
+}
 
 impl Space {
-    /// The space `default`; none while there is no cache.
-    #[inline]
-    pub fn default() -> Option<&'static Self> {
-        static SPACE: OnceLock<Space> = OnceLock::new();
-        if let Some(space) = SPACE.get() {
-            return Some(space);
-        }
-        let tier = shared::tier()?;
-        Some(SPACE.get_or_init(|| {
-            let database = shared::database();
-            let reserved = [Reserved::Database(database), Reserved::Space { database, space: DEFAULT }];
-            let fences = reserved.map(|what| tier.fences().reserved(what));
-            Self { tier, scope: tier.scope(database, DEFAULT, 0), fences }
-        }))
+    fn denied(&self, needed: Privilege) -> Refused {
+        let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
+        Refused::new(code, format!("permission denied for space \"{}\"", self.name))
+            .detail(format!("Role {} does not have the privilege {}.", self.role.quoted(), needed.name()))
+            .hint(grant_to_run(&self.name, self.role, needed))
     }
 
-    /// A key of this space; none if it has a length that no key has.
+    /// Where its keys are; nowhere while there is no cache.
+    #[inline]
+    pub fn place(&self) -> Option<Place> {
+        if let Some(place) = self.place.get() {
+            return Some(*place);
+        }
+        let place = self.find()?;
+        Some(*self.place.get_or_init(|| place))
+    }
+
+    #[cold]
+    fn find(&self) -> Option<Place> {
+        let tier = shared::tier()?;
+        let (database, space) = (shared::database(), self.number_in_tier);
+        let role = if self.options.by_role { self.role.number() } else { 0 };
+        let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
+        let fences = reserved.map(|what| tier.fences().reserved(what));
+        Some(Place { tier, scope: tier.scope(database, space, role), fences })
+    }
+}
+
+impl Place {
+    /// A key of this place; none if it has a length that no key has.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8], hash: u64) -> Option<Key<'k>> {
         Key::new(self.scope, bytes, hash)
     }
 
-    /// The fence of a tag: tags belong to the database, so the same name in another one is another tag.
-    pub fn tag(&self, name: &[u8]) -> FenceId {
-        // Apart from the keys' hashes, though nothing compares the two.
-        self.tier.fences().tag(hash(name).rotate_left(17) ^ hash(&self.scope.database.to_ne_bytes()))
+    /// The fence of the space.
+    pub fn own_fence(&self) -> FenceId {
+        self.fences[1]
     }
+}
+
+/// The fence of a tag: tags belong to the database, so the same name in another one is another tag.
+pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
+    // Apart from the keys' hashes, though nothing compares the two.
+    tier.fences().tag(hash(name).rotate_left(17) ^ hash(&shared::database().to_ne_bytes()))
 }
 
 /// The hash of some bytes, the same in all backends: each runs the same library, and the seed is shared.

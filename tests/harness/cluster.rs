@@ -100,6 +100,11 @@ impl Cluster {
         self.resume();
     }
 
+    /// Makes the stopped server a standby, of no primary, from its next start on.
+    pub fn become_standby(&self) {
+        run(as_server_user("touch").arg(self.data().join("standby.signal")));
+    }
+
     /// Ends a process of the server as the kernel does when memory runs out.
     pub fn kill(&self, process: i32) {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));

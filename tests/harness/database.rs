@@ -18,20 +18,32 @@ pub struct Database {
 impl Database {
     /// Creates a database with the extension in the shared cluster.
     pub fn create() -> Self {
-        let database = Self::create_empty();
-        database.connect().batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
-        database
+        Self::create_empty().with_extension()
+    }
+
+    /// Creates a database of another encoding, with the extension, in the shared cluster.
+    pub fn create_encoded(encoding: &str) -> Self {
+        Self::create_as(&format!("ENCODING '{encoding}' TEMPLATE template0")).with_extension()
     }
 
     /// Creates a database without the extension in the shared cluster.
     pub fn create_empty() -> Self {
+        Self::create_as("")
+    }
+
+    fn with_extension(self) -> Self {
+        self.connect().batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
+        self
+    }
+
+    fn create_as(options: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let database = Self { name };
         database
             .cluster()
             .connect("postgres")
-            .batch_execute(&format!("CREATE DATABASE {}", database.name))
+            .batch_execute(&format!("CREATE DATABASE {} {options}", database.name))
             .expect("the database is created");
         database
     }

@@ -1,6 +1,11 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
+mod docs;
+mod encoding;
 mod harness;
+mod limits;
 mod memory;
 mod preload;
+mod prepared;
+mod spaces;
 mod transaction;

@@ -6,11 +6,11 @@ use postgres::Client;
 use postgres::error::SqlState;
 use std::time::{Duration, Instant};
 
-fn get(session: &mut Client, key: &str) -> Option<String> {
+pub fn get(session: &mut Client, key: &str) -> Option<String> {
     session.query_one("SELECT cache_get_text($1)", &[&key]).expect("reading works").get(0)
 }
 
-fn set(session: &mut Client, key: &str, value: &str) -> bool {
+pub fn set(session: &mut Client, key: &str, value: &str) -> bool {
     session.query_one("SELECT cache_set_text($1, $2)", &[&key, &value]).expect("setting works").get(0)
 }
 

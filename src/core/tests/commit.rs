@@ -6,7 +6,7 @@ mod harness;
 
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
-use pg_cache_core::{FenceId, Key, Miss, NewValue, Region, Stamp, Tier};
+use pg_cache_core::{Acquired, FenceId, Key, Miss, NewValue, Region, Stamp, Stored, Tier};
 
 /// Sets a key under a tag that it changes itself, while `others` do what they do before and after the changes are visible.
 /// Returns what a reader then finds.
@@ -91,4 +91,68 @@ fn a_removal_confirmed_as_of_a_commit_leaves_no_value() {
     tier.confirm_as(&key, reservation, Some(tier.fences().draw()));
     assert_eq!(tier.get(&key, Stamp::LATEST, &mut Vec::new()), Err(Miss::Absent));
     assert_eq!((tier.check(), tier.usage().used_bytes), (Vec::new(), 0));
+}
+
+#[test]
+fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key =
+        |space, role, bytes, hash| Key::new(tier.scope(1, space, role), bytes, hash).expect("a legal key");
+    let others = [
+        key(1, 0, b"other", 2),
+        key(2, 0, b"key", 1),
+        key(1, 7, b"key", 1),
+        Key::new(tier.scope(2, 1, 0), b"key", 1).expect("a legal key"),
+    ];
+    let gone = key(1, 0, b"key", 1);
+    for key in others.iter().chain([&gone]) {
+        tier.put(key, &value(b"old", &[])).expect("there is room");
+    }
+    tier.remove_marked(&gone.mark());
+    assert_eq!(tier.get(&gone, Stamp::LATEST, &mut Vec::new()), Err(Miss::Absent));
+    for other in &others {
+        assert!(tier.get(other, Stamp::LATEST, &mut Vec::new()).is_ok(), "{other:?}");
+    }
+    // Nor what has no entry.
+    tier.remove_marked(&gone.mark());
+    assert_eq!((tier.check(), tier.usage().entries), (Vec::new(), 4));
+}
+
+#[test]
+fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+    let Acquired::Lead(lease) = tier.acquire(&key, 1, 100) else { panic!("nobody else is at it") };
+    tier.remove_marked(&key.mark());
+    let computed = tier.reserve(&key, &value(b"computed", &[])).expect("there is room");
+    assert_eq!(tier.publish_leased(&key, computed, lease.number), Stored::Dropped);
+
+    tier.put(&key, &value(b"old", &[])).expect("there is room");
+    let announced = tier.reserve(&key, &value(b"new", &[])).expect("there is room");
+    tier.announce(&key, &announced);
+    tier.remove_marked(&key.mark());
+    assert_eq!((tier.check(), tier.usage().announced, tier.usage().entries), (Vec::new(), 1, 0));
+    tier.confirm(&key, announced);
+    let mut found = Vec::new();
+    assert_eq!(tier.get(&key, Stamp::LATEST, &mut found).map(|_| found), Ok(b"new".into()));
+    assert_eq!((tier.check(), tier.usage().announced), (Vec::new(), 0));
+}
+
+#[test]
+fn keys_that_share_a_hash_go_together_however_many_they_are() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let names: Vec<_> = (0..40_u32).map(u32::to_ne_bytes).collect();
+    let keys = names.iter().map(|name| Key::new(tier.scope(1, 1, 0), name, 1).expect("a legal key"));
+    for key in keys.clone() {
+        tier.put(&key, &value(&[7; 900], &[])).expect("there is room");
+    }
+    assert!(tier.usage().entries > 17);
+    keys.take(1).for_each(|key| tier.remove_marked(&key.mark()));
+    assert_eq!((tier.check(), tier.usage().entries, tier.usage().used_bytes), (Vec::new(), 0, 0));
 }

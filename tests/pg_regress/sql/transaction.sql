@@ -63,15 +63,18 @@ END $$;
 CALL steps();
 SELECT cache_get('step');
 
--- A prepared transaction would be committed by somebody who knows nothing of it.
+-- A prepared transaction is not the session's any more. What it has set is forgotten, and what the key had goes when it is
+-- committed.
+SELECT cache_set('other', '"stays"');
 BEGIN;
-SELECT cache_set('a', '"prepared"');
-PREPARE TRANSACTION 'cache';
-SELECT cache_get('a');
+SELECT cache_set('a', '"prepared"'), cache_get('a');
+PREPARE TRANSACTION 'pg_cache regress';
+SELECT cache_get('a'), cache_get('other');
+ROLLBACK PREPARED 'pg_cache regress';
+SELECT cache_get('a'), cache_get('other');
 BEGIN;
-SAVEPOINT s;
-SELECT cache_set('a', '"prepared"');
-ROLLBACK TO s;
-PREPARE TRANSACTION 'cache';
-COMMIT PREPARED 'cache';
-
+SELECT cache_set('a', '"prepared"'), cache_get('a');
+PREPARE TRANSACTION 'pg_cache regress';
+COMMIT PREPARED 'pg_cache regress';
+SELECT cache_get('a') IS NULL AS gone, cache_get('other');
+COMMIT PREPARED 'pg_cache regress';

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The cache through drivers of other languages and through a pooler: a stage of make test. It fetches the drivers through pip
+# and npm, once for a checkout, into .pg/clients. Where there is no Node.js, that part says that it was skipped.
+#
+#   make/clients.sh [compile]
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+choose_server
+place_work_dir
+need_rust
+cd "$ROOT"
+
+tests=(-p pg_cache_testbed --test clients)
+[ "${1:-}" != compile ] || exec cargo test --no-run "${tests[@]}"
+
+home=$PG_CACHE_DIR/clients
+need_packages pgbouncer python
+
+# What was interrupted has no mark of being complete, and is fetched again.
+fetch() { # driver, version, directory, command that fills it...
+    [ ! -f "$3/complete" ] || return 0
+    rm -rf "$3"
+    mkdir -p "$3"
+    step "fetching $1 $2" "client-$1" "${@:4}" || die_after "client-$1" "$1 $2 cannot be installed"
+    touch "$3/complete"
+}
+
+psycopg=3.2.13 python=$home/psycopg-3.2.13
+with_pip() { python3 -m venv "$python" && "$python/bin/pip" install -q --disable-pip-version-check "psycopg[binary]==$psycopg"; }
+fetch psycopg "$psycopg" "$python" with_pip
+export PG_CACHE_TEST_PYTHON=$python/bin/python
+
+pg=8.16.3 node=$home/pg-8.16.3
+skipped=() why=
+if node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; then
+    with_npm() { npm install --silent --no-audit --no-fund --prefix "$node" "pg@$pg"; }
+    fetch pg "$pg" "$node" with_npm
+    export PG_CACHE_TEST_NODE_MODULES=$node/node_modules
+else
+    skipped=(--skip language::node) why="there is no Node.js here: install nodejs and npm, then make again"
+fi
+
+cargo test -q "${tests[@]}" -- "${skipped[@]}"
+[ -z "$why" ] || say "skipped, not passed: $why"

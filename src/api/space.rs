@@ -1,0 +1,400 @@
+//! Making, changing and dropping spaces, and saying who may do what in them.
+
+use super::arguments::{self, invalid, null};
+use crate::pg::catalog::{self, Table};
+use crate::pg::encoding::{letters, shown};
+use crate::pg::error::Refused;
+use crate::pg::role::Role;
+use crate::pg::shared;
+use crate::pg::varlena::TextArgument;
+use crate::store::entry;
+use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, Privilege};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+/// The options of a space as a caller names them. What is null is not named.
+struct Wanted {
+    default_ttl: Option<Interval>,
+    max_ttl: Option<Interval>,
+    ttl_policy: Option<String>,
+    jitter: Option<f32>,
+    tiers: Option<String>,
+    scope: Option<String>,
+    quota: Option<i64>,
+    max_value: Option<i64>,
+    compress_above: Option<i64>,
+    min_cost: Option<Interval>,
+    max_result_size: Option<i64>,
+    keep_warm: Option<i32>,
+    redis: Option<bool>,
+    notify: Option<String>,
+    enabled: Option<bool>,
+}
+
+fn one_of(name: &str, value: Option<&String>, legal: &[&str]) -> Result<(), Refused> {
+    match value {
+        Some(value) if !legal.contains(&value.as_str()) => {
+            Err(invalid(format!("{name} must not be \"{}\"", shown(value.as_bytes())))
+                .hint(format!("Use one of: {}.", legal.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at_least<T: PartialOrd + std::fmt::Display>(
+    name: &str,
+    value: Option<T>,
+    least: T,
+) -> Result<(), Refused> {
+    match value {
+        Some(value) if value < least => Err(invalid(format!("{name} must be at least {least}"))),
+        _ => Ok(()),
+    }
+}
+
+impl Wanted {
+    fn check(&self) -> Result<(), Refused> {
+        for ttl in [self.default_ttl, self.max_ttl].into_iter().flatten() {
+            arguments::ttl(ttl)?;
+        }
+        one_of("ttl_policy", self.ttl_policy.as_ref(), &["fixed", "cost", "adaptive"])?;
+        one_of("tiers", self.tiers.as_ref(), &["hot", "table", "both"])?;
+        one_of("scope", self.scope.as_ref(), &["shared", "role"])?;
+        one_of("notify", self.notify.as_ref(), &["names", "digests", "off"])?;
+        if self.jitter.is_some_and(|jitter| !(0.0..1.0).contains(&jitter)) {
+            return Err(invalid("jitter must be at least 0 and less than 1")
+                .hint("Use jitter => 0.1 to take up to a tenth off each time to live."));
+        }
+        at_least("quota", self.quota, 1)?;
+        at_least("max_value", self.max_value, 1)?;
+        at_least("compress_above", self.compress_above, 0)?;
+        at_least("max_result_size", self.max_result_size, 1)?;
+        at_least("keep_warm", self.keep_warm, 0)?;
+        match self.min_cost {
+            Some(cost) if crate::pg::interval::ms(cost) < 0 => Err(invalid("min_cost must not be negative")),
+            _ => Ok(()),
+        }
+    }
+
+    fn arguments(self) -> [DatumWithOid<'static>; 15] {
+        [
+            self.default_ttl.into(),
+            self.max_ttl.into(),
+            self.ttl_policy.into(),
+            self.jitter.into(),
+            self.tiers.into(),
+            self.scope.into(),
+            self.quota.into(),
+            self.max_value.into(),
+            self.compress_above.into(),
+            self.min_cost.into(),
+            self.max_result_size.into(),
+            self.keep_warm.into(),
+            self.redis.into(),
+            self.notify.into(),
+            self.enabled.into(),
+        ]
+    }
+}
+
+/// What two options say together, and either alone may not know: of the row as it is now.
+fn check_together(name: &str) -> Result<(), Refused> {
+    let mut outcome = Ok(());
+    catalog::read(Table::Spaces, |row| {
+        if row.get::<String>(1).as_deref() != Some(name) {
+            return;
+        }
+        let ms = |column| row.get::<Interval>(column).map(crate::pg::interval::ms);
+        if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
+            && default_ttl > max_ttl
+        {
+            outcome = Err(invalid("default_ttl must not be longer than max_ttl"));
+        }
+        if row.get::<bool>(14) == Some(true) && row.get::<String>(7).as_deref() == Some("role") {
+            outcome = Err(invalid("a space of scope \"role\" must not write to Redis")
+                .detail("What belongs to one role would be readable by everybody there."));
+        }
+    });
+    outcome
+}
+
+fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
+    let bytes = name.ok_or_else(|| null("name"))?.0;
+    let name = letters(bytes)
+        .ok_or_else(|| invalid("name must be ASCII in a database of another encoding than UTF-8"))?;
+    if name.is_empty() || name.len() > 63 {
+        return Err(invalid("name must have 1 to 63 bytes").detail(format!("It has {}.", name.len())));
+    }
+    if name == "*" {
+        return Err(invalid("name must not be \"*\"").detail("That stands for all spaces."));
+    }
+    Ok(name.to_owned())
+}
+
+/// Makes a space.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
+fn cache_create_space(
+    name: Option<TextArgument<'_>>,
+    default_ttl: default!(Option<Interval>, "NULL"),
+    max_ttl: default!(Option<Interval>, "NULL"),
+    ttl_policy: default!(Option<String>, "NULL"),
+    jitter: default!(Option<f32>, "NULL"),
+    tiers: default!(Option<String>, "NULL"),
+    scope: default!(Option<String>, "NULL"),
+    quota: default!(Option<i64>, "NULL"),
+    max_value: default!(Option<i64>, "NULL"),
+    compress_above: default!(Option<i64>, "NULL"),
+    min_cost: default!(Option<Interval>, "NULL"),
+    max_result_size: default!(Option<i64>, "NULL"),
+    keep_warm: default!(Option<i32>, "NULL"),
+    redis: default!(Option<bool>, "NULL"),
+    notify: default!(Option<String>, "NULL"),
+    enabled: default!(Option<bool>, "NULL"),
+) {
+    let wanted = Wanted {
+        default_ttl,
+        max_ttl,
+        ttl_policy,
+        jitter,
+        tiers,
+        scope,
+        quota,
+        max_value,
+        compress_above,
+        min_cost,
+        max_result_size,
+        keep_warm,
+        redis,
+        notify,
+        enabled,
+    };
+    let create = || {
+        let name = new_name(name)?;
+        space::require_owner("create a space")?;
+        wanted.check()?;
+        let mut arguments =
+            vec![DatumWithOid::from(i64::from(catalog::new_number().to_u32())), name.clone().into()];
+        arguments.extend(wanted.arguments());
+        let written = if name == DEFAULT {
+            0
+        } else {
+            catalog::write(
+                "INSERT INTO pgcache.spaces VALUES
+                 ($1::oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                 ON CONFLICT (name) DO NOTHING RETURNING 1",
+                &arguments,
+            )
+        };
+        if written == 0 {
+            let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
+            return Err(Refused::new(code, format!("space \"{name}\" already exists"))
+                .hint("Use cache_alter_space to change its options."));
+        }
+        check_together(&name)
+    };
+    create().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// Changes the options of a space that are not null.
+#[pg_extern(volatile, parallel_unsafe)]
+#[allow(clippy::too_many_arguments)]
+fn cache_alter_space(
+    name: Option<TextArgument<'_>>,
+    default_ttl: default!(Option<Interval>, "NULL"),
+    max_ttl: default!(Option<Interval>, "NULL"),
+    ttl_policy: default!(Option<String>, "NULL"),
+    jitter: default!(Option<f32>, "NULL"),
+    tiers: default!(Option<String>, "NULL"),
+    scope: default!(Option<String>, "NULL"),
+    quota: default!(Option<i64>, "NULL"),
+    max_value: default!(Option<i64>, "NULL"),
+    compress_above: default!(Option<i64>, "NULL"),
+    min_cost: default!(Option<Interval>, "NULL"),
+    max_result_size: default!(Option<i64>, "NULL"),
+    keep_warm: default!(Option<i32>, "NULL"),
+    redis: default!(Option<bool>, "NULL"),
+    notify: default!(Option<String>, "NULL"),
+    enabled: default!(Option<bool>, "NULL"),
+) {
+    let wanted = Wanted {
+        default_ttl,
+        max_ttl,
+        ttl_policy,
+        jitter,
+        tiers,
+        scope,
+        quota,
+        max_value,
+        compress_above,
+        min_cost,
+        max_result_size,
+        keep_warm,
+        redis,
+        notify,
+        enabled,
+    };
+    let alter = || {
+        let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
+        wanted.check()?;
+        if wanted.scope.is_some() && !shared::is_in_recovery() {
+            // What was stored under the other scope must not be found again, should it ever be changed back.
+            entry::flush(&space, false)?;
+        }
+        write_default_row(space.number);
+        let mut arguments = vec![DatumWithOid::from(i64::from(space.number))];
+        arguments.extend(wanted.arguments());
+        let written = catalog::write(
+            "UPDATE pgcache.spaces SET
+                 default_ttl = COALESCE($2, default_ttl), max_ttl = COALESCE($3, max_ttl),
+                 ttl_policy = COALESCE($4, ttl_policy), jitter = COALESCE($5, jitter),
+                 tiers = COALESCE($6, tiers), scope = COALESCE($7, scope), quota = COALESCE($8, quota),
+                 max_value = COALESCE($9, max_value), compress_above = COALESCE($10, compress_above),
+                 min_cost = COALESCE($11, min_cost), max_result_size = COALESCE($12, max_result_size),
+                 keep_warm = COALESCE($13, keep_warm), redis = COALESCE($14, redis),
+                 notify = COALESCE($15, notify), enabled = COALESCE($16, enabled)
+             WHERE number = $1::oid RETURNING 1",
+            &arguments,
+        );
+        if written == 0 {
+            return Err(space::unknown(&space.name));
+        }
+        check_together(&space.name)
+    };
+    alter().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// The default space has a row once it is altered, and not before: so a restored dump cannot meet one that is there already.
+fn write_default_row(number: u32) {
+    if number == DEFAULT_NUMBER {
+        let statement =
+            "INSERT INTO pgcache.spaces (number, name) VALUES ($1::oid, $2) ON CONFLICT DO NOTHING";
+        catalog::write(statement, &[i64::from(number).into(), DEFAULT.into()]);
+    }
+}
+
+/// Drops a space and all that is in it.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_drop_space(name: Option<TextArgument<'_>>) {
+    let drop = || {
+        let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
+        if space.number == DEFAULT_NUMBER {
+            let code = PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST;
+            return Err(Refused::new(code, "cannot drop space \"default\"")
+                .hint("Use cache_flush('default') to forget what is in it."));
+        }
+        entry::flush(&space, false)?;
+        let number = [i64::from(space.number).into()];
+        catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &number);
+        catalog::write("DELETE FROM pgcache.spaces WHERE number = $1::oid", &number);
+        Ok(())
+    };
+    drop().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// What is to be granted or taken back, checked.
+fn grant_of(
+    space: Option<TextArgument<'_>>,
+    role: Option<Role>,
+    privilege: Option<TextArgument<'_>>,
+) -> Result<[DatumWithOid<'static>; 3], Refused> {
+    let space = arguments::space(space, Privilege::Admin)?;
+    let role = role.ok_or_else(|| null("role"))?;
+    if !role.is_everybody() && !role.exists() {
+        let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
+        return Err(Refused::new(code, format!("role with number {} does not exist", role.number())));
+    }
+    let name = privilege.ok_or_else(|| null("privilege"))?.0;
+    let privilege = Privilege::of_name(name).ok_or_else(|| {
+        invalid(format!("privilege must not be \"{}\"", shown(name))).hint("Use one of: read, write, admin.")
+    })?;
+    Ok([i64::from(space.number).into(), i64::from(role.number()).into(), privilege.name().to_owned().into()])
+}
+
+/// Grants a privilege in a space to a role.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
+    let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
+    // Numbers of roles that are gone may come back some day as somebody else's.
+    catalog::write(
+        "DELETE FROM pgcache.grants WHERE role <> 0 AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = role)",
+        &[],
+    );
+    catalog::write(
+        "INSERT INTO pgcache.grants VALUES ($1::oid, $2::oid::regrole, $3) ON CONFLICT DO NOTHING",
+        &grant,
+    );
+}
+
+/// Takes a privilege in a space back from a role.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
+    let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
+    let statement = "DELETE FROM pgcache.grants WHERE space = $1::oid AND role = $2::oid AND privilege = $3";
+    catalog::write(statement, &grant);
+}
+
+/// What the view over spaces shows and what tells sessions of changes.
+#[pg_schema]
+mod pgcache {
+    use crate::pg::catalog;
+    use crate::store::space;
+    use pgrx::prelude::*;
+
+    /// Says that the table it is a trigger of has changed.
+    #[pg_trigger]
+    fn changed<'a>(
+        trigger: &'a PgTrigger<'a>,
+    ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+        catalog::announce_change(trigger.relation()?.oid());
+        Ok(None)
+    }
+
+    /// The spaces that the caller may read, with their options. What is null is as the built-in default says.
+    #[pg_extern(stable, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn visible_spaces() -> TableIterator<
+        'static,
+        (
+            name!(name, String),
+            name!(default_ttl, Option<Interval>),
+            name!(max_ttl, Option<Interval>),
+            name!(ttl_policy, Option<String>),
+            name!(jitter, Option<f32>),
+            name!(tiers, Option<String>),
+            name!(scope, Option<String>),
+            name!(quota, Option<i64>),
+            name!(max_value, Option<i64>),
+            name!(compress_above, Option<i64>),
+            name!(min_cost, Option<Interval>),
+            name!(max_result_size, Option<i64>),
+            name!(keep_warm, Option<i32>),
+            name!(redis, Option<bool>),
+            name!(notify, Option<String>),
+            name!(enabled, Option<bool>),
+        ),
+    > {
+        let mut rows = Vec::new();
+        space::each_visible(|_, name, row| {
+            rows.push((
+                name.to_owned(),
+                row.and_then(|row| row.get(2)),
+                row.and_then(|row| row.get(3)),
+                row.and_then(|row| row.get(4)),
+                row.and_then(|row| row.get(5)),
+                row.and_then(|row| row.get(6)),
+                row.and_then(|row| row.get(7)),
+                row.and_then(|row| row.get(8)),
+                row.and_then(|row| row.get(9)),
+                row.and_then(|row| row.get(10)),
+                row.and_then(|row| row.get(11)),
+                row.and_then(|row| row.get(12)),
+                row.and_then(|row| row.get(13)),
+                row.and_then(|row| row.get(14)),
+                row.and_then(|row| row.get(15)),
+                row.and_then(|row| row.get(16)),
+            ));
+        });
+        TableIterator::new(rows)
+    }
+}

@@ -1,0 +1,104 @@
+//! Patterns over keys: `*` is anything, `?` is one character, and `\` takes the meaning off what follows it.
+//!
+//! Keys are bytes. Where they are UTF-8, a character is as long as it is there; elsewhere it is one byte.
+
+/// A pattern that means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glob<'p>(&'p [u8]);
+
+impl<'p> Glob<'p> {
+    /// None if it ends in a `\` that takes the meaning off nothing.
+    pub fn new(pattern: &'p [u8]) -> Option<Self> {
+        let escapes = pattern.iter().rev().take_while(|byte| **byte == b'\\').count();
+        escapes.is_multiple_of(2).then_some(Self(pattern))
+    }
+
+    /// Whether all of a key is as the pattern says. In a time that grows with the product of both lengths at worst, because only the
+    /// last `*` is ever tried anew: what an earlier one could take, it could take too.
+    pub fn matches(self, key: &[u8]) -> bool {
+        let (mut pattern, mut rest) = (self.0, key);
+        let mut star: Option<(&[u8], &[u8])> = None;
+        loop {
+            let advanced = match pattern {
+                [b'*', behind @ ..] => {
+                    star = Some((behind, rest));
+                    pattern = behind;
+                    continue;
+                }
+                [] if rest.is_empty() => return true,
+                [b'?', behind @ ..] if !rest.is_empty() => Some((behind, first_character(rest))),
+                [b'\\', byte, behind @ ..] | [byte, behind @ ..] if rest.first() == Some(byte) => {
+                    Some((behind, 1))
+                }
+                _ => None,
+            };
+            match (advanced, star) {
+                (Some((behind, taken)), _) => (pattern, rest) = (behind, &rest[taken..]),
+                (None, Some((behind, from))) if !from.is_empty() => {
+                    let from = &from[first_character(from)..];
+                    star = Some((behind, from));
+                    (pattern, rest) = (behind, from);
+                }
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// How many bytes the first character has, as far as that can be told.
+fn first_character(bytes: &[u8]) -> usize {
+    let length = match bytes.first() {
+        Some(0xc2..=0xdf) => 2,
+        Some(0xe0..=0xef) => 3,
+        Some(0xf0..=0xf4) => 4,
+        _ => 1,
+    };
+    let behind = bytes.get(1..length).unwrap_or_default();
+    if behind.len() + 1 == length && behind.iter().all(|byte| byte & 0xc0 == 0x80) { length } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Glob;
+
+    fn matches(pattern: &str, key: &str) -> bool {
+        Glob::new(pattern.as_bytes()).expect("it means something").matches(key.as_bytes())
+    }
+
+    #[test]
+    fn stars_take_as_much_as_they_need() {
+        for pattern in ["*", "**", "a*", "*c", "a*c", "*b*", "a*b*c", "abc", "abc*", "???", "a?*"] {
+            assert!(matches(pattern, "abc"), "{pattern}");
+        }
+        for pattern in ["", "a", "ab", "b*", "*b", "????", "a*d", "abcd", "?"] {
+            assert!(!matches(pattern, "abc"), "{pattern}");
+        }
+        assert!(matches("*aab", "aaaab"), "what was taken too early is given back");
+        assert!(matches("match:*:42:*", "match:x:y:42:z:42:"));
+        assert!(!matches("match:*:42:*", "match:x:421:"));
+    }
+
+    #[test]
+    fn characters_are_as_long_as_they_are() {
+        assert!(matches("?", "é") && matches("a?c", "a€c") && matches("??", "😀x"));
+        assert!(!matches("??", "é"));
+        assert!(Glob::new(b"a?c").expect("it does").matches(b"a\xffc"), "what is no UTF-8 is one byte");
+        assert!(Glob::new(b"??").expect("it does").matches(b"\xe2\x82"));
+    }
+
+    #[test]
+    fn an_escape_takes_the_meaning_off() {
+        assert!(matches(r"\*", "*") && !matches(r"\*", "x"));
+        assert!(matches(r"a\?*", "a?b") && !matches(r"a\?*", "axb"));
+        assert!(matches(r"\\", r"\") && matches(r"\a", "a"));
+        assert_eq!(Glob::new(br"a\"), None);
+        assert_eq!(Glob::new(br"a\\\"), None);
+        assert!(Glob::new(br"a\\").is_some());
+    }
+
+    #[test]
+    fn many_stars_take_no_for_an_answer_soon() {
+        let pattern = "a*".repeat(512) + "b";
+        assert!(!matches(&pattern, &"a".repeat(1024)));
+    }
+}

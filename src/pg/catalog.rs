@@ -1,0 +1,221 @@
+//! The extension's own tables: read like the server reads its catalogs, and written as their owner.
+//!
+//! Readers remember what they have read and compare [`generation`]: it changes as soon as this session learns that one of the
+//! tables, or who belongs to which role, has changed. It learns that like it does of a changed table: by an invalidation message, which
+//! a trigger on the tables sends with the commit, and which is read at the latest when the next transaction begins.
+
+#![allow(unsafe_code)]
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::CStr;
+
+const SCHEMA: &CStr = c"pgcache";
+
+/// A table of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    Spaces,
+    Grants,
+}
+
+impl Table {
+    fn name(self) -> &'static CStr {
+        match self {
+            Self::Spaces => c"spaces",
+            Self::Grants => c"grants",
+        }
+    }
+}
+
+thread_local! {
+    static GENERATION: Cell<u64> = const { Cell::new(1) };
+    static WATCHING: Cell<bool> = const { Cell::new(false) };
+    /// The tables by their number, once they have been found; 0 before.
+    static TABLES: Cell<[u32; 2]> = const { Cell::new([0; 2]) };
+}
+
+/// Changes whenever what was read of the tables may be out of date.
+#[inline]
+pub fn generation() -> u64 {
+    GENERATION.get()
+}
+
+fn advance() {
+    GENERATION.set(GENERATION.get() + 1);
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
+    // Number 0 stands for all of them.
+    if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
+        TABLES.set([0; 2]);
+        advance();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn roles_changed(_nothing: pg_sys::Datum, _cache: i32, _hash: u32) {
+    advance();
+}
+
+fn watch() {
+    if !WATCHING.replace(true) {
+        let nothing = pg_sys::Datum::null();
+        // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
+            for cache in [pg_sys::SysCacheIdentifier::AUTHOID, pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM] {
+                pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(roles_changed), nothing);
+            }
+        }
+    }
+}
+
+/// The number of a table in this database, or none while there is no such extension.
+pub fn number(table: Table) -> Option<u32> {
+    watch();
+    let known = TABLES.get()[table as usize];
+    if known != 0 {
+        return Some(known);
+    }
+    // SAFETY: questions to the server's catalogs, by names that end with a zero. The schema was made by the extension, which
+    // refuses one that somebody else made.
+    let found = unsafe {
+        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
+        if schema == pg_sys::InvalidOid {
+            return None;
+        }
+        pg_sys::get_relname_relid(table.name().as_ptr(), schema).to_u32()
+    };
+    let mut tables = TABLES.get();
+    tables[table as usize] = found;
+    TABLES.set(tables);
+    (found != 0).then_some(found)
+}
+
+/// The role that owns the extension's tables, and so the extension.
+pub fn owner() -> Option<pg_sys::Oid> {
+    let table = number(Table::Spaces)?;
+    // SAFETY: opens a table by its number and closes it again; what is read in between is the server's own entry for it.
+    unsafe {
+        let relation = pg_sys::table_open(table.into(), pg_sys::AccessShareLock as i32);
+        let owner = (*(*relation).rd_rel).relowner;
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        Some(owner)
+    }
+}
+
+/// A row, while it is looked at.
+#[derive(Debug)]
+pub struct Row {
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl Row {
+    /// A column by its place, from 0 on; none if it is null, or if there is no such column yet.
+    pub fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
+        let (value, null) = (self.values.get(column)?, self.nulls.get(column)?);
+        // SAFETY: a Datum of the row. Its type is that of the column, which the caller knows as its reader.
+        unsafe { T::from_datum(*value, *null) }
+    }
+}
+
+/// Calls with each row of a table, as of now: with what others have committed, and with what the own transaction has done in
+/// earlier statements. Whatever the transaction's own snapshot is, and without leaving a lock on the table.
+pub fn read(table: Table, mut with: impl FnMut(&Row)) {
+    let Some(number) = number(table) else { return };
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: as the server reads its catalogs: open, scan with a snapshot of its own, take each row apart by the table's own
+    // description, close. The closure gets copies of its own; should it raise an error, the server cleans up as ever.
+    unsafe {
+        let relation = pg_sys::table_open(number.into(), lock);
+        let description = (*relation).rd_att;
+        let columns = (*description).natts as usize;
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let mut row = Row { values: vec![pg_sys::Datum::null(); columns], nulls: vec![true; columns] };
+            pg_sys::heap_deform_tuple(tuple, description, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
+            with(&row);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+}
+
+/// A number for a new row: no object of this cluster has had it, and none will, for some billions of them.
+pub fn new_number() -> pg_sys::Oid {
+    // SAFETY: the server's own counter.
+    unsafe { pg_sys::GetNewObjectId() }
+}
+
+/// Says with the commit of this transaction, and to this session at once, that a table has changed.
+pub fn announce_change(table: pg_sys::Oid) {
+    // SAFETY: the trigger's own table, which is locked by the statement that it belongs to.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
+}
+
+/// Runs a statement as the owner of the tables, with nobody's names in the way. Returns how many rows it wrote.
+///
+/// The caller has checked that who asks for it may.
+pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
+    let Some(owner) = owner() else { return 0 };
+    let _guard = AsOwner::new(owner);
+    Spi::connect_mut(|client| client.update(statement, None, arguments).map(|table| table.len()))
+        .unwrap_or_else(|error| pgrx::error!("{error}"))
+}
+
+/// The session while it acts as the owner. An error on the way undoes all of this with the (sub)transaction.
+struct AsOwner {
+    user: pg_sys::Oid,
+    context: i32,
+    settings: i32,
+}
+
+impl AsOwner {
+    fn new(owner: pg_sys::Oid) -> Self {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: as the server itself does for functions of another role: remember who it was, and open a level of settings
+        // that is closed again by `drop`.
+        let settings = unsafe {
+            pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
+            pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+            let settings = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                c"pg_catalog, pg_temp".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            settings
+        };
+        Self { user, context, settings }
+    }
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        // SAFETY: what `new` found.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.settings);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Spans of time as SQL writes them.
+
+use pgrx::prelude::Interval;
+
+/// Milliseconds of an interval, a month being 30 days.
+pub fn ms(interval: Interval) -> i128 {
+    let days = i128::from(interval.months()) * 30 + i128::from(interval.days());
+    (days * 24 * 60 * 60 * 1_000_000 + i128::from(interval.micros())) / 1000
+}

@@ -1,0 +1,66 @@
+//! What the last operation of this session did, and why.
+
+use pg_cache_core::{Miss, Refusal};
+use std::cell::Cell;
+
+/// The outcome of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// A value out of the tier in memory.
+    Hot,
+    /// A value that the own transaction has set.
+    Own,
+    /// No value.
+    Miss(&'static str),
+    /// The cache was not asked.
+    Bypass(&'static str),
+    /// A change that takes effect when the transaction commits, or a counter that was moved.
+    Done,
+    /// A change that is not made.
+    Refused(&'static str),
+}
+
+thread_local! {
+    static LAST: Cell<Option<Status>> = const { Cell::new(None) };
+}
+
+/// Remembers an outcome.
+#[inline]
+pub fn set(status: Status) {
+    LAST.set(Some(status));
+}
+
+/// The last outcome in words, if there was any.
+pub fn last() -> Option<String> {
+    LAST.get().map(|status| match status {
+        Status::Hot => "hot".to_owned(),
+        Status::Own => "hot: set by this transaction".to_owned(),
+        Status::Miss(why) => format!("miss: {why}"),
+        Status::Bypass(why) => format!("bypass: {why}"),
+        Status::Done => "done".to_owned(),
+        Status::Refused(why) => format!("refused: {why}"),
+    })
+}
+
+impl From<Miss> for Status {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Absent => Self::Miss("not there"),
+            Miss::Expired => Self::Miss("expired"),
+            Miss::Fenced => Self::Miss("invalidated"),
+            Miss::Own => Self::Miss("invalidated by this transaction"),
+            Miss::Off => Self::Bypass("part of the cache is switched off because it is damaged"),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(match refusal {
+            Refusal::TooLarge => "larger than a twentieth of the cache",
+            Refusal::Full => "no room",
+            Refusal::TooManyDependencies => "too many dependencies",
+            Refusal::Off => "part of the cache is switched off because it is damaged",
+        })
+    }
+}

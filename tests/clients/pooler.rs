@@ -1,0 +1,187 @@
+//! Behind pgbouncer in transaction mode, where the next transaction of a session may be on another server connection.
+
+use pg_cache_testbed::{Cluster, Conf, Pooler};
+use postgres::types::Type;
+use postgres::{Client, SimpleQueryMessage};
+use std::collections::BTreeSet;
+
+/// A cluster and a pooler with so many server connections.
+fn pooled(connections: u32) -> (Cluster, Pooler) {
+    let cluster = Cluster::start(&Conf::preloaded());
+    cluster.connect("postgres").batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    let pooler = Pooler::start(&cluster, connections);
+    (cluster, pooler)
+}
+
+/// The only value that a query of its own, with nothing prepared, returns.
+fn ask(session: &mut Client, query: &str) -> Option<String> {
+    let answer = session.simple_query(query).unwrap_or_else(|error| panic!("{query}: {error:?}"));
+    answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+        _ => None,
+    })?
+}
+
+fn get(session: &mut Client, key: &str) -> Option<String> {
+    ask(session, &format!("SELECT cache_get_text('{key}')"))
+}
+
+/// Each on a server connection of its own, all of which lend themselves to whoever comes next.
+fn backends(session: &mut Client, transactions: usize) -> BTreeSet<String> {
+    (0..transactions).filter_map(|_| ask(session, "SELECT pg_backend_pid()")).collect()
+}
+
+#[test]
+fn a_transaction_sees_its_own_and_others_see_it_at_commit() {
+    let (_cluster, pooler) = pooled(2);
+    let [mut one, mut two] = [(); 2].map(|()| pooler.connect("postgres"));
+    ask(&mut one, "SELECT cache_set_text('k', 'old', tags => '{t}')");
+    for (end, expected) in [("ROLLBACK", "old"), ("COMMIT", "new")] {
+        one.batch_execute("BEGIN").expect("it begins");
+        ask(&mut one, "SELECT cache_set_text('k', 'new')");
+        ask(&mut one, "SELECT cache_invalidate_tag('t')");
+        ask(&mut one, "SELECT cache_set_text('tagged', 'new', tags => '{t}')");
+        assert_eq!(get(&mut one, "k").as_deref(), Some("new"));
+        assert_eq!(get(&mut two, "k").as_deref(), Some("old"), "before {end}");
+        assert_eq!(get(&mut two, "tagged"), None, "before {end}");
+        one.batch_execute(end).expect("it ends");
+        assert_eq!(get(&mut two, "k").as_deref(), Some(expected), "after {end}");
+        assert_eq!(get(&mut one, "k").as_deref(), Some(expected), "after {end}");
+    }
+    assert_eq!(get(&mut two, "tagged").as_deref(), Some("new"));
+    assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
+}
+
+/// Nothing of the cache belongs to a server connection: each statement may use another.
+#[test]
+fn statements_on_changing_server_connections_see_one_cache() {
+    let (_cluster, pooler) = pooled(3);
+    let mut session = pooler.connect("postgres");
+    assert_eq!(backends(&mut session, 9).len(), 3, "the server connections take turns");
+    for round in 0..9 {
+        let number = round.to_string();
+        ask(&mut session, &format!("SELECT cache_set_text('k', '{round}', tags => '{{t{}}}')", round % 2));
+        for _ in 0..3 {
+            assert_eq!(get(&mut session, "k"), Some(number.clone()));
+        }
+        assert_eq!(
+            ask(&mut session, "SELECT cache_incr('rounds')"),
+            Some((round + 1).to_string()),
+            "one counter for all"
+        );
+        match round % 3 {
+            0 => ask(&mut session, &format!("SELECT cache_invalidate_tag('t{}')", round % 2)),
+            1 => ask(&mut session, "SELECT cache_delete('k')"),
+            _ => ask(&mut session, "SELECT cache_touch('k', '1 day')"),
+        };
+        for _ in 0..3 {
+            assert_eq!(get(&mut session, "k"), (round % 3 == 2).then(|| number.clone()));
+        }
+    }
+}
+
+/// What is documented: SET stays on the server connection, for whoever gets it next, and SET LOCAL does not.
+#[test]
+fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
+    let (_cluster, pooler) = pooled(1);
+    let mut one = pooler.connect("postgres");
+    let mut two = pooler.connect("postgres");
+    ask(&mut one, "SELECT cache_set_text('k', 'v')");
+
+    one.batch_execute("BEGIN; SET LOCAL pg_cache.bypass = on").expect("it begins");
+    assert_eq!(get(&mut one, "k"), None);
+    one.batch_execute("COMMIT").expect("it ends");
+    assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
+
+    one.batch_execute("SET pg_cache.bypass = on").expect("it is set");
+    assert_eq!(get(&mut two, "k"), None, "the server connection has it, and with it the other client");
+    drop(one);
+    assert_eq!(get(&mut two, "k"), None, "and keeps it when who has set it is gone");
+    two.batch_execute("RESET pg_cache.bypass").expect("it is reset");
+    assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
+}
+
+/// It speaks of the server connection's last operation, which within a transaction is one's own.
+#[test]
+fn the_status_of_an_operation_is_asked_for_in_its_transaction() {
+    let (_cluster, pooler) = pooled(2);
+    let [mut one, mut two] = [(); 2].map(|()| pooler.connect("postgres"));
+    ask(&mut one, "SELECT cache_set_text('k', 'v')");
+    for _ in 0..3 {
+        one.batch_execute("BEGIN").expect("it begins");
+        assert_eq!(get(&mut one, "k").as_deref(), Some("v"));
+        // The other one's lands on the other server connection, and would be the answer on the same one.
+        assert_eq!(get(&mut two, "none"), None);
+        assert_eq!(ask(&mut one, "SELECT cache_status()").as_deref(), Some("hot"));
+        one.batch_execute("COMMIT").expect("it ends");
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_in_a_transaction_leaves_nothing() {
+    let (_cluster, pooler) = pooled(1);
+    let mut one = pooler.connect("postgres");
+    ask(&mut one, "SELECT cache_set_text('k', 'old')");
+    one.batch_execute("BEGIN; CREATE TABLE t (); SELECT cache_set_text('k', 'new'), cache_invalidate_tag('t'), cache_flush('*')")
+        .expect("it begins");
+    drop(one);
+    // There is but one server connection, or another in its place: whoever gets it comes after the end of that transaction.
+    let mut two = pooler.connect("postgres");
+    assert_eq!(get(&mut two, "k").as_deref(), Some("old"));
+    assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
+}
+
+// Leases: cache_acquire in one transaction, cache_set with its lease in another on the other server connection. They belong here
+// as soon as there is cache_acquire.
+
+/// Statements that are prepared for one execution only are bound where they are parsed, with any pgbouncer.
+#[test]
+fn parameters_work_without_a_name_for_the_statement() {
+    let (_cluster, pooler) = pooled(2);
+    let mut session = pooler.connect("postgres");
+    for round in 0..8_i64 {
+        let stored = session
+            .query_typed(
+                "SELECT cache_set_text($1, $2), cache_incr($3, $4)",
+                &[
+                    (&"k", Type::TEXT),
+                    (&round.to_string(), Type::TEXT),
+                    (&"n", Type::TEXT),
+                    (&1_i64, Type::INT8),
+                ],
+            )
+            .expect("it is set");
+        assert_eq!((stored[0].get(0), stored[0].get(1)), (true, round + 1));
+        let rows =
+            session.query_typed("SELECT cache_get_text($1)", &[(&"k", Type::TEXT)]).expect("it is got");
+        assert_eq!(rows[0].get::<_, String>(0), round.to_string());
+    }
+}
+
+/// A named statement belongs to a server connection. From 1.21 on pgbouncer prepares it again where it is missing; before,
+/// it holds within a transaction.
+#[test]
+fn prepared_statements_work_as_far_as_the_pooler_follows_them() {
+    let (_cluster, pooler) = pooled(2);
+    let mut session = pooler.connect("postgres");
+    let mut transaction = session.transaction().expect("it begins");
+    let set = transaction.prepare("SELECT cache_set_text($1, $2)").expect("it is prepared");
+    let get = transaction.prepare("SELECT cache_get_text($1)").expect("it is prepared");
+    // Often enough for a generic plan.
+    for round in 0..12 {
+        let round = round.to_string();
+        assert!(transaction.query_one(&set, &[&"k", &round]).expect("it is set").get::<_, bool>(0));
+        assert_eq!(transaction.query_one(&get, &[&"k"]).expect("it is got").get::<_, String>(0), round);
+    }
+    transaction.commit().expect("it ends");
+    if !pooler.prepares() {
+        println!("this pgbouncer is older than 1.21: prepared statements across transactions are not tried");
+        return;
+    }
+    assert_eq!(backends(&mut session, 4).len(), 2, "the server connections take turns");
+    for round in 0..12 {
+        let round = round.to_string();
+        assert!(session.query_one(&set, &[&"k", &round]).expect("it is set").get::<_, bool>(0));
+        assert_eq!(session.query_one(&get, &[&"k"]).expect("it is got").get::<_, String>(0), round);
+    }
+}

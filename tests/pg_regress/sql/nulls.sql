@@ -1,0 +1,32 @@
+-- NULL for each argument of each function, the others being as they should: an error, unless it is the argument's default.
+CREATE FUNCTION outcome(call text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE 'SELECT ' || call;
+    -- And taken back.
+    RAISE SQLSTATE 'PC000';
+EXCEPTION WHEN SQLSTATE 'PC000' THEN RETURN 'accepted';
+    WHEN null_value_not_allowed THEN RETURN 'refused';
+    WHEN OTHERS THEN RETURN SQLSTATE || ' ' || SQLERRM;
+END $$;
+CREATE FUNCTION valid(function name, argument text, type text) RETURNS text LANGUAGE sql AS $$
+    SELECT CASE argument WHEN 'key' THEN quote_literal(function) WHEN 'space' THEN '''default''' WHEN 'privilege' THEN '''read'''
+        WHEN 'name' THEN CASE function WHEN 'cache_create_space' THEN '''another''' ELSE '''a space''' END WHEN 'mode' THEN '''always''' ELSE
+        CASE type WHEN 'text' THEN '''k''' WHEN 'text[]' THEN '''{k}''' WHEN 'jsonb' THEN '''{"k": 1}''' WHEN 'bytea' THEN '''b'''
+            WHEN 'regrole' THEN '''pg_monitor'''
+            WHEN 'interval' THEN '''1 min''' ELSE '1' END
+    END
+$$;
+SELECT cache_create_space('a space');
+-- Here stand those that break the rule.
+WITH each AS MATERIALIZED (
+    SELECT *, outcome(call)
+      FROM (SELECT proname, proargnames, place,
+               CASE WHEN pg_get_function_arg_default(oid, place) LIKE 'NULL%' THEN 'accepted' ELSE 'refused' END AS expected,
+               (SELECT format('%I(%s)', proname, string_agg(format('%I => %s', proargnames[i],
+                           CASE i WHEN place THEN 'NULL' ELSE valid(proname, proargnames[i], type::regtype::text) END), ', '
+                           ORDER BY i) FILTER (WHERE i = place OR pg_get_function_arg_default(oid, i::int) IS NULL))
+                  FROM unnest(proargtypes) WITH ORDINALITY AS argument(type, i)) AS call
+          FROM pg_proc, generate_series(1, pronargs) AS place
+         WHERE pronamespace = 'public'::regnamespace AND proname LIKE 'cache\_%') AS calls
+)
+SELECT proname, proargnames[place] AS argument, expected, outcome, call FROM each WHERE outcome <> expected ORDER BY proname COLLATE "C", place;

@@ -1,0 +1,145 @@
+-- Who may call what: docs/privileges.md, row by row. + is allowed, - is refused with 42501.
+CREATE ROLE privilege_admin;
+CREATE ROLE privilege_write;
+CREATE ROLE privilege_read;
+CREATE ROLE privilege_none;
+CREATE ROLE privilege_monitor IN ROLE pg_monitor;
+SELECT cache_create_space('s');
+SELECT cache_grant('s', 'privilege_admin', 'admin');
+SELECT cache_grant('s', 'privilege_write', 'write');
+SELECT cache_grant('s', 'privilege_read', 'read');
+
+CREATE TABLE calls (function text, call text);
+INSERT INTO calls VALUES
+    ('cache_get', 'SELECT cache_get(''k'', ''s'')'),
+    ('cache_get_text', 'SELECT cache_get_text(''k'', ''s'')'),
+    ('cache_get_bytes', 'SELECT cache_get_bytes(''k'', ''s'')'),
+    ('cache_get_many', 'SELECT * FROM cache_get_many(''{k}'', ''s'')'),
+    ('cache_exists', 'SELECT cache_exists(''k'', ''s'')'),
+    ('cache_ttl', 'SELECT cache_ttl(''k'', ''s'')'),
+    ('cache_keys', 'SELECT * FROM cache_keys(''*'', ''s'')'),
+    ('cache_set', 'SELECT cache_set(''k'', ''1'', space => ''s'')'),
+    ('cache_set_text', 'SELECT cache_set_text(''k'', ''1'', space => ''s'')'),
+    ('cache_set_bytes', 'SELECT cache_set_bytes(''k'', ''1'', space => ''s'')'),
+    ('cache_set_many', 'SELECT cache_set_many(''{"k": 1}'', space => ''s'')'),
+    ('cache_delete', 'SELECT cache_delete(''k'', ''s'')'),
+    ('cache_delete_many', 'SELECT cache_delete_many(''{k}'', ''s'')'),
+    ('cache_touch', 'SELECT cache_touch(''k'', ''1 s'', ''s'')'),
+    ('cache_incr', 'SELECT cache_incr(''c'', space => ''s'')'),
+    ('cache_invalidate_tag', 'SELECT cache_invalidate_tag(''t'')'),
+    ('cache_invalidate_tags', 'SELECT cache_invalidate_tags(''{t}'')'),
+    ('cache_flush', 'SELECT cache_flush(''s'')'),
+    ('cache_flush', 'SELECT cache_flush(''*'')'),
+    ('cache_create_space', 'SELECT cache_create_space(''t'')'),
+    ('cache_alter_space', 'SELECT cache_alter_space(''s'', jitter => 0)'),
+    ('cache_drop_space', 'SELECT cache_drop_space(''s'')'),
+    ('cache_grant', 'SELECT cache_grant(''s'', ''privilege_none'', ''read'')'),
+    ('cache_revoke', 'SELECT cache_revoke(''s'', ''privilege_read'', ''read'')'),
+    ('cache_status', 'SELECT cache_status()'),
+    ('cache_check', 'SELECT * FROM cache_check()'),
+    ('pgcache.visible_spaces', 'SELECT count(*) FROM cache_spaces'),
+    ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
+    ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
+    ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
+    ('the tables', 'SELECT count(*) FROM pgcache.grants');
+
+-- No function is missing above.
+SELECT p.oid::regproc
+  FROM pg_proc p
+  JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+  JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+ WHERE e.extname = 'pg_cache' AND p.oid::regproc::text NOT IN (SELECT function FROM calls);
+
+-- Whether a role may: nothing of the call is left behind.
+CREATE FUNCTION may(role name, call text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        EXECUTE format('SET LOCAL ROLE %I', role);
+        EXECUTE call;
+        RAISE SQLSTATE 'ZZZZZ';
+    EXCEPTION
+        WHEN insufficient_privilege THEN RETURN '-';
+        WHEN SQLSTATE 'ZZZZZ' THEN RETURN '+';
+        WHEN OTHERS THEN RETURN SQLSTATE;
+    END;
+END $$;
+
+SELECT call,
+       may(session_user, call) AS owner, may('privilege_admin', call) AS admin,
+       may('privilege_write', call) AS write, may('privilege_read', call) AS read,
+       may('privilege_none', call) AS none, may('privilege_monitor', call) AS pg_monitor
+  FROM calls ORDER BY calls.ctid;
+
+-- What a refusal says.
+SET ROLE privilege_none;
+SELECT cache_get('k', 's');
+SELECT cache_set('k', '1', space => 's');
+SELECT cache_invalidate_tag('t');
+SELECT cache_create_space('mine');
+SELECT cache_flush('*');
+SELECT cache_check();
+RESET ROLE;
+CREATE ROLE "privilege's ""none""";
+SELECT cache_create_space('it''s "a" \ space');
+SET ROLE "privilege's ""none""";
+SELECT cache_get('k', 'it''s "a" \ space');
+RESET ROLE;
+-- The hint can be pasted.
+SELECT cache_grant( E'it''s "a" \\ space', '"privilege''s ""none"""', 'read');
+SET ROLE "privilege's ""none""";
+SELECT cache_get('k', 'it''s "a" \ space');
+RESET ROLE;
+
+-- Everybody; members of a role that was granted something; and grants that are taken back, at once.
+SET ROLE privilege_none;
+SELECT cache_get('k', 's');
+RESET ROLE;
+SELECT cache_grant('s', '-', 'read');
+SET ROLE privilege_none;
+SELECT cache_get('k', 's');
+RESET ROLE;
+SELECT cache_revoke('s', '-', 'read');
+SET ROLE privilege_none;
+SELECT cache_get('k', 's');
+RESET ROLE;
+GRANT privilege_read TO privilege_none;
+SET ROLE privilege_none;
+SELECT cache_get('k', 's');
+RESET ROLE;
+REVOKE privilege_read FROM privilege_none;
+SET ROLE privilege_none;
+SELECT cache_get('k', 's');
+RESET ROLE;
+
+-- A function acts for its owner if it is SECURITY DEFINER.
+SELECT cache_set('k', '"of s"', space => 's');
+CREATE FUNCTION lend(key text) RETURNS jsonb LANGUAGE sql SECURITY DEFINER SET search_path = public
+    AS $$ SELECT cache_get(key, 's') $$;
+SET ROLE privilege_none;
+SELECT lend('k');
+SELECT cache_get('k', 's');
+RESET ROLE;
+
+-- Each role sees its spaces, a monitor all.
+SET ROLE privilege_none;
+SELECT name FROM cache_spaces ORDER BY name;
+SET ROLE privilege_read;
+SELECT name FROM cache_spaces ORDER BY name;
+SET ROLE privilege_monitor;
+SELECT name FROM cache_spaces ORDER BY name;
+RESET ROLE;
+
+-- Bad grants.
+SELECT cache_grant('s', 'privilege_nobody', 'read');
+SELECT cache_grant('s', '4294967295', 'read');
+SELECT cache_grant('s', NULL, 'read');
+SELECT cache_grant('s', 'privilege_read', 'select');
+SELECT cache_grant('s', 'privilege_read', NULL);
+SELECT cache_grant('unknown', 'privilege_read', 'read');
+
+-- A role that was dropped leaves nothing to whoever gets its number.
+DROP ROLE "privilege's ""none""";
+SELECT cache_grant('s', 'privilege_read', 'read');
+SELECT count(*) FROM pgcache.grants WHERE space = (SELECT number FROM pgcache.spaces WHERE name LIKE 'it%');
+
+DROP ROLE privilege_admin, privilege_write, privilege_read, privilege_none, privilege_monitor;

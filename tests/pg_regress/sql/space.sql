@@ -1,0 +1,186 @@
+-- Spaces: each with its own keys and its own options.
+SELECT cache_create_space('one');
+SELECT cache_create_space('two');
+SELECT cache_set_text('k', 'of one', space => 'one'), cache_set_text('k', 'of two', space => 'two');
+SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two, cache_get_text('k') AS "default";
+
+-- Also before the commit: a key is one of its space.
+BEGIN;
+SELECT cache_set_text('k', 'newer', space => 'one');
+SELECT cache_delete('k', 'two');
+SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two, cache_get_text('k') AS "default";
+ROLLBACK;
+SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two;
+
+SELECT cache_flush('one');
+SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two;
+
+-- A space that is dropped takes everything with it, also for one of the same name.
+SELECT cache_drop_space('two');
+SELECT cache_get_text('k', 'two');
+SELECT cache_create_space('two');
+SELECT cache_get_text('k', 'two');
+SELECT cache_status();
+-- Unless it is not dropped after all.
+SELECT cache_set_text('k', 'of two', space => 'two');
+BEGIN;
+SELECT cache_drop_space('two');
+SELECT cache_get_text('k', 'two');
+ROLLBACK;
+SELECT cache_get_text('k', 'two');
+BEGIN;
+SELECT cache_create_space('three');
+SELECT cache_set_text('k', 'of three', space => 'three');
+SELECT cache_get_text('k', 'three');
+ROLLBACK;
+SELECT cache_get_text('k', 'three');
+
+-- default_ttl, max_ttl, jitter.
+CREATE FUNCTION left_of(key text, space text) RETURNS text LANGUAGE sql AS
+    $$ SELECT date_trunc('minute', cache_ttl(key, space) + interval '30 s')::text $$;
+SELECT cache_create_space('times', default_ttl => '10 min', max_ttl => '1 hour');
+SELECT cache_set('a', '1', space => 'times'), cache_set('b', '1', ttl => '1 day', space => 'times'),
+       cache_set('c', '1', ttl => '5 min', space => 'times');
+SELECT left_of('a', 'times'), left_of('b', 'times'), left_of('c', 'times');
+SELECT cache_touch('c', '2 days', space => 'times');
+SELECT left_of('c', 'times');
+SELECT cache_alter_space('times', jitter => 0.5);
+SELECT count(cache_set('j' || i, '1', space => 'times')) FROM generate_series(1, 100) AS i;
+SELECT bool_and(t > '4 min 59 s' AND t <= '10 min') AS within, count(DISTINCT t) > 50 AS spread,
+       max(t) - min(t) > '2 min' AS wide
+  FROM (SELECT cache_ttl('j' || i, 'times') AS t FROM generate_series(1, 100) AS i) AS all_of_them;
+
+-- max_value, tiers, enabled.
+SELECT cache_create_space('small', max_value => 10);
+SELECT cache_set_text('k', '1234567890', space => 'small');
+SELECT cache_set_text('k', '12345678901', space => 'small');
+SELECT cache_create_space('elsewhere', tiers => 'table');
+SELECT cache_set_text('k', 'v', space => 'elsewhere'), cache_status();
+SELECT cache_incr('c', space => 'elsewhere'), cache_incr('c', space => 'elsewhere'), cache_status();
+SELECT cache_alter_space('one', enabled => false);
+SELECT cache_set_text('k', 'v', space => 'one');
+SELECT cache_status();
+SELECT cache_get_text('k', 'one');
+SELECT cache_status();
+SELECT cache_alter_space('one', enabled => true);
+SELECT cache_set_text('k', 'v', space => 'one');
+SELECT cache_get_text('k', 'one');
+
+-- scope: each role its own.
+CREATE ROLE space_a;
+CREATE ROLE space_b;
+SELECT cache_create_space('own', scope => 'role');
+SELECT cache_grant('own', 'space_a', 'write'), cache_grant('own', 'space_b', 'write');
+SET ROLE space_a;
+SELECT cache_set_text('k', 'of a', space => 'own'), cache_incr('c', space => 'own');
+SET ROLE space_b;
+SELECT cache_get_text('k', 'own'), cache_exists('k', 'own');
+SELECT * FROM cache_keys(space => 'own');
+SELECT cache_set_text('k', 'of b', space => 'own'), cache_incr('c', 41, space => 'own');
+SELECT cache_incr('c', space => 'own');
+-- In one transaction, too.
+BEGIN;
+SELECT cache_set_text('p', 'of b', space => 'own');
+SET LOCAL ROLE space_a;
+SELECT cache_get_text('p', 'own');
+SELECT cache_get_text('k', 'own');
+SELECT cache_delete('k', 'own');
+SET LOCAL ROLE space_b;
+SELECT cache_get_text('p', 'own'), cache_get_text('k', 'own');
+ROLLBACK;
+RESET ROLE;
+CREATE FUNCTION of_a(key text) RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = public
+    AS $$ SELECT cache_get_text(key, 'own') $$;
+ALTER FUNCTION of_a OWNER TO space_a;
+SET ROLE space_b;
+SELECT of_a('k'), cache_get_text('k', 'own');
+RESET ROLE;
+SELECT cache_get_text('k', 'own');
+-- Another scope begins with nothing, and so does the first one when it comes back.
+SELECT cache_alter_space('own', scope => 'shared');
+SET ROLE space_a;
+SELECT cache_get_text('k', 'own');
+RESET ROLE;
+SELECT cache_alter_space('own', scope => 'role');
+SET ROLE space_a;
+SELECT cache_get_text('k', 'own');
+RESET ROLE;
+
+-- The default space has options as well.
+SELECT cache_alter_space('default', default_ttl => '2 min');
+SELECT cache_set('k', '1');
+SELECT left_of('k', 'default');
+SELECT cache_drop_space('default');
+SELECT cache_create_space('default');
+
+-- What a view shows.
+SELECT name, default_ttl, max_ttl, jitter, tiers, scope, max_value, enabled FROM cache_spaces ORDER BY name;
+
+-- Keys, in order, by pattern.
+SELECT count(cache_set('key ' || i, '1', space => 'two')) FROM generate_series(1, 12) AS i;
+SELECT cache_set('Schlüssel', '1', space => 'two'), cache_set('50% *', '1', space => 'two');
+SELECT * FROM cache_keys('key 1*', 'two');
+SELECT * FROM cache_keys('key ?', 'two', 3);
+SELECT * FROM cache_keys('Schl?ssel', 'two');
+SELECT * FROM cache_keys('*\*', 'two');
+SELECT * FROM cache_keys(space => 'two', max_keys => 0);
+SELECT * FROM cache_keys('k\', 'two');
+SELECT * FROM cache_keys('*', 'two', -1);
+SELECT * FROM cache_keys(NULL);
+BEGIN;
+SELECT cache_delete('key 1', 'two'), cache_set('key 0', '1', space => 'two');
+SELECT * FROM cache_keys('key ?', 'two', 3);
+ROLLBACK;
+
+-- Bad options, bad names: nothing is changed.
+SELECT cache_create_space('one');
+SELECT cache_create_space('');
+SELECT cache_create_space('*');
+SELECT cache_create_space(repeat('x', 64));
+SELECT cache_create_space(NULL);
+SELECT cache_create_space('bad', default_ttl => '0');
+SELECT cache_create_space('bad', default_ttl => '2 h', max_ttl => '1 h');
+SELECT cache_create_space('bad', ttl_policy => 'sometimes');
+SELECT cache_create_space('bad', jitter => 1);
+SELECT cache_create_space('bad', jitter => 'NaN');
+SELECT cache_create_space('bad', tiers => 'cold');
+SELECT cache_create_space('bad', scope => 'user');
+SELECT cache_create_space('bad', quota => 0);
+SELECT cache_create_space('bad', max_value => -1);
+SELECT cache_create_space('bad', compress_above => -1);
+SELECT cache_create_space('bad', min_cost => '-1 s');
+SELECT cache_create_space('bad', max_result_size => 0);
+SELECT cache_create_space('bad', keep_warm => -1);
+SELECT cache_create_space('bad', scope => 'role', redis => true);
+SELECT cache_create_space('bad', notify => 'loudly');
+SELECT cache_alter_space('own', redis => true);
+SELECT cache_alter_space('unknown', jitter => 0);
+SELECT cache_alter_space(NULL);
+SELECT cache_drop_space('unknown');
+SELECT count(*) FROM cache_spaces WHERE name = 'bad';
+
+-- Whoever brings operators of his own does not have them run as the owner.
+CREATE ROLE space_mallory;
+SELECT cache_grant('one', 'space_mallory', 'admin');
+CREATE SCHEMA mallory AUTHORIZATION space_mallory;
+SET ROLE space_mallory;
+CREATE FUNCTION mallory.equal(oid, oid) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'run as %', current_user; END $$;
+CREATE OPERATOR mallory.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = mallory.equal);
+SET search_path = mallory, pg_catalog, public;
+SELECT cache_alter_space('one', jitter => 0.1);
+SELECT current_user, current_setting('search_path');
+RESET search_path;
+RESET ROLE;
+
+-- An extension that is made anew finds nothing of the one before it.
+SELECT cache_set_text('k', 'old');
+SELECT cache_get_text('k');
+DROP EXTENSION pg_cache;
+CREATE EXTENSION pg_cache;
+SELECT cache_get_text('k');
+SELECT cache_get_text('k', 'one');
+
+DROP SCHEMA mallory CASCADE;
+DROP OWNED BY space_a, space_b, space_mallory;
+DROP ROLE space_a, space_b, space_mallory;

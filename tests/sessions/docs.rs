@@ -1,0 +1,119 @@
+//! What the documentation shows is run: each statement in a block of SQL, and each row of the table of first errors.
+
+use pg_cache_testbed::Database;
+use postgres::{Client, SimpleQueryMessage};
+
+/// All pages, in the order in which somebody would read them.
+const PAGES: [&str; 2] = ["README.md", "docs/privileges.md"];
+
+fn page(name: &str) -> String {
+    let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The statements of all blocks of SQL, each with what it says to return: the comment behind it.
+fn statements(page: &str) -> Vec<(String, Option<String>)> {
+    let mut statements = Vec::new();
+    let blocks = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    for block in blocks {
+        let mut statement = String::new();
+        for line in block.lines() {
+            let (code, comment) = match line.split_once(";  ") {
+                Some((code, rest)) => {
+                    let comment = rest.trim().strip_prefix("-- ").expect("behind a statement is a comment");
+                    (format!("{code};"), Some(comment.to_owned()))
+                }
+                None => (line.to_owned(), None),
+            };
+            statement.push_str(&code);
+            statement.push('\n');
+            if code.ends_with(';') {
+                statements.push((std::mem::take(&mut statement), comment));
+            }
+        }
+        assert_eq!(statement.trim(), "", "a statement ends with its line");
+    }
+    statements
+}
+
+/// The first column of the last row, as psql would show it, with names for what it shows as nothing and as letters.
+fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, postgres::Error> {
+    let mut last = None;
+    for message in session.simple_query(statement)? {
+        if let SimpleQueryMessage::Row(row) = message {
+            last = Some(match row.get(0) {
+                Some("t") => "true".to_owned(),
+                Some("f") => "false".to_owned(),
+                Some(value) => value.to_owned(),
+                None => "null".to_owned(),
+            });
+        }
+    }
+    Ok(last)
+}
+
+#[test]
+fn examples_do_what_they_say() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let mut promised = 0;
+    for name in PAGES {
+        for (statement, says) in statements(&page(name)) {
+            let value = last_value(&mut session, &statement)
+                .unwrap_or_else(|error| panic!("{name}: {statement}: {error:?}"));
+            if let Some(says) = says {
+                assert_eq!(value.as_deref(), Some(&*says), "{name}: {statement}");
+                promised += 1;
+            }
+        }
+    }
+    assert!(promised > 10, "the examples were found");
+    // Roles belong to the cluster, which other tests use as well.
+    session.batch_execute("DROP ROLE shop_app").expect("it goes");
+}
+
+/// The parts of a table's cell that are code.
+fn codes(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn first_errors_are_the_errors_one_meets_and_their_repairs_work() {
+    let database = Database::create();
+    let mut session = database.connect();
+    session.batch_execute("SELECT cache_set('order:42', '1')").expect("as above on the page");
+    let readme = page("README.md");
+    let table = readme.split("| instead of | which says | write |\n").nth(1).expect("there is such a table");
+    let rows: Vec<&str> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 5, "the rows were found");
+    for row in rows {
+        let cells: Vec<Vec<&str>> = row.split(" | ").map(codes).collect();
+        let [mistakes, messages, repairs] = &cells[..] else { panic!("three columns: {row}") };
+        let error = session.simple_query(mistakes[0]).expect_err(mistakes[0]);
+        let message = error.as_db_error().expect("the server says so").message();
+        assert!(message.starts_with(messages[0]), "{}: {message}", mistakes[0]);
+        for repair in repairs {
+            session.simple_query(repair).unwrap_or_else(|error| panic!("{repair}: {error:?}"));
+        }
+    }
+}
+
+/// The table for those who come from elsewhere.
+#[test]
+fn what_replaces_a_command_of_another_cache_works() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let readme = page("README.md");
+    let table = readme.split("| there | here |\n").nth(1).expect("there is such a table");
+    let mut tried = 0;
+    for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+        let (_, here) = row[1..].split_once('|').expect("two columns");
+        for statement in codes(here) {
+            // They stand side by side, not after one another.
+            session.simple_query("SELECT cache_flush('*')").expect("it flushes");
+            session.simple_query(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+            tried += 1;
+        }
+    }
+    assert!(tried > 10, "the rows were found");
+}

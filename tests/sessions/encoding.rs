@@ -1,0 +1,159 @@
+//! Keys and values in encodings other than UTF-8, and bytes that are in no encoding.
+
+use pg_cache_testbed::Database;
+use postgres::Client;
+use postgres::error::{DbError, SqlState};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Output;
+
+fn refused(session: &mut Client, query: &str) -> DbError {
+    let error = session.batch_execute(query).expect_err("it is an error");
+    error.as_db_error().unwrap_or_else(|| panic!("{query}: {error:?}")).clone()
+}
+
+/// psql with a client encoding of its own, which sends the bytes as they are.
+fn psql(database: &Database, encoding: &str, query: &[u8]) -> Output {
+    let mut psql = database.client("psql");
+    psql.env("PGCLIENTENCODING", encoding).args(["-XAtq", "-v", "VERBOSITY=sqlstate", "-c"]);
+    psql.arg(OsStr::from_bytes(query)).output().expect("psql starts")
+}
+
+#[test]
+fn bytes_that_are_no_utf_8_are_refused() {
+    let database = Database::create();
+    for encoding in ["UTF8", "SQL_ASCII"] {
+        for query in [
+            &b"SELECT cache_get('\xff')"[..],
+            b"SELECT cache_set_text('k', '\xc3')",
+            b"SELECT cache_set('k', '\"\xed\xa0\x80\"')",
+            b"SELECT cache_invalidate_tag('\xc0\x80')",
+        ] {
+            let output = psql(&database, encoding, query);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains("22021"), "{encoding}: {}: {said}", String::from_utf8_lossy(query));
+        }
+    }
+    let mut session = database.connect();
+    for query in [
+        "SELECT cache_get(E'\\xff')",
+        "SELECT cache_set_text('k', E'\\xed\\xa0\\x80')",
+        "SELECT cache_set_text('k', convert_from('\\xff', 'UTF8'))",
+    ] {
+        assert_eq!(refused(&mut session, query).code(), &SqlState::CHARACTER_NOT_IN_REPERTOIRE, "{query}");
+    }
+    let nothing: Option<String> =
+        session.query_one("SELECT cache_get_text('k')", &[]).expect("it works").get(0);
+    assert_eq!(nothing, None);
+}
+
+/// A client that speaks another encoding means the same key.
+#[test]
+fn a_key_is_the_same_in_every_client_encoding() {
+    let database = Database::create();
+    database.connect().batch_execute("SELECT cache_set_text('schlüssel', 'wört')").expect("it is set");
+    let output = psql(&database, "LATIN1", b"SELECT cache_get_text('schl\xfcssel')");
+    assert_eq!(output.stdout, b"w\xf6rt\n");
+    psql(&database, "LATIN1", b"SELECT cache_set_text('\xfc', '\xe4', tags => '{\xf6}')");
+    let mut session = database.connect();
+    let found: String = session.query_one("SELECT cache_get_text('ü')", &[]).expect("it works").get(0);
+    assert_eq!(found, "ä");
+    session.batch_execute("SELECT cache_invalidate_tag('ö')").expect("it works");
+    assert_eq!(psql(&database, "LATIN1", b"SELECT cache_get_text('\xfc')").stdout, b"\n");
+    // What the client has no letters for is its error, and the value stays.
+    session.batch_execute("SELECT cache_set_text('k', '鍵')").expect("it is set");
+    assert!(
+        String::from_utf8_lossy(&psql(&database, "LATIN1", b"SELECT cache_get_text('k')").stderr)
+            .contains("22P05")
+    );
+}
+
+/// In a database that takes any bytes, keys and values are such.
+#[test]
+fn a_database_without_an_encoding_keeps_bytes() {
+    let database = Database::create_encoded("SQL_ASCII");
+    let output = psql(
+        &database,
+        "SQL_ASCII",
+        b"SELECT cache_set_text('\xff\xfe', '\x80', tags => '{\x81}'), cache_get_text('\xff\xfe')",
+    );
+    assert_eq!(output.stdout, b"t|\x80\n");
+    let output = psql(
+        &database,
+        "SQL_ASCII",
+        b"SELECT key FROM cache_get_many(ARRAY['\xff']) UNION ALL SELECT cache_get_text('\xff\xfe')",
+    );
+    assert_eq!(output.stdout, b"\x80\n");
+    psql(&database, "SQL_ASCII", b"SELECT cache_invalidate_tag('\x81')");
+    assert_eq!(psql(&database, "SQL_ASCII", b"SELECT cache_exists('\xff\xfe')").stdout, b"f\n");
+    let mut session = database.connect();
+    let error = refused(&mut session, "SELECT cache_set_text(E'\\xff', 'v'), cache_get(E'\\xff')");
+    assert_eq!(
+        (error.code(), error.message()),
+        (&SqlState::DATATYPE_MISMATCH, "key \"\\xff\" holds text, not jsonb")
+    );
+}
+
+/// A message is in the database's encoding: in others than UTF-8, a name is shown with its bytes instead of its letters.
+#[test]
+fn errors_name_keys_and_roles_in_any_encoding() {
+    for (encoding, key, shown) in
+        [("LATIN1", "ü", "\\xfc"), ("EUC_JP", "鍵", "\\xb8\\xb0"), ("UTF8", "鍵", "鍵")]
+    {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        let found: Option<String> = session
+            .query_one(
+                "SELECT cache_set_text($1, $1) AND cache_get_text($1) = $1, cache_get_text($1)",
+                &[&key],
+            )
+            .expect("it works")
+            .get(1);
+        assert_eq!(found.as_deref(), Some(key), "{encoding}");
+        for (query, code, message) in [
+            (
+                format!("SELECT cache_get('{key}')"),
+                SqlState::DATATYPE_MISMATCH,
+                format!("key \"{shown}\" holds text, not jsonb"),
+            ),
+            (
+                format!("SELECT cache_incr('{key}')"),
+                SqlState::DATATYPE_MISMATCH,
+                format!("key \"{shown}\" holds text, not integer"),
+            ),
+            (
+                format!("SELECT cache_get('k', '{key}')"),
+                SqlState::UNDEFINED_OBJECT,
+                format!("space \"{shown}\" does not exist"),
+            ),
+        ] {
+            let error = refused(&mut session, &query);
+            assert_eq!((error.code(), error.message()), (&code, message.as_str()), "{encoding}: {query}");
+        }
+        session.batch_execute(&format!("CREATE ROLE \"{key}\"; SET ROLE \"{key}\"")).expect("a role");
+        let error = refused(&mut session, "SELECT cache_get('k')");
+        assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{encoding}: {error}");
+        let detail = format!("Role \"{shown}\" does not have the privilege read.");
+        assert_eq!(error.detail(), Some(detail.as_str()), "{encoding}");
+        session.batch_execute(&format!("RESET ROLE; DROP ROLE \"{key}\"")).expect("it goes");
+    }
+}
+
+/// What the extension's own tables keep has to be read in every encoding.
+#[test]
+fn spaces_have_names_that_every_encoding_has() {
+    for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        let error = refused(&mut session, "SELECT cache_create_space('é')");
+        assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{encoding}: {error}");
+        session
+            .batch_execute("SELECT cache_create_space('e'), cache_set_text('k', 'v', space => 'e')")
+            .expect("it works");
+        let found: String =
+            session.query_one("SELECT cache_get_text('k', 'e')", &[]).expect("it works").get(0);
+        assert_eq!(found, "v", "{encoding}");
+    }
+    let database = Database::create();
+    database.connect().batch_execute("SELECT cache_create_space('é')").expect("UTF-8 has it");
+}

@@ -1,0 +1,222 @@
+//! Input of absurd size and number: refused or bounded, and the server's memory with it.
+
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Conf, Database};
+use postgres::Client;
+use postgres::error::SqlState;
+use std::io::Write;
+
+const MEGABYTE: u64 = 1 << 20;
+/// Nearly as much as a value of PostgreSQL can be, made of pieces because that is quick.
+const GIGABYTE: &str = "repeat(repeat('x', 1048576), 1023)";
+
+/// What a session's process has for itself: memory that is not shared, in bytes.
+fn own_memory(session: &mut Client) -> u64 {
+    process_status(session, "RssAnon:")
+}
+
+/// The most it has had, together with what it has touched of shared memory.
+fn most_memory(session: &mut Client) -> u64 {
+    process_status(session, "VmHWM:")
+}
+
+fn process_status(session: &mut Client, line: &str) -> u64 {
+    let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
+    let found = status.lines().find_map(|text| text.strip_prefix(line)).expect("the kernel tells");
+    found.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") * 1024
+}
+
+/// What is for people to read, past the test program that keeps quiet about tests that pass.
+fn show(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+#[test]
+fn a_value_of_a_gigabyte_is_refused_and_leaves_no_memory_behind() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let large = [
+        format!("cache_set_bytes('k', convert_to({GIGABYTE}, 'UTF8'))"),
+        "cache_set_text('k', repeat(repeat('x', 1048576), 255))".to_owned(),
+        "cache_set('k', to_jsonb(repeat(repeat('x', 1048576), 255)))".to_owned(),
+    ];
+    session.batch_execute("SELECT cache_set('warm', '1')").expect("it works");
+    let before = own_memory(&mut session);
+    for call in &large {
+        let error = session.batch_execute(&format!("SELECT {call}")).expect_err("it is too large");
+        assert_eq!(error.code(), Some(&SqlState::PROGRAM_LIMIT_EXCEEDED), "{call}: {error:?}");
+        let message = error.as_db_error().expect("the server says it").message();
+        assert_eq!(message, "value is larger than pg_cache.max_value_size");
+    }
+    let left = own_memory(&mut session).saturating_sub(before);
+    assert!(left < 16 * MEGABYTE, "{left} bytes more than before");
+    let contexts: i64 = session
+        .query_one("SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts", &[])
+        .expect("there is a view")
+        .get(0);
+    assert!(contexts < 16 << 20, "{contexts} bytes in the server's own books");
+}
+
+/// A setting can allow what the cache has no room for. Then nothing is kept of it.
+#[test]
+fn a_value_that_never_fits_is_not_held_back() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.max_value_size", "1023MB"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("BEGIN; SELECT cache_set_text('k', 'old')").expect("it begins");
+    let before = own_memory(&mut session);
+    let stored: bool = session
+        .query_one("SELECT cache_set_text('k', repeat(repeat('x', 1048576), 500))", &[])
+        .expect("it is no error")
+        .get(0);
+    assert!(!stored);
+    let left = own_memory(&mut session).saturating_sub(before);
+    assert!(left < 16 * MEGABYTE, "{left} bytes more than before");
+    let kept: String = session.query_one("SELECT cache_get_text('k')", &[]).expect("reading works").get(0);
+    assert_eq!(kept, "old");
+}
+
+/// The message of an error has to be made in memory too, and a message that cannot be made is the end of the server.
+#[test]
+fn names_of_a_gigabyte_are_refused() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let megabytes = "repeat('x', 10000000)";
+    for call in [
+        format!("cache_get('k', {GIGABYTE})"),
+        format!("cache_flush({megabytes})"),
+        format!("cache_get({megabytes})"),
+        format!("cache_invalidate_tag({megabytes})"),
+        format!("cache_set('k', '1', tags => ARRAY[{megabytes}])"),
+        format!("cache_set('k', '1', mode => {megabytes})"),
+    ] {
+        let error = session.batch_execute(&format!("SELECT {call}")).expect_err("it is too long");
+        let error = error.as_db_error().unwrap_or_else(|| panic!("{call}: {error:?}"));
+        assert!(error.message().len() < 1200, "{call}: {} bytes of message", error.message().len());
+    }
+}
+
+/// Ten million in the long run.
+#[test]
+fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
+    let sets = if std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
+        10_000_000
+    } else {
+        500_000
+    };
+    let cluster = cluster(&Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_set_text('warm', 'v'); BEGIN").expect("it begins");
+    let before = own_memory(&mut session);
+    let mut stored = 0;
+    let mut memory = [0; 4];
+    for (quarter, memory) in memory.iter_mut().enumerate() {
+        let (from, to) = (sets / 4 * quarter as i64, sets / 4 * (quarter as i64 + 1));
+        let query = "SELECT count(*) FILTER (WHERE cache_set_text('key ' || i, 'value')) FROM generate_series($1::bigint, $2) AS i";
+        stored += session.query_one(query, &[&(from + 1), &to]).expect("they are no error").get::<_, i64>(0);
+        *memory = own_memory(&mut session).saturating_sub(before) / MEGABYTE;
+    }
+    session.batch_execute("COMMIT").expect("it commits");
+    let after = own_memory(&mut session).saturating_sub(before) / MEGABYTE;
+    show(&format!(
+        "{sets} sets in one transaction, of which {stored} were held back: {memory:?} MB of the session's own memory after \
+         each quarter, {after} MB after the commit"
+    ));
+    assert!(stored > 200_000, "{stored}");
+    // max_transaction_size is 64 MB.
+    assert!(memory.iter().all(|memory| *memory < 128), "{memory:?} MB");
+    assert!(after < 160, "{after} MB");
+    let mut witness = cluster.connect("postgres");
+    let query =
+        "SELECT count(*) FROM generate_series(1, 1000) AS i WHERE cache_get_text('key ' || i) = 'value'";
+    assert!(witness.query_one(query, &[]).expect("reading works").get::<_, i64>(0) > 0);
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+}
+
+/// A loop with an exception block makes a savepoint each time, and releases it.
+#[test]
+fn a_loop_of_savepoints_over_the_same_keys_takes_no_memory_without_end() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_set_text('warm', 'v'); BEGIN").expect("it begins");
+    for change in
+        ["cache_invalidate_tag('t')", "cache_delete('k')", "cache_set_text('k', i::text)", "cache_flush('*')"]
+    {
+        let before = own_memory(&mut session);
+        session
+            .batch_execute(&format!(
+                "DO $$ BEGIN FOR i IN 1..100000 LOOP
+                     BEGIN PERFORM {change}; EXCEPTION WHEN division_by_zero THEN NULL; END;
+                 END LOOP; END $$"
+            ))
+            .expect("it loops");
+        let more = own_memory(&mut session).saturating_sub(before);
+        assert!(more < 4 * MEGABYTE, "{change}: {more} bytes");
+    }
+    // The transaction has held back next to nothing, and there is room in it.
+    let row = session
+        .query_one("SELECT cache_set_text('k', repeat('x', 900000)), length(cache_get_text('k'))", &[])
+        .expect("it works");
+    assert_eq!((row.get(0), row.get(1)), (true, 900_000));
+    session.batch_execute("COMMIT").expect("it commits");
+    let length: i32 = cluster
+        .connect("postgres")
+        .query_one("SELECT length(cache_get_text('k'))", &[])
+        .expect("it works")
+        .get(0);
+    assert_eq!(length, 900_000);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+#[test]
+fn an_object_of_many_members_takes_memory_for_what_is_in_it() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("CREATE TABLE o AS SELECT jsonb_object_agg('k' || i, i) AS members FROM generate_series(1, 50000) AS i")
+        .expect("an object");
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("SELECT cache_set_many('{}'), count(*) FROM o, jsonb_each(members)")
+        .expect("it works");
+    let before = most_memory(&mut session);
+    session.batch_execute("SELECT cache_set_many(members) FROM o").expect("it works");
+    let more = most_memory(&mut session) - before;
+    // Less than a kilobyte for each member.
+    assert!(more < 40 * MEGABYTE, "{} MB", more / MEGABYTE);
+}
+
+/// PostgreSQL has infinite intervals from 17 on. Before, they are no intervals at all.
+#[test]
+fn no_value_lives_for_ever() {
+    let database = Database::create();
+    let mut session = database.connect();
+    let has_infinity = database.cluster().server().major() >= 17;
+    session.batch_execute("SELECT cache_set('k', '1', ttl => '1 hour')").expect("it is set");
+    for (ttl, message) in
+        [("infinity", "ttl must not be longer than a year"), ("-infinity", "ttl must be positive")]
+    {
+        for call in [
+            format!("cache_set('k', '2', ttl => '{ttl}')"),
+            format!("cache_set_many('{{\"k\": 2}}', ttl => '{ttl}')"),
+            format!("cache_touch('k', '{ttl}')"),
+            format!("cache_incr('count', ttl => '{ttl}')"),
+        ] {
+            let error = session.batch_execute(&format!("SELECT {call}")).expect_err("it is refused");
+            let error = error.as_db_error().unwrap_or_else(|| panic!("{call}: {error:?}"));
+            if has_infinity {
+                assert_eq!(
+                    (error.code(), error.message()),
+                    (&SqlState::INVALID_PARAMETER_VALUE, message),
+                    "{call}"
+                );
+            } else {
+                assert_eq!(error.code(), &SqlState::INVALID_DATETIME_FORMAT, "{call}");
+            }
+        }
+    }
+    let kept = session
+        .query_one("SELECT cache_get('k')::text, cache_ttl('k') <= '1 hour', cache_exists('count')", &[])
+        .expect("reading works");
+    assert_eq!((kept.get(0), kept.get(1), kept.get(2)), (Some("1"), true, false));
+}

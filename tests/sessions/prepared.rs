@@ -1,0 +1,386 @@
+//! Prepared transactions: what they have changed is gone when somebody commits them, from whatever session and in whatever life of
+//! the server, and until then it is not.
+
+use crate::memory::{cluster, findings};
+use crate::transaction::{get, set};
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+use postgres::error::SqlState;
+
+/// What a transaction may do to `k`, which has the tag `t`, and whether `innocent` in the same space goes with it.
+const CHANGES: [(&str, bool); 7] = [
+    ("SELECT cache_set_text('k', 'new')", false),
+    ("SELECT cache_set_text('k', 'new', tags => '{t}'), cache_delete('none')", false),
+    ("SELECT cache_delete('k')", false),
+    ("SELECT cache_touch('k', '1 day')", false),
+    ("SELECT cache_invalidate_tag('t')", false),
+    ("SELECT cache_flush('default')", true),
+    ("SELECT cache_flush('*')", true),
+];
+
+/// Small, because it is looked through again and again.
+fn conf() -> Conf {
+    Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
+}
+
+/// Old values, and a table to write to.
+fn fill(session: &mut Client) {
+    session.batch_execute("CREATE TABLE IF NOT EXISTS log (what text)").expect("a table");
+    session.batch_execute("SELECT cache_set_text('k', 'old', tags => '{t}')").expect("it is stored");
+    assert!(set(session, "innocent", "old"));
+}
+
+/// Begins a transaction that does this, and prepares it.
+fn prepare(session: &mut Client, gid: &str, change: &str) {
+    let transaction =
+        format!("BEGIN; INSERT INTO log VALUES ('{gid}'); {change}; PREPARE TRANSACTION '{gid}'");
+    session.batch_execute(&transaction).unwrap_or_else(|error| panic!("{transaction}: {error}"));
+}
+
+fn values(session: &mut Client) -> [Option<String>; 2] {
+    ["k", "innocent"].map(|key| get(session, key))
+}
+
+fn old() -> Option<String> {
+    Some("old".to_owned())
+}
+
+/// That nothing is left raised or announced.
+fn assert_quiet(session: &mut Client) {
+    assert_eq!(findings(session), Vec::<String>::new());
+}
+
+#[test]
+fn a_change_shows_when_it_is_committed_and_not_before() {
+    let cluster = cluster(&conf());
+    let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
+    for (change, all) in CHANGES {
+        for by_another in [false, true] {
+            fill(&mut one);
+            prepare(&mut one, "p", change);
+            // Also in the session that has prepared it: the transaction is not its own any more.
+            for session in [&mut one, &mut two] {
+                assert_eq!(values(session), [old(), old()], "{change}");
+            }
+            assert_quiet(&mut two);
+            let committer = if by_another { &mut two } else { &mut one };
+            committer.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+            for session in [&mut one, &mut two] {
+                assert_eq!(values(session), [None, old().filter(|_| !all)], "{change}");
+            }
+            assert_quiet(&mut two);
+            assert!(set(&mut two, "k", "newer"));
+            assert_eq!(get(&mut one, "k").as_deref(), Some("newer"), "{change}");
+        }
+    }
+}
+
+#[test]
+fn one_that_is_rolled_back_leaves_no_trace() {
+    let cluster = cluster(&conf());
+    let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
+    fill(&mut one);
+    for (change, _) in CHANGES {
+        prepare(&mut one, "p", change);
+        two.batch_execute("ROLLBACK PREPARED 'p'").expect("it is rolled back");
+        for session in [&mut one, &mut two] {
+            assert_eq!(values(session), [old(), old()], "{change}");
+        }
+    }
+    let short: bool =
+        one.query_one("SELECT cache_ttl('k') < '1 hour'", &[]).expect("it has a time to live").get(0);
+    assert!(short, "nor was it touched");
+    assert_quiet(&mut two);
+}
+
+#[test]
+fn one_that_has_changed_nothing_takes_nothing_away() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    fill(&mut session);
+    for undone in ["", "SAVEPOINT s; SELECT cache_flush('*'); ROLLBACK TO s"] {
+        prepare(&mut session, "p", undone);
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert_eq!(values(&mut session), [old(), old()]);
+    }
+}
+
+#[test]
+fn a_key_is_one_of_its_space_and_of_its_role() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("SELECT cache_create_space('a'), cache_create_space('b'), cache_create_space('r', scope => 'role')")
+        .expect("there are spaces");
+    session
+        .batch_execute(
+            "CREATE ROLE reader; SELECT cache_grant('r', 'reader', 'write'); CREATE TABLE log (what text)",
+        )
+        .expect("there is a role");
+    let own = "SELECT cache_set_text('k', 'old', space => 'r')";
+    session.batch_execute(&format!("SET ROLE reader; {own}; RESET ROLE; {own}")).expect("each has its own");
+    session
+        .batch_execute("SELECT cache_set_text('k', 'old', space => s) FROM unnest('{a,b}'::text[]) AS s")
+        .expect("they are stored");
+    let get = |session: &mut Client, space: &str| -> Option<String> {
+        session.query_one("SELECT cache_get_text('k', $1)", &[&space]).expect("reading works").get(0)
+    };
+    prepare(&mut session, "p", "SELECT cache_delete('k', 'a'), cache_delete('k', 'r')");
+    assert_eq!(["a", "b", "r"].map(|space| get(&mut session, space)), [old(), old(), old()]);
+    session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+    assert_eq!(["a", "b", "r"].map(|space| get(&mut session, space)), [None, old(), None]);
+    session.batch_execute("SET ROLE reader").expect("it has the role");
+    assert_eq!(get(&mut session, "r"), old(), "another role's");
+    session.batch_execute("RESET ROLE").expect("it goes back");
+    assert_quiet(&mut session);
+}
+
+/// Names are given again, and what an earlier one of the name has changed is forgotten.
+#[test]
+fn a_name_stands_for_the_last_one_that_has_it() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    fill(&mut session);
+    for end in ["COMMIT PREPARED 'p'", "ROLLBACK PREPARED 'p'"] {
+        prepare(&mut session, "p", "SELECT cache_flush('*')");
+        session.batch_execute(end).expect("it ends");
+        fill(&mut session);
+        prepare(&mut session, "p", "SELECT cache_invalidate_tag('t')");
+        prepare(&mut session, "q", "SELECT cache_delete('innocent')");
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert_eq!(values(&mut session), [None, old()]);
+        session.batch_execute("COMMIT PREPARED 'q'").expect("it commits");
+        assert_eq!(values(&mut session), [None, None]);
+    }
+    assert_quiet(&mut session);
+}
+
+#[test]
+fn so_many_changes_that_nobody_lists_them_take_more_with_them() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    let each = |what: &str, count: u32| format!("SELECT {what} FROM generate_series(1, {count}) AS i");
+    for (change, changed, innocent) in [
+        (each("cache_delete('key ' || i)", 140), "key 140", old()),
+        (each("cache_delete('key ' || i)", 1000), "key 1000", None),
+        (each("cache_invalidate_tag('tag ' || i)", 120), "tagged 120", old()),
+        (each("cache_invalidate_tag('tag ' || i)", 1000), "tagged 1000", None),
+        (each("cache_invalidate_tag('tag ' || i), cache_delete('key ' || i)", 120), "key 120", old()),
+    ] {
+        fill(&mut session);
+        assert!(set(&mut session, changed, "old"));
+        session
+            .batch_execute(
+                "SELECT cache_set_text('tagged ' || i, 'old', tags => ARRAY['tag ' || i]) FROM generate_series(1, 1000) AS i",
+            )
+            .expect("they are stored");
+        prepare(&mut session, "p", &change);
+        assert_eq!(get(&mut session, changed), old());
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert_eq!([get(&mut session, changed), get(&mut session, "innocent")], [None, innocent], "{change}");
+        assert_quiet(&mut session);
+    }
+}
+
+/// Names of what fails to be prepared, and more of them than there are records.
+#[test]
+fn a_prepare_that_fails_leaves_nothing() {
+    let cluster = cluster(&conf().set("max_prepared_transactions", "1"));
+    let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
+    fill(&mut one);
+    let fails = |session: &mut Client, change: &str, gid: &str, code: SqlState| {
+        let transaction = format!("BEGIN; {change}; PREPARE TRANSACTION '{gid}'");
+        let error = session.batch_execute(&transaction).expect_err("it cannot be prepared");
+        assert_eq!(error.code(), Some(&code), "{error}");
+    };
+    let temporary = "CREATE TEMPORARY TABLE s (); SELECT cache_flush('*')";
+    fails(&mut one, temporary, "p", SqlState::FEATURE_NOT_SUPPORTED);
+    fails(&mut one, "SELECT cache_flush('*')", &"long".repeat(50), SqlState::INVALID_PARAMETER_VALUE);
+    assert_eq!(values(&mut two), [old(), old()]);
+    // Its name is taken, and so is the only place.
+    prepare(&mut one, "p", "SELECT cache_invalidate_tag('t')");
+    fails(&mut two, "SELECT cache_flush('*')", "p", SqlState::DUPLICATE_OBJECT);
+    fails(&mut two, "SELECT cache_flush('*')", "q", SqlState::OUT_OF_MEMORY);
+    two.batch_execute("PREPARE TRANSACTION 'outside of a block'").expect("a warning");
+    assert_eq!(values(&mut two), [old(), old()]);
+    one.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+    assert_eq!(values(&mut two), [None, old()]);
+    assert_quiet(&mut two);
+}
+
+#[test]
+fn a_commit_that_fails_leaves_nothing_raised() {
+    let cluster = cluster(&conf());
+    let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
+    one.batch_execute("CREATE DATABASE other").expect("another database");
+    let mut other = cluster.connect("other");
+    other.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    assert!(set(&mut other, "theirs", "old"));
+    fill(&mut one);
+    prepare(&mut one, "p", "SELECT cache_delete('innocent'), cache_invalidate_tag('t')");
+    let fails = |session: &mut Client, command: &str, code: SqlState| {
+        let error = session.batch_execute(command).expect_err("it cannot be committed");
+        assert_eq!(error.code(), Some(&code), "{error}");
+        error.as_db_error().expect("the server says so").message().to_owned()
+    };
+    // In the server's words, though it does not come to that.
+    let unknown = fails(&mut two, "COMMIT PREPARED 'none'", SqlState::UNDEFINED_OBJECT);
+    assert_eq!(unknown, fails(&mut two, "ROLLBACK PREPARED 'none'", SqlState::UNDEFINED_OBJECT));
+    let block = "SELECT 1; COMMIT PREPARED 'p'";
+    fails(&mut two, block, SqlState::ACTIVE_SQL_TRANSACTION);
+    let savepoint = "BEGIN; SAVEPOINT s; COMMIT PREPARED 'p'";
+    fails(&mut two, savepoint, SqlState::ACTIVE_SQL_TRANSACTION);
+    assert_quiet(&mut one);
+    two.batch_execute("ROLLBACK").expect("it ends");
+    fails(&mut other, "ROLLBACK PREPARED 'p'", SqlState::FEATURE_NOT_SUPPORTED);
+    assert_eq!(values(&mut one), [old(), old()], "nobody has come near");
+    fails(&mut other, "COMMIT PREPARED 'p'", SqlState::FEATURE_NOT_SUPPORTED);
+    assert_quiet(&mut one);
+    assert_eq!(get(&mut other, "theirs"), old());
+    fill(&mut one);
+    one.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+    assert_eq!(values(&mut one), [None, None], "it was not forgotten");
+    assert_quiet(&mut one);
+}
+
+/// What was prepared in an earlier life may have changed anything.
+#[test]
+fn in_another_life_everything_goes() {
+    let cluster = cluster(&conf());
+    let lives: [fn(&Cluster, Client); 3] = [
+        |cluster, _| cluster.restart(Stop::Fast, &conf()),
+        |cluster, _| cluster.restart(Stop::Immediate, &conf()),
+        |cluster, mut session| {
+            let mut victim = cluster.connect("postgres");
+            let process = victim.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+            cluster.kill(process);
+            wait_until("the end of all sessions", || session.batch_execute("SELECT 1").is_err());
+            wait_until("the server's return", || cluster.try_connect("postgres").is_ok());
+        },
+    ];
+    for end_this_life in lives {
+        let mut session = cluster.connect("postgres");
+        fill(&mut session);
+        prepare(&mut session, "p", "SELECT cache_invalidate_tag('t')");
+        prepare(&mut session, "q", "SELECT cache_invalidate_tag('t')");
+        end_this_life(&cluster, session);
+        let mut session = cluster.connect("postgres");
+        assert_eq!(values(&mut session), [None, None]);
+        fill(&mut session);
+        session.batch_execute("ROLLBACK PREPARED 'q'").expect("it is rolled back");
+        assert_eq!(values(&mut session), [old(), old()]);
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert_eq!(values(&mut session), [None, None]);
+        // And what is prepared in this one is known again.
+        fill(&mut session);
+        prepare(&mut session, "p", "SELECT cache_invalidate_tag('t')");
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert_eq!(values(&mut session), [None, old()]);
+        assert_quiet(&mut session);
+    }
+}
+
+/// A committer that waits for a standby which does not exist: between the commit record and the moment others see it.
+struct Waiting {
+    process: i32,
+    thread: std::thread::JoinHandle<Result<(), postgres::Error>>,
+}
+
+impl Waiting {
+    /// Lets a session commit `p`, and waits until it waits.
+    fn begin(mut session: Client, witness: &mut Client) -> Self {
+        session.batch_execute("SET synchronous_commit = on").expect("it is set");
+        let process = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+        let thread = std::thread::spawn(move || session.batch_execute("COMMIT PREPARED 'p'"));
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'";
+        wait_until("the committer to wait", || {
+            witness.query_one(query, &[&process]).expect("there is a view").get::<_, i64>(0) == 1
+        });
+        Self { process, thread }
+    }
+
+    fn stop(self, by: &str, witness: &mut Client) -> Result<(), postgres::Error> {
+        witness.execute(&format!("SELECT {by}({})", self.process), &[]).expect("it is told to stop");
+        self.thread.join().expect("the thread ends")
+    }
+}
+
+/// A cluster whose sessions wait for nobody unless they ask to.
+fn cluster_with_standby() -> Cluster {
+    cluster(&conf().set("synchronous_standby_names", "nobody").set("synchronous_commit", "local"))
+}
+
+#[test]
+fn while_a_commit_is_under_way_nobody_reads_and_then_innocents_are_hits_again() {
+    let cluster = cluster_with_standby();
+    let [mut one, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    for (by, change) in [
+        ("pg_cancel_backend", CHANGES[2].0),
+        ("pg_terminate_backend", CHANGES[2].0),
+        ("pg_terminate_backend", CHANGES[4].0),
+    ] {
+        let by_key = change == CHANGES[2].0;
+        fill(&mut one);
+        prepare(&mut one, "p", change);
+        assert_eq!(values(&mut witness), [old(), old()]);
+        let waiting = Waiting::begin(cluster.connect("postgres"), &mut witness);
+        assert_eq!(values(&mut witness), [None, old().filter(|_| !by_key)]);
+        // Somebody else who tries is turned away, and takes none of what was raised with him.
+        let error = one.batch_execute("COMMIT PREPARED 'p'").expect_err("it is busy");
+        assert_eq!(error.code(), Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE), "{error}");
+        assert_eq!(values(&mut witness), [None, old().filter(|_| !by_key)]);
+        // What is set meanwhile without knowing of it is nobody's loss.
+        assert!(set(&mut one, "meanwhile", "v"));
+        let outcome = waiting.stop(by, &mut witness);
+        assert_eq!(outcome.is_ok(), by == "pg_cancel_backend");
+        wait_until("the end of it", || {
+            let query = "SELECT count(*) FROM pg_prepared_xacts";
+            witness.query_one(query, &[]).expect("there is a view").get::<_, i64>(0) == 0
+        });
+        wait_until("nothing to be raised any more", || findings(&mut witness).is_empty());
+        assert_eq!(values(&mut witness), [None, old()], "{by}");
+        assert_eq!(get(&mut witness, "meanwhile").as_deref(), Some("v"));
+    }
+}
+
+#[test]
+fn where_nothing_can_be_prepared_no_memory_is_taken() {
+    let cluster = cluster(&conf().set("max_prepared_transactions", "0"));
+    let mut session = cluster.connect("postgres");
+    fill(&mut session);
+    let bytes: i64 = session
+        .query_one("SELECT count(*) FROM pg_shmem_allocations WHERE name = 'pg_cache_prepared'", &[])
+        .expect("there is a view")
+        .get(0);
+    assert_eq!(bytes, 0);
+    for command in ["BEGIN; SELECT cache_flush('*'); PREPARE TRANSACTION 'p'", "COMMIT PREPARED 'p'"] {
+        session.batch_execute(command).expect_err("it is not possible");
+    }
+    assert_eq!(values(&mut session), [old(), old()]);
+    assert_quiet(&mut session);
+}
+
+#[test]
+fn without_a_cache_transactions_are_prepared_all_the_same() {
+    let cluster = cluster(&conf().set("pg_cache.hot_size", "0"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE TABLE log (what text)").expect("a table");
+    prepare(&mut session, "p", "SELECT cache_flush('*'), cache_set_text('k', 'v')");
+    session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+    let error = session.batch_execute("COMMIT PREPARED 'p'").expect_err("it has been");
+    assert_eq!(error.code(), Some(&SqlState::UNDEFINED_OBJECT));
+}
+
+/// The commands pass through us, and so do their errors: with where they are in the statement, and what they are about.
+#[test]
+fn errors_of_other_commands_keep_all_they_say() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    let error = session.batch_execute("CREATE TABLE t (i no_such_type)").expect_err("there is no such type");
+    assert!(error.as_db_error().expect("the server says so").position().is_some());
+    session.batch_execute("CREATE TABLE t AS SELECT 1 AS i").expect("a table");
+    let error =
+        session.batch_execute("ALTER TABLE t ADD CONSTRAINT c CHECK (i > 1)").expect_err("one is not");
+    let error = error.as_db_error().expect("the server says so");
+    assert_eq!([error.table(), error.constraint()], [Some("t"), Some("c")]);
+}
