@@ -86,3 +86,9 @@ REVOKE ALL ON FUNCTION pgcache.changed() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.visible_spaces() IS
     'What the view cache_spaces shows.';
+
+COMMENT ON FUNCTION cache_stats_reset() IS
+    'Begins to count anew in the view cache_stats, for all spaces of the database.';
+
+COMMENT ON FUNCTION pgcache.space_statistics() IS
+    'What the view cache_stats shows.';

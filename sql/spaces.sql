@@ -11,3 +11,8 @@ CREATE VIEW cache_spaces AS SELECT * FROM pgcache.visible_spaces();
 COMMENT ON VIEW cache_spaces IS
     'The spaces that the caller may read, with their options; all of them for pg_monitor.';
 GRANT SELECT ON cache_spaces TO PUBLIC;
+
+CREATE VIEW cache_stats AS SELECT * FROM pgcache.space_statistics();
+COMMENT ON VIEW cache_stats IS
+    'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
+GRANT SELECT ON cache_stats TO PUBLIC;

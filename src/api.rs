@@ -5,4 +5,5 @@ mod invalidation;
 mod many;
 mod measure;
 mod space;
+mod statistics;
 mod value;

@@ -15,7 +15,11 @@ pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
 pgrx::extension_sql_file!(
     "../sql/spaces.sql",
     name = "spaces",
-    requires = [api::space::pgcache::changed, api::space::pgcache::visible_spaces]
+    requires = [
+        api::space::pgcache::changed,
+        api::space::pgcache::visible_spaces,
+        api::statistics::pgcache::space_statistics
+    ]
 );
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 

@@ -7,15 +7,18 @@ use crate::Host;
 use crate::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
 use crate::fence::Fences;
 use crate::layout::Layout;
-use crate::region::Region;
 use crate::shard::{Guard, Queue, Shard};
-use std::collections::HashSet;
+use crate::statistics::{Counts, entries};
+use crate::tier::Tier;
+use std::collections::{HashMap, HashSet};
 
 /// A damaged shard could fill pages: the first findings tell as much.
 const FINDINGS_PER_SHARD: usize = 8;
 
-pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> Vec<String> {
+pub(crate) fn check<H: Host>(tier: &Tier<'_, H>) -> Vec<String> {
+    let (region, layout, host) = (tier.region, &tier.layout, &tier.host);
     let mut findings = Vec::new();
+    let mut spaces = Spaces::of(tier);
     // Blocks that belong to entries, over all shards: an entry may have blocks in several.
     let mut owned: HashSet<u32> = HashSet::new();
     for number in 0..layout.shards {
@@ -24,8 +27,9 @@ pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> V
         if guard.poisoned() {
             complaints.push("it is switched off after a panic".into());
         } else {
-            check_shard(&guard, layout, &mut owned, &mut complaints);
+            check_shard(&guard, layout, &mut owned, &mut spaces.walked, &mut complaints);
         }
+        spaces.poisoned |= guard.poisoned();
         drop(guard);
         complaints.truncate(FINDINGS_PER_SHARD);
         findings.extend(complaints.into_iter().map(|complaint| format!("shard {number}: {complaint}")));
@@ -33,6 +37,7 @@ pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> V
     for number in 0..layout.shards {
         let guard = Shard::new(region, layout, number).lock(host);
         let (counted, free) = (guard.bitmap().count(), guard.free_blocks());
+        spaces.used += u64::from(counted);
         if u64::from(counted) + u64::from(free) != u64::from(layout.blocks) {
             findings.push(format!(
                 "shard {number}: {counted} blocks in use and {free} free are not {}",
@@ -46,6 +51,7 @@ pub(crate) fn check<H: Host>(region: Region<'_>, layout: &Layout, host: &H) -> V
             findings.push(format!("block {block} belongs to an entry and is free"));
         }
     }
+    findings.extend(spaces.complaints(tier));
     let fences = Fences::new(region, layout);
     let pending = fences.all().filter(|fence| fences.pending(*fence) > 0).count();
     if pending > 0 {
@@ -58,6 +64,7 @@ fn check_shard<H: Host>(
     guard: &Guard<'_, H>,
     layout: &Layout,
     owned: &mut HashSet<u32>,
+    walked: &mut HashMap<u64, Walked>,
     complaints: &mut Vec<String>,
 ) {
     let mut linked = HashSet::new();
@@ -83,9 +90,12 @@ fn check_shard<H: Host>(
             if !header.has(HIDDEN) {
                 queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
             }
+            let space = walked.entry(header.place()).or_default();
+            space.entries += u64::from(!header.has(HIDDEN));
             let mut bytes = 0;
             'runs: for data in entry.runs(layout, &header) {
                 bytes += data.bytes();
+                space.blocks += u64::from(data.run.blocks);
                 if data.run.blocks > layout.blocks {
                     complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
                     break;
@@ -117,6 +127,70 @@ fn check_shard<H: Host>(
     }
     for queue in [Queue::Small, Queue::Main] {
         check_queue(guard, queue, &linked, queued[queue as usize], complaints);
+    }
+}
+
+/// What was found of a space.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Walked {
+    entries: u64,
+    blocks: u64,
+}
+
+/// What the cells say of spaces, and what was found of them.
+///
+/// Others may be at work between one shard and the next. What changes meanwhile cannot be compared, so the cells are
+/// read before and after.
+struct Spaces {
+    before: Vec<(Counts, u64)>,
+    /// By database and space.
+    walked: HashMap<u64, Walked>,
+    /// Blocks that are in use.
+    used: u64,
+    /// Of a shard that is switched off nothing is known.
+    poisoned: bool,
+}
+
+impl Spaces {
+    fn of<H: Host>(tier: &Tier<'_, H>) -> Self {
+        Self { before: Self::cells(tier), walked: HashMap::new(), used: 0, poisoned: false }
+    }
+
+    fn cells<H: Host>(tier: &Tier<'_, H>) -> Vec<(Counts, u64)> {
+        let statistics = &tier.statistics;
+        statistics.cells().map(|cell| (statistics.counts(cell), statistics.blocks(cell))).collect()
+    }
+
+    fn complaints<H: Host>(self, tier: &Tier<'_, H>) -> Vec<String> {
+        let now = Self::cells(tier);
+        if self.poisoned {
+            return Vec::new();
+        }
+        let mut found = vec![Walked::default(); now.len()];
+        for (place, walked) in self.walked {
+            let cell = &mut found[tier.cell_of(place) as usize];
+            cell.entries += walked.entries;
+            cell.blocks += walked.blocks;
+        }
+        let mut complaints = Vec::new();
+        for (cell, (found, (before, now))) in found.iter().zip(self.before.iter().zip(&now)).enumerate() {
+            let (counts, blocks) = now;
+            // What is reserved is nobody's entry yet.
+            if before == now && (entries(counts) != found.entries || *blocks < found.blocks) {
+                complaints.push(format!(
+                    "cell {cell}: {} entries in {} blocks are there, {} and {blocks} are counted",
+                    found.entries,
+                    found.blocks,
+                    entries(counts),
+                ));
+            }
+        }
+        let counted = now.iter().fold(0_u64, |sum, (_, blocks)| sum.saturating_add(*blocks));
+        if self.before == now && counted != self.used {
+            complaints.push(format!("{} blocks are in use, the spaces' are {counted}", self.used));
+        }
+        complaints.truncate(FINDINGS_PER_SHARD);
+        complaints
     }
 }
 
@@ -160,8 +234,9 @@ mod tests {
     use super::*;
     use crate::entry::{CHAINED, RUN_BLOCKS_MIN, link_at};
     use crate::layout::Sizes;
+    use crate::region::Region;
     use crate::sync::AtomicU64;
-    use crate::{Key, Kind, NewValue, Stamp, Tier};
+    use crate::{Key, Kind, NewValue, Stamp};
 
     struct Alone;
 
@@ -198,7 +273,8 @@ mod tests {
         let run = crate::blocks::Run { first: entry.block, blocks: RUN_BLOCKS_MIN };
         tier.region.store(link_at(&tier.layout, run), u64::from(run.first) << 32 | u64::from(run.blocks));
         let mut complaints = Vec::new();
-        check_shard(&guard, &tier.layout, &mut HashSet::new(), &mut complaints);
+        let mut walked = HashMap::new();
+        check_shard(&guard, &tier.layout, &mut HashSet::new(), &mut walked, &mut complaints);
         assert!((1..10).contains(&complaints.len()), "{} complaints", complaints.len());
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Streak {
 pub(crate) struct Victim {
     pub block: u32,
     pub hash: u32,
+    /// Database and space.
+    pub place: u64,
     pub blocks: u32,
     /// In one run, of this shard.
     pub whole: bool,
@@ -56,8 +58,19 @@ pub(crate) struct Victim {
 
 impl Victim {
     /// Nobody.
-    pub(crate) const NONE: Self =
-        Self { block: NONE, hash: 0, blocks: 0, whole: false, spread: false, why: Counter::Evicted };
+    pub(crate) const NONE: Self = Self {
+        block: NONE,
+        hash: 0,
+        place: 0,
+        blocks: 0,
+        whole: false,
+        spread: false,
+        why: Counter::Evicted,
+    };
+
+    pub(crate) fn is_of_space_of(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
 }
 
 impl Streak {
@@ -83,6 +96,7 @@ impl Streak {
             *place = Victim {
                 block: entry.block,
                 hash: header.hash(),
+                place: header.place(),
                 blocks: header.blocks(),
                 whole: !header.has(CHAINED | SPREAD),
                 spread: header.has(SPREAD),

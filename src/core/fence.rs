@@ -171,6 +171,17 @@ impl<'m> Fences<'m> {
         }
     }
 
+    /// The slot of a space's own fence, if it was ever asked for and is one of its own.
+    pub(crate) fn known_space(&self, database: u32, space: u32) -> Option<u32> {
+        let hash = scatter(Reserved::Space { database, space }.identity());
+        let slots = self.layout.sizes.reserved_fences;
+        let first = reduce(hash, slots);
+        (0..PROBES.min(slots)).map(|probe| (first + probe) % slots).find(|slot| {
+            let word = self.region.word(self.layout.reserved_at + *slot as usize * RESERVED_WORDS);
+            word.load(Ordering::Acquire) == hash | 1
+        })
+    }
+
     /// Says that a change is about to become visible. Undone by exactly one `lower` or `withdraw`.
     pub fn raise(&self, fence: FenceId) {
         self.word(fence).fetch_add(1, Ordering::SeqCst);

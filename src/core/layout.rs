@@ -3,7 +3,8 @@
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
 //! fences   reserved (a line each) | relations | tags            see fence.rs
-//! counters a slot of statistics for each backend                 see statistics.rs
+//! counters statistics: a slot for each backend                   see statistics.rs
+//! cells    statistics: what is known of each space               see statistics.rs
 //! zones    versions by which a reader learns that an entry died  see shard.rs
 //! visited  one bit for each entry that was asked for             see shard.rs
 //! shards   control | flights | buckets | ghosts | bitmap         see shard.rs
@@ -16,11 +17,12 @@
 //! The layout is a function of the [`Sizes`] alone. They stand in the header; whoever attaches computes the
 //! layout from them again and keeps it, so that damage to the region cannot move anything.
 
+use crate::fence::FenceId;
 use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// Changes with every change of what the words mean.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// "pgcache" and a NUL, in the byte order of the machine that formatted it.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -38,6 +40,9 @@ const AT_TAGS: usize = 5;
 const AT_COUNTERS: usize = 6;
 const AT_SHARDS: usize = LINE;
 const AT_SWEEP: usize = LINE + 1;
+/// How many rows of statistics began to be folded, and how many were.
+pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
+pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
 /// The clock of changes. Every committing writer moves it, so nothing a reader needs is on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
@@ -66,8 +71,13 @@ const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 pub(crate) const RESERVED_WORDS: usize = LINE;
 /// A relation has an identity and its two fences.
 pub(crate) const RELATION_WORDS: usize = 4;
+/// Spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill a line.
+pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
+pub(crate) const ROW_WORDS: usize = 3 * LINE;
 /// Words of a slot of statistics.
-pub(crate) const SLOT_WORDS: usize = 2 * LINE;
+pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
+/// Words of a space's cell: a line, what is counted there, and what was at the last reset.
+pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
 /// Flights that a shard has places for, and the words of each. A model of interleavings has one key in flight, and would take each
@@ -81,7 +91,8 @@ const BUCKETS_AT: usize = CONTROL_WORDS + PLACES * PLACE_WORDS;
 pub struct Sizes {
     /// Bytes of the whole region.
     pub bytes: usize,
-    /// Fences on lines of their own: two for each database, one for each space, one for roles.
+    /// Fences on lines of their own: two for each database, one for each space, one for roles. With each comes a cell of
+    /// statistics for a space.
     pub reserved_fences: u32,
     /// Relations that have exact fences; further ones share those of tags.
     pub relation_fences: u32,
@@ -101,6 +112,7 @@ pub(crate) struct Layout {
     pub relations_at: usize,
     pub tags_at: usize,
     pub counters_at: usize,
+    pub cells_at: usize,
     zones_at: usize,
     visited_at: usize,
     shards_at: usize,
@@ -127,6 +139,7 @@ impl Layout {
         let relations_at = reserved_at + sizes.reserved_fences as usize * RESERVED_WORDS;
         let tags_at = relations_at + sizes.relation_fences as usize * RELATION_WORDS;
         let counters_at = line_up(tags_at + sizes.tag_fences as usize);
+        let cells_at = counters_at + sizes.counters as usize * SLOT_WORDS;
         let zones_at = Self::words_before_zones(&sizes);
         let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
         let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
@@ -164,6 +177,7 @@ impl Layout {
             relations_at,
             tags_at,
             counters_at,
+            cells_at,
             zones_at,
             visited_at,
             shards_at,
@@ -185,7 +199,25 @@ impl Layout {
         let fences = sizes.reserved_fences as usize * RESERVED_WORDS
             + sizes.relation_fences as usize * RELATION_WORDS
             + sizes.tag_fences as usize;
-        line_up(HEADER_WORDS + fences) + sizes.counters as usize * SLOT_WORDS
+        line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes)
+    }
+
+    /// Words of statistics.
+    pub(crate) fn statistics_words(sizes: &Sizes) -> usize {
+        sizes.counters as usize * SLOT_WORDS + cells(sizes) as usize * CELL_WORDS
+    }
+
+    /// How many cells there are: one for each fence that may be a space's, and one for all spaces that have none.
+    pub(crate) fn cells(&self) -> u32 {
+        cells(&self.sizes)
+    }
+
+    /// The cell of the space that has this fence.
+    pub(crate) fn cell_of_fence(&self, fence: FenceId) -> u32 {
+        match (fence.0 as usize).checked_sub(self.reserved_at) {
+            Some(words) => ((words / RESERVED_WORDS) as u32).min(self.cells() - 1),
+            None => self.cells() - 1,
+        }
     }
 
     /// Makes the region empty and writes the header, the magic last: until it stands nobody can attach.
@@ -309,6 +341,10 @@ impl ShardPlan {
     fn words(&self) -> usize {
         self.control_words + self.blocks * BLOCK_WORDS
     }
+}
+
+fn cells(sizes: &Sizes) -> u32 {
+    sizes.reserved_fences.saturating_add(1)
 }
 
 fn line_up(words: usize) -> usize {

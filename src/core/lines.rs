@@ -4,7 +4,7 @@
 //! tested and not the intention.
 
 use crate::fence::{FenceId, Reserved};
-use crate::layout::{LINE, Layout, SLOT_WORDS, Sizes};
+use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
 use crate::sync::AtomicU64;
 use crate::{Host, Key, Kind, NewValue, Stamp, Tier};
@@ -142,7 +142,12 @@ fn slots_and_shards_begin_on_lines() {
         for number in 0..layout.sizes.counters {
             assert!(slot(number).is_multiple_of(LINE), "{sizes:?}: slot {number}");
         }
-        assert!(slot(layout.sizes.counters) <= layout.zone_at(0), "{sizes:?}: slots reach into zones");
+        assert!(slot(layout.sizes.counters) <= layout.cells_at, "{sizes:?}: slots reach into cells");
+        let cell = |number: u32| layout.cells_at + number as usize * CELL_WORDS;
+        for number in 0..layout.cells() {
+            assert!(cell(number).is_multiple_of(LINE), "{sizes:?}: cell {number}");
+        }
+        assert!(cell(layout.cells()) <= layout.zone_at(0), "{sizes:?}: cells reach into zones");
         for number in 0..layout.shards {
             assert!(layout.shard_at(number).is_multiple_of(LINE), "{sizes:?}: shard {number}");
         }

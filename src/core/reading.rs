@@ -20,14 +20,15 @@ impl<H: Host> Tier<'_, H> {
         into: &mut impl Buffer,
     ) -> Result<Meta, Miss> {
         let outcome = self.look(key, reader.into(), &mut Some(into));
-        self.statistics.count(match outcome {
+        let what = match outcome {
             Ok(_) => Counter::Hit,
             Err(Miss::Absent) => Counter::MissAbsent,
             Err(Miss::Expired) => Counter::MissExpired,
             Err(Miss::Fenced) => Counter::MissFenced,
             Err(Miss::Own) => Counter::MissOwn,
             Err(Miss::Off) => Counter::MissOff,
-        });
+        };
+        self.statistics.count(key.scope.cell, what);
         outcome
     }
 
@@ -93,7 +94,7 @@ impl<H: Host> Tier<'_, H> {
         into: &mut Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         for _ in 0..RETRIES {
-            self.statistics.count(Counter::Retry);
+            self.statistics.count(key.scope.cell, Counter::Retry);
             if let Some(outcome) = self.try_look(key, reader, now, into) {
                 return outcome;
             }
@@ -206,7 +207,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Whether an entry would be served now.
     pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
-        let scope = self.scope(header.database(), header.space(), header.role());
+        let scope = self.scope_of(header.database(), header.space(), header.role());
         self.serve(entry, header, &scope, Stamp::LATEST.into(), now, &mut None::<&mut ()>).is_ok()
     }
 }

@@ -7,7 +7,8 @@ use crate::layout::{BLOCK_BYTES, Layout};
 use crate::region::Region;
 use crate::shard::{Guard, Queue, Shard};
 use crate::statistics::Counter;
-use crate::terms::{Host, Refusal};
+use crate::tally::Tally;
+use crate::terms::{Host, Key, Refusal, Scope};
 use crate::tier::{Judge, Tier};
 
 /// Evictions during one hold of a lock. Waiting writers get in between.
@@ -38,9 +39,19 @@ const PIECE_BLOCKS_MAX: u32 = 256;
 pub(crate) struct Unlinked {
     blocks: [u32; 16],
     count: usize,
+    /// What became of the spaces meanwhile.
+    pub tally: Tally,
 }
 
 impl Unlinked {
+    /// For a hold on behalf of a space: most of what it does is likely to concern that.
+    #[inline(always)]
+    pub(crate) fn within(scope: &Scope) -> Self {
+        let mut unlinked = Self::default();
+        unlinked.tally.begin(scope);
+        unlinked
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.left() == 0
     }
@@ -94,7 +105,7 @@ impl Room {
         self.note(header);
         if let Some(first) = self.first {
             let entry = Entry::new(tier.region, &tier.layout, first.first);
-            tier.release_runs(entry.runs(&tier.layout, header).map(|data| data.run));
+            tier.release_runs(&entry, header);
         }
         Err(why)
     }
@@ -122,10 +133,13 @@ impl<H: Host> Tier<'_, H> {
             if !guard.give(data.run) {
                 break;
             }
+            self.note_blocks(&mut unlinked.tally, header.place(), -i64::from(data.run.blocks));
         }
     }
 
-    pub(crate) fn release_all(&self, unlinked: &Unlinked) {
+    /// Ends what a hold has begun, after it.
+    pub(crate) fn release_all(&self, unlinked: &mut Unlinked) {
+        self.settle(&mut unlinked.tally);
         for block in &unlinked.blocks[..unlinked.count] {
             self.release(*block);
         }
@@ -134,12 +148,17 @@ impl<H: Host> Tier<'_, H> {
     /// Gives the blocks of an entry back that is not linked. No lock may be held.
     pub(crate) fn release(&self, block: u32) {
         let entry = Entry::new(self.region, &self.layout, block);
-        let header = entry.header();
-        self.release_runs(entry.runs(&self.layout, &header).map(|data| data.run));
+        self.release_runs(&entry, &entry.header());
     }
 
     /// One lock after the other. The next run is read before the one that names it is given away.
-    fn release_runs(&self, mut runs: impl Iterator<Item = Run>) {
+    fn release_runs(&self, entry: &Entry<'_>, header: &Header) {
+        let mut given = 0;
+        self.give_runs(entry.runs(&self.layout, header).map(|data| data.run), &mut given);
+        self.statistics.add_blocks(self.cell_of(header.place()), -given);
+    }
+
+    fn give_runs(&self, mut runs: impl Iterator<Item = Run>, given: &mut i64) {
         let mut next = runs.next();
         while let Some(run) = next {
             let owner = self.layout.shard_of_block(run.first);
@@ -153,6 +172,7 @@ impl<H: Host> Tier<'_, H> {
                 if !guard.give(run) {
                     return;
                 }
+                *given += i64::from(run.blocks);
                 current = next.filter(|run| self.layout.shard_of_block(run.first) == owner);
             }
         }
@@ -163,7 +183,8 @@ impl<H: Host> Tier<'_, H> {
     /// One run in the key's own shard is best. Where free space is in pieces the entry is chained, first out of a few
     /// large pieces and, if evicting does not make such, out of any. An entry that is large for a shard takes a
     /// share of every shard instead of emptying one.
-    pub(crate) fn find_room(&self, home: &Shard<'_>, header: &mut Header) -> Result<u32, Refusal> {
+    pub(crate) fn find_room(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
+        let home = self.shard_of(key);
         let mut judge = Judge::new(self);
         let blocks = header.blocks();
         let spread = blocks > self.layout.blocks / SHARD_SHARE;
@@ -179,7 +200,7 @@ impl<H: Host> Tier<'_, H> {
         let mut fruitless = 0;
         while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
-            let mut unlinked = Unlinked::default();
+            let mut unlinked = Unlinked::within(&key.scope);
             let mut hold = Hold {
                 evictions: EVICTIONS_PER_HOLD,
                 search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
@@ -199,10 +220,11 @@ impl<H: Host> Tier<'_, H> {
                 };
                 room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
                 share_left -= run.blocks;
+                self.note_blocks(&mut unlinked.tally, header.place(), i64::from(run.blocks));
             }
             let off = guard.poisoned();
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             if off && number == home.number {
                 return room.abandon(self, header, Refusal::Off);
             }
@@ -271,7 +293,7 @@ impl<H: Host> Tier<'_, H> {
                 break;
             }
             guard.detach_oldest(&streak);
-            self.count_evictions(&streak);
+            self.count_evictions(&streak, &mut unlinked.tally);
             hold.evictions = hold.evictions.saturating_sub(victims.len() as u32);
             for (victim, place) in victims.iter().zip(&mut gone[count..]) {
                 *place = *victim;
@@ -293,14 +315,18 @@ impl<H: Host> Tier<'_, H> {
         gone.last().map(|victim| victim.block)
     }
 
-    fn count_evictions(&self, streak: &Streak) {
-        let evicted = streak.evicted();
-        self.statistics.count_many(Counter::Evicted, evicted);
-        if streak.queue == Queue::Small {
-            self.statistics.count_many(Counter::EvictedUnread, evicted);
-        }
-        for victim in streak.victims().iter().filter(|victim| victim.why != Counter::Evicted) {
-            self.statistics.count(victim.why);
+    fn count_evictions(&self, streak: &Streak, tally: &mut Tally) {
+        for fellows in streak.victims().chunk_by(Victim::is_of_space_of) {
+            let place = fellows[0].place;
+            let still_right = |victim: &&Victim| victim.why == Counter::Evicted;
+            let evicted = fellows.iter().filter(still_right).count() as u32;
+            self.note_gone(tally, place, Counter::Evicted, evicted);
+            if streak.queue == Queue::Small {
+                self.note_gone(tally, place, Counter::EvictedUnread, evicted);
+            }
+            for victim in fellows.iter().filter(|victim| !still_right(victim)) {
+                self.note_gone(tally, place, victim.why, 1);
+            }
         }
     }
 
@@ -314,8 +340,12 @@ impl<H: Host> Tier<'_, H> {
                 first: neighbours[0].block,
                 blocks: neighbours.iter().fold(0, |sum, victim| sum.saturating_add(victim.blocks)),
             };
-            // Where one of them is damaged, each goes for itself.
-            if !neighbours[0].whole || !guard.give(run) {
+            if neighbours[0].whole && guard.give(run) {
+                for victim in neighbours {
+                    self.note_blocks(&mut unlinked.tally, victim.place, -i64::from(victim.blocks));
+                }
+            } else {
+                // Where one of them is damaged, each goes for itself.
                 for victim in neighbours.iter().filter(|victim| !victim.spread) {
                     let entry = guard.entry(victim.block);
                     self.give_back(guard, &entry, &entry.header(), unlinked);

@@ -278,6 +278,10 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.blocks
     }
 
+    pub(crate) fn number(&self) -> u32 {
+        self.shard.number
+    }
+
     /// How many entries have their keys here.
     pub(crate) fn entries(&self) -> u64 {
         self.get(AT_ENTRIES)
@@ -524,6 +528,13 @@ impl<'m, H: Host> Guard<'m, H> {
             block = entry.next();
             Some(entry)
         })
+    }
+
+    /// Brings near the first entries of some buckets: one after the other they would be waited for.
+    pub(crate) fn foresee_buckets(&self, buckets: std::ops::Range<u32>) {
+        for bucket in buckets {
+            self.shard.region.prefetch(self.shard.layout.block_at(self.shard.bucket(bucket)));
+        }
     }
 
     /// Where the sweep of this shard goes on.

@@ -2,6 +2,8 @@
 
 use crate::entry::{KEY_BYTES_MAX, Kind, Meta};
 use crate::fence::{FenceId, Stamp};
+use crate::layout::BLOCK_BYTES;
+use crate::statistics::{Counter, Counts};
 
 /// What the tier needs from its surroundings.
 pub trait Host {
@@ -28,6 +30,8 @@ pub struct Scope {
     /// The role whose entries they are, or 0 for everybody's.
     pub role: u32,
     pub(crate) fences: [FenceId; 2],
+    /// Where the space's statistics are.
+    pub(crate) cell: u32,
 }
 
 impl Scope {
@@ -171,6 +175,8 @@ pub enum Refusal {
     Full,
     /// It has more dependencies than an entry can name.
     TooManyDependencies,
+    /// The space may not take more.
+    Quota,
     /// The shard is switched off.
     Off,
 }
@@ -267,6 +273,29 @@ pub struct Inspected {
     pub valid: bool,
 }
 
+/// What is known of a space. The counts are since they were reset, what there is is as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceStats {
+    /// The numbers of its database and of itself. None for all spaces together that have no figures of their own.
+    pub space: Option<(u32, u32)>,
+    /// Entries, right or not.
+    pub entries: u64,
+    pub(crate) blocks: u64,
+    pub(crate) counts: Counts,
+}
+
+impl SpaceStats {
+    /// Bytes of blocks in use, by entries and by what is reserved for such.
+    pub fn bytes(&self) -> u64 {
+        self.blocks * BLOCK_BYTES as u64
+    }
+
+    /// How often something happened.
+    pub fn counted(&self, what: Counter) -> u64 {
+        self.counts[what as usize]
+    }
+}
+
 /// How full the tier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -280,7 +309,7 @@ pub struct Usage {
     pub fence_bytes: u64,
     /// Bytes of places for flights.
     pub flight_bytes: u64,
-    /// Bytes of statistics.
+    /// Bytes of statistics, of backends and of spaces.
     pub statistics_bytes: u64,
     /// Values that are being computed.
     pub flights: u64,

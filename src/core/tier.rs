@@ -3,11 +3,11 @@
 use crate::entry::{DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINKED, TOMBSTONE, Writer, blocks_of};
 use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
-use crate::layout::{BLOCK_BYTES, Layout, SLOT_WORDS, Sizes};
+use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::region::{Region, RegionError};
 use crate::room::Unlinked;
 use crate::shard::{Guard, Shard};
-use crate::statistics::{Counter, Slot, total};
+use crate::statistics::{Counter, Statistics};
 use crate::sync::Ordering;
 use crate::terms::{
     Acquired, Host, IncrError, Inspected, Key, KeyMark, Lease, NewValue, Refusal, Reservation, Scope, Stored,
@@ -22,7 +22,7 @@ pub struct Tier<'m, H> {
     pub(crate) region: Region<'m>,
     pub(crate) layout: Layout,
     pub(crate) host: H,
-    pub(crate) statistics: Slot<'m>,
+    pub(crate) statistics: Statistics<'m>,
     /// What no entry exceeds: a header that says otherwise is damaged.
     pub(crate) entry_bytes_max: usize,
 }
@@ -46,7 +46,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
         Self {
             region,
-            statistics: Slot::of(region, &layout, backend),
+            statistics: Statistics::of(region, &layout, backend),
             layout,
             host,
             entry_bytes_max: blocks as usize * BLOCK_BYTES,
@@ -74,21 +74,31 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     /// The scope of keys of a space, of a role's own or of everybody's (0).
+    ///
+    /// The first time it gives the space its figures.
     pub fn scope(&self, database: u32, space: u32, role: u32) -> Scope {
+        let scope = self.scope_of(database, space, role);
+        self.statistics.name(scope.cell, scope.place());
+        scope
+    }
+
+    /// The same of what an entry says, and nobody has asked for.
+    pub(crate) fn scope_of(&self, database: u32, space: u32, role: u32) -> Scope {
         let fences = self.fences();
         let fences = [
             fences.reserved(Reserved::Database(database)),
             fences.reserved(Reserved::Space { database, space }),
         ];
-        Scope { database, space, role, fences }
+        Scope { database, space, role, fences, cell: self.layout.cell_of_fence(fences[1]) }
     }
 
     /// Writes a value where nobody can see it yet. May evict others. What can fail in storing fails here.
     pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
         let outcome = self.try_reserve(key, value);
         match outcome {
-            Err(Refusal::TooLarge) => self.statistics.count(Counter::RefusedSize),
-            Err(Refusal::Full) => self.statistics.count(Counter::RefusedFull),
+            Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
+            Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
+            Err(Refusal::Off) => self.statistics.count(key.scope.cell, Counter::RefusedOff),
             _ => {}
         }
         outcome
@@ -105,7 +115,7 @@ impl<'m, H: Host> Tier<'m, H> {
         if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let block = self.find_room(&self.shard_of(key), &mut header)?;
+        let block = self.find_room(key, &mut header)?;
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
@@ -164,7 +174,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let now = self.host.now();
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = shard.lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         let old = guard.find(key);
         let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
         let outcome = if guard.poisoned() || !decide(&guard, valid) {
@@ -176,10 +186,11 @@ impl<'m, H: Host> Tier<'m, H> {
         drop(guard);
         if outcome == Stored::Dropped {
             self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
         } else {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         outcome
     }
 
@@ -207,6 +218,8 @@ impl<'m, H: Host> Tier<'m, H> {
             }
         });
         if let Some((entry, header)) = &old {
+            let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
+            self.note_gone(&mut unlinked.tally, header.place(), how, 1);
             self.give_back(guard, entry, header, unlinked);
         }
     }
@@ -245,9 +258,10 @@ impl<'m, H: Host> Tier<'m, H> {
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         guard.flights().void(key.hash);
-        let stamp = stamp.filter(|_| !new.header().has(TOMBSTONE));
+        let removal = new.header().has(TOMBSTONE);
+        let stamp = stamp.filter(|_| !removal);
         if let Some(stamp) = stamp {
             new.set_stamp(stamp);
         }
@@ -255,11 +269,14 @@ impl<'m, H: Host> Tier<'m, H> {
         self.replace(&guard, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
         drop(guard);
         if kept {
-            self.statistics.count(Counter::Stored);
+            self.statistics.count(key.scope.cell, Counter::Stored);
         } else {
             self.release(reservation.block);
+            if !removal {
+                self.statistics.count(key.scope.cell, Counter::Dropped);
+            }
         }
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
     }
 
     /// Says that the announced change will not happen. What was there before is there again.
@@ -323,10 +340,10 @@ impl<'m, H: Host> Tier<'m, H> {
         guard.flights().void(key.hash);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
         let valid = self.is_valid(&entry, &header, now);
-        let mut unlinked = Unlinked::default();
+        let mut unlinked = Unlinked::within(&key.scope);
         self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
         drop(guard);
-        self.release_all(&unlinked);
+        self.release_all(&mut unlinked);
         valid
     }
 
@@ -354,7 +371,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 }
             }
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             if !unlinked.is_full() {
                 return;
             }
@@ -376,12 +393,22 @@ impl<'m, H: Host> Tier<'m, H> {
     /// Adds to a counter in one step, and returns what it holds now. A key that is absent becomes a counter as
     /// `new` describes, with `by` in it.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        self.incr_with(key, by, new, |value| self.reserve(key, value))
+    }
+
+    pub(crate) fn incr_with(
+        &self,
+        key: &Key<'_>,
+        by: i64,
+        new: &NewValue<'_>,
+        reserve: impl Fn(&NewValue<'_>) -> Result<Reservation, Refusal>,
+    ) -> Result<i64, IncrError> {
         loop {
             if let Some(outcome) = self.add_in_place(key, by) {
                 return outcome;
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
-            let reservation = self.reserve(key, &value).map_err(IncrError::Refused)?;
+            let reservation = reserve(&value).map_err(IncrError::Refused)?;
             // Beside an announced change, which takes its place when it is confirmed: to wait for that could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {
                 if !valid {
@@ -452,7 +479,7 @@ impl<'m, H: Host> Tier<'m, H> {
             let done = at >= guard.buckets() || guard.poisoned();
             guard.set_swept(if done { 0 } else { at });
             drop(guard);
-            self.release_all(&unlinked);
+            self.release_all(&mut unlinked);
             left -= (at - from).clamp(1, left);
             if done {
                 self.layout.sweep_next(&self.region);
@@ -492,11 +519,6 @@ impl<'m, H: Host> Tier<'m, H> {
         Some(found)
     }
 
-    /// How often something happened, in all backends together.
-    pub fn counted(&self, what: Counter) -> u64 {
-        total(&self.region, &self.layout, what)
-    }
-
     /// How full it is.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage {
@@ -505,7 +527,7 @@ impl<'m, H: Host> Tier<'m, H> {
             flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
                 * 8
                 * u64::from(self.layout.shards),
-            statistics_bytes: (self.layout.sizes.counters as usize * SLOT_WORDS) as u64 * 8,
+            statistics_bytes: Layout::statistics_words(&self.layout.sizes) as u64 * 8,
             shards: self.layout.shards,
             ..Usage::default()
         };
@@ -523,7 +545,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Verifies every structure and returns what is wrong, in words.
     pub fn check(&self) -> Vec<String> {
-        crate::check::check(self.region, &self.layout, &self.host)
+        crate::check::check(self)
     }
 
     pub(crate) fn shard_of(&self, key: &Key<'_>) -> Shard<'_> {
@@ -539,7 +561,7 @@ impl<'m, H: Host> Tier<'m, H> {
         unlinked: &mut Unlinked,
     ) {
         guard.change(|| guard.unlink(entry, header));
-        self.statistics.count(reason);
+        self.note_gone(&mut unlinked.tally, header.place(), reason, 1);
         self.give_back(guard, entry, header, unlinked);
     }
 }
@@ -566,7 +588,7 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         let fences = tier.fences();
         let scope = match self.scope {
             Some(scope) if scope.place() == header.place() => scope,
-            _ => *self.scope.insert(tier.scope(header.database(), header.space(), header.role())),
+            _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
         let passed = |fence| fences.passed(fence, header.stamp());
         (scope.fences.into_iter().any(passed)
@@ -575,5 +597,5 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
     }
 }
 
-/// Buckets that a sweep looks through under one hold of the lock.
-const BUCKETS_PER_HOLD: u32 = 64;
+/// Buckets that a sweep, or the hand of a space, looks through under one hold of the lock.
+pub(crate) const BUCKETS_PER_HOLD: u32 = 64;

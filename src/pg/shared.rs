@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const NAME: &CStr = c"pg_cache";
 const LINE: usize = 64;
 
-/// Databases and spaces that have a fence of their own; further ones share the tags'.
-const RESERVED_FENCES: u32 = 256;
+/// Databases and spaces that have a fence and statistics of their own, 512 bytes each; further ones share.
+const RESERVED_FENCES: u32 = 1024;
 /// Relations that have fences of their own, likewise.
 const RELATION_FENCES: u32 = 8192;
 

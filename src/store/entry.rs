@@ -141,8 +141,8 @@ fn try_set(
     let stamp = place.tier.fences().now();
     let dependencies: Box<[FenceId]> = tags.iter().map(|tag| space::tag(place.tier, tag)).collect();
     // What is certain not to fit is refused at once, and what the key has stays.
-    if key.len() + bytes.len() + ENTRY_OVERHEAD_BYTES > place.tier.entry_bytes_max() {
-        return Err(Status::Refused("larger than a twentieth of the cache"));
+    if key.len() + bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
+        return Err(Status::Refused(TOO_LARGE));
     }
     let expires = expires(space, ttl_ms);
     let value = Value { bytes: bytes.into(), kind, stamp, expires, dependencies };
@@ -151,6 +151,8 @@ fn try_set(
         false => Err(Status::Refused("the transaction holds back more than pg_cache.max_transaction_size")),
     }
 }
+
+pub const TOO_LARGE: &str = "larger than a twentieth of the cache, or than the space may take";
 
 /// More than an entry has beside its key and value: header, dependencies and rounding.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
@@ -265,7 +267,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
         cost: 0,
         dependencies: &[],
     };
-    let outcome = place.tier.incr(&name, by, &new);
+    let outcome = place.incr(&name, by, &new);
     status::set(match outcome {
         Err(IncrError::Refused(refusal)) => refusal.into(),
         _ => Status::Done,

@@ -416,7 +416,7 @@ impl Pending {
                     continue;
                 }
                 What::Set(key_kept, value) if self.is_right(change, key_kept, value) => {
-                    tier.reserve(&key, &value.as_new()).ok()
+                    own.place.reserve(&key, &value.as_new()).ok()
                 }
                 _ => None,
             };

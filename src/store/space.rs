@@ -11,7 +11,7 @@ use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
-use pg_cache_core::{FenceId, Key, Reserved, Scope};
+use pg_cache_core::{FenceId, IncrError, Key, NewValue, Refusal, Reservation, Reserved, Scope};
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -62,6 +62,8 @@ pub struct Options {
     pub in_memory: bool,
     /// Whether entries belong to the role that has set them.
     pub by_role: bool,
+    /// The most bytes that the space may take of the tier.
+    pub quota: Option<u64>,
     /// The most bytes that a value may have.
     pub max_value: Option<u64>,
     pub enabled: bool,
@@ -74,6 +76,7 @@ impl Options {
         jitter: 0.0,
         in_memory: true,
         by_role: false,
+        quota: None,
         max_value: None,
         enabled: true,
     };
@@ -89,6 +92,7 @@ impl Options {
             jitter: row.get(5).unwrap_or(0.0),
             in_memory: !is(6, "table"),
             by_role: is(7, "role"),
+            quota: bytes(8),
             max_value: bytes(9),
             enabled: row.get(16).unwrap_or(true),
         }
@@ -117,7 +121,12 @@ pub struct Place {
     pub scope: Scope,
     /// What everything there depends on: the database, and the space.
     pub fences: [FenceId; 2],
+    quota: Option<u64>,
 }
+
+/// Buckets that are looked through at most to make room within a quota: some milliseconds, where the space is a thousandth of the
+/// tier.
+const QUOTA_BUDGET: u32 = 16_384;
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::new(Known::default());
@@ -327,6 +336,14 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     }
 }
 
+/// The number in the tier of a space by its number in the tables.
+pub fn number_in_tier(number: u32) -> u32 {
+    match number {
+        DEFAULT_NUMBER => catalog::number(Table::Spaces).unwrap_or(0),
+        number => number,
+    }
+}
+
 fn grant_to_run(space: &str, role: Role, privilege: Privilege) -> String {
     format!(
         "Somebody with the privilege admin can run: SELECT cache_grant({}, {}, '{}');",
@@ -361,7 +378,7 @@ impl Space {
         let role = if self.options.by_role { self.role.number() } else { 0 };
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));
-        Some(Place { tier, scope: tier.scope(database, space, role), fences })
+        Some(Place { tier, scope: tier.scope(database, space, role), fences, quota: self.options.quota })
     }
 }
 
@@ -370,6 +387,28 @@ impl Place {
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8], hash: u64) -> Option<Key<'k>> {
         Key::new(self.scope, bytes, hash)
+    }
+
+    /// The most bytes that an entry may take here.
+    pub fn entry_bytes_max(&self) -> usize {
+        let most = self.tier.entry_bytes_max();
+        self.quota.map_or(most, |quota| most.min(quota.try_into().unwrap_or(usize::MAX)))
+    }
+
+    /// Writes a value where nobody can see it yet, within what the space may take.
+    pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+        match self.quota {
+            Some(quota) => self.tier.reserve_within(key, value, quota, QUOTA_BUDGET),
+            None => self.tier.reserve(key, value),
+        }
+    }
+
+    /// Adds to a counter, which if it is a new one is within what the space may take.
+    pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        match self.quota {
+            Some(quota) => self.tier.incr_within(key, by, new, quota, QUOTA_BUDGET),
+            None => self.tier.incr(key, by, new),
+        }
     }
 
     /// The fence of the space.

@@ -57,8 +57,9 @@ impl From<Miss> for Status {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(match refusal {
-            Refusal::TooLarge => "larger than a twentieth of the cache",
+            Refusal::TooLarge => super::entry::TOO_LARGE,
             Refusal::Full => "no room",
+            Refusal::Quota => "no room within the quota of the space",
             Refusal::TooManyDependencies => "too many dependencies",
             Refusal::Off => "part of the cache is switched off because it is damaged",
         })

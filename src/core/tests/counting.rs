@@ -76,3 +76,44 @@ fn a_hit_writes_to_its_own_statistics_only() {
         assert_eq!(found.len(), size);
     }
 }
+
+/// Who evicts others' entries tells their spaces once for each hold of a lock, not once for each entry.
+#[test]
+fn evicting_many_tells_their_space_once_for_a_hold() {
+    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = CountingHost::default();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
+    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10]));
+    // By a backend that has no row for them.
+    let tier = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is formatted");
+    store(&tier, 2, 1, &[1; 100]);
+    let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
+    written(&words);
+    store(&tier, 2, 2, &vec![1; 60_000]);
+    let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
+    assert!(evicted > 8 * locks && locks > 3, "{evicted} evicted under {locks} locks");
+    // Fences and statistics come before everything else.
+    let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
+    let changed = written(&words).into_iter().filter(|(at, _, changes)| *at < statistics && *changes > 0);
+    let often: Vec<_> = changed.map(|(_, _, changes)| changes).collect();
+    // How many they are, how many of them nobody had asked for, and their blocks; and the blocks of the new value's space.
+    assert!((3..=4).contains(&often.len()), "{often:?}");
+    assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
+}
+
+fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8]) {
+    let value = NewValue {
+        bytes,
+        kind: Kind(1),
+        stamp: tier.fences().now(),
+        expires: u32::MAX,
+        cost: 0,
+        dependencies: &[],
+    };
+    let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    let hash = u64::from_le_bytes(number);
+    let key = Key::new(tier.scope(1, space, 0), &number, hash).expect("a legal key");
+    tier.put(&key, &value).expect("there is room, or somebody to evict");
+}

@@ -1,14 +1,14 @@
 //! Random operations on tiny tiers, against a naive model: a map, a clock, and the numbers of changes.
 //!
 //! The tier may forget what it likes. It may never serve what the model would not: another key's value, a torn one, one that has
-//! expired, one that a fence has passed. And while nothing was evicted or refused it may not forget either. After every step
-//! all structures are verified. The same harness serves the fuzzer.
+//! expired, one that a fence has passed. And while nothing was evicted or refused it may not forget either. What it counts, by
+//! space, is what it did. After every step all structures are verified. The same harness serves the fuzzer.
 
 // Memory that is written over is another test's business.
 #[allow(dead_code)]
 mod harness;
 
-use harness::{Action, Harness, KEYS};
+use harness::{Action, ELSEWHERE, Harness, KEYS, SPACES};
 use proptest::prelude::*;
 
 fn action() -> impl Strategy<Value = Action> {
@@ -35,7 +35,12 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (key.clone(), 1u32..40).prop_map(|(key, hold)| Action::Acquire { key, hold }),
         3 => (size, any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
         2 => any::<bool>().prop_map(|publish| Action::Resolve { publish }),
-        1 => Just(Action::Reattach),
+        2 => Just(Action::Reattach),
+        4 => (key, 0usize..1500, 0u16..8000)
+            .prop_map(|(key, size, quota)| Action::PutWithin { key, size, quota }),
+        1 => (0..SPACES, 0u16..4000).prop_map(|(space, quota)| Action::Trim { space, quota }),
+        4 => (0..ELSEWHERE).prop_map(|space| Action::Elsewhere { space }),
+        1 => (0..SPACES).prop_map(|space| Action::Reset { space }),
     ]
 }
 

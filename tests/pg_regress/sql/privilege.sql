@@ -38,6 +38,8 @@ INSERT INTO calls VALUES
     ('cache_status', 'SELECT cache_status()'),
     ('cache_check', 'SELECT * FROM cache_check()'),
     ('pgcache.visible_spaces', 'SELECT count(*) FROM cache_spaces'),
+    ('pgcache.space_statistics', 'SELECT count(*) FROM cache_stats'),
+    ('cache_stats_reset', 'SELECT cache_stats_reset()'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),

@@ -36,6 +36,9 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let tag = tier.fences().tag(number << 60);
         let dependencies = [tag, tier.fences().relation(1, number as u32 + 1, Relation::Any)];
         let _ = tier.put(&key, &value(&content, &dependencies));
+        if let Ok(reservation) = tier.reserve_within(&key, &value(&content, &[]), 4_000, 100) {
+            tier.publish(&key, reservation);
+        }
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
         let _ = tier.incr(&key, 1, &value(&[], &[]));
@@ -61,7 +64,25 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     }
     tier.usage();
     tier.release_leases_of(1);
+    every_figure(tier);
+    for space in 0..2 {
+        tier.trim(&tier.scope(1, space, 0), 1_000, 500);
+    }
+}
+
+/// Everything that is known of spaces, and its end.
+fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.counted(Counter::Hit);
+    for stats in tier.all_stats() {
+        let (database, space) = stats.space.unwrap_or_default();
+        tier.space_stats(database, space);
+        tier.reset_stats(database, space);
+    }
+    // More spaces than a backend has rows for, and than have cells.
+    for space in 0..20 {
+        tier.note(&tier.scope(1, space, 0), Counter::Saved, 1);
+    }
+    tier.reset_all_stats();
 }
 
 /// Writes over one word: with anything, with a small number that looks like a position, with one bit changed, with another word
@@ -257,6 +278,8 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         }
         Blow::Sweep { budget } => {
             tier.sweep(budget.into());
+            let scope = tier.scope(1, u32::from(budget % 2), 0);
+            tier.trim(&scope, u64::from(budget) * 32, budget.into());
         }
         Blow::Inspect { bucket } => {
             tier.inspect(bucket.into());
@@ -264,7 +287,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Look => {
             tier.usage();
             tier.release_leases_of(1);
-            tier.counted(Counter::Hit);
+            every_figure(tier);
         }
         Blow::Check => {
             tier.check();

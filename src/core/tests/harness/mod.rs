@@ -84,6 +84,25 @@ pub enum Action {
     },
     /// Another process comes.
     Reattach,
+    /// Stores at once, in a space that may not take more than so much.
+    PutWithin {
+        key: u8,
+        size: usize,
+        quota: u16,
+    },
+    /// Makes room within a space.
+    Trim {
+        space: u8,
+        quota: u16,
+    },
+    /// Something is counted in one of many other spaces.
+    Elsewhere {
+        space: u8,
+    },
+    /// The counts of a space begin anew.
+    Reset {
+        space: u8,
+    },
 }
 
 /// A clock that only moves when it is told to, locks that notice when two are held, and requests for blocks that fail.
@@ -160,22 +179,28 @@ pub struct Harness {
 /// How many keys the actions choose from.
 pub const KEYS: u8 = 24;
 const TAGS: u8 = 3;
+/// Spaces that keys are in, and others in which nothing is stored: together more than a backend has rows for.
+pub const SPACES: u8 = 4;
+pub const ELSEWHERE: u8 = 12;
+/// Enough for any space to be looked through twice.
+const BUDGET: u32 = 10_000;
 /// Locks that one step may take, and checking after it, which takes one for each block.
 const LOCKS_PER_STEP: u32 = 50_000;
 
 impl Harness {
     pub fn new(bytes: usize, shards: u32) -> Self {
+        let bytes = bytes + Tier::<&TestHost>::bytes_beside_entries(Self::sizes(shards));
         Self { memory: (0..bytes / 8).map(|_| AtomicU64::new(0xdead_beef)).collect(), shards }
     }
 
-    fn sizes(&self) -> Sizes {
+    fn sizes(shards: u32) -> Sizes {
         Sizes {
-            bytes: self.memory.len() * 8,
-            reserved_fences: 8,
+            bytes: 0,
+            reserved_fences: 1 + u32::from(SPACES + ELSEWHERE),
             relation_fences: 4,
             tag_fences: 16,
-            counters: 1,
-            shards: self.shards,
+            counters: SLOTS,
+            shards,
         }
     }
 
@@ -183,23 +208,27 @@ impl Harness {
         let host = TestHost::default();
         host.now.set(1);
         let region = Region::of_words(&self.memory);
-        let mut tier = match Tier::format(region, self.sizes(), &host, 0) {
+        let mut tier = match Tier::format(region, Self::sizes(self.shards), &host, 0) {
             Ok(tier) => tier,
             Err(pg_cache_core::RegionError::TooSmall { .. }) => return,
             Err(error) => panic!("{error}"),
         };
         let mut model = Model::default();
         let mut begun = Begun::default();
+        let mut backend = 0;
         for (step, action) in actions.iter().enumerate() {
             if let Action::Reattach = action {
-                tier = Tier::attach(region, &host, 0).expect("what was formatted can be attached");
+                backend = (backend + 1) % (SLOTS + 1);
+                tier = Tier::attach(region, &host, backend).expect("what was formatted can be attached");
             }
             host.patience.set(LOCKS_PER_STEP);
             step_both(&tier, &host, &mut model, &mut begun, action);
             let held: Vec<_> =
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
+            model.expect_counts(&tier, step, action);
         }
+        model.expect_sums(&tier);
         host.patience.set(LOCKS_PER_STEP);
         for (_, _, reservation) in begun.reserved {
             tier.cancel(reservation);
@@ -215,6 +244,9 @@ impl Harness {
         let usage = tier.usage();
         assert_eq!((usage.entries, usage.announced, usage.flights), (0, 0, 0));
         assert!(usage.used_bytes <= 16, "{} bytes have leaked", usage.used_bytes);
+        for stats in tier.all_stats() {
+            assert_eq!((stats.entries, stats.bytes()), (0, 0), "{:?}", stats.space);
+        }
     }
 }
 
@@ -227,8 +259,22 @@ struct Begun {
     leases: Vec<(u8, Lease)>,
 }
 
-/// The backend that everything happens in.
+/// Whoever computes.
 const OWNER: u32 = 7;
+/// Backends that have a slot of statistics. One more comes that has none.
+const SLOTS: u32 = 2;
+/// What the model can tell how often it happened, from the answers.
+const TOLD: [Counter; 9] = [
+    Counter::Hit,
+    Counter::MissAbsent,
+    Counter::MissExpired,
+    Counter::MissFenced,
+    Counter::Stored,
+    Counter::Dropped,
+    Counter::RefusedFull,
+    Counter::RefusedSize,
+    Counter::RefusedQuota,
+];
 
 /// A flight as the model knows it. Keys with one hash share it.
 #[derive(Clone, Copy)]
@@ -247,9 +293,65 @@ struct Model {
     tags: [Fence; TAGS as usize],
     flushed: u64,
     now: u64,
+    /// What happened in each space since its counts were reset.
+    counts: [[u64; Counter::ALL.len()]; SPACES as usize],
+    /// What was counted before a reset, in all spaces together.
+    forgotten: [u64; Counter::ALL.len()],
+    /// Spaces that had to make room within themselves.
+    trimmed: [bool; SPACES as usize],
 }
 
 impl Model {
+    fn count(&mut self, key: u8, what: Counter) {
+        self.counts[space_of(key) as usize][what as usize] += 1;
+    }
+
+    fn count_refusal(&mut self, key: u8, refusal: Refusal) {
+        self.count(
+            key,
+            match refusal {
+                Refusal::TooLarge => Counter::RefusedSize,
+                Refusal::Full => Counter::RefusedFull,
+                Refusal::Quota => Counter::RefusedQuota,
+                other => panic!("refused: {other:?}"),
+            },
+        );
+    }
+
+    /// Takes over from the tier what only it can know.
+    fn believe(&mut self, tier: &Tier<'_, &TestHost>, key: u8, whats: &[Counter]) {
+        let space = space_of(key);
+        let stats = tier.space_stats(1, space.into()).expect("it was used");
+        for what in whats {
+            self.counts[space as usize][*what as usize] = stats.counted(*what);
+        }
+    }
+
+    /// The tier has counted what happened, each in its space.
+    fn expect_counts(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
+        for (space, counts) in self.counts.iter().enumerate() {
+            let stats = tier.space_stats(1, space as u32);
+            for what in TOLD {
+                let counted = stats.as_ref().map_or(0, |stats| stats.counted(what));
+                assert_eq!(
+                    counted, counts[what as usize],
+                    "{what:?} in space {space} after step {step}, {action:?}"
+                );
+            }
+        }
+    }
+
+    /// What is counted of the spaces is what is counted of all.
+    fn expect_sums(&self, tier: &Tier<'_, &TestHost>) {
+        let all: Vec<_> = tier.all_stats().collect();
+        for what in Counter::ALL {
+            let sum: u64 = all.iter().map(|stats| stats.counted(what)).sum();
+            assert_eq!(tier.counted(what), sum + self.forgotten[what as usize], "{what:?}");
+        }
+        let usage = tier.usage();
+        assert_eq!(all.iter().map(|stats| stats.entries).sum::<u64>(), usage.entries);
+    }
+
     /// What a reader of a key is to find.
     fn expected(&self, key: u8, now: u32) -> Result<&Known, Miss> {
         if self.changing.contains(&key) {
@@ -288,10 +390,18 @@ fn class(key: u8) -> u8 {
     key / 6 % 2
 }
 
+/// The six scopes: four spaces, and in two of them a role's own keys.
+const SCOPES: [(u8, u32); 6] = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (3, 0)];
+
+fn space_of(key: u8) -> u8 {
+    SCOPES[key as usize % SCOPES.len()].0
+}
+
 /// Keys of four different lengths, the same bytes in six scopes, and many with the same hash: one bucket, in which
 /// nothing but the whole identity tells them apart.
 fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
-    let (space, role) = (u32::from(key % 2), u32::from(key / 2 % 3));
+    let (space, role) = SCOPES[key as usize % SCOPES.len()];
+    let space = u32::from(space);
     let bytes = vec![b'k'; 1 + (key / 6) as usize * 50];
     let hash = u64::from(space) << 32 ^ u64::from(role) ^ u64::from(class(key)) << 20;
     what(&Key::new(tier.scope(1, space, role), &bytes, hash).expect("a legal key"))
@@ -306,8 +416,9 @@ fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
 }
 
 /// Whether the tier had a reason to forget something.
-fn may_forget(tier: &Tier<'_, &TestHost>) -> bool {
-    [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
+fn may_forget(tier: &Tier<'_, &TestHost>, model: &Model, key: u8) -> bool {
+    model.trimmed[space_of(key) as usize]
+        || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
 }
 
 fn step_both(
@@ -319,6 +430,22 @@ fn step_both(
 ) {
     let now = host.now.get();
     match *action {
+        Action::PutWithin { key, size, quota } => put_within(tier, model, key, size, quota.into(), now),
+        Action::Trim { space, quota } => trim(tier, model, space % SPACES, quota.into()),
+        Action::Elsewhere { space } => {
+            let scope = tier.scope(1, 100 + u32::from(space % ELSEWHERE), 0);
+            tier.note(&scope, Counter::Saved, 1 + u64::from(space));
+        }
+        Action::Reset { space } => {
+            let space = space % SPACES;
+            if let Some(stats) = tier.space_stats(1, space.into()) {
+                for what in Counter::ALL {
+                    model.forgotten[what as usize] += stats.counted(what);
+                }
+            }
+            tier.reset_stats(1, space.into());
+            model.counts[space as usize] = Default::default();
+        }
         Action::Put { key, size, tags, ttl, absent } => {
             let known = new_value(model, key, size, tags % 8, now + ttl);
             let outcome = with_key(tier, key, |key| {
@@ -332,7 +459,7 @@ fn step_both(
             });
             match outcome {
                 Ok(stored) => published(tier, model, key, known, stored, absent, now),
-                Err(refusal) => expect_refusal(tier, &known, refusal),
+                Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
             }
             expect(tier, model, key, now);
         }
@@ -341,12 +468,18 @@ fn step_both(
             let removed = with_key(tier, key, |key| tier.remove(key));
             model.changed(key);
             let valid = model.entries.remove(&key).is_some_and(|known| model.verdict(&known, now).is_ok());
-            assert!(removed == valid || (valid && may_forget(tier)), "removed {removed}, valid {valid}");
+            assert!(
+                removed == valid || (valid && may_forget(tier, model, key)),
+                "removed {removed}, valid {valid}"
+            );
         }
         Action::Touch { key, ttl } => {
             let touched = with_key(tier, key, |key| tier.touch(key, now + ttl));
             let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
-            assert!(touched == valid || (valid && may_forget(tier)), "touched {touched}, valid {valid}");
+            assert!(
+                touched == valid || (valid && may_forget(tier, model, key)),
+                "touched {touched}, valid {valid}"
+            );
             if let Some(known) = model.entries.get_mut(&key).filter(|_| valid) {
                 // A tier that has forgotten the entry serves nothing, whatever the model thinks of its time.
                 known.expires = now + ttl;
@@ -388,7 +521,7 @@ fn step_both(
             });
             match outcome {
                 Ok(reservation) => begun.reserved.push((key, known, reservation)),
-                Err(refusal) => expect_refusal(tier, &known, refusal),
+                Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
             }
         }
         Action::Resolve { publish } => {
@@ -418,7 +551,7 @@ fn step_both(
                     model.changing.push(key);
                     begun.announced.push((key, (!removal).then_some(known), reservation));
                 }
-                Err(refusal) => expect_refusal(tier, &known, refusal),
+                Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
             }
             expect(tier, model, key, now);
         }
@@ -433,6 +566,9 @@ fn step_both(
             if commit {
                 with_key(tier, key, |key| tier.confirm(key, reservation));
                 model.changed(key);
+                if known.is_some() {
+                    model.count(key, Counter::Stored);
+                }
                 match known {
                     Some(known) => model.entries.insert(key, known),
                     None => model.entries.remove(&key),
@@ -493,16 +629,77 @@ fn land(
             let stored = with_key(tier, key, |key| tier.publish_leased(key, reservation, lease.number));
             let entitled = flight.is_some_and(|flight| !flight.void);
             assert_eq!(stored != Stored::Dropped, entitled, "{stored:?}");
+            model.count(key, if entitled { Counter::Stored } else { Counter::Dropped });
             if entitled {
                 model.entries.insert(key, known);
             }
         }
         Err(refusal) => {
-            expect_refusal(tier, &known, refusal);
+            expect_refusal(tier, model, key, &known, refusal);
             with_key(tier, key, |key| tier.release_lease(key, lease.number));
         }
     }
     expect(tier, model, key, now);
+}
+
+fn put_within(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, size: usize, quota: u64, now: u32) {
+    let known = new_value(model, key, size, 0, now + 30);
+    let before = innocents(tier, space_of(key));
+    let was_counted = tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull);
+    let outcome = with_key(tier, key, |key| tier.reserve_within(key, &as_value(&known, &[]), quota, BUDGET));
+    model.trimmed[space_of(key) as usize] = true;
+    if tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull) == was_counted {
+        let useless = |what| tier.counted(what) > 0;
+        assert!(
+            before == innocents(tier, space_of(key)) || useless(Counter::Expired) || useless(Counter::Fenced),
+            "another space had to make room"
+        );
+    }
+    match outcome {
+        Ok(reservation) => {
+            let stats = tier.space_stats(1, space_of(key).into()).expect("it is used");
+            assert!(stats.bytes() <= quota, "{} bytes, of {quota}", stats.bytes());
+            let stored = with_key(tier, key, |key| tier.publish(key, reservation));
+            published(tier, model, key, known, stored, false, now);
+        }
+        Err(Refusal::Quota) => {
+            model.count_refusal(key, Refusal::Quota);
+            if known.value.len() + 400 < quota as usize {
+                nothing_is_left_to_evict(tier, space_of(key));
+            }
+        }
+        Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
+    }
+    expect(tier, model, key, now);
+}
+
+fn trim(tier: &Tier<'_, &TestHost>, model: &mut Model, space: u8, quota: u64) {
+    let scope = tier.scope(1, space.into(), 0);
+    let before = innocents(tier, space);
+    let done = tier.trim(&scope, quota, BUDGET);
+    model.trimmed[space as usize] = true;
+    assert_eq!(done, tier.used_bytes(&scope) <= quota);
+    assert!(before == innocents(tier, space), "another space had to make room");
+    if !done {
+        nothing_is_left_to_evict(tier, space);
+    }
+}
+
+/// What the other spaces have.
+fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
+    let others = (0..SPACES).filter(|other| *other != space);
+    others
+        .filter_map(|other| tier.space_stats(1, other.into()))
+        .map(|stats| (stats.entries, stats.bytes()))
+        .collect()
+}
+
+/// What a space has is reserved, announced or a counter.
+fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
+    for entry in (0..).map_while(|bucket| tier.inspect(bucket)).flatten() {
+        let spared = entry.space != u32::from(space) || entry.meta.kind == Kind::COUNTER;
+        assert!(spared, "{entry:?} could have gone");
+    }
 }
 
 fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
@@ -537,11 +734,14 @@ fn published(
     now: u32,
 ) {
     let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
-    if stored != Stored::Dropped {
+    if stored == Stored::Dropped {
+        model.count(key, Counter::Dropped);
+    } else {
+        model.count(key, Counter::Stored);
         model.changed(key);
     }
     match stored {
-        Stored::New => assert!(!valid || may_forget(tier), "a valid entry was overlooked"),
+        Stored::New => assert!(!valid || may_forget(tier, model, key), "a valid entry was overlooked"),
         Stored::Replaced => assert!(valid && !absent, "nothing was there to replace"),
         Stored::Dropped => {
             assert!(absent && (valid || model.changing.contains(&key)), "dropped without a reason");
@@ -551,7 +751,8 @@ fn published(
     model.entries.insert(key, known);
 }
 
-fn expect_refusal(tier: &Tier<'_, &TestHost>, known: &Known, refusal: Refusal) {
+fn expect_refusal(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, known: &Known, refusal: Refusal) {
+    model.count_refusal(key, refusal);
     match refusal {
         Refusal::TooLarge => assert!(known.value.len() + 600 > tier.entry_bytes_max(), "it is not too large"),
         Refusal::Full => {}
@@ -560,9 +761,20 @@ fn expect_refusal(tier: &Tier<'_, &TestHost>, known: &Known, refusal: Refusal) {
 }
 
 /// Reads a key and holds the answer against the model's.
-fn expect(tier: &Tier<'_, &TestHost>, model: &Model, key: u8, now: u32) {
+fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
+    model.count(
+        key,
+        match answer {
+            Ok(_) => Counter::Hit,
+            Err(Miss::Absent) => Counter::MissAbsent,
+            Err(Miss::Expired) => Counter::MissExpired,
+            Err(Miss::Fenced) => Counter::MissFenced,
+            Err(miss) => panic!("{miss:?}"),
+        },
+    );
+    let model = &*model;
     let verdict = model.expected(key, now);
     match answer {
         Ok(meta) => {
@@ -575,11 +787,11 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &Model, key: u8, now: u32) {
         }
         Err(Miss::Absent) => {
             // Swept, evicted, or never there.
-            assert!(verdict.is_err() || may_forget(tier), "forgot without a reason");
+            assert!(verdict.is_err() || may_forget(tier, model, key), "forgot without a reason");
         }
         Err(miss) => {
             let verdict = verdict.map(|_| ());
-            assert!(verdict == Err(miss) || may_forget(tier), "{miss:?} instead of {verdict:?}");
+            assert!(verdict == Err(miss) || may_forget(tier, model, key), "{miss:?} instead of {verdict:?}");
         }
     }
 }
@@ -587,10 +799,12 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &Model, key: u8, now: u32) {
 fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u32) {
     let fresh = new_value(model, key, 0, 0, now + 40);
     let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[])));
+    // Whether it was stored anew or added to what was there.
+    model.believe(tier, key, &[Counter::Stored, Counter::Dropped, Counter::RefusedFull]);
     let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok()).cloned();
     let known = known.as_ref();
     match (outcome, known) {
-        (Ok(sum), Some(known)) if known.kind == Kind::COUNTER && !may_forget(tier) => {
+        (Ok(sum), Some(known)) if known.kind == Kind::COUNTER && !may_forget(tier, model, key) => {
             assert_eq!(Some(sum), counter(known).checked_add(by));
         }
         (Err(IncrError::OtherKind(kind)), Some(known)) => assert_eq!(kind, known.kind),
@@ -599,7 +813,7 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
         (Err(error), None) => panic!("{error:?} on nothing"),
 
         (Ok(_), Some(known)) => {
-            assert!(known.kind == Kind::COUNTER || may_forget(tier), "added to what is no number")
+            assert!(known.kind == Kind::COUNTER || may_forget(tier, model, key), "added to what is no number")
         }
         (Ok(sum), None) => assert_eq!(sum, by, "a new counter begins with what is added"),
     }
@@ -608,7 +822,7 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
         let value = sum.to_ne_bytes().to_vec();
         // A counter that was forgotten begins anew, with a new life.
         let kept = known.cloned().filter(|known| known.kind == Kind::COUNTER);
-        let anew = sum == by && may_forget(tier);
+        let anew = sum == by && may_forget(tier, model, key);
         let known = match kept {
             Some(old) if !anew => Known { value, ..old },
             Some(old) => {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 const SIZES: Sizes =
     Sizes { bytes: 0, reserved_fences: 0, relation_fences: 0, tag_fences: 1, counters: 4, shards: 1 };
 /// Room for about ten entries of [`ENTRY_BYTES`].
-const REGION_WORDS: usize = 264;
+const REGION_WORDS: usize = 384;
 /// Each entry has the same size, so that where one was another one fits.
 pub const ENTRY_BYTES: u64 = 80;
 

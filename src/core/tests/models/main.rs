@@ -24,6 +24,8 @@ const READER: Preemptions = [Some(0), Some(1)];
 const READER_OF_MUCH: Preemptions = [Some(0), Some(0)];
 /// Writers take turns by the lock, which leaves so few orders that the search for them needs no bound.
 const WRITERS: Preemptions = [None, None];
+/// Writers of one space also meet at its cell, apart from the lock. Where there are many steps beside, that is much to choose from.
+const WRITERS_OF_MUCH: Preemptions = [Some(3), None];
 /// A fill and a change have more in common than the lock.
 const FILL: Preemptions = [Some(1), Some(2)];
 
@@ -220,7 +222,7 @@ fn an_announced_key_is_not_read_as_it_was() {
 #[test]
 fn an_announced_key_is_removed_before_or_after() {
     let image = Image::of(|tier| put(tier, 1, 1));
-    explore("announce and remove", &image, WRITERS, &["Err(Absent)", "Ok(2)"], |world| {
+    explore("announce and remove", &image, WRITERS_OF_MUCH, &["Err(Absent)", "Ok(2)"], |world| {
         let reservation = reserve(&world.tier(0), 1, 2, Stamp::VOID);
         together(
             world,

@@ -1,0 +1,108 @@
+//! What happened in each space.
+
+use crate::pg::error::Refused;
+use crate::pg::shared;
+use crate::store::space;
+use pgrx::prelude::*;
+
+/// Begins to count anew, for all spaces of the database.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_stats_reset() {
+    space::require_owner("reset statistics").unwrap_or_else(|refused| Refused::raise(refused));
+    if let Some(tier) = shared::tier() {
+        space::each_visible(|number, _, _| {
+            tier.reset_stats(shared::database(), space::number_in_tier(number));
+        });
+    }
+}
+
+/// What the view over statistics shows.
+#[pg_schema]
+mod pgcache {
+    use crate::pg::shared;
+    use crate::store::space;
+    use pg_cache_core::{Counter, SpaceStats};
+    use pgrx::prelude::*;
+
+    /// The figures of the spaces that the caller may read; of all of them for who may look at statistics.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn space_statistics() -> TableIterator<
+        'static,
+        (
+            name!(space, String),
+            name!(entries, i64),
+            name!(bytes, i64),
+            name!(hits_hot, i64),
+            name!(misses_absent, i64),
+            name!(misses_expired, i64),
+            name!(misses_invalidated, i64),
+            name!(misses_own, i64),
+            name!(misses_off, i64),
+            name!(hit_ratio, Option<f64>),
+            name!(stored, i64),
+            name!(replaced, i64),
+            name!(removed, i64),
+            name!(dropped, i64),
+            name!(refused_room, i64),
+            name!(refused_size, i64),
+            name!(refused_quota, i64),
+            name!(refused_transaction, i64),
+            name!(refused_off, i64),
+            name!(gone_expired, i64),
+            name!(gone_invalidated, i64),
+            name!(evicted_room, i64),
+            name!(evicted_quota, i64),
+            name!(evicted_valid, i64),
+            name!(never_hit, i64),
+        ),
+    > {
+        let mut rows = Vec::new();
+        space::each_visible(|number, name, _| {
+            let number = space::number_in_tier(number);
+            let stats = shared::tier().and_then(|tier| tier.space_stats(shared::database(), number));
+            let of = |what: Counter| stats.as_ref().map_or(0, |stats| stats.counted(what) as i64);
+            let hits = of(Counter::Hit);
+            let asked = [
+                Counter::Hit,
+                Counter::MissAbsent,
+                Counter::MissExpired,
+                Counter::MissFenced,
+                Counter::MissOwn,
+                Counter::MissOff,
+            ]
+            .map(of)
+            .iter()
+            .sum::<i64>();
+            rows.push((
+                name.to_owned(),
+                stats.as_ref().map_or(0, |stats| stats.entries as i64),
+                stats.as_ref().map_or(0, SpaceStats::bytes) as i64,
+                hits,
+                of(Counter::MissAbsent),
+                of(Counter::MissExpired),
+                of(Counter::MissFenced),
+                of(Counter::MissOwn),
+                of(Counter::MissOff),
+                (asked > 0).then(|| hits as f64 / asked as f64),
+                of(Counter::Stored),
+                of(Counter::Replaced),
+                of(Counter::Removed),
+                of(Counter::Dropped),
+                of(Counter::RefusedFull),
+                of(Counter::RefusedSize),
+                of(Counter::RefusedQuota),
+                of(Counter::RefusedTransaction),
+                of(Counter::RefusedOff),
+                of(Counter::Expired),
+                of(Counter::Fenced),
+                of(Counter::Evicted),
+                of(Counter::EvictedQuota),
+                // What went although it was right, to make room anywhere.
+                of(Counter::Evicted) + of(Counter::EvictedQuota),
+                of(Counter::EvictedUnread),
+            ));
+        });
+        TableIterator::new(rows)
+    }
+}

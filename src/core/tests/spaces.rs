@@ -1,0 +1,397 @@
+//! What is counted of each space, and what a space does that may not take more than so much.
+#![cfg(not(any(loom, counting)))]
+
+// Of the model's harness only the host is used here.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{
+    Counter, Host, IncrError, Key, Kind, NewValue, Refusal, Region, Scope, Sizes, SpaceStats, Stamp, Tier,
+};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Room for thirty spaces, so that no backend has rows for all of them.
+const MANY: Sizes = Sizes { reserved_fences: 64, counters: 4, shards: 2, ..SIZES };
+const ENOUGH: u32 = 100_000;
+
+fn with_key<T>(scope: Scope, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
+    let bytes = number.to_le_bytes();
+    what(
+        &Key::new(scope, &bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key"),
+    )
+}
+
+fn put<H: Host>(tier: &Tier<'_, H>, scope: Scope, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        with_key(scope, number, |key| tier.put(key, &value(&[7; 100], &[]))).expect("it is stored");
+    }
+}
+
+fn get<H: Host>(tier: &Tier<'_, H>, scope: Scope, numbers: std::ops::Range<u32>) -> usize {
+    numbers
+        .filter(|number| {
+            with_key(scope, *number, |key| tier.get(key, Stamp::LATEST, &mut Vec::new())).is_ok()
+        })
+        .count()
+}
+
+fn stats<H: Host>(tier: &Tier<'_, H>, scope: Scope) -> SpaceStats {
+    tier.space_stats(scope.database, scope.space).expect("it has figures of its own")
+}
+
+fn check<H: Host>(tier: &Tier<'_, H>) {
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+#[test]
+fn figures_are_those_of_the_space() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    assert_eq!(tier.space_stats(1, 1), None, "nobody has used it");
+    let (one, other) = (tier.scope(1, 1, 0), tier.scope(2, 1, 5));
+    put(&tier, one, 0..10);
+    put(&tier, other, 0..3);
+    assert_eq!(get(&tier, one, 5..12), 5);
+    with_key(one, 0, |key| tier.remove(key));
+    put(&tier, one, 1..2);
+    let found = stats(&tier, one);
+    let counted = |what| found.counted(what);
+    assert_eq!(found.space, Some((1, 1)));
+    assert_eq!((counted(Counter::Hit), counted(Counter::MissAbsent)), (5, 2));
+    assert_eq!((counted(Counter::Stored), counted(Counter::Replaced), counted(Counter::Removed)), (11, 1, 1));
+    // Header, key and value are 160 bytes: ten blocks.
+    assert_eq!((found.entries, found.bytes()), (9, 9 * 160));
+    let found = stats(&tier, other);
+    assert_eq!((found.entries, found.bytes(), found.counted(Counter::Hit)), (3, 3 * 160, 0));
+    assert_eq!(tier.used_bytes(&other), 3 * 160);
+    let named: Vec<_> = tier.all_stats().map(|stats| stats.space).collect();
+    assert!(named.contains(&Some((1, 1))) && named.contains(&Some((2, 1))) && named.len() == 3, "{named:?}");
+
+    tier.reset_stats(1, 1);
+    let found = stats(&tier, one);
+    assert_eq!((found.entries, found.bytes(), found.counted(Counter::Hit)), (9, 9 * 160, 0));
+    assert_eq!(get(&tier, one, 5..6), 1);
+    assert_eq!(stats(&tier, one).counted(Counter::Hit), 1);
+    assert_eq!(stats(&tier, other).counted(Counter::Stored), 3, "the other one's are as they were");
+    assert_eq!(tier.counted(Counter::Hit), 6, "since the region was formatted");
+    tier.reset_all_stats();
+    assert_eq!(stats(&tier, other).counted(Counter::Stored), 0);
+    check(&tier);
+}
+
+/// Entries that go while another space is at work belong to theirs.
+#[test]
+fn who_is_evicted_is_counted_where_it_was() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let scopes: Vec<_> = (1..=6).map(|space| tier.scope(1, space, 0)).collect();
+    for (scope, from) in scopes.iter().zip((0..).step_by(1_000)) {
+        put(&tier, *scope, from..from + 50);
+    }
+    let newcomer = tier.scope(1, 9, 0);
+    // By a backend that has never worked in the other spaces.
+    let tier = Tier::attach(Region::of_words(&memory), &host, 1).expect("it is formatted");
+    // They are asked for, so that they are not only passing through.
+    for number in 10_000..13_000 {
+        put(&tier, newcomer, number..number + 1);
+        get(&tier, newcomer, number - 20..number + 1);
+    }
+    for scope in &scopes {
+        let found = stats(&tier, *scope);
+        let evicted = found.counted(Counter::Evicted);
+        assert!(evicted > 0, "{found:?}");
+        assert_eq!((found.entries, found.bytes()), (50 - evicted, (50 - evicted) * 160));
+    }
+    check(&tier);
+}
+
+#[test]
+fn a_later_backend_goes_on_where_the_one_before_ended() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    // The last one has no slot.
+    for backend in [0, 1, 0, 3, 0, 4] {
+        let tier = Tier::attach(Region::of_words(&memory), &host, backend).expect("it is formatted");
+        let scope = tier.scope(1, 1, 0);
+        put(&tier, scope, 0..1);
+        get(&tier, scope, 0..10);
+    }
+    let tier = Tier::attach(Region::of_words(&memory), &host, 2).expect("it is formatted");
+    let found = stats(&tier, tier.scope(1, 1, 0));
+    assert_eq!((found.counted(Counter::Hit), found.counted(Counter::MissAbsent)), (6, 54));
+    assert_eq!((found.counted(Counter::Stored), found.counted(Counter::Replaced)), (6, 5));
+    assert_eq!(found.entries, 1);
+    check(&tier);
+}
+
+#[test]
+fn spaces_that_come_too_late_share_the_last_cell() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let sizes = Sizes { reserved_fences: 3, ..MANY };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    // The database has the first fence.
+    let scopes: Vec<_> = (1..=4).map(|space| tier.scope(1, space, 0)).collect();
+    for (scope, from) in scopes.iter().zip((0..).step_by(1_000)) {
+        put(&tier, *scope, from..from + 5);
+    }
+    let all: Vec<_> = tier.all_stats().collect();
+    let shared = all.last().expect("it is always there");
+    assert_eq!(all.len(), 3);
+    assert_eq!((shared.space, shared.entries, shared.bytes()), (None, 10, 10 * 160));
+    assert!(tier.is_counted_alone(&scopes[0]) && !tier.is_counted_alone(&scopes[3]));
+    assert_eq!(tier.space_stats(1, 4), None);
+    // Nobody knows what it takes, so it is not held to a quota.
+    assert!(tier.trim(&scopes[3], 0, ENOUGH));
+    assert!(
+        with_key(scopes[3], 9, |key| tier.reserve_within(key, &value(b"1", &[]), 10, ENOUGH))
+            .map(|reservation| tier.cancel(reservation))
+            .is_ok()
+    );
+    check(&tier);
+}
+
+/// Locks that spin: what threads share.
+struct Spinning(Vec<AtomicBool>);
+
+impl Spinning {
+    fn new() -> Self {
+        Self((0..2).map(|_| AtomicBool::new(false)).collect())
+    }
+}
+
+impl Host for &Spinning {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, shard: u32) {
+        while self.0[shard as usize].swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+    fn unlock(&self, shard: u32) {
+        self.0[shard as usize].store(false, Ordering::Release);
+    }
+}
+
+/// Backends that are busy with more spaces than they have rows for, and one that reads all the while: no count ever goes
+/// back, and at the end each is what it has to be.
+#[test]
+fn folding_rows_loses_nothing_and_counts_nothing_twice() {
+    const ROUNDS: u64 = 3_000;
+    const SPACES: u32 = 30;
+    let memory = memory(256 * 1024);
+    let host = Spinning::new();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let named = (0..SPACES).filter(|space| tier.is_counted_alone(&tier.scope(1, *space, 0)));
+    assert_eq!(named.count(), SPACES as usize);
+    let working = AtomicU64::new(4);
+    // The last one has no slot.
+    std::thread::scope(|threads| {
+        for backend in 1..=4 {
+            let (memory, host, working) = (&memory, &host, &working);
+            threads.spawn(move || {
+                let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
+                let scopes: Vec<_> = (0..SPACES).map(|space| tier.scope(1, space, 0)).collect();
+                for round in 0..ROUNDS {
+                    for scope in &scopes {
+                        assert_eq!(get(&tier, *scope, 0..1), 0);
+                        tier.note(scope, Counter::Saved, round);
+                    }
+                }
+                working.fetch_sub(1, Ordering::Release);
+            });
+        }
+        let mut before = 0;
+        while working.load(Ordering::Acquire) > 0 {
+            let stats = tier.space_stats(1, 17).expect("it has figures of its own");
+            let found = stats.counted(Counter::MissAbsent);
+            assert!((before..=4 * ROUNDS).contains(&found), "{found} after {before}");
+            before = found;
+        }
+    });
+    for space in 0..SPACES {
+        let found = tier.space_stats(1, space).expect("it has figures of its own");
+        assert_eq!(found.counted(Counter::MissAbsent), 4 * ROUNDS);
+        assert_eq!(found.counted(Counter::Saved), 4 * (0..ROUNDS).sum::<u64>());
+    }
+    assert_eq!(tier.counted(Counter::MissAbsent), u64::from(SPACES) * 4 * ROUNDS);
+}
+
+/// What was asked for since the hand came by stays, what is of another space or a counter does, too.
+#[test]
+fn a_space_makes_room_within_itself() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let (scope, other) = (tier.scope(1, 1, 0), tier.scope(1, 2, 0));
+    put(&tier, scope, 0..200);
+    put(&tier, other, 1_000..1_200);
+    let counter = NewValue { expires: u32::MAX, ..value(&[], &[]) };
+    for number in 2_000..2_010 {
+        with_key(scope, number, |key| assert_eq!(tier.incr(key, 1, &counter), Ok(1)));
+    }
+    assert_eq!(get(&tier, scope, 0..50), 50);
+    let quota = tier.used_bytes(&scope) - 100 * 160;
+    assert!(tier.trim(&scope, quota, ENOUGH));
+    assert!((quota - 160..=quota).contains(&tier.used_bytes(&scope)), "no more than necessary");
+    assert_eq!(stats(&tier, scope).counted(Counter::EvictedQuota), 100);
+    assert_eq!(stats(&tier, scope).counted(Counter::Evicted), 0);
+    assert_eq!(get(&tier, scope, 0..50), 50, "they were asked for");
+    assert_eq!(get(&tier, scope, 50..200), 50);
+    // To the end: all but the counters.
+    assert!(!tier.trim(&scope, 0, ENOUGH));
+    assert_eq!(stats(&tier, scope).entries, 10);
+    assert_eq!(get(&tier, scope, 2_000..2_010), 10);
+    assert_eq!((get(&tier, other, 1_000..1_200), stats(&tier, other).entries), (200, 200));
+    // When they are of no use any more they go like everything else.
+    let fences = tier.fences();
+    let fence = fences.reserved(pg_cache_core::Reserved::Space { database: 1, space: 1 });
+    fences.raise(fence);
+    fences.lower(fence);
+    assert!(tier.trim(&scope, 0, ENOUGH));
+    assert_eq!(stats(&tier, scope).counted(Counter::Fenced), 10);
+    assert_eq!((stats(&tier, scope).entries, stats(&tier, scope).bytes()), (0, 0));
+    check(&tier);
+}
+
+/// Also where they stand side by side.
+#[test]
+fn no_more_goes_than_has_to() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    for number in 0..20_u32 {
+        let bytes = number.to_le_bytes();
+        let key = Key::new(scope, &bytes, 7).expect("a legal key");
+        tier.put(&key, &value(&[7; 100], &[])).expect("it is stored");
+    }
+    assert!(tier.trim(&scope, 17 * 160 + 1, ENOUGH));
+    assert_eq!(stats(&tier, scope).entries, 17);
+    check(&tier);
+}
+
+/// Each value that is stored takes the room of an older one of its space, and of nobody else's.
+#[test]
+fn a_space_at_its_quota_goes_on_storing() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let (scope, other) = (tier.scope(1, 1, 0), tier.scope(1, 2, 0));
+    put(&tier, other, 10_000..10_100);
+    let quota = 20 * 160 + 100;
+    for number in 0..1_000 {
+        let stored = with_key(scope, number, |key| {
+            let reservation = tier.reserve_within(key, &value(&[7; 100], &[]), quota, ENOUGH)?;
+            Ok::<_, Refusal>(tier.publish(key, reservation))
+        });
+        assert!(stored.is_ok(), "{number}: {stored:?}");
+        assert!(tier.used_bytes(&scope) <= quota);
+    }
+    assert_eq!(stats(&tier, scope).entries, 20);
+    assert_eq!(stats(&tier, scope).counted(Counter::EvictedQuota), 980);
+    assert_eq!((stats(&tier, other).entries, tier.counted(Counter::Evicted)), (100, 0));
+    // What is too large for the quota takes nobody's place.
+    let refused =
+        with_key(scope, 5_000, |key| tier.reserve_within(key, &value(&[7; 4_000], &[]), quota, ENOUGH));
+    assert_eq!(refused.map(|_| ()), Err(Refusal::Quota));
+    assert_eq!((stats(&tier, scope).entries, stats(&tier, scope).counted(Counter::RefusedQuota)), (20, 1));
+    // A counter, too, has to fit; one that is there is added to.
+    let small = NewValue { kind: Kind(1), ..value(&[], &[]) };
+    let incr = |number, quota| with_key(scope, number, |key| tier.incr_within(key, 1, &small, quota, ENOUGH));
+    assert_eq!(incr(6_000, quota), Ok(1));
+    assert_eq!(incr(6_000, 0), Ok(2));
+    assert_eq!(incr(6_001, 0), Err(IncrError::Refused(Refusal::Quota)));
+    check(&tier);
+}
+
+/// A hand that finds nothing gives up when its budget is used up, and goes on there the next time.
+#[test]
+fn making_room_ends_with_its_budget() {
+    let memory = memory(512 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let (scope, other) = (tier.scope(1, 1, 0), tier.scope(1, 2, 0));
+    put(&tier, other, 1_000..2_000);
+    put(&tier, scope, 0..1);
+    let buckets = (0..).take_while(|bucket| tier.inspect(*bucket).is_some()).count() as u32;
+    let mut calls = 0;
+    loop {
+        // A lock for each hold, and one for each reservation of several pieces, of which there are none.
+        host.patience.set(3);
+        calls += 1;
+        if tier.trim(&scope, 0, 64) {
+            break;
+        }
+        assert!(calls * 64 < 2 * buckets + 256, "it does not come round");
+    }
+    host.patience.set(0);
+    assert_eq!(stats(&tier, scope).entries, 0);
+    check(&tier);
+}
+
+/// Several who store at once: what they have together never exceeds the quota by more than what is being tried.
+#[test]
+fn several_who_store_at_once_keep_to_the_quota() {
+    const ENTRY: u64 = 160;
+    const QUOTA: u64 = 50 * ENTRY;
+    let memory = memory(256 * 1024);
+    let host = Spinning::new();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    let working = AtomicU64::new(3);
+    std::thread::scope(|threads| {
+        for backend in 1..=3 {
+            let (memory, host, working) = (&memory, &host, &working);
+            threads.spawn(move || {
+                let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
+                let scope = tier.scope(1, 1, 0);
+                let mut granted = 0;
+                for number in 0..4_000 {
+                    let number = number * 3 + backend;
+                    with_key(scope, number, |key| {
+                        if let Ok(reservation) =
+                            tier.reserve_within(key, &value(&[7; 100], &[]), QUOTA, ENOUGH)
+                        {
+                            granted += 1;
+                            if number % 7 == 0 {
+                                tier.cancel(reservation);
+                            } else {
+                                tier.publish(key, reservation);
+                            }
+                        }
+                    });
+                }
+                assert!(granted > 1_000, "{granted} were granted");
+                working.fetch_sub(1, Ordering::Release);
+            });
+        }
+        while working.load(Ordering::Acquire) > 0 {
+            let used = tier.used_bytes(&scope);
+            assert!(used <= QUOTA + 3 * ENTRY, "{used} bytes");
+        }
+    });
+    assert!(tier.used_bytes(&scope) <= QUOTA);
+    check(&tier);
+}
+
+/// With as many backends as a server has by default.
+#[test]
+fn statistics_take_less_than_a_megabyte() {
+    let sizes = Sizes { reserved_fences: 256, counters: 120, ..SIZES };
+    let memory = memory(2 << 20);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let taken = tier.usage().statistics_bytes;
+    assert_eq!(taken, 120 * 1_600 + 257 * 448);
+    let without = Sizes { reserved_fences: 0, counters: 0, ..sizes };
+    let beside = Tier::<&TestHost>::bytes_beside_entries;
+    // With none there are one of each.
+    assert_eq!(beside(sizes) - beside(without), 256 * 64 + taken as usize - 448);
+}
