@@ -367,24 +367,15 @@ impl<'m, H: Host> Guard<'m, H> {
         given
     }
 
-    /// Puts an entry that nobody can see yet into its bucket, before everything but what is announced, which stays in front: most
-    /// of those that are evicted came not long ago, and are found without passing many. Inside of [`change`](Self::change), and
-    /// along with putting it into a queue.
+    /// Puts an entry that nobody can see yet into its bucket, behind everything else: so what is announced stays in front, and who
+    /// is to be evicted, being old, is found without passing many. Inside of [`change`](Self::change), and along with putting it
+    /// into a queue.
     pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
         let bucket = self.shard.bucket_of(header.hash());
-        match self
-            .in_bucket(bucket)
-            .take_while(|other| self.hidden() > 0 && other.word(4) & HIDDEN != 0)
-            .last()
-        {
-            Some(announced) => {
-                entry.set_next(announced.next());
-                announced.set_next(entry.block);
-            }
-            None => {
-                entry.set_next(self.shard.bucket(bucket));
-                self.shard.set_bucket(bucket, entry.block);
-            }
+        entry.set_next(NONE);
+        match self.in_bucket(bucket).last() {
+            Some(last) => last.set_next(entry.block),
+            None => self.shard.set_bucket(bucket, entry.block),
         }
         entry.set_flag(LINKED, true);
         self.add(AT_ENTRIES, 1);
