@@ -626,8 +626,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.is_block(entry.block) && self.shard.region.load(at) & mask != 0
     }
 
-    /// Brings near what evicting the next ones of a queue will need, some time from now. Memory is far away compared with what is done with it, so each
-    /// step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
+    /// Brings near what evicting the next ones of a queue will need, some time from now. Memory is far away compared with what
+    /// is done with it, so each step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
     pub(crate) fn foresee_next(&self, queue: Queue) {
         let (region, layout) = (self.shard.region, self.shard.layout);
         let bucket_of = |entry: &Entry<'m>| self.shard.bucket_of((entry.word(0) >> 32) as u32);
