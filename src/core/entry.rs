@@ -241,6 +241,11 @@ impl<'m> Entry<'m> {
         self.region.prefetch(self.at + 3 * LINE);
     }
 
+    /// The line that the header begins on.
+    pub(crate) fn foresee(&self) {
+        self.region.prefetch(self.at);
+    }
+
     pub(crate) fn word(&self, number: usize) -> u64 {
         self.region.load(self.at + number)
     }

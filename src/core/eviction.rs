@@ -14,21 +14,98 @@
 //! A hit sets one bit, if it is clear. Everything here happens under the shard's lock.
 
 use crate::Host;
-use crate::entry::{Entry, Header, IN_MAIN, Kind};
+use crate::entry::{CHAINED, Entry, Header, Kind, NONE, SPREAD};
 use crate::shard::{Guard, Queue};
+use crate::statistics::Counter;
 
 /// A policy decides the order in which entries leave. It keeps its state in the shard.
 pub(crate) trait Policy {
     /// Gives a new entry its place.
     fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header);
 
-    /// The entry that is to go next, still in its place. `dispensable` says that an entry is of no use any more: such a
-    /// one gets no other round. None if there is no entry, or none was found in a bounded time.
-    fn victim<'m, H: Host>(
+    /// The entries that are to go next, still in their places: the oldest ones of one queue, no more than have `wanted` blocks
+    /// together, and at most `most`. `useless` says why an entry is of no use any more: such a one gets no other round.
+    /// None if there is no entry, or none was found in a bounded time.
+    fn victims<'m, H: Host>(
         &self,
         shard: &Guard<'m, H>,
-        dispensable: impl FnMut(&Entry<'m>, &Header) -> bool,
-    ) -> Option<Entry<'m>>;
+        wanted: u32,
+        most: usize,
+        useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
+    ) -> Streak;
+}
+
+/// The oldest entries of a queue, one after the other, which go together.
+pub(crate) struct Streak {
+    pub queue: Queue,
+    places: [Victim; Self::MOST],
+    count: usize,
+}
+
+/// An entry that has to go, and what of its header is needed for that.
+#[derive(Clone, Copy)]
+pub(crate) struct Victim {
+    pub block: u32,
+    pub hash: u32,
+    /// Database and space.
+    pub place: u64,
+    pub blocks: u32,
+    /// In one run, of this shard.
+    pub whole: bool,
+    pub spread: bool,
+    pub why: Counter,
+}
+
+impl Victim {
+    /// Nobody.
+    pub(crate) const NONE: Self = Self {
+        block: NONE,
+        hash: 0,
+        place: 0,
+        blocks: 0,
+        whole: false,
+        spread: false,
+        why: Counter::Evicted,
+    };
+
+    pub(crate) fn is_of_space_of(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Streak {
+    /// What all of them need is brought near at once.
+    pub(crate) const MOST: usize = 16;
+
+    fn of(queue: Queue) -> Self {
+        Self { queue, places: [Victim::NONE; Self::MOST], count: 0 }
+    }
+
+    pub(crate) fn victims(&self) -> &[Victim] {
+        &self.places[..self.count]
+    }
+
+    /// How many of them were still right.
+    pub(crate) fn evicted(&self) -> usize {
+        self.victims().iter().filter(|victim| victim.why == Counter::Evicted).count()
+    }
+
+    /// Whether there is room for another one behind this.
+    fn push(&mut self, entry: &Entry<'_>, header: &Header, useless: Option<Counter>, most: usize) -> bool {
+        if let Some(place) = self.places.get_mut(self.count) {
+            *place = Victim {
+                block: entry.block,
+                hash: header.hash(),
+                place: header.place(),
+                blocks: header.blocks(),
+                whole: !header.has(CHAINED | SPREAD),
+                spread: header.has(SPREAD),
+                why: useless.unwrap_or(Counter::Evicted),
+            };
+            self.count += 1;
+        }
+        self.count < Self::MOST.min(most)
+    }
 }
 
 /// S3-FIFO with one bit of history for each entry, and a small queue that grows when it is too small.
@@ -57,37 +134,77 @@ impl Policy for S3Fifo {
         shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
     }
 
-    fn victim<'m, H: Host>(
+    fn victims<'m, H: Host>(
         &self,
         shard: &Guard<'m, H>,
-        mut dispensable: impl FnMut(&Entry<'m>, &Header) -> bool,
-    ) -> Option<Entry<'m>> {
+        wanted: u32,
+        most: usize,
+        mut useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
+    ) -> Streak {
         let share = SmallShare::of(shard.policy_state());
-        for round in 0..=SECOND_CHANCES {
-            let (small, main) = (shard.queued(Queue::Small), shard.queued(Queue::Main));
-            let entry = if share.is_reached(small, main) {
-                shard.oldest(Queue::Small).or_else(|| shard.oldest(Queue::Main))
-            } else {
-                shard.oldest(Queue::Main).or_else(|| shard.oldest(Queue::Small))
-            }?;
+        let Some((queue, mut entry, mut why)) = self.first_victim(shard, share, &mut useless) else {
+            return Streak::of(Queue::Small);
+        };
+        let mut streak = Streak::of(queue);
+        let (mut small, mut main) = (shard.queued(Queue::Small), shard.queued(Queue::Main));
+        let mut left = wanted;
+        loop {
             let header = entry.header();
-            if dispensable(&entry, &header) {
-                return Some(entry);
+            shard.foresee(&entry, &header);
+            let more = streak.push(&entry, &header, why, most);
+            left = left.saturating_sub(header.blocks());
+            let queued = if queue == Queue::Small { &mut small } else { &mut main };
+            *queued = queued.saturating_sub(header.blocks().into());
+            if !more || left == 0 || share.turn(small, main) != queue {
+                break;
+            }
+            let Some(next) = shard.newer(&entry) else { break };
+            let header = next.header();
+            why = useless(&next, &header);
+            if why.is_none() && (header.kind() == Kind::COUNTER || shard.is_visited(&next)) {
+                // It gets another round: from whoever comes to it first.
+                break;
+            }
+            entry = next;
+        }
+        if queue == Queue::Small {
+            let mut time = shard.evicted();
+            for victim in streak.victims().iter().filter(|victim| victim.why == Counter::Evicted) {
+                remember(shard, victim.hash, time);
+                time = time.wrapping_add(1);
+            }
+        }
+        streak
+    }
+}
+
+impl S3Fifo {
+    /// The entry that has to go first: the oldest of its queue, when all have got another round that deserve it.
+    fn first_victim<'m, H: Host>(
+        &self,
+        shard: &Guard<'m, H>,
+        share: SmallShare,
+        useless: &mut impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
+    ) -> Option<(Queue, Entry<'m>, Option<Counter>)> {
+        for round in 0..=SECOND_CHANCES {
+            let turn = share.turn(shard.queued(Queue::Small), shard.queued(Queue::Main));
+            let oldest = |queue| shard.oldest(queue).map(|entry| (queue, entry));
+            let (queue, entry) = oldest(turn).or_else(|| oldest(turn.other()))?;
+            let header = entry.header();
+            let why = useless(&entry, &header);
+            if why.is_some() {
+                return Some((queue, entry, why));
             }
             let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
             if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
                 // So many counters side by side. What is new is lost sooner than one of them.
-                let other = shard.oldest(Queue::Small).map(|other| (other, other.header()));
-                if let Some((other, header)) = other.filter(|(_, header)| header.kind() != Kind::COUNTER) {
-                    remember(shard, header.hash());
-                    return Some(other);
+                let other = shard.oldest(Queue::Small);
+                if let Some(other) = other.filter(|other| other.header().kind() != Kind::COUNTER) {
+                    return Some((Queue::Small, other, None));
                 }
             }
             if !spared || round == SECOND_CHANCES {
-                if !header.has(IN_MAIN) {
-                    remember(shard, header.hash());
-                }
-                return Some(entry);
+                return Some((queue, entry, None));
             }
             shard.dequeue(&entry, &header);
             shard.enqueue(Queue::Main, &entry, &header);
@@ -137,6 +254,11 @@ impl SmallShare {
         }
     }
 
+    /// The queue that somebody has to leave.
+    fn turn(self, small: u64, main: u64) -> Queue {
+        if self.is_reached(small, main) { Queue::Small } else { Queue::Main }
+    }
+
     fn is_reached(self, small: u64, main: u64) -> bool {
         // Blocks of a shard are far fewer than 2^32; what damage makes of their numbers must not overflow all the same.
         let share = u64::from(SMALL_LEAST.saturating_add(self.extra));
@@ -145,8 +267,8 @@ impl SmallShare {
 }
 
 /// A ghost is 16 bits of the hash and 16 bits of when, counted in evictions. Never 0.
-fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32) {
-    shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(shard.evicted() as u16));
+fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted: u64) {
+    shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(evicted as u16));
 }
 
 /// Whether an entry with this hash left the small queue not longer ago than it takes to evict half of the entries there are.

@@ -1,10 +1,8 @@
 //! Room for entries: finding blocks, evicting for them, and giving them back.
 
 use crate::blocks::Run;
-use crate::entry::{
-    CHAINED, Entry, Header, IN_MAIN, NONE, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at,
-};
-use crate::eviction::{Policy, S3Fifo};
+use crate::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
+use crate::eviction::{Policy, S3Fifo, Streak, Victim};
 use crate::layout::{BLOCK_BYTES, Layout};
 use crate::region::Region;
 use crate::shard::{Guard, Queue, Shard};
@@ -55,7 +53,11 @@ impl Unlinked {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.count == self.blocks.len()
+        self.left() == 0
+    }
+
+    fn left(&self) -> usize {
+        self.blocks.len() - self.count
     }
 
     fn push(&mut self, block: u32) {
@@ -131,7 +133,7 @@ impl<H: Host> Tier<'_, H> {
             if !guard.give(data.run) {
                 break;
             }
-            self.note_blocks(&mut unlinked.tally, header, -i64::from(data.run.blocks));
+            self.note_blocks(&mut unlinked.tally, header.place(), -i64::from(data.run.blocks));
         }
     }
 
@@ -194,6 +196,7 @@ impl<H: Host> Tier<'_, H> {
         };
         let mut room = Room { first: None, last: None, left: header.bytes() };
         let mut number = home.number;
+        let mut share_left = share;
         let mut fruitless = 0;
         while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
@@ -202,7 +205,9 @@ impl<H: Host> Tier<'_, H> {
                 evictions: EVICTIONS_PER_HOLD,
                 search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
             };
-            let mut share_left = if guard.poisoned() { 0 } else { share };
+            if guard.poisoned() {
+                share_left = 0;
+            }
             let before = room.left;
             while room.left > 0 && share_left >= RUN_BLOCKS_MIN {
                 let alone = room.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
@@ -215,7 +220,7 @@ impl<H: Host> Tier<'_, H> {
                 };
                 room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
                 share_left -= run.blocks;
-                self.note_blocks(&mut unlinked.tally, header, i64::from(run.blocks));
+                self.note_blocks(&mut unlinked.tally, header.place(), i64::from(run.blocks));
             }
             let off = guard.poisoned();
             drop(guard);
@@ -224,9 +229,12 @@ impl<H: Host> Tier<'_, H> {
                 return room.abandon(self, header, Refusal::Off);
             }
             fruitless = if room.left < before { 0 } else { fruitless + 1 };
-            // A first failure may be for want of large pieces, so the key's own shard is asked again.
-            if spread || fruitless > 1 {
+            // A first failure may be for want of large pieces, so the key's own shard is asked again. A shard of which a share is
+            // taken gives all of it, under several holds: what going there has brought near is near only once.
+            let goes_on = if spread { fruitless > 0 || share_left < RUN_BLOCKS_MIN } else { fruitless > 1 };
+            if goes_on {
                 number = (number + 1) % self.layout.shards;
+                share_left = share;
                 header.words[4] |= SPREAD;
             }
         }
@@ -274,59 +282,75 @@ impl<H: Host> Tier<'_, H> {
         hold: &mut Hold,
         unlinked: &mut Unlinked,
     ) -> Option<u32> {
-        let mut gone = [NONE; EVICTIONS_PER_HOLD as usize];
-        let (mut count, mut blocks) = (0, 0_u32);
-        while let Some(place) = gone.get_mut(count)
-            && hold.evictions > 0
-            && blocks < wanted
-            && !unlinked.is_full()
-        {
-            let Some((entry, header)) = self.detach_victim(guard, judge, unlinked) else { break };
-            (*place, count) = (entry.block, count + 1);
-            hold.evictions -= 1;
-            if header.has(SPREAD) {
-                unlinked.push(entry.block);
-            } else {
-                blocks = blocks.saturating_add(header.blocks());
+        let mut gone = [Victim::NONE; EVICTIONS_PER_HOLD as usize];
+        let (mut count, mut left, mut last) = (0, wanted, Queue::Small);
+        while left > 0 && hold.evictions > 0 && !unlinked.is_full() {
+            // As if each of them were spread.
+            let most = unlinked.left().min(hold.evictions as usize);
+            let streak = S3Fifo.victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
+            let victims = streak.victims();
+            if victims.is_empty() {
+                break;
             }
+            guard.detach_oldest(&streak);
+            self.count_evictions(&streak, &mut unlinked.tally);
+            hold.evictions = hold.evictions.saturating_sub(victims.len() as u32);
+            for (victim, place) in victims.iter().zip(&mut gone[count..]) {
+                *place = *victim;
+                if victim.spread {
+                    unlinked.push(victim.block);
+                } else {
+                    left = left.saturating_sub(victim.blocks);
+                }
+            }
+            count += victims.len();
+            last = streak.queue;
+        }
+        if count < Streak::MOST {
+            guard.foresee_next(last);
         }
         let gone = &gone[..count];
         guard.move_zones(gone);
-        for block in gone {
-            let entry = guard.entry(*block);
-            let header = entry.header();
-            if !header.has(SPREAD) {
-                self.give_back(guard, &entry, &header, unlinked);
-            }
-        }
-        gone.last().copied()
+        self.give_back_all(guard, gone, unlinked);
+        gone.last().map(|victim| victim.block)
     }
 
-    /// Takes the entry that has to go first out of everything. Its blocks are still taken.
-    fn detach_victim<'t>(
-        &'t self,
-        guard: &Guard<'t, H>,
-        judge: &mut Judge<'t, '_, H>,
-        unlinked: &mut Unlinked,
-    ) -> Option<(Entry<'t>, Header)> {
-        let mut reason = Counter::Evicted;
-        let entry = S3Fifo.victim(guard, |entry, header| match judge.is_useless(entry, header) {
-            Some(useless) => {
-                reason = useless;
-                true
+    fn count_evictions(&self, streak: &Streak, tally: &mut Tally) {
+        for fellows in streak.victims().chunk_by(Victim::is_of_space_of) {
+            let place = fellows[0].place;
+            let still_right = |victim: &&Victim| victim.why == Counter::Evicted;
+            let evicted = fellows.iter().filter(still_right).count() as u32;
+            self.note_gone(tally, place, Counter::Evicted, evicted);
+            if streak.queue == Queue::Small {
+                self.note_gone(tally, place, Counter::EvictedUnread, evicted);
             }
-            None => false,
-        })?;
-        let header = entry.header();
-        if reason == Counter::Evicted {
-            guard.count_eviction();
-            if !header.has(IN_MAIN) {
-                self.note_gone(&mut unlinked.tally, &header, Counter::EvictedUnread);
+            for victim in fellows.iter().filter(|victim| !still_right(victim)) {
+                self.note_gone(tally, place, victim.why, 1);
             }
         }
-        guard.change(|| guard.detach(&entry, &header));
-        self.note_gone(&mut unlinked.tally, &header, reason);
-        guard.foresee(if header.has(IN_MAIN) { Queue::Main } else { Queue::Small });
-        Some((entry, header))
+    }
+
+    /// Gives the blocks of evicted entries back, those that lie side by side together.
+    fn give_back_all<'t>(&'t self, guard: &Guard<'t, H>, gone: &[Victim], unlinked: &mut Unlinked) {
+        let beside = |one: &Victim, next: &Victim| {
+            one.whole && next.whole && one.block.wrapping_add(one.blocks) == next.block
+        };
+        for neighbours in gone.chunk_by(beside) {
+            let run = Run {
+                first: neighbours[0].block,
+                blocks: neighbours.iter().fold(0, |sum, victim| sum.saturating_add(victim.blocks)),
+            };
+            if neighbours[0].whole && guard.give(run) {
+                for victim in neighbours {
+                    self.note_blocks(&mut unlinked.tally, victim.place, -i64::from(victim.blocks));
+                }
+            } else {
+                // Where one of them is damaged, each goes for itself.
+                for victim in neighbours.iter().filter(|victim| !victim.spread) {
+                    let entry = guard.entry(victim.block);
+                    self.give_back(guard, &entry, &entry.header(), unlinked);
+                }
+            }
+        }
     }
 }

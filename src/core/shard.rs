@@ -20,6 +20,7 @@
 
 use crate::blocks::{Bitmap, Run};
 use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
+use crate::eviction::{Streak, Victim};
 use crate::fence::reduce;
 use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
@@ -64,6 +65,15 @@ pub(crate) struct Sighting {
 pub(crate) enum Queue {
     Small,
     Main,
+}
+
+impl Queue {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Small => Self::Main,
+            Self::Main => Self::Small,
+        }
+    }
 }
 
 /// The outcome of looking without a lock.
@@ -228,6 +238,9 @@ impl<'m> Shard<'m> {
 /// More entries than a bucket has, unless the hash is a bad one: the average is four at most. What lies behind so many is a
 /// miss to readers; who holds the lock goes on to the end, because nothing may be overlooked that has to go.
 const STEPS_MAX: u32 = 4096;
+
+/// How many entries ahead a header is brought near.
+const FORESEEN: u32 = 8;
 
 /// Writes one half of a word in an array of 32-bit numbers, under the lock.
 fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
@@ -408,26 +421,59 @@ impl<'m, H: Host> Guard<'m, H> {
         self.move_zone(entry.block);
     }
 
-    /// The same without telling those who have found it: for several entries, whose zones are then
-    /// [moved](Self::move_zones) together, before any of their blocks is given back.
-    pub(crate) fn detach(&self, entry: &Entry<'m>, header: &Header) {
-        self.unchain(entry, header);
+    fn detach(&self, entry: &Entry<'m>, header: &Header) {
+        self.unchain(entry, header.hash());
         self.dequeue(entry, header);
         self.add(AT_ENTRIES, -1);
         entry.set_flag(LINKED, false);
     }
 
+    /// Takes the oldest entries of a queue out of everything, in one change, without telling those who have found them: their
+    /// zones have to be [moved](Self::move_zones) before any of their blocks is given back.
+    pub(crate) fn detach_oldest(&self, streak: &Streak) {
+        let victims = streak.victims();
+        let Some(last) = victims.last() else { return };
+        let heads =
+            victims.iter().map(|victim| (victim.block, self.shard.bucket(self.bucket_of(victim.hash))));
+        for (_, head) in heads.clone().filter(|(block, head)| block != head) {
+            self.entry(head).foresee();
+        }
+        for (block, head) in heads.filter(|(block, head)| block != head) {
+            let second = self.entry(head).next();
+            if second != block {
+                self.entry(second).foresee();
+            }
+        }
+        self.change(|| {
+            for victim in victims {
+                let entry = self.entry(victim.block);
+                self.unchain(&entry, victim.hash);
+                entry.set_flag(LINKED, false);
+            }
+        });
+        let (newest, _) = self.ends(streak.queue);
+        let oldest = self.entry(last.block).newer();
+        if oldest != NONE {
+            self.entry(oldest).set_older(NONE);
+        }
+        self.set_ends(streak.queue, if oldest == NONE { NONE } else { newest }, oldest);
+        let blocks: i64 = victims.iter().map(|victim| i64::from(victim.blocks)).sum();
+        self.add(Self::queue_at(streak.queue) + 1, -blocks);
+        self.add(AT_ENTRIES, -(victims.len() as i64));
+        self.add(AT_EVICTED, streak.evicted() as i64);
+    }
+
     /// Tells readers that these entries have died. Neighbours share a zone, and moving it once is enough.
-    pub(crate) fn move_zones(&self, blocks: &[u32]) {
-        let zone_at = |block: &u32| self.shard.layout.zone_at(*block);
-        for neighbours in blocks.chunk_by(|one, next| zone_at(one) == zone_at(next)) {
-            self.move_zone(neighbours[0]);
+    pub(crate) fn move_zones(&self, gone: &[Victim]) {
+        let zone_at = |victim: &Victim| self.shard.layout.zone_at(victim.block);
+        for neighbours in gone.chunk_by(|one, next| zone_at(one) == zone_at(next)) {
+            self.move_zone(neighbours[0].block);
         }
     }
 
     /// Takes an announcement out of its bucket. Inside of [`change`](Self::change).
     pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
-        self.unchain(entry, &entry.header());
+        self.unchain(entry, entry.header().hash());
         self.add(AT_HIDDEN, -1);
         entry.set_flag(LINKED, false);
         self.move_zone(entry.block);
@@ -450,8 +496,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.block_at(block) < self.shard.region.len()
     }
 
-    fn unchain(&self, entry: &Entry<'m>, header: &Header) {
-        let bucket = self.shard.bucket_of(header.hash());
+    fn unchain(&self, entry: &Entry<'m>, hash: u32) {
+        let bucket = self.shard.bucket_of(hash);
         let next = entry.next();
         if self.shard.bucket(bucket) == entry.block {
             self.shard.set_bucket(bucket, next);
@@ -591,9 +637,21 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_POLICY, state);
     }
 
-    /// Brings near what evicting the next ones of a queue will need. Memory is far away compared with what is done with it, so each
-    /// step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
-    pub(crate) fn foresee(&self, queue: Queue) {
+    /// The one that came into its queue after this one.
+    pub(crate) fn newer(&self, entry: &Entry<'m>) -> Option<Entry<'m>> {
+        let newer = entry.newer();
+        (newer != NONE).then(|| self.entry(newer))
+    }
+
+    /// Whether an entry was asked for.
+    pub(crate) fn is_visited(&self, entry: &Entry<'m>) -> bool {
+        let (at, mask) = self.shard.layout.visited_bit(entry.block);
+        self.is_block(entry.block) && self.shard.region.load(at) & mask != 0
+    }
+
+    /// Brings near what evicting the next ones of a queue will need, some time from now. Memory is far away compared with what
+    /// is done with it, so each step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
+    pub(crate) fn foresee_next(&self, queue: Queue) {
         let (region, layout) = (self.shard.region, self.shard.layout);
         let bucket_of = |entry: &Entry<'m>| self.shard.bucket_of((entry.word(0) >> 32) as u32);
         let neighbour = |entry: &Entry<'m>| self.shard.bucket(bucket_of(entry));
@@ -610,13 +668,20 @@ impl<'m, H: Host> Guard<'m, H> {
         region.prefetch(layout.block_at(self.entry(fifth.newer()).newer()));
     }
 
+    /// Brings near what evicting an entry will need, and the header of one further on in its queue: memory is far away compared with
+    /// what is done with it. Those that came one after the other mostly lie one behind the other.
+    pub(crate) fn foresee(&self, entry: &Entry<'m>, header: &Header) {
+        let (region, layout) = (self.shard.region, self.shard.layout);
+        region.prefetch(layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN))));
+        let bucket = self.shard.bucket_of(header.hash());
+        region.prefetch(self.shard.at + layout.buckets_at + (bucket / 2) as usize);
+        let ghost = self.ghost_of(header.hash());
+        region.prefetch(self.shard.at + layout.ghosts_at + (ghost / 2) as usize);
+    }
+
     /// How many entries were evicted here so far.
     pub(crate) fn evicted(&self) -> u64 {
         self.get(AT_EVICTED)
-    }
-
-    pub(crate) fn count_eviction(&self) {
-        self.add(AT_EVICTED, 1);
     }
 
     /// The two words of memory that an eviction with this hash is remembered in.

@@ -27,7 +27,7 @@ use crate::tier::Tier;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
+#[repr(u8)]
 pub enum Counter {
     /// A value was found and served.
     Hit,

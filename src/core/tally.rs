@@ -5,7 +5,6 @@
 //! and before anybody can give back what was taken: so what a cell says is never below what the space has, but for
 //! what its backends have in hand just now.
 
-use crate::entry::Header;
 use crate::statistics::Counter;
 use crate::terms::{Host, Scope};
 use crate::tier::Tier;
@@ -44,19 +43,19 @@ impl Tally {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// An entry has gone.
-    pub(crate) fn note_gone(&self, tally: &mut Tally, header: &Header, how: Counter) {
-        let change = self.change_of(tally, header.place());
+    /// Entries of a space have gone.
+    pub(crate) fn note_gone(&self, tally: &mut Tally, place: u64, how: Counter, times: u32) {
+        let change = self.change_of(tally, place);
         if let Some(count) = (how as usize).checked_sub(FIRST).and_then(|way| change.ways.get_mut(way)) {
-            *count += 1;
-            change.gone += 1;
+            *count += times;
+            change.gone += times;
         }
     }
 
     /// A space has so many blocks more, or less.
     #[inline]
-    pub(crate) fn note_blocks(&self, tally: &mut Tally, header: &Header, by: i64) {
-        self.change_of(tally, header.place()).blocks += by;
+    pub(crate) fn note_blocks(&self, tally: &mut Tally, place: u64, by: i64) {
+        self.change_of(tally, place).blocks += by;
     }
 
     #[inline]

@@ -229,7 +229,7 @@ impl<'m, H: Host> Tier<'m, H> {
         });
         if let Some((entry, header)) = &old {
             let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
-            self.note_gone(&mut unlinked.tally, header, how);
+            self.note_gone(&mut unlinked.tally, header.place(), how, 1);
             self.give_back(guard, entry, header, unlinked);
         }
     }
@@ -672,7 +672,7 @@ impl<'m, H: Host> Tier<'m, H> {
         unlinked: &mut Unlinked,
     ) {
         guard.change(|| guard.unlink(entry, header));
-        self.note_gone(&mut unlinked.tally, header, reason);
+        self.note_gone(&mut unlinked.tally, header.place(), reason, 1);
         self.give_back(guard, entry, header, unlinked);
     }
 }
