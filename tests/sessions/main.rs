@@ -3,6 +3,7 @@
 mod docs;
 mod encoding;
 mod harness;
+mod hunter;
 mod lease;
 mod limits;
 mod memory;
