@@ -2,6 +2,7 @@
 
 mod docs;
 mod encoding;
+mod fetch;
 mod harness;
 mod hunter;
 mod lease;
