@@ -11,6 +11,7 @@
 //!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
+use crate::pg::settings::Broken;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, queue, settings};
@@ -214,13 +215,13 @@ impl Listener for Collector {
         let Some(tier) = shared::tier() else { return };
         // What may raise errors comes first, with nothing borrowed.
         let command = if locks::has_written() { transaction::command_after_all() } else { 0 };
-        let written = written::fences(tier);
+        let written = written::to_raise(tier, &[Broken::Never, Broken::Late]);
         PENDING.with_borrow_mut(|pending| pending.before_commit(&written, command));
     }
 
     fn before_prepare(&self) {
         let Some(tier) = shared::tier() else { return };
-        let written = written::fences(tier);
+        let written = written::to_raise(tier, &[Broken::Never]);
         let (fences, marks) = PENDING.with_borrow(Pending::in_short);
         prepared::record(&fences, marks, &written).unwrap_or_else(|refused| refused.raise());
     }

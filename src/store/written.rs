@@ -3,6 +3,7 @@
 //! Nothing is collected on the way: the locks that it holds tell it (`pg/locks.rs`). So there is nothing to pay before the commit, and
 //! nothing that a way of writing could go around.
 
+use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, relation};
 use pg_cache_core::{FenceId, Relation, Reserved};
@@ -34,6 +35,11 @@ pub fn fences(tier: &HotTier) -> Vec<FenceId> {
     fences
 }
 
+/// Those that a commit raises: the same, unless a test has broken it in one of these ways.
+pub fn to_raise(tier: &HotTier, broken: &[Broken]) -> Vec<FenceId> {
+    if broken.contains(&settings::broken()) { Vec::new() } else { fences(tier) }
+}
+
 /// The fence of what names and rules mean in this database.
 pub fn definitions(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Definitions(shared::database()))
@@ -43,6 +49,9 @@ pub fn definitions(tier: &HotTier) -> FenceId {
 /// better than never. `raised` says which are not. Asks the server nothing, allocates nothing, and cannot fail; the same is true
 /// of what it calls.
 pub fn late(tier: &HotTier, raised: impl Fn(FenceId) -> bool, mut with: impl FnMut(FenceId)) {
+    if settings::broken() == Broken::Never {
+        return;
+    }
     let database = shared::database();
     let mut add = |number| {
         let fence = tier.fences().relation(database, number, Relation::Any);

@@ -23,7 +23,7 @@ const TABLES: usize = 8;
 const WRITERS: usize = 2;
 const READERS: usize = 3;
 /// Reads for each write.
-const PACE: u64 = 40;
+const PACE: u64 = 15;
 
 /// What a table is to those who write to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -667,4 +667,15 @@ fn nobody_is_given_what_is_stale_whoever_writes_and_whatever_ends() {
         }
     }
     assert_eq!(last, Vec::<String>::new());
+}
+
+/// A hunter that finds nothing where there is something proves nothing.
+#[test]
+fn the_hunter_finds_what_is_stale_where_fences_are_broken() {
+    for how in ["never", "late"] {
+        let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
+        let bag = hunt(&cluster, Duration::from_secs(60), true);
+        println!("{how}: {:?}", bag.findings);
+        assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
+    }
 }
