@@ -11,7 +11,6 @@
 //!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
-use crate::pg::settings::Broken;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, queue, settings};
@@ -215,13 +214,13 @@ impl Listener for Collector {
         let Some(tier) = shared::tier() else { return };
         // What may raise errors comes first, with nothing borrowed.
         let command = if locks::has_written() { transaction::command_after_all() } else { 0 };
-        let written = written::to_raise(tier, &[Broken::Never, Broken::Late]);
+        let written = written::before_commit(tier);
         PENDING.with_borrow_mut(|pending| pending.before_commit(&written, command));
     }
 
     fn before_prepare(&self) {
         let Some(tier) = shared::tier() else { return };
-        let written = written::to_raise(tier, &[Broken::Never]);
+        let written = written::before_prepare(tier);
         let (fences, marks) = PENDING.with_borrow(Pending::in_short);
         prepared::record(&fences, marks, &written).unwrap_or_else(|refused| refused.raise());
     }
@@ -606,10 +605,7 @@ impl Pending {
     fn lower_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
-        let none = Vec::new();
-        let raised = self.commit.as_ref().map_or(&none, |commit| &commit.fences);
-        let is_raised = |fence| raised.binary_search_by_key(&fence, |raised| raised.fence).is_ok();
-        written::late(tier, is_raised, |fence| {
+        written::late(tier, |fence| {
             fences.raise(fence);
             fences.lower(fence);
         });

@@ -335,3 +335,19 @@ fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     }
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// Others who are told of commits may write when we have been told already. What such a table is a part of, a session may not know.
+#[test]
+fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "late", PARTITIONED);
+    watch(&mut session, "late", &["p"]);
+    assert!(is_hit(&mut session, "late", "p"));
+    let mut writer = database.connect();
+    // As if all that it writes were written then.
+    writer
+        .batch_execute("SET pg_cache.break_fencing = late; INSERT INTO late.p_high_1 VALUES (12, 1)")
+        .expect("it writes");
+    assert!(!is_hit(&mut session, "late", "p"));
+}
