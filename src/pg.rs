@@ -17,5 +17,7 @@ pub mod role;
 pub mod session;
 pub mod settings;
 pub mod shared;
+#[cfg(debug_assertions)]
+pub mod targets;
 pub mod transaction;
 pub mod varlena;

@@ -27,6 +27,9 @@ pub enum Broken {
     /// They are never raised.
     #[name = c"never"]
     Never,
+    /// The same, and it is an error of the commit.
+    #[name = c"unseen"]
+    Unseen,
 }
 
 #[cfg(debug_assertions)]

@@ -12,6 +12,8 @@
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
 use crate::pg::shared::{self, HotTier};
+#[cfg(debug_assertions)]
+use crate::pg::targets;
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, queue, settings};
 use crate::store::right::{self, Rights};
@@ -226,6 +228,8 @@ impl Listener for Collector {
     }
 
     fn prepared(&self) {
+        #[cfg(debug_assertions)]
+        targets::over();
         prepared::stands();
         PENDING.with_borrow_mut(|pending| {
             pending.rights.hand_over_leases();
@@ -234,6 +238,8 @@ impl Listener for Collector {
     }
 
     fn committed(&self) {
+        #[cfg(debug_assertions)]
+        targets::over();
         PENDING.with_borrow_mut(|pending| {
             if pending.has_written {
                 pending.lower_late();
@@ -245,12 +251,16 @@ impl Listener for Collector {
     }
 
     fn aborted(&self) {
+        #[cfg(debug_assertions)]
+        targets::over();
         prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
         horizon::advance();
     }
 
     fn released(&self, depth: i32) {
+        #[cfg(debug_assertions)]
+        targets::released(depth);
         PENDING.with_borrow_mut(|pending| {
             pending.hand_over(depth);
             pending.rights.released(depth);
@@ -258,6 +268,8 @@ impl Listener for Collector {
     }
 
     fn rolled_back(&self, depth: i32) {
+        #[cfg(debug_assertions)]
+        targets::rolled_back(depth);
         PENDING.with_borrow_mut(|pending| {
             pending.drop_from(depth);
             pending.rights.rolled_back(depth);

@@ -5,6 +5,8 @@
 
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
+#[cfg(debug_assertions)]
+use crate::pg::{error::Refused, targets};
 use crate::pg::{locks, relation};
 use pg_cache_core::{FenceId, Relation, Reserved};
 use std::cell::RefCell;
@@ -53,13 +55,31 @@ fn fences_of(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
 pub fn before_commit(tier: &HotTier) -> Vec<FenceId> {
     let relations = if settings::broken() == Broken::Off { relations() } else { Vec::new() };
     let fences = fences_of(tier, &relations);
+    compare(tier, &fences);
     SEEN.set(relations);
     fences
 }
 
 /// Those that a prepared transaction will have to raise: the same.
 pub fn before_prepare(tier: &HotTier) -> Vec<FenceId> {
-    if settings::broken() == Broken::Never { Vec::new() } else { fences(tier) }
+    let fences =
+        if [Broken::Never, Broken::Unseen].contains(&settings::broken()) { Vec::new() } else { fences(tier) };
+    compare(tier, &fences);
+    fences
+}
+
+/// In builds for tests: whatever a statement has named as its target is to be fenced.
+fn compare(_tier: &HotTier, _fences: &[FenceId]) {
+    #[cfg(debug_assertions)]
+    if locks::has_written() && [Broken::Off, Broken::Unseen].contains(&settings::broken()) {
+        let missing = targets::named().into_iter().find(|number| {
+            fences_of(_tier, &[*number]).iter().any(|fence| _fences.binary_search(fence).is_err())
+        });
+        if let Some(number) = missing {
+            let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
+            Refused::new(code, format!("relation {number} is written to and not fenced")).raise();
+        }
+    }
 }
 
 /// The fence of what names and rules mean in this database.
@@ -74,7 +94,7 @@ pub fn late(tier: &HotTier, mut with: impl FnMut(FenceId)) {
         Broken::Off => {}
         // For as long, others see what is not fenced.
         Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
-        Broken::Never => return,
+        Broken::Never | Broken::Unseen => return,
     }
     let database = shared::database();
     let mut add = |number| with(tier.fences().relation(database, number, Relation::Any));
