@@ -675,7 +675,6 @@ fn the_hunter_finds_what_is_stale_where_fences_are_broken() {
     for how in ["never", "late"] {
         let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
         let bag = hunt(&cluster, Duration::from_secs(60), true);
-        println!("{how}: {:?}", bag.findings);
         assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
     }
 }
