@@ -20,5 +20,7 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod shared;
+#[cfg(debug_assertions)]
+pub mod targets;
 pub mod transaction;
 pub mod varlena;

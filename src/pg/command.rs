@@ -105,6 +105,8 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
     let Some(watcher) = WATCHER.get() else { return Afterwards::Nothing };
     // SAFETY: every node begins with its tag, which says what it is.
     unsafe {
+        #[cfg(debug_assertions)]
+        super::targets::of_command(node);
         match (*node).type_ {
             T_TransactionStmt => return transaction(*watcher, &*node.cast()),
             T_VariableSetStmt => {

@@ -42,6 +42,8 @@ pub fn hook() {
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
     // SAFETY: as the server would call it. The plan stands as long as the query does.
     unsafe {
+        #[cfg(debug_assertions)]
+        super::targets::of_plan((*query).plannedstmt);
         if is_filling() {
             see((*query).plannedstmt);
         }

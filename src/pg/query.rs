@@ -40,17 +40,15 @@ pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Opti
     // SAFETY: as functions in other languages run a query: a snapshot of our own is active from before the query is looked at
     // until its value is copied. Should an error be raised, the server takes it all back with the (sub)transaction.
     unsafe {
-        let snapshot = match on {
-            Snapshot::New => pg_sys::GetLatestSnapshot(),
-            Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
-        };
-        pg_sys::PushActiveSnapshot(snapshot);
+        // Definitions are to be as new as the rows; others are told of them when they next lock what they have not locked yet.
+        pg_sys::AcceptInvalidationMessages();
+        pg_sys::PushActiveSnapshot(take(on));
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
             pgrx::error!("cannot connect to the server's programming interface");
         }
         let types = parameter_types(&text)?;
         let (mut values, nulls) = bind(arguments, &types)?;
-        let found = run(&text, &types, &mut values, &nulls)?;
+        let found = run(&text, &types, &mut values, &nulls, on)?;
         let json = found.map(|(datum, kind)| to_jsonb(datum, kind));
         let bytes = json.map(|json| {
             let json = pg_sys::pg_detoast_datum_packed(json.cast_mut_ptr());
@@ -59,7 +57,18 @@ pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Opti
         });
         pg_sys::SPI_finish();
         pg_sys::PopActiveSnapshot();
+        pg_sys::PopActiveSnapshot();
         Ok(bytes)
+    }
+}
+
+fn take(on: Snapshot) -> pg_sys::Snapshot {
+    // SAFETY: plain requests, in a transaction.
+    unsafe {
+        match on {
+            Snapshot::New => pg_sys::GetLatestSnapshot(),
+            Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
+        }
     }
 }
 
@@ -130,12 +139,16 @@ unsafe fn bind(
     Ok((values, nulls))
 }
 
-/// The first column of the first row, with its type.
+/// The first column of the first row, with its type. Leaves the snapshot active on which it was read.
+///
+/// That is taken when the tables are locked, as the server does for a statement of its own. One that was taken before waiting for a
+/// TRUNCATE would find the table empty, though it never was.
 unsafe fn run(
     text: &CStr,
     types: &[pg_sys::Oid],
     values: &mut [pg_sys::Datum],
     nulls: &[c_char],
+    on: Snapshot,
 ) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
     // SAFETY: the server's programming interface, as its documentation has it used. Read only: on the snapshot that is active,
     // and a statement that writes is an error.
@@ -144,6 +157,14 @@ unsafe fn run(
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
         }
+        if types.is_empty() {
+            // Parts of tables are locked by the planner only. It is asked once: without parameters, what it says is kept.
+            let planned = pg_sys::SPI_plan_get_cached_plan(plan);
+            if !planned.is_null() {
+                pg_sys::ReleaseCachedPlan(planned, std::ptr::null_mut());
+            }
+        }
+        pg_sys::PushActiveSnapshot(take(on));
         let status = pg_sys::SPI_execute_snapshot(
             plan,
             values.as_mut_ptr(),

@@ -15,6 +15,26 @@ static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 
+/// How the fences of tables are broken on purpose. In builds for tests only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, pgrx::PostgresGucEnum)]
+pub enum Broken {
+    /// They are not.
+    #[name = c"off"]
+    Off,
+    /// They are raised only when the change is visible.
+    #[name = c"late"]
+    Late,
+    /// They are never raised.
+    #[name = c"never"]
+    Never,
+    /// The same, and it is an error of the commit.
+    #[name = c"unseen"]
+    Unseen,
+}
+
+#[cfg(debug_assertions)]
+static BREAK_FENCING: GucSetting<Broken> = GucSetting::<Broken>::new(Broken::Off);
+
 /// A region of less cannot hold even a few entries beside its own structures.
 const HOT_SIZE_LEAST: i32 = 1024;
 
@@ -89,6 +109,15 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    #[cfg(debug_assertions)]
+    GucRegistry::define_enum_guc(
+        c"pg_cache.break_fencing",
+        c"How changes of tables are not fenced, for tests that have to find it.",
+        c"",
+        &BREAK_FENCING,
+        GucContext::Suset,
+        GucFlags::NO_SHOW_ALL,
+    );
     // SAFETY: the name is copied. Whoever misspells one of our settings is told so.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
 }
@@ -114,6 +143,15 @@ pub fn is_enabled() -> bool {
 /// Whether this session's reads are to miss.
 pub fn bypasses() -> bool {
     BYPASS.get()
+}
+
+/// How the fences of tables are broken on purpose: in a release, never.
+#[inline]
+pub fn broken() -> Broken {
+    #[cfg(debug_assertions)]
+    return BREAK_FENCING.get();
+    #[cfg(not(debug_assertions))]
+    Broken::Off
 }
 
 /// Milliseconds that a value lives unless somebody says otherwise.

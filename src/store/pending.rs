@@ -13,6 +13,8 @@
 
 use crate::pg::local::Local;
 use crate::pg::shared::{self, HotTier};
+#[cfg(debug_assertions)]
+use crate::pg::targets;
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, queue, settings};
 use crate::store::right::{self, Rights};
@@ -213,18 +215,20 @@ impl Listener for Collector {
         let Some(tier) = shared::tier() else { return };
         // What may raise errors comes first, with nothing borrowed.
         let command = if locks::has_written() { transaction::command_after_all() } else { 0 };
-        let written = written::fences(tier);
+        let written = written::before_commit(tier);
         PENDING.with_borrow_mut(|pending| pending.before_commit(&written, command));
     }
 
     fn before_prepare(&self) {
         let Some(tier) = shared::tier() else { return };
-        let written = written::fences(tier);
+        let written = written::before_prepare(tier);
         let (fences, marks) = PENDING.with_borrow(Pending::in_short);
         prepared::record(&fences, marks, &written).unwrap_or_else(|refused| refused.raise());
     }
 
     fn prepared(&self) {
+        #[cfg(debug_assertions)]
+        targets::over();
         prepared::stands();
         PENDING.with_borrow_mut(|pending| {
             pending.rights.hand_over_leases();
@@ -233,6 +237,8 @@ impl Listener for Collector {
     }
 
     fn committed(&self) {
+        #[cfg(debug_assertions)]
+        targets::over();
         PENDING.with_borrow_mut(|pending| {
             if pending.has_written {
                 pending.lower_late();
@@ -244,12 +250,16 @@ impl Listener for Collector {
     }
 
     fn aborted(&self) {
+        #[cfg(debug_assertions)]
+        targets::over();
         prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
         horizon::advance();
     }
 
     fn released(&self, depth: i32) {
+        #[cfg(debug_assertions)]
+        targets::released(depth);
         PENDING.with_borrow_mut(|pending| {
             pending.hand_over(depth);
             pending.rights.released(depth);
@@ -257,6 +267,8 @@ impl Listener for Collector {
     }
 
     fn rolled_back(&self, depth: i32) {
+        #[cfg(debug_assertions)]
+        targets::rolled_back(depth);
         PENDING.with_borrow_mut(|pending| {
             pending.drop_from(depth);
             pending.rights.rolled_back(depth);
@@ -608,10 +620,7 @@ impl Pending {
     fn lower_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
-        let none = Vec::new();
-        let raised = self.commit.as_ref().map_or(&none, |commit| &commit.fences);
-        let is_raised = |fence| raised.binary_search_by_key(&fence, |raised| raised.fence).is_ok();
-        written::late(tier, is_raised, |fence| {
+        written::late(tier, |fence| {
             fences.raise(fence);
             fences.lower(fence);
         });

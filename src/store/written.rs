@@ -3,28 +3,45 @@
 //! Nothing is collected on the way: the locks that it holds tell it (`pg/locks.rs`). So there is nothing to pay before the commit, and
 //! nothing that a way of writing could go around.
 
+use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
+#[cfg(debug_assertions)]
+use crate::pg::{error::Refused, targets};
 use crate::pg::{locks, relation};
 use pg_cache_core::{FenceId, Relation, Reserved};
+use std::cell::RefCell;
+
+thread_local! {
+    /// What the transaction that is being committed held write locks on before.
+    static SEEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The fences of what the transaction has written so far, in order. May raise errors.
 pub fn fences(tier: &HotTier) -> Vec<FenceId> {
-    let mut fences = Vec::new();
-    if !locks::has_written() {
-        return fences;
-    }
+    fences_of(tier, &relations())
+}
+
+/// What the transaction holds write locks on, in order.
+fn relations() -> Vec<u32> {
     let mut relations = Vec::new();
-    // Two steps: what a relation is, the server may not be asked while its locks are walked.
-    locks::each_written(|number| relations.push(number));
-    relations.sort_unstable();
-    relations.dedup();
+    if locks::has_written() {
+        locks::each_written(|number| relations.push(number));
+        relations.sort_unstable();
+        relations.dedup();
+    }
+    relations
+}
+
+/// Not while the locks are walked: what a relation is, the server may not be asked then.
+fn fences_of(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
+    let mut fences = Vec::new();
     let database = shared::database();
     for number in relations {
-        match relation::of(number) {
+        match relation::of(*number) {
             relation::Relation::Irrelevant => {}
             relation::Relation::Catalog => fences.push(definitions(tier)),
             relation::Relation::Rows { ancestors } => {
-                let all = std::iter::once(&number).chain(ancestors.iter());
+                let all = std::iter::once(number).chain(ancestors.iter());
                 fences.extend(all.map(|number| tier.fences().relation(database, *number, Relation::Any)));
             }
         }
@@ -34,29 +51,67 @@ pub fn fences(tier: &HotTier) -> Vec<FenceId> {
     fences
 }
 
+/// Those that a commit raises: the same. What this one has seen, [`late`] leaves out.
+pub fn before_commit(tier: &HotTier) -> Vec<FenceId> {
+    let relations = if settings::broken() == Broken::Off { relations() } else { Vec::new() };
+    let fences = fences_of(tier, &relations);
+    compare(tier, &fences);
+    SEEN.set(relations);
+    fences
+}
+
+/// Those that a prepared transaction will have to raise: the same.
+pub fn before_prepare(tier: &HotTier) -> Vec<FenceId> {
+    let fences =
+        if [Broken::Never, Broken::Unseen].contains(&settings::broken()) { Vec::new() } else { fences(tier) };
+    compare(tier, &fences);
+    fences
+}
+
+/// In builds for tests: whatever a statement has named as its target is to be fenced.
+fn compare(_tier: &HotTier, _fences: &[FenceId]) {
+    #[cfg(debug_assertions)]
+    if locks::has_written() && [Broken::Off, Broken::Unseen].contains(&settings::broken()) {
+        let missing = targets::named().into_iter().find(|number| {
+            fences_of(_tier, &[*number]).iter().any(|fence| _fences.binary_search(fence).is_err())
+        });
+        if let Some(number) = missing {
+            let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
+            Refused::new(code, format!("relation {number} is written to and not fenced")).raise();
+        }
+    }
+}
+
 /// The fence of what names and rules mean in this database.
 pub fn definitions(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Definitions(shared::database()))
 }
 
-/// Calls with fences of what was written after [`fences`] had been asked for, by others who are told of commits: they are late, and
-/// better than never. `raised` says which are not. Asks the server nothing, allocates nothing, and cannot fail; the same is true
-/// of what it calls.
-pub fn late(tier: &HotTier, raised: impl Fn(FenceId) -> bool, mut with: impl FnMut(FenceId)) {
+/// Calls with fences of what was written after [`before_commit`], by others who are told of commits: they are late, and better than
+/// never. Asks the server nothing, allocates nothing, and cannot fail; the same is true of what it calls.
+pub fn late(tier: &HotTier, mut with: impl FnMut(FenceId)) {
+    match settings::broken() {
+        Broken::Off => {}
+        // For as long, others see what is not fenced.
+        Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
+        Broken::Never | Broken::Unseen => return,
+    }
     let database = shared::database();
-    let mut add = |number| {
-        let fence = tier.fences().relation(database, number, Relation::Any);
-        if !raised(fence) {
-            with(fence);
-        }
-    };
-    locks::each_written(|number| match relation::remembered(number) {
-        Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
-        Some(relation::Relation::Rows { ancestors }) => {
-            add(number);
-            ancestors.iter().for_each(|number| add(*number));
-        }
-        // What nobody has asked about before is taken for a table.
-        None => add(number),
+    let mut add = |number| with(tier.fences().relation(database, number, Relation::Any));
+    let mut is_known = true;
+    SEEN.with_borrow(|seen| {
+        locks::each_written(|number| match relation::remembered(number) {
+            _ if seen.binary_search(&number).is_ok() => {}
+            Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
+            Some(relation::Relation::Rows { ancestors }) => {
+                add(number);
+                ancestors.iter().for_each(|number| add(*number));
+            }
+            None => is_known = false,
+        });
     });
+    if !is_known {
+        // It may be a part of any table, and who could tell may not be asked any more.
+        with(tier.fences().reserved(Reserved::Database(database)));
+    }
 }

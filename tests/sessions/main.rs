@@ -2,7 +2,9 @@
 
 mod docs;
 mod encoding;
+mod fetch;
 mod harness;
+mod hunter;
 mod lease;
 mod limits;
 mod memory;

@@ -335,3 +335,57 @@ fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     }
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// Others who are told of commits may write when we have been told already. What such a table is a part of, a session may not know.
+#[test]
+fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "late", PARTITIONED);
+    watch(&mut session, "late", &["p"]);
+    assert!(is_hit(&mut session, "late", "p"));
+    let mut writer = database.connect();
+    // As if all that it writes were written then.
+    writer
+        .batch_execute("SET pg_cache.break_fencing = late; INSERT INTO late.p_high_1 VALUES (12, 1)")
+        .expect("it writes");
+    assert!(!is_hit(&mut session, "late", "p"));
+}
+
+/// The server's plans and commands name what they write to, and at each commit of a build for tests that is compared with what is
+/// fenced: here nothing is, and it is told.
+#[test]
+fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "named", PARTITIONED);
+    session
+        .batch_execute(
+            "CREATE MATERIALIZED VIEW m AS SELECT * FROM t;
+             CREATE TEMP TABLE mine (id int); SET pg_cache.break_fencing = unseen",
+        )
+        .expect("it is set");
+    for write in [
+        "INSERT INTO t VALUES (7)",
+        "UPDATE p_low SET v = 3",
+        "COPY t FROM PROGRAM 'echo 8,8' WITH (FORMAT csv)",
+        "TRUNCATE t",
+        "REFRESH MATERIALIZED VIEW m",
+        "WITH w AS (UPDATE t SET v = 9 RETURNING id) SELECT count(*) FROM w",
+        "DO 'BEGIN DELETE FROM t; END'",
+        "BEGIN; UPDATE t SET v = 4; SAVEPOINT s; DELETE FROM p; ROLLBACK TO s; COMMIT",
+        "BEGIN; SAVEPOINT s; UPDATE t SET v = 4; RELEASE s; COMMIT",
+        "BEGIN; UPDATE t SET v = 4; PREPARE TRANSACTION 'named'",
+    ] {
+        let error = session.batch_execute(write).expect_err(write);
+        let message = error.as_db_error().expect("the server says so").message().to_owned();
+        assert!(message.ends_with("is written to and not fenced"), "{write}: {message}");
+    }
+    for write in [
+        "INSERT INTO mine VALUES (1)",
+        "SELECT * FROM t FOR UPDATE",
+        "BEGIN; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; INSERT INTO mine VALUES (2); COMMIT",
+    ] {
+        session.batch_execute(write).unwrap_or_else(|error| panic!("{write}: {error:?}"));
+    }
+}

@@ -1,0 +1,99 @@
+//! What statements name as that which they write to: an oracle for tests, in their builds only.
+//!
+//! The locks of a transaction are to tell what it has written (`locks.rs`). Here the same is asked of the plans and commands that it runs, in
+//! another way, and each commit compares: what was named and is not fenced is an error.
+
+#![allow(unsafe_code)]
+
+use super::transaction;
+use pgrx::pg_sys;
+use std::cell::RefCell;
+
+thread_local! {
+    /// Relations, with the depth of the savepoint in which they were named.
+    static NAMED: RefCell<Vec<(i32, u32)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn name(relation: u32) {
+    let named = (transaction::depth(), relation);
+    NAMED.with_borrow_mut(|all| {
+        if !all.contains(&named) {
+            all.push(named);
+        }
+    });
+}
+
+/// What the transaction has named so far.
+pub fn named() -> Vec<u32> {
+    NAMED.with_borrow(|all| all.iter().map(|(_, relation)| *relation).collect())
+}
+
+/// A savepoint is released.
+pub fn released(depth: i32) {
+    NAMED.with_borrow_mut(|all| all.iter_mut().for_each(|(own, _)| *own = (*own).min(depth - 1)));
+}
+
+/// A savepoint is rolled back.
+pub fn rolled_back(depth: i32) {
+    NAMED.with_borrow_mut(|all| all.retain(|(own, _)| *own < depth));
+}
+
+/// The transaction is over.
+pub fn over() {
+    NAMED.with_borrow_mut(Vec::clear);
+}
+
+/// Notes the targets of a plan that is started.
+pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
+    // SAFETY: a list of places in the list of the plan's relations, from 1 on.
+    unsafe {
+        let places = (*plan).resultRelations;
+        for at in 0..length(places) {
+            let place = (*(*places).elements.add(at)).int_value as usize;
+            let entry =
+                (*(*(*plan).rtable).elements.add(place - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            name((*entry).relid.to_u32());
+        }
+    }
+}
+
+/// Notes the targets of a command that is about to run.
+pub unsafe fn of_command(node: *const pg_sys::Node) {
+    use pg_sys::NodeTag::*;
+    // SAFETY: every node begins with its tag, which says what it is.
+    unsafe {
+        match (*node).type_ {
+            T_CopyStmt if (*node.cast::<pg_sys::CopyStmt>()).is_from => {
+                find((*node.cast::<pg_sys::CopyStmt>()).relation);
+            }
+            T_TruncateStmt => {
+                let relations = (*node.cast::<pg_sys::TruncateStmt>()).relations;
+                (0..length(relations)).for_each(|at| find((*(*relations).elements.add(at)).ptr_value.cast()));
+            }
+            T_RefreshMatViewStmt => find((*node.cast::<pg_sys::RefreshMatViewStmt>()).relation),
+            _ => {}
+        }
+    }
+}
+
+unsafe fn find(written: *const pg_sys::RangeVar) {
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    // SAFETY: a name out of a parsed statement, without a lock: what is not there the command will say.
+    let found = unsafe {
+        pg_sys::RangeVarGetRelidExtended(
+            written,
+            pg_sys::NoLock as i32,
+            missing_ok,
+            None,
+            std::ptr::null_mut(),
+        )
+    };
+    if found != pg_sys::InvalidOid {
+        name(found.to_u32());
+    }
+}
+
+unsafe fn length(list: *const pg_sys::List) -> usize {
+    // SAFETY: no list is a null pointer.
+    if list.is_null() { 0 } else { unsafe { (*list).length as usize } }
+}
