@@ -9,13 +9,18 @@ use pg_cache_core::{FenceId, Relation, Reserved};
 
 /// The fences of what the transaction has written so far, in order. May raise errors.
 pub fn fences(tier: &HotTier) -> Vec<FenceId> {
-    let mut fences = Vec::new();
     if !locks::has_written() {
-        return fences;
+        return Vec::new();
     }
     let mut relations = Vec::new();
     // Two steps: what a relation is, the server may not be asked while its locks are walked.
     locks::each_written(|number| relations.push(number));
+    of_relations(tier, relations)
+}
+
+/// The fences that a write to some relations raises, in order. May raise errors.
+pub fn of_relations(tier: &HotTier, mut relations: Vec<u32>) -> Vec<FenceId> {
+    let mut fences = Vec::new();
     relations.sort_unstable();
     relations.dedup();
     let database = shared::database();
