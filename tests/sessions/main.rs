@@ -2,12 +2,14 @@
 
 mod docs;
 mod encoding;
+mod fences;
 mod harness;
 mod lease;
 mod limits;
 mod memory;
 mod preload;
 mod prepared;
+mod replication;
 mod spaces;
 mod transaction;
 mod writes;
