@@ -168,12 +168,7 @@ fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
             AT.set(At::Unnamed(number));
             Ok(())
         }
-        // In the server's words: there are as many records as there may be transactions.
-        Some(None) => Err(Refused::new(
-            PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-            "maximum number of prepared transactions reached",
-        )
-        .hint("Increase max_prepared_transactions.")),
+        Some(None) => Err(no_room()),
     }
 }
 
@@ -226,19 +221,32 @@ fn adopt() {
         if !prepared::is_in_progress(number) {
             continue;
         }
-        prepared::with_table(|Table { unnamed, records, .. }| {
+        let recorded = prepared::with_table(|Table { unnamed, records, .. }| {
             if records.iter().any(|record| record.state != State::Free && record.number == number) {
-                return;
+                return true;
             }
-            // Another who applies may end it as soon as he sees the record: it is raised under the same lock.
-            if let Some(record) = records.iter_mut().find(|record| record.state == State::Free) {
-                record.write(number, &[], &fences, &[]);
-                record.state = State::Unnamed;
-                unnamed.fetch_add(1, Ordering::Relaxed);
-                fences.iter().for_each(|fence| tier.fences().raise(*fence));
-            }
+            let Some(record) = records.iter_mut().find(|record| record.state == State::Free) else {
+                return false;
+            };
+            record.write(number, &[], &fences, &[]);
+            record.state = State::Unnamed;
+            unnamed.fetch_add(1, Ordering::Relaxed);
+            // Another who applies may end it as soon as he sees the record, so they are raised under the same lock.
+            fences.iter().for_each(|fence| tier.fences().raise(*fence));
+            true
         });
+        if recorded == Some(false) {
+            // Who applies will be started again, when those who are preparing something now have done so.
+            no_room().raise();
+        }
     }
+}
+
+/// In the server's words: there are as many records as there may be transactions.
+fn no_room() -> Refused {
+    let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
+    Refused::new(code, "maximum number of prepared transactions reached")
+        .hint("Increase max_prepared_transactions.")
 }
 
 /// What a record has room for: instead of too many keys their spaces, and instead of too many fences the database's.

@@ -24,12 +24,12 @@ fn tables(session: &mut Client, names: &[&str]) {
     }
 }
 
-fn fetch(session: &mut Client, table: &str) -> i32 {
+pub fn fetch(session: &mut Client, table: &str) -> i32 {
     let query = format!("SELECT cache_fetch('{table}', 'SELECT v FROM {table}')::int");
     session.query_one(&query, &[]).expect("it fetches").get(0)
 }
 
-fn is_cached(session: &mut Client, key: &str) -> bool {
+pub fn is_cached(session: &mut Client, key: &str) -> bool {
     session.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
 }
 
@@ -231,4 +231,25 @@ fn a_server_that_crashes_in_a_storm_of_commits_returns_with_an_empty_cache() {
             assert!(!is_cached(&mut witness, "n"));
         }
     }
+}
+
+/// They hold rows of whoever writes them, and no rule: a change is one of what reads them, and of nothing else.
+#[test]
+fn large_objects_and_subscriptions_change_nobody_elses_values() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    tables(&mut session, &["calm"]);
+    let fetch = |session: &mut Client, table: &str| -> i64 {
+        let query = format!("SELECT cache_fetch('{table}', 'SELECT count(*) FROM {table}')::bigint");
+        session.query_one(&query, &[]).expect("it fetches").get(0)
+    };
+    assert_eq!(fetch(&mut session, "pg_largeobject"), 0);
+    session.batch_execute("SELECT lo_from_bytea(0, 'x')").expect("it is written");
+    assert_eq!(fetch(&mut session, "pg_largeobject"), 1);
+    assert_eq!(fetch(&mut session, "pg_subscription"), 0);
+    assert_eq!(fetch(&mut session, "pg_subscription_rel"), 0);
+    let subscribe = "CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (connect = false)";
+    session.batch_execute(subscribe).expect("it is written down");
+    assert_eq!(fetch(&mut session, "pg_subscription"), 1);
+    assert!(is_cached(&mut session, "calm"));
 }

@@ -7,6 +7,7 @@ mod harness;
 mod lease;
 mod limits;
 mod memory;
+mod neighbours;
 mod preload;
 mod prepared;
 mod replication;
