@@ -246,10 +246,45 @@ fn large_objects_and_subscriptions_change_nobody_elses_values() {
     assert_eq!(fetch(&mut session, "pg_largeobject"), 0);
     session.batch_execute("SELECT lo_from_bytea(0, 'x')").expect("it is written");
     assert_eq!(fetch(&mut session, "pg_largeobject"), 1);
+    assert!(is_cached(&mut session, "calm"));
     assert_eq!(fetch(&mut session, "pg_subscription"), 0);
     assert_eq!(fetch(&mut session, "pg_subscription_rel"), 0);
     let subscribe = "CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (connect = false)";
     session.batch_execute(subscribe).expect("it is written down");
     assert_eq!(fetch(&mut session, "pg_subscription"), 1);
     assert!(is_cached(&mut session, "calm"));
+}
+
+/// What changes without a trace at the commit is never served, and so not stored at all.
+#[test]
+fn what_no_fence_follows_is_not_stored() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    tables(&mut session, &["t"]);
+    session
+        .batch_execute("CREATE SEQUENCE s; CREATE TEMP TABLE mine (v int); CREATE VIEW w AS SELECT v FROM t")
+        .expect("they are there");
+    for (query, change) in [
+        ("SELECT last_value::int FROM s", "SELECT nextval('s'), nextval('s')"),
+        ("SELECT count(*)::int FROM mine", "INSERT INTO mine VALUES (1)"),
+        ("SELECT count(*)::int FROM pg_indexes", "CREATE INDEX ON t (v)"),
+        ("SELECT count(*)::int FROM pg_largeobject_metadata", "SELECT lo_create(0)"),
+        ("SELECT count(*)::int FROM pg_description", "COMMENT ON TABLE t IS 'a table'"),
+    ] {
+        let fetch = format!("SELECT cache_fetch('q', '{query}')::int");
+        let ask = |session: &mut Client, query: &str| -> i32 {
+            session.query_one(query, &[]).expect("it reads").get(0)
+        };
+        for change in ["", change] {
+            session.batch_execute(change).expect("it changes something");
+            let fetched = ask(&mut session, &fetch);
+            assert_eq!(fetched, ask(&mut session, query), "{query}");
+            assert!(!is_cached(&mut session, "q"), "{query}");
+        }
+    }
+    session.batch_execute("SELECT cache_fetch('w', 'SELECT v FROM w')").expect("it fetches");
+    assert!(is_cached(&mut session, "w"), "a view is what it reads");
+    let stated = "SELECT cache_fetch('stated', 'SELECT count(*) FROM pg_class', depends => '{}')";
+    session.batch_execute(stated).expect("it fetches");
+    assert!(is_cached(&mut session, "stated"), "whoever says what it depends on has said so");
 }
