@@ -67,3 +67,31 @@ SELECT cache_create_space('tour', default_ttl => '1 hour', max_value => 1000);
 SELECT cache_set_text('k', 'in the space'::text, space => 'tour'), cache_get_text('k', 'tour'), cache_get_text('k');
 SELECT name, default_ttl, max_value FROM cache_spaces ORDER BY name;
 SELECT cache_drop_space('tour');
+
+\echo '-- The dashboard again, this time by a key: computed once, ...'
+\echo
+\timing on
+SELECT jsonb_array_length(cache_fetch('dashboard', $$
+    SELECT jsonb_agg(d) FROM dashboard AS d WHERE month = '2025-11-01' $$)) AS categories;
+\echo '-- ... and then read from memory, by everybody:'
+SELECT jsonb_array_length(cache_fetch('dashboard', $$
+    SELECT jsonb_agg(d) FROM dashboard AS d WHERE month = '2025-11-01' $$)) AS categories, cache_status();
+\timing off
+
+\echo '-- An order arrives. Nothing was declared, no table has a trigger: the next read knows.'
+\echo
+BEGIN;
+INSERT INTO orders SELECT max(order_id) + 1, 7, '2025-11-15', 'paid' FROM orders;
+COMMIT;
+SELECT jsonb_array_length(cache_fetch('dashboard', $$
+    SELECT jsonb_agg(d) FROM dashboard AS d WHERE month = '2025-11-01' $$)) AS categories, cache_status();
+
+\echo '-- A tag may stand for a table, or for a materialized view: refreshing it makes everything a miss that has the tag.'
+\echo
+CREATE MATERIALIZED VIEW IF NOT EXISTS sellers AS SELECT product_id, sum(quantity) AS sold FROM order_items GROUP BY product_id;
+SELECT cache_watch('sellers');
+SELECT cache_set('best', to_jsonb(s), tags => '{sellers}') AS stored FROM sellers AS s ORDER BY sold DESC LIMIT 1;
+SELECT cache_get('best') IS NOT NULL AS there;
+REFRESH MATERIALIZED VIEW sellers;
+SELECT cache_get('best') IS NOT NULL AS there, cache_status();
+SELECT cache_unwatch('sellers');

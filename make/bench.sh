@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# make bench: pg_cache side by side with a hand-written table and a real Redis, some six minutes; then the hot tier by itself,
-# seven more, of which five are one promise about five minutes. Results are in bench/results: JSON, Markdown tables, which are
-# shown too, and an SVG chart of what was measured with servers.
+# make bench: pg_cache side by side with a hand-written table and a real Redis, some ten minutes; tags, sizes and given rates, four
+# more; then the hot tier by itself, seven, of which five are one promise about five minutes. Results are in bench/results: JSON,
+# Markdown tables, which are shown too, and an SVG chart of what stands side by side.
 #
-#   QUICK=1 is for a look, in three minutes; ONLY=write measures what has "write" in its id; PG=15..18
+#   QUICK=1 is for a look, in five minutes; ONLY=write measures what has "write" in its id; PG=15..18
 #   ONLY=core is the hot tier by itself, ONLY=eviction what it keeps: neither starts a server
 set -euo pipefail
 # shellcheck source=make/lib.sh

@@ -11,6 +11,10 @@ pub const KEYS: u64 = 100_000;
 /// The first of them. With 13 digits all keys have one length, and redis-benchmark can make the same ones:
 /// it puts a random number of 12 digits in the place of [`REDIS_RANDOM_KEY`]'s underscores.
 pub const FIRST_KEY: u64 = 1_000_000_000_000;
+/// The first key of what pg_cache holds as text: what kind a value is belongs to it, so these have keys of their own.
+pub const FIRST_TEXT_KEY: u64 = 2 * FIRST_KEY;
+/// The first key of what pg_cache writes.
+pub const FIRST_WRITTEN_KEY: u64 = 3 * FIRST_KEY;
 /// How redis-benchmark spells a random key.
 pub const REDIS_RANDOM_KEY: &str = "1__rand_int__";
 /// The length of a value.
@@ -19,6 +23,34 @@ pub const VALUE_BYTES: usize = 100;
 /// The value of every key.
 pub fn value() -> String {
     "x".repeat(VALUE_BYTES)
+}
+
+/// The same as JSON, as long with its quotes.
+pub fn json() -> String {
+    format!("\"{}\"", "x".repeat(VALUE_BYTES - 2))
+}
+
+/// What fills pg_cache, each in a transaction of its own.
+fn cached() -> [String; 3] {
+    let keys = |first: u64| format!("(key::bigint + {})::text", first - FIRST_KEY);
+    [
+        format!("cache_set(key, '{}', '1 day')", json()),
+        format!("cache_set_text({}, value, '1 day')", keys(FIRST_TEXT_KEY)),
+        format!("cache_set({}, '\"as it was before\"', '1 day')", keys(FIRST_WRITTEN_KEY)),
+    ]
+}
+
+/// PostgreSQL's own defaults, where tests prefer others, with room in memory for all of the data.
+pub fn conf() -> Conf {
+    Conf::preloaded()
+        .set("fsync", "on")
+        .set("wal_level", "replica")
+        .set("max_prepared_transactions", "0")
+        .set("max_wal_size", "1GB")
+        .set("shared_buffers", "256MB")
+        // As on a machine where nobody has set large pages aside, also where somebody has.
+        .set("huge_pages", "off")
+        .set("jit", "off")
 }
 
 /// Where the private installation is named; `make bench` sets it.
@@ -61,15 +93,7 @@ impl Bed {
         ]);
         ensure!(redis.command(&["DBSIZE"]) == KEYS.to_string(), "Redis does not hold the {KEYS} keys");
 
-        // PostgreSQL's own defaults, where tests prefer others, with room in memory for all of the data.
-        let conf = Conf::preloaded()
-            .set("fsync", "on")
-            .set("wal_level", "replica")
-            .set("max_prepared_transactions", "0")
-            .set("max_wal_size", "1GB")
-            .set("shared_buffers", "256MB")
-            .set("jit", "off");
-        let cluster = Cluster::start(&conf);
+        let cluster = Cluster::start(&conf());
         let mut session = cluster.connect("postgres");
         session
             .batch_execute(&format!(
@@ -81,6 +105,11 @@ impl Bed {
         // VACUUM takes no company in a message.
         for script in [include_str!("setup.sql"), "VACUUM (ANALYZE) entry, written, probe", "CHECKPOINT"] {
             session.batch_execute(script).context("the data cannot be set up")?;
+        }
+        for set in cached() {
+            let stored: i64 =
+                session.query_one(&format!("SELECT count(*) FROM entry WHERE {set}"), &[])?.get(0);
+            ensure!(stored.cast_unsigned() == KEYS, "pg_cache stores {stored} of the {KEYS} keys");
         }
         Ok(Self { cluster, redis, session: RefCell::new(session) })
     }
@@ -112,7 +141,7 @@ impl Bed {
 
     /// Fails if a key that was asked for was not there: a fast miss must not pass for a fast hit.
     pub fn check_hits(&self) -> Result<()> {
-        // pgbench does not look at what it gets, but asks for these alone.
+        // The client does not look at what it gets, but asks for these alone.
         let query = "SELECT count(*), min(key), max(key) FROM entry WHERE length(value) = $1";
         let row = self.session().query_one(query, &[&i32::try_from(VALUE_BYTES)?])?;
         let (first, last) = (FIRST_KEY.to_string(), (FIRST_KEY + KEYS - 1).to_string());
@@ -120,6 +149,16 @@ impl Bed {
         ensure!(
             there == (KEYS.cast_signed(), Some(&first), Some(&last)),
             "the table does not hold the {KEYS} keys from {first} on: {there:?}"
+        );
+        // What was there in the beginning has to be there in the end: nothing else puts it there.
+        let query = format!(
+            "SELECT count(cache_get(key)), count(cache_get_text((key::bigint + {FIRST_KEY})::text)) FROM entry"
+        );
+        let row = self.session().query_one(&query, &[])?;
+        let cached: (i64, i64) = (row.get(0), row.get(1));
+        ensure!(
+            cached == (KEYS.cast_signed(), KEYS.cast_signed()),
+            "pg_cache does not hold the {KEYS} keys of each kind: {cached:?}"
         );
         let misses = self.redis.info("keyspace_misses");
         ensure!(misses.as_deref() == Some("0"), "Redis missed {misses:?} of the keys it was asked for");

@@ -2,8 +2,8 @@
 
 mod in_sql;
 mod one_core;
-mod pgbench;
 mod redis_benchmark;
+mod wire;
 
 use crate::bed::Bed;
 use crate::plan::{Contender, Measurement, Work};
@@ -26,6 +26,7 @@ pub struct Run {
 struct Load {
     clients: u32,
     pipeline: u32,
+    keys: u32,
 }
 
 /// One contender in one measurement.
@@ -40,7 +41,8 @@ pub struct Driver<'a> {
 impl<'a> Driver<'a> {
     /// The driver of `contender` in `measurement`.
     pub fn new(bed: &'a Bed, measurement: &Measurement, contender: &'a Contender) -> Self {
-        let load = Load { clients: measurement.clients, pipeline: measurement.pipeline };
+        let Measurement { clients, pipeline, keys, .. } = *measurement;
+        let load = Load { clients, pipeline, keys };
         Self { bed, load, contender, per_second: Cell::new(20_000.0) }
     }
 
@@ -49,7 +51,9 @@ impl<'a> Driver<'a> {
         let _alone = if self.load.clients == 1 { Some(OneCore::hold(self.server_process()?)?) } else { None };
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
-            Work::Statement(statement) => pgbench::run(&self.bed.cluster, self.load, statement, span),
+            Work::Statement(statement, given) => {
+                wire::run(&self.bed.cluster, self.load, statement, given, span)
+            }
             Work::Redis(command) => {
                 let operations = (self.per_second.get() * span.as_secs_f64()) as u64;
                 redis_benchmark::run(&self.bed.redis, self.load, command, operations)
@@ -69,7 +73,7 @@ impl<'a> Driver<'a> {
     pub fn server_process(&self) -> Result<u32> {
         match self.contender.work {
             Work::Expression(_) => self.bed.backend(),
-            Work::Statement(_) => Ok(self.bed.postmaster()),
+            Work::Statement(..) => Ok(self.bed.postmaster()),
             Work::Redis(_) => self.bed.redis_process(),
         }
     }

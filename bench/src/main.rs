@@ -1,9 +1,9 @@
 //! `make bench`: pg_cache side by side with a table and with Redis, and its hot tier by itself, in one run on one machine.
 //!
 //! The order of business: what is measured stands in [`plan`]; [`bed`] has the servers and their data;
-//! [`rounds`] runs the contenders in turns, each through its program in [`drive`]; [`counters`] asks the
-//! processor what an operation cost. What needs no server stands in [`parts`]: [`hot_tier`] measures the core by
-//! itself, [`eviction`] what it keeps. [`statistics`] says what the numbers are worth; [`report`] writes them down.
+//! [`rounds`] runs the contenders in turns, each by way of [`drive`]; [`counters`] asks the
+//! processor what an operation cost. What speaks for itself stands in [`parts`]: [`served`] has servers of its own,
+//! [`hot_tier`] measures the core by itself, [`eviction`] what it keeps. [`statistics`] says what the numbers are worth; [`report`] writes them down.
 
 mod bed;
 mod counters;
@@ -17,6 +17,7 @@ mod plan;
 mod progress;
 mod report;
 mod rounds;
+mod served;
 mod statistics;
 mod tier_bed;
 
@@ -87,7 +88,7 @@ fn measure(order: &Order) -> Result<Report> {
         ids.extend(parts::PARTS.map(|part| part.id.into()));
         bail!("nothing has {} in its id: there are {}", order.only.as_deref().unwrap_or(""), ids.join(", "));
     }
-    if !plan.is_empty() {
+    if !plan.is_empty() || parts.iter().any(|part| part.served) {
         bed::check_tools()?;
     }
     let pace = if order.quick { Pace::QUICK } else { Pace::FULL };

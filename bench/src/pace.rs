@@ -4,8 +4,9 @@ use crate::eviction::traces::Extent;
 use crate::plan::Side;
 use std::time::Duration;
 
-/// The length of everything. With servers a full run has to stay below some six minutes, a quick one below one and a half; the core
-/// by itself takes seven more, five of which belong to one promise about five minutes, or less than one.
+/// The length of everything. Contenders beside each other have to stay below some ten minutes in a full run and three in a quick one;
+/// what has servers of its own takes four, or half of one, and the core by itself seven, or one: five of those belong to one promise
+/// about five minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// How long a contender runs before the first round: caches fill, and its speed becomes known.
@@ -26,6 +27,10 @@ pub struct Pace {
     pub puts: usize,
     /// How long entries have to stand beside a writer of others.
     pub beside: Duration,
+    /// Rounds of filling a tier to invalidate all of it.
+    pub fillings: usize,
+    /// How long requests come at one rate: whole seconds.
+    pub at_rate: Duration,
     /// The size of the traces that eviction is judged by.
     pub traces: Extent,
 }
@@ -42,6 +47,8 @@ impl Pace {
         counted_rounds: 6,
         puts: 20_000,
         beside: Duration::from_secs(300),
+        fillings: 11,
+        at_rate: Duration::from_secs(60),
         traces: Extent { keys: 50_000, requests: 1_000_000 },
     };
 
@@ -56,6 +63,8 @@ impl Pace {
         counted_rounds: 3,
         puts: 5_000,
         beside: Duration::from_secs(5),
+        fillings: 6,
+        at_rate: Duration::from_secs(3),
         traces: Extent { keys: 20_000, requests: 200_000 },
     };
 

@@ -1,10 +1,12 @@
-//! The parts of the report that need no server: the core by itself. One line is one part.
+//! The parts of the report that speak for themselves: some have a server of their own, the others are the core by itself. One line
+//! is one part.
 
 use crate::eviction;
 use crate::hot_tier::{get, innocents, memory, put};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::report::section::Section;
+use crate::served::{rates, sizes, tags};
 use std::time::Duration;
 
 /// A part of the report.
@@ -12,6 +14,8 @@ use std::time::Duration;
 pub struct Part {
     /// Names it in the JSON, for good.
     pub id: &'static str,
+    /// Whether it takes a server.
+    pub served: bool,
     /// Measures it.
     measure: fn(&Pace) -> Section,
     /// About how long that takes.
@@ -19,12 +23,15 @@ pub struct Part {
 }
 
 /// All parts, in the order in which they are reported.
-pub const PARTS: [Part; 5] = [
-    Part { id: "core-get", measure: get::measure, estimate: get::estimate },
-    Part { id: "core-put", measure: put::measure, estimate: put::estimate },
-    Part { id: "core-memory", measure: memory::measure, estimate: memory::estimate },
-    Part { id: "core-innocents", measure: innocents::measure, estimate: innocents::estimate },
-    Part { id: "eviction", measure: eviction::measure, estimate: eviction::estimate },
+pub const PARTS: [Part; 8] = [
+    Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
+    Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
+    Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
+    Part { id: "core-get", served: false, measure: get::measure, estimate: get::estimate },
+    Part { id: "core-put", served: false, measure: put::measure, estimate: put::estimate },
+    Part { id: "core-memory", served: false, measure: memory::measure, estimate: memory::estimate },
+    Part { id: "core-innocents", served: false, measure: innocents::measure, estimate: innocents::estimate },
+    Part { id: "eviction", served: false, measure: eviction::measure, estimate: eviction::estimate },
 ];
 
 /// Measures some parts, one after the other.

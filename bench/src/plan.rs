@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 
 /// A function of the library that does nothing: no call into pg_cache can be cheaper.
 const FLOOR: &str = "no-op function";
+/// What it is all about, with values as jsonb.
+const CACHE: &str = "pg_cache";
+/// The same with values as text, as Redis and the table have them.
+const CACHE_TEXT: &str = "pg_cache, text";
+const CACHE_ONE_JSONB: &str = "pg_cache, one jsonb";
 /// What one would write by hand: an index lookup in an UNLOGGED table.
 const TABLE: &str = "table";
 const TABLE_SQL: &str = "table, SQL function";
@@ -21,6 +26,7 @@ const REDIS: &str = "Redis";
 /// Evaluated for every key by one SELECT of one session.
 const IN_SQL: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key)") },
+    Contender { name: CACHE, work: Work::Expression("cache_get(key)") },
     Contender {
         name: TABLE_INLINE,
         work: Work::Expression("(SELECT value FROM entry WHERE entry.key = probe.key)"),
@@ -29,19 +35,56 @@ const IN_SQL: &[Contender] = &[
     Contender { name: TABLE_PLPGSQL, work: Work::Expression("lookup_plpgsql(key)") },
 ];
 
+/// The same with keys that are computed for each call, so that no scan shows which comes next.
+const IN_SQL_COMPUTED: &[Contender] = &[
+    Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key || '')") },
+    Contender { name: CACHE, work: Work::Expression("cache_get(key || '')") },
+    Contender { name: TABLE_SQL, work: Work::Expression("lookup_sql(key || '')") },
+];
+
 /// Sent over the wire, one key at a time.
 const READS: &[Contender] = &[
-    Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop(:key)") },
-    Contender { name: TABLE, work: Work::Statement("SELECT value FROM entry WHERE key = :key") },
+    Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop($1)", Given::Key) },
+    Contender { name: CACHE, work: Work::Statement("SELECT cache_get($1)", Given::Key) },
+    Contender { name: CACHE_TEXT, work: Work::Statement("SELECT cache_get_text($1)", Given::TextKey) },
+    Contender { name: TABLE, work: Work::Statement("SELECT value FROM entry WHERE key = $1", Given::Key) },
     Contender { name: REDIS, work: Work::Redis(&["GET", "{key}"]) },
 ];
+
+/// Sent over the wire, many keys at a time.
+const READS_OF_MANY: &[Contender] = &[
+    Contender { name: CACHE, work: Work::Statement("SELECT * FROM cache_get_many($1)", Given::Keys) },
+    Contender {
+        name: CACHE_ONE_JSONB,
+        work: Work::Statement("SELECT jsonb_object_agg(key, value) FROM cache_get_many($1)", Given::Keys),
+    },
+    Contender {
+        name: TABLE,
+        work: Work::Statement("SELECT key, value FROM entry WHERE key = ANY ($1)", Given::Keys),
+    },
+    Contender { name: REDIS, work: Work::Redis(&MGET) },
+];
+
+/// How many keys that are.
+const MANY: u32 = 100;
+
+const MGET: [&str; MANY as usize + 1] = {
+    let mut words = ["{key}"; MANY as usize + 1];
+    words[0] = "MGET";
+    words
+};
 
 /// Sent over the wire, one key and its value at a time.
 const WRITES: &[Contender] = &[
     Contender {
+        name: CACHE,
+        work: Work::Statement("SELECT cache_set($1, $2, '1 day')", Given::WrittenKeyAndJson),
+    },
+    Contender {
         name: TABLE,
         work: Work::Statement(
-            "INSERT INTO written VALUES (:key, :value) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value",
+            "INSERT INTO written VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value",
+            Given::KeyAndValue,
         ),
     },
     Contender { name: REDIS, work: Work::Redis(&["SET", "{key}", "{value}"]) },
@@ -49,18 +92,31 @@ const WRITES: &[Contender] = &[
 
 /// The measurements, in the order in which they are reported.
 pub fn measurements() -> Vec<Measurement> {
-    let mut plan = vec![Measurement {
+    let in_sql = Measurement {
         id: "read-in-sql".into(),
         group: "Read inside SQL",
-        title: "one session".into(),
+        title: "from a scan".into(),
         side: Side::Read,
         clients: 1,
         pipeline: 1,
+        keys: 1,
         contenders: IN_SQL,
-        references: &[TABLE_SQL, TABLE_INLINE],
+        references: &[TABLE_SQL, FLOOR],
+        wanted: &[
+            Wanted { of: CACHE, to: TABLE_SQL, limit: Limit::FasterBy { goal: 10.0, floor: 7.0 } },
+            Wanted { of: CACHE, to: FLOOR, limit: Limit::SlowerBy { goal: 3.0, floor: 4.0 } },
+        ],
         shown_as: Shown::Time,
         counted: true,
-    }];
+    };
+    let computed = Measurement {
+        id: "read-in-sql-computed".into(),
+        title: "computed".into(),
+        contenders: IN_SQL_COMPUTED,
+        counted: false,
+        ..in_sql.clone()
+    };
+    let mut plan = vec![in_sql, computed];
     for (pipeline, group) in [(1, "Read over a socket"), (16, "Read over a socket, pipelined by 16")] {
         plan.extend([1, 8, 32].map(|clients| Measurement {
             id: format!("read-{clients}-clients-pipeline-{pipeline}"),
@@ -69,24 +125,60 @@ pub fn measurements() -> Vec<Measurement> {
             side: Side::Read,
             clients,
             pipeline,
+            keys: 1,
             contenders: READS,
-            references: &[REDIS, TABLE],
+            references: &[REDIS, FLOOR, TABLE],
+            wanted: if pipeline == 1 && clients < 32 {
+                &[
+                    Wanted { of: CACHE, to: FLOOR, limit: Limit::FasterBy { goal: 0.93, floor: 0.85 } },
+                    Wanted { of: CACHE, to: REDIS, limit: Limit::FasterBy { goal: 1.1, floor: 0.9 } },
+                ]
+            } else {
+                &[]
+            },
             shown_as: Shown::Rate,
             counted: clients == 1,
         }));
     }
-    plan.extend([1, 8].map(|clients| Measurement {
-        id: format!("write-{clients}-clients"),
-        group: "Write over a socket",
-        title: title(clients),
-        side: Side::Write,
-        clients,
+    plan.push(Measurement {
+        id: "read-many-8-clients".into(),
+        group: "Read 100 keys at a time over a socket",
+        title: title(8),
+        side: Side::Read,
+        clients: 8,
         pipeline: 1,
-        contenders: WRITES,
+        keys: MANY,
+        contenders: READS_OF_MANY,
         references: &[REDIS, TABLE],
+        wanted: &[Wanted { of: CACHE, to: REDIS, limit: Limit::FasterBy { goal: 1.5, floor: 0.8 } }],
         shown_as: Shown::Rate,
         counted: true,
-    }));
+    });
+    for (pipeline, group, clients) in
+        [(1, "Write over a socket", &[1, 8][..]), (16, "Write over a socket, pipelined by 16", &[8])]
+    {
+        plan.extend(clients.iter().map(|&clients| Measurement {
+            id: format!("write-{clients}-clients{}", if pipeline == 1 { "" } else { "-pipeline-16" }),
+            group,
+            title: title(clients),
+            side: Side::Write,
+            clients,
+            pipeline,
+            keys: 1,
+            contenders: WRITES,
+            references: &[REDIS, TABLE],
+            wanted: if pipeline == 1 && clients == 8 {
+                &[
+                    Wanted { of: CACHE, to: REDIS, limit: Limit::FasterBy { goal: 0.9, floor: 0.7 } },
+                    Wanted { of: CACHE, to: TABLE, limit: Limit::FasterBy { goal: 1.5, floor: 1.1 } },
+                ]
+            } else {
+                &[]
+            },
+            shown_as: Shown::Rate,
+            counted: pipeline == 1,
+        }));
+    }
     plan
 }
 
@@ -109,14 +201,38 @@ pub struct Measurement {
     pub clients: u32,
     /// Operations a client sends before it waits for an answer.
     pub pipeline: u32,
+    /// Keys that an operation over the wire asks for together; each counts.
+    pub keys: u32,
     /// Who takes part, in the order in which they are shown.
     pub contenders: &'static [Contender],
     /// Whom the others are compared with.
     pub references: &'static [&'static str],
+    /// What is to come out.
+    pub wanted: &'static [Wanted],
     /// Which figure is put first.
     pub shown_as: Shown,
     /// Whether the processor's counters are read as well.
     pub counted: bool,
+}
+
+/// How one contender is to stand to another.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Who.
+    pub of: &'static str,
+    /// In comparison with whom: one of the references.
+    pub to: &'static str,
+    /// How far.
+    pub limit: Limit,
+}
+
+/// What is aimed at, and what is the least that will do.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// At least so many times as many operations in the same time.
+    FasterBy { goal: f64, floor: f64 },
+    /// At most so many times as long for one operation.
+    SlowerBy { goal: f64, floor: f64 },
 }
 
 /// Reads repeat well; writes leave dead rows and full caches behind and need more pairs to tell a ratio.
@@ -152,10 +268,25 @@ pub struct Contender {
 pub enum Work {
     /// An SQL expression over a `key`, for all keys in one SELECT.
     Expression(&'static str),
-    /// A statement with `:key` and `:value` as parameters, sent by pgbench.
-    Statement(&'static str),
+    /// A prepared statement over the wire, with what it is given.
+    Statement(&'static str, Given),
     /// A command with `{key}` and `{value}` as arguments, sent by redis-benchmark.
     Redis(&'static [&'static str]),
+}
+
+/// The parameters of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A key.
+    Key,
+    /// A key of what pg_cache holds as text.
+    TextKey,
+    /// An array of keys.
+    Keys,
+    /// A key, and its value.
+    KeyAndValue,
+    /// A key of what only pg_cache writes, and its value as JSON.
+    WrittenKeyAndJson,
 }
 
 #[cfg(test)]
@@ -177,6 +308,9 @@ mod tests {
             assert_eq!(names.len(), measurement.contenders.len(), "{} names one twice", measurement.id);
             for reference in measurement.references {
                 assert!(names.contains(reference), "{} has no {reference}", measurement.id);
+            }
+            for Wanted { of, to, .. } in measurement.wanted {
+                assert!(names.contains(of) && measurement.references.contains(to), "{}", measurement.id);
             }
         }
     }

@@ -10,8 +10,9 @@ use crate::Order;
 use crate::counters::Counts;
 use crate::machine::Machine;
 use crate::pace::Pace;
-use crate::plan::{Measurement, Shown};
-use crate::report::section::Section;
+use crate::plan::{Limit, Measurement, Shown, Wanted};
+use crate::report::notation::{digits, with_interval};
+use crate::report::section::{Goal, Section};
 use crate::rounds::Samples;
 use crate::statistics::{Summary, pair_ratios};
 use anyhow::{Context, Result};
@@ -71,6 +72,8 @@ pub struct Measured {
     pub references: Vec<String>,
     /// Who took part.
     pub contenders: Vec<Entry>,
+    /// What was to come out, and did or did not.
+    pub goals: Vec<Goal>,
 }
 
 /// How one contender did.
@@ -188,29 +191,56 @@ impl Measured {
         let cost = |own: &Samples, kind: fn(&Counts) -> Option<f64>| {
             figure(own, &|samples| samples.cost.iter().map(kind).collect())
         };
+        let contenders: Vec<Entry> = measurement
+            .contenders
+            .iter()
+            .zip(samples)
+            .filter_map(|(contender, own)| {
+                Some(Entry {
+                    name: contender.name.into(),
+                    operations_per_second: figure(own, &|samples| Some(samples.per_second.clone()))?,
+                    server_nanoseconds: cost(own, |counts| counts.nanoseconds),
+                    server_instructions: cost(own, |counts| counts.instructions),
+                    server_cycles: cost(own, |counts| counts.cycles),
+                })
+            })
+            .collect();
+        let goals = measurement.wanted.iter().filter_map(|wanted| {
+            let entry = contenders.iter().find(|entry| entry.name == wanted.of)?;
+            Some(goal(wanted, &measurement.title, entry.operations_per_second.ratio_to(wanted.to)?))
+        });
         Self {
             id: measurement.id.clone(),
+            goals: goals.collect(),
             group: measurement.group.into(),
             title: measurement.title.clone(),
             shown_as: measurement.shown_as,
             clients: measurement.clients,
             pipeline: measurement.pipeline,
             references: measurement.references.iter().map(|name| (*name).to_owned()).collect(),
-            contenders: measurement
-                .contenders
-                .iter()
-                .zip(samples)
-                .filter_map(|(contender, own)| {
-                    Some(Entry {
-                        name: contender.name.into(),
-                        operations_per_second: figure(own, &|samples| Some(samples.per_second.clone()))?,
-                        server_nanoseconds: cost(own, |counts| counts.nanoseconds),
-                        server_instructions: cost(own, |counts| counts.instructions),
-                        server_cycles: cost(own, |counts| counts.cycles),
-                    })
-                })
-                .collect(),
+            contenders,
         }
+    }
+}
+
+/// What was wanted of a contender, and whether its speed, in terms of the other's, is enough.
+fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
+    let Wanted { of, to, limit } = wanted;
+    let (found, words, goal, floor, met, held) = match *limit {
+        Limit::FasterBy { goal, floor } => {
+            let words = "speed, at least";
+            (speed, words, goal, floor, speed.median >= goal, speed.median >= floor)
+        }
+        Limit::SlowerBy { goal, floor } => {
+            let time = speed.inverted(1.0);
+            (time, "time, at most", goal, floor, time.median <= goal, time.median <= floor)
+        }
+    };
+    let below = if held { "" } else { ", which is not even the least that will do" };
+    Goal {
+        wanted: format!("{title}: {of} over {to}, {words} {goal} times ({floor} will do)"),
+        found: format!("{}{below}", with_interval(found, digits)),
+        met,
     }
 }
 
@@ -254,8 +284,13 @@ mod tests {
             side: Side::Read,
             clients: 1,
             pipeline: 1,
+            keys: 1,
             contenders: PAIR,
             references: &["slow"],
+            wanted: &[
+                Wanted { of: "fast", to: "slow", limit: Limit::FasterBy { goal: 4.0, floor: 3.0 } },
+                Wanted { of: "fast", to: "slow", limit: Limit::SlowerBy { goal: 0.2, floor: 0.3 } },
+            ],
             shown_as: Shown::Rate,
             counted: true,
         };
@@ -274,6 +309,10 @@ mod tests {
         assert_eq!(slow.operations_per_second.ratio_to("slow").unwrap().median, 1.0);
         let cost = fast.server_nanoseconds.as_ref().unwrap();
         assert_eq!((cost.summary.median, cost.ratio_to("slow").unwrap().median), (5.0, 0.5));
+        // Three times as fast is not four times, and a third of the time is more than three tenths.
+        assert!(measured.goals.iter().all(|goal| !goal.met));
+        let missed: Vec<_> = measured.goals.iter().map(|goal| goal.found.contains("not even")).collect();
+        assert_eq!(missed, [false, true]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::value::other_kind;
 use crate::pg::error::Refused;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::store::entry::{self, JSONB, Mode, NewEntry};
+use crate::store::foresight;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
@@ -18,7 +19,8 @@ fn cache_get_many(
         let keys = arguments::keys(keys)?;
         let space = arguments::space(space, Privilege::Read)?;
         let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
+        for (at, key) in keys.iter().enumerate() {
+            foresight::look_ahead_among(&space, &keys, at);
             let mut value = Varlena::default();
             match entry::read(&space, key, &mut value) {
                 Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),

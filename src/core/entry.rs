@@ -226,6 +226,12 @@ impl<'m> Entry<'m> {
         }
     }
 
+    /// The line that the header begins on.
+    #[inline(always)]
+    pub(crate) fn prefetch_header(&self) {
+        self.region.prefetch(self.at);
+    }
+
     /// The lines behind the one that the header begins on: with small entries these are key and value. They are fetched while
     /// the header is, instead of after it has said where they are.
     #[inline(always)]

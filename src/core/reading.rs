@@ -4,7 +4,7 @@ use crate::entry::{Entry, HIDDEN, Header, LINGERS, Meta};
 use crate::fence::{FenceId, Stamp};
 use crate::shard::{Look, Shard};
 use crate::statistics::Counter;
-use crate::terms::{Buffer, Freshness, Host, Key, Lingering, Miss, Reader, Scope};
+use crate::terms::{Buffer, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
 use crate::tier::Tier;
 
 /// How often a read without a lock is repeated before it takes the lock.
@@ -14,7 +14,7 @@ const NOTED_EVERY: u32 = 20;
 
 impl<H: Host> Tier<'_, H> {
     /// Copies the value of a key into a buffer, as this reader may see it.
-    #[inline]
+    #[inline(always)]
     pub fn get<'r>(
         &self,
         key: &Key<'_>,
@@ -146,7 +146,20 @@ impl<H: Host> Tier<'_, H> {
         self.look(key, reader.into(), &mut None::<&mut ()>)
     }
 
+    /// Has the processor bring near where the search for a key begins. The first of two steps with some time between them, for who
+    /// knows keys before he asks for them: to wait for memory is most of what a read costs.
     #[inline]
+    pub fn fetch_bucket(&self, key: KeyMark) {
+        Shard::of_hash(self.region, &self.layout, key.hash()).fetch_bucket(key.print());
+    }
+
+    /// Has the processor bring near the entry that stands first there, which is nearly always the one.
+    #[inline]
+    pub fn fetch_entry(&self, key: KeyMark) {
+        Shard::of_hash(self.region, &self.layout, key.hash()).fetch_entry(key.print());
+    }
+
+    #[inline(always)]
     fn look(
         &self,
         key: &Key<'_>,

@@ -99,6 +99,25 @@ impl<'m> Shard<'m> {
         self.region.store(self.at + AT_FREE, self.layout.blocks.into());
     }
 
+    /// Asks for the line that the bucket of a hash lies on.
+    #[inline(always)]
+    pub(crate) fn fetch_bucket(&self, hash: u32) {
+        let number = self.bucket_of(hash);
+        self.region.prefetch(self.at + self.layout.buckets_at + (number / 2) as usize);
+    }
+
+    /// Asks for the lines of the first entry in the bucket of a hash. It may be gone at any moment: nothing is read of it.
+    #[inline(always)]
+    pub(crate) fn fetch_entry(&self, hash: u32) {
+        let block = self.bucket(self.bucket_of(hash));
+        if block != NONE {
+            let entry = self.entry(block);
+            entry.prefetch_header();
+            entry.prefetch();
+            self.region.prefetch(self.layout.visited_bit(block).0);
+        }
+    }
+
     /// Looks for a key without a lock.
     #[inline(always)]
     pub(crate) fn look(&self, key: &Key<'_>) -> Look {

@@ -76,7 +76,8 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
-    /// What it takes to remove the key when its bytes are not at hand any more.
+    /// What it takes to remove the key when its bytes are not at hand any more, or to have it fetched before it is asked for.
+    #[inline]
     pub fn mark(&self) -> KeyMark {
         let Scope { database, space, role, .. } = self.scope;
         KeyMark { hash: self.hash, database, space, role }
@@ -88,7 +89,7 @@ impl<'k> Key<'k> {
     }
 }
 
-/// A key without its bytes: see [`crate::Tier::remove_marked`]. As good as a key for removing, because who shares its hash only
+/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::fetch_bucket`]. As good as a key for removing, because who shares its hash only
 /// misses for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use super::local::Local;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -31,12 +32,10 @@ impl Table {
     }
 }
 
-thread_local! {
-    static GENERATION: Cell<u64> = const { Cell::new(1) };
-    static WATCHING: Cell<bool> = const { Cell::new(false) };
-    /// The tables by their number, once they have been found; 0 before.
-    static TABLES: Cell<[u32; 3]> = const { Cell::new([0; 3]) };
-}
+static GENERATION: Local<Cell<u64>> = Local::new(Cell::new(1));
+static WATCHING: Local<Cell<bool>> = Local::new(Cell::new(false));
+/// The tables by their number, once they have been found; 0 before.
+static TABLES: Local<Cell<[u32; 3]>> = Local::new(Cell::new([0; 3]));
 
 /// Changes whenever what was read of the tables may be out of date.
 #[inline]

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+use super::local::Local;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -17,10 +18,8 @@ pub struct Seen {
     pub cache: bool,
 }
 
-thread_local! {
-    /// One for each fill that is going on, the innermost last.
-    static FILLS: RefCell<Vec<Seen>> = const { RefCell::new(Vec::new()) };
-}
+/// One for each fill that is going on, the innermost last.
+static FILLS: Local<RefCell<Vec<Seen>>> = Local::new(RefCell::new(Vec::new()));
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 

@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
 unsafe extern "C" {
+    /// As it is: what is asked for with every access need not go through the guard for errors.
     fn GetUserId() -> pg_sys::Oid;
 }
 
@@ -19,7 +20,7 @@ impl Role {
     /// The role whose rights count now.
     #[inline]
     pub fn current() -> Self {
-        // SAFETY: returns a plain global of the server, and so needs no guard for errors.
+        // SAFETY: reads a variable, and raises no error.
         Self(unsafe { GetUserId() }.to_u32())
     }
 

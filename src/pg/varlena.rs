@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::memory;
 use pg_cache_core::{Buffer, Meta};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -19,6 +20,7 @@ pub struct Varlena {
 }
 
 impl Buffer for Varlena {
+    #[inline]
     fn room(&mut self, meta: &Meta) -> &mut [u8] {
         self.allocate(meta.value_len)
     }
@@ -32,13 +34,14 @@ impl Varlena {
         varlena
     }
 
+    #[inline]
     fn allocate(&mut self, length: usize) -> &mut [u8] {
         if self.start.is_none() || self.length != length {
-            // SAFETY: allocates in the current context, or raises an error: the core asks for room before it takes a lock.
-            // What it returns is cleared, and has room for the header.
+            let bytes = pg_sys::VARHDRSZ + length;
+            // SAFETY: cleared, and with room for the header.
             let start = unsafe {
-                let start = pg_sys::palloc0(pg_sys::VARHDRSZ + length).cast::<pg_sys::varlena>();
-                pgrx::varlena::set_varsize_4b(start, (pg_sys::VARHDRSZ + length) as i32);
+                let start = memory::cleared(bytes).cast::<pg_sys::varlena>();
+                pgrx::varlena::set_varsize_4b(start, bytes as i32);
                 start
             };
             (self.start, self.length) = (NonNull::new(start), length);
@@ -133,14 +136,30 @@ sql_types! {
 ///
 /// # Safety
 /// The Datum is one of a varlena.
+#[inline]
 unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: as the caller promises. In one piece and not compressed it lives as long as the call, behind a header of
     // either size: bytes need no alignment.
     unsafe {
-        let varlena = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let mut varlena = datum.cast_mut_ptr();
+        if pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
+            varlena = whole(varlena);
+        }
         let length = pgrx::varlena::varsize_any_exhdr(varlena);
         std::slice::from_raw_parts(pgrx::varlena::vardata_any(varlena).cast(), length)
     }
+}
+
+/// A varlena in one piece that is not, or is compressed. Apart, because the server's function costs more than a short key's
+/// whole lookup: it may raise an error, and whatever may do that is called with a place to jump back to.
+///
+/// # Safety
+/// It points to a varlena.
+#[cold]
+#[inline(never)]
+unsafe fn whole(varlena: *mut pg_sys::varlena) -> *mut pg_sys::varlena {
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::pg_detoast_datum_packed(varlena) }
 }
 
 /// An array of texts, as an argument.

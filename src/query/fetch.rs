@@ -23,6 +23,9 @@ pub const NOTHING: Kind = Kind(4);
 /// More relations than that, and a result is not stored.
 const RELATIONS_MAX: usize = 64;
 
+/// What a query has returned: the bytes of a jsonb, or null.
+pub type Returned = Option<Vec<u8>>;
+
 /// What is wanted.
 #[derive(Debug)]
 pub struct Wanted<'a> {
@@ -38,7 +41,7 @@ pub struct Wanted<'a> {
 }
 
 /// Runs the query and stores what it returns, if it can be stored. There is no value to be had.
-pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>, Refused> {
+pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
     let missed = status::current().filter(|_| !wanted.refresh);
     // Whatever is cached around us depends on what we have not seen.
     observer::note_cache();
@@ -56,7 +59,7 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Option<Vec<u8>>, Refus
     Ok(result)
 }
 
-fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<(Option<Vec<u8>>, Seen), Refused> {
+fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<(Returned, Seen), Refused> {
     let on = if query::looks_at_one_moment() { Snapshot::Transaction } else { on };
     let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
     result.map(|value| (value, seen))
@@ -87,11 +90,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
 
 impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
-    fn run(
-        self,
-        space: &Space,
-        wanted: &Wanted<'_>,
-    ) -> Result<(Option<Vec<u8>>, Result<(), Status>), Refused> {
+    fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let (result, seen) = run(wanted, Snapshot::New)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {

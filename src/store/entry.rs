@@ -2,6 +2,7 @@
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, queue, settings, shared, transaction};
+use crate::store::foresight;
 use crate::store::horizon;
 use crate::store::lease;
 use crate::store::pending::{self, Basis, Own, OwnKey, Value};
@@ -9,7 +10,9 @@ use crate::store::right;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::watch;
-use pg_cache_core::{Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Kind, Lingering, Meta, NewValue, Stamp};
+use pg_cache_core::{
+    Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
+};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
 
@@ -19,7 +22,7 @@ pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);
 
 /// Copies a value, if there is one for this session.
-#[inline]
+#[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     look_as_told(space, key, &mut Some(into))
 }
@@ -30,11 +33,16 @@ pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
 }
 
 /// The same, unless the session or the space is told not to read.
-#[inline]
+#[inline(always)]
 fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
     observer::note_cache();
     let outcome = match place_for_reading(space) {
-        Ok(place) => look(&place, key, into),
+        Ok(place) => {
+            if into.is_some() {
+                foresight::look_ahead(&place, key);
+            }
+            look(&place, key, into)
+        }
         Err(status) => Err(status),
     };
     match outcome {
@@ -89,24 +97,53 @@ fn no_cache() -> Status {
 }
 
 /// A value as this session has to see it, and whether it is its own.
-#[inline]
+#[inline(always)]
 fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Result<(Meta, bool), Status> {
     let hash = hash(bytes);
     let Some(key) = place.key(bytes, hash) else { return Err(Status::Miss("not there")) };
-    let from_tier = |into: &mut Option<&mut _>, changed: &[FenceId]| {
-        let reader = horizon::reader(changed);
-        match into {
-            Some(into) => place.tier.get(&key, reader, *into),
-            None => place.tier.peek(&key, reader),
+    if pending::is_empty() {
+        return ask(place, &key, &[], into);
+    }
+    look_beside_own(place, &key, bytes, hash, into)
+}
+
+/// What the tier says.
+#[inline(always)]
+fn ask(
+    place: &Place,
+    key: &Key<'_>,
+    changed: &[FenceId],
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, bool), Status> {
+    let reader = horizon::reader(changed);
+    match into {
+        Some(into) => place.tier.get(key, reader, *into),
+        None => place.tier.peek(key, reader),
+    }
+    .map(|meta| (meta, false))
+    .map_err(Status::from)
+}
+
+/// The same in a transaction that has changed something. Apart, so that those that only read do not pay for it.
+#[cold]
+#[inline(never)]
+fn look_beside_own(
+    place: &Place,
+    key: &Key<'_>,
+    bytes: &[u8],
+    hash: u64,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, bool), Status> {
+    pending::with_own(place, bytes, hash, |own, changed| {
+        if let Own::Nothing | Own::Touched(_) = own {
+            let (meta, _) = ask(place, key, changed, into)?;
+            let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
+            return Ok((Meta { expires, ..meta }, false));
         }
-        .map(|meta| (meta, false))
-        .map_err(Status::from)
-    };
-    pending::with_own(place, bytes, hash, |own, changed| match own {
-        Own::Nothing => from_tier(into, changed),
-        Own::Touched(expires) => from_tier(into, changed).map(|(meta, own)| (Meta { expires, ..meta }, own)),
-        Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
-        Own::Gone => Err(Status::Miss("removed by this transaction")),
+        match own {
+            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
+            _ => Err(Status::Miss("removed by this transaction")),
+        }
     })
 }
 

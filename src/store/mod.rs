@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod entry;
+pub mod foresight;
 pub mod horizon;
 pub mod lease;
 pub mod pending;

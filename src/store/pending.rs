@@ -11,6 +11,7 @@
 //!
 //! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
 
+use crate::pg::local::Local;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, queue, settings};
@@ -198,9 +199,7 @@ enum Step {
     Touch(u32),
 }
 
-thread_local! {
-    static PENDING: RefCell<Pending> = const { RefCell::new(Pending::NOTHING) };
-}
+static PENDING: Local<RefCell<Pending>> = Local::new(RefCell::new(Pending::NOTHING));
 
 struct Collector;
 
@@ -266,8 +265,13 @@ impl Listener for Collector {
     }
 }
 
-/// Calls with what the transaction says of a key, and with the fences of what it has changed.
+/// Whether the transaction has changed nothing.
 #[inline]
+pub fn is_empty() -> bool {
+    !locks::has_written() && PENDING.with_borrow(|pending| pending.changes.is_empty())
+}
+
+/// Calls with what the transaction says of a key, and with the fences of what it has changed.
 pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
     if locks::has_written() {
         return with_own_written(place, key, hash, read);

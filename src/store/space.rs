@@ -7,6 +7,7 @@ use crate::pg::catalog::{self, Row, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
+use crate::pg::local::Local;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
 use foldhash::SharedSeed;
@@ -14,7 +15,7 @@ use foldhash::fast::FoldHasher;
 use pg_cache_core::{FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope};
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::rc::Rc;
 
@@ -128,18 +129,20 @@ pub struct Place {
 /// tier.
 const QUOTA_BUDGET: u32 = 16_384;
 
-thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::new(Known::default());
-}
+static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known::NOTHING));
 
 /// What this session remembers.
-#[derive(Default)]
 struct Known {
     generation: u64,
     last: Option<Rc<Space>>,
-    spaces: HashMap<(String, u32), Rc<Space>>,
+    spaces: BTreeMap<(String, u32), Rc<Space>>,
     /// Whether a role may write in any space, and so invalidate tags.
-    writers: HashMap<u32, bool>,
+    writers: BTreeMap<u32, bool>,
+}
+
+impl Known {
+    const NOTHING: Self =
+        Self { generation: 0, last: None, spaces: BTreeMap::new(), writers: BTreeMap::new() };
 }
 
 /// A session that uses more spaces than that begins to remember anew.
@@ -188,7 +191,7 @@ fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
 fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
     KNOWN.with_borrow_mut(|known| {
         if known.generation != catalog::generation() {
-            *known = Known { generation: catalog::generation(), ..Known::default() };
+            *known = Known { generation: catalog::generation(), ..Known::NOTHING };
         }
         with(known)
     })

@@ -1,5 +1,6 @@
 //! What the last operation of this session did, and why.
 
+use crate::pg::local::Local;
 use pg_cache_core::{Miss, Refusal};
 use std::cell::Cell;
 
@@ -24,9 +25,7 @@ pub enum Status {
     Refused(&'static str),
 }
 
-thread_local! {
-    static LAST: Cell<Option<Status>> = const { Cell::new(None) };
-}
+static LAST: Local<Cell<Option<Status>>> = Local::new(Cell::new(None));
 
 /// Remembers an outcome.
 #[inline]

@@ -84,6 +84,8 @@ pub(crate) fn as_server_user(program: impl AsRef<OsStr>) -> Command {
             command.env_remove(name);
         }
     }
+    // Where it is set, every error that passes through the library has the way it took as its detail.
+    command.env_remove("RUST_BACKTRACE");
     // The server's account may not be able to read our working directory.
     command.current_dir("/");
     command

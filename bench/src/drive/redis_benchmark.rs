@@ -10,11 +10,12 @@ use std::process::Stdio;
 ///
 /// With one thread: with several, redis-benchmark notices only every 250 ms that it is done.
 pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Result<Run> {
-    let operations = operations.max(u64::from(load.clients * load.pipeline));
+    let keys = u64::from(load.keys);
+    let requests = (operations / keys).max(u64::from(load.clients * load.pipeline));
     let output = redis
         .client("redis-benchmark")
         .args(["-c", &load.clients.to_string(), "-P", &load.pipeline.to_string()])
-        .args(["-n", &operations.to_string(), "-r", &KEYS.to_string(), "--csv"])
+        .args(["-n", &requests.to_string(), "-r", &KEYS.to_string(), "--csv"])
         .args(command.iter().map(|word| word.replace("{key}", REDIS_RANDOM_KEY).replace("{value}", &value())))
         .stdin(Stdio::null())
         .output()
@@ -26,7 +27,7 @@ pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Resu
     }
     let per_second = parse(&said)
         .with_context(|| format!("redis-benchmark said something unexpected: {said} {complained}"))?;
-    Ok(Run { operations, per_second })
+    Ok(Run { operations: requests * keys, per_second: per_second * keys as f64 })
 }
 
 /// The rate in the one row of its table, by the name of the column.

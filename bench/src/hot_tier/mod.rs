@@ -1,6 +1,6 @@
 //! The core by itself, measured in this process: no server, no client, nothing between the clock and the tier.
 
-mod duel;
+pub mod duel;
 pub mod get;
 pub mod innocents;
 pub mod memory;

@@ -1,6 +1,7 @@
 //! The results as tables, with all that a reader must know to judge them.
 
 use super::notation::{count, digits, interval, rate, time, versions, with_interval};
+use super::section::Goal;
 use super::table::Table;
 use super::{Entry, Figure, Measured, Report};
 use crate::bed::{KEYS, VALUE_BYTES};
@@ -23,7 +24,9 @@ pub fn write(report: &Report) -> String {
 fn side_by_side(report: &Report) -> String {
     let mut text = String::new();
     for group in report.groups() {
-        text += &format!("\n## {}\n\n{}", group[0].group, speed_table(group).align());
+        let goals: String = group.iter().flat_map(|measured| &measured.goals).map(Goal::markdown).collect();
+        let goals = if goals.is_empty() { goals } else { goals + "\n" };
+        text += &format!("\n## {}\n\n{goals}{}", group[0].group, speed_table(group).align());
     }
     text += "\n## What an operation costs the server\n\n";
     text += &costs(report);
@@ -173,7 +176,8 @@ fn reading(report: &Report) -> String {
         "`× somebody` is speed over that one's speed: more than 1 is faster. It is the median of the ratios of runs \
          in the same round, with the interval of that median, not the ratio of two medians."
             .into(),
-        "An operation is one key, also where 16 of them travel together.".into(),
+        "An operation is one key, also where 16 or 100 of them travel together.".into(),
+        "✓ is a goal that is reached by the median. What else is still acceptable stands in parentheses.".into(),
     ]
     .iter()
     .map(|point| bullet(point))
@@ -191,25 +195,28 @@ fn fairness(report: &Report) -> String {
     let unequal = [
         "The no-op function looks nothing up and returns 8 bytes. It is the floor under every function of pg_cache, \
          not a contender.",
-        "redis-benchmark is a leaner client than pgbench: it builds its request once and only replaces the digits of \
-         the key, where pgbench runs a script and takes in results through libpq. Clients work on the servers' cores, \
-         so this counts in favour of Redis. What an operation costs the server leaves it out.",
-        "pgbench works with a thread for each core, if it has as many clients; redis-benchmark with one, since with \
-         more it notices its end up to 250 ms late. Redis serves all clients from one thread, PostgreSQL each from a \
-         process of its own.",
-        "Each operation of pgbench executes a prepared statement in a transaction of its own; pipelined, 16 statements \
-         and their one synchronization are one transaction. Redis begins and ends no transaction in either case.",
+        "Clients are of one kind: a single thread that sends requests built once, in which it replaces the digits of the \
+         keys, and that reads answers to their end without looking into them. For Redis that is redis-benchmark. They work \
+         on the servers' cores; what an operation costs the server leaves them out.",
+        "Redis serves all clients from one thread, PostgreSQL each from a process of its own.",
+        "Each operation on PostgreSQL executes a prepared statement in a transaction of its own; pipelined, 16 statements \
+         and their one synchronization are one transaction. Redis begins and ends no transaction in either case. 100 keys at a \
+         time are one array for PostgreSQL, in binary form, and 100 words for Redis.",
+        "pg_cache holds values as jsonb, which every read over the wire spells as text and every write parses, but for the rows \
+         that say otherwise. Its writes have keys of their own.",
         "With one client, server and client are kept on one core, since only one of them works at a time: what it \
          takes to wake another core is the same for all, on a virtual machine more than the work itself, and left \
          out. With more clients the scheduler decides.",
-        "pgbench runs for a time, redis-benchmark a number of operations that take about as long.",
+        "PostgreSQL's client runs for a time, redis-benchmark a number of operations that take about as long.",
+        "Inside SQL, keys *from a scan* are read from a table in random order. pg_cache then sees the next ones where the scan is, \
+         and fetches their entries ahead; keys that are *computed* it cannot foresee.",
         "Inside SQL, an operation's time includes its share of reading the keys and counting the results, the same for \
          all contenders. The subquery is planned with the query around it, the PL/pgSQL function keeps a prepared \
          plan, the SQL function is set up anew at each call. Redis cannot take part.",
         "The table is UNLOGGED, with a B-tree on text in the C collation, the cheapest to compare. Writing it is an \
          upsert that leaves a dead row behind; autovacuum works as by default. A crash of the server empties it, as \
          it does Redis, which keeps nothing on disk here.",
-        "PostgreSQL has 256 MB of shared_buffers, so that everything is in memory, jit off, which would slow the \
+        "PostgreSQL has 256 MB of shared_buffers, so that everything is in memory, no large pages, jit off, which would slow the \
          subquery down, and inside SQL no parallel query, so that one process does the work of all contenders. \
          Everything else, and all of Redis but persistence, is as by default.",
     ];

@@ -32,6 +32,14 @@ pub struct Goal {
     pub met: bool,
 }
 
+impl Goal {
+    /// As a point of a list.
+    pub fn markdown(&self) -> String {
+        let mark = if self.met { '✓' } else { '✗' };
+        bullet(&format!("{mark} {}: **{}**", self.wanted, self.found))
+    }
+}
+
 impl Section {
     /// As text.
     pub fn markdown(&self) -> String {
@@ -39,10 +47,7 @@ impl Section {
         if !self.goals.is_empty() {
             text.push('\n');
         }
-        for goal in &self.goals {
-            let mark = if goal.met { '✓' } else { '✗' };
-            text += &bullet(&format!("{mark} {}: **{}**", goal.wanted, goal.found));
-        }
+        text += &self.goals.iter().map(Goal::markdown).collect::<String>();
         for table in &self.tables {
             text += &format!("\n{}", table.align());
         }

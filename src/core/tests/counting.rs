@@ -74,6 +74,11 @@ fn a_hit_writes_to_its_own_statistics_only() {
         assert_eq!(tier.counted(Counter::Hit), before + HITS);
         assert_eq!(host.locks.get(), locks, "a hit takes no lock");
         assert_eq!(found.len(), size);
+
+        // To have it fetched before leaves nothing behind at all.
+        tier.fetch_bucket(key.mark());
+        tier.fetch_entry(key.mark());
+        assert_eq!((written(&words), host.locks.get()), (Vec::new(), locks), "{size} bytes");
     }
 }
 

@@ -40,6 +40,8 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         if let Ok(reservation) = tier.reserve_within(&key, &value(&content, &[]), 4_000, 100) {
             tier.publish(&key, reservation);
         }
+        tier.fetch_bucket(key.mark());
+        tier.fetch_entry(key.mark());
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
         let _ = tier.incr(&key, 1, &value(&[], &[]));

@@ -1,0 +1,296 @@
+//! A prepared statement over the wire.
+//!
+//! This is to PostgreSQL what redis-benchmark is to Redis, so that clients of one kind are compared: one thread, requests that are
+//! built once and in which only the digits of the keys are replaced, and answers that are read to their end and not looked into.
+//! pgbench, which runs a script and takes in results through libpq, spends more on an operation than the server does.
+
+use super::{Load, Run};
+use crate::bed::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
+use crate::eviction::traces::Random;
+use crate::plan::Given;
+use anyhow::{Context, Result, bail, ensure};
+use pg_cache_testbed::Cluster;
+use rustix::event::{PollFd, PollFlags, poll};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// PostgreSQL's numbers of types.
+const TEXT: u32 = 25;
+const TEXTS: u32 = 1009;
+const JSONB: u32 = 3802;
+/// The digits of a key.
+const DIGITS: usize = 13;
+
+/// Sends `statement` with random keys from all clients for `span`. An operation is a key.
+pub fn run(cluster: &Cluster, load: Load, statement: &str, given: Given, span: Duration) -> Result<Run> {
+    let mut clients: Vec<Client> = (0..load.clients)
+        .map(|number| Client::connect(cluster, statement, Request::of(given, load), number.into()))
+        .collect::<Result<_>>()?;
+    let started = Instant::now();
+    for client in &mut clients {
+        client.ask()?;
+    }
+    let (mut answers, mut waiting) = (0_u64, clients.len());
+    let mut ready = vec![true; clients.len()];
+    while waiting > 0 {
+        // With one there is nobody to wait for but him.
+        if clients.len() > 1 {
+            let mut sockets: Vec<_> =
+                clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
+            poll(&mut sockets, None).context("cannot wait for answers")?;
+            ready.clear();
+            ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+        }
+        let over = started.elapsed() > span;
+        for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
+            if client.answered()? {
+                answers += 1;
+                if over { waiting -= 1 } else { client.ask()? }
+            }
+        }
+    }
+    let operations = answers * u64::from(load.keys * load.pipeline);
+    Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
+}
+
+/// One session.
+struct Client {
+    socket: UnixStream,
+    request: Request,
+    random: Random,
+    answer: Answer,
+}
+
+impl Client {
+    fn connect(cluster: &Cluster, statement: &str, request: Request, number: u64) -> Result<Self> {
+        let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
+            .context("the server's socket does not answer")?;
+        let mut hello = vec![0, 3, 0, 0];
+        hello.extend(b"user\0postgres\0database\0postgres\0\0");
+        let mut first = length(hello.len());
+        first.extend(hello);
+        let mut client = Self { socket, request, random: Random::of_seed(number), answer: Answer::default() };
+        client.socket.write_all(&first)?;
+        while !client.answered()? {}
+        let mut parse = Message::of(b'P');
+        parse.text("q").text(statement).short(client.request.types.len() as u16);
+        for number in client.request.types {
+            parse.long(*number);
+        }
+        let prepare = [parse.end(), Message::of(b'S').end()].concat();
+        client.socket.write_all(&prepare)?;
+        while !client.answered()? {}
+        Ok(client)
+    }
+
+    /// Sends a request with other keys.
+    fn ask(&mut self) -> Result<()> {
+        let Request { bytes, keys, first, .. } = &mut self.request;
+        for at in keys {
+            let mut key = *first + self.random.below(KEYS);
+            for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
+                *digit = b'0' + (key % 10) as u8;
+                key /= 10;
+            }
+        }
+        self.socket.write_all(bytes).context("the server takes no request")
+    }
+
+    /// Takes in what has come. Whether that was the end of an answer.
+    fn answered(&mut self) -> Result<bool> {
+        let mut bytes = [0; 1 << 16];
+        let count = self.socket.read(&mut bytes).context("the server does not answer")?;
+        ensure!(count > 0, "the server ends the session");
+        self.answer.take(&bytes[..count])
+    }
+}
+
+/// How far an answer has been read.
+#[derive(Default)]
+struct Answer {
+    /// A message's kind and length, as far as they have come.
+    head: Vec<u8>,
+    /// What is still to come of its body.
+    rest: usize,
+}
+
+impl Answer {
+    /// Whether the server says that it is ready for the next request.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
+        while !bytes.is_empty() {
+            let skipped = self.rest.min(bytes.len());
+            self.rest -= skipped;
+            bytes = &bytes[skipped..];
+            if self.rest > 0 || bytes.is_empty() {
+                break;
+            }
+            let missing = (5 - self.head.len()).min(bytes.len());
+            self.head.extend(&bytes[..missing]);
+            bytes = &bytes[missing..];
+            if let [kind, length @ ..] = &self.head[..]
+                && let Ok(length) = <[u8; 4]>::try_from(length)
+            {
+                self.rest = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+                match kind {
+                    b'E' => bail!("the server refuses a request: {}", String::from_utf8_lossy(bytes)),
+                    // One byte follows, which comes with it or is skipped next time.
+                    b'Z' => {
+                        self.rest -= self.rest.min(bytes.len());
+                        self.head.clear();
+                        return Ok(true);
+                    }
+                    _ => self.head.clear(),
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What a client sends, again and again with other keys.
+struct Request {
+    bytes: Vec<u8>,
+    /// Where in it the keys stand.
+    keys: Vec<usize>,
+    /// The first of those that it asks for.
+    first: u64,
+    types: &'static [u32],
+}
+
+impl Request {
+    /// One execution, or a pipeline of them that ends with one synchronization.
+    fn of(given: Given, load: Load) -> Self {
+        let (first, types): (u64, &[u32]) = match given {
+            Given::Key => (FIRST_KEY, &[TEXT]),
+            Given::TextKey => (FIRST_TEXT_KEY, &[TEXT]),
+            Given::Keys => (FIRST_KEY, &[TEXTS]),
+            Given::KeyAndValue => (FIRST_KEY, &[TEXT, TEXT]),
+            Given::WrittenKeyAndJson => (FIRST_WRITTEN_KEY, &[TEXT, JSONB]),
+        };
+        let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first, types };
+        for _ in 0..load.pipeline {
+            let (bind, keys) = bind(given, types.len() as u16, load.keys);
+            request.keys.extend(keys.into_iter().map(|at| request.bytes.len() + at));
+            request.bytes.extend(bind);
+            let mut execute = Message::of(b'E');
+            execute.text("").long(0);
+            request.bytes.extend(execute.end());
+        }
+        request.bytes.extend(Message::of(b'S').end());
+        request
+    }
+}
+
+/// The message that gives a statement its parameters, and where in it the keys stand.
+fn bind(given: Given, parameters: u16, keys: u32) -> (Vec<u8>, Vec<usize>) {
+    let mut bind = Message::of(b'B');
+    // The unnamed portal of our statement. Arrays are sent in binary form, all else as text.
+    let form = u16::from(given == Given::Keys);
+    bind.text("").text("q").short(1).short(form).short(parameters);
+    if given == Given::Keys {
+        bind.long(20 + keys * (4 + DIGITS as u32));
+        // An array of one dimension without nulls, counted from 1.
+        bind.long(1).long(0).long(TEXT).long(keys).long(1);
+    }
+    let mut places = Vec::new();
+    for _ in 0..keys {
+        bind.long(DIGITS as u32);
+        places.push(bind.0.len());
+        bind.0.extend([b'0'; DIGITS]);
+    }
+    let value = match given {
+        Given::Key | Given::TextKey | Given::Keys => None,
+        Given::KeyAndValue => Some(value()),
+        Given::WrittenKeyAndJson => Some(json()),
+    };
+    if let Some(value) = value {
+        bind.long(value.len() as u32).0.extend(value.as_bytes());
+    }
+    // Results as text, as the server likes to have them.
+    bind.short(0);
+    (bind.end(), places)
+}
+
+/// A message of the protocol, in the making.
+struct Message(Vec<u8>);
+
+impl Message {
+    fn of(kind: u8) -> Self {
+        Self(vec![kind, 0, 0, 0, 0])
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.extend(text.as_bytes());
+        self.0.push(0);
+        self
+    }
+
+    fn short(&mut self, number: u16) -> &mut Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    fn long(&mut self, number: u32) -> &mut Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    /// Whole, with its length in front.
+    fn end(mut self) -> Vec<u8> {
+        let body = self.0.len() - 5;
+        self.0[1..5].copy_from_slice(&length(body));
+        self.0
+    }
+}
+
+/// The length of a message with a body of so many bytes; it counts itself.
+fn length(body: usize) -> Vec<u8> {
+    ((body + 4) as u32).to_be_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_where_the_server_is_ready_however_it_is_cut() {
+        let row = [b"D".as_slice(), &length(3), b"Z\0\0"].concat();
+        let whole = [row.clone(), row, [b"Z".as_slice(), &length(1), b"I"].concat()].concat();
+        for cut in 1..whole.len() {
+            let mut answer = Answer::default();
+            let (head, tail) = whole.split_at(cut);
+            let ends = [answer.take(head).unwrap(), answer.take(tail).unwrap()];
+            assert_eq!(ends.iter().filter(|end| **end).count(), 1, "cut at {cut}");
+            // The next one is understood as well.
+            assert!(answer.take(&whole).unwrap(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_an_error() {
+        assert!(Answer::default().take(&[b"E".as_slice(), &length(5), b"oops!"].concat()).is_err());
+    }
+
+    #[test]
+    fn a_request_has_its_keys_where_it_says() {
+        for (given, keys, pipeline) in
+            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
+        {
+            let request = Request::of(given, Load { clients: 1, pipeline, keys });
+            assert_eq!(request.keys.len(), (keys * pipeline) as usize);
+            for at in request.keys {
+                assert_eq!(&request.bytes[at - 4..at], &(DIGITS as u32).to_be_bytes());
+                assert_eq!(&request.bytes[at..at + DIGITS], [b'0'; DIGITS]);
+            }
+            // From message to message by their lengths, to the end.
+            let (mut at, mut kinds) = (0, Vec::new());
+            while let Some(length) = request.bytes.get(at + 1..at + 5) {
+                kinds.push(request.bytes[at]);
+                at += 1 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            }
+            assert_eq!(at, request.bytes.len());
+            assert_eq!(kinds, [b"BE".repeat(pipeline as usize), b"S".to_vec()].concat());
+        }
+    }
+}

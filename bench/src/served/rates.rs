@@ -1,0 +1,169 @@
+//! So many requests a second, for a while: how long they take, and whether all are answered.
+
+use super::cluster;
+use crate::bed::{FIRST_KEY, KEYS, json};
+use crate::pace::Pace;
+use crate::report::notation::{count, time};
+use crate::report::section::{Goal, Section, Table};
+use pg_cache_testbed::Cluster;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+const RATES: [u64; 2] = [100, 10_000];
+const CLIENTS: u32 = 8;
+/// One request in so many sets a value.
+const SETS: u32 = 10;
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    (pace.at_rate + Duration::from_secs(2)) * RATES.len() as u32
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let (cluster, mut session) = cluster("128MB");
+    let fill = format!(
+        "SELECT count(cache_set(({FIRST_KEY} + i)::text, '{}', '1 day')) FROM generate_series(0, {KEYS} - 1) AS i",
+        json()
+    );
+    session.query_one(&fill, &[]).expect("pg_cache is filled");
+    let mut table = Table::new(1, ["requests a second", "answered", "failed", "p50", "p99", "longest"]);
+    let (mut goals, mut figures) = (Vec::new(), Vec::new());
+    for rate in RATES {
+        let outcome = run(&cluster, rate, pace.at_rate);
+        let [median, most, longest] = [0.5, 0.99, 1.0].map(|part| outcome.percentile(part));
+        let answered = outcome.microseconds.len() as u64;
+        table.rows.push(vec![
+            count(rate as f64),
+            count(answered as f64),
+            outcome.failed.to_string(),
+            time(median),
+            time(most),
+            time(longest),
+        ]);
+        // pgbench draws the moments of requests by chance: their number is right on the average.
+        let due = rate * pace.at_rate.as_secs();
+        let enough = due - due / 50 - 3 * due.isqrt();
+        goals.push(Goal {
+            wanted: format!(
+                "{} requests a second for {} s, all answered",
+                count(rate as f64),
+                pace.at_rate.as_secs()
+            ),
+            found: format!("{answered} answered, {} failed, p99 {}", outcome.failed, time(most)),
+            met: outcome.failed == 0 && answered >= enough,
+        });
+        figures.push(serde_json::json!({
+            "rate": rate, "answered": answered, "failed": outcome.failed, "p50": median, "p99": most, "longest": longest,
+        }));
+    }
+    Section {
+        id: "rates".into(),
+        title: "At a given rate".into(),
+        goals,
+        tables: vec![table],
+        explained: vec![format!(
+            "pgbench, {CLIENTS} clients, prepared statements, {} random keys; one request in {SETS} sets a value of 100 bytes, the \
+             others get one. Requests begin at moments drawn by chance, whether those before them are done or not, and \
+             their time counts from that moment, so that what has to wait is seen to wait. It includes pgbench's own work.",
+            count(KEYS as f64)
+        )],
+        figures: figures.into(),
+    }
+}
+
+/// What became of the requests.
+#[derive(Default)]
+struct Outcome {
+    failed: u64,
+    /// In order.
+    microseconds: Vec<u32>,
+}
+
+impl Outcome {
+    /// Nanoseconds within which so large a part was answered.
+    fn percentile(&self, part: f64) -> f64 {
+        let last = self.microseconds.len().saturating_sub(1);
+        let place = (part * last as f64).round() as usize;
+        self.microseconds.get(place).map_or(0.0, |time| f64::from(*time) * 1e3)
+    }
+
+    /// One line of pgbench's log for each request: client, number, time in microseconds or `failed`, and more.
+    fn read(&mut self, log: impl BufRead) {
+        for line in log.lines().map_while(Result::ok) {
+            match line.split(' ').nth(2).map(str::parse) {
+                Some(Ok(time)) => self.microseconds.push(time),
+                _ => self.failed += 1,
+            }
+        }
+    }
+}
+
+/// A directory that goes away.
+struct Logs(PathBuf);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        // What cannot be removed from the temporary directory does no harm there.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(cluster: &Cluster, rate: u64, span: Duration) -> Outcome {
+    let logs = Logs(std::env::temp_dir().join(format!("pg_cache-bench.{}", std::process::id())));
+    std::fs::create_dir_all(&logs.0).expect("there is a temporary directory");
+    let key = format!("\\set key random({FIRST_KEY}, {})\n", FIRST_KEY + KEYS - 1);
+    let script = |name: &str, statement: &str| {
+        let path = logs.0.join(name);
+        let mut file = std::fs::File::create(&path).expect("a file can be made there");
+        file.write_all(format!("{key}{statement};\n").as_bytes()).expect("and written");
+        path
+    };
+    let get = script("get", "SELECT cache_get(:key)");
+    let set = script("set", "SELECT cache_set(:key, :json, '1 day')");
+    let weighted = |path: &Path, weight: u32| format!("--file={}@{weight}", path.display());
+    let output = cluster
+        .client("pgbench")
+        .args(["--no-vacuum", "--protocol=prepared", "--log", "--jobs=2"])
+        .args([weighted(&get, SETS - 1), weighted(&set, 1)])
+        .arg(format!("--log-prefix={}", logs.0.join("log").display()))
+        .arg(format!("--client={CLIENTS}"))
+        .arg(format!("--rate={rate}"))
+        .arg(format!("--time={}", span.as_secs()))
+        .arg(format!("--define=json={}", json()))
+        .stdin(Stdio::null())
+        .output()
+        .expect("pgbench starts");
+    assert!(output.status.success(), "pgbench failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let mut outcome = Outcome::default();
+    for entry in std::fs::read_dir(&logs.0).expect("the logs are there").map_while(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with("log") {
+            outcome.read(BufReader::new(std::fs::File::open(entry.path()).expect("a log can be read")));
+        }
+    }
+    outcome.microseconds.sort_unstable();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_failures_are_told_apart() {
+        let mut outcome = Outcome::default();
+        outcome.read(
+            "0 1 250 0 1700000000 1 10\n0 2 failed 0 1700000000 2 10\n1 1 150 1 1700000000 3 5\n".as_bytes(),
+        );
+        outcome.microseconds.sort_unstable();
+        assert_eq!((outcome.failed, &outcome.microseconds[..]), (1, &[150, 250][..]));
+        assert_eq!((outcome.percentile(0.0), outcome.percentile(1.0)), (150_000.0, 250_000.0));
+    }
+
+    #[test]
+    fn nothing_answered_takes_no_time() {
+        assert_eq!(Outcome::default().percentile(0.99), 0.0);
+    }
+}

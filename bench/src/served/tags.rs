@@ -1,0 +1,100 @@
+//! What it takes to invalidate a tag: the same, however much is under it.
+
+use super::cluster;
+use crate::hot_tier::duel::{Duel, Lane, fight, table};
+use crate::pace::Pace;
+use crate::report::notation::{digits, with_interval};
+use crate::report::section::{Goal, Section};
+use crate::statistics::Summary;
+use postgres::{Client, Statement};
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+const FEW: u64 = 10;
+const MANY: u64 = 1_000_000;
+/// Tags of each entry, so that one filling is enough for several invalidations.
+const TAGS: u64 = 8;
+/// Entries of one transaction, below what one may hold back.
+const BATCH: u64 = 100_000;
+/// By how much the one may take longer than the other.
+const RATIO_MAX: f64 = 1.2;
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    Duration::from_secs(5) * (1 + pace.fillings as u32)
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let (_cluster, mut session) = cluster("512MB");
+    let invalidate = session.prepare("SELECT cache_invalidate_tag($1)").expect("it can be prepared");
+    // The first calls of a session find their way.
+    for number in 0..100 {
+        session.execute(&invalidate, &[&format!("nothing {number}")]).expect("a tag is invalidated");
+    }
+    let session = RefCell::new(session);
+    let lane = |name: &'static str, entries: u64| {
+        let (session, invalidate) = (&session, &invalidate);
+        Lane::new(format!("{entries} entries under the tag"), move || {
+            let mut session = session.borrow_mut();
+            fill(&mut session, name, entries);
+            // Whoever has just worked for seconds is not the next to get a core.
+            for number in 0..20 {
+                timed(&mut session, invalidate, &format!("nothing {number}"));
+            }
+            let times: Vec<f64> =
+                (1..=TAGS).map(|tag| timed(&mut session, invalidate, &format!("{name} {tag}"))).collect();
+            Summary::of(&times).expect("there are some").median
+        })
+    };
+    let duel = fight("one session", pace.fillings, lane("many", MANY), lane("few", FEW));
+    Section {
+        id: "tags".into(),
+        title: "Invalidating a tag".into(),
+        goals: vec![goal(&duel)],
+        tables: vec![table(std::slice::from_ref(&duel))],
+        explained: vec![format!(
+            "One statement and its commit, over the socket. Before each round both sides are filled anew, with entries that have \
+             {TAGS} tags each; the tags are then invalidated one after the other, and `one operation` is the median of them. \
+             Medians of {} rounds in turns.",
+            pace.fillings
+        )],
+        figures: serde_json::json!({ "duel": duel }),
+    }
+}
+
+/// Either way round: it is not to matter how many there are.
+fn goal(duel: &Duel) -> Goal {
+    Goal {
+        wanted: format!(
+            "{MANY} entries go in the time that {FEW} take, within {:.0} %",
+            (RATIO_MAX - 1.0) * 100.0
+        ),
+        found: with_interval(duel.ratio, digits),
+        met: (1.0 / RATIO_MAX..=RATIO_MAX).contains(&duel.ratio.median),
+    }
+}
+
+/// Stores entries, and makes sure that they are there.
+fn fill(session: &mut Client, name: &str, entries: u64) {
+    let tags: Vec<String> = (1..=TAGS).map(|tag| format!("{name} {tag}")).collect();
+    let set = "SELECT count(*) FILTER (WHERE cache_set_text($1 || i, 'x', '1 day', $2))
+               FROM generate_series($3::bigint, $4::bigint) AS i";
+    let mut stored = 0;
+    for first in (0..entries).step_by(BATCH as usize) {
+        let last = (first + BATCH).min(entries) - 1;
+        let row = session.query_one(set, &[&name, &tags, &first.cast_signed(), &last.cast_signed()]);
+        stored += row.expect("entries can be set").get::<_, i64>(0).cast_unsigned();
+    }
+    assert_eq!(stored, entries, "all entries have room");
+    let look = "SELECT count(cache_get_text($1 || i)) FROM generate_series(0, $2::bigint - 1) AS i";
+    let there: i64 =
+        session.query_one(look, &[&name, &entries.cast_signed()]).expect("they are asked for").get(0);
+    assert_eq!(there.cast_unsigned(), entries, "all entries are there");
+}
+
+fn timed(session: &mut Client, invalidate: &Statement, tag: &str) -> f64 {
+    let started = Instant::now();
+    session.execute(invalidate, &[&tag]).expect("a tag is invalidated");
+    started.elapsed().as_secs_f64() * 1e9
+}
