@@ -1,7 +1,7 @@
 //! Commands, seen before they run: those of which the server tells nobody otherwise what they mean.
 //!
 //! - what becomes of a prepared transaction. One that is prepared or ended otherwise is not seen: a subscription with `two_phase`
-//!   does both in C;
+//!   does both in C (`store/prepared.rs`);
 //! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
 //! - that names or rules change. All commands do, but for a list of harmless ones;
 //! - that a table is about to be a part of another no more, which the locks do not tell afterwards.

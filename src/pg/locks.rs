@@ -10,9 +10,13 @@
 //!
 //! Slots first, then the lists: a lock that is moved meanwhile is seen in its slot, or in its list, or in both. A list that is
 //! empty when we look needs no lock: what is moved there later has been seen in its slot.
+//!
+//! A prepared transaction keeps its locks, in an entry of the same array that is no process's, and all in the main table; also one
+//! that was prepared in an earlier life of the server.
 
 #![allow(unsafe_code)]
 
+use super::prepared;
 use pgrx::pg_sys;
 
 /// Modes that a change of rows takes, as bits of the server's mask: ROW EXCLUSIVE, EXCLUSIVE and ACCESS EXCLUSIVE.
@@ -44,6 +48,34 @@ pub fn each_written(mut with: impl FnMut(u32)) {
     unsafe { pg_sys::LWLockRelease(&raw mut process.fpInfoLock) };
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
+    each_in_table(process, database, &mut with);
+}
+
+/// The prepared transactions of this database, and those that have ended or begin to be prepared: their numbers, and the relations
+/// that each holds a write lock on.
+pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
+    let mut found = Vec::new();
+    // SAFETY: a plain global, constant in a session.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    for place in 0..prepared::count() {
+        // SAFETY: behind the entries of processes the array has one for each transaction that may be prepared. They stand as long as
+        // the server does; the words are read as they are in this moment, and the locks as others read them.
+        unsafe {
+            let all = &*pg_sys::ProcGlobal;
+            let entry = all.allProcs.add(all.allProcCount as usize + place);
+            let number = std::ptr::read_volatile(&raw const (*entry).xid);
+            if number == pg_sys::InvalidTransactionId || (*entry).databaseId != database {
+                continue;
+            }
+            let mut relations = Vec::new();
+            each_in_table(&mut *entry, database, &mut |relation| relations.push(relation));
+            found.push((number, relations));
+        }
+    }
+    found
+}
+
+fn each_in_table(process: &mut pg_sys::PGPROC, database: pg_sys::Oid, with: &mut impl FnMut(u32)) {
     for partition in 0..pg_sys::NUM_LOCK_PARTITIONS as usize {
         each_in_partition(process, partition, |tag| {
             let ours = tag.locktag_field1 == database.to_u32() || tag.locktag_field1 == 0;
@@ -93,12 +125,12 @@ fn head(process: &mut pg_sys::PGPROC, partition: usize) -> *mut Link {
     &raw mut process.myProcLocks[partition].head
 }
 
-/// Calls with the tags of the locks of one partition that we hold in a writer's mode.
+/// Calls with the tags of the locks of one partition that are held in a writer's mode.
 fn each_in_partition(process: &mut pg_sys::PGPROC, partition: usize, mut with: impl FnMut(&pg_sys::LOCKTAG)) {
     let head = head(process, partition);
-    // SAFETY: a list in our own entry, circular, and of links inside of PROCLOCKs. Only we put locks there and take them away, but
-    // for those that others move there from our slots, under the partition's lock. Nothing that could fail happens while it is
-    // held.
+    // SAFETY: a list in an entry of the array, circular, and of links inside of PROCLOCKs, walked under the partition's lock. To our own,
+    // only we put locks and take them away, but for those that others move there from our slots, under the same lock. Nothing that
+    // could fail happens while it is held.
     unsafe {
         let first = std::ptr::read_volatile(&raw const (*head).next);
         if first == head || first.is_null() {

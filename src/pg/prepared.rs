@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! head      how many are being prepared without a record     a word
+//!           how many have a record and no name               a word
 //! records   what each has changed                            one for each that there may be
 //! ```
 //!
@@ -14,7 +15,7 @@
 use pg_cache_core::{FenceId, KeyMark};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 const NAME: &CStr = c"pg_cache_prepared";
 /// The server's own limit, with the zero behind the name.
@@ -39,6 +40,8 @@ pub enum State {
     Prepared,
     /// One that has ended, while others are still trying to end it.
     Gone,
+    /// One of which we do not know the name, and shall not be told of its end. Its fences are raised.
+    Unnamed,
 }
 
 /// What is kept of one prepared transaction.
@@ -51,6 +54,8 @@ pub struct Record {
     gid_len: u32,
     fences_len: u32,
     marks_len: u32,
+    /// The transaction's number.
+    pub number: pg_sys::TransactionId,
     gid: [u8; GID_BYTES],
     fences: [FenceId; FENCES_MAX],
     marks: [KeyMark; MARKS_MAX],
@@ -58,8 +63,14 @@ pub struct Record {
 
 impl Record {
     /// Makes it a transaction's, which is being prepared. What does not fit is cut off: it is for the caller to see that it does.
-    pub fn write(&mut self, gid: &[u8], fences: &[FenceId], marks: &[KeyMark]) {
-        (self.state, self.enders) = (State::Preparing, 0);
+    pub fn write(
+        &mut self,
+        number: pg_sys::TransactionId,
+        gid: &[u8],
+        fences: &[FenceId],
+        marks: &[KeyMark],
+    ) {
+        (self.state, self.enders, self.number) = (State::Preparing, 0, number);
         self.gid_len = fill(&mut self.gid, gid);
         self.fences_len = fill(&mut self.fences, fences);
         self.marks_len = fill(&mut self.marks, marks);
@@ -67,7 +78,7 @@ impl Record {
 
     /// Whether it is about a transaction of this name.
     pub fn is_of(&self, gid: &[u8]) -> bool {
-        self.state != State::Free && self.gid[..self.gid_len as usize] == *gid
+        ![State::Free, State::Unnamed].contains(&self.state) && self.gid[..self.gid_len as usize] == *gid
     }
 
     /// What the transaction has invalidated.
@@ -92,18 +103,23 @@ fn fill<T: Copy>(into: &mut [T], from: &[T]) -> u32 {
 pub struct Table<'t> {
     /// How many transactions are being prepared that have found no record.
     pub unrecorded: &'t mut u64,
+    pub unnamed: &'t AtomicU64,
     pub records: &'t mut [Record],
 }
 
+/// Words before the records.
+const HEAD: usize = 2;
+
 static MEMORY: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
 
-fn count() -> usize {
+/// How many transactions may be prepared at once.
+pub fn count() -> usize {
     // SAFETY: a setting of the server's start, read by it before it asks for shared memory.
     usize::try_from(unsafe { max_prepared_xacts }).unwrap_or(0)
 }
 
 fn bytes() -> usize {
-    size_of::<u64>() + count() * size_of::<Record>()
+    HEAD * size_of::<u64>() + count() * size_of::<Record>()
 }
 
 /// Asks for the memory. Called from the hook in which one may.
@@ -162,10 +178,37 @@ pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
     // SAFETY: formatted in `start_up`, and ours alone while the lock is held; only what is valid is ever written to it. Shared memory
     // begins on a line, so that all is aligned.
     let table = unsafe {
-        let records = std::slice::from_raw_parts_mut(memory.add(1).cast::<Record>(), count());
-        Table { unrecorded: &mut *memory, records }
+        let records = std::slice::from_raw_parts_mut(memory.add(HEAD).cast::<Record>(), count());
+        Table { unrecorded: &mut *memory, unnamed: AtomicU64::from_ptr(memory.add(1)), records }
     };
     Some(with(table))
+}
+
+/// Whether there are records without a name.
+#[inline]
+pub fn has_unnamed() -> bool {
+    let memory = MEMORY.load(Ordering::Relaxed);
+    // SAFETY: the second word, which is only accessed as an atomic.
+    !memory.is_null() && unsafe { AtomicU64::from_ptr(memory.add(1)) }.load(Ordering::Relaxed) > 0
+}
+
+/// The number of this session's transaction, if it has one.
+pub fn own_number() -> pg_sys::TransactionId {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() }
+}
+
+/// Whether a transaction is still going on, or prepared. May raise errors.
+pub fn is_in_progress(number: pg_sys::TransactionId) -> bool {
+    // SAFETY: a plain question, with no lock held.
+    unsafe { pg_sys::TransactionIdIsInProgress(number) }
+}
+
+/// Whether this process applies what another server sends: it ends prepared transactions without a command.
+#[inline]
+pub fn is_applier() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::IsLogicalWorker() }
 }
 
 /// Whose a prepared transaction is.

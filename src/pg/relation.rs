@@ -108,8 +108,9 @@ pub enum Relation {
 
 /// The first number that is not of the system's own objects.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
-/// Large objects are rows, not rules.
-const LARGE_OBJECTS: [u32; 2] = [2613, 2995];
+/// Catalogs that hold rows, not rules: large objects with their indexes, whose locks are kept too; subscriptions, how far they have come
+/// with each table, and from where.
+const ROWS: [u32; 7] = [2613, 2683, 2995, 2996, 6100, 6102, 6000];
 /// Which table is a part of which: the table, its index by the part, the part's column, and where the whole's number is in a row.
 const INHERITS: u32 = 2611;
 const INHERITS_BY_PART: u32 = 2680;
@@ -185,7 +186,8 @@ pub fn of(number: u32) -> Relation {
 
 fn look_up(number: u32) -> Relation {
     if number < FIRST_NORMAL {
-        return if LARGE_OBJECTS.contains(&number) { Relation::Irrelevant } else { Relation::Catalog };
+        let rows = || Relation::Rows { ancestors: Rc::default() };
+        return if ROWS.contains(&number) { rows() } else { Relation::Catalog };
     }
     let Some((kind, persistence, schema)) = class(number) else {
         // Dropped by this transaction: its rows are gone. What it was a part of was locked as well.
@@ -211,6 +213,15 @@ fn look_up(number: u32) -> Relation {
         }
     }
     Relation::Rows { ancestors: ancestors.into() }
+}
+
+/// Whether each change of what a query reads there can be seen at its commit. Of a catalog it cannot, because its locks are given
+/// back before; nor of a sequence, nor of a temporary table, which is another one for each session.
+pub fn is_followed(number: u32) -> bool {
+    number >= FIRST_NORMAL
+        && class(number).is_some_and(|(kind, persistence, _)| {
+            kind != pg_sys::RELKIND_SEQUENCE && persistence != pg_sys::RELPERSISTENCE_TEMP
+        })
 }
 
 /// Whether who reads it may decide what is read: whether it has row security.

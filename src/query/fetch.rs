@@ -111,6 +111,9 @@ impl Ticket {
         }
         let relations = match &wanted.depends {
             Some(relations) => relations.clone(),
+            None if !seen.relations.iter().all(|number| relation::is_followed(*number)) => {
+                return Err(Status::Refused("the query reads what changes without a commit"));
+            }
             None => seen.relations.iter().copied().collect(),
         };
         if relations.len() > RELATIONS_MAX {

@@ -215,6 +215,7 @@ impl Listener for Collector {
         let Some(tier) = shared::tier() else { return };
         // What may raise errors comes first, with nothing borrowed.
         let command = if locks::has_written() { transaction::command_after_all() } else { 0 };
+        prepared::before_commit(locks::has_written());
         let written = written::before_commit(tier);
         PENDING.with_borrow_mut(|pending| pending.before_commit(&written, command));
     }

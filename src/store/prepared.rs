@@ -16,17 +16,27 @@
 //! looks for the name it may have been ended by another and given to a third one. So
 //! - a name is not prepared while somebody is at ending a transaction that has it, which is an error, as it would be a moment before;
 //! - who finds a name that is being prepared invalidates everything.
+//!
+//! *Without a command*, as a subscription with `two_phase` does it, nobody tells us the name, and nobody of the end. Such a transaction's
+//! fences are raised from its preparation on, and lowered with a new number as soon as somebody sees that it is over: who applies
+//! what is sent looks at the end of each transaction of his, the next one too if he has died in between, and so does whoever
+//! prepares or ends one or writes anything. What was prepared in an earlier life is found by its locks (`pg/locks.rs`) by each who applies,
+//! before he can have ended anything.
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table, Whose};
-use crate::pg::shared;
+use crate::pg::{locks, shared};
+use crate::store::written;
 use pg_cache_core::{FenceId, KeyMark, Reserved};
 use pgrx::prelude::PgSqlErrorCode;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::Ordering;
 
 thread_local! {
     static AT: RefCell<At> = const { RefCell::new(At::Nothing) };
+    /// Whether this session has looked for what was prepared in an earlier life.
+    static ADOPTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What this session is at.
@@ -37,6 +47,8 @@ enum At {
     Named(Box<[u8]>),
     /// That has a record, or has found none.
     Recorded(Box<[u8]>, Option<usize>),
+    /// Its transaction is to be prepared under a name that nobody has told. Its record's fences are raised.
+    Unnamed(usize),
     Ending(Ending),
 }
 
@@ -83,6 +95,7 @@ pub fn ended() {
     if let At::Ending(ending) = AT.replace(At::Nothing) {
         ending.settle(true);
     }
+    settle_unnamed();
 }
 
 fn denied() -> Refused {
@@ -108,26 +121,18 @@ fn everything(commits: bool) -> Vec<FenceId> {
 /// still fail on others'.
 pub fn record(fences: &[FenceId], marks: Vec<KeyMark>, written: &[FenceId]) -> Result<(), Refused> {
     let At::Named(gid) = AT.replace(At::Nothing) else {
-        let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-        let refused = Refused::new(code, "cannot prepare a transaction that has changed the cache")
-            .detail("It is not prepared by the command PREPARE TRANSACTION, so that nobody would know of its end.")
-            .hint("For a subscription, set two_phase to false.");
-        if !fences.is_empty() || !marks.is_empty() {
-            return Err(refused);
-        }
-        // A subscription's own: nobody will tell when it is committed. What it has written is not served until then, and as nobody
-        // knows when that is, not again.
-        if let Some(tier) = shared::tier() {
-            written.iter().for_each(|fence| tier.fences().raise(*fence));
-        }
-        return Ok(());
+        let mut marks = marks;
+        marks.sort_unstable();
+        let all: Vec<_> = [fences, written, &spaces_of(&marks)].concat();
+        return record_unnamed(all);
     };
     let mut all = fences.to_vec();
     all.extend(written);
     all.sort_unstable();
     all.dedup();
     let (fences, marks) = bounded(&all, marks);
-    let written = prepared::with_table(|Table { unrecorded, records }| {
+    let own = prepared::own_number();
+    let written = prepared::with_table(|Table { unrecorded, records, .. }| {
         if records.iter().any(|record| record.is_of(&gid) && record.enders > 0) {
             return Err(());
         }
@@ -136,7 +141,7 @@ pub fn record(fences: &[FenceId], marks: Vec<KeyMark>, written: &[FenceId]) -> R
             *unrecorded += 1;
             return Ok(None);
         };
-        record.write(&gid, &fences, &marks);
+        record.write(own, &gid, &fences, &marks);
         Ok(Some(number))
     });
     match written {
@@ -150,6 +155,109 @@ pub fn record(fences: &[FenceId], marks: Vec<KeyMark>, written: &[FenceId]) -> R
             format!("transaction identifier \"{}\" is already in use", shown(&gid)),
         )),
     }
+}
+
+/// The same for one that is not prepared by the command.
+fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
+    let Some(tier) = shared::tier() else { return Ok(()) };
+    fences.sort_unstable();
+    fences.dedup();
+    settle_unnamed();
+    let (fences, _) = bounded(&fences, Vec::new());
+    let own = prepared::own_number();
+    let written = prepared::with_table(|Table { records, .. }| {
+        let (number, record) =
+            records.iter_mut().enumerate().find(|(_, record)| record.state == State::Free)?;
+        record.write(own, &[], &fences, &[]);
+        fences.iter().for_each(|fence| tier.fences().raise(*fence));
+        Some(number)
+    });
+    match written {
+        // Where nothing can be prepared, the server says so.
+        None => Ok(()),
+        Some(Some(number)) => {
+            AT.set(At::Unnamed(number));
+            Ok(())
+        }
+        Some(None) => Err(no_room()),
+    }
+}
+
+/// Lowers the fences of what was prepared without a name, and is over. May raise errors.
+pub fn settle_unnamed() {
+    if !prepared::has_unnamed() {
+        return;
+    }
+    let Some(tier) = shared::tier() else { return };
+    let is_unnamed = |record: &Record| record.state == State::Unnamed;
+    let waiting = prepared::with_table(|Table { records, .. }| {
+        records.iter().filter(|record| is_unnamed(record)).map(|record| record.number).collect::<Vec<_>>()
+    });
+    let over: Vec<_> =
+        waiting.into_iter().flatten().filter(|number| !prepared::is_in_progress(*number)).collect();
+    if over.is_empty() {
+        return;
+    }
+    prepared::with_table(|Table { unnamed, records, .. }| {
+        let number = tier.fences().draw();
+        for record in records.iter_mut().filter(|record| is_unnamed(record) && over.contains(&record.number))
+        {
+            for fence in record.fences() {
+                let _ = tier.fences().lower_as(*fence, number);
+            }
+            record.state = State::Free;
+            unnamed.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// A transaction of this session is about to commit. Whoever applies what another server sends may have ended a prepared one in it,
+/// or be about to. May raise errors.
+pub fn before_commit(has_written: bool) {
+    let applies = prepared::is_applier();
+    if applies && !ADOPTED.get() {
+        adopt();
+        ADOPTED.set(true);
+    }
+    if applies || has_written {
+        settle_unnamed();
+    }
+}
+
+/// Gives a record to whatever was prepared in an earlier life, with its fences raised.
+fn adopt() {
+    let Some(tier) = shared::tier() else { return };
+    for (number, relations) in locks::of_prepared() {
+        let (fences, _) = bounded(&written::of_relations(tier, relations), Vec::new());
+        if !prepared::is_in_progress(number) {
+            continue;
+        }
+        let recorded = prepared::with_table(|Table { unnamed, records, .. }| {
+            if records.iter().any(|record| record.state != State::Free && record.number == number) {
+                return true;
+            }
+            let Some(record) = records.iter_mut().find(|record| record.state == State::Free) else {
+                return false;
+            };
+            record.write(number, &[], &fences, &[]);
+            record.state = State::Unnamed;
+            unnamed.fetch_add(1, Ordering::Relaxed);
+            // Another who applies may end it as soon as he sees the record, so they are raised under the same lock.
+            fences.iter().for_each(|fence| tier.fences().raise(*fence));
+            true
+        });
+        if recorded == Some(false) {
+            // Who applies will be started again, when those who are preparing something now have done so.
+            no_room().raise();
+        }
+    }
+}
+
+/// In the server's words: there are as many records as there may be transactions.
+fn no_room() -> Refused {
+    let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
+    Refused::new(code, "maximum number of prepared transactions reached")
+        .hint("Increase max_prepared_transactions.")
 }
 
 /// What a record has room for: instead of too many keys their spaces, and instead of too many fences the database's.
@@ -180,8 +288,18 @@ fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
 
 /// The transaction is prepared now, and others may end it from the next moment on. Must not fail.
 pub fn stands() {
-    let At::Recorded(gid, number) = AT.replace(At::Nothing) else { return };
-    prepared::with_table(|Table { unrecorded, records }| {
+    let (gid, number) = match AT.replace(At::Nothing) {
+        At::Recorded(gid, number) => (gid, number),
+        At::Unnamed(number) => {
+            prepared::with_table(|Table { unnamed, records, .. }| {
+                records[number].state = State::Unnamed;
+                unnamed.fetch_add(1, Ordering::Relaxed);
+            });
+            return;
+        }
+        _ => return,
+    };
+    prepared::with_table(|Table { unrecorded, records, .. }| {
         // The name was free: whatever else has a record of it has ended, unnoticed.
         let others =
             records.iter_mut().filter(|record| record.is_of(&gid) && record.state == State::Prepared);
@@ -197,9 +315,17 @@ pub fn stands() {
 pub fn over() {
     match AT.replace(At::Nothing) {
         At::Recorded(_, number) => {
-            prepared::with_table(|Table { unrecorded, records }| match number {
+            prepared::with_table(|Table { unrecorded, records, .. }| match number {
                 Some(number) => records[number].state = State::Free,
                 None => *unrecorded = unrecorded.saturating_sub(1),
+            });
+        }
+        At::Unnamed(number) => {
+            prepared::with_table(|Table { records, .. }| {
+                if let Some(tier) = shared::tier() {
+                    records[number].fences().iter().for_each(|fence| tier.fences().withdraw(*fence));
+                }
+                records[number].state = State::Free;
             });
         }
         At::Ending(ending) => ending.settle(false),
@@ -219,7 +345,7 @@ enum Found {
 }
 
 impl Ending {
-    fn find(Table { unrecorded, records }: Table<'_>, gid: &[u8], commits: bool) -> Found {
+    fn find(Table { unrecorded, records, .. }: Table<'_>, gid: &[u8], commits: bool) -> Found {
         let of_name = |record: &Record, state| record.state == state && record.is_of(gid);
         let doubt = *unrecorded > 0 || records.iter().any(|record| of_name(record, State::Preparing));
         let found = records.iter_mut().enumerate().find(|(_, record)| of_name(record, State::Prepared));

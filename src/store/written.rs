@@ -32,6 +32,13 @@ fn relations() -> Vec<u32> {
     relations
 }
 
+/// The fences that a write to some relations raises, in order. May raise errors.
+pub fn of_relations(tier: &HotTier, mut relations: Vec<u32>) -> Vec<FenceId> {
+    relations.sort_unstable();
+    relations.dedup();
+    fences_of(tier, &relations)
+}
+
 /// Not while the locks are walked: what a relation is, the server may not be asked then.
 fn fences_of(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
     let mut fences = Vec::new();

@@ -2,14 +2,17 @@
 
 mod docs;
 mod encoding;
+mod fences;
 mod fetch;
 mod harness;
 mod hunter;
 mod lease;
 mod limits;
 mod memory;
+mod neighbours;
 mod preload;
 mod prepared;
+mod replication;
 mod spaces;
 mod transaction;
 mod writes;

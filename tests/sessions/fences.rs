@@ -1,0 +1,290 @@
+//! Fences of relations are raised and lowered exactly once, however a commit goes on and whoever is in the way.
+
+use crate::memory::{cluster, findings};
+use crate::transaction::get;
+use pg_cache_testbed::{Cluster, Conf, wait_until};
+use postgres::Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// Small, because it is looked through again and again. Sessions wait for no standby unless they ask to; there is none.
+fn conf() -> Conf {
+    Conf::preloaded()
+        .set("pg_cache.hot_size", "4MB")
+        .set("pg_cache.fence_slots", "65536")
+        .set("synchronous_standby_names", "nobody")
+        .set("synchronous_commit", "local")
+}
+
+/// Tables with a row each, and a value that depends on each.
+fn tables(session: &mut Client, names: &[&str]) {
+    for name in names {
+        session.batch_execute(&format!("CREATE TABLE {name} AS SELECT 1 AS v")).expect("a table");
+        fetch(session, name);
+    }
+}
+
+pub fn fetch(session: &mut Client, table: &str) -> i32 {
+    let query = format!("SELECT cache_fetch('{table}', 'SELECT v FROM {table}')::int");
+    session.query_one(&query, &[]).expect("it fetches").get(0)
+}
+
+pub fn is_cached(session: &mut Client, key: &str) -> bool {
+    session.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
+}
+
+fn process(session: &mut Client) -> i32 {
+    session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
+}
+
+#[test]
+fn while_a_commit_waits_for_a_standby_nobody_else_does() {
+    let cluster = cluster(&conf());
+    let mut witness = cluster.connect("postgres");
+    witness.batch_execute("SET statement_timeout = '20 s'").expect("it is set");
+    tables(&mut witness, &["a", "b"]);
+    for (round, by) in (2..).zip(["pg_cancel_backend", "pg_terminate_backend"]) {
+        let before = fetch(&mut witness, "a");
+        assert!(is_cached(&mut witness, "a") && is_cached(&mut witness, "b"));
+        let mut writer = cluster.connect("postgres");
+        writer.batch_execute("SET synchronous_commit = on").expect("it is set");
+        let number = process(&mut writer);
+        let commit = std::thread::spawn(move || writer.batch_execute(&format!("UPDATE a SET v = {round}")));
+        wait_until("the writer to wait", || {
+            let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'";
+            witness.query_one(query, &[&number]).expect("a view").get::<_, i64>(0) == 1
+        });
+        for _ in 0..3 {
+            assert_eq!(fetch(&mut witness, "a"), before, "from the table, where the change is not visible");
+            assert!(!is_cached(&mut witness, "a"), "and not kept");
+            assert_eq!(fetch(&mut witness, "b"), 1);
+            assert!(is_cached(&mut witness, "b"), "what it has not written is a hit");
+        }
+        assert_eq!(findings(&mut witness).len(), 1, "the fence is raised");
+        // Others commit beside it, to the same tables too, as far as locks of rows allow.
+        witness
+            .batch_execute("INSERT INTO b SELECT 1 WHERE false; INSERT INTO a SELECT 1 WHERE false")
+            .expect("it writes");
+        assert_eq!(fetch(&mut witness, "a"), before);
+        assert!(!is_cached(&mut witness, "a"));
+        witness.execute(&format!("SELECT {by}({number})"), &[]).expect("it is told to stop");
+        let outcome = commit.join().expect("the thread ends");
+        assert_eq!(outcome.is_ok(), by == "pg_cancel_backend", "it was committed here all the same");
+        wait_until("nothing to be raised any more", || findings(&mut witness).is_empty());
+        assert_eq!(fetch(&mut witness, "a"), round);
+        assert!(is_cached(&mut witness, "a"));
+        fetch(&mut witness, "b");
+    }
+}
+
+/// A generator of numbers, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+const MANY: u32 = 200;
+
+/// Writers that write to so many tables, and are stopped wherever they happen to be: in the middle of the writes, in a check at the
+/// commit, or while the commit waits for a standby.
+#[test]
+fn a_storm_of_cancels_and_terminates_leaves_nothing_raised() {
+    const WRITERS: u64 = 4;
+    const ROUNDS: u32 = 60;
+    let cluster = Arc::new(cluster(&conf()));
+    let mut witness = cluster.connect("postgres");
+    tables(&mut witness, &["calm"]);
+    witness
+        .batch_execute(&format!(
+            "DO $$ BEGIN FOR i IN 1..{MANY} LOOP
+                 EXECUTE format('CREATE TABLE w%s AS SELECT 0 AS v', i);
+                 PERFORM cache_watch(format('w%s', i)::regclass);
+             END LOOP; END $$"
+        ))
+        .expect("there are tables");
+    witness
+        .batch_execute(
+            "CREATE FUNCTION write_to(n int) RETURNS void LANGUAGE plpgsql AS
+             'BEGIN FOR i IN 1..n LOOP EXECUTE format(''INSERT INTO w%s VALUES (1)'', i); END LOOP; END'",
+        )
+        .expect("a function");
+    // After the watches: a change of the list is one of what tags mean.
+    let store = "SELECT cache_set_text('calm tag', 'v', tags => '{calm}')";
+    witness.batch_execute(store).expect("it is stored");
+    fetch(&mut witness, "calm");
+    let (left, waited) = (Arc::new(AtomicU32::new(WRITERS as u32)), Arc::new(AtomicU32::new(0)));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|seed| {
+            let (cluster, left, waited) = (Arc::clone(&cluster), Arc::clone(&left), Arc::clone(&waited));
+            std::thread::spawn(move || {
+                let mut dice = Dice(seed);
+                let mut session = writer(&cluster);
+                let mut counts = [0_u32; 2];
+                for _ in 0..ROUNDS {
+                    let count = [1, 16, 17, MANY][dice.below(4) as usize];
+                    let timeout = 1 + dice.below(if count == MANY { 120 } else { 30 });
+                    let waits = if dice.below(2) == 0 { "on" } else { "local" };
+                    waited.fetch_add(u32::from(waits == "on"), Ordering::Relaxed);
+                    let level = if dice.below(2) == 0 { "SERIALIZABLE" } else { "READ COMMITTED" };
+                    let mut run = |text: &str| session.batch_execute(text);
+                    let outcome =
+                        run(&format!("SET statement_timeout = {timeout}; SET synchronous_commit = {waits}"))
+                            .and_then(|()| {
+                                run(&format!("BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM w1"))
+                            })
+                            .and_then(|()| run(&format!("SELECT write_to({count})")))
+                            .and_then(|()| run("COMMIT"));
+                    counts[usize::from(outcome.is_ok())] += 1;
+                    if session.is_closed() || session.batch_execute("ROLLBACK").is_err() {
+                        session = writer(&cluster);
+                    }
+                }
+                left.fetch_sub(1, Ordering::Relaxed);
+                counts
+            })
+        })
+        .collect();
+    let mut dice = Dice(99);
+    while left.load(Ordering::Relaxed) > 0 {
+        let by = ["pg_cancel_backend", "pg_terminate_backend"][dice.below(2) as usize];
+        let stop = format!(
+            "SELECT {by}(pid) FROM pg_stat_activity WHERE application_name = 'storm' ORDER BY random() LIMIT 1"
+        );
+        witness.batch_execute(&stop).expect("it is told");
+        assert!(is_cached(&mut witness, "calm"), "what nobody writes stays a hit");
+    }
+    let mut counts = [0; 2];
+    for writer in writers {
+        let more = writer.join().expect("the writer ends");
+        counts = [counts[0] + more[0], counts[1] + more[1]];
+    }
+    eprintln!("{} ended otherwise, {} committed, {waited:?} waited for a standby", counts[0], counts[1]);
+    assert!(counts.iter().all(|count| *count > 20), "{counts:?}: it was no storm");
+    wait_until("the end of all writers", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm'";
+        witness.query_one(query, &[]).expect("a view").get::<_, i64>(0) == 0
+    });
+    assert_eq!(findings(&mut witness), Vec::<String>::new());
+    assert!(is_cached(&mut witness, "calm") && is_cached(&mut witness, "calm tag"));
+    for count in [1, 16, 17, MANY] {
+        let call = format!("SELECT cache_set_text('k', 'v', tags => '{{w{count}}}')");
+        witness.batch_execute(&call).expect("it is stored");
+        assert!(is_cached(&mut witness, "k"), "w{count} is a dependency as good as any");
+        witness.batch_execute(&format!("SELECT write_to({count})")).expect("it writes");
+        assert!(!is_cached(&mut witness, "k"), "w{count}");
+    }
+}
+
+fn writer(cluster: &Cluster) -> Client {
+    let mut session = cluster.connect("postgres");
+    // Found under this name by who stops writers, perhaps at once: then the first round tells.
+    session.batch_execute("SET application_name = 'storm'").ok();
+    session
+}
+
+#[test]
+fn a_server_that_crashes_in_a_storm_of_commits_returns_with_an_empty_cache() {
+    let cluster = Arc::new(cluster(&conf()));
+    let mut witness = cluster.connect("postgres");
+    tables(&mut witness, &["a", "calm"]);
+    for round in 1..=3 {
+        fetch(&mut witness, "calm");
+        assert!(is_cached(&mut witness, "calm"));
+        let over = Arc::new(AtomicBool::new(false));
+        let commits = Arc::new(AtomicU32::new(0));
+        let sessions: Vec<_> = (0..4).map(|_| cluster.connect("postgres")).collect();
+        let mut processes = Vec::new();
+        let writers: Vec<_> = sessions
+            .into_iter()
+            .map(|mut session| {
+                processes.push(process(&mut session));
+                let (over, commits) = (Arc::clone(&over), Arc::clone(&commits));
+                std::thread::spawn(move || {
+                    let write = "INSERT INTO a VALUES (2); SELECT cache_fetch('n', 'SELECT count(*) FROM a')";
+                    while !over.load(Ordering::Relaxed) && session.batch_execute(write).is_ok() {
+                        commits.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        wait_until("many commits", || commits.load(Ordering::Relaxed) > 200 * round);
+        cluster.kill(processes[round as usize]);
+        wait_until("the end of all sessions", || witness.batch_execute("SELECT 1").is_err());
+        over.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|writer| writer.join().expect("it ends"));
+        wait_until("the server's return", || cluster.try_connect("postgres").is_ok());
+        witness = cluster.connect("postgres");
+        assert_eq!(get(&mut witness, "calm"), None, "it begins empty");
+        let entries: i64 =
+            witness.query_one("SELECT count(*) FROM cache_keys()", &[]).expect("it looks").get(0);
+        assert_eq!(entries, 0);
+        assert_eq!(findings(&mut witness), Vec::<String>::new());
+        let pairs = "SELECT cache_fetch('n', 'SELECT count(*) FROM a')::bigint, (SELECT count(*) FROM a)";
+        for _ in 0..2 {
+            let row = witness.query_one(pairs, &[]).expect("it reads");
+            assert_eq!(row.get::<_, i64>(0), row.get::<_, i64>(1));
+            witness.batch_execute("INSERT INTO a VALUES (3)").expect("it writes");
+            assert!(!is_cached(&mut witness, "n"));
+        }
+    }
+}
+
+/// They hold rows of whoever writes them, and no rule: a change is one of what reads them, and of nothing else.
+#[test]
+fn large_objects_and_subscriptions_change_nobody_elses_values() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    tables(&mut session, &["calm"]);
+    let fetch = |session: &mut Client, table: &str| -> i64 {
+        let query = format!("SELECT cache_fetch('{table}', 'SELECT count(*) FROM {table}')::bigint");
+        session.query_one(&query, &[]).expect("it fetches").get(0)
+    };
+    assert_eq!(fetch(&mut session, "pg_largeobject"), 0);
+    session.batch_execute("SELECT lo_from_bytea(0, 'x')").expect("it is written");
+    assert_eq!(fetch(&mut session, "pg_largeobject"), 1);
+    assert!(is_cached(&mut session, "calm"));
+    assert_eq!(fetch(&mut session, "pg_subscription"), 0);
+    assert_eq!(fetch(&mut session, "pg_subscription_rel"), 0);
+    let subscribe = "CREATE SUBSCRIPTION s CONNECTION '' PUBLICATION p WITH (connect = false)";
+    session.batch_execute(subscribe).expect("it is written down");
+    assert_eq!(fetch(&mut session, "pg_subscription"), 1);
+    assert!(is_cached(&mut session, "calm"));
+}
+
+/// What changes without a trace at the commit is never served, and so not stored at all.
+#[test]
+fn what_no_fence_follows_is_not_stored() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    tables(&mut session, &["t"]);
+    session
+        .batch_execute("CREATE SEQUENCE s; CREATE TEMP TABLE mine (v int); CREATE VIEW w AS SELECT v FROM t")
+        .expect("they are there");
+    for (query, change) in [
+        ("SELECT last_value::int FROM s", "SELECT nextval('s'), nextval('s')"),
+        ("SELECT count(*)::int FROM mine", "INSERT INTO mine VALUES (1)"),
+        ("SELECT count(*)::int FROM pg_indexes", "CREATE INDEX ON t (v)"),
+        ("SELECT count(*)::int FROM pg_largeobject_metadata", "SELECT lo_create(0)"),
+        ("SELECT count(*)::int FROM pg_description", "COMMENT ON TABLE t IS 'a table'"),
+    ] {
+        let fetch = format!("SELECT cache_fetch('q', '{query}')::int");
+        let ask = |session: &mut Client, query: &str| -> i32 {
+            session.query_one(query, &[]).expect("it reads").get(0)
+        };
+        for change in ["", change] {
+            session.batch_execute(change).expect("it changes something");
+            let fetched = ask(&mut session, &fetch);
+            assert_eq!(fetched, ask(&mut session, query), "{query}");
+            assert!(!is_cached(&mut session, "q"), "{query}");
+        }
+    }
+    session.batch_execute("SELECT cache_fetch('w', 'SELECT v FROM w')").expect("it fetches");
+    assert!(is_cached(&mut session, "w"), "a view is what it reads");
+    let stated = "SELECT cache_fetch('stated', 'SELECT count(*) FROM pg_class', depends => '{}')";
+    session.batch_execute(stated).expect("it fetches");
+    assert!(is_cached(&mut session, "stated"), "whoever says what it depends on has said so");
+}

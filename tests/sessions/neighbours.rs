@@ -1,0 +1,71 @@
+//! Other extensions with the same hooks, loaded before us and after: each is called, and none takes anything from another.
+
+use crate::fences::{fetch, is_cached};
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::Conf;
+use postgres::Client;
+use postgres::error::ErrorPosition;
+
+const ORDERS: [&str; 3] = [
+    "pg_cache, pg_stat_statements, auto_explain",
+    "auto_explain, pg_cache, pg_stat_statements",
+    "pg_stat_statements, auto_explain, pg_cache",
+];
+
+/// Where the server says that an error is.
+fn position(session: &mut Client, statement: &str) -> Option<u32> {
+    let error = session.batch_execute(statement).expect_err("it fails");
+    match error.as_db_error().expect("the server says so").position() {
+        Some(ErrorPosition::Original(at)) => Some(*at),
+        _ => None,
+    }
+}
+
+#[test]
+fn hooks_chain_in_every_order() {
+    for order in ORDERS {
+        let conf = Conf::preloaded()
+            .set("shared_preload_libraries", order)
+            .set("pg_stat_statements.track", "all")
+            .set("auto_explain.log_min_duration", "0")
+            .set("auto_explain.log_analyze", "on")
+            .set("auto_explain.log_nested_statements", "on");
+        let cluster = cluster(&conf);
+        let mut session = cluster.connect("postgres");
+        session.batch_execute("CREATE EXTENSION pg_stat_statements").expect("it installs");
+        session.batch_execute("CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE other (v int)").expect("tables");
+        assert_eq!(fetch(&mut session, "t"), 1);
+        assert!(is_cached(&mut session, "t"), "{order}");
+        session.batch_execute("INSERT INTO other VALUES (1)").expect("it writes");
+        assert!(is_cached(&mut session, "t"), "{order}");
+        session.batch_execute("UPDATE t SET v = 2").expect("it writes");
+        assert!(!is_cached(&mut session, "t"), "{order}");
+        assert_eq!(fetch(&mut session, "t"), 2);
+        session.batch_execute("EXPLAIN ANALYZE UPDATE t SET v = 3").expect("it writes");
+        assert_eq!(fetch(&mut session, "t"), 3);
+        // What ends prepared transactions passes the same hook.
+        session.batch_execute("BEGIN; UPDATE t SET v = 4; PREPARE TRANSACTION 'p'").expect("it is prepared");
+        assert_eq!(fetch(&mut session, "t"), 3);
+        assert!(is_cached(&mut session, "t"), "{order}");
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert!(!is_cached(&mut session, "t"), "{order}");
+
+        let calls = |session: &mut Client, like: &str| -> i64 {
+            let query = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query LIKE $1";
+            session.query_one(query, &[&like]).expect("a view").get(0)
+        };
+        assert_eq!(calls(&mut session, "UPDATE t SET v = $1"), 2, "{order}");
+        assert_eq!(calls(&mut session, "COMMIT PREPARED %"), 1, "{order}");
+        assert_eq!(calls(&mut session, "SELECT v FROM t"), 3, "{order}: what is run to fill");
+        let log = cluster.log();
+        assert!(log.contains("Query Text: UPDATE t SET v = 2"), "{order}");
+        assert!(log.contains("Query Text: SELECT v FROM t"), "{order}");
+
+        assert_eq!(position(&mut session, "SELECT v FROM no_such_table"), Some(15), "{order}");
+        assert_eq!(position(&mut session, "CREATE TABLE u (i no_such_type)"), Some(19), "{order}");
+        assert_eq!(position(&mut session, "SELECT 1 / v FROM t WHERE nothing"), Some(27), "{order}");
+        let error = session.batch_execute("SELECT v / 0 FROM t").expect_err("by zero");
+        assert_eq!(error.as_db_error().expect("the server says so").message(), "division by zero");
+        assert_eq!(findings(&mut session), Vec::<String>::new());
+    }
+}

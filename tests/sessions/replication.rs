@@ -1,0 +1,289 @@
+//! What another server sends: it is applied by processes of the server that execute no statements, and what is cached of the tables
+//! that it changes goes with it, as with any other commit.
+
+use crate::memory::{cluster, findings};
+use crate::transaction::get;
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+
+const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
+
+/// The truth about `t`.
+const TRUTH: &str = "SELECT count(*) || ' of ' || coalesce(sum(v), 0) FROM t";
+
+fn conf() -> Conf {
+    Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
+}
+
+/// Two servers: one whose table `t` is published, and one with the cache that has the same table, and `outside`.
+struct Pair {
+    publisher: Cluster,
+    subscriber: Cluster,
+    source: Client,
+    target: Client,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let (publisher, subscriber) = (Cluster::start(&Conf::bare()), cluster(&conf()));
+        let [mut source, mut target] = [&publisher, &subscriber].map(|cluster| cluster.connect("postgres"));
+        source.batch_execute(TABLES).expect("a table");
+        source.batch_execute("CREATE PUBLICATION p FOR TABLE t").expect("it is published");
+        target.batch_execute(TABLES).expect("a table");
+        target
+            .batch_execute("CREATE TABLE outside AS SELECT 7 AS v; SELECT cache_watch('t', '{t}')")
+            .expect("it is there");
+        Self { publisher, subscriber, source, target }
+    }
+
+    fn subscribe(&mut self, options: &str) {
+        let from = self.publisher.socket_dir().display();
+        let subscription = format!(
+            "CREATE SUBSCRIPTION s CONNECTION 'host={from} user=postgres dbname=postgres' PUBLICATION p
+             WITH ({options})"
+        );
+        self.target.batch_execute(&subscription).expect("it subscribes");
+    }
+
+    fn until_copied(&mut self) {
+        wait_until("the first copy of the tables", || {
+            let query = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
+            self.target.query_one(query, &[]).expect("a catalog").get::<_, i64>(0) == 0
+        });
+    }
+
+    fn publish(&mut self, change: &str) {
+        for statement in change.split("; ") {
+            self.source.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+    }
+
+    /// What the table holds that a statement sees now.
+    fn truth(&mut self) -> String {
+        self.target.query_one(TRUTH, &[]).expect("it reads").get(0)
+    }
+
+    fn fetched(&mut self) -> String {
+        let fetch = "SELECT cache_fetch('fetched', $1) #>> '{}'";
+        self.target.query_one(fetch, &[&TRUTH]).expect("it fetches").get(0)
+    }
+
+    fn is_cached(&mut self, key: &str) -> bool {
+        self.target.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
+    }
+
+    /// Puts what the table holds where the cache finds it, in both ways, and what has nothing to do with it.
+    fn fill(&mut self) {
+        self.fetched();
+        let tagged = "SELECT cache_set_text('tagged', 'old', tags => '{t}')";
+        self.target.batch_execute(tagged).expect("it is stored");
+        let outside = "SELECT cache_fetch('outside', 'SELECT v FROM outside')";
+        self.target.batch_execute(outside).expect("it fetches");
+        for key in ["fetched", "tagged", "outside"] {
+            wait_until("a value to be stored", || {
+                self.fetched();
+                self.is_cached(key)
+            });
+        }
+    }
+
+    /// Reads until the table is as it is at the source, and is never given anything older than what the table held before.
+    fn follow(&mut self, change: &str) {
+        let wanted: String = self.source.query_one(TRUTH, &[]).expect("it reads").get(0);
+        wait_until(change, || {
+            let before = self.truth();
+            let tagged = get(&mut self.target, "tagged");
+            let fetched = self.fetched();
+            let after = self.truth();
+            assert!(fetched == before || fetched == after, "{change}: {fetched} after {before}");
+            assert!(tagged.is_none() || before != wanted, "{change}: what was tagged is there");
+            after == wanted
+        });
+        assert_eq!(self.fetched(), wanted, "{change}");
+        assert!(!self.is_cached("tagged"), "{change}");
+        assert!(self.is_cached("outside"), "{change}: what is outside of it was taken away");
+    }
+
+    fn prepared(&mut self) -> i64 {
+        self.target.query_one("SELECT count(*) FROM pg_prepared_xacts", &[]).expect("a view").get(0)
+    }
+
+    fn until_quiet(&mut self) {
+        wait_until("nothing to be raised any more", || findings(&mut self.target).is_empty());
+    }
+}
+
+#[test]
+fn the_first_copy_of_a_table_is_a_change() {
+    let mut pair = Pair::start();
+    pair.publish("INSERT INTO t SELECT i, i FROM generate_series(1, 1000) AS i");
+    pair.fill();
+    assert_eq!(pair.fetched(), "0 of 0");
+    pair.subscribe("copy_data = true");
+    pair.follow("the copy");
+    pair.until_copied();
+    pair.until_quiet();
+}
+
+#[test]
+fn what_is_applied_is_a_change() {
+    let mut pair = Pair::start();
+    pair.subscribe("copy_data = true");
+    pair.until_copied();
+    for change in [
+        "INSERT INTO t VALUES (1, 1), (2, 2)",
+        "UPDATE t SET v = 3 WHERE id = 1",
+        "DELETE FROM t WHERE id = 2",
+        "BEGIN; INSERT INTO t VALUES (5, 5); SAVEPOINT s; UPDATE t SET v = 9; ROLLBACK TO s; COMMIT",
+        "TRUNCATE t",
+        "INSERT INTO t SELECT i, 1 FROM generate_series(1, 5000) AS i",
+    ] {
+        pair.fill();
+        pair.publish(change);
+        pair.follow(change);
+    }
+    pair.until_quiet();
+}
+
+/// A transaction that is large enough is sent before it has ended, kept in a file, and applied at its commit.
+#[test]
+fn what_is_streamed_is_a_change() {
+    let mut pair = Pair::start();
+    for command in ["ALTER SYSTEM SET logical_decoding_work_mem = '64kB'", "SELECT pg_reload_conf()"] {
+        pair.source.batch_execute(command).expect("it is set");
+    }
+    pair.subscribe("streaming = on");
+    pair.until_copied();
+    for change in [
+        "INSERT INTO t SELECT i, 1 FROM generate_series(1, 5000) AS i",
+        "BEGIN; SAVEPOINT s; UPDATE t SET v = 2; RELEASE s; SAVEPOINT s; UPDATE t SET v = 3; ROLLBACK TO s; COMMIT",
+    ] {
+        pair.fill();
+        pair.publish(change);
+        pair.follow(change);
+    }
+    pair.until_quiet();
+}
+
+/// One writes at the source as fast as he can, one reads at the target: no value is older than what the table held before.
+#[test]
+fn nothing_is_stale_while_changes_stream_in() {
+    const ROUNDS: i32 = 600;
+    let mut pair = Pair::start();
+    pair.publish("INSERT INTO t VALUES (1, 0)");
+    pair.subscribe("copy_data = true");
+    pair.until_copied();
+    pair.target.batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')").expect("it fetches");
+    let mut source = pair.publisher.connect("postgres");
+    let writer = std::thread::spawn(move || {
+        for _ in 0..ROUNDS {
+            source.batch_execute("UPDATE t SET v = v + 1").expect("it writes");
+        }
+    });
+    let number = |session: &mut Client, query: &str| -> i32 {
+        session.query_one(query, &[]).expect("it reads").get::<_, Option<i32>>(0).unwrap_or(-1)
+    };
+    let (mut reads, mut hits, mut outside, mut last) = (0, 0, 0, 0);
+    wait_until("all of it", || {
+        for _ in 0..20 {
+            let before = number(&mut pair.target, "SELECT v FROM t");
+            hits += i32::from(number(&mut pair.target, "SELECT cache_get('v')::int") >= 0);
+            let fetched = number(&mut pair.target, "SELECT cache_fetch('v', 'SELECT v FROM t')::int");
+            last = number(&mut pair.target, "SELECT v FROM t");
+            assert!((before..=last).contains(&fetched), "{fetched} is not from {before} to {last}");
+            outside += number(&mut pair.target, "SELECT cache_exists('outside')::int");
+            reads += 1;
+        }
+        last == ROUNDS
+    });
+    writer.join().expect("it has written");
+    assert_eq!(outside, reads, "what is outside of it was not always a hit");
+    assert!(hits > 0, "nothing was ever cached, which proves nothing");
+    pair.until_quiet();
+}
+
+/// It is prepared and committed without a command, so that nobody tells the cache of its end.
+#[test]
+fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
+    let mut pair = Pair::start();
+    pair.subscribe("two_phase = true");
+    pair.until_copied();
+    wait_until("two phases", || {
+        let query = "SELECT subtwophasestate = 'e' FROM pg_subscription";
+        pair.target.query_one(query, &[]).expect("a catalog").get(0)
+    });
+    pair.publish("INSERT INTO t VALUES (1, 1)");
+    wait_until("the row", || pair.truth() == "1 of 1");
+    for (end, restart) in [
+        ("COMMIT PREPARED 'x'", None),
+        ("ROLLBACK PREPARED 'x'", None),
+        ("COMMIT PREPARED 'x'", Some(Stop::Fast)),
+        ("COMMIT PREPARED 'x'", Some(Stop::Immediate)),
+        ("ROLLBACK PREPARED 'x'", Some(Stop::Immediate)),
+    ] {
+        let before = pair.truth();
+        pair.fill();
+        pair.publish("BEGIN; UPDATE t SET v = v + 1; PREPARE TRANSACTION 'x'");
+        wait_until("it to be prepared", || pair.prepared() == 1);
+        if let Some(stop) = restart {
+            pair.subscriber.stop(stop);
+            pair.subscriber.resume();
+            pair.target = pair.subscriber.connect("postgres");
+            pair.target
+                .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
+                .expect("it fetches");
+            // Before anything can be applied, what it has written is found out.
+            wait_until("the subscription to go on", || !findings(&mut pair.target).is_empty());
+        }
+        assert_eq!(pair.fetched(), before, "nothing of it is visible");
+        assert!(!pair.is_cached("fetched") && pair.is_cached("outside"));
+        // Others go on meanwhile, and take nothing back that is not theirs.
+        pair.target.batch_execute("INSERT INTO outside VALUES (8)").expect("it writes");
+        pair.target
+            .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
+            .expect("it fetches");
+        assert_eq!(findings(&mut pair.target).len(), 1, "what it has written is raised");
+        pair.publish(end);
+        pair.follow(end);
+        wait_until("its end", || pair.prepared() == 0);
+        // By who applies it, without anybody's help.
+        pair.until_quiet();
+        pair.fill();
+    }
+}
+
+/// A trigger at the target may change the cache in what is applied.
+#[test]
+fn the_cache_may_be_changed_in_two_phases() {
+    let mut pair = Pair::start();
+    pair.target
+        .batch_execute(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN PERFORM public.cache_invalidate_tag(''t''), public.cache_set_text(''key'', ''new''); RETURN NEW; END';
+             CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note();
+             ALTER TABLE t ENABLE ALWAYS TRIGGER note",
+        )
+        .expect("a trigger");
+    pair.subscribe("two_phase = true");
+    pair.until_copied();
+    wait_until("two phases", || {
+        let query = "SELECT subtwophasestate = 'e' FROM pg_subscription";
+        pair.target.query_one(query, &[]).expect("a catalog").get(0)
+    });
+    pair.target.batch_execute("SELECT cache_set_text('key', 'old')").expect("it is stored");
+    pair.publish("BEGIN; INSERT INTO t VALUES (1, 1); PREPARE TRANSACTION 'x'");
+    wait_until("it to be prepared", || pair.prepared() == 1);
+    pair.publish("COMMIT PREPARED 'x'");
+    wait_until("it to be applied", || pair.truth() == "1 of 1");
+    assert_eq!(get(&mut pair.target, "key"), None);
+    pair.until_quiet();
+    // One that somebody else ends by its name.
+    pair.target.batch_execute("SELECT cache_set_text('key', 'old')").expect("it is stored");
+    pair.publish("BEGIN; INSERT INTO t VALUES (2, 2); PREPARE TRANSACTION 'x'");
+    wait_until("it to be prepared", || pair.prepared() == 1);
+    let gid: String = pair.target.query_one("SELECT gid FROM pg_prepared_xacts", &[]).expect("a view").get(0);
+    pair.target.batch_execute(&format!("COMMIT PREPARED '{gid}'")).expect("it commits");
+    assert_eq!(findings(&mut pair.target), Vec::<String>::new());
+    assert_eq!(get(&mut pair.target, "key"), None);
+    assert_eq!(pair.fetched(), "2 of 3");
+}
