@@ -18,7 +18,8 @@ COMMENT ON VIEW cache_spaces IS
     'The spaces that the caller may read, with their options; all of them for pg_monitor.';
 GRANT SELECT ON cache_spaces TO PUBLIC;
 
-CREATE VIEW cache_watches AS SELECT * FROM pgcache.visible_watches();
+CREATE VIEW cache_watches AS
+    SELECT relation, array_agg(tag ORDER BY tag COLLATE "C") AS tags FROM pgcache.visible_watches() GROUP BY relation;
 COMMENT ON VIEW cache_watches IS
     'Which tags stand for which relations: a write to the relation makes everything a miss that has the tag.';
 GRANT SELECT ON cache_watches TO PUBLIC;

@@ -2,6 +2,7 @@
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::relation::Number;
 use crate::pg::role::Role;
@@ -13,7 +14,7 @@ use pgrx::prelude::*;
 /// A relation whose changes can be watched, by who may say so: its owner, or the extension's.
 fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
-    let name = relation.name().ok_or_else(|| {
+    let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE;
         Refused::new(code, format!("relation with number {} does not exist", relation.get()))
     })?;
@@ -34,28 +35,29 @@ fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
 fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || {
         let relation = watchable(rel)?;
-        let tags: Vec<String> = match tags {
-            None => vec![relation.name().unwrap_or_default()],
-            Some(_) => arguments::tags(tags)?
-                .into_iter()
-                .map(|tag| String::from_utf8_lossy(tag).into_owned())
-                .collect(),
+        let name = relation.name().unwrap_or_default();
+        let tags: Vec<&[u8]> = match tags {
+            None => vec![arguments::tag(Some(&name))?],
+            Some(_) => arguments::tags(tags)?,
         };
         if tags.is_empty() {
             return Err(invalid("tags must not be empty").hint("Use cache_unwatch to end a watch."));
         }
-        if let Some(tag) = tags.iter().find(|tag| tag.contains(['{', '}'])) {
+        if let Some(tag) = tags.iter().find(|tag| tag.iter().any(|byte| b"{}".contains(byte))) {
             let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
-            return Err(Refused::new(code, format!("tag \"{tag}\" must not contain braces"))
+            return Err(Refused::new(code, format!("tag \"{}\" must not contain braces", shown(tag)))
                 .detail("Tags that name columns are not supported yet."));
         }
+        // As bytes: what they are in the database's encoding, they have to stay.
+        let tags: Vec<Vec<u8>> = tags.into_iter().map(<[u8]>::to_vec).collect();
         catalog::write(
             "DELETE FROM pgcache.watches AS w
              WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = w.relation)",
             &[],
         );
         catalog::write(
-            "INSERT INTO pgcache.watches AS w VALUES ($1::oid, $2)
+            "INSERT INTO pgcache.watches AS w
+             SELECT $1::oid, array_agg(convert_from(tag, getdatabaseencoding())) FROM unnest($2) AS tag
              ON CONFLICT (relation) DO UPDATE
              SET tags = ARRAY(SELECT unnest(w.tags) UNION SELECT unnest(excluded.tags) ORDER BY 1)",
             &[DatumWithOid::from(i64::from(relation.get())), tags.into()],
@@ -86,25 +88,23 @@ fn cache_invalidate_relation(rel: Option<Number>) {
 /// What the view over watches shows.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::catalog::{self, Rows, Table};
-    use crate::store::space;
+    use crate::pg::varlena::{Text, Varlena};
+    use crate::store::{space, watch};
     use pgrx::prelude::*;
 
-    /// All watches, for who may read any space, or is a monitor.
+    /// All watches, a row for each tag, for who may read any space, or is a monitor.
     #[pg_extern(
         stable,
         parallel_restricted,
         sql = "
-        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation regclass, tags text[])
+        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation regclass, tag text)
         STABLE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'visible_watches_wrapper';
     "
     )]
-    fn visible_watches() -> TableIterator<'static, (name!(relation, pg_sys::Oid), name!(tags, Vec<String>))> {
+    fn visible_watches() -> TableIterator<'static, (name!(relation, pg_sys::Oid), name!(tag, Text))> {
         let mut rows = Vec::new();
         if space::may_look() {
-            catalog::read(Table::Watches, Rows::All, |row| {
-                rows.extend(row.get(0).zip(row.get(1)));
-            });
+            watch::each(|number, tag| rows.push((number.into(), Text(Varlena::of(tag)))));
         }
         TableIterator::new(rows)
     }

@@ -53,12 +53,12 @@ impl Number {
         self.0
     }
 
-    /// Its name without its schema, if there is such a relation.
-    pub fn name(self) -> Option<String> {
+    /// Its name without its schema, in the database's encoding, if there is such a relation.
+    pub fn name(self) -> Option<Vec<u8>> {
         // SAFETY: a question to the server's catalogs, which returns a string of its own or nothing.
         let name = unsafe { pg_sys::get_rel_name(self.0.into()) };
         // SAFETY: not null, and ends with a zero.
-        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
     }
 
     /// Whether the current role owns it.

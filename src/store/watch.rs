@@ -7,6 +7,7 @@
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::relation;
 use crate::pg::shared::{self, HotTier};
+use crate::pg::varlena::TextsArgument;
 use crate::store::pending;
 use crate::store::space::{self, Place};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
@@ -62,15 +63,19 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     }
     let (stamp, generation) = (fences.now(), catalog::generation());
     let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
-    catalog::read(Table::Watches, Rows::All, |row| {
-        let number = row.get::<pgrx::pg_sys::Oid>(0).map_or(0, pgrx::pg_sys::Oid::to_u32);
-        for tag in row.get::<Vec<String>>(1).unwrap_or_default() {
-            relations.entry(tag.into_bytes()).or_default().push(number);
-        }
-    });
+    each(|number, tag| relations.entry(tag.to_vec()).or_default().push(number));
     let known = Rc::new(Known { stamp, generation, relations });
     KNOWN.set(Some(Rc::clone(&known)));
     known
+}
+
+/// Calls with each relation and each tag that stands for it, as of now, in the database's encoding.
+pub fn each(mut with: impl FnMut(u32, &[u8])) {
+    catalog::read(Table::Watches, Rows::All, |row| {
+        let number = row.get::<pgrx::pg_sys::Oid>(0).map_or(0, pgrx::pg_sys::Oid::to_u32);
+        let tags = row.get::<TextsArgument<'_>>(1).map(|tags| tags.0).unwrap_or_default();
+        tags.into_iter().flatten().for_each(|tag| with(number, tag));
+    });
 }
 
 /// The list is changed by this transaction.

@@ -173,3 +173,35 @@ fn a_restored_space_of_another_name_breaks_no_view() {
     }
     session.batch_execute("SELECT cache_stats_reset(), cache_get('k', 'e')").expect("it works");
 }
+
+/// A tag is watched as the bytes that it has in the database's encoding, as values have it.
+#[test]
+fn tags_are_watched_in_any_encoding() {
+    for (encoding, tag) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        session
+            .batch_execute(&format!(
+                "CREATE TABLE t (i int); CREATE TABLE \"{tag}\" (i int);
+                 SELECT cache_watch('t', '{{{tag}}}'), cache_watch('\"{tag}\"')"
+            ))
+            .unwrap_or_else(|error| panic!("{encoding}: {error}"));
+        let watched: Vec<String> = session
+            .query("SELECT unnest(tags) FROM cache_watches", &[])
+            .expect("the view can be read")
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert_eq!(watched, [tag, tag], "{encoding}");
+        for table in ["t", tag] {
+            let query = format!(
+                "SELECT cache_set_text('k', 'v', tags => '{{{tag}}}') AND cache_get_text('k') IS NOT NULL"
+            );
+            assert!(session.query_one(&query, &[]).expect("it works").get::<_, bool>(0), "{encoding}");
+            session.batch_execute(&format!("INSERT INTO \"{table}\" VALUES (1)")).expect("a write");
+            let left: Option<String> =
+                session.query_one("SELECT cache_get_text('k')", &[]).expect("it works").get(0);
+            assert_eq!(left, None, "{encoding}, {table}");
+        }
+    }
+}
