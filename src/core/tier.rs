@@ -358,18 +358,24 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// Asks to be the one who computes the value of a key, until a tick at the latest.
     pub fn acquire(&self, key: &Key<'_>, owner: u32, deadline: u32) -> Acquired {
-        self.acquire_unless(key, None, owner, deadline)
+        self.acquire_unless(key, None, Stamp::LATEST, owner, deadline)
+    }
+
+    /// The same for one who computes of what was there at `horizon`, if that is earlier: his value will be right as of then.
+    pub fn acquire_as_of(&self, key: &Key<'_>, horizon: Stamp, owner: u32, deadline: u32) -> Acquired {
+        self.acquire_unless(key, None, horizon, owner, deadline)
     }
 
     /// The same, unless there is a value for this reader by now.
     pub fn acquire_missing(&self, key: &Key<'_>, reader: Reader<'_>, owner: u32, deadline: u32) -> Acquired {
-        self.acquire_unless(key, Some(reader), owner, deadline)
+        self.acquire_unless(key, Some(reader), reader.horizon, owner, deadline)
     }
 
     fn acquire_unless(
         &self,
         key: &Key<'_>,
         reader: Option<Reader<'_>>,
+        horizon: Stamp,
         owner: u32,
         deadline: u32,
     ) -> Acquired {
@@ -384,7 +390,7 @@ impl<'m, H: Host> Tier<'m, H> {
         if let Some(leader) = guard.flights().leader(key.hash, now) {
             return Acquired::Busy(leader);
         }
-        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
+        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now().min(horizon) };
         match guard.flights().begin(key.hash, &lease, owner, deadline, now) {
             true => Acquired::Lead(lease),
             false => Acquired::Unregistered,

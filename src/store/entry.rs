@@ -274,6 +274,8 @@ fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Ba
         .tier
         .lease_stamp(&name, number)
         .ok_or(Status::Refused("the lease is over, or the key was changed"))?;
+    // Who sets may have computed it of what was there when his transaction began, which may be before the lease.
+    let stamp = stamp.min(horizon::current());
     let dependencies = || tags.iter().chain(&place.fences);
     let own = pending::with_own(place, key, hash, |own, changed| {
         !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())

@@ -25,6 +25,12 @@ pub fn forget() {
     CERTAIN.set(Stamp::VOID);
 }
 
+/// As of when at the latest that is right which this transaction computes.
+#[inline]
+pub fn current() -> Stamp {
+    if query::looks_at_one_moment() { CERTAIN.get() } else { Stamp::LATEST }
+}
+
 /// A reader of this transaction, which has changed some things itself.
 #[inline]
 pub fn reader(changed: &[FenceId]) -> Reader<'_> {

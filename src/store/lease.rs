@@ -190,7 +190,7 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     let blind = settings::bypasses()
         || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
     let acquired = pending::with_own(place, key, hash(key), |_, changed| match blind {
-        true => place.tier.acquire(name, owner, deadline),
+        true => place.tier.acquire_as_of(name, horizon::current(), owner, deadline),
         false => {
             let reader = horizon::reader(changed);
             place.tier.acquire_missing(name, reader, owner, deadline)

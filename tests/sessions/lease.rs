@@ -495,3 +495,31 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
         assert!(set_absent(&mut witness, &key), "{key} is still claimed");
     }
 }
+
+/// A lease is given as of now, but what its holder computes may be of what was there when his transaction began.
+#[test]
+fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change() {
+    let database = Database::create();
+    let [mut old, mut writer] = [(); 2].map(|()| database.connect());
+    writer
+        .batch_execute("CREATE TABLE t AS SELECT 1 AS v; SELECT cache_watch('t')")
+        .expect("a watched table");
+    let set = "SELECT cache_set('k', to_jsonb(v), tags => '{t}', lease => $1) FROM t";
+    let read = "SELECT cache_exists('k')";
+    for takes_over in [false, true] {
+        old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM t").expect("it looks");
+        writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
+        // Its own lease, or one that another session was given after the change.
+        let lease = lead(if takes_over { &mut writer } else { &mut old }, "k");
+        let stored: bool = old.query_one(set, &[&lease]).expect("it sets").get(0);
+        old.batch_execute("COMMIT").expect("it commits");
+        let served: bool = writer.query_one(read, &[]).expect("it reads").get(0);
+        assert_eq!((stored, served), (false, false), "another's lease: {takes_over}");
+    }
+    // One that has begun after the change computes what others may be given.
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("it begins");
+    let lease = lead(&mut old, "k");
+    assert!(old.query_one(set, &[&lease]).expect("it sets").get::<_, bool>(0));
+    old.batch_execute("COMMIT").expect("it commits");
+    assert!(writer.query_one(read, &[]).expect("it reads").get::<_, bool>(0));
+}
