@@ -19,7 +19,7 @@
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
 
 use crate::blocks::{Bitmap, Run};
-use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
+use crate::entry::{Entry, HEADER_WORDS, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
 use crate::eviction::{Streak, Victim};
 use crate::fence::reduce;
 use crate::flight::Flights;
@@ -243,7 +243,7 @@ const STEPS_MAX: u32 = 4096;
 const NEIGHBOURS_FORESEEN: u32 = 3;
 
 /// How many entries ahead a header is brought near.
-const FORESEEN: u32 = 8;
+const FORESEEN: u32 = 16;
 
 /// Writes one half of a word in an array of 32-bit numbers, under the lock.
 fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
@@ -687,7 +687,9 @@ impl<'m, H: Host> Guard<'m, H> {
     /// what is done with it. Those that came one after the other mostly lie one behind the other.
     pub(crate) fn foresee(&self, entry: &Entry<'m>, header: &Header) {
         let (region, layout) = (self.shard.region, self.shard.layout);
-        region.prefetch(layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN))));
+        let ahead = layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN)));
+        region.prefetch(ahead);
+        region.prefetch(ahead + HEADER_WORDS - 1);
         let bucket = self.shard.bucket_of(header.hash());
         region.prefetch(self.shard.at + layout.buckets_at + (bucket / 2) as usize);
         let ghost = self.ghost_of(header.hash());
