@@ -126,7 +126,6 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
     let changed = written(&words).into_iter().filter(|(at, ..)| *at >= statistics);
     let moved: u64 = changed.map(|(_, _, changes)| changes).sum();
-    println!("{evicted} evicted under {locks} locks, {moved} moved");
     assert!(evicted > 24 * locks && locks > 3, "{evicted} evicted under {locks} locks");
     // A streak may lie across the border of two zones.
     assert!(moved <= locks + 2, "{moved} moves of zones under {locks} locks");
