@@ -109,8 +109,8 @@ pub enum Relation {
 /// The first number that is not of the system's own objects.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs that hold rows, not rules: large objects with their indexes, whose locks are kept too; subscriptions, how far they have come
-/// with each table, and from where.
-const ROWS: [u32; 7] = [2613, 2683, 2995, 2996, 6100, 6102, 6000];
+/// with each table, and from where; comments and security labels.
+const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Which table is a part of which: the table, its index by the part, the part's column, and where the whole's number is in a row.
 const INHERITS: u32 = 2611;
 const INHERITS_BY_PART: u32 = 2680;
@@ -222,6 +222,11 @@ pub fn is_followed(number: u32) -> bool {
         && class(number).is_some_and(|(kind, persistence, _)| {
             kind != pg_sys::RELKIND_SEQUENCE && persistence != pg_sys::RELPERSISTENCE_TEMP
         })
+}
+
+/// Whether it is the session's own.
+pub fn is_temporary(number: u32) -> bool {
+    class(number).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP)
 }
 
 /// Whether who reads it may decide what is read: whether it has row security.
