@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-use super::prepared;
+use super::{prepared, transaction};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -124,6 +124,15 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 leave(*watcher, &*node.cast());
                 watcher.defining(false);
             }
+            T_TruncateStmt => transaction::note_change(),
+            // The command in it is not told of by itself.
+            T_ExplainStmt => {
+                let query = (*node.cast::<pg_sys::ExplainStmt>()).query.cast::<pg_sys::Query>();
+                let inner = (*query).utilityStmt;
+                if !inner.is_null() && (*inner).type_ == T_CreateTableAsStmt {
+                    return before(inner);
+                }
+            }
             T_CreateStmt if is_temporary((*node.cast::<pg_sys::CreateStmt>()).relation) => {}
             T_CreateTableAsStmt if is_temporary((*(*node.cast::<pg_sys::CreateTableAsStmt>()).into).rel) => {}
             tag if !is_harmless(tag) => watcher.defining(false),
@@ -149,7 +158,6 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_LoadStmt
             | T_ClusterStmt
             | T_VacuumStmt
-            | T_ExplainStmt
             | T_VariableShowStmt
             | T_DiscardStmt
             | T_CheckPointStmt
@@ -166,7 +174,6 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_CreateStatsStmt
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
-            | T_TruncateStmt
             | T_CreatedbStmt
             | T_DropdbStmt
             | T_AlterDatabaseStmt

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::error::Refused;
+use super::observer;
 use pgrx::prelude::*;
 use serde_json::Value;
 use std::ffi::{CStr, CString, c_char};
@@ -28,6 +29,13 @@ pub fn looks_at_one_moment() -> bool {
 pub fn is_serializable() -> bool {
     // SAFETY: as above.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
+}
+
+/// Has the session plan anew what it has planned: statements in functions keep to the relations that their names meant first, though
+/// by now they mean others, to whom did not run them before.
+pub fn forget_plans() {
+    // SAFETY: marks the session's plans, as DISCARD PLANS does; those that run are not disturbed.
+    unsafe { pg_sys::ResetPlanCache() };
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.
@@ -92,13 +100,24 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             &raw mut count,
             std::ptr::null_mut(),
         );
+        let types =
+            if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() };
+        if let Some(place) =
+            types.iter().position(|kind| [pg_sys::InvalidOid, pg_sys::UNKNOWNOID].contains(kind))
+        {
+            let code = PgSqlErrorCode::ERRCODE_INDETERMINATE_DATATYPE;
+            return Err(Refused::new(
+                code,
+                format!("could not determine data type of parameter ${}", place + 1),
+            ));
+        }
         if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
             return Err(Refused::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 "query must be a SELECT",
             ));
         }
-        Ok(if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() })
+        Ok(types)
     }
 }
 
@@ -156,6 +175,12 @@ unsafe fn run(
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
+        }
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+        // As the rules have rewritten it: with what the views in it call.
+        if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
+            observer::note_volatile();
         }
         if types.is_empty() {
             // Parts of tables are locked by the planner only. It is asked once: without parameters, what it says is kept.

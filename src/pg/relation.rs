@@ -189,19 +189,18 @@ fn look_up(number: u32) -> Relation {
         let rows = || Relation::Rows { ancestors: Rc::default() };
         return if ROWS.contains(&number) { rows() } else { Relation::Catalog };
     }
-    let Some((kind, persistence, schema)) = class(number) else {
-        // Dropped by this transaction: its rows are gone. What it was a part of was locked as well.
-        return Relation::Rows { ancestors: Rc::default() };
-    };
-    let has_rows = [
-        pg_sys::RELKIND_RELATION,
-        pg_sys::RELKIND_PARTITIONED_TABLE,
-        pg_sys::RELKIND_MATVIEW,
-        pg_sys::RELKIND_FOREIGN_TABLE,
-    ]
-    .contains(&kind);
-    if !has_rows || persistence == pg_sys::RELPERSISTENCE_TEMP || Some(schema) == catalog::schema() {
-        return Relation::Irrelevant;
+    // If there is none, this transaction has dropped it: its rows are gone.
+    if let Some((kind, persistence, schema)) = class(number) {
+        let has_rows = [
+            pg_sys::RELKIND_RELATION,
+            pg_sys::RELKIND_PARTITIONED_TABLE,
+            pg_sys::RELKIND_MATVIEW,
+            pg_sys::RELKIND_FOREIGN_TABLE,
+        ]
+        .contains(&kind);
+        if !has_rows || persistence == pg_sys::RELPERSISTENCE_TEMP || Some(schema) == catalog::schema() {
+            return Relation::Irrelevant;
+        }
     }
     let mut ancestors = Vec::new();
     let mut at = number;
@@ -216,11 +215,14 @@ fn look_up(number: u32) -> Relation {
 }
 
 /// Whether each change of what a query reads there can be seen at its commit. Of a catalog it cannot, because its locks are given
-/// back before; nor of a sequence, nor of a temporary table, which is another one for each session.
+/// back before; nor of a sequence, nor of a foreign table, nor of a temporary table, which is another one for each session. Our
+/// own tables say otherwise what they have to say.
 pub fn is_followed(number: u32) -> bool {
     number >= FIRST_NORMAL
-        && class(number).is_some_and(|(kind, persistence, _)| {
-            kind != pg_sys::RELKIND_SEQUENCE && persistence != pg_sys::RELPERSISTENCE_TEMP
+        && class(number).is_some_and(|(kind, persistence, schema)| {
+            ![pg_sys::RELKIND_SEQUENCE, pg_sys::RELKIND_FOREIGN_TABLE].contains(&kind)
+                && persistence != pg_sys::RELPERSISTENCE_TEMP
+                && Some(schema) != catalog::schema()
         })
 }
 
@@ -248,10 +250,12 @@ fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R
     }
 }
 
-/// Adds the tables that one is directly a part of, if they are not there yet.
+/// Adds the tables that one is directly a part of, if they are not there yet; also those of which this transaction has made it no part
+/// any more, because its rows are gone from them.
 fn ancestors_of(number: u32, found: &mut Vec<u32>) {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: as the server reads this catalog: by its index, with a snapshot of its own, columns by their place.
+    // SAFETY: as the server reads this catalog: by its index, columns by their place; first with a snapshot of its own, and then
+    // with one that is registered while it is used, and in which none of this transaction's commands has happened.
     unsafe {
         let catalog = pg_sys::table_open(INHERITS.into(), lock);
         let mut key = pg_sys::ScanKeyData::default();
@@ -262,26 +266,25 @@ fn ancestors_of(number: u32, found: &mut Vec<u32>) {
             pg_sys::F_OIDEQ.into(),
             number.into(),
         );
-        let scan = pg_sys::systable_beginscan(
-            catalog,
-            INHERITS_BY_PART.into(),
-            true,
-            std::ptr::null_mut(),
-            1,
-            &raw mut key,
-        );
-        loop {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
+        let before = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(INHERITS.into()));
+        (*before).curcid = pg_sys::FirstCommandId;
+        for snapshot in [std::ptr::null_mut(), before] {
+            let index = INHERITS_BY_PART.into();
+            let scan = pg_sys::systable_beginscan(catalog, index, true, snapshot, 1, &raw mut key);
+            loop {
+                let tuple = pg_sys::systable_getnext(scan);
+                if tuple.is_null() {
+                    break;
+                }
+                let columns = pg_sys::GETSTRUCT(tuple).cast::<u32>();
+                let whole = *columns.add(INHERITS_WHOLE);
+                if !found.contains(&whole) {
+                    found.push(whole);
+                }
             }
-            let columns = pg_sys::GETSTRUCT(tuple).cast::<u32>();
-            let whole = *columns.add(INHERITS_WHOLE);
-            if !found.contains(&whole) {
-                found.push(whole);
-            }
+            pg_sys::systable_endscan(scan);
         }
-        pg_sys::systable_endscan(scan);
+        pg_sys::UnregisterSnapshot(before);
         pg_sys::table_close(catalog, lock);
     }
 }

@@ -8,7 +8,7 @@
 use crate::pg::error::Refused;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
-use crate::pg::{locks, relation};
+use crate::pg::{locks, relation, shared};
 use crate::store::entry::{self, JSONB};
 use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
@@ -16,6 +16,7 @@ use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
 use pg_cache_core::{FenceId, Kind, NewValue, Reserved, Stamp, Stored};
 use serde_json::Value;
+use std::cell::Cell;
 
 /// The result of a query that has returned no row, or null.
 pub const NOTHING: Kind = Kind(4);
@@ -59,6 +60,21 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
     Ok(result)
 }
 
+thread_local! {
+    /// As of when the session's plans mean what names mean.
+    static PLANNED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
+}
+
+/// The session may have planned what functions do when names meant other relations. For itself it would go on with them; what is
+/// computed here is for others, too.
+fn renew_plans() {
+    let Some(tier) = shared::tier() else { return };
+    if !tier.fences().holds(written::definitions(tier), PLANNED.get(), Stamp::LATEST) {
+        PLANNED.set(tier.fences().now());
+        query::forget_plans();
+    }
+}
+
 fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<(Returned, Seen), Refused> {
     let on = if query::looks_at_one_moment() { Snapshot::Transaction } else { on };
     let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
@@ -88,6 +104,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
 impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
+        renew_plans();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let (result, seen) = run(wanted, Snapshot::New)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
@@ -111,8 +128,12 @@ impl Ticket {
         }
         let relations = match &wanted.depends {
             Some(relations) => relations.clone(),
-            None if !seen.relations.iter().all(|number| relation::is_followed(*number)) => {
+            None if seen.volatile => return Err(Status::Refused("the query calls a volatile function")),
+            None if !seen.relations.union(&seen.parts).all(|number| relation::is_followed(*number)) => {
                 return Err(Status::Refused("the query reads what changes without a commit"));
+            }
+            None if locks::has_seen_large_objects() => {
+                return Err(Status::Refused("the query reads large objects"));
             }
             None => seen.relations.iter().copied().collect(),
         };
