@@ -4,7 +4,8 @@
 //!   does both in C (`store/prepared.rs`);
 //! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
 //! - that names or rules change. All commands do, but for a list of harmless ones;
-//! - that a table is about to be a part of another no more, which the locks do not tell afterwards.
+//! - that a table is about to be a part of another no more, which the locks do not tell afterwards;
+//! - that a database is about to be dropped, whose number another may be given.
 
 #![allow(unsafe_code)]
 
@@ -29,6 +30,8 @@ pub trait Watcher: Sync {
     fn defining(&self, roles: bool);
     /// A relation is to leave the trees that it is a part of.
     fn leaving(&self, relation: u32);
+    /// A database is to be dropped.
+    fn dropping(&self, database: u32);
 }
 
 static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
@@ -124,6 +127,12 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 leave(*watcher, &*node.cast());
                 watcher.defining(false);
             }
+            T_DropdbStmt => {
+                let database = pg_sys::get_database_oid((*node.cast::<pg_sys::DropdbStmt>()).dbname, true);
+                if database != pg_sys::InvalidOid {
+                    watcher.dropping(database.to_u32());
+                }
+            }
             T_TruncateStmt => transaction::note_change(),
             // The command in it is not told of by itself.
             T_ExplainStmt => {
@@ -175,7 +184,6 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
             | T_CreatedbStmt
-            | T_DropdbStmt
             | T_AlterDatabaseStmt
             | T_AlterSystemStmt
             | T_CreateTableSpaceStmt

@@ -158,6 +158,13 @@ pub fn remembered(number: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
 }
 
+/// Learns of what others have committed: which table is a part of which may change while its rows are written to, two steps further up.
+/// May raise errors.
+pub fn catch_up() {
+    // SAFETY: what the server does itself when it locks a relation.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.
 pub fn of(number: u32) -> Relation {
     if let Some(known) = remembered(number) {
