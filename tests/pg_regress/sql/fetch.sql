@@ -136,6 +136,7 @@ SELECT cache_fetch('bad', 'SHOW work_mem');
 SELECT cache_fetch('bad', 'SELECT $1::int', '[1, 2]');
 SELECT cache_fetch('bad', 'SELECT $1::int');
 SELECT cache_fetch('bad', 'SELECT $1::int', '["x"]');
+SELECT cache_fetch('bad', 'SELECT $2::int', '[1, 2]');
 SELECT cache_fetch('bad', 'SELECT $1::int', '{"a": 1}');
 SELECT cache_fetch('bad', NULL);
 SELECT cache_fetch(NULL, 'SELECT 1');
