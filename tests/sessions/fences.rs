@@ -331,3 +331,38 @@ fn a_database_finds_nothing_of_one_that_had_its_number() {
         session.batch_execute("DROP DATABASE again WITH (FORCE)").expect("it is dropped");
     }
 }
+
+/// There are some thousand fences for relations, and none is ever given to another one.
+#[test]
+fn what_nobody_else_has_seen_takes_no_fence() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "CREATE PROCEDURE come_and_go(kind text) LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..450 LOOP
+                     EXECUTE format('CREATE %s TABLE moment (a int UNIQUE, b int UNIQUE, c int UNIQUE, d int UNIQUE,
+                         e int UNIQUE, f int UNIQUE, g int UNIQUE, t text UNIQUE)', kind);
+                     IF kind = 'TEMP' THEN COMMIT; END IF;
+                     DROP TABLE moment;
+                     COMMIT;
+                 END LOOP; END $$;
+             CREATE PROCEDURE make(name text, count int) LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..count LOOP EXECUTE format('CREATE TABLE %s_%s ()', name, i); END LOOP; END $$;
+             CREATE PROCEDURE store() LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..40 LOOP PERFORM cache_set('k' || i, '1', tags => ARRAY['t' || i]); END LOOP; END $$;
+             CREATE PROCEDURE write() LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..1000 LOOP EXECUTE format('INSERT INTO written_%s DEFAULT VALUES', i); COMMIT; END LOOP;
+                 END $$",
+        )
+        .expect("procedures");
+    for call in ["come_and_go('TEMP')", "come_and_go('')", "make('watched', 40)", "make('written', 1000)"] {
+        session.batch_execute(&format!("CALL {call}")).expect(call);
+    }
+    let watch = "SELECT cache_watch(format('watched_%s', i)::regclass, ARRAY['t' || i]) FROM generate_series(1, 40) AS i";
+    session.batch_execute(watch).expect("they are watched");
+    session.batch_execute("CALL store()").expect("it sets");
+    session.batch_execute("CALL write()").expect("it writes");
+    let gone = "SELECT count(*) FROM generate_series(1, 40) AS i WHERE NOT cache_exists('k' || i)";
+    assert_eq!(session.query_one(gone, &[]).expect("it looks").get::<_, i64>(0), 0, "innocents are gone");
+}
