@@ -15,6 +15,8 @@ pub enum Snapshot {
     New,
     /// The transaction's own.
     Transaction,
+    /// That of the query around, where no new one may be taken: while that query runs in parallel.
+    Active,
 }
 
 /// Whether the transaction looks at the database as it was at one moment: REPEATABLE READ, or SERIALIZABLE.
@@ -22,6 +24,12 @@ pub enum Snapshot {
 pub fn looks_at_one_moment() -> bool {
     // SAFETY: a plain global of this session.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Whether the query around runs in parallel. Our function gets there only by way of one that was wrongly declared.
+pub fn is_parallel() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::IsInParallelMode() }
 }
 
 /// Whether the server has to know of everything that the transaction reads.
@@ -76,6 +84,7 @@ fn take(on: Snapshot) -> pg_sys::Snapshot {
         match on {
             Snapshot::New => pg_sys::GetLatestSnapshot(),
             Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
+            Snapshot::Active => pg_sys::GetActiveSnapshot(),
         }
     }
 }

@@ -48,6 +48,11 @@ impl FromDatum for Numbers {
 }
 
 impl Number {
+    /// The relation of a number.
+    pub fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number.
     pub fn get(self) -> u32 {
         self.0
@@ -80,17 +85,19 @@ impl Number {
             return Some("a system catalog");
         }
         let (kind, persistence, schema) = class(self.0)?;
+        self.unwritable().or(match kind {
+            pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
+            _ if persistence == pg_sys::RELPERSISTENCE_TEMP => Some("a temporary table"),
+            _ => (Some(schema) == catalog::schema()).then_some("a table of pg_cache"),
+        })
+    }
+
+    /// What kind of relation it is, in words, if it has no rows of its own that could change.
+    pub fn unwritable(self) -> Option<&'static str> {
+        let (kind, ..) = class(self.0)?;
         match kind {
             pg_sys::RELKIND_VIEW => Some("a view"),
-            pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
-            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_MATVIEW => {
-                if persistence == pg_sys::RELPERSISTENCE_TEMP {
-                    Some("a temporary table")
-                } else {
-                    (Some(schema) == catalog::schema()).then_some("a table of pg_cache")
-                }
-            }
-            _ => Some("no table"),
+            _ => (!WITH_ROWS.contains(&kind)).then_some("no table"),
         }
     }
 }
@@ -106,6 +113,13 @@ pub enum Relation {
     Rows { ancestors: Rc<[u32]> },
 }
 
+/// Kinds of relations whose rows are written to.
+const WITH_ROWS: [u8; 4] = [
+    pg_sys::RELKIND_RELATION,
+    pg_sys::RELKIND_PARTITIONED_TABLE,
+    pg_sys::RELKIND_MATVIEW,
+    pg_sys::RELKIND_FOREIGN_TABLE,
+];
 /// The first number that is not of the system's own objects.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs that hold rows, not rules: large objects with their indexes, whose locks are kept too; subscriptions, how far they have come
@@ -200,14 +214,10 @@ fn look_up(number: u32) -> Relation {
     let Some((kind, persistence, schema)) = class(number).or_else(|| class_before(number)) else {
         return Relation::Irrelevant;
     };
-    let has_rows = [
-        pg_sys::RELKIND_RELATION,
-        pg_sys::RELKIND_PARTITIONED_TABLE,
-        pg_sys::RELKIND_MATVIEW,
-        pg_sys::RELKIND_FOREIGN_TABLE,
-    ]
-    .contains(&kind);
-    if !has_rows || persistence == pg_sys::RELPERSISTENCE_TEMP || Some(schema) == catalog::schema() {
+    if !WITH_ROWS.contains(&kind)
+        || persistence == pg_sys::RELPERSISTENCE_TEMP
+        || Some(schema) == catalog::schema()
+    {
         return Relation::Irrelevant;
     }
     let mut ancestors = Vec::new();

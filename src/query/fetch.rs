@@ -51,7 +51,7 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
             let (result, outcome) = ticket.run(space, wanted)?;
             (result, outcome.err())
         }
-        Err(why_not) => (run(wanted, Snapshot::New)?.0, Some(why_not)),
+        Err(why_not) => (run(wanted)?.0, Some(why_not)),
     };
     match why_not.or(missed) {
         Some(status) => status::set(status),
@@ -75,8 +75,14 @@ fn renew_plans() {
     }
 }
 
-fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<(Returned, Seen), Refused> {
-    let on = if query::looks_at_one_moment() { Snapshot::Transaction } else { on };
+fn run(wanted: &Wanted<'_>) -> Result<(Returned, Seen), Refused> {
+    let on = if query::is_parallel() {
+        Snapshot::Active
+    } else if query::looks_at_one_moment() {
+        Snapshot::Transaction
+    } else {
+        Snapshot::New
+    };
     let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
     result.map(|value| (value, seen))
 }
@@ -94,6 +100,9 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if !space.allows(Privilege::Write) {
         return Err(Status::Refused("the privilege write is missing"));
     }
+    if query::is_parallel() {
+        return Err(Status::Bypass("the query around runs in parallel"));
+    }
     if query::looks_at_one_moment() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
@@ -106,7 +115,7 @@ impl Ticket {
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
         renew_plans();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
-        let (result, seen) = run(wanted, Snapshot::New)?;
+        let (result, seen) = run(wanted)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
             self.dependencies(space, wanted, &seen)
                 .and_then(|dependencies| self.store(space, wanted, result.as_deref(), &dependencies))
