@@ -5,11 +5,12 @@
 //! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
 //! - that names or rules change. All commands do, but for a list of harmless ones, and for those of which the server tells what they
 //!   change (`definition.rs`), as it does of what is dropped;
-//! - that a table is about to be a part of another no more, which the locks do not tell afterwards.
+//! - that a table is about to be a part of another no more, which the locks do not tell afterwards;
+//! - that a database is about to be dropped, whose number another may be given.
 
 #![allow(unsafe_code)]
 
-use super::{prepared, relation};
+use super::{prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -30,6 +31,8 @@ pub trait Watcher: Sync {
     fn defining(&self, roles: bool);
     /// A relation is to leave the trees that it is a part of.
     fn leaving(&self, relation: u32);
+    /// A database is to be dropped.
+    fn dropping(&self, database: u32);
 }
 
 static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
@@ -133,6 +136,13 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     watcher.defining(false);
                 }
             }
+            T_DropdbStmt => {
+                let database = pg_sys::get_database_oid((*node.cast::<pg_sys::DropdbStmt>()).dbname, true);
+                if database != pg_sys::InvalidOid {
+                    watcher.dropping(database.to_u32());
+                }
+            }
+            T_TruncateStmt => transaction::note_change(),
             tag if !is_harmless(tag) && !is_told(tag) => watcher.defining(false),
             _ => {}
         }
@@ -173,9 +183,7 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_CreateStatsStmt
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
-            | T_TruncateStmt
             | T_CreatedbStmt
-            | T_DropdbStmt
             | T_AlterDatabaseStmt
             | T_AlterSystemStmt
             | T_CreateTableSpaceStmt

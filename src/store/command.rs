@@ -48,6 +48,12 @@ impl Watcher for Commands {
         defining(roles);
     }
 
+    fn dropping(&self, database: u32) {
+        if let Some(tier) = shared::tier() {
+            pending::invalidate_exactly(tier.fences().reserved(Reserved::Database(database)));
+        }
+    }
+
     fn leaving(&self, number: u32) {
         if let (Some(place), relation::Relation::Rows { .. }) = (space::any_place(), relation::of(number)) {
             watch::invalidate(&place, number);

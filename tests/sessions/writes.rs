@@ -138,6 +138,20 @@ const PATHS: &[Path] = &[
         "ALTER TABLE heir NO INHERIT t",
         &["t"],
     ),
+    path("DROP of an heir", "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)", "DROP TABLE heir", &["t"]),
+    path(
+        "DROP of an heir with its schema",
+        "DROP SCHEMA IF EXISTS away CASCADE; CREATE SCHEMA away;
+         CREATE TABLE away.heir () INHERITS (t); INSERT INTO away.heir VALUES (7, 7)",
+        "DROP SCHEMA away CASCADE",
+        &["t"],
+    ),
+    path(
+        "DROP of a table between",
+        "CREATE TABLE between () INHERITS (t); CREATE TABLE heir () INHERITS (between); INSERT INTO heir VALUES (7, 7)",
+        "DROP TABLE between CASCADE",
+        &["t"],
+    ),
     path("ALTER TABLE that rewrites", "", "ALTER TABLE t ALTER v TYPE bigint", &["t"]),
     path("ADD COLUMN", "", "ALTER TABLE t ADD w int DEFAULT 7", &["t"]),
     path("DROP COLUMN", "", "ALTER TABLE t DROP v", &["t"]),
@@ -463,4 +477,42 @@ fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
     ] {
         session.batch_execute(write).unwrap_or_else(|error| panic!("{write}: {error:?}"));
     }
+}
+
+/// The second one empties in place, and the server counts no command that has written.
+#[test]
+fn a_value_that_is_set_between_two_truncates_is_dropped() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "emptied", "CREATE TABLE plain (v int)");
+    watch(&mut session, "emptied", &["plain"]);
+    for (then, hit) in [("TRUNCATE plain", false), ("", true)] {
+        session.batch_execute("BEGIN; TRUNCATE plain; INSERT INTO plain VALUES (7)").expect("it writes");
+        set(&mut session, "emptied", "plain");
+        session.batch_execute(then).expect("it writes again, or not");
+        session.batch_execute("COMMIT").expect("it commits");
+        assert_eq!(is_hit(&mut session, "emptied", "plain"), hit, "after {then}");
+    }
+}
+
+/// Who makes a table part of another locks what is below it only to look: it may be written to at that time.
+#[test]
+fn a_tree_may_grow_above_while_a_leaf_is_written() {
+    let database = Database::create();
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    prepare(
+        &mut writer,
+        "grown",
+        "CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid); CREATE TABLE top (v int)",
+    );
+    watch(&mut writer, "grown", &["top"]);
+    // So that the writer remembers what it is a part of.
+    writer.batch_execute("INSERT INTO leaf VALUES (1)").expect("it writes");
+    writer.batch_execute("BEGIN; INSERT INTO leaf VALUES (2)").expect("it writes");
+    other.batch_execute("ALTER TABLE grown.mid INHERIT grown.top").expect("it grows");
+    other.batch_execute("SET search_path = grown, public").expect("it is set");
+    set(&mut other, "grown", "top");
+    assert!(is_hit(&mut other, "grown", "top"));
+    writer.batch_execute("COMMIT").expect("it commits");
+    assert!(!is_hit(&mut other, "grown", "top"));
 }
