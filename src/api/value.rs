@@ -7,6 +7,7 @@ use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
+use crate::query::fetch::NOTHING;
 use crate::store::entry::{self, BYTEA, JSONB, NewEntry, TEXT};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
@@ -44,6 +45,7 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
         JSONB => ("jsonb", "cache_get"),
         TEXT => ("text", "cache_get_text"),
         Kind::COUNTER => ("integer", "cache_incr(key, 0)"),
+        NOTHING => ("the null of a query", "cache_fetch"),
         _ => ("bytea", "cache_get_bytes"),
     }
 }

@@ -15,7 +15,7 @@ use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
 use pg_cache_core::{FenceId, Kind, NewValue, Reserved, Stamp, Stored};
-use serde_json::Value;
+use std::ffi::{CStr, CString};
 
 /// The result of a query that has returned no row, or null.
 pub const NOTHING: Kind = Kind(4);
@@ -30,8 +30,9 @@ pub type Returned = Option<Vec<u8>>;
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub key: &'a [u8],
-    pub query: &'a str,
-    pub arguments: &'a [Value],
+    pub query: &'a CStr,
+    /// The values of its parameters, as text, and none for null.
+    pub arguments: &'a [Option<CString>],
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Compute it, whether there is a value or not.
@@ -138,9 +139,14 @@ impl Ticket {
         result: Option<&[u8]>,
         dependencies: &[FenceId],
     ) -> Result<(), Status> {
-        let tier = self.place.tier;
+        let bytes = result.unwrap_or_default();
+        if !space.takes(bytes.len()) {
+            return Err(Status::Refused(
+                "larger than pg_cache.max_value_size, or than max_value of the space",
+            ));
+        }
         let value = NewValue {
-            bytes: result.unwrap_or_default(),
+            bytes,
             kind: if result.is_some() { JSONB } else { NOTHING },
             stamp: self.stamp,
             expires: entry::expires(space, wanted.ttl_ms),
@@ -148,8 +154,8 @@ impl Ticket {
             dependencies,
         };
         let Some(key) = self.place.key(wanted.key, hash(wanted.key)) else { return Ok(()) };
-        let reservation = tier.reserve(&key, &value).map_err(Status::from)?;
-        match tier.publish_leased(&key, reservation, self.number) {
+        let reservation = self.place.reserve(&key, &value, None).map_err(Status::from)?;
+        match self.place.tier.publish_leased(&key, reservation, self.number) {
             Stored::Dropped => Err(Status::Refused("the key was changed meanwhile")),
             _ => Ok(()),
         }
