@@ -152,11 +152,3 @@ SELECT cache_fetch('null of a query', 'SELECT NULL::int') IS NULL AS null;
 SELECT cache_get('null of a query');
 SELECT cache_get_bytes('null of a query');
 SELECT status FROM cache_acquire('null of a query');
--- A result keeps to the limits of its space, and of the server: the query runs, and nothing is stored.
-SELECT cache_create_space('small values', max_value => 100), cache_create_space('small', quota => 4096);
-SELECT length(cache_fetch('k', 'SELECT repeat(''x'', 101)', space => 'small values')::text), cache_status();
-SELECT cache_exists('k', 'small values');
-SELECT length(cache_fetch('k', 'SELECT repeat(''x'', 50)', space => 'small values')::text), cache_exists('k', 'small values');
-SELECT length(cache_fetch('k', 'SELECT repeat(''x'', 5000)', space => 'small')::text), cache_status();
-SELECT count(cache_fetch('k' || i, 'SELECT repeat(''x'', 1000)', space => 'small')) FROM generate_series(1, 20) AS i;
-SELECT bytes <= 4096 AS within, entries > 0 AS some, refused_quota > 0 AS refused FROM cache_stats WHERE space = 'small';
