@@ -261,7 +261,7 @@ fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
     if is_there(place, key) {
         return Err(Status::Refused("there is a value"));
     }
-    lease::claim(place, key, gone).ok_or(Status::Refused("somebody else is about to set it"))
+    lease::claim(place, key, gone)
 }
 
 /// What a value is that was computed under a lease: as of when, and by which number. Nothing if something has changed since.
