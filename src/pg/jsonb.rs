@@ -27,6 +27,7 @@ pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
         let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
         loop {
+            pgrx::check_for_interrupts!();
             match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
                 pg_sys::JsonbIteratorToken::WJB_DONE => return Some(members),
                 pg_sys::JsonbIteratorToken::WJB_KEY => {
