@@ -4,13 +4,14 @@ use super::arguments::{self, invalid, null};
 use super::value::other_kind;
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
+use crate::pg::jsonb;
 use crate::pg::relation::{Number, Numbers};
-use crate::pg::varlena::{Jsonb, TextArgument, TextsArgument, Varlena};
+use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::fetch::{self, NOTHING, Wanted};
 use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
-use serde_json::Value;
+use std::ffi::CString;
 
 /// Relations that a result depends on. Of one that has no rows of its own, no write would ever be seen.
 fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
@@ -28,8 +29,8 @@ fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(
     key: Option<TextArgument<'_>>,
-    query: Option<&str>,
-    args: default!(Option<pgrx::JsonB>, "NULL"),
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
     ttl: default!(Option<Interval>, "NULL"),
     tags: default!(Option<TextsArgument<'_>>, "NULL"),
     stale_ok: default!(Option<Interval>, "NULL"),
@@ -39,15 +40,12 @@ fn cache_fetch(
 ) -> Option<Jsonb> {
     let fetch = || {
         let key = arguments::key(key)?;
-        let query = query.ok_or_else(|| null("query"))?;
-        let arguments = match args.map(|args| args.0) {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(elements)) => elements,
-            Some(_) => {
-                return Err(invalid("args must be an array of JSON")
-                    .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2."));
-            }
-        };
+        let query = CString::new(query.ok_or_else(|| null("query"))?.0)
+            .map_err(|_| invalid("query must not contain a zero byte"))?;
+        let arguments = args.map_or(Some(Vec::new()), jsonb::elements).ok_or_else(|| {
+            invalid("args must be an array of JSON")
+                .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
+        })?;
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
         if stale_ok.is_some() {
@@ -66,7 +64,8 @@ fn cache_fetch(
                 None => {}
             }
         }
-        let wanted = Wanted { key, query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
+        let wanted =
+            Wanted { key, query: &query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
         Ok(fetch::fill(&space, &wanted)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
     };
     fetch().unwrap_or_else(|refused| Refused::raise(refused))

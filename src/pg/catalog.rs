@@ -208,7 +208,10 @@ pub fn new_number() -> pg_sys::Oid {
 fn refuse_if_read_only(statement: &str) {
     let verb = statement.split(' ').next().and_then(|verb| CString::new(verb).ok()).unwrap_or_default();
     // SAFETY: a string that ends with a zero.
-    unsafe { pg_sys::PreventCommandIfReadOnly(verb.as_ptr()) };
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(verb.as_ptr());
+        pg_sys::PreventCommandIfParallelMode(verb.as_ptr());
+    }
 }
 
 /// Says with the commit of this transaction, and to this session at once, that a table has changed.

@@ -5,7 +5,6 @@
 use super::error::Refused;
 use super::observer;
 use pgrx::prelude::*;
-use serde_json::Value;
 use std::ffi::{CStr, CString, c_char};
 
 /// On which snapshot.
@@ -49,10 +48,11 @@ pub fn forget_plans() {
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.
 ///
 /// Errors of the query are raised as they are.
-pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Option<Vec<u8>>, Refused> {
-    let text = CString::new(text).map_err(|_| {
-        Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "query must not contain a zero byte")
-    })?;
+pub fn first_value(
+    text: &CStr,
+    arguments: &[Option<CString>],
+    on: Snapshot,
+) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: as functions in other languages run a query: a snapshot of our own is active from before the query is looked at
     // until its value is copied. Should an error be raised, the server takes it all back with the (sub)transaction.
     unsafe {
@@ -62,9 +62,9 @@ pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Opti
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
             pgrx::error!("cannot connect to the server's programming interface");
         }
-        let types = parameter_types(&text)?;
+        let types = parameter_types(text)?;
         let (mut values, nulls) = bind(arguments, &types)?;
-        let found = run(&text, &types, &mut values, &nulls, on)?;
+        let found = run(text, &types, &mut values, &nulls, on)?;
         let json = found.map(|(datum, kind)| to_jsonb(datum, kind));
         let bytes = json.map(|json| {
             let json = pg_sys::pg_detoast_datum_packed(json.cast_mut_ptr());
@@ -132,7 +132,7 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
 
 /// The values of the parameters, read as text of their types.
 unsafe fn bind(
-    arguments: &[Value],
+    arguments: &[Option<CString>],
     types: &[pg_sys::Oid],
 ) -> Result<(Vec<pg_sys::Datum>, Vec<c_char>), Refused> {
     if arguments.len() != types.len() {
@@ -144,18 +144,9 @@ unsafe fn bind(
         )));
     }
     let (mut values, mut nulls) = (Vec::new(), Vec::new());
-    for (value, kind) in arguments.iter().zip(types) {
-        let text = match value {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let text = text.map(CString::new).transpose().map_err(|_| {
-            let code = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
-            Refused::new(code, "args must not contain a zero byte")
-        })?;
+    for (text, kind) in arguments.iter().zip(types) {
         nulls.push(if text.is_some() { b' ' } else { b'n' } as c_char);
-        values.push(text.map_or(pg_sys::Datum::null(), |text| {
+        values.push(text.as_ref().map_or(pg_sys::Datum::null(), |text| {
             let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
             // SAFETY: the type's own input function, on a text that ends with a zero.
             unsafe {

@@ -15,8 +15,8 @@ use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
-use serde_json::Value;
 use std::cell::Cell;
+use std::ffi::{CStr, CString};
 use std::time::Instant;
 
 /// The result of a query that has returned no row, or null.
@@ -32,8 +32,9 @@ pub type Returned = Option<Vec<u8>>;
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub key: &'a [u8],
-    pub query: &'a str,
-    pub arguments: &'a [Value],
+    pub query: &'a CStr,
+    /// The values of its parameters, as text, and none for null.
+    pub arguments: &'a [Option<CString>],
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Compute it, whether there is a value or not.

@@ -115,7 +115,7 @@ pub enum Own<'p> {
     Set(&'p Value),
     /// It has given it another time to live.
     Touched(u32),
-    /// It has removed it, or has changed what its own value depends on.
+    /// It has removed it, or has changed what its own value depends on, or has given it a time that is over.
     Gone,
 }
 
@@ -515,7 +515,7 @@ impl Pending {
             What::Set(key, value) if self.is_right(change, key, value, written, transaction::command()) => {
                 Own::Set(value)
             }
-            What::Touch(_, expires) => Own::Touched(*expires),
+            What::Touch(_, expires) if *expires > shared::tick() => Own::Touched(*expires),
             _ => Own::Gone,
         }
     }

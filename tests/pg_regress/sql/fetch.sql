@@ -151,3 +151,9 @@ SELECT * FROM cache_acquire('bad', hold => NULL);
 SELECT * FROM cache_check();
 DROP OWNED BY fetch_a, fetch_b;
 DROP ROLE fetch_a, fetch_b;
+
+-- The null of a query is no bytea, and every other function says who reads it.
+SELECT cache_fetch('null of a query', 'SELECT NULL::int') IS NULL AS null;
+SELECT cache_get('null of a query');
+SELECT cache_get_bytes('null of a query');
+SELECT status FROM cache_acquire('null of a query');

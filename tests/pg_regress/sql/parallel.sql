@@ -52,3 +52,6 @@ SELECT count(*) FILTER (WHERE wrong_set('new ' || i)) AS stored, count(*) FILTER
 SELECT count(*) FROM rows WHERE i <= 2 AND wrong_delete('row ' || i);
 SELECT count(*) FROM rows WHERE i <= 2 AND wrong_tag('t') IS NULL;
 SELECT cache_get('row 1'), cache_get('row 2'), cache_get('new 1') IS NULL AS not_stored;
+-- Nor do they make a space, and they say so as the server does.
+CREATE FUNCTION wrong_create(name text) RETURNS void PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN PERFORM cache_create_space(name); END';
+SELECT count(*) FROM rows WHERE i <= 2 AND wrong_create('wrong') IS NULL;
