@@ -29,6 +29,11 @@ COMMENT ON VIEW cache_stats IS
     'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
 GRANT SELECT ON cache_stats TO PUBLIC;
 
+CREATE VIEW cache_relations AS SELECT * FROM pgcache.relation_statistics();
+COMMENT ON VIEW cache_relations IS
+    'Which tables have changed how often and when last, and how many entries died of that, since the server started or cache_stats_reset was called; for the owner of the extension and pg_monitor.';
+GRANT SELECT ON cache_relations TO PUBLIC;
+
 -- An extension that is made anew finds nothing of what one before it has left in this database, also if a restore brings back the
 -- numbers of its spaces.
 SELECT cache_flush('*'::pg_catalog.text);
