@@ -7,7 +7,7 @@
 mod harness;
 
 use harness::TestHost;
-use harness::damage::{SIZES, memory};
+use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
     Counter, FenceId, Key, Kind, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp, Tier,
 };
@@ -158,6 +158,25 @@ fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
         assert!(bed.tier.trim(&bed.tier.scope(DATABASE, 1, 0), 0, 100_000));
         assert_eq!(bed.tier.counted(Counter::EvictedQuota), 20);
         assert_eq!(bed.killed(7), 20);
+    });
+}
+
+/// More spaces than one hold of a lock tells apart.
+#[test]
+fn whoever_they_belong_to_each_is_counted_once() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        for number in 0..300 {
+            let scope = bed.tier.scope(DATABASE, number % 7, 0);
+            let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let key = Key::new(scope, b"key", hash).expect("a legal key");
+            bed.tier
+                .put(&key, &NewValue { stamp: bed.tier.fences().now(), ..value(&[7], &[table]) })
+                .expect("there is room");
+        }
+        bed.change(table);
+        bed.sweep();
+        assert_eq!((bed.killed(7), bed.tier.counted(Counter::Fenced)), (300, 300));
     });
 }
 

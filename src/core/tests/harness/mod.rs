@@ -356,7 +356,7 @@ struct Toll {
     last: u32,
     /// Entries that died of it.
     killed: u64,
-    /// Those that have gone, in whatever way, if the tier had not lost them before they died.
+    /// Those of them that have gone and that the tier cannot have lost before they died.
     gone: u64,
     /// What was counted before a reset.
     forgotten: u64,
@@ -456,9 +456,8 @@ impl Model {
         let (Toll { changes, last, killed, gone, forgotten }, counted) = (&self.toll, found.killed);
         assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
         assert!(all.is_empty() || found.last == *last, "after step {step}, {action:?}: {found:?}");
-        let least = if (0..KEYS).any(|key| may_forget(tier, self, key)) { 0 } else { *gone };
         assert!(
-            (least..=*killed).contains(&(counted + forgotten)),
+            (*gone..=*killed).contains(&(counted + forgotten)),
             "{counted} and {forgotten} are counted, {killed} have died, {gone} of them gone, after step {step}, {action:?}"
         );
     }
@@ -487,16 +486,16 @@ impl Model {
     }
 
     /// A key has another value.
-    fn put(&mut self, key: u8, mut known: Known) {
-        self.take(key);
+    fn put(&mut self, tier: &Tier<'_, &TestHost>, key: u8, mut known: Known) {
+        self.take(tier, key);
         self.note_killed(&mut known);
         self.entries.insert(key, known);
     }
 
     /// A key has none any more.
-    fn take(&mut self, key: u8) -> Option<Known> {
+    fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
         let known = self.entries.remove(&key);
-        if known.as_ref().is_some_and(|known| self.is_killed(known)) {
+        if known.as_ref().is_some_and(|known| self.is_killed(known)) && !may_forget(tier, self, key) {
             self.toll.gone += 1;
         }
         known
@@ -624,7 +623,7 @@ fn step_both(
         Action::Remove { key } => {
             let removed = with_key(tier, key, |key| tier.remove(key));
             model.changed(key);
-            let valid = model.take(key).is_some_and(|known| model.verdict(&known, now).is_ok());
+            let valid = model.take(tier, key).is_some_and(|known| model.verdict(&known, now).is_ok());
             assert!(
                 removed == valid || (valid && may_forget(tier, model, key)),
                 "removed {removed}, valid {valid}"
@@ -730,8 +729,8 @@ fn step_both(
                     model.count(key, Counter::Stored);
                 }
                 match known {
-                    Some(known) => model.put(key, known),
-                    None => drop(model.take(key)),
+                    Some(known) => model.put(tier, key, known),
+                    None => drop(model.take(tier, key)),
                 }
             } else {
                 with_key(tier, key, |key| tier.withdraw(key, reservation));
@@ -849,7 +848,7 @@ fn land(
             assert_eq!(stored != Stored::Dropped, entitled, "{stored:?}");
             model.count(key, if entitled { Counter::Stored } else { Counter::Dropped });
             if entitled {
-                model.put(key, known);
+                model.put(tier, key, known);
             }
         }
         Err(refusal) => {
@@ -899,7 +898,7 @@ fn end_claim(
     assert_eq!(stored, !flight.void, "what is set later is later");
     model.count(key, if stored { Counter::Stored } else { Counter::Dropped });
     if stored {
-        model.put(key, known);
+        model.put(tier, key, known);
     }
     expect(tier, model, key, now);
 }
@@ -1019,7 +1018,7 @@ fn published(
             return;
         }
     }
-    model.put(key, known);
+    model.put(tier, key, known);
 }
 
 fn expect_refusal(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, known: &Known, refusal: Refusal) {
@@ -1140,7 +1139,7 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
             }
             None => Known { value, kind: Kind::COUNTER, ..fresh },
         };
-        model.put(key, known);
+        model.put(tier, key, known);
     }
     expect(tier, model, key, now);
 }
