@@ -23,8 +23,9 @@ SELECT cache_set('o1', '3', tags => '{orders}');
 SELECT relation, fences, entries_killed FROM cache_relations;
 INSERT INTO customers VALUES (1);
 SELECT cache_delete('b1'), cache_delete('c1'), cache_delete('c2');
-SELECT sum(fences) AS fences, sum(entries_killed) AS entries_killed FROM cache_relations;
-SELECT relation, fences FROM cache_relations ORDER BY entries_killed DESC, relation::text;
+-- What depended on both is counted for one of them.
+SELECT sum(entries_killed), max(entries_killed) FILTER (WHERE relation = 'orders'::regclass) IN (3, 4) AS one_of_them FROM cache_relations;
+SELECT relation, fences FROM cache_relations ORDER BY relation::text;
 
 -- What is rolled back is no change, and a transaction makes one, whatever it does. What it sets anew takes the place of what
 -- its change has made wrong.
@@ -68,31 +69,32 @@ SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::
 
 -- Not what had expired before the table changed, however late its room is reclaimed.
 SELECT cache_stats_reset();
-SELECT cache_set('o1', '1', '100 ms', '{orders}'), cache_set('o2', '1', tags => '{orders}');
+SELECT cache_set('e1', '1', '100 ms', '{orders}'), cache_set('e2', '1', tags => '{orders}');
 DO $$
 BEGIN
-    WHILE cache_exists('o1') LOOP
+    WHILE cache_exists('e1') LOOP
         PERFORM pg_sleep(0.01);
     END LOOP;
 END $$;
 INSERT INTO orders VALUES (4);
-SELECT cache_delete('o1'), cache_delete('o2');
+SELECT cache_delete('e1'), cache_delete('e2');
 SELECT relation, fences, entries_killed FROM cache_relations;
 
--- A table that is dropped is shown by its number: what has emptied the cache is not forgotten.
+-- A table that is dropped is shown by its number if entries have died of it: what has emptied the cache is not forgotten.
 SELECT cache_stats_reset();
 SELECT cache_set('o1', '1', tags => '{orders}');
 SELECT 'orders'::regclass::oid AS number \gset
-DROP TABLE orders;
+DROP TABLE orders, events;
 SELECT cache_delete('o1');
 SELECT relation::text = :'number' AS number, fences, entries_killed FROM cache_relations;
 
--- Another database has figures of its own, and a temporary table has none.
+-- A temporary table is nobody's business.
 SELECT cache_stats_reset();
 CREATE TEMP TABLE own (id int);
 INSERT INTO own VALUES (1);
 SELECT count(*) FROM cache_relations;
 
+-- Only for those who may look at statistics.
 CREATE ROLE relations_reader;
 CREATE ROLE relations_monitor IN ROLE pg_monitor;
 SELECT cache_grant('default', 'relations_reader', 'admin');
