@@ -82,10 +82,10 @@ SELECT relation, fences, entries_killed FROM cache_relations;
 
 -- A table that is dropped is shown by its number if entries have died of it: what has emptied the cache is not forgotten.
 SELECT cache_stats_reset();
-SELECT cache_set('o1', '1', tags => '{orders}');
+SELECT cache_set('d1', '1', tags => '{orders}');
 SELECT 'orders'::regclass::oid AS number \gset
 DROP TABLE orders, events;
-SELECT cache_delete('o1');
+SELECT cache_delete('d1');
 SELECT relation::text = :'number' AS number, fences, entries_killed FROM cache_relations;
 
 -- A temporary table is nobody's business.
