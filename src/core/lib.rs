@@ -54,6 +54,7 @@
 
 mod blocks;
 mod check;
+mod cost;
 #[cfg(counting)]
 mod counting;
 mod entry;
@@ -76,6 +77,7 @@ mod terms;
 mod tier;
 mod toll;
 
+pub use cost::Cost;
 #[cfg(counting)]
 pub use counting::AtomicU64;
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};

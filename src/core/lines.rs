@@ -7,7 +7,7 @@ use crate::fence::{FenceId, Relation, Reserved};
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
 use crate::sync::AtomicU64;
-use crate::{Host, Key, Kind, NewValue, Stamp, Tier};
+use crate::{Cost, Host, Key, Kind, NewValue, Stamp, Tier};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -105,13 +105,14 @@ fn a_relation_has_a_line_for_itself() {
                     let [any, bulk] =
                         [Relation::Any, Relation::Bulk].map(|which| fences.relation(1, number, which));
                     let scope = tier.scope(1, 1, 0);
-                    let key = Key::new(scope, &number.to_le_bytes(), 1).expect("a legal key");
+                    let bytes = number.to_le_bytes();
+                    let key = Key::new(scope, &bytes, 1).expect("a legal key");
                     let value = NewValue {
                         bytes: &[1; 10],
                         kind: Kind(1),
                         stamp: fences.now(),
                         expires: 9,
-                        cost: 0,
+                        cost: Cost::NONE,
                         dependencies: &[any, bulk],
                     };
                     tier.put(&key, &value).expect("there is room");
@@ -166,7 +167,7 @@ fn everything(tier: &Tier<'_, Alone>) {
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: 2,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &[],
         };
         tier.put(&key, &value).expect("there is room, or somebody to evict");

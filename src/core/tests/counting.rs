@@ -5,7 +5,7 @@
 #![cfg(counting)]
 
 use pg_cache_core::{
-    AtomicU64, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Sizes, Stamp, Tier,
+    AtomicU64, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Sizes, Stamp, Tier,
 };
 use std::cell::Cell;
 
@@ -56,7 +56,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: u32::MAX,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &dependencies,
         };
         tier.put(&key, &value).expect("there is room");
@@ -153,7 +153,7 @@ fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8], dep
         kind: Kind(1),
         stamp: tier.fences().now(),
         expires: u32::MAX,
-        cost: 0,
+        cost: Cost::NONE,
         dependencies,
     };
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();

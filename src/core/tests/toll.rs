@@ -9,7 +9,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
-    Counter, FenceId, Key, Kind, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp, Tier,
+    Cost, Counter, FenceId, Key, Kind, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp,
+    Tier,
 };
 use std::sync::atomic::AtomicU64;
 
@@ -48,7 +49,8 @@ impl Bed<'_> {
     fn put(&self, numbers: std::ops::Range<u32>, expires: u32, dependencies: &[FenceId]) {
         for number in numbers {
             let stamp = self.tier.fences().now();
-            let value = NewValue { bytes: &[7; 100], kind: Kind(1), stamp, expires, cost: 0, dependencies };
+            let value =
+                NewValue { bytes: &[7; 100], kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies };
             self.key(number, |key| self.tier.put(key, &value)).expect("it is stored");
         }
     }
