@@ -171,6 +171,8 @@ struct Known {
     lingering: Option<Lingering>,
     /// It has died of the relation, before its time was over.
     killed: bool,
+    /// And of nothing else before that, so that the tier had no reason to take it out.
+    alone: bool,
 }
 
 /// What the model knows of a fence.
@@ -482,6 +484,10 @@ impl Model {
     fn note_killed(&mut self, known: &mut Known) {
         if !known.killed && self.is_killed(known) {
             known.killed = true;
+            known.alone = self.flushed <= known.stamp
+                && (0..TAGS)
+                    .filter(|tag| *tag != RELATION && known.tags >> tag & 1 == 1)
+                    .all(|tag| self.tags[tag as usize].seq <= known.stamp);
             self.toll.killed += 1;
         }
     }
@@ -496,7 +502,9 @@ impl Model {
     /// A key has none any more.
     fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
         let known = self.entries.remove(&key);
-        if known.as_ref().is_some_and(|known| self.is_killed(known)) && !may_forget(tier, self, key) {
+        if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
+            && !may_forget(tier, self, key)
+        {
             self.toll.gone += 1;
         }
         known
@@ -967,7 +975,16 @@ fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
 fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
     let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
     let value = content(key, size, salt);
-    Known { value, kind: Kind(key % 4), expires, stamp: model.now, tags, lingering: None, killed: false }
+    Known {
+        value,
+        kind: Kind(key % 4),
+        expires,
+        stamp: model.now,
+        tags,
+        lingering: None,
+        killed: false,
+        alone: false,
+    }
 }
 
 fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
