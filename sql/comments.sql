@@ -106,10 +106,13 @@ COMMENT ON FUNCTION pgcache.visible_watches() IS
     'What the view cache_watches shows.';
 
 COMMENT ON FUNCTION cache_stats_reset() IS
-    'Begins to count anew in the view cache_stats, for all spaces of the database.';
+    'Begins to count anew in the views cache_stats and cache_relations, for all spaces and tables of the database.';
 
 COMMENT ON FUNCTION pgcache.space_statistics() IS
     'What the view cache_stats shows.';
+
+COMMENT ON FUNCTION pgcache.relation_statistics() IS
+    'What the view cache_relations shows.';
 
 COMMENT ON FUNCTION cache_fetch(text, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
     'The value under a key, or else the first column of the first row of a query, as jsonb, stored until what the query has read changes.';

@@ -623,7 +623,7 @@ impl Pending {
         let fences = tier.fences();
         written::late(tier, |fence| {
             fences.raise(fence);
-            fences.lower(fence);
+            let _ = tier.lower_as(fence, fences.draw());
         });
     }
 
@@ -653,7 +653,7 @@ impl Commit {
         if !fences.is_empty() {
             number = tier.fences().draw();
             for raised in &mut fences {
-                raised.lowered = Some(tier.fences().lower_as(raised.fence, number));
+                raised.lowered = Some(tier.lower_as(raised.fence, number));
             }
         }
         for (place, step) in steps {
