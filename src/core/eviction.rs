@@ -350,7 +350,7 @@ mod tests {
             kind: Kind(1),
             stamp: crate::Stamp::VOID,
             expires: u32::MAX,
-            cost: 0,
+            cost: crate::Cost::NONE,
             dependencies: &[],
         };
         let with_key = |number: u64, what: &dyn Fn(&crate::Key<'_>)| {

@@ -4,7 +4,7 @@
 //! Compiled with `--cfg counting` only: the words of the region then count how often they were written to.
 #![cfg(counting)]
 
-use pg_cache_core::{AtomicU64, Counter, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
+use pg_cache_core::{AtomicU64, Cost, Counter, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
 use std::cell::Cell;
 
 const HITS: u64 = 1000;
@@ -53,7 +53,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: u32::MAX,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &dependencies,
         };
         tier.put(&key, &value).expect("there is room");
@@ -114,7 +114,7 @@ fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8]) {
         kind: Kind(1),
         stamp: tier.fences().now(),
         expires: u32::MAX,
-        cost: 0,
+        cost: Cost::NONE,
         dependencies: &[],
     };
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
