@@ -277,6 +277,17 @@ impl Listener for Collector {
     }
 }
 
+/// Goes through a commit as far as tables are concerned, and takes it back: fences are raised and withdrawn, and what depends on them
+/// is as right as before. What the transaction has changed in the cache stays out of it. May raise errors, before any fence is raised.
+pub fn rehearse() {
+    let Some(tier) = shared::tier() else { return };
+    let written = written::before_commit(tier);
+    let mut tables_alone = Pending::NOTHING;
+    tables_alone.before_commit(&written, 0);
+    tables_alone.lower_late();
+    tables_alone.aborted();
+}
+
 /// Whether the transaction has changed nothing.
 #[inline]
 pub fn is_empty() -> bool {
