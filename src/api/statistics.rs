@@ -20,7 +20,6 @@ fn cache_stats_reset() {
 /// What the view over statistics shows.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::error::Refused;
     use crate::pg::shared;
     use crate::store::space;
     use pg_cache_core::{Counter, SpaceStats};
