@@ -1,9 +1,9 @@
 //! Makes a contender work for a while and says how fast it was.
 
 mod in_sql;
-mod one_core;
+pub mod one_core;
 mod redis_benchmark;
-mod wire;
+pub mod wire;
 
 use crate::bed::Bed;
 use crate::plan::{Contender, Measurement, Work};
@@ -23,10 +23,13 @@ pub struct Run {
 
 /// How many at a time: the same for all contenders of a measurement.
 #[derive(Clone, Copy, Debug)]
-struct Load {
-    clients: u32,
-    pipeline: u32,
-    keys: u32,
+pub struct Load {
+    /// Connections.
+    pub clients: u32,
+    /// Operations that a client sends before it waits for an answer.
+    pub pipeline: u32,
+    /// Keys of one operation.
+    pub keys: u32,
 }
 
 /// One contender in one measurement.
@@ -48,7 +51,8 @@ impl<'a> Driver<'a> {
 
     /// Runs it for about `span`.
     pub fn run(&self, span: Duration) -> Result<Run> {
-        let _alone = if self.load.clients == 1 { Some(OneCore::hold(self.server_process()?)?) } else { None };
+        let _alone =
+            if self.load.clients == 1 { Some(OneCore::hold(&[self.server_process()?])?) } else { None };
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
             Work::Statement(statement, given) => {

@@ -287,6 +287,8 @@ pub enum Given {
     KeyAndValue,
     /// A key of what only pg_cache writes, and its value as JSON.
     WrittenKeyAndJson,
+    /// The number of a row.
+    Row,
 }
 
 #[cfg(test)]

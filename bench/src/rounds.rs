@@ -78,7 +78,7 @@ fn cost(driver: &Driver, [short, long]: [Duration; 2]) -> Result<Counts> {
     let process = driver.server_process()?;
     let count = |span| -> Result<(u64, Counts)> {
         // A perf that fails now and not before costs a row its figure, not the run its results.
-        let meter = Meter::start(process).ok();
+        let meter = Meter::start(&[process]).ok();
         let run = driver.run(span)?;
         let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
         Ok((run.operations, counts))

@@ -2,15 +2,26 @@
 
 use super::arguments::{self, invalid, null};
 use super::value::other_kind;
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::jsonb;
-use crate::pg::relation::Numbers;
+use crate::pg::relation::{Number, Numbers};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::fetch::{self, NOTHING, Wanted};
 use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 use std::ffi::CString;
+
+/// Relations that a result depends on. Of one that has no rows of its own, no write would ever be seen.
+fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
+    let unwritable = |number: &u32| Some((Number::of(*number), Number::of(*number).unwritable()?));
+    let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else { return Ok(numbers.0) };
+    let name = relation.name().unwrap_or_default();
+    let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
+    Err(Refused::new(code, format!("cannot depend on \"{}\", which is {what}", shown(&name)))
+        .hint("Name the tables and materialized views that it takes its rows from."))
+}
 
 /// The value under a key, or else the first column of the first row of a query, as jsonb, which is then stored under it until what
 /// the query has read changes.
@@ -42,6 +53,7 @@ fn cache_fetch(
             return Err(Refused::new(code, "argument \"stale_ok\" of cache_fetch is not supported yet"));
         }
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
+        let depends = depends.map(dependencies).transpose()?;
         let space = arguments::space(space, Privilege::Read)?;
         if !refresh {
             let mut value = Varlena::default();
@@ -52,7 +64,6 @@ fn cache_fetch(
                 None => {}
             }
         }
-        let depends = depends.map(|numbers| numbers.0);
         let wanted =
             Wanted { key, query: &query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
         Ok(fetch::fill(&space, &wanted)?.map(|bytes| Jsonb(Varlena::of(&bytes))))

@@ -315,6 +315,8 @@ impl<H: Host> Tier<'_, H> {
             }
             for victim in fellows.iter().filter(|victim| !still_right(victim)) {
                 self.note_gone(tally, place, victim.why, 1);
+                let entry = Entry::new(self.region, &self.layout, victim.block);
+                self.note_killed(tally, &entry, &entry.header());
             }
         }
     }

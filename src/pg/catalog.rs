@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::local::Local;
+use super::observer;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -140,6 +141,8 @@ impl Row {
 /// Calls with some rows of a table, as of now: with what others have committed, and with what the own transaction has done in
 /// earlier statements. Whatever the transaction's own snapshot is, and without leaving a lock on the table.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row)) {
+    // Whatever a query learns from them does not end with the fences of what it reads.
+    observer::note_cache();
     let Some(number) = number(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: as the server reads its catalogs: open, scan with a snapshot of its own, take each row apart by the table's own

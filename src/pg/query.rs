@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::error::Refused;
+use super::observer;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_char};
 
@@ -13,6 +14,8 @@ pub enum Snapshot {
     New,
     /// The transaction's own.
     Transaction,
+    /// That of the query around, where no new one may be taken: while that query runs in parallel.
+    Active,
 }
 
 /// Whether the transaction looks at the database as it was at one moment: REPEATABLE READ, or SERIALIZABLE.
@@ -22,11 +25,24 @@ pub fn looks_at_one_moment() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Whether the query around runs in parallel. Our function gets there only by way of one that was wrongly declared.
+pub fn is_parallel() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::IsInParallelMode() }
+}
+
 /// Whether the server has to know of everything that the transaction reads.
 #[inline]
 pub fn is_serializable() -> bool {
     // SAFETY: as above.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
+}
+
+/// Has the session plan anew what it has planned: statements in functions keep to the relations that their names meant first, though
+/// by now they mean others, to whom did not run them before.
+pub fn forget_plans() {
+    // SAFETY: marks the session's plans, as DISCARD PLANS does; those that run are not disturbed.
+    unsafe { pg_sys::ResetPlanCache() };
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.
@@ -68,6 +84,7 @@ fn take(on: Snapshot) -> pg_sys::Snapshot {
         match on {
             Snapshot::New => pg_sys::GetLatestSnapshot(),
             Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
+            Snapshot::Active => pg_sys::GetActiveSnapshot(),
         }
     }
 }
@@ -92,13 +109,24 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             &raw mut count,
             std::ptr::null_mut(),
         );
+        let types =
+            if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() };
+        if let Some(place) =
+            types.iter().position(|kind| [pg_sys::InvalidOid, pg_sys::UNKNOWNOID].contains(kind))
+        {
+            let code = PgSqlErrorCode::ERRCODE_INDETERMINATE_DATATYPE;
+            return Err(Refused::new(
+                code,
+                format!("could not determine data type of parameter ${}", place + 1),
+            ));
+        }
         if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
             return Err(Refused::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 "query must be a SELECT",
             ));
         }
-        Ok(if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() })
+        Ok(types)
     }
 }
 
@@ -147,6 +175,12 @@ unsafe fn run(
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
+        }
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+        // As the rules have rewritten it: with what the views in it call.
+        if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
+            observer::note_volatile();
         }
         if types.is_empty() {
             // Parts of tables are locked by the planner only. It is asked once: without parameters, what it says is kept.

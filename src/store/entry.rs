@@ -90,6 +90,7 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
 
 /// The same, for what waits until the transaction commits.
 fn place_to_change(space: &Space) -> Result<Place, Status> {
+    observer::note_cache();
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
@@ -382,6 +383,7 @@ pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
 ///
 /// Without a cache it counts nothing, and returns what a counter would hold that has just been created.
 pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
+    observer::note_cache();
     let place = match place_in_use(space) {
         Ok(place) if space.options.in_memory => place,
         Ok(_) => {
@@ -422,6 +424,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
 
 /// The keys of a space that `matches` likes and that have a value for this session, in order; at most so many.
 pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTreeSet<Box<[u8]>> {
+    observer::note_cache();
     let mut found = BTreeSet::new();
     let place = match place_for_reading(space) {
         Ok(place) => place,

@@ -277,6 +277,17 @@ impl Listener for Collector {
     }
 }
 
+/// Goes through a commit as far as tables are concerned, and takes it back: fences are raised and withdrawn, and what depends on them
+/// is as right as before. What the transaction has changed in the cache stays out of it. May raise errors, before any fence is raised.
+pub fn rehearse() {
+    let Some(tier) = shared::tier() else { return };
+    let written = written::before_commit(tier);
+    let mut tables_alone = Pending::NOTHING;
+    tables_alone.before_commit(&written, 0);
+    tables_alone.lower_late();
+    tables_alone.aborted();
+}
+
 /// Whether the transaction has changed nothing.
 #[inline]
 pub fn is_empty() -> bool {
@@ -623,7 +634,7 @@ impl Pending {
         let fences = tier.fences();
         written::late(tier, |fence| {
             fences.raise(fence);
-            fences.lower(fence);
+            let _ = tier.lower_as(fence, fences.draw());
         });
     }
 
@@ -653,7 +664,7 @@ impl Commit {
         if !fences.is_empty() {
             number = tier.fences().draw();
             for raised in &mut fences {
-                raised.lowered = Some(tier.fences().lower_as(raised.fence, number));
+                raised.lowered = Some(tier.lower_as(raised.fence, number));
             }
         }
         for (place, step) in steps {

@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// PostgreSQL's numbers of types.
+const BIGINT: u32 = 20;
 const TEXT: u32 = 25;
 const TEXTS: u32 = 1009;
 const JSONB: u32 = 3802;
@@ -24,34 +25,74 @@ const DIGITS: usize = 13;
 
 /// Sends `statement` with random keys from all clients for `span`. An operation is a key.
 pub fn run(cluster: &Cluster, load: Load, statement: &str, given: Given, span: Duration) -> Result<Run> {
-    let mut clients: Vec<Client> = (0..load.clients)
-        .map(|number| Client::connect(cluster, statement, Request::of(given, load), number.into()))
-        .collect::<Result<_>>()?;
-    let started = Instant::now();
-    for client in &mut clients {
-        client.ask()?;
+    Fleet::connect(cluster, load, statement, given, 0)?.work(Until::Over(span))
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// After this time.
+    Over(Duration),
+    /// After so many requests: at least one of each client.
+    Done(u64),
+}
+
+/// Clients of one server that send the same statement.
+pub struct Fleet {
+    clients: Vec<Client>,
+    operations_each: u64,
+}
+
+impl Fleet {
+    /// Connects them. Another `seed` gives other keys.
+    pub fn connect(cluster: &Cluster, load: Load, statement: &str, given: Given, seed: u64) -> Result<Self> {
+        let clients = (0..load.clients)
+            .map(|number| {
+                let seed = seed << 32 | u64::from(number);
+                Client::connect(cluster, statement, Request::of(given, load), seed)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { clients, operations_each: u64::from(load.keys * load.pipeline) })
     }
-    let (mut answers, mut waiting) = (0_u64, clients.len());
-    let mut ready = vec![true; clients.len()];
-    while waiting > 0 {
-        // With one there is nobody to wait for but him.
-        if clients.len() > 1 {
-            let mut sockets: Vec<_> =
-                clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
-            poll(&mut sockets, None).context("cannot wait for answers")?;
-            ready.clear();
-            ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+
+    /// Has all of them work at the same time.
+    pub fn work(&mut self, until: Until) -> Result<Run> {
+        let clients = &mut self.clients;
+        let started = Instant::now();
+        for client in &mut *clients {
+            client.ask()?;
         }
-        let over = started.elapsed() > span;
-        for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
-            if client.answered()? {
-                answers += 1;
-                if over { waiting -= 1 } else { client.ask()? }
+        let (mut asked, mut answers, mut waiting) = (clients.len() as u64, 0_u64, clients.len());
+        let mut ready = vec![true; clients.len()];
+        while waiting > 0 {
+            // With one there is nobody to wait for but him.
+            if clients.len() > 1 {
+                let mut sockets: Vec<_> =
+                    clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
+                poll(&mut sockets, None).context("cannot wait for answers")?;
+                ready.clear();
+                ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+            }
+            let most = match until {
+                Until::Over(span) if started.elapsed() > span => 0,
+                Until::Over(_) => u64::MAX,
+                Until::Done(requests) => requests,
+            };
+            for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
+                if client.answered()? {
+                    answers += 1;
+                    if asked < most {
+                        client.ask()?;
+                        asked += 1;
+                    } else {
+                        waiting -= 1;
+                    }
+                }
             }
         }
+        let operations = answers * self.operations_each;
+        Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
     }
-    let operations = answers * u64::from(load.keys * load.pipeline);
-    Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
 }
 
 /// One session.
@@ -167,6 +208,7 @@ impl Request {
             Given::Keys => (FIRST_KEY, &[TEXTS]),
             Given::KeyAndValue => (FIRST_KEY, &[TEXT, TEXT]),
             Given::WrittenKeyAndJson => (FIRST_WRITTEN_KEY, &[TEXT, JSONB]),
+            Given::Row => (FIRST_KEY, &[BIGINT]),
         };
         let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first, types };
         for _ in 0..load.pipeline {
@@ -200,7 +242,7 @@ fn bind(given: Given, parameters: u16, keys: u32) -> (Vec<u8>, Vec<usize>) {
         bind.0.extend([b'0'; DIGITS]);
     }
     let value = match given {
-        Given::Key | Given::TextKey | Given::Keys => None,
+        Given::Key | Given::TextKey | Given::Keys | Given::Row => None,
         Given::KeyAndValue => Some(value()),
         Given::WrittenKeyAndJson => Some(json()),
     };
@@ -275,7 +317,7 @@ mod tests {
     #[test]
     fn a_request_has_its_keys_where_it_says() {
         for (given, keys, pipeline) in
-            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
+            [(Given::Key, 1, 1), (Given::Row, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
         {
             let request = Request::of(given, Load { clients: 1, pipeline, keys });
             assert_eq!(request.keys.len(), (keys * pipeline) as usize);
