@@ -2,7 +2,7 @@
 //!
 //! A pair is made of many short turns, so that what the machine does meanwhile meets all alike, and everybody does the same number of
 //! operations, so that no server has more behind it than another. Sessions are new in each pair: how a process happens to lie in memory
-//! is worth a per cent or two, and would else be the same in all pairs.
+//! may matter, and would else be the same in all pairs.
 
 use super::sides::Side;
 use crate::bed;
