@@ -35,7 +35,7 @@ pub struct Counters {
 impl Counters {
     /// Tries them on a process.
     pub fn of_process(pid: u32) -> Self {
-        match Meter::start(pid).and_then(Meter::stop) {
+        match Meter::start(&[pid]).and_then(Meter::stop) {
             Err(error) => Self { works: false, verdict: format!("Not counted: {error:#}.") },
             Ok(counts) => Self { works: counts != Counts::default(), verdict: verdict(&counts) },
         }
@@ -81,10 +81,11 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts to count what a process, and the children it will have, spend.
-    pub fn start(pid: u32) -> Result<Self> {
+    /// Starts to count what some processes, and the children they will have, spend.
+    pub fn start(pids: &[u32]) -> Result<Self> {
+        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
         let perf = Command::new("perf")
-            .args(["stat", "-x", ",", "-e", EVENTS, "-p", &pid.to_string(), "--", "cat"])
+            .args(["stat", "-x", ",", "-e", EVENTS, "-p", &pids.join(","), "--", "cat"])
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

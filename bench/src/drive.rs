@@ -3,7 +3,7 @@
 mod in_sql;
 mod one_core;
 mod redis_benchmark;
-mod wire;
+pub mod wire;
 
 use crate::bed::Bed;
 use crate::plan::{Contender, Measurement, Work};
@@ -23,7 +23,7 @@ pub struct Run {
 
 /// How many at a time: the same for all contenders of a measurement.
 #[derive(Clone, Copy, Debug)]
-struct Load {
+pub struct Load {
     clients: u32,
     pipeline: u32,
     keys: u32,
@@ -48,11 +48,15 @@ impl<'a> Driver<'a> {
 
     /// Runs it for about `span`.
     pub fn run(&self, span: Duration) -> Result<Run> {
-        let _alone = if self.load.clients == 1 { Some(OneCore::hold(self.server_process()?)?) } else { None };
+        let processes = self.server_processes()?;
+        let _alone = match processes[..] {
+            [process] if self.load.clients == 1 => Some(OneCore::hold(process)?),
+            _ => None,
+        };
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
             Work::Statement(statement, given) => {
-                wire::run(&self.bed.cluster, self.load, statement, given, span)
+                self.bed.pool().run(&self.bed.cluster, self.load, statement, given, span)
             }
             Work::Redis(command) => {
                 let operations = (self.per_second.get() * span.as_secs_f64()) as u64;
@@ -66,15 +70,15 @@ impl<'a> Driver<'a> {
 
     /// Whether each run makes connections of its own.
     pub fn connects(&self) -> bool {
-        !matches!(self.contender.work, Work::Expression(_))
+        matches!(self.contender.work, Work::Redis(_))
     }
 
-    /// The process whose work, with that of its later children, is the server's share of a run.
-    pub fn server_process(&self) -> Result<u32> {
+    /// The processes whose work is the server's share of a run.
+    pub fn server_processes(&self) -> Result<Vec<u32>> {
         match self.contender.work {
-            Work::Expression(_) => self.bed.backend(),
-            Work::Statement(..) => Ok(self.bed.postmaster()),
-            Work::Redis(_) => self.bed.redis_process(),
+            Work::Expression(_) => Ok(vec![self.bed.backend()?]),
+            Work::Statement(..) => self.bed.pool().processes(&self.bed.cluster, self.load.clients),
+            Work::Redis(_) => Ok(vec![self.bed.redis_process()?]),
         }
     }
 }
