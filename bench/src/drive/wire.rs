@@ -88,8 +88,8 @@ struct Session {
     socket: UnixStream,
     /// The process that serves it.
     process: u32,
-    /// The statements that it has prepared, named by their places.
-    prepared: Vec<&'static str>,
+    /// The statements that it has prepared, with the types of their parameters. Named by their places.
+    prepared: Vec<(&'static str, &'static [u32])>,
     answer: Answer,
     /// Where answers are read to. Made once: to clear it costs as much as a third of a small answer does the server.
     buffer: Box<[u8]>,
@@ -125,13 +125,13 @@ impl Session {
     }
 
     /// The name of a statement, which is prepared if it is not yet.
-    fn prepare(&mut self, statement: &'static str, types: &[u32]) -> Result<String> {
+    fn prepare(&mut self, statement: &'static str, types: &'static [u32]) -> Result<String> {
         let name = |place: usize| format!("q{place}");
-        if let Some(place) = self.prepared.iter().position(|known| *known == statement) {
+        if let Some(place) = self.prepared.iter().position(|known| *known == (statement, types)) {
             return Ok(name(place));
         }
         let name = name(self.prepared.len());
-        self.prepared.push(statement);
+        self.prepared.push((statement, types));
         let mut parse = Message::of(b'P');
         parse.text(&name).text(statement).short(types.len() as u16);
         for number in types {
