@@ -1,5 +1,6 @@
 //! The servers that are measured, and the data in them: the same keys and values on every side.
 
+use crate::drive::wire::Pool;
 use anyhow::{Context, Result, bail, ensure};
 use pg_cache_testbed::{Cluster, Conf, Redis, Server};
 use postgres::Client;
@@ -88,6 +89,7 @@ pub struct Bed {
     /// The Redis server.
     pub redis: Redis,
     session: RefCell<Client>,
+    pool: RefCell<Pool>,
 }
 
 impl Bed {
@@ -121,12 +123,17 @@ impl Bed {
                 session.query_one(&format!("SELECT count(*) FROM entry WHERE {set}"), &[])?.get(0);
             ensure!(stored.cast_unsigned() == KEYS, "pg_cache stores {stored} of the {KEYS} keys");
         }
-        Ok(Self { cluster, redis, session: RefCell::new(session) })
+        Ok(Self { cluster, redis, session: RefCell::new(session), pool: RefCell::default() })
     }
 
     /// The session that measures inside SQL.
     pub fn session(&self) -> RefMut<'_, Client> {
         self.session.borrow_mut()
+    }
+
+    /// The sessions that measure over the wire.
+    pub fn pool(&self) -> RefMut<'_, Pool> {
+        self.pool.borrow_mut()
     }
 
     /// The process that all of PostgreSQL's sessions descend from.

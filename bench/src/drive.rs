@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use one_core::OneCore;
 use std::cell::Cell;
 use std::time::Duration;
+use wire::{Task, Until};
 
 /// What one run came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,12 +52,13 @@ impl<'a> Driver<'a> {
 
     /// Runs it for about `span`.
     pub fn run(&self, span: Duration) -> Result<Run> {
-        let _alone =
-            if self.load.clients == 1 { Some(OneCore::hold(&[self.server_process()?])?) } else { None };
+        let processes = self.server_processes()?;
+        let _alone = if self.load.clients == 1 { Some(OneCore::hold(&processes)?) } else { None };
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
             Work::Statement(statement, given) => {
-                wire::run(&self.bed.cluster, self.load, statement, given, span)
+                let task = Task { statement, given, load: self.load, seed: 0 };
+                self.bed.pool().run(&self.bed.cluster, task, Until::Over(span))
             }
             Work::Redis(command) => {
                 let operations = (self.per_second.get() * span.as_secs_f64()) as u64;
@@ -70,15 +72,15 @@ impl<'a> Driver<'a> {
 
     /// Whether each run makes connections of its own.
     pub fn connects(&self) -> bool {
-        !matches!(self.contender.work, Work::Expression(_))
+        matches!(self.contender.work, Work::Redis(_))
     }
 
-    /// The process whose work, with that of its later children, is the server's share of a run.
-    pub fn server_process(&self) -> Result<u32> {
+    /// The processes whose work is the server's share of a run.
+    pub fn server_processes(&self) -> Result<Vec<u32>> {
         match self.contender.work {
-            Work::Expression(_) => self.bed.backend(),
-            Work::Statement(..) => Ok(self.bed.postmaster()),
-            Work::Redis(_) => self.bed.redis_process(),
+            Work::Expression(_) => Ok(vec![self.bed.backend()?]),
+            Work::Statement(..) => self.bed.pool().processes(&self.bed.cluster, self.load.clients),
+            Work::Redis(_) => Ok(vec![self.bed.redis_process()?]),
         }
     }
 }

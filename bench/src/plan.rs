@@ -76,9 +76,15 @@ const MGET: [&str; MANY as usize + 1] = {
 
 /// Sent over the wire, one key and its value at a time.
 const WRITES: &[Contender] = &[
+    // Given what all are given.
+    Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop($1)", Given::KeyAndValue) },
     Contender {
         name: CACHE,
         work: Work::Statement("SELECT cache_set($1, $2, '1 day')", Given::WrittenKeyAndJson),
+    },
+    Contender {
+        name: CACHE_TEXT,
+        work: Work::Statement("SELECT cache_set_text($1, $2, '1 day')", Given::WrittenKeyAndText),
     },
     Contender {
         name: TABLE,
@@ -166,7 +172,7 @@ pub fn measurements() -> Vec<Measurement> {
             pipeline,
             keys: 1,
             contenders: WRITES,
-            references: &[REDIS, TABLE],
+            references: &[REDIS, FLOOR, TABLE],
             wanted: if pipeline == 1 && clients == 8 {
                 &[
                     Wanted { of: CACHE, to: REDIS, limit: Limit::FasterBy { goal: 0.9, floor: 0.7 } },
@@ -287,6 +293,8 @@ pub enum Given {
     KeyAndValue,
     /// A key of what only pg_cache writes, and its value as JSON.
     WrittenKeyAndJson,
+    /// The same, with its value as text.
+    WrittenKeyAndText,
     /// The number of a row.
     Row,
 }

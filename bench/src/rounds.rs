@@ -75,10 +75,10 @@ pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) ->
 /// What one operation more costs the server: the difference of a long and a short run, so that connecting,
 /// preparing and disconnecting, which are the same in both, cancel out. A session that stays has none of that.
 fn cost(driver: &Driver, [short, long]: [Duration; 2]) -> Result<Counts> {
-    let process = driver.server_process()?;
+    let processes = driver.server_processes()?;
     let count = |span| -> Result<(u64, Counts)> {
         // A perf that fails now and not before costs a row its figure, not the run its results.
-        let meter = Meter::start(&[process]).ok();
+        let meter = Meter::start(&processes).ok();
         let run = driver.run(span)?;
         let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
         Ok((run.operations, counts))

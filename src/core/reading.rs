@@ -135,7 +135,7 @@ impl<H: Host> Tier<'_, H> {
         let guard = self.shard_of(key).lock(&self.host);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return };
         if let Some(noted) = entry.lingering(&self.layout, &header).filter(is_due)
-            && self.is_valid(&entry, &header, now)
+            && self.is_valid_in(&key.scope, &entry, &header, now)
         {
             entry.set_lingering(&self.layout, &header, Lingering { right_at: now, ..noted });
         }
@@ -345,6 +345,11 @@ impl<H: Host> Tier<'_, H> {
     /// Whether an entry would be served now.
     pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
         let scope = self.scope_of(header.database(), header.space(), header.role());
-        self.serve(entry, header, &scope, Stamp::LATEST.into(), now, &mut None::<&mut ()>).is_ok()
+        self.is_valid_in(&scope, entry, header, now)
+    }
+
+    /// The same of an entry whose scope is known.
+    pub(crate) fn is_valid_in(&self, scope: &Scope, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
+        self.serve(entry, header, scope, Stamp::LATEST.into(), now, &mut None::<&mut ()>).is_ok()
     }
 }

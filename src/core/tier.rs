@@ -134,6 +134,8 @@ impl<'m, H: Host> Tier<'m, H> {
             return Err(Refusal::TooLarge);
         }
         let block = self.find_room(key, &mut header)?;
+        // What a process reads first of shared memory, the kernel maps along with its surroundings; what it writes first, page by page.
+        self.region.load(self.layout.block_at(block));
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
@@ -187,7 +189,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let guard = shard.lock(&self.host);
         let mut unlinked = Unlinked::within(&key.scope);
         let old = guard.find(key);
-        let valid = old.is_some_and(|(entry, header)| self.is_valid(&entry, &header, now));
+        let valid = old.is_some_and(|(entry, header)| self.is_valid_in(&key.scope, &entry, &header, now));
         let outcome = if guard.poisoned() || !decide(&guard, valid) {
             Stored::Dropped
         } else {
@@ -457,7 +459,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let guard = self.shard_of(key).lock(&self.host);
         guard.flights().void(key.hash);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
-        let valid = self.is_valid(&entry, &header, now);
+        let valid = self.is_valid_in(&key.scope, &entry, &header, now);
         let mut unlinked = Unlinked::within(&key.scope);
         self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
         drop(guard);
@@ -500,8 +502,9 @@ impl<'m, H: Host> Tier<'m, H> {
     pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
-        let found =
-            guard.find(key).filter(|(entry, header)| !guard.poisoned() && self.is_valid(entry, header, now));
+        let found = guard
+            .find(key)
+            .filter(|(entry, header)| !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now));
         if let Some((entry, _)) = &found {
             entry.set_expires(expires);
         }
@@ -548,9 +551,9 @@ impl<'m, H: Host> Tier<'m, H> {
     fn add_in_place(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
-        let (entry, header) = guard
-            .find(key)
-            .filter(|(entry, header)| !guard.poisoned() && self.is_valid(entry, header, now))?;
+        let (entry, header) = guard.find(key).filter(|(entry, header)| {
+            !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now)
+        })?;
         if header.kind() != Kind::COUNTER {
             return Some(Err(IncrError::OtherKind(header.kind())));
         }

@@ -23,6 +23,13 @@ use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+unsafe extern "C" {
+    /// As they are: a change of a key takes and releases two locks, and going through the guard for errors costs more than the
+    /// lock. They raise an error only if two hundred are held, or one is not held that is released.
+    fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    fn LWLockRelease(lock: *mut pg_sys::LWLock);
+}
+
 const NAME: &CStr = c"pg_cache";
 const LINE: usize = 64;
 
@@ -73,12 +80,12 @@ impl Host for Backend {
         // SAFETY: the tranche has a lock for each shard (`request`), and the core asks for no other. It holds one at a
         // time and calls nothing of the server meanwhile, so nobody can be waiting for us in turn, and no error can
         // leave it held.
-        unsafe { pg_sys::LWLockAcquire(self.lock_of(shard), pg_sys::LWLockMode::LW_EXCLUSIVE) };
+        unsafe { LWLockAcquire(self.lock_of(shard), pg_sys::LWLockMode::LW_EXCLUSIVE) };
     }
 
     fn unlock(&self, shard: u32) {
         // SAFETY: as above; the core releases what it has acquired.
-        unsafe { pg_sys::LWLockRelease(self.lock_of(shard)) };
+        unsafe { LWLockRelease(self.lock_of(shard)) };
     }
 }
 

@@ -44,10 +44,16 @@ pub fn listen(listener: &'static dyn Listener) {
     }
 }
 
+unsafe extern "C" {
+    /// As they are: what is asked for with every change need not go through the guard for errors.
+    fn GetCurrentCommandId(used: bool) -> pg_sys::CommandId;
+    fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
+}
+
 /// The number of the command that runs: it grows with each command of the transaction that has written something.
 pub fn command() -> u32 {
-    // SAFETY: a plain question, which does not count as writing.
-    unsafe { pg_sys::GetCurrentCommandId(false) }
+    // SAFETY: reads a variable, which does not count as writing, and raises no error.
+    unsafe { GetCurrentCommandId(false) }
 }
 
 /// The command that runs writes something of which the server does not count it as writing: it empties in place what this transaction
@@ -74,8 +80,8 @@ pub fn is_parallel_worker() -> bool {
 
 /// How deep in savepoints the session is; 1 outside of all.
 pub fn depth() -> i32 {
-    // SAFETY: a plain question.
-    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+    // SAFETY: reads a variable, and raises no error.
+    unsafe { GetCurrentTransactionNestLevel() }
 }
 
 #[pg_guard]

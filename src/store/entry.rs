@@ -301,7 +301,10 @@ pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
     let options = &space.options;
     let wanted = ttl_ms.or(options.default_ttl_ms).unwrap_or_else(settings::default_ttl_ms);
     let ttl = options.max_ttl_ms.map_or(wanted, |most| wanted.min(most));
-    let spread = (f64::from(options.jitter) * shared::chance() * ttl as f64) as u64;
+    let spread = match options.jitter {
+        0.0 => 0,
+        jitter => (f64::from(jitter) * shared::chance() * ttl as f64) as u64,
+    };
     shared::tick_in(ttl - spread.min(ttl))
 }
 

@@ -25,7 +25,7 @@ use pg_cache_core::{
     Cost, FenceId, Key, KeyMark, Kind, Lingering, Lowered, Meta, NewValue, Refusal, Reservation, Stamp,
 };
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// A key, kept.
 #[derive(Debug)]
@@ -163,9 +163,9 @@ struct Change {
 struct Pending {
     /// Those of inner savepoints behind those of outer ones.
     changes: Vec<Change>,
-    /// By the hash of a key, where its changes are, the latest last.
-    by_key: BTreeMap<u64, Vec<usize>>,
-    by_fence: BTreeMap<FenceId, Vec<usize>>,
+    /// Hashes of keys, each with where a change of it is.
+    by_key: BTreeSet<(u64, usize)>,
+    by_fence: BTreeSet<(FenceId, usize)>,
     /// The fences in order.
     fences: Vec<FenceId>,
     bytes: usize,
@@ -325,6 +325,8 @@ fn with_own_written<R>(
 
 /// Remembers that a key was set. False if the transaction holds back too much already.
 pub fn set(key: OwnKey, value: Value) -> bool {
+    // The commit will look for what the key has: it is far away until then.
+    key.key().into_iter().for_each(|name| key.place.tier.fetch_bucket(name.mark()));
     PENDING.with_borrow_mut(|pending| pending.add_if_it_fits(What::Set(key, value)).is_ok())
 }
 
@@ -405,8 +407,8 @@ pub fn own_keys(place: &Place) -> Vec<Box<[u8]>> {
 impl Pending {
     const NOTHING: Self = Self {
         changes: Vec::new(),
-        by_key: BTreeMap::new(),
-        by_fence: BTreeMap::new(),
+        by_key: BTreeSet::new(),
+        by_fence: BTreeSet::new(),
         fences: Vec::new(),
         bytes: 0,
         last: 0,
@@ -416,19 +418,20 @@ impl Pending {
     };
 
     fn add_if_it_fits(&mut self, what: What) -> Result<(), ()> {
-        let replaced = self.replaced_by(&what, transaction::depth());
-        let replaced = replaced.map_or(0, |place| self.changes[place].what.bytes());
-        let fits = self.bytes - replaced + what.bytes() <= settings::max_transaction_bytes();
-        if fits {
-            self.add(what);
+        let depth = transaction::depth();
+        let replaced = self.replaced_by(&what, depth);
+        let freed = replaced.map_or(0, |place| self.changes[place].what.bytes());
+        if self.bytes - freed + what.bytes() > settings::max_transaction_bytes() {
+            return Err(());
         }
-        fits.then_some(()).ok_or(())
+        self.put(what, depth, replaced);
+        Ok(())
     }
 
     /// Where the change is whose place a new one takes: the latest of the same, if it was made in the same savepoint.
     fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
         match what {
-            What::Invalidate(fence) => self.by_fence.get(fence)?.last().copied(),
+            What::Invalidate(fence) => self.latest_of(*fence),
             What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
                 self.latest(&key.place, &key.bytes, key.hash)
             }
@@ -437,19 +440,26 @@ impl Pending {
     }
 
     fn invalidate(&mut self, place: &Place, fence: FenceId) {
-        let known = self.by_fence.contains_key(&fence) || place.fences.contains(&fence);
+        let known = self.latest_of(fence).is_some() || place.fences.contains(&fence);
         let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
         self.add(What::Invalidate(fence));
     }
 
     fn add(&mut self, what: What) {
-        self.last += 1;
-        self.put(Change { what, depth: transaction::depth(), at: self.last });
+        let depth = transaction::depth();
+        let replaced = self.replaced_by(&what, depth);
+        self.put(what, depth, replaced);
     }
 
-    fn put(&mut self, change: Change) {
+    /// Adds a change that is later than all others.
+    fn put(&mut self, what: What, depth: i32, replaced: Option<usize>) {
+        self.last += 1;
+        self.place(Change { what, depth, at: self.last }, replaced);
+    }
+
+    fn place(&mut self, change: Change, replaced: Option<usize>) {
         self.bytes += change.what.bytes();
-        if let Some(place) = self.replaced_by(&change.what, change.depth) {
+        if let Some(place) = replaced {
             self.bytes -= self.changes[place].what.bytes();
             self.changes[place] = change;
             return;
@@ -460,13 +470,24 @@ impl Pending {
                 if let Err(at) = self.fences.binary_search(fence) {
                     self.fences.insert(at, *fence);
                 }
-                self.by_fence.entry(*fence).or_default().push(place);
+                self.by_fence.insert((*fence, place));
             }
             What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
-                self.by_key.entry(key.hash).or_default().push(place);
+                self.by_key.insert((key.hash, place));
             }
         }
         self.changes.push(change);
+    }
+
+    /// Forgets where a change was.
+    fn forget_place(&mut self, what: &What, place: usize) {
+        self.bytes -= what.bytes();
+        match what {
+            What::Invalidate(fence) => self.by_fence.remove(&(*fence, place)),
+            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
+                self.by_key.remove(&(key.hash, place))
+            }
+        };
     }
 
     /// Gives what was done in a savepoint to the one around it, in the place of what that one had done to the same: a loop of
@@ -474,48 +495,37 @@ impl Pending {
     fn hand_over(&mut self, depth: i32) {
         let outer = self.changes.iter().rposition(|change| change.depth < depth).map_or(0, |place| place + 1);
         let inner = self.changes.split_off(outer);
-        for Change { what, .. } in &inner {
-            self.bytes -= what.bytes();
-            let places = match what {
-                What::Invalidate(fence) => self.by_fence.get_mut(fence),
-                What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => self.by_key.get_mut(&key.hash),
-            };
-            places.into_iter().for_each(|places| places.retain(|place| *place < outer));
+        for (place, change) in inner.iter().enumerate() {
+            self.forget_place(&change.what, outer + place);
         }
         for change in inner {
-            self.put(Change { depth: depth - 1, ..change });
+            let replaced = self.replaced_by(&change.what, depth - 1);
+            self.place(Change { depth: depth - 1, ..change }, replaced);
         }
     }
 
     /// Forgets what was done in a savepoint, and in those inside of it.
     fn drop_from(&mut self, depth: i32) {
-        while let Some(change) = self.changes.pop_if(|change| change.depth >= depth) {
-            self.bytes -= change.what.bytes();
-            match &change.what {
-                What::Invalidate(fence) => {
-                    let places = self.by_fence.entry(*fence).or_default();
-                    places.pop();
-                    if places.is_empty() {
-                        self.by_fence.remove(fence);
-                        self.fences.retain(|other| other != fence);
-                    }
-                }
-                What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
-                    let places = self.by_key.entry(key.hash).or_default();
-                    places.pop();
-                    if places.is_empty() {
-                        self.by_key.remove(&key.hash);
-                    }
-                }
+        while let Some(Change { what, .. }) = self.changes.pop_if(|change| change.depth >= depth) {
+            self.forget_place(&what, self.changes.len());
+            if let What::Invalidate(fence) = what
+                && self.latest_of(fence).is_none()
+            {
+                self.fences.retain(|other| *other != fence);
             }
         }
     }
 
     /// Where the latest change of a key is.
     fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
-        let places = self.by_key.get(&hash)?;
         let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
-        places.iter().rev().copied().find(is_it)
+        let places = self.by_key.range((hash, 0)..=(hash, usize::MAX));
+        places.rev().map(|(_, place)| *place).find(is_it)
+    }
+
+    /// Where a fence was invalidated last.
+    fn latest_of(&self, fence: FenceId) -> Option<usize> {
+        self.by_fence.range((fence, 0)..=(fence, usize::MAX)).next_back().map(|(_, place)| *place)
     }
 
     #[cold]
@@ -548,10 +558,8 @@ impl Pending {
         {
             return false;
         }
-        fences_of(key, value).all(|fence| {
-            let latest = self.by_fence.get(&fence).and_then(|places| places.last());
-            latest.is_none_or(|place| self.changes[*place].at < change.at)
-        })
+        fences_of(key, value)
+            .all(|fence| self.latest_of(fence).is_none_or(|place| self.changes[place].at < change.at))
     }
 
     /// The fences and the keys that it changes. What was computed under a lease changes nothing.
@@ -578,6 +586,7 @@ impl Pending {
             }
             let Some(key) = own.key() else { continue };
             let tier = own.place.tier;
+            tier.fetch_entry(key.mark());
             let reserved = match &change.what {
                 What::Touch(_, expires) => {
                     steps.push((place, Step::Touch(*expires)));

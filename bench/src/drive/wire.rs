@@ -23,11 +23,6 @@ const JSONB: u32 = 3802;
 /// The digits of a key.
 const DIGITS: usize = 13;
 
-/// Sends `statement` with random keys from all clients for `span`. An operation is a key.
-pub fn run(cluster: &Cluster, load: Load, statement: &str, given: Given, span: Duration) -> Result<Run> {
-    Fleet::connect(cluster, load, statement, given, 0)?.work(Until::Over(span))
-}
-
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
@@ -37,29 +32,45 @@ pub enum Until {
     Done(u64),
 }
 
-/// Clients of one server that send the same statement.
-pub struct Fleet {
-    clients: Vec<Client>,
-    operations_each: u64,
+/// What all clients do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'t> {
+    pub statement: &'t str,
+    pub given: Given,
+    pub load: Load,
+    /// Another one gives other keys.
+    pub seed: u64,
 }
 
-impl Fleet {
-    /// Connects them. Another `seed` gives other keys.
-    pub fn connect(cluster: &Cluster, load: Load, statement: &str, given: Given, seed: u64) -> Result<Self> {
-        let clients = (0..load.clients)
-            .map(|number| {
-                let seed = seed << 32 | u64::from(number);
-                Client::connect(cluster, statement, Request::of(given, load), seed)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { clients, operations_each: u64::from(load.keys * load.pipeline) })
+/// Sessions that stay, as those of a pool do, for whatever statements come.
+///
+/// Each page of shared memory that a session has not touched before costs it a fault of some microseconds, so that one of half a
+/// second's age is slower than it will ever be again. Redis has one process, which has touched everything.
+#[derive(Default)]
+pub struct Pool(Vec<Session>);
+
+impl Pool {
+    /// The processes of so many sessions, connecting those that are missing.
+    pub fn processes(&mut self, cluster: &Cluster, count: u32) -> Result<Vec<u32>> {
+        Ok(self.take(cluster, count)?.iter().map(|session| session.process).collect())
     }
 
-    /// Has all of them work at the same time.
-    pub fn work(&mut self, until: Until) -> Result<Run> {
-        let clients = &mut self.clients;
+    fn take(&mut self, cluster: &Cluster, count: u32) -> Result<&mut [Session]> {
+        while self.0.len() < count as usize {
+            self.0.push(Session::connect(cluster)?);
+        }
+        Ok(&mut self.0[..count as usize])
+    }
+
+    /// Has all clients send a statement with random keys at the same time. An operation is a key.
+    pub fn run(&mut self, cluster: &Cluster, task: Task<'_>, until: Until) -> Result<Run> {
+        let load = task.load;
+        let sessions = self.take(cluster, load.clients)?.iter_mut().enumerate();
+        let mut clients: Vec<Client> = sessions
+            .map(|(number, session)| Client::of(session, task, number as u64))
+            .collect::<Result<_>>()?;
         let started = Instant::now();
-        for client in &mut *clients {
+        for client in &mut clients {
             client.ask()?;
         }
         let (mut asked, mut answers, mut waiting) = (clients.len() as u64, 0_u64, clients.len());
@@ -68,7 +79,7 @@ impl Fleet {
             // With one there is nobody to wait for but him.
             if clients.len() > 1 {
                 let mut sockets: Vec<_> =
-                    clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
+                    clients.iter().map(|client| PollFd::new(&client.session.socket, PollFlags::IN)).collect();
                 poll(&mut sockets, None).context("cannot wait for answers")?;
                 ready.clear();
                 ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
@@ -79,7 +90,7 @@ impl Fleet {
                 Until::Done(requests) => requests,
             };
             for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
-                if client.answered()? {
+                if client.session.answered()? {
                     answers += 1;
                     if asked < most {
                         client.ask()?;
@@ -90,39 +101,108 @@ impl Fleet {
                 }
             }
         }
-        let operations = answers * self.operations_each;
+        let operations = answers * u64::from(load.keys * load.pipeline);
         Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
     }
 }
 
 /// One session.
-struct Client {
+struct Session {
     socket: UnixStream,
-    request: Request,
-    random: Random,
+    /// The process that serves it.
+    process: u32,
+    /// The statements that it has prepared, with the types of their parameters. Named by their places.
+    prepared: Vec<(String, &'static [u32])>,
     answer: Answer,
+    /// Where answers are read to. Made once: to clear it costs as much as a third of a small answer does the server.
+    buffer: Box<[u8]>,
 }
 
-impl Client {
-    fn connect(cluster: &Cluster, statement: &str, request: Request, number: u64) -> Result<Self> {
+impl Session {
+    fn connect(cluster: &Cluster) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;
         let mut hello = vec![0, 3, 0, 0];
         hello.extend(b"user\0postgres\0database\0postgres\0\0");
         let mut first = length(hello.len());
         first.extend(hello);
-        let mut client = Self { socket, request, random: Random::of_seed(number), answer: Answer::default() };
-        client.socket.write_all(&first)?;
-        while !client.answered()? {}
+        let mut session = Self {
+            socket,
+            process: 0,
+            prepared: Vec::new(),
+            answer: Answer::default(),
+            buffer: vec![0; 1 << 16].into(),
+        };
+        session.socket.write_all(&first)?;
+        let mut greeting = Vec::new();
+        loop {
+            let bytes = session.read()?;
+            greeting.extend(bytes);
+            let length = bytes.len();
+            if session.answer.take(&session.buffer[..length])? {
+                break;
+            }
+        }
+        session.process = process(&greeting).context("the server does not say which process it is")?;
+        Ok(session)
+    }
+
+    /// The name of a statement, which is prepared if it is not yet.
+    fn prepare(&mut self, statement: &str, types: &'static [u32]) -> Result<String> {
+        let name = |place: usize| format!("q{place}");
+        if let Some(place) = self.prepared.iter().position(|known| known.0 == statement && known.1 == types) {
+            return Ok(name(place));
+        }
+        let name = name(self.prepared.len());
+        self.prepared.push((statement.to_owned(), types));
         let mut parse = Message::of(b'P');
-        parse.text("q").text(statement).short(client.request.types.len() as u16);
-        for number in client.request.types {
+        parse.text(&name).text(statement).short(types.len() as u16);
+        for number in types {
             parse.long(*number);
         }
         let prepare = [parse.end(), Message::of(b'S').end()].concat();
-        client.socket.write_all(&prepare)?;
-        while !client.answered()? {}
-        Ok(client)
+        self.socket.write_all(&prepare)?;
+        while !self.answered()? {}
+        Ok(name)
+    }
+
+    /// Takes in what has come. Whether that was the end of an answer.
+    fn answered(&mut self) -> Result<bool> {
+        let length = self.read()?.len();
+        self.answer.take(&self.buffer[..length])
+    }
+
+    fn read(&mut self) -> Result<&[u8]> {
+        let count = self.socket.read(&mut self.buffer).context("the server does not answer")?;
+        ensure!(count > 0, "the server ends the session");
+        Ok(&self.buffer[..count])
+    }
+}
+
+/// What a server says of its process in its greeting.
+fn process(mut greeting: &[u8]) -> Option<u32> {
+    loop {
+        let (kind, rest) = greeting.split_first()?;
+        let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;
+        if *kind == b'K' {
+            return Some(u32::from_be_bytes(*rest.get(4..)?.first_chunk()?));
+        }
+        greeting = rest.get(length..)?;
+    }
+}
+
+/// Who sends one statement again and again.
+struct Client<'s> {
+    session: &'s mut Session,
+    request: Request,
+    random: Random,
+}
+
+impl<'s> Client<'s> {
+    fn of(session: &'s mut Session, task: Task<'_>, number: u64) -> Result<Self> {
+        let name = session.prepare(task.statement, task.given.types())?;
+        let request = Request::of(&name, task.given, task.load);
+        Ok(Self { session, request, random: Random::of_seed(task.seed << 32 | number) })
     }
 
     /// Sends a request with other keys.
@@ -135,15 +215,7 @@ impl Client {
                 key /= 10;
             }
         }
-        self.socket.write_all(bytes).context("the server takes no request")
-    }
-
-    /// Takes in what has come. Whether that was the end of an answer.
-    fn answered(&mut self) -> Result<bool> {
-        let mut bytes = [0; 1 << 16];
-        let count = self.socket.read(&mut bytes).context("the server does not answer")?;
-        ensure!(count > 0, "the server ends the session");
-        self.answer.take(&bytes[..count])
+        self.session.socket.write_all(bytes).context("the server takes no request")
     }
 }
 
@@ -196,23 +268,19 @@ struct Request {
     keys: Vec<usize>,
     /// The first of those that it asks for.
     first: u64,
-    types: &'static [u32],
 }
 
 impl Request {
-    /// One execution, or a pipeline of them that ends with one synchronization.
-    fn of(given: Given, load: Load) -> Self {
-        let (first, types): (u64, &[u32]) = match given {
-            Given::Key => (FIRST_KEY, &[TEXT]),
-            Given::TextKey => (FIRST_TEXT_KEY, &[TEXT]),
-            Given::Keys => (FIRST_KEY, &[TEXTS]),
-            Given::KeyAndValue => (FIRST_KEY, &[TEXT, TEXT]),
-            Given::WrittenKeyAndJson => (FIRST_WRITTEN_KEY, &[TEXT, JSONB]),
-            Given::Row => (FIRST_KEY, &[BIGINT]),
+    /// One execution of a prepared statement, or a pipeline of them that ends with one synchronization.
+    fn of(name: &str, given: Given, load: Load) -> Self {
+        let first = match given {
+            Given::Key | Given::Keys | Given::KeyAndValue | Given::Row => FIRST_KEY,
+            Given::TextKey => FIRST_TEXT_KEY,
+            Given::WrittenKeyAndJson | Given::WrittenKeyAndText => FIRST_WRITTEN_KEY,
         };
-        let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first, types };
+        let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first };
         for _ in 0..load.pipeline {
-            let (bind, keys) = bind(given, types.len() as u16, load.keys);
+            let (bind, keys) = bind(name, given, load.keys);
             request.keys.extend(keys.into_iter().map(|at| request.bytes.len() + at));
             request.bytes.extend(bind);
             let mut execute = Message::of(b'E');
@@ -224,12 +292,25 @@ impl Request {
     }
 }
 
+impl Given {
+    /// The types of the parameters.
+    fn types(self) -> &'static [u32] {
+        match self {
+            Self::Key | Self::TextKey => &[TEXT],
+            Self::Keys => &[TEXTS],
+            Self::KeyAndValue | Self::WrittenKeyAndText => &[TEXT, TEXT],
+            Self::WrittenKeyAndJson => &[TEXT, JSONB],
+            Self::Row => &[BIGINT],
+        }
+    }
+}
+
 /// The message that gives a statement its parameters, and where in it the keys stand.
-fn bind(given: Given, parameters: u16, keys: u32) -> (Vec<u8>, Vec<usize>) {
+fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     let mut bind = Message::of(b'B');
     // The unnamed portal of our statement. Arrays are sent in binary form, all else as text.
     let form = u16::from(given == Given::Keys);
-    bind.text("").text("q").short(1).short(form).short(parameters);
+    bind.text("").text(name).short(1).short(form).short(given.types().len() as u16);
     if given == Given::Keys {
         bind.long(20 + keys * (4 + DIGITS as u32));
         // An array of one dimension without nulls, counted from 1.
@@ -243,7 +324,7 @@ fn bind(given: Given, parameters: u16, keys: u32) -> (Vec<u8>, Vec<usize>) {
     }
     let value = match given {
         Given::Key | Given::TextKey | Given::Keys | Given::Row => None,
-        Given::KeyAndValue => Some(value()),
+        Given::KeyAndValue | Given::WrittenKeyAndText => Some(value()),
         Given::WrittenKeyAndJson => Some(json()),
     };
     if let Some(value) = value {
@@ -310,6 +391,15 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_found_in_the_greeting() {
+        let status = [b"R".as_slice(), &length(4), &[0; 4]].concat();
+        let process_and_secret = [7_u32.to_be_bytes(), [1; 4]].concat();
+        let greeting = [status.clone(), [b"K".as_slice(), &length(8), &process_and_secret].concat()].concat();
+        assert_eq!(process(&greeting), Some(7));
+        assert_eq!(process(&status), None);
+    }
+
+    #[test]
     fn a_refusal_is_an_error() {
         assert!(Answer::default().take(&[b"E".as_slice(), &length(5), b"oops!"].concat()).is_err());
     }
@@ -317,9 +407,9 @@ mod tests {
     #[test]
     fn a_request_has_its_keys_where_it_says() {
         for (given, keys, pipeline) in
-            [(Given::Key, 1, 1), (Given::Row, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
+            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
         {
-            let request = Request::of(given, Load { clients: 1, pipeline, keys });
+            let request = Request::of("q0", given, Load { clients: 1, pipeline, keys });
             assert_eq!(request.keys.len(), (keys * pipeline) as usize);
             for at in request.keys {
                 assert_eq!(&request.bytes[at - 4..at], &(DIGITS as u32).to_be_bytes());

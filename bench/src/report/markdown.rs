@@ -145,8 +145,8 @@ fn costs(report: &Report) -> String {
     }
     let explained = format!(
         "Less is better; `× reference` is the cost over that of the row with a 1. Medians of {} rounds, intervals with \
-         {} confidence. {} It is the server's side alone, user and kernel, as the difference between a longer and a \
-         shorter run, so that connecting cancels out.",
+         {} confidence. {} It is the server's side alone, user and kernel. Where each run connects anew, as \
+         redis-benchmark does, it is the difference between a longer and a shorter one, so that connecting cancels out.",
         report.counted_rounds,
         confidence(report.counted_rounds),
         report.counters,
@@ -194,11 +194,13 @@ fn fairness(report: &Report) -> String {
     );
     let unequal = [
         "The no-op function looks nothing up and returns 8 bytes. It is the floor under every function of pg_cache, \
-         not a contender.",
+         not a contender. Beside writes it is sent the value, too.",
         "Clients are of one kind: a single thread that sends requests built once, in which it replaces the digits of the \
          keys, and that reads answers to their end without looking into them. For Redis that is redis-benchmark. They work \
          on the servers' cores; what an operation costs the server leaves them out.",
-        "Redis serves all clients from one thread, PostgreSQL each from a process of its own.",
+        "Redis serves all clients from one thread, PostgreSQL each from a process of its own. These sessions stay from run to run, \
+         as those of a pool do: a new one pays for each page of shared memory that it touches for the first time. \
+         redis-benchmark connects anew, and finds a process that has touched all of its memory.",
         "Each operation on PostgreSQL executes a prepared statement in a transaction of its own; pipelined, 16 statements \
          and their one synchronization are one transaction. Redis begins and ends no transaction in either case. 100 keys at a \
          time are one array for PostgreSQL, in binary form, and 100 words for Redis.",

@@ -82,14 +82,6 @@ impl Side {
         // It takes no company in a message.
         self.execute(&format!("VACUUM {schema}.account"));
     }
-
-    /// The processes of the sessions whose last statement was this one.
-    pub fn processes(&self, statement: &str) -> Vec<u32> {
-        let query = "SELECT pid FROM pg_stat_activity WHERE query = $1 AND pid <> pg_backend_pid()";
-        let rows =
-            self.admin.borrow_mut().query(query, &[&statement]).expect("the server tells its sessions");
-        rows.iter().map(|row| row.get::<_, i32>(0).cast_unsigned()).collect()
-    }
 }
 
 impl Sides {
