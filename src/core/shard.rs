@@ -146,17 +146,17 @@ impl<'m> Shard<'m> {
         if before & (CHANGING | POISONED) != 0 {
             return if before & POISONED != 0 { Look::Poisoned } else { Look::Disturbed };
         }
-        let found = self.walk(key, STEPS_MAX, |_| true);
+        let undisturbed = || {
+            fence(Ordering::Acquire);
+            version.load(Ordering::Relaxed) == before
+        };
+        let Some((entry, header)) = self.walk(key, STEPS_MAX, |_| true) else {
+            return if undisturbed() { Look::Absent } else { Look::Disturbed };
+        };
+        let zone = self.region.word(self.layout.zone_at(entry.block));
         // Acquire, so that what is copied later is not older than this.
-        let found = found.map(|(entry, header)| {
-            let zone = self.region.word(self.layout.zone_at(entry.block));
-            Sighting { entry, header, zone, moved: zone.load(Ordering::Acquire) }
-        });
-        fence(Ordering::Acquire);
-        if version.load(Ordering::Relaxed) != before {
-            return Look::Disturbed;
-        }
-        found.map_or(Look::Absent, Look::Found)
+        let moved = zone.load(Ordering::Acquire);
+        if undisturbed() { Look::Found(Sighting { entry, header, zone, moved }) } else { Look::Disturbed }
     }
 
     /// Gives a writer a moment to end its change. It may also have died in it, so this does not wait for that.
