@@ -125,12 +125,14 @@ impl Header {
         header
     }
 
+    /// Reads a header.
+    #[inline(always)]
+    pub(crate) fn of(words: &[AtomicU64; HEADER_WORDS]) -> Self {
+        Self { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) }
+    }
+
     pub(crate) fn hash(&self) -> u32 {
         (self.words[0] >> 32) as u32
-    }
-    /// The next entry of its bucket.
-    pub(crate) fn next(&self) -> u32 {
-        self.words[0] as u32
     }
     /// Database and space.
     pub(crate) fn place(&self) -> u64 {
@@ -228,14 +230,13 @@ impl<'m> Entry<'m> {
 
     #[inline(always)]
     pub(crate) fn header(&self) -> Header {
-        self.known_header().unwrap_or_default()
+        self.header_words().map(Header::of).unwrap_or_default()
     }
 
-    /// The header, unless the region ends before it.
+    /// The words of the header, unless the region ends before it.
     #[inline(always)]
-    pub(crate) fn known_header(&self) -> Option<Header> {
-        let words = self.region.chunk::<HEADER_WORDS>(self.at)?;
-        Some(Header { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) })
+    pub(crate) fn header_words(&self) -> Option<&'m [AtomicU64; HEADER_WORDS]> {
+        self.region.chunk(self.at)
     }
 
     /// The line that the header begins on.

@@ -197,11 +197,15 @@ impl<'m> Shard<'m> {
         while block != NONE && steps > 0 {
             let entry = self.entry(block);
             entry.prefetch();
-            let header = entry.known_header()?;
-            if header.hash() == hash && entry.is_of(self.layout, &header, key) && wanted(&header) {
-                return Some((entry, header));
+            let words = entry.header_words()?;
+            let first = words[0].load(Ordering::Relaxed);
+            if (first >> 32) as u32 == hash {
+                let header = Header::of(words);
+                if entry.is_of(self.layout, &header, key) && wanted(&header) {
+                    return Some((entry, header));
+                }
             }
-            block = header.next();
+            block = first as u32;
             steps -= 1;
         }
         None
