@@ -1,7 +1,8 @@
 //! Runs PostgreSQL's own two test programs over `tests/pg_regress` and `tests/isolation`.
 //!
 //! Every file is a run of its own in a database of its own, several side by side, so that no test sees what
-//! another left behind. A file without its counterpart (a test nobody wrote down the answer of, an answer to
+//! another left behind. Roles are the whole cluster's: files that change some, and those with results of queries, which any such change
+//! invalidates, take turns. A file without its counterpart (a test nobody wrote down the answer of, an answer to
 //! no test) is a failure.
 
 use pg_cache_testbed::{Cluster, Conf};
@@ -48,13 +49,16 @@ fn main() -> ExitCode {
 
     let cluster = Cluster::start(&Conf::preloaded());
     let queue = Mutex::new(tests.iter());
+    let roles = Mutex::new(());
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 while let Some((suite, test)) = { queue.lock().expect("no worker panics").next() } {
+                    let turn = suite.is_about_roles(test).then(|| roles.lock());
                     let started = Instant::now();
                     let outcome = suite.run(test, &cluster);
+                    drop(turn);
                     let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
                     println!(
                         "test {}/{test} ... {verdict} ({:.1} s)",
@@ -114,6 +118,12 @@ impl Suite {
                 .is_some_and(|(test, number)| number.parse::<u8>().is_ok() && inputs.contains(test))
         });
         answers.chain(inputs.iter().cloned()).collect()
+    }
+
+    /// Whether a test changes roles, or finds out that somebody has changed some.
+    fn is_about_roles(&self, test: &str) -> bool {
+        let text = std::fs::read_to_string(self.input(test)).unwrap_or_default();
+        ["CREATE ROLE", "ALTER ROLE", "DROP ROLE", "cache_fetch("].iter().any(|word| text.contains(word))
     }
 
     fn run(&self, test: &str, cluster: &Cluster) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! A tier in this process's own memory: what is measured of the core needs no server.
 
-use pg_cache_core::{Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
+use pg_cache_core::{Cost, Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -58,7 +58,14 @@ pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
 
 /// A value that is right for ever and depends on nothing.
 pub fn value(bytes: &[u8]) -> NewValue<'_> {
-    NewValue { bytes, kind: Kind(1), stamp: Stamp::LATEST, expires: u32::MAX, cost: 0, dependencies: &[] }
+    NewValue {
+        bytes,
+        kind: Kind(1),
+        stamp: Stamp::LATEST,
+        expires: u32::MAX,
+        cost: Cost::NONE,
+        dependencies: &[],
+    }
 }
 
 /// The surroundings of a tier that threads share: locks that spin.

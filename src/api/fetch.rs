@@ -6,7 +6,7 @@ use crate::pg::error::Refused;
 use crate::pg::relation::Numbers;
 use crate::pg::varlena::{Jsonb, TextArgument, TextsArgument, Varlena};
 use crate::query::fetch::{self, NOTHING, Wanted};
-use crate::store::entry::{self, JSONB};
+use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn cache_fetch(
         let space = arguments::space(space, Privilege::Read)?;
         if !refresh {
             let mut value = Varlena::default();
-            match entry::read(&space, key, &mut value) {
+            match fetch::read(&space, key, &mut value) {
                 Some(found) if found.kind == JSONB => return Ok(Some(Jsonb(value))),
                 Some(found) if found.kind == NOTHING => return Ok(None),
                 Some(found) => return Err(other_kind(key, found.kind, JSONB)),

@@ -55,6 +55,7 @@ mod pgcache {
             name!(evicted_quota, i64),
             name!(evicted_valid, i64),
             name!(never_hit, i64),
+            name!(time_saved, Interval),
         ),
     > {
         let mut rows = Vec::new();
@@ -100,6 +101,7 @@ mod pgcache {
                 // What went although it was right, to make room anywhere.
                 of(Counter::Evicted) + of(Counter::EvictedQuota),
                 of(Counter::EvictedUnread),
+                Interval::from_micros(of(Counter::Saved)),
             ));
         });
         TableIterator::new(rows)

@@ -259,7 +259,7 @@ mod tests {
     use crate::layout::Sizes;
     use crate::region::Region;
     use crate::sync::AtomicU64;
-    use crate::{Key, Kind, NewValue, Stamp};
+    use crate::{Cost, Key, Kind, NewValue, Stamp};
 
     struct Alone;
 
@@ -283,7 +283,7 @@ mod tests {
             kind: Kind(1),
             stamp: Stamp::VOID,
             expires: u32::MAX,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &[],
         };
         tier.put(&key, &value).expect("it is stored");

@@ -27,7 +27,7 @@ use crate::blocks::Run;
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::{FenceId, Key, Lingering, Stamp};
+use crate::{Cost, FenceId, Key, Lingering, Stamp};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -65,8 +65,8 @@ pub struct Meta {
     pub created: u32,
     /// When its time is over.
     pub expires: u32,
-    /// What it cost to compute, on the caller's scale.
-    pub cost: u16,
+    /// What it cost to compute.
+    pub cost: Cost,
 }
 
 /// The header of an entry, read once.
@@ -118,7 +118,7 @@ impl Header {
         if lingers {
             header.words[4] |= LINGERS;
         }
-        header.words[6] = u64::from(value.cost) << 48
+        header.words[6] = u64::from(value.cost.bits()) << 48
             | u64::from(value.kind.0) << 40
             | (value.dependencies.len() as u64) << 32
             | (value_at as u64) << 16;
@@ -198,7 +198,7 @@ impl Header {
             stamp: self.stamp(),
             created: self.created(),
             expires: self.expires(),
-            cost: (self.words[6] >> 48) as u16,
+            cost: Cost::from_bits((self.words[6] >> 48) as u16),
         }
     }
 }

@@ -75,7 +75,7 @@ impl Victim {
 
 impl Streak {
     /// What all of them need is brought near at once.
-    pub(crate) const MOST: usize = 16;
+    pub(crate) const MOST: usize = 32;
 
     fn of(queue: Queue) -> Self {
         Self { queue, places: [Victim::NONE; Self::MOST], count: 0 }
@@ -350,7 +350,7 @@ mod tests {
             kind: Kind(1),
             stamp: crate::Stamp::VOID,
             expires: u32::MAX,
-            cost: 0,
+            cost: crate::Cost::NONE,
             dependencies: &[],
         };
         let with_key = |number: u64, what: &dyn Fn(&crate::Key<'_>)| {

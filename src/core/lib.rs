@@ -53,6 +53,7 @@
 
 mod blocks;
 mod check;
+mod cost;
 #[cfg(counting)]
 mod counting;
 mod entry;
@@ -74,6 +75,7 @@ mod tally;
 mod terms;
 mod tier;
 
+pub use cost::Cost;
 #[cfg(counting)]
 pub use counting::AtomicU64;
 pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};

@@ -7,7 +7,7 @@ use crate::fence::{FenceId, Reserved};
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
 use crate::sync::AtomicU64;
-use crate::{Host, Key, Kind, NewValue, Stamp, Tier};
+use crate::{Cost, Host, Key, Kind, NewValue, Stamp, Tier};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -125,7 +125,7 @@ fn everything(tier: &Tier<'_, Alone>) {
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: 2,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &[],
         };
         tier.put(&key, &value).expect("there is room, or somebody to evict");

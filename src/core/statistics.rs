@@ -57,7 +57,7 @@ pub enum Counter {
     RefusedOff,
     /// A value was not stored because its transaction held back too much already. The caller's to [note](Tier::note).
     RefusedTransaction,
-    /// What hits have saved, on the caller's scale. The caller's to [note](Tier::note).
+    /// Microseconds that hits have saved. The caller's to [note](Tier::note).
     Saved,
     /// An entry made way for another value of its key, whether it was still right or not.
     Replaced,

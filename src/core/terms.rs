@@ -1,5 +1,6 @@
 //! The words in which a tier is spoken to.
 
+use crate::cost::Cost;
 use crate::entry::{KEY_BYTES_MAX, Kind, Meta};
 use crate::fence::{FenceId, Stamp};
 use crate::layout::BLOCK_BYTES;
@@ -138,8 +139,8 @@ pub struct NewValue<'v> {
     pub stamp: Stamp,
     /// The tick at which its time is over.
     pub expires: u32,
-    /// What it cost to compute, on the caller's scale.
-    pub cost: u16,
+    /// What it cost to compute.
+    pub cost: Cost,
     /// What makes it wrong by changing, beside its database and its space; at most [`crate::DEPENDENCIES_MAX`].
     pub dependencies: &'v [FenceId],
 }

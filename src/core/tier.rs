@@ -1,5 +1,6 @@
 //! The tier as its users see it: a map from keys to values that forgets.
 
+use crate::cost::Cost;
 use crate::entry::{
     DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINGERS, LINKED, TOMBSTONE, Writer, blocks_of,
 };
@@ -241,7 +242,7 @@ impl<'m, H: Host> Tier<'m, H> {
             kind: Kind(0),
             stamp: Stamp::VOID,
             expires: u32::MAX,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &[],
         };
         let reservation = self.reserve(key, &value)?;

@@ -119,7 +119,11 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 }
             }
             T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt | T_GrantRoleStmt
-            | T_DropOwnedStmt | T_ReassignOwnedStmt | T_RenameStmt => watcher.defining(true),
+            | T_DropOwnedStmt | T_ReassignOwnedStmt => watcher.defining(true),
+            T_RenameStmt => {
+                let renamed = (*node.cast::<pg_sys::RenameStmt>()).renameType;
+                watcher.defining(renamed == pg_sys::ObjectType::OBJECT_ROLE);
+            }
             T_AlterTableStmt => {
                 leave(*watcher, &*node.cast());
                 watcher.defining(false);

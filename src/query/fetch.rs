@@ -8,14 +8,15 @@
 use crate::pg::error::Refused;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
-use crate::pg::{locks, relation};
+use crate::pg::{locks, relation, settings};
 use crate::store::entry::{self, JSONB};
 use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
-use pg_cache_core::{FenceId, Kind, NewValue, Reserved, Stamp, Stored};
+use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
 use serde_json::Value;
+use std::time::Instant;
 
 /// The result of a query that has returned no row, or null.
 pub const NOTHING: Kind = Kind(4);
@@ -40,6 +41,18 @@ pub struct Wanted<'a> {
     pub depends: Option<Vec<u32>>,
 }
 
+/// How long a result lives by its cost: so many minutes if it took longer than so many seconds, and else one.
+const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
+
+/// The value, if there is one for this session. What it has cost is time saved.
+pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
+    let found = entry::read(space, key, into)?;
+    if let Some(place) = space.place().filter(|_| found.cost != Cost::NONE) {
+        place.tier.note(&place.scope, Counter::Saved, found.cost.micros());
+    }
+    Some(found)
+}
+
 /// Runs the query and stores what it returns, if it can be stored. There is no value to be had.
 pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
     let missed = status::current().filter(|_| !wanted.refresh);
@@ -50,7 +63,7 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
             let (result, outcome) = ticket.run(space, wanted)?;
             (result, outcome.err())
         }
-        Err(why_not) => (run(wanted, Snapshot::New)?.0, Some(why_not)),
+        Err(why_not) => (run(wanted, Snapshot::New)?.result, Some(why_not)),
     };
     match why_not.or(missed) {
         Some(status) => status::set(status),
@@ -59,10 +72,18 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
     Ok(result)
 }
 
-fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<(Returned, Seen), Refused> {
+/// A query that was run.
+struct Run {
+    result: Returned,
+    seen: Seen,
+    cost: Cost,
+}
+
+fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<Run, Refused> {
     let on = if query::looks_at_one_moment() { Snapshot::Transaction } else { on };
+    let began = Instant::now();
     let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
-    result.map(|value| (value, seen))
+    Ok(Run { result: result?, seen, cost: Cost::of(began.elapsed()) })
 }
 
 /// The right to store what is computed for a key.
@@ -85,19 +106,43 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     Ok(Ticket { place, number, stamp })
 }
 
+/// Whether a result is one of those that the space keeps.
+fn admit(space: &Space, run: &Run) -> Result<(), Status> {
+    let options = &space.options;
+    let bytes = run.result.as_ref().map_or(0, Vec::len) as u64;
+    if options.min_cost_ms.is_some_and(|least| run.cost.micros() < least.saturating_mul(1000)) {
+        return Err(Status::Refused("computed in less than min_cost of the space"));
+    }
+    if options.max_result.is_some_and(|most| bytes > most) {
+        return Err(Status::Refused("larger than max_result_size of the space"));
+    }
+    if bytes > settings::max_value_bytes() as u64 || options.max_value.is_some_and(|most| bytes > most) {
+        return Err(Status::Refused("larger than a value may be"));
+    }
+    Ok(())
+}
+
+/// Milliseconds that a result lives by its cost, if the space has it so.
+fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
+    let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
+    let minutes = BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes);
+    space.options.by_cost.then_some(minutes * 60_000)
+}
+
 impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
         let wrote = locks::has_written().then(crate::pg::transaction::command);
-        let (result, seen) = run(wanted, Snapshot::New)?;
+        let run = run(wanted, Snapshot::New)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
-            self.dependencies(space, wanted, &seen)
-                .and_then(|dependencies| self.store(space, wanted, result.as_deref(), &dependencies))
+            admit(space, &run)
+                .and_then(|()| self.dependencies(space, wanted, &run.seen))
+                .and_then(|dependencies| self.store(space, wanted, &run, &dependencies))
         } else {
             Err(Status::Refused("the query has written something"))
         };
         self.give_back(wanted.key);
-        Ok((result, stored))
+        Ok((run.result, stored))
     }
 
     /// What the result depends on.
@@ -135,20 +180,20 @@ impl Ticket {
         &self,
         space: &Space,
         wanted: &Wanted<'_>,
-        result: Option<&[u8]>,
+        run: &Run,
         dependencies: &[FenceId],
     ) -> Result<(), Status> {
         let tier = self.place.tier;
         let value = NewValue {
-            bytes: result.unwrap_or_default(),
-            kind: if result.is_some() { JSONB } else { NOTHING },
+            bytes: run.result.as_deref().unwrap_or_default(),
+            kind: if run.result.is_some() { JSONB } else { NOTHING },
             stamp: self.stamp,
-            expires: entry::expires(space, wanted.ttl_ms),
-            cost: 0,
+            expires: entry::expires(space, wanted.ttl_ms.or_else(|| lifetime_ms(space, run.cost))),
+            cost: run.cost,
             dependencies,
         };
         let Some(key) = self.place.key(wanted.key, hash(wanted.key)) else { return Ok(()) };
-        let reservation = tier.reserve(&key, &value).map_err(Status::from)?;
+        let reservation = self.place.reserve(&key, &value, None).map_err(Status::from)?;
         match tier.publish_leased(&key, reservation, self.number) {
             Stored::Dropped => Err(Status::Refused("the key was changed meanwhile")),
             _ => Ok(()),

@@ -11,7 +11,7 @@ use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::watch;
 use pg_cache_core::{
-    Buffer, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
+    Buffer, Cost, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
@@ -411,7 +411,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
         kind: Kind::COUNTER,
         stamp: place.tier.fences().now(),
         expires: expires(space, ttl_ms),
-        cost: 0,
+        cost: Cost::NONE,
         dependencies: &[],
     };
     let outcome = place.incr(&name, by, &new);

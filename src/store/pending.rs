@@ -22,7 +22,7 @@ use crate::store::space::{Place, hash};
 use crate::store::written;
 use crate::store::{horizon, prepared};
 use pg_cache_core::{
-    FenceId, Key, KeyMark, Kind, Lingering, Lowered, Meta, NewValue, Refusal, Reservation, Stamp,
+    Cost, FenceId, Key, KeyMark, Kind, Lingering, Lowered, Meta, NewValue, Refusal, Reservation, Stamp,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl Value {
             kind: self.kind,
             stamp: self.stamp,
             expires: self.expires,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &self.dependencies,
         }
     }
@@ -102,7 +102,7 @@ impl Value {
     /// What is known of it. It will be created when others can see it, so that it is of no age yet.
     pub fn meta(&self) -> Meta {
         let Self { kind, stamp, expires, .. } = *self;
-        Meta { value_len: self.bytes.len(), kind, stamp, created: u32::MAX, expires, cost: 0 }
+        Meta { value_len: self.bytes.len(), kind, stamp, created: u32::MAX, expires, cost: Cost::NONE }
     }
 }
 

@@ -60,6 +60,8 @@ impl Privilege {
 pub struct Options {
     pub default_ttl_ms: Option<u64>,
     pub max_ttl_ms: Option<u64>,
+    /// Whether results of queries live by what they have cost to compute.
+    pub by_cost: bool,
     /// The part of a time to live that chance may take off.
     pub jitter: f32,
     /// Whether entries are kept in memory.
@@ -70,6 +72,10 @@ pub struct Options {
     pub quota: Option<u64>,
     /// The most bytes that a value may have.
     pub max_value: Option<u64>,
+    /// What a result has to have cost at least, to be stored.
+    pub min_cost_ms: Option<u64>,
+    /// The most bytes that a result may have, to be stored.
+    pub max_result: Option<u64>,
     pub enabled: bool,
 }
 
@@ -77,11 +83,14 @@ impl Options {
     const BUILT_IN: Self = Self {
         default_ttl_ms: None,
         max_ttl_ms: None,
+        by_cost: false,
         jitter: 0.0,
         in_memory: true,
         by_role: false,
         quota: None,
         max_value: None,
+        min_cost_ms: None,
+        max_result: None,
         enabled: true,
     };
 
@@ -93,11 +102,14 @@ impl Options {
         Self {
             default_ttl_ms: ms(2),
             max_ttl_ms: ms(3),
+            by_cost: is(4, "cost") || is(4, "adaptive"),
             jitter: row.get(5).unwrap_or(0.0),
             in_memory: !is(6, "table"),
             by_role: is(7, "role"),
             quota: bytes(8),
             max_value: bytes(9),
+            min_cost_ms: ms(11),
+            max_result: bytes(12),
             enabled: row.get(16).unwrap_or(true),
         }
     }

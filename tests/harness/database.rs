@@ -6,12 +6,14 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Started by the first test that asks. A static is never dropped: its keeper ends it with the process.
+// Each is started by the first test that asks. A static is never dropped: its keeper ends it with the process.
 static SHARED: OnceLock<Cluster> = OnceLock::new();
+static WHERE_ROLES_CHANGE: OnceLock<Cluster> = OnceLock::new();
 
 /// A database with the extension in it, dropped with this value.
 #[derive(Debug)]
 pub struct Database {
+    cluster: &'static Cluster,
     name: String,
 }
 
@@ -21,14 +23,25 @@ impl Database {
         Self::create_empty().with_extension()
     }
 
-    /// Creates a database of another encoding, with the extension, in the shared cluster.
+    /// The same in another cluster, for tests that change roles: that invalidates results of queries in all of its databases.
+    pub fn create_where_roles_change() -> Self {
+        Self::create_empty_where_roles_change().with_extension()
+    }
+
+    /// The same without the extension.
+    pub fn create_empty_where_roles_change() -> Self {
+        Self::create_as(&WHERE_ROLES_CHANGE, "")
+    }
+
+    /// Creates a database of another encoding, with the extension, where roles change.
     pub fn create_encoded(encoding: &str) -> Self {
-        Self::create_as(&format!("ENCODING '{encoding}' TEMPLATE template0")).with_extension()
+        Self::create_as(&WHERE_ROLES_CHANGE, &format!("ENCODING '{encoding}' TEMPLATE template0"))
+            .with_extension()
     }
 
     /// Creates a database without the extension in the shared cluster.
     pub fn create_empty() -> Self {
-        Self::create_as("")
+        Self::create_as(&SHARED, "")
     }
 
     fn with_extension(self) -> Self {
@@ -36,12 +49,12 @@ impl Database {
         self
     }
 
-    fn create_as(options: &str) -> Self {
+    fn create_as(cluster: &'static OnceLock<Cluster>, options: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let database = Self { name };
+        let database = Self { cluster: cluster.get_or_init(|| Cluster::start(&Conf::preloaded())), name };
         database
-            .cluster()
+            .cluster
             .connect("postgres")
             .batch_execute(&format!("CREATE DATABASE {} {options}", database.name))
             .expect("the database is created");
@@ -50,7 +63,7 @@ impl Database {
 
     /// The cluster it lives in, together with other tests' databases.
     pub fn cluster(&self) -> &'static Cluster {
-        SHARED.get_or_init(|| Cluster::start(&Conf::preloaded()))
+        self.cluster
     }
 
     /// Its name.

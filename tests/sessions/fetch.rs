@@ -57,3 +57,25 @@ fn a_fill_in_an_old_transaction_knows_new_definitions() {
     assert_eq!(fetch(&mut old, "c", "SELECT f()").as_deref(), Some("2"));
     assert_eq!(fetch(&mut other, "c", "SELECT f()").as_deref(), Some("2"));
 }
+
+/// Roles are the whole cluster's, and any change of them invalidates the results of queries in all databases. Other names are a
+/// database's own.
+#[test]
+fn what_is_renamed_is_renamed_in_its_database_unless_it_is_a_role() {
+    let databases = [(); 2].map(|()| Database::create_where_roles_change());
+    let [mut one, mut other] = [&databases[0], &databases[1]].map(Database::connect);
+    one.batch_execute("CREATE TABLE t (); CREATE ROLE fetch_one").expect("a table and a role");
+    // Whether the same is a hit afterwards, for a query that would fail. Others may change roles beside us: then it is neither.
+    let stays = |other: &mut Client, one: &mut Client, command: &str| {
+        assert_eq!(fetch(other, "key", "SELECT 1").as_deref(), Some("1"));
+        one.batch_execute(command).expect("it is renamed");
+        let found = other.query_one("SELECT cache_get('key')::text", &[]).expect("it looks");
+        other.execute("SELECT cache_delete('key')", &[]).expect("it is removed");
+        found.get::<_, Option<String>>(0).is_some()
+    };
+    wait_until("renamed tables to leave the result", || {
+        stays(&mut other, &mut one, "ALTER TABLE t RENAME TO u; ALTER TABLE u RENAME TO t")
+    });
+    assert!(!stays(&mut other, &mut one, "ALTER ROLE fetch_one RENAME TO fetch_other"));
+    one.batch_execute("DROP ROLE fetch_other").expect("it goes");
+}

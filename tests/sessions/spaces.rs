@@ -16,7 +16,7 @@ fn run(session: &mut Client, statements: &str) {
 
 #[test]
 fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut one, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut two, "CREATE ROLE spaces_reader; SELECT cache_grant('s', 'spaces_reader', 'read')");
@@ -47,7 +47,7 @@ fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
 
 #[test]
 fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let mut session = database.connect();
     let owned_by = |role| format!("ALTER DATABASE {} OWNER TO {role}", database.name());
     run(&mut session, "CREATE ROLE spaces_owner; CREATE ROLE spaces_heir");
@@ -64,7 +64,7 @@ fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
 
 #[test]
 fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut two, "CREATE ROLE spaces_slow; SELECT cache_grant('s', 'spaces_slow', 'read')");
@@ -88,7 +88,7 @@ fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
 
 #[test]
 fn an_extension_made_anew_finds_nothing_of_spaces_that_come_back() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(&mut session, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut session, "SELECT cache_set_text('k', 'v')");
@@ -103,7 +103,7 @@ fn an_extension_made_anew_finds_nothing_of_spaces_that_come_back() {
 
 #[test]
 fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let mut session = database.connect();
     let restored = "INSERT INTO pgcache.spaces (number, name) VALUES ('pgcache.spaces'::regclass, 'twin')";
     run(&mut session, restored);
@@ -113,7 +113,7 @@ fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
 
 #[test]
 fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE spaces_many");
     run(&mut session, "INSERT INTO pgcache.spaces (number, name) SELECT i, i FROM generate_series(1, 100) i");
@@ -134,7 +134,7 @@ fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
 
 #[test]
 fn a_space_is_looked_up_by_its_name_and_not_among_all() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE spaces_one; SELECT cache_create_space('s'), cache_create_space('\u{e9}')");
     run(&mut session, "SELECT cache_grant('s', 'spaces_one', 'read'), cache_grant('\u{e9}', '-', 'read')");
@@ -153,7 +153,7 @@ fn a_space_is_looked_up_by_its_name_and_not_among_all() {
 
 #[test]
 fn what_a_subscription_changes_of_the_tables_sessions_know() {
-    let [from, to] = [(); 2].map(|()| Database::create());
+    let [from, to] = [(); 2].map(|()| Database::create_where_roles_change());
     let [mut one, mut two] = [&from, &to].map(Database::connect);
     run(&mut one, "CREATE ROLE spaces_far; CREATE PUBLICATION p FOR ALL TABLES");
     run(&mut one, "SELECT pg_create_logical_replication_slot('spaces_far', 'pgoutput')");
@@ -184,7 +184,7 @@ fn what_a_subscription_changes_of_the_tables_sessions_know() {
 
 #[test]
 fn a_new_space_takes_no_number_that_came_with_a_restore_and_no_grants() {
-    let database = Database::create();
+    let database = Database::create_where_roles_change();
     let mut session = database.connect();
     // The next object of the cluster has the next number, or other tests' objects have some of these.
     run(
@@ -201,7 +201,7 @@ fn a_new_space_takes_no_number_that_came_with_a_restore_and_no_grants() {
 
 #[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
-    let databases = [(); 2].map(|()| Database::create());
+    let databases = [(); 2].map(|()| Database::create_where_roles_change());
     let [mut one, mut two] = databases.each_ref().map(Database::connect);
     for (session, value) in [(&mut one, "one"), (&mut two, "two")] {
         run(session, "SELECT cache_create_space('s')");
@@ -214,7 +214,7 @@ fn spaces_of_two_databases_have_nothing_in_common() {
 
 #[test]
 fn a_dump_carries_spaces_and_grants_but_no_values() {
-    let [from, to] = [(); 2].map(|()| Database::create_empty());
+    let [from, to] = [(); 2].map(|()| Database::create_empty_where_roles_change());
     let mut session = from.connect();
     run(&mut session, "CREATE EXTENSION pg_cache; CREATE ROLE spaces_dumped; CREATE ROLE spaces_dropped");
     run(

@@ -4,7 +4,7 @@
 //! Compiled with `--cfg counting` only: the words of the region then count how often they were written to.
 #![cfg(counting)]
 
-use pg_cache_core::{AtomicU64, Counter, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
+use pg_cache_core::{AtomicU64, Cost, Counter, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
 use std::cell::Cell;
 
 const HITS: u64 = 1000;
@@ -53,7 +53,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: u32::MAX,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &dependencies,
         };
         tier.put(&key, &value).expect("there is room");
@@ -108,13 +108,36 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
     assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
 }
 
+/// A hold of a lock for a large value makes all the room at once that it may: those who go in it go in one streak, and readers
+/// are told of their death together.
+#[test]
+fn a_hold_for_a_large_value_evicts_in_one_streak() {
+    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = CountingHost::default();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
+    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 100]));
+    let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
+    written(&words);
+    store(&tier, 2, 1, &vec![1; 60_000]);
+    let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
+    // Nothing was asked for, so behind the statistics the only words that are changed in one step are those of zones.
+    let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
+    let changed = written(&words).into_iter().filter(|(at, ..)| *at >= statistics);
+    let moved: u64 = changed.map(|(_, _, changes)| changes).sum();
+    assert!(evicted > 24 * locks && locks > 3, "{evicted} evicted under {locks} locks");
+    // A streak may lie across the border of two zones.
+    assert!(moved <= locks + 2, "{moved} moves of zones under {locks} locks");
+}
+
 fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8]) {
     let value = NewValue {
         bytes,
         kind: Kind(1),
         stamp: tier.fences().now(),
         expires: u32::MAX,
-        cost: 0,
+        cost: Cost::NONE,
         dependencies: &[],
     };
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();

@@ -12,8 +12,8 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Host, IncrError, Key, Kind, Mapping, NewValue, Region, Scope, Sizes, Stamp,
-    Tier,
+    Acquired, Cost, Counter, FenceId, Host, IncrError, Key, Kind, Mapping, NewValue, Region, Scope, Sizes,
+    Stamp, Tier,
 };
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
@@ -389,7 +389,7 @@ impl<'m> Worker<'m> {
 }
 
 fn new_value<'v>(bytes: &'v [u8], stamp: Stamp, expires: u32, dependencies: &'v [FenceId]) -> NewValue<'v> {
-    NewValue { bytes, kind: Kind(1), stamp, expires, cost: 0, dependencies }
+    NewValue { bytes, kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies }
 }
 
 fn assert_counter(number: u64, sum: u64) {

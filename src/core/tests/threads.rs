@@ -9,7 +9,7 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Stored, Tier,
+    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                                 kind: Kind(1),
                                 stamp: tier.fences().now(),
                                 expires: u32::MAX,
-                                cost: 0,
+                                cost: Cost::NONE,
                                 dependencies: &dependencies,
                             };
                             match (backend == 1 && version.is_multiple_of(7), tier.reserve(&key, &new)) {
@@ -219,7 +219,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                             kind: Kind(1),
                             stamp,
                             expires: u32::MAX,
-                            cost: 0,
+                            cost: Cost::NONE,
                             dependencies,
                         };
                         tier.reserve(&key, &new)

@@ -3,8 +3,8 @@
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Region, Relation, Reservation, Sizes,
-    Stamp, Tier,
+    Acquired, Cost, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Region, Relation, Reservation,
+    Sizes, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ pub fn memory(bytes: usize) -> Vec<AtomicU64> {
 }
 
 pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
-    NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: 0, dependencies }
+    NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: Cost::NONE, dependencies }
 }
 
 /// A tier with some of everything in it.

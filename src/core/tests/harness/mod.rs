@@ -4,13 +4,14 @@ pub mod damage;
 pub mod story;
 
 use pg_cache_core::{
-    Acquired, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Lingering, Miss, NewValue,
-    Refusal, Region, Reservation, Sizes, Stamp, Stored, Tier,
+    Acquired, Cost, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Lingering, Miss,
+    NewValue, Refusal, Region, Reservation, Sizes, Stamp, Stored, Tier,
 };
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -893,7 +894,7 @@ fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
         kind: known.kind,
         stamp: stamp(known.stamp),
         expires: known.expires,
-        cost: 7,
+        cost: Cost::of(Duration::from_micros(7)),
         dependencies,
     }
 }

@@ -4,10 +4,11 @@ use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex, MutexGuard};
 use pg_cache_core::{
-    Host, Key, Kind, Lingering, Miss, NewValue, Region, Reservation, Scope, Sizes, Stamp, Tier,
+    Cost, Host, Key, Kind, Lingering, Miss, NewValue, Region, Reservation, Scope, Sizes, Stamp, Tier,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A region without reserved fences, so that every scope is judged by the one tag: fewer words, fewer steps.
 const SIZES: Sizes =
@@ -204,7 +205,7 @@ pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> 
         kind: Kind(1),
         stamp,
         expires: u32::MAX,
-        cost: version as u16,
+        cost: Cost::of(Duration::from_micros(version)),
         dependencies: &[],
     };
     with_key(tier, number, |key| tier.reserve(key, &value)).expect("there is room, or somebody to evict")
@@ -223,7 +224,7 @@ fn put_stale(tier: &LoomTier<'_>, number: u64) {
         kind: Kind(1),
         stamp: Stamp::VOID,
         expires: 1,
-        cost: 1,
+        cost: Cost::of(Duration::from_micros(1)),
         dependencies: &[],
     };
     let lingering = Some(Lingering { ticks: 100, right_at: 1 });
@@ -261,7 +262,7 @@ fn version(number: u64, value: &[u8]) -> u64 {
 
 /// The same without a look at the value: the header says which version it is, too.
 pub fn peek(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
-    with_key(tier, number, |key| tier.peek(key, Stamp::LATEST)).map(|meta| meta.cost.into())
+    with_key(tier, number, |key| tier.peek(key, Stamp::LATEST)).map(|meta| meta.cost.micros())
 }
 
 /// Everything is in order, and nothing is lost.

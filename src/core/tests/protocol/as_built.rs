@@ -10,8 +10,8 @@ use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use pg_cache_core::{
-    Acquired, FenceId, Fences, Host, Key, Kind, Lease, Miss, NewValue, Region, Reservation, Sizes, Stamp,
-    Stored, Tier,
+    Acquired, Cost, FenceId, Fences, Host, Key, Kind, Lease, Miss, NewValue, Region, Reservation, Sizes,
+    Stamp, Stored, Tier,
 };
 use stateright::Model;
 
@@ -229,7 +229,7 @@ impl Twin<'_> {
             kind: Kind(1),
             stamp: self.tier.fences().now(),
             expires: u32::MAX,
-            cost: 0,
+            cost: Cost::NONE,
             dependencies: &[],
         };
         self.with_key(|key| self.tier.reserve(key, &value)).expect("there is room")

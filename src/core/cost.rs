@@ -1,0 +1,53 @@
+//! What an entry has cost to compute.
+
+use std::time::Duration;
+
+/// A time as an entry keeps it, in 16 bits: `microseconds = mantissa : 11 << exponent : 5`, so that it is right to a thousandth, of
+/// a microsecond and of a week alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost(u16);
+
+const MANTISSA_BITS: u32 = 11;
+const MANTISSA_MAX: u64 = (1 << MANTISSA_BITS) - 1;
+
+impl Cost {
+    /// Nothing, or nothing that anybody knows of.
+    pub const NONE: Self = Self(0);
+
+    /// That of a computation which took so long.
+    pub fn of(time: Duration) -> Self {
+        let most = MANTISSA_MAX << (u16::MAX >> MANTISSA_BITS);
+        let micros = u64::try_from(time.as_micros()).unwrap_or(most).min(most);
+        let exponent = (u64::BITS - micros.leading_zeros()).saturating_sub(MANTISSA_BITS);
+        Self((exponent << MANTISSA_BITS) as u16 | (micros >> exponent) as u16)
+    }
+
+    pub(crate) fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// In microseconds, rounded down.
+    pub fn micros(self) -> u64 {
+        (u64::from(self.0) & MANTISSA_MAX) << (self.0 >> MANTISSA_BITS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_is_right_to_a_thousandth() {
+        let mut micros: u64 = 0;
+        while micros < MANTISSA_MAX << 31 {
+            let kept = Cost::of(Duration::from_micros(micros)).micros();
+            assert!(kept <= micros && micros - kept <= micros / 1000, "{micros} as {kept}");
+            micros += micros / 7 + 1;
+        }
+        assert_eq!(Cost::of(Duration::MAX).micros(), MANTISSA_MAX << 31);
+    }
+}
