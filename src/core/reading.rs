@@ -35,6 +35,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
+    /// The same after an attempt that a writer was in the way of.
     #[cold]
     #[inline(never)]
     fn get_again(
@@ -52,6 +53,7 @@ impl<H: Host> Tier<'_, H> {
         outcome
     }
 
+    /// Apart, so that a hit need not ask which counter is its own.
     #[inline(never)]
     fn count_miss(&self, cell: u32, miss: Miss) {
         let what = match miss {
@@ -214,7 +216,7 @@ impl<H: Host> Tier<'_, H> {
         if seen.header.has(HIDDEN) {
             return seen.lived().then_some(Err(Miss::Fenced));
         }
-        let counts = into.is_some();
+        let is_read = into.is_some();
         let meta = match self.serve(&seen.entry, &seen.header, &key.scope, reader, now, into) {
             Ok(meta) => meta,
             Err(miss) => return seen.lived().then_some(Err(miss)),
@@ -222,7 +224,7 @@ impl<H: Host> Tier<'_, H> {
         if !seen.lived() {
             return None;
         }
-        if counts {
+        if is_read {
             shard.visit(seen.entry.block);
             if seen.header.has(LINGERS) {
                 self.note_right(key, seen.entry.block, now);
