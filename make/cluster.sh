@@ -85,6 +85,8 @@ max_prepared_transactions = 20
 wal_level = logical
 max_wal_size = 2GB
 EOF
+    # What a caller has set for his own programs would put a trace into the details of errors.
+    unset RUST_BACKTRACE
     as_server "$bin/pg_ctl" start --wait --silent -D "$data" -l "$log" </dev/null >/dev/null 2>&1 ||
         die "the server does not start: $(as_server grep -E 'FATAL|ERROR|PANIC' "$log" | tail -n 1 | cut -c1-160) (the whole log: .pg/data/server.log)"
     cat >"$PG_CACHE_DIR/env" <<EOF

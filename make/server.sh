@@ -19,7 +19,9 @@ done
 
 place() { printf '%s' "$copy${1#"$top"}"; }
 marker=$copy/made-of
-made_of="$original $("$original" --version) $(stat -c %Y "$bin/postgres")"
+# A library that has come since, such as a language's, belongs into the copy.
+libraries=$(find "$lib/" -maxdepth 1 -name '*.so' ! -name 'pg_cache*' -printf '%f\n' | sort | cksum)
+made_of="$original $("$original" --version) $(stat -c %Y "$bin/postgres") $libraries"
 
 if [ "$(cat "$marker" 2>/dev/null)" != "$made_of" ]; then
     rm -rf "$copy"

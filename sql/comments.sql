@@ -5,6 +5,10 @@ COMMENT ON FUNCTION pgcache.noop(text) IS
     'Takes a key and returns 0: the cost of calling a function of pg_cache, to measure others against.';
 REVOKE ALL ON FUNCTION pgcache.noop(text) FROM PUBLIC;
 
+COMMENT ON FUNCTION pgcache.walk(integer) IS
+    'Does so many times what the commit of this transaction will do for the tables that it has written, takes it back, and returns the nanoseconds of one time.';
+REVOKE ALL ON FUNCTION pgcache.walk(integer) FROM PUBLIC;
+
 COMMENT ON FUNCTION cache_check() IS
     'Verifies every structure of the cache and returns what is wrong with it: nothing, in a cache that is in order.';
 
@@ -106,10 +110,13 @@ COMMENT ON FUNCTION pgcache.visible_watches() IS
     'What the view cache_watches shows.';
 
 COMMENT ON FUNCTION cache_stats_reset() IS
-    'Begins to count anew in the view cache_stats, for all spaces of the database.';
+    'Begins to count anew in the views cache_stats and cache_relations, for all spaces and tables of the database.';
 
 COMMENT ON FUNCTION pgcache.space_statistics() IS
     'What the view cache_stats shows.';
+
+COMMENT ON FUNCTION pgcache.relation_statistics() IS
+    'What the view cache_relations shows.';
 
 COMMENT ON FUNCTION cache_fetch(text, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
     'The value under a key, or else the first column of the first row of a query, as jsonb, stored until what the query has read changes.';

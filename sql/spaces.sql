@@ -29,6 +29,14 @@ COMMENT ON VIEW cache_stats IS
     'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
 GRANT SELECT ON cache_stats TO PUBLIC;
 
+-- Of what was dropped (its indexes and the table of its large values among it) only what entries have died of.
+CREATE VIEW cache_relations AS
+    SELECT * FROM pgcache.relation_statistics() AS s
+     WHERE relation IS NULL OR entries_killed > 0 OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = s.relation);
+COMMENT ON VIEW cache_relations IS
+    'Which tables have changed how often and when last, and how many entries died of that, since the server started or cache_stats_reset was called; for the owner of the extension and pg_monitor.';
+GRANT SELECT ON cache_relations TO PUBLIC;
+
 -- An extension that is made anew finds nothing of what one before it has left in this database, also if a restore brings back the
 -- numbers of its spaces.
 SELECT cache_flush('*'::pg_catalog.text);

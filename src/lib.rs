@@ -21,6 +21,7 @@ pgrx::extension_sql_file!(
         api::invalidation::cache_flush,
         api::space::pgcache::changed,
         api::space::pgcache::visible_spaces,
+        api::statistics::pgcache::relation_statistics,
         api::statistics::pgcache::space_statistics,
         api::watch::pgcache::visible_watches
     ]

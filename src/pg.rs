@@ -1,6 +1,7 @@
 pub mod catalog;
 pub mod clock;
 pub mod command;
+pub mod definition;
 pub mod encoding;
 pub mod error;
 pub mod interval;

@@ -41,10 +41,14 @@ fn cached() -> [String; 3] {
     ]
 }
 
-/// PostgreSQL's own defaults, where tests prefer others, with room in memory for all of the data.
+/// What most of the servers here run with.
 pub fn conf() -> Conf {
-    Conf::preloaded()
-        .set("fsync", "on")
+    settings(Conf::preloaded())
+}
+
+/// PostgreSQL's own defaults, where tests prefer others, with room in memory for all of the data.
+pub fn settings(conf: Conf) -> Conf {
+    conf.set("fsync", "on")
         .set("wal_level", "replica")
         .set("max_prepared_transactions", "0")
         .set("max_wal_size", "1GB")
@@ -70,6 +74,12 @@ pub fn check_tools() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The process that all sessions of a cluster descend from.
+pub fn postmaster(cluster: &Cluster) -> u32 {
+    let file = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap_or_default();
+    file.lines().next().and_then(|line| line.parse().ok()).expect("a running server has a postmaster.pid")
 }
 
 /// A PostgreSQL and a Redis with the data in them, gone when this is dropped or this process ends.
@@ -128,8 +138,7 @@ impl Bed {
 
     /// The process that all of PostgreSQL's sessions descend from.
     pub fn postmaster(&self) -> u32 {
-        let file = std::fs::read_to_string(self.cluster.data().join("postmaster.pid")).unwrap_or_default();
-        file.lines().next().and_then(|line| line.parse().ok()).expect("a running server has a postmaster.pid")
+        postmaster(&self.cluster)
     }
 
     /// The process of the session that measures inside SQL.

@@ -81,11 +81,11 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts to count what some processes, and the children they will have, spend.
-    pub fn start(pids: &[u32]) -> Result<Self> {
-        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+    /// Starts to count what some processes, and the children they will have, spend together.
+    pub fn start(processes: &[u32]) -> Result<Self> {
+        let list: Vec<_> = processes.iter().map(u32::to_string).collect();
         let perf = Command::new("perf")
-            .args(["stat", "-x", ",", "-e", EVENTS, "-p", &pids.join(","), "--", "cat"])
+            .args(["stat", "-x", ",", "-e", EVENTS, "-p", &list.join(","), "--", "cat"])
             .env("LC_ALL", "C")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

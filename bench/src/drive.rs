@@ -1,7 +1,7 @@
 //! Makes a contender work for a while and says how fast it was.
 
 mod in_sql;
-mod one_core;
+pub mod one_core;
 mod redis_benchmark;
 pub mod wire;
 
@@ -24,9 +24,12 @@ pub struct Run {
 /// How many at a time: the same for all contenders of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    clients: u32,
-    pipeline: u32,
-    keys: u32,
+    /// Connections.
+    pub clients: u32,
+    /// Operations that a client sends before it waits for an answer.
+    pub pipeline: u32,
+    /// Keys of one operation.
+    pub keys: u32,
 }
 
 /// One contender in one measurement.
@@ -48,9 +51,8 @@ impl<'a> Driver<'a> {
 
     /// Runs it for about `span`.
     pub fn run(&self, span: Duration) -> Result<Run> {
-        let processes = self.server_processes()?;
-        let _alone = match processes[..] {
-            [process] if self.load.clients == 1 => Some(OneCore::hold(process)?),
+        let _alone = match self.load.clients {
+            1 => Some(OneCore::hold(&self.server_processes()?)?),
             _ => None,
         };
         let run = match self.contender.work {

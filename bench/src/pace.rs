@@ -5,8 +5,8 @@ use crate::plan::Side;
 use std::time::Duration;
 
 /// The length of everything. Contenders beside each other have to stay below some ten minutes in a full run and three in a quick one;
-/// what has servers of its own takes four, or half of one, and the core by itself seven, or one: five of those belong to one promise
-/// about five minutes.
+/// what has servers of its own takes four, or half of one; the tax on writing eight, or two and a half; and the core by itself seven, or
+/// one: five of those belong to one promise about five minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// How long a contender runs before the first round: caches fill, and its speed becomes known.
@@ -31,6 +31,10 @@ pub struct Pace {
     pub fillings: usize,
     /// How long requests come at one rate: whole seconds.
     pub at_rate: Duration,
+    /// One turn of a contender whose pairs are made of many short ones.
+    pub turn: Duration,
+    /// How many turns that are.
+    pub turns: usize,
     /// The size of the traces that eviction is judged by.
     pub traces: Extent,
 }
@@ -49,6 +53,8 @@ impl Pace {
         beside: Duration::from_secs(300),
         fillings: 11,
         at_rate: Duration::from_secs(60),
+        turn: Duration::from_millis(40),
+        turns: 12,
         traces: Extent { keys: 50_000, requests: 1_000_000 },
     };
 
@@ -65,6 +71,8 @@ impl Pace {
         beside: Duration::from_secs(5),
         fillings: 6,
         at_rate: Duration::from_secs(3),
+        turn: Duration::from_millis(20),
+        turns: 2,
         traces: Extent { keys: 20_000, requests: 200_000 },
     };
 

@@ -6,7 +6,7 @@ use crate::hot_tier::{get, innocents, memory, put};
 use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::report::section::Section;
-use crate::served::{rates, sizes, tags};
+use crate::served::{rates, sizes, tags, tax, walk};
 use std::time::Duration;
 
 /// A part of the report.
@@ -23,10 +23,12 @@ pub struct Part {
 }
 
 /// All parts, in the order in which they are reported.
-pub const PARTS: [Part; 8] = [
+pub const PARTS: [Part; 10] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
+    Part { id: "tax", served: true, measure: tax::measure, estimate: tax::estimate },
+    Part { id: "walk", served: true, measure: walk::measure, estimate: walk::estimate },
     Part { id: "core-get", served: false, measure: get::measure, estimate: get::estimate },
     Part { id: "core-put", served: false, measure: put::measure, estimate: put::estimate },
     Part { id: "core-memory", served: false, measure: memory::measure, estimate: memory::estimate },

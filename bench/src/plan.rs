@@ -295,6 +295,8 @@ pub enum Given {
     WrittenKeyAndJson,
     /// The same, with its value as text.
     WrittenKeyAndText,
+    /// The number of a row.
+    Row,
 }
 
 #[cfg(test)]

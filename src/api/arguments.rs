@@ -100,13 +100,20 @@ pub fn value<'a>(argument: Option<&'a [u8]>, space: &Space) -> Result<&'a [u8], 
 
 /// Milliseconds of a time to live.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
+    lifetime("ttl", interval)
+}
+
+/// Milliseconds of a time to live that is called by a name.
+pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
-        return Err(invalid("ttl must be positive")
-            .hint("Use ttl => interval '1 s' for a short life, or cache_delete to remove the value."));
+        let instead = if name == "ttl" { ", or cache_delete to remove the value" } else { "" };
+        return Err(invalid(format!("{name} must be positive"))
+            .hint(format!("Use {name} => interval '1 s' for a short life{instead}.")));
     }
     if ms > TTL_MS_MAX {
-        return Err(invalid("ttl must not be longer than a year").hint("Use ttl => interval '1 year'."));
+        return Err(invalid(format!("{name} must not be longer than a year"))
+            .hint(format!("Use {name} => interval '1 year'.")));
     }
     Ok(ms as u64)
 }

@@ -2,14 +2,26 @@
 
 use super::arguments::{self, invalid, null};
 use super::value::other_kind;
+use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::relation::Numbers;
-use crate::pg::varlena::{Jsonb, TextArgument, TextsArgument, Varlena};
+use crate::pg::jsonb;
+use crate::pg::relation::{Number, Numbers};
+use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::fetch::{self, NOTHING, Wanted};
 use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
-use serde_json::Value;
+use std::ffi::CString;
+
+/// Relations that a result depends on. Of one that has no rows of its own, no write would ever be seen.
+fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
+    let unwritable = |number: &u32| Some((Number::of(*number), Number::of(*number).unwritable()?));
+    let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else { return Ok(numbers.0) };
+    let name = relation.name().unwrap_or_default();
+    let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
+    Err(Refused::new(code, format!("cannot depend on \"{}\", which is {what}", shown(&name)))
+        .hint("Name the tables and materialized views that it takes its rows from."))
+}
 
 /// The value under a key, or else the first column of the first row of a query, as jsonb, which is then stored under it until what
 /// the query has read changes.
@@ -17,8 +29,8 @@ use serde_json::Value;
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(
     key: Option<TextArgument<'_>>,
-    query: Option<&str>,
-    args: default!(Option<pgrx::JsonB>, "NULL"),
+    query: Option<TextArgument<'_>>,
+    args: default!(Option<JsonbArgument<'_>>, "NULL"),
     ttl: default!(Option<Interval>, "NULL"),
     tags: default!(Option<TextsArgument<'_>>, "NULL"),
     stale_ok: default!(Option<Interval>, "NULL"),
@@ -28,15 +40,12 @@ fn cache_fetch(
 ) -> Option<Jsonb> {
     let fetch = || {
         let key = arguments::key(key)?;
-        let query = query.ok_or_else(|| null("query"))?;
-        let arguments = match args.map(|args| args.0) {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(elements)) => elements,
-            Some(_) => {
-                return Err(invalid("args must be an array of JSON")
-                    .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2."));
-            }
-        };
+        let query = CString::new(query.ok_or_else(|| null("query"))?.0)
+            .map_err(|_| invalid("query must not contain a zero byte"))?;
+        let arguments = args.map_or(Some(Vec::new()), jsonb::elements).ok_or_else(|| {
+            invalid("args must be an array of JSON")
+                .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
+        })?;
         let ttl_ms = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
         if stale_ok.is_some() {
@@ -44,6 +53,7 @@ fn cache_fetch(
             return Err(Refused::new(code, "argument \"stale_ok\" of cache_fetch is not supported yet"));
         }
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
+        let depends = depends.map(dependencies).transpose()?;
         let space = arguments::space(space, Privilege::Read)?;
         if !refresh {
             let mut value = Varlena::default();
@@ -54,8 +64,8 @@ fn cache_fetch(
                 None => {}
             }
         }
-        let depends = depends.map(|numbers| numbers.0);
-        let wanted = Wanted { key, query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
+        let wanted =
+            Wanted { key, query: &query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
         Ok(fetch::fill(&space, &wanted)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
     };
     fetch().unwrap_or_else(|refused| Refused::raise(refused))

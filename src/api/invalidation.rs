@@ -2,6 +2,7 @@
 
 use super::arguments;
 use crate::pg::error::Refused;
+use crate::pg::shared;
 use crate::pg::varlena::{TextArgument, TextsArgument};
 use crate::store::entry;
 use crate::store::space::{self, Privilege};
@@ -23,7 +24,10 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     let invalidate = || {
         let tags = arguments::tags_to_invalidate(tags)?;
         let space = space::for_tags()?;
-        tags.into_iter().try_for_each(|tag| entry::invalidate_tag(&space, tag))
+        tags.into_iter().try_for_each(|tag| {
+            shared::check_for_interrupts();
+            entry::invalidate_tag(&space, tag)
+        })
     };
     invalidate().unwrap_or_else(|refused| Refused::raise(refused));
 }

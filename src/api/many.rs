@@ -3,6 +3,7 @@
 use super::arguments;
 use super::value::other_kind;
 use crate::pg::error::Refused;
+use crate::pg::shared;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::store::entry::{self, JSONB, Mode, NewEntry};
 use crate::store::foresight;
@@ -20,6 +21,7 @@ fn cache_get_many(
         let space = arguments::space(space, Privilege::Read)?;
         let mut found = Vec::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
+            shared::check_for_interrupts();
             foresight::look_ahead_among(&space, &keys, at);
             let mut value = Varlena::default();
             match entry::read(&space, key, &mut value) {
@@ -47,6 +49,7 @@ fn cache_set_many(
         let ttl = ttl.map(arguments::ttl).transpose()?;
         let tags = arguments::tags(tags)?;
         let stored = entries.into_iter().filter(|(key, bytes)| {
+            shared::check_for_interrupts();
             let (ttl_ms, tags, mode) = (ttl, &tags, Mode::Always);
             entry::set(&space, key, &NewEntry { bytes, kind: JSONB, ttl_ms, tags, stale_ok_ms: None, mode })
         });
@@ -64,7 +67,11 @@ fn cache_delete_many(
     let remove = || {
         let keys = arguments::keys(keys)?;
         let space = arguments::space(space, Privilege::Write)?;
-        keys.into_iter().map(|key| entry::remove(&space, key).map(i64::from)).sum::<Result<i64, _>>()
+        let remove = |key| {
+            shared::check_for_interrupts();
+            entry::remove(&space, key).map(i64::from)
+        };
+        keys.into_iter().map(remove).sum::<Result<i64, _>>()
     };
     remove().unwrap_or_else(|refused| Refused::raise(refused))
 }

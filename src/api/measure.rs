@@ -5,7 +5,12 @@ use pgrx::prelude::*;
 /// The schema of what is not an interface; `sql/schema.sql` makes it.
 #[pg_schema]
 mod pgcache {
+    use crate::api::arguments::invalid;
+    use crate::pg::error::Refused;
+    use crate::pg::shared;
+    use crate::store::pending;
     use pgrx::prelude::*;
+    use std::time::Instant;
 
     /// Takes a key and does nothing: what calling any function of this library costs.
     ///
@@ -15,5 +20,22 @@ mod pgcache {
     fn noop(key: &str) -> i64 {
         let _ = key;
         0
+    }
+
+    /// Does what the commit of this transaction will do for the tables that it has written, so many times, and takes it back: the
+    /// nanoseconds of one time.
+    ///
+    /// Nothing is invalidated by it. While it works, others may miss what depends on these tables, as they do during a commit.
+    #[pg_extern(strict, volatile, parallel_restricted)]
+    fn walk(times: i32) -> f64 {
+        if times < 1 {
+            Refused::raise(invalid("times must be positive"));
+        }
+        let started = Instant::now();
+        for _ in 0..times {
+            shared::check_for_interrupts();
+            pending::rehearse();
+        }
+        started.elapsed().as_secs_f64() * 1e9 / f64::from(times)
     }
 }

@@ -5,21 +5,21 @@ use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::{letters, shown};
 use crate::pg::error::Refused;
 use crate::pg::role::Role;
-use crate::pg::shared;
 use crate::pg::varlena::TextArgument;
+use crate::pg::{interval, shared};
 use crate::store::entry;
 use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, NAME_BYTES_MAX, Privilege};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 /// The options of a space as a caller names them. What is null is not named.
-struct Wanted {
+struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,
-    ttl_policy: Option<String>,
+    ttl_policy: Option<TextArgument<'a>>,
     jitter: Option<f32>,
-    tiers: Option<String>,
-    scope: Option<String>,
+    tiers: Option<TextArgument<'a>>,
+    scope: Option<TextArgument<'a>>,
     quota: Option<i64>,
     max_value: Option<i64>,
     compress_above: Option<i64>,
@@ -27,73 +27,65 @@ struct Wanted {
     max_result_size: Option<i64>,
     keep_warm: Option<i32>,
     redis: Option<bool>,
-    notify: Option<String>,
+    notify: Option<TextArgument<'a>>,
     enabled: Option<bool>,
 }
 
-fn one_of(name: &str, value: Option<&String>, legal: &[&str]) -> Result<(), Refused> {
-    match value {
-        Some(value) if !legal.contains(&value.as_str()) => {
-            Err(invalid(format!("{name} must not be \"{}\"", shown(value.as_bytes())))
-                .hint(format!("Use one of: {}.", legal.join(", "))))
-        }
-        _ => Ok(()),
-    }
+/// The legal word that was given, if any was.
+fn one_of(
+    name: &str,
+    given: Option<TextArgument<'_>>,
+    legal: &[&'static str],
+) -> Result<Option<&'static str>, Refused> {
+    let Some(TextArgument(given)) = given else { return Ok(None) };
+    let known = legal.iter().copied().find(|word| word.as_bytes() == given);
+    known.map(Some).ok_or_else(|| {
+        invalid(format!("{name} must not be \"{}\"", shown(given)))
+            .hint(format!("Use one of: {}.", legal.join(", ")))
+    })
 }
 
 fn at_least<T: PartialOrd + std::fmt::Display>(
     name: &str,
     value: Option<T>,
     least: T,
-) -> Result<(), Refused> {
+) -> Result<Option<T>, Refused> {
     match value {
         Some(value) if value < least => Err(invalid(format!("{name} must be at least {least}"))),
-        _ => Ok(()),
+        value => Ok(value),
     }
 }
 
-impl Wanted {
-    fn check(&self) -> Result<(), Refused> {
-        for ttl in [self.default_ttl, self.max_ttl].into_iter().flatten() {
-            arguments::ttl(ttl)?;
+impl Options<'_> {
+    /// What is to be written, in the order of the columns, if all of it is legal.
+    fn checked(self) -> Result<[DatumWithOid<'static>; 15], Refused> {
+        for (name, ttl) in [("default_ttl", self.default_ttl), ("max_ttl", self.max_ttl)] {
+            ttl.map(|ttl| arguments::lifetime(name, ttl)).transpose()?;
         }
-        one_of("ttl_policy", self.ttl_policy.as_ref(), &["fixed", "cost", "adaptive"])?;
-        one_of("tiers", self.tiers.as_ref(), &["hot", "table", "both"])?;
-        one_of("scope", self.scope.as_ref(), &["shared", "role"])?;
-        one_of("notify", self.notify.as_ref(), &["names", "digests", "off"])?;
         if self.jitter.is_some_and(|jitter| !(0.0..1.0).contains(&jitter)) {
             return Err(invalid("jitter must be at least 0 and less than 1")
                 .hint("Use jitter => 0.1 to take up to a tenth off each time to live."));
         }
-        at_least("quota", self.quota, 1)?;
-        at_least("max_value", self.max_value, 1)?;
-        at_least("compress_above", self.compress_above, 0)?;
-        at_least("max_result_size", self.max_result_size, 1)?;
-        at_least("keep_warm", self.keep_warm, 0)?;
-        match self.min_cost {
-            Some(cost) if crate::pg::interval::ms(cost) < 0 => Err(invalid("min_cost must not be negative")),
-            _ => Ok(()),
+        if self.min_cost.is_some_and(|cost| interval::ms(cost) < 0) {
+            return Err(invalid("min_cost must not be negative"));
         }
-    }
-
-    fn arguments(self) -> [DatumWithOid<'static>; 15] {
-        [
+        Ok([
             self.default_ttl.into(),
             self.max_ttl.into(),
-            self.ttl_policy.into(),
+            one_of("ttl_policy", self.ttl_policy, &["fixed", "cost", "adaptive"])?.into(),
             self.jitter.into(),
-            self.tiers.into(),
-            self.scope.into(),
-            self.quota.into(),
-            self.max_value.into(),
-            self.compress_above.into(),
+            one_of("tiers", self.tiers, &["hot", "table", "both"])?.into(),
+            one_of("scope", self.scope, &["shared", "role"])?.into(),
+            at_least("quota", self.quota, 1)?.into(),
+            at_least("max_value", self.max_value, 1)?.into(),
+            at_least("compress_above", self.compress_above, 0)?.into(),
             self.min_cost.into(),
-            self.max_result_size.into(),
-            self.keep_warm.into(),
+            at_least("max_result_size", self.max_result_size, 1)?.into(),
+            at_least("keep_warm", self.keep_warm, 0)?.into(),
             self.redis.into(),
-            self.notify.into(),
+            one_of("notify", self.notify, &["names", "digests", "off"])?.into(),
             self.enabled.into(),
-        ]
+        ])
     }
 }
 
@@ -101,7 +93,7 @@ impl Wanted {
 fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        let ms = |column| row.get::<Interval>(column).map(crate::pg::interval::ms);
+        let ms = |column| row.get::<Interval>(column).map(interval::ms);
         if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
             && default_ttl > max_ttl
         {
@@ -129,145 +121,107 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     Ok(name.to_owned())
 }
 
-/// Makes a space.
-#[pg_extern(volatile, parallel_unsafe)]
-#[allow(clippy::too_many_arguments)]
-fn cache_create_space(
-    name: Option<TextArgument<'_>>,
-    default_ttl: default!(Option<Interval>, "NULL"),
-    max_ttl: default!(Option<Interval>, "NULL"),
-    ttl_policy: default!(Option<String>, "NULL"),
-    jitter: default!(Option<f32>, "NULL"),
-    tiers: default!(Option<String>, "NULL"),
-    scope: default!(Option<String>, "NULL"),
-    quota: default!(Option<i64>, "NULL"),
-    max_value: default!(Option<i64>, "NULL"),
-    compress_above: default!(Option<i64>, "NULL"),
-    min_cost: default!(Option<Interval>, "NULL"),
-    max_result_size: default!(Option<i64>, "NULL"),
-    keep_warm: default!(Option<i32>, "NULL"),
-    redis: default!(Option<bool>, "NULL"),
-    notify: default!(Option<String>, "NULL"),
-    enabled: default!(Option<bool>, "NULL"),
-) {
-    let wanted = Wanted {
-        default_ttl,
-        max_ttl,
-        ttl_policy,
-        jitter,
-        tiers,
-        scope,
-        quota,
-        max_value,
-        compress_above,
-        min_cost,
-        max_result_size,
-        keep_warm,
-        redis,
-        notify,
-        enabled,
-    };
-    let create = || {
-        let name = new_name(name)?;
-        space::require_owner("create a space")?;
-        wanted.check()?;
-        let mut arguments = vec![0_i64.into(), name.clone().into()];
-        arguments.extend(wanted.arguments());
-        let exists = || {
-            let mut found = name == DEFAULT;
-            catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
-            found
-        };
-        // A number that is taken came with a dump from another cluster.
-        let mut written = 0;
-        while written == 0 {
-            if exists() {
-                let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
-                return Err(Refused::new(code, format!("space \"{name}\" already exists"))
-                    .hint("Use cache_alter_space to change its options."));
-            }
-            arguments[0] = i64::from(catalog::new_number().to_u32()).into();
-            written = catalog::write(
-                "INSERT INTO pgcache.spaces VALUES
-                 ($1::oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
-                 ON CONFLICT DO NOTHING RETURNING 1",
-                &arguments,
-            );
+/// A function that takes a name and the options of a space, which are the same whether it makes one or changes one.
+macro_rules! function_of_options {
+    ($(#[$doc:meta])* $function:ident is $does:ident) => {
+        $(#[$doc])*
+        #[pg_extern(volatile, parallel_unsafe)]
+        #[allow(clippy::too_many_arguments)]
+        fn $function(
+            name: Option<TextArgument<'_>>,
+            default_ttl: default!(Option<Interval>, "NULL"),
+            max_ttl: default!(Option<Interval>, "NULL"),
+            ttl_policy: default!(Option<TextArgument<'_>>, "NULL"),
+            jitter: default!(Option<f32>, "NULL"),
+            tiers: default!(Option<TextArgument<'_>>, "NULL"),
+            scope: default!(Option<TextArgument<'_>>, "NULL"),
+            quota: default!(Option<i64>, "NULL"),
+            max_value: default!(Option<i64>, "NULL"),
+            compress_above: default!(Option<i64>, "NULL"),
+            min_cost: default!(Option<Interval>, "NULL"),
+            max_result_size: default!(Option<i64>, "NULL"),
+            keep_warm: default!(Option<i32>, "NULL"),
+            redis: default!(Option<bool>, "NULL"),
+            notify: default!(Option<TextArgument<'_>>, "NULL"),
+            enabled: default!(Option<bool>, "NULL"),
+        ) {
+            let options = Options {
+                default_ttl, max_ttl, ttl_policy, jitter, tiers, scope, quota, max_value, compress_above,
+                min_cost, max_result_size, keep_warm, redis, notify, enabled,
+            };
+            $does(name, options).unwrap_or_else(|refused| Refused::raise(refused));
         }
-        // Neither is anybody to find grants under it that are left of another space.
-        catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &arguments[..1]);
-        check_together(&name)
     };
-    create().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
-/// Changes the options of a space that are not null.
-#[pg_extern(volatile, parallel_unsafe)]
-#[allow(clippy::too_many_arguments)]
-fn cache_alter_space(
-    name: Option<TextArgument<'_>>,
-    default_ttl: default!(Option<Interval>, "NULL"),
-    max_ttl: default!(Option<Interval>, "NULL"),
-    ttl_policy: default!(Option<String>, "NULL"),
-    jitter: default!(Option<f32>, "NULL"),
-    tiers: default!(Option<String>, "NULL"),
-    scope: default!(Option<String>, "NULL"),
-    quota: default!(Option<i64>, "NULL"),
-    max_value: default!(Option<i64>, "NULL"),
-    compress_above: default!(Option<i64>, "NULL"),
-    min_cost: default!(Option<Interval>, "NULL"),
-    max_result_size: default!(Option<i64>, "NULL"),
-    keep_warm: default!(Option<i32>, "NULL"),
-    redis: default!(Option<bool>, "NULL"),
-    notify: default!(Option<String>, "NULL"),
-    enabled: default!(Option<bool>, "NULL"),
-) {
-    let wanted = Wanted {
-        default_ttl,
-        max_ttl,
-        ttl_policy,
-        jitter,
-        tiers,
-        scope,
-        quota,
-        max_value,
-        compress_above,
-        min_cost,
-        max_result_size,
-        keep_warm,
-        redis,
-        notify,
-        enabled,
+function_of_options! {
+    /// Makes a space.
+    cache_create_space is create
+}
+
+function_of_options! {
+    /// Changes the options of a space that are not null.
+    cache_alter_space is alter
+}
+
+fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
+    let name = new_name(name)?;
+    space::require_owner("create a space")?;
+    let mut arguments = vec![0_i64.into(), name.clone().into()];
+    arguments.extend(options.checked()?);
+    let exists = || {
+        let mut found = name == DEFAULT;
+        catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
+        found
     };
-    let alter = || {
-        let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
-        wanted.check()?;
-        if (wanted.scope.is_some() || wanted.tiers.is_some()) && !shared::is_in_recovery() {
-            // What was stored under the other scope, or before nothing could be, must not be found again, should it ever be changed
-            // back.
-            entry::flush(&space, false)?;
+    // A number that is taken came with a dump from another cluster.
+    let mut written = 0;
+    while written == 0 {
+        if exists() {
+            let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
+            return Err(Refused::new(code, format!("space \"{name}\" already exists"))
+                .hint("Use cache_alter_space to change its options."));
         }
-        write_default_row(space.number);
-        let mut arguments = vec![DatumWithOid::from(i64::from(space.number))];
-        arguments.extend(wanted.arguments());
-        let written = catalog::write(
-            "UPDATE pgcache.spaces SET
-                 default_ttl = COALESCE($2, default_ttl), max_ttl = COALESCE($3, max_ttl),
-                 ttl_policy = COALESCE($4, ttl_policy), jitter = COALESCE($5, jitter),
-                 tiers = COALESCE($6, tiers), scope = COALESCE($7, scope), quota = COALESCE($8, quota),
-                 max_value = COALESCE($9, max_value), compress_above = COALESCE($10, compress_above),
-                 min_cost = COALESCE($11, min_cost), max_result_size = COALESCE($12, max_result_size),
-                 keep_warm = COALESCE($13, keep_warm), redis = COALESCE($14, redis),
-                 notify = COALESCE($15, notify), enabled = COALESCE($16, enabled)
-             WHERE number = $1::oid RETURNING 1",
+        arguments[0] = i64::from(catalog::new_number().to_u32()).into();
+        written = catalog::write(
+            "INSERT INTO pgcache.spaces VALUES
+             ($1::oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             ON CONFLICT DO NOTHING RETURNING 1",
             &arguments,
         );
-        if written == 0 {
-            return Err(space::unknown(&space.name));
-        }
-        check_together(&space.name)
-    };
-    alter().unwrap_or_else(|refused| Refused::raise(refused));
+    }
+    // Neither is anybody to find grants under it that are left of another space.
+    catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &arguments[..1]);
+    check_together(&name)
+}
+
+fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
+    let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
+    let moves = options.scope.is_some() || options.tiers.is_some();
+    let mut arguments = vec![DatumWithOid::from(i64::from(space.number))];
+    arguments.extend(options.checked()?);
+    if moves && !shared::is_in_recovery() {
+        // What was stored under the other scope, or before nothing could be, must not be found again, should it ever be changed
+        // back.
+        entry::flush(&space, false)?;
+    }
+    write_default_row(space.number);
+    let written = catalog::write(
+        "UPDATE pgcache.spaces SET
+             default_ttl = COALESCE($2, default_ttl), max_ttl = COALESCE($3, max_ttl),
+             ttl_policy = COALESCE($4, ttl_policy), jitter = COALESCE($5, jitter),
+             tiers = COALESCE($6, tiers), scope = COALESCE($7, scope), quota = COALESCE($8, quota),
+             max_value = COALESCE($9, max_value), compress_above = COALESCE($10, compress_above),
+             min_cost = COALESCE($11, min_cost), max_result_size = COALESCE($12, max_result_size),
+             keep_warm = COALESCE($13, keep_warm), redis = COALESCE($14, redis),
+             notify = COALESCE($15, notify), enabled = COALESCE($16, enabled)
+         WHERE number = $1::oid RETURNING 1",
+        &arguments,
+    );
+    if written == 0 {
+        return Err(space::unknown(&space.name));
+    }
+    check_together(&space.name)
 }
 
 /// The default space has a row once it is altered, and not before: so a restored dump cannot meet one that is there already.

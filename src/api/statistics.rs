@@ -1,11 +1,11 @@
-//! What happened in each space.
+//! What happened in each space, and to the entries of each relation.
 
 use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::store::space;
 use pgrx::prelude::*;
 
-/// Begins to count anew, for all spaces of the database.
+/// Begins to count anew, for all spaces and all relations of the database.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_stats_reset() {
     space::require_owner("reset statistics").unwrap_or_else(|refused| Refused::raise(refused));
@@ -13,6 +13,7 @@ fn cache_stats_reset() {
         space::each_visible(|number, _, _| {
             tier.reset_stats(shared::database(), number);
         });
+        tier.reset_relation_stats(shared::database());
     }
 }
 
@@ -23,6 +24,38 @@ mod pgcache {
     use crate::store::space;
     use pg_cache_core::{Counter, SpaceStats};
     use pgrx::prelude::*;
+
+    /// The figures of the relations of the database that have changed. Without a number, those of all together that share records.
+    #[pg_extern(
+        volatile,
+        parallel_restricted,
+        sql = "
+        CREATE FUNCTION pgcache.\"relation_statistics\"()
+        RETURNS TABLE (relation regclass, fences bigint, entries_killed bigint, last timestamptz)
+        VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'relation_statistics_wrapper';
+    "
+    )]
+    #[allow(clippy::type_complexity)]
+    fn relation_statistics() -> TableIterator<
+        'static,
+        (
+            name!(relation, Option<pg_sys::Oid>),
+            name!(fences, i64),
+            name!(entries_killed, i64),
+            name!(last, Option<TimestampWithTimeZone>),
+        ),
+    > {
+        space::require_monitor("look at the statistics of tables").unwrap_or_else(|refused| refused.raise());
+        let found = shared::tier().map(|tier| tier.relation_stats(shared::database())).unwrap_or_default();
+        TableIterator::new(found.into_iter().map(|stats| {
+            (
+                stats.relation.map(pg_sys::Oid::from),
+                stats.changes as i64,
+                stats.killed as i64,
+                TimestampWithTimeZone::try_from(shared::time_of(stats.last)).ok(),
+            )
+        }))
+    }
 
     /// The figures of the spaces that the caller may read; of all of them for who may look at statistics.
     #[pg_extern(volatile, parallel_restricted)]

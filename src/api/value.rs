@@ -7,6 +7,7 @@ use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
+use crate::query::fetch::NOTHING;
 use crate::store::entry::{self, BYTEA, JSONB, NewEntry, TEXT};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
@@ -44,6 +45,7 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
         JSONB => ("jsonb", "cache_get"),
         TEXT => ("text", "cache_get_text"),
         Kind::COUNTER => ("integer", "cache_incr(key, 0)"),
+        NOTHING => ("the null of a query", "cache_fetch"),
         _ => ("bytea", "cache_get_bytes"),
     }
 }
@@ -102,52 +104,41 @@ impl Setting<'_> {
     }
 }
 
-/// Stores a jsonb under a key, for others when the transaction commits.
-#[pg_extern(volatile, parallel_restricted)]
-#[allow(clippy::too_many_arguments)]
-fn cache_set(
-    key: Option<TextArgument<'_>>,
-    value: Option<JsonbArgument<'_>>,
-    ttl: default!(Option<Interval>, "NULL"),
-    tags: default!(Option<TextsArgument<'_>>, "NULL"),
-    space: default!(Option<TextArgument<'_>>, "'default'"),
-    mode: default!(Option<TextArgument<'_>>, "'always'"),
-    stale_ok: default!(Option<Interval>, "NULL"),
-    lease: default!(Option<i64>, "NULL"),
-) -> bool {
-    Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), JSONB)
+/// A function that sets a value of one kind; all three take the same.
+macro_rules! function_that_sets {
+    ($(#[$doc:meta])* $function:ident takes $argument:ident as $kind:ident) => {
+        $(#[$doc])*
+        #[pg_extern(volatile, parallel_restricted)]
+        #[allow(clippy::too_many_arguments)]
+        fn $function(
+            key: Option<TextArgument<'_>>,
+            value: Option<$argument<'_>>,
+            ttl: default!(Option<Interval>, "NULL"),
+            tags: default!(Option<TextsArgument<'_>>, "NULL"),
+            space: default!(Option<TextArgument<'_>>, "'default'"),
+            mode: default!(Option<TextArgument<'_>>, "'always'"),
+            stale_ok: default!(Option<Interval>, "NULL"),
+            lease: default!(Option<i64>, "NULL"),
+        ) -> bool {
+            let setting = Setting { key, ttl, tags, space, mode, stale_ok, lease };
+            setting.set(value.map(|value| value.0), $kind)
+        }
+    };
 }
 
-/// Stores a text under a key, for others when the transaction commits.
-#[pg_extern(volatile, parallel_restricted)]
-#[allow(clippy::too_many_arguments)]
-fn cache_set_text(
-    key: Option<TextArgument<'_>>,
-    value: Option<TextArgument<'_>>,
-    ttl: default!(Option<Interval>, "NULL"),
-    tags: default!(Option<TextsArgument<'_>>, "NULL"),
-    space: default!(Option<TextArgument<'_>>, "'default'"),
-    mode: default!(Option<TextArgument<'_>>, "'always'"),
-    stale_ok: default!(Option<Interval>, "NULL"),
-    lease: default!(Option<i64>, "NULL"),
-) -> bool {
-    Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), TEXT)
+function_that_sets! {
+    /// Stores a jsonb under a key, for others when the transaction commits.
+    cache_set takes JsonbArgument as JSONB
 }
 
-/// Stores a bytea under a key, for others when the transaction commits.
-#[pg_extern(volatile, parallel_restricted)]
-#[allow(clippy::too_many_arguments)]
-fn cache_set_bytes(
-    key: Option<TextArgument<'_>>,
-    value: Option<ByteaArgument<'_>>,
-    ttl: default!(Option<Interval>, "NULL"),
-    tags: default!(Option<TextsArgument<'_>>, "NULL"),
-    space: default!(Option<TextArgument<'_>>, "'default'"),
-    mode: default!(Option<TextArgument<'_>>, "'always'"),
-    stale_ok: default!(Option<Interval>, "NULL"),
-    lease: default!(Option<i64>, "NULL"),
-) -> bool {
-    Setting { key, ttl, tags, space, mode, stale_ok, lease }.set(value.map(|value| value.0), BYTEA)
+function_that_sets! {
+    /// Stores a text under a key, for others when the transaction commits.
+    cache_set_text takes TextArgument as TEXT
+}
+
+function_that_sets! {
+    /// Stores a bytea under a key, for others when the transaction commits.
+    cache_set_bytes takes ByteaArgument as BYTEA
 }
 
 /// A key, and the space it is in, checked, or the error.

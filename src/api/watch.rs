@@ -11,7 +11,8 @@ use crate::store::{entry, space};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// A relation whose changes can be watched, by who may say so: its owner, or the extension's.
+/// A relation whose changes can be watched, by who may say so: the extension's owner, or its own, who must be one that may invalidate
+/// tags, because with each write to it he does.
 fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
@@ -23,10 +24,14 @@ fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
         return Err(Refused::new(code, format!("cannot watch \"{name}\", which is {what}"))
             .hint("Watch the tables and materialized views that it takes its rows from."));
     }
-    if !relation.is_mine() && !space::is_owner(Role::current()) {
+    if space::is_owner(Role::current()) {
+        return Ok(relation);
+    }
+    if !relation.is_mine() {
         let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
         return Err(Refused::new(code, format!("must be owner of table {name}")));
     }
+    space::for_tags()?;
     Ok(relation)
 }
 

@@ -75,7 +75,7 @@ impl Victim {
 
 impl Streak {
     /// What all of them need is brought near at once.
-    pub(crate) const MOST: usize = 16;
+    pub(crate) const MOST: usize = 32;
 
     fn of(queue: Queue) -> Self {
         Self { queue, places: [Victim::NONE; Self::MOST], count: 0 }

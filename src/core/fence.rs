@@ -33,7 +33,7 @@
 //!
 //! All of this is tried in every order of steps by `tests/protocol/`.
 
-use crate::layout::{AT_NOW, Layout, RELATION_WORDS, RESERVED_WORDS};
+use crate::layout::{AT_ANY, AT_BULK, AT_NOW, AT_SHARED, Layout, RELATION_WORDS, RESERVED_WORDS};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -154,14 +154,43 @@ impl<'m> Fences<'m> {
         match self.claim(self.layout.relations_at, RELATION_WORDS, sizes.relation_fences, hash, identity) {
             Some(slot) => relation_fence(self.layout, slot, which),
             None if sizes.relation_fences == 0 => self.tag(hash),
-            None => relation_fence(self.layout, reduce(hash, sizes.relation_fences), which),
+            None => {
+                let slot = reduce(hash, sizes.relation_fences);
+                let shared = record(self.layout, slot) + AT_SHARED;
+                if self.region.load(shared) == 0 {
+                    self.region.store(shared, 1);
+                }
+                relation_fence(self.layout, slot, which)
+            }
         }
     }
 
     /// Whether a fence is a relation's.
-    pub fn is_of_relation(&self, FenceId(at): FenceId) -> bool {
-        let first = self.layout.relations_at;
-        (first..first + self.layout.sizes.relation_fences as usize * RELATION_WORDS).contains(&(at as usize))
+    pub fn is_of_relation(&self, fence: FenceId) -> bool {
+        self.record_of(fence).is_some()
+    }
+
+    /// Where the record of the relation begins whose fence this is.
+    pub(crate) fn record_of(&self, FenceId(at): FenceId) -> Option<usize> {
+        let words = (at as usize).checked_sub(self.layout.relations_at)?;
+        let slot = words / RELATION_WORDS;
+        (slot < self.layout.sizes.relation_fences as usize).then(|| record(self.layout, slot as u32))
+    }
+
+    /// Where the record of a relation begins that has this fence raised by every write.
+    pub(crate) fn record_of_any(&self, fence: FenceId) -> Option<usize> {
+        self.record_of(fence).filter(|record| record + AT_ANY == fence.0 as usize)
+    }
+
+    /// The records that were given away: where each begins, and of which relation of which database it is. None if it
+    /// is shared.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (usize, Option<(u32, u32)>)> + use<'m> {
+        let (region, layout) = (self.region, self.layout);
+        (0..layout.sizes.relation_fences).map(move |slot| record(layout, slot)).filter_map(move |at| {
+            let identity = region.word(at).load(Ordering::Acquire);
+            let owner = ((identity >> 32) as u32, identity as u32);
+            (identity != 0).then(|| (at, Some(owner).filter(|_| region.load(at + AT_SHARED) == 0)))
+        })
     }
 
     /// A reserved fence: its own, or one of the tags' when there are more databases and spaces than lines.
@@ -296,12 +325,17 @@ fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
     FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
 }
 
+/// Where the record of a relation begins.
+fn record(layout: &Layout, slot: u32) -> usize {
+    layout.relations_at + slot as usize * RELATION_WORDS
+}
+
 fn relation_fence(layout: &Layout, slot: u32, which: Relation) -> FenceId {
-    FenceId(
-        (layout.relations_at + slot as usize * RELATION_WORDS) as u32
-            + 2
-            + u32::from(which == Relation::Bulk),
-    )
+    let word = match which {
+        Relation::Any => AT_ANY,
+        Relation::Bulk => AT_BULK,
+    };
+    FenceId((record(layout, slot) + word) as u32)
 }
 
 /// A number below `bound`, evenly for evenly distributed hashes.

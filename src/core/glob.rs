@@ -27,9 +27,8 @@ impl<'p> Glob<'p> {
                 }
                 [] if rest.is_empty() => return true,
                 [b'?', behind @ ..] if !rest.is_empty() => Some((behind, first_character(rest))),
-                [b'\\', byte, behind @ ..] | [byte, behind @ ..] if rest.first() == Some(byte) => {
-                    Some((behind, 1))
-                }
+                [b'\\', byte, behind @ ..] => (rest.first() == Some(byte)).then_some((behind, 1)),
+                [byte, behind @ ..] if rest.first() == Some(byte) => Some((behind, 1)),
                 _ => None,
             };
             match (advanced, star) {
@@ -91,6 +90,7 @@ mod tests {
         assert!(matches(r"\*", "*") && !matches(r"\*", "x"));
         assert!(matches(r"a\?*", "a?b") && !matches(r"a\?*", "axb"));
         assert!(matches(r"\\", r"\") && matches(r"\a", "a"));
+        assert!(!matches(r"\*", r"\anything") && !matches(r"\a", r"\a"), "and is no letter itself");
         assert_eq!(Glob::new(br"a\"), None);
         assert_eq!(Glob::new(br"a\\\"), None);
         assert!(Glob::new(br"a\\").is_some());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
-//! fences   reserved (a line each) | relations | tags            see fence.rs
+//! fences   reserved | relations (a line each) | tags            see fence.rs
 //! counters statistics: a slot for each backend                   see statistics.rs
 //! cells    statistics: what is known of each space               see statistics.rs
 //! zones    versions by which a reader learns that an entry died  see shard.rs
@@ -22,7 +22,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// Changes with every change of what the words mean.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 
 /// "pgcache" and a NUL, in the byte order of the machine that formatted it.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -69,8 +69,14 @@ const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
 /// A reserved fence has a line for itself: an identity and the fence.
 pub(crate) const RESERVED_WORDS: usize = LINE;
-/// A relation has an identity and its two fences.
-pub(crate) const RELATION_WORDS: usize = 4;
+/// A relation has a line for itself: an identity, whether others share the record, its two fences, and its figures.
+pub(crate) const RELATION_WORDS: usize = LINE;
+pub(crate) const AT_SHARED: usize = 1;
+pub(crate) const AT_ANY: usize = 2;
+pub(crate) const AT_BULK: usize = 3;
+pub(crate) const AT_CHANGES: usize = 4;
+pub(crate) const AT_LAST: usize = 5;
+pub(crate) const AT_KILLED: usize = 6;
 /// Spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill a line.
 pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
 pub(crate) const ROW_WORDS: usize = 3 * LINE;

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! What a tier does stands in `tier.rs`, reading in `reading.rs`, finding blocks in `room.rs`, keeping a space to its quota in
-//! `quota.rs`, what a hold of a lock does to the spaces' figures in `tally.rs`, and the words it is spoken to in `terms.rs`.
+//! `quota.rs`, what a hold of a lock does to the spaces' figures in `tally.rs`, what relations have cost in `toll.rs`, and the words it is
+//! spoken to in `terms.rs`.
 //!
 //! # Access rules
 //!
@@ -30,7 +31,7 @@
 //! 4. The bytes of a living entry never change, but for its time to live, a counter's one word, and the word that says when an
 //!    entry was last known to be right which may be served a while longer.
 //! 5. Fences are single words, moved by single atomic operations, and belong to no lock. Nor do statistics: a slot is written
-//!    by its backend alone, a cell by atomic additions.
+//!    by its backend alone, a cell and the figures of a relation by atomic additions.
 //! 6. No position and no length that is read from the memory is believed: loops are bounded, what leads outside of the
 //!    region ends in a sink, and what follows a damaged link writes to blocks only. So damage costs what is cached, at worst a
 //!    value that somebody has written over, and never the process.
@@ -45,7 +46,7 @@
 //! full tier, and what fences, flights and statistics take beside.
 //!
 //! Statistics take 1 600 bytes for each backend, which counts for eight spaces at a time in its own slot, and 448 for each
-//! reserved fence, which may be a space's: with 120 backends and 256 fences 307 kB.
+//! reserved fence, which may be a space's: with 120 backends and 256 fences 307 kB. A relation's fences and figures take 64 bytes.
 //!
 //! A hit costs some five hundred instructions, no lock, and a store to the backend's own count of its space. A value that is stored
 //! adds to the one word of its space that says how much it has, and so does what goes: once for each hold of a lock, however
@@ -74,6 +75,7 @@ mod sync;
 mod tally;
 mod terms;
 mod tier;
+mod toll;
 
 pub use cost::Cost;
 #[cfg(counting)]
@@ -88,6 +90,6 @@ pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
     Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, Miss,
-    NewValue, Reader, Refusal, Reservation, Scope, SpaceStats, Stored, Usage,
+    NewValue, Reader, Refusal, RelationStats, Reservation, Scope, SpaceStats, Stored, Usage,
 };
 pub use tier::Tier;

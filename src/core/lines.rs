@@ -3,7 +3,7 @@
 //! Fences and the clock are found by moving them and looking which word has changed, so that it is the real place that is
 //! tested and not the intention.
 
-use crate::fence::{FenceId, Reserved};
+use crate::fence::{FenceId, Relation, Reserved};
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
 use crate::sync::AtomicU64;
@@ -90,6 +90,48 @@ fn a_reserved_fence_lies_beside_its_identity() {
         let [identity, fence] = written[..] else { panic!("{written:?}") };
         assert_eq!(identity / LINE, fence / LINE);
     });
+}
+
+/// All that is written when a relation changes, and when an entry has died of it, but the clock and what the entry itself takes.
+#[test]
+fn a_relation_has_a_line_for_itself() {
+    for sizes in sizes() {
+        with_tier(sizes, |tier, moved| {
+            let fences = tier.fences();
+            let is_of_record = |at: &usize| (tier.layout.relations_at..tier.layout.tags_at).contains(at);
+            let mut lines = BTreeSet::new();
+            for number in 0..sizes.relation_fences {
+                let change = || {
+                    let [any, bulk] =
+                        [Relation::Any, Relation::Bulk].map(|which| fences.relation(1, number, which));
+                    let scope = tier.scope(1, 1, 0);
+                    let bytes = number.to_le_bytes();
+                    let key = Key::new(scope, &bytes, 1).expect("a legal key");
+                    let value = NewValue {
+                        bytes: &[1; 10],
+                        kind: Kind(1),
+                        stamp: fences.now(),
+                        expires: 9,
+                        cost: Cost::NONE,
+                        dependencies: &[any, bulk],
+                    };
+                    tier.put(&key, &value).expect("there is room");
+                    for fence in [any, bulk] {
+                        fences.raise(fence);
+                        let _ = tier.lower_as(fence, fences.draw());
+                    }
+                    tier.remove(&key);
+                };
+                let written: Vec<usize> = moved(&change).into_iter().filter(is_of_record).collect();
+                assert_eq!(written.len(), 6, "{sizes:?}: {written:?}");
+                let of_record: BTreeSet<usize> = written.iter().map(|at| at / LINE).collect();
+                assert_eq!(of_record.len(), 1, "{sizes:?}: {written:?}");
+                assert!(lines.insert(written[0] / LINE), "{sizes:?}: two relations on one line");
+            }
+            let tag = moved(&|| fences.raise(fences.tag(0)));
+            assert!(!lines.contains(&(tag[0] / LINE)), "{sizes:?}: a tag beside a relation");
+        });
+    }
 }
 
 #[test]

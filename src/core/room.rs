@@ -37,7 +37,7 @@ const PIECE_BLOCKS_MAX: u32 = 256;
 /// that a commit does may allocate.
 #[derive(Default)]
 pub(crate) struct Unlinked {
-    blocks: [u32; 16],
+    blocks: [u32; EVICTIONS_PER_HOLD as usize],
     count: usize,
     /// What became of the spaces meanwhile.
     pub tally: Tally,
@@ -263,7 +263,7 @@ impl<H: Host> Tier<'_, H> {
             hold.search = 0;
         }
         while run.is_none() && hold.evictions > 0 && !unlinked.is_full() {
-            let Some(freed) = self.evict(guard, least, judge, hold, unlinked) else {
+            let Some(freed) = self.evict(guard, want, judge, hold, unlinked) else {
                 // Nobody to evict: what there is, is worth a longer search.
                 return guard.take(least, want, u32::MAX);
             };
@@ -282,37 +282,26 @@ impl<H: Host> Tier<'_, H> {
         hold: &mut Hold,
         unlinked: &mut Unlinked,
     ) -> Option<u32> {
-        let mut gone = [Victim::NONE; EVICTIONS_PER_HOLD as usize];
-        let (mut count, mut left, mut last) = (0, wanted, Queue::Small);
+        let (mut left, mut last) = (wanted, None);
         while left > 0 && hold.evictions > 0 && !unlinked.is_full() {
             // As if each of them were spread.
             let most = unlinked.left().min(hold.evictions as usize);
             let streak = S3Fifo.victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
             let victims = streak.victims();
-            if victims.is_empty() {
-                break;
-            }
+            let Some(newest) = victims.last() else { break };
+            last = Some(newest.block);
             guard.detach_oldest(&streak);
             self.count_evictions(&streak, &mut unlinked.tally);
             hold.evictions = hold.evictions.saturating_sub(victims.len() as u32);
-            for (victim, place) in victims.iter().zip(&mut gone[count..]) {
-                *place = *victim;
-                if victim.spread {
-                    unlinked.push(victim.block);
-                } else {
-                    left = left.saturating_sub(victim.blocks);
-                }
+            let here = victims.iter().filter(|victim| !victim.spread);
+            left = here.fold(left, |left, victim| left.saturating_sub(victim.blocks));
+            if left == 0 && hold.evictions > EVICTIONS_PER_HOLD / 2 {
+                guard.foresee_next(streak.queue);
             }
-            count += victims.len();
-            last = streak.queue;
+            guard.move_zones(victims);
+            self.give_back_all(guard, victims, unlinked);
         }
-        if count < Streak::MOST {
-            guard.foresee_next(last);
-        }
-        let gone = &gone[..count];
-        guard.move_zones(gone);
-        self.give_back_all(guard, gone, unlinked);
-        gone.last().map(|victim| victim.block)
+        last
     }
 
     fn count_evictions(&self, streak: &Streak, tally: &mut Tally) {
@@ -326,6 +315,8 @@ impl<H: Host> Tier<'_, H> {
             }
             for victim in fellows.iter().filter(|victim| !still_right(victim)) {
                 self.note_gone(tally, place, victim.why, 1);
+                let entry = Entry::new(self.region, &self.layout, victim.block);
+                self.note_killed(tally, &entry, &entry.header());
             }
         }
     }
@@ -346,7 +337,7 @@ impl<H: Host> Tier<'_, H> {
                 }
             } else {
                 // Where one of them is damaged, each goes for itself.
-                for victim in neighbours.iter().filter(|victim| !victim.spread) {
+                for victim in neighbours {
                     let entry = guard.entry(victim.block);
                     self.give_back(guard, &entry, &entry.header(), unlinked);
                 }

@@ -19,7 +19,7 @@
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
 
 use crate::blocks::{Bitmap, Run};
-use crate::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
+use crate::entry::{Entry, HEADER_WORDS, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
 use crate::eviction::{Streak, Victim};
 use crate::fence::reduce;
 use crate::flight::Flights;
@@ -239,8 +239,11 @@ impl<'m> Shard<'m> {
 /// miss to readers; who holds the lock goes on to the end, because nothing may be overlooked that has to go.
 const STEPS_MAX: u32 = 4096;
 
+/// How many of the entries that stand before one in its bucket are brought near.
+const NEIGHBOURS_FORESEEN: u32 = 3;
+
 /// How many entries ahead a header is brought near.
-const FORESEEN: u32 = 8;
+const FORESEEN: u32 = 16;
 
 /// Writes one half of a word in an array of 32-bit numbers, under the lock.
 fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
@@ -433,17 +436,7 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn detach_oldest(&self, streak: &Streak) {
         let victims = streak.victims();
         let Some(last) = victims.last() else { return };
-        let heads =
-            victims.iter().map(|victim| (victim.block, self.shard.bucket(self.bucket_of(victim.hash))));
-        for (_, head) in heads.clone().filter(|(block, head)| block != head) {
-            self.entry(head).foresee();
-        }
-        for (block, head) in heads.filter(|(block, head)| block != head) {
-            let second = self.entry(head).next();
-            if second != block {
-                self.entry(second).foresee();
-            }
-        }
+        self.foresee_neighbours(victims);
         self.change(|| {
             for victim in victims {
                 let entry = self.entry(victim.block);
@@ -461,6 +454,28 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(Self::queue_at(streak.queue) + 1, -blocks);
         self.add(AT_ENTRIES, -(victims.len() as i64));
         self.add(AT_EVICTED, streak.evicted() as i64);
+    }
+
+    /// Brings near the entries that stand before these in their buckets: of all buckets the first one, then of all the second one,
+    /// and so on. Going through one bucket after the other would wait for each of them.
+    fn foresee_neighbours(&self, victims: &[Victim]) {
+        let mut before = [NONE; Streak::MOST];
+        for (before, victim) in before.iter_mut().zip(victims) {
+            *before = self.shard.bucket(self.bucket_of(victim.hash));
+        }
+        for _ in 0..NEIGHBOURS_FORESEEN {
+            let is_other = |before: u32, victim: &Victim| before != victim.block && before != NONE;
+            for (before, victim) in before.iter().zip(victims) {
+                if is_other(*before, victim) {
+                    self.entry(*before).foresee();
+                }
+            }
+            for (before, victim) in before.iter_mut().zip(victims) {
+                if is_other(*before, victim) {
+                    *before = self.entry(*before).next();
+                }
+            }
+        }
     }
 
     /// Tells readers that these entries have died. Neighbours share a zone, and moving it once is enough.
@@ -672,7 +687,9 @@ impl<'m, H: Host> Guard<'m, H> {
     /// what is done with it. Those that came one after the other mostly lie one behind the other.
     pub(crate) fn foresee(&self, entry: &Entry<'m>, header: &Header) {
         let (region, layout) = (self.shard.region, self.shard.layout);
-        region.prefetch(layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN))));
+        let ahead = layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN)));
+        region.prefetch(ahead);
+        region.prefetch(ahead + HEADER_WORDS - 1);
         let bucket = self.shard.bucket_of(header.hash());
         region.prefetch(self.shard.at + layout.buckets_at + (bucket / 2) as usize);
         let ghost = self.ghost_of(header.hash());

@@ -1,4 +1,4 @@
-//! What a hold of a lock does to the spaces, noted beside it and told to their cells when it is over.
+//! What a hold of a lock does to the spaces, and of which relations entries died in it: noted beside it, and told when it is over.
 //!
 //! One hold may evict dozens of entries, mostly of few spaces. Their cells are words that all backends write to, so
 //! each is written once for a hold and not for every entry. The blocks of a space are told after they were given back or taken,
@@ -8,6 +8,7 @@
 use crate::statistics::Counter;
 use crate::terms::{Host, Scope};
 use crate::tier::Tier;
+use crate::toll::Toll;
 
 /// Spaces that are told apart; when there are more, the cells are told before.
 const SPACES: usize = 4;
@@ -20,6 +21,7 @@ const WAYS: usize = Counter::EvictedUnread as usize - FIRST + 1;
 pub(crate) struct Tally {
     changes: [Change; SPACES],
     count: usize,
+    pub toll: Toll,
 }
 
 /// What has happened to one.
@@ -77,7 +79,7 @@ impl<H: Host> Tier<'_, H> {
         at
     }
 
-    /// Tells the cells.
+    /// Tells the cells, and the relation.
     #[inline]
     pub(crate) fn settle(&self, tally: &mut Tally) {
         for change in tally.changes.iter_mut().take(tally.count) {
@@ -86,6 +88,7 @@ impl<H: Host> Tier<'_, H> {
                 self.settle_gone(change);
             }
         }
+        self.settle_toll(&mut tally.toll);
     }
 
     #[inline(never)]

@@ -331,6 +331,19 @@ impl SpaceStats {
     }
 }
 
+/// What is known of a relation. The counts are since they were reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelationStats {
+    /// Its number. None for all together that share records.
+    pub relation: Option<u32>,
+    /// How often it has changed.
+    pub changes: u64,
+    /// Entries that died of that, and whose room was reclaimed.
+    pub killed: u64,
+    /// The tick in which it changed last.
+    pub last: u32,
+}
+
 /// How full the tier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -231,6 +231,7 @@ impl<'m, H: Host> Tier<'m, H> {
         if let Some((entry, header)) = &old {
             let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
             self.note_gone(&mut unlinked.tally, header.place(), how, 1);
+            self.note_killed(&mut unlinked.tally, entry, header);
             self.give_back(guard, entry, header, unlinked);
         }
     }
@@ -681,6 +682,7 @@ impl<'m, H: Host> Tier<'m, H> {
     ) {
         guard.change(|| guard.unlink(entry, header));
         self.note_gone(&mut unlinked.tally, header.place(), reason, 1);
+        self.note_killed(&mut unlinked.tally, entry, header);
         self.give_back(guard, entry, header, unlinked);
     }
 }

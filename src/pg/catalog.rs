@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::local::Local;
+use super::observer;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -140,6 +141,8 @@ impl Row {
 /// Calls with some rows of a table, as of now: with what others have committed, and with what the own transaction has done in
 /// earlier statements. Whatever the transaction's own snapshot is, and without leaving a lock on the table.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row)) {
+    // Whatever a query learns from them does not end with the fences of what it reads.
+    observer::note_cache();
     let Some(number) = number(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: as the server reads its catalogs: open, scan with a snapshot of its own, take each row apart by the table's own
@@ -205,7 +208,10 @@ pub fn new_number() -> pg_sys::Oid {
 fn refuse_if_read_only(statement: &str) {
     let verb = statement.split(' ').next().and_then(|verb| CString::new(verb).ok()).unwrap_or_default();
     // SAFETY: a string that ends with a zero.
-    unsafe { pg_sys::PreventCommandIfReadOnly(verb.as_ptr()) };
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(verb.as_ptr());
+        pg_sys::PreventCommandIfParallelMode(verb.as_ptr());
+    }
 }
 
 /// Says with the commit of this transaction, and to this session at once, that a table has changed.

@@ -3,12 +3,14 @@
 //! - what becomes of a prepared transaction. One that is prepared or ended otherwise is not seen: a subscription with `two_phase`
 //!   does both in C (`store/prepared.rs`);
 //! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
-//! - that names or rules change. All commands do, but for a list of harmless ones;
-//! - that a table is about to be a part of another no more, which the locks do not tell afterwards.
+//! - that names or rules change. All commands do, but for a list of harmless ones, and for those of which the server tells what they
+//!   change (`definition.rs`), as it does of what is dropped;
+//! - that a table is about to be a part of another no more, which the locks do not tell afterwards;
+//! - that a database is about to be dropped, whose number another may be given.
 
 #![allow(unsafe_code)]
 
-use super::prepared;
+use super::{prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -29,6 +31,8 @@ pub trait Watcher: Sync {
     fn defining(&self, roles: bool);
     /// A relation is to leave the trees that it is a part of.
     fn leaving(&self, relation: u32);
+    /// A database is to be dropped.
+    fn dropping(&self, database: u32);
 }
 
 static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
@@ -125,12 +129,21 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 watcher.defining(renamed == pg_sys::ObjectType::OBJECT_ROLE);
             }
             T_AlterTableStmt => {
-                leave(*watcher, &*node.cast());
-                watcher.defining(false);
+                let statement = &*node.cast::<pg_sys::AlterTableStmt>();
+                // REFRESH MATERIALIZED VIEW CONCURRENTLY is among those who alter one.
+                if !find(statement.relation).is_some_and(relation::is_temporary) {
+                    leave(*watcher, statement);
+                    watcher.defining(false);
+                }
             }
-            T_CreateStmt if is_temporary((*node.cast::<pg_sys::CreateStmt>()).relation) => {}
-            T_CreateTableAsStmt if is_temporary((*(*node.cast::<pg_sys::CreateTableAsStmt>()).into).rel) => {}
-            tag if !is_harmless(tag) => watcher.defining(false),
+            T_DropdbStmt => {
+                let database = pg_sys::get_database_oid((*node.cast::<pg_sys::DropdbStmt>()).dbname, true);
+                if database != pg_sys::InvalidOid {
+                    watcher.dropping(database.to_u32());
+                }
+            }
+            T_TruncateStmt => transaction::note_change(),
+            tag if !is_harmless(tag) && !is_told(tag) => watcher.defining(false),
             _ => {}
         }
     }
@@ -170,9 +183,7 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_CreateStatsStmt
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
-            | T_TruncateStmt
             | T_CreatedbStmt
-            | T_DropdbStmt
             | T_AlterDatabaseStmt
             | T_AlterSystemStmt
             | T_CreateTableSpaceStmt
@@ -185,9 +196,10 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     )
 }
 
-unsafe fn is_temporary(relation: *const pg_sys::RangeVar) -> bool {
-    // SAFETY: a name out of a parsed statement.
-    unsafe { !relation.is_null() && (*relation).relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP }
+/// Commands of which the server tells all that they change, and only that: nothing, if it is temporary.
+fn is_told(tag: pg_sys::NodeTag) -> bool {
+    use pg_sys::NodeTag::*;
+    matches!(tag, T_CreateStmt | T_CreateTableAsStmt | T_CreateSeqStmt | T_AlterSeqStmt | T_DropStmt)
 }
 
 fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Afterwards {
@@ -218,22 +230,20 @@ fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Af
     Afterwards::Ended
 }
 
+/// The relation of a name, if there is one. Without a lock: a name that becomes another relation's in this moment is another's command.
+pub unsafe fn find(name: *const pg_sys::RangeVar) -> Option<u32> {
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    // SAFETY: a name out of a parsed statement. What of it is not there the command will say.
+    let found = unsafe {
+        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
+    };
+    (found != pg_sys::InvalidOid).then(|| found.to_u32())
+}
+
 /// Tells which relation is to leave its trees by an ALTER TABLE, if one is.
 unsafe fn leave(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
-    // SAFETY: a parsed statement: a name, and a list of commands. What of a name is not there the command will say. Without a lock: a name
-    // that becomes another relation's in this moment is another's command.
+    // SAFETY: a parsed statement: a name, and a list of commands.
     unsafe {
-        let find = |name: *mut pg_sys::RangeVar| {
-            let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-            let found = pg_sys::RangeVarGetRelidExtended(
-                name,
-                pg_sys::NoLock as i32,
-                missing_ok,
-                None,
-                std::ptr::null_mut(),
-            );
-            (found != pg_sys::InvalidOid).then(|| found.to_u32())
-        };
         let count = if statement.cmds.is_null() { 0 } else { (*statement.cmds).length as usize };
         for place in 0..count {
             let command = (*(*statement.cmds).elements.add(place)).ptr_value.cast::<pg_sys::AlterTableCmd>();

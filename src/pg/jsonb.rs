@@ -1,13 +1,14 @@
-//! The members of a jsonb object, as values of their own.
+//! What a jsonb consists of: the members of an object as values of their own, the elements of an array as text.
 
 #![allow(unsafe_code)]
 
 use super::varlena::JsonbArgument;
 use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
 
-/// Whether the jsonb is an object, by the bits that its form begins with.
-fn is_object(argument: JsonbArgument<'_>) -> bool {
-    argument.0.first_chunk().is_some_and(|head| u32::from_ne_bytes(*head) & pg_sys::JB_FOBJECT != 0)
+/// Whether the bits that a jsonb begins with say all of this.
+fn is(argument: JsonbArgument<'_>, what: u32) -> bool {
+    argument.0.first_chunk().is_some_and(|head| u32::from_ne_bytes(*head) & what == what)
 }
 
 /// Name and binary form.
@@ -15,19 +16,18 @@ pub type Member<'a> = (&'a [u8], &'a [u8]);
 
 /// All members; none if the jsonb is no object. All in the memory of the statement.
 pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
-    if !is_object(argument) {
+    if !is(argument, pg_sys::JB_FOBJECT) {
         return None;
     }
     let mut members = Vec::new();
     let mut name: &[u8] = &[];
-    // SAFETY: the argument is a jsonb behind its header, copied to where it is aligned as the server wants it. The iterator hands
-    // out keys as strings with their lengths, which stay as long as the copy, and values that become a jsonb each.
+    // SAFETY: the iterator hands out keys as strings with their lengths, which stay as long as what it walks through, and values
+    // that become a jsonb each.
     unsafe {
-        let copy = pg_sys::palloc(argument.0.len()).cast::<u8>();
-        copy.copy_from_nonoverlapping(argument.0.as_ptr(), argument.0.len());
-        let mut iterator = pg_sys::JsonbIteratorInit(copy.cast());
+        let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
         loop {
+            pgrx::check_for_interrupts!();
             match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
                 pg_sys::JsonbIteratorToken::WJB_DONE => return Some(members),
                 pg_sys::JsonbIteratorToken::WJB_KEY => {
@@ -46,5 +46,51 @@ pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
                 _ => {}
             }
         }
+    }
+}
+
+/// The elements of an array as text, and none for each that is null; strings as what they say. None if it is no array. A null by
+/// itself is an array of nothing.
+pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
+    use pg_sys::{JsonbIteratorToken as Token, jbvType};
+    if !is(argument, pg_sys::JB_FARRAY) {
+        return None;
+    }
+    let is_scalar = is(argument, pg_sys::JB_FSCALAR);
+    let mut elements = Vec::new();
+    // SAFETY: the iterator hands out strings with their lengths, and other elements that the server writes as text.
+    unsafe {
+        let mut iterator = walk(argument);
+        let mut item = pg_sys::JsonbValue::default();
+        loop {
+            match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
+                Token::WJB_DONE => return Some(elements),
+                Token::WJB_ELEM if is_scalar && item.type_ != jbvType::jbvNull => return None,
+                Token::WJB_ELEM if is_scalar => {}
+                Token::WJB_ELEM if item.type_ == jbvType::jbvNull => elements.push(None),
+                Token::WJB_ELEM if item.type_ == jbvType::jbvString => {
+                    let string = item.val.string;
+                    let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize);
+                    // Text of the server, which has no zeroes.
+                    elements.push(CString::new(bytes).ok());
+                }
+                Token::WJB_ELEM => {
+                    let element = pg_sys::JsonbValueToJsonb(&raw mut item);
+                    let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*element).root, 0);
+                    elements.push(Some(CStr::from_ptr(text).to_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// An iterator over a copy of a jsonb in the memory of the statement.
+unsafe fn walk(argument: JsonbArgument<'_>) -> *mut pg_sys::JsonbIterator {
+    // SAFETY: the argument is a jsonb behind its header, copied to where it is aligned as the server wants it.
+    unsafe {
+        let copy = pg_sys::palloc(argument.0.len()).cast::<u8>();
+        copy.copy_from_nonoverlapping(argument.0.as_ptr(), argument.0.len());
+        pg_sys::JsonbIteratorInit(copy.cast())
     }
 }

@@ -25,6 +25,8 @@ const WRITERS: i32 =
 /// Bits of a fast-path slot, for modes from 1 on.
 const BITS_PER_SLOT: u32 = 3;
 const SLOTS_PER_WORD: usize = 16;
+/// The table of large objects.
+const LARGE_OBJECTS: u32 = 2613;
 const ROW_EXCLUSIVE_IN_SLOT: u64 = 1 << (pg_sys::RowExclusiveLock - 1);
 
 /// Whether the transaction has changed anything in the database: whether others will see a difference when it commits. Until it
@@ -49,6 +51,13 @@ pub fn each_written(mut with: impl FnMut(u32)) {
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     each_in_table(process, database, &mut with);
+}
+
+/// Whether the transaction has looked at large objects: that takes the lock of a writer.
+pub fn has_seen_large_objects() -> bool {
+    let mut found = false;
+    each_written(|number| found |= number == LARGE_OBJECTS);
+    found
 }
 
 /// The prepared transactions of this database, and those that have ended or begin to be prepared: their numbers, and the relations

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::local::Local;
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -14,8 +14,12 @@ use std::collections::BTreeSet;
 pub struct Seen {
     /// The relations that were named: a table stands for all that is part of it.
     pub relations: BTreeSet<u32>,
+    /// Those that were read as parts of others.
+    pub parts: BTreeSet<u32>,
     /// Whether the cache was asked: what came from it depends on more than was seen.
     pub cache: bool,
+    /// Whether the query itself calls what may return another thing each time.
+    pub volatile: bool,
 }
 
 /// One for each fill that is going on, the innermost last.
@@ -46,6 +50,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
         super::targets::of_plan((*query).plannedstmt);
         if is_filling() {
             see((*query).plannedstmt);
+            if (*(*query).plannedstmt).parallelModeNeeded {
+                (*query).plannedstmt = without_workers((*query).plannedstmt);
+            }
         }
         match PREVIOUS {
             Some(previous) => previous(query, flags),
@@ -68,22 +75,46 @@ pub fn note_cache() {
     }
 }
 
-/// Notes the relations of a plan, without those that are there only as parts of others.
+/// Says that the query that is about to run for a fill calls what may return another thing each time.
+pub fn note_volatile() {
+    FILLS.with_borrow_mut(|fills| fills.last_mut().into_iter().for_each(|fill| fill.volatile = true));
+}
+
+/// The same plan for this process alone: what functions read in those that help with a query, nobody here would see.
+///
+/// A copy where the query itself is, because the plan may be kept for others.
+#[pg_guard]
+unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: memory of its size, in the context in which the query's description was just made.
+    unsafe {
+        let alone = pg_sys::palloc(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
+        alone.copy_from_nonoverlapping(plan, 1);
+        (*alone).parallelModeNeeded = false;
+        alone
+    }
+}
+
+/// Notes the relations of a plan, and apart from them those that are there only as parts of others.
 unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     // SAFETY: lists of nodes of the types that a plan has there.
-    let relations: Vec<u32> = unsafe {
+    let (parts, relations): (Vec<_>, Vec<_>) = unsafe {
+        // The branches of a UNION ALL stand in the same list, and are parts of no relation.
         let parts: BTreeSet<u32> = nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations)
-            .filter(|part| !(**part).is_null())
+            .filter(|part| !(**part).is_null() && (***part).parent_reloid != pg_sys::InvalidOid)
             .map(|part| (**part).child_relid)
             .collect();
-        let tables = nodes::<pg_sys::RangeTblEntry>((*plan).rtable).enumerate().filter(|(place, entry)| {
-            (***entry).relid != pg_sys::InvalidOid && !parts.contains(&(*place as u32 + 1))
-        });
-        tables.map(|(_, entry)| (**entry).relid.to_u32()).collect()
+        nodes::<pg_sys::RangeTblEntry>((*plan).rtable)
+            .enumerate()
+            .filter(|(_, entry)| (***entry).relid != pg_sys::InvalidOid)
+            .partition(|(place, _)| parts.contains(&(*place as u32 + 1)))
     };
+    // SAFETY: as above.
+    let number =
+        |(_, entry): (usize, *const *const pg_sys::RangeTblEntry)| unsafe { (**entry).relid.to_u32() };
     FILLS.with_borrow_mut(|fills| {
         if let Some(fill) = fills.last_mut() {
-            fill.relations.extend(relations);
+            fill.relations.extend(relations.into_iter().map(number));
+            fill.parts.extend(parts.into_iter().map(number));
         }
     });
 }
@@ -115,6 +146,7 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
     FILLS.with_borrow_mut(|fills| {
         if let Some(around) = fills.last_mut() {
             around.relations.extend(&seen.relations);
+            around.parts.extend(&seen.parts);
             around.cache |= seen.cache;
         }
     });

@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 use super::error::Refused;
+use super::observer;
 use pgrx::prelude::*;
-use serde_json::Value;
 use std::ffi::{CStr, CString, c_char};
 
 /// On which snapshot.
@@ -14,6 +14,8 @@ pub enum Snapshot {
     New,
     /// The transaction's own.
     Transaction,
+    /// That of the query around, where no new one may be taken: while that query runs in parallel.
+    Active,
 }
 
 /// Whether the transaction looks at the database as it was at one moment: REPEATABLE READ, or SERIALIZABLE.
@@ -23,6 +25,12 @@ pub fn looks_at_one_moment() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Whether the query around runs in parallel. Our function gets there only by way of one that was wrongly declared.
+pub fn is_parallel() -> bool {
+    // SAFETY: a plain question.
+    unsafe { pg_sys::IsInParallelMode() }
+}
+
 /// Whether the server has to know of everything that the transaction reads.
 #[inline]
 pub fn is_serializable() -> bool {
@@ -30,13 +38,21 @@ pub fn is_serializable() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
+/// Has the session plan anew what it has planned: statements in functions keep to the relations that their names meant first, though
+/// by now they mean others, to whom did not run them before.
+pub fn forget_plans() {
+    // SAFETY: marks the session's plans, as DISCARD PLANS does; those that run are not disturbed.
+    unsafe { pg_sys::ResetPlanCache() };
+}
+
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.
 ///
 /// Errors of the query are raised as they are.
-pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Option<Vec<u8>>, Refused> {
-    let text = CString::new(text).map_err(|_| {
-        Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, "query must not contain a zero byte")
-    })?;
+pub fn first_value(
+    text: &CStr,
+    arguments: &[Option<CString>],
+    on: Snapshot,
+) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: as functions in other languages run a query: a snapshot of our own is active from before the query is looked at
     // until its value is copied. Should an error be raised, the server takes it all back with the (sub)transaction.
     unsafe {
@@ -46,9 +62,9 @@ pub fn first_value(text: &str, arguments: &[Value], on: Snapshot) -> Result<Opti
         if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
             pgrx::error!("cannot connect to the server's programming interface");
         }
-        let types = parameter_types(&text)?;
+        let types = parameter_types(text)?;
         let (mut values, nulls) = bind(arguments, &types)?;
-        let found = run(&text, &types, &mut values, &nulls, on)?;
+        let found = run(text, &types, &mut values, &nulls, on)?;
         let json = found.map(|(datum, kind)| to_jsonb(datum, kind));
         let bytes = json.map(|json| {
             let json = pg_sys::pg_detoast_datum_packed(json.cast_mut_ptr());
@@ -68,6 +84,7 @@ fn take(on: Snapshot) -> pg_sys::Snapshot {
         match on {
             Snapshot::New => pg_sys::GetLatestSnapshot(),
             Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
+            Snapshot::Active => pg_sys::GetActiveSnapshot(),
         }
     }
 }
@@ -92,19 +109,30 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             &raw mut count,
             std::ptr::null_mut(),
         );
+        let types =
+            if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() };
+        if let Some(place) =
+            types.iter().position(|kind| [pg_sys::InvalidOid, pg_sys::UNKNOWNOID].contains(kind))
+        {
+            let code = PgSqlErrorCode::ERRCODE_INDETERMINATE_DATATYPE;
+            return Err(Refused::new(
+                code,
+                format!("could not determine data type of parameter ${}", place + 1),
+            ));
+        }
         if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
             return Err(Refused::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 "query must be a SELECT",
             ));
         }
-        Ok(if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() })
+        Ok(types)
     }
 }
 
 /// The values of the parameters, read as text of their types.
 unsafe fn bind(
-    arguments: &[Value],
+    arguments: &[Option<CString>],
     types: &[pg_sys::Oid],
 ) -> Result<(Vec<pg_sys::Datum>, Vec<c_char>), Refused> {
     if arguments.len() != types.len() {
@@ -116,18 +144,9 @@ unsafe fn bind(
         )));
     }
     let (mut values, mut nulls) = (Vec::new(), Vec::new());
-    for (value, kind) in arguments.iter().zip(types) {
-        let text = match value {
-            Value::Null => None,
-            Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let text = text.map(CString::new).transpose().map_err(|_| {
-            let code = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
-            Refused::new(code, "args must not contain a zero byte")
-        })?;
+    for (text, kind) in arguments.iter().zip(types) {
         nulls.push(if text.is_some() { b' ' } else { b'n' } as c_char);
-        values.push(text.map_or(pg_sys::Datum::null(), |text| {
+        values.push(text.as_ref().map_or(pg_sys::Datum::null(), |text| {
             let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
             // SAFETY: the type's own input function, on a text that ends with a zero.
             unsafe {
@@ -156,6 +175,12 @@ unsafe fn run(
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
         if plan.is_null() {
             pgrx::error!("the query cannot be prepared");
+        }
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+        // As the rules have rewritten it: with what the views in it call.
+        if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
+            observer::note_volatile();
         }
         if types.is_empty() {
             // Parts of tables are locked by the planner only. It is asked once: without parameters, what it says is kept.

@@ -48,6 +48,11 @@ impl FromDatum for Numbers {
 }
 
 impl Number {
+    /// The relation of a number.
+    pub fn of(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number.
     pub fn get(self) -> u32 {
         self.0
@@ -80,17 +85,19 @@ impl Number {
             return Some("a system catalog");
         }
         let (kind, persistence, schema) = class(self.0)?;
+        self.unwritable().or(match kind {
+            pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
+            _ if persistence == pg_sys::RELPERSISTENCE_TEMP => Some("a temporary table"),
+            _ => (Some(schema) == catalog::schema()).then_some("a table of pg_cache"),
+        })
+    }
+
+    /// What kind of relation it is, in words, if it has no rows of its own that could change.
+    pub fn unwritable(self) -> Option<&'static str> {
+        let (kind, ..) = class(self.0)?;
         match kind {
             pg_sys::RELKIND_VIEW => Some("a view"),
-            pg_sys::RELKIND_FOREIGN_TABLE => Some("a foreign table"),
-            pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE | pg_sys::RELKIND_MATVIEW => {
-                if persistence == pg_sys::RELPERSISTENCE_TEMP {
-                    Some("a temporary table")
-                } else {
-                    (Some(schema) == catalog::schema()).then_some("a table of pg_cache")
-                }
-            }
-            _ => Some("no table"),
+            _ => (!WITH_ROWS.contains(&kind)).then_some("no table"),
         }
     }
 }
@@ -106,15 +113,22 @@ pub enum Relation {
     Rows { ancestors: Rc<[u32]> },
 }
 
+/// Kinds of relations whose rows are written to.
+const WITH_ROWS: [u8; 4] = [
+    pg_sys::RELKIND_RELATION,
+    pg_sys::RELKIND_PARTITIONED_TABLE,
+    pg_sys::RELKIND_MATVIEW,
+    pg_sys::RELKIND_FOREIGN_TABLE,
+];
 /// The first number that is not of the system's own objects.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs that hold rows, not rules: large objects with their indexes, whose locks are kept too; subscriptions, how far they have come
-/// with each table, and from where.
-const ROWS: [u32; 7] = [2613, 2683, 2995, 2996, 6100, 6102, 6000];
-/// Which table is a part of which: the table, its index by the part, the part's column, and where the whole's number is in a row.
-const INHERITS: u32 = 2611;
-const INHERITS_BY_PART: u32 = 2680;
-const INHERITS_PART: i16 = 1;
+/// with each table, and from where; comments and security labels.
+const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
+/// The relations, by their number.
+const CLASSES: Catalog = Catalog { table: 1259, index: 2662, column: 1 };
+/// Which table is a part of which, by the part; and where the whole's number is in a row.
+const INHERITS: Catalog = Catalog { table: 2611, index: 2680, column: 1 };
 const INHERITS_WHOLE: usize = 1;
 /// Whoever has seen more relations than that begins to remember anew.
 const KNOWN_MAX: usize = 65_536;
@@ -158,6 +172,13 @@ pub fn remembered(number: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
 }
 
+/// Learns of what others have committed: which table is a part of which may change while its rows are written to, two steps further up.
+/// May raise errors.
+pub fn catch_up() {
+    // SAFETY: what the server does itself when it locks a relation.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.
 pub fn of(number: u32) -> Relation {
     if let Some(known) = remembered(number) {
@@ -189,18 +210,14 @@ fn look_up(number: u32) -> Relation {
         let rows = || Relation::Rows { ancestors: Rc::default() };
         return if ROWS.contains(&number) { rows() } else { Relation::Catalog };
     }
-    let Some((kind, persistence, schema)) = class(number) else {
-        // Dropped by this transaction: its rows are gone. What it was a part of was locked as well.
-        return Relation::Rows { ancestors: Rc::default() };
+    // If there is none, this transaction has dropped it. What it has made as well, nobody else has ever seen.
+    let Some((kind, persistence, schema)) = class(number).or_else(|| class_before(number)) else {
+        return Relation::Irrelevant;
     };
-    let has_rows = [
-        pg_sys::RELKIND_RELATION,
-        pg_sys::RELKIND_PARTITIONED_TABLE,
-        pg_sys::RELKIND_MATVIEW,
-        pg_sys::RELKIND_FOREIGN_TABLE,
-    ]
-    .contains(&kind);
-    if !has_rows || persistence == pg_sys::RELPERSISTENCE_TEMP || Some(schema) == catalog::schema() {
+    if !WITH_ROWS.contains(&kind)
+        || persistence == pg_sys::RELPERSISTENCE_TEMP
+        || Some(schema) == catalog::schema()
+    {
         return Relation::Irrelevant;
     }
     let mut ancestors = Vec::new();
@@ -216,12 +233,20 @@ fn look_up(number: u32) -> Relation {
 }
 
 /// Whether each change of what a query reads there can be seen at its commit. Of a catalog it cannot, because its locks are given
-/// back before; nor of a sequence, nor of a temporary table, which is another one for each session.
+/// back before; nor of a sequence, nor of a foreign table, nor of a temporary table, which is another one for each session. Our
+/// own tables say otherwise what they have to say.
 pub fn is_followed(number: u32) -> bool {
     number >= FIRST_NORMAL
-        && class(number).is_some_and(|(kind, persistence, _)| {
-            kind != pg_sys::RELKIND_SEQUENCE && persistence != pg_sys::RELPERSISTENCE_TEMP
+        && class(number).is_some_and(|(kind, persistence, schema)| {
+            ![pg_sys::RELKIND_SEQUENCE, pg_sys::RELKIND_FOREIGN_TABLE].contains(&kind)
+                && persistence != pg_sys::RELPERSISTENCE_TEMP
+                && Some(schema) != catalog::schema()
         })
+}
+
+/// Whether it is the session's own.
+pub fn is_temporary(number: u32) -> bool {
+    class(number).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP)
 }
 
 /// Whether who reads it may decide what is read: whether it has row security.
@@ -248,40 +273,72 @@ fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R
     }
 }
 
-/// Adds the tables that one is directly a part of, if they are not there yet.
+/// The same as it was before this transaction, if there was such a relation.
+fn class_before(number: u32) -> Option<(u8, u8, u32)> {
+    let mut found = None;
+    each_row(CLASSES, number, When::BeforeUs, |row| {
+        // SAFETY: a row of pg_class.
+        let row = unsafe { &*row.cast::<pg_sys::FormData_pg_class>() };
+        found = Some((row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()));
+    });
+    found
+}
+
+/// Adds the tables that one is directly a part of, if they are not there yet; also those of which this transaction has made it no part
+/// any more, because its rows are gone from them.
 fn ancestors_of(number: u32, found: &mut Vec<u32>) {
+    for when in [When::Now, When::BeforeUs] {
+        each_row(INHERITS, number, when, |row| {
+            // SAFETY: a row of pg_inherits, which begins with two numbers.
+            let whole = unsafe { *row.cast::<u32>().add(INHERITS_WHOLE) };
+            if !found.contains(&whole) {
+                found.push(whole);
+            }
+        });
+    }
+}
+
+/// A catalog with an index of it, and the column of numbers with which the latter begins.
+struct Catalog {
+    table: u32,
+    index: u32,
+    column: i16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    /// As if this transaction had done nothing.
+    BeforeUs,
+}
+
+/// Calls with the rows of a catalog that have a number in its index's column.
+fn each_row(catalog: Catalog, number: u32, when: When, mut with: impl FnMut(*const u8)) {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: as the server reads this catalog: by its index, with a snapshot of its own, columns by their place.
+    // SAFETY: as the server reads its catalogs: by an index, columns by their place, with a snapshot of its own, or with one that is
+    // registered while it is used, and in which none of this transaction's commands has happened. An error gives it all back.
     unsafe {
-        let catalog = pg_sys::table_open(INHERITS.into(), lock);
+        let table = pg_sys::table_open(catalog.table.into(), lock);
         let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &raw mut key,
-            INHERITS_PART,
-            pg_sys::BTEqualStrategyNumber as u16,
-            pg_sys::F_OIDEQ.into(),
-            number.into(),
-        );
-        let scan = pg_sys::systable_beginscan(
-            catalog,
-            INHERITS_BY_PART.into(),
-            true,
-            std::ptr::null_mut(),
-            1,
-            &raw mut key,
-        );
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        pg_sys::ScanKeyInit(&raw mut key, catalog.column, equal, pg_sys::F_OIDEQ.into(), number.into());
+        let mut before = std::ptr::null_mut();
+        if when == When::BeforeUs {
+            before = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(catalog.table.into()));
+            (*before).curcid = pg_sys::FirstCommandId;
+        }
+        let scan = pg_sys::systable_beginscan(table, catalog.index.into(), true, before, 1, &raw mut key);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
                 break;
             }
-            let columns = pg_sys::GETSTRUCT(tuple).cast::<u32>();
-            let whole = *columns.add(INHERITS_WHOLE);
-            if !found.contains(&whole) {
-                found.push(whole);
-            }
+            with(pg_sys::GETSTRUCT(tuple).cast());
         }
         pg_sys::systable_endscan(scan);
-        pg_sys::table_close(catalog, lock);
+        if !before.is_null() {
+            pg_sys::UnregisterSnapshot(before);
+        }
+        pg_sys::table_close(table, lock);
     }
 }

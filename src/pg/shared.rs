@@ -35,7 +35,7 @@ const LINE: usize = 64;
 
 /// Databases and spaces that have a fence and statistics of their own, 512 bytes each; further ones share.
 const RESERVED_FENCES: u32 = 1024;
-/// Relations that have fences of their own, likewise.
+/// Relations that have fences and figures of their own, 64 bytes each, likewise.
 const RELATION_FENCES: u32 = 8192;
 
 /// What the postmaster wrote down before anybody else existed.
@@ -318,6 +318,13 @@ pub fn ms_since(tick: u32) -> u64 {
 /// Milliseconds from now until a tick.
 pub fn ms_until(tick: u32) -> u64 {
     clock::ms_until(began_ms(), tick)
+}
+
+/// When a tick began, on the system's clock as it is now.
+pub fn time_of(tick: u32) -> pg_sys::TimestampTz {
+    // SAFETY: asks the system for the time, and nothing else.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    now - ms_since(tick) as i64 * 1000
 }
 
 /// The number of this session's database.

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use super::transaction;
+use super::{command, transaction};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
@@ -77,20 +77,8 @@ pub unsafe fn of_command(node: *const pg_sys::Node) {
 }
 
 unsafe fn find(written: *const pg_sys::RangeVar) {
-    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-    // SAFETY: a name out of a parsed statement, without a lock: what is not there the command will say.
-    let found = unsafe {
-        pg_sys::RangeVarGetRelidExtended(
-            written,
-            pg_sys::NoLock as i32,
-            missing_ok,
-            None,
-            std::ptr::null_mut(),
-        )
-    };
-    if found != pg_sys::InvalidOid {
-        name(found.to_u32());
-    }
+    // SAFETY: a name out of a parsed statement.
+    unsafe { command::find(written) }.into_iter().for_each(name);
 }
 
 unsafe fn length(list: *const pg_sys::List) -> usize {

@@ -56,6 +56,13 @@ pub fn command() -> u32 {
     unsafe { GetCurrentCommandId(false) }
 }
 
+/// The command that runs writes something of which the server does not count it as writing: it empties in place what this transaction
+/// has made, or has emptied before.
+pub fn note_change() {
+    // SAFETY: what the server does itself in a command that writes.
+    unsafe { pg_sys::GetCurrentCommandId(true) };
+}
+
 /// The same for whoever comes after the last command: it is another number if that one has written something.
 pub fn command_after_all() -> u32 {
     // SAFETY: what the server does itself between commands.

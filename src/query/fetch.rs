@@ -8,14 +8,15 @@
 use crate::pg::error::Refused;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
-use crate::pg::{locks, relation, settings};
+use crate::pg::{locks, relation, settings, shared};
 use crate::store::entry::{self, JSONB};
 use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
-use serde_json::Value;
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
 use std::time::Instant;
 
 /// The result of a query that has returned no row, or null.
@@ -31,8 +32,9 @@ pub type Returned = Option<Vec<u8>>;
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub key: &'a [u8],
-    pub query: &'a str,
-    pub arguments: &'a [Value],
+    pub query: &'a CStr,
+    /// The values of its parameters, as text, and none for null.
+    pub arguments: &'a [Option<CString>],
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Compute it, whether there is a value or not.
@@ -63,13 +65,28 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
             let (result, outcome) = ticket.run(space, wanted)?;
             (result, outcome.err())
         }
-        Err(why_not) => (run(wanted, Snapshot::New)?.result, Some(why_not)),
+        Err(why_not) => (run(wanted)?.result, Some(why_not)),
     };
     match why_not.or(missed) {
         Some(status) => status::set(status),
         None => status::set(Status::Done),
     }
     Ok(result)
+}
+
+thread_local! {
+    /// As of when the session's plans mean what names mean.
+    static PLANNED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
+}
+
+/// The session may have planned what functions do when names meant other relations. For itself it would go on with them; what is
+/// computed here is for others, too.
+fn renew_plans() {
+    let Some(tier) = shared::tier() else { return };
+    if !tier.fences().holds(written::definitions(tier), PLANNED.get(), Stamp::LATEST) {
+        PLANNED.set(tier.fences().now());
+        query::forget_plans();
+    }
 }
 
 /// A query that was run.
@@ -79,8 +96,14 @@ struct Run {
     cost: Cost,
 }
 
-fn run(wanted: &Wanted<'_>, on: Snapshot) -> Result<Run, Refused> {
-    let on = if query::looks_at_one_moment() { Snapshot::Transaction } else { on };
+fn run(wanted: &Wanted<'_>) -> Result<Run, Refused> {
+    let on = if query::is_parallel() {
+        Snapshot::Active
+    } else if query::looks_at_one_moment() {
+        Snapshot::Transaction
+    } else {
+        Snapshot::New
+    };
     let began = Instant::now();
     let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
     Ok(Run { result: result?, seen, cost: Cost::of(began.elapsed()) })
@@ -98,6 +121,9 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     let place = entry::place_to_compute(space)?;
     if !space.allows(Privilege::Write) {
         return Err(Status::Refused("the privilege write is missing"));
+    }
+    if query::is_parallel() {
+        return Err(Status::Bypass("the query around runs in parallel"));
     }
     if query::looks_at_one_moment() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
@@ -132,8 +158,9 @@ fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
 impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
+        renew_plans();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
-        let run = run(wanted, Snapshot::New)?;
+        let run = run(wanted)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
             admit(space, &run)
                 .and_then(|()| self.dependencies(space, wanted, &run.seen))
@@ -156,8 +183,12 @@ impl Ticket {
         }
         let relations = match &wanted.depends {
             Some(relations) => relations.clone(),
-            None if !seen.relations.iter().all(|number| relation::is_followed(*number)) => {
+            None if seen.volatile => return Err(Status::Refused("the query calls a volatile function")),
+            None if !seen.relations.union(&seen.parts).all(|number| relation::is_followed(*number)) => {
                 return Err(Status::Refused("the query reads what changes without a commit"));
+            }
+            None if locks::has_seen_large_objects() => {
+                return Err(Status::Refused("the query reads large objects"));
             }
             None => seen.relations.iter().copied().collect(),
         };

@@ -1,14 +1,24 @@
 //! What commands mean to the cache.
 
 use crate::pg::command::{self, Watcher};
-use crate::pg::{relation, shared};
+use crate::pg::{definition, relation, shared};
 use crate::store::space;
 use crate::store::{horizon, pending, prepared, watch, written};
 use pg_cache_core::Reserved;
 
-/// Has commands told to us. To be called while the server loads the library.
+/// Has commands told to us, and what changes without one. To be called while the server loads the library.
 pub fn listen() {
     command::watch(&Commands);
+    definition::watch(defining);
+}
+
+/// Names or rules change: who may do what in the cluster among them, or not.
+fn defining(roles: bool) {
+    let Some(tier) = shared::tier() else { return };
+    pending::invalidate_exactly(written::definitions(tier));
+    if roles {
+        pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles));
+    }
 }
 
 struct Commands;
@@ -35,10 +45,12 @@ impl Watcher for Commands {
     }
 
     fn defining(&self, roles: bool) {
-        let Some(tier) = shared::tier() else { return };
-        pending::invalidate_exactly(written::definitions(tier));
-        if roles {
-            pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles));
+        defining(roles);
+    }
+
+    fn dropping(&self, database: u32) {
+        if let Some(tier) = shared::tier() {
+            pending::invalidate_exactly(tier.fences().reserved(Reserved::Database(database)));
         }
     }
 

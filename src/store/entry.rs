@@ -11,7 +11,7 @@ use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::watch;
 use pg_cache_core::{
-    Buffer, Cost, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
+    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BTreeSet;
@@ -90,6 +90,7 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
 
 /// The same, for what waits until the transaction commits.
 fn place_to_change(space: &Space) -> Result<Place, Status> {
+    observer::note_cache();
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
@@ -220,9 +221,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         return Err(Status::Refused(NOT_IN_MEMORY));
     }
     // What is certain not to fit is refused at once, and what the key has stays.
-    if key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES > place.entry_bytes_max() {
-        return Err(Status::Refused(TOO_LARGE));
-    }
+    place.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
     // The stamp first: a watch that is committed after it makes the value a miss.
     let now = place.tier.fences().now();
     let mut dependencies = watch::dependencies(place.tier, new.tags);
@@ -249,10 +248,11 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         basis,
         command: transaction::command(),
     };
-    match pending::set(OwnKey::new(place, key), value) {
-        true => Ok(()),
-        false => Err(Status::Refused("the transaction holds back more than pg_cache.max_transaction_size")),
+    if pending::set(OwnKey::new(place, key), value) {
+        return Ok(());
     }
+    place.tier.note(&place.scope, Counter::RefusedTransaction, 1);
+    Err(Status::Refused(HOLDS_BACK_TOO_MUCH))
 }
 
 /// Claims a key that has no value for this session.
@@ -262,7 +262,7 @@ fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
     if is_there(place, key) {
         return Err(Status::Refused("there is a value"));
     }
-    lease::claim(place, key, gone).ok_or(Status::Refused("somebody else is about to set it"))
+    lease::claim(place, key, gone)
 }
 
 /// What a value is that was computed under a lease: as of when, and by which number. Nothing if something has changed since.
@@ -290,7 +290,7 @@ fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Ba
 }
 
 const NOT_IN_MEMORY: &str = "the space keeps nothing in memory";
-pub const TOO_LARGE: &str = "larger than a twentieth of the cache, or than the space may take";
+const HOLDS_BACK_TOO_MUCH: &str = "the transaction holds back more than pg_cache.max_transaction_size";
 
 /// More than an entry has beside its key and value: header, dependencies and rounding.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
@@ -346,9 +346,7 @@ pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
         look(&place, key, &mut None::<&mut ()>)?;
         match pending::touch(OwnKey::new(place, key), expires(space, Some(ttl_ms))) {
             true => Ok(()),
-            false => {
-                Err(Status::Refused("the transaction holds back more than pg_cache.max_transaction_size"))
-            }
+            false => Err(Status::Refused(HOLDS_BACK_TOO_MUCH)),
         }
     });
     status::set(touched.err().unwrap_or(Status::Done));
@@ -388,6 +386,7 @@ pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
 ///
 /// Without a cache it counts nothing, and returns what a counter would hold that has just been created.
 pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
+    observer::note_cache();
     let place = match place_in_use(space) {
         Ok(place) if space.options.in_memory => place,
         Ok(_) => {
@@ -428,6 +427,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
 
 /// The keys of a space that `matches` likes and that have a value for this session, in order; at most so many.
 pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTreeSet<Box<[u8]>> {
+    observer::note_cache();
     let mut found = BTreeSet::new();
     let place = match place_for_reading(space) {
         Ok(place) => place,

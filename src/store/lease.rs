@@ -266,19 +266,24 @@ fn to_sql(number: u64) -> i64 {
 }
 
 /// Claims a key for the own transaction. `despite_value` if what others see of it does not count.
-pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Option<u64> {
+pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Status> {
+    let no_place = Status::Refused("no place for a claim, or somebody is just changing the key");
     if !pending::has_room_for_rights() {
-        return None;
+        return Err(no_place);
     }
     session::at_end(give_up);
     let hash = hash(key);
-    let name = place.key(key, hash)?;
-    let number = pending::with_own(place, key, hash, |_, changed| {
+    let name = place.key(key, hash).ok_or(no_place)?;
+    let claimed = pending::with_own(place, key, hash, |_, changed| {
         let reader = horizon::reader(changed);
         place.tier.claim(&name, (!despite_value).then_some(reader), session::number())
+    });
+    let number = claimed.ok_or_else(|| match place.tier.leader(&name) {
+        Some(other) if other.claim => Status::Refused("somebody else is about to set it"),
+        _ => no_place,
     })?;
     pending::entitle(OwnKey::new(*place, key), number, Right::Claim);
-    Some(number)
+    Ok(number)
 }
 
 /// The session ends. In order: its leases are for whoever knows them, because behind a pooler its client goes on elsewhere.

@@ -115,7 +115,7 @@ pub enum Own<'p> {
     Set(&'p Value),
     /// It has given it another time to live.
     Touched(u32),
-    /// It has removed it, or has changed what its own value depends on.
+    /// It has removed it, or has changed what its own value depends on, or has given it a time that is over.
     Gone,
 }
 
@@ -275,6 +275,17 @@ impl Listener for Collector {
             pending.rights.rolled_back(depth);
         });
     }
+}
+
+/// Goes through a commit as far as tables are concerned, and takes it back: fences are raised and withdrawn, and what depends on them
+/// is as right as before. What the transaction has changed in the cache stays out of it. May raise errors, before any fence is raised.
+pub fn rehearse() {
+    let Some(tier) = shared::tier() else { return };
+    let written = written::before_commit(tier);
+    let mut tables_alone = Pending::NOTHING;
+    tables_alone.before_commit(&written, 0);
+    tables_alone.lower_late();
+    tables_alone.aborted();
 }
 
 /// Whether the transaction has changed nothing.
@@ -525,7 +536,7 @@ impl Pending {
             What::Set(key, value) if self.is_right(change, key, value, written, transaction::command()) => {
                 Own::Set(value)
             }
-            What::Touch(_, expires) => Own::Touched(*expires),
+            What::Touch(_, expires) if *expires > shared::tick() => Own::Touched(*expires),
             _ => Own::Gone,
         }
     }
@@ -632,7 +643,7 @@ impl Pending {
         let fences = tier.fences();
         written::late(tier, |fence| {
             fences.raise(fence);
-            fences.lower(fence);
+            let _ = tier.lower_as(fence, fences.draw());
         });
     }
 
@@ -662,7 +673,7 @@ impl Commit {
         if !fences.is_empty() {
             number = tier.fences().draw();
             for raised in &mut fences {
-                raised.lowered = Some(tier.fences().lower_as(raised.fence, number));
+                raised.lowered = Some(tier.lower_as(raised.fence, number));
             }
         }
         for (place, step) in steps {

@@ -203,7 +203,7 @@ pub fn settle_unnamed() {
         for record in records.iter_mut().filter(|record| is_unnamed(record) && over.contains(&record.number))
         {
             for fence in record.fences() {
-                let _ = tier.fences().lower_as(*fence, number);
+                let _ = tier.lower_as(*fence, number);
             }
             record.state = State::Free;
             unnamed.fetch_sub(1, Ordering::Relaxed);
@@ -373,7 +373,7 @@ impl Ending {
             if !self.invalidated.is_empty() {
                 let number = tier.fences().draw();
                 for fence in &self.invalidated {
-                    let _ = tier.fences().lower_as(*fence, number);
+                    let _ = tier.lower_as(*fence, number);
                 }
             }
             self.spaces.iter().for_each(|fence| tier.fences().withdraw(*fence));

@@ -11,9 +11,12 @@ use crate::pg::local::Local;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::TextArgument;
+use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
-use pg_cache_core::{FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope};
+use pg_cache_core::{
+    Counter, FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope,
+};
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -425,10 +428,17 @@ impl Place {
         Key::new(self.scope, bytes, hash)
     }
 
-    /// The most bytes that an entry may take here.
-    pub fn entry_bytes_max(&self) -> usize {
-        let most = self.tier.entry_bytes_max();
-        self.quota.map_or(most, |quota| most.min(quota.try_into().unwrap_or(usize::MAX)))
+    /// Refuses an entry that is too large for whatever room there is, and counts that.
+    pub fn admit(&self, bytes: usize) -> Result<(), Status> {
+        if bytes > self.tier.entry_bytes_max() {
+            self.tier.note(&self.scope, Counter::RefusedSize, 1);
+            return Err(Refusal::TooLarge.into());
+        }
+        if self.quota.is_some_and(|quota| bytes as u64 > quota) {
+            self.tier.note(&self.scope, Counter::RefusedQuota, 1);
+            return Err(Status::Refused("larger than the quota of the space"));
+        }
+        Ok(())
     }
 
     /// Writes a value where nobody can see it yet, within what the space may take.

@@ -21,10 +21,11 @@ pub fn fences(tier: &HotTier) -> Vec<FenceId> {
     fences_of(tier, &relations())
 }
 
-/// What the transaction holds write locks on, in order.
+/// What the transaction holds write locks on, in order. May raise errors.
 fn relations() -> Vec<u32> {
     let mut relations = Vec::new();
     if locks::has_written() {
+        relation::catch_up();
         locks::each_written(|number| relations.push(number));
         relations.sort_unstable();
         relations.dedup();

@@ -205,3 +205,46 @@ fn tags_are_watched_in_any_encoding() {
         }
     }
 }
+
+/// Nothing but the words of an option is legal, and whatever else is given is refused by what it is.
+#[test]
+fn options_of_a_space_are_refused_in_any_encoding() {
+    for (encoding, word, shown) in
+        [("LATIN1", "ü", "\\xfc"), ("EUC_JP", "鍵", "\\xb8\\xb0"), ("UTF8", "鍵", "鍵")]
+    {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        for option in ["ttl_policy", "tiers", "scope", "notify"] {
+            for call in ["cache_create_space('e'", "cache_alter_space('default'"] {
+                let error = refused(&mut session, &format!("SELECT {call}, {option} => '{word}')"));
+                assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{encoding}: {error}");
+                assert_eq!(error.message(), format!("{option} must not be \"{shown}\""), "{encoding}");
+            }
+        }
+    }
+}
+
+/// The text of a query and its arguments are the database's, and so are the errors that they cause.
+#[test]
+fn queries_and_their_arguments_are_in_any_encoding() {
+    for (encoding, letter) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        for (query, args) in [
+            (format!("SELECT '{letter}'::text"), "NULL".to_owned()),
+            ("SELECT $1::text".to_owned(), format!("'[\"{letter}\"]'")),
+            ("SELECT $1::jsonb->>0".to_owned(), format!("'[[\"{letter}\", 1.50]]'")),
+        ] {
+            let call = format!("SELECT cache_fetch($1, $2, {args})->>0");
+            for _ in 0..2 {
+                let found: String = session
+                    .query_one(&call, &[&query, &query])
+                    .unwrap_or_else(|error| panic!("{encoding}: {query}: {error}"))
+                    .get(0);
+                assert_eq!(found, letter, "{encoding}: {query}");
+            }
+        }
+        let error = refused(&mut session, &format!("SELECT cache_fetch('k', 'SELECT \"{letter}\"')"));
+        assert_eq!(error.code(), &SqlState::UNDEFINED_COLUMN, "{encoding}: {error}");
+    }
+}

@@ -262,11 +262,36 @@ fn what_no_fence_follows_is_not_stored() {
     let mut session = cluster.connect("postgres");
     tables(&mut session, &["t"]);
     session
-        .batch_execute("CREATE SEQUENCE s; CREATE TEMP TABLE mine (v int); CREATE VIEW w AS SELECT v FROM t")
+        .batch_execute(
+            "CREATE SEQUENCE s; CREATE TEMP TABLE mine (v int); CREATE VIEW w AS SELECT v FROM t;
+             CREATE TABLE whole (v int); CREATE TEMP TABLE part () INHERITS (whole); CREATE TABLE pgcache.ours (v int);
+             CREATE FUNCTION object() RETURNS int STABLE LANGUAGE sql AS 'SELECT length(lo_get(4242))';
+             CREATE FUNCTION keys() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT count(*) FROM cache_keys()';
+             CREATE FUNCTION counted() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT cache_incr(''n'', 0)';
+             CREATE FUNCTION asked() RETURNS int STABLE LANGUAGE sql AS
+                 'SELECT count(value)::int FROM cache_acquire(''new'', hold => NULL)';
+             CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+             CREATE FOREIGN TABLE far (v int) SERVER files OPTIONS (program 'cat far');
+             CREATE TABLE divided (v int) PARTITION BY LIST (v);
+             CREATE FOREIGN TABLE far_part PARTITION OF divided DEFAULT SERVER files OPTIONS (program 'cat far');
+             COPY (SELECT 1) TO PROGRAM 'cat > far'; SELECT lo_from_bytea(4242, 'x')",
+        )
         .expect("they are there");
     for (query, change) in [
         ("SELECT last_value::int FROM s", "SELECT nextval('s'), nextval('s')"),
         ("SELECT count(*)::int FROM mine", "INSERT INTO mine VALUES (1)"),
+        ("SELECT count(*)::int FROM whole", "INSERT INTO part VALUES (1)"),
+        ("SELECT count(*)::int FROM far", "COPY (SELECT 2) TO PROGRAM 'cat >> far'"),
+        ("SELECT count(*)::int FROM divided", "COPY (SELECT 2) TO PROGRAM 'cat >> far'"),
+        ("SELECT length(lo_get(4242))", "SELECT lo_put(4242, 1, 'y')"),
+        ("SELECT object()::int", "SELECT lo_unlink(4242), lo_from_bytea(4242, 'again')"),
+        ("SELECT count(*)::int FROM pgcache.ours", "INSERT INTO pgcache.ours VALUES (1)"),
+        ("SELECT count(*)::int FROM pgcache.spaces", "SELECT cache_create_space('one')"),
+        ("SELECT count(*)::int FROM cache_spaces", "SELECT cache_create_space('two')"),
+        ("SELECT count(*)::int FROM cache_watches", "SELECT cache_watch('t')"),
+        ("SELECT keys()::int", "SELECT cache_set('new', '1')"),
+        ("SELECT asked()::int", "SELECT cache_delete('new')"),
+        ("SELECT counted()::int", "SELECT cache_incr('n')"),
         ("SELECT count(*)::int FROM pg_indexes", "CREATE INDEX ON t (v)"),
         ("SELECT count(*)::int FROM pg_largeobject_metadata", "SELECT lo_create(0)"),
         ("SELECT count(*)::int FROM pg_description", "COMMENT ON TABLE t IS 'a table'"),
@@ -287,4 +312,61 @@ fn what_no_fence_follows_is_not_stored() {
     let stated = "SELECT cache_fetch('stated', 'SELECT count(*) FROM pg_class', depends => '{}')";
     session.batch_execute(stated).expect("it fetches");
     assert!(is_cached(&mut session, "stated"), "whoever says what it depends on has said so");
+}
+
+/// Numbers of databases come back: after some billions of objects, or when somebody asks for one.
+#[test]
+fn a_database_finds_nothing_of_one_that_had_its_number() {
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE DATABASE twin").expect("a database");
+    cluster.connect("twin").batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
+    for round in 0..2 {
+        session.batch_execute("CREATE DATABASE again TEMPLATE twin OID 99999").expect("a database");
+        let mut inside = cluster.connect("again");
+        assert_eq!(get(&mut inside, "k"), None, "round {round}");
+        inside.batch_execute("SELECT cache_set_text('k', '1')").expect("it sets");
+        assert!(get(&mut inside, "k").is_some());
+        drop(inside);
+        session.batch_execute("DROP DATABASE again WITH (FORCE)").expect("it is dropped");
+    }
+}
+
+/// There are some thousand fences for relations, and none is ever given to another one. To use them up takes a minute: in the long
+/// run only.
+#[test]
+fn what_nobody_else_has_seen_takes_no_fence() {
+    if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
+        return;
+    }
+    let cluster = cluster(&conf());
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "CREATE PROCEDURE come_and_go(kind text) LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..450 LOOP
+                     EXECUTE format('CREATE %s TABLE moment (a int UNIQUE, b int UNIQUE, c int UNIQUE, d int UNIQUE,
+                         e int UNIQUE, f int UNIQUE, g int UNIQUE, t text UNIQUE)', kind);
+                     IF kind = 'TEMP' THEN COMMIT; END IF;
+                     DROP TABLE moment;
+                     COMMIT;
+                 END LOOP; END $$;
+             CREATE PROCEDURE make(name text, count int) LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..count LOOP EXECUTE format('CREATE TABLE %s_%s ()', name, i); END LOOP; END $$;
+             CREATE PROCEDURE store() LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..40 LOOP PERFORM cache_set('k' || i, '1', tags => ARRAY['t' || i]); END LOOP; END $$;
+             CREATE PROCEDURE write() LANGUAGE plpgsql AS $$ BEGIN
+                 FOR i IN 1..1000 LOOP EXECUTE format('INSERT INTO written_%s DEFAULT VALUES', i); COMMIT; END LOOP;
+                 END $$",
+        )
+        .expect("procedures");
+    for call in ["come_and_go('TEMP')", "come_and_go('')", "make('watched', 40)", "make('written', 1000)"] {
+        session.batch_execute(&format!("CALL {call}")).expect(call);
+    }
+    let watch = "SELECT cache_watch(format('watched_%s', i)::regclass, ARRAY['t' || i]) FROM generate_series(1, 40) AS i";
+    session.batch_execute(watch).expect("they are watched");
+    session.batch_execute("CALL store()").expect("it sets");
+    session.batch_execute("CALL write()").expect("it writes");
+    let gone = "SELECT count(*) FROM generate_series(1, 40) AS i WHERE NOT cache_exists('k' || i)";
+    assert_eq!(session.query_one(gone, &[]).expect("it looks").get::<_, i64>(0), 0, "innocents are gone");
 }

@@ -58,6 +58,132 @@ fn a_fill_in_an_old_transaction_knows_new_definitions() {
     assert_eq!(fetch(&mut other, "c", "SELECT f()").as_deref(), Some("2"));
 }
 
+/// As the same session and another one find a value after a change: what a query of their own returns, whatever that is.
+fn assert_fresh(sessions: [&mut Client; 2], key: &str, query: &str) {
+    for session in sessions {
+        let row = session.query_opt(query, &[]).expect("it reads");
+        let direct: Option<i64> = row.and_then(|row| row.get(0));
+        assert_eq!(fetch(session, key, query), direct.map(|value| value.to_string()), "{query}");
+    }
+}
+
+/// They stand in a plan where parts of tables do, and are none.
+#[test]
+fn the_branches_of_a_union_all_are_read() {
+    let database = Database::create();
+    let [mut writer, mut reader] = [(); 2].map(|()| database.connect());
+    writer
+        .batch_execute(
+            "CREATE TABLE a AS SELECT 1 AS v; CREATE TABLE b AS SELECT 2 AS v;
+             CREATE VIEW joined AS SELECT v FROM a UNION ALL SELECT v FROM b",
+        )
+        .expect("tables");
+    for query in [
+        "SELECT sum(v) FROM (SELECT v FROM a UNION ALL SELECT v FROM b) AS u",
+        "SELECT sum(v) FROM joined",
+        "SELECT v::bigint FROM a WHERE v > 1000 UNION ALL SELECT v FROM b WHERE v > 1000 LIMIT 1",
+    ] {
+        for table in ["a", "b"] {
+            assert_fresh([&mut writer, &mut reader], query, query);
+            writer.batch_execute(&format!("INSERT INTO {table} VALUES (10), (2000)")).expect("it writes");
+            assert_fresh([&mut writer, &mut reader], query, query);
+            writer.batch_execute(&format!("DELETE FROM {table} WHERE v > 1000")).expect("it writes");
+            assert_fresh([&mut writer, &mut reader], query, query);
+        }
+    }
+}
+
+/// Those who help with a query that a function runs are other processes, which nobody watches.
+#[test]
+fn what_helpers_of_a_query_would_read_is_seen() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    session
+        .batch_execute(
+            "CREATE TABLE hidden AS SELECT 1 AS v;
+             CREATE TABLE many AS SELECT v FROM generate_series(1, 1000) AS v; ANALYZE many;
+             CREATE FUNCTION look(int) RETURNS int STABLE PARALLEL SAFE COST 100000 LANGUAGE plpgsql AS
+                 'BEGIN RETURN (SELECT v FROM hidden); END';
+             CREATE FUNCTION looks() RETURNS SETOF bigint STABLE LANGUAGE plpgsql AS
+                 'BEGIN RETURN QUERY SELECT sum(look(v)) FROM many; END';
+             SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+             SET parallel_leader_participation = off",
+        )
+        .expect("functions");
+    // The plan is kept, and is one for helpers.
+    session.batch_execute("SELECT looks()").expect("it looks");
+    for _ in 0..2 {
+        assert_fresh([&mut session, &mut other], "k", "SELECT looks()");
+        session.batch_execute("UPDATE hidden SET v = v + 1").expect("it writes");
+    }
+    assert_fresh([&mut session, &mut other], "k", "SELECT looks()");
+}
+
+/// A session goes on with the relations that it has planned a function for. Others have not.
+#[test]
+fn a_plan_of_older_names_computes_nothing_for_others() {
+    let database = Database::create();
+    let [mut old, mut new] = [(); 2].map(|()| database.connect());
+    new.batch_execute(
+        "CREATE SCHEMA ahead; CREATE TABLE t AS SELECT 1 AS v;
+         CREATE FUNCTION f() RETURNS bigint STABLE LANGUAGE plpgsql AS
+             'DECLARE found int; BEGIN SELECT v INTO found FROM t; RETURN found; END'",
+    )
+    .expect("a function");
+    for session in [&mut old, &mut new] {
+        session.batch_execute("SET search_path = ahead, public").expect("it is set");
+    }
+    assert_eq!(fetch(&mut old, "k", "SELECT f()").as_deref(), Some("1"));
+    new.batch_execute("CREATE TABLE ahead.t AS SELECT 2 AS v").expect("another one of that name");
+    assert_eq!(fetch(&mut old, "k", "SELECT f()").as_deref(), Some("2"));
+    assert_fresh([&mut new, &mut old], "k", "SELECT f()");
+}
+
+/// It is no command of its own there, but it makes a table.
+#[test]
+fn a_table_that_is_made_by_an_explain_may_be_in_front_of_another() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    session.batch_execute("CREATE SCHEMA ahead; CREATE TABLE t AS SELECT 1::bigint AS v").expect("a table");
+    for session in [&mut session, &mut other] {
+        session.batch_execute("SET search_path = ahead, public").expect("it is set");
+    }
+    assert_fresh([&mut session, &mut other], "k", "SELECT v FROM t");
+    session
+        .batch_execute("EXPLAIN ANALYZE CREATE TABLE ahead.t AS SELECT 2::bigint AS v")
+        .expect("it explains");
+    assert_fresh([&mut session, &mut other], "k", "SELECT v FROM t");
+}
+
+/// It may return another thing each time, or change something: what it returns is its caller's alone.
+#[test]
+fn what_a_volatile_function_returns_is_not_stored() {
+    let database = Database::create();
+    let mut session = database.connect();
+    session
+        .batch_execute(
+            "CREATE SEQUENCE s; CREATE TABLE t AS SELECT 1 AS v; CREATE VIEW dice AS SELECT random() AS v;
+             CREATE FUNCTION careless() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT v FROM t); END'",
+        )
+        .expect("they are there");
+    for query in [
+        "SELECT nextval('s')",
+        "SELECT v FROM dice",
+        "SELECT careless()",
+        "WITH c AS (SELECT random() AS r) SELECT v FROM t, c WHERE r >= 0",
+        "SELECT v FROM t WHERE EXISTS (SELECT random())",
+    ] {
+        for _ in 0..2 {
+            fetch(&mut session, "k", query);
+            let status: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
+            assert!(status.starts_with("refused: the query "), "{query}: {status}");
+        }
+    }
+    let call = "SELECT cache_fetch('k', 'SELECT careless()', depends => '{t}'), cache_exists('k')";
+    let stored: bool = session.query_one(call, &[]).expect("it fetches").get(1);
+    assert!(stored, "whoever says what it depends on has said so");
+}
+
 /// Roles are the whole cluster's, and any change of them invalidates the results of queries in all databases. Other names are a
 /// database's own.
 #[test]

@@ -288,16 +288,33 @@ impl Hunt<'_> {
         table: &Table,
         dice: &mut Dice,
     ) -> Result<Option<String>, postgres::Error> {
-        let (name, read) = (&table.name, table.read());
-        let call = match dice.roll(4) {
-            // A function that is not volatile looks at its caller's moment, which is before it waits for a TRUNCATE: so does the server.
-            0 if table.kind != Kind::Emptied => {
-                format!("cache_fetch('function {name}', 'SELECT {name}_read()')")
-            }
-            1 => format!("cache_fetch('tagged {name}', '{read}', tags => '{{{name}}}')"),
-            _ => format!("cache_fetch('{name}', '{read}')"),
+        let name = &table.name;
+        // A function that is not volatile looks at its caller's moment, which is before it waits for a TRUNCATE: so does the server.
+        let by_function = table.kind != Kind::Emptied && dice.roll(4) == 0;
+        // Under one key, whatever the plan is, and however it is said what the result depends on: they are all the same.
+        let (query, arguments) = match dice.roll(5) {
+            _ if by_function => (format!("SELECT {name}_read()"), ""),
+            0 => (format!("SELECT v FROM {name} WHERE id = $1"), ", args => '[1]'"),
+            1 => (format!("SELECT max(v) FROM {name} WHERE id < 2"), ""),
+            2 => (format!("SELECT a.v FROM {name} AS a JOIN {name} AS b USING (id) WHERE b.id = 1"), ""),
+            _ => (table.read(), ""),
         };
-        let row = session.row(&format!("SELECT {call}, cache_status()"))?;
+        let (key, depends) = match dice.roll(4) {
+            0 if !by_function => (format!("tagged {name}"), format!(", tags => '{{{name}}}'")),
+            1 => (name.clone(), format!(", depends => '{{{name}}}'")),
+            2 => (name.clone(), format!(", depends => '{{}}', tags => '{{{name}}}'")),
+            _ => (name.clone(), String::new()),
+        };
+        let row = match dice.roll(3) {
+            0 => {
+                let call = format!("SELECT cache_fetch($1, $2{arguments}{depends})::text, cache_status()");
+                let row = session.client().query_one(&call, &[&key, &query])?;
+                vec![row.get(0), row.get(1)]
+            }
+            _ => session.row(&format!(
+                "SELECT cache_fetch('{key}', '{query}'{arguments}{depends}), cache_status()"
+            ))?,
+        };
         self.count(row.get(1).is_some_and(|status| status.as_deref() == Some("hot")));
         Ok(row[0].clone())
     }

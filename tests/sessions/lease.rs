@@ -405,6 +405,21 @@ fn hundreds_compute_at_once() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1000, 1000), "a usual cache has places");
 }
 
+/// Nobody else is at it: to look for him would be in vain.
+#[test]
+fn who_finds_no_place_for_a_claim_is_told_so() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "BEGIN;
+             SELECT count(cache_set('k ' || i, '1', mode => 'absent')) FROM generate_series(1, 2000) AS i",
+        )
+        .expect("setting works");
+    let why: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
+    assert_eq!(why, "refused: no place for a claim, or somebody is just changing the key");
+}
+
 /// Everything at once, and somebody who cancels and ends sessions all the while.
 #[test]
 fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {

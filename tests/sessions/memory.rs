@@ -39,6 +39,10 @@ fn settings_have_units_and_say_what_they_are() {
         ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
         ("pg_cache.max_value_size", "8MB", Some("kB"), "sighup"),
     ];
+    let readme = include_str!("../../README.md");
+    for (name, value, ..) in expected {
+        assert!(readme.contains(&format!("| `{name}` | `{value}` | ")), "README has nothing of {name}");
+    }
     assert_eq!(
         found,
         expected.map(|(name, value, unit, context)| {

@@ -249,6 +249,69 @@ fn a_dump_carries_spaces_and_grants_but_no_values() {
     run(&mut session, "RESET ROLE; DROP ROLE spaces_dumped");
 }
 
+/// What is kept is a number, and what is dumped is a name, as it is then. In two sections, because a session may have looked at the list in
+/// between.
+#[test]
+fn a_dump_carries_watches_to_the_tables_of_their_names() {
+    let [from, to] = [(); 2].map(|()| Database::create_empty());
+    let mut session = from.connect();
+    run(
+        &mut session,
+        r#"CREATE EXTENSION pg_cache; CREATE SCHEMA was;
+           CREATE TABLE was.orders (id int); CREATE TABLE was."Odd name" (id int); CREATE TABLE was.dropped (id int);
+           CREATE TABLE was.parts (id int) PARTITION BY RANGE (id);
+           CREATE TABLE was.low PARTITION OF was.parts FOR VALUES FROM (0) TO (10);
+           CREATE MATERIALIZED VIEW was.m AS SELECT 1 AS id;
+           SELECT cache_watch('was.orders', '{sold,all}'), cache_watch('was."Odd name"', '{odd}'),
+               cache_watch('was.parts'), cache_watch('was.m', '{m}'), cache_watch('was.dropped');
+           DROP TABLE was.dropped; ALTER SCHEMA was RENAME TO shop; ALTER TABLE shop.orders RENAME TO sales"#,
+    );
+    let watches = |session: &mut Client| -> Vec<(String, Vec<String>)> {
+        let query = "SELECT relation::text, tags FROM cache_watches ORDER BY relation::text COLLATE \"C\"";
+        let rows = session.query(query, &[]).expect("the view is there");
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    let number = |session: &mut Client| -> u32 {
+        session.query_one("SELECT 'shop.sales'::regclass::oid", &[]).expect("it is there").get(0)
+    };
+    let mut dumped = watches(&mut session);
+    dumped.retain(|(_, tags)| *tags != ["dropped"]);
+    assert_eq!(dumped.len(), 4, "{dumped:?}");
+
+    let dump = from.client("pg_dump").arg("-Fc").output().expect("pg_dump runs");
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let restore = |section: &str| {
+        let mut command = to.client("pg_restore");
+        command.args(["--exit-on-error", "--section", section, "--dbname", to.name()]);
+        let mut restore = command.stdin(Stdio::piped()).spawn().expect("pg_restore runs");
+        restore.stdin.take().expect("a pipe").write_all(&dump.stdout).expect("pg_restore reads");
+        assert!(restore.wait().expect("pg_restore ends").success(), "{section}");
+    };
+    restore("pre-data");
+    let mut early = to.connect();
+    let store = "SELECT cache_set_text(tag, 'v', tags => ARRAY[tag]) FROM unnest('{sold,all,odd,parts,m}'::text[]) AS tag";
+    run(&mut early, store);
+    assert_eq!(get(&mut early, "odd", "default").expect("it may").as_deref(), Some("v"));
+    restore("data");
+    restore("post-data");
+    assert_eq!(watches(&mut early), dumped);
+    assert_ne!(number(&mut early), number(&mut session), "another table of that name");
+    assert_eq!(get(&mut early, "odd", "default").expect("it may"), None, "the tag has stood for nothing");
+    for (write, tags) in [
+        ("INSERT INTO shop.sales VALUES (1)", &["sold", "all"][..]),
+        (r#"INSERT INTO shop."Odd name" VALUES (1)"#, &["odd"]),
+        ("INSERT INTO shop.low VALUES (1)", &["parts"]),
+        ("REFRESH MATERIALIZED VIEW shop.m", &["m"]),
+    ] {
+        run(&mut early, store);
+        run(&mut to.connect(), write);
+        for tag in ["sold", "all", "odd", "parts", "m"] {
+            let found = get(&mut early, tag, "default").expect("it may");
+            assert_eq!(found.is_none(), tags.contains(&tag), "{write}: {tag}");
+        }
+    }
+}
+
 /// A template's spaces come along; what is cached under them does not.
 #[test]
 fn a_copied_database_begins_with_the_spaces_of_its_template() {

@@ -45,6 +45,31 @@ fn a_cancelled_statement_takes_its_changes_with_it() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
+/// A list has no end that anybody knows of.
+#[test]
+fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
+    const KEYS: i64 = 3_000_000;
+    let cluster = cluster(&Conf::preloaded());
+    let [mut session, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+    let mut missed = || -> i64 {
+        let row = witness.query_one("SELECT misses_absent FROM cache_stats WHERE space = 'default'", &[]);
+        let missed = row.expect("there is a view").get(0);
+        if missed > 0 {
+            witness.execute("SELECT pg_cancel_backend($1)", &[&process]).expect("it is told to stop");
+        }
+        missed
+    };
+    let reading = std::thread::spawn(move || {
+        let query = "SELECT count(*) FROM cache_get_many(ARRAY(SELECT 'k' || i FROM generate_series(1, $1::bigint) AS i))";
+        session.query_one(query, &[&KEYS]).map(|row| row.get::<_, i64>(0))
+    });
+    wait_until("it to be at it", || missed() > 0);
+    let error = reading.join().expect("it reads").expect_err("it is cancelled");
+    assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED));
+    assert!(missed() < KEYS, "it went on to the end");
+}
+
 /// The check for serialization failures comes after the moment at which fences are raised and keys are announced.
 #[test]
 fn a_commit_that_fails_at_the_last_moment_is_taken_back() {

@@ -1,7 +1,7 @@
 //! Every way to write to a table, each with every way to end a transaction: what depends on the table is never served after the
 //! commit, and is a hit again after a rollback. A way to write that is missing here is a bug of this table.
 
-use pg_cache_testbed::Database;
+use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 
 /// A way to write.
@@ -136,6 +136,20 @@ const PATHS: &[Path] = &[
         "ALTER TABLE NO INHERIT",
         "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)",
         "ALTER TABLE heir NO INHERIT t",
+        &["t"],
+    ),
+    path("DROP of an heir", "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)", "DROP TABLE heir", &["t"]),
+    path(
+        "DROP of an heir with its schema",
+        "DROP SCHEMA IF EXISTS away CASCADE; CREATE SCHEMA away;
+         CREATE TABLE away.heir () INHERITS (t); INSERT INTO away.heir VALUES (7, 7)",
+        "DROP SCHEMA away CASCADE",
+        &["t"],
+    ),
+    path(
+        "DROP of a table between",
+        "CREATE TABLE between () INHERITS (t); CREATE TABLE heir () INHERITS (between); INSERT INTO heir VALUES (7, 7)",
+        "DROP TABLE between CASCADE",
         &["t"],
     ),
     path("ALTER TABLE that rewrites", "", "ALTER TABLE t ALTER v TYPE bigint", &["t"]),
@@ -336,6 +350,81 @@ fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// It has two transactions: after the first, rows of the part are none of the table's any more, and the second waits for those who may
+/// still look at them. What is computed between the two is right, and what was computed before the first is gone.
+#[test]
+fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
+    let database = Database::create();
+    let [mut reader, mut old, mut writer] = [(); 3].map(|()| database.connect());
+    for (number, end) in ["is waited for", "is cancelled", "is terminated"].into_iter().enumerate() {
+        let schema = format!("detached{number}");
+        let mut session = database.connect();
+        prepare(&mut session, &schema, PARTITIONED);
+        watch(&mut session, &schema, &["p", "p_low"]);
+        for session in [&mut reader, &mut old, &mut writer] {
+            session.batch_execute(&format!("SET search_path = {schema}, public")).expect("it is set");
+        }
+        let key = format!("{schema}_sum");
+        let sum = |session: &mut Client| -> i64 {
+            let fetch = "SELECT cache_fetch($1, 'SELECT count(*) FROM p')::bigint";
+            session.query_one(fetch, &[&key]).expect("it counts").get(0)
+        };
+        let is_cached = |session: &mut Client| -> bool {
+            session.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
+        };
+        assert_eq!(sum(&mut reader), 2, "{end}");
+        assert!(is_cached(&mut reader) && is_hit(&mut reader, &schema, "p"), "{end}");
+        // Who has read the table holds up the second transaction, and sees what was before the first.
+        old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM p").expect("it reads");
+        let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+        let detaching = std::thread::spawn(move || {
+            (writer.batch_execute("ALTER TABLE p DETACH PARTITION p_low CONCURRENTLY"), writer)
+        });
+        wait_until("the first transaction", || {
+            let pending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
+            reader.query_one(pending, &[]).expect("a catalog").get::<_, i64>(0) == 1
+        });
+        assert!(!is_cached(&mut reader) && !is_hit(&mut reader, &schema, "p"), "{end}");
+        assert_eq!(sum(&mut old), 2, "{end}: as it was");
+        wait_until("a result between the two", || {
+            assert_eq!(sum(&mut reader), 1, "{end}");
+            is_cached(&mut reader)
+        });
+        assert_eq!(sum(&mut old), 2, "{end}: as it was, beside a new one");
+        // While it goes, its rows are nobody's but those of older moments.
+        reader.batch_execute("INSERT INTO p_low VALUES (2, 2)").expect("it writes");
+        assert_eq!((sum(&mut reader), sum(&mut old)), (1, 2), "{end}");
+        set(&mut reader, &schema, "p_low");
+        if number > 0 {
+            let stop = if number == 1 { "pg_cancel_backend" } else { "pg_terminate_backend" };
+            reader.execute(&format!("SELECT {stop}({pid})"), &[]).expect("it is told to stop");
+        }
+        if number == 0 {
+            old.batch_execute("COMMIT").expect("it ends");
+        }
+        let (outcome, mut session) = detaching.join().expect("the thread ends");
+        assert_eq!(outcome.is_ok(), number == 0, "{end}");
+        if number > 0 {
+            assert_eq!((sum(&mut reader), sum(&mut old)), (1, 2), "{end}");
+            old.batch_execute("COMMIT").expect("it ends");
+            session = database.connect();
+            session.batch_execute(&format!("SET search_path = {schema}, public")).expect("it is set");
+            session.batch_execute("ALTER TABLE p DETACH PARTITION p_low FINALIZE").expect("it goes");
+        }
+        writer = session;
+        assert!(!is_hit(&mut reader, &schema, "p_low"), "{end}: its definition has changed");
+        assert_eq!((sum(&mut reader), sum(&mut old)), (1, 1), "{end}");
+        // Now it is a table of its own.
+        set(&mut reader, &schema, "p");
+        reader.batch_execute("INSERT INTO p_low VALUES (2, 2)").expect("it writes");
+        assert!(is_hit(&mut reader, &schema, "p"), "{end}");
+        assert!(is_cached(&mut reader), "{end}");
+        reader.batch_execute("INSERT INTO p VALUES (12, 2)").expect("it writes");
+        assert!(!is_hit(&mut reader, &schema, "p"), "{end}");
+        assert_eq!(sum(&mut reader), 2, "{end}");
+    }
+}
+
 /// Others who are told of commits may write when we have been told already. What such a table is a part of, a session may not know.
 #[test]
 fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
@@ -388,4 +477,42 @@ fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
     ] {
         session.batch_execute(write).unwrap_or_else(|error| panic!("{write}: {error:?}"));
     }
+}
+
+/// The second one empties in place, and the server counts no command that has written.
+#[test]
+fn a_value_that_is_set_between_two_truncates_is_dropped() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "emptied", "CREATE TABLE plain (v int)");
+    watch(&mut session, "emptied", &["plain"]);
+    for (then, hit) in [("TRUNCATE plain", false), ("", true)] {
+        session.batch_execute("BEGIN; TRUNCATE plain; INSERT INTO plain VALUES (7)").expect("it writes");
+        set(&mut session, "emptied", "plain");
+        session.batch_execute(then).expect("it writes again, or not");
+        session.batch_execute("COMMIT").expect("it commits");
+        assert_eq!(is_hit(&mut session, "emptied", "plain"), hit, "after {then}");
+    }
+}
+
+/// Who makes a table part of another locks what is below it only to look: it may be written to at that time.
+#[test]
+fn a_tree_may_grow_above_while_a_leaf_is_written() {
+    let database = Database::create();
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    prepare(
+        &mut writer,
+        "grown",
+        "CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid); CREATE TABLE top (v int)",
+    );
+    watch(&mut writer, "grown", &["top"]);
+    // So that the writer remembers what it is a part of.
+    writer.batch_execute("INSERT INTO leaf VALUES (1)").expect("it writes");
+    writer.batch_execute("BEGIN; INSERT INTO leaf VALUES (2)").expect("it writes");
+    other.batch_execute("ALTER TABLE grown.mid INHERIT grown.top").expect("it grows");
+    other.batch_execute("SET search_path = grown, public").expect("it is set");
+    set(&mut other, "grown", "top");
+    assert!(is_hit(&mut other, "grown", "top"));
+    writer.batch_execute("COMMIT").expect("it commits");
+    assert!(!is_hit(&mut other, "grown", "top"));
 }

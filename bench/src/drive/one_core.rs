@@ -9,24 +9,26 @@ use anyhow::{Context, Result};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Until this is dropped, a server process, this thread, and what both start from now on run on one core.
+/// Until this is dropped, some server processes, this thread, and what they start from now on run on one core.
 pub struct OneCore {
-    server: Option<Pid>,
+    servers: Vec<Pid>,
     before: CpuSet,
 }
 
 impl OneCore {
-    /// Moves `server` and the calling thread there.
-    pub fn hold(server: u32) -> Result<Self> {
+    /// Moves `servers` and the calling thread there.
+    pub fn hold(servers: &[u32]) -> Result<Self> {
         let held = Self {
-            server: Pid::from_raw(server.cast_signed()),
+            servers: servers.iter().filter_map(|server| Pid::from_raw(server.cast_signed())).collect(),
             before: sched_getaffinity(None).context("cannot ask for the allowed cores")?,
         };
         let mut one = CpuSet::new();
         // The last: the first is where many machines handle interrupts.
         if let Some(core) = (0..CpuSet::MAX_CPU).rev().find(|core| held.before.is_set(*core)) {
             one.set(core);
-            sched_setaffinity(held.server, &one).context("cannot keep a server on one core")?;
+            for server in &held.servers {
+                sched_setaffinity(Some(*server), &one).context("cannot keep a server on one core")?;
+            }
             sched_setaffinity(None, &one).context("cannot keep a client on one core")?;
         }
         Ok(held)
@@ -36,7 +38,9 @@ impl OneCore {
 impl Drop for OneCore {
     fn drop(&mut self) {
         // A server that is gone needs no cores, and for ourselves nothing can be refused that was allowed before.
-        let _ = sched_setaffinity(self.server, &self.before);
+        for server in &self.servers {
+            let _ = sched_setaffinity(Some(*server), &self.before);
+        }
         let _ = sched_setaffinity(None, &self.before);
     }
 }

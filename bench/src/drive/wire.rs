@@ -11,11 +11,13 @@ use crate::plan::Given;
 use anyhow::{Context, Result, bail, ensure};
 use pg_cache_testbed::Cluster;
 use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// PostgreSQL's numbers of types.
+const BIGINT: u32 = 20;
 const TEXT: u32 = 25;
 const TEXTS: u32 = 1009;
 const JSONB: u32 = 3802;
@@ -27,7 +29,11 @@ const DIGITS: usize = 13;
 /// Each page of shared memory that a session has not touched before costs it a fault of some microseconds, so that one of half a
 /// second's age is slower than it will ever be again. Redis has one process, which has touched everything.
 #[derive(Default)]
-pub struct Pool(Vec<Session>);
+pub struct Pool {
+    sessions: Vec<Session>,
+    /// What any of them has prepared, with the types of the parameters. Named by their places.
+    statements: Vec<(&'static str, &'static [u32])>,
+}
 
 impl Pool {
     /// The processes of so many sessions, connecting those that are missing.
@@ -36,10 +42,10 @@ impl Pool {
     }
 
     fn take(&mut self, cluster: &Cluster, count: u32) -> Result<&mut [Session]> {
-        while self.0.len() < count as usize {
-            self.0.push(Session::connect(cluster)?);
+        while self.sessions.len() < count as usize {
+            self.sessions.push(Session::connect(cluster, self.sessions.len() as u64)?);
         }
-        Ok(&mut self.0[..count as usize])
+        Ok(&mut self.sessions[..count as usize])
     }
 
     /// Sends `statement` with random keys from all clients for `span`. An operation is a key.
@@ -51,36 +57,90 @@ impl Pool {
         given: Given,
         span: Duration,
     ) -> Result<Run> {
-        let sessions = self.take(cluster, load.clients)?.iter_mut().enumerate();
-        let mut clients: Vec<Client> = sessions
-            .map(|(number, session)| Client::of(session, statement, given, load, number as u64))
-            .collect::<Result<_>>()?;
-        let started = Instant::now();
-        for client in &mut clients {
-            client.ask()?;
+        let wanted = (statement, given.types());
+        let known = self.statements.iter().position(|known| *known == wanted);
+        let place = known.unwrap_or_else(|| {
+            self.statements.push(wanted);
+            self.statements.len() - 1
+        });
+        let mut request = Request::of(&format!("q{place}"), given, load);
+        let sessions = self.take(cluster, load.clients)?;
+        for session in &mut *sessions {
+            session.prepare(place, statement, given)?;
         }
-        let (mut answers, mut waiting) = (0_u64, clients.len());
-        let mut ready = vec![true; clients.len()];
-        while waiting > 0 {
-            // With one there is nobody to wait for but him.
-            if clients.len() > 1 {
-                let mut sockets: Vec<_> =
-                    clients.iter().map(|client| PollFd::new(&client.session.socket, PollFlags::IN)).collect();
-                poll(&mut sockets, None).context("cannot wait for answers")?;
-                ready.clear();
-                ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
-            }
-            let over = started.elapsed() > span;
-            for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
-                if client.session.answered()? {
-                    answers += 1;
-                    if over { waiting -= 1 } else { client.ask()? }
+        work(sessions, &mut request, Until::Over(span))
+    }
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// After this time.
+    Over(Duration),
+    /// After so many requests: at least one of each client.
+    Done(u64),
+}
+
+/// Clients of one server that send the same statement.
+pub struct Fleet {
+    sessions: Vec<Session>,
+    request: Request,
+}
+
+impl Fleet {
+    /// Connects them. Another `seed` gives other keys.
+    pub fn connect(cluster: &Cluster, load: Load, statement: &str, given: Given, seed: u64) -> Result<Self> {
+        let connect = |number| {
+            let mut session = Session::connect(cluster, seed << 32 | u64::from(number))?;
+            session.prepare(0, statement, given)?;
+            Ok(session)
+        };
+        let sessions = (0..load.clients).map(connect).collect::<Result<_>>()?;
+        Ok(Self { sessions, request: Request::of("q0", given, load) })
+    }
+
+    /// Has all of them work at the same time.
+    pub fn work(&mut self, until: Until) -> Result<Run> {
+        work(&mut self.sessions, &mut self.request, until)
+    }
+}
+
+/// Has some sessions send the same request, each with keys of its own.
+fn work(sessions: &mut [Session], request: &mut Request, until: Until) -> Result<Run> {
+    let started = Instant::now();
+    for session in &mut *sessions {
+        session.ask(request)?;
+    }
+    let (mut asked, mut answers, mut waiting) = (sessions.len() as u64, 0_u64, sessions.len());
+    let mut ready = vec![true; sessions.len()];
+    while waiting > 0 {
+        // With one there is nobody to wait for but him.
+        if sessions.len() > 1 {
+            let mut sockets: Vec<_> =
+                sessions.iter().map(|session| PollFd::new(&session.socket, PollFlags::IN)).collect();
+            poll(&mut sockets, None).context("cannot wait for answers")?;
+            ready.clear();
+            ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+        }
+        let most = match until {
+            Until::Over(span) if started.elapsed() > span => 0,
+            Until::Over(_) => u64::MAX,
+            Until::Done(requests) => requests,
+        };
+        for (session, _) in sessions.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
+            if session.answered()? {
+                answers += 1;
+                if asked < most {
+                    session.ask(request)?;
+                    asked += 1;
+                } else {
+                    waiting -= 1;
                 }
             }
         }
-        let operations = answers * u64::from(load.keys * load.pipeline);
-        Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
     }
+    let operations = answers * request.keys.len() as u64;
+    Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
 }
 
 /// One session.
@@ -88,15 +148,16 @@ struct Session {
     socket: UnixStream,
     /// The process that serves it.
     process: u32,
-    /// The statements that it has prepared, with the types of their parameters. Named by their places.
-    prepared: Vec<(&'static str, &'static [u32])>,
+    /// The places of the statements that it has prepared.
+    prepared: BTreeSet<usize>,
+    random: Random,
     answer: Answer,
-    /// Where answers are read to. Made once: to clear it costs as much as a third of a small answer does the server.
+    /// Where answers are read to. Made once: to clear so much for each would cost more than to read it.
     buffer: Box<[u8]>,
 }
 
 impl Session {
-    fn connect(cluster: &Cluster) -> Result<Self> {
+    fn connect(cluster: &Cluster, seed: u64) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;
         let mut hello = vec![0, 3, 0, 0];
@@ -106,7 +167,8 @@ impl Session {
         let mut session = Self {
             socket,
             process: 0,
-            prepared: Vec::new(),
+            prepared: BTreeSet::new(),
+            random: Random::of_seed(seed),
             answer: Answer::default(),
             buffer: vec![0; 1 << 16].into(),
         };
@@ -124,23 +186,34 @@ impl Session {
         Ok(session)
     }
 
-    /// The name of a statement, which is prepared if it is not yet.
-    fn prepare(&mut self, statement: &'static str, types: &'static [u32]) -> Result<String> {
-        let name = |place: usize| format!("q{place}");
-        if let Some(place) = self.prepared.iter().position(|known| *known == (statement, types)) {
-            return Ok(name(place));
+    /// Prepares the statement of a place, if it has not yet.
+    fn prepare(&mut self, place: usize, statement: &str, given: Given) -> Result<()> {
+        if !self.prepared.insert(place) {
+            return Ok(());
         }
-        let name = name(self.prepared.len());
-        self.prepared.push((statement, types));
+        let types = given.types();
         let mut parse = Message::of(b'P');
-        parse.text(&name).text(statement).short(types.len() as u16);
+        parse.text(&format!("q{place}")).text(statement).short(types.len() as u16);
         for number in types {
             parse.long(*number);
         }
         let prepare = [parse.end(), Message::of(b'S').end()].concat();
         self.socket.write_all(&prepare)?;
         while !self.answered()? {}
-        Ok(name)
+        Ok(())
+    }
+
+    /// Sends a request with other keys.
+    fn ask(&mut self, request: &mut Request) -> Result<()> {
+        let Request { bytes, keys, first } = request;
+        for at in keys {
+            let mut key = *first + self.random.below(KEYS);
+            for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
+                *digit = b'0' + (key % 10) as u8;
+                key /= 10;
+            }
+        }
+        self.socket.write_all(bytes).context("the server takes no request")
     }
 
     /// Takes in what has come. Whether that was the end of an answer.
@@ -165,40 +238,6 @@ fn process(mut greeting: &[u8]) -> Option<u32> {
             return Some(u32::from_be_bytes(*rest.get(4..)?.first_chunk()?));
         }
         greeting = rest.get(length..)?;
-    }
-}
-
-/// Who sends one statement again and again.
-struct Client<'s> {
-    session: &'s mut Session,
-    request: Request,
-    random: Random,
-}
-
-impl<'s> Client<'s> {
-    fn of(
-        session: &'s mut Session,
-        statement: &'static str,
-        given: Given,
-        load: Load,
-        number: u64,
-    ) -> Result<Self> {
-        let name = session.prepare(statement, given.types())?;
-        let request = Request::of(&name, given, load);
-        Ok(Self { session, request, random: Random::of_seed(number) })
-    }
-
-    /// Sends a request with other keys.
-    fn ask(&mut self) -> Result<()> {
-        let Request { bytes, keys, first, .. } = &mut self.request;
-        for at in keys {
-            let mut key = *first + self.random.below(KEYS);
-            for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
-                *digit = b'0' + (key % 10) as u8;
-                key /= 10;
-            }
-        }
-        self.session.socket.write_all(bytes).context("the server takes no request")
     }
 }
 
@@ -257,7 +296,7 @@ impl Request {
     /// One execution of a prepared statement, or a pipeline of them that ends with one synchronization.
     fn of(name: &str, given: Given, load: Load) -> Self {
         let first = match given {
-            Given::Key | Given::Keys | Given::KeyAndValue => FIRST_KEY,
+            Given::Key | Given::Keys | Given::KeyAndValue | Given::Row => FIRST_KEY,
             Given::TextKey => FIRST_TEXT_KEY,
             Given::WrittenKeyAndJson | Given::WrittenKeyAndText => FIRST_WRITTEN_KEY,
         };
@@ -281,6 +320,7 @@ impl Given {
         match self {
             Self::Key | Self::TextKey => &[TEXT],
             Self::Keys => &[TEXTS],
+            Self::Row => &[BIGINT],
             Self::KeyAndValue | Self::WrittenKeyAndText => &[TEXT, TEXT],
             Self::WrittenKeyAndJson => &[TEXT, JSONB],
         }
@@ -305,7 +345,7 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
         bind.0.extend([b'0'; DIGITS]);
     }
     let value = match given {
-        Given::Key | Given::TextKey | Given::Keys => None,
+        Given::Key | Given::TextKey | Given::Keys | Given::Row => None,
         Given::KeyAndValue | Given::WrittenKeyAndText => Some(value()),
         Given::WrittenKeyAndJson => Some(json()),
     };
@@ -389,7 +429,7 @@ mod tests {
     #[test]
     fn a_request_has_its_keys_where_it_says() {
         for (given, keys, pipeline) in
-            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
+            [(Given::Key, 1, 1), (Given::Row, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
         {
             let request = Request::of("q0", given, Load { clients: 1, pipeline, keys });
             assert_eq!(request.keys.len(), (keys * pipeline) as usize);

@@ -3,6 +3,8 @@
 pub mod rates;
 pub mod sizes;
 pub mod tags;
+pub mod tax;
+pub mod walk;
 
 use crate::bed;
 use pg_cache_testbed::Cluster;

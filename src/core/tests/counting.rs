@@ -4,7 +4,9 @@
 //! Compiled with `--cfg counting` only: the words of the region then count how often they were written to.
 #![cfg(counting)]
 
-use pg_cache_core::{AtomicU64, Cost, Counter, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Tier};
+use pg_cache_core::{
+    AtomicU64, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Sizes, Stamp, Tier,
+};
 use std::cell::Cell;
 
 const HITS: u64 = 1000;
@@ -43,7 +45,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
         Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, counters: 4, shards: 4 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let scope = tier.scope(1, 1, 0);
-    let dependencies = [tier.fences().tag(7), tier.fences().tag(u64::MAX)];
+    let table = tier.fences().relation(1, 7, Relation::Any);
+    let dependencies = [tier.fences().tag(7), tier.fences().tag(u64::MAX), table];
     let key = Key::new(scope, b"a key", 42).expect("a legal key");
     // On a few lines, on many, and spread over the shards.
     for size in [100, 700, 40_000] {
@@ -79,6 +82,16 @@ fn a_hit_writes_to_its_own_statistics_only() {
         tier.fetch_bucket(key.mark());
         tier.fetch_entry(key.mark());
         assert_eq!((written(&words), host.locks.get()), (Vec::new(), locks), "{size} bytes");
+
+        // Nor does who finds it dead write to what it has died of, or anywhere but to the count of such misses.
+        tier.fences().raise(table);
+        let _ = tier.lower_as(table, tier.fences().draw());
+        assert!(tier.get(&key, Stamp::LATEST, &mut found).is_err());
+        written(&words);
+        (0..HITS).for_each(|_| assert!(tier.get(&key, Stamp::LATEST, &mut found).is_err()));
+        let writes = written(&words);
+        let [(_, HITS, 0)] = writes[..] else { panic!("{size} bytes: {writes:?}") };
+        assert_eq!(host.locks.get(), locks, "a miss takes no lock");
     }
 }
 
@@ -90,13 +103,13 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
     let sizes =
         Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
-    (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10]));
+    (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
     // By a backend that has no row for them.
     let tier = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is formatted");
-    store(&tier, 2, 1, &[1; 100]);
+    store(&tier, 2, 1, &[1; 100], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
     written(&words);
-    store(&tier, 2, 2, &vec![1; 60_000]);
+    store(&tier, 2, 2, &vec![1; 60_000], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
     assert!(evicted > 8 * locks && locks > 3, "{evicted} evicted under {locks} locks");
     // Fences and statistics come before everything else.
@@ -108,14 +121,63 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
     assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
 }
 
-fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8]) {
+/// A hold of a lock for a large value makes all the room at once that it may: those who go in it go in one streak, and readers
+/// are told of their death together.
+#[test]
+fn a_hold_for_a_large_value_evicts_in_one_streak() {
+    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = CountingHost::default();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
+    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 100], &[]));
+    let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
+    written(&words);
+    store(&tier, 2, 1, &vec![1; 60_000], &[]);
+    let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
+    // Nothing was asked for, so behind the statistics the only words that are changed in one step are those of zones.
+    let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
+    let changed = written(&words).into_iter().filter(|(at, ..)| *at >= statistics);
+    let moved: u64 = changed.map(|(_, _, changes)| changes).sum();
+    assert!(evicted > 24 * locks && locks > 3, "{evicted} evicted under {locks} locks");
+    // A streak may lie across the border of two zones.
+    assert!(moved <= locks + 2, "{moved} moves of zones under {locks} locks");
+}
+
+/// Who takes out many that died of one relation tells it once for each hold of a lock.
+#[test]
+fn taking_out_many_tells_their_relation_once_for_a_hold() {
+    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = CountingHost::default();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, counters: 4, shards: 1 };
+    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    let table = tier.fences().relation(1, 7, Relation::Any);
+    (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[table]));
+    tier.fences().raise(table);
+    let _ = tier.lower_as(table, tier.fences().draw());
+    let (entries, locks) = (tier.usage().entries, host.locks.get());
+    written(&words);
+    store(&tier, 2, 2, &vec![1; 60_000], &[]);
+    let (gone, locks) = (entries + 1 - tier.usage().entries, host.locks.get() - locks);
+    let [stats] = tier.relation_stats(1)[..] else { panic!("there is one") };
+    assert_eq!(stats.killed, gone);
+    assert!(gone > 8 * locks && locks > 3, "{gone} taken out under {locks} locks");
+    // Fences and figures of relations come behind the header and the eight reserved fences, a line each.
+    let relations = (3 + 8) * 8..(3 + 8 + 4) * 8;
+    let changed: Vec<_> = written(&words).into_iter().filter(|(at, ..)| relations.contains(at)).collect();
+    let [(_, 0, changes)] = changed[..] else { panic!("{changed:?}") };
+    assert!(changes <= locks, "{changes} under {locks} locks");
+}
+
+fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8], dependencies: &[FenceId]) {
     let value = NewValue {
         bytes,
         kind: Kind(1),
         stamp: tier.fences().now(),
         expires: u32::MAX,
         cost: Cost::NONE,
-        dependencies: &[],
+        dependencies,
     };
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     let hash = u64::from_le_bytes(number);

@@ -15,6 +15,8 @@ fn action() -> impl Strategy<Value = Action> {
     let key = 0..KEYS;
     // Mostly small, sometimes of the size that is spread over runs and shards, sometimes too large.
     let size = prop_oneof![6 => 0usize..200, 2 => 200usize..1500, 1 => 1500usize..9000];
+    // Mostly the relation.
+    let tag = prop_oneof![2 => Just(0u8), 1 => 1u8..3];
     prop_oneof![
         8 => (key.clone(), size.clone(), 0u8..8, 1u32..50, any::<bool>())
             .prop_map(|(key, size, tags, ttl, absent)| Action::Put { key, size, tags, ttl, absent }),
@@ -24,8 +26,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (key.clone(), prop_oneof![-5i64..5, Just(i64::MAX), Just(i64::MIN)])
             .prop_map(|(key, by)| Action::Incr { key, by }),
         2 => (1u32..20).prop_map(|ticks| Action::Wait { ticks }),
-        2 => (0u8..3).prop_map(|tag| Action::Raise { tag }),
-        2 => (0u8..3, any::<bool>()).prop_map(|(tag, commit)| Action::Settle { tag, commit }),
+        4 => tag.clone().prop_map(|tag| Action::Raise { tag }),
+        8 => (tag, prop::bool::weighted(0.7)).prop_map(|(tag, commit)| Action::Settle { tag, commit }),
         1 => Just(Action::Flush),
         1 => (1u32..200).prop_map(|budget| Action::Sweep { budget }),
         2 => (key.clone(), size.clone()).prop_map(|(key, size)| Action::Reserve { key, size }),

@@ -55,6 +55,10 @@ INSERT INTO other VALUES (2);
 SELECT cache_fetch('depends', 'SELECT count(*) FROM orders', depends => '{other}'), cache_status();
 SELECT cache_fetch('nothing', 'SELECT count(*) FROM orders', depends => '{}'), cache_status();
 
+-- A view has no rows of its own that could be written to.
+SELECT cache_fetch('depends', 'SELECT 1', depends => '{orders,totals}');
+SELECT cache_fetch('depends', 'SELECT 1', depends => '{orders_pkey}');
+
 -- Definitions and rights.
 CREATE OR REPLACE VIEW totals AS SELECT -sum(cents) AS total FROM orders;
 SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_status();
@@ -136,6 +140,7 @@ SELECT cache_fetch('bad', 'SHOW work_mem');
 SELECT cache_fetch('bad', 'SELECT $1::int', '[1, 2]');
 SELECT cache_fetch('bad', 'SELECT $1::int');
 SELECT cache_fetch('bad', 'SELECT $1::int', '["x"]');
+SELECT cache_fetch('bad', 'SELECT $2::int', '[1, 2]');
 SELECT cache_fetch('bad', 'SELECT $1::int', '{"a": 1}');
 SELECT cache_fetch('bad', NULL);
 SELECT cache_fetch(NULL, 'SELECT 1');
@@ -146,3 +151,9 @@ SELECT * FROM cache_acquire('bad', hold => NULL);
 SELECT * FROM cache_check();
 DROP OWNED BY fetch_a, fetch_b;
 DROP ROLE fetch_a, fetch_b;
+
+-- The null of a query is no bytea, and every other function says who reads it.
+SELECT cache_fetch('null of a query', 'SELECT NULL::int') IS NULL AS null;
+SELECT cache_get('null of a query');
+SELECT cache_get_bytes('null of a query');
+SELECT status FROM cache_acquire('null of a query');

@@ -28,6 +28,8 @@ SELECT cache_flush('default');
 SELECT count(set_config(name, 'off', false)) FROM pg_settings WHERE name IN ('debug_parallel_query', 'force_parallel_mode');
 SET parallel_leader_participation = off;
 CREATE FUNCTION wrong_get(key text) RETURNS jsonb PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN RETURN cache_get(key); END';
+CREATE FUNCTION wrong_fetch(key text) RETURNS jsonb PARALLEL SAFE LANGUAGE plpgsql AS $$
+    BEGIN RETURN cache_fetch(key, 'SELECT count(*) FROM rows'); END $$;
 CREATE FUNCTION wrong_set(key text) RETURNS boolean PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN RETURN cache_set(key, ''1''); END';
 CREATE FUNCTION wrong_touch(key text) RETURNS boolean PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN RETURN cache_touch(key, ''1 s''); END';
 CREATE FUNCTION wrong_delete(key text) RETURNS boolean PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN RETURN cache_delete(key); END';
@@ -39,8 +41,17 @@ BEGIN;
 SELECT cache_set('row 1', '"own"');
 SELECT DISTINCT wrong_get('row ' || i) FROM rows WHERE i <= 2;
 COMMIT;
+-- A query runs where it is asked for, and its result is not stored.
+SELECT DISTINCT wrong_fetch('fetched') FROM rows WHERE i <= 2;
+SET parallel_leader_participation = on;
+SELECT DISTINCT wrong_fetch('fetched') FROM rows WHERE i <= 2;
+SET parallel_leader_participation = off;
+SELECT cache_exists('fetched');
 SELECT count(*) FILTER (WHERE wrong_set('new ' || i)) AS stored, count(*) FILTER (WHERE wrong_touch('row ' || i)) AS touched FROM rows WHERE i <= 2;
 \set SHOW_CONTEXT never
 SELECT count(*) FROM rows WHERE i <= 2 AND wrong_delete('row ' || i);
 SELECT count(*) FROM rows WHERE i <= 2 AND wrong_tag('t') IS NULL;
 SELECT cache_get('row 1'), cache_get('row 2'), cache_get('new 1') IS NULL AS not_stored;
+-- Nor do they make a space, and they say so as the server does.
+CREATE FUNCTION wrong_create(name text) RETURNS void PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN PERFORM cache_create_space(name); END';
+SELECT count(*) FROM rows WHERE i <= 2 AND wrong_create('wrong') IS NULL;

@@ -47,8 +47,10 @@ INSERT INTO calls VALUES
     ('cache_check', 'SELECT * FROM cache_check()'),
     ('pgcache.visible_spaces', 'SELECT count(*) FROM cache_spaces'),
     ('pgcache.space_statistics', 'SELECT count(*) FROM cache_stats'),
+    ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),
     ('cache_stats_reset', 'SELECT cache_stats_reset()'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
+    ('pgcache.walk', 'SELECT pgcache.walk(1)'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
     ('the tables', 'SELECT count(*) FROM pgcache.grants');

@@ -132,6 +132,9 @@ SELECT * FROM cache_keys('key 1*', 'two');
 SELECT * FROM cache_keys('key ?', 'two', 3);
 SELECT * FROM cache_keys('Schl?ssel', 'two');
 SELECT * FROM cache_keys('*\*', 'two');
+-- A backslash takes the meaning off what follows, and is no letter itself.
+SELECT cache_set('\key', '1', space => 'one'), cache_set('*', '1', space => 'one');
+SELECT * FROM cache_keys('\*', 'one');
 SELECT * FROM cache_keys(space => 'two', max_keys => 0);
 SELECT * FROM cache_keys('k\', 'two');
 SELECT * FROM cache_keys('*', 'two', -1);
@@ -148,6 +151,7 @@ SELECT cache_create_space('*');
 SELECT cache_create_space(repeat('x', 64));
 SELECT cache_create_space(NULL);
 SELECT cache_create_space('bad', default_ttl => '0');
+SELECT cache_create_space('bad', max_ttl => '2 years');
 SELECT cache_create_space('bad', default_ttl => '2 h', max_ttl => '1 h');
 SELECT cache_create_space('bad', ttl_policy => 'sometimes');
 SELECT cache_create_space('bad', jitter => 1);

@@ -52,3 +52,11 @@ SELECT space FROM cache_stats ORDER BY space;
 RESET ROLE;
 DROP ROLE stats_reader, stats_monitor;
 SELECT * FROM cache_check();
+
+-- What is refused before anything is reserved is counted as well.
+SELECT cache_create_space('refused', quota => 20000);
+SELECT cache_set_text('k', repeat('x', 30000), space => 'refused'), cache_status();
+SELECT cache_set_text('k', repeat('x', 8388608), space => 's'), cache_status();
+SELECT count(*) FILTER (WHERE NOT stored) > 0 AS refused
+  FROM (SELECT cache_set_text('k' || i, repeat('x', 1048576), space => 'other') AS stored FROM generate_series(1, 80) AS i) AS sets;
+SELECT space, refused_size > 0 AS size, refused_quota > 0 AS quota, refused_transaction > 0 AS transaction FROM cache_stats ORDER BY space;

@@ -78,3 +78,17 @@ PREPARE TRANSACTION 'pg_cache regress';
 COMMIT PREPARED 'pg_cache regress';
 SELECT cache_get('a') IS NULL AS gone, cache_get('other');
 COMMIT PREPARED 'pg_cache regress';
+
+-- What the own transaction has touched to end is over in it, too, when its time has come.
+SELECT cache_set('touched', '1', '1 hour'), cache_set('touched and set', '1', '1 hour');
+BEGIN;
+SELECT cache_touch('touched', '100 ms'), cache_touch('touched and set', '100 ms');
+SELECT pg_sleep(0.2);
+SELECT cache_get('touched'), cache_exists('touched'), cache_ttl('touched'), cache_touch('touched', '1 hour');
+SELECT count(*) FROM cache_keys('touched');
+SELECT status FROM cache_acquire('touched', hold => NULL);
+SELECT status FROM cache_acquire('touched');
+SELECT cache_set('touched and set', '2', mode => 'present'), cache_set('touched and set', '3', mode => 'absent');
+COMMIT;
+SELECT cache_get('touched'), cache_get('touched and set');
+SELECT * FROM cache_check();

@@ -55,11 +55,18 @@ SELECT cache_watch('orders', '{order:{id}}');
 SELECT cache_watch('orders', '{NULL}');
 SELECT cache_invalidate_relation(NULL);
 
--- Who may watch: the owner of the table, or of the extension. Who may invalidate: whoever may write in a space.
+-- Who may watch: the owner of the extension, and the owner of the table if he may invalidate tags. Who may do that: whoever may write
+-- in a space.
 CREATE ROLE watch_owner;
 CREATE ROLE watch_other;
 CREATE TABLE theirs (id int);
 ALTER TABLE theirs OWNER TO watch_owner;
+SET ROLE watch_owner;
+SELECT cache_watch('theirs', '{orders}');
+SELECT cache_unwatch('theirs');
+SELECT cache_invalidate_relation('theirs');
+RESET ROLE;
+SELECT cache_create_space('of watchers'), cache_grant('of watchers', 'watch_owner', 'write');
 SET ROLE watch_owner;
 SELECT cache_watch('theirs');
 SELECT * FROM cache_watches;

@@ -66,7 +66,15 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
             tier.remove(&key);
         }
         tier.fences().raise(tag);
-        if number % 2 == 0 { tier.fences().lower(tag) } else { tier.fences().withdraw(tag) }
+        if number % 2 == 0 {
+            tier.fences().lower(tag)
+        } else {
+            tier.fences().withdraw(tag)
+        }
+        if number % 8 == 0 {
+            tier.fences().raise(dependencies[1]);
+            let _ = tier.lower_as(dependencies[1], tier.fences().draw());
+        }
     }
     tier.sweep(100);
     let mut bucket = 0;
@@ -83,7 +91,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     }
 }
 
-/// Everything that is known of spaces, and its end.
+/// Everything that is known of spaces and relations, and its end.
 fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.counted(Counter::Hit);
     for stats in tier.all_stats() {
@@ -96,6 +104,8 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
         tier.note(&tier.scope(1, space, 0), Counter::Saved, 1);
     }
     tier.reset_all_stats();
+    tier.relation_stats(1);
+    tier.reset_relation_stats(1);
 }
 
 /// Writes over one word: with anything, with a small number that looks like a position, with one bit changed, with another word
@@ -296,7 +306,9 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             };
             match how % 3 {
                 0 => fences.raise(fence),
-                1 => fences.lower(fence),
+                1 => {
+                    let _ = tier.lower_as(fence, fences.draw());
+                }
                 _ => fences.withdraw(fence),
             }
         }

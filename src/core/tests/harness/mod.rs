@@ -5,7 +5,7 @@ pub mod story;
 
 use pg_cache_core::{
     Acquired, Cost, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Lingering, Miss,
-    NewValue, Refusal, Region, Reservation, Sizes, Stamp, Stored, Tier,
+    NewValue, Refusal, Region, Relation, Reservation, Sizes, Stamp, Stored, Tier,
 };
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
@@ -169,6 +169,10 @@ struct Known {
     stamp: u64,
     tags: u8,
     lingering: Option<Lingering>,
+    /// It has died of the relation, before its time was over.
+    killed: bool,
+    /// And of nothing else before that, so that the tier had no reason to take it out.
+    alone: bool,
 }
 
 /// What the model knows of a fence.
@@ -205,6 +209,8 @@ pub struct Harness {
 /// How many keys the actions choose from.
 pub const KEYS: u8 = 24;
 const TAGS: u8 = 3;
+/// The one among them that is a relation in truth.
+const RELATION: u8 = 0;
 /// Spaces that keys are in, and others in which nothing is stored: together more than a backend has rows for.
 pub const SPACES: u8 = 4;
 pub const ELSEWHERE: u8 = 12;
@@ -253,6 +259,7 @@ impl Harness {
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
             model.expect_counts(&tier, step, action);
+            model.expect_toll(&tier, step, action);
         }
         model.expect_sums(&tier);
         host.patience.set(LOCKS_PER_STEP);
@@ -342,6 +349,20 @@ struct Model {
     forgotten: [u64; Counter::ALL.len()],
     /// Spaces that had to make room within themselves.
     trimmed: [bool; SPACES as usize],
+    toll: Toll,
+}
+
+/// What changes of the relation have cost.
+#[derive(Default)]
+struct Toll {
+    changes: u64,
+    last: u32,
+    /// Entries that died of it.
+    killed: u64,
+    /// Those of them that have gone and that the tier cannot have lost before they died.
+    gone: u64,
+    /// What was counted before a reset.
+    forgotten: u64,
 }
 
 impl Model {
@@ -430,6 +451,65 @@ impl Model {
         if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
     }
 
+    /// Entries are counted when they go, and of one that has gone early only the tier knows when that was: so it has counted no
+    /// more than have died, and no less than have made way.
+    fn expect_toll(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
+        let all = tier.relation_stats(1);
+        let found = all.first().copied().unwrap_or_default();
+        let (Toll { changes, last, killed, gone, forgotten }, counted) = (&self.toll, found.killed);
+        assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
+        assert!(all.is_empty() || found.last == *last, "after step {step}, {action:?}: {found:?}");
+        assert!(
+            (*gone..=*killed).contains(&(counted + forgotten)),
+            "{counted} and {forgotten} are counted, {killed} have died, {gone} of them gone, after step {step}, {action:?}"
+        );
+    }
+
+    /// Whether an entry has died of the relation, before its time was over for all that can be known now.
+    fn is_killed(&self, known: &Known) -> bool {
+        known.tags >> RELATION & 1 == 1
+            && self.tags[RELATION as usize].seq > known.stamp
+            && known.expires > self.toll.last
+    }
+
+    /// The relation has changed.
+    fn note_change(&mut self, now: u32) {
+        self.toll.changes += 1;
+        self.toll.last = now;
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.values_mut().for_each(|known| self.note_killed(known));
+        self.entries = entries;
+    }
+
+    fn note_killed(&mut self, known: &mut Known) {
+        if !known.killed && self.is_killed(known) {
+            known.killed = true;
+            known.alone = self.flushed <= known.stamp
+                && (0..TAGS)
+                    .filter(|tag| *tag != RELATION && known.tags >> tag & 1 == 1)
+                    .all(|tag| self.tags[tag as usize].seq <= known.stamp);
+            self.toll.killed += 1;
+        }
+    }
+
+    /// A key has another value.
+    fn put(&mut self, tier: &Tier<'_, &TestHost>, key: u8, mut known: Known) {
+        self.take(tier, key);
+        self.note_killed(&mut known);
+        self.entries.insert(key, known);
+    }
+
+    /// A key has none any more.
+    fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
+        let known = self.entries.remove(&key);
+        if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
+            && !may_forget(tier, self, key)
+        {
+            self.toll.gone += 1;
+        }
+        known
+    }
+
     fn is_fenced(&self, known: &Known) -> bool {
         (0..TAGS).filter(|tag| known.tags >> tag & 1 == 1).any(|tag| {
             let fence = self.tags[tag as usize];
@@ -484,6 +564,9 @@ fn dependencies(tier: &Tier<'_, &TestHost>, tags: u8) -> Vec<FenceId> {
 }
 
 fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
+    if tag == RELATION {
+        return tier.fences().relation(1, 7, Relation::Any);
+    }
     tier.fences().tag(u64::from(tag) << 60)
 }
 
@@ -516,6 +599,11 @@ fn step_both(
                 }
             }
             tier.reset_stats(1, space.into());
+            if space == 0 {
+                model.toll.forgotten += tier.relation_stats(1).iter().map(|stats| stats.killed).sum::<u64>();
+                model.toll.changes = 0;
+                tier.reset_relation_stats(1);
+            }
             model.counts[space as usize] = Default::default();
         }
         Action::Put { key, size, tags, ttl, absent } => {
@@ -544,7 +632,7 @@ fn step_both(
         Action::Remove { key } => {
             let removed = with_key(tier, key, |key| tier.remove(key));
             model.changed(key);
-            let valid = model.entries.remove(&key).is_some_and(|known| model.verdict(&known, now).is_ok());
+            let valid = model.take(tier, key).is_some_and(|known| model.verdict(&known, now).is_ok());
             assert!(
                 removed == valid || (valid && may_forget(tier, model, key)),
                 "removed {removed}, valid {valid}"
@@ -573,9 +661,12 @@ fn step_both(
             if fence.pending > 0 {
                 fence.pending -= 1;
                 if commit {
-                    tier.fences().lower(fence_of(tier, tag));
+                    let _ = tier.lower_as(fence_of(tier, tag), tier.fences().draw());
                     model.now += 1;
                     fence.seq = model.now;
+                    if tag == RELATION {
+                        model.note_change(now);
+                    }
                 } else {
                     tier.fences().withdraw(fence_of(tier, tag));
                 }
@@ -647,9 +738,9 @@ fn step_both(
                     model.count(key, Counter::Stored);
                 }
                 match known {
-                    Some(known) => model.entries.insert(key, known),
-                    None => model.entries.remove(&key),
-                };
+                    Some(known) => model.put(tier, key, known),
+                    None => drop(model.take(tier, key)),
+                }
             } else {
                 with_key(tier, key, |key| tier.withdraw(key, reservation));
             }
@@ -766,7 +857,7 @@ fn land(
             assert_eq!(stored != Stored::Dropped, entitled, "{stored:?}");
             model.count(key, if entitled { Counter::Stored } else { Counter::Dropped });
             if entitled {
-                model.entries.insert(key, known);
+                model.put(tier, key, known);
             }
         }
         Err(refusal) => {
@@ -816,7 +907,7 @@ fn end_claim(
     assert_eq!(stored, !flight.void, "what is set later is later");
     model.count(key, if stored { Counter::Stored } else { Counter::Dropped });
     if stored {
-        model.entries.insert(key, known);
+        model.put(tier, key, known);
     }
     expect(tier, model, key, now);
 }
@@ -884,7 +975,16 @@ fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
 fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
     let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
     let value = content(key, size, salt);
-    Known { value, kind: Kind(key % 4), expires, stamp: model.now, tags, lingering: None }
+    Known {
+        value,
+        kind: Kind(key % 4),
+        expires,
+        stamp: model.now,
+        tags,
+        lingering: None,
+        killed: false,
+        alone: false,
+    }
 }
 
 fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
@@ -936,7 +1036,7 @@ fn published(
             return;
         }
     }
-    model.entries.insert(key, known);
+    model.put(tier, key, known);
 }
 
 fn expect_refusal(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, known: &Known, refusal: Refusal) {
@@ -1057,7 +1157,7 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
             }
             None => Known { value, kind: Kind::COUNTER, ..fresh },
         };
-        model.entries.insert(key, known);
+        model.put(tier, key, known);
     }
     expect(tier, model, key, now);
 }

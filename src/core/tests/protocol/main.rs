@@ -13,6 +13,7 @@
 //! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it; claims: one is first
 //! set_and_fence.rs   a transaction changes what its own value depends on
 //! two_phase.rs       the change of a prepared transaction
+//! names.rs           its name, given to another when it has ended
 //! as_built.rs        the models against the code
 //! ```
 //!
@@ -41,6 +42,7 @@
 mod as_built;
 mod keys;
 mod memory;
+mod names;
 mod read_rule;
 mod reader;
 mod set_and_fence;

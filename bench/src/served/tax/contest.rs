@@ -1,0 +1,166 @@
+//! Several do the same work in turns, pair by pair.
+//!
+//! A pair is made of many short turns, so that what the machine does meanwhile meets all alike, and everybody does the same number of
+//! operations, so that no server has more behind it than another. Sessions are new in each pair: how a process happens to lie in memory
+//! is worth a per cent or two, and would else be the same in all pairs.
+
+use super::sides::Side;
+use crate::bed;
+use crate::counters::{Counts, Meter};
+use crate::drive::Load;
+use crate::drive::one_core::OneCore;
+use crate::drive::wire::{Fleet, Until};
+use crate::pace::Pace;
+use crate::plan::Given;
+use crate::rounds::turns;
+use pg_cache_testbed::wait_until;
+use std::time::Duration;
+
+/// Who takes part.
+pub struct Lane<'a> {
+    pub name: &'static str,
+    pub side: &'a Side,
+    pub schema: &'static str,
+    /// A statement about a row of a table in that schema.
+    pub statement: String,
+}
+
+/// How one did, pair by pair.
+#[derive(Default)]
+pub struct Found {
+    /// Nanoseconds of one operation, with so many clients at a time.
+    pub times: Vec<f64>,
+    /// What one operation cost the processes of the server.
+    pub costs: Vec<Counts>,
+}
+
+/// How they meet.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub clients: u32,
+    pub pairs: usize,
+    /// Of each contender in a pair.
+    pub turns: usize,
+    /// Of the first of them. The others do as much as it does.
+    pub turn: Duration,
+    /// Whether what an operation costs is counted too.
+    pub counted: bool,
+}
+
+impl Rules {
+    /// For those who are close to each other.
+    pub fn close(pace: &Pace, clients: u32) -> Self {
+        let Pace { turns, turn, write_rounds: pairs, .. } = *pace;
+        Self { clients, pairs, turns, turn, counted: true }
+    }
+
+    /// For those who are far apart, where less will do.
+    pub fn far(pace: &Pace, clients: u32) -> Self {
+        let close = Self::close(pace, clients);
+        Self { turns: 2, turn: close.turn / 2, ..close }
+    }
+
+    /// How much is done while it is counted.
+    fn counted_turns(&self) -> usize {
+        (self.turns / 2).max(2)
+    }
+
+    /// About how long it takes.
+    pub fn estimate(&self, lanes: u32) -> Duration {
+        // One turn is for the beginning, and the program that counts has to start.
+        let each = self.turn * (self.turns + self.counted_turns() + 1) as u32 + Duration::from_millis(120);
+        each * lanes * self.pairs as u32
+    }
+}
+
+/// Has them meet. `prepare` is called before each pair, and `check` after it.
+pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
+    let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
+    // As elsewhere, a single client and whoever serves it share a core.
+    let servers: Vec<u32> = lanes.iter().map(|lane| bed::postmaster(&lane.side.cluster)).collect();
+    let _alone = (rules.clients == 1).then(|| OneCore::hold(&servers).expect("a core can be chosen"));
+    let connect = |lane: &Lane<'_>, pair: usize| {
+        Fleet::connect(&lane.side.cluster, load, &lane.statement, Given::Row, pair as u64)
+            .unwrap_or_else(|error| panic!("{}: {error:#}", lane.name))
+    };
+    let work = |fleet: &mut Fleet, until: Until| fleet.work(until).expect("the server answers");
+    let speed = {
+        let mut fleet = connect(&lanes[0], rules.pairs);
+        work(&mut fleet, Until::Over(rules.turn));
+        work(&mut fleet, Until::Over(rules.turn * 2)).per_second
+    };
+    let operations = ((speed * rules.turn.as_secs_f64()) as u64).max(u64::from(rules.clients));
+
+    let mut found: Vec<Found> = lanes.iter().map(|_| Found::default()).collect();
+    for pair in 0..rules.pairs {
+        prepare();
+        let mut fleets: Vec<Fleet> = lanes.iter().map(|lane| connect(lane, pair)).collect();
+        for fleet in &mut fleets {
+            // Plans are made, and relations become known.
+            work(fleet, Until::Done(operations));
+        }
+        let mut times = vec![0.0; lanes.len()];
+        for turn in 0..rules.turns {
+            for lane in turns(pair * rules.turns + turn, lanes.len()) {
+                times[lane] += 1e9 / work(&mut fleets[lane], Until::Done(operations)).per_second;
+            }
+        }
+        for (found, time) in found.iter_mut().zip(times) {
+            found.times.push(time / rules.turns as f64);
+        }
+        if rules.counted {
+            for lane in turns(pair, lanes.len()) {
+                let processes = processes(&lanes[lane], load.clients);
+                let meter = Meter::start(&processes).ok();
+                let some = Until::Done(operations * rules.counted_turns() as u64);
+                let done = work(&mut fleets[lane], some).operations;
+                let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
+                found[lane].costs.push(each(counts, done));
+            }
+        }
+        drop(fleets);
+        check();
+    }
+    found
+}
+
+/// The processes that serve a contender, once those of the pair before it are gone.
+fn processes(lane: &Lane<'_>, clients: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    wait_until("sessions to be alone with their statement", || {
+        found = lane.side.processes(&lane.statement);
+        found.len() == clients as usize
+    });
+    found
+}
+
+fn each(counts: Counts, operations: u64) -> Counts {
+    let each = |count: Option<f64>| count.map(|count| count / operations as f64);
+    Counts {
+        nanoseconds: each(counts.nanoseconds),
+        instructions: each(counts.instructions),
+        cycles: each(counts.cycles),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_of_one_operation() {
+        let counts = Counts { nanoseconds: Some(100.0), instructions: Some(50.0), cycles: None };
+        let one = Counts { nanoseconds: Some(10.0), instructions: Some(5.0), cycles: None };
+        assert_eq!(each(counts, 10), one);
+    }
+
+    #[test]
+    fn everybody_goes_first_as_often_in_a_pair() {
+        for pace in [Pace::FULL, Pace::QUICK] {
+            let rules = Rules::close(&pace, 1);
+            assert!(rules.pairs >= 20);
+            // So that each pair begins where the others do, with both directions.
+            assert!(rules.turns.is_multiple_of(2));
+        }
+    }
+}

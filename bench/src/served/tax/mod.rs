@@ -1,0 +1,292 @@
+//! What the library costs those who write to tables that something depends on, beside what else is done to tell of a change.
+
+mod contest;
+mod sides;
+
+use crate::bed::KEYS;
+use crate::counters::{Counters, Counts};
+use crate::pace::Pace;
+use crate::report::notation::{count, digits, time, with_interval};
+use crate::report::section::{Goal, Section, Table};
+use crate::statistics::{Summary, pair_ratios};
+use contest::{Found, Lane, Rules, hold};
+use serde::Serialize;
+use sides::{NOTIFY, PLAIN, REDIS, Side, Sides};
+use std::time::Duration;
+
+const WITHOUT: &str = "without the library";
+const WITH: &str = "with pg_cache";
+const CONTROL: &str = "without the library, once more";
+const BY_NOTIFY: &str = "without, a trigger with pg_notify";
+const BY_REDIS: &str = "without, a trigger that deletes from Redis";
+const CLIENTS: [u32; 2] = [1, 8];
+/// By how much a write may take longer.
+const TAX_MAX: f64 = 0.03;
+
+/// What is done to a table in `{schema}`.
+struct Operation {
+    name: &'static str,
+    statement: &'static str,
+    writes: bool,
+}
+
+const OPERATIONS: [Operation; 3] = [
+    Operation {
+        name: "UPDATE",
+        statement: "UPDATE {schema}.account SET balance = balance + 1 WHERE id = $1",
+        writes: true,
+    },
+    Operation {
+        name: "INSERT",
+        statement: "INSERT INTO {schema}.entry (account, delta) VALUES ($1, 1)",
+        writes: true,
+    },
+    Operation {
+        name: "SELECT",
+        statement: "SELECT balance FROM {schema}.account WHERE id = $1",
+        writes: false,
+    },
+];
+
+impl Operation {
+    fn lane<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Lane<'a> {
+        Lane { name, side, schema, statement: self.statement.replace("{schema}", schema) }
+    }
+}
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    let each = |operation: &Operation, clients: u32| {
+        // The slowest of those who are far apart does the same number of operations in several times the time.
+        let far =
+            if operation.writes { Rules::far(pace, clients).estimate(3) * 3 / 2 } else { Duration::ZERO };
+        Rules::close(pace, clients).estimate(3) + far
+    };
+    let all = OPERATIONS.iter().flat_map(|operation| CLIENTS.map(|clients| each(operation, clients)));
+    all.sum::<Duration>() + Duration::from_secs(10)
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let sides = Sides::make();
+    let counters = Counters::of_process(std::process::id());
+    let mut rivalries = Vec::new();
+    for operation in &OPERATIONS {
+        for clients in CLIENTS {
+            let title =
+                format!("{}, {clients} client{}", operation.name, if clients == 1 { "" } else { "s" });
+            let close = [
+                operation.lane(WITHOUT, &sides.without, PLAIN),
+                operation.lane(WITH, &sides.with, PLAIN),
+                operation.lane(CONTROL, &sides.control, PLAIN),
+            ];
+            let rules = Rules { counted: counters.work(), ..Rules::close(pace, clients) };
+            let found = hold(
+                &close,
+                rules,
+                || {
+                    close.iter().for_each(|lane| lane.side.clear(lane.schema));
+                    sides.depend();
+                },
+                || sides.check_dependents(!operation.writes),
+            );
+            let mut rivalry = Rivalry::of(title, operation.writes, &close, &found);
+            if operation.writes {
+                let mut far = vec![
+                    operation.lane(WITHOUT, &sides.without, PLAIN),
+                    operation.lane(BY_NOTIFY, &sides.without, NOTIFY),
+                ];
+                if sides.reaches_redis {
+                    far.push(operation.lane(BY_REDIS, &sides.without, REDIS));
+                }
+                let rules = Rules { counted: counters.work(), ..Rules::far(pace, clients) };
+                let found =
+                    hold(&far, rules, || far.iter().for_each(|lane| lane.side.clear(lane.schema)), || ());
+                // The first has its row already.
+                rivalry.rivals.extend(Rivalry::of(String::new(), true, &far, &found).rivals.split_off(1));
+            }
+            rivalries.push(rivalry);
+        }
+    }
+    sides.check_alike();
+    Section {
+        id: "tax".into(),
+        title: "What it costs those who write".into(),
+        goals: rivalries.iter().map(Rivalry::goal).collect(),
+        tables: vec![table(&rivalries)],
+        explained: explained(pace, &counters, sides.reaches_redis),
+        figures: serde_json::json!({ "rivalries": rivalries }),
+    }
+}
+
+/// One operation, and all who did it.
+#[derive(Serialize)]
+struct Rivalry {
+    title: String,
+    writes: bool,
+    rivals: Vec<Rival>,
+}
+
+/// How one did. Ratios are to the first, taken pair by pair.
+#[derive(Serialize)]
+struct Rival {
+    name: &'static str,
+    nanoseconds: Compared,
+    server_nanoseconds: Option<Compared>,
+    server_instructions: Option<Compared>,
+}
+
+#[derive(Serialize)]
+struct Compared {
+    summary: Summary,
+    ratio: Summary,
+    pairs: Vec<f64>,
+}
+
+impl Compared {
+    fn with(own: Vec<f64>, first: &[f64]) -> Option<Self> {
+        Some(Self { summary: Summary::of(&own)?, ratio: Summary::of(&pair_ratios(&own, first))?, pairs: own })
+    }
+}
+
+impl Rivalry {
+    fn of(title: String, writes: bool, lanes: &[Lane<'_>], found: &[Found]) -> Self {
+        let cost = |own: &Found, kind: fn(&Counts) -> Option<f64>| {
+            let all = |found: &Found| found.costs.iter().map(kind).collect::<Option<Vec<_>>>();
+            Compared::with(all(own)?, &all(&found[0])?)
+        };
+        let rivals = lanes.iter().zip(found).map(|(lane, own)| Rival {
+            name: lane.name,
+            nanoseconds: Compared::with(own.times.clone(), &found[0].times).expect("there are pairs"),
+            server_nanoseconds: cost(own, |counts| counts.nanoseconds),
+            server_instructions: cost(own, |counts| counts.instructions),
+        });
+        Self { title, writes, rivals: rivals.collect() }
+    }
+
+    fn ratio(&self, name: &str) -> Summary {
+        let rival = self.rivals.iter().find(|rival| rival.name == name).expect("it takes part");
+        rival.nanoseconds.ratio
+    }
+
+    /// A goal is worth what the same without the library shows beside itself.
+    fn goal(&self) -> Goal {
+        let (with, control) = (self.ratio(WITH), self.ratio(CONTROL));
+        let (wanted, met) = if self.writes {
+            (format!("at most {:.0} % slower", TAX_MAX * 100.0), with.median <= 1.0 + TAX_MAX)
+        } else {
+            ("nothing measurable: the interval contains 1".into(), (with.low..=with.high).contains(&1.0))
+        };
+        Goal {
+            wanted: format!("{}: {wanted}", self.title),
+            found: format!("{}; {CONTROL}: {}", near_one(with), near_one(control)),
+            met,
+        }
+    }
+}
+
+/// A ratio about which the third digit behind the point is of interest.
+fn near_one(ratio: Summary) -> String {
+    with_interval(ratio, |ratio| if ratio < 1.995 { format!("{ratio:.3}") } else { digits(ratio) })
+}
+
+fn table(rivalries: &[Rivalry]) -> Table {
+    let counted = rivalries.iter().any(|rivalry| rivalry.rivals[0].server_instructions.is_some());
+    let mut head =
+        vec!["", "contender", "one transaction", "× without", "server's processor time", "× without"];
+    if counted {
+        head.extend(["server's instructions", "× without"]);
+    }
+    let mut table = Table::new(2, head);
+    for rivalry in rivalries {
+        for (place, rival) in rivalry.rivals.iter().enumerate() {
+            let ratio = |compared: &Compared| if place == 0 { "1".into() } else { near_one(compared.ratio) };
+            let cells = |compared: Option<&Compared>, notation: fn(f64) -> String| match compared {
+                Some(compared) => [with_interval(compared.summary, notation), ratio(compared)],
+                None => ["–".into(), "–".into()],
+            };
+            let mut row =
+                vec![if place == 0 { rivalry.title.clone() } else { String::new() }, rival.name.into()];
+            row.extend(cells(Some(&rival.nanoseconds), time));
+            row.extend(cells(rival.server_nanoseconds.as_ref(), time));
+            if counted {
+                row.extend(cells(rival.server_instructions.as_ref(), count));
+            }
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+fn explained(pace: &Pace, counters: &Counters, reaches_redis: bool) -> Vec<String> {
+    let redis = if reaches_redis {
+        "The other is in PL/Python: each session keeps a socket to a Redis on the same machine, sends `DEL` for each row, and waits for \
+         the answer. It does so before the commit, which is too early to be right."
+    } else {
+        "A trigger that reaches Redis is left out, because this PostgreSQL comes without PL/Python."
+    };
+    vec![
+        format!(
+            "Prepared statements over a socket, each a transaction of its own, by primary key: an UPDATE of one of {} rows that finds room \
+             on its page, an INSERT with a number from a sequence, a SELECT. Each server is a cluster of its own, of the same build, \
+             with the same settings and data; only one of them loads the library. Both tables are watched there, and before each pair \
+             1000 entries are stored that depend on them by a tag, and 100 results that have read them; after it a write has made all \
+             of them misses. synchronous_commit and fsync are off: nobody waits for a disk, so that what the library adds weighs most. \
+             No vacuum and no checkpoint runs meanwhile.",
+            count(KEYS as f64)
+        ),
+        format!(
+            "Time over time, so less is better. {} pairs; in each everybody has {} turns of {} ms, one right after the other and everybody \
+             first in turn, and does the same number of transactions. `{CONTROL}` is a third cluster, like the first: what it shows is not \
+             the library, and a goal of 3 % is worth as much as its interval is narrow. The servers' processor time is that of the \
+             sessions' processes, in runs beside those that are timed. {}",
+            pace.write_rounds,
+            pace.turns,
+            pace.turn.as_millis(),
+            counters.verdict()
+        ),
+        format!(
+            "The triggers are there for comparison, AFTER and FOR EACH ROW, in shorter turns and pairs of their own with the server without \
+             the library. One calls `pg_notify` in PL/pgSQL; nobody listens, which is the least that it can cost. {redis}"
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rivalry(writes: bool, with: &[f64]) -> Rivalry {
+        let rival = |name, times: &[f64]| Rival {
+            name,
+            nanoseconds: Compared::with(times.to_vec(), &[100.0; 6]).unwrap(),
+            server_nanoseconds: None,
+            server_instructions: None,
+        };
+        let rivals = vec![rival(WITHOUT, &[100.0; 6]), rival(WITH, with), rival(CONTROL, &[101.0; 6])];
+        Rivalry { title: "t".into(), writes, rivals }
+    }
+
+    #[test]
+    fn a_write_may_take_a_little_longer_by_the_median() {
+        assert!(rivalry(true, &[90.0, 103.0, 103.0, 103.0, 103.0, 150.0]).goal().met);
+        assert!(!rivalry(true, &[90.0, 103.2, 103.2, 103.2, 103.2, 150.0]).goal().met);
+    }
+
+    #[test]
+    fn a_read_may_not_be_told_apart() {
+        assert!(rivalry(false, &[99.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().met);
+        assert!(!rivalry(false, &[101.0, 101.0, 101.0, 101.0, 101.0, 101.0]).goal().met);
+        let found = rivalry(false, &[98.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().found;
+        assert_eq!(found, "1.020 (0.980 – 1.030); without the library, once more: 1.010 (1.010 – 1.010)");
+    }
+
+    #[test]
+    fn what_was_not_counted_is_a_dash() {
+        let table = table(&[rivalry(true, &[300.0; 6])]);
+        assert_eq!(table.head.len(), 6);
+        assert_eq!(table.rows[0][3..], ["1", "–", "–"]);
+        assert_eq!(table.rows[1][3], "3.00 (3.00 – 3.00)");
+        assert!(table.rows.iter().all(|row| row.len() == table.head.len()));
+    }
+}

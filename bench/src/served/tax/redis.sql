@@ -1,0 +1,18 @@
+-- What is written by hand to remove what has changed from a Redis: each session keeps its connection, and waits for the answer.
+-- {socket} is filled in by the harness.
+
+CREATE EXTENSION plpython3u;
+
+CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpython3u AS $$
+if 'redis' not in GD:
+    import socket
+    GD['redis'] = socket.socket(socket.AF_UNIX)
+    GD['redis'].connect(TD['args'][0])
+key = b'%d' % TD['new']['id']
+GD['redis'].sendall(b'*2\r\n$3\r\nDEL\r\n$%d\r\n%s\r\n' % (len(key), key))
+if not GD['redis'].recv(64).startswith(b':'):
+    plpy.error('Redis does not delete')
+$$;
+
+CREATE TRIGGER forget AFTER INSERT OR UPDATE ON account FOR EACH ROW EXECUTE FUNCTION forget('{socket}');
+CREATE TRIGGER forget AFTER INSERT OR UPDATE ON entry FOR EACH ROW EXECUTE FUNCTION forget('{socket}');

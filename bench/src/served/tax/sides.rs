@@ -1,0 +1,143 @@
+//! Servers that differ in nothing but the library, and what is written in them.
+
+use crate::bed::{self, FIRST_KEY, KEYS};
+use pg_cache_testbed::{Cluster, Conf, Redis};
+use postgres::Client;
+use std::cell::RefCell;
+
+/// Entries that depend on the tables by a tag, and results that depend on them by what their query reads.
+const TAGGED: i64 = 1000;
+const FETCHED: i64 = 100;
+
+/// The schemas of the tables: the plain ones, and those with triggers.
+pub const PLAIN: &str = "plain";
+pub const NOTIFY: &str = "with_notify";
+pub const REDIS: &str = "with_redis";
+
+/// A server, and the session that looks after it.
+pub struct Side {
+    pub cluster: Cluster,
+    admin: RefCell<Client>,
+}
+
+/// All of them.
+pub struct Sides {
+    pub without: Side,
+    pub with: Side,
+    /// The first once more.
+    pub control: Side,
+    redis: Redis,
+    /// Whether there is the language in which a trigger can reach Redis.
+    pub reaches_redis: bool,
+}
+
+/// Nobody waits for a disk, and nothing goes on in the background: a commit is work alone, and what the library adds to it weighs
+/// most.
+fn quiet(conf: Conf) -> Conf {
+    bed::settings(conf)
+        .set("synchronous_commit", "off")
+        .set("fsync", "off")
+        .set("full_page_writes", "off")
+        .set("autovacuum", "off")
+        .set("bgwriter_lru_maxpages", "0")
+        .set("checkpoint_timeout", "1d")
+        .set("max_wal_size", "8GB")
+        // Else each commit wakes the writer of the log as long as that has not flushed the page before, and what is measured is
+        // whether he gets a core at once.
+        .set("wal_writer_flush_after", "0")
+}
+
+impl Side {
+    fn start(conf: Conf) -> Self {
+        let cluster = Cluster::start(&quiet(conf));
+        let admin = RefCell::new(cluster.connect("postgres"));
+        let side = Self { cluster, admin };
+        side.execute(&format!("SET bench.first_key = '{FIRST_KEY}'; SET bench.keys = '{KEYS}'"));
+        side.make_tables(PLAIN, "");
+        side
+    }
+
+    /// Tables in a schema of their own, and what else is in it.
+    fn make_tables(&self, schema: &str, more: &str) {
+        let tables = include_str!("tables.sql");
+        self.execute(&format!("CREATE SCHEMA {schema}; SET search_path = {schema}; {tables} {more}"));
+        self.execute(&format!("VACUUM (ANALYZE) {schema}.account"));
+    }
+
+    fn execute(&self, statements: &str) {
+        self.admin
+            .borrow_mut()
+            .batch_execute(statements)
+            .unwrap_or_else(|error| panic!("{error}: {statements}"));
+    }
+
+    fn number(&self, query: &str) -> i64 {
+        let row = self.admin.borrow_mut().query_one(query, &[]);
+        row.unwrap_or_else(|error| panic!("{error}: {query}")).get(0)
+    }
+
+    /// Takes away what has been added to the tables.
+    pub fn clear(&self, schema: &str) {
+        self.execute(&format!("TRUNCATE {schema}.entry"));
+        // It takes no company in a message.
+        self.execute(&format!("VACUUM {schema}.account"));
+    }
+
+    /// The processes of the sessions whose last statement was this one.
+    pub fn processes(&self, statement: &str) -> Vec<u32> {
+        let query = "SELECT pid FROM pg_stat_activity WHERE query = $1 AND pid <> pg_backend_pid()";
+        let rows =
+            self.admin.borrow_mut().query(query, &[&statement]).expect("the server tells its sessions");
+        rows.iter().map(|row| row.get::<_, i32>(0).cast_unsigned()).collect()
+    }
+}
+
+impl Sides {
+    /// Starts and fills them.
+    pub fn make() -> Self {
+        let [without, with, control] = [Conf::bare(), Conf::preloaded(), Conf::bare()].map(Side::start);
+        with.execute(
+            "SET search_path = public; CREATE EXTENSION pg_cache;
+             SELECT cache_watch('plain.account', '{written}'); SELECT cache_watch('plain.entry', '{written}')",
+        );
+        let redis = Redis::start();
+        without.make_tables(NOTIFY, include_str!("notify.sql"));
+        let language = "SELECT count(*) FROM pg_available_extensions WHERE name = 'plpython3u'";
+        let reaches_redis = without.number(language) > 0;
+        if reaches_redis {
+            let socket = redis.socket().display().to_string();
+            without.make_tables(REDIS, &include_str!("redis.sql").replace("{socket}", &socket));
+        }
+        Self { without, with, control, redis, reaches_redis }
+    }
+
+    /// Stores what depends on the tables, and makes sure that it is there.
+    pub fn depend(&self) {
+        self.with.execute(&format!(
+            "SELECT count(cache_set('tagged ' || i, '1', '1 day', '{{written}}')) FROM generate_series(1, {TAGGED}) AS i;
+             SELECT count(cache_fetch('fetched ' || i,
+                 'SELECT (SELECT balance FROM plain.account WHERE id = $1) + (SELECT count(*) FROM plain.entry)',
+                 jsonb_build_array({FIRST_KEY} + i), '1 day')) FROM generate_series(1, {FETCHED}) AS i"
+        ));
+        self.check_dependents(true);
+    }
+
+    /// Makes sure that all of it is still right, or nothing.
+    pub fn check_dependents(&self, right: bool) {
+        let hits = self.with.number(&format!(
+            "SELECT (SELECT count(cache_get('tagged ' || i)) FROM generate_series(1, {TAGGED}) AS i)
+                  + (SELECT count(cache_get('fetched ' || i)) FROM generate_series(1, {FETCHED}) AS i)"
+        ));
+        assert_eq!(hits, if right { TAGGED + FETCHED } else { 0 }, "of what depends on the tables");
+    }
+
+    /// Makes sure that no server has been left with more to wade through than the others, and that triggers did what they are for.
+    pub fn check_alike(&self) {
+        let pages = "SELECT pg_relation_size('plain.account') / 8192";
+        let sizes = [&self.without, &self.with, &self.control].map(|side| side.number(pages));
+        let (least, most) = (sizes.iter().min(), sizes.iter().max());
+        assert_eq!(least, most, "the pages of the tables");
+        let deleted = self.redis.info("cmdstat_del");
+        assert_eq!(deleted.is_some(), self.reaches_redis, "Redis was told: {deleted:?}");
+    }
+}

@@ -1,0 +1,17 @@
+-- What is written, once in each schema: an account whose balance changes, with room for the new version on the same page, and
+-- entries that are only added. bench.first_key and bench.keys are set by the harness.
+
+CREATE TABLE account (
+    id      bigint PRIMARY KEY,
+    balance bigint NOT NULL DEFAULT 0,
+    filler  text NOT NULL DEFAULT repeat('x', 80)
+) WITH (fillfactor = 50);
+INSERT INTO account (id)
+SELECT current_setting('bench.first_key')::bigint + i FROM generate_series(0, current_setting('bench.keys')::int - 1) AS i;
+
+CREATE TABLE entry (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account bigint NOT NULL,
+    delta   bigint NOT NULL,
+    filler  text NOT NULL DEFAULT repeat('x', 80)
+);

@@ -1,0 +1,111 @@
+//! What a commit spends on the tables that its transaction has written: the walk over its locks, and the fences.
+
+use super::cluster;
+use crate::pace::Pace;
+use crate::report::notation::{time, with_interval};
+use crate::report::section::{Section, Table};
+use crate::rounds::turns;
+use crate::statistics::Summary;
+use postgres::Client;
+use std::time::Duration;
+
+/// Numbers of tables: one; as many as the server keeps in slots beside its table of locks, up to version 17; one more; and many.
+const TABLES: [i32; 4] = [1, 16, 17, 200];
+/// How long one measurement takes.
+const SPAN: Duration = Duration::from_millis(20);
+
+/// About how long it takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    SPAN * 4 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
+}
+
+/// Measures it.
+pub fn measure(pace: &Pace) -> Section {
+    let (cluster, mut session) = cluster("128MB");
+    let mut observer = cluster.connect("postgres");
+    for number in 1..=TABLES[TABLES.len() - 1] {
+        // Without an index, which holds a lock as well.
+        session
+            .batch_execute(&format!("CREATE TABLE written_{number} (id int)"))
+            .expect("a table can be made");
+    }
+    let mut times = TABLES.map(|_| Vec::new());
+    let mut locks = TABLES.map(|_| Locks::default());
+    for round in 0..pace.read_rounds {
+        for place in turns(round, TABLES.len()) {
+            write(&mut session, TABLES[place]);
+            times[place].push(walk(&mut session));
+            locks[place] = Locks::of(&mut session, &mut observer);
+            session.batch_execute("COMMIT").expect("it commits");
+        }
+    }
+    let mut table = Table::new(
+        0,
+        ["relations written", "locks in slots", "in the table of locks", "at a commit", "for each"],
+    );
+    let mut figures = Vec::new();
+    for ((number, times), locks) in TABLES.into_iter().zip(&times).zip(&locks) {
+        assert_eq!(locks.slots + locks.table, i64::from(number), "locks of {number} tables");
+        let all = Summary::of(times).expect("there are rounds");
+        let shares: Vec<f64> = times.iter().map(|time| time / f64::from(number)).collect();
+        let each = Summary::of(&shares).expect("there are rounds");
+        table.rows.push(vec![
+            number.to_string(),
+            locks.slots.to_string(),
+            locks.table.to_string(),
+            with_interval(all, time),
+            with_interval(each, time),
+        ]);
+        figures.push(serde_json::json!({
+            "relations": number, "slots": locks.slots, "table": locks.table, "nanoseconds": all, "each": each, "rounds": times,
+        }));
+    }
+    Section {
+        id: "walk".into(),
+        title: "The walk at commit".into(),
+        goals: Vec::new(),
+        tables: vec![table],
+        explained: vec![format!(
+            "A transaction has written a row into each of so many tables without an index. `pgcache.walk` then does again and again what its \
+             commit will do for them: it walks the locks, finds out what they are on, raises the fences, walks again, and takes the \
+             fences down. It withdraws them instead of lowering them, which is one step of the same kind, and draws no number for that, which is one \
+             for the whole commit. All of it is in the processor's caches, as it is not in a commit among other work. An index that a \
+             write has opened counts as a relation here. Medians of {} rounds.",
+            pace.read_rounds
+        )],
+        figures: figures.into(),
+    }
+}
+
+/// Begins a transaction that writes into so many tables.
+fn write(session: &mut Client, tables: i32) {
+    let rows: String =
+        (1..=tables).map(|number| format!("INSERT INTO written_{number} VALUES (1);")).collect();
+    session.batch_execute(&format!("BEGIN; {rows}")).expect("rows can be written");
+}
+
+/// The nanoseconds of one walk.
+fn walk(session: &mut Client) -> f64 {
+    let mut walk = |times: i32| -> f64 {
+        session.query_one("SELECT pgcache.walk($1)", &[&times]).expect("it walks").get(0)
+    };
+    let about = walk(100);
+    walk((SPAN.as_secs_f64() * 1e9 / about).clamp(100.0, 1e7) as i32)
+}
+
+/// Where the write locks of a session stand.
+#[derive(Clone, Copy, Default)]
+struct Locks {
+    slots: i64,
+    table: i64,
+}
+
+impl Locks {
+    fn of(session: &mut Client, observer: &mut Client) -> Self {
+        let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it tells").get(0);
+        let query = "SELECT count(*) FILTER (WHERE fastpath), count(*) FILTER (WHERE NOT fastpath)
+                     FROM pg_locks WHERE pid = $1 AND locktype = 'relation' AND mode = 'RowExclusiveLock'";
+        let row = observer.query_one(query, &[&process]).expect("the server shows its locks");
+        Self { slots: row.get(0), table: row.get(1) }
+    }
+}

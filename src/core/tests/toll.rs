@@ -1,0 +1,290 @@
+//! What is counted of each relation: how often it has changed, when last, and the entries that died of it, each once and when
+//! its room is reclaimed.
+#![cfg(not(any(loom, counting)))]
+
+// Of the model's harness only the host is used here.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{
+    Cost, Counter, FenceId, Key, Kind, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp,
+    Tier,
+};
+use std::sync::atomic::AtomicU64;
+
+const DATABASE: u32 = 1;
+
+/// A tier with relations in it, and nobody else at work there.
+struct Bed<'m> {
+    tier: Tier<'m, &'m TestHost>,
+    host: &'m TestHost,
+}
+
+fn with_bed(relation_fences: u32, test: impl FnOnce(Bed<'_>)) {
+    let memory: Vec<AtomicU64> = memory(512 * 1024);
+    let host = TestHost::default();
+    host.now.set(10);
+    let sizes = Sizes { relation_fences, counters: 4, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    test(Bed { tier, host: &host });
+}
+
+impl Bed<'_> {
+    fn relation(&self, number: u32) -> FenceId {
+        self.tier.fences().relation(DATABASE, number, Relation::Any)
+    }
+
+    fn change(&self, fence: FenceId) {
+        self.tier.fences().raise(fence);
+        let _ = self.tier.lower_as(fence, self.tier.fences().draw());
+    }
+
+    fn key<T>(&self, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
+        let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        what(&Key::new(self.tier.scope(DATABASE, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
+    }
+
+    fn put(&self, numbers: std::ops::Range<u32>, expires: u32, dependencies: &[FenceId]) {
+        for number in numbers {
+            let stamp = self.tier.fences().now();
+            let value =
+                NewValue { bytes: &[7; 100], kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies };
+            self.key(number, |key| self.tier.put(key, &value)).expect("it is stored");
+        }
+    }
+
+    fn stats(&self, relation: u32) -> RelationStats {
+        let all = self.tier.relation_stats(DATABASE);
+        all.into_iter().find(|stats| stats.relation == Some(relation)).unwrap_or_default()
+    }
+
+    fn killed(&self, relation: u32) -> u64 {
+        self.stats(relation).killed
+    }
+
+    fn sweep(&self) {
+        self.tier.sweep(100_000);
+    }
+}
+
+#[test]
+fn changes_are_counted_with_their_time() {
+    with_bed(4, |bed| {
+        let [one, other] = [7, 8].map(|number| bed.relation(number));
+        assert_eq!(bed.tier.relation_stats(DATABASE), [], "nothing has changed");
+        bed.change(one);
+        bed.host.now.set(25);
+        bed.change(one);
+        let expected = RelationStats { relation: Some(7), changes: 2, killed: 0, last: 25 };
+        assert_eq!(bed.tier.relation_stats(DATABASE), [expected]);
+        // An abort is no change, and what changes with it by another fence is not another one.
+        bed.tier.fences().raise(other);
+        bed.tier.fences().withdraw(other);
+        bed.change(bed.tier.fences().relation(DATABASE, 7, Relation::Bulk));
+        bed.change(bed.tier.fences().tag(7));
+        bed.change(bed.tier.fences().reserved(Reserved::Definitions(DATABASE)));
+        assert_eq!(bed.tier.relation_stats(DATABASE), [expected]);
+        // Another database has a relation of the same number.
+        bed.change(bed.tier.fences().relation(2, 7, Relation::Any));
+        assert_eq!(bed.tier.relation_stats(DATABASE), [expected]);
+        assert_eq!(bed.tier.relation_stats(2), [RelationStats { changes: 1, ..expected }]);
+    });
+}
+
+#[test]
+fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        bed.put(0..5, 1_000, &[table]);
+        bed.put(5..6, 1_000, &[]);
+        bed.change(table);
+        assert_eq!(bed.killed(7), 0, "nobody has looked at them");
+        // Another value in its place; twice, and the second one was right.
+        bed.put(0..1, 1_000, &[table]);
+        bed.put(0..1, 1_000, &[table]);
+        assert_eq!(bed.killed(7), 1);
+        assert!(!bed.key(1, |key| bed.tier.remove(key)), "it was not right any more");
+        assert_eq!(bed.killed(7), 2);
+        // The change of a transaction that has announced it.
+        bed.key(2, |key| {
+            let removal = bed.tier.reserve_removal(key).expect("there is room");
+            bed.tier.announce(key, &removal);
+            bed.tier.confirm(key, removal);
+        });
+        assert_eq!(bed.killed(7), 3);
+        let before = bed.tier.counted(Counter::Fenced);
+        bed.sweep();
+        assert_eq!((bed.killed(7), bed.tier.counted(Counter::Fenced) - before), (5, 2));
+        bed.sweep();
+        assert_eq!(bed.killed(7), 5);
+        // What was right when it went did not die of anything.
+        bed.key(0, |key| bed.tier.remove(key));
+        bed.change(table);
+        assert_eq!((bed.killed(7), bed.stats(7).changes), (5, 2));
+        assert_eq!(bed.tier.usage().entries, 1);
+    });
+}
+
+#[test]
+fn who_is_evicted_dead_is_counted() {
+    with_bed(4, |bed| {
+        let [one, other] = [7, 8].map(|number| bed.relation(number));
+        bed.put(0..300, 1_000, &[one]);
+        bed.put(300..400, 1_000, &[one, other]);
+        bed.put(400..500, 1_000, &[other]);
+        assert_eq!(bed.tier.counted(Counter::Evicted), 0, "there is room for all");
+        bed.change(other);
+        // They are asked for, so that they are not only passing through.
+        for number in 10_000..20_000 {
+            bed.put(number..number + 1, 1_000, &[]);
+            for number in number - 20..=number {
+                let _ = bed.key(number, |key| bed.tier.get(key, Stamp::LATEST, &mut Vec::new()));
+            }
+        }
+        assert_eq!(bed.tier.counted(Counter::Fenced), 200);
+        assert_eq!((bed.killed(7), bed.killed(8)), (0, 200));
+        assert!(bed.tier.counted(Counter::Evicted) > 300);
+        assert_eq!(bed.tier.check(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        bed.put(0..20, 1_000, &[table]);
+        bed.change(table);
+        bed.put(20..40, 1_000, &[table]);
+        assert!(bed.tier.trim(&bed.tier.scope(DATABASE, 1, 0), 0, 100_000));
+        assert_eq!(bed.tier.counted(Counter::EvictedQuota), 20);
+        assert_eq!(bed.killed(7), 20);
+    });
+}
+
+/// More spaces than one hold of a lock tells apart.
+#[test]
+fn whoever_they_belong_to_each_is_counted_once() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        for number in 0..300 {
+            let scope = bed.tier.scope(DATABASE, number % 7, 0);
+            let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let key = Key::new(scope, b"key", hash).expect("a legal key");
+            bed.tier
+                .put(&key, &NewValue { stamp: bed.tier.fences().now(), ..value(&[7], &[table]) })
+                .expect("there is room");
+        }
+        bed.change(table);
+        bed.sweep();
+        assert_eq!((bed.killed(7), bed.tier.counted(Counter::Fenced)), (300, 300));
+    });
+}
+
+#[test]
+fn it_is_the_first_relation_that_has_changed() {
+    with_bed(4, |bed| {
+        let [one, other] = [7, 8].map(|number| bed.relation(number));
+        let tag = bed.tier.fences().tag(7);
+        bed.put(0..1, 1_000, &[tag, one, other]);
+        bed.change(tag);
+        bed.put(0..1, 1_000, &[tag, one, other]);
+        assert_eq!((bed.killed(7), bed.killed(8)), (0, 0), "it died of the tag");
+        bed.change(tag);
+        bed.change(other);
+        bed.put(0..1, 1_000, &[tag, one, other]);
+        assert_eq!((bed.killed(7), bed.killed(8)), (0, 1));
+        bed.change(other);
+        bed.change(one);
+        bed.put(0..1, 1_000, &[tag, one, other]);
+        assert_eq!((bed.killed(7), bed.killed(8)), (1, 1));
+    });
+}
+
+/// A change that comes when an entry's time is over is not what it died of, however late its room is reclaimed.
+#[test]
+fn what_was_over_before_is_not_counted() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        bed.put(0..1, 20, &[table]);
+        bed.put(1..2, 20, &[table]);
+        bed.put(2..3, 21, &[table]);
+        bed.put(3..4, 21, &[table]);
+        bed.host.now.set(20);
+        bed.change(table);
+        bed.host.now.set(50);
+        bed.put(0..1, 1_000, &[table]);
+        bed.put(2..3, 1_000, &[table]);
+        assert_eq!(bed.killed(7), 1);
+        bed.sweep();
+        assert_eq!((bed.killed(7), bed.tier.counted(Counter::Expired)), (2, 2));
+    });
+}
+
+#[test]
+fn a_reset_begins_anew() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        bed.put(0..2, 1_000, &[table]);
+        bed.change(table);
+        bed.change(bed.tier.fences().relation(2, 9, Relation::Any));
+        bed.put(0..1, 1_000, &[table]);
+        bed.tier.reset_relation_stats(DATABASE);
+        assert_eq!(bed.tier.relation_stats(DATABASE), []);
+        assert_eq!(bed.tier.relation_stats(2).len(), 1, "another database's");
+        // What died before and goes now.
+        bed.sweep();
+        let expected = RelationStats { relation: Some(7), changes: 0, killed: 1, last: 10 };
+        assert_eq!(bed.tier.relation_stats(DATABASE), [expected]);
+        bed.change(table);
+        assert_eq!(bed.stats(7).changes, 1);
+    });
+}
+
+/// There are more relations than records.
+#[test]
+fn those_that_share_are_told_together_and_without_a_name() {
+    with_bed(4, |bed| {
+        let fences: Vec<_> = (1..=4).map(|number| bed.relation(number)).collect();
+        let more = bed.relation(100);
+        let shared = fences.iter().position(|fence| *fence == more).expect("it shares one");
+        fences.iter().for_each(|fence| bed.change(*fence));
+        bed.change(more);
+        bed.put(0..3, 1_000, &[more]);
+        bed.change(more);
+        bed.sweep();
+        let stats = bed.tier.relation_stats(DATABASE);
+        let mut named: Vec<_> = stats.iter().filter_map(|stats| stats.relation).collect();
+        named.sort_unstable();
+        let alone: Vec<_> = (1..=4).filter(|number| *number != shared as u32 + 1).collect();
+        assert_eq!(named, alone);
+        let expected = RelationStats { relation: None, changes: 3, killed: 3, last: 10 };
+        assert_eq!(stats.last(), Some(&expected));
+        assert_eq!(bed.tier.relation_stats(2), [expected], "they may be of any database");
+        bed.tier.reset_relation_stats(2);
+        assert_eq!(bed.tier.relation_stats(DATABASE).len(), 3);
+    });
+    // Without any there is nothing to tell.
+    with_bed(0, |bed| {
+        let table = bed.relation(7);
+        bed.put(0..1, 1_000, &[table]);
+        bed.change(table);
+        bed.sweep();
+        assert_eq!(bed.tier.relation_stats(DATABASE), []);
+        assert_eq!(bed.tier.counted(Counter::Fenced), 1);
+    });
+}
+
+#[test]
+fn who_reads_counts_nothing() {
+    with_bed(4, |bed| {
+        let table = bed.relation(7);
+        bed.put(0..1, 1_000, &[table]);
+        bed.change(table);
+        for _ in 0..3 {
+            assert!(bed.key(0, |key| bed.tier.get(key, Stamp::LATEST, &mut Vec::new())).is_err());
+        }
+        assert_eq!(bed.killed(7), 0);
+    });
+}

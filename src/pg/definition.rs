@@ -1,0 +1,163 @@
+//! Names and rules that change, seen where the server changes them, whoever has it do so: of what an extension does in C, of what goes
+//! along with something else, and of what is dropped, no command tells (`command.rs`).
+//!
+//! The server tells of more than that, also in the middle of commands that leave every result as it is: of indexes, of temporary
+//! tables, of the table by way of which another is rewritten. What it is decides, and not the command that it is a part of: any command
+//! may call any function. Most of what it tells is that a function is called; that is one comparison.
+
+#![allow(unsafe_code)]
+
+use pgrx::prelude::*;
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::OnceLock;
+
+/// Called when names or rules have changed: who may do what in the cluster among them, or not. May raise errors.
+type Tell = fn(roles: bool);
+
+static TELL: OnceLock<Tell> = OnceLock::new();
+static mut PREVIOUS: pg_sys::object_access_hook_type = None;
+
+const RELATIONS: u32 = 1259;
+const RELATIONS_BY_NUMBER: u32 = 2662;
+const TYPES: u32 = 1247;
+const TYPES_BY_NUMBER: u32 = 2703;
+const SCHEMAS: u32 = 2615;
+const ROLES: [u32; 2] = [1260, 1261];
+
+/// Catalogs of what a query can neither name nor be given another result by: defaults, constraints, indexes and triggers; statistics;
+/// large objects; publications and subscriptions; event triggers; databases and tablespaces.
+const HARMLESS: [u32; 14] =
+    [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213];
+
+/// The name of the table by way of which another is rewritten begins with this.
+const TRANSIENT: &[u8] = b"pg_temp_";
+
+/// Tells from now on. To be called while the server loads us.
+pub fn watch(tell: Tell) {
+    if TELL.set(tell).is_ok() {
+        // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called by us.
+        unsafe {
+            PREVIOUS = pg_sys::object_access_hook;
+            pg_sys::object_access_hook = Some(access);
+        }
+    }
+}
+
+/// Without a guard, so that an error of whoever was hooked before passes as it is: nothing on this stack is to be dropped.
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    use pg_sys::ObjectAccessType::*;
+    // SAFETY: as the server would call it.
+    unsafe {
+        if let Some(previous) = PREVIOUS {
+            previous(access, class, object, part, argument);
+        }
+        if matches!(access, OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER) {
+            changed(access, class, object, argument);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn changed(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    argument: *const c_void,
+) {
+    use pg_sys::ObjectAccessType::*;
+    let Some(tell) = TELL.get() else { return };
+    // SAFETY: what the server passes along with each of these.
+    let is_internal = unsafe {
+        match access {
+            OAT_POST_CREATE => (*argument.cast::<pg_sys::ObjectAccessPostCreate>()).is_internal,
+            OAT_POST_ALTER => (*argument.cast::<pg_sys::ObjectAccessPostAlter>()).is_internal,
+            _ => {
+                let flags = (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags;
+                flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int != 0
+            }
+        }
+    };
+    let class = class.to_u32();
+    let defines = match class {
+        _ if HARMLESS.contains(&class) => false,
+        // There is nothing in a new one yet.
+        SCHEMAS => access != OAT_POST_CREATE,
+        // It is given other files, or a toast table another name.
+        RELATIONS if is_internal && access == OAT_POST_ALTER => false,
+        RELATIONS => relation_defines(object, is_internal),
+        TYPES => type_defines(object),
+        _ => true,
+    };
+    if defines {
+        tell(ROLES.contains(&class));
+    }
+}
+
+fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
+    let defines = |row: &pg_sys::FormData_pg_class| {
+        let is_part = [pg_sys::RELKIND_INDEX, pg_sys::RELKIND_PARTITIONED_INDEX, pg_sys::RELKIND_TOASTVALUE]
+            .contains(&(row.relkind as u8));
+        let is_temporary = row.relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP;
+        // SAFETY: a name ends with a zero.
+        let name = unsafe { CStr::from_ptr(row.relname.data.as_ptr()) };
+        let is_transient = is_internal && name.to_bytes().starts_with(TRANSIENT);
+        !is_part && !is_temporary && !is_transient
+    };
+    with_row(RELATIONS, RELATIONS_BY_NUMBER, number, defines).unwrap_or(true)
+}
+
+/// The type of a table's rows comes and goes with the table, and that of arrays with the type of their elements.
+fn type_defines(number: pg_sys::Oid) -> bool {
+    let defines = |row: &pg_sys::FormData_pg_type| {
+        let is_array =
+            row.typelem != pg_sys::InvalidOid && row.typcategory as u8 == pg_sys::TYPCATEGORY_ARRAY;
+        row.typrelid == pg_sys::InvalidOid && !is_array
+    };
+    with_row(TYPES, TYPES_BY_NUMBER, number, defines).unwrap_or(true)
+}
+
+/// Calls with an object's row of its catalog, which may have been written in this moment: the server's caches do not know it yet.
+fn with_row<T, R>(
+    catalog: u32,
+    by_number: u32,
+    number: pg_sys::Oid,
+    read: impl FnOnce(&T) -> R,
+) -> Option<R> {
+    const NUMBER: i16 = 1;
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: as the server reads its catalogs: by the index of their numbers. A row is of the type that its catalog has, and stands
+    // as long as the scan does.
+    unsafe {
+        let catalog = pg_sys::table_open(catalog.into(), lock);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &raw mut key,
+            NUMBER,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::F_OIDEQ.into(),
+            number.into(),
+        );
+        let now = &raw mut pg_sys::SnapshotSelfData;
+        let scan = pg_sys::systable_beginscan(catalog, by_number.into(), true, now, 1, &raw mut key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let found = (!tuple.is_null()).then(|| read(&*pg_sys::GETSTRUCT(tuple).cast::<T>()));
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, lock);
+        found
+    }
+}
+
+/// What an extension may do in C, for tests, in their builds only: `CREATE FUNCTION … AS '$libdir/pg_cache', 'rename_in_c_wrapper'`.
+#[cfg(debug_assertions)]
+#[pg_extern(sql = false)]
+fn rename_in_c(relation: pg_sys::Oid, name: &CStr) {
+    // SAFETY: the server's own function, which locks the relation and checks the name.
+    unsafe { pg_sys::RenameRelationInternal(relation, name.as_ptr(), false, false) };
+}

@@ -1,0 +1,108 @@
+-- Which table keeps emptying the cache. The extension itself has come with comments.
+SELECT cache_stats_reset();
+CREATE TABLE orders (id int);
+CREATE TABLE customers (id int);
+SELECT cache_watch('orders'), cache_watch('customers');
+-- To make a table is a change of it, too.
+SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::text;
+SELECT cache_stats_reset();
+SELECT * FROM cache_relations;
+
+SELECT count(cache_set('o' || i, '1', tags => '{orders}')), count(cache_set('c' || i, '1', tags => '{customers}')),
+       count(cache_set('b' || i, '1', tags => '{orders,customers}')), count(cache_set('n' || i, '1', tags => '{nothing}'))
+  FROM generate_series(1, 4) AS i;
+SELECT clock_timestamp() AS before \gset
+INSERT INTO orders VALUES (1);
+SELECT relation, fences, entries_killed, last BETWEEN :'before'::timestamptz - interval '1 s' AND clock_timestamp() AS just_now
+  FROM cache_relations;
+-- Twelve are a miss now. They are counted when their room is reclaimed: for another value, or because they are removed.
+SELECT count(cache_get('o' || i)), count(cache_get('b' || i)) FROM generate_series(1, 4) AS i;
+SELECT entries_killed FROM cache_relations;
+SELECT cache_set('o1', '2', tags => '{orders}'), cache_set('o2', '2'), cache_delete('o3'), cache_set('n1', '2'), cache_delete('n2');
+SELECT relation, fences, entries_killed FROM cache_relations;
+SELECT cache_set('o1', '3', tags => '{orders}');
+SELECT relation, fences, entries_killed FROM cache_relations;
+INSERT INTO customers VALUES (1);
+SELECT cache_delete('b1'), cache_delete('c1'), cache_delete('c2');
+-- What depended on both is counted for one of them.
+SELECT sum(entries_killed), max(entries_killed) FILTER (WHERE relation = 'orders'::regclass) IN (3, 4) AS one_of_them FROM cache_relations;
+SELECT relation, fences FROM cache_relations ORDER BY relation::text;
+
+-- What is rolled back is no change, and a transaction makes one, whatever it does. What it sets anew takes the place of what
+-- its change has made wrong.
+SELECT cache_stats_reset();
+SELECT cache_set('o1', '1', tags => '{orders}');
+BEGIN;
+INSERT INTO orders VALUES (2);
+ROLLBACK;
+BEGIN;
+INSERT INTO orders VALUES (2);
+SAVEPOINT s;
+INSERT INTO customers VALUES (2);
+ROLLBACK TO s;
+UPDATE orders SET id = 3;
+DELETE FROM orders;
+SELECT cache_set('o1', '2', tags => '{orders}');
+COMMIT;
+SELECT cache_get('o1');
+SELECT relation, fences, entries_killed FROM cache_relations;
+
+-- By other ways than rows, and without a change of the table.
+SELECT cache_stats_reset();
+TRUNCATE orders;
+ALTER TABLE orders ADD COLUMN name text;
+COPY orders FROM PROGRAM 'echo 1,one' (FORMAT csv);
+SELECT cache_invalidate_relation('orders');
+SELECT count(*) FROM orders;
+SELECT * FROM orders FOR UPDATE;
+VACUUM orders;
+SELECT relation, fences, entries_killed FROM cache_relations;
+
+-- A part, and the whole. A query depends on the whole.
+CREATE TABLE events (id int) PARTITION BY LIST (id);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1);
+CREATE TABLE events_2 PARTITION OF events FOR VALUES IN (2);
+SELECT cache_stats_reset();
+SELECT cache_fetch('events', 'SELECT count(*) FROM events');
+INSERT INTO events VALUES (1);
+SELECT cache_fetch('events', 'SELECT count(*) FROM events');
+SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::text;
+
+-- Not what had expired before the table changed, however late its room is reclaimed.
+SELECT cache_stats_reset();
+SELECT cache_set('e1', '1', '100 ms', '{orders}'), cache_set('e2', '1', tags => '{orders}');
+DO $$
+BEGIN
+    WHILE cache_exists('e1') LOOP
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END $$;
+INSERT INTO orders VALUES (4);
+SELECT cache_delete('e1'), cache_delete('e2');
+SELECT relation, fences, entries_killed FROM cache_relations;
+
+-- A table that is dropped is shown by its number if entries have died of it: what has emptied the cache is not forgotten.
+SELECT cache_stats_reset();
+SELECT cache_set('d1', '1', tags => '{orders}');
+SELECT 'orders'::regclass::oid AS number \gset
+DROP TABLE orders, events;
+SELECT cache_delete('d1');
+SELECT relation::text = :'number' AS number, fences, entries_killed FROM cache_relations;
+
+-- A temporary table is nobody's business.
+SELECT cache_stats_reset();
+CREATE TEMP TABLE own (id int);
+INSERT INTO own VALUES (1);
+SELECT count(*) FROM cache_relations;
+
+-- Only for those who may look at statistics.
+CREATE ROLE relations_reader;
+CREATE ROLE relations_monitor IN ROLE pg_monitor;
+SELECT cache_grant('default', 'relations_reader', 'admin');
+SET ROLE relations_reader;
+SELECT * FROM cache_relations;
+SET ROLE relations_monitor;
+SELECT count(*) FROM cache_relations;
+RESET ROLE;
+DROP ROLE relations_reader, relations_monitor;
+SELECT * FROM cache_check();

@@ -1,0 +1,198 @@
+//! Names and rules that change without a command that says so; and commands that change much, but no name and no rule.
+
+use crate::fences::is_cached;
+use pg_cache_testbed::{Database, wait_until};
+use postgres::Client;
+
+/// A change, and how a query's result changes by it: two schemas, of which the first is searched first.
+struct Case {
+    name: &'static str,
+    setup: &'static str,
+    query: &'static str,
+    change: &'static str,
+    /// No result: the query has become an error.
+    results: (i32, Option<i32>),
+}
+
+const DISCARDED: Case = Case {
+    name: "DISCARD drops what depends on a temporary table",
+    setup: "CREATE TEMP TABLE mine (i int);
+            CREATE FUNCTION b.f(mine) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 3'",
+    query: "SELECT f(NULL)",
+    change: "DISCARD TEMP",
+    results: (3, None),
+};
+
+const CASES: [Case; 8] = [
+    DISCARDED,
+    Case {
+        name: "CREATE TABLE of a name that shadows another",
+        setup: "CREATE TABLE b.t AS SELECT 1 AS v",
+        query: "SELECT count(*) FROM t",
+        change: "CREATE TABLE a.t (v int)",
+        results: (1, Some(0)),
+    },
+    Case {
+        name: "SELECT INTO one",
+        setup: "CREATE TABLE b.t AS SELECT 1 AS v",
+        query: "SELECT v FROM t",
+        change: "SELECT 2 AS v INTO a.t",
+        results: (1, Some(2)),
+    },
+    Case {
+        name: "DROP VIEW of one that shadows another",
+        setup: "CREATE VIEW b.w AS SELECT 1 AS v; CREATE VIEW a.w AS SELECT 2 AS v",
+        query: "SELECT v FROM w",
+        change: "DROP VIEW a.w",
+        results: (2, Some(1)),
+    },
+    Case {
+        name: "DROP FUNCTION",
+        setup: "CREATE FUNCTION b.g() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1'",
+        query: "SELECT g()",
+        change: "DROP FUNCTION g",
+        results: (1, None),
+    },
+    Case {
+        name: "C code gives a table a name that shadows another",
+        setup: "CREATE TABLE b.t AS SELECT 1 AS v; CREATE TABLE a.other AS SELECT 2 AS v",
+        query: "SELECT v FROM t",
+        change: "SELECT rename_in_c('a.other'::regclass, 't')",
+        results: (1, Some(2)),
+    },
+    Case {
+        name: "C code renames a view",
+        setup: "CREATE TABLE b.u AS SELECT 1 AS v; CREATE VIEW b.w AS SELECT v FROM b.u",
+        query: "SELECT v FROM w",
+        change: "SELECT rename_in_c('b.w'::regclass, 'renamed')",
+        results: (1, None),
+    },
+    Case {
+        name: "C code creates collations",
+        setup: r#"CREATE COLLATION b."de-x-icu" (locale = 'C')"#,
+        query: r#"SELECT ('a' < 'B' COLLATE "de-x-icu")::int"#,
+        change: "SELECT pg_import_system_collations('a')",
+        results: (0, Some(1)),
+    },
+];
+
+fn fetch(session: &mut Client, query: &str) -> Option<i32> {
+    let call = "SELECT cache_fetch('k', $1)::int";
+    session.query_one(call, &[&query]).ok().map(|row| row.get(0))
+}
+
+/// Two sessions with the schemas. The second one has `rename_in_c`, a function of builds for tests.
+fn sessions(database: &Database) -> [Client; 2] {
+    let mut sessions = [(); 2].map(|()| database.connect());
+    sessions[1]
+        .batch_execute(
+            "CREATE SCHEMA a; CREATE SCHEMA b;
+             CREATE FUNCTION rename_in_c(oid, cstring) RETURNS void
+                AS '$libdir/pg_cache', 'rename_in_c_wrapper' LANGUAGE C STRICT",
+        )
+        .expect("schemas");
+    for session in &mut sessions {
+        session.batch_execute("SET search_path = a, b, pg_catalog, public").expect("it is set");
+    }
+    sessions
+}
+
+#[test]
+fn what_changes_without_a_command_is_fenced_with_its_commit() {
+    for Case { name, setup, query, change, results } in CASES {
+        let database = Database::create();
+        let [mut reader, mut other] = sessions(&database);
+        other.batch_execute(setup).expect(name);
+        assert_eq!(fetch(&mut reader, query), Some(results.0), "{name}");
+        assert!(is_cached(&mut reader, "k"), "{name}");
+        if !change.starts_with("DISCARD") {
+            other.batch_execute("BEGIN; SAVEPOINT s").expect(name);
+            other.batch_execute(change).expect(name);
+            assert!(!is_cached(&mut other, "k"), "{name}: for who has changed it");
+            other.batch_execute("ROLLBACK TO s; COMMIT").expect(name);
+            assert!(is_cached(&mut reader, "k"), "{name}: rolled back");
+        }
+        other.batch_execute(change).expect(name);
+        assert!(!is_cached(&mut reader, "k"), "{name}");
+        assert_eq!(fetch(&mut reader, query), results.1, "{name}");
+    }
+}
+
+/// With the session go its temporary tables, and with those what depends on them.
+#[test]
+fn what_goes_with_a_session_is_fenced_at_its_end() {
+    let database = Database::create();
+    let [mut reader, mut other] = sessions(&database);
+    let Case { setup, query, .. } = DISCARDED;
+    other.batch_execute(setup).expect("a function");
+    assert_eq!(fetch(&mut reader, query), Some(3));
+    drop(other);
+    wait_until("the function to be dropped", || {
+        let there = "SELECT count(*) FROM pg_proc WHERE proname = 'f' AND pronamespace = 'b'::regnamespace";
+        reader.query_one(there, &[]).expect("a catalog").get::<_, i64>(0) == 0
+    });
+    wait_until("it to be told", || !is_cached(&mut reader, "k"));
+    assert_eq!(fetch(&mut reader, query), None);
+}
+
+/// Each by itself, because some may not be in a block.
+const HARMLESS: [&str; 24] = [
+    "CREATE INDEX t_v ON t (v)",
+    "REINDEX TABLE t",
+    "REINDEX INDEX CONCURRENTLY t_v",
+    "DROP INDEX CONCURRENTLY t_v",
+    "ANALYZE t",
+    "VACUUM t",
+    "CREATE STATISTICS s ON id, v FROM t",
+    "DROP STATISTICS s",
+    "COMMENT ON TABLE t IS 'a comment'",
+    "VACUUM FULL other",
+    "CLUSTER other USING other_pkey",
+    "CREATE INDEX ON other (v)",
+    "INSERT INTO other VALUES (777, 'a value')",
+    "TRUNCATE other RESTART IDENTITY",
+    "REFRESH MATERIALIZED VIEW m",
+    "REFRESH MATERIALIZED VIEW CONCURRENTLY m",
+    "SELECT lo_unlink(lo_create(0))",
+    "CREATE TEMP TABLE mine (id serial PRIMARY KEY, v text DEFAULT 'v' CHECK (v <> ''), other int REFERENCES mine)",
+    "CREATE TEMP TABLE t AS SELECT 1 AS v",
+    "CREATE INDEX ON mine (v)",
+    "TRUNCATE mine",
+    "DROP TABLE pg_temp.t, mine",
+    "BEGIN; CREATE TEMP TABLE mine (id serial) ON COMMIT DROP; COMMIT",
+    "CREATE TEMP TABLE mine (id serial); DISCARD ALL",
+];
+
+#[test]
+fn what_changes_no_name_and_no_rule_leaves_results() {
+    let database = Database::create();
+    let [mut reader, mut other] = [(); 2].map(|()| database.connect());
+    other
+        .batch_execute(
+            "CREATE TABLE t AS SELECT 1 AS id, 1 AS v;
+             CREATE TABLE other (id serial PRIMARY KEY, v text);
+             INSERT INTO other (v) SELECT repeat('x', i * 100) FROM generate_series(1, 100) AS i;
+             CREATE MATERIALIZED VIEW m AS SELECT * FROM other; CREATE UNIQUE INDEX ON m (id)",
+        )
+        .expect("tables");
+    let mut wrong = Vec::new();
+    for statement in HARMLESS {
+        assert_eq!(fetch(&mut reader, "SELECT v FROM t"), Some(1));
+        assert!(is_cached(&mut reader, "k"), "before {statement}");
+        for statement in statement.split("; ") {
+            other.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        }
+        if !is_cached(&mut reader, "k") {
+            wrong.push(statement);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Nor does the end of a session that leaves some behind.
+    other.batch_execute("CREATE TEMP TABLE mine (id serial PRIMARY KEY)").expect("a table");
+    drop(other);
+    wait_until("its table to be dropped", || {
+        let there = "SELECT count(*) FROM pg_class WHERE relname = 'mine'";
+        reader.query_one(there, &[]).expect("a catalog").get::<_, i64>(0) == 0
+    });
+    assert!(is_cached(&mut reader, "k"));
+}
