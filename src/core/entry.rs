@@ -20,7 +20,7 @@
 //!
 //! Who may read an entry: its owner before it is linked; whoever holds its shard's lock; and anybody
 //! who found it by the rules of [`crate::shard`] and asks afterwards whether it lived all the while
-//! ([`Shard::lived`](crate::shard::Shard::lived)). The bytes of a dead entry may be anything, so
+//! ([`Sighting::lived`](crate::shard::Sighting::lived)). The bytes of a dead entry may be anything, so
 //! nothing here trusts them: every loop ends by itself, and a wild position leads to the sink.
 
 use crate::blocks::Run;

@@ -134,8 +134,6 @@ impl<'m, H: Host> Tier<'m, H> {
             return Err(Refusal::TooLarge);
         }
         let block = self.find_room(key, &mut header)?;
-        // What a process reads first of shared memory, the kernel maps along with its surroundings; what it writes first, page by page.
-        self.region.load(self.layout.block_at(block));
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
