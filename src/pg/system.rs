@@ -86,12 +86,7 @@ pub fn each_row<T>(catalog: &Catalog<T>, number: u32, when: When, mut with: impl
 }
 
 /// What is read of the row of a catalog's object.
-pub fn row<T, R>(
-    catalog: &Catalog<T>,
-    number: u32,
-    when: When,
-    mut read: impl FnMut(&T) -> R,
-) -> Option<R> {
+pub fn row<T, R>(catalog: &Catalog<T>, number: u32, when: When, mut read: impl FnMut(&T) -> R) -> Option<R> {
     let mut found = None;
     each_row(catalog, number, when, |row| found = Some(read(row)));
     found
