@@ -82,6 +82,8 @@ pub enum Reserved {
     Roles,
     /// Which tags stand for which relations in a database.
     Watches(u32),
+    /// What may be above the relations of a database in trees of them.
+    Trees(u32),
     /// Everything of a space of a database.
     Space {
         /// The database's number.
@@ -98,6 +100,7 @@ impl Reserved {
             Self::Definitions(database) => scatter(2 << 32 | u64::from(database)),
             Self::Roles => scatter(3 << 32),
             Self::Watches(database) => scatter(5 << 32 | u64::from(database)),
+            Self::Trees(database) => scatter(6 << 32 | u64::from(database)),
             Self::Space { database, space } => scatter(4 << 32 | u64::from(database)) ^ u64::from(space),
         }
     }

@@ -5,7 +5,8 @@
 //! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
 //! - that names or rules change. All commands do, but for a list of harmless ones, and for those of which the server tells what they
 //!   change (`definition.rs`), as it does of what is dropped;
-//! - that a table is about to be a part of another no more, which the locks do not tell afterwards;
+//! - that a table is about to be a part of another no more, which the locks do not tell afterwards; or that it becomes one, of which
+//!   those do not learn who write to what is below it;
 //! - that a database is about to be dropped, whose number another may be given.
 
 #![allow(unsafe_code)]
@@ -31,6 +32,8 @@ pub trait Watcher: Sync {
     fn defining(&self, roles: bool);
     /// A relation is to leave the trees that it is a part of.
     fn leaving(&self, relation: u32);
+    /// A relation is to be a part of another, and all that is below it, too, which others may be writing to.
+    fn growing(&self);
     /// A database is to be dropped.
     fn dropping(&self, database: u32);
 }
@@ -132,7 +135,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
                 // REFRESH MATERIALIZED VIEW CONCURRENTLY is among those who alter one.
                 if !find(statement.relation).is_some_and(relation::is_temporary) {
-                    leave(*watcher, statement);
+                    move_parts(*watcher, statement);
                     watcher.defining(false);
                 }
             }
@@ -240,8 +243,9 @@ pub unsafe fn find(name: *const pg_sys::RangeVar) -> Option<u32> {
     (found != pg_sys::InvalidOid).then(|| found.to_u32())
 }
 
-/// Tells which relation is to leave its trees by an ALTER TABLE, if one is.
-unsafe fn leave(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
+/// Tells which relation is to leave its trees by an ALTER TABLE, if one is, and whether one comes into another's. (Who attaches a
+/// partition locks all that is below it, so nobody is writing to that.)
+unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
     // SAFETY: a parsed statement: a name, and a list of commands.
     unsafe {
         let count = if statement.cmds.is_null() { 0 } else { (*statement.cmds).length as usize };
@@ -249,6 +253,10 @@ unsafe fn leave(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
             let command = (*(*statement.cmds).elements.add(place)).ptr_value.cast::<pg_sys::AlterTableCmd>();
             let leaving = match (*command).subtype {
                 pg_sys::AlterTableType::AT_DropInherit => find(statement.relation),
+                pg_sys::AlterTableType::AT_AddInherit => {
+                    watcher.growing();
+                    None
+                }
                 // The part is named in the command, but its tree's locks are too weak if it goes concurrently.
                 pg_sys::AlterTableType::AT_DetachPartition => {
                     find((*(*command).def.cast::<pg_sys::PartitionCmd>()).name)

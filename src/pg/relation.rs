@@ -168,11 +168,15 @@ pub fn remembered(number: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
 }
 
-/// Learns of what others have committed: which table is a part of which may change while its rows are written to, two steps further up.
-/// May raise errors.
-pub fn catch_up() {
-    // SAFETY: what the server does itself when it locks a relation.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
+/// Whether it may be a part of others, as far as it is remembered.
+pub fn may_be_part(number: u32) -> bool {
+    KNOWN.with_borrow(|known| !known.alone.contains_key(&number))
+}
+
+/// Which table is a part of which may change while its rows are written to, two steps further up. The server says so a moment after
+/// others can see it.
+pub fn forget_parts() {
+    KNOWN.with_borrow_mut(|known| known.parts.clear());
 }
 
 /// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.

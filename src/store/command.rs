@@ -54,6 +54,12 @@ impl Watcher for Commands {
         }
     }
 
+    fn growing(&self) {
+        if let Some(tier) = shared::tier() {
+            pending::invalidate_exactly(written::trees(tier));
+        }
+    }
+
     fn leaving(&self, number: u32) {
         if let (Some(place), relation::Relation::Rows { .. }) = (space::any_place(), relation::of(number)) {
             watch::invalidate(&place, number);

@@ -641,7 +641,8 @@ impl Pending {
     fn lower_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
-        written::late(tier, |fence| {
+        let grows = self.fences.binary_search(&written::trees(tier)).is_ok();
+        written::late(tier, grows, |fence| {
             fences.raise(fence);
             let _ = tier.lower_as(fence, fences.draw());
         });

@@ -8,24 +8,30 @@ use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
 use crate::pg::{locks, relation};
-use pg_cache_core::{FenceId, Relation, Reserved};
-use std::cell::RefCell;
+use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
+use std::cell::{Cell, RefCell};
 
 thread_local! {
     /// What the transaction that is being committed held write locks on before.
     static SEEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// As of when this session knows what is a part of what.
+    static TREES: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
 }
 
 /// The fences of what the transaction has written so far, in order. May raise errors.
 pub fn fences(tier: &HotTier) -> Vec<FenceId> {
-    fences_of(tier, &relations())
+    fences_of(tier, &relations(tier))
 }
 
 /// What the transaction holds write locks on, in order. May raise errors.
-fn relations() -> Vec<u32> {
+fn relations(tier: &HotTier) -> Vec<u32> {
     let mut relations = Vec::new();
     if locks::has_written() {
-        relation::catch_up();
+        if !tier.fences().holds(trees(tier), TREES.get(), Stamp::LATEST) {
+            // The stamp first: what grows after it is found to have grown.
+            TREES.set(tier.fences().now());
+            relation::forget_parts();
+        }
         locks::each_written(|number| relations.push(number));
         relations.sort_unstable();
         relations.dedup();
@@ -61,7 +67,7 @@ fn fences_of(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
 
 /// Those that a commit raises: the same. What this one has seen, [`late`] leaves out.
 pub fn before_commit(tier: &HotTier) -> Vec<FenceId> {
-    let relations = if settings::broken() == Broken::Off { relations() } else { Vec::new() };
+    let relations = if settings::broken() == Broken::Off { relations(tier) } else { Vec::new() };
     let fences = fences_of(tier, &relations);
     compare(tier, &fences);
     SEEN.set(relations);
@@ -95,9 +101,15 @@ pub fn definitions(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Definitions(shared::database()))
 }
 
-/// Calls with fences of what was written after [`before_commit`], by others who are told of commits: they are late, and better than
-/// never. Asks the server nothing, allocates nothing, and cannot fail; the same is true of what it calls.
-pub fn late(tier: &HotTier, mut with: impl FnMut(FenceId)) {
+/// The fence of what may be above relations in trees of them.
+pub fn trees(tier: &HotTier) -> FenceId {
+    tier.fences().reserved(Reserved::Trees(shared::database()))
+}
+
+/// Calls with fences of what was written after [`before_commit`], by others who are told of commits, and of what has come above
+/// what was written before it: they are late, and better than never. `grows` if the transaction has raised the fence of trees.
+/// Asks the server nothing, allocates nothing, and cannot fail; the same is true of what it calls.
+pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
     match settings::broken() {
         Broken::Off => {}
         // For as long, others see what is not fenced.
@@ -118,7 +130,11 @@ pub fn late(tier: &HotTier, mut with: impl FnMut(FenceId)) {
             None => is_known = false,
         });
     });
-    if !is_known {
+    let (fences, trees) = (tier.fences(), trees(tier));
+    // Whoever raises it from now on has it grow when others can see what was written.
+    let have_grown = fences.passed(trees, TREES.get()) || fences.pending(trees) > u64::from(grows);
+    let has_parts = || SEEN.with_borrow(|seen| seen.iter().any(|number| relation::may_be_part(*number)));
+    if !is_known || have_grown && has_parts() {
         // It may be a part of any table, and who could tell may not be asked any more.
         with(tier.fences().reserved(Reserved::Database(database)));
     }

@@ -77,6 +77,42 @@ fn while_a_commit_waits_for_a_standby_nobody_else_does() {
     }
 }
 
+/// Who makes a table part of another locks what is below it only to look: it may have been written to by one whose commit waits.
+#[test]
+fn a_tree_may_grow_above_what_a_commit_that_waits_has_written() {
+    let cluster = cluster(&conf());
+    let mut witness = cluster.connect("postgres");
+    witness
+        .batch_execute(
+            "CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid); CREATE TABLE top (v int);
+             SELECT cache_watch('top')",
+        )
+        .expect("a tree");
+    witness.batch_execute("SELECT cache_set_text('apart', 'v')").expect("it is stored");
+    let count = |session: &mut Client| -> i32 {
+        let query = "SELECT cache_fetch('count', 'SELECT count(*) FROM top')::int";
+        session.query_one(query, &[]).expect("it counts").get(0)
+    };
+    let mut writer = cluster.connect("postgres");
+    writer.batch_execute("INSERT INTO leaf VALUES (1)").expect("it writes");
+    writer.batch_execute("SET synchronous_commit = on").expect("it is set");
+    let number = process(&mut writer);
+    let commit = std::thread::spawn(move || writer.batch_execute("INSERT INTO leaf VALUES (2)"));
+    wait_until("the writer to wait", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'SyncRep'";
+        witness.query_one(query, &[&number]).expect("a view").get::<_, i64>(0) == 1
+    });
+    witness.batch_execute("ALTER TABLE mid INHERIT top").expect("it grows");
+    assert!(is_cached(&mut witness, "apart"), "what depends on no table is a hit");
+    assert_eq!(count(&mut witness), 1, "what the writer has written before");
+    witness.batch_execute("SELECT cache_set_text('tagged', 'one', tags => '{top}')").expect("it is stored");
+    assert!(is_cached(&mut witness, "count") && is_cached(&mut witness, "tagged"));
+    witness.execute(&format!("SELECT pg_cancel_backend({number})"), &[]).expect("it is told to wait no more");
+    commit.join().expect("the thread ends").expect("it has committed");
+    assert_eq!(count(&mut witness), 2);
+    assert!(!is_cached(&mut witness, "tagged"));
+}
+
 /// A generator of numbers, the same in every run.
 struct Dice(u64);
 
