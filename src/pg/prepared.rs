@@ -12,7 +12,7 @@
 
 #![allow(unsafe_code)]
 
-use pg_cache_core::{FenceId, KeyMark};
+use pg_cache_core::{FenceId, KeyMark, Stamp};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -56,6 +56,8 @@ pub struct Record {
     marks_len: u32,
     /// The transaction's number.
     pub number: pg_sys::TransactionId,
+    /// As of when it is known what is above the relations that it has written to: late, if nothing can come above them.
+    pub trees: Stamp,
     gid: [u8; GID_BYTES],
     fences: [FenceId; FENCES_MAX],
     marks: [KeyMark; MARKS_MAX],
@@ -71,6 +73,7 @@ impl Record {
         marks: &[KeyMark],
     ) {
         (self.state, self.enders, self.number) = (State::Preparing, 0, number);
+        self.trees = Stamp::LATEST;
         self.gid_len = fill(&mut self.gid, gid);
         self.fences_len = fill(&mut self.fences, fences);
         self.marks_len = fill(&mut self.marks, marks);

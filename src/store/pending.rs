@@ -222,9 +222,9 @@ impl Listener for Collector {
 
     fn before_prepare(&self) {
         let Some(tier) = shared::tier() else { return };
-        let written = written::before_prepare(tier);
+        let (written, trees) = written::before_prepare(tier);
         let (fences, marks) = PENDING.with_borrow(Pending::in_short);
-        prepared::record(&fences, marks, &written).unwrap_or_else(|refused| refused.raise());
+        prepared::record(&fences, marks, &written, trees).unwrap_or_else(|refused| refused.raise());
     }
 
     fn prepared(&self) {

@@ -28,7 +28,7 @@ use crate::pg::error::Refused;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table, Whose};
 use crate::pg::{locks, shared};
 use crate::store::written;
-use pg_cache_core::{FenceId, KeyMark, Reserved};
+use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
@@ -60,6 +60,8 @@ struct Ending {
     changed: Vec<KeyMark>,
     /// The fences of the spaces that these are in.
     spaces: Vec<FenceId>,
+    /// As of when it is known what is above what it has written, if that is to become visible.
+    trees: Option<Stamp>,
 }
 
 /// The transaction is to be prepared under this name, if nothing goes wrong until its end.
@@ -119,7 +121,12 @@ fn everything(commits: bool) -> Vec<FenceId> {
 
 /// Writes down what the transaction has changed that is about to be prepared. The last thing that can fail on our side; it may
 /// still fail on others'.
-pub fn record(fences: &[FenceId], marks: Vec<KeyMark>, written: &[FenceId]) -> Result<(), Refused> {
+pub fn record(
+    fences: &[FenceId],
+    marks: Vec<KeyMark>,
+    written: &[FenceId],
+    trees: Stamp,
+) -> Result<(), Refused> {
     let At::Named(gid) = AT.replace(At::Nothing) else {
         let mut marks = marks;
         marks.sort_unstable();
@@ -142,6 +149,7 @@ pub fn record(fences: &[FenceId], marks: Vec<KeyMark>, written: &[FenceId]) -> R
             return Ok(None);
         };
         record.write(own, &gid, &fences, &marks);
+        record.trees = trees;
         Ok(Some(number))
     });
     match written {
@@ -353,7 +361,13 @@ impl Ending {
         record.enders += 1;
         let mut ending = Self { record: Some(number), ..Self::default() };
         if commits && !doubt {
+            let has_grown = shared::tier().is_some_and(|tier| written::have_grown(tier, record.trees, false));
             ending.invalidated = record.fences().to_vec();
+            if has_grown {
+                // What has come above what it has written is not in the record.
+                ending.invalidated.extend(everything(commits));
+            }
+            ending.trees = Some(record.trees);
             ending.changed = record.marks().to_vec();
         }
         if doubt { Found::Doubt(ending) } else { Found::Record(ending) }
@@ -370,6 +384,13 @@ impl Ending {
     fn settle(self, succeeded: bool) {
         if let Some(tier) = shared::tier() {
             self.changed.iter().for_each(|mark| tier.remove_marked(mark));
+            let grows = self.invalidated.contains(&written::trees(tier));
+            if self.trees.is_some_and(|trees| written::have_grown(tier, trees, grows)) {
+                // Perhaps only while the server was at it: late, and better than never.
+                let fence = tier.fences().reserved(Reserved::Database(shared::database()));
+                tier.fences().raise(fence);
+                let _ = tier.lower_as(fence, tier.fences().draw());
+            }
             if !self.invalidated.is_empty() {
                 let number = tier.fences().draw();
                 for fence in &self.invalidated {

@@ -27,7 +27,7 @@ pub fn fences(tier: &HotTier) -> Vec<FenceId> {
 fn relations(tier: &HotTier) -> Vec<u32> {
     let mut relations = Vec::new();
     if locks::has_written() {
-        if !tier.fences().holds(trees(tier), TREES.get(), Stamp::LATEST) {
+        if have_grown(tier, TREES.get(), false) {
             // The stamp first: what grows after it is found to have grown.
             TREES.set(tier.fences().now());
             relation::forget_parts();
@@ -74,12 +74,14 @@ pub fn before_commit(tier: &HotTier) -> Vec<FenceId> {
     fences
 }
 
-/// Those that a prepared transaction will have to raise: the same.
-pub fn before_prepare(tier: &HotTier) -> Vec<FenceId> {
-    let fences =
-        if [Broken::Never, Broken::Unseen].contains(&settings::broken()) { Vec::new() } else { fences(tier) };
+/// Those that a prepared transaction will have to raise: the same, and as of when it is known that they are all.
+pub fn before_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
+    let is_seen = ![Broken::Never, Broken::Unseen].contains(&settings::broken());
+    let relations = if is_seen { relations(tier) } else { Vec::new() };
+    let fences = fences_of(tier, &relations);
     compare(tier, &fences);
-    fences
+    let has_parts = relations.iter().any(|number| relation::may_be_part(*number));
+    (fences, if has_parts { TREES.get() } else { Stamp::LATEST })
 }
 
 /// In builds for tests: whatever a statement has named as its target is to be fenced.
@@ -106,6 +108,13 @@ pub fn trees(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Trees(shared::database()))
 }
 
+/// Whether something has come above others since, or does so just now. `own` if the fence of trees is raised by ourselves.
+pub fn have_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
+    let (fences, trees) = (tier.fences(), trees(tier));
+    // In this order: what is pending no more has passed.
+    fences.pending(trees) > u64::from(own) || fences.passed(trees, since)
+}
+
 /// Calls with fences of what was written after [`before_commit`], by others who are told of commits, and of what has come above
 /// what was written before it: they are late, and better than never. `grows` if the transaction has raised the fence of trees.
 /// Asks the server nothing, allocates nothing, and cannot fail; the same is true of what it calls.
@@ -130,9 +139,8 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
             None => is_known = false,
         });
     });
-    let (fences, trees) = (tier.fences(), trees(tier));
-    // Whoever raises it from now on has it grow when others can see what was written.
-    let have_grown = fences.passed(trees, TREES.get()) || fences.pending(trees) > u64::from(grows);
+    // Whoever has them grow from now on does so when others can see what was written.
+    let have_grown = have_grown(tier, TREES.get(), grows);
     let has_parts = || SEEN.with_borrow(|seen| seen.iter().any(|number| relation::may_be_part(*number)));
     if !is_known || have_grown && has_parts() {
         // It may be a part of any table, and who could tell may not be asked any more.

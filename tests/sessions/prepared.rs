@@ -1,6 +1,7 @@
 //! Prepared transactions: what they have changed is gone when somebody commits them, from whatever session and in whatever life of
 //! the server, and until then it is not.
 
+use crate::fences::is_cached;
 use crate::memory::{cluster, findings};
 use crate::transaction::{get, set};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
@@ -367,6 +368,37 @@ fn while_a_commit_is_under_way_nobody_reads_and_then_innocents_are_hits_again() 
         assert_eq!(values(&mut witness), [None, old()], "{by}");
         assert_eq!(get(&mut witness, "meanwhile").as_deref(), Some("v"));
     }
+}
+
+/// What has come above what it has written since it was prepared, its record does not know.
+#[test]
+fn a_tree_may_grow_above_what_is_prepared() {
+    let cluster = cluster_with_standby();
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE TABLE log (what text)").expect("a table");
+    let count = |session: &mut Client| -> i32 {
+        let query = "SELECT cache_fetch('count', 'SELECT count(*) FROM top')::int";
+        session.query_one(query, &[]).expect("it counts").get(0)
+    };
+    for while_it_ends in [false, true] {
+        session
+            .batch_execute(
+                "DROP TABLE IF EXISTS top CASCADE; DROP TABLE IF EXISTS mid CASCADE; CREATE TABLE top (v int);
+                 CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid)",
+            )
+            .expect("a tree");
+        prepare(&mut session, "p", "INSERT INTO leaf VALUES (1)");
+        let waiting = while_it_ends.then(|| Waiting::begin(cluster.connect("postgres"), &mut session));
+        session.batch_execute("ALTER TABLE mid INHERIT top").expect("it grows");
+        assert_eq!(count(&mut session), 0);
+        assert!(is_cached(&mut session, "count"), "while it ends: {while_it_ends}");
+        match waiting {
+            Some(waiting) => waiting.stop("pg_cancel_backend", &mut session).expect("it has committed"),
+            None => session.batch_execute("COMMIT PREPARED 'p'").expect("it commits"),
+        }
+        assert_eq!(count(&mut session), 1, "while it ends: {while_it_ends}");
+    }
+    assert_quiet(&mut session);
 }
 
 #[test]
