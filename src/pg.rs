@@ -21,6 +21,7 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod shared;
+pub mod system;
 #[cfg(debug_assertions)]
 pub mod targets;
 pub mod transaction;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use one_core::OneCore;
 use std::cell::Cell;
 use std::time::Duration;
+use wire::{Task, Until};
 
 /// What one run came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,14 +52,13 @@ impl<'a> Driver<'a> {
 
     /// Runs it for about `span`.
     pub fn run(&self, span: Duration) -> Result<Run> {
-        let _alone = match self.load.clients {
-            1 => Some(OneCore::hold(&self.server_processes()?)?),
-            _ => None,
-        };
+        let processes = self.server_processes()?;
+        let _alone = if self.load.clients == 1 { Some(OneCore::hold(&processes)?) } else { None };
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
             Work::Statement(statement, given) => {
-                self.bed.pool().run(&self.bed.cluster, self.load, statement, given, span)
+                let task = Task { statement, given, load: self.load, seed: 0 };
+                self.bed.pool().run(&self.bed.cluster, task, Until::Over(span))
             }
             Work::Redis(command) => {
                 let operations = (self.per_second.get() * span.as_secs_f64()) as u64;

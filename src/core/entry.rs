@@ -20,7 +20,7 @@
 //!
 //! Who may read an entry: its owner before it is linked; whoever holds its shard's lock; and anybody
 //! who found it by the rules of [`crate::shard`] and asks afterwards whether it lived all the while
-//! ([`Shard::lived`](crate::shard::Shard::lived)). The bytes of a dead entry may be anything, so
+//! ([`Sighting::lived`](crate::shard::Sighting::lived)). The bytes of a dead entry may be anything, so
 //! nothing here trusts them: every loop ends by itself, and a wild position leads to the sink.
 
 use crate::blocks::Run;
@@ -125,6 +125,12 @@ impl Header {
         header
     }
 
+    /// Reads a header.
+    #[inline(always)]
+    pub(crate) fn of(words: &[AtomicU64; HEADER_WORDS]) -> Self {
+        Self { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) }
+    }
+
     pub(crate) fn hash(&self) -> u32 {
         (self.words[0] >> 32) as u32
     }
@@ -169,7 +175,11 @@ impl Header {
         (self.words[6] as u16).into()
     }
     pub(crate) fn key_at(&self) -> usize {
-        HEADER_BYTES + (4 * self.dependencies()).next_multiple_of(8)
+        self.key_word() * 8
+    }
+    /// The word that the key begins with.
+    fn key_word(&self) -> usize {
+        HEADER_WORDS + ((self.words[6] >> 32) as u8 as usize).div_ceil(2)
     }
     pub(crate) fn value_at(&self) -> usize {
         (self.words[6] >> 16) as u16 as usize
@@ -220,10 +230,13 @@ impl<'m> Entry<'m> {
 
     #[inline(always)]
     pub(crate) fn header(&self) -> Header {
-        match self.region.chunk::<HEADER_WORDS>(self.at) {
-            Some(words) => Header { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) },
-            None => Header::default(),
-        }
+        self.header_words().map(Header::of).unwrap_or_default()
+    }
+
+    /// The words of the header, unless the region ends before it.
+    #[inline(always)]
+    pub(crate) fn header_words(&self) -> Option<&'m [AtomicU64; HEADER_WORDS]> {
+        self.region.chunk(self.at)
     }
 
     /// The line that the header begins on.
@@ -299,23 +312,22 @@ impl<'m> Entry<'m> {
         }
     }
 
-    /// Whether it is the entry of this key. Loads no more of the header than it takes.
+    /// Whether it is the entry of this key, with the header that was read of it.
     #[inline(always)]
-    pub(crate) fn is_of(&self, layout: &'m Layout, key: &Key<'_>) -> bool {
-        let Some(words) = self.region.chunk::<HEADER_WORDS>(self.at) else { return false };
-        let load = |number: usize| words[number].load(Ordering::Relaxed);
-        let (length, flags) = (key.bytes.len(), load(4));
-        if load(2) != key.scope.place()
-            || (load(3) >> 32) as u32 != key.scope.role
-            || (flags >> KEY_SHIFT & KEY_MASK) as usize != length
+    pub(crate) fn is_of(&self, layout: &'m Layout, header: &Header, key: &Key<'_>) -> bool {
+        let length = key.bytes.len();
+        if header.place() != key.scope.place()
+            || header.role() != key.scope.role
+            || header.key_len() != length
         {
             return false;
         }
-        if flags & CHAINED != 0 {
+        if header.has(CHAINED) {
             return (*self).has_key_chained(layout, key.bytes);
         }
-        let key_at = HEADER_WORDS + ((load(6) >> 32) as u8 as usize).div_ceil(2);
-        let words = self.region.run(self.at + key_at, length.div_ceil(8));
+        let Some(words) = self.region.run(self.at + header.key_word(), length.div_ceil(8)) else {
+            return false;
+        };
         let (whole, rest) = key.bytes.as_chunks::<8>();
         let mut words = words.iter().map(|word| word.load(Ordering::Relaxed));
         whole.iter().all(|bytes| words.next() == Some(u64::from_ne_bytes(*bytes)))
@@ -323,7 +335,8 @@ impl<'m> Entry<'m> {
                 || words.next().is_some_and(|word| (word.to_le() ^ key.tail) << (64 - length % 8 * 8) == 0))
     }
 
-    // What is off the beaten track takes copies, so that the fast path need not keep in memory what it works with.
+    // What is off the beaten track reads the header again instead of being given it, so that the fast path need not keep in memory
+    // what it works with. Should it be another one by now, the entry has died, and whoever asked will learn that.
     #[cold]
     #[inline(never)]
     fn has_key_chained(self, layout: &'m Layout, key: &[u8]) -> bool {
@@ -331,26 +344,27 @@ impl<'m> Entry<'m> {
         let mut bytes = [0; KEY_BYTES_MAX];
         bytes
             .get_mut(..key.len())
-            .is_some_and(|bytes| self.copy_chained(layout, header, header.key_at(), bytes) && *bytes == *key)
+            .is_some_and(|bytes| self.copy_chained(layout, header.key_at(), bytes) && *bytes == *key)
     }
 
     /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
     #[inline(always)]
     pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
         if header.has(CHAINED) {
-            (*self).copy_chained(layout, *header, offset, into);
+            (*self).copy_chained(layout, offset, into);
             return;
         }
-        let (skip, count) = (offset % 8, (offset % 8 + into.len()).div_ceil(8));
-        copy_bytes(self.region.run(self.at + offset / 8, count), skip, into);
+        if let Some(words) = self.region.since(self.at) {
+            copy_bytes(words, offset, into);
+        }
     }
 
     /// The same over several runs. Whether all bytes were there.
     #[cold]
     #[inline(never)]
-    fn copy_chained(self, layout: &'m Layout, header: Header, offset: usize, into: &mut [u8]) -> bool {
+    fn copy_chained(self, layout: &'m Layout, offset: usize, into: &mut [u8]) -> bool {
         let (mut skip, mut rest) = (offset, into);
-        for run in self.runs(layout, &header) {
+        for run in self.runs(layout, &self.header()) {
             let words = run.words(self.region, layout);
             if words.is_empty() {
                 // A link that leads nowhere: this entry is dead, and its length means nothing.
@@ -362,7 +376,7 @@ impl<'m> Entry<'m> {
             };
             let size = size.min(rest.len());
             let (part, behind) = std::mem::take(&mut rest).split_at_mut(size);
-            copy_bytes(&words[skip / 8..], skip % 8, part);
+            copy_bytes(words, skip, part);
             (skip, rest) = (0, behind);
             if rest.is_empty() {
                 return true;
@@ -431,7 +445,7 @@ impl DataRun {
     #[inline]
     pub(crate) fn words<'m>(&self, region: Region<'m>, layout: &Layout) -> &'m [AtomicU64] {
         let words = self.run.blocks as usize * BLOCK_WORDS - usize::from(self.chained);
-        region.run(layout.block_at(self.run.first), words)
+        region.run(layout.block_at(self.run.first), words).unwrap_or(&[])
     }
 }
 

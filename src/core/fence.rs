@@ -268,7 +268,8 @@ impl<'m> Fences<'m> {
     #[inline(always)]
     pub fn holds(&self, fence: FenceId, stamp: Stamp, horizon: Stamp) -> bool {
         let word = self.word(fence).load(Ordering::SeqCst);
-        word & PENDING_MASK == 0 && word >> PENDING_BITS <= stamp.0.min(horizon.0)
+        // Turned so that `pending` is above `seq`: what is pending is beyond every stamp.
+        word.rotate_right(PENDING_BITS) <= stamp.0.min(horizon.0)
     }
 
     /// Whether a change has been committed since `stamp`, so that what is older is wrong for good. (While one is merely

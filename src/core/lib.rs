@@ -48,7 +48,7 @@
 //! Statistics take 1 600 bytes for each backend, which counts for eight spaces at a time in its own slot, and 448 for each
 //! reserved fence, which may be a space's: with 120 backends and 256 fences 307 kB. A relation's fences and figures take 64 bytes.
 //!
-//! A hit costs some five hundred instructions, no lock, and a store to the backend's own count of its space. A value that is stored
+//! A hit costs some three hundred instructions, no lock, and a store to the backend's own count of its space. A value that is stored
 //! adds to the one word of its space that says how much it has, and so does what goes: once for each hold of a lock, however
 //! many go.
 

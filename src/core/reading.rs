@@ -21,17 +21,49 @@ impl<H: Host> Tier<'_, H> {
         reader: impl Into<Reader<'r>>,
         into: &mut impl Buffer,
     ) -> Result<Meta, Miss> {
-        let outcome = self.look(key, reader.into(), &mut Some(into));
-        let what = match outcome {
-            Ok(_) => Counter::Hit,
-            Err(Miss::Absent) => Counter::MissAbsent,
-            Err(Miss::Expired) => Counter::MissExpired,
-            Err(Miss::Fenced) => Counter::MissFenced,
-            Err(Miss::Own) => Counter::MissOwn,
-            Err(Miss::Off) => Counter::MissOff,
-        };
-        self.statistics.count(key.scope.cell, what);
+        let (reader, now) = (reader.into(), self.host.now());
+        match self.try_look(key, reader, now, Some(&mut *into)) {
+            Some(Ok(meta)) => {
+                self.statistics.count(key.scope.cell, Counter::Hit);
+                Ok(meta)
+            }
+            Some(Err(miss)) => {
+                self.count_miss(key.scope.cell, miss);
+                Err(miss)
+            }
+            None => self.get_again(key, reader, now, into),
+        }
+    }
+
+    /// The same after an attempt that a writer was in the way of.
+    #[cold]
+    #[inline(never)]
+    fn get_again(
+        &self,
+        key: &Key<'_>,
+        reader: Reader<'_>,
+        now: u32,
+        into: &mut impl Buffer,
+    ) -> Result<Meta, Miss> {
+        let outcome = self.look_again(key, reader, now, Some(into));
+        match outcome {
+            Ok(_) => self.statistics.count(key.scope.cell, Counter::Hit),
+            Err(miss) => self.count_miss(key.scope.cell, miss),
+        }
         outcome
+    }
+
+    /// Apart, so that a hit need not ask which counter is its own.
+    #[inline(never)]
+    fn count_miss(&self, cell: u32, miss: Miss) {
+        let what = match miss {
+            Miss::Absent => Counter::MissAbsent,
+            Miss::Expired => Counter::MissExpired,
+            Miss::Fenced => Counter::MissFenced,
+            Miss::Own => Counter::MissOwn,
+            Miss::Off => Counter::MissOff,
+        };
+        self.statistics.count(cell, what);
     }
 
     /// The same for a reader who takes a value that is not right any more, if whoever stored it has allowed that for longer than
@@ -64,14 +96,15 @@ impl<H: Host> Tier<'_, H> {
         for _ in 0..=RETRIES {
             let seen = match shard.look(key) {
                 Look::Found(seen) => seen,
-                Look::Disturbed => continue,
+                Look::Disturbed => {
+                    shard.wait();
+                    continue;
+                }
                 Look::Absent | Look::Poisoned => return None,
             };
-            let entry = Entry::new(self.region, &self.layout, seen.block);
-            let header = entry.header();
-            let found = self.serve_stale(&entry, &header, &key.scope, reader, now, into);
-            if shard.lived(&seen) {
-                found.inspect(|_| shard.visit(seen.block));
+            let found = self.serve_stale(&seen.entry, &seen.header, &key.scope, reader, now, into);
+            if seen.lived() {
+                found.inspect(|_| shard.visit(seen.entry.block));
                 return found;
             }
         }
@@ -93,11 +126,11 @@ impl<H: Host> Tier<'_, H> {
             || !header.has(LINGERS)
             || header.bytes() > self.entry_bytes_max
             || !scope.fences.into_iter().all(holds)
-            || self.is_changed_by(reader, *entry, *header, *scope)
+            || self.is_changed_by(reader, entry.block, scope.fences)
         {
             return None;
         }
-        let fenced = !self.dependencies_hold(*entry, *header, reader.horizon);
+        let fenced = !self.dependencies_hold(entry.block, header.stamp(), reader.horizon);
         let freshness = if fenced || header.expires() <= now {
             let until = self.lingers_until(entry, header, fenced);
             if until <= now {
@@ -126,9 +159,10 @@ impl<H: Host> Tier<'_, H> {
     /// it was read, and its word be somebody else's.
     #[cold]
     #[inline(never)]
-    fn note_right(&self, key: &Key<'_>, block: u32, header: &Header, now: u32) {
+    fn note_right(&self, key: &Key<'_>, block: u32, now: u32) {
         let is_due = |noted: &Lingering| now.saturating_sub(noted.right_at) >= NOTED_EVERY;
-        let noted = Entry::new(self.region, &self.layout, block).lingering(&self.layout, header);
+        let entry = Entry::new(self.region, &self.layout, block);
+        let noted = entry.lingering(&self.layout, &entry.header());
         if !noted.as_ref().is_some_and(is_due) {
             return;
         }
@@ -143,7 +177,11 @@ impl<H: Host> Tier<'_, H> {
 
     /// What [`get`](Self::get) would say, without counting as a read.
     pub fn peek<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Result<Meta, Miss> {
-        self.look(key, reader.into(), &mut None::<&mut ()>)
+        let (reader, now) = (reader.into(), self.host.now());
+        match self.try_look(key, reader, now, None::<&mut ()>) {
+            Some(outcome) => outcome,
+            None => self.look_again(key, reader, now, None::<&mut ()>),
+        }
     }
 
     /// Has the processor bring near where the search for a key begins. The first of two steps with some time between them, for who
@@ -159,20 +197,6 @@ impl<H: Host> Tier<'_, H> {
         Shard::of_hash(self.region, &self.layout, key.hash()).fetch_entry(key.print());
     }
 
-    #[inline(always)]
-    fn look(
-        &self,
-        key: &Key<'_>,
-        reader: Reader<'_>,
-        into: &mut Option<&mut impl Buffer>,
-    ) -> Result<Meta, Miss> {
-        let now = self.host.now();
-        match self.try_look(key, reader, now, into) {
-            Some(outcome) => outcome,
-            None => self.look_again(key, reader, now, into),
-        }
-    }
-
     /// One attempt without a lock. Nothing if a writer was in the way.
     #[inline(always)]
     fn try_look(
@@ -180,47 +204,49 @@ impl<H: Host> Tier<'_, H> {
         key: &Key<'_>,
         reader: Reader<'_>,
         now: u32,
-        into: &mut Option<&mut impl Buffer>,
+        into: Option<&mut impl Buffer>,
     ) -> Option<Result<Meta, Miss>> {
         let shard = self.shard_of(key);
-        match shard.look(key) {
-            Look::Found(seen) => {
-                let entry = Entry::new(self.region, &self.layout, seen.block);
-                let header = entry.header();
-                let outcome = if header.has(HIDDEN) {
-                    Err(Miss::Fenced)
-                } else {
-                    self.serve(&entry, &header, &key.scope, reader, now, into)
-                };
-                if !shard.lived(&seen) {
-                    return None;
-                }
-                if outcome.is_ok() && into.is_some() {
-                    shard.visit(seen.block);
-                    if header.has(LINGERS) {
-                        self.note_right(key, seen.block, &header, now);
-                    }
-                }
-                Some(outcome)
-            }
-            Look::Absent => Some(Err(Miss::Absent)),
-            Look::Poisoned => Some(Err(Miss::Off)),
-            Look::Disturbed => None,
+        let seen = match shard.look(key) {
+            Look::Found(seen) => seen,
+            Look::Absent => return Some(Err(Miss::Absent)),
+            Look::Poisoned => return Some(Err(Miss::Off)),
+            Look::Disturbed => return None,
+        };
+        if seen.header.has(HIDDEN) {
+            return seen.lived().then_some(Err(Miss::Fenced));
         }
+        let is_read = into.is_some();
+        let meta = match self.serve(&seen.entry, &seen.header, &key.scope, reader, now, into) {
+            Ok(meta) => meta,
+            Err(miss) => return seen.lived().then_some(Err(miss)),
+        };
+        if !seen.lived() {
+            return None;
+        }
+        if is_read {
+            shard.visit(seen.entry.block);
+            if seen.header.has(LINGERS) {
+                self.note_right(key, seen.entry.block, now);
+            }
+        }
+        Some(Ok(meta))
     }
 
     /// Further attempts, apart from the first one so that this does not burden it.
     #[cold]
+    #[inline(never)]
     fn look_again(
         &self,
         key: &Key<'_>,
         reader: Reader<'_>,
         now: u32,
-        into: &mut Option<&mut impl Buffer>,
+        mut into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         for _ in 0..RETRIES {
+            self.shard_of(key).wait();
             self.statistics.count(key.scope.cell, Counter::Retry);
-            if let Some(outcome) = self.try_look(key, reader, now, into) {
+            if let Some(outcome) = self.try_look(key, reader, now, into.as_deref_mut()) {
                 return outcome;
             }
         }
@@ -237,11 +263,11 @@ impl<H: Host> Tier<'_, H> {
         key: &Key<'_>,
         reader: Reader<'_>,
         now: u32,
-        into: &mut Option<&mut impl Buffer>,
+        mut into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         let mut expected: Option<Meta> = None;
         for _ in 0..=RETRIES {
-            let mut room = match (&mut *into, expected) {
+            let mut room = match (into.as_deref_mut(), expected) {
                 (Some(buffer), Some(meta)) => Some(buffer.room(&meta)),
                 _ => None,
             };
@@ -253,7 +279,7 @@ impl<H: Host> Tier<'_, H> {
                 return Err(Miss::Fenced);
             }
             let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
-            let outcome = self.serve(&entry, &header, &key.scope, reader, now, &mut None::<&mut ()>);
+            let outcome = self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>);
             let Ok(meta) = outcome else { return outcome };
             match &mut room {
                 // A buffer may give less room than it was asked for, as one does that only looks.
@@ -283,7 +309,7 @@ impl<H: Host> Tier<'_, H> {
         scope: &Scope,
         reader: Reader<'_>,
         now: u32,
-        into: &mut Option<&mut impl Buffer>,
+        into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         if header.bytes() > self.entry_bytes_max {
             // Nobody has stored this. A caller must not be made to find room for it.
@@ -296,14 +322,15 @@ impl<H: Host> Tier<'_, H> {
         let [database, space] = scope.fences;
         if !fences.holds(database, stamp, reader.horizon)
             || !fences.holds(space, stamp, reader.horizon)
-            || header.dependencies() > 0 && !self.dependencies_hold(*entry, *header, reader.horizon)
+            || header.dependencies() > 0
+                && !self.dependencies_hold(entry.block, header.stamp(), reader.horizon)
         {
             return Err(Miss::Fenced);
         }
-        if reader.tracked && self.is_of_relations(*entry, *header) {
+        if reader.tracked && self.is_of_relations(entry.block) {
             return Err(Miss::Own);
         }
-        if !reader.changed.is_empty() && self.is_changed_by(reader, *entry, *header, *scope) {
+        if !reader.changed.is_empty() && self.is_changed_by(reader, entry.block, scope.fences) {
             return Err(Miss::Own);
         }
         let meta = header.meta();
@@ -315,31 +342,36 @@ impl<H: Host> Tier<'_, H> {
         Ok(meta)
     }
 
-    /// Apart, so that entries without dependencies do not pay for a loop.
+    // What only some entries and some readers need is apart, and reads the header again, for the reason that `entry.rs` gives.
+
+    /// Whether nothing has changed that an entry depends on.
     #[inline(never)]
-    fn dependencies_hold(&self, entry: Entry<'_>, header: Header, horizon: Stamp) -> bool {
+    fn dependencies_hold(&self, block: u32, stamp: Stamp, horizon: Stamp) -> bool {
         let fences = self.fences();
-        (0..header.dependencies()).all(|place| {
-            fences.holds(entry.dependency(&self.layout, &header, place), header.stamp(), horizon)
-        })
+        self.dependencies_of(block).all(|fence| fences.holds(fence, stamp, horizon))
     }
 
     /// Whether an entry depends on relations.
     #[cold]
     #[inline(never)]
-    fn is_of_relations(&self, entry: Entry<'_>, header: Header) -> bool {
+    fn is_of_relations(&self, block: u32) -> bool {
         let fences = self.fences();
-        (0..header.dependencies())
-            .any(|place| fences.is_of_relation(entry.dependency(&self.layout, &header, place)))
+        self.dependencies_of(block).any(|fence| fences.is_of_relation(fence))
     }
 
     /// Whether the reader has itself changed something that an entry depends on, which nobody else can know yet.
     #[cold]
     #[inline(never)]
-    fn is_changed_by(&self, reader: Reader<'_>, entry: Entry<'_>, header: Header, scope: Scope) -> bool {
+    fn is_changed_by(&self, reader: Reader<'_>, block: u32, place: [FenceId; 2]) -> bool {
         let changed = |fence: FenceId| reader.changed.binary_search(&fence).is_ok();
-        scope.fences.into_iter().any(changed)
-            || (0..header.dependencies()).any(|place| changed(entry.dependency(&self.layout, &header, place)))
+        place.into_iter().any(changed) || self.dependencies_of(block).any(changed)
+    }
+
+    #[inline(always)]
+    fn dependencies_of(&self, block: u32) -> impl Iterator<Item = FenceId> {
+        let entry = Entry::new(self.region, &self.layout, block);
+        let header = entry.header();
+        (0..header.dependencies()).map(move |place| entry.dependency(&self.layout, &header, place))
     }
 
     /// Whether an entry would be served now.
@@ -350,6 +382,6 @@ impl<H: Host> Tier<'_, H> {
 
     /// The same of an entry whose scope is known.
     pub(crate) fn is_valid_in(&self, scope: &Scope, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
-        self.serve(entry, header, scope, Stamp::LATEST.into(), now, &mut None::<&mut ()>).is_ok()
+        self.serve(entry, header, scope, Stamp::LATEST.into(), now, None::<&mut ()>).is_ok()
     }
 }

@@ -149,17 +149,23 @@ impl<'m> Region<'m> {
     /// Exactly `N` words from a position on, unless the region ends before.
     #[inline(always)]
     pub(crate) fn chunk<const N: usize>(&self, at: usize) -> Option<&'m [AtomicU64; N]> {
-        self.words.get(at..)?.first_chunk()
+        self.run(at, N)?.first_chunk()
     }
 
-    /// `count` words from a position on, or none if the region ends before.
+    /// `count` words from a position on, unless the region ends before.
     #[inline(always)]
-    pub(crate) fn run(&self, at: usize, count: usize) -> &'m [AtomicU64] {
-        self.words.get(at..at.saturating_add(count)).unwrap_or(&[])
+    pub(crate) fn run(&self, at: usize, count: usize) -> Option<&'m [AtomicU64]> {
+        self.words.get(at..at.wrapping_add(count))
+    }
+
+    /// All words from a position on, unless the region ends before.
+    #[inline(always)]
+    pub(crate) fn since(&self, at: usize) -> Option<&'m [AtomicU64]> {
+        self.words.get(at..)
     }
 }
 
-/// Copies bytes out of shared words, from byte `skip` of the first word on. Fills `into`, unless the words end before: then it is
+/// Copies bytes out of shared words, from byte `skip` on. Fills `into`, unless the words end before: then it is
 /// left as it is.
 #[inline(always)]
 pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
@@ -192,6 +198,7 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
         return;
     }
     // Elsewhere, and before a model checker, word by word: the end of the first, whole ones, and the beginning of the last.
+    let (words, skip) = (&words[skip / 8..], skip % 8);
     let (head, body) = into.split_at_mut(if skip == 0 { 0 } else { into.len().min(8 - skip) });
     let (whole, tail) = body.as_chunks_mut::<8>();
     let mut words = words.iter().map(|word| word.load(Ordering::Relaxed).to_ne_bytes());

@@ -25,7 +25,7 @@ use crate::fence::reduce;
 use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
 use crate::region::Region;
-use crate::sync::{Ordering, fence, pause};
+use crate::sync::{AtomicU64, Ordering, fence, pause};
 use crate::{Host, Key};
 
 // Line 0: what readers look at.
@@ -53,10 +53,20 @@ const POISONED: u64 = 1 << 63;
 const PATIENCE: u32 = 200;
 
 /// Where a reader found an entry, and what tells it later whether it is still there.
-#[derive(Clone, Copy)]
-pub(crate) struct Sighting {
-    pub block: u32,
-    zone: u64,
+pub(crate) struct Sighting<'m> {
+    pub entry: Entry<'m>,
+    pub header: Header,
+    zone: &'m AtomicU64,
+    moved: u64,
+}
+
+impl Sighting<'_> {
+    /// Whether what was found has lived until now, so that everything read of it since is right.
+    #[inline(always)]
+    pub(crate) fn lived(&self) -> bool {
+        fence(Ordering::Acquire);
+        self.zone.load(Ordering::Relaxed) == self.moved
+    }
 }
 
 /// The queues that entries wait in until they have to go.
@@ -77,8 +87,8 @@ impl Queue {
 }
 
 /// The outcome of looking without a lock.
-pub(crate) enum Look {
-    Found(Sighting),
+pub(crate) enum Look<'m> {
+    Found(Sighting<'m>),
     Absent,
     /// A writer was in the way: nothing is known.
     Disturbed,
@@ -130,45 +140,34 @@ impl<'m> Shard<'m> {
 
     /// Looks for a key without a lock.
     #[inline(always)]
-    pub(crate) fn look(&self, key: &Key<'_>) -> Look {
+    pub(crate) fn look(&self, key: &Key<'_>) -> Look<'m> {
         let version = self.region.word(self.at + AT_VERSION);
         let before = version.load(Ordering::Acquire);
         if before & (CHANGING | POISONED) != 0 {
-            return (*self).wait();
+            return if before & POISONED != 0 { Look::Poisoned } else { Look::Disturbed };
         }
-        let found = self.walk(key, STEPS_MAX, |block| {
-            // Acquire, so that what is copied later is not older than this.
-            Some(Sighting {
-                block,
-                zone: self.region.word(self.layout.zone_at(block)).load(Ordering::Acquire),
-            })
-        });
-        fence(Ordering::Acquire);
-        if version.load(Ordering::Relaxed) != before {
-            return Look::Disturbed;
-        }
-        found.map_or(Look::Absent, Look::Found)
+        let undisturbed = || {
+            fence(Ordering::Acquire);
+            version.load(Ordering::Relaxed) == before
+        };
+        let Some((entry, header)) = self.walk(key, STEPS_MAX, |_| true) else {
+            return if undisturbed() { Look::Absent } else { Look::Disturbed };
+        };
+        let zone = self.region.word(self.layout.zone_at(entry.block));
+        // Acquire, so that what is copied later is not older than this.
+        let moved = zone.load(Ordering::Acquire);
+        if undisturbed() { Look::Found(Sighting { entry, header, zone, moved }) } else { Look::Disturbed }
     }
 
     /// Gives a writer a moment to end its change. It may also have died in it, so this does not wait for that.
     #[cold]
-    #[inline(never)]
-    fn wait(self) -> Look {
+    pub(crate) fn wait(&self) {
         for _ in 0..PATIENCE {
-            match self.region.load(self.at + AT_VERSION) {
-                version if version & POISONED != 0 => return Look::Poisoned,
-                version if version & CHANGING == 0 => break,
-                _ => pause(),
+            if self.region.load(self.at + AT_VERSION) & (CHANGING | POISONED) != CHANGING {
+                return;
             }
+            pause();
         }
-        Look::Disturbed
-    }
-
-    /// Whether what was found has lived until now, so that everything read of it since is right.
-    #[inline(always)]
-    pub(crate) fn lived(&self, sighting: &Sighting) -> bool {
-        fence(Ordering::Acquire);
-        self.region.word(self.layout.zone_at(sighting.block)).load(Ordering::Relaxed) == sighting.zone
     }
 
     /// Notes that an entry was asked for. The bits stand apart from the entries, because an entry may die at
@@ -182,22 +181,29 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Follows a bucket to the entry of a key. Without the lock the links may lead anywhere, so the steps are bounded.
+    /// Follows a bucket to the entry of a key, the first one whose header is `wanted`. Without the lock the links may lead
+    /// anywhere, so the steps are bounded.
     ///
     /// Of several entries of one key all but the last are hidden, so the first one says whether the key is being changed.
     #[inline(always)]
-    fn walk<T>(&self, key: &Key<'_>, mut steps: u32, mut found: impl FnMut(u32) -> Option<T>) -> Option<T> {
+    fn walk(
+        &self,
+        key: &Key<'_>,
+        mut steps: u32,
+        wanted: impl Fn(&Header) -> bool,
+    ) -> Option<(Entry<'m>, Header)> {
         let hash = key.print();
         let mut block = self.bucket(self.bucket_of(hash));
         while block != NONE && steps > 0 {
             let entry = self.entry(block);
             entry.prefetch();
-            let first = entry.word(0);
-            if (first >> 32) as u32 == hash
-                && entry.is_of(self.layout, key)
-                && let Some(outcome) = found(block)
-            {
-                return Some(outcome);
+            let words = entry.header_words()?;
+            let first = words[0].load(Ordering::Relaxed);
+            if (first >> 32) as u32 == hash {
+                let header = Header::of(words);
+                if entry.is_of(self.layout, &header, key) && wanted(&header) {
+                    return Some((entry, header));
+                }
             }
             block = first as u32;
             steps -= 1;
@@ -328,18 +334,13 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// The entry of a key that is not hidden, with its header.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
-        self.shard.walk(key, self.chain_max(), |block| {
-            let entry = self.entry(block);
-            let header = entry.header();
-            (!header.has(HIDDEN)).then_some((entry, header))
-        })
+        self.shard.walk(key, self.chain_max(), |header| !header.has(HIDDEN))
     }
 
     /// Whether a transaction that is about to commit has announced a change of this key.
     pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
         self.get(AT_HIDDEN) > 0
-            && self.shard.walk(key, self.chain_max(), |block| Some(self.entry(block).header().has(HIDDEN)))
-                == Some(true)
+            && self.shard.walk(key, self.chain_max(), |_| true).is_some_and(|(_, header)| header.has(HIDDEN))
     }
 
     /// The flights of this shard.

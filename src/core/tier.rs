@@ -353,7 +353,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
         let right = |(entry, header): (Entry<'_>, Header)| {
-            self.serve(&entry, &header, &key.scope, reader, now, &mut None::<&mut ()>).is_ok()
+            self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>).is_ok()
         };
         !guard.is_changing(key) && guard.find(key).is_some_and(right)
     }

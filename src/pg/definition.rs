@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+use super::system::{self, CLASSES, TYPES, When};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
@@ -17,10 +18,8 @@ type Tell = fn(roles: bool);
 static TELL: OnceLock<Tell> = OnceLock::new();
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
-const RELATIONS: u32 = 1259;
-const RELATIONS_BY_NUMBER: u32 = 2662;
-const TYPES: u32 = 1247;
-const TYPES_BY_NUMBER: u32 = 2703;
+const RELATIONS: u32 = CLASSES.number();
+const OF_TYPES: u32 = TYPES.number();
 const SCHEMAS: u32 = 2615;
 const ROLES: [u32; 2] = [1260, 1261];
 
@@ -92,7 +91,7 @@ unsafe extern "C-unwind" fn changed(
         // It is given other files, or a toast table another name.
         RELATIONS if is_internal && access == OAT_POST_ALTER => false,
         RELATIONS => relation_defines(object, is_internal),
-        TYPES => type_defines(object),
+        OF_TYPES => type_defines(object),
         _ => true,
     };
     if defines {
@@ -110,7 +109,7 @@ fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
         let is_transient = is_internal && name.to_bytes().starts_with(TRANSIENT);
         !is_part && !is_temporary && !is_transient
     };
-    with_row(RELATIONS, RELATIONS_BY_NUMBER, number, defines).unwrap_or(true)
+    system::row(&CLASSES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
 /// The type of a table's rows comes and goes with the table, and that of arrays with the type of their elements.
@@ -120,38 +119,7 @@ fn type_defines(number: pg_sys::Oid) -> bool {
             row.typelem != pg_sys::InvalidOid && row.typcategory as u8 == pg_sys::TYPCATEGORY_ARRAY;
         row.typrelid == pg_sys::InvalidOid && !is_array
     };
-    with_row(TYPES, TYPES_BY_NUMBER, number, defines).unwrap_or(true)
-}
-
-/// Calls with an object's row of its catalog, which may have been written in this moment: the server's caches do not know it yet.
-fn with_row<T, R>(
-    catalog: u32,
-    by_number: u32,
-    number: pg_sys::Oid,
-    read: impl FnOnce(&T) -> R,
-) -> Option<R> {
-    const NUMBER: i16 = 1;
-    let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: as the server reads its catalogs: by the index of their numbers. A row is of the type that its catalog has, and stands
-    // as long as the scan does.
-    unsafe {
-        let catalog = pg_sys::table_open(catalog.into(), lock);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &raw mut key,
-            NUMBER,
-            pg_sys::BTEqualStrategyNumber as u16,
-            pg_sys::F_OIDEQ.into(),
-            number.into(),
-        );
-        let now = &raw mut pg_sys::SnapshotSelfData;
-        let scan = pg_sys::systable_beginscan(catalog, by_number.into(), true, now, 1, &raw mut key);
-        let tuple = pg_sys::systable_getnext(scan);
-        let found = (!tuple.is_null()).then(|| read(&*pg_sys::GETSTRUCT(tuple).cast::<T>()));
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(catalog, lock);
-        found
-    }
+    system::row(&TYPES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
 /// What an extension may do in C, for tests, in their builds only: `CREATE FUNCTION … AS '$libdir/pg_cache', 'rename_in_c_wrapper'`.

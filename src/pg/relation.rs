@@ -4,6 +4,7 @@
 
 use super::catalog;
 use super::number::number_type;
+use super::system::{self, CLASSES, INHERITS, When};
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -125,11 +126,6 @@ const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs that hold rows, not rules: large objects with their indexes, whose locks are kept too; subscriptions, how far they have come
 /// with each table, and from where; comments and security labels.
 const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
-/// The relations, by their number.
-const CLASSES: Catalog = Catalog { table: 1259, index: 2662, column: 1 };
-/// Which table is a part of which, by the part; and where the whole's number is in a row.
-const INHERITS: Catalog = Catalog { table: 2611, index: 2680, column: 1 };
-const INHERITS_WHOLE: usize = 1;
 /// Whoever has seen more relations than that begins to remember anew.
 const KNOWN_MAX: usize = 65_536;
 
@@ -275,70 +271,19 @@ fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R
 
 /// The same as it was before this transaction, if there was such a relation.
 fn class_before(number: u32) -> Option<(u8, u8, u32)> {
-    let mut found = None;
-    each_row(CLASSES, number, When::BeforeUs, |row| {
-        // SAFETY: a row of pg_class.
-        let row = unsafe { &*row.cast::<pg_sys::FormData_pg_class>() };
-        found = Some((row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()));
-    });
-    found
+    system::row(&CLASSES, number, When::BeforeUs, |row| {
+        (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32())
+    })
 }
 
 /// Adds the tables that one is directly a part of, if they are not there yet; also those of which this transaction has made it no part
 /// any more, because its rows are gone from them.
 fn ancestors_of(number: u32, found: &mut Vec<u32>) {
     for when in [When::Now, When::BeforeUs] {
-        each_row(INHERITS, number, when, |row| {
-            // SAFETY: a row of pg_inherits, which begins with two numbers.
-            let whole = unsafe { *row.cast::<u32>().add(INHERITS_WHOLE) };
-            if !found.contains(&whole) {
-                found.push(whole);
+        system::each_row(&INHERITS, number, when, |row| {
+            if !found.contains(&row.whole) {
+                found.push(row.whole);
             }
         });
-    }
-}
-
-/// A catalog with an index of it, and the column of numbers with which the latter begins.
-struct Catalog {
-    table: u32,
-    index: u32,
-    column: i16,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Now,
-    /// As if this transaction had done nothing.
-    BeforeUs,
-}
-
-/// Calls with the rows of a catalog that have a number in its index's column.
-fn each_row(catalog: Catalog, number: u32, when: When, mut with: impl FnMut(*const u8)) {
-    let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: as the server reads its catalogs: by an index, columns by their place, with a snapshot of its own, or with one that is
-    // registered while it is used, and in which none of this transaction's commands has happened. An error gives it all back.
-    unsafe {
-        let table = pg_sys::table_open(catalog.table.into(), lock);
-        let mut key = pg_sys::ScanKeyData::default();
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&raw mut key, catalog.column, equal, pg_sys::F_OIDEQ.into(), number.into());
-        let mut before = std::ptr::null_mut();
-        if when == When::BeforeUs {
-            before = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(catalog.table.into()));
-            (*before).curcid = pg_sys::FirstCommandId;
-        }
-        let scan = pg_sys::systable_beginscan(table, catalog.index.into(), true, before, 1, &raw mut key);
-        loop {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            with(pg_sys::GETSTRUCT(tuple).cast());
-        }
-        pg_sys::systable_endscan(scan);
-        if !before.is_null() {
-            pg_sys::UnregisterSnapshot(before);
-        }
-        pg_sys::table_close(table, lock);
     }
 }

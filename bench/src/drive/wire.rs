@@ -11,7 +11,6 @@ use crate::plan::Given;
 use anyhow::{Context, Result, bail, ensure};
 use pg_cache_testbed::Cluster;
 use rustix::event::{PollFd, PollFlags, poll};
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -24,54 +23,6 @@ const JSONB: u32 = 3802;
 /// The digits of a key.
 const DIGITS: usize = 13;
 
-/// Sessions that stay, as those of a pool do, for whatever statements come.
-///
-/// Each page of shared memory that a session has not touched before costs it a fault of some microseconds, so that one of half a
-/// second's age is slower than it will ever be again. Redis has one process, which has touched everything.
-#[derive(Default)]
-pub struct Pool {
-    sessions: Vec<Session>,
-    /// What any of them has prepared, with the types of the parameters. Named by their places.
-    statements: Vec<(&'static str, &'static [u32])>,
-}
-
-impl Pool {
-    /// The processes of so many sessions, connecting those that are missing.
-    pub fn processes(&mut self, cluster: &Cluster, count: u32) -> Result<Vec<u32>> {
-        Ok(self.take(cluster, count)?.iter().map(|session| session.process).collect())
-    }
-
-    fn take(&mut self, cluster: &Cluster, count: u32) -> Result<&mut [Session]> {
-        while self.sessions.len() < count as usize {
-            self.sessions.push(Session::connect(cluster, self.sessions.len() as u64)?);
-        }
-        Ok(&mut self.sessions[..count as usize])
-    }
-
-    /// Sends `statement` with random keys from all clients for `span`. An operation is a key.
-    pub fn run(
-        &mut self,
-        cluster: &Cluster,
-        load: Load,
-        statement: &'static str,
-        given: Given,
-        span: Duration,
-    ) -> Result<Run> {
-        let wanted = (statement, given.types());
-        let known = self.statements.iter().position(|known| *known == wanted);
-        let place = known.unwrap_or_else(|| {
-            self.statements.push(wanted);
-            self.statements.len() - 1
-        });
-        let mut request = Request::of(&format!("q{place}"), given, load);
-        let sessions = self.take(cluster, load.clients)?;
-        for session in &mut *sessions {
-            session.prepare(place, statement, given)?;
-        }
-        work(sessions, &mut request, Until::Over(span))
-    }
-}
-
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
@@ -81,66 +32,78 @@ pub enum Until {
     Done(u64),
 }
 
-/// Clients of one server that send the same statement.
-pub struct Fleet {
-    sessions: Vec<Session>,
-    request: Request,
+/// What all clients do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'t> {
+    pub statement: &'t str,
+    pub given: Given,
+    pub load: Load,
+    /// Another one gives other keys.
+    pub seed: u64,
 }
 
-impl Fleet {
-    /// Connects them. Another `seed` gives other keys.
-    pub fn connect(cluster: &Cluster, load: Load, statement: &str, given: Given, seed: u64) -> Result<Self> {
-        let connect = |number| {
-            let mut session = Session::connect(cluster, seed << 32 | u64::from(number))?;
-            session.prepare(0, statement, given)?;
-            Ok(session)
-        };
-        let sessions = (0..load.clients).map(connect).collect::<Result<_>>()?;
-        Ok(Self { sessions, request: Request::of("q0", given, load) })
+/// Sessions that stay, as those of a pool do, for whatever statements come.
+///
+/// Each page of shared memory that a session has not touched before costs it a fault of some microseconds, so that one of half a
+/// second's age is slower than it will ever be again. Redis has one process, which has touched everything.
+#[derive(Default)]
+pub struct Pool(Vec<Session>);
+
+impl Pool {
+    /// The processes of so many sessions, connecting those that are missing.
+    pub fn processes(&mut self, cluster: &Cluster, count: u32) -> Result<Vec<u32>> {
+        Ok(self.take(cluster, count)?.iter().map(|session| session.process).collect())
     }
 
-    /// Has all of them work at the same time.
-    pub fn work(&mut self, until: Until) -> Result<Run> {
-        work(&mut self.sessions, &mut self.request, until)
-    }
-}
-
-/// Has some sessions send the same request, each with keys of its own.
-fn work(sessions: &mut [Session], request: &mut Request, until: Until) -> Result<Run> {
-    let started = Instant::now();
-    for session in &mut *sessions {
-        session.ask(request)?;
-    }
-    let (mut asked, mut answers, mut waiting) = (sessions.len() as u64, 0_u64, sessions.len());
-    let mut ready = vec![true; sessions.len()];
-    while waiting > 0 {
-        // With one there is nobody to wait for but him.
-        if sessions.len() > 1 {
-            let mut sockets: Vec<_> =
-                sessions.iter().map(|session| PollFd::new(&session.socket, PollFlags::IN)).collect();
-            poll(&mut sockets, None).context("cannot wait for answers")?;
-            ready.clear();
-            ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+    fn take(&mut self, cluster: &Cluster, count: u32) -> Result<&mut [Session]> {
+        while self.0.len() < count as usize {
+            self.0.push(Session::connect(cluster)?);
         }
-        let most = match until {
-            Until::Over(span) if started.elapsed() > span => 0,
-            Until::Over(_) => u64::MAX,
-            Until::Done(requests) => requests,
-        };
-        for (session, _) in sessions.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
-            if session.answered()? {
-                answers += 1;
-                if asked < most {
-                    session.ask(request)?;
-                    asked += 1;
-                } else {
-                    waiting -= 1;
+        Ok(&mut self.0[..count as usize])
+    }
+
+    /// Has all clients send a statement with random keys at the same time. An operation is a key.
+    pub fn run(&mut self, cluster: &Cluster, task: Task<'_>, until: Until) -> Result<Run> {
+        let load = task.load;
+        let sessions = self.take(cluster, load.clients)?.iter_mut().enumerate();
+        let mut clients: Vec<Client> = sessions
+            .map(|(number, session)| Client::of(session, task, number as u64))
+            .collect::<Result<_>>()?;
+        let started = Instant::now();
+        for client in &mut clients {
+            client.ask()?;
+        }
+        let (mut asked, mut answers, mut waiting) = (clients.len() as u64, 0_u64, clients.len());
+        let mut ready = vec![true; clients.len()];
+        while waiting > 0 {
+            // With one there is nobody to wait for but him.
+            if clients.len() > 1 {
+                let mut sockets: Vec<_> =
+                    clients.iter().map(|client| PollFd::new(&client.session.socket, PollFlags::IN)).collect();
+                poll(&mut sockets, None).context("cannot wait for answers")?;
+                ready.clear();
+                ready.extend(sockets.iter().map(|socket| !socket.revents().is_empty()));
+            }
+            let most = match until {
+                Until::Over(span) if started.elapsed() > span => 0,
+                Until::Over(_) => u64::MAX,
+                Until::Done(requests) => requests,
+            };
+            for (client, _) in clients.iter_mut().zip(&ready).filter(|(_, ready)| **ready) {
+                if client.session.answered()? {
+                    answers += 1;
+                    if asked < most {
+                        client.ask()?;
+                        asked += 1;
+                    } else {
+                        waiting -= 1;
+                    }
                 }
             }
         }
+        let operations = answers * u64::from(load.keys * load.pipeline);
+        Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
     }
-    let operations = answers * request.keys.len() as u64;
-    Ok(Run { operations, per_second: operations as f64 / started.elapsed().as_secs_f64() })
 }
 
 /// One session.
@@ -148,16 +111,15 @@ struct Session {
     socket: UnixStream,
     /// The process that serves it.
     process: u32,
-    /// The places of the statements that it has prepared.
-    prepared: BTreeSet<usize>,
-    random: Random,
+    /// The statements that it has prepared, with the types of their parameters. Named by their places.
+    prepared: Vec<(String, &'static [u32])>,
     answer: Answer,
-    /// Where answers are read to. Made once: to clear so much for each would cost more than to read it.
+    /// Where answers are read to. Made once: to clear it costs as much as a third of a small answer does the server.
     buffer: Box<[u8]>,
 }
 
 impl Session {
-    fn connect(cluster: &Cluster, seed: u64) -> Result<Self> {
+    fn connect(cluster: &Cluster) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;
         let mut hello = vec![0, 3, 0, 0];
@@ -167,8 +129,7 @@ impl Session {
         let mut session = Self {
             socket,
             process: 0,
-            prepared: BTreeSet::new(),
-            random: Random::of_seed(seed),
+            prepared: Vec::new(),
             answer: Answer::default(),
             buffer: vec![0; 1 << 16].into(),
         };
@@ -186,34 +147,23 @@ impl Session {
         Ok(session)
     }
 
-    /// Prepares the statement of a place, if it has not yet.
-    fn prepare(&mut self, place: usize, statement: &str, given: Given) -> Result<()> {
-        if !self.prepared.insert(place) {
-            return Ok(());
+    /// The name of a statement, which is prepared if it is not yet.
+    fn prepare(&mut self, statement: &str, types: &'static [u32]) -> Result<String> {
+        let name = |place: usize| format!("q{place}");
+        if let Some(place) = self.prepared.iter().position(|known| known.0 == statement && known.1 == types) {
+            return Ok(name(place));
         }
-        let types = given.types();
+        let name = name(self.prepared.len());
+        self.prepared.push((statement.to_owned(), types));
         let mut parse = Message::of(b'P');
-        parse.text(&format!("q{place}")).text(statement).short(types.len() as u16);
+        parse.text(&name).text(statement).short(types.len() as u16);
         for number in types {
             parse.long(*number);
         }
         let prepare = [parse.end(), Message::of(b'S').end()].concat();
         self.socket.write_all(&prepare)?;
         while !self.answered()? {}
-        Ok(())
-    }
-
-    /// Sends a request with other keys.
-    fn ask(&mut self, request: &mut Request) -> Result<()> {
-        let Request { bytes, keys, first } = request;
-        for at in keys {
-            let mut key = *first + self.random.below(KEYS);
-            for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
-                *digit = b'0' + (key % 10) as u8;
-                key /= 10;
-            }
-        }
-        self.socket.write_all(bytes).context("the server takes no request")
+        Ok(name)
     }
 
     /// Takes in what has come. Whether that was the end of an answer.
@@ -238,6 +188,34 @@ fn process(mut greeting: &[u8]) -> Option<u32> {
             return Some(u32::from_be_bytes(*rest.get(4..)?.first_chunk()?));
         }
         greeting = rest.get(length..)?;
+    }
+}
+
+/// Who sends one statement again and again.
+struct Client<'s> {
+    session: &'s mut Session,
+    request: Request,
+    random: Random,
+}
+
+impl<'s> Client<'s> {
+    fn of(session: &'s mut Session, task: Task<'_>, number: u64) -> Result<Self> {
+        let name = session.prepare(task.statement, task.given.types())?;
+        let request = Request::of(&name, task.given, task.load);
+        Ok(Self { session, request, random: Random::of_seed(task.seed << 32 | number) })
+    }
+
+    /// Sends a request with other keys.
+    fn ask(&mut self) -> Result<()> {
+        let Request { bytes, keys, first, .. } = &mut self.request;
+        for at in keys {
+            let mut key = *first + self.random.below(KEYS);
+            for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
+                *digit = b'0' + (key % 10) as u8;
+                key /= 10;
+            }
+        }
+        self.session.socket.write_all(bytes).context("the server takes no request")
     }
 }
 
@@ -320,9 +298,9 @@ impl Given {
         match self {
             Self::Key | Self::TextKey => &[TEXT],
             Self::Keys => &[TEXTS],
-            Self::Row => &[BIGINT],
             Self::KeyAndValue | Self::WrittenKeyAndText => &[TEXT, TEXT],
             Self::WrittenKeyAndJson => &[TEXT, JSONB],
+            Self::Row => &[BIGINT],
         }
     }
 }
@@ -429,7 +407,7 @@ mod tests {
     #[test]
     fn a_request_has_its_keys_where_it_says() {
         for (given, keys, pipeline) in
-            [(Given::Key, 1, 1), (Given::Row, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
+            [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
         {
             let request = Request::of("q0", given, Load { clients: 1, pipeline, keys });
             assert_eq!(request.keys.len(), (keys * pipeline) as usize);

@@ -2,18 +2,17 @@
 //!
 //! A pair is made of many short turns, so that what the machine does meanwhile meets all alike, and everybody does the same number of
 //! operations, so that no server has more behind it than another. Sessions are new in each pair: how a process happens to lie in memory
-//! is worth a per cent or two, and would else be the same in all pairs.
+//! may matter, and would else be the same in all pairs.
 
 use super::sides::Side;
 use crate::bed;
 use crate::counters::{Counts, Meter};
 use crate::drive::Load;
 use crate::drive::one_core::OneCore;
-use crate::drive::wire::{Fleet, Until};
+use crate::drive::wire::{Pool, Task, Until};
 use crate::pace::Pace;
 use crate::plan::Given;
 use crate::rounds::turns;
-use pg_cache_testbed::wait_until;
 use std::time::Duration;
 
 /// Who takes part.
@@ -79,30 +78,33 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
     // As elsewhere, a single client and whoever serves it share a core.
     let servers: Vec<u32> = lanes.iter().map(|lane| bed::postmaster(&lane.side.cluster)).collect();
     let _alone = (rules.clients == 1).then(|| OneCore::hold(&servers).expect("a core can be chosen"));
-    let connect = |lane: &Lane<'_>, pair: usize| {
-        Fleet::connect(&lane.side.cluster, load, &lane.statement, Given::Row, pair as u64)
-            .unwrap_or_else(|error| panic!("{}: {error:#}", lane.name))
+    // In one moment of a pair all have the same keys, and in another one others.
+    let work = |pool: &mut Pool, lane: &Lane<'_>, moment: usize, until: Until| {
+        let task = Task { statement: &lane.statement, given: Given::Row, load, seed: moment as u64 };
+        pool.run(&lane.side.cluster, task, until).unwrap_or_else(|error| panic!("{}: {error:#}", lane.name))
     };
-    let work = |fleet: &mut Fleet, until: Until| fleet.work(until).expect("the server answers");
     let speed = {
-        let mut fleet = connect(&lanes[0], rules.pairs);
-        work(&mut fleet, Until::Over(rules.turn));
-        work(&mut fleet, Until::Over(rules.turn * 2)).per_second
+        let mut pool = Pool::default();
+        work(&mut pool, &lanes[0], 0, Until::Over(rules.turn));
+        work(&mut pool, &lanes[0], 1, Until::Over(rules.turn * 2)).per_second
     };
     let operations = ((speed * rules.turn.as_secs_f64()) as u64).max(u64::from(rules.clients));
 
     let mut found: Vec<Found> = lanes.iter().map(|_| Found::default()).collect();
     for pair in 0..rules.pairs {
         prepare();
-        let mut fleets: Vec<Fleet> = lanes.iter().map(|lane| connect(lane, pair)).collect();
-        for fleet in &mut fleets {
+        let first = pair * (rules.turns + 2);
+        let mut pools: Vec<Pool> = lanes.iter().map(|_| Pool::default()).collect();
+        for (pool, lane) in pools.iter_mut().zip(lanes) {
             // Plans are made, and relations become known.
-            work(fleet, Until::Done(operations));
+            work(pool, lane, first, Until::Done(operations));
         }
         let mut times = vec![0.0; lanes.len()];
         for turn in 0..rules.turns {
             for lane in turns(pair * rules.turns + turn, lanes.len()) {
-                times[lane] += 1e9 / work(&mut fleets[lane], Until::Done(operations)).per_second;
+                times[lane] += 1e9
+                    / work(&mut pools[lane], &lanes[lane], first + 1 + turn, Until::Done(operations))
+                        .per_second;
             }
         }
         for (found, time) in found.iter_mut().zip(times) {
@@ -110,27 +112,17 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
         }
         if rules.counted {
             for lane in turns(pair, lanes.len()) {
-                let processes = processes(&lanes[lane], load.clients);
-                let meter = Meter::start(&processes).ok();
+                let processes = pools[lane].processes(&lanes[lane].side.cluster, load.clients);
+                let meter = Meter::start(&processes.expect("the sessions are there")).ok();
                 let some = Until::Done(operations * rules.counted_turns() as u64);
-                let done = work(&mut fleets[lane], some).operations;
+                let done = work(&mut pools[lane], &lanes[lane], first + 1 + rules.turns, some).operations;
                 let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
                 found[lane].costs.push(each(counts, done));
             }
         }
-        drop(fleets);
+        drop(pools);
         check();
     }
-    found
-}
-
-/// The processes that serve a contender, once those of the pair before it are gone.
-fn processes(lane: &Lane<'_>, clients: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    wait_until("sessions to be alone with their statement", || {
-        found = lane.side.processes(&lane.statement);
-        found.len() == clients as usize
-    });
     found
 }
 

@@ -42,8 +42,8 @@ fn quiet(conf: Conf) -> Conf {
         .set("bgwriter_lru_maxpages", "0")
         .set("checkpoint_timeout", "1d")
         .set("max_wal_size", "8GB")
-        // Else each commit wakes the writer of the log as long as that has not flushed the page before, and what is measured is
-        // whether he gets a core at once.
+        // A commit nudges the writer of the log while a full page is not flushed. So it flushes whenever it writes, and is nudged
+        // less often: that is work of another process, which has to get a core.
         .set("wal_writer_flush_after", "0")
 }
 
@@ -81,14 +81,6 @@ impl Side {
         self.execute(&format!("TRUNCATE {schema}.entry"));
         // It takes no company in a message.
         self.execute(&format!("VACUUM {schema}.account"));
-    }
-
-    /// The processes of the sessions whose last statement was this one.
-    pub fn processes(&self, statement: &str) -> Vec<u32> {
-        let query = "SELECT pid FROM pg_stat_activity WHERE query = $1 AND pid <> pg_backend_pid()";
-        let rows =
-            self.admin.borrow_mut().query(query, &[&statement]).expect("the server tells its sessions");
-        rows.iter().map(|row| row.get::<_, i32>(0).cast_unsigned()).collect()
     }
 }
 
