@@ -40,6 +40,8 @@ pub struct Driver<'a> {
     contender: &'a Contender,
     /// What it reached last: redis-benchmark is told a number of operations, not a time.
     per_second: Cell<f64>,
+    /// How often it has run: each time with other keys, the same for all contenders.
+    runs: Cell<u64>,
 }
 
 impl<'a> Driver<'a> {
@@ -47,7 +49,7 @@ impl<'a> Driver<'a> {
     pub fn new(bed: &'a Bed, measurement: &Measurement, contender: &'a Contender) -> Self {
         let Measurement { clients, pipeline, keys, .. } = *measurement;
         let load = Load { clients, pipeline, keys };
-        Self { bed, load, contender, per_second: Cell::new(20_000.0) }
+        Self { bed, load, contender, per_second: Cell::new(20_000.0), runs: Cell::new(0) }
     }
 
     /// Runs it for about `span`.
@@ -57,7 +59,8 @@ impl<'a> Driver<'a> {
         let run = match self.contender.work {
             Work::Expression(expression) => in_sql::run(&mut self.bed.session(), expression, span),
             Work::Statement(statement, given) => {
-                let task = Task { statement, given, load: self.load, seed: 0 };
+                let task =
+                    Task { statement, given, load: self.load, seed: self.runs.replace(self.runs.get() + 1) };
                 self.bed.pool().run(&self.bed.cluster, task, Until::Over(span))
             }
             Work::Redis(command) => {
