@@ -17,6 +17,7 @@
 #![allow(unsafe_code)]
 
 use super::prepared;
+use super::shared::{LWLockAcquire, LWLockRelease};
 use pgrx::pg_sys;
 
 /// Modes that a change of rows takes, as bits of the server's mask: ROW EXCLUSIVE, EXCLUSIVE and ACCESS EXCLUSIVE.
@@ -44,10 +45,10 @@ pub fn each_written(mut with: impl FnMut(u32)) {
     // SAFETY: our own entry, which stands as long as the session does.
     let process = unsafe { &mut *pg_sys::MyProc };
     // SAFETY: the lock that guards our slots; nothing that could fail happens while it is held.
-    unsafe { pg_sys::LWLockAcquire(&raw mut process.fpInfoLock, pg_sys::LWLockMode::LW_SHARED) };
+    unsafe { LWLockAcquire(&raw mut process.fpInfoLock, pg_sys::LWLockMode::LW_SHARED) };
     each_slot(process, &mut with);
     // SAFETY: as above.
-    unsafe { pg_sys::LWLockRelease(&raw mut process.fpInfoLock) };
+    unsafe { LWLockRelease(&raw mut process.fpInfoLock) };
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     each_in_table(process, database, &mut with);
@@ -148,7 +149,7 @@ fn each_in_partition(process: &mut pg_sys::PGPROC, partition: usize, mut with: i
         let lock = &raw mut (*pg_sys::MainLWLockArray
             .add(pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition))
         .lock;
-        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+        LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
         let mut link = (*head).next;
         while link != head {
             let held =
@@ -158,6 +159,6 @@ fn each_in_partition(process: &mut pg_sys::PGPROC, partition: usize, mut with: i
             }
             link = (*link).next;
         }
-        pg_sys::LWLockRelease(lock);
+        LWLockRelease(lock);
     }
 }

@@ -5,6 +5,7 @@
 use super::catalog;
 use super::number::number_type;
 use super::system::{self, CLASSES, INHERITS, When};
+use foldhash::fast::RandomState;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -131,9 +132,9 @@ const KNOWN_MAX: usize = 65_536;
 
 /// What a session remembers.
 struct Known {
-    alone: HashMap<u32, Relation>,
+    alone: HashMap<u32, Relation, RandomState>,
     /// Those that are part of another. A change of any relation may be one of a tree, and is not told of those below.
-    parts: HashMap<u32, Relation>,
+    parts: HashMap<u32, Relation, RandomState>,
     /// Grows with each message of the server.
     generation: u64,
     watching: bool,
@@ -141,8 +142,8 @@ struct Known {
 
 thread_local! {
     static KNOWN: RefCell<Known> = RefCell::new(Known {
-        alone: HashMap::new(),
-        parts: HashMap::new(),
+        alone: HashMap::default(),
+        parts: HashMap::default(),
         generation: 0,
         watching: false,
     });

@@ -24,10 +24,10 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 unsafe extern "C" {
-    /// As they are: a change of a key takes and releases two locks, and going through the guard for errors costs more than the
-    /// lock. They raise an error only if two hundred are held, or one is not held that is released.
-    fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
-    fn LWLockRelease(lock: *mut pg_sys::LWLock);
+    /// As they are: a change of a key takes and releases two locks, as does a commit that has written, and going through the guard
+    /// for errors costs more than the lock. They raise an error only if two hundred are held, or one is not held that is released.
+    pub(super) fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
+    pub(super) fn LWLockRelease(lock: *mut pg_sys::LWLock);
 }
 
 const NAME: &CStr = c"pg_cache";

@@ -129,14 +129,18 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
     let mut add = |number| with(tier.fences().relation(database, number, Relation::Any));
     let mut is_known = true;
     SEEN.with_borrow(|seen| {
-        locks::each_written(|number| match relation::remembered(number) {
-            _ if seen.binary_search(&number).is_ok() => {}
-            Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
-            Some(relation::Relation::Rows { ancestors }) => {
-                add(number);
-                ancestors.iter().for_each(|number| add(*number));
+        locks::each_written(|number| {
+            if seen.binary_search(&number).is_ok() {
+                return;
             }
-            None => is_known = false,
+            match relation::remembered(number) {
+                Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
+                Some(relation::Relation::Rows { ancestors }) => {
+                    add(number);
+                    ancestors.iter().for_each(|number| add(*number));
+                }
+                None => is_known = false,
+            }
         });
     });
     // Whoever has them grow from now on does so when others can see what was written.
