@@ -20,6 +20,8 @@ need_server_account
 need_packages redis
 # perf counts what an operation costs the server; without it everything else is measured all the same.
 [ -z "$(missing_package perf)" ] || (need_packages perf) || say "    going on without perf: nothing will be counted"
+# Without this one, no instructions are counted where the processor does not.
+[ -z "$(missing_package valgrind)" ] || (need_packages valgrind) || say "    going on without valgrind: no instructions will be counted"
 # Only a trigger that others use is written in it.
 [ -z "$(missing_package plpython)" ] || (need_packages plpython) || say "    going on without PL/Python: triggers that reach Redis are left out"
 

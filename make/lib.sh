@@ -182,6 +182,7 @@ missing_package() { # need
     # With what it takes to make an environment of one's own.
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || echo "python3 python3-venv" ;;
     perf) command -v perf >/dev/null || echo linux-perf ;;
+    valgrind) command -v valgrind >/dev/null || echo valgrind ;;
     plpython)
         # Of a PostgreSQL that is not the system's, it came with the rest or not at all.
         [ -n "${PG_CONFIG:-}" ] || [ "$PG" != 15 ] || [ -f /usr/lib/postgresql/15/lib/plpython3.so ] || echo postgresql-plpython3-15 ;;

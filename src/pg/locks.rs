@@ -4,12 +4,12 @@
 //! savepoint that is rolled back gives its locks back. So the lock manager knows what a transaction has written, whatever way the
 //! write took. Read here is what the server keeps of our own locks in shared memory:
 //! - *fast-path slots* in our entry of the array of processes, for weak locks. We alone set them. Others may move one to the main
-//!   table, where it appears before its slot is cleared; both happen under our `fpInfoLock`.
-//! - *the main table*, a list for each of its partitions in our entry. We alone put locks there, but for those that are moved, and it
-//!   is read under the partition's lock.
+//!   table.
+//! - *the main table*, a list for each of its partitions in our entry. We alone put locks there and take them away, but for those that
+//!   others move, and for that on our own transaction, which is put there by who waits for its end.
 //!
-//! Slots first, then the lists: a lock that is moved meanwhile is seen in its slot, or in its list, or in both. A list that is
-//! empty when we look needs no lock: what is moved there later has been seen in its slot.
+//! Whoever moves a lock of ours, or puts one there for us, does so while holding our `fpInfoLock` alone. So whoever shares it sees
+//! both as they are, each lock in one of them.
 //!
 //! A prepared transaction keeps its locks, in an entry of the same array that is no process's, and all in the main table; also one
 //! that was prepared in an earlier life of the server.
@@ -28,7 +28,15 @@ const BITS_PER_SLOT: u32 = 3;
 const SLOTS_PER_WORD: usize = 16;
 /// The table of large objects.
 const LARGE_OBJECTS: u32 = 2613;
-const ROW_EXCLUSIVE_IN_SLOT: u64 = 1 << (pg_sys::RowExclusiveLock - 1);
+/// ROW EXCLUSIVE, which is the only one of them that slots are for, in each slot of a word.
+const WRITERS_IN_SLOTS: u64 = {
+    let (mut all, mut slot) = (0, 0);
+    while slot < SLOTS_PER_WORD {
+        all |= 1 << (pg_sys::RowExclusiveLock - 1) << (BITS_PER_SLOT as usize * slot);
+        slot += 1;
+    }
+    all
+};
 
 /// Whether the transaction has changed anything in the database: whether others will see a difference when it commits. Until it
 /// has committed; afterwards the answer is no.
@@ -41,17 +49,21 @@ pub fn has_written() -> bool {
 
 /// Calls with each relation of this database, or of all, that the transaction holds a write lock on: some of them twice. What is
 /// called may look at nothing that takes a lock of the lock manager.
+#[inline]
 pub fn each_written(mut with: impl FnMut(u32)) {
-    // SAFETY: our own entry, which stands as long as the session does.
-    let process = unsafe { &mut *pg_sys::MyProc };
-    // SAFETY: the lock that guards our slots; nothing that could fail happens while it is held.
-    unsafe { LWLockAcquire(&raw mut process.fpInfoLock, pg_sys::LWLockMode::LW_SHARED) };
-    each_slot(process, &mut with);
-    // SAFETY: as above.
-    unsafe { LWLockRelease(&raw mut process.fpInfoLock) };
     // SAFETY: a plain global, constant in a session.
-    let database = unsafe { pg_sys::MyDatabaseId };
-    each_in_table(process, database, &mut with);
+    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    // SAFETY: our own entry, which stands as long as the session does. Its lock is held for a walk over what it guards, and nothing
+    // that could fail happens meanwhile.
+    unsafe {
+        let process = &mut *pg_sys::MyProc;
+        LWLockAcquire(&raw mut process.fpInfoLock, pg_sys::LWLockMode::LW_SHARED);
+        each_slot(process, &mut with);
+        for list in &mut process.myProcLocks {
+            each_in_list(head(list), database, &mut with);
+        }
+        LWLockRelease(&raw mut process.fpInfoLock);
+    }
 }
 
 /// Whether the transaction has looked at large objects: that takes the lock of a writer.
@@ -69,7 +81,7 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     let database = unsafe { pg_sys::MyDatabaseId };
     for place in 0..prepared::count() {
         // SAFETY: behind the entries of processes the array has one for each transaction that may be prepared. They stand as long as
-        // the server does; the words are read as they are in this moment, and the locks as others read them.
+        // the server does; the words are read as they are in this moment. Whoever changes one of its lists holds the partition's lock.
         unsafe {
             let all = &*pg_sys::ProcGlobal;
             let entry = all.allProcs.add(all.allProcCount as usize + place);
@@ -78,45 +90,44 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
                 continue;
             }
             let mut relations = Vec::new();
-            each_in_table(&mut *entry, database, &mut |relation| relations.push(relation));
+            for (partition, list) in (*entry).myProcLocks.iter_mut().enumerate() {
+                let place = pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition;
+                let lock = &raw mut (*pg_sys::MainLWLockArray.add(place)).lock;
+                LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+                each_in_list(head(list), database.to_u32(), &mut |relation| relations.push(relation));
+                LWLockRelease(lock);
+            }
             found.push((number, relations));
         }
     }
     found
 }
 
-fn each_in_table(process: &mut pg_sys::PGPROC, database: pg_sys::Oid, with: &mut impl FnMut(u32)) {
-    for partition in 0..pg_sys::NUM_LOCK_PARTITIONS as usize {
-        each_in_partition(process, partition, |tag| {
-            let ours = tag.locktag_field1 == database.to_u32() || tag.locktag_field1 == 0;
-            if ours && tag.locktag_type == pg_sys::LockTagType::LOCKTAG_RELATION as u8 {
-                with(tag.locktag_field2);
-            }
-        });
-    }
-}
-
 #[cfg(not(feature = "pg18"))]
+#[inline]
 fn each_slot(process: &pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
-    for (slot, relation) in process.fpRelId.iter().enumerate().take(SLOTS_PER_WORD) {
-        if process.fpLockBits >> (BITS_PER_SLOT as usize * slot) & ROW_EXCLUSIVE_IN_SLOT != 0 {
-            with(relation.to_u32());
-        }
-    }
+    each_in_slots(process.fpLockBits, |slot| with(process.fpRelId[slot].to_u32()));
 }
 
 #[cfg(feature = "pg18")]
+#[inline]
 fn each_slot(process: &pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
     // SAFETY: a plain global, constant since the server started; both arrays have so many groups of slots.
     unsafe {
         for group in 0..pg_sys::FastPathLockGroupsPerBackend as usize {
-            let bits = *process.fpLockBits.add(group);
-            for slot in 0..SLOTS_PER_WORD {
-                if bits >> (BITS_PER_SLOT as usize * slot) & ROW_EXCLUSIVE_IN_SLOT != 0 {
-                    with((*process.fpRelId.add(group * SLOTS_PER_WORD + slot)).to_u32());
-                }
-            }
+            let relations = process.fpRelId.add(group * SLOTS_PER_WORD);
+            each_in_slots(*process.fpLockBits.add(group), |slot| with((*relations.add(slot)).to_u32()));
         }
+    }
+}
+
+/// Calls with the slots of a word that are held in a writer's mode.
+#[inline]
+fn each_in_slots(bits: u64, mut with: impl FnMut(usize)) {
+    let mut held = bits & WRITERS_IN_SLOTS;
+    while held != 0 {
+        with((held.trailing_zeros() / BITS_PER_SLOT) as usize);
+        held &= held - 1;
     }
 }
 
@@ -126,39 +137,33 @@ type Link = pg_sys::SHM_QUEUE;
 type Link = pg_sys::dlist_node;
 
 #[cfg(feature = "pg15")]
-fn head(process: &mut pg_sys::PGPROC, partition: usize) -> *mut Link {
-    &raw mut process.myProcLocks[partition]
+fn head(list: &mut pg_sys::SHM_QUEUE) -> *mut Link {
+    list
 }
 
 #[cfg(not(feature = "pg15"))]
-fn head(process: &mut pg_sys::PGPROC, partition: usize) -> *mut Link {
-    &raw mut process.myProcLocks[partition].head
+fn head(list: &mut pg_sys::dlist_head) -> *mut Link {
+    &raw mut list.head
 }
 
-/// Calls with the tags of the locks of one partition that are held in a writer's mode.
-fn each_in_partition(process: &mut pg_sys::PGPROC, partition: usize, mut with: impl FnMut(&pg_sys::LOCKTAG)) {
-    let head = head(process, partition);
-    // SAFETY: a list in an entry of the array, circular, and of links inside of PROCLOCKs, walked under the partition's lock. To our own,
-    // only we put locks and take them away, but for those that others move there from our slots, under the same lock. Nothing that
-    // could fail happens while it is held.
+/// Calls with the relations of a database, or of all, whose locks in a list are held in a writer's mode. Nobody may change the list
+/// meanwhile.
+#[inline]
+unsafe fn each_in_list(head: *mut Link, database: u32, with: &mut impl FnMut(u32)) {
+    // SAFETY: a circular list of links inside of PROCLOCKs; one that was never used is a null pointer.
     unsafe {
-        let first = std::ptr::read_volatile(&raw const (*head).next);
-        if first == head || first.is_null() {
-            return;
-        }
-        let lock = &raw mut (*pg_sys::MainLWLockArray
-            .add(pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition))
-        .lock;
-        LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
         let mut link = (*head).next;
-        while link != head {
+        while link != head && !link.is_null() {
             let held =
                 link.byte_sub(std::mem::offset_of!(pg_sys::PROCLOCK, procLink)).cast::<pg_sys::PROCLOCK>();
             if (*held).holdMask & WRITERS != 0 {
-                with(&(*(*held).tag.myLock).tag);
+                let tag = &(*(*held).tag.myLock).tag;
+                let is_ours = tag.locktag_field1 == database || tag.locktag_field1 == 0;
+                if is_ours && tag.locktag_type == pg_sys::LockTagType::LOCKTAG_RELATION as u8 {
+                    with(tag.locktag_field2);
+                }
             }
             link = (*link).next;
         }
-        LWLockRelease(lock);
     }
 }

@@ -26,6 +26,8 @@ pub const MARKS_MAX: usize = 144;
 
 unsafe extern "C" {
     static max_prepared_xacts: c_int;
+    /// As it is: what is asked at each end of a transaction need not go through the guard for errors.
+    fn IsLogicalWorker() -> bool;
 }
 
 /// What a record is about.
@@ -210,8 +212,8 @@ pub fn is_in_progress(number: pg_sys::TransactionId) -> bool {
 /// Whether this process applies what another server sends: it ends prepared transactions without a command.
 #[inline]
 pub fn is_applier() -> bool {
-    // SAFETY: a plain question.
-    unsafe { pg_sys::IsLogicalWorker() }
+    // SAFETY: reads a variable, and raises no error.
+    unsafe { IsLogicalWorker() }
 }
 
 /// Whose a prepared transaction is.

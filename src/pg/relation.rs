@@ -3,11 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::catalog;
+use super::local::Local;
 use super::number::number_type;
 use super::system::{self, CLASSES, INHERITS, When};
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -130,31 +131,39 @@ const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3
 /// Whoever has seen more relations than that begins to remember anew.
 const KNOWN_MAX: usize = 65_536;
 
-/// What a session remembers.
+/// What a session remembers. The numbers are the server's own: nobody chooses them to make them collide.
 struct Known {
-    alone: HashMap<u32, Relation, RandomState>,
+    alone: HashMap<u32, Relation, FixedState>,
     /// Those that are part of another. A change of any relation may be one of a tree, and is not told of those below.
-    parts: HashMap<u32, Relation, RandomState>,
-    /// Grows with each message of the server.
-    generation: u64,
+    parts: HashMap<u32, Relation, FixedState>,
     watching: bool,
 }
 
-thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::new(Known {
-        alone: HashMap::default(),
-        parts: HashMap::default(),
-        generation: 0,
-        watching: false,
-    });
+static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known {
+    alone: HashMap::with_hasher(FixedState::with_seed(0)),
+    parts: HashMap::with_hasher(FixedState::with_seed(0)),
+    watching: false,
+}));
+
+/// Grows whenever something is forgotten.
+static GENERATION: Local<Cell<u64>> = Local::new(Cell::new(0));
+
+/// What [`of`] has said stays true as long as this is the same, if it was the same before it was asked.
+#[inline]
+pub fn generation() -> u64 {
+    GENERATION.get()
+}
+
+fn forget(what: impl FnOnce(&mut Known)) {
+    GENERATION.set(generation() + 1);
+    KNOWN.with_borrow_mut(what);
 }
 
 /// The server says that a relation has changed, or, with 0, that any may have. Never while what is known is borrowed: nothing of
 /// the server is called then.
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
-    KNOWN.with_borrow_mut(|known| {
-        known.generation += 1;
+    forget(|known| {
         known.parts.clear();
         if relation == pg_sys::InvalidOid {
             known.alone.clear();
@@ -177,7 +186,7 @@ pub fn may_be_part(number: u32) -> bool {
 /// Which table is a part of which may change while its rows are written to, two steps further up. The server says so a moment after
 /// others can see it.
 pub fn forget_parts() {
-    KNOWN.with_borrow_mut(|known| known.parts.clear());
+    forget(|known| known.parts.clear());
 }
 
 /// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.
@@ -185,16 +194,15 @@ pub fn of(number: u32) -> Relation {
     if let Some(known) = remembered(number) {
         return known;
     }
-    let (generation, watching) =
-        KNOWN.with_borrow_mut(|known| (known.generation, std::mem::replace(&mut known.watching, true)));
-    if !watching {
+    let before = generation();
+    if !KNOWN.with_borrow_mut(|known| std::mem::replace(&mut known.watching, true)) {
         // SAFETY: the server's own list, which this backend alone has; the function stays as long as the library does.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
     }
     let found = look_up(number);
     KNOWN.with_borrow_mut(|known| {
         // What has changed while it was looked up is not remembered.
-        if known.generation == generation {
+        if generation() == before {
             let is_part = matches!(&found, Relation::Rows { ancestors } if !ancestors.is_empty());
             let map = if is_part { &mut known.parts } else { &mut known.alone };
             if map.len() >= KNOWN_MAX {

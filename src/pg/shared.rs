@@ -229,12 +229,14 @@ pub fn queue(hash: u64) -> Option<&'static Queue> {
 /// could not be told to be right.
 #[inline]
 pub fn tier() -> Option<&'static HotTier> {
-    let tier = TIER.load(Ordering::Relaxed);
-    if tier.is_null() {
-        return attach();
-    }
-    // SAFETY: set once by `attach`, to what is never freed.
-    Some(unsafe { &*tier })
+    known_tier().or_else(attach)
+}
+
+/// The same, if this backend has been there before. Asks the server nothing.
+#[inline]
+pub fn known_tier() -> Option<&'static HotTier> {
+    // SAFETY: null, or set once by `attach`, to what is never freed.
+    unsafe { TIER.load(Ordering::Relaxed).as_ref() }
 }
 
 #[cold]

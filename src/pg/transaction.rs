@@ -13,7 +13,14 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 /// Who wants to know.
+///
+/// Most transactions change nothing that anybody here wants to know of, and going through the guard for errors costs more than all
+/// the rest. So two questions are asked outside of it: neither may raise an error, nor panic.
 pub trait Listener: Sync {
+    /// Whether nothing is kept for the transaction so far. If it has not changed the database either, its end is not told.
+    fn has_nothing(&self) -> bool;
+    /// The transaction is over, whatever has become of it, and whatever was told of it.
+    fn over(&self);
     /// The transaction is about to commit. May raise errors, which abort it.
     fn before_commit(&self);
     /// It is about to be prepared, and somebody else may commit it. May raise errors.
@@ -48,6 +55,15 @@ unsafe extern "C" {
     /// As they are: what is asked for with every change need not go through the guard for errors.
     fn GetCurrentCommandId(used: bool) -> pg_sys::CommandId;
     fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
+    fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
+}
+
+/// Whether the transaction has a number, which it is given with its first change of the database. It still has it when it is told
+/// that it is over.
+#[inline]
+pub fn has_number() -> bool {
+    // SAFETY: reads a variable, and raises no error.
+    unsafe { GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
 /// The number of the command that runs: it grows with each command of the transaction that has written something.
@@ -84,8 +100,20 @@ pub fn depth() -> i32 {
     unsafe { GetCurrentTransactionNestLevel() }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
+    use pg_sys::XactEvent::*;
+    let Some(listener) = LISTENER.get() else { return };
+    if has_number() || !listener.has_nothing() {
+        // SAFETY: with its guard, as the server would call it.
+        unsafe { tell(event) };
+    }
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) {
+        listener.over();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn tell(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent::*;
     let Some(listener) = LISTENER.get() else { return };
     match event {
@@ -99,13 +127,20 @@ unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _nothing
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn savepoint(
     event: pg_sys::SubXactEvent::Type,
     _this: pg_sys::SubTransactionId,
     _around: pg_sys::SubTransactionId,
     _nothing: *mut c_void,
 ) {
+    if LISTENER.get().is_some_and(|listener| !listener.has_nothing()) {
+        // SAFETY: as above.
+        unsafe { tell_of_savepoint(event) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn tell_of_savepoint(event: pg_sys::SubXactEvent::Type) {
     use pg_sys::SubXactEvent::*;
     let Some(listener) = LISTENER.get() else { return };
     match event {

@@ -37,7 +37,7 @@ impl Watcher for Commands {
     }
 
     fn began(&self) {
-        horizon::advance();
+        horizon::begin();
     }
 
     fn looks_back(&self) {

@@ -5,19 +5,25 @@
 //! the transaction before it, or the beginning of its block, when there is no snapshot yet. In a new session, and after taking over the
 //! snapshot of another, nothing is certain.
 
+use crate::pg::local::Local;
 use crate::pg::{query, shared};
 use pg_cache_core::{FenceId, Reader, Stamp};
 use std::cell::Cell;
 
-thread_local! {
-    static CERTAIN: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
-}
+static CERTAIN: Local<Cell<Stamp>> = Local::new(Cell::new(Stamp::VOID));
 
-/// There is no snapshot at this moment: whatever is taken next is after it.
+/// There is no snapshot at this moment: whatever is taken next is after it. Nothing to a session that has not asked the cache before:
+/// it need not find it now. Cannot fail.
 pub fn advance() {
-    if let Some(tier) = shared::tier() {
+    if let Some(tier) = shared::known_tier() {
         CERTAIN.set(tier.fences().now());
     }
+}
+
+/// The same, for a session that may be about to ask the cache for the first time.
+pub fn begin() {
+    shared::tier();
+    advance();
 }
 
 /// The snapshot may be of any time.

@@ -148,6 +148,8 @@ impl What {
 
 /// What a change takes beside its bytes.
 const OVERHEAD_BYTES: usize = 256;
+/// So many of a commit's fences there is room for in the next one without asking for it.
+const KEPT_MAX: usize = 128;
 /// So many fences a transaction raises. Whoever invalidates more tags than that invalidates the database.
 const FENCES_MAX: usize = 4096;
 
@@ -170,24 +172,24 @@ struct Pending {
     fences: Vec<FenceId>,
     bytes: usize,
     last: u64,
-    /// Whether the transaction that is being committed has changed the database.
-    has_written: bool,
     rights: Rights,
+    /// The fences that the commit that has begun has raised, in order. Its room is kept for the next one.
+    raised: Vec<Raised>,
+    /// What else that commit will have to do.
     commit: Option<Commit>,
-}
-
-/// A commit that has begun.
-#[derive(Debug)]
-struct Commit {
-    fences: Vec<Raised>,
-    steps: Vec<(usize, Step)>,
-    announced: bool,
 }
 
 #[derive(Debug)]
 struct Raised {
     fence: FenceId,
     lowered: Option<Lowered>,
+}
+
+/// What is to be done for changes of keys.
+#[derive(Debug)]
+struct Commit {
+    steps: Vec<(usize, Step)>,
+    announced: bool,
 }
 
 /// What is to be done for a change when it is visible.
@@ -211,13 +213,29 @@ pub fn listen() {
 }
 
 impl Listener for Collector {
+    #[inline]
+    fn has_nothing(&self) -> bool {
+        #[cfg(debug_assertions)]
+        if !targets::named().is_empty() {
+            return false;
+        }
+        PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing()) && prepared::has_nothing()
+    }
+
+    fn over(&self) {
+        written::over();
+        horizon::advance();
+    }
+
     fn before_commit(&self) {
         let Some(tier) = shared::tier() else { return };
         // What may raise errors comes first, with nothing borrowed.
-        let command = if locks::has_written() { transaction::command_after_all() } else { 0 };
+        let keeps_nothing = PENDING.with_borrow(Pending::has_nothing);
+        let command = if keeps_nothing { 0 } else { transaction::command_after_all() };
         prepared::before_commit(locks::has_written());
-        let written = written::before_commit(tier);
-        PENDING.with_borrow_mut(|pending| pending.before_commit(&written, command));
+        written::before_commit(tier, |written| {
+            PENDING.with_borrow_mut(|pending| pending.before_commit(written, command));
+        });
     }
 
     fn before_prepare(&self) {
@@ -241,13 +259,12 @@ impl Listener for Collector {
         #[cfg(debug_assertions)]
         targets::over();
         PENDING.with_borrow_mut(|pending| {
-            if pending.has_written {
+            if transaction::has_number() {
                 pending.lower_late();
             }
             pending.committed();
         });
         prepared::over();
-        horizon::advance();
     }
 
     fn aborted(&self) {
@@ -255,7 +272,6 @@ impl Listener for Collector {
         targets::over();
         prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
-        horizon::advance();
     }
 
     fn released(&self, depth: i32) {
@@ -281,9 +297,8 @@ impl Listener for Collector {
 /// is as right as before. What the transaction has changed in the cache stays out of it. May raise errors, before any fence is raised.
 pub fn rehearse() {
     let Some(tier) = shared::tier() else { return };
-    let written = written::before_commit(tier);
     let mut tables_alone = Pending::NOTHING;
-    tables_alone.before_commit(&written, 0);
+    written::before_commit(tier, |written| tables_alone.before_commit(written, 0));
     tables_alone.lower_late();
     tables_alone.aborted();
 }
@@ -313,10 +328,12 @@ fn with_own_written<R>(
     hash: u64,
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
-    let written = written::fences(place.tier);
+    let mut changed = Vec::new();
     PENDING.with_borrow(|pending| {
-        let own = pending.own(place, key, hash, &written);
-        let mut changed = written;
+        let own = written::with_fences(place.tier, |written| {
+            changed.extend(written);
+            pending.own(place, key, hash, written)
+        });
         changed.extend(&pending.fences);
         changed.sort_unstable();
         read(own, &changed)
@@ -387,13 +404,8 @@ pub fn invalidate_exactly(fence: FenceId) {
 
 /// Whether the transaction has changed any of these.
 pub fn has_changed(tier: &HotTier, fences: &[FenceId]) -> bool {
-    let written = written::fences(tier);
-    PENDING.with_borrow(|pending| {
-        let changed = |fence: &FenceId| {
-            written.binary_search(fence).is_ok() || pending.fences.binary_search(fence).is_ok()
-        };
-        fences.iter().any(changed)
-    })
+    let any_of = |changed: &[FenceId]| fences.iter().any(|fence| changed.binary_search(fence).is_ok());
+    written::with_fences(tier, any_of) || PENDING.with_borrow(|pending| any_of(&pending.fences))
 }
 
 /// The keys of a place that the transaction has changed.
@@ -412,10 +424,16 @@ impl Pending {
         fences: Vec::new(),
         bytes: 0,
         last: 0,
-        has_written: false,
         rights: Rights::NONE,
+        raised: Vec::new(),
         commit: None,
     };
+
+    /// Whether the transaction has never changed anything here, and its commit has not begun.
+    #[inline]
+    fn has_nothing(&self) -> bool {
+        self.last == 0 && self.rights.is_empty() && self.raised.is_empty()
+    }
 
     fn add_if_it_fits(&mut self, what: What) -> Result<(), ()> {
         let depth = transaction::depth();
@@ -571,13 +589,30 @@ impl Pending {
     }
 
     fn before_commit(&mut self, written: &[FenceId], command: u32) {
-        self.has_written = locks::has_written();
-        if self.changes.is_empty() && written.is_empty() {
-            return;
+        let mut raised = std::mem::take(&mut self.raised);
+        raised.extend(self.fences.iter().chain(written).map(|fence| Raised::from(*fence)));
+        let commit = (!self.changes.is_empty()).then(|| self.reserve(written, command, &mut raised));
+        raised.sort_unstable_by_key(|raised| raised.fence);
+        raised.dedup_by_key(|raised| raised.fence);
+        if let Some(tier) = shared::tier() {
+            raised.iter().for_each(|raised| tier.fences().raise(raised.fence));
         }
-        let announced = self.has_written || !self.fences.is_empty();
-        let mut fences = self.fences.clone();
-        fences.extend(written);
+        self.raised = raised;
+        let announced = commit.iter().filter(|commit| commit.announced).flat_map(|commit| &commit.steps);
+        for (place, step) in announced {
+            if let (Some(own), Step::Publish(reservation) | Step::Remove(Some(reservation))) =
+                (self.changes[*place].what.key(), step)
+                && let Some(key) = own.key()
+            {
+                own.place.tier.announce(&key, reservation);
+            }
+        }
+        self.commit = commit;
+    }
+
+    /// Finds room for what is to be published, and for the announcements. Where there is none, a fence stands in for the key.
+    fn reserve(&self, written: &[FenceId], command: u32, fences: &mut Vec<Raised>) -> Commit {
+        let announced = locks::has_written() || !self.fences.is_empty();
         let mut steps = Vec::with_capacity(self.changes.len());
         for (place, change) in self.changes.iter().enumerate() {
             let Some(own) = change.what.key() else { continue };
@@ -613,28 +648,14 @@ impl Pending {
                     None => match tier.reserve_removal(&key) {
                         Ok(reservation) => Step::Remove(Some(reservation)),
                         Err(_) => {
-                            fences.push(own.place.own_fence());
+                            fences.push(own.place.own_fence().into());
                             continue;
                         }
                     },
                 },
             ));
         }
-        fences.sort_unstable();
-        fences.dedup();
-        if let Some(tier) = shared::tier() {
-            fences.iter().for_each(|fence| tier.fences().raise(*fence));
-        }
-        let fences = fences.into_iter().map(|fence| Raised { fence, lowered: None }).collect();
-        for (place, step) in steps.iter().filter(|_| announced) {
-            if let (Some(own), Step::Publish(reservation) | Step::Remove(Some(reservation))) =
-                (self.changes[*place].what.key(), step)
-                && let Some(key) = own.key()
-            {
-                own.place.tier.announce(&key, reservation);
-            }
-        }
-        self.commit = Some(Commit { fences, steps, announced });
+        Commit { steps, announced }
     }
 
     /// Fences what was written after the walk before the commit.
@@ -649,34 +670,58 @@ impl Pending {
     }
 
     fn committed(&mut self) {
+        let mut raised = std::mem::take(&mut self.raised);
+        let number = lower(&mut raised);
+        if self.has_nothing() {
+            return self.keep_room(raised);
+        }
         let Self { changes, commit, rights, .. } = std::mem::replace(self, Self::NOTHING);
         if let Some(commit) = commit {
-            commit.finish(&changes);
+            commit.finish(&changes, &raised, number);
         }
         rights.committed();
+        self.keep_room(raised);
     }
 
     fn aborted(&mut self) {
-        let Self { changes, commit, rights, .. } = std::mem::replace(self, Self::NOTHING);
+        let Self { changes, commit, rights, raised, .. } = std::mem::replace(self, Self::NOTHING);
         if let Some(commit) = commit {
             commit.take_back(&changes);
         }
+        if let Some(tier) = shared::tier() {
+            raised.iter().for_each(|raised| tier.fences().withdraw(raised.fence));
+        }
         rights.aborted();
+        self.keep_room(raised);
+    }
+
+    fn keep_room(&mut self, mut raised: Vec<Raised>) {
+        raised.clear();
+        raised.shrink_to(KEPT_MAX);
+        self.raised = raised;
     }
 }
 
+impl From<FenceId> for Raised {
+    fn from(fence: FenceId) -> Self {
+        Self { fence, lowered: None }
+    }
+}
+
+/// Says that what fences were raised for is visible, as of the number that is returned.
+fn lower(raised: &mut [Raised]) -> Stamp {
+    let Some(tier) = shared::tier().filter(|_| !raised.is_empty()) else { return Stamp::VOID };
+    let number = tier.fences().draw();
+    for raised in raised {
+        raised.lowered = Some(tier.lower_as(raised.fence, number));
+    }
+    number
+}
+
 impl Commit {
-    /// What has changed is visible.
-    fn finish(self, changes: &[Change]) {
-        let Self { mut fences, steps, announced } = self;
-        let Some(tier) = shared::tier() else { return };
-        let mut number = Stamp::VOID;
-        if !fences.is_empty() {
-            number = tier.fences().draw();
-            for raised in &mut fences {
-                raised.lowered = Some(tier.lower_as(raised.fence, number));
-            }
-        }
+    /// What has changed is visible, and the fences of the transaction are lowered.
+    fn finish(self, changes: &[Change], raised: &[Raised], number: Stamp) {
+        let Self { steps, announced } = self;
         for (place, step) in steps {
             let what = &changes[place].what;
             let Some((tier, key)) = what.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
@@ -684,7 +729,7 @@ impl Commit {
             };
             match (step, what) {
                 (Step::Publish(reservation), What::Set(own, value)) => {
-                    let stamp = || stamp_of(own, value, &fences, number);
+                    let stamp = || stamp_of(own, value, raised, number);
                     match (value.basis, announced) {
                         (Basis::Claim(claim), true) => {
                             tier.confirm_claimed(&key, reservation, claim, stamp());
@@ -722,7 +767,7 @@ impl Commit {
 
     /// It will not happen.
     fn take_back(self, changes: &[Change]) {
-        let Self { fences, steps, announced } = self;
+        let Self { steps, announced } = self;
         let Some(tier) = shared::tier() else { return };
         for (place, step) in steps {
             if let Step::Fill(reservation, _) = step {
@@ -739,7 +784,6 @@ impl Commit {
                 }
             }
         }
-        fences.iter().for_each(|raised| tier.fences().withdraw(raised.fence));
     }
 }
 

@@ -25,6 +25,7 @@
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
+use crate::pg::local::Local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table, Whose};
 use crate::pg::{locks, shared};
 use crate::store::written;
@@ -33,11 +34,9 @@ use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-thread_local! {
-    static AT: RefCell<At> = const { RefCell::new(At::Nothing) };
-    /// Whether this session has looked for what was prepared in an earlier life.
-    static ADOPTED: Cell<bool> = const { Cell::new(false) };
-}
+static AT: Local<RefCell<At>> = Local::new(RefCell::new(At::Nothing));
+/// Whether this session has looked for what was prepared in an earlier life.
+static ADOPTED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 /// What this session is at.
 #[derive(Debug)]
@@ -64,9 +63,15 @@ struct Ending {
     trees: Option<Stamp>,
 }
 
+/// Whether this session has nothing to do with prepared transactions. Cannot fail.
+#[inline]
+pub fn has_nothing() -> bool {
+    AT.try_borrow().is_ok_and(|at| matches!(*at, At::Nothing)) && !prepared::is_applier()
+}
+
 /// The transaction is to be prepared under this name, if nothing goes wrong until its end.
 pub fn preparing(gid: &[u8]) {
-    AT.set(At::Named(gid.into()));
+    AT.replace(At::Named(gid.into()));
 }
 
 /// A prepared transaction is about to be ended. May raise errors.
@@ -89,7 +94,7 @@ pub fn ending(gid: &[u8], commits: bool) {
         Found::Doubt(ending) => Ending { invalidated: everything(commits), ..ending },
     };
     ending.raise();
-    AT.set(At::Ending(ending));
+    AT.replace(At::Ending(ending));
 }
 
 /// It has ended.
@@ -155,7 +160,7 @@ pub fn record(
     match written {
         None => Ok(()),
         Some(Ok(number)) => {
-            AT.set(At::Recorded(gid, number));
+            AT.replace(At::Recorded(gid, number));
             Ok(())
         }
         Some(Err(())) => Err(Refused::new(
@@ -184,7 +189,7 @@ fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
         // Where nothing can be prepared, the server says so.
         None => Ok(()),
         Some(Some(number)) => {
-            AT.set(At::Unnamed(number));
+            AT.replace(At::Unnamed(number));
             Ok(())
         }
         Some(None) => Err(no_room()),
@@ -236,7 +241,7 @@ pub fn before_commit(has_written: bool) {
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
     for (number, relations) in locks::of_prepared() {
-        let (fences, _) = bounded(&written::of_relations(tier, relations), Vec::new());
+        let (fences, _) = bounded(&written::of_relations(tier, &relations), Vec::new());
         if !prepared::is_in_progress(number) {
             continue;
         }
@@ -321,6 +326,9 @@ pub fn stands() {
 
 /// The transaction of this session has ended without being prepared. Must not fail.
 pub fn over() {
+    if matches!(*AT.borrow(), At::Nothing) {
+        return;
+    }
     match AT.replace(At::Nothing) {
         At::Recorded(_, number) => {
             prepared::with_table(|Table { unrecorded, records, .. }| match number {

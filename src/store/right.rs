@@ -40,6 +40,10 @@ pub struct Rights {
 impl Rights {
     pub const NONE: Self = Self { list: Vec::new(), known: BTreeSet::new() };
 
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub fn has_room(&self) -> bool {
         self.list.len() < RIGHTS_MAX
     }

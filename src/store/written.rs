@@ -3,6 +3,7 @@
 //! Nothing is collected on the way: the locks that it holds tell it (`pg/locks.rs`). So there is nothing to pay before the commit, and
 //! nothing that a way of writing could go around.
 
+use crate::pg::local::Local;
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
@@ -11,44 +12,81 @@ use crate::pg::{locks, relation};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
 
-thread_local! {
-    /// What the transaction that is being committed held write locks on before.
-    static SEEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+/// What the transaction had written at the last look, and what follows of it. A session that writes does so again and again to the same
+/// tables: then the locks are all that has to be looked at.
+#[derive(Debug)]
+struct Written {
+    /// What it holds write locks on, in order.
+    relations: Vec<u32>,
+    /// The fences of these, in order.
+    fences: Vec<FenceId>,
+    /// What was remembered of relations when that was found. None if it was not found to the end.
+    generation: Option<u64>,
     /// As of when this session knows what is a part of what.
-    static TREES: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
+    trees: Stamp,
+    /// Whether these fences are raised by the commit that is going on.
+    raised: bool,
+    /// Where the locks are looked at.
+    found: Vec<u32>,
 }
 
-/// The fences of what the transaction has written so far, in order. May raise errors.
-pub fn fences(tier: &HotTier) -> Vec<FenceId> {
-    fences_of(tier, &relations(tier))
-}
+static WRITTEN: Local<RefCell<Written>> = Local::new(RefCell::new(Written {
+    relations: Vec::new(),
+    fences: Vec::new(),
+    generation: None,
+    trees: Stamp::VOID,
+    raised: false,
+    found: Vec::new(),
+}));
 
-/// What the transaction holds write locks on, in order. May raise errors.
-fn relations(tier: &HotTier) -> Vec<u32> {
-    let mut relations = Vec::new();
-    if locks::has_written() {
-        if have_grown(tier, TREES.get(), false) {
-            // The stamp first: what grows after it is found to have grown.
-            TREES.set(tier.fences().now());
-            relation::forget_parts();
-        }
-        locks::each_written(|number| relations.push(number));
-        relations.sort_unstable();
-        relations.dedup();
-    }
-    relations
+/// Calls with the fences of what the transaction has written so far, in order. May raise errors before.
+pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
+    WRITTEN.with_borrow_mut(|written| {
+        written.look(tier);
+        call(&written.fences)
+    })
 }
 
 /// The fences that a write to some relations raises, in order. May raise errors.
-pub fn of_relations(tier: &HotTier, mut relations: Vec<u32>) -> Vec<FenceId> {
-    relations.sort_unstable();
-    relations.dedup();
-    fences_of(tier, &relations)
+pub fn of_relations(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
+    let mut fences = Vec::new();
+    add_fences(tier, relations, &mut fences);
+    fences
+}
+
+impl Written {
+    /// May raise errors.
+    fn look(&mut self, tier: &HotTier) {
+        let Self { found, .. } = self;
+        found.clear();
+        if locks::has_written() {
+            if have_grown(tier, self.trees, false) {
+                // The stamp first: what grows after it is found to have grown.
+                self.trees = tier.fences().now();
+                relation::forget_parts();
+            }
+            locks::each_written(|number| found.push(number));
+            found.sort_unstable();
+            found.dedup();
+        }
+        let generation = Some(relation::generation());
+        if self.found == self.relations && self.generation == generation {
+            return;
+        }
+        std::mem::swap(&mut self.found, &mut self.relations);
+        (self.generation, self.raised) = (None, false);
+        self.fences.clear();
+        add_fences(tier, &self.relations, &mut self.fences);
+        self.generation = generation;
+    }
+
+    fn has_parts(&self) -> bool {
+        self.relations.iter().any(|number| relation::may_be_part(*number))
+    }
 }
 
 /// Not while the locks are walked: what a relation is, the server may not be asked then.
-fn fences_of(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
-    let mut fences = Vec::new();
+fn add_fences(tier: &HotTier, relations: &[u32], fences: &mut Vec<FenceId>) {
     let database = shared::database();
     for number in relations {
         match relation::of(*number) {
@@ -62,26 +100,40 @@ fn fences_of(tier: &HotTier, relations: &[u32]) -> Vec<FenceId> {
     }
     fences.sort_unstable();
     fences.dedup();
-    fences
 }
 
-/// Those that a commit raises: the same. What this one has seen, [`late`] leaves out.
-pub fn before_commit(tier: &HotTier) -> Vec<FenceId> {
-    let relations = if settings::broken() == Broken::Off { relations(tier) } else { Vec::new() };
-    let fences = fences_of(tier, &relations);
-    compare(tier, &fences);
-    SEEN.set(relations);
-    fences
+/// Calls with those that a commit raises: the same. What has been seen, [`late`] leaves out. May raise errors before.
+pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
+    if settings::broken() != Broken::Off {
+        compare(tier, &[]);
+        return call(&[]);
+    }
+    WRITTEN.with_borrow_mut(|written| {
+        written.look(tier);
+        compare(tier, &written.fences);
+        written.raised = true;
+        call(&written.fences)
+    })
 }
 
-/// Those that a prepared transaction will have to raise: the same, and as of when it is known that they are all.
+/// Those that a prepared transaction will have to raise: the same, and as of when it is known that they are all. May raise errors.
 pub fn before_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
-    let is_seen = ![Broken::Never, Broken::Unseen].contains(&settings::broken());
-    let relations = if is_seen { relations(tier) } else { Vec::new() };
-    let fences = fences_of(tier, &relations);
-    compare(tier, &fences);
-    let has_parts = relations.iter().any(|number| relation::may_be_part(*number));
-    (fences, if has_parts { TREES.get() } else { Stamp::LATEST })
+    if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
+        compare(tier, &[]);
+        return (Vec::new(), Stamp::LATEST);
+    }
+    WRITTEN.with_borrow_mut(|written| {
+        written.look(tier);
+        compare(tier, &written.fences);
+        (written.fences.clone(), if written.has_parts() { written.trees } else { Stamp::LATEST })
+    })
+}
+
+/// The transaction is over. Cannot fail.
+pub fn over() {
+    if let Ok(mut written) = WRITTEN.try_borrow_mut() {
+        written.raised = false;
+    }
 }
 
 /// In builds for tests: whatever a statement has named as its target is to be fenced.
@@ -89,7 +141,7 @@ fn compare(_tier: &HotTier, _fences: &[FenceId]) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Unseen].contains(&settings::broken()) {
         let missing = targets::named().into_iter().find(|number| {
-            fences_of(_tier, &[*number]).iter().any(|fence| _fences.binary_search(fence).is_err())
+            of_relations(_tier, &[*number]).iter().any(|fence| _fences.binary_search(fence).is_err())
         });
         if let Some(number) = missing {
             let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
@@ -104,8 +156,15 @@ pub fn definitions(tier: &HotTier) -> FenceId {
 }
 
 /// The fence of what may be above relations in trees of them.
+#[inline]
 pub fn trees(tier: &HotTier) -> FenceId {
-    tier.fences().reserved(Reserved::Trees(shared::database()))
+    /// It stays the same.
+    static KNOWN: Local<Cell<Option<FenceId>>> = Local::new(Cell::new(None));
+    KNOWN.get().unwrap_or_else(|| {
+        let fence = tier.fences().reserved(Reserved::Trees(shared::database()));
+        KNOWN.set(Some(fence));
+        fence
+    })
 }
 
 /// Whether something has come above others since, or does so just now. `own` if the fence of trees is raised by ourselves.
@@ -126,28 +185,27 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
         Broken::Never | Broken::Unseen => return,
     }
     let database = shared::database();
-    let mut add = |number| with(tier.fences().relation(database, number, Relation::Any));
-    let mut is_known = true;
-    SEEN.with_borrow(|seen| {
+    let fence = |number| tier.fences().relation(database, number, Relation::Any);
+    WRITTEN.with_borrow(|written| {
+        let (mut is_known, mut has_parts) = (true, false);
         locks::each_written(|number| {
-            if seen.binary_search(&number).is_ok() {
+            if written.raised && written.relations.binary_search(&number).is_ok() {
                 return;
             }
             match relation::remembered(number) {
                 Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
                 Some(relation::Relation::Rows { ancestors }) => {
-                    add(number);
-                    ancestors.iter().for_each(|number| add(*number));
+                    has_parts |= !ancestors.is_empty();
+                    with(fence(number));
+                    ancestors.iter().for_each(|number| with(fence(*number)));
                 }
                 None => is_known = false,
             }
         });
+        // Whoever has them grow from now on does so when others can see what was written.
+        if !is_known || have_grown(tier, written.trees, grows) && (has_parts || written.has_parts()) {
+            // It may be a part of any table, and who could tell may not be asked any more.
+            with(tier.fences().reserved(Reserved::Database(database)));
+        }
     });
-    // Whoever has them grow from now on does so when others can see what was written.
-    let have_grown = have_grown(tier, TREES.get(), grows);
-    let has_parts = || SEEN.with_borrow(|seen| seen.iter().any(|number| relation::may_be_part(*number)));
-    if !is_known || have_grown && has_parts() {
-        // It may be a part of any table, and who could tell may not be asked any more.
-        with(tier.fences().reserved(Reserved::Database(database)));
-    }
 }

@@ -73,9 +73,25 @@ impl Cluster {
 
     /// Starts the server again after [`stop`](Self::stop).
     pub fn resume(&self) {
+        self.start_program(&self.server.program("postgres"));
+    }
+
+    /// The same beneath another program, given as words, which is told to run the server and stays the same process.
+    pub fn resume_beneath(&self, words: &[&str]) {
+        let script = self.home.join("beneath");
+        let server = self.server.program("postgres");
+        let quoted = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
+        let words: Vec<_> = words.iter().copied().chain(server.to_str()).map(quoted).collect();
+        self.append(&script, &format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
+        run(as_server_user("chmod").arg("755").arg(&script));
+        self.start_program(&script);
+    }
+
+    fn start_program(&self, program: &Path) {
         let log = self.home.join("log");
         let mut command = self.server.command("pg_ctl");
         command.args(["start", "--wait", "--silent", "-D"]).arg(self.data()).arg("-l").arg(&log);
+        command.arg("-p").arg(program);
         let status = command.stdin(Stdio::null()).status().expect("pg_ctl starts");
         assert!(status.success(), "the server does not start:\n{}", self.log());
     }
@@ -177,14 +193,19 @@ impl Cluster {
             .chain(conf.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
             .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
             .collect();
-        // Appended, since the last line for a name counts, and through the server's account, which owns the file.
+        // The last line for a name counts.
+        self.append(&self.data().join("postgresql.conf"), &lines);
+    }
+
+    /// Through the server's account, which owns the file.
+    fn append(&self, file: &Path, text: &str) {
         let mut command = as_server_user("tee");
-        command.arg("-a").arg(self.data().join("postgresql.conf"));
+        command.arg("-a").arg(file);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("tee starts");
         let mut input = child.stdin.take().expect("its input is a pipe");
-        std::io::Write::write_all(&mut input, lines.as_bytes()).expect("tee reads");
+        std::io::Write::write_all(&mut input, text.as_bytes()).expect("tee reads");
         drop(input);
-        assert!(child.wait().expect("tee ends").success(), "cannot write the cluster's settings");
+        assert!(child.wait().expect("tee ends").success(), "cannot write {}", file.display());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Servers that differ in nothing but the library, and what is written in them.
 
 use crate::bed::{self, FIRST_KEY, KEYS};
-use pg_cache_testbed::{Cluster, Conf, Redis};
+use pg_cache_testbed::{Cluster, Conf, Redis, Stop};
 use postgres::Client;
 use std::cell::RefCell;
 
@@ -74,6 +74,13 @@ impl Side {
     fn number(&self, query: &str) -> i64 {
         let row = self.admin.borrow_mut().query_one(query, &[]);
         row.unwrap_or_else(|error| panic!("{error}: {query}")).get(0)
+    }
+
+    /// Starts it again beneath another program.
+    pub fn restart_beneath(&mut self, words: &[&str]) {
+        self.cluster.stop(Stop::Fast);
+        self.cluster.resume_beneath(words);
+        self.admin = RefCell::new(self.cluster.connect("postgres"));
     }
 
     /// Takes away what has been added to the tables.

@@ -1,0 +1,106 @@
+//! How many instructions a transaction is: what no neighbour changes, and no processor has to be able to count.
+//!
+//! The servers run beneath valgrind's callgrind, each process of them, which counts every instruction outside of the kernel. A session
+//! that does many transactions is compared with one that does few, so that neither its beginning nor its end is part of the difference.
+
+use super::Operation;
+use super::sides::{PLAIN, Side, Sides};
+use crate::drive::Load;
+use crate::drive::wire::{Pool, Task, Until};
+use crate::plan::Given;
+use crate::report::notation::count;
+use crate::report::section::Table;
+use pg_cache_testbed::wait_until;
+use serde::Serialize;
+use std::process::Command;
+
+/// Transactions of the session that does few, and of the one that does many. Both begin with what is done once in a session.
+const FEW: u64 = 1000;
+const MANY: u64 = 3000;
+/// The words before a file's own count.
+const COUNT: &str = "summary:";
+
+/// One operation's instructions.
+#[derive(Serialize)]
+pub struct Instructions {
+    operation: &'static str,
+    without: f64,
+    with: f64,
+}
+
+/// Whether there is something to count them with.
+pub fn can_be_counted() -> bool {
+    Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// Counts them. The servers stay beneath the program that counts.
+pub fn measure(sides: &mut Sides, operations: &'static [Operation]) -> Vec<Instructions> {
+    for side in [&mut sides.without, &mut sides.with] {
+        let files = format!("--callgrind-out-file={}", file(side, "%p"));
+        side.restart_beneath(&["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", &files]);
+    }
+    sides.depend();
+    let all = operations.iter().map(|operation| Instructions {
+        operation: operation.name,
+        without: of(operation, &sides.without),
+        with: of(operation, &sides.with),
+    });
+    all.collect()
+}
+
+fn file(side: &Side, process: &str) -> String {
+    side.cluster.data().join(format!("counted.{process}")).display().to_string()
+}
+
+fn of(operation: &Operation, side: &Side) -> f64 {
+    side.clear(PLAIN);
+    let [few, many] = [FEW, MANY].map(|transactions| session(operation, side, transactions));
+    (many - few) as f64 / (MANY - FEW) as f64
+}
+
+/// All instructions of a session that does so many transactions.
+fn session(operation: &Operation, side: &Side, transactions: u64) -> u64 {
+    let lane = operation.lane("", side, PLAIN);
+    let load = Load { clients: 1, pipeline: 1, keys: 1 };
+    let task = Task { statement: &lane.statement, given: Given::Row, load, seed: transactions };
+    let mut pool = Pool::default();
+    let done = pool.run(&side.cluster, task, Until::Done(transactions)).expect("it can be done");
+    assert_eq!(done.operations, transactions, "transactions of one session");
+    let process = pool.processes(&side.cluster, 1).expect("it is there")[0];
+    drop(pool);
+    let mut counted = None;
+    wait_until("the count of a session that has ended", || {
+        let text = std::fs::read_to_string(file(side, &process.to_string())).unwrap_or_default();
+        counted = parse(&text);
+        counted.is_some()
+    });
+    counted.expect("waited for")
+}
+
+/// The count in a file, once it is written to its end.
+fn parse(text: &str) -> Option<u64> {
+    let summary = text.lines().find_map(|line| line.strip_prefix(COUNT))?;
+    text.contains("\ntotals:").then(|| summary.trim().parse().ok())?
+}
+
+/// Shown.
+pub fn table(counted: &[Instructions]) -> Table {
+    let mut table = Table::new(1, ["instructions of one transaction", "without the library", "with pg_cache", "more", "× without"]);
+    for Instructions { operation, without, with } in counted {
+        let cells = [count(*without), count(*with), count(with - without), format!("{:.3}", with / without)];
+        table.rows.push(std::iter::once((*operation).to_owned()).chain(cells).collect());
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_read_when_it_is_there_to_its_end() {
+        let text = "events: Ir\nsummary: 213409563\n\nfn=(1) a\n1 2\n";
+        assert_eq!(parse(text), None);
+        assert_eq!(parse(&format!("{text}\ntotals: 213409563\n")), Some(213_409_563));
+    }
+}
