@@ -5,7 +5,7 @@ use crate::plan::Side;
 use std::time::Duration;
 
 /// The length of everything. Contenders beside each other have to stay below some ten minutes in a full run and three in a quick one;
-/// what has servers of its own takes four, or half of one; the tax on writing eight, or two and a half; and the core by itself seven, or
+/// what has servers of its own takes four, or half of one; the tax on writing twelve, or three; and the core by itself seven, or
 /// one: five of those belong to one promise about five minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -35,6 +35,8 @@ pub struct Pace {
     pub turn: Duration,
     /// How many turns that are.
     pub turns: usize,
+    /// How many of those pairs the servers serve before they are started again.
+    pub pairs_per_start: usize,
     /// The size of the traces that eviction is judged by.
     pub traces: Extent,
 }
@@ -55,6 +57,7 @@ impl Pace {
         at_rate: Duration::from_secs(60),
         turn: Duration::from_millis(40),
         turns: 12,
+        pairs_per_start: 1,
         traces: Extent { keys: 50_000, requests: 1_000_000 },
     };
 
@@ -73,6 +76,7 @@ impl Pace {
         at_rate: Duration::from_secs(3),
         turn: Duration::from_millis(20),
         turns: 2,
+        pairs_per_start: 10,
         traces: Extent { keys: 20_000, requests: 200_000 },
     };
 

@@ -94,7 +94,12 @@ unsafe extern "C-unwind" fn utility(
     // it, and does not look at the statement again, which the command may have freed.
     unsafe {
         let node = (*statement).utilityStmt;
-        let afterwards = before(node);
+        #[cfg(debug_assertions)]
+        name_targets(node);
+        let afterwards = match at_sight(node) {
+            Some(afterwards) => afterwards,
+            None => before(node),
+        };
         let next = match PREVIOUS {
             Some(previous) => previous,
             None => standard_ProcessUtility,
@@ -106,14 +111,38 @@ unsafe extern "C-unwind" fn utility(
     }
 }
 
+#[cfg(debug_assertions)]
+#[pg_guard]
+unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
+    // SAFETY: a parsed statement.
+    unsafe { super::targets::of_command(node) };
+}
+
+/// What is to be told of a command whose kind says all that is to be known: outside of the guard, which would cost more than the rest.
+unsafe fn at_sight(node: *const pg_sys::Node) -> Option<Afterwards> {
+    use pg_sys::NodeTag::*;
+    use pg_sys::TransactionStmtKind::*;
+    // SAFETY: every node begins with its tag, which says what it is.
+    unsafe {
+        match (*node).type_ {
+            T_TransactionStmt => match &*node.cast::<pg_sys::TransactionStmt>() {
+                begins if matches!(begins.kind, TRANS_STMT_BEGIN | TRANS_STMT_START) => {
+                    Some(Afterwards::Began)
+                }
+                ends => ends.gid.is_null().then_some(Afterwards::Nothing),
+            },
+            tag => (is_harmless(tag) || is_told(tag)).then_some(Afterwards::Nothing),
+        }
+    }
+}
+
+#[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
     use pg_sys::NodeTag::*;
     let Some(watcher) = WATCHER.get() else { return Afterwards::Nothing };
     // SAFETY: every node begins with its tag, which says what it is.
     unsafe {
-        #[cfg(debug_assertions)]
-        super::targets::of_command(node);
         match (*node).type_ {
             T_TransactionStmt => return transaction(*watcher, &*node.cast()),
             T_VariableSetStmt => {
@@ -146,8 +175,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 }
             }
             T_TruncateStmt => transaction::note_change(),
-            tag if !is_harmless(tag) && !is_told(tag) => watcher.defining(false),
-            _ => {}
+            _ => watcher.defining(false),
         }
     }
     Afterwards::Nothing
@@ -207,9 +235,6 @@ fn is_told(tag: pg_sys::NodeTag) -> bool {
 
 fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Afterwards {
     use pg_sys::TransactionStmtKind::*;
-    if matches!(statement.kind, TRANS_STMT_BEGIN | TRANS_STMT_START) {
-        return Afterwards::Began;
-    }
     if statement.gid.is_null() || !prepared::is_there() {
         return Afterwards::Nothing;
     }
@@ -270,6 +295,7 @@ unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) 
     }
 }
 
+#[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn after(what: Afterwards) {
     let Some(watcher) = WATCHER.get() else { return };

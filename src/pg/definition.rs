@@ -63,6 +63,7 @@ unsafe extern "C-unwind" fn access(
     }
 }
 
+#[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(
     access: pg_sys::ObjectAccessType::Type,

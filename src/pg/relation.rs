@@ -185,6 +185,7 @@ pub fn may_be_part(number: u32) -> bool {
 
 /// Which table is a part of which may change while its rows are written to, two steps further up. The server says so a moment after
 /// others can see it.
+#[cold]
 pub fn forget_parts() {
     forget(|known| known.parts.clear());
 }

@@ -10,44 +10,39 @@
 
 use pgrx::prelude::*;
 use std::ffi::c_void;
-use std::sync::OnceLock;
 
 /// Who wants to know.
 ///
 /// Most transactions change nothing that anybody here wants to know of, and going through the guard for errors costs more than all
-/// the rest. So two questions are asked outside of it: neither may raise an error, nor panic.
-pub trait Listener: Sync {
+/// the rest. So two of these are called outside of it: neither may raise an error, nor panic.
+pub trait Listener {
     /// Whether nothing is kept for the transaction so far. If it has not changed the database either, its end is not told.
-    fn has_nothing(&self) -> bool;
+    fn has_nothing() -> bool;
     /// The transaction is over, whatever has become of it, and whatever was told of it.
-    fn over(&self);
+    fn over();
     /// The transaction is about to commit. May raise errors, which abort it.
-    fn before_commit(&self);
+    fn before_commit();
     /// It is about to be prepared, and somebody else may commit it. May raise errors.
-    fn before_prepare(&self);
+    fn before_prepare();
     /// It has been prepared, and is not this session's any more. Must not fail.
-    fn prepared(&self);
+    fn prepared();
     /// It has committed.
-    fn committed(&self);
+    fn committed();
     /// It has not, and will not.
-    fn aborted(&self);
+    fn aborted();
     /// A savepoint at this depth has been released: what was done in it now belongs to the one around it.
-    fn released(&self, depth: i32);
+    fn released(depth: i32);
     /// It has been rolled back.
-    fn rolled_back(&self, depth: i32);
+    fn rolled_back(depth: i32);
 }
 
-static LISTENER: OnceLock<&'static dyn Listener> = OnceLock::new();
-
-/// Tells a listener from now on. To be called while the server loads us: every process of it inherits this, and of those who are
+/// Tells a listener from now on. To be called once, while the server loads us: every process of it inherits this, and of those who are
 /// told before a commit the first to come is the last to be told, when nobody else will write any more.
-pub fn listen(listener: &'static dyn Listener) {
-    if LISTENER.set(listener).is_ok() {
-        // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
-        unsafe {
-            pg_sys::RegisterXactCallback(Some(transaction), std::ptr::null_mut());
-            pg_sys::RegisterSubXactCallback(Some(savepoint), std::ptr::null_mut());
-        }
+pub fn listen<L: Listener>() {
+    // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction::<L>), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(savepoint::<L>), std::ptr::null_mut());
     }
 }
 
@@ -100,52 +95,51 @@ pub fn depth() -> i32 {
     unsafe { GetCurrentTransactionNestLevel() }
 }
 
-unsafe extern "C-unwind" fn transaction(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
+unsafe extern "C-unwind" fn transaction<L: Listener>(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
     use pg_sys::XactEvent::*;
-    let Some(listener) = LISTENER.get() else { return };
-    if has_number() || !listener.has_nothing() {
-        // SAFETY: with its guard, as the server would call it.
-        unsafe { tell(event) };
+    if has_number() || !L::has_nothing() {
+        tell::<L>(event);
     }
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) {
-        listener.over();
+        L::over();
     }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn tell(event: pg_sys::XactEvent::Type) {
+#[inline(never)]
+fn tell<L: Listener>(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent::*;
-    let Some(listener) = LISTENER.get() else { return };
-    match event {
-        XACT_EVENT_PRE_COMMIT => listener.before_commit(),
-        XACT_EVENT_PRE_PREPARE => listener.before_prepare(),
-        XACT_EVENT_COMMIT => listener.committed(),
-        XACT_EVENT_PREPARE => listener.prepared(),
-        XACT_EVENT_ABORT => listener.aborted(),
+    let tell = || match event {
+        XACT_EVENT_PRE_COMMIT => L::before_commit(),
+        XACT_EVENT_PRE_PREPARE => L::before_prepare(),
+        XACT_EVENT_COMMIT => L::committed(),
+        XACT_EVENT_PREPARE => L::prepared(),
+        XACT_EVENT_ABORT => L::aborted(),
         // A parallel worker has changed nothing of the cache: the functions are restricted to the leader.
         _ => {}
-    }
+    };
+    // SAFETY: called by the server, with nothing to drop in between.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(tell) }
 }
 
-unsafe extern "C-unwind" fn savepoint(
+unsafe extern "C-unwind" fn savepoint<L: Listener>(
     event: pg_sys::SubXactEvent::Type,
     _this: pg_sys::SubTransactionId,
     _around: pg_sys::SubTransactionId,
     _nothing: *mut c_void,
 ) {
-    if LISTENER.get().is_some_and(|listener| !listener.has_nothing()) {
-        // SAFETY: as above.
-        unsafe { tell_of_savepoint(event) };
+    if !L::has_nothing() {
+        tell_of_savepoint::<L>(event);
     }
 }
 
-#[pg_guard]
-unsafe extern "C-unwind" fn tell_of_savepoint(event: pg_sys::SubXactEvent::Type) {
+#[inline(never)]
+fn tell_of_savepoint<L: Listener>(event: pg_sys::SubXactEvent::Type) {
     use pg_sys::SubXactEvent::*;
-    let Some(listener) = LISTENER.get() else { return };
-    match event {
-        SUBXACT_EVENT_COMMIT_SUB => listener.released(depth()),
-        SUBXACT_EVENT_ABORT_SUB => listener.rolled_back(depth()),
+    let tell = || match event {
+        SUBXACT_EVENT_COMMIT_SUB => L::released(depth()),
+        SUBXACT_EVENT_ABORT_SUB => L::rolled_back(depth()),
         _ => {}
-    }
+    };
+    // SAFETY: as above.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(tell) }
 }

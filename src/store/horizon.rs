@@ -1,9 +1,9 @@
 //! How far a transaction may see that looks at the database as it was at one moment.
 //!
 //! A value of the cache is of the present. To one who looks at the past it may be given only if nothing that it depends on has changed
-//! since. So there is kept a moment of which it is certain that it is before the transaction's snapshot, though not by how much: the end of
-//! the transaction before it, or the beginning of its block, when there is no snapshot yet. In a new session, and after taking over the
-//! snapshot of another, nothing is certain.
+//! since. So there is kept a moment of which it is certain that it is before the transaction's snapshot, though not by how much: the
+//! beginning of its block, when there is no snapshot yet, or the end of an earlier transaction of its kind. In a new session, and after
+//! taking over the snapshot of another, nothing is certain.
 
 use crate::pg::local::Local;
 use crate::pg::{query, shared};
@@ -12,18 +12,22 @@ use std::cell::Cell;
 
 static CERTAIN: Local<Cell<Stamp>> = Local::new(Cell::new(Stamp::VOID));
 
-/// There is no snapshot at this moment: whatever is taken next is after it. Nothing to a session that has not asked the cache before:
-/// it need not find it now. Cannot fail.
-pub fn advance() {
-    if let Some(tier) = shared::known_tier() {
+/// A block begins, and there is no snapshot yet: whatever is taken next is after this moment.
+pub fn begin() {
+    if let Some(tier) = shared::tier() {
         CERTAIN.set(tier.fences().now());
     }
 }
 
-/// The same, for a session that may be about to ask the cache for the first time.
-pub fn begin() {
-    shared::tier();
-    advance();
+/// A transaction is over: the same. Most sessions never look at the past, and so need not look at the clock, which others keep changing.
+/// Cannot fail.
+#[inline]
+pub fn end() {
+    if query::looks_at_one_moment()
+        && let Some(tier) = shared::known_tier()
+    {
+        CERTAIN.set(tier.fences().now());
+    }
 }
 
 /// The snapshot may be of any time.

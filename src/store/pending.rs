@@ -205,16 +205,17 @@ enum Step {
 
 static PENDING: Local<RefCell<Pending>> = Local::new(RefCell::new(Pending::NOTHING));
 
-struct Collector;
+/// Of this session's transactions.
+enum Collector {}
 
 /// Has the server tell of transactions. To be called while it loads us.
 pub fn listen() {
-    transaction::listen(&Collector);
+    transaction::listen::<Collector>();
 }
 
 impl Listener for Collector {
     #[inline]
-    fn has_nothing(&self) -> bool {
+    fn has_nothing() -> bool {
         #[cfg(debug_assertions)]
         if !targets::named().is_empty() {
             return false;
@@ -222,12 +223,12 @@ impl Listener for Collector {
         PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing()) && prepared::has_nothing()
     }
 
-    fn over(&self) {
+    fn over() {
         written::over();
-        horizon::advance();
+        horizon::end();
     }
 
-    fn before_commit(&self) {
+    fn before_commit() {
         let Some(tier) = shared::tier() else { return };
         // What may raise errors comes first, with nothing borrowed.
         let keeps_nothing = PENDING.with_borrow(Pending::has_nothing);
@@ -238,14 +239,14 @@ impl Listener for Collector {
         });
     }
 
-    fn before_prepare(&self) {
+    fn before_prepare() {
         let Some(tier) = shared::tier() else { return };
         let (written, trees) = written::before_prepare(tier);
         let (fences, marks) = PENDING.with_borrow(Pending::in_short);
         prepared::record(&fences, marks, &written, trees).unwrap_or_else(|refused| refused.raise());
     }
 
-    fn prepared(&self) {
+    fn prepared() {
         #[cfg(debug_assertions)]
         targets::over();
         prepared::stands();
@@ -255,7 +256,7 @@ impl Listener for Collector {
         });
     }
 
-    fn committed(&self) {
+    fn committed() {
         #[cfg(debug_assertions)]
         targets::over();
         PENDING.with_borrow_mut(|pending| {
@@ -267,14 +268,14 @@ impl Listener for Collector {
         prepared::over();
     }
 
-    fn aborted(&self) {
+    fn aborted() {
         #[cfg(debug_assertions)]
         targets::over();
         prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
     }
 
-    fn released(&self, depth: i32) {
+    fn released(depth: i32) {
         #[cfg(debug_assertions)]
         targets::released(depth);
         PENDING.with_borrow_mut(|pending| {
@@ -283,7 +284,7 @@ impl Listener for Collector {
         });
     }
 
-    fn rolled_back(&self, depth: i32) {
+    fn rolled_back(depth: i32) {
         #[cfg(debug_assertions)]
         targets::rolled_back(depth);
         PENDING.with_borrow_mut(|pending| {
@@ -591,15 +592,23 @@ impl Pending {
     fn before_commit(&mut self, written: &[FenceId], command: u32) {
         let mut raised = std::mem::take(&mut self.raised);
         raised.extend(self.fences.iter().chain(written).map(|fence| Raised::from(*fence)));
-        let commit = (!self.changes.is_empty()).then(|| self.reserve(written, command, &mut raised));
+        let has_changes = !self.changes.is_empty();
+        let commit = has_changes.then(|| self.reserve(written, command, &mut raised));
         raised.sort_unstable_by_key(|raised| raised.fence);
         raised.dedup_by_key(|raised| raised.fence);
         if let Some(tier) = shared::tier() {
             raised.iter().for_each(|raised| tier.fences().raise(raised.fence));
         }
         self.raised = raised;
-        let announced = commit.iter().filter(|commit| commit.announced).flat_map(|commit| &commit.steps);
-        for (place, step) in announced {
+        if let Some(commit) = commit {
+            self.announce(commit);
+        }
+    }
+
+    /// Says which keys are about to change. Apart, like [`reserve`](Self::reserve), so that who has changed none does not pay for it.
+    #[inline(never)]
+    fn announce(&mut self, commit: Commit) {
+        for (place, step) in commit.steps.iter().filter(|_| commit.announced) {
             if let (Some(own), Step::Publish(reservation) | Step::Remove(Some(reservation))) =
                 (self.changes[*place].what.key(), step)
                 && let Some(key) = own.key()
@@ -607,10 +616,11 @@ impl Pending {
                 own.place.tier.announce(&key, reservation);
             }
         }
-        self.commit = commit;
+        self.commit = Some(commit);
     }
 
     /// Finds room for what is to be published, and for the announcements. Where there is none, a fence stands in for the key.
+    #[inline(never)]
     fn reserve(&self, written: &[FenceId], command: u32, fences: &mut Vec<Raised>) -> Commit {
         let announced = locks::has_written() || !self.fences.is_empty();
         let mut steps = Vec::with_capacity(self.changes.len());
@@ -672,15 +682,19 @@ impl Pending {
     fn committed(&mut self) {
         let mut raised = std::mem::take(&mut self.raised);
         let number = lower(&mut raised);
-        if self.has_nothing() {
-            return self.keep_room(raised);
+        if !self.has_nothing() {
+            self.finish(&raised, number);
         }
+        self.keep_room(raised);
+    }
+
+    #[inline(never)]
+    fn finish(&mut self, raised: &[Raised], number: Stamp) {
         let Self { changes, commit, rights, .. } = std::mem::replace(self, Self::NOTHING);
         if let Some(commit) = commit {
-            commit.finish(&changes, &raised, number);
+            commit.finish(&changes, raised, number);
         }
         rights.committed();
-        self.keep_room(raised);
     }
 
     fn aborted(&mut self) {

@@ -197,10 +197,15 @@ fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
 }
 
 /// Lowers the fences of what was prepared without a name, and is over. May raise errors.
+#[inline]
 pub fn settle_unnamed() {
-    if !prepared::has_unnamed() {
-        return;
+    if prepared::has_unnamed() {
+        settle();
     }
+}
+
+#[cold]
+fn settle() {
     let Some(tier) = shared::tier() else { return };
     let is_unnamed = |record: &Record| record.state == State::Unnamed;
     let waiting = prepared::with_table(|Table { records, .. }| {
@@ -226,6 +231,7 @@ pub fn settle_unnamed() {
 
 /// A transaction of this session is about to commit. Whoever applies what another server sends may have ended a prepared one in it,
 /// or be about to. May raise errors.
+#[inline]
 pub fn before_commit(has_written: bool) {
     let applies = prepared::is_applier();
     if applies && !ADOPTED.get() {
@@ -238,6 +244,7 @@ pub fn before_commit(has_written: bool) {
 }
 
 /// Gives a record to whatever was prepared in an earlier life, with its fences raised.
+#[cold]
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
     for (number, relations) in locks::of_prepared() {
@@ -325,10 +332,16 @@ pub fn stands() {
 }
 
 /// The transaction of this session has ended without being prepared. Must not fail.
+#[inline]
 pub fn over() {
-    if matches!(*AT.borrow(), At::Nothing) {
-        return;
+    if !matches!(*AT.borrow(), At::Nothing) {
+        abandon();
     }
+}
+
+/// Apart, as it is rare.
+#[cold]
+fn abandon() {
     match AT.replace(At::Nothing) {
         At::Recorded(_, number) => {
             prepared::with_table(|Table { unrecorded, records, .. }| match number {

@@ -70,9 +70,14 @@ impl Written {
             found.dedup();
         }
         let generation = Some(relation::generation());
-        if self.found == self.relations && self.generation == generation {
-            return;
+        if self.found != self.relations || self.generation != generation {
+            self.change(tier, generation);
         }
+    }
+
+    /// Takes what was found. Apart, as it is rare. May raise errors.
+    #[cold]
+    fn change(&mut self, tier: &HotTier, generation: Option<u64>) {
         std::mem::swap(&mut self.found, &mut self.relations);
         (self.generation, self.raised) = (None, false);
         self.fences.clear();

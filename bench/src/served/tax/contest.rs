@@ -1,11 +1,10 @@
 //! Several do the same work in turns, pair by pair.
 //!
 //! A pair is made of many short turns, so that what the machine does meanwhile meets all alike, and everybody does the same number of
-//! operations, so that no server has more behind it than another. Sessions are new in each pair: how a process happens to lie in memory
-//! may matter, and would else be the same in all pairs.
+//! operations, so that no server has more behind it than another. Servers are started again before each pair: how a process happens to
+//! lie in memory may matter, all sessions of a server inherit it, and it would else be the same in all pairs.
 
-use super::sides::Side;
-use crate::bed;
+use super::sides::{Side, restart};
 use crate::counters::{Counts, Meter};
 use crate::drive::Load;
 use crate::drive::one_core::OneCore;
@@ -42,21 +41,26 @@ pub struct Rules {
     pub turns: usize,
     /// Of the first of them. The others do as much as it does.
     pub turn: Duration,
+    /// How many pairs the servers serve before they are started again.
+    pub pairs_per_start: usize,
     /// Whether what an operation costs is counted too.
     pub counted: bool,
 }
 
+/// How long it takes about to start servers again.
+const START: Duration = Duration::from_millis(1200);
+
 impl Rules {
     /// For those who are close to each other.
     pub fn close(pace: &Pace, clients: u32) -> Self {
-        let Pace { turns, turn, write_rounds: pairs, .. } = *pace;
-        Self { clients, pairs, turns, turn, counted: true }
+        let Pace { turns, turn, pairs_per_start, write_rounds: pairs, .. } = *pace;
+        Self { clients, pairs, turns, turn, pairs_per_start, counted: true }
     }
 
     /// For those who are far apart, where less will do.
     pub fn far(pace: &Pace, clients: u32) -> Self {
         let close = Self::close(pace, clients);
-        Self { turns: 2, turn: close.turn / 2, ..close }
+        Self { turns: 2, turn: close.turn / 2, pairs_per_start: close.pairs, ..close }
     }
 
     /// How much is done while it is counted.
@@ -68,16 +72,18 @@ impl Rules {
     pub fn estimate(&self, lanes: u32) -> Duration {
         // One turn is for the beginning, and the program that counts has to start.
         let each = self.turn * (self.turns + self.counted_turns() + 1) as u32 + Duration::from_millis(120);
-        each * lanes * self.pairs as u32
+        each * lanes * self.pairs as u32 + START * self.pairs.div_ceil(self.pairs_per_start) as u32
     }
 }
 
 /// Has them meet. `prepare` is called before each pair, and `check` after it.
 pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
-    // As elsewhere, a single client and whoever serves it share a core.
-    let servers: Vec<u32> = lanes.iter().map(|lane| bed::postmaster(&lane.side.cluster)).collect();
-    let _alone = (rules.clients == 1).then(|| OneCore::hold(&servers).expect("a core can be chosen"));
+    // As elsewhere, a single client and whoever serves it share a core: the servers are started by who is held there.
+    let _alone = (rules.clients == 1).then(|| OneCore::hold(&[]).expect("a core can be chosen"));
+    let mut sides: Vec<&Side> = lanes.iter().map(|lane| lane.side).collect();
+    sides.dedup_by(|one, other| std::ptr::eq(*one, *other));
+    restart(&sides);
     // In one moment of a pair all have the same keys, and in another one others.
     let work = |pool: &mut Pool, lane: &Lane<'_>, moment: usize, until: Until| {
         let task = Task { statement: &lane.statement, given: Given::Row, load, seed: moment as u64 };
@@ -92,6 +98,9 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
 
     let mut found: Vec<Found> = lanes.iter().map(|_| Found::default()).collect();
     for pair in 0..rules.pairs {
+        if pair > 0 && pair.is_multiple_of(rules.pairs_per_start) {
+            restart(&sides);
+        }
         prepare();
         let first = pair * (rules.turns + 2);
         let mut pools: Vec<Pool> = lanes.iter().map(|_| Pool::default()).collect();

@@ -34,8 +34,8 @@ pub fn can_be_counted() -> bool {
 }
 
 /// Counts them. The servers stay beneath the program that counts.
-pub fn measure(sides: &mut Sides, operations: &'static [Operation]) -> Vec<Instructions> {
-    for side in [&mut sides.without, &mut sides.with] {
+pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructions> {
+    for side in [&sides.without, &sides.with] {
         let files = format!("--callgrind-out-file={}", file(side, "%p"));
         side.restart_beneath(&["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", &files]);
     }
@@ -85,7 +85,10 @@ fn parse(text: &str) -> Option<u64> {
 
 /// Shown.
 pub fn table(counted: &[Instructions]) -> Table {
-    let mut table = Table::new(1, ["instructions of one transaction", "without the library", "with pg_cache", "more", "× without"]);
+    let mut table = Table::new(
+        1,
+        ["instructions of one transaction", "without the library", "with pg_cache", "more", "× without"],
+    );
     for Instructions { operation, without, with } in counted {
         let cells = [count(*without), count(*with), count(with - without), format!("{:.3}", with / without)];
         table.rows.push(std::iter::once((*operation).to_owned()).chain(cells).collect());

@@ -69,7 +69,7 @@ pub fn estimate(pace: &Pace) -> Duration {
 
 /// Measures it.
 pub fn measure(pace: &Pace) -> Section {
-    let mut sides = Sides::make();
+    let sides = Sides::make();
     let counters = Counters::of_process(std::process::id());
     let mut rivalries = Vec::new();
     for operation in &OPERATIONS {
@@ -101,8 +101,8 @@ pub fn measure(pace: &Pace) -> Section {
                     far.push(operation.lane(BY_REDIS, &sides.without, REDIS));
                 }
                 let rules = Rules { counted: counters.work(), ..Rules::far(pace, clients) };
-                let found =
-                    hold(&far, rules, || far.iter().for_each(|lane| lane.side.clear(lane.schema)), || ());
+                let clear = || far.iter().for_each(|lane| lane.side.clear(lane.schema));
+                let found = hold(&far, rules, clear, || ());
                 // The first has its row already.
                 rivalry.rivals.extend(Rivalry::of(String::new(), true, &far, &found).rivals.split_off(1));
             }
@@ -110,7 +110,7 @@ pub fn measure(pace: &Pace) -> Section {
         }
     }
     sides.check_alike();
-    let instructions = instructions::can_be_counted().then(|| instructions::measure(&mut sides, &OPERATIONS));
+    let instructions = instructions::can_be_counted().then(|| instructions::measure(&sides, &OPERATIONS));
     let tables = [table(&rivalries)].into_iter().chain(instructions.as_deref().map(instructions::table));
     Section {
         id: "tax".into(),
@@ -178,7 +178,7 @@ impl Rivalry {
         let (wanted, met) = if self.writes {
             (format!("at most {:.0} % slower", TAX_MAX * 100.0), with.median <= 1.0 + TAX_MAX)
         } else {
-            ("nothing measurable: the interval contains 1".into(), (with.low..=with.high).contains(&1.0))
+            ("nothing measurable: the interval is not above 1".into(), with.low <= 1.0)
         };
         Goal {
             wanted: format!("{}: {wanted}", self.title),
@@ -246,12 +246,15 @@ fn explained(pace: &Pace, counters: &Counters, reaches_redis: bool, are_counted:
         ),
         format!(
             "Time over time, so less is better. {} pairs; in each everybody has {} turns of {} ms, one right after the other and everybody \
-             first in turn, and does the same number of transactions. `{CONTROL}` is a third cluster, like the first: what it shows is not \
-             the library, and a goal of 3 % is worth as much as its interval is narrow. The servers' processor time is that of the \
+             first in turn, and does the same number of transactions. The servers are \
+             started again before each {}, because how a server happens to lie in memory makes one or two per cent, which all \
+             of its sessions inherit. `{CONTROL}` is a third cluster, like the first: what it shows is not the library, and a goal of 3 % \
+             is worth as much as its interval is narrow. The servers' processor time is that of the \
              sessions' processes, in runs beside those that are timed. {}",
             pace.write_rounds,
             pace.turns,
             pace.turn.as_millis(),
+            if pace.pairs_per_start == 1 { "pair".into() } else { format!("{} pairs", pace.pairs_per_start) },
             counters.verdict()
         ),
         format!(
@@ -287,6 +290,7 @@ mod tests {
     fn a_read_may_not_be_told_apart() {
         assert!(rivalry(false, &[99.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().met);
         assert!(!rivalry(false, &[101.0, 101.0, 101.0, 101.0, 101.0, 101.0]).goal().met);
+        assert!(rivalry(false, &[98.0, 99.0, 99.0, 99.0, 99.0, 99.0]).goal().met, "whatever that was");
         let found = rivalry(false, &[98.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().found;
         assert_eq!(found, "1.020 (0.980 – 1.030); without the library, once more: 1.010 (1.010 – 1.010)");
     }

@@ -77,10 +77,19 @@ impl Side {
     }
 
     /// Starts it again beneath another program.
-    pub fn restart_beneath(&mut self, words: &[&str]) {
+    pub fn restart_beneath(&self, words: &[&str]) {
         self.cluster.stop(Stop::Fast);
         self.cluster.resume_beneath(words);
-        self.admin = RefCell::new(self.cluster.connect("postgres"));
+        self.arrive();
+    }
+
+    /// Takes up a server that was started again.
+    fn arrive(&self) {
+        self.admin.replace(self.cluster.connect("postgres"));
+        // What is written is in memory again, with its index.
+        self.number("SELECT count(filler) FROM plain.account");
+        self.execute("SET enable_seqscan = off");
+        self.number("SELECT count(id) FROM plain.account WHERE id > 0");
     }
 
     /// Takes away what has been added to the tables.
@@ -89,6 +98,19 @@ impl Side {
         // It takes no company in a message.
         self.execute(&format!("VACUUM {schema}.account"));
     }
+}
+
+/// Starts servers again, all at once.
+pub fn restart(sides: &[&Side]) {
+    std::thread::scope(|scope| {
+        for Side { cluster, .. } in sides {
+            scope.spawn(|| {
+                cluster.stop(Stop::Fast);
+                cluster.resume();
+            });
+        }
+    });
+    sides.iter().for_each(|side| side.arrive());
 }
 
 impl Sides {
