@@ -11,6 +11,7 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 #[derive(Clone, Debug)]
 pub struct Server {
     bin: PathBuf,
+    libraries: PathBuf,
     pgxs_tests: PathBuf,
     major: u32,
 }
@@ -41,16 +42,25 @@ impl Server {
             .and_then(|number| number.split(|c: char| !c.is_ascii_digit()).next())
             .and_then(|major| major.parse().ok())
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
-        Self {
-            bin: PathBuf::from(ask("--bindir")),
-            pgxs_tests: PathBuf::from(ask("--pkglibdir")).join("pgxs/src/test"),
-            major,
-        }
+        let libraries = PathBuf::from(ask("--pkglibdir"));
+        let pgxs_tests = libraries.join("pgxs/src/test");
+        Self { bin: PathBuf::from(ask("--bindir")), libraries, pgxs_tests, major }
     }
 
     /// The major version, 15 and up.
     pub fn major(&self) -> u32 {
         self.major
+    }
+
+    /// Whether it comes without a library that PostgreSQL's own sources have, as an unpacked server does (`make/base.sh`): tests leave out
+    /// there what needs it.
+    ///
+    /// # Panics
+    /// If that is the server of the major that everything is proven on.
+    pub fn lacks(&self, library: &str) -> bool {
+        let lacks = !self.libraries.join(library).with_extension("so").is_file();
+        assert!(!lacks || self.major != 15, "PostgreSQL 15 is to be tested with {library}");
+        lacks
     }
 
     /// The path of a client or server program.
