@@ -12,6 +12,7 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 pub struct Server {
     bin: PathBuf,
     libraries: PathBuf,
+    headers: PathBuf,
     pgxs_tests: PathBuf,
     major: u32,
 }
@@ -44,7 +45,8 @@ impl Server {
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
         let libraries = PathBuf::from(ask("--pkglibdir"));
         let pgxs_tests = libraries.join("pgxs/src/test");
-        Self { bin: PathBuf::from(ask("--bindir")), libraries, pgxs_tests, major }
+        let headers = PathBuf::from(ask("--includedir-server"));
+        Self { bin: PathBuf::from(ask("--bindir")), libraries, headers, pgxs_tests, major }
     }
 
     /// The major version, 15 and up.
@@ -61,6 +63,21 @@ impl Server {
         let lacks = !self.libraries.join(library).with_extension("so").is_file();
         assert!(!lacks || self.major != 15, "PostgreSQL 15 is to be tested with {library}");
         lacks
+    }
+
+    /// Makes a library for the server out of C, beside its own, and returns the name to load it by.
+    ///
+    /// # Panics
+    /// When it does not compile.
+    pub fn compile(&self, name: &str, source: &Path) -> String {
+        let library = self.libraries.join(name).with_extension("so");
+        // Another test process may be loading it.
+        let part = library.with_extension(format!("{}.part", std::process::id()));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-I"]).arg(&self.headers);
+        run(compiler.arg("-o").arg(&part).arg(source));
+        std::fs::rename(&part, &library).expect("it can be put in its place");
+        name.to_owned()
     }
 
     /// The path of a client or server program.
