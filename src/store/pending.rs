@@ -14,8 +14,6 @@
 use crate::pg::local::Local;
 use crate::pg::locks;
 use crate::pg::shared::{self, HotTier};
-#[cfg(debug_assertions)]
-use crate::pg::targets;
 use crate::pg::transaction::{self, Listener};
 use crate::store::change::{OwnKey, Value, What};
 use crate::store::commit::Commit;
@@ -47,10 +45,6 @@ pub fn listen() {
 impl Listener for Collector {
     #[inline]
     fn has_nothing() -> bool {
-        #[cfg(debug_assertions)]
-        if !targets::named().is_empty() {
-            return false;
-        }
         PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing()) && prepared::has_nothing()
     }
 
@@ -78,8 +72,6 @@ impl Listener for Collector {
     }
 
     fn prepared() {
-        #[cfg(debug_assertions)]
-        targets::over();
         prepared::stands();
         PENDING.with_borrow_mut(|pending| {
             pending.rights.hand_over_leases();
@@ -88,8 +80,6 @@ impl Listener for Collector {
     }
 
     fn committed() {
-        #[cfg(debug_assertions)]
-        targets::over();
         PENDING.with_borrow_mut(|pending| {
             if transaction::has_number() {
                 pending.lower_late();
@@ -100,15 +90,11 @@ impl Listener for Collector {
     }
 
     fn aborted() {
-        #[cfg(debug_assertions)]
-        targets::over();
         prepared::over();
         PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn released(depth: i32) {
-        #[cfg(debug_assertions)]
-        targets::released(depth);
         PENDING.with_borrow_mut(|pending| {
             pending.ledger.hand_over(depth);
             pending.rights.released(depth);
@@ -116,8 +102,6 @@ impl Listener for Collector {
     }
 
     fn rolled_back(depth: i32) {
-        #[cfg(debug_assertions)]
-        targets::rolled_back(depth);
         PENDING.with_borrow_mut(|pending| {
             pending.ledger.drop_from(depth);
             pending.rights.rolled_back(depth);
