@@ -2,7 +2,7 @@
 //!
 //! Every file is a run of its own in a database of its own, several side by side, so that no test sees what
 //! another left behind. Roles are the whole cluster's: files that change some, and those with results of queries, which any such change
-//! invalidates, take turns. A file without its counterpart (a test nobody wrote down the answer of, an answer to
+//! invalidates, take turns. So is the memory: a file that begins by saying that it fills it has a cluster of its own. A file without its counterpart (a test nobody wrote down the answer of, an answer to
 //! no test) is a failure.
 
 use pg_cache_testbed::{Cluster, Conf};
@@ -57,7 +57,8 @@ fn main() -> ExitCode {
                 while let Some((suite, test)) = { queue.lock().expect("no worker panics").next() } {
                     let turn = suite.is_about_roles(test).then(|| roles.lock());
                     let started = Instant::now();
-                    let outcome = suite.run(test, &cluster);
+                    let own = suite.fills_memory(test).then(|| Cluster::start(&Conf::preloaded()));
+                    let outcome = suite.run(test, own.as_ref().unwrap_or(&cluster));
                     drop(turn);
                     let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
                     println!(
@@ -122,8 +123,17 @@ impl Suite {
 
     /// Whether a test changes roles, or finds out that somebody has changed some.
     fn is_about_roles(&self, test: &str) -> bool {
-        let text = std::fs::read_to_string(self.input(test)).unwrap_or_default();
+        let text = self.text(test);
         ["CREATE ROLE", "ALTER ROLE", "DROP ROLE", "cache_fetch("].iter().any(|word| text.contains(word))
+    }
+
+    /// Whether others would find their values sent away.
+    fn fills_memory(&self, test: &str) -> bool {
+        self.text(test).starts_with("-- Fills the memory.")
+    }
+
+    fn text(&self, test: &str) -> String {
+        std::fs::read_to_string(self.input(test)).unwrap_or_default()
     }
 
     fn run(&self, test: &str, cluster: &Cluster) -> Result<(), String> {
