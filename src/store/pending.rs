@@ -220,7 +220,10 @@ impl Listener for Collector {
         if !targets::named().is_empty() {
             return false;
         }
-        PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing()) && prepared::has_nothing()
+        // Who has not been to the tier goes there before the first commit: one may write after it is told, and then it is too late.
+        shared::known_tier().is_some()
+            && PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing())
+            && prepared::has_nothing()
     }
 
     fn over() {
@@ -329,12 +332,10 @@ fn with_own_written<R>(
     hash: u64,
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
-    let mut changed = Vec::new();
+    // Before anything is borrowed: it may wait for a lock, and the session be ended there.
+    let mut changed = written::with_fences(place.tier, <[FenceId]>::to_vec);
     PENDING.with_borrow(|pending| {
-        let own = written::with_fences(place.tier, |written| {
-            changed.extend(written);
-            pending.own(place, key, hash, written)
-        });
+        let own = pending.own(place, key, hash, &changed);
         changed.extend(&pending.fences);
         changed.sort_unstable();
         read(own, &changed)
