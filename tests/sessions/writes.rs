@@ -441,6 +441,47 @@ fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
     assert!(!is_hit(&mut session, "late", "p"));
 }
 
+/// Temporary tables are emptied, and transactions given a number, after the last moment at which the server may be asked anything.
+#[test]
+fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    prepare(&mut session, "itself", PARTITIONED);
+    watch(&mut session, "itself", &["t", "p"]);
+    other.batch_execute("CREATE TABLE mid (v int); CREATE TABLE leaf (v int)").expect("tables");
+    session.batch_execute("INSERT INTO p VALUES (2, 2)").expect("it writes to a part");
+    // What has been written to is no part of another by that.
+    other.batch_execute("ALTER TABLE leaf INHERIT mid").expect("it grows");
+    set(&mut other, "itself", "p");
+    let mut wrong = Vec::new();
+    for statement in [
+        "NOTIFY something",
+        "CREATE TEMP TABLE kept (id int PRIMARY KEY, v text)",
+        "CREATE TEMP TABLE emptied (id int PRIMARY KEY, v text) ON COMMIT DELETE ROWS",
+        "CREATE TEMP TABLE dropped (id int PRIMARY KEY, v text) ON COMMIT DROP",
+        "SELECT * FROM emptied",
+        "SELECT * FROM kept",
+        "INSERT INTO kept VALUES (1, 'v')",
+        "INSERT INTO emptied SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i",
+        "SELECT * FROM kept",
+        "CREATE TEMP TABLE added (id int) ON COMMIT DELETE ROWS",
+        "ALTER TABLE added ADD v text, ADD UNIQUE (id)",
+        "VACUUM FULL emptied",
+        "SELECT * FROM kept",
+        "BEGIN; SELECT * FROM kept; SELECT FROM t FOR UPDATE; COMMIT",
+        "BEGIN; SAVEPOINT s; INSERT INTO added VALUES (1); ROLLBACK TO s; COMMIT",
+    ] {
+        session.batch_execute(statement).expect(statement);
+        for table in ["t", "p"] {
+            if !is_hit(&mut other, "itself", table) {
+                wrong.push(format!("{table} after {statement}"));
+                set(&mut other, "itself", table);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// The server's plans and commands name what they write to, and at each commit of a build for tests that is compared with what is
 /// fenced: here nothing is, and it is told.
 #[test]
