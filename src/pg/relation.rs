@@ -136,7 +136,8 @@ struct Known {
     alone: HashMap<u32, Relation, FixedState>,
     /// Those that are part of another. A change of any relation may be one of a tree, and is not told of those below.
     parts: HashMap<u32, Relation, FixedState>,
-    /// Temporary ones, with their indexes and whatever else belongs to them. They stay that, so this outlives messages.
+    /// Temporary ones, with their indexes and whatever else belongs to them, which who makes them locks as a writer does. They stay
+    /// temporary, so this outlives messages.
     temporary: HashSet<u32, FixedState>,
     watching: bool,
 }
@@ -187,18 +188,17 @@ pub fn was_temporary(number: u32) -> bool {
     KNOWN.with_borrow(|known| known.temporary.contains(&number))
 }
 
-/// Remembers a temporary relation, and its toast table, which is made without a lock that writers take; or forgets it, if this
-/// transaction has dropped it.
-fn note_temporary(number: u32) {
-    let toast = with_class(number, |row| row.reltoastrelid.to_u32());
+/// Remembers a temporary relation, or forgets it if this transaction has dropped it.
+fn note_temporary(number: u32, is_there: bool) {
     KNOWN.with_borrow_mut(|Known { temporary, .. }| {
+        if !is_there {
+            temporary.remove(&number);
+            return;
+        }
         if temporary.len() >= KNOWN_MAX {
             temporary.clear();
         }
-        match toast {
-            Some(toast) => temporary.extend([number, toast]),
-            None => _ = temporary.remove(&number),
-        }
+        temporary.insert(number);
     });
 }
 
@@ -245,11 +245,12 @@ fn look_up(number: u32) -> Relation {
         return if ROWS.contains(&number) { rows() } else { Relation::Catalog };
     }
     // If there is none, this transaction has dropped it. What it has made as well, nobody else has ever seen.
-    let Some((kind, persistence, schema)) = class(number).or_else(|| class_before(number)) else {
+    let now = class(number);
+    let Some((kind, persistence, schema)) = now.or_else(|| class_before(number)) else {
         return Relation::Irrelevant;
     };
     if persistence == pg_sys::RELPERSISTENCE_TEMP {
-        note_temporary(number);
+        note_temporary(number, now.is_some());
     }
     if !WITH_ROWS.contains(&kind)
         || persistence == pg_sys::RELPERSISTENCE_TEMP

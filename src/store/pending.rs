@@ -9,7 +9,8 @@
 //!
 //! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
 //!
-//! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
+//! Nothing that is called while the changes are borrowed may report to the client or wait for a lock: the session could be ended there
+//! and then.
 
 use crate::pg::local::Local;
 use crate::pg::shared::{self, HotTier};

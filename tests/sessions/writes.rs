@@ -323,6 +323,34 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Then nothing comes between what is written and the commit, and again with all that the session remembers of the first time.
+#[test]
+fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
+    let database = Database::create();
+    let [mut reader, mut writer] = [(); 2].map(|()| database.connect());
+    let mut wrong = Vec::new();
+    for (number, path) in PATHS.iter().enumerate() {
+        for round in 0..2 {
+            let schema = format!("a{number}_{round}");
+            prepare(&mut writer, &schema, path.setup);
+            watch(&mut writer, &schema, path.changes);
+            writer.batch_execute(path.write).unwrap_or_else(|error| panic!("{}: {error:?}", path.name));
+            for table in path.changes {
+                if is_hit(&mut reader, &schema, table) {
+                    wrong.push(format!("{}, {round}: {table}", path.name));
+                }
+                set(&mut reader, &schema, table);
+                if !is_hit(&mut reader, &schema, table) {
+                    wrong.push(format!("{}, {round}: {table} for ever", path.name));
+                }
+            }
+        }
+    }
+    let findings = reader.query("SELECT cache_check()", &[]).expect("it checks");
+    assert!(findings.is_empty(), "{:?}", findings[0].get::<_, String>(0));
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 #[test]
 fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     let database = Database::create();
