@@ -585,3 +585,52 @@ fn a_tree_may_grow_above_while_a_leaf_is_written() {
     writer.batch_execute("COMMIT").expect("it commits");
     assert!(!is_hit(&mut other, "grown", "top"));
 }
+
+/// A session that writes to the same table again and again does not look again at what it is a part of, unless that has changed.
+#[test]
+fn what_a_written_table_is_a_part_of_may_change_between_two_writes() {
+    let database = Database::create();
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    prepare(
+        &mut writer,
+        "between",
+        "CREATE TABLE a (v int); CREATE TABLE b (v int); CREATE TABLE leaf (v int); CREATE TABLE divided (v int) PARTITION BY LIST (v);
+         CREATE TABLE above (v int) PARTITION BY LIST (v)",
+    );
+    other.batch_execute("SET search_path = between, public").expect("it is set");
+    watch(&mut other, "between", &["leaf", "a", "b", "divided", "above"]);
+    let mut wrong = Vec::new();
+    for round in 0..2 {
+        for (change, parts) in [
+            ("SELECT", &["leaf"][..]),
+            ("ALTER TABLE leaf INHERIT b", &["leaf", "b"]),
+            ("ALTER TABLE b INHERIT a", &["leaf", "b", "a"]),
+            ("BEGIN; ALTER TABLE b NO INHERIT a; ROLLBACK", &["leaf", "b", "a"]),
+            ("BEGIN; SAVEPOINT s; ALTER TABLE leaf NO INHERIT b; ROLLBACK TO s; COMMIT", &["leaf", "b", "a"]),
+            ("ALTER TABLE b NO INHERIT a", &["leaf", "b"]),
+            ("ALTER TABLE leaf NO INHERIT b", &["leaf"]),
+            ("ALTER TABLE divided ATTACH PARTITION leaf DEFAULT", &["leaf", "divided"]),
+            ("ALTER TABLE above ATTACH PARTITION divided DEFAULT", &["leaf", "divided", "above"]),
+            ("ALTER TABLE above DETACH PARTITION divided", &["leaf", "divided"]),
+            ("ALTER TABLE divided DETACH PARTITION leaf", &["leaf"]),
+            ("ALTER TABLE leaf SET UNLOGGED", &["leaf"]),
+            (
+                "DROP TABLE leaf; CREATE TABLE leaf (v int) INHERITS (a); SELECT public.cache_watch('leaf', '{between_leaf}')",
+                &["leaf", "a"],
+            ),
+            ("ALTER TABLE leaf NO INHERIT a", &["leaf"]),
+        ] {
+            let changer = if round == 0 { &mut writer } else { &mut other };
+            changer.batch_execute(change).unwrap_or_else(|error| panic!("{change}: {error:?}"));
+            let all = ["leaf", "a", "b", "divided", "above"];
+            all.iter().for_each(|table| set(&mut other, "between", table));
+            writer.batch_execute("INSERT INTO leaf VALUES (1)").expect("it writes");
+            for table in all {
+                if is_hit(&mut other, "between", table) == parts.contains(&table) {
+                    wrong.push(format!("{round}, {change}: {table}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
