@@ -103,6 +103,8 @@ unsafe extern "C-unwind" fn transaction<L: Listener>(event: pg_sys::XactEvent::T
     }
     if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) {
         L::over();
+        #[cfg(debug_assertions)]
+        super::targets::over();
     }
 }
 
@@ -130,6 +132,12 @@ unsafe extern "C-unwind" fn savepoint<L: Listener>(
 ) {
     if !L::has_nothing() {
         tell_of_savepoint::<L>(event);
+    }
+    #[cfg(debug_assertions)]
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => super::targets::released(depth()),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => super::targets::rolled_back(depth()),
+        _ => {}
     }
 }
 

@@ -2,10 +2,12 @@
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, queue, settings, shared, transaction};
+use crate::store::change::{Basis, OwnKey, Value};
 use crate::store::foresight;
 use crate::store::horizon;
 use crate::store::lease;
-use crate::store::pending::{self, Basis, Own, OwnKey, Value};
+use crate::store::ledger::Own;
+use crate::store::pending;
 use crate::store::right;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};

@@ -5,9 +5,11 @@
 
 use crate::pg::queue::{self, Waiter};
 use crate::pg::{session, settings, shared};
+use crate::store::change::OwnKey;
 use crate::store::entry::{self, hit_of_own};
 use crate::store::horizon;
-use crate::store::pending::{self, Own, OwnKey};
+use crate::store::ledger::Own;
+use crate::store::pending;
 use crate::store::right::Kind as Right;
 use crate::store::space::{Place, Space, hash};
 use crate::store::status::{self, Status};

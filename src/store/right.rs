@@ -4,7 +4,7 @@
 //! outlives the commit of its transaction, because whoever computes may go on in another one, or in another session.
 
 use crate::pg::queue;
-use crate::store::pending::OwnKey;
+use crate::store::change::OwnKey;
 use std::collections::BTreeSet;
 
 /// A lease or a claim of this transaction.
@@ -102,8 +102,8 @@ impl Rights {
 impl Right {
     fn end(self) {
         if let Some(key) = self.key.key() {
-            self.key.tier().release_lease(&key, self.number);
-            queue::wake(self.key.hash());
+            self.key.place.tier.release_lease(&key, self.number);
+            queue::wake(self.key.hash);
         }
     }
 }

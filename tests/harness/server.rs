@@ -11,6 +11,8 @@ const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 #[derive(Clone, Debug)]
 pub struct Server {
     bin: PathBuf,
+    libraries: PathBuf,
+    headers: PathBuf,
     pgxs_tests: PathBuf,
     major: u32,
 }
@@ -41,16 +43,41 @@ impl Server {
             .and_then(|number| number.split(|c: char| !c.is_ascii_digit()).next())
             .and_then(|major| major.parse().ok())
             .unwrap_or_else(|| panic!("no major version in {version:?}"));
-        Self {
-            bin: PathBuf::from(ask("--bindir")),
-            pgxs_tests: PathBuf::from(ask("--pkglibdir")).join("pgxs/src/test"),
-            major,
-        }
+        let libraries = PathBuf::from(ask("--pkglibdir"));
+        let pgxs_tests = libraries.join("pgxs/src/test");
+        let headers = PathBuf::from(ask("--includedir-server"));
+        Self { bin: PathBuf::from(ask("--bindir")), libraries, headers, pgxs_tests, major }
     }
 
     /// The major version, 15 and up.
     pub fn major(&self) -> u32 {
         self.major
+    }
+
+    /// Whether it comes without a library that PostgreSQL's own sources have, as an unpacked server does (`make/base.sh`): tests leave out
+    /// there what needs it.
+    ///
+    /// # Panics
+    /// If that is the server of the major that everything is proven on.
+    pub fn lacks(&self, library: &str) -> bool {
+        let lacks = !self.libraries.join(library).with_extension("so").is_file();
+        assert!(!lacks || self.major != 15, "PostgreSQL 15 is to be tested with {library}");
+        lacks
+    }
+
+    /// Makes a library for the server out of C, beside its own, and returns the name to load it by.
+    ///
+    /// # Panics
+    /// When it does not compile.
+    pub fn compile(&self, name: &str, source: &Path) -> String {
+        let library = self.libraries.join(name).with_extension("so");
+        // Another test process may be loading it.
+        let part = library.with_extension(format!("{}.part", std::process::id()));
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-fPIC", "-O1", "-I"]).arg(&self.headers);
+        run(compiler.arg("-o").arg(&part).arg(source));
+        std::fs::rename(&part, &library).expect("it can be put in its place");
+        name.to_owned()
     }
 
     /// The path of a client or server program.

@@ -2,9 +2,10 @@
 
 use crate::fences::{fetch, is_cached};
 use crate::memory::{cluster, findings};
-use pg_cache_testbed::Conf;
+use pg_cache_testbed::{Conf, Server};
 use postgres::Client;
 use postgres::error::ErrorPosition;
+use std::path::Path;
 
 const ORDERS: [&str; 3] = [
     "pg_cache, pg_stat_statements, auto_explain",
@@ -23,6 +24,9 @@ fn position(session: &mut Client, statement: &str) -> Option<u32> {
 
 #[test]
 fn hooks_chain_in_every_order() {
+    if ["pg_stat_statements", "auto_explain"].into_iter().any(|library| Server::from_env().lacks(library)) {
+        return;
+    }
     for order in ORDERS {
         let conf = Conf::preloaded()
             .set("shared_preload_libraries", order)
@@ -67,5 +71,61 @@ fn hooks_chain_in_every_order() {
         let error = session.batch_execute("SELECT v / 0 FROM t").expect_err("by zero");
         assert_eq!(error.as_db_error().expect("the server says so").message(), "division by zero");
         assert_eq!(findings(&mut session), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
+    let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
+    for order in [format!("{neighbour}, pg_cache"), format!("pg_cache, {neighbour}")] {
+        let cluster = cluster(&Conf::preloaded().set("shared_preload_libraries", &order));
+        let [mut session, mut other] = [(); 2].map(|()| cluster.connect("postgres"));
+        session
+            .batch_execute(
+                "CREATE TABLE t AS SELECT 1 AS v; CREATE TABLE u (v int); CREATE UNLOGGED TABLE n (v int);
+                 CREATE TABLE whole (v int) PARTITION BY LIST (v); CREATE TABLE part PARTITION OF whole DEFAULT;
+                 SELECT cache_watch('t', '{t}'), cache_watch('n', '{n}'), cache_watch('whole', '{whole}')",
+            )
+            .expect("tables");
+        // The transaction has done nothing else; has written to something else; has written to the same, here and in a savepoint; has
+        // changed the cache.
+        let befores = [
+            "",
+            "INSERT INTO u VALUES (1)",
+            "UPDATE t SET v = v",
+            "SAVEPOINT s; INSERT INTO n VALUES (1); INSERT INTO whole VALUES (1); ROLLBACK TO s",
+            "SELECT cache_set('else', '1')",
+        ];
+        for (change, tag) in [
+            ("UPDATE t SET v = v + 1", "t"),
+            ("INSERT INTO n VALUES (1)", "n"),
+            ("INSERT INTO part VALUES (1)", "whole"),
+        ] {
+            for before in befores {
+                // A session remembers what it has written, and so has to have seen it, or not.
+                let mut fresh = cluster.connect("postgres");
+                for writer in [&mut fresh, &mut session] {
+                    other
+                        .execute("SELECT cache_set('k', '1', tags => $1)", &[&[tag].as_slice()])
+                        .expect("it is set");
+                    assert!(is_cached(&mut other, "k"));
+                    writer
+                        .batch_execute(&format!(
+                            "BEGIN; {before}; SET LOCAL neighbour.statement = '{change}'; COMMIT"
+                        ))
+                        .expect("it commits");
+                    assert!(!is_cached(&mut other, "k"), "{order}: {before}; {change}");
+                    assert!(!is_cached(writer, "k"), "{order}: {before}; {change}");
+                }
+            }
+        }
+        // What fails there takes everything back.
+        other.batch_execute("SELECT cache_set('k', '1', tags => '{t}')").expect("it is set");
+        let fails = "BEGIN; UPDATE t SET v = 0; SELECT cache_set('new', '1'); SET LOCAL neighbour.statement = 'SELECT 1/0'; COMMIT";
+        session.batch_execute(fails).expect_err("the neighbour objects");
+        assert!(is_cached(&mut other, "k"), "{order}");
+        assert!(!is_cached(&mut other, "new"), "{order}");
+        assert_eq!(findings(&mut session), Vec::<String>::new(), "{order}");
     }
 }
