@@ -17,7 +17,7 @@ use crate::pg::locks;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::store::change::{OwnKey, Value, What};
-use crate::store::commit::Commit;
+use crate::store::commit::{self, Commit};
 use crate::store::ledger::{Ledger, Own};
 use crate::store::right::{self, Rights};
 use crate::store::space::Place;
@@ -64,7 +64,10 @@ impl Listener for Collector {
         let command = if keeps_nothing { 0 } else { transaction::command_after_all() };
         prepared::before_commit(locks::has_written());
         written::before_commit(tier, |written| {
-            PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| commit.begin(ledger, written, command));
+            PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| {
+                commit.begin(ledger, written, command);
+                ledger.begin();
+            });
         });
     }
 
@@ -251,7 +254,7 @@ impl Pending {
     fn lower_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
-        let grows = self.ledger.fences().binary_search(&written::trees(tier)).is_ok();
+        let grows = self.commit.has_raised(written::trees(tier));
         written::late(tier, grows, |fence| {
             fences.raise(fence);
             let _ = tier.lower_as(fence, fences.draw());
@@ -261,6 +264,10 @@ impl Pending {
     fn committed(&mut self) {
         self.commit.finish(self.ledger.changes());
         if !self.has_nothing() {
+            let late = self.ledger.late();
+            if !late.is_empty() {
+                commit::catch_up(late);
+            }
             self.ledger = Ledger::EMPTY;
             std::mem::replace(&mut self.rights, Rights::NONE).committed();
         }
