@@ -24,7 +24,7 @@ pub trait Watcher: Sync {
     fn ending(&self, gid: &[u8], commits: bool);
     /// That has succeeded. If it does not, the transaction of the command aborts, and nothing is told here.
     fn ended(&self);
-    /// A transaction block has begun, and has not looked at the database yet. Told afterwards.
+    /// A transaction has begun, and has not looked at the database yet. Told afterwards, of blocks, and of who says how to look.
     fn began(&self);
     /// The transaction takes over the snapshot of another.
     fn looks_back(&self);
@@ -73,7 +73,7 @@ enum Afterwards {
     Nothing,
     /// It has ended a prepared transaction.
     Ended,
-    /// It has begun a transaction block.
+    /// It has begun a transaction block, or has said how one that has begun is to look at the database.
     Began,
 }
 
@@ -147,11 +147,13 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_TransactionStmt => return transaction(*watcher, &*node.cast()),
             T_VariableSetStmt => {
                 let set = &*node.cast::<pg_sys::VariableSetStmt>();
-                if set.kind == pg_sys::VariableSetKind::VAR_SET_MULTI
-                    && !set.name.is_null()
-                    && CStr::from_ptr(set.name) == c"TRANSACTION SNAPSHOT"
-                {
-                    watcher.looks_back();
+                if set.kind == pg_sys::VariableSetKind::VAR_SET_MULTI && !set.name.is_null() {
+                    match CStr::from_ptr(set.name).to_bytes() {
+                        b"TRANSACTION SNAPSHOT" => watcher.looks_back(),
+                        // It may have begun without a block, in a procedure.
+                        b"TRANSACTION" => return Afterwards::Began,
+                        _ => {}
+                    }
                 }
             }
             T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt | T_GrantRoleStmt

@@ -25,6 +25,13 @@ pub fn looks_at_one_moment() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Whether the transaction does, or the next one may before anything is said of it.
+#[inline]
+pub fn looks_at_moments() -> bool {
+    // SAFETY: as above.
+    looks_at_one_moment() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
 /// Whether the query around runs in parallel. Our function gets there only by way of one that was wrongly declared.
 pub fn is_parallel() -> bool {
     // SAFETY: a plain question.

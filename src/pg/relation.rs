@@ -9,7 +9,7 @@ use super::system::{self, CLASSES, INHERITS, When};
 use foldhash::fast::FixedState;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -136,12 +136,16 @@ struct Known {
     alone: HashMap<u32, Relation, FixedState>,
     /// Those that are part of another. A change of any relation may be one of a tree, and is not told of those below.
     parts: HashMap<u32, Relation, FixedState>,
+    /// Temporary ones, with their indexes and whatever else belongs to them, which who makes them locks as a writer does. They stay
+    /// temporary, so this outlives messages.
+    temporary: HashSet<u32, FixedState>,
     watching: bool,
 }
 
 static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known {
     alone: HashMap::with_hasher(FixedState::with_seed(0)),
     parts: HashMap::with_hasher(FixedState::with_seed(0)),
+    temporary: HashSet::with_hasher(FixedState::with_seed(0)),
     watching: false,
 }));
 
@@ -176,6 +180,26 @@ unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::O
 /// What is remembered of a relation: for those who may not ask the server, because the transaction is over.
 pub fn remembered(number: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
+}
+
+/// Whether it is temporary, as far as it was ever found out. The server empties temporary tables itself, after the last moment at which
+/// it may be asked anything, and each time says that they have changed.
+pub fn was_temporary(number: u32) -> bool {
+    KNOWN.with_borrow(|known| known.temporary.contains(&number))
+}
+
+/// Remembers a temporary relation, or forgets it if this transaction has dropped it.
+fn note_temporary(number: u32, is_there: bool) {
+    KNOWN.with_borrow_mut(|Known { temporary, .. }| {
+        if !is_there {
+            temporary.remove(&number);
+            return;
+        }
+        if temporary.len() >= KNOWN_MAX {
+            temporary.clear();
+        }
+        temporary.insert(number);
+    });
 }
 
 /// Whether it may be a part of others, as far as it is remembered.
@@ -221,9 +245,13 @@ fn look_up(number: u32) -> Relation {
         return if ROWS.contains(&number) { rows() } else { Relation::Catalog };
     }
     // If there is none, this transaction has dropped it. What it has made as well, nobody else has ever seen.
-    let Some((kind, persistence, schema)) = class(number).or_else(|| class_before(number)) else {
+    let now = class(number);
+    let Some((kind, persistence, schema)) = now.or_else(|| class_before(number)) else {
         return Relation::Irrelevant;
     };
+    if persistence == pg_sys::RELPERSISTENCE_TEMP {
+        note_temporary(number, now.is_some());
+    }
     if !WITH_ROWS.contains(&kind)
         || persistence == pg_sys::RELPERSISTENCE_TEMP
         || Some(schema) == catalog::schema()

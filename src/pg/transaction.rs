@@ -16,7 +16,8 @@ use std::ffi::c_void;
 /// Most transactions change nothing that anybody here wants to know of, and going through the guard for errors costs more than all
 /// the rest. So two of these are called outside of it: neither may raise an error, nor panic.
 pub trait Listener {
-    /// Whether nothing is kept for the transaction so far. If it has not changed the database either, its end is not told.
+    /// Whether nothing is kept for the transaction so far, and nothing is to be made ready for its end. If it has not changed the database
+    /// either, that is not told.
     fn has_nothing() -> bool;
     /// The transaction is over, whatever has become of it, and whatever was told of it.
     fn over();

@@ -40,6 +40,11 @@ impl Commit {
     /// None has begun.
     pub const NONE: Self = Self { raised: Vec::new(), steps: Vec::new(), announced: false };
 
+    /// Whether it has raised a fence.
+    pub fn has_raised(&self, fence: FenceId) -> bool {
+        self.raised.binary_search_by_key(&fence, |raised| raised.fence).is_ok()
+    }
+
     /// Whether there is nothing to be done, nor to be taken back.
     #[inline]
     pub fn is_none(&self) -> bool {
@@ -220,6 +225,32 @@ impl Commit {
         self.raised.shrink_to(KEPT_MAX);
         self.steps = Vec::new();
         self.announced = false;
+    }
+}
+
+/// What was changed by others who are told of the commit, when it had begun: better late than never. A value is not stored any more, but
+/// what its key had goes.
+#[cold]
+pub fn catch_up(changes: &[Change]) {
+    for Change { what, .. } in changes {
+        match what {
+            What::Invalidate(fence) => {
+                if let Some(tier) = shared::tier() {
+                    tier.fences().raise(*fence);
+                    let _ = tier.lower_as(*fence, tier.fences().draw());
+                }
+            }
+            // Nothing is wrong because of it.
+            What::Set(_, Value { basis: Basis::Lease(_), .. }) => {}
+            What::Set(own, _) | What::Remove(own) | What::Touch(own, _) => {
+                let Some(key) = own.key() else { continue };
+                match what {
+                    What::Touch(_, expires) => _ = own.place.tier.touch(&key, *expires),
+                    _ => _ = own.place.tier.remove(&key),
+                }
+                queue::wake(own.hash);
+            }
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A value of the cache is of the present. To one who looks at the past it may be given only if nothing that it depends on has changed
 //! since. So there is kept a moment of which it is certain that it is before the transaction's snapshot, though not by how much: the
-//! beginning of its block, when there is no snapshot yet, or the end of an earlier transaction of its kind. In a new session, and after
-//! taking over the snapshot of another, nothing is certain.
+//! beginning of its block, or when it is said of what kind it is, if there is no snapshot yet; or the end of an earlier one, if the next
+//! was to be of its kind then. After taking over the snapshot of another nothing is certain.
 
 use crate::pg::local::Local;
 use crate::pg::{query, shared};
@@ -12,7 +12,7 @@ use std::cell::Cell;
 
 static CERTAIN: Local<Cell<Stamp>> = Local::new(Cell::new(Stamp::VOID));
 
-/// A block begins, and there is no snapshot yet: whatever is taken next is after this moment.
+/// There is no snapshot yet: whatever is taken next is after this moment.
 pub fn begin() {
     if let Some(tier) = shared::tier() {
         CERTAIN.set(tier.fences().now());
@@ -23,7 +23,7 @@ pub fn begin() {
 /// Cannot fail.
 #[inline]
 pub fn end() {
-    if query::looks_at_one_moment()
+    if query::looks_at_moments()
         && let Some(tier) = shared::known_tier()
     {
         CERTAIN.set(tier.fences().now());

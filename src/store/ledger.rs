@@ -34,6 +34,8 @@ pub struct Ledger {
     fences: Vec<FenceId>,
     bytes: usize,
     last: u64,
+    /// So many changes a commit goes by that has begun: they keep their places, and what comes behind them is late.
+    begun: usize,
 }
 
 impl Ledger {
@@ -44,6 +46,7 @@ impl Ledger {
         fences: Vec::new(),
         bytes: 0,
         last: 0,
+        begun: 0,
     };
 
     /// Whether nothing was ever changed, not even in a savepoint that was rolled back.
@@ -56,6 +59,17 @@ impl Ledger {
     #[inline]
     pub fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// A commit has begun that goes by these changes.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.begun = self.changes.len();
+    }
+
+    /// What was changed after that.
+    pub fn late(&self) -> &[Change] {
+        self.changes.get(self.begun..).unwrap_or_default()
     }
 
     /// The fences of what was invalidated, in order.
@@ -76,7 +90,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Where the change is whose place a new one takes: the latest of the same, if it was made in the same savepoint.
+    /// Where the change is whose place a new one takes: the latest of the same, if it was made in the same savepoint, and no commit goes
+    /// by it.
     fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
         match what {
             What::Invalidate(fence) => self.latest_of(*fence),
@@ -84,7 +99,7 @@ impl Ledger {
                 self.latest(&key.place, &key.bytes, key.hash)
             }
         }
-        .filter(|place| self.changes[*place].depth == depth)
+        .filter(|place| *place >= self.begun && self.changes[*place].depth == depth)
     }
 
     /// Adds an invalidation: of what is larger, if there are too many.

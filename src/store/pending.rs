@@ -9,14 +9,15 @@
 //!
 //! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
 //!
-//! Nothing that is called while the changes are borrowed may report to the client, which could end the session there and then.
+//! Nothing that is called while the changes are borrowed may report to the client or wait for a lock: the session could be ended there
+//! and then.
 
 use crate::pg::local::Local;
 use crate::pg::locks;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::store::change::{OwnKey, Value, What};
-use crate::store::commit::Commit;
+use crate::store::commit::{self, Commit};
 use crate::store::ledger::{Ledger, Own};
 use crate::store::right::{self, Rights};
 use crate::store::space::Place;
@@ -45,7 +46,10 @@ pub fn listen() {
 impl Listener for Collector {
     #[inline]
     fn has_nothing() -> bool {
-        PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing()) && prepared::has_nothing()
+        // Who has not been to the tier goes there before the first commit: one may write after it is told, and then it is too late.
+        shared::known_tier().is_some()
+            && PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing())
+            && prepared::has_nothing()
     }
 
     fn over() {
@@ -60,7 +64,10 @@ impl Listener for Collector {
         let command = if keeps_nothing { 0 } else { transaction::command_after_all() };
         prepared::before_commit(locks::has_written());
         written::before_commit(tier, |written| {
-            PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| commit.begin(ledger, written, command));
+            PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| {
+                commit.begin(ledger, written, command);
+                ledger.begin();
+            });
         });
     }
 
@@ -148,12 +155,10 @@ fn with_own_written<R>(
     hash: u64,
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
-    let mut changed = Vec::new();
+    // Before anything is borrowed: it may wait for a lock, and the session be ended there.
+    let mut changed = written::with_fences(place.tier, <[FenceId]>::to_vec);
     PENDING.with_borrow(|pending| {
-        let own = written::with_fences(place.tier, |written| {
-            changed.extend(written);
-            pending.ledger.own(place, key, hash, written)
-        });
+        let own = pending.ledger.own(place, key, hash, &changed);
         changed.extend(pending.ledger.fences());
         changed.sort_unstable();
         read(own, &changed)
@@ -249,7 +254,7 @@ impl Pending {
     fn lower_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
-        let grows = self.ledger.fences().binary_search(&written::trees(tier)).is_ok();
+        let grows = self.commit.has_raised(written::trees(tier));
         written::late(tier, grows, |fence| {
             fences.raise(fence);
             let _ = tier.lower_as(fence, fences.draw());
@@ -259,6 +264,10 @@ impl Pending {
     fn committed(&mut self) {
         self.commit.finish(self.ledger.changes());
         if !self.has_nothing() {
+            let late = self.ledger.late();
+            if !late.is_empty() {
+                commit::catch_up(late);
+            }
             self.ledger = Ledger::EMPTY;
             std::mem::replace(&mut self.rights, Rights::NONE).committed();
         }

@@ -204,11 +204,13 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
                     with(fence(number));
                     ancestors.iter().for_each(|number| with(fence(*number)));
                 }
-                None => is_known = false,
+                None => is_known &= relation::was_temporary(number),
             }
         });
+        // What is remembered and not raised is of an earlier transaction, or has just been looked at.
+        let has_parts = || has_parts || written.raised && written.has_parts();
         // Whoever has them grow from now on does so when others can see what was written.
-        if !is_known || have_grown(tier, written.trees, grows) && (has_parts || written.has_parts()) {
+        if !is_known || have_grown(tier, written.trees, grows) && has_parts() {
             // It may be a part of any table, and who could tell may not be asked any more.
             with(tier.fences().reserved(Reserved::Database(database)));
         }

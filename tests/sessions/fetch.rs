@@ -1,7 +1,7 @@
 //! Fills that others interfere with.
 
 use pg_cache_testbed::{Database, wait_until};
-use postgres::Client;
+use postgres::{Client, SimpleQueryMessage};
 
 fn fetch(session: &mut Client, key: &str, query: &str) -> Option<String> {
     let call = "SELECT cache_fetch($1, $2)::text";
@@ -204,4 +204,68 @@ fn what_is_renamed_is_renamed_in_its_database_unless_it_is_a_role() {
     });
     assert!(!stays(&mut other, &mut one, "ALTER ROLE fetch_one RENAME TO fetch_other"));
     one.batch_execute("DROP ROLE fetch_other").expect("it goes");
+}
+
+/// What one statement says, alone in its message and so in a transaction of its own, if there is none yet.
+fn say(session: &mut Client, statement: &str) -> Option<String> {
+    let said = session.simple_query(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+    said.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("nothing").to_owned()),
+        _ => None,
+    })
+}
+
+/// Wherever it is said that a transaction looks at one moment, what was there before it is a hit, and what came after it is not.
+#[test]
+fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
+    const GET: &str = "SELECT cache_get('k')";
+    const LEVEL: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+    let database = Database::create();
+    let mut writer = database.connect();
+    writer.batch_execute("CREATE TABLE t AS SELECT 0 AS v").expect("a table");
+    let mut change = || -> Option<String> {
+        say(&mut writer, "UPDATE t SET v = v + 1");
+        fetch(&mut writer, "k", "SELECT v FROM t")
+    };
+    let mut other = database.connect();
+    for (before, after) in [
+        (&["SELECT 1"][..], &["SET default_transaction_isolation = 'repeatable read'", GET][..]),
+        (&["RESET default_transaction_isolation", "BEGIN"], &["COMMIT AND CHAIN", LEVEL, GET]),
+        (&["ROLLBACK"], &["BEGIN", LEVEL, GET]),
+        (&["COMMIT"], &["BEGIN ISOLATION LEVEL REPEATABLE READ", "COMMIT AND CHAIN", GET]),
+        (
+            &["COMMIT"],
+            &[
+                "DO $$ BEGIN
+                     COMMIT; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+                     PERFORM set_config('its.value', cache_get('k')::text, false);
+                 END $$",
+                "SELECT current_setting('its.value')",
+            ],
+        ),
+    ] {
+        before.iter().for_each(|statement| _ = say(&mut other, statement));
+        let new = change();
+        let said = after.iter().map(|statement| say(&mut other, statement)).last().flatten();
+        assert_eq!(said, new, "{after:?}");
+    }
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    say(&mut other, begin);
+    let exported = say(&mut other, "SELECT pg_export_snapshot()").expect("it has a name");
+    let mut third = database.connect();
+    say(&mut third, begin);
+    say(&mut third, &format!("SET TRANSACTION SNAPSHOT '{exported}'"));
+    change();
+    for session in [&mut other, &mut third] {
+        for statement in ["SELECT 1", "SET TRANSACTION READ ONLY", "BEGIN", "SAVEPOINT s"] {
+            say(session, statement);
+            assert_eq!(say(session, GET).as_deref(), Some("nothing"), "{statement}");
+        }
+    }
+    // Who looks so from the beginning has nothing in front of the first statement but its own coming.
+    let name = database.name();
+    say(&mut third, "COMMIT");
+    say(&mut third, &format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"));
+    let new = change();
+    assert_eq!(say(&mut database.connect(), GET), new);
 }

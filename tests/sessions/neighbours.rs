@@ -2,6 +2,7 @@
 
 use crate::fences::{fetch, is_cached};
 use crate::memory::{cluster, findings};
+use crate::transaction::{get, set};
 use pg_cache_testbed::{Conf, Server};
 use postgres::Client;
 use postgres::error::ErrorPosition;
@@ -127,5 +128,63 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
         assert!(is_cached(&mut other, "k"), "{order}");
         assert!(!is_cached(&mut other, "new"), "{order}");
         assert_eq!(findings(&mut session), Vec::<String>::new(), "{order}");
+    }
+}
+
+/// What it says of a key comes in the place of what the transaction has said, and perhaps when that is under way.
+#[test]
+fn who_changes_the_cache_when_told_of_a_commit_is_heard_in_every_order() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
+    let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
+    for order in [format!("{neighbour}, pg_cache"), format!("pg_cache, {neighbour}")] {
+        // Small, because it is looked through again and again.
+        let conf = Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536");
+        let cluster = cluster(&conf.set("shared_preload_libraries", &order));
+        let mut other = cluster.connect("postgres");
+        other.batch_execute("CREATE TABLE u (v int)").expect("a table");
+        for before in [
+            "SELECT",
+            "INSERT INTO u VALUES (1)",
+            "SELECT cache_set_text('k', 'own')",
+            "INSERT INTO u VALUES (1); SELECT cache_set_text('k', 'own')",
+            "INSERT INTO u VALUES (1); SELECT cache_delete('k'), cache_invalidate_tag('x')",
+        ] {
+            for (change, key, values) in [
+                ("SELECT cache_delete('k')", "k", &[None][..]),
+                ("SELECT cache_set_text('k', 'late')", "k", &[None, Some("late")]),
+                ("SELECT cache_set_text('k', 'late', tags => '{x}')", "k", &[None, Some("late")]),
+                ("SELECT cache_invalidate_tag('x')", "tagged", &[None]),
+                ("SELECT cache_flush('default')", "k", &[None]),
+            ] {
+                let case = format!("{order}: {before}; {change}");
+                let mut writer = cluster.connect("postgres");
+                assert!(set(&mut other, "k", "old"), "{case}");
+                other
+                    .batch_execute("SELECT cache_set_text('tagged', 'old', tags => '{x}')")
+                    .expect("it is set");
+                let transaction = |change: &str| {
+                    format!(
+                        "BEGIN; {before}; SELECT set_config('neighbour.statement', $${change}$$, true); COMMIT"
+                    )
+                };
+                writer
+                    .batch_execute(&transaction(&format!("{change}, 1 / 0")))
+                    .expect_err("the neighbour fails");
+                // Who is answered again has taken everything back.
+                writer.batch_execute("SELECT").expect("it goes on");
+                for session in [&mut other, &mut writer] {
+                    assert_eq!(get(session, "k").as_deref(), Some("old"), "{case}");
+                    assert_eq!(get(session, "tagged").as_deref(), Some("old"), "{case}");
+                }
+                writer.batch_execute(&transaction(change)).unwrap_or_else(|error| panic!("{case}: {error}"));
+                for session in [&mut other, &mut writer] {
+                    let found = get(session, key);
+                    assert!(values.contains(&found.as_deref()), "{case}: {found:?}");
+                }
+                assert_eq!(findings(&mut other), Vec::<String>::new(), "{case}");
+                assert!(set(&mut other, "k", "new"), "{case}");
+                assert_eq!(get(&mut writer, "k").as_deref(), Some("new"), "{case}");
+            }
+        }
     }
 }

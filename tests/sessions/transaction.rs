@@ -33,6 +33,57 @@ fn a_session_that_ends_in_the_middle_leaves_nothing() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
+/// Who has written asks the server what its tables are a part of, and may have to wait for that.
+#[test]
+fn a_session_that_is_stopped_while_it_asks_what_it_has_written_leaves_nothing() {
+    let database = Database::create();
+    let mut witness = database.connect();
+    witness.batch_execute("CREATE TABLE t AS SELECT 1 AS v; SELECT cache_watch('t')").expect("a table");
+    witness.batch_execute("SELECT cache_set_text('tagged', 'old', tags => '{t}')").expect("it is stored");
+    assert!(set(&mut witness, "k", "old"));
+    for ask in [
+        "SELECT cache_get_text('k')",
+        "SELECT cache_fetch('f', 'SELECT v FROM t')",
+        "SELECT pgcache.walk(1)",
+        "COMMIT",
+        "PREPARE TRANSACTION 'stopped'",
+    ] {
+        for stop in ["pg_cancel_backend", "pg_terminate_backend"] {
+            let mut session = database.connect();
+            let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+            session.batch_execute("BEGIN; INSERT INTO t VALUES (2)").expect("it writes");
+            assert!(set(&mut session, "k", "new"));
+            witness.batch_execute("BEGIN; LOCK pg_inherits IN ACCESS EXCLUSIVE MODE").expect("it locks");
+            let asking = std::thread::spawn(move || (session.batch_execute(ask).is_err(), session));
+            let count = |witness: &mut Client, query: &str| -> i64 {
+                witness.query_one(query, &[&process]).expect("there is a view").get(0)
+            };
+            wait_until("it to wait", || {
+                count(&mut witness, "SELECT count(*) FROM pg_locks WHERE pid = $1 AND NOT granted") == 1
+            });
+            witness.execute(&format!("SELECT {stop}($1)"), &[&process]).expect("it is told to stop");
+            let (stopped, mut session) = asking.join().expect("it asks");
+            assert!(stopped, "{ask}, {stop}");
+            witness.batch_execute("COMMIT").expect("it gives the lock back");
+            if stop == "pg_cancel_backend" {
+                session.batch_execute("ROLLBACK").expect("it goes on");
+                assert_eq!(get(&mut session, "k").as_deref(), Some("old"), "{ask}");
+            }
+            drop(session);
+            wait_until("its end", || {
+                count(&mut witness, "SELECT count(*) FROM pg_stat_activity WHERE pid = $1") == 0
+            });
+            witness
+                .batch_execute("BEGIN; LOCK t IN ACCESS EXCLUSIVE MODE NOWAIT; ROLLBACK")
+                .unwrap_or_else(|error| panic!("{ask}, {stop}: {error}"));
+            for key in ["k", "tagged"] {
+                assert_eq!(get(&mut witness, key).as_deref(), Some("old"), "{key}: {ask}, {stop}");
+            }
+            assert_eq!(findings(&mut witness), Vec::<String>::new(), "{ask}, {stop}");
+        }
+    }
+}
+
 #[test]
 fn a_cancelled_statement_takes_its_changes_with_it() {
     let cluster = cluster(&Conf::preloaded());

@@ -323,6 +323,34 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Then nothing comes between what is written and the commit, and again with all that the session remembers of the first time.
+#[test]
+fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
+    let database = Database::create();
+    let [mut reader, mut writer] = [(); 2].map(|()| database.connect());
+    let mut wrong = Vec::new();
+    for (number, path) in PATHS.iter().enumerate() {
+        for round in 0..2 {
+            let schema = format!("a{number}_{round}");
+            prepare(&mut writer, &schema, path.setup);
+            watch(&mut writer, &schema, path.changes);
+            writer.batch_execute(path.write).unwrap_or_else(|error| panic!("{}: {error:?}", path.name));
+            for table in path.changes {
+                if is_hit(&mut reader, &schema, table) {
+                    wrong.push(format!("{}, {round}: {table}", path.name));
+                }
+                set(&mut reader, &schema, table);
+                if !is_hit(&mut reader, &schema, table) {
+                    wrong.push(format!("{}, {round}: {table} for ever", path.name));
+                }
+            }
+        }
+    }
+    let findings = reader.query("SELECT cache_check()", &[]).expect("it checks");
+    assert!(findings.is_empty(), "{:?}", findings[0].get::<_, String>(0));
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 #[test]
 fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     let database = Database::create();
@@ -441,6 +469,47 @@ fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
     assert!(!is_hit(&mut session, "late", "p"));
 }
 
+/// Temporary tables are emptied, and transactions given a number, after the last moment at which the server may be asked anything.
+#[test]
+fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    prepare(&mut session, "itself", PARTITIONED);
+    watch(&mut session, "itself", &["t", "p"]);
+    other.batch_execute("CREATE TABLE mid (v int); CREATE TABLE leaf (v int)").expect("tables");
+    session.batch_execute("INSERT INTO p VALUES (2, 2)").expect("it writes to a part");
+    // What has been written to is no part of another by that.
+    other.batch_execute("ALTER TABLE leaf INHERIT mid").expect("it grows");
+    set(&mut other, "itself", "p");
+    let mut wrong = Vec::new();
+    for statement in [
+        "NOTIFY something",
+        "CREATE TEMP TABLE kept (id int PRIMARY KEY, v text)",
+        "CREATE TEMP TABLE emptied (id int PRIMARY KEY, v text) ON COMMIT DELETE ROWS",
+        "CREATE TEMP TABLE dropped (id int PRIMARY KEY, v text) ON COMMIT DROP",
+        "SELECT * FROM emptied",
+        "SELECT * FROM kept",
+        "INSERT INTO kept VALUES (1, 'v')",
+        "INSERT INTO emptied SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i",
+        "SELECT * FROM kept",
+        "CREATE TEMP TABLE added (id int) ON COMMIT DELETE ROWS",
+        "ALTER TABLE added ADD v text, ADD UNIQUE (id)",
+        "VACUUM FULL emptied",
+        "SELECT * FROM kept",
+        "BEGIN; SELECT * FROM kept; SELECT FROM t FOR UPDATE; COMMIT",
+        "BEGIN; SAVEPOINT s; INSERT INTO added VALUES (1); ROLLBACK TO s; COMMIT",
+    ] {
+        session.batch_execute(statement).expect(statement);
+        for table in ["t", "p"] {
+            if !is_hit(&mut other, "itself", table) {
+                wrong.push(format!("{table} after {statement}"));
+                set(&mut other, "itself", table);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 /// The server's plans and commands name what they write to, and at each commit of a build for tests that is compared with what is
 /// fenced: here nothing is, and it is told.
 #[test]
@@ -515,4 +584,53 @@ fn a_tree_may_grow_above_while_a_leaf_is_written() {
     assert!(is_hit(&mut other, "grown", "top"));
     writer.batch_execute("COMMIT").expect("it commits");
     assert!(!is_hit(&mut other, "grown", "top"));
+}
+
+/// A session that writes to the same table again and again does not look again at what it is a part of, unless that has changed.
+#[test]
+fn what_a_written_table_is_a_part_of_may_change_between_two_writes() {
+    let database = Database::create();
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    prepare(
+        &mut writer,
+        "between",
+        "CREATE TABLE a (v int); CREATE TABLE b (v int); CREATE TABLE leaf (v int); CREATE TABLE divided (v int) PARTITION BY LIST (v);
+         CREATE TABLE above (v int) PARTITION BY LIST (v)",
+    );
+    other.batch_execute("SET search_path = between, public").expect("it is set");
+    watch(&mut other, "between", &["leaf", "a", "b", "divided", "above"]);
+    let mut wrong = Vec::new();
+    for round in 0..2 {
+        for (change, parts) in [
+            ("SELECT", &["leaf"][..]),
+            ("ALTER TABLE leaf INHERIT b", &["leaf", "b"]),
+            ("ALTER TABLE b INHERIT a", &["leaf", "b", "a"]),
+            ("BEGIN; ALTER TABLE b NO INHERIT a; ROLLBACK", &["leaf", "b", "a"]),
+            ("BEGIN; SAVEPOINT s; ALTER TABLE leaf NO INHERIT b; ROLLBACK TO s; COMMIT", &["leaf", "b", "a"]),
+            ("ALTER TABLE b NO INHERIT a", &["leaf", "b"]),
+            ("ALTER TABLE leaf NO INHERIT b", &["leaf"]),
+            ("ALTER TABLE divided ATTACH PARTITION leaf DEFAULT", &["leaf", "divided"]),
+            ("ALTER TABLE above ATTACH PARTITION divided DEFAULT", &["leaf", "divided", "above"]),
+            ("ALTER TABLE above DETACH PARTITION divided", &["leaf", "divided"]),
+            ("ALTER TABLE divided DETACH PARTITION leaf", &["leaf"]),
+            ("ALTER TABLE leaf SET UNLOGGED", &["leaf"]),
+            (
+                "DROP TABLE leaf; CREATE TABLE leaf (v int) INHERITS (a); SELECT public.cache_watch('leaf', '{between_leaf}')",
+                &["leaf", "a"],
+            ),
+            ("ALTER TABLE leaf NO INHERIT a", &["leaf"]),
+        ] {
+            let changer = if round == 0 { &mut writer } else { &mut other };
+            changer.batch_execute(change).unwrap_or_else(|error| panic!("{change}: {error:?}"));
+            let all = ["leaf", "a", "b", "divided", "above"];
+            all.iter().for_each(|table| set(&mut other, "between", table));
+            writer.batch_execute("INSERT INTO leaf VALUES (1)").expect("it writes");
+            for table in all {
+                if is_hit(&mut other, "between", table) == parts.contains(&table) {
+                    wrong.push(format!("{round}, {change}: {table}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
