@@ -28,6 +28,8 @@ unsafe extern "C" {
     /// for errors costs more than the lock. They raise an error only if two hundred are held, or one is not held that is released.
     pub(super) fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
     pub(super) fn LWLockRelease(lock: *mut pg_sys::LWLock);
+    /// As it is, too: on a standby it is asked at each end of a transaction.
+    fn RecoveryInProgress() -> bool;
 }
 
 const NAME: &CStr = c"pg_cache";
@@ -239,13 +241,25 @@ pub fn known_tier() -> Option<&'static HotTier> {
     unsafe { TIER.load(Ordering::Relaxed).as_ref() }
 }
 
+/// Whether there is a tier, and this backend has not been there. Cannot fail.
+#[inline]
+pub fn is_tier_to_be_found() -> bool {
+    known_tier().is_none() && is_there_one()
+}
+
+#[cold]
+fn is_there_one() -> bool {
+    // SAFETY: reads what says whether recovery is over, and raises no error; a plain global.
+    !CONTROL.load(Ordering::Relaxed).is_null()
+        && unsafe { !RecoveryInProgress() && !pg_sys::MyProc.is_null() }
+}
+
 #[cold]
 fn attach() -> Option<&'static HotTier> {
-    let control = CONTROL.load(Ordering::Relaxed);
-    // SAFETY: plain questions to the server.
-    if control.is_null() || unsafe { pg_sys::RecoveryInProgress() || pg_sys::MyProc.is_null() } {
+    if !is_there_one() {
         return None;
     }
+    let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: set by `start_up` to what stands as long as shared memory does.
     let began_ms = unsafe { &*control }.began_ms.load(Ordering::Relaxed);
     // SAFETY: as in `start_up`.
@@ -266,8 +280,8 @@ fn attach() -> Option<&'static HotTier> {
 
 /// Whether the server is in recovery, a standby for instance.
 pub fn is_in_recovery() -> bool {
-    // SAFETY: a plain question.
-    unsafe { pg_sys::RecoveryInProgress() }
+    // SAFETY: as above.
+    unsafe { RecoveryInProgress() }
 }
 
 /// A number from 0 on and below 1, by chance.

@@ -47,7 +47,7 @@ impl Listener for Collector {
     #[inline]
     fn has_nothing() -> bool {
         // Who has not been to the tier goes there before the first commit: one may write after it is told, and then it is too late.
-        shared::known_tier().is_some()
+        !shared::is_tier_to_be_found()
             && PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing())
             && prepared::has_nothing()
     }
