@@ -5,9 +5,9 @@ COMMENT ON FUNCTION pgcache.noop(text) IS
     'Takes a key and returns 0: the cost of calling a function of pg_cache, to measure others against.';
 REVOKE ALL ON FUNCTION pgcache.noop(text) FROM PUBLIC;
 
-COMMENT ON FUNCTION pgcache.walk(integer) IS
+COMMENT ON FUNCTION pgcache.walk(integer, boolean) IS
     'Does so many times what the commit of this transaction will do for the tables that it has written, takes it back, and returns the nanoseconds of one time.';
-REVOKE ALL ON FUNCTION pgcache.walk(integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION pgcache.walk(integer, boolean) FROM PUBLIC;
 
 COMMENT ON FUNCTION cache_check() IS
     'Verifies every structure of the cache and returns what is wrong with it: nothing, in a cache that is in order.';

@@ -23,18 +23,18 @@ mod pgcache {
     }
 
     /// Does what the commit of this transaction will do for the tables that it has written, so many times, and takes it back: the
-    /// nanoseconds of one time.
+    /// nanoseconds of one time. `afresh` does each as if this session's last transaction had written to other tables.
     ///
     /// Nothing is invalidated by it. While it works, others may miss what depends on these tables, as they do during a commit.
     #[pg_extern(strict, volatile, parallel_restricted)]
-    fn walk(times: i32) -> f64 {
+    fn walk(times: i32, afresh: default!(bool, false)) -> f64 {
         if times < 1 {
             Refused::raise(invalid("times must be positive"));
         }
         let started = Instant::now();
         for _ in 0..times {
             shared::check_for_interrupts();
-            pending::rehearse();
+            pending::rehearse(afresh);
         }
         started.elapsed().as_secs_f64() * 1e9 / f64::from(times)
     }

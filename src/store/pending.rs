@@ -117,9 +117,13 @@ impl Listener for Collector {
 }
 
 /// Goes through a commit as far as tables are concerned, and takes it back: fences are raised and withdrawn, and what depends on them
-/// is as right as before. What the transaction has changed in the cache stays out of it. May raise errors, before any fence is raised.
-pub fn rehearse() {
+/// is as right as before. What the transaction has changed in the cache stays out of it. `afresh` if what was written is not to be known
+/// from before. May raise errors, before any fence is raised.
+pub fn rehearse(afresh: bool) {
     let Some(tier) = shared::tier() else { return };
+    if afresh {
+        written::forget();
+    }
     let mut tables_alone = Pending::NOTHING;
     written::before_commit(tier, |written| tables_alone.commit.begin(&Ledger::EMPTY, written, 0));
     tables_alone.lower_late();

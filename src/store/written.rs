@@ -134,6 +134,11 @@ pub fn before_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     })
 }
 
+/// What was found at the last look is to be found again.
+pub fn forget() {
+    WRITTEN.with_borrow_mut(|written| written.generation = None);
+}
+
 /// The transaction is over. Cannot fail.
 pub fn over() {
     if let Ok(mut written) = WRITTEN.try_borrow_mut() {

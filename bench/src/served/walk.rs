@@ -16,7 +16,7 @@ const SPAN: Duration = Duration::from_millis(20);
 
 /// About how long it takes.
 pub fn estimate(pace: &Pace) -> Duration {
-    SPAN * 4 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
+    SPAN * 8 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
 }
 
 /// Measures it.
@@ -30,13 +30,13 @@ pub fn measure(pace: &Pace) -> Section {
             .expect("a table can be made");
     }
     let mut times = TABLES.map(|_| Vec::new());
-    let mut first = TABLES.map(|_| Vec::new());
+    let mut afresh = TABLES.map(|_| Vec::new());
     let mut locks = TABLES.map(|_| Locks::default());
     for round in 0..pace.read_rounds {
         for place in turns(round, TABLES.len()) {
             write(&mut session, TABLES[place]);
-            first[place].push(walks(&mut session, 1));
-            times[place].push(walk(&mut session));
+            times[place].push(walk(&mut session, false));
+            afresh[place].push(walk(&mut session, true));
             locks[place] = Locks::of(&mut session, &mut observer);
             session.batch_execute("COMMIT").expect("it commits");
         }
@@ -53,10 +53,10 @@ pub fn measure(pace: &Pace) -> Section {
         ],
     );
     let mut figures = Vec::new();
-    for (((number, times), first), locks) in TABLES.into_iter().zip(&times).zip(&first).zip(&locks) {
+    for (((number, times), afresh), locks) in TABLES.into_iter().zip(&times).zip(&afresh).zip(&locks) {
         assert_eq!(locks.slots + locks.table, i64::from(number), "locks of {number} tables");
         let all = Summary::of(times).expect("there are rounds");
-        let other = Summary::of(first).expect("there are rounds");
+        let other = Summary::of(afresh).expect("there are rounds");
         let shares: Vec<f64> = times.iter().map(|time| time / f64::from(number)).collect();
         let each = Summary::of(&shares).expect("there are rounds");
         table.rows.push(vec![
@@ -80,7 +80,7 @@ pub fn measure(pace: &Pace) -> Section {
             "A transaction has written a row into each of so many tables without an index. `pgcache.walk` then does again and again what its \
              commit will do for them: it walks the locks, finds that they are on what they were on before, raises the fences, walks again, and \
              takes the fences down. It withdraws them instead of lowering them, which is one step of the same kind, and draws no number \
-             for that, which is one for the whole commit. The last column is a single walk of a session whose last transaction wrote to \
+             for that, which is one for the whole commit. The last column is the walk of a session whose last transaction wrote to \
              other tables: it has to find out what the locks are on. All of it is in the processor's caches, as it is not in a commit \
              among other work. An index that a write has opened counts as a relation here. Medians of {} rounds.",
             pace.read_rounds
@@ -96,15 +96,13 @@ fn write(session: &mut Client, tables: i32) {
     session.batch_execute(&format!("BEGIN; {rows}")).expect("rows can be written");
 }
 
-/// The nanoseconds of one walk, when the last one found the same.
-fn walk(session: &mut Client) -> f64 {
-    let about = walks(session, 100);
-    walks(session, (SPAN.as_secs_f64() * 1e9 / about).clamp(100.0, 1e7) as i32)
-}
-
-/// The nanoseconds of each of so many walks.
-fn walks(session: &mut Client, times: i32) -> f64 {
-    session.query_one("SELECT pgcache.walk($1)", &[&times]).expect("it walks").get(0)
+/// The nanoseconds of one walk.
+fn walk(session: &mut Client, afresh: bool) -> f64 {
+    let mut walk = |times: i32| -> f64 {
+        session.query_one("SELECT pgcache.walk($1, $2)", &[&times, &afresh]).expect("it walks").get(0)
+    };
+    let about = walk(100);
+    walk((SPAN.as_secs_f64() * 1e9 / about).clamp(100.0, 1e7) as i32)
 }
 
 /// Where the write locks of a session stand.

@@ -6,7 +6,7 @@ SELECT cache_fetch('orders', 'SELECT count(*) FROM orders'), cache_set('mine', '
 SELECT pgcache.walk(10) >= 0 AS walked;
 BEGIN;
 INSERT INTO orders VALUES (1);
-SELECT pgcache.walk(10) > 0 AS walked;
+SELECT pgcache.walk(10) > 0 AS walked, pgcache.walk(10, afresh => true) > 0 AS afresh;
 ROLLBACK;
 SELECT cache_get('orders'), cache_status();
 SELECT * FROM cache_check();
