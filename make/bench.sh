@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make bench: pg_cache side by side with a hand-written table and a real Redis, some ten minutes; tags, sizes and given rates, four
-# more; what it costs those who write, beside a server without it, twelve; then the hot tier by itself, seven, of which five are one
+# more; what it costs those who write, beside a server without it, ten; then the hot tier by itself, seven, of which five are one
 # promise about five minutes. Results are in bench/results: JSON, Markdown tables, which are shown too, and an SVG chart of what stands
 # side by side.
 #

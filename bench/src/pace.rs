@@ -5,7 +5,7 @@ use crate::plan::Side;
 use std::time::Duration;
 
 /// The length of everything. Contenders beside each other have to stay below some ten minutes in a full run and three in a quick one;
-/// what has servers of its own takes four, or half of one; the tax on writing twelve, or three; and the core by itself seven, or
+/// what has servers of its own takes four, or half of one; the tax on writing ten, or three; and the core by itself seven, or
 /// one: five of those belong to one promise about five minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {

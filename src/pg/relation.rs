@@ -188,10 +188,10 @@ pub fn was_temporary(number: u32) -> bool {
     KNOWN.with_borrow(|known| known.temporary.contains(&number))
 }
 
-/// Remembers a temporary relation, or forgets it if this transaction has dropped it.
-fn note_temporary(number: u32, is_there: bool) {
+/// Remembers a temporary relation, or forgets it if it is there no more: its number may come to be another one's.
+fn note_temporary(number: u32, is_temporary: bool) {
     KNOWN.with_borrow_mut(|Known { temporary, .. }| {
-        if !is_there {
+        if !is_temporary {
             temporary.remove(&number);
             return;
         }
@@ -249,9 +249,7 @@ fn look_up(number: u32) -> Relation {
     let Some((kind, persistence, schema)) = now.or_else(|| class_before(number)) else {
         return Relation::Irrelevant;
     };
-    if persistence == pg_sys::RELPERSISTENCE_TEMP {
-        note_temporary(number, now.is_some());
-    }
+    note_temporary(number, now.is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP));
     if !WITH_ROWS.contains(&kind)
         || persistence == pg_sys::RELPERSISTENCE_TEMP
         || Some(schema) == catalog::schema()

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Names the `pg_config` of the private installation; the make targets set it.
 const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
@@ -71,8 +72,10 @@ impl Server {
     /// When it does not compile.
     pub fn compile(&self, name: &str, source: &Path) -> String {
         let library = self.libraries.join(name).with_extension("so");
-        // Another test process may be loading it.
-        let part = library.with_extension(format!("{}.part", std::process::id()));
+        // Others may be making it, or loading it.
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let part = library.with_extension(format!("{}-{number}.part", std::process::id()));
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-I"]).arg(&self.headers);
         run(compiler.arg("-o").arg(&part).arg(source));

@@ -178,7 +178,7 @@ impl Rivalry {
         let (wanted, met) = if self.writes {
             (format!("at most {:.0} % slower", TAX_MAX * 100.0), with.median <= 1.0 + TAX_MAX)
         } else {
-            ("nothing measurable: the interval is not above 1".into(), with.low <= 1.0)
+            ("nothing measurable: the interval contains 1".into(), (with.low..=with.high).contains(&1.0))
         };
         Goal {
             wanted: format!("{}: {wanted}", self.title),
@@ -290,7 +290,6 @@ mod tests {
     fn a_read_may_not_be_told_apart() {
         assert!(rivalry(false, &[99.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().met);
         assert!(!rivalry(false, &[101.0, 101.0, 101.0, 101.0, 101.0, 101.0]).goal().met);
-        assert!(rivalry(false, &[98.0, 99.0, 99.0, 99.0, 99.0, 99.0]).goal().met, "whatever that was");
         let found = rivalry(false, &[98.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().found;
         assert_eq!(found, "1.020 (0.980 – 1.030); without the library, once more: 1.010 (1.010 – 1.010)");
     }
