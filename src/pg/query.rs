@@ -45,11 +45,15 @@ pub fn is_serializable() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
-/// Has the session plan anew what it has planned: statements in functions keep to the relations that their names meant first, though
-/// by now they mean others, to whom did not run them before.
-pub fn forget_plans() {
-    // SAFETY: marks the session's plans, as DISCARD PLANS does; those that run are not disturbed.
-    unsafe { pg_sys::ResetPlanCache() };
+/// Drops the session's cached plans and its resolved search path, as PostgreSQL does when a schema changes. Plans that are running
+/// are not disturbed.
+pub fn forget_catalogs() {
+    let every_object = 0;
+    // SAFETY: the server's own functions, within a transaction. The callbacks are those that a message about a schema would call.
+    unsafe {
+        pg_sys::AcceptInvalidationMessages();
+        pg_sys::CallSyscacheCallbacks(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, every_object);
+    }
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.

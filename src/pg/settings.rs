@@ -24,6 +24,9 @@ pub enum Broken {
     /// They are raised only when the change is visible.
     #[name = c"late"]
     Late,
+    /// They are lowered before the catalog invalidations are sent.
+    #[name = c"early"]
+    Early,
     /// They are never raised.
     #[name = c"never"]
     Never,

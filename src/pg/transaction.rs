@@ -1,51 +1,66 @@
-//! What the server tells about the transaction of this session.
+//! Transaction events of this session, passed on to one listener.
 //!
-//! One listener, in every process of the server. What happens when:
-//! - *before commit*: the last moment at which anything may fail, and before others can see what was changed;
-//! - *committed*: others can see it. An error here would restart the server, so nothing that can fail is done;
-//! - *before prepare*, *prepared*: the same for a transaction that becomes nobody's. Others can end it only after the second;
-//! - *aborted*: also when the session is killed, or ends in the middle.
+//! The order in which PostgreSQL commits decides what may happen when:
+//!
+//! 1. *before commit*: the last moment at which anything may fail. Other sessions cannot see the changes yet.
+//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been
+//!    sent, so a session that plans now may still use the old catalogs.
+//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now
+//!    on sees all that the transaction has changed.
+//!
+//! After 1 an error would restart the server, so 2 and 3 must neither raise an error nor allocate.
+//!
+//! A transaction that is prepared for a two-phase commit passes *before prepare* and *prepared* instead. *Aborted* is also called
+//! when the session is killed.
 
 #![allow(unsafe_code)]
 
+use super::local::Local;
 use pgrx::prelude::*;
+use std::cell::Cell;
 use std::ffi::c_void;
 
-/// Who wants to know.
+/// Receives the events of this session's transactions.
 ///
-/// Most transactions change nothing that anybody here wants to know of, and going through the guard for errors costs more than all
-/// the rest. So two of these are called outside of it: neither may raise an error, nor panic.
+/// Most transactions change nothing that the listener cares about, and pgrx's guard against errors costs more than the rest.
+/// `has_nothing` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
 pub trait Listener {
-    /// Whether nothing is kept for the transaction so far, and nothing is to be made ready for its end. If it has not changed the database
-    /// either, that is not told.
+    /// Whether nothing is kept for the transaction so far, and nothing has to be prepared for its end. If the transaction has no
+    /// transaction id either, its other events are not passed on.
     fn has_nothing() -> bool;
-    /// The transaction is over, whatever has become of it, and whatever was told of it.
+    /// The transaction has ended, in whatever way. Called last.
     fn over();
     /// The transaction is about to commit. May raise errors, which abort it.
     fn before_commit();
-    /// It is about to be prepared, and somebody else may commit it. May raise errors.
+    /// The transaction is about to be prepared, and another session may commit it later. May raise errors.
     fn before_prepare();
-    /// It has been prepared, and is not this session's any more. Must not fail.
+    /// The transaction is prepared and does not belong to this session any more. Must not fail.
     fn prepared();
-    /// It has committed.
+    /// Other sessions see the changed rows, and the locks are still held. Must not fail.
     fn committed();
-    /// It has not, and will not.
+    /// Other sessions see everything that has changed. Follows each `committed`. Must not fail.
+    fn settled();
+    /// The transaction is rolled back.
     fn aborted();
-    /// A savepoint at this depth has been released: what was done in it now belongs to the one around it.
+    /// A savepoint at this depth has been released: its changes now belong to the level around it.
     fn released(depth: i32);
-    /// It has been rolled back.
+    /// A savepoint at this depth has been rolled back.
     fn rolled_back(depth: i32);
 }
 
-/// Tells a listener from now on. To be called once, while the server loads us: every process of it inherits this, and of those who are
-/// told before a commit the first to come is the last to be told, when nobody else will write any more.
+/// Registers a listener. Must be called once, while the server loads the library: every process inherits the callbacks, and of the
+/// callbacks before a commit the first that was registered runs last, when no other library writes any more.
 pub fn listen<L: Listener>() {
-    // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
+    // SAFETY: the server's own lists, which this process alone has; the functions stay as long as the library does.
     unsafe {
         pg_sys::RegisterXactCallback(Some(transaction::<L>), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(savepoint::<L>), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(released::<L>), std::ptr::null_mut());
     }
 }
+
+/// Whether `committed` was called and `settled` was not yet.
+static UNSETTLED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
 unsafe extern "C" {
     /// As they are: what is asked for with every change need not go through the guard for errors.
@@ -98,14 +113,49 @@ pub fn depth() -> i32 {
 
 unsafe extern "C-unwind" fn transaction<L: Listener>(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
     use pg_sys::XactEvent::*;
+    if event == XACT_EVENT_ABORT && UNSETTLED.get() {
+        // A transaction without a transaction id failed after its COMMIT callbacks: its changes are visible all the same.
+        settle::<L>();
+        return;
+    }
     if has_number() || !L::has_nothing() {
         tell::<L>(event);
+        UNSETTLED.set(event == XACT_EVENT_COMMIT);
     }
-    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) {
-        L::over();
-        #[cfg(debug_assertions)]
-        super::targets::over();
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) && !UNSETTLED.get() {
+        over::<L>();
     }
+}
+
+/// Runs when a resource owner releases its resources, in three phases. The last phase at top level comes after a commit's
+/// invalidations and locks.
+unsafe extern "C-unwind" fn released<L: Listener>(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    _is_commit: bool,
+    is_top_level: bool,
+    _nothing: *mut c_void,
+) {
+    // Resource owners inside of the transaction's own repeat its phases, and so does PREPARE TRANSACTION: the first call after
+    // `committed` is the right one.
+    if UNSETTLED.get() && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && is_top_level
+    {
+        settle::<L>();
+    }
+}
+
+#[inline(never)]
+fn settle<L: Listener>() {
+    UNSETTLED.set(false);
+    // SAFETY: called by the server, with nothing to drop in between.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(L::settled) };
+    over::<L>();
+}
+
+#[inline]
+fn over<L: Listener>() {
+    L::over();
+    #[cfg(debug_assertions)]
+    super::targets::over();
 }
 
 #[inline(never)]

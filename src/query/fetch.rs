@@ -75,17 +75,24 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
 }
 
 thread_local! {
-    /// As of when the session's plans mean what names mean.
-    static PLANNED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
+    /// When this session last dropped its plans and its search path.
+    static RENEWED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
 }
 
-/// The session may have planned what functions do when names meant other relations. For itself it would go on with them; what is
-/// computed here is for others, too.
-fn renew_plans() {
+/// Drops what the session remembers of catalogs if definitions or roles have changed since it last did so.
+///
+/// Cached plans, PL/pgSQL expressions and the resolved search path outlive the messages that make them wrong: a session may keep
+/// reading a table that another one shadows by now, or a schema whose USAGE was revoked. For itself that is PostgreSQL's own
+/// behaviour; a stored result is served to others.
+fn renew_session() {
     let Some(tier) = shared::tier() else { return };
-    if !tier.fences().holds(written::definitions(tier), PLANNED.get(), Stamp::LATEST) {
-        PLANNED.set(tier.fences().now());
-        query::forget_plans();
+    let fences = tier.fences();
+    let known = RENEWED.get();
+    let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
+    if catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST)) {
+        // The stamp first: a change that is announced after it is found the next time.
+        RENEWED.set(fences.now());
+        query::forget_catalogs();
     }
 }
 
@@ -158,7 +165,7 @@ fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
 impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
-        renew_plans();
+        renew_session();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let run = run(wanted)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {

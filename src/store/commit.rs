@@ -1,9 +1,10 @@
 //! What a commit does in the cache, and how it is taken back.
 
-use crate::pg::{locks, queue, shared};
+use crate::pg::shared::{self, HotTier};
+use crate::pg::{locks, queue};
 use crate::store::change::{Basis, Change, OwnKey, Value, What};
 use crate::store::ledger::Ledger;
-use pg_cache_core::{FenceId, Lowered, Reservation, Stamp};
+use pg_cache_core::{FenceId, Lowered, Reservation, Reserved, Stamp};
 
 /// A commit, from the moment in which it begins to where it is over. Its room is kept for the next one.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Commit {
     steps: Vec<(usize, Step)>,
     /// Whether the keys are announced: others can see what has changed before we are told.
     announced: bool,
+    /// Fences that were raised by the COMMIT callback, which must not allocate.
+    late: [Option<FenceId>; LATE_MAX],
 }
 
 #[derive(Debug)]
@@ -36,9 +39,13 @@ enum Step {
 /// So many fences there is room for in the next commit without asking for it.
 const KEPT_MAX: usize = 128;
 
+/// A commit that finds more relations late raises the fence of its database instead.
+const LATE_MAX: usize = 16;
+
 impl Commit {
-    /// None has begun.
-    pub const NONE: Self = Self { raised: Vec::new(), steps: Vec::new(), announced: false };
+    /// The state before a commit begins.
+    pub const NONE: Self =
+        Self { raised: Vec::new(), steps: Vec::new(), announced: false, late: [None; LATE_MAX] };
 
     /// Whether it has raised a fence.
     pub fn has_raised(&self, fence: FenceId) -> bool {
@@ -48,7 +55,7 @@ impl Commit {
     /// Whether there is nothing to be done, nor to be taken back.
     #[inline]
     pub fn is_none(&self) -> bool {
-        self.raised.is_empty() && self.steps.is_empty()
+        self.raised.is_empty() && self.steps.is_empty() && self.late[0].is_none()
     }
 
     /// Everything that can fail, and what others have to know before the changes are visible.
@@ -129,7 +136,18 @@ impl Commit {
         steps
     }
 
-    /// What has changed is visible.
+    /// Raises a fence when the change is visible already: late, and better than never. Must not allocate.
+    pub fn raise_late(&mut self, tier: &HotTier, fence: FenceId) {
+        let Some(free) = self.late.iter().position(Option::is_none) else { return };
+        let fence = match free == LATE_MAX - 1 {
+            true => tier.fences().reserved(Reserved::Database(shared::database())),
+            false => fence,
+        };
+        tier.fences().raise(fence);
+        self.late[free] = Some(fence);
+    }
+
+    /// Lowers the fences and publishes the values. Every session can see by now what the transaction has changed.
     #[inline]
     pub fn finish(&mut self, changes: &[Change]) {
         let number = self.lower();
@@ -139,12 +157,16 @@ impl Commit {
         self.clear();
     }
 
-    /// Says so of what the fences were raised for, as of the number that is returned.
+    /// Lowers all fences with one number, and returns it.
     fn lower(&mut self) -> Stamp {
-        let Some(tier) = shared::tier().filter(|_| !self.raised.is_empty()) else { return Stamp::VOID };
+        let nothing = self.raised.is_empty() && self.late[0].is_none();
+        let Some(tier) = shared::tier().filter(|_| !nothing) else { return Stamp::VOID };
         let number = tier.fences().draw();
         for raised in &mut self.raised {
             raised.lowered = Some(tier.lower_as(raised.fence, number));
+        }
+        for fence in self.late.iter_mut().map_while(Option::take) {
+            let _ = tier.lower_as(fence, number);
         }
         number
     }
@@ -152,7 +174,7 @@ impl Commit {
     /// Shows the new values, and takes away the old ones.
     #[inline(never)]
     fn confirm(&mut self, changes: &[Change], number: Stamp) {
-        let Self { raised, steps, announced } = self;
+        let Self { raised, steps, announced, .. } = self;
         for (place, step) in steps.drain(..) {
             let what = &changes[place].what;
             let Some((tier, key)) = what.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
@@ -216,6 +238,7 @@ impl Commit {
         }
         if let Some(tier) = shared::tier() {
             self.raised.iter().for_each(|raised| tier.fences().withdraw(raised.fence));
+            self.late.iter_mut().map_while(Option::take).for_each(|fence| tier.fences().withdraw(fence));
         }
         self.clear();
     }

@@ -4,7 +4,9 @@
 //! session sees its own; others see them when it commits:
 //! - *before commit* everything is done that can fail: values are copied to where nobody can see them, fences are raised, and,
 //!   if the transaction has changed the database too, keys are announced, because its commit is seen before we are told;
-//! - *after commit* it only remains to confirm, which is a bounded walk over plain memory;
+//! - *settled*: when the changed rows are visible and the catalog invalidations are sent, the fences are lowered and the values are
+//!   shown, which is a bounded walk over plain memory. Fences that were lowered earlier would let a session store a result that it
+//!   computes with old catalogs under a new stamp;
 //! - *after an abort*, however it came about, everything is taken back.
 //!
 //! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
@@ -14,6 +16,7 @@
 
 use crate::pg::local::Local;
 use crate::pg::locks;
+use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::store::change::{OwnKey, Value, What};
@@ -89,10 +92,16 @@ impl Listener for Collector {
     fn committed() {
         PENDING.with_borrow_mut(|pending| {
             if transaction::has_number() {
-                pending.lower_late();
+                pending.raise_late();
             }
-            pending.committed();
+            if settings::broken() == Broken::Early {
+                pending.settled();
+            }
         });
+    }
+
+    fn settled() {
+        PENDING.with_borrow_mut(Pending::settled);
         prepared::over();
     }
 
@@ -126,7 +135,7 @@ pub fn rehearse(afresh: bool) {
     }
     let mut tables_alone = Pending::NOTHING;
     written::before_commit(tier, |written| tables_alone.commit.begin(&Ledger::EMPTY, written, 0));
-    tables_alone.lower_late();
+    tables_alone.raise_late();
     tables_alone.aborted();
 }
 
@@ -254,18 +263,15 @@ impl Pending {
         self.ledger.is_untouched() && self.rights.is_empty() && self.commit.is_none()
     }
 
-    /// Fences what was written after the walk before the commit.
-    fn lower_late(&mut self) {
+    /// Raises the fences of tables that other libraries wrote after the walk over our locks, and of trees that have grown since.
+    fn raise_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
-        let fences = tier.fences();
         let grows = self.commit.has_raised(written::trees(tier));
-        written::late(tier, grows, |fence| {
-            fences.raise(fence);
-            let _ = tier.lower_as(fence, fences.draw());
-        });
+        written::late(tier, grows, |fence| self.commit.raise_late(tier, fence));
     }
 
-    fn committed(&mut self) {
+    /// Every session can see what the transaction has changed, in tables and in catalogs.
+    fn settled(&mut self) {
         self.commit.finish(self.ledger.changes());
         if !self.has_nothing() {
             let late = self.ledger.late();

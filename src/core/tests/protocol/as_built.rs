@@ -137,7 +137,7 @@ fn replay_read_rule(path: &[(read_rule::Step, read_rule::State)]) {
                             let _ = fences.lower_as(tag(&fences, fence), moment(number));
                         }
                         Write::Withdraw(fence) => fences.withdraw(tag(&fences, fence)),
-                        Write::Show | Write::Abort => {}
+                        Write::Show | Write::Send | Write::Abort => {}
                         other => unreachable!("{other:?} is of a variant"),
                     }
                 }

@@ -384,6 +384,7 @@ impl State {
             fences: &self.fences,
             visible: self.visible,
             relevant: 1 << self.depends,
+            rows: !0,
             aborted: false,
             disturbed: true,
         };

@@ -3,6 +3,10 @@
 //! A value is the set of the changes that are in it. *Stale* is a value without a change that was visible when its reader
 //! began; *from the future* one with a change that the snapshot of a REPEATABLE READ reader lacks. An entry stays findable when it
 //! has been replaced: that is more than any tier does, so what holds here holds for each of them.
+//!
+//! Each writer changes rows and catalogs. Its rows are visible with the commit (`Show`). Its catalogs are visible to a session that
+//! accepts invalidation messages after they were sent (`Send`), which is later. The two are separate bits of a value: see [`CATALOGS`].
+//! Only some variants have these steps, because they multiply the states.
 
 use stateright::{Model, Property};
 
@@ -12,12 +16,17 @@ use crate::{Verdict, check, long};
 
 const FENCES: usize = 2;
 
+/// The bits of the writers' catalog changes. The lower half of a value has their row changes.
+const CATALOGS: u8 = 0xf0;
+
 /// One atomic step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
     Raise(usize),
-    /// Its changes become visible: the commit.
+    /// Its changed rows become visible: the commit.
     Show,
+    /// Its catalog invalidations are sent: sessions that plan from now on see its changed catalogs.
+    Send,
     /// Draws a number from the clock of changes.
     Draw,
     Lower(usize),
@@ -36,6 +45,8 @@ pub enum Write {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
     Stamp,
+    /// Accepts invalidation messages, and plans with the catalogs as they are then.
+    Plan,
     /// Takes a snapshot and reads the source on it.
     Snapshot,
     Publish,
@@ -76,6 +87,8 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     AsBuilt,
+    /// As built, and writers change catalogs too.
+    Catalogs,
     NoPending,
     PendingIsAFlag,
     RaisedWhenVisible,
@@ -83,6 +96,8 @@ pub enum Variant {
     PendingBeforeSeq,
     SeqWithoutMax,
     SnapshotBeforeStamp,
+    PlannedBeforeStamp,
+    LoweredBeforeSent,
     NoHorizon,
     HorizonAfterSnapshot,
     TwoLoadsSeqFirst,
@@ -94,13 +109,19 @@ pub enum Variant {
     TwoLoadsPendingFirst,
 }
 
+impl Variant {
+    fn has_catalogs(self) -> bool {
+        matches!(self, Self::Catalogs | Self::PlannedBeforeStamp | Self::LoweredBeforeSent)
+    }
+}
+
 /// What a writer changes, and whether it may abort.
 type Plan = (&'static [usize], bool);
 
 #[derive(Clone, Debug)]
 pub struct ReadRule {
     writers: Vec<Writing>,
-    fill: [Fill; 3],
+    fill: Vec<Fill>,
     fillers: usize,
     readers: usize,
     /// Under READ COMMITTED, and under REPEATABLE READ.
@@ -123,10 +144,12 @@ impl ReadRule {
         readers: usize,
         dependencies: &[usize],
     ) -> Self {
-        let fill = match variant {
-            Variant::SnapshotBeforeStamp => [Fill::Snapshot, Fill::Stamp, Fill::Publish],
-            _ => [Fill::Stamp, Fill::Snapshot, Fill::Publish],
+        let mut fill = match variant {
+            Variant::SnapshotBeforeStamp => vec![Fill::Plan, Fill::Snapshot, Fill::Stamp, Fill::Publish],
+            Variant::PlannedBeforeStamp => vec![Fill::Plan, Fill::Stamp, Fill::Snapshot, Fill::Publish],
+            _ => vec![Fill::Stamp, Fill::Plan, Fill::Snapshot, Fill::Publish],
         };
+        fill.retain(|step| variant.has_catalogs() || *step != Fill::Plan);
         let writers = writers.iter().map(|plan| Writing::new(variant, *plan)).collect();
         let reads = [false, true].map(|repeatable| reading(variant, repeatable, dependencies));
         Self { writers, fill, fillers, readers, reads }
@@ -166,15 +189,18 @@ impl Writing {
                 _ => vec![Write::Lower(fence)],
             })
         };
-        let commit = match variant {
-            NoPending => [Write::Show, Write::Draw].into_iter().chain(lowers()).collect(),
-            RaisedWhenVisible => {
-                [Write::Show].into_iter().chain(raises()).chain([Write::Draw]).chain(lowers()).collect()
+        let (visible, draw) = ([Write::Show, Write::Send], [Write::Draw]);
+        let mut commit: Vec<_> = match variant {
+            NoPending => visible.into_iter().chain(draw).chain(lowers()).collect(),
+            RaisedWhenVisible => visible.into_iter().chain(raises()).chain(draw).chain(lowers()).collect(),
+            DrawnBeforeVisible => raises().chain(draw).chain(visible).chain(lowers()).collect(),
+            LoweredBeforeSent => {
+                raises().chain([Write::Show, Write::Draw]).chain(lowers()).chain([Write::Send]).collect()
             }
-            DrawnBeforeVisible => raises().chain([Write::Draw, Write::Show]).chain(lowers()).collect(),
-            NumberForEachFence => raises().chain([Write::Show]).chain(lowers()).collect(),
-            _ => raises().chain([Write::Show, Write::Draw]).chain(lowers()).collect(),
+            NumberForEachFence => raises().chain(visible).chain(lowers()).collect(),
+            _ => raises().chain(visible).chain(draw).chain(lowers()).collect(),
         };
+        commit.retain(|step| variant.has_catalogs() || *step != Write::Send);
         let undo = |fence: &usize| match variant {
             PendingIsAFlag => vec![Write::Clear(*fence)],
             WithdrawBumps => vec![Write::Draw, Write::Lower(*fence)],
@@ -229,6 +255,7 @@ impl State {
         match step {
             Write::Raise(fence) => self.fences[fence].raise(),
             Write::Show => self.visible |= 1 << number,
+            Write::Send => self.visible |= CATALOGS & 0x10 << number,
             Write::Draw => {
                 self.now += 1;
                 writer.number = self.now;
@@ -256,7 +283,8 @@ impl State {
         filler.at += 1;
         match step {
             Fill::Stamp => filler.stamp = self.now,
-            Fill::Snapshot => filler.value = self.visible,
+            Fill::Plan => filler.value |= self.visible & CATALOGS,
+            Fill::Snapshot => filler.value |= self.visible & !CATALOGS,
             Fill::Publish => {}
         }
     }
@@ -269,6 +297,7 @@ impl State {
             fences: &self.fences,
             visible: self.visible,
             relevant: !0,
+            rows: !CATALOGS,
             aborted: writers().any(has_aborted),
             disturbed: writers().any(|(writing, writer)| writer.at > 0 && !writing.has_aborted(writer)),
         };
@@ -360,6 +389,9 @@ fn read_rule() {
         check(&format!("read rule, two fences: {variant:?}"), ReadRule::two_fences(variant), verdict);
     };
     one(AsBuilt, Right);
+    let fillers = |fillers, model| ReadRule { fillers, ..model };
+    let many = if long() { 2 } else { 1 };
+    check("read rule: Catalogs", fillers(many, ReadRule::one_fence(Catalogs)), Right);
     two(AsBuilt, Right);
     if long() {
         let readers = |readers, model| ReadRule { readers, ..model };
@@ -374,6 +406,8 @@ fn read_rule() {
         PendingBeforeSeq,
         SeqWithoutMax,
         SnapshotBeforeStamp,
+        PlannedBeforeStamp,
+        LoweredBeforeSent,
         TwoLoadsSeqFirst,
     ] {
         one(variant, Breaks(NOT_STALE));

@@ -58,6 +58,8 @@ pub struct View<'v> {
     pub visible: u8,
     /// The changes that matter to a value.
     pub relevant: u8,
+    /// The changes of rows: a snapshot hides those that are newer. Catalogs are always read as they are now.
+    pub rows: u8,
     /// Whether somebody has aborted.
     pub aborted: bool,
     /// Whether somebody has changed anything or is about to.
@@ -109,7 +111,7 @@ impl Reader {
             let may_see = if self.repeatable { self.visible } else { view.visible };
             self.outcome = Some(if self.visible & view.relevant & !entry.value != 0 {
                 Outcome::Stale
-            } else if entry.value & view.relevant & !may_see != 0 {
+            } else if entry.value & view.relevant & view.rows & !may_see != 0 {
                 Outcome::Future
             } else {
                 Outcome::Hit

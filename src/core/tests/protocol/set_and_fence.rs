@@ -286,6 +286,7 @@ impl State {
             fences: &self.fences,
             visible: self.visible,
             relevant: model.relevant(),
+            rows: !0,
             aborted: self.transactions.iter().any(|other| other.aborted == Some(other.at)),
             disturbed: true,
         };

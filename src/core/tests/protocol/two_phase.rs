@@ -183,6 +183,7 @@ impl State {
             fences: &self.fences,
             visible: self.visible,
             relevant: 1,
+            rows: !0,
             aborted: false,
             disturbed: self.backends.iter().any(|backend| backend.stage != Stage::Idle),
         };
