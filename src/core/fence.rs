@@ -31,9 +31,20 @@
 //! need the last of them, which covers what somebody else numbered between two. A fence that disagrees after others were
 //! lowered costs nothing but the value: lowering is the same either way.
 //!
+//! *Relations.* A relation gets a record with fences of its own when an entry first depends on it ([`Fences::dependency`]): it claims one.
+//! Writers claim nothing, so tables that nobody caches cannot use the records up. A writer of a relation without a record raises an
+//! *unclaimed* fence instead, which such relations share by their hash. Two rules make the claim safe:
+//! - a writer that has raised its fences looks again if a record was claimed meanwhile ([`Fences::claims`]), and raises the fence of the
+//!   record that its relation has by now, too;
+//! - an entry depends on the unclaimed fence, too, if a writer that looked before the claim may still be under way, or has ended since
+//!   the entry's stamp. The record is *settled* once the unclaimed fence was seen without pending changes after the claim: from the
+//!   stamp of that moment on, entries depend on the record alone.
+//!
 //! All of this is tried in every order of steps by `tests/protocol/`.
 
-use crate::layout::{AT_ANY, AT_BULK, AT_NOW, AT_SHARED, Layout, RELATION_WORDS, RESERVED_WORDS};
+use crate::layout::{
+    AT_ANY, AT_BULK, AT_CLAIMS, AT_NOW, AT_SETTLED, AT_SHARED, LINE, Layout, RELATION_WORDS, RESERVED_WORDS,
+};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -82,7 +93,7 @@ pub enum Reserved {
     Roles,
     /// Which tags stand for which relations in a database.
     Watches(u32),
-    /// What may be above the relations of a database in trees of them.
+    /// Which relations of a database inherit from which. Entries that depend on an inheritance parent depend on it, too.
     Trees(u32),
     /// Everything of a space of a database.
     Space {
@@ -149,23 +160,93 @@ impl<'m> Fences<'m> {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }
 
-    /// The fence of a relation: its own, or another one's when all are given away.
+    /// The fence of a relation: its own, or another one's when all records are given away. Claims a record.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
-        let identity = u64::from(database) << 32 | u64::from(relation);
+        match self.claim_record(database, relation) {
+            Some(slot) => relation_fence(self.layout, slot.number, which),
+            None => self.tag(scatter(identity(database, relation))),
+        }
+    }
+
+    /// The fences that an entry with a stamp must depend on if it depends on a relation. Claims a record. The second fence is only
+    /// there while a writer may not know of the claim.
+    pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
+        let Some(slot) = self.claim_record(database, relation) else {
+            return (self.tag(scatter(identity(database, relation))), None);
+        };
+        let own = relation_fence(self.layout, slot.number, Relation::Any);
+        // 0 while it is not settled, and else one more than the stamp. Relations that share a record were not claimed at one time.
+        let settled = self.region.word(record(self.layout, slot.number) + AT_SETTLED);
+        let since = if slot.is_shared { 0 } else { settled.load(Ordering::SeqCst) };
+        if since > 0 && since <= stamp.0.saturating_add(1) {
+            return (own, None);
+        }
+        // Between the claim and the look at the unclaimed fence: a writer that the look misses will find the claim.
+        self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
+        let unclaimed = self.unclaimed(database, relation);
+        if since == 0 && !slot.is_shared && self.pending(unclaimed) == 0 {
+            // The clock is read after that: every writer that has lowered the fence drew an earlier number.
+            settled.store(self.now().0 + 1, Ordering::SeqCst);
+        }
+        (own, (!self.holds(unclaimed, stamp, Stamp::LATEST)).then_some(unclaimed))
+    }
+
+    /// The fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims) returns the
+    /// same; if it is not the same after the fence was raised, the writer must ask again and raise what it gets, too.
+    pub fn write(&self, database: u32, relation: u32) -> FenceId {
+        match self.find_record(database, relation) {
+            _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
+            Some(slot) => relation_fence(self.layout, slot, Relation::Any),
+            None => self.unclaimed(database, relation),
+        }
+    }
+
+    /// Grows whenever [`write`](Self::write) may begin to answer otherwise.
+    pub fn claims(&self) -> u64 {
+        self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
+    }
+
+    fn unclaimed(&self, database: u32, relation: u32) -> FenceId {
+        let number = reduce(scatter(identity(database, relation)), self.layout.unclaimed());
+        unclaimed_fence(self.layout, number)
+    }
+
+    /// The record of a relation, or one that it shares. None where there are no records.
+    fn claim_record(&self, database: u32, relation: u32) -> Option<Slot> {
+        let identity = identity(database, relation);
         let hash = scatter(identity);
-        let sizes = &self.layout.sizes;
-        match self.claim(self.layout.relations_at, RELATION_WORDS, sizes.relation_fences, hash, identity) {
-            Some(slot) => relation_fence(self.layout, slot, which),
-            None if sizes.relation_fences == 0 => self.tag(hash),
+        let slots = self.layout.sizes.relation_fences;
+        match self.claim(self.layout.relations_at, RELATION_WORDS, slots, hash, identity) {
+            Some(number) => Some(Slot { number, is_shared: self.is_shared(number) }),
+            None if slots == 0 => None,
             None => {
-                let slot = reduce(hash, sizes.relation_fences);
-                let shared = record(self.layout, slot) + AT_SHARED;
-                if self.region.load(shared) == 0 {
-                    self.region.store(shared, 1);
+                let number = reduce(hash, slots);
+                if !self.is_shared(number) {
+                    self.region.word(record(self.layout, number) + AT_SHARED).store(1, Ordering::SeqCst);
                 }
-                relation_fence(self.layout, slot, which)
+                Some(Slot { number, is_shared: true })
             }
         }
+    }
+
+    /// The same for a writer, who claims nothing.
+    fn find_record(&self, database: u32, relation: u32) -> Option<u32> {
+        let identity = identity(database, relation);
+        let slots = self.layout.sizes.relation_fences;
+        let first = reduce(scatter(identity), slots);
+        for probe in 0..PROBES.min(slots) {
+            let slot = (first + probe) % slots;
+            match self.region.word(record(self.layout, slot)).load(Ordering::SeqCst) {
+                0 => return None,
+                found if found == identity => return Some(slot),
+                _ => {}
+            }
+        }
+        self.is_shared(first).then_some(first)
+    }
+
+    fn is_shared(&self, slot: u32) -> bool {
+        self.region.word(record(self.layout, slot) + AT_SHARED).load(Ordering::SeqCst) != 0
     }
 
     /// Whether a fence is a relation's.
@@ -293,8 +374,9 @@ impl<'m> Fences<'m> {
         let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
             [Relation::Any, Relation::Bulk].map(|which| relation_fence(layout, slot, which))
         });
+        let unclaimed = (0..layout.unclaimed()).map(|number| unclaimed_fence(layout, number));
         let tags = (0..layout.sizes.tag_fences).map(|tag| FenceId(layout.tags_at as u32 + tag));
-        reserved.chain(relations).chain(tags)
+        reserved.chain(relations).chain(unclaimed).chain(tags)
     }
 
     #[inline(always)]
@@ -302,8 +384,8 @@ impl<'m> Fences<'m> {
         self.region.word(at as usize)
     }
 
-    /// The slot that holds this mark, taken if the mark is new. Slots are never given back, so whoever finds one
-    /// finds the same for ever, without a lock.
+    /// The slot that holds this mark, taken if the mark is new. Slots are never given back, so a session that finds one finds the same
+    /// for ever, without a lock.
     fn claim(&self, at: usize, width: usize, slots: u32, hash: u64, mark: u64) -> Option<u32> {
         let first = reduce(hash, slots);
         for probe in 0..PROBES.min(slots) {
@@ -311,7 +393,7 @@ impl<'m> Fences<'m> {
             let word = self.region.word(at + slot as usize * width);
             let mut found = word.load(Ordering::Acquire);
             if found == 0 {
-                match word.compare_exchange(0, mark, Ordering::AcqRel, Ordering::Acquire) {
+                match word.compare_exchange(0, mark, Ordering::SeqCst, Ordering::Acquire) {
                     Ok(_) => return Some(slot),
                     Err(winner) => found = winner,
                 }
@@ -322,6 +404,21 @@ impl<'m> Fences<'m> {
         }
         None
     }
+}
+
+/// A relation's record.
+struct Slot {
+    number: u32,
+    is_shared: bool,
+}
+
+/// A relation of a database as one word.
+fn identity(database: u32, relation: u32) -> u64 {
+    u64::from(database) << 32 | u64::from(relation)
+}
+
+fn unclaimed_fence(layout: &Layout, number: u32) -> FenceId {
+    FenceId((layout.unclaimed_at + number as usize * LINE) as u32)
 }
 
 /// The fence stands behind the identity.
@@ -421,6 +518,44 @@ mod tests {
             assert!(!fences.lower_as(fence, second).was_alone_since(second), "nobody had raised it");
             assert_eq!(fences.pending(fence), 0, "and nothing is borrowed from seq");
             assert!(!fences.passed(fence, second));
+        });
+    }
+
+    #[test]
+    fn a_relation_has_a_record_once_an_entry_depends_on_it() {
+        with_fences(|fences| {
+            let (stamp, claims) = (fences.now(), fences.claims());
+            let unclaimed = fences.write(1, 7);
+            assert!(!fences.is_of_relation(unclaimed) && unclaimed == fences.write(1, 8), "they share one");
+            assert_eq!(fences.claims(), claims, "writers claim nothing");
+            // A writer that has found no record is under way: an entry depends on both fences until it has ended.
+            fences.raise(unclaimed);
+            let (record, beside) = fences.dependency(1, 7, stamp);
+            assert_eq!(beside, Some(unclaimed));
+            assert_ne!(fences.claims(), claims, "the writer is told to look again");
+            assert_eq!(fences.write(1, 7), record);
+            fences.lower(unclaimed);
+            assert_eq!(fences.dependency(1, 7, stamp).1, Some(unclaimed), "older than that writer's change");
+            let stamp = fences.now();
+            assert_eq!(fences.dependency(1, 7, stamp), (record, None));
+            // The record is settled, and younger entries do not look at the unclaimed fence any more.
+            let claims = fences.claims();
+            fences.raise(unclaimed);
+            assert_eq!(fences.dependency(1, 7, stamp), (record, None));
+            assert_eq!(fences.claims(), claims);
+            assert_eq!(fences.dependency(1, 7, Stamp::VOID).1, Some(unclaimed), "older than that");
+        });
+    }
+
+    #[test]
+    fn relations_that_share_a_record_are_never_settled() {
+        with_fences(|fences| {
+            (1..=4).for_each(|relation| _ = fences.dependency(1, relation, fences.now()));
+            let (shared, beside) = fences.dependency(1, 5, fences.now());
+            assert_eq!((fences.write(1, 5), beside), (shared, None));
+            let unclaimed = fences.unclaimed(1, 5);
+            fences.raise(unclaimed);
+            assert_eq!(fences.dependency(1, 5, fences.now()), (shared, Some(unclaimed)));
         });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
-//! fences   reserved | relations (a line each) | tags            see fence.rs
+//! fences   reserved | relations | unclaimed (a line each) | tags  see fence.rs
 //! counters statistics: a slot for each backend                   see statistics.rs
 //! cells    statistics: what is known of each space               see statistics.rs
 //! zones    versions by which a reader learns that an entry died  see shard.rs
@@ -22,7 +22,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// Changes with every change of what the words mean.
-pub(crate) const VERSION: u64 = 3;
+pub(crate) const VERSION: u64 = 4;
 
 /// "pgcache" and a NUL, in the byte order of the machine that formatted it.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -43,6 +43,8 @@ const AT_SWEEP: usize = LINE + 1;
 /// How many rows of statistics began to be folded, and how many were.
 pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
 pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
+/// Moves whenever an entry depends on a relation whose record is new: see `fence.rs`.
+pub(crate) const AT_CLAIMS: usize = LINE + 4;
 /// The clock of changes. Every committing writer moves it, so nothing a reader needs is on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
@@ -77,6 +79,10 @@ pub(crate) const AT_BULK: usize = 3;
 pub(crate) const AT_CHANGES: usize = 4;
 pub(crate) const AT_LAST: usize = 5;
 pub(crate) const AT_KILLED: usize = 6;
+pub(crate) const AT_SETTLED: usize = 7;
+/// Relations without a record share one fence for so many records, up to a limit.
+const RECORDS_PER_UNCLAIMED: u32 = 32;
+const UNCLAIMED_MAX: u32 = 256;
 /// Spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill a line.
 pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
 pub(crate) const ROW_WORDS: usize = 3 * LINE;
@@ -118,6 +124,7 @@ pub(crate) struct Layout {
     pub sizes: Sizes,
     pub reserved_at: usize,
     pub relations_at: usize,
+    pub unclaimed_at: usize,
     pub tags_at: usize,
     pub counters_at: usize,
     pub cells_at: usize,
@@ -147,7 +154,8 @@ impl Layout {
         let words = sizes.bytes / 8;
         let reserved_at = HEADER_WORDS;
         let relations_at = reserved_at + sizes.reserved_fences as usize * RESERVED_WORDS;
-        let tags_at = relations_at + sizes.relation_fences as usize * RELATION_WORDS;
+        let unclaimed_at = relations_at + sizes.relation_fences as usize * RELATION_WORDS;
+        let tags_at = unclaimed_at + unclaimed(&sizes) as usize * LINE;
         let counters_at = line_up(tags_at + sizes.tag_fences as usize);
         let cells_at = counters_at + sizes.counters as usize * SLOT_WORDS;
         let zones_at = Self::words_before_zones(&sizes);
@@ -185,6 +193,7 @@ impl Layout {
             sizes,
             reserved_at,
             relations_at,
+            unclaimed_at,
             tags_at,
             counters_at,
             cells_at,
@@ -209,6 +218,7 @@ impl Layout {
     pub(crate) fn words_before_zones(sizes: &Sizes) -> usize {
         let fences = sizes.reserved_fences as usize * RESERVED_WORDS
             + sizes.relation_fences as usize * RELATION_WORDS
+            + unclaimed(sizes) as usize * LINE
             + sizes.tag_fences as usize;
         line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes)
     }
@@ -216,6 +226,11 @@ impl Layout {
     /// Words of statistics.
     pub(crate) fn statistics_words(sizes: &Sizes) -> usize {
         sizes.counters as usize * SLOT_WORDS + cells(sizes) as usize * CELL_WORDS
+    }
+
+    /// How many fences there are for relations without a record.
+    pub(crate) fn unclaimed(&self) -> u32 {
+        unclaimed(&self.sizes)
     }
 
     /// How many cells there are: one for each fence that may be a space's, and one for all spaces that have none.
@@ -360,6 +375,10 @@ impl ShardPlan {
 
 fn cells(sizes: &Sizes) -> u32 {
     sizes.reserved_fences.saturating_add(1)
+}
+
+fn unclaimed(sizes: &Sizes) -> u32 {
+    sizes.relation_fences.div_ceil(RECORDS_PER_UNCLAIMED).min(UNCLAIMED_MAX)
 }
 
 fn line_up(words: usize) -> usize {

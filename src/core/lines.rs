@@ -98,7 +98,7 @@ fn a_relation_has_a_line_for_itself() {
     for sizes in sizes() {
         with_tier(sizes, |tier, moved| {
             let fences = tier.fences();
-            let is_of_record = |at: &usize| (tier.layout.relations_at..tier.layout.tags_at).contains(at);
+            let is_of_record = |at: &usize| (tier.layout.relations_at..tier.layout.unclaimed_at).contains(at);
             let mut lines = BTreeSet::new();
             for number in 0..sizes.relation_fences {
                 let change = || {

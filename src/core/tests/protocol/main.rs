@@ -11,6 +11,7 @@
 //! reader.rs          who reads an entry, and judges whether it should have got it
 //! read_rule.rs       writers, fills and readers: nobody reads what is stale, or from the future
 //! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it; claims: one is first
+//! claims.rs          a relation gets a record while a writer is under way that has found none
 //! set_and_fence.rs   a transaction changes what its own value depends on
 //! two_phase.rs       the change of a prepared transaction
 //! names.rs           its name, given to another when it has ended
@@ -40,6 +41,7 @@
 //! counterpart in the code joins `as_built.rs`.
 
 mod as_built;
+mod claims;
 mod keys;
 mod memory;
 mod names;

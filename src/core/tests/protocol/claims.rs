@@ -1,0 +1,286 @@
+//! Claims: a relation gets a record when an entry first depends on it, and a writer that looked before may know nothing of it.
+//!
+//! One relation. A writer that finds no record raises the *unclaimed* fence, and looks again when it has raised it. A fill claims the
+//! record, says so (`Bump`), and then decides by the unclaimed fence on which of the two its entry depends. Once the unclaimed fence was
+//! seen at rest after a claim, the record is *settled* as of that moment, and younger fills do not look at the unclaimed fence any more.
+
+use stateright::{Model, Property};
+
+use crate::memory::{Fence, LATEST};
+use crate::{Verdict, check, long};
+
+/// One atomic step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Write {
+    /// Notes how often anything was claimed.
+    Count,
+    /// Looks whether there is a record.
+    Look,
+    /// Raises the fence that it has found.
+    Raise,
+    /// Raises the fence of the record, if anything was claimed since `Count` and there is a record now.
+    LookAgain,
+    Show,
+    Draw,
+    LowerUnclaimed,
+    LowerRecord,
+}
+
+/// One atomic step of a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fill {
+    Stamp,
+    Snapshot,
+    Claim,
+    /// Reads since when the record is settled.
+    Settled,
+    Bump,
+    /// Sees whether the unclaimed fence is at rest.
+    Rest,
+    /// Settles the record as of now, if the fence was.
+    Settle,
+    /// Decides whether the entry depends on the unclaimed fence, too.
+    Depend,
+    Publish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Writer(usize, Write),
+    Filler(usize, Fill),
+    /// A reader begins.
+    Begin,
+    /// It reads the entry of a fill: all fences at once, which is enough here because the read rule is proven elsewhere.
+    Read(usize),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Writer {
+    at: u8,
+    counted: u8,
+    found: bool,
+    raised: [bool; 2],
+    number: u8,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Filler {
+    at: u8,
+    stamp: u8,
+    value: u8,
+    settled: u8,
+    rested: bool,
+    on_unclaimed: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct State {
+    now: u8,
+    claims: u8,
+    is_claimed: bool,
+    /// One more than the moment since when; 0 before.
+    settled: u8,
+    unclaimed: Fence,
+    record: Fence,
+    visible: u8,
+    writers: Vec<Writer>,
+    fillers: Vec<Filler>,
+    /// The changes that the reader has to see, once it has begun.
+    begun: Option<u8>,
+    stale: bool,
+    hits: u8,
+    settled_hits: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    AsBuilt,
+    NeverLooksAgain,
+    LooksAgainBeforeRaising,
+    NoBump,
+    NoUnclaimedFence,
+    SettledThoughPending,
+    SettledForAll,
+    SettledBeforeItRests,
+}
+
+#[derive(Clone, Debug)]
+struct Claims {
+    variant: Variant,
+    writers: usize,
+    fillers: usize,
+}
+
+impl Claims {
+    fn writing(&self) -> Vec<Write> {
+        use Write::*;
+        let again: &[Write] = match self.variant {
+            Variant::NeverLooksAgain => &[Raise],
+            Variant::LooksAgainBeforeRaising => &[LookAgain, Raise],
+            _ => &[Raise, LookAgain],
+        };
+        [Count, Look].iter().chain(again).chain(&[Show, Draw, LowerUnclaimed, LowerRecord]).copied().collect()
+    }
+
+    fn filling(&self) -> Vec<Fill> {
+        use Fill::*;
+        let mut steps = vec![Stamp, Snapshot, Claim, Settled, Bump];
+        steps.extend(match self.variant {
+            Variant::SettledBeforeItRests => [Settle, Rest],
+            _ => [Rest, Settle],
+        });
+        steps.extend([Depend, Publish]);
+        steps.retain(|step| *step != Bump || self.variant != Variant::NoBump);
+        steps
+    }
+
+    fn write(&self, state: &mut State, number: usize, step: Write) {
+        let writer = &mut state.writers[number];
+        writer.at += 1;
+        match step {
+            Write::Count => writer.counted = state.claims,
+            Write::Look => writer.found = state.is_claimed,
+            Write::Raise if writer.found => {
+                writer.raised[1] = true;
+                state.record.raise();
+            }
+            Write::Raise => {
+                writer.raised[0] = true;
+                state.unclaimed.raise();
+            }
+            Write::LookAgain => {
+                if state.claims != writer.counted && state.is_claimed && !writer.raised[1] {
+                    writer.raised[1] = true;
+                    state.record.raise();
+                }
+            }
+            Write::Show => state.visible |= 1 << number,
+            Write::Draw => {
+                state.now += 1;
+                writer.number = state.now;
+            }
+            Write::LowerUnclaimed if writer.raised[0] => _ = state.unclaimed.lower(writer.number),
+            Write::LowerRecord if writer.raised[1] => _ = state.record.lower(writer.number),
+            Write::LowerUnclaimed | Write::LowerRecord => {}
+        }
+    }
+
+    fn fill(&self, state: &mut State, number: usize, step: Fill) {
+        let filler = &mut state.fillers[number];
+        filler.at += 1;
+        match step {
+            Fill::Stamp => filler.stamp = state.now,
+            Fill::Snapshot => filler.value = state.visible,
+            Fill::Claim => state.is_claimed = true,
+            Fill::Settled => filler.settled = state.settled,
+            Fill::Bump => state.claims += 1,
+            Fill::Rest => {
+                filler.rested = state.unclaimed.pending == 0 || self.variant == Variant::SettledThoughPending;
+            }
+            Fill::Settle => {
+                let rested = filler.rested || self.variant == Variant::SettledBeforeItRests;
+                if filler.settled == 0 && rested {
+                    state.settled = state.now + 1;
+                }
+            }
+            Fill::Depend => {
+                let is_settled = filler.settled > 0
+                    && (filler.settled <= filler.stamp + 1 || self.variant == Variant::SettledForAll);
+                filler.on_unclaimed = !is_settled
+                    && self.variant != Variant::NoUnclaimedFence
+                    && !state.unclaimed.holds(filler.stamp, LATEST);
+            }
+            Fill::Publish => {}
+        }
+    }
+
+    fn read(state: &mut State, number: usize) {
+        let filler = &state.fillers[number];
+        let holds = |fence: Fence| fence.holds(filler.stamp, LATEST);
+        if holds(state.record) && (!filler.on_unclaimed || holds(state.unclaimed)) {
+            state.hits += 1;
+            state.settled_hits += u8::from(filler.settled > 0);
+            state.stale |= state.begun.unwrap_or(0) & !filler.value != 0;
+        }
+        state.begun = Some(0);
+    }
+}
+
+impl Model for Claims {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            writers: vec![Writer::default(); self.writers],
+            fillers: vec![Filler::default(); self.fillers],
+            ..State::default()
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        let (writing, filling) = (self.writing(), self.filling());
+        for (number, writer) in state.writers.iter().enumerate() {
+            let next = writing.get(usize::from(writer.at));
+            actions.extend(next.map(|step| Step::Writer(number, *step)));
+        }
+        for (number, filler) in state.fillers.iter().enumerate() {
+            let next = filling.get(usize::from(filler.at));
+            actions.extend(next.map(|step| Step::Filler(number, *step)));
+        }
+        match state.begun {
+            None => actions.push(Step::Begin),
+            Some(_) if state.hits == 0 => {
+                let published = |number: &usize| usize::from(state.fillers[*number].at) == filling.len();
+                actions.extend((0..self.fillers).filter(published).map(Step::Read));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Writer(number, step) => self.write(&mut state, number, step),
+            Step::Filler(number, step) => self.fill(&mut state, number, step),
+            Step::Begin => state.begun = Some(state.visible),
+            Step::Read(number) => Self::read(&mut state, number),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(NOT_STALE, |_, state: &State| !state.stale),
+            Property::sometimes("a hit on a new value", |_, state: &State| {
+                state.hits > 0 && state.visible != 0
+            }),
+            Property::sometimes("a hit by a settled record", |_, state: &State| state.settled_hits > 0),
+        ]
+    }
+}
+
+const NOT_STALE: &str = "no stale read";
+
+#[test]
+fn claims() {
+    use Variant::*;
+    let run = |variant, writers, fillers, verdict| {
+        check(&format!("claims: {variant:?}"), Claims { variant, writers, fillers }, verdict);
+    };
+    run(AsBuilt, 1, 2, Verdict::Right);
+    if long() {
+        run(AsBuilt, 2, 2, Verdict::Right);
+    }
+    for variant in [
+        NeverLooksAgain,
+        LooksAgainBeforeRaising,
+        NoBump,
+        NoUnclaimedFence,
+        SettledThoughPending,
+        SettledForAll,
+        SettledBeforeItRests,
+    ] {
+        run(variant, 1, 2, Verdict::Breaks(NOT_STALE));
+    }
+}
