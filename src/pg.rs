@@ -4,6 +4,7 @@ pub mod command;
 pub mod definition;
 pub mod encoding;
 pub mod error;
+pub mod function;
 pub mod interval;
 pub mod jsonb;
 pub mod local;

@@ -156,12 +156,32 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     }
                 }
             }
-            T_CreateRoleStmt | T_AlterRoleStmt | T_AlterRoleSetStmt | T_DropRoleStmt | T_GrantRoleStmt
-            | T_DropOwnedStmt | T_ReassignOwnedStmt => watcher.defining(true),
-            T_RenameStmt => {
-                let renamed = (*node.cast::<pg_sys::RenameStmt>()).renameType;
-                watcher.defining(renamed == pg_sys::ObjectType::OBJECT_ROLE);
+            T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt | T_DropOwnedStmt | T_ReassignOwnedStmt => {
+                watcher.defining(true);
             }
+            // Of the role itself the server tells what has changed (`definition.rs`), and of its members nothing.
+            T_AlterRoleStmt => {
+                let options = (*node.cast::<pg_sys::AlterRoleStmt>()).options;
+                if names(options).any(|name| name == c"rolemembers") {
+                    watcher.defining(true);
+                }
+            }
+            T_RenameStmt => {
+                let statement = &*node.cast::<pg_sys::RenameStmt>();
+                if statement.relation.is_null() {
+                    watcher.defining(is_shared(statement.renameType));
+                } else {
+                    defining_of(*watcher, statement.relation);
+                }
+            }
+            T_AlterOwnerStmt => {
+                watcher.defining(is_shared((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType))
+            }
+            T_GrantStmt => grant(*watcher, &*node.cast()),
+            T_CreatePolicyStmt => {
+                defining_of(*watcher, (*node.cast::<pg_sys::CreatePolicyStmt>()).table);
+            }
+            T_AlterPolicyStmt => defining_of(*watcher, (*node.cast::<pg_sys::AlterPolicyStmt>()).table),
             T_AlterTableStmt => {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
                 // REFRESH MATERIALIZED VIEW CONCURRENTLY is among those who alter one.
@@ -181,6 +201,51 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
         }
     }
     Afterwards::Nothing
+}
+
+/// Whether all databases share an object of this kind.
+fn is_shared(kind: pg_sys::ObjectType::Type) -> bool {
+    use pg_sys::ObjectType::*;
+    [OBJECT_ROLE, OBJECT_DATABASE, OBJECT_TABLESPACE, OBJECT_PARAMETER_ACL].contains(&kind)
+}
+
+/// Reports a change of definitions, unless it is of a temporary table.
+unsafe fn defining_of(watcher: &dyn Watcher, table: *const pg_sys::RangeVar) {
+    // SAFETY: a name out of a parsed statement.
+    if !unsafe { find(table) }.is_some_and(relation::is_temporary) {
+        watcher.defining(false);
+    }
+}
+
+/// Reports privileges that are granted or revoked, unless all of them are on temporary tables.
+unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) {
+    let kind = statement.objtype;
+    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names.
+    unsafe {
+        let by_name = statement.targtype == pg_sys::GrantTargetType::ACL_TARGET_OBJECT;
+        let has_names = by_name
+            && [pg_sys::ObjectType::OBJECT_TABLE, pg_sys::ObjectType::OBJECT_SEQUENCE].contains(&kind);
+        let mut tables =
+            nodes::<pg_sys::RangeVar>(if has_names { statement.objects } else { std::ptr::null() });
+        let are_temporary = has_names && tables.all(|table| find(table).is_some_and(relation::is_temporary));
+        if !are_temporary {
+            watcher.defining(is_shared(kind));
+        }
+    }
+}
+
+/// The nodes of a list.
+unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const T> {
+    // SAFETY: a list is an array of as many pointers to nodes; an empty one is a null pointer.
+    let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
+    // SAFETY: as above.
+    (0..count).map(move |at| unsafe { (*(*list).elements.add(at)).ptr_value.cast::<T>().cast_const() })
+}
+
+/// The names of a list of options.
+unsafe fn names<'s>(options: *const pg_sys::List) -> impl Iterator<Item = &'s CStr> {
+    // SAFETY: a list of options out of a parsed statement, which stands as long as the caller looks at it.
+    unsafe { nodes::<pg_sys::DefElem>(options).map(|option| CStr::from_ptr((*option).defname)) }
 }
 
 /// Commands that change no name and no rule: nothing that a query could mean becomes another thing by them.
@@ -218,6 +283,8 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_RefreshMatViewStmt
             | T_CreatedbStmt
             | T_AlterDatabaseStmt
+            | T_AlterDatabaseSetStmt
+            | T_AlterRoleSetStmt
             | T_AlterSystemStmt
             | T_CreateTableSpaceStmt
             | T_DropTableSpaceStmt
@@ -270,28 +337,23 @@ pub unsafe fn find(name: *const pg_sys::RangeVar) -> Option<u32> {
     (found != pg_sys::InvalidOid).then(|| found.to_u32())
 }
 
-/// Tells which relation is to leave its trees by an ALTER TABLE, if one is, and whether one comes into another's. (Who attaches a
-/// partition locks all that is below it, so nobody is writing to that.)
+/// Reports relations that leave a tree without locks that would tell, and trees that grow without locks on all that is below. (DETACH
+/// PARTITION and NO INHERIT lock the part as a writer does, and ATTACH PARTITION all that is below it, too.)
 unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
     // SAFETY: a parsed statement: a name, and a list of commands.
     unsafe {
         let count = if statement.cmds.is_null() { 0 } else { (*statement.cmds).length as usize };
-        for place in 0..count {
-            let command = (*(*statement.cmds).elements.add(place)).ptr_value.cast::<pg_sys::AlterTableCmd>();
-            let leaving = match (*command).subtype {
-                pg_sys::AlterTableType::AT_DropInherit => find(statement.relation),
-                pg_sys::AlterTableType::AT_AddInherit => {
-                    watcher.growing();
-                    None
-                }
-                // The part is named in the command, but its tree's locks are too weak if it goes concurrently.
+        for at in 0..count {
+            let command = (*(*statement.cmds).elements.add(at)).ptr_value.cast::<pg_sys::AlterTableCmd>();
+            match (*command).subtype {
+                pg_sys::AlterTableType::AT_AddInherit => watcher.growing(),
                 pg_sys::AlterTableType::AT_DetachPartition => {
-                    find((*(*command).def.cast::<pg_sys::PartitionCmd>()).name)
+                    let detached = (*command).def.cast::<pg_sys::PartitionCmd>();
+                    if (*detached).concurrent {
+                        find((*detached).name).into_iter().for_each(|relation| watcher.leaving(relation));
+                    }
                 }
-                _ => None,
-            };
-            if let Some(relation) = leaving {
-                watcher.leaving(relation);
+                _ => {}
             }
         }
     }

@@ -1,13 +1,17 @@
-//! Names and rules that change, seen where the server changes them, whoever has it do so: of what an extension does in C, of what goes
-//! along with something else, and of what is dropped, no command tells (`command.rs`).
+//! Changes of definitions, seen where the server makes them, by whatever command or C code: an extension may create objects, a command
+//! may create others along with its own, and a dropped object takes its dependents with it (`command.rs` sees commands only).
 //!
-//! The server tells of more than that, also in the middle of commands that leave every result as it is: of indexes, of temporary
-//! tables, of the table by way of which another is rewritten. What it is decides, and not the command that it is a part of: any command
-//! may call any function. Most of what it tells is that a function is called; that is one comparison.
+//! The server reports more than that, also in the middle of commands that leave every result as it is: indexes, temporary tables, the
+//! table by way of which another is rewritten, settings and passwords of roles. What is reported decides, and not the command that it is
+//! a part of, because any command may call any function.
+//!
+//! Most reports are calls of functions, which costs one comparison each.
 
 #![allow(unsafe_code)]
 
-use super::system::{self, CLASSES, TYPES, When};
+use super::function;
+use super::relation;
+use super::system::{self, CLASSES, ROLES, TYPES, When};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
@@ -21,12 +25,20 @@ static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 const RELATIONS: u32 = CLASSES.number();
 const OF_TYPES: u32 = TYPES.number();
 const SCHEMAS: u32 = 2615;
-const ROLES: [u32; 2] = [1260, 1261];
+const OF_ROLES: u32 = ROLES.number();
+const MEMBERSHIPS: u32 = 1261;
+const POLICIES: u32 = 3256;
+/// Which table inherits from which. It is reported by the child.
+const INHERITANCE: u32 = 2611;
 
 /// Catalogs of what a query can neither name nor be given another result by: defaults, constraints, indexes and triggers; statistics;
-/// large objects; publications and subscriptions; event triggers; databases and tablespaces.
-const HARMLESS: [u32; 14] =
-    [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213];
+/// large objects; publications and subscriptions; event triggers; databases and tablespaces; settings of roles and databases.
+const HARMLESS: [u32; 15] =
+    [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
+
+/// Catalogs that all databases share, and that decide who may do what: roles, memberships, databases with their owners and privileges,
+/// tablespaces, privileges on settings.
+const SHARED: [u32; 5] = [OF_ROLES, MEMBERSHIPS, 1262, 1213, 6243];
 
 /// The name of the table by way of which another is rewritten begins with this.
 const TRANSIENT: &[u8] = b"pg_temp_";
@@ -57,8 +69,10 @@ unsafe extern "C-unwind" fn access(
         if let Some(previous) = PREVIOUS {
             previous(access, class, object, part, argument);
         }
-        if matches!(access, OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER) {
-            changed(access, class, object, argument);
+        match access {
+            OAT_FUNCTION_EXECUTE => function::note_call(object.to_u32()),
+            OAT_POST_CREATE | OAT_DROP | OAT_POST_ALTER => changed(access, class, object, argument),
+            _ => {}
         }
     }
 }
@@ -92,12 +106,54 @@ unsafe extern "C-unwind" fn changed(
         // It is given other files, or a toast table another name.
         RELATIONS if is_internal && access == OAT_POST_ALTER => false,
         RELATIONS => relation_defines(object, is_internal),
+        INHERITANCE => relation_defines(object, false),
         OF_TYPES => type_defines(object),
+        OF_ROLES => role_defines(object),
+        POLICIES => policy_defines(object),
         _ => true,
     };
     if defines {
-        tell(ROLES.contains(&class));
+        tell([OF_ROLES, MEMBERSHIPS].contains(&class));
     }
+}
+
+/// A plan that writes to a catalog is about to run. If all databases share the catalog, this is the only sign of it: commands that leave
+/// every result as it is lock these catalogs in the same way.
+pub fn catalog_written(catalog: u32) {
+    if SHARED.contains(&catalog)
+        && let Some(tell) = TELL.get()
+    {
+        tell(true);
+    }
+}
+
+/// Whether a change of a role may change a result: everything but its password, and until when that is valid.
+fn role_defines(number: pg_sys::Oid) -> bool {
+    let read = |row: &pg_sys::FormData_pg_authid| {
+        let flags = [row.rolsuper, row.rolinherit, row.rolcreaterole, row.rolcreatedb, row.rolcanlogin];
+        (flags, row.rolreplication, row.rolbypassrls, row.rolconnlimit, row.rolname.data)
+    };
+    let [before, now] =
+        [When::BeforeUs, When::AsWritten].map(|when| system::row(&ROLES, number.to_u32(), when, read));
+    before.is_none() || before != now
+}
+
+/// A policy begins with its own number, its name, and the number of its table.
+#[repr(C)]
+struct Policy {
+    number: pg_sys::Oid,
+    name: pg_sys::NameData,
+    table: pg_sys::Oid,
+}
+
+/// A policy of a temporary table decides nothing for other sessions.
+fn policy_defines(number: pg_sys::Oid) -> bool {
+    const BY_NUMBER: system::Catalog<Policy> = system::Catalog::new(POLICIES, 3257, 1);
+    let table = |row: &Policy| row.table.to_u32();
+    let found = [When::AsWritten, When::BeforeUs]
+        .iter()
+        .find_map(|when| system::row(&BY_NUMBER, number.to_u32(), *when, table));
+    !found.is_some_and(relation::is_temporary)
 }
 
 fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {

@@ -23,6 +23,8 @@ use pgrx::pg_sys;
 /// Modes that a change of rows takes, as bits of the server's mask: ROW EXCLUSIVE, EXCLUSIVE and ACCESS EXCLUSIVE.
 const WRITERS: i32 =
     1 << pg_sys::RowExclusiveLock | 1 << pg_sys::ExclusiveLock | 1 << pg_sys::AccessExclusiveLock;
+/// The same, and that of a table which is given a child: another session does not see a child that a prepared transaction has created.
+const WRITERS_AND_PARENTS: i32 = WRITERS | 1 << pg_sys::ShareUpdateExclusiveLock;
 /// Bits of a fast-path slot, for modes from 1 on.
 const BITS_PER_SLOT: u32 = 3;
 const SLOTS_PER_WORD: usize = 16;
@@ -60,7 +62,7 @@ pub fn each_written(mut with: impl FnMut(u32)) {
         LWLockAcquire(&raw mut process.fpInfoLock, pg_sys::LWLockMode::LW_SHARED);
         each_slot(process, &mut with);
         for list in &mut process.myProcLocks {
-            each_in_list(head(list), database, &mut with);
+            each_in_list(head(list), database, WRITERS, &mut with);
         }
         LWLockRelease(&raw mut process.fpInfoLock);
     }
@@ -73,13 +75,13 @@ pub fn has_seen_large_objects() -> bool {
     found
 }
 
-/// The prepared transactions of this database, and those that have ended or begin to be prepared: their numbers, and the relations
-/// that each holds a write lock on.
+/// The prepared transactions of this database, and those that have ended or begin to be prepared: their ids, and the relations that
+/// each has locked as a writer does, or as the parent of a new child.
 pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     let mut found = Vec::new();
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
-    for place in 0..prepared::count() {
+    for place in 0..prepared::limit() {
         // SAFETY: behind the entries of processes the array has one for each transaction that may be prepared. They stand as long as
         // the server does; the words are read as they are in this moment. Whoever changes one of its lists holds the partition's lock.
         unsafe {
@@ -94,7 +96,8 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
                 let place = pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition;
                 let lock = &raw mut (*pg_sys::MainLWLockArray.add(place)).lock;
                 LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-                each_in_list(head(list), database.to_u32(), &mut |relation| relations.push(relation));
+                let modes = WRITERS_AND_PARENTS;
+                each_in_list(head(list), database.to_u32(), modes, &mut |relation| relations.push(relation));
                 LWLockRelease(lock);
             }
             found.push((number, relations));
@@ -146,17 +149,17 @@ fn head(list: &mut pg_sys::dlist_head) -> *mut Link {
     &raw mut list.head
 }
 
-/// Calls with the relations of a database, or of all, whose locks in a list are held in a writer's mode. Nobody may change the list
+/// Calls with the relations of a database, or of all, whose locks in a list are held in one of some modes. Nobody may change the list
 /// meanwhile.
 #[inline]
-unsafe fn each_in_list(head: *mut Link, database: u32, with: &mut impl FnMut(u32)) {
+unsafe fn each_in_list(head: *mut Link, database: u32, modes: i32, with: &mut impl FnMut(u32)) {
     // SAFETY: a circular list of links inside of PROCLOCKs; one that was never used is a null pointer.
     unsafe {
         let mut link = (*head).next;
         while link != head && !link.is_null() {
             let held =
                 link.byte_sub(std::mem::offset_of!(pg_sys::PROCLOCK, procLink)).cast::<pg_sys::PROCLOCK>();
-            if (*held).holdMask & WRITERS != 0 {
+            if (*held).holdMask & modes != 0 {
                 let tag = &(*(*held).tag.myLock).tag;
                 let is_ours = tag.locktag_field1 == database || tag.locktag_field1 == 0;
                 if is_ours && tag.locktag_type == pg_sys::LockTagType::LOCKTAG_RELATION as u8 {

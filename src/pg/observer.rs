@@ -1,6 +1,8 @@
-//! What a query reads, seen while it runs: every relation of every plan that is started meanwhile, in whatever function.
+//! What a query reads and calls, observed while it runs: every relation of every plan that is started meanwhile, in whatever function,
+//! and every function that a plan prepares to call.
 //!
-//! Writers are not watched, and neither is anybody while nothing is being filled: then the hook asks one question and goes on.
+//! Only fills are observed. Otherwise the hook of the executor asks two questions: whether something is being filled, and whether the plan
+//! writes to a catalog that all databases share. Such a write leaves no lock that tells it from a harmless command (`definition.rs`).
 
 #![allow(unsafe_code)]
 
@@ -20,6 +22,12 @@ pub struct Seen {
     pub cache: bool,
     /// Whether the query itself calls what may return another thing each time.
     pub volatile: bool,
+    /// Whether rows were chosen by chance.
+    pub sampled: bool,
+    /// Functions that are not built in.
+    pub functions: BTreeSet<u32>,
+    /// Whether a built-in function was called that tells of what no fence follows.
+    pub untracked: bool,
 }
 
 /// One for each fill that is going on, the innermost last.
@@ -48,6 +56,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
     unsafe {
         #[cfg(debug_assertions)]
         super::targets::of_plan((*query).plannedstmt);
+        if !(*(*query).plannedstmt).resultRelations.is_null() {
+            note_targets((*query).plannedstmt);
+        }
         if is_filling() {
             attend(query);
         }
@@ -58,7 +69,23 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
     }
 }
 
-/// Apart, so that whoever fills nothing pays for one question.
+/// Reports a plan that writes to a shared catalog.
+unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
+    // SAFETY: places in the list of the plan's relations, from 1 on.
+    unsafe {
+        let targets = (*plan).resultRelations;
+        for at in 0..(*targets).length as usize {
+            let place = (*(*targets).elements.add(at)).int_value as usize;
+            let entry =
+                (*(*(*plan).rtable).elements.add(place - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+            if (*entry).relid.to_u32() < pg_sys::FirstNormalObjectId {
+                super::definition::catalog_written((*entry).relid.to_u32());
+            }
+        }
+    }
+}
+
+/// A function of its own, so that a session that fills nothing pays for one question.
 #[cold]
 #[inline(never)]
 unsafe fn attend(query: *mut pg_sys::QueryDesc) {
@@ -68,6 +95,27 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
         if (*(*query).plannedstmt).parallelModeNeeded {
             (*query).plannedstmt = without_workers((*query).plannedstmt);
         }
+    }
+}
+
+/// Built-in functions whose results depend on what no fence follows: indexes, files, constraints, triggers, statistics, publications,
+/// new schemas, and names of relations.
+const UNTRACKED: [u32; 34] = [
+    636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
+    3084, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3954, 4086, 6119, 6120, 6121, 6173, 6174, 6197,
+];
+
+/// A plan, or a simple expression of PL/pgSQL, prepares to call a function.
+#[inline]
+pub fn note_function(function: u32) {
+    if is_filling() {
+        FILLS.with_borrow_mut(|fills| {
+            let Some(fill) = fills.last_mut() else { return };
+            if function >= pg_sys::FirstNormalObjectId {
+                fill.functions.insert(function);
+            }
+            fill.untracked |= UNTRACKED.binary_search(&function).is_ok();
+        });
     }
 }
 
@@ -121,12 +169,39 @@ unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     // SAFETY: as above.
     let number =
         |(_, entry): (usize, *const *const pg_sys::RangeTblEntry)| unsafe { (**entry).relid.to_u32() };
+    // SAFETY: as above. The plans of subqueries are a list of their own.
+    let sampled = unsafe {
+        samples((*plan).planTree) || nodes::<pg_sys::Plan>((*plan).subplans).any(|plan| samples(*plan))
+    };
     FILLS.with_borrow_mut(|fills| {
         if let Some(fill) = fills.last_mut() {
+            fill.sampled |= sampled;
             fill.relations.extend(relations.into_iter().map(number));
             fill.parts.extend(parts.into_iter().map(number));
         }
     });
+}
+
+/// Whether a plan chooses rows of a table by chance.
+unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
+    use pg_sys::NodeTag::*;
+    if plan.is_null() {
+        return false;
+    }
+    // SAFETY: every node begins with its tag, which says what it is, and the node of a plan with a plan.
+    unsafe {
+        let inner = match (*plan).type_ {
+            T_SampleScan => return true,
+            T_SubqueryScan => return samples((*plan.cast::<pg_sys::SubqueryScan>()).subplan),
+            T_Append => (*plan.cast::<pg_sys::Append>()).appendplans,
+            T_MergeAppend => (*plan.cast::<pg_sys::MergeAppend>()).mergeplans,
+            T_CustomScan => (*plan.cast::<pg_sys::CustomScan>()).custom_plans,
+            _ => std::ptr::null_mut(),
+        };
+        samples((*plan).lefttree)
+            || samples((*plan).righttree)
+            || nodes::<pg_sys::Plan>(inner).any(|plan| samples(*plan))
+    }
 }
 
 /// The nodes of a list.
@@ -158,6 +233,9 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
             around.relations.extend(&seen.relations);
             around.parts.extend(&seen.parts);
             around.cache |= seen.cache;
+            around.sampled |= seen.sampled;
+            around.functions.extend(&seen.functions);
+            around.untracked |= seen.untracked;
         }
     });
     (result, seen)

@@ -1,14 +1,14 @@
-//! Prepared transactions: what is kept of them in shared memory.
+//! Prepared transactions: the records that this library keeps of them in shared memory, and what the server says of them.
 //!
 //! ```text
-//! head      how many are being prepared without a record     a word
-//!           how many have a record and no name               a word
-//! records   what each has changed                            one for each that there may be
+//! head      how many records have no name                    a word
+//! records   what each transaction has changed in the cache   twice as many as may be prepared
 //! ```
 //!
-//! Everything here is under one lock of our own, which is held for a walk over the records at most; nothing of the server is called
-//! meanwhile, and no shard's lock is taken. The memory is empty when a server's life begins: what was prepared in an earlier one has
-//! no record.
+//! Access rules: the records are read and written under one lock of our own, which is held for a walk over them at most; no function
+//! of the server is called and no shard's lock is taken meanwhile. The head is only accessed as an atomic.
+//!
+//! The memory is empty when a server starts: a transaction that was prepared before that has no record.
 
 #![allow(unsafe_code)]
 
@@ -20,45 +20,43 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const NAME: &CStr = c"pg_cache_prepared";
 /// The server's own limit, with the zero behind the name.
 const GID_BYTES: usize = pg_sys::GIDSIZE as usize;
-/// What a record has room for. Whoever changes more is kept as something larger that includes it.
-pub const FENCES_MAX: usize = 128;
+/// A record's capacity. A transaction that changes more keys is recorded by the fences of their spaces, one with more fences by
+/// that of its database.
+pub const FENCES_MAX: usize = 1024;
 pub const MARKS_MAX: usize = 144;
 
 unsafe extern "C" {
     static max_prepared_xacts: c_int;
-    /// As it is: what is asked at each end of a transaction need not go through the guard for errors.
+    /// Without the guard against errors, because it is asked at each end of a transaction and raises none.
     fn IsLogicalWorker() -> bool;
 }
 
-/// What a record is about.
+/// The state of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub enum State {
-    /// Nothing.
-    Free = 0,
-    /// A transaction that is being prepared. Nobody else can end it yet.
+    Free,
+    /// The transaction is being prepared. No other session can end it yet.
     Preparing,
-    /// One that is prepared, as far as we know.
+    /// The transaction is prepared, as far as this library knows.
     Prepared,
-    /// One that has ended, while others are still trying to end it.
+    /// The transaction has ended, while other sessions are still trying to end it.
     Gone,
-    /// One of which we do not know the name, and shall not be told of its end. Its fences are raised.
+    /// The name of the transaction is unknown, and nothing will announce its end. Its fences are raised.
     Unnamed,
 }
 
-/// What is kept of one prepared transaction.
+/// What is kept of one prepared transaction. Words only: every bit pattern is a valid record.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Record {
-    pub state: State,
+    state: u32,
     /// Sessions that are trying to end it. While there are any, the record is not given to another transaction.
     pub enders: u32,
     gid_len: u32,
     fences_len: u32,
     marks_len: u32,
-    /// The transaction's number.
-    pub number: pg_sys::TransactionId,
-    /// As of when it is known what is above the relations that it has written to: late, if nothing can come above them.
+    pub xid: pg_sys::TransactionId,
+    /// Since when inheritance trees may have grown above the relations that it has written. Of an unnamed one only.
     pub trees: Stamp,
     gid: [u8; GID_BYTES],
     fences: [FenceId; FENCES_MAX],
@@ -66,35 +64,54 @@ pub struct Record {
 }
 
 impl Record {
-    /// Makes it a transaction's, which is being prepared. What does not fit is cut off: it is for the caller to see that it does.
-    pub fn write(
-        &mut self,
-        number: pg_sys::TransactionId,
-        gid: &[u8],
-        fences: &[FenceId],
-        marks: &[KeyMark],
-    ) {
-        (self.state, self.enders, self.number) = (State::Preparing, 0, number);
-        self.trees = Stamp::LATEST;
+    /// Gives the record to a transaction that is being prepared. Cuts off what does not fit: the caller sees to it that all fits.
+    pub fn write(&mut self, xid: pg_sys::TransactionId, gid: &[u8], fences: &[FenceId], marks: &[KeyMark]) {
+        self.set_state(State::Preparing);
+        (self.enders, self.xid, self.trees) = (0, xid, Stamp::LATEST);
         self.gid_len = fill(&mut self.gid, gid);
         self.fences_len = fill(&mut self.fences, fences);
         self.marks_len = fill(&mut self.marks, marks);
     }
 
-    /// Whether it is about a transaction of this name.
-    pub fn is_of(&self, gid: &[u8]) -> bool {
-        ![State::Free, State::Unnamed].contains(&self.state) && self.gid[..self.gid_len as usize] == *gid
+    /// A word that is no state counts as `Gone`: nobody uses the record until its transaction is found to be over.
+    pub fn state(&self) -> State {
+        match self.state {
+            0 => State::Free,
+            1 => State::Preparing,
+            2 => State::Prepared,
+            4 => State::Unnamed,
+            _ => State::Gone,
+        }
     }
 
-    /// What the transaction has invalidated.
+    pub fn set_state(&mut self, state: State) {
+        self.state = match state {
+            State::Free => 0,
+            State::Preparing => 1,
+            State::Prepared => 2,
+            State::Gone => 3,
+            State::Unnamed => 4,
+        };
+    }
+
+    /// Whether its transaction has this name.
+    pub fn is_of(&self, gid: &[u8]) -> bool {
+        ![State::Free, State::Unnamed].contains(&self.state()) && *used(&self.gid, self.gid_len) == *gid
+    }
+
+    /// The fences that the transaction has invalidated.
     pub fn fences(&self) -> &[FenceId] {
-        &self.fences[..self.fences_len as usize]
+        used(&self.fences, self.fences_len)
     }
 
     /// The keys that it has changed.
     pub fn marks(&self) -> &[KeyMark] {
-        &self.marks[..self.marks_len as usize]
+        used(&self.marks, self.marks_len)
     }
+}
+
+fn used<T>(all: &[T], length: u32) -> &[T] {
+    &all[..all.len().min(length as usize)]
 }
 
 fn fill<T: Copy>(into: &mut [T], from: &[T]) -> u32 {
@@ -106,21 +123,24 @@ fn fill<T: Copy>(into: &mut [T], from: &[T]) -> u32 {
 /// All records, while the lock is held.
 #[derive(Debug)]
 pub struct Table<'t> {
-    /// How many transactions are being prepared that have found no record.
-    pub unrecorded: &'t mut u64,
     pub unnamed: &'t AtomicU64,
     pub records: &'t mut [Record],
 }
 
-/// Words before the records.
-const HEAD: usize = 2;
+/// Words before the records, whose alignment is a word's.
+const HEAD: usize = 1;
 
 static MEMORY: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
 
 /// How many transactions may be prepared at once.
-pub fn count() -> usize {
+pub fn limit() -> usize {
     // SAFETY: a setting of the server's start, read by it before it asks for shared memory.
     usize::try_from(unsafe { max_prepared_xacts }).unwrap_or(0)
+}
+
+/// How many records there are: a transaction has one from before the server counts it until after.
+fn count() -> usize {
+    limit() * 2
 }
 
 fn bytes() -> usize {
@@ -138,7 +158,7 @@ pub fn request() {
     }
 }
 
-/// Makes the memory, anew after a crash. Called from the hook for that, in the postmaster, before anybody else exists.
+/// Makes the memory, anew after a crash. Called from the hook for that, in the postmaster, before any other process exists.
 pub fn start_up() {
     if count() == 0 {
         return;
@@ -180,11 +200,11 @@ pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         Held(lock)
     };
-    // SAFETY: formatted in `start_up`, and ours alone while the lock is held; only what is valid is ever written to it. Shared memory
-    // begins on a line, so that all is aligned.
+    // SAFETY: made in `start_up`, aligned because shared memory begins on a cache line, and accessed by this process alone while the
+    // lock is held. Any words are valid records.
     let table = unsafe {
         let records = std::slice::from_raw_parts_mut(memory.add(HEAD).cast::<Record>(), count());
-        Table { unrecorded: &mut *memory, unnamed: AtomicU64::from_ptr(memory.add(1)), records }
+        Table { unnamed: AtomicU64::from_ptr(memory), records }
     };
     Some(with(table))
 }
@@ -193,20 +213,36 @@ pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
 #[inline]
 pub fn has_unnamed() -> bool {
     let memory = MEMORY.load(Ordering::Relaxed);
-    // SAFETY: the second word, which is only accessed as an atomic.
-    !memory.is_null() && unsafe { AtomicU64::from_ptr(memory.add(1)) }.load(Ordering::Relaxed) > 0
+    // SAFETY: the head, which is only accessed as an atomic.
+    !memory.is_null() && unsafe { AtomicU64::from_ptr(memory) }.load(Ordering::Relaxed) > 0
 }
 
-/// The number of this session's transaction, if it has one.
-pub fn own_number() -> pg_sys::TransactionId {
+/// The id of this session's transaction, if it has one.
+pub fn own_xid() -> pg_sys::TransactionId {
     // SAFETY: a plain question.
     unsafe { pg_sys::GetTopTransactionIdIfAny() }
 }
 
 /// Whether a transaction is still going on, or prepared. May raise errors.
-pub fn is_in_progress(number: pg_sys::TransactionId) -> bool {
+pub fn is_in_progress(xid: pg_sys::TransactionId) -> bool {
     // SAFETY: a plain question, with no lock held.
-    unsafe { pg_sys::TransactionIdIsInProgress(number) }
+    unsafe { pg_sys::TransactionIdIsInProgress(xid) }
+}
+
+/// Whether a transaction of another session has ended and has released the lock on its own id. The server sends the transaction's
+/// catalog invalidations between the two. May raise errors.
+pub fn is_over(xid: pg_sys::TransactionId) -> bool {
+    if is_in_progress(xid) {
+        return false;
+    }
+    // SAFETY: within a transaction; asks for the lock without waiting, and gives it back.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        let is_over = pg_sys::ConditionalXactLockTableWait(xid);
+        #[cfg(feature = "pg18")]
+        let is_over = pg_sys::ConditionalXactLockTableWait(xid, false);
+        is_over
+    }
 }
 
 /// Whether this process applies what another server sends: it ends prepared transactions without a command.
@@ -216,21 +252,21 @@ pub fn is_applier() -> bool {
     unsafe { IsLogicalWorker() }
 }
 
-/// Whose a prepared transaction is.
+/// A prepared transaction as the server shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// There is none of this name, in whatever database and of whichever life.
-    Nobodys,
-    /// The current role may end it, or it cannot be known.
-    Ours,
-    /// The current role may not.
-    Others,
+pub struct Found {
+    pub xid: pg_sys::TransactionId,
+    /// Whether the current role may end it.
+    pub may_end: bool,
+    /// Whether it belongs to this session's database.
+    pub is_here: bool,
 }
 
-/// Whose the prepared transaction of this name is.
-pub fn whose(gid: &[u8]) -> Whose {
+/// The prepared transaction of a name, in whatever database and prepared in whichever life of the server. May raise errors.
+pub fn find(gid: &[u8]) -> Option<Found> {
     let query =
-        "SELECT p.ownerid FROM pg_catalog.pg_prepared_xact() AS p WHERE p.gid OPERATOR(pg_catalog.=) $1";
+        "SELECT p.transaction::pg_catalog.text, p.ownerid, p.dbid FROM pg_catalog.pg_prepared_xact() AS p
+                  WHERE p.gid OPERATOR(pg_catalog.=) $1";
     let (mut role, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: within a transaction, outside of blocks, as the statement that we are called for begins. As the owner of the catalogs,
     // because the view's function may have been revoked. An error puts everything back by ending the transaction.
@@ -242,24 +278,27 @@ pub fn whose(gid: &[u8]) -> Whose {
         pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         is_superuser
     };
-    let owner = Spi::connect(|client| {
+    let found = Spi::connect(|client| {
         // SAFETY: a text made of that many bytes.
         let name = unsafe {
             let text = pg_sys::cstring_to_text_with_len(gid.as_ptr().cast(), gid.len() as i32);
             pgrx::datum::DatumWithOid::new(pg_sys::Datum::from(text), pg_sys::TEXTOID)
         };
         let found = client.select(query, Some(1), &[name])?;
-        if found.is_empty() { Ok(None) } else { found.first().get_one::<pg_sys::Oid>() }
+        if found.is_empty() {
+            Ok((None, None, None))
+        } else {
+            found.first().get_three::<String, pg_sys::Oid, pg_sys::Oid>()
+        }
     });
     // SAFETY: as it was above.
     unsafe {
         pg_sys::PopActiveSnapshot();
         pg_sys::SetUserIdAndSecContext(role, context);
     }
-    match owner {
-        Ok(None) => Whose::Nobodys,
-        Ok(Some(owner)) if owner != role && !is_superuser => Whose::Others,
-        // What cannot be asked for may be there.
-        _ => Whose::Ours,
-    }
+    let (xid, owner, database) = found.unwrap_or_else(|error| pgrx::error!("{error}"));
+    let xid = xid.and_then(|xid| xid.parse::<u32>().ok())?;
+    // SAFETY: a plain global, constant in a session.
+    let is_here = database == Some(unsafe { pg_sys::MyDatabaseId });
+    Some(Found { xid: xid.into(), may_end: is_superuser || owner == Some(role), is_here })
 }

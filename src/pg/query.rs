@@ -45,15 +45,19 @@ pub fn is_serializable() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
+/// Learns of all catalog changes that were announced so far.
+pub fn accept_messages() {
+    // SAFETY: the server's own function, within a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Drops the session's cached plans and its resolved search path, as PostgreSQL does when a schema changes. Plans that are running
 /// are not disturbed.
 pub fn forget_catalogs() {
+    accept_messages();
     let every_object = 0;
-    // SAFETY: the server's own functions, within a transaction. The callbacks are those that a message about a schema would call.
-    unsafe {
-        pg_sys::AcceptInvalidationMessages();
-        pg_sys::CallSyscacheCallbacks(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, every_object);
-    }
+    // SAFETY: the server's own function, within a transaction. The callbacks are those that a message about a schema would call.
+    unsafe { pg_sys::CallSyscacheCallbacks(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, every_object) };
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.

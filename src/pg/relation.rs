@@ -125,9 +125,12 @@ const WITH_ROWS: [u8; 4] = [
 ];
 /// The first number that is not of the system's own objects.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
-/// Catalogs that hold rows, not rules: large objects with their indexes, whose locks are kept too; subscriptions, how far they have come
-/// with each table, and from where; comments and security labels.
+/// Catalogs whose changes are no changes of definitions: large objects with their indexes, whose locks are kept too; subscriptions, how
+/// far they have come with each table, and from where; comments and security labels.
 const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
+/// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
+/// tablespaces. Harmless commands lock them like others; `definition.rs` tells of their changes.
+const TOLD: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
 /// Whoever has seen more relations than that begins to remember anew.
 const KNOWN_MAX: usize = 65_536;
 
@@ -207,11 +210,13 @@ pub fn may_be_part(number: u32) -> bool {
     KNOWN.with_borrow(|known| !known.alone.contains_key(&number))
 }
 
-/// Which table is a part of which may change while its rows are written to, two steps further up. The server says so a moment after
-/// others can see it.
+/// Forgets everything. A relation may be given a parent by a change of which no message tells.
 #[cold]
-pub fn forget_parts() {
-    forget(|known| known.parts.clear());
+pub fn forget_all() {
+    forget(|known| {
+        known.alone.clear();
+        known.parts.clear();
+    });
 }
 
 /// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.
@@ -242,7 +247,11 @@ pub fn of(number: u32) -> Relation {
 fn look_up(number: u32) -> Relation {
     if number < FIRST_NORMAL {
         let rows = || Relation::Rows { ancestors: Rc::default() };
-        return if ROWS.contains(&number) { rows() } else { Relation::Catalog };
+        return match number {
+            _ if ROWS.contains(&number) => rows(),
+            _ if TOLD.contains(&number) => Relation::Irrelevant,
+            _ => Relation::Catalog,
+        };
     }
     // If there is none, this transaction has dropped it. What it has made as well, nobody else has ever seen.
     let now = class(number);
@@ -278,6 +287,14 @@ pub fn is_followed(number: u32) -> bool {
                 && persistence != pg_sys::RELPERSISTENCE_TEMP
                 && Some(schema) != catalog::schema()
         })
+}
+
+/// Whether other tables inherit from it, or did so once. Partitions do not count as that.
+pub fn is_inheritance_parent(number: u32) -> bool {
+    let is_parent = |row: &pg_sys::FormData_pg_class| {
+        row.relhassubclass && row.relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE
+    };
+    with_class(number, is_parent).unwrap_or(false)
 }
 
 /// Whether it is the session's own.

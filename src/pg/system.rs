@@ -15,7 +15,8 @@ pub struct Catalog<T> {
 }
 
 impl<T> Catalog<T> {
-    const fn new(table: u32, index: u32, column: i16) -> Self {
+    /// What a row begins with must be `T`.
+    pub(super) const fn new(table: u32, index: u32, column: i16) -> Self {
         Self { table, index, column, row: PhantomData }
     }
 
@@ -36,6 +37,8 @@ pub struct Inheritance {
 pub const CLASSES: Catalog<pg_sys::FormData_pg_class> = Catalog::new(1259, 2662, 1);
 /// The types, by their number.
 pub const TYPES: Catalog<pg_sys::FormData_pg_type> = Catalog::new(1247, 2703, 1);
+/// The roles, by their number.
+pub const ROLES: Catalog<pg_sys::FormData_pg_authid> = Catalog::new(1260, 2677, 1);
 /// Which table is a part of which, by the part.
 pub const INHERITS: Catalog<Inheritance> = Catalog::new(2611, 2680, 1);
 

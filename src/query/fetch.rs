@@ -8,7 +8,7 @@
 use crate::pg::error::Refused;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
-use crate::pg::{locks, relation, settings, shared};
+use crate::pg::{function, locks, relation, settings, shared};
 use crate::store::entry::{self, JSONB};
 use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
@@ -16,6 +16,7 @@ use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::time::Instant;
 
@@ -188,10 +189,35 @@ impl Ticket {
         if seen.cache {
             return Err(Status::Refused("the query asks the cache itself"));
         }
+        if seen.sampled {
+            return Err(Status::Refused("the query samples a table"));
+        }
+        let observed: BTreeSet<u32> = seen.relations.union(&seen.parts).copied().collect();
+        if observed.iter().any(|number| relation::is_temporary(*number)) {
+            return Err(Status::Refused("the query reads a temporary table"));
+        }
+        // Whatever the result is declared to depend on: uncommitted rows must not be published.
+        if written::has_written_any(tier, &observed) {
+            return Err(Status::Bypass("the transaction has changed what the query reads"));
+        }
+        let unobserved = || {
+            let native = |number: &u32| function::is_native(*number);
+            seen.volatile || locks::has_seen_large_objects() || seen.functions.iter().any(native)
+        };
+        if wanted.depends.is_some() && locks::has_written() && unobserved() {
+            return Err(Status::Bypass("the transaction may have changed what the query reads"));
+        }
+        let definitions = written::definitions(tier);
+        let has_moved = || tier.fences().passed(definitions, function::compiled_since());
+        if has_moved() && seen.functions.iter().any(|number| function::keeps_types(*number)) {
+            return Err(Status::Refused(
+                "a function of this session keeps types from before a definition changed",
+            ));
+        }
         let relations = match &wanted.depends {
             Some(relations) => relations.clone(),
             None if seen.volatile => return Err(Status::Refused("the query calls a volatile function")),
-            None if !seen.relations.union(&seen.parts).all(|number| relation::is_followed(*number)) => {
+            None if seen.untracked || !observed.iter().all(|number| relation::is_followed(*number)) => {
                 return Err(Status::Refused("the query reads what changes without a commit"));
             }
             None if locks::has_seen_large_objects() => {
@@ -202,10 +228,10 @@ impl Ticket {
         if relations.len() > RELATIONS_MAX {
             return Err(Status::Refused("the query reads too many relations"));
         }
-        let mut fences = watch::dependencies(tier, wanted.tags);
+        let mut fences = watch::dependencies(tier, wanted.tags, self.stamp);
         fences.extend(wanted.tags.iter().map(|tag| space::tag(tier, tag)));
-        fences.extend(relations.iter().map(|number| watch::of_relation(tier, *number)));
-        fences.extend([written::definitions(tier), tier.fences().reserved(Reserved::Roles)]);
+        relations.iter().for_each(|number| watch::add_relation(tier, *number, self.stamp, &mut fences));
+        fences.extend([definitions, tier.fences().reserved(Reserved::Roles)]);
         fences.sort_unstable();
         fences.dedup();
         if pending::has_changed(tier, &fences) {

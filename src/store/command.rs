@@ -3,7 +3,7 @@
 use crate::pg::command::{self, Watcher};
 use crate::pg::{definition, relation, shared};
 use crate::store::space;
-use crate::store::{horizon, pending, prepared, watch, written};
+use crate::store::{horizon, pending, prepared, written};
 use pg_cache_core::Reserved;
 
 /// Has commands told to us, and what changes without one. To be called while the server loads the library.
@@ -62,7 +62,7 @@ impl Watcher for Commands {
 
     fn leaving(&self, number: u32) {
         if let (Some(place), relation::Relation::Rows { .. }) = (space::any_place(), relation::of(number)) {
-            watch::invalidate(&place, number);
+            pending::invalidate_relation(&place, number);
         }
     }
 }

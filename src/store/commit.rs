@@ -136,6 +136,17 @@ impl Commit {
         steps
     }
 
+    /// Raises those of some fences that are not raised yet. Before the changes are visible.
+    #[cold]
+    pub fn raise_more(&mut self, tier: &HotTier, fences: &[FenceId]) {
+        for fence in fences {
+            if let Err(at) = self.raised.binary_search_by_key(fence, |raised| raised.fence) {
+                self.raised.insert(at, (*fence).into());
+                tier.fences().raise(*fence);
+            }
+        }
+    }
+
     /// Raises a fence when the change is visible already: late, and better than never. Must not allocate.
     pub fn raise_late(&mut self, tier: &HotTier, fence: FenceId) {
         let Some(free) = self.late.iter().position(Option::is_none) else { return };

@@ -68,7 +68,17 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
         return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
     }
     has_memory(space)?;
+    has_safe_stamp()?;
     place_in_use(space)
+}
+
+/// Whether the transaction may be served anything, and may compute a value.
+#[inline]
+fn has_safe_stamp() -> Result<(), Status> {
+    match horizon::is_unknown() {
+        true => Err(Status::Bypass("the transaction's snapshot may be of any time")),
+        false => Ok(()),
+    }
 }
 
 /// Not if the space keeps nothing in memory: what was stored there before it was told so may be older than what its callers could
@@ -102,6 +112,7 @@ fn place_to_change(space: &Space) -> Result<Place, Status> {
 /// The same, for a value that is looked for and otherwise computed.
 pub fn place_to_compute(space: &Space) -> Result<Place, Status> {
     has_memory(space)?;
+    has_safe_stamp()?;
     place_to_change(space)
 }
 
@@ -226,7 +237,11 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     place.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
     // The stamp first: a watch that is committed after it makes the value a miss.
     let now = place.tier.fences().now();
-    let mut dependencies = watch::dependencies(place.tier, new.tags);
+    let as_of = match new.mode {
+        Mode::Lease(lease) => lease::stamp(&place, key, lease)?,
+        _ => now,
+    };
+    let mut dependencies = watch::dependencies(place.tier, new.tags, as_of);
     dependencies.extend(new.tags.iter().map(|tag| space::tag(place.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
         return Err(Status::Refused("its tags stand for too many relations"));
@@ -237,7 +252,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         Mode::Present if is_there(&place, key) => (Basis::Plain, now),
         Mode::Present => return Err(Status::Refused("there is no value")),
         Mode::Absent => (Basis::Claim(claim(&place, key)?), now),
-        Mode::Lease(lease) => leased(&place, key, lease, &dependencies)?,
+        Mode::Lease(lease) => leased(&place, key, lease, as_of, &dependencies)?,
     };
     let lingering = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
     let value = Value {
@@ -267,17 +282,16 @@ fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
     lease::claim(place, key, gone)
 }
 
-/// What a value is that was computed under a lease: as of when, and by which number. Nothing if something has changed since.
-fn leased(place: &Place, key: &[u8], lease: i64, tags: &[FenceId]) -> Result<(Basis, Stamp), Status> {
+/// The basis and the stamp of a value that was computed under a lease with a stamp, unless something has changed since.
+fn leased(
+    place: &Place,
+    key: &[u8],
+    lease: i64,
+    stamp: Stamp,
+    tags: &[FenceId],
+) -> Result<(Basis, Stamp), Status> {
     let hash = hash(key);
     let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
-    let name = place.key(key, hash).ok_or(Status::Refused("the lease is over"))?;
-    let stamp = place
-        .tier
-        .lease_stamp(&name, number)
-        .ok_or(Status::Refused("the lease is over, or the key was changed"))?;
-    // Who sets may have computed it of what was there when his transaction began, which may be before the lease.
-    let stamp = stamp.min(horizon::current());
     let dependencies = || tags.iter().chain(&place.fences);
     let own = pending::with_own(place, key, hash, |own, changed| {
         !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
@@ -378,7 +392,7 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
 /// Makes everything a miss that depends on a relation, for others when the transaction commits. `space` is any.
 pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
     if let Some(place) = place_for_invalidation(space)? {
-        watch::invalidate(&place, number);
+        pending::invalidate_relation(&place, number);
         status::set(Status::Done);
     }
     Ok(())

@@ -1,52 +1,60 @@
-//! How far a transaction may see that looks at the database as it was at one moment.
+//! The safe stamp: a moment on the clock of changes that is certainly older than the snapshot of a transaction which keeps one snapshot.
 //!
-//! A value of the cache is of the present. To one who looks at the past it may be given only if nothing that it depends on has changed
-//! since. So there is kept a moment of which it is certain that it is before the transaction's snapshot, though not by how much: the
-//! beginning of its block, or when it is said of what kind it is, if there is no snapshot yet; or the end of an earlier one, if the next
-//! was to be of its kind then. After taking over the snapshot of another nothing is certain.
+//! A cached value is of the present. A REPEATABLE READ or SERIALIZABLE transaction may be given it only if nothing that the value depends
+//! on has changed since its snapshot was taken. When exactly that was is unknown, so a moment before it is kept: the beginning of the
+//! transaction block, or the moment at which the isolation level is set, if there is no snapshot yet; or the end of the session's last
+//! transaction, if the next one was to have such an isolation level then.
+//!
+//! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in one that began while the server was in recovery.
+//! Such a transaction is served nothing and its values are not stored.
 
 use crate::pg::local::Local;
 use crate::pg::{query, shared};
 use pg_cache_core::{FenceId, Reader, Stamp};
 use std::cell::Cell;
 
-static CERTAIN: Local<Cell<Stamp>> = Local::new(Cell::new(Stamp::VOID));
+/// VOID while it is unknown.
+static SAFE: Local<Cell<Stamp>> = Local::new(Cell::new(Stamp::VOID));
 
-/// There is no snapshot yet: whatever is taken next is after this moment.
+/// The transaction has no snapshot yet: the next one will be younger than this moment.
 pub fn begin() {
-    if let Some(tier) = shared::tier() {
-        CERTAIN.set(tier.fences().now());
-    }
+    SAFE.set(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now()));
 }
 
-/// A transaction is over: the same. Most sessions never look at the past, and so need not look at the clock, which others keep changing.
-/// Cannot fail.
+/// A transaction is over: the same. Sessions that never keep a snapshot do not read the clock, whose cache line other sessions keep
+/// changing. Cannot fail.
 #[inline]
 pub fn end() {
     if query::looks_at_moments()
         && let Some(tier) = shared::known_tier()
     {
-        CERTAIN.set(tier.fences().now());
+        SAFE.set(tier.fences().now());
     }
 }
 
-/// The snapshot may be of any time.
+/// The transaction takes over the snapshot of another.
 pub fn forget() {
-    CERTAIN.set(Stamp::VOID);
+    SAFE.set(Stamp::VOID);
 }
 
-/// As of when at the latest that is right which this transaction computes.
+/// Whether the transaction keeps a snapshot of which no safe stamp is known.
+#[inline]
+pub fn is_unknown() -> bool {
+    query::looks_at_one_moment() && SAFE.get() == Stamp::VOID
+}
+
+/// As of when a value is right that this transaction computes, at the latest.
 #[inline]
 pub fn current() -> Stamp {
-    if query::looks_at_one_moment() { CERTAIN.get() } else { Stamp::LATEST }
+    if query::looks_at_one_moment() { SAFE.get() } else { Stamp::LATEST }
 }
 
-/// A reader of this transaction, which has changed some things itself.
+/// This transaction as a reader, with the fences that it has changed itself.
 #[inline]
 pub fn reader(changed: &[FenceId]) -> Reader<'_> {
     match query::looks_at_one_moment() {
         false => Reader { changed, ..Stamp::LATEST.into() },
-        // What a serializable transaction reads of tables, the server has to know: a hit would hide it.
-        true => Reader { horizon: CERTAIN.get(), changed, tracked: query::is_serializable() },
+        // The server must know every table that a serializable transaction reads. A hit would hide them.
+        true => Reader { horizon: SAFE.get(), changed, tracked: query::is_serializable() },
     }
 }

@@ -257,6 +257,19 @@ pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
     released
 }
 
+/// As of when a value is right that is computed under a lease, or why it would not be stored.
+pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
+    if horizon::is_unknown() {
+        return Err(Status::Refused("the transaction's snapshot may be of any time"));
+    }
+    let over = Status::Refused("the lease is over, or the key was changed");
+    let name = place.key(key, hash(key)).ok_or(over)?;
+    let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+    let stamp = place.tier.lease_stamp(&name, number).ok_or(over)?;
+    // The value may have been computed from what was there when this transaction began, which may be before the lease.
+    Ok(stamp.min(horizon::current()))
+}
+
 /// The number of a lease in the tier; none if it is from before shared memory was made anew, or none at all.
 pub fn number_of(lease: i64) -> Option<u64> {
     let lease = u64::try_from(lease).ok()?;

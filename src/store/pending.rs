@@ -32,6 +32,9 @@ use std::cell::RefCell;
 #[derive(Debug)]
 struct Pending {
     ledger: Ledger,
+    /// Relations that were invalidated by their names, each with the fence that the ledger has for it. They are looked up again at the
+    /// commit, because they may have been given a record by then.
+    invalidated: Vec<(u32, FenceId)>,
     rights: Rights,
     commit: Commit,
 }
@@ -72,13 +75,20 @@ impl Listener for Collector {
                 ledger.begin();
             });
         });
+        // A relation may have been given a record since its fence was looked up: then an entry may depend on that alone.
+        while let Some(fences) = written::claimed_meanwhile(tier) {
+            PENDING.with_borrow_mut(|pending| pending.commit.raise_more(tier, &fences));
+        }
+        PENDING.with_borrow_mut(|pending| pending.raise_invalidated(tier));
     }
 
     fn before_prepare() {
         let Some(tier) = shared::tier() else { return };
-        let (written, trees) = written::before_prepare(tier);
-        let (fences, marks) = PENDING.with_borrow(|pending| pending.ledger.in_short());
-        prepared::record(&fences, marks, &written, trees).unwrap_or_else(|refused| refused.raise());
+        written::check_before_prepare(tier);
+        let (mut fences, marks) = PENDING.with_borrow(|pending| pending.ledger.in_short());
+        let invalidated = PENDING.with_borrow(Pending::invalidated_relations);
+        fences.extend(invalidated.into_iter().map(|number| written::claimed_fence_of(tier, number)));
+        prepared::record(fences, marks).unwrap_or_else(|refused| refused.raise());
     }
 
     fn prepared() {
@@ -235,6 +245,19 @@ pub fn invalidate(place: &Place, fence: FenceId) {
     PENDING.with_borrow_mut(|pending| pending.ledger.invalidate(place, fence));
 }
 
+/// Remembers that everything that depends on a relation was invalidated, or on a table that it is a part of. May raise errors.
+pub fn invalidate_relation(place: &Place, relation: u32) {
+    let fences = written::of_relation(place.tier, relation);
+    PENDING.with_borrow_mut(|pending| {
+        for (number, fence) in fences {
+            pending.ledger.invalidate(place, fence);
+            if !pending.invalidated.contains(&(number, fence)) {
+                pending.invalidated.push((number, fence));
+            }
+        }
+    });
+}
+
 /// The same for a fence that nothing larger may stand in for.
 pub fn invalidate_exactly(fence: FenceId) {
     PENDING.with_borrow_mut(|pending| pending.ledger.add(What::Invalidate(fence)));
@@ -255,12 +278,35 @@ pub fn own_keys(place: &Place) -> Vec<Box<[u8]>> {
 }
 
 impl Pending {
-    const NOTHING: Self = Self { ledger: Ledger::EMPTY, rights: Rights::NONE, commit: Commit::NONE };
+    const NOTHING: Self =
+        Self { ledger: Ledger::EMPTY, invalidated: Vec::new(), rights: Rights::NONE, commit: Commit::NONE };
 
     /// Whether the transaction has never changed anything here, and its commit has not begun.
     #[inline]
     fn has_nothing(&self) -> bool {
         self.ledger.is_untouched() && self.rights.is_empty() && self.commit.is_none()
+    }
+
+    /// The relations that were invalidated by their names, without those of savepoints that were rolled back.
+    fn invalidated_relations(&self) -> Vec<u32> {
+        let stands = |(_, fence): &&(u32, FenceId)| self.ledger.fences().binary_search(fence).is_ok();
+        self.invalidated.iter().filter(stands).map(|(number, _)| *number).collect()
+    }
+
+    /// Raises their fences as they are by now.
+    fn raise_invalidated(&mut self, tier: &HotTier) {
+        if self.invalidated.is_empty() {
+            return;
+        }
+        let relations = self.invalidated_relations();
+        loop {
+            let claims = tier.fences().claims();
+            let fences: Vec<_> = relations.iter().map(|number| written::fence_of(tier, *number)).collect();
+            self.commit.raise_more(tier, &fences);
+            if tier.fences().claims() == claims {
+                return;
+            }
+        }
     }
 
     /// Raises the fences of tables that other libraries wrote after the walk over our locks, and of trees that have grown since.
@@ -279,6 +325,7 @@ impl Pending {
                 commit::catch_up(late);
             }
             self.ledger = Ledger::EMPTY;
+            self.invalidated = Vec::new();
             std::mem::replace(&mut self.rights, Rights::NONE).committed();
         }
     }
@@ -286,6 +333,7 @@ impl Pending {
     fn aborted(&mut self) {
         self.commit.take_back(self.ledger.changes());
         self.ledger = Ledger::EMPTY;
+        self.invalidated = Vec::new();
         std::mem::replace(&mut self.rights, Rights::NONE).aborted();
     }
 }

@@ -1,65 +1,72 @@
-//! What prepared transactions have changed, until somebody commits them: another session, perhaps in another life of the server.
+//! The changes of prepared transactions, until another session, perhaps in another life of the server, commits them.
 //!
-//! While a transaction is merely prepared nothing of it is visible, and what is cached is right. What it has set is forgotten, but
-//! not that it has: around COMMIT PREPARED
-//! - the fences that it has invalidated are raised, and lowered with a new number whether the command succeeds or not, because an
-//!   error may come after the commit;
-//! - the keys that it has changed are removed. Others may have found the old value before the commit and be reading it after it,
-//!   so their spaces' fences are raised too, and only withdrawn afterwards: what else is there misses for as long as the command
-//!   takes, and is a hit again.
+//! While a transaction is merely prepared, none of its changes is visible, and the cache stays as it is. Its values are dropped. What it
+//! has changed is found again at COMMIT PREPARED:
+//! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`);
+//! - *fences and keys* that it has changed in the cache by a record in shared memory (`pg/prepared.rs`).
 //!
-//! Every transaction that is prepared has a record, also one that has changed nothing. One without was prepared in an earlier life,
-//! or when there was no free record: nobody knows what it has changed, so everything in the database is invalidated, on
-//! which whatever it can have changed depends.
+//! Around COMMIT PREPARED
+//! - the fences are raised, and lowered with a new number whether the command succeeds or not, because an error may come after the
+//!   commit;
+//! - the keys are removed. Other sessions may have found the old value before the commit and be reading it after it, so the fences of
+//!   the keys' spaces are raised too, and only withdrawn afterwards: the other keys of the space miss for as long as the command takes,
+//!   and are hits again.
 //!
-//! *Names come back.* Who ends a transaction raises what the record says of which he found the name, but by the time the server
-//! looks for the name it may have been ended by another and given to a third one. So
-//! - a name is not prepared while somebody is at ending a transaction that has it, which is an error, as it would be a moment before;
-//! - who finds a name that is being prepared invalidates everything.
+//! A transaction without a record was prepared in an earlier life of the server. What it has changed in the cache is unknown, so
+//! everything of its database is invalidated, and everything that depends on roles in all databases.
 //!
-//! *Without a command*, as a subscription with `two_phase` does it, nobody tells us the name, and nobody of the end. Such a transaction's
-//! fences are raised from its preparation on, and lowered with a new number as soon as somebody sees that it is over: who applies
-//! what is sent looks at the end of each transaction of his, the next one too if he has died in between, and so does whoever
-//! prepares or ends one or writes anything. What was prepared in an earlier life is found by its locks (`pg/locks.rs`) by each who applies,
-//! before he can have ended anything.
+//! *Transactions are known by their ids.* A name may be given to another transaction at any moment, so the session that ends one
+//! asks the server for the transaction's id and finds the record by that. Until the command is over, the record keeps the name: another
+//! transaction that is to be prepared under it is refused, as it would have been a moment before.
+//!
+//! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C. Their fences are raised from their preparation
+//! on, and lowered with a new number as soon as a session sees that they are over: an apply worker looks at the end of each of its
+//! transactions, and so does each session that prepares or ends a transaction or writes anything. A transaction is over when it has
+//! released its locks, because its catalog invalidations are sent after its id has ended. What was prepared in an earlier life is
+//! found by its locks by each apply worker before its first commit.
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::local::Local;
-use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table, Whose};
+use crate::pg::prepared::{self, FENCES_MAX, Found, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, shared};
 use crate::store::written;
 use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
+use pgrx::pg_sys::TransactionId;
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
 static AT: Local<RefCell<At>> = Local::new(RefCell::new(At::Nothing));
-/// Whether this session has looked for what was prepared in an earlier life.
+/// Whether this session has looked for transactions that were prepared in an earlier life.
 static ADOPTED: Local<Cell<bool>> = Local::new(Cell::new(false));
 
-/// What this session is at.
+/// What this session is doing.
 #[derive(Debug)]
 enum At {
     Nothing,
     /// Its transaction is to be prepared under this name.
     Named(Box<[u8]>),
-    /// That has a record, or has found none.
-    Recorded(Box<[u8]>, Option<usize>),
-    /// Its transaction is to be prepared under a name that nobody has told. Its record's fences are raised.
+    /// Its transaction has this record and is being prepared.
+    Recorded(usize),
+    /// The same under an unknown name. The record's fences are raised.
     Unnamed(usize),
     Ending(Ending),
 }
 
-/// The attempt to end a prepared transaction. Its fences are raised.
+/// An attempt to end a prepared transaction. Its fences are raised.
 #[derive(Debug, Default)]
 struct Ending {
     record: Option<usize>,
-    invalidated: Vec<FenceId>,
+    /// The relations that it has written.
+    relations: Vec<u32>,
+    /// The fences that it has changed in the cache, by its record.
+    recorded: Vec<FenceId>,
     changed: Vec<KeyMark>,
-    /// The fences of the spaces that these are in.
+    /// The raised fences: those of the relations, the recorded ones, and those of the spaces of the changed keys.
+    raised: Vec<FenceId>,
     spaces: Vec<FenceId>,
-    /// As of when it is known what is above what it has written, if that is to become visible.
+    /// Since when inheritance trees may have grown above the relations that it has written.
     trees: Option<Stamp>,
 }
 
@@ -69,35 +76,53 @@ pub fn has_nothing() -> bool {
     AT.try_borrow().is_ok_and(|at| matches!(*at, At::Nothing)) && !prepared::is_applier()
 }
 
-/// The transaction is to be prepared under this name, if nothing goes wrong until its end.
+/// The transaction is to be prepared under this name, if nothing fails before its end.
 pub fn preparing(gid: &[u8]) {
     AT.replace(At::Named(gid.into()));
 }
 
-/// A prepared transaction is about to be ended. May raise errors.
+/// A prepared transaction is about to be ended by a command. May raise errors.
 pub fn ending(gid: &[u8], commits: bool) {
     if shared::tier().is_none() {
         return;
     }
-    // The server will refuse it, but that is after we have invalidated what the role may not.
-    let whose = if commits { prepared::whose(gid) } else { Whose::Ours };
-    if whose == Whose::Others {
-        denied().raise();
-    }
-    let find = |table: Table<'_>| Ending::find(table, gid, commits);
-    let found = prepared::with_table(find).unwrap_or(Found::Nothing);
-    let mut ending = match found {
-        Found::Record(ending) => ending,
-        // If there is none, the server would say so. That it does not come into being meanwhile, only we can see to.
-        Found::Nothing if whose == Whose::Nobodys => unknown(gid).raise(),
-        Found::Nothing => Ending { invalidated: everything(commits), ..Ending::default() },
-        Found::Doubt(ending) => Ending { invalidated: everything(commits), ..ending },
-    };
-    ending.raise();
+    let ending = if commits { committing(gid) } else { Ending::of_name(gid) };
     AT.replace(At::Ending(ending));
+    // From here on an error is followed by `over`, which lowers what was raised.
+    AT.with_borrow_mut(|at| match at {
+        At::Ending(ending) => ending.raise(),
+        _ => {}
+    });
 }
 
-/// It has ended.
+/// What COMMIT PREPARED of a name makes visible. Raises the server's own errors where the command is going to fail, so that a role
+/// invalidates nothing by a command that it must not run.
+fn committing(gid: &[u8]) -> Ending {
+    loop {
+        let found = prepared::find(gid).unwrap_or_else(|| unknown(gid).raise());
+        if !found.may_end {
+            denied().raise();
+        }
+        if !found.is_here {
+            return Ending::default();
+        }
+        // A prepared transaction keeps its locks, so this does not depend on when it is done.
+        let relations = locks::of_prepared().into_iter().filter(|(xid, _)| *xid == found.xid);
+        let relations: Vec<_> = relations.flat_map(|(_, relations)| relations).collect();
+        match Ending::of_transaction(found.xid) {
+            Some(Ok(ending)) => return Ending { relations, ..ending },
+            Some(Err(())) => busy(gid).raise(),
+            // A record outlives its transaction, so one that is still there without a record is of an earlier life. Otherwise another
+            // session has ended it meanwhile, and perhaps there is a next one of the name.
+            None if prepared::find(gid).is_some_and(|Found { xid, .. }| xid == found.xid) => {
+                return Ending { recorded: everything(), ..Ending::default() };
+            }
+            None => {}
+        }
+    }
+}
+
+/// The command has succeeded.
 pub fn ended() {
     if let At::Ending(ending) = AT.replace(At::Nothing) {
         ending.settle(true);
@@ -118,85 +143,107 @@ fn unknown(gid: &[u8]) -> Refused {
     )
 }
 
-/// The fence on which everything depends that a transaction of this database can have changed.
-fn everything(commits: bool) -> Vec<FenceId> {
-    let tier = shared::tier().filter(|_| commits);
-    tier.map(|tier| tier.fences().reserved(Reserved::Database(shared::database()))).into_iter().collect()
+fn busy(gid: &[u8]) -> Refused {
+    Refused::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("prepared transaction with identifier \"{}\" is busy", shown(gid)),
+    )
 }
 
-/// Writes down what the transaction has changed that is about to be prepared. The last thing that can fail on our side; it may
-/// still fail on others'.
-pub fn record(
-    fences: &[FenceId],
-    marks: Vec<KeyMark>,
-    written: &[FenceId],
-    trees: Stamp,
-) -> Result<(), Refused> {
-    let At::Named(gid) = AT.replace(At::Nothing) else {
-        let mut marks = marks;
-        marks.sort_unstable();
-        let all: Vec<_> = [fences, written, &spaces_of(&marks)].concat();
-        return record_unnamed(all);
+/// In the server's words: there are more records than transactions may be prepared.
+fn no_room() -> Refused {
+    let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
+    Refused::new(code, "maximum number of prepared transactions reached")
+        .hint("Increase max_prepared_transactions.")
+}
+
+/// The fences of all that a transaction of this database can have changed: whatever is cached in the database, and what depends on
+/// roles in the others.
+fn everything() -> Vec<FenceId> {
+    let fences = |reserved: [Reserved; 2]| {
+        shared::tier().map(|tier| reserved.map(|what| tier.fences().reserved(what))).into_iter().flatten()
     };
-    let mut all = fences.to_vec();
-    all.extend(written);
-    all.sort_unstable();
-    all.dedup();
-    let (fences, marks) = bounded(&all, marks);
-    let own = prepared::own_number();
-    let written = prepared::with_table(|Table { unrecorded, records, .. }| {
-        if records.iter().any(|record| record.is_of(&gid) && record.enders > 0) {
-            return Err(());
-        }
-        let free = records.iter_mut().enumerate().find(|(_, record)| record.state == State::Free);
-        let Some((number, record)) = free else {
-            *unrecorded += 1;
-            return Ok(None);
-        };
-        record.write(own, &gid, &fences, &marks);
-        record.trees = trees;
-        Ok(Some(number))
-    });
-    match written {
-        None => Ok(()),
-        Some(Ok(number)) => {
-            AT.replace(At::Recorded(gid, number));
-            Ok(())
-        }
-        Some(Err(())) => Err(Refused::new(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-            format!("transaction identifier \"{}\" is already in use", shown(&gid)),
-        )),
-    }
+    fences([Reserved::Database(shared::database()), Reserved::Roles]).collect()
 }
 
-/// The same for one that is not prepared by the command.
+/// Writes down what the transaction that is about to be prepared has changed in the cache. The last step on our side that can fail;
+/// other steps may still fail.
+pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refused> {
+    marks.sort_unstable();
+    marks.dedup();
+    let At::Named(gid) = AT.replace(At::Nothing) else {
+        return record_unnamed([fences, spaces_of(&marks)].concat());
+    };
+    let (fences, marks) = bounded(fences, marks);
+    let own = prepared::own_xid();
+    let ended = ended_unnoticed();
+    let written = prepared::with_table(|Table { records, .. }| {
+        if records.iter().any(|record| record.is_of(&gid) && record.enders > 0) {
+            return Err(Refused::new(
+                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                format!("transaction identifier \"{}\" is already in use", shown(&gid)),
+            ));
+        }
+        let (number, record) = free(records, &ended).ok_or_else(no_room)?;
+        record.write(own, &gid, &fences, &marks);
+        Ok(number)
+    });
+    // Without a table nothing can be prepared, and the server says so.
+    if let Some(number) = written.transpose()? {
+        AT.replace(At::Recorded(number));
+    }
+    Ok(())
+}
+
+/// The same for a transaction that is not prepared by the command.
 fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
     let Some(tier) = shared::tier() else { return Ok(()) };
+    let (relations, trees) = written::before_unnamed_prepare(tier);
+    fences.extend(relations);
     fences.sort_unstable();
     fences.dedup();
     settle_unnamed();
-    let (fences, _) = bounded(&fences, Vec::new());
-    let own = prepared::own_number();
+    let (fences, _) = bounded(fences, Vec::new());
+    let own = prepared::own_xid();
+    let ended = ended_unnoticed();
     let written = prepared::with_table(|Table { records, .. }| {
-        let (number, record) =
-            records.iter_mut().enumerate().find(|(_, record)| record.state == State::Free)?;
+        let (number, record) = free(records, &ended)?;
         record.write(own, &[], &fences, &[]);
+        record.trees = trees;
         fences.iter().for_each(|fence| tier.fences().raise(*fence));
         Some(number)
     });
-    match written {
-        // Where nothing can be prepared, the server says so.
-        None => Ok(()),
-        Some(Some(number)) => {
-            AT.replace(At::Unnamed(number));
-            Ok(())
-        }
-        Some(None) => Err(no_room()),
+    if let Some(number) = written {
+        AT.replace(At::Unnamed(number.ok_or_else(no_room)?));
     }
+    Ok(())
 }
 
-/// Lowers the fences of what was prepared without a name, and is over. May raise errors.
+/// A record for a transaction: a free one, or that of a transaction that has ended unnoticed.
+fn free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(usize, &'r mut Record)> {
+    let is_free = |record: &Record| match record.state() {
+        State::Free => true,
+        State::Prepared => record.enders == 0 && ended.contains(&record.xid),
+        _ => false,
+    };
+    records.iter_mut().enumerate().find(|(_, record)| is_free(record))
+}
+
+/// The recorded transactions that are prepared no more, if every record is taken. May raise errors.
+fn ended_unnoticed() -> Vec<TransactionId> {
+    let prepared = prepared::with_table(|Table { records, .. }| {
+        if records.iter().any(|record| record.state() == State::Free) {
+            return Vec::new();
+        }
+        let prepared = records.iter().filter(|record| record.state() == State::Prepared);
+        prepared.map(|record| record.xid).collect()
+    });
+    let mut ended = prepared.unwrap_or_default();
+    ended.retain(|xid| !prepared::is_in_progress(*xid));
+    ended
+}
+
+/// Lowers the fences of the unnamed transactions that are over. May raise errors.
 #[inline]
 pub fn settle_unnamed() {
     if prepared::has_unnamed() {
@@ -207,30 +254,31 @@ pub fn settle_unnamed() {
 #[cold]
 fn settle() {
     let Some(tier) = shared::tier() else { return };
-    let is_unnamed = |record: &Record| record.state == State::Unnamed;
+    let is_unnamed = |record: &Record| record.state() == State::Unnamed;
     let waiting = prepared::with_table(|Table { records, .. }| {
-        records.iter().filter(|record| is_unnamed(record)).map(|record| record.number).collect::<Vec<_>>()
+        records.iter().filter(|record| is_unnamed(record)).map(|record| record.xid).collect::<Vec<_>>()
     });
-    let over: Vec<_> =
-        waiting.into_iter().flatten().filter(|number| !prepared::is_in_progress(*number)).collect();
+    let over: Vec<_> = waiting.into_iter().flatten().filter(|xid| prepared::is_over(*xid)).collect();
     if over.is_empty() {
         return;
     }
-    prepared::with_table(|Table { unnamed, records, .. }| {
+    prepared::with_table(|Table { unnamed, records }| {
         let number = tier.fences().draw();
-        for record in records.iter_mut().filter(|record| is_unnamed(record) && over.contains(&record.number))
-        {
+        for record in records.iter_mut().filter(|record| is_unnamed(record) && over.contains(&record.xid)) {
+            if written::have_grown(tier, record.trees, false) {
+                written::invalidate_trees(tier);
+            }
             for fence in record.fences() {
                 let _ = tier.lower_as(*fence, number);
             }
-            record.state = State::Free;
+            record.set_state(State::Free);
             unnamed.fetch_sub(1, Ordering::Relaxed);
         }
     });
 }
 
-/// A transaction of this session is about to commit. Whoever applies what another server sends may have ended a prepared one in it,
-/// or be about to. May raise errors.
+/// A transaction of this session is about to commit. An apply worker may have ended a prepared transaction in it, or be about to. May
+/// raise errors.
 #[inline]
 pub fn before_commit(has_written: bool) {
     let applies = prepared::is_applier();
@@ -243,92 +291,80 @@ pub fn before_commit(has_written: bool) {
     }
 }
 
-/// Gives a record to whatever was prepared in an earlier life, with its fences raised.
+/// Gives a record to each transaction that was prepared in an earlier life, with its fences raised.
 #[cold]
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
-    for (number, relations) in locks::of_prepared() {
-        let (fences, _) = bounded(&written::of_relations(tier, &relations), Vec::new());
-        if !prepared::is_in_progress(number) {
+    for (xid, relations) in locks::of_prepared() {
+        let claim = |number| written::claimed_fence_of(tier, number);
+        let (fences, trees) = written::of_relations(tier, &relations, claim);
+        let (fences, _) = bounded(fences, Vec::new());
+        if !prepared::is_in_progress(xid) {
             continue;
         }
-        let recorded = prepared::with_table(|Table { unnamed, records, .. }| {
-            if records.iter().any(|record| record.state != State::Free && record.number == number) {
+        let ended = ended_unnoticed();
+        let recorded = prepared::with_table(|Table { unnamed, records }| {
+            if records.iter().any(|record| record.state() != State::Free && record.xid == xid) {
                 return true;
             }
-            let Some(record) = records.iter_mut().find(|record| record.state == State::Free) else {
-                return false;
-            };
-            record.write(number, &[], &fences, &[]);
-            record.state = State::Unnamed;
+            let Some((_, record)) = free(records, &ended) else { return false };
+            record.write(xid, &[], &fences, &[]);
+            record.trees = trees;
+            record.set_state(State::Unnamed);
             unnamed.fetch_add(1, Ordering::Relaxed);
-            // Another who applies may end it as soon as he sees the record, so they are raised under the same lock.
+            // Another apply worker may end it as soon as it sees the record, so they are raised under the same lock.
             fences.iter().for_each(|fence| tier.fences().raise(*fence));
             true
         });
         if recorded == Some(false) {
-            // Who applies will be started again, when those who are preparing something now have done so.
+            // The apply worker will be started again, when those who are preparing something now have done so.
             no_room().raise();
         }
     }
 }
 
-/// In the server's words: there are as many records as there may be transactions.
-fn no_room() -> Refused {
-    let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
-    Refused::new(code, "maximum number of prepared transactions reached")
-        .hint("Increase max_prepared_transactions.")
-}
-
-/// What a record has room for: instead of too many keys their spaces, and instead of too many fences the database's.
-fn bounded(fences: &[FenceId], mut marks: Vec<KeyMark>) -> (Vec<FenceId>, Vec<KeyMark>) {
-    let mut fences = fences.to_vec();
-    marks.sort_unstable();
-    marks.dedup();
+/// What fits into a record: instead of too many keys the fences of their spaces, and instead of too many fences that of the database,
+/// with that of roles if they have changed. The keys must be in order.
+fn bounded(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, Vec<KeyMark>) {
     if marks.len() > MARKS_MAX {
         fences.extend(spaces_of(&marks));
         marks.clear();
     }
     if fences.len() > FENCES_MAX {
-        (fences, marks) = (everything(true), Vec::new());
+        let roles = shared::tier().map(|tier| tier.fences().reserved(Reserved::Roles));
+        let changes_roles = roles.is_some_and(|roles| fences.contains(&roles));
+        fences = everything();
+        fences.retain(|fence| changes_roles || Some(*fence) != roles);
+        marks.clear();
     }
     (fences, marks)
 }
 
-/// The fences of the spaces that some keys are in, each once. The keys are in order.
+/// The fences of the spaces that some keys are in, each once. The keys must be in order.
 fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
     let Some(tier) = shared::tier() else { return Vec::new() };
-    let place = |mark: &KeyMark| (mark.database, mark.space);
-    let spaces = marks.chunk_by(|one, next| place(one) == place(next)).map(|marks| {
+    let space = |mark: &KeyMark| (mark.database, mark.space);
+    let spaces = marks.chunk_by(|one, next| space(one) == space(next)).map(|marks| {
         let KeyMark { database, space, .. } = marks[0];
         tier.fences().reserved(Reserved::Space { database, space })
     });
     spaces.collect()
 }
 
-/// The transaction is prepared now, and others may end it from the next moment on. Must not fail.
+/// The transaction is prepared now, and other sessions may end it from the next moment on. Must not fail.
 pub fn stands() {
-    let (gid, number) = match AT.replace(At::Nothing) {
-        At::Recorded(gid, number) => (gid, number),
+    let number = match AT.replace(At::Nothing) {
+        At::Recorded(number) => number,
         At::Unnamed(number) => {
-            prepared::with_table(|Table { unnamed, records, .. }| {
-                records[number].state = State::Unnamed;
+            prepared::with_table(|Table { unnamed, records }| {
+                records[number].set_state(State::Unnamed);
                 unnamed.fetch_add(1, Ordering::Relaxed);
             });
             return;
         }
         _ => return,
     };
-    prepared::with_table(|Table { unrecorded, records, .. }| {
-        // The name was free: whatever else has a record of it has ended, unnoticed.
-        let others =
-            records.iter_mut().filter(|record| record.is_of(&gid) && record.state == State::Prepared);
-        others.for_each(retire);
-        match number {
-            Some(number) => records[number].state = State::Prepared,
-            None => *unrecorded = unrecorded.saturating_sub(1),
-        }
-    });
+    prepared::with_table(|Table { records, .. }| records[number].set_state(State::Prepared));
 }
 
 /// The transaction of this session has ended without being prepared. Must not fail.
@@ -339,22 +375,19 @@ pub fn over() {
     }
 }
 
-/// Apart, as it is rare.
+/// A function of its own, because it is rare.
 #[cold]
 fn abandon() {
     match AT.replace(At::Nothing) {
-        At::Recorded(_, number) => {
-            prepared::with_table(|Table { unrecorded, records, .. }| match number {
-                Some(number) => records[number].state = State::Free,
-                None => *unrecorded = unrecorded.saturating_sub(1),
-            });
+        At::Recorded(number) => {
+            prepared::with_table(|Table { records, .. }| records[number].set_state(State::Free));
         }
         At::Unnamed(number) => {
             prepared::with_table(|Table { records, .. }| {
                 if let Some(tier) = shared::tier() {
                     records[number].fences().iter().for_each(|fence| tier.fences().withdraw(*fence));
                 }
-                records[number].state = State::Free;
+                records[number].set_state(State::Free);
             });
         }
         At::Ending(ending) => ending.settle(false),
@@ -363,58 +396,80 @@ fn abandon() {
 }
 
 fn retire(record: &mut Record) {
-    record.state = if record.enders == 0 { State::Free } else { State::Gone };
-}
-
-enum Found {
-    Record(Ending),
-    Nothing,
-    /// It may be another one by the time the server looks for it.
-    Doubt(Ending),
+    record.set_state(if record.enders == 0 { State::Free } else { State::Gone });
 }
 
 impl Ending {
-    fn find(Table { unrecorded, records, .. }: Table<'_>, gid: &[u8], commits: bool) -> Found {
-        let of_name = |record: &Record, state| record.state == state && record.is_of(gid);
-        let doubt = *unrecorded > 0 || records.iter().any(|record| of_name(record, State::Preparing));
-        let found = records.iter_mut().enumerate().find(|(_, record)| of_name(record, State::Prepared));
-        let Some((number, record)) = found else { return Found::Nothing };
-        record.enders += 1;
-        let mut ending = Self { record: Some(number), ..Self::default() };
-        if commits && !doubt {
-            let has_grown = shared::tier().is_some_and(|tier| written::have_grown(tier, record.trees, false));
-            ending.invalidated = record.fences().to_vec();
-            if has_grown {
-                // What has come above what it has written is not in the record.
-                ending.invalidated.extend(everything(commits));
+    /// What a transaction has changed by its record. None if there is no record; an error if it is still being prepared.
+    fn of_transaction(xid: TransactionId) -> Option<Result<Self, ()>> {
+        prepared::with_table(|Table { records, .. }| {
+            let is_it = |record: &Record| {
+                record.xid == xid && matches!(record.state(), State::Preparing | State::Prepared)
+            };
+            let (number, record) = records.iter_mut().enumerate().find(|(_, record)| is_it(record))?;
+            if record.state() == State::Preparing {
+                return Some(Err(()));
             }
-            ending.trees = Some(record.trees);
-            ending.changed = record.marks().to_vec();
-        }
-        if doubt { Found::Doubt(ending) } else { Found::Record(ending) }
+            record.enders += 1;
+            Some(Ok(Self {
+                record: Some(number),
+                recorded: record.fences().to_vec(),
+                changed: record.marks().to_vec(),
+                ..Self::default()
+            }))
+        })?
     }
 
+    /// Keeps the record of a name until the command has rolled its transaction back.
+    fn of_name(gid: &[u8]) -> Self {
+        let record = prepared::with_table(|Table { records, .. }| {
+            let is_it = |record: &Record| record.state() == State::Prepared && record.is_of(gid);
+            let (number, record) = records.iter_mut().enumerate().find(|(_, record)| is_it(record))?;
+            record.enders += 1;
+            Some(number)
+        });
+        Self { record: record.flatten(), ..Self::default() }
+    }
+
+    /// May raise errors. What was raised before is lowered by `settle`.
     fn raise(&mut self) {
-        self.spaces = spaces_of(&self.changed);
-        if let Some(tier) = shared::tier() {
-            self.invalidated.iter().chain(&self.spaces).for_each(|fence| tier.fences().raise(*fence));
+        let Some(tier) = shared::tier() else { return };
+        let fences = tier.fences();
+        for space in spaces_of(&self.changed) {
+            fences.raise(space);
+            self.spaces.push(space);
+        }
+        let mut wanted = std::mem::take(&mut self.recorded);
+        loop {
+            let claims = fences.claims();
+            let (relations, trees) =
+                written::of_relations(tier, &self.relations, |number| written::fence_of(tier, number));
+            self.trees.get_or_insert(trees);
+            wanted.extend(relations);
+            wanted.retain(|fence| !self.raised.contains(fence));
+            wanted.sort_unstable();
+            wanted.dedup();
+            for fence in wanted.drain(..) {
+                fences.raise(fence);
+                self.raised.push(fence);
+            }
+            if fences.claims() == claims {
+                return;
+            }
         }
     }
 
-    /// After the command, whatever has become of it. Must not fail.
+    /// After the command, whether it has succeeded or not. Must not fail.
     fn settle(self, succeeded: bool) {
         if let Some(tier) = shared::tier() {
             self.changed.iter().for_each(|mark| tier.remove_marked(mark));
-            let grows = self.invalidated.contains(&written::trees(tier));
+            let grows = self.raised.contains(&written::trees(tier));
             if self.trees.is_some_and(|trees| written::have_grown(tier, trees, grows)) {
-                // Perhaps only while the server was at it: late, and better than never.
-                let fence = tier.fences().reserved(Reserved::Database(shared::database()));
-                tier.fences().raise(fence);
-                let _ = tier.lower_as(fence, tier.fences().draw());
+                written::invalidate_trees(tier);
             }
-            if !self.invalidated.is_empty() {
+            if !self.raised.is_empty() {
                 let number = tier.fences().draw();
-                for fence in &self.invalidated {
+                for fence in &self.raised {
                     let _ = tier.lower_as(*fence, number);
                 }
             }
@@ -423,8 +478,8 @@ impl Ending {
         prepared::with_table(|Table { records, .. }| {
             let Some(record) = self.record.map(|number| &mut records[number]) else { return };
             record.enders = record.enders.saturating_sub(1);
-            // Of an attempt that failed nobody knows whether it did so before the commit: who tries again raises the same.
-            if succeeded || record.state == State::Gone {
+            // A failed attempt may have failed after the commit: the next attempt raises the same.
+            if succeeded || record.state() == State::Gone {
                 retire(record);
             }
         });

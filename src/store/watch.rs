@@ -8,9 +8,8 @@ use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::relation;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::TextsArgument;
-use crate::store::pending;
-use crate::store::space::{self, Place};
-use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
+use crate::store::{pending, space, written};
+use pg_cache_core::{FenceId, Reserved, Stamp};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -31,8 +30,8 @@ pub fn fence(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Watches(shared::database()))
 }
 
-/// What an entry with some tags depends on beside the tags. To be asked after the entry's stamp was taken.
-pub fn dependencies(tier: &HotTier, tags: &[&[u8]]) -> Vec<FenceId> {
+/// The fences that an entry with some tags depends on beside the tags'. Must be called after the entry's stamp was taken.
+pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId> {
     if tags.is_empty() {
         return Vec::new();
     }
@@ -40,7 +39,7 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]]) -> Vec<FenceId> {
     let known = up_to_date(tier, found[0]);
     if !known.relations.is_empty() {
         for number in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
-            found.push(of_relation(tier, *number));
+            add_relation(tier, *number, stamp, &mut found);
         }
         found.sort_unstable();
         found.dedup();
@@ -48,9 +47,16 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]]) -> Vec<FenceId> {
     found
 }
 
-/// The fence that every write to a relation raises.
-pub fn of_relation(tier: &HotTier, number: u32) -> FenceId {
-    tier.fences().relation(shared::database(), number, Relation::Any)
+/// Adds the fences that an entry with a stamp depends on if it depends on a relation. Must be called after the stamp was taken.
+pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
+    let (own, unclaimed) = tier.fences().dependency(shared::database(), relation, stamp);
+    fences.push(own);
+    fences.extend(unclaimed);
+    // A tree may grow while a commit that writes below it is under way, which then invalidates by the fence of trees alone.
+    written::renew_trees(tier);
+    if relation::is_inheritance_parent(relation) {
+        fences.push(written::trees(tier));
+    }
 }
 
 fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
@@ -82,13 +88,5 @@ pub fn each(mut with: impl FnMut(u32, &[u8])) {
 pub fn changed() {
     if let Some(place) = space::any_place() {
         pending::invalidate(&place, fence(place.tier));
-    }
-}
-
-/// Makes everything a miss that depends on a relation, as a write to it would, for others when the transaction commits.
-pub fn invalidate(place: &Place, number: u32) {
-    pending::invalidate(place, of_relation(place.tier, number));
-    if let relation::Relation::Rows { ancestors } = relation::of(number) {
-        ancestors.iter().for_each(|number| pending::invalidate(place, of_relation(place.tier, *number)));
     }
 }

@@ -121,6 +121,16 @@ impl Cluster {
         run(as_server_user("touch").arg(self.data().join("standby.signal")));
     }
 
+    /// Makes the stopped server a standby that follows a primary, from its next start on.
+    pub fn follow(&self, primary: &Self) {
+        run(as_server_user("rm").arg("-r").arg(self.data()));
+        let mut backup = as_server_user(self.server.program("pg_basebackup"));
+        backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username=postgres", "-h"]);
+        run(backup.arg(primary.socket_dir()).arg("-D").arg(self.data()));
+        let socket = format!("unix_socket_directories = '{}'\n", self.home.display());
+        self.append(&self.data().join("postgresql.auto.conf"), &socket);
+    }
+
     /// Ends a process of the server as the kernel does when memory runs out.
     pub fn kill(&self, process: i32) {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));

@@ -1,5 +1,6 @@
 //! Fills that others interfere with.
 
+use crate::fences::is_cached;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::{Client, SimpleQueryMessage};
 
@@ -268,4 +269,79 @@ fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
     say(&mut third, &format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"));
     let new = change();
     assert_eq!(say(&mut database.connect(), GET), new);
+}
+
+/// Whatever a caller declares a result to depend on, uncommitted rows stay with the transaction that has written them.
+#[test]
+fn uncommitted_rows_are_not_published_whatever_is_declared() {
+    let database = Database::create();
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    writer
+        .batch_execute(
+            "CREATE TABLE acc AS SELECT 1 AS v; CREATE TABLE calm AS SELECT 7 AS v;
+             CREATE TABLE whole (v int); CREATE TABLE part () INHERITS (whole);
+             CREATE FUNCTION total() RETURNS bigint VOLATILE LANGUAGE plpgsql AS
+                 'BEGIN RETURN (SELECT sum(v) FROM acc); END';
+             SELECT lo_from_bytea(4242, 'x')",
+        )
+        .expect("tables");
+    for (write, query, depends) in [
+        ("UPDATE acc SET v = 999", "SELECT sum(v) FROM acc", "{}"),
+        ("UPDATE acc SET v = 999", "SELECT sum(v) FROM acc", "{calm}"),
+        ("UPDATE acc SET v = 999", "SELECT total()", "{}"),
+        ("INSERT INTO part VALUES (999)", "SELECT sum(v) FROM whole", "{}"),
+        ("INSERT INTO whole VALUES (999)", "SELECT sum(v) FROM ONLY whole", "{}"),
+        ("SELECT lo_put(4242, 0, '999')", "SELECT length(lo_get(4242))", "{}"),
+        ("CREATE TEMP TABLE mine AS SELECT 999 AS v", "SELECT sum(v) FROM mine", "{}"),
+    ] {
+        let fetch = format!("SELECT cache_fetch('dirty', '{query}', depends => '{depends}')");
+        writer.batch_execute(&format!("BEGIN; {write}; {fetch}")).expect("it fetches");
+        assert!(!is_cached(&mut other, "dirty"), "{write}; {query}");
+        writer.batch_execute("ROLLBACK").expect("it is rolled back");
+        assert!(!is_cached(&mut other, "dirty"), "{write}; {query}");
+    }
+    // A transaction that has written something else publishes what it reads.
+    writer
+        .batch_execute(
+            "BEGIN; UPDATE acc SET v = 2; SELECT cache_fetch('clean', 'SELECT v FROM calm', depends => '{}')",
+        )
+        .expect("it fetches");
+    assert!(is_cached(&mut other, "clean"));
+    writer.batch_execute("ROLLBACK").expect("it is rolled back");
+    // What is there in the session alone is stored by no transaction.
+    let own = "CREATE TEMP TABLE mine AS SELECT 1 AS v; SELECT cache_fetch('own', 'SELECT v FROM mine', depends => '{}')";
+    writer.batch_execute(own).expect("it fetches");
+    assert!(!is_cached(&mut other, "own"));
+}
+
+/// Samples, and built-in functions that tell of indexes, publications and names of relations.
+#[test]
+fn results_that_no_fence_follows_are_not_stored() {
+    let database = Database::create();
+    let mut session = database.connect();
+    session
+        .batch_execute(
+            "CREATE TABLE t AS SELECT i AS v FROM generate_series(1, 100) AS i; CREATE PUBLICATION p;
+             CREATE FUNCTION indexed() RETURNS bool STABLE LANGUAGE plpgsql AS
+                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END'",
+        )
+        .expect("a table");
+    for (query, change) in [
+        ("SELECT count(*) FROM t TABLESAMPLE BERNOULLI (50)", "SELECT"),
+        ("SELECT count(*) FROM (SELECT * FROM t TABLESAMPLE SYSTEM (50)) AS s", "SELECT"),
+        ("SELECT count(*) FROM pg_get_publication_tables('p')", "ALTER PUBLICATION p ADD TABLE t"),
+        ("SELECT to_regclass('t_v') IS NOT NULL", "CREATE INDEX t_v ON t (v)"),
+        ("SELECT indexed()", "DROP INDEX t_v"),
+    ] {
+        for change in ["SELECT", change] {
+            session.batch_execute(change).expect("it changes");
+            let truth: Option<String> = session
+                .query_one(&format!("SELECT to_jsonb(r)::text FROM ({query}) AS f(r)"), &[])
+                .expect("it reads")
+                .get(0);
+            let fetched = fetch(&mut session, "k", query);
+            assert!(query.contains("TABLESAMPLE") || fetched == truth, "{query}");
+            assert!(!is_cached(&mut session, "k"), "{query}");
+        }
+    }
 }

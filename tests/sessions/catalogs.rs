@@ -1,0 +1,217 @@
+//! Catalog changes that a cached result has to follow, and others that it must survive: in shared catalogs, from other databases, and
+//! where no command or message tells of them.
+
+use crate::fences::is_cached;
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+
+fn conf() -> Conf {
+    Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
+}
+
+fn run(session: &mut Client, statements: &str) {
+    session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+}
+
+/// The text of the one value that a statement returns.
+fn value(session: &mut Client, statement: &str) -> Option<String> {
+    let row = session.query_one(&format!("SELECT ({statement})::text"), &[]);
+    row.unwrap_or_else(|error| panic!("{statement}: {error:?}")).get(0)
+}
+
+/// A database with the extension, and a session in it.
+fn create(cluster: &Cluster, name: &str) -> Client {
+    run(&mut cluster.connect("postgres"), &format!("CREATE DATABASE {name}"));
+    let mut session = cluster.connect(name);
+    run(&mut session, "CREATE EXTENSION pg_cache");
+    session
+}
+
+fn fetch(session: &mut Client, query: &str) -> Option<String> {
+    value(session, &format!("SELECT cache_fetch('k', $q${query}$q$) #>> '{{}}'"))
+}
+
+#[test]
+fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
+    let cluster = cluster(&conf());
+    let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
+    run(&mut there, "CREATE ROLE one; CREATE ROLE two; CREATE ROLE member");
+    let cases = [
+        ("pg_has_role('member', 'pg_database_owner', 'USAGE')", "ALTER DATABASE here OWNER TO member"),
+        ("has_database_privilege('one', 'here', 'CREATE')", "GRANT CREATE ON DATABASE here TO one"),
+        (
+            "has_tablespace_privilege('one', 'pg_default', 'CREATE')",
+            "GRANT CREATE ON TABLESPACE pg_default TO one",
+        ),
+        (
+            "has_parameter_privilege('one', 'log_statement', 'SET')",
+            "GRANT SET ON PARAMETER log_statement TO one",
+        ),
+        (
+            "pg_has_role('member', 'two', 'USAGE')",
+            "UPDATE pg_authid SET rolsuper = true WHERE rolname = 'member'",
+        ),
+        ("pg_has_role('one', 'two', 'USAGE')", "GRANT two TO one"),
+        ("pg_has_role('one', 'two', 'USAGE')", "ALTER ROLE one NOINHERIT"),
+        ("pg_has_role('one', 'two', 'MEMBER')", "DELETE FROM pg_auth_members"),
+        ("pg_has_role('one', 'two', 'MEMBER')", "ALTER GROUP two ADD USER one"),
+        ("to_regrole('renamed')::text", "ALTER ROLE two RENAME TO renamed"),
+    ];
+    let mut unchanged = Vec::new();
+    for (what, change) in cases {
+        // PostgreSQL 16 decides by the membership whether it is inherited.
+        if change.contains("NOINHERIT") && cluster.server().major() > 15 {
+            continue;
+        }
+        let query = format!("SELECT {what}");
+        run(&mut here, "SELECT cache_delete('k')");
+        let before = fetch(&mut here, &query);
+        assert!(is_cached(&mut here, "k"), "before {change}");
+        run(&mut there, change);
+        assert!(!is_cached(&mut here, "k"), "after {change}");
+        if fetch(&mut here, &query) == before {
+            unchanged.push(change);
+        }
+    }
+    assert_eq!(unchanged, Vec::<&str>::new(), "these changes prove nothing");
+    assert_eq!(findings(&mut here), Vec::<String>::new());
+}
+
+#[test]
+fn settings_and_passwords_of_roles_leave_every_result() {
+    let cluster = cluster(&conf());
+    let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
+    run(&mut there, "CREATE ROLE me LOGIN");
+    assert_eq!(fetch(&mut here, "SELECT 1").as_deref(), Some("1"));
+    for change in [
+        "ALTER ROLE me SET work_mem = '8MB'",
+        "ALTER ROLE me IN DATABASE here SET work_mem = '8MB'",
+        "ALTER ROLE ALL RESET work_mem",
+        "ALTER DATABASE here SET work_mem = '8MB'",
+        "ALTER ROLE me RESET ALL",
+        "ALTER ROLE me PASSWORD 'secret'",
+        "ALTER ROLE me VALID UNTIL '2100-01-01'",
+        "ALTER ROLE me PASSWORD NULL",
+        "COMMENT ON ROLE me IS 'a role'",
+    ] {
+        for session in [&mut there, &mut here] {
+            run(session, change);
+        }
+        assert!(is_cached(&mut here, "k"), "after {change}");
+    }
+    run(&mut there, "ALTER ROLE me SUPERUSER PASSWORD 'other'");
+    assert!(!is_cached(&mut here, "k"));
+}
+
+#[test]
+fn temporary_tables_leave_every_result() {
+    let cluster = cluster(&conf());
+    let (mut here, mut other) = (create(&cluster, "here"), cluster.connect("here"));
+    run(&mut here, "CREATE TABLE whole (v int); CREATE ROLE reader");
+    assert_eq!(fetch(&mut here, "SELECT count(*) FROM whole").as_deref(), Some("0"));
+    let mut wrong = Vec::new();
+    for change in [
+        "CREATE TEMP TABLE child () INHERITS (whole)",
+        "CREATE TEMP TABLE parent (v int); CREATE TEMP TABLE second () INHERITS (parent)",
+        "CREATE TEMP TABLE parts (v int) PARTITION BY LIST (v)",
+        "CREATE TEMP TABLE part PARTITION OF parts FOR VALUES IN (1)",
+        "CREATE TEMP TABLE loose (v int); ALTER TABLE parts ATTACH PARTITION loose DEFAULT",
+        "ALTER TABLE parts DETACH PARTITION loose",
+        "ALTER TABLE parent ADD COLUMN w int",
+        "ALTER TABLE parent ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY p ON parent USING (true)",
+        "ALTER POLICY p ON parent USING (v > 0)",
+        "DROP POLICY p ON parent",
+        "GRANT SELECT ON parent, second TO reader",
+        "REVOKE SELECT ON parent FROM reader",
+        "ALTER TABLE loose RENAME TO looser",
+        "ALTER TABLE second NO INHERIT parent",
+        "DROP TABLE second, parent, child, looser, parts",
+    ] {
+        for statement in change.split("; ") {
+            run(&mut other, statement);
+        }
+        if !is_cached(&mut here, "k") {
+            wrong.push(change);
+            fetch(&mut here, "SELECT count(*) FROM whole");
+        }
+    }
+    assert_eq!(wrong, Vec::<&str>::new());
+}
+
+/// A parent without columns leaves the catalog rows of its new child as they are, and so no message tells of it.
+#[test]
+fn a_parent_without_columns_is_a_parent() {
+    let cluster = cluster(&conf());
+    let (mut writer, mut other) = (create(&cluster, "here"), cluster.connect("here"));
+    run(&mut other, "CREATE TABLE top (); CREATE TABLE mid (v int); SELECT cache_watch('top')");
+    // The writer learns that its table is a part of nothing.
+    run(&mut writer, "INSERT INTO mid VALUES (1)");
+    run(&mut other, "ALTER TABLE mid INHERIT top; SELECT cache_set_text('tagged', 'v', tags => '{top}')");
+    for count in 1..4 {
+        assert_eq!(fetch(&mut other, "SELECT count(*) FROM top"), Some(count.to_string()));
+        assert!(is_cached(&mut other, "k") && (count > 1 || is_cached(&mut other, "tagged")));
+        run(&mut writer, "INSERT INTO mid VALUES (1)");
+        assert!(!is_cached(&mut other, "k") && !is_cached(&mut other, "tagged"));
+    }
+}
+
+#[test]
+fn a_prepared_grant_is_followed_in_other_databases() {
+    let cluster = cluster(&conf().set("max_locks_per_transaction", "256"));
+    let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
+    run(&mut there, "CREATE ROLE one; CREATE ROLE two; CREATE TABLE t (v int)");
+    let query = "SELECT pg_has_role('one', 'two', 'USAGE')";
+    let many: String =
+        (0..200).map(|i| format!("; CREATE TABLE t{i} (v int); INSERT INTO t{i} VALUES (1)")).collect();
+    let tags = "; SELECT cache_invalidate_tag('tag ' || i) FROM generate_series(1, 1100) AS i";
+    // What else the transaction has done, and whether the server forgets the transaction's record in between.
+    for (more, restarts) in [("", false), (&many[..], false), (tags, false), ("", true)] {
+        run(&mut there, &format!("BEGIN; GRANT two TO one{more}; PREPARE TRANSACTION 'p'"));
+        if restarts {
+            drop((here, there));
+            cluster.restart(Stop::Fast, &conf());
+            (here, there) = (cluster.connect("here"), cluster.connect("there"));
+        }
+        assert_eq!(fetch(&mut here, query).as_deref(), Some("false"));
+        assert!(is_cached(&mut here, "k"));
+        run(&mut there, "COMMIT PREPARED 'p'");
+        assert!(!is_cached(&mut here, "k"), "restarts: {restarts}");
+        assert_eq!(fetch(&mut here, query).as_deref(), Some("true"));
+        run(&mut there, "REVOKE two FROM one");
+    }
+}
+
+/// A snapshot of a standby is older than what the server replays until its promotion, and fences know nothing of that.
+#[test]
+fn a_snapshot_from_before_a_promotion_is_served_nothing_newer() {
+    let primary = Cluster::start(&conf());
+    let mut source = create(&primary, "here");
+    run(&mut source, "CREATE TABLE t AS SELECT 1 AS v");
+    let standby = Cluster::start(&conf());
+    standby.stop(Stop::Fast);
+    standby.follow(&primary);
+    standby.resume();
+    let (mut old, mut new) = (standby.connect("here"), standby.connect("here"));
+    run(&mut old, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(value(&mut old, "SELECT v FROM t").as_deref(), Some("1"));
+    run(&mut source, "UPDATE t SET v = 2");
+    wait_until("the change to be replayed", || value(&mut new, "SELECT v FROM t").as_deref() == Some("2"));
+    run(&mut new, "SELECT pg_promote()");
+    assert_eq!(fetch(&mut new, "SELECT v FROM t").as_deref(), Some("2"));
+    assert!(is_cached(&mut new, "k"));
+    assert_eq!(fetch(&mut old, "SELECT v FROM t").as_deref(), Some("1"), "what its snapshot sees");
+    assert_eq!(value(&mut old, "SELECT cache_get('k')"), None);
+    // Nor does it publish what it sees, under a lease or as a plain value that depends on the table.
+    run(&mut new, "SELECT cache_delete('k')");
+    let leased = "SELECT cache_set('k', to_jsonb((SELECT v FROM t)), lease => lease) FROM cache_acquire('k')";
+    assert_eq!(value(&mut old, leased).as_deref(), Some("true"), "without a lease it is a plain set");
+    run(&mut old, "ROLLBACK");
+    assert_eq!(fetch(&mut new, "SELECT v FROM t").as_deref(), Some("2"));
+    assert_eq!(
+        value(&mut old, "SELECT cache_get('k')").as_deref(),
+        Some("2"),
+        "the next transaction is served"
+    );
+}
