@@ -3,7 +3,7 @@ SELECT cache_stats_reset();
 CREATE TABLE orders (id int);
 CREATE TABLE customers (id int);
 SELECT cache_watch('orders'), cache_watch('customers');
--- To make a table is a change of it, too.
+-- A table is shown once something cached has depended on it: nothing has so far.
 SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::text;
 SELECT cache_stats_reset();
 SELECT * FROM cache_relations;
