@@ -142,6 +142,8 @@ struct Known {
     /// Temporary ones, with their indexes and whatever else belongs to them, which who makes them locks as a writer does. They stay
     /// temporary, so this outlives messages.
     temporary: HashSet<u32, FixedState>,
+    /// At so many of them, those that were dropped are sorted out.
+    temporary_max: usize,
     watching: bool,
 }
 
@@ -149,6 +151,7 @@ static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known {
     alone: HashMap::with_hasher(FixedState::with_seed(0)),
     parts: HashMap::with_hasher(FixedState::with_seed(0)),
     temporary: HashSet::with_hasher(FixedState::with_seed(0)),
+    temporary_max: KNOWN_MAX,
     watching: false,
 }));
 
@@ -191,18 +194,25 @@ pub fn was_temporary(number: u32) -> bool {
     KNOWN.with_borrow(|known| known.temporary.contains(&number))
 }
 
-/// Remembers a temporary relation, or forgets it if it is there no more: its number may come to be another one's.
+/// Remembers a temporary relation, or forgets it if it is gone: its number may be given to another relation. May ask the server.
 fn note_temporary(number: u32, is_temporary: bool) {
-    KNOWN.with_borrow_mut(|Known { temporary, .. }| {
-        if !is_temporary {
-            temporary.remove(&number);
-            return;
+    let is_full = KNOWN.with_borrow_mut(|known| {
+        if is_temporary {
+            known.temporary.insert(number);
+        } else {
+            known.temporary.remove(&number);
         }
-        if temporary.len() >= KNOWN_MAX {
-            temporary.clear();
-        }
-        temporary.insert(number);
+        known.temporary.len() >= known.temporary_max
     });
+    if is_full {
+        // The relations that are left are as many as the session keeps itself.
+        let known = KNOWN.with_borrow(|known| known.temporary.iter().copied().collect::<Vec<_>>());
+        let dropped: Vec<_> = known.into_iter().filter(|number| !self::is_temporary(*number)).collect();
+        KNOWN.with_borrow_mut(|known| {
+            dropped.iter().for_each(|number| _ = known.temporary.remove(number));
+            known.temporary_max = KNOWN_MAX.max(known.temporary.len() * 2);
+        });
+    }
 }
 
 /// Whether it may be a part of others, as far as it is remembered.
