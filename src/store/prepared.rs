@@ -17,7 +17,8 @@
 //!
 //! *Transactions are known by their ids.* A name may be given to another transaction at any moment, so the session that ends one
 //! asks the server for the transaction's id and finds the record by that. Until the command is over, the record keeps the name: another
-//! transaction that is to be prepared under it is refused, as it would have been a moment before.
+//! transaction that is to be prepared under it is refused, as it would have been a moment before. One that has a record of the same
+//! name already, and waits for the server to give it the name, is let through first.
 //!
 //! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C. Their fences are raised from their preparation
 //! on, and lowered with a new number as soon as a session sees that they are over: an apply worker looks at the end of each of its
@@ -28,7 +29,7 @@
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::local::Local;
-use crate::pg::prepared::{self, FENCES_MAX, Found, MARKS_MAX, Record, State, Table};
+use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, shared};
 use crate::store::written;
 use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
@@ -36,6 +37,7 @@ use pgrx::pg_sys::TransactionId;
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 static AT: Local<RefCell<At>> = Local::new(RefCell::new(At::Nothing));
 /// Whether this session has looked for transactions that were prepared in an earlier life.
@@ -86,40 +88,60 @@ pub fn ending(gid: &[u8], commits: bool) {
     if shared::tier().is_none() {
         return;
     }
-    let ending = if commits { committing(gid) } else { Ending::of_name(gid) };
-    AT.replace(At::Ending(ending));
-    // From here on an error is followed by `over`, which lowers what was raised.
-    AT.with_borrow_mut(|at| match at {
-        At::Ending(ending) => ending.raise(),
-        _ => {}
+    match commits {
+        true => committing(gid),
+        false => _ = AT.replace(At::Ending(Ending::of_name(gid))),
+    }
+    AT.with_borrow_mut(|at| {
+        if let At::Ending(ending) = at {
+            ending.raise();
+        }
     });
 }
 
-/// What COMMIT PREPARED of a name makes visible. Raises the server's own errors where the command is going to fail, so that a role
-/// invalidates nothing by a command that it must not run.
-fn committing(gid: &[u8]) -> Ending {
+/// Finds what COMMIT PREPARED of a name is going to make visible. An error after that is followed by `over`. Raises the server's own
+/// errors where the command is going to fail, so that a role invalidates nothing by a command that it must not run.
+fn committing(gid: &[u8]) {
     loop {
         let found = prepared::find(gid).unwrap_or_else(|| unknown(gid).raise());
         if !found.may_end {
             denied().raise();
         }
         if !found.is_here {
-            return Ending::default();
+            return;
         }
         // A prepared transaction keeps its locks, so this does not depend on when it is done.
         let relations = locks::of_prepared().into_iter().filter(|(xid, _)| *xid == found.xid);
         let relations: Vec<_> = relations.flat_map(|(_, relations)| relations).collect();
-        match Ending::of_transaction(found.xid) {
-            Some(Ok(ending)) => return Ending { relations, ..ending },
-            Some(Err(())) => busy(gid).raise(),
+        let is_still_it = || prepared::find(gid).is_some_and(|again| again.xid == found.xid);
+        match Ending::find(found.xid, gid) {
+            // The record keeps the name now. It may have outlived its transaction, if another session failed after ending that.
+            Found::Recorded(ending) => {
+                AT.replace(At::Ending(Ending { relations, ..ending }));
+                if is_still_it() {
+                    return;
+                }
+                if let At::Ending(ending) = AT.replace(At::Nothing) {
+                    ending.release(false);
+                }
+            }
+            Found::Busy => busy(gid).raise(),
+            Found::Contested => pause(),
             // A record outlives its transaction, so one that is still there without a record is of an earlier life. Otherwise another
             // session has ended it meanwhile, and perhaps there is a next one of the name.
-            None if prepared::find(gid).is_some_and(|Found { xid, .. }| xid == found.xid) => {
-                return Ending { recorded: everything(), ..Ending::default() };
+            Found::Nothing if is_still_it() => {
+                AT.replace(At::Ending(Ending { recorded: everything(), ..Ending::default() }));
+                return;
             }
-            None => {}
+            Found::Nothing => {}
         }
     }
+}
+
+/// Lets a session go on that is preparing a transaction: it gets its name or an error soon, and waits for no other session before.
+fn pause() {
+    shared::check_for_interrupts();
+    std::thread::sleep(Duration::from_millis(1));
 }
 
 /// The command has succeeded.
@@ -399,25 +421,43 @@ fn retire(record: &mut Record) {
     record.set_state(if record.enders == 0 { State::Free } else { State::Gone });
 }
 
+enum Found {
+    Recorded(Ending),
+    /// The transaction is still being prepared.
+    Busy,
+    /// Another transaction is being prepared under the same name, and may have it when the server looks for it.
+    Contested,
+    Nothing,
+}
+
 impl Ending {
-    /// What a transaction has changed by its record. None if there is no record; an error if it is still being prepared.
-    fn of_transaction(xid: TransactionId) -> Option<Result<Self, ()>> {
-        prepared::with_table(|Table { records, .. }| {
+    /// What a transaction has changed by its record, which keeps the name from now on.
+    fn find(xid: TransactionId, gid: &[u8]) -> Found {
+        let found = prepared::with_table(|Table { records, .. }| {
+            let is_rival = |record: &Record| {
+                record.xid != xid && record.state() == State::Preparing && record.is_of(gid)
+            };
+            if records.iter().any(is_rival) {
+                return Found::Contested;
+            }
             let is_it = |record: &Record| {
                 record.xid == xid && matches!(record.state(), State::Preparing | State::Prepared)
             };
-            let (number, record) = records.iter_mut().enumerate().find(|(_, record)| is_it(record))?;
-            if record.state() == State::Preparing {
-                return Some(Err(()));
+            match records.iter_mut().enumerate().find(|(_, record)| is_it(record)) {
+                None => Found::Nothing,
+                Some((_, record)) if record.state() == State::Preparing => Found::Busy,
+                Some((number, record)) => {
+                    record.enders += 1;
+                    Found::Recorded(Self {
+                        record: Some(number),
+                        recorded: record.fences().to_vec(),
+                        changed: record.marks().to_vec(),
+                        ..Self::default()
+                    })
+                }
             }
-            record.enders += 1;
-            Some(Ok(Self {
-                record: Some(number),
-                recorded: record.fences().to_vec(),
-                changed: record.marks().to_vec(),
-                ..Self::default()
-            }))
-        })?
+        });
+        found.unwrap_or(Found::Nothing)
     }
 
     /// Keeps the record of a name until the command has rolled its transaction back.
@@ -462,7 +502,9 @@ impl Ending {
     /// After the command, whether it has succeeded or not. Must not fail.
     fn settle(self, succeeded: bool) {
         if let Some(tier) = shared::tier() {
-            self.changed.iter().for_each(|mark| tier.remove_marked(mark));
+            if !self.spaces.is_empty() {
+                self.changed.iter().for_each(|mark| tier.remove_marked(mark));
+            }
             let grows = self.raised.contains(&written::trees(tier));
             if self.trees.is_some_and(|trees| written::have_grown(tier, trees, grows)) {
                 written::invalidate_trees(tier);
@@ -475,6 +517,11 @@ impl Ending {
             }
             self.spaces.iter().for_each(|fence| tier.fences().withdraw(*fence));
         }
+        self.release(succeeded);
+    }
+
+    /// Lets go of the record. Must not fail.
+    fn release(self, succeeded: bool) {
         prepared::with_table(|Table { records, .. }| {
             let Some(record) = self.record.map(|number| &mut records[number]) else { return };
             record.enders = record.enders.saturating_sub(1);

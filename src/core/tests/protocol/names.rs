@@ -1,9 +1,11 @@
-//! A prepared transaction's name, given to another when it has ended: who ends one by its name ends what has the name by then.
+//! The name of a prepared transaction may be given to a second one when the first has ended. A session that ends a transaction by its name
+//! ends the transaction that has the name by then.
 //!
-//! The first transaction is prepared and has a record: its name, and what it has changed (`src/store/prepared.rs` in the extension). Who
-//! ends what has the name looks for the record, raises what it says, and asks the server; the second transaction is prepared under the same
-//! name meanwhile. That is done by a command, so that there is a record of it too, or without one: then its own fence is raised from before
-//! it is prepared until somebody sees that it is over.
+//! The first transaction is prepared. It has a record of what it has changed (`src/store/prepared.rs` in the extension), unless it was
+//! prepared in an earlier life of the server. An *ender* asks the server which transaction has the name, looks for the record of that
+//! transaction, raises the recorded fence, and has the server end whatever has the name. Meanwhile the second transaction is prepared under
+//! the same name: by a command, so that it has a record, too, or without one; then its own fence is raised from before it is prepared until
+//! a session sees that it is over. The first transaction may also be ended *unnoticed*, without a command, so that its record stays behind.
 
 use stateright::{Model, Property};
 
@@ -16,29 +18,33 @@ const DATABASE: usize = 2;
 const FIRST: u8 = 0;
 const SECOND: u8 = 1;
 
-/// One atomic step of who ends what has the name. What looks at records is one step, because it has their lock.
+/// One atomic step of an ender. A look at the records is one step, because their lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// Asks the server whether anything has the name.
+    /// Asks the server which transaction has the name.
     Ask,
+    /// Looks for the record of that transaction.
     Find,
+    /// Asks again, and begins again if another transaction has the name by now. If there is no record, the transaction was prepared in an
+    /// earlier life.
+    AskAgain,
     Raise,
-    /// The server ends what has the name now.
+    /// The server ends the transaction that has the name now.
     Finish,
-    /// An error, before that or after it: it is not told which.
+    /// An error, before that or after it: the ender does not learn which.
     Fail,
     Draw,
     Lower,
     Retire,
 }
 
-/// One of who prepares the second transaction.
+/// One atomic step of the session that prepares the second transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prepare {
     Record,
     /// The server gives it the name, which must be free.
     Name,
-    /// Others may end it.
+    /// Other sessions may end it.
     Stand,
     Fail,
 }
@@ -54,7 +60,9 @@ pub enum Fill {
 pub enum Step {
     Ender(usize, End),
     Preparer(Prepare),
-    /// Somebody sees that the second one is over, of which no command has told.
+    /// The first transaction is rolled back without a command.
+    Unnoticed,
+    /// A session sees that the second transaction is over, of which no command has told.
     SettleDraw,
     SettleLower,
     Filler(Fill),
@@ -94,6 +102,7 @@ enum Stage {
     #[default]
     Idle,
     Asked,
+    Looked,
     Found,
     Raised,
     /// Done with the attempt, whether that succeeded.
@@ -107,8 +116,8 @@ enum Stage {
 pub struct Ender {
     stage: Stage,
     commits: bool,
-    /// Whether anything had the name when it asked.
-    there: bool,
+    /// The transaction that had the name when it asked.
+    asked: Option<u8>,
     record: Option<u8>,
     fence: Option<u8>,
     number: u8,
@@ -131,16 +140,14 @@ pub struct State {
     /// Who has the name.
     named: Option<u8>,
     records: Vec<Record>,
-    /// Those that are being prepared and have found no record.
-    unrecorded: u8,
     enders: [Ender; 2],
     preparing: Preparing,
     /// The second one's record.
     own: Option<u8>,
     settling: Option<u8>,
-    /// Somebody has found the first one's record, and has committed the second one.
+    /// An ender has found the first transaction's record, and has committed the second one.
     mistaken: bool,
-    /// Whose change the value depends on. A value that depends on both would be saved by the fence of the wrong one.
+    /// The transaction whose change the value depends on. A value that depends on both would be saved by the fence of the wrong one.
     depends: u8,
     filled: u8,
     entry: Entry,
@@ -150,40 +157,49 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     AsBuilt,
-    /// Whoever prepares does not ask who is at ending what had the name.
+    /// The session that prepares does not ask whether an ender still has a record of the name.
     GivenAtOnce,
-    /// A record is free when its transaction has ended, whoever still has it in hand.
+    /// An ender does not mind that another transaction of the name is being prepared.
+    RivalIgnored,
+    /// An ender that has found a record does not ask again.
+    NotConfirmed,
+    /// A record is free when its transaction has ended, though other enders still have it.
     GoneIsFree,
-    /// Nobody doubts a record because the name is being prepared.
-    NoDoubt,
-    /// Nor because somebody prepares who has found no record.
-    UnrecordedNotCounted,
-    /// Who stands leaves the record of one that has ended unnoticed.
-    OthersStay,
-    /// Who is told that nothing has the name asks the server all the same.
-    NothingIsTried,
-    /// The same, with everything raised.
-    NothingIsTriedWithAll,
-    /// The fences of one that is prepared without a command are not raised before it has the name.
+    /// The record is looked for by the name instead of by the transaction's id.
+    FoundByName,
+    /// An ender that finds no record goes on as if nothing was changed.
+    MissedIsNothing,
+    /// An ender that finds no record raises everything without asking again.
+    MissedIsEverything,
+    /// The fence of a transaction that is prepared without a command is not raised before it has the name.
     UnnamedNotRaised,
-    /// They are lowered as if it had changed nothing.
+    /// It is lowered as if the transaction had changed nothing.
     UnnamedWithdrawn,
 }
 
-/// How the second one is prepared.
+/// How the second transaction is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Command,
-    /// By a command, where there is one record only.
-    CommandWithoutRoom,
     Nobody,
+}
+
+/// What is known of the first transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum First {
+    Recorded,
+    /// The same, and it may end unnoticed.
+    Unnoticed,
+    /// It was prepared in an earlier life of the server.
+    Unrecorded,
 }
 
 #[derive(Clone, Debug)]
 pub struct Names {
     variant: Variant,
     by: By,
-    /// Also with values that depend on the first one, and somebody who rolls back.
+    first: First,
+    /// Also with values that depend on the first transaction, and with an ender that rolls back.
     all: bool,
 }
 
@@ -195,6 +211,7 @@ impl Names {
         match ender.stage {
             Stage::Idle => vec![End::Ask],
             Stage::Asked => vec![End::Find],
+            Stage::Looked => vec![End::AskAgain],
             Stage::Found => vec![End::Raise],
             Stage::Raised if self.may_finish(state) => vec![End::Finish, End::Fail],
             Stage::Raised => vec![End::Fail],
@@ -206,7 +223,7 @@ impl Names {
         }
     }
 
-    /// While it is being prepared nobody else may end it.
+    /// The server refuses to end a transaction that is being prepared.
     fn may_finish(&self, state: &State) -> bool {
         match state.named {
             Some(SECOND) => state.preparing == Preparing::Over,
@@ -220,28 +237,59 @@ impl Names {
         let ender = &mut enders[number];
         match step {
             End::Ask => {
-                (ender.there, ender.stage) = (state.named.is_some() || !ender.commits, Stage::Asked);
+                ender.asked = state.named;
+                ender.stage = if ender.asked.is_some() { Stage::Asked } else { Stage::Over };
             }
             End::Find => {
-                ender.stage = Stage::Found;
-                let is_preparing = |record: &Record| record.slot == Slot::Preparing;
-                let in_doubt = state.unrecorded > 0 && variant != Variant::UnrecordedNotCounted
-                    || records.iter().any(is_preparing) && variant != Variant::NoDoubt;
-                let fence = match records.iter().position(|record| record.slot == Slot::Prepared) {
+                let has_record = |record: &Record| {
+                    let found = match variant {
+                        Variant::FoundByName => record.has_name(),
+                        _ => ender.asked == Some(record.transaction),
+                    };
+                    found && [Slot::Preparing, Slot::Prepared].contains(&record.slot)
+                };
+                let is_rival = |record: &Record| {
+                    record.slot == Slot::Preparing && ender.asked != Some(record.transaction)
+                };
+                if records.iter().any(is_rival) && variant != Variant::RivalIgnored {
+                    // The name may be the rival's when the server looks for it: the ender begins again.
+                    ender.stage = Stage::Idle;
+                    return;
+                }
+                match records.iter().position(has_record) {
+                    // It is busy, says the server.
+                    Some(found) if records[found].slot == Slot::Preparing => ender.stage = Stage::Over,
                     Some(found) => {
                         records[found].enders += 1;
                         ender.record = Some(found as u8);
-                        Some(if in_doubt { DATABASE as u8 } else { records[found].transaction })
+                        ender.fence = Some(records[found].transaction).filter(|_| ender.commits);
+                        let asks = variant != Variant::NotConfirmed;
+                        ender.stage = if asks { Stage::Looked } else { Stage::Found };
                     }
-                    None if ender.there || variant == Variant::NothingIsTriedWithAll => Some(DATABASE as u8),
-                    None => {
-                        if variant != Variant::NothingIsTried {
-                            ender.stage = Stage::Over;
+                    None if variant == Variant::MissedIsNothing => ender.stage = Stage::Found,
+                    None => ender.stage = Stage::Looked,
+                }
+            }
+            End::AskAgain => {
+                let is_the_same = ender.asked == state.named;
+                match ender.record {
+                    Some(record) if !is_the_same => {
+                        let record = &mut records[usize::from(record)];
+                        record.enders = record.enders.saturating_sub(1);
+                        if record.slot == Slot::Gone {
+                            record.retire(variant);
                         }
-                        None
+                        *ender = Ender { commits: ender.commits, ..Ender::default() };
                     }
-                };
-                ender.fence = fence.filter(|_| ender.commits);
+                    None if !is_the_same && variant != Variant::MissedIsEverything => {
+                        ender.stage = Stage::Idle;
+                    }
+                    Some(_) => ender.stage = Stage::Found,
+                    None => {
+                        ender.fence = Some(DATABASE as u8).filter(|_| ender.commits);
+                        ender.stage = Stage::Found;
+                    }
+                }
             }
             End::Raise => {
                 ender.stage = Stage::Raised;
@@ -301,14 +349,11 @@ impl Names {
                     state.preparing = Preparing::Over;
                     return;
                 }
-                *own = records.iter().position(|record| record.slot == Slot::Free).map(|place| place as u8);
-                match *own {
-                    Some(own) => {
-                        let slot = if by_command { Slot::Preparing } else { Slot::Unnamed };
-                        records[usize::from(own)] = Record { slot, transaction: SECOND, enders: 0 };
-                    }
-                    None => state.unrecorded += 1,
-                }
+                let free = records.iter().position(|record| record.slot == Slot::Free);
+                let free = free.expect("there are more records than transactions");
+                *own = Some(free as u8);
+                let slot = if by_command { Slot::Preparing } else { Slot::Unnamed };
+                records[free] = Record { slot, transaction: SECOND, enders: 0 };
                 if !by_command && self.variant != Variant::UnnamedNotRaised {
                     fences[usize::from(SECOND)].raise();
                 }
@@ -322,21 +367,13 @@ impl Names {
                 if self.by == By::Nobody {
                     return;
                 }
-                if self.variant != Variant::OthersStay {
-                    let others = records.iter_mut().filter(|record| record.slot == Slot::Prepared);
-                    others.for_each(|record| record.retire(self.variant));
-                }
-                match *own {
-                    Some(own) => records[usize::from(own)].slot = Slot::Prepared,
-                    None => state.unrecorded -= 1,
-                }
+                let own = own.expect("it has a record");
+                records[usize::from(own)].slot = Slot::Prepared;
             }
             Prepare::Fail => {
                 state.preparing = Preparing::Over;
-                match own.take() {
-                    Some(own) => records[usize::from(own)].slot = Slot::Free,
-                    None => state.unrecorded -= 1,
-                }
+                let own = own.take().expect("it has a record");
+                records[usize::from(own)].slot = Slot::Free;
                 if self.by == By::Nobody && self.variant != Variant::UnnamedNotRaised {
                     fences[usize::from(SECOND)].withdraw();
                 }
@@ -403,10 +440,8 @@ impl Model for Names {
 
     fn init_states(&self) -> Vec<State> {
         let first = Record { slot: Slot::Prepared, transaction: FIRST, enders: 0 };
-        let mut records = vec![first];
-        if self.by != By::CommandWithoutRoom {
-            records.push(Record::default());
-        }
+        let first = if self.first == First::Unrecorded { Record::default() } else { first };
+        let records = vec![first, Record::default()];
         let ender = |commits| Ender { commits, ..Ender::default() };
         let start = |depends, commits| State {
             now: 0,
@@ -414,7 +449,6 @@ impl Model for Names {
             visible: 0,
             named: Some(FIRST),
             records: records.clone(),
-            unrecorded: 0,
             enders: [ender(true), ender(commits)],
             preparing: Preparing::Idle,
             own: None,
@@ -436,6 +470,9 @@ impl Model for Names {
             actions.extend(self.ends(state, ender).into_iter().map(|step| Step::Ender(number, step)));
         }
         actions.extend(self.prepares(state).into_iter().map(Step::Preparer));
+        if self.first == First::Unnoticed && state.named == Some(FIRST) {
+            actions.push(Step::Unnoticed);
+        }
         if self.is_to_settle(state) {
             actions.push(if state.settling.is_none() { Step::SettleDraw } else { Step::SettleLower });
         }
@@ -450,6 +487,7 @@ impl Model for Names {
         match step {
             Step::Ender(number, step) => self.end(&mut state, number, step),
             Step::Preparer(step) => self.prepare(&mut state, step),
+            Step::Unnoticed => state.named = None,
             Step::SettleDraw => {
                 state.now += 1;
                 state.settling = Some(state.now);
@@ -481,18 +519,11 @@ impl Model for Names {
                 state.reader.hit(|reader| reader.visible & 1 << SECOND != 0)
             }),
         ];
-        // Only who is not seen may be taken for another.
-        match (self.by, self.variant) {
-            (By::Nobody, _) => {
-                properties.push(Property::sometimes(MISTAKEN, |_, state: &State| state.mistaken))
-            }
-            (_, Variant::AsBuilt) => {
-                properties
-                    .push(Property::always("nobody ends another one than found", |_, state: &State| {
-                        !state.mistaken
-                    }));
-            }
-            _ => {}
+        // Only a transaction that is prepared without a command may be taken for another.
+        if (self.by, self.variant) == (By::Command, Variant::AsBuilt) {
+            properties.push(Property::always("an ender ends what it has found", |_, state: &State| {
+                !state.mistaken
+            }));
         }
         properties
     }
@@ -500,24 +531,26 @@ impl Model for Names {
 
 const NOT_STALE: &str = "no stale read";
 const NOT_FUTURE: &str = "no read from the future";
-const MISTAKEN: &str = "the record of another that had the name";
 
 #[test]
 fn names() {
     use Variant::*;
     use Verdict::*;
-    let run = |variant, by, verdict| {
-        check(&format!("names: {variant:?}, {by:?}"), Names { variant, by, all: long() }, verdict);
+    let run = |variant, by, first, verdict| {
+        let model = Names { variant, by, first, all: long() };
+        check(&format!("names: {variant:?}, {first:?}, {by:?}"), model, verdict);
     };
-    for by in [By::Command, By::CommandWithoutRoom, By::Nobody] {
-        run(AsBuilt, by, Right);
+    for first in [First::Recorded, First::Unrecorded, First::Unnoticed] {
+        run(AsBuilt, By::Command, first, Right);
     }
-    for variant in [GivenAtOnce, GoneIsFree, NoDoubt, OthersStay, NothingIsTried] {
-        run(variant, By::Command, Breaks(NOT_STALE));
+    run(AsBuilt, By::Nobody, First::Recorded, Right);
+    for variant in [GivenAtOnce, RivalIgnored, NotConfirmed, GoneIsFree] {
+        run(variant, By::Command, First::Recorded, Breaks(NOT_STALE));
     }
-    run(NothingIsTriedWithAll, By::Command, Harmless);
-    run(UnrecordedNotCounted, By::CommandWithoutRoom, Breaks(NOT_STALE));
+    run(FoundByName, By::Command, First::Unnoticed, Breaks(NOT_STALE));
+    run(MissedIsNothing, By::Command, First::Unrecorded, Breaks(NOT_STALE));
+    run(MissedIsEverything, By::Command, First::Unrecorded, Harmless);
     for variant in [UnnamedNotRaised, UnnamedWithdrawn] {
-        run(variant, By::Nobody, Breaks(NOT_STALE));
+        run(variant, By::Nobody, First::Recorded, Breaks(NOT_STALE));
     }
 }
