@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::shard::{Guard, Queue, Shard};
 use crate::statistics::{Counts, entries};
 use crate::tier::Tier;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, TryReserveError};
 
 /// A damaged shard could fill pages: the first findings tell as much.
 const FINDINGS_PER_SHARD: usize = 8;
@@ -21,23 +21,24 @@ const FINDINGS: usize = 100;
 /// How often a finding has to be made.
 const LOOKS: usize = 3;
 
-pub(crate) fn check<H: Host>(tier: &Tier<'_, H>) -> Vec<String> {
-    let mut findings = look(tier);
+/// What is found. An error if there is no memory to look for it.
+pub(crate) fn check<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
+    let mut findings = look(tier)?;
     for _ in 1..LOOKS {
         if findings.is_empty() {
             break;
         }
-        let again: HashSet<String> = look(tier).into_iter().collect();
+        let again: HashSet<String> = look(tier)?.into_iter().collect();
         findings.retain(|finding| again.contains(finding));
     }
     findings.truncate(FINDINGS);
-    findings
+    Ok(findings)
 }
 
-fn look<H: Host>(tier: &Tier<'_, H>) -> Vec<String> {
+fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
     let (region, layout, host) = (tier.region, &tier.layout, &tier.host);
     let mut findings = Vec::new();
-    let mut spaces = Spaces::of(tier);
+    let mut spaces = Spaces::of(tier)?;
     // Blocks that belong to entries, over all shards: an entry may have blocks in several.
     let mut owned: HashSet<u32> = HashSet::new();
     for number in 0..layout.shards {
@@ -46,7 +47,7 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Vec<String> {
         if guard.poisoned() {
             complaints.push("it is switched off after a panic".into());
         } else {
-            check_shard(&guard, layout, &mut owned, &mut spaces.walked, &mut complaints);
+            check_shard(&guard, layout, &mut owned, &mut spaces.walked, &mut complaints)?;
         }
         spaces.poisoned |= guard.poisoned();
         drop(guard);
@@ -70,13 +71,13 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Vec<String> {
             findings.push(format!("block {block} belongs to an entry and is free"));
         }
     }
-    findings.extend(spaces.complaints(tier));
+    findings.extend(spaces.complaints(tier)?);
     let fences = Fences::new(region, layout);
     let pending = fences.all().filter(|fence| fences.pending(*fence) > 0).count();
     if pending > 0 {
         findings.push(format!("{pending} fences are raised"));
     }
-    findings
+    Ok(findings)
 }
 
 fn check_shard<H: Host>(
@@ -85,13 +86,17 @@ fn check_shard<H: Host>(
     owned: &mut HashSet<u32>,
     walked: &mut HashMap<u64, Walked>,
     complaints: &mut Vec<String>,
-) {
+) -> Result<(), TryReserveError> {
     let mut linked = HashSet::new();
     let mut hidden = 0;
     let mut queued = [0u64; 2];
     for bucket in 0..guard.buckets() {
         for entry in guard.in_bucket(bucket) {
             let header = entry.header();
+            if complaints.len() >= FINDINGS_PER_SHARD {
+                return Ok(());
+            }
+            linked.try_reserve(1)?;
             if !linked.insert(entry.block) {
                 complaints.push(format!("bucket {bucket} leads to block {} twice", entry.block));
                 break;
@@ -109,6 +114,7 @@ fn check_shard<H: Host>(
             if !header.has(HIDDEN) {
                 queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
             }
+            walked.try_reserve(1)?;
             let space = walked.entry(header.place()).or_default();
             space.entries += u64::from(!header.has(HIDDEN));
             let mut bytes = 0;
@@ -120,6 +126,7 @@ fn check_shard<H: Host>(
                     break;
                 }
                 for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
+                    owned.try_reserve(1)?;
                     if !owned.insert(block) {
                         complaints.push(format!("block {block} belongs to two entries"));
                         // Perhaps a chain that goes round.
@@ -149,8 +156,9 @@ fn check_shard<H: Host>(
         complaints.push(format!("{} keys are in flight, {} are counted", flights.counted(), flights.count()));
     }
     for queue in [Queue::Small, Queue::Main] {
-        check_queue(guard, queue, &linked, queued[queue as usize], complaints);
+        check_queue(guard, queue, &linked, queued[queue as usize], complaints)?;
     }
+    Ok(())
 }
 
 /// What was found of a space.
@@ -175,21 +183,28 @@ struct Spaces {
 }
 
 impl Spaces {
-    fn of<H: Host>(tier: &Tier<'_, H>) -> Self {
-        Self { before: Self::cells(tier), walked: HashMap::new(), used: 0, poisoned: false }
+    fn of<H: Host>(tier: &Tier<'_, H>) -> Result<Self, TryReserveError> {
+        Ok(Self { before: Self::cells(tier)?, walked: HashMap::new(), used: 0, poisoned: false })
     }
 
-    fn cells<H: Host>(tier: &Tier<'_, H>) -> Vec<(Counts, u64)> {
+    fn cells<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<(Counts, u64)>, TryReserveError> {
         let statistics = &tier.statistics;
-        statistics.cells().map(|cell| (statistics.counts(cell), statistics.blocks(cell))).collect()
+        let mut cells = Vec::new();
+        for cell in statistics.cells() {
+            cells.try_reserve(1)?;
+            cells.push((statistics.counts(cell), statistics.blocks(cell)));
+        }
+        Ok(cells)
     }
 
-    fn complaints<H: Host>(self, tier: &Tier<'_, H>) -> Vec<String> {
-        let now = Self::cells(tier);
+    fn complaints<H: Host>(self, tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
+        let now = Self::cells(tier)?;
         if self.poisoned {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let mut found = vec![Walked::default(); now.len()];
+        let mut found = Vec::new();
+        found.try_reserve_exact(now.len())?;
+        found.resize(now.len(), Walked::default());
         for (place, walked) in self.walked {
             let cell = &mut found[tier.cell_of(place) as usize];
             cell.entries += walked.entries;
@@ -213,7 +228,7 @@ impl Spaces {
             complaints.push(format!("{} blocks are in use, the spaces' are {counted}", self.used));
         }
         complaints.truncate(FINDINGS_PER_SHARD);
-        complaints
+        Ok(complaints)
     }
 }
 
@@ -223,7 +238,7 @@ fn check_queue<H: Host>(
     linked: &HashSet<u32>,
     blocks: u64,
     complaints: &mut Vec<String>,
-) {
+) -> Result<(), TryReserveError> {
     if guard.queued(queue) != blocks {
         complaints.push(format!(
             "the {queue:?} queue counts {} blocks, its entries have {blocks}",
@@ -233,13 +248,14 @@ fn check_queue<H: Host>(
     let mut seen = HashSet::new();
     let mut older = 0;
     let mut next: Option<Entry<'_>> = guard.oldest(queue);
-    while let Some(entry) = next {
+    while let Some(entry) = next.filter(|_| complaints.len() < FINDINGS_PER_SHARD) {
+        seen.try_reserve(1)?;
         if !linked.contains(&entry.block) || !seen.insert(entry.block) {
             complaints.push(format!(
                 "the {queue:?} queue leads to block {}, which has no place there",
                 entry.block
             ));
-            return;
+            return Ok(());
         }
         if entry.older() != older {
             complaints.push(format!(
@@ -250,6 +266,7 @@ fn check_queue<H: Host>(
         older = entry.block;
         next = (entry.newer() != 0).then(|| guard.entry(entry.newer()));
     }
+    Ok(())
 }
 
 #[cfg(all(test, not(any(loom, counting))))]
@@ -297,7 +314,8 @@ mod tests {
         tier.region.store(link_at(&tier.layout, run), u64::from(run.first) << 32 | u64::from(run.blocks));
         let mut complaints = Vec::new();
         let mut walked = HashMap::new();
-        check_shard(&guard, &tier.layout, &mut HashSet::new(), &mut walked, &mut complaints);
+        check_shard(&guard, &tier.layout, &mut HashSet::new(), &mut walked, &mut complaints)
+            .expect("there is memory");
         assert!((1..10).contains(&complaints.len()), "{} complaints", complaints.len());
     }
 }

@@ -16,6 +16,7 @@ use crate::terms::{
     Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, NewValue, Reader,
     Refusal, Reservation, Scope, Stored, Usage,
 };
+use std::collections::TryReserveError;
 
 /// One entry takes at most this part of the tier.
 const ENTRY_SHARE: u64 = 20;
@@ -426,11 +427,17 @@ impl<'m, H: Host> Tier<'m, H> {
         (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(owner));
     }
 
-    /// All flights and claims there are.
-    pub fn in_flight(&self) -> Vec<InFlight> {
-        (0..self.layout.shards)
-            .flat_map(|shard| self.locked(shard).flights().all().collect::<Vec<_>>())
-            .collect()
+    /// All flights and claims there are. An error if there is no memory for the list.
+    pub fn in_flight(&self) -> Result<Vec<InFlight>, TryReserveError> {
+        let mut found = Vec::new();
+        for shard in 0..self.layout.shards {
+            let guard = self.locked(shard);
+            for flight in guard.flights().all() {
+                found.try_reserve(1)?;
+                found.push(flight);
+            }
+        }
+        Ok(found)
     }
 
     fn locked(&self, shard: u32) -> Guard<'_, H> {
@@ -608,24 +615,26 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     /// The entries of a bucket; `None` behind the last one of the last shard. For people, not for callers in a hurry: it
-    /// copies the keys.
-    pub fn inspect(&self, bucket: u64) -> Option<Vec<Inspected>> {
+    /// copies the keys. An error if there is no memory for them.
+    pub fn inspect(&self, bucket: u64) -> Result<Option<Vec<Inspected>>, TryReserveError> {
         let now = self.host.now();
-        let shard = u32::try_from(bucket / u64::from(self.layout.buckets))
-            .ok()
-            .filter(|n| *n < self.layout.shards)?;
+        let shard = u32::try_from(bucket / u64::from(self.layout.buckets)).ok();
+        let Some(shard) = shard.filter(|n| *n < self.layout.shards) else { return Ok(None) };
         let mut found = Vec::new();
         let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
         if guard.poisoned() {
-            return Some(found);
+            return Ok(Some(found));
         }
         for entry in guard.in_bucket((bucket % u64::from(self.layout.buckets)) as u32) {
             let header = entry.header();
             if header.has(HIDDEN) {
                 continue;
             }
-            let mut key = vec![0; header.key_len()];
+            let mut key = Vec::new();
+            key.try_reserve_exact(header.key_len())?;
+            key.resize(header.key_len(), 0);
             entry.copy(&self.layout, &header, header.key_at(), &mut key);
+            found.try_reserve(1)?;
             found.push(Inspected {
                 database: header.database(),
                 space: header.space(),
@@ -635,7 +644,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 valid: self.is_valid(&entry, &header, now),
             });
         }
-        Some(found)
+        Ok(Some(found))
     }
 
     /// How full it is.
@@ -663,9 +672,15 @@ impl<'m, H: Host> Tier<'m, H> {
         usage
     }
 
-    /// Verifies every structure and returns what is wrong, in words.
-    pub fn check(&self) -> Vec<String> {
+    /// Verifies every structure and returns what is wrong, in words. An error if there is no memory to do so.
+    pub fn try_check(&self) -> Result<Vec<String>, TryReserveError> {
         crate::check::check(self)
+    }
+
+    /// The same where there is memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn check(&self) -> Vec<String> {
+        self.try_check().expect("there is memory to check with")
     }
 
     pub(crate) fn shard_of(&self, key: &Key<'_>) -> Shard<'_> {

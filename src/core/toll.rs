@@ -80,24 +80,21 @@ impl<H: Host> Tier<'_, H> {
 
     /// The figures of the relations of a database that have changed, or had entries that died of it, since they were reset. At
     /// the end, without a name, those of the records together that more than one relation of any database share.
-    pub fn relation_stats(&self, database: u32) -> Vec<RelationStats> {
-        let mut found = Vec::new();
-        let mut shared = RelationStats::default();
-        for (record, owner) in self.fences().records() {
-            let stats = RelationStats {
-                relation: owner.map(|(_, relation)| relation),
-                changes: self.region.load(record + AT_CHANGES),
-                killed: self.region.load(record + AT_KILLED),
-                last: self.region.load(record + AT_LAST) as u32,
-            };
-            match owner {
-                None => shared.add(&stats),
-                Some((of, _)) if of == database && stats.is_any() => found.push(stats),
-                Some(_) => {}
-            }
-        }
-        found.extend(Some(shared).filter(RelationStats::is_any));
-        found
+    pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
+        let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
+            relation: owner.map(|(_, relation)| relation),
+            changes: self.region.load(record + AT_CHANGES),
+            killed: self.region.load(record + AT_KILLED),
+            last: self.region.load(record + AT_LAST) as u32,
+        };
+        let of_database =
+            move |(_, owner): &(usize, Option<(u32, u32)>)| owner.is_some_and(|(of, _)| of == database);
+        let own = self.fences().records().filter(of_database).map(stats);
+        let shared = std::iter::once_with(move || {
+            let records = self.fences().records().filter(|(_, owner)| owner.is_none());
+            records.map(stats).fold(RelationStats::default(), RelationStats::and)
+        });
+        own.chain(shared).filter(RelationStats::is_any)
     }
 
     /// Begins to count anew for the relations of a database, and for the records that are shared. When each changed last stays.
@@ -115,9 +112,13 @@ impl RelationStats {
         self.changes > 0 || self.killed > 0
     }
 
-    fn add(&mut self, other: &Self) {
-        self.changes = self.changes.wrapping_add(other.changes);
-        self.killed = self.killed.wrapping_add(other.killed);
-        self.last = self.last.max(other.last);
+    /// Both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            relation: None,
+            changes: self.changes.wrapping_add(other.changes),
+            killed: self.killed.wrapping_add(other.killed),
+            last: self.last.max(other.last),
+        }
     }
 }

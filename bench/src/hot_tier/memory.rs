@@ -128,7 +128,10 @@ impl Fill {
 
 /// Entries that would be served, and the bytes of their keys and values.
 fn live<H: Host>(tier: &Tier<'_, H>) -> (u64, u64) {
-    let entries = (0..).map_while(|bucket| tier.inspect(bucket)).flatten().filter(|entry| entry.valid);
+    let entries = (0..)
+        .map_while(|bucket| tier.inspect(bucket).expect("there is memory"))
+        .flatten()
+        .filter(|entry| entry.valid);
     entries.fold((0, 0), |(count, bytes), entry| {
         (count + 1, bytes + (entry.key.len() + entry.meta.value_len) as u64)
     })

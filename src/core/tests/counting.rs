@@ -160,7 +160,7 @@ fn taking_out_many_tells_their_relation_once_for_a_hold() {
     written(&words);
     store(&tier, 2, 2, &vec![1; 60_000], &[]);
     let (gone, locks) = (entries + 1 - tier.usage().entries, host.locks.get() - locks);
-    let [stats] = tier.relation_stats(1)[..] else { panic!("there is one") };
+    let [stats] = tier.relation_stats(1).collect::<Vec<_>>()[..] else { panic!("there is one") };
     assert_eq!(stats.killed, gone);
     assert!(gone > 8 * locks && locks > 3, "{gone} taken out under {locks} locks");
     // Fences and figures of relations come behind the header and the eight reserved fences, a line each.

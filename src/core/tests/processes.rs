@@ -281,7 +281,7 @@ impl<'m> Worker<'m> {
             Part::Sweeper => {
                 self.ground.control(TICK).fetch_add(u64::from(any.is_multiple_of(64)), Ordering::SeqCst);
                 self.tier.sweep(64);
-                self.tier.inspect(plain);
+                self.tier.inspect(plain).expect("there is memory");
             }
             Part::Victim => {
                 let others = &PARTS[VICTIM + 1..];
@@ -363,7 +363,7 @@ impl<'m> Worker<'m> {
         }
         self.ground.note(FINDINGS, self.tier.check().len() as u64);
         for bucket in 0.. {
-            if self.tier.inspect(bucket).is_none() {
+            if self.tier.inspect(bucket).expect("there is memory").is_none() {
                 break;
             }
         }

@@ -320,7 +320,8 @@ fn making_room_ends_with_its_budget() {
     let (scope, other) = (tier.scope(1, 1, 0), tier.scope(1, 2, 0));
     put(&tier, other, 1_000..2_000);
     put(&tier, scope, 0..1);
-    let buckets = (0..).take_while(|bucket| tier.inspect(*bucket).is_some()).count() as u32;
+    let buckets =
+        (0..).take_while(|bucket| tier.inspect(*bucket).expect("there is memory").is_some()).count() as u32;
     let mut calls = 0;
     loop {
         // A lock for each hold, and one for each reservation of several pieces, of which there are none.

@@ -78,11 +78,11 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     }
     tier.sweep(100);
     let mut bucket = 0;
-    while tier.inspect(bucket).is_some() {
+    while tier.inspect(bucket).expect("there is memory").is_some() {
         bucket += 1;
     }
     tier.usage();
-    tier.in_flight();
+    tier.in_flight().expect("there is memory");
     tier.disown_leases_of(1);
     tier.release_leases_of(1);
     every_figure(tier);
@@ -104,7 +104,7 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
         tier.note(&tier.scope(1, space, 0), Counter::Saved, 1);
     }
     tier.reset_all_stats();
-    tier.relation_stats(1);
+    tier.relation_stats(1).for_each(drop);
     tier.reset_relation_stats(1);
 }
 
@@ -318,7 +318,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             tier.trim(&scope, u64::from(budget) * 32, budget.into());
         }
         Blow::Inspect { bucket } => {
-            tier.inspect(bucket.into());
+            tier.inspect(bucket.into()).expect("there is memory");
         }
         Blow::Look => {
             tier.usage();

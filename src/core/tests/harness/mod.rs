@@ -454,7 +454,7 @@ impl Model {
     /// Entries are counted when they go, and of one that has gone early only the tier knows when that was: so it has counted no
     /// more than have died, and no less than have made way.
     fn expect_toll(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
-        let all = tier.relation_stats(1);
+        let all = tier.relation_stats(1).collect::<Vec<_>>();
         let found = all.first().copied().unwrap_or_default();
         let (Toll { changes, last, killed, gone, forgotten }, counted) = (&self.toll, found.killed);
         assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
@@ -600,7 +600,7 @@ fn step_both(
             }
             tier.reset_stats(1, space.into());
             if space == 0 {
-                model.toll.forgotten += tier.relation_stats(1).iter().map(|stats| stats.killed).sum::<u64>();
+                model.toll.forgotten += tier.relation_stats(1).map(|stats| stats.killed).sum::<u64>();
                 model.toll.changes = 0;
                 tier.reset_relation_stats(1);
             }
@@ -966,7 +966,7 @@ fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
 
 /// What a space has is reserved, announced or a counter.
 fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
-    for entry in (0..).map_while(|bucket| tier.inspect(bucket)).flatten() {
+    for entry in (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten() {
         let spared = entry.space != u32::from(space) || entry.meta.kind == Kind::COUNTER;
         assert!(spared, "{entry:?} could have gone");
     }
