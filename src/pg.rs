@@ -1,3 +1,4 @@
+pub mod allocator;
 pub mod catalog;
 pub mod clock;
 pub mod command;

@@ -1,5 +1,6 @@
 //! One change that a transaction has made in the cache, kept in the session's own memory until it commits.
 
+use crate::pg::memory::{self, OutOfMemory};
 use crate::store::space::{Place, hash};
 use pg_cache_core::{Cost, FenceId, Key, Kind, Lingering, Meta, NewValue, Refusal, Reservation, Stamp};
 
@@ -12,8 +13,8 @@ pub struct OwnKey {
 }
 
 impl OwnKey {
-    pub fn new(place: Place, bytes: &[u8]) -> Self {
-        Self { place, bytes: bytes.into(), hash: hash(bytes) }
+    pub fn new(place: Place, bytes: &[u8]) -> Result<Self, OutOfMemory> {
+        Ok(Self { place, bytes: memory::try_copy(bytes)?.into_boxed_slice(), hash: hash(bytes) })
     }
 
     /// As the tier is asked for it.
@@ -118,8 +119,8 @@ const OVERHEAD_BYTES: usize = 256;
 #[derive(Debug)]
 pub struct Change {
     pub what: What,
-    /// Of the savepoint.
-    pub depth: i32,
+    /// The place of the change before it of the same key or fence.
+    pub older: Option<usize>,
     /// Grows with each change. (Its place does not tell: a change takes the place of an older one of the same savepoint.)
     pub at: u64,
 }

@@ -1,7 +1,7 @@
 //! What a commit does in the cache, and how it is taken back.
 
 use crate::pg::shared::{self, HotTier};
-use crate::pg::{locks, queue};
+use crate::pg::{locks, memory, queue};
 use crate::store::change::{Basis, Change, OwnKey, Value, What};
 use crate::store::ledger::Ledger;
 use pg_cache_core::{FenceId, Lowered, Reservation, Reserved, Stamp};
@@ -63,6 +63,8 @@ impl Commit {
     pub fn begin(&mut self, ledger: &Ledger, written: &[FenceId], command: u32) {
         // Nothing is taken back that was not done: what stands in here, has been.
         let mut raised = std::mem::take(&mut self.raised);
+        // A fence may stand in for each key.
+        memory::reserve(&mut raised, ledger.fences().len() + written.len() + ledger.changes().len());
         raised.extend(ledger.fences().iter().chain(written).map(|fence| Raised::from(*fence)));
         let mut steps = Vec::new();
         if !ledger.changes().is_empty() {
@@ -91,7 +93,8 @@ impl Commit {
         command: u32,
         fences: &mut Vec<Raised>,
     ) -> Vec<(usize, Step)> {
-        let mut steps = Vec::with_capacity(ledger.changes().len());
+        let mut steps = Vec::new();
+        memory::reserve(&mut steps, ledger.changes().len());
         for (place, change) in ledger.changes().iter().enumerate() {
             let Some(own) = change.what.key() else { continue };
             if ledger.latest(&own.place, &own.bytes, own.hash) != Some(place) {
@@ -256,7 +259,10 @@ impl Commit {
 
     fn clear(&mut self) {
         self.raised.clear();
-        self.raised.shrink_to(KEPT_MAX);
+        if self.raised.capacity() > KEPT_MAX {
+            // To shrink it would be to ask for memory.
+            self.raised = Vec::new();
+        }
         self.steps = Vec::new();
         self.announced = false;
     }

@@ -1,7 +1,8 @@
 //! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
 
 use crate::pg::error::Refused;
-use crate::pg::{observer, queue, settings, shared, transaction};
+use crate::pg::memory::OutOfMemory;
+use crate::pg::{memory, observer, queue, settings, shared, transaction};
 use crate::store::change::{Basis, OwnKey, Value};
 use crate::store::foresight;
 use crate::store::horizon;
@@ -16,7 +17,7 @@ use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
 };
 use pgrx::prelude::PgSqlErrorCode;
-use std::collections::BTreeSet;
+use std::collections::BinaryHeap;
 
 /// What a value is: it can only be read as that.
 pub const JSONB: Kind = Kind(1);
@@ -228,7 +229,8 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     if let Mode::Lease(lease) = new.mode {
         let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // Whatever becomes of the value: its computation is done.
-        pending::entitle(OwnKey::new(place, key), number, right::Kind::Landing);
+        pending::make_room_for_right()?;
+        pending::entitle(OwnKey::new(place, key)?, number, right::Kind::Landing);
     }
     if !space.options.in_memory {
         return Err(Status::Refused(NOT_IN_MEMORY));
@@ -242,6 +244,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         _ => now,
     };
     let mut dependencies = watch::dependencies(place.tier, new.tags, as_of);
+    dependencies.try_reserve(new.tags.len()).map_err(OutOfMemory::from)?;
     dependencies.extend(new.tags.iter().map(|tag| space::tag(place.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
         return Err(Status::Refused("its tags stand for too many relations"));
@@ -256,7 +259,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     };
     let lingering = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
     let value = Value {
-        bytes: new.bytes.into(),
+        bytes: memory::try_copy(new.bytes)?.into_boxed_slice(),
         kind: new.kind,
         stamp,
         expires: expires(space, new.ttl_ms),
@@ -265,11 +268,8 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         basis,
         command: transaction::command(),
     };
-    if pending::set(OwnKey::new(place, key), value) {
-        return Ok(());
-    }
-    place.tier.note(&place.scope, Counter::RefusedTransaction, 1);
-    Err(Status::Refused(HOLDS_BACK_TOO_MUCH))
+    Ok(pending::set(OwnKey::new(place, key)?, value)
+        .inspect_err(|_| place.tier.note(&place.scope, Counter::RefusedTransaction, 1))?)
 }
 
 /// Claims a key that has no value for this session.
@@ -306,7 +306,6 @@ fn leased(
 }
 
 const NOT_IN_MEMORY: &str = "the space keeps nothing in memory";
-const HOLDS_BACK_TOO_MUCH: &str = "the transaction holds back more than pg_cache.max_transaction_size";
 
 /// More than an entry has beside its key and value: header, dependencies and rounding.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
@@ -329,7 +328,7 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     let Some(place) = place_for_invalidation(space)? else { return Ok(false) };
     let found = is_there(&place, key);
     // Even if there is nothing: somebody may be about to commit a value, or be computing one.
-    pending::remove(OwnKey::new(place, key));
+    pending::remove(&place, key);
     status::set(Status::Done);
     Ok(found)
 }
@@ -360,10 +359,7 @@ fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
     let touched = place_to_change(space).and_then(|place| {
         look(&place, key, &mut None::<&mut ()>)?;
-        match pending::touch(OwnKey::new(place, key), expires(space, Some(ttl_ms))) {
-            true => Ok(()),
-            false => Err(Status::Refused(HOLDS_BACK_TOO_MUCH)),
-        }
+        Ok(pending::touch(OwnKey::new(place, key)?, expires(space, Some(ttl_ms)))?)
     });
     status::set(touched.err().unwrap_or(Status::Done));
     touched.is_ok()
@@ -441,32 +437,42 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     outcome
 }
 
-/// The keys of a space that `matches` likes and that have a value for this session, in order; at most so many.
-pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTreeSet<Box<[u8]>> {
+/// The keys of a space that `matches` likes and that have a value for this session, in order; at most so many. May raise errors.
+pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<Vec<u8>> {
     observer::note_cache();
-    let mut found = BTreeSet::new();
     let place = match place_for_reading(space) {
         Ok(place) => place,
         Err(status) => {
             status::set(status);
-            return found;
+            return Vec::new();
         }
     };
     status::set(Status::Hot);
-    let mut add = |key: &[u8]| {
+    // The largest one on top, which is the first to go.
+    let mut found = BinaryHeap::new();
+    let mut add = |key: Vec<u8>| {
         // A long pattern takes its time with each key.
         shared::check_for_interrupts();
-        if matches(key) && is_there(&place, key) {
-            found.insert(Box::from(key));
+        memory::check();
+        if found.len() >= most && found.peek().is_none_or(|last| *last <= key) {
+            return;
+        }
+        if matches(&key) && is_there(&place, &key) {
+            found.try_reserve(1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+            found.push(key);
             if found.len() > most {
-                found.pop_last();
+                found.pop();
             }
         }
     };
-    pending::own_keys(&place).iter().for_each(|key| add(key));
+    let mut own = pending::own_keys(&place);
+    own.sort_unstable();
+    own.dedup();
     let scope = place.scope;
     let mut bucket = 0;
-    while let Some(entries) = place.tier.inspect(bucket) {
+    let inspect =
+        |bucket| place.tier.inspect(bucket).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    while let Some(entries) = inspect(bucket) {
         bucket += 1;
         if bucket % 1024 == 0 {
             shared::check_for_interrupts();
@@ -474,8 +480,10 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTre
         let mine = entries.into_iter().filter(|entry| {
             entry.valid
                 && (entry.database, entry.space, entry.role) == (scope.database, scope.space, scope.role)
+                && own.binary_search(&entry.key).is_err()
         });
-        mine.for_each(|entry| add(&entry.key));
+        mine.for_each(|entry| add(entry.key));
     }
-    found
+    own.into_iter().for_each(add);
+    found.into_sorted_vec()
 }

@@ -3,6 +3,7 @@
 //! The tier keeps who computes what (`flight.rs` of the core), and its own number for each lease. What callers get is that number
 //! with the epoch of shared memory before it, so that a lease from before a crash means nothing after it.
 
+use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::queue::{self, Waiter};
 use crate::pg::{session, settings, shared};
 use crate::store::change::OwnKey;
@@ -181,11 +182,14 @@ enum Taken {
     NoPlace,
 }
 
+/// All that it takes to remember a right to a key: what a transaction cannot remember it must not be given.
+fn to_entitle(place: &Place, key: &[u8]) -> Option<OwnKey> {
+    pending::make_room_for_right().and_then(|()| OwnKey::new(*place, key)).ok()
+}
+
 /// Asks for the lease.
 fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
-    if !pending::has_room_for_rights() {
-        return Taken::NoPlace;
-    }
+    let Some(own) = to_entitle(place, key) else { return Taken::NoPlace };
     session::at_end(give_up);
     let (owner, deadline) = (session::number(), shared::tick_in(hold_ms));
     // What the own transaction has removed, or does not look at, is not there.
@@ -200,7 +204,7 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     });
     match acquired {
         Acquired::Lead(lease) => {
-            pending::entitle(OwnKey::new(*place, key), lease.number, Right::Lease);
+            pending::entitle(own, lease.number, Right::Lease);
             Taken::Lease(to_sql(lease.number))
         }
         Acquired::Busy(leader) => Taken::By(leader),
@@ -212,14 +216,12 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
 /// The right to store what this session computes for a key, and as of when that will be right. None if somebody else computes it, or if
 /// there is no place for a lease. It ends with [`land`], and with the (sub)transaction if that is rolled back.
 pub fn lead(place: &Place, key: &[u8]) -> Option<(u64, Stamp)> {
-    if !pending::has_room_for_rights() {
-        return None;
-    }
+    let own = to_entitle(place, key)?;
     session::at_end(give_up);
     let name = place.key(key, hash(key))?;
     match place.tier.acquire(&name, session::number(), shared::tick_in(LEAD_MS_MAX)) {
         Acquired::Lead(lease) => {
-            pending::entitle(OwnKey::new(*place, key), lease.number, Right::Lease);
+            pending::entitle(own, lease.number, Right::Lease);
             Some((lease.number, lease.stamp))
         }
         _ => None,
@@ -283,9 +285,7 @@ fn to_sql(number: u64) -> i64 {
 /// Claims a key for the own transaction. `despite_value` if what others see of it does not count.
 pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Status> {
     let no_place = Status::Refused("no place for a claim, or somebody is just changing the key");
-    if !pending::has_room_for_rights() {
-        return Err(no_place);
-    }
+    let own = to_entitle(place, key).ok_or(no_place)?;
     session::at_end(give_up);
     let hash = hash(key);
     let name = place.key(key, hash).ok_or(no_place)?;
@@ -297,7 +297,7 @@ pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Stat
         Some(other) if other.claim => Status::Refused("somebody else is about to set it"),
         _ => no_place,
     })?;
-    pending::entitle(OwnKey::new(*place, key), number, Right::Claim);
+    pending::entitle(own, number, Right::Claim);
     Ok(number)
 }
 
@@ -314,11 +314,12 @@ fn give_up(in_order: bool) {
     }
 }
 
-/// What nobody will end: leases and claims of sessions that are gone, and claims of this one that it does not know of.
+/// May raise errors. What nobody will end: leases and claims of sessions that are gone, and claims of this one that it does not know of.
 pub fn orphans() -> Vec<String> {
     let Some(tier) = shared::tier() else { return Vec::new() };
     let mine = session::number();
-    let findings = tier.in_flight().into_iter().filter_map(|flight| match flight.owner {
+    let flights = tier.in_flight().unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    let findings = flights.into_iter().filter_map(|flight| match flight.owner {
         0 => None,
         owner if owner == mine && flight.claim && !pending::holds(flight.number) => {
             Some(format!("this session has claim {} of no transaction", flight.number))
@@ -326,5 +327,5 @@ pub fn orphans() -> Vec<String> {
         owner if session::lives(owner) => None,
         owner => Some(format!("lease or claim {} is of session {owner}, which is gone", flight.number)),
     });
-    findings.collect()
+    memory::collect(findings.inspect(|_| memory::check()))
 }

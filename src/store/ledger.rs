@@ -1,10 +1,14 @@
 //! The changes that a transaction has made in the cache, in order, as it sees them itself.
 
+use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
 use crate::store::change::{Basis, Change, OwnKey, Value, What};
+use crate::store::savepoint::Savepoints;
 use crate::store::space::Place;
+use foldhash::fast::FixedState;
 use pg_cache_core::{FenceId, KeyMark};
-use std::collections::BTreeSet;
+use std::collections::{HashMap, TryReserveError};
+use std::hash::Hash;
 
 /// What the transaction says of a key itself.
 #[derive(Debug)]
@@ -22,31 +26,118 @@ pub enum Own<'p> {
 /// So many fences a transaction raises. Whoever invalidates more tags than that invalidates the database.
 const FENCES_MAX: usize = 4096;
 
+/// Why a change is not remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheld {
+    /// The transaction holds back too much already.
+    TooMuch,
+    OutOfMemory,
+}
+
+impl From<OutOfMemory> for Unheld {
+    fn from(_: OutOfMemory) -> Self {
+        Self::OutOfMemory
+    }
+}
+
+impl From<TryReserveError> for Unheld {
+    fn from(_: TryReserveError) -> Self {
+        Self::OutOfMemory
+    }
+}
+
 /// All changes of a transaction.
+///
+/// Changes of one key, or of one fence, form a chain from the latest to the first. A change takes the place of an earlier one of the
+/// same if both belong to one savepoint. Releasing a savepoint moves a mark only, and so can leave several changes of the same in one
+/// savepoint, of which the latest counts: [`tidy`](Self::tidy) removes the others when they are many.
 #[derive(Debug)]
 pub struct Ledger {
     /// Those of inner savepoints behind those of outer ones.
     changes: Vec<Change>,
-    /// Hashes of keys, each with where a change of it is.
-    by_key: BTreeSet<(u64, usize)>,
-    by_fence: BTreeSet<(FenceId, usize)>,
+    savepoints: Savepoints,
+    latest: Latest,
     /// The fences in order.
     fences: Vec<FenceId>,
     bytes: usize,
     last: u64,
     /// So many changes a commit goes by that has begun: they keep their places, and what comes behind them is late.
     begun: usize,
+    /// Whether a savepoint with changes was released after the last tidying.
+    released: bool,
+    /// How many changes the last tidying left.
+    tidied: usize,
 }
+
+/// The places of the latest changes, where the chains begin.
+#[derive(Debug)]
+struct Latest {
+    /// By the hash of the key. Keys of one hash share a chain.
+    of_keys: HashMap<u64, usize, FixedState>,
+    of_fences: HashMap<FenceId, usize, FixedState>,
+}
+
+impl Latest {
+    const NONE: Self = Self {
+        of_keys: HashMap::with_hasher(FixedState::with_seed(0)),
+        of_fences: HashMap::with_hasher(FixedState::with_seed(0)),
+    };
+
+    fn make_room(&mut self, what: &What) -> Result<(), TryReserveError> {
+        match what {
+            What::Invalidate(_) => self.of_fences.try_reserve(1),
+            _ => self.of_keys.try_reserve(1),
+        }
+    }
+
+    /// Puts a place at the beginning of its chain, and returns the one that was there. There is room for it.
+    fn push(&mut self, what: &What, place: usize) -> Option<usize> {
+        match what {
+            What::Invalidate(fence) => self.of_fences.insert(*fence, place),
+            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
+                self.of_keys.insert(key.hash, place)
+            }
+        }
+    }
+
+    /// Takes the first place off a chain. Does not allocate.
+    fn pop(&mut self, what: &What, older: Option<usize>) {
+        /// An insertion would ask for room, though it replaces.
+        fn set<K: Hash + Eq>(chains: &mut HashMap<K, usize, FixedState>, key: &K, older: Option<usize>) {
+            match (older, chains.get_mut(key)) {
+                (Some(older), Some(latest)) => *latest = older,
+                _ => _ = chains.remove(key),
+            }
+        }
+        match what {
+            What::Invalidate(fence) => set(&mut self.of_fences, fence, older),
+            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
+                set(&mut self.of_keys, &key.hash, older);
+            }
+        }
+    }
+
+    /// Forgets all, and keeps the room.
+    fn clear(&mut self) {
+        self.of_keys.clear();
+        self.of_fences.clear();
+    }
+}
+
+/// So few changes are never worth tidying.
+const UNTIDY: usize = 64;
 
 impl Ledger {
     pub const EMPTY: Self = Self {
         changes: Vec::new(),
-        by_key: BTreeSet::new(),
-        by_fence: BTreeSet::new(),
+        savepoints: Savepoints::NONE,
+        latest: Latest::NONE,
         fences: Vec::new(),
         bytes: 0,
         last: 0,
         begun: 0,
+        released: false,
+        tidied: 0,
     };
 
     /// Whether nothing was ever changed, not even in a savepoint that was rolled back.
@@ -79,118 +170,165 @@ impl Ledger {
     }
 
     /// Adds a change, unless the transaction holds back too much already.
-    pub fn add_if_it_fits(&mut self, what: What) -> Result<(), ()> {
+    pub fn add_if_it_fits(&mut self, what: What) -> Result<(), Unheld> {
         let depth = transaction::depth();
-        let replaced = self.replaced_by(&what, depth);
-        let freed = replaced.map_or(0, |place| self.changes[place].what.bytes());
-        if self.bytes - freed + what.bytes() > settings::max_transaction_bytes() {
-            return Err(());
+        let most = settings::max_transaction_bytes();
+        if self.bytes_with(&what, depth) > most && self.released && self.changes.len() > self.tidied / 16 * 17
+        {
+            self.tidy();
         }
-        self.put(what, depth, replaced);
+        if self.bytes_with(&what, depth) > most {
+            return Err(Unheld::TooMuch);
+        }
+        self.put(what, depth)
+    }
+
+    /// The bytes of all changes with one more.
+    fn bytes_with(&self, what: &What, depth: i32) -> usize {
+        let freed = self.replaced_by(what, depth).map_or(0, |place| self.changes[place].what.bytes());
+        self.bytes - freed + what.bytes()
+    }
+
+    /// The place of the change that a new one replaces: the latest of the same, if it belongs to the same savepoint, and no commit goes
+    /// by it.
+    fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
+        let first = self.savepoints.first(depth, self.changes.len()).max(self.begun);
+        self.latest_like(what).filter(|place| *place >= first)
+    }
+
+    /// Adds an invalidation: of what is larger, if there are too many.
+    pub fn invalidate(&mut self, place: &Place, fence: FenceId) -> Result<(), Unheld> {
+        let known = self.latest_of(fence).is_some() || place.fences.contains(&fence);
+        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
+        self.add(What::Invalidate(fence))
+    }
+
+    /// Adds a change.
+    pub fn add(&mut self, what: What) -> Result<(), Unheld> {
+        self.put(what, transaction::depth())
+    }
+
+    /// Adds a change that is later than all others. If there is no memory for it, nothing has changed.
+    fn put(&mut self, what: What, depth: i32) -> Result<(), Unheld> {
+        if self.released && self.changes.len() >= 2 * self.tidied + UNTIDY {
+            self.tidy();
+        }
+        let replaced = self.replaced_by(&what, depth);
+        self.make_room(&what, replaced)?;
+        self.last += 1;
+        self.place(Change { what, at: self.last, older: None }, depth, replaced);
         Ok(())
     }
 
-    /// Where the change is whose place a new one takes: the latest of the same, if it was made in the same savepoint, and no commit goes
-    /// by it.
-    fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
+    /// Everything that [`place`](Self::place) needs memory for.
+    fn make_room(&mut self, what: &What, replaced: Option<usize>) -> Result<(), Unheld> {
+        if replaced.is_some() {
+            return Ok(());
+        }
+        self.latest.make_room(what)?;
+        if let What::Invalidate(_) = what {
+            self.fences.try_reserve(1)?;
+        }
+        self.savepoints.make_room()?;
+        Ok(self.changes.try_reserve(1)?)
+    }
+
+    /// Puts a change in the place of another, or behind all others. There is room for it.
+    fn place(&mut self, change: Change, depth: i32, replaced: Option<usize>) {
+        self.bytes += change.what.bytes();
+        if let Some(place) = replaced {
+            self.bytes -= self.changes[place].what.bytes();
+            let older = self.changes[place].older;
+            self.changes[place] = Change { older, ..change };
+            return;
+        }
+        let place = self.changes.len();
+        if let What::Invalidate(fence) = change.what
+            && let Err(at) = self.fences.binary_search(&fence)
+        {
+            self.fences.insert(at, fence);
+        }
+        self.savepoints.add(depth, place);
+        let older = self.latest.push(&change.what, place);
+        self.changes.push(Change { older, ..change });
+    }
+
+    /// Removes each change that has a later one of the same in its savepoint: a loop of savepoints would grow without end otherwise.
+    /// Does not allocate. Takes time for all changes, so it is called when as many were added since the last time.
+    fn tidy(&mut self) {
+        if self.begun > 0 {
+            return;
+        }
+        let (mut kept, mut first) = (0, 0);
+        let mut savepoints = std::mem::replace(&mut self.savepoints, Savepoints::NONE);
+        let mut marks = savepoints.places().peekable();
+        self.latest.clear();
+        for place in 0..self.changes.len() {
+            while let Some(mark) = marks.next_if(|mark| **mark == place) {
+                (*mark, first) = (kept, kept);
+            }
+            let same = self.latest_like(&self.changes[place].what).filter(|same| *same >= first);
+            let to = same.unwrap_or(kept);
+            self.changes.swap(to, place);
+            match same {
+                // The earlier one lies behind all that are kept now.
+                Some(_) => {
+                    self.bytes -= self.changes[place].what.bytes();
+                    self.changes[to].older = self.changes[place].older;
+                }
+                None => {
+                    self.changes[to].older = self.latest.push(&self.changes[to].what, to);
+                    kept += 1;
+                }
+            }
+        }
+        drop(marks);
+        self.changes.truncate(kept);
+        (self.savepoints, self.released, self.tidied) = (savepoints, false, kept);
+    }
+
+    /// A savepoint is released: its changes belong to the one around it. Does not allocate.
+    pub fn released(&mut self, depth: i32) {
+        self.released |= self.savepoints.release(depth);
+    }
+
+    /// Forgets the changes of a savepoint, and of those inside of it. Does not allocate.
+    pub fn rolled_back(&mut self, depth: i32) {
+        let Some(first) = self.savepoints.roll_back(depth) else { return };
+        while self.changes.len() > first
+            && let Some(Change { what, older, .. }) = self.changes.pop()
+        {
+            self.bytes -= what.bytes();
+            self.latest.pop(&what, older);
+            if let (What::Invalidate(fence), None) = (&what, older)
+                && let Ok(at) = self.fences.binary_search(fence)
+            {
+                self.fences.remove(at);
+            }
+        }
+        self.tidied = self.tidied.min(self.changes.len());
+    }
+
+    /// The place of the latest change of a key.
+    pub fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
+        let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
+        std::iter::successors(self.latest.of_keys.get(&hash).copied(), |at| self.changes[*at].older)
+            .find(is_it)
+    }
+
+    /// The place of the latest invalidation of a fence.
+    fn latest_of(&self, fence: FenceId) -> Option<usize> {
+        self.latest.of_fences.get(&fence).copied()
+    }
+
+    /// The place of the latest change of the same key or fence.
+    fn latest_like(&self, what: &What) -> Option<usize> {
         match what {
             What::Invalidate(fence) => self.latest_of(*fence),
             What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
                 self.latest(&key.place, &key.bytes, key.hash)
             }
         }
-        .filter(|place| *place >= self.begun && self.changes[*place].depth == depth)
-    }
-
-    /// Adds an invalidation: of what is larger, if there are too many.
-    pub fn invalidate(&mut self, place: &Place, fence: FenceId) {
-        let known = self.latest_of(fence).is_some() || place.fences.contains(&fence);
-        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
-        self.add(What::Invalidate(fence));
-    }
-
-    /// Adds a change.
-    pub fn add(&mut self, what: What) {
-        let depth = transaction::depth();
-        let replaced = self.replaced_by(&what, depth);
-        self.put(what, depth, replaced);
-    }
-
-    /// Adds a change that is later than all others.
-    fn put(&mut self, what: What, depth: i32, replaced: Option<usize>) {
-        self.last += 1;
-        self.place(Change { what, depth, at: self.last }, replaced);
-    }
-
-    fn place(&mut self, change: Change, replaced: Option<usize>) {
-        self.bytes += change.what.bytes();
-        if let Some(place) = replaced {
-            self.bytes -= self.changes[place].what.bytes();
-            self.changes[place] = change;
-            return;
-        }
-        let place = self.changes.len();
-        match &change.what {
-            What::Invalidate(fence) => {
-                if let Err(at) = self.fences.binary_search(fence) {
-                    self.fences.insert(at, *fence);
-                }
-                self.by_fence.insert((*fence, place));
-            }
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
-                self.by_key.insert((key.hash, place));
-            }
-        }
-        self.changes.push(change);
-    }
-
-    /// Forgets where a change was.
-    fn forget_place(&mut self, what: &What, place: usize) {
-        self.bytes -= what.bytes();
-        match what {
-            What::Invalidate(fence) => self.by_fence.remove(&(*fence, place)),
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
-                self.by_key.remove(&(key.hash, place))
-            }
-        };
-    }
-
-    /// Gives what was done in a savepoint to the one around it, in the place of what that one had done to the same: a loop of
-    /// savepoints would grow without end otherwise.
-    pub fn hand_over(&mut self, depth: i32) {
-        let outer = self.changes.iter().rposition(|change| change.depth < depth).map_or(0, |place| place + 1);
-        let inner = self.changes.split_off(outer);
-        for (place, change) in inner.iter().enumerate() {
-            self.forget_place(&change.what, outer + place);
-        }
-        for change in inner {
-            let replaced = self.replaced_by(&change.what, depth - 1);
-            self.place(Change { depth: depth - 1, ..change }, replaced);
-        }
-    }
-
-    /// Forgets what was done in a savepoint, and in those inside of it.
-    pub fn drop_from(&mut self, depth: i32) {
-        while let Some(Change { what, .. }) = self.changes.pop_if(|change| change.depth >= depth) {
-            self.forget_place(&what, self.changes.len());
-            if let What::Invalidate(fence) = what
-                && self.latest_of(fence).is_none()
-            {
-                self.fences.retain(|other| *other != fence);
-            }
-        }
-    }
-
-    /// Where the latest change of a key is.
-    pub fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
-        let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
-        let places = self.by_key.range((hash, 0)..=(hash, usize::MAX));
-        places.rev().map(|(_, place)| *place).find(is_it)
-    }
-
-    /// Where a fence was invalidated last.
-    fn latest_of(&self, fence: FenceId) -> Option<usize> {
-        self.by_fence.range((fence, 0)..=(fence, usize::MAX)).next_back().map(|(_, place)| *place)
     }
 
     /// What it says of a key, having written under some fences.
@@ -230,10 +368,10 @@ impl Ledger {
     }
 
     /// The fences and the keys that it changes. What was computed under a lease changes nothing.
-    pub fn in_short(&self) -> (Vec<FenceId>, Vec<KeyMark>) {
+    pub fn in_short(&self) -> Result<(Vec<FenceId>, Vec<KeyMark>), OutOfMemory> {
         let is_fill = |what: &What| matches!(what, What::Set(_, Value { basis: Basis::Lease(_), .. }));
         let changes = self.changes.iter().filter(|change| !is_fill(&change.what));
         let keys = changes.filter_map(|change| change.what.key()?.key());
-        (self.fences.clone(), keys.map(|key| key.mark()).collect())
+        Ok((memory::try_copy(&self.fences)?, memory::try_collect(keys.map(|key| key.mark()))?))
     }
 }

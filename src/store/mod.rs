@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod pending;
 pub mod prepared;
 pub mod right;
+pub mod savepoint;
 pub mod space;
 pub mod status;
 pub mod watch;

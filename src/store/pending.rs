@@ -16,12 +16,13 @@
 
 use crate::pg::local::Local;
 use crate::pg::locks;
+use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::store::change::{OwnKey, Value, What};
 use crate::store::commit::{self, Commit};
-use crate::store::ledger::{Ledger, Own};
+use crate::store::ledger::{Ledger, Own, Unheld};
 use crate::store::right::{self, Rights};
 use crate::store::space::Place;
 use crate::store::{horizon, prepared, written};
@@ -85,8 +86,10 @@ impl Listener for Collector {
     fn before_prepare() {
         let Some(tier) = shared::tier() else { return };
         written::check_before_prepare(tier);
-        let (mut fences, marks) = PENDING.with_borrow(|pending| pending.ledger.in_short());
+        let in_short = PENDING.with_borrow(|pending| pending.ledger.in_short());
+        let (mut fences, marks) = in_short.unwrap_or_else(|short| short.raise());
         let invalidated = PENDING.with_borrow(Pending::invalidated_relations);
+        memory::reserve(&mut fences, invalidated.len());
         fences.extend(invalidated.into_iter().map(|number| written::claimed_fence_of(tier, number)));
         prepared::record(fences, marks).unwrap_or_else(|refused| refused.raise());
     }
@@ -122,14 +125,14 @@ impl Listener for Collector {
 
     fn released(depth: i32) {
         PENDING.with_borrow_mut(|pending| {
-            pending.ledger.hand_over(depth);
+            pending.ledger.released(depth);
             pending.rights.released(depth);
         });
     }
 
     fn rolled_back(depth: i32) {
         PENDING.with_borrow_mut(|pending| {
-            pending.ledger.drop_from(depth);
+            pending.ledger.rolled_back(depth);
             pending.rights.rolled_back(depth);
         });
     }
@@ -179,7 +182,8 @@ fn with_own_written<R>(
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
     // Before anything is borrowed: it may wait for a lock, and the session be ended there.
-    let mut changed = written::with_fences(place.tier, <[FenceId]>::to_vec);
+    let mut changed = written::with_fences(place.tier, memory::copy::<FenceId>);
+    memory::reserve(&mut changed, PENDING.with_borrow(|pending| pending.ledger.fences().len()));
     PENDING.with_borrow(|pending| {
         let own = pending.ledger.own(place, key, hash, &changed);
         changed.extend(pending.ledger.fences());
@@ -188,45 +192,46 @@ fn with_own_written<R>(
     })
 }
 
-/// Remembers that a key was set. False if the transaction holds back too much already.
-pub fn set(key: OwnKey, value: Value) -> bool {
+/// Remembers that a key was set.
+pub fn set(key: OwnKey, value: Value) -> Result<(), Unheld> {
     // The commit will look for what the key has: it is far away until then.
     key.key().into_iter().for_each(|name| key.place.tier.fetch_bucket(name.mark()));
-    PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(What::Set(key, value)).is_ok())
+    PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(What::Set(key, value)))
 }
 
-/// Remembers that a key was removed.
-pub fn remove(key: OwnKey) {
-    PENDING.with_borrow_mut(|pending| {
-        let place = key.place;
-        if pending.ledger.add_if_it_fits(What::Remove(key)).is_err() {
-            pending.ledger.invalidate(&place, place.own_fence());
-        }
-    });
+/// Remembers that a key was removed: the key, or where it cannot be held back the space that it is in. May raise errors.
+pub fn remove(place: &Place, key: &[u8]) {
+    let removed = OwnKey::new(*place, key)
+        .map_err(Unheld::from)
+        .and_then(|key| PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(What::Remove(key))));
+    if removed.is_err() {
+        invalidate(place, place.own_fence());
+    }
 }
 
-/// Remembers that a key was given another time to live. False if the transaction holds back too much already.
-pub fn touch(key: OwnKey, expires: u32) -> bool {
+/// Remembers that a key was given another time to live.
+pub fn touch(key: OwnKey, expires: u32) -> Result<(), Unheld> {
     PENDING.with_borrow_mut(|pending| {
         if let Some(place) = pending.ledger.latest(&key.place, &key.bytes, key.hash)
             && let What::Set(_, value) = &pending.ledger.changes()[place].what
         {
-            let (bytes, dependencies) = (value.bytes.clone(), value.dependencies.clone());
+            let bytes = memory::try_copy(&value.bytes)?.into_boxed_slice();
+            let dependencies = memory::try_copy(&value.dependencies)?.into_boxed_slice();
             let value = Value { bytes, expires, dependencies, ..*value };
-            return pending.ledger.add_if_it_fits(What::Set(key, value)).is_ok();
+            return pending.ledger.add_if_it_fits(What::Set(key, value));
         }
-        pending.ledger.add_if_it_fits(What::Touch(key, expires)).is_ok()
+        pending.ledger.add_if_it_fits(What::Touch(key, expires))
     })
 }
 
-/// Remembers a lease or a claim.
-pub fn entitle(key: OwnKey, number: u64, kind: right::Kind) {
-    PENDING.with_borrow_mut(|pending| pending.rights.add(key, number, kind, transaction::depth()));
+/// Makes room for a lease or a claim. An error if the transaction has too many, or if there is no memory.
+pub fn make_room_for_right() -> Result<(), OutOfMemory> {
+    PENDING.with_borrow_mut(|pending| pending.rights.make_room())
 }
 
-/// Whether the transaction can remember more of them.
-pub fn has_room_for_rights() -> bool {
-    PENDING.with_borrow(|pending| pending.rights.has_room())
+/// Remembers a lease or a claim, for which there is room.
+pub fn entitle(key: OwnKey, number: u64, kind: right::Kind) {
+    PENDING.with_borrow_mut(|pending| pending.rights.add(key, number, kind, transaction::depth()));
 }
 
 /// Whether a lease was given to this transaction, or a claim is its own.
@@ -240,9 +245,10 @@ pub fn forget_lease(number: u64) {
     PENDING.with_borrow_mut(|pending| pending.rights.forget_lease(number));
 }
 
-/// Remembers that everything under a fence was invalidated.
+/// Remembers that everything under a fence was invalidated. May raise errors: what cannot be invalidated would be wrong.
 pub fn invalidate(place: &Place, fence: FenceId) {
-    PENDING.with_borrow_mut(|pending| pending.ledger.invalidate(place, fence));
+    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.invalidate(place, fence));
+    invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
 /// Remembers that everything that depends on a relation was invalidated, or on a table that it is a part of. May raise errors.
@@ -250,9 +256,9 @@ pub fn invalidate_relation(place: &Place, relation: u32) {
     let fences = written::of_relation(place.tier, relation);
     PENDING.with_borrow_mut(|pending| {
         for (number, fence) in fences {
-            pending.ledger.invalidate(place, fence);
+            pending.ledger.invalidate(place, fence).unwrap_or_else(|_| OutOfMemory.raise());
             if !pending.invalidated.contains(&(number, fence)) {
-                pending.invalidated.push((number, fence));
+                memory::push(&mut pending.invalidated, (number, fence));
             }
         }
     });
@@ -260,7 +266,8 @@ pub fn invalidate_relation(place: &Place, relation: u32) {
 
 /// The same for a fence that nothing larger may stand in for.
 pub fn invalidate_exactly(fence: FenceId) {
-    PENDING.with_borrow_mut(|pending| pending.ledger.add(What::Invalidate(fence)));
+    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(What::Invalidate(fence)));
+    invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
 /// Whether the transaction has changed any of these.
@@ -269,12 +276,18 @@ pub fn has_changed(tier: &HotTier, fences: &[FenceId]) -> bool {
     written::with_fences(tier, any_of) || PENDING.with_borrow(|pending| any_of(pending.ledger.fences()))
 }
 
-/// The keys of a place that the transaction has changed.
-pub fn own_keys(place: &Place) -> Vec<Box<[u8]>> {
-    PENDING.with_borrow(|pending| {
+/// The keys of a place that the transaction has changed, some of them more than once. May raise errors.
+pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
+    let keys = PENDING.with_borrow(|pending| {
         let keys = pending.ledger.changes().iter().filter_map(|change| change.what.key());
-        keys.filter(|key| key.place.scope.is(&place.scope)).map(|key| key.bytes.clone()).collect()
-    })
+        let mut found = Vec::new();
+        for key in keys.filter(|key| key.place.scope.is(&place.scope)) {
+            found.try_reserve(1)?;
+            found.push(memory::try_copy(&key.bytes)?);
+        }
+        Ok(found)
+    });
+    keys.unwrap_or_else(|short: OutOfMemory| short.raise())
 }
 
 impl Pending {
@@ -287,13 +300,13 @@ impl Pending {
         self.ledger.is_untouched() && self.rights.is_empty() && self.commit.is_none()
     }
 
-    /// The relations that were invalidated by their names, without those of savepoints that were rolled back.
+    /// The relations that were invalidated by their names, without those of savepoints that were rolled back. May raise errors.
     fn invalidated_relations(&self) -> Vec<u32> {
         let stands = |(_, fence): &&(u32, FenceId)| self.ledger.fences().binary_search(fence).is_ok();
-        self.invalidated.iter().filter(stands).map(|(number, _)| *number).collect()
+        memory::collect(self.invalidated.iter().filter(stands).map(|(number, _)| *number))
     }
 
-    /// Raises their fences as they are by now.
+    /// Raises their fences as they are by now. May raise errors.
     fn raise_invalidated(&mut self, tier: &HotTier) {
         if self.invalidated.is_empty() {
             return;
@@ -301,7 +314,7 @@ impl Pending {
         let relations = self.invalidated_relations();
         loop {
             let claims = tier.fences().claims();
-            let fences: Vec<_> = relations.iter().map(|number| written::fence_of(tier, *number)).collect();
+            let fences = memory::collect(relations.iter().map(|number| written::fence_of(tier, *number)));
             self.commit.raise_more(tier, &fences);
             if tier.fences().claims() == claims {
                 return;

@@ -3,9 +3,12 @@
 //! They are given at once, and taken back when the transaction, or the savepoint, is rolled back in which they were given. A lease
 //! outlives the commit of its transaction, because whoever computes may go on in another one, or in another session.
 
+use crate::pg::memory::OutOfMemory;
 use crate::pg::queue;
 use crate::store::change::OwnKey;
-use std::collections::BTreeSet;
+use crate::store::savepoint::Savepoints;
+use foldhash::fast::FixedState;
+use std::collections::HashSet;
 
 /// A lease or a claim of this transaction.
 #[derive(Debug)]
@@ -13,10 +16,9 @@ struct Right {
     key: OwnKey,
     number: u64,
     kind: Kind,
-    depth: i32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A lease that this transaction was given.
     Lease,
@@ -32,26 +34,44 @@ const RIGHTS_MAX: usize = 1 << 16;
 /// All of a transaction.
 #[derive(Debug)]
 pub struct Rights {
-    /// Those of inner savepoints behind those of outer ones.
+    /// Those of inner savepoints behind those of outer ones. What is not among those known is over.
     list: Vec<Right>,
-    known: BTreeSet<(u64, Kind)>,
+    savepoints: Savepoints,
+    known: HashSet<(u64, Kind), FixedState>,
 }
 
+/// So few rights that are over are never worth removing.
+const UNTIDY: usize = 64;
+
 impl Rights {
-    pub const NONE: Self = Self { list: Vec::new(), known: BTreeSet::new() };
+    pub const NONE: Self = Self {
+        list: Vec::new(),
+        savepoints: Savepoints::NONE,
+        known: HashSet::with_hasher(FixedState::with_seed(0)),
+    };
 
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.is_empty() && self.savepoints.is_empty()
     }
 
-    pub fn has_room(&self) -> bool {
-        self.list.len() < RIGHTS_MAX
+    /// Makes room for one more, which can be added then. An error if there are too many, or no memory.
+    pub fn make_room(&mut self) -> Result<(), OutOfMemory> {
+        if self.list.len() >= 2 * self.known.len() + UNTIDY {
+            self.tidy();
+        }
+        if self.known.len() >= RIGHTS_MAX {
+            return Err(OutOfMemory);
+        }
+        self.known.try_reserve(1)?;
+        self.list.try_reserve(1)?;
+        Ok(self.savepoints.make_room()?)
     }
 
-    /// Notes one, each once.
+    /// Notes one, each once. There is [room](Self::make_room) for it.
     pub fn add(&mut self, key: OwnKey, number: u64, kind: Kind, depth: i32) {
         if self.known.insert((number, kind)) {
-            self.list.push(Right { key, number, kind, depth });
+            self.savepoints.add(depth, self.list.len());
+            self.list.push(Right { key, number, kind });
         }
     }
 
@@ -61,38 +81,58 @@ impl Rights {
 
     /// Forgets a lease that has ended.
     pub fn forget_lease(&mut self, number: u64) {
-        if self.known.remove(&(number, Kind::Lease)) {
-            self.list.retain(|right| (right.number, right.kind) != (number, Kind::Lease));
-        }
+        self.known.remove(&(number, Kind::Lease));
     }
 
-    /// Leaves the leases to whoever knows them.
+    /// Removes those that are over. Takes time for all, so it is called when more than half of them are.
+    fn tidy(&mut self) {
+        let mut marks = self.savepoints.places().peekable();
+        let (mut place, mut kept) = (0, 0);
+        self.list.retain(|right| {
+            while let Some(mark) = marks.next_if(|mark| **mark <= place) {
+                *mark = kept;
+            }
+            let stays = self.known.contains(&(right.number, right.kind));
+            (place, kept) = (place + 1, kept + usize::from(stays));
+            stays
+        });
+        marks.for_each(|mark| *mark = kept);
+    }
+
+    /// Leaves the leases to whoever knows them. Does not allocate.
     pub fn hand_over_leases(&mut self) {
-        self.list.retain(|right| right.kind != Kind::Lease);
         self.known.retain(|(_, kind)| *kind != Kind::Lease);
     }
 
-    /// The transaction has committed: what it has set has landed.
+    /// The transaction has committed: what it has set has landed. Does not allocate.
     pub fn committed(self) {
-        self.list.into_iter().filter(|right| right.kind != Kind::Lease).for_each(|right| right.end());
+        self.end_all(Kind::Lease);
     }
 
-    /// It has been rolled back. Who was to land it may still do so, unless the lease was this transaction's.
+    /// It has been rolled back. Who was to land it may still do so, unless the lease was this transaction's. Does not allocate.
     pub fn aborted(self) {
-        self.list.into_iter().filter(|right| right.kind != Kind::Landing).for_each(|right| right.end());
+        self.end_all(Kind::Landing);
     }
 
-    /// A savepoint of this depth has been released.
+    /// Ends all but those of a kind.
+    fn end_all(self, but: Kind) {
+        let Self { list, known, .. } = self;
+        let ends = |right: &Right| right.kind != but && known.contains(&(right.number, right.kind));
+        list.into_iter().filter(ends).for_each(Right::end);
+    }
+
+    /// A savepoint is released. Does not allocate.
     pub fn released(&mut self, depth: i32) {
-        let inner = self.list.iter_mut().rev().take_while(|right| right.depth >= depth);
-        inner.for_each(|right| right.depth = depth - 1);
+        self.savepoints.release(depth);
     }
 
-    /// It has been rolled back, with those inside of it.
+    /// A savepoint is rolled back, with those inside of it. Does not allocate.
     pub fn rolled_back(&mut self, depth: i32) {
-        while let Some(right) = self.list.pop_if(|right| right.depth >= depth) {
-            self.known.remove(&(right.number, right.kind));
-            if right.kind != Kind::Landing {
+        let Some(first) = self.savepoints.roll_back(depth) else { return };
+        while self.list.len() > first
+            && let Some(right) = self.list.pop()
+        {
+            if self.known.remove(&(right.number, right.kind)) && right.kind != Kind::Landing {
                 right.end();
             }
         }

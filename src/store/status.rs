@@ -1,6 +1,8 @@
 //! What the last operation of this session did, and why.
 
 use crate::pg::local::Local;
+use crate::pg::memory::OutOfMemory;
+use crate::store::ledger::Unheld;
 use pg_cache_core::{Miss, Refusal};
 use std::cell::Cell;
 
@@ -50,6 +52,23 @@ pub fn last() -> Option<String> {
         Status::Done => "done".to_owned(),
         Status::Refused(why) => format!("refused: {why}"),
     })
+}
+
+impl From<OutOfMemory> for Status {
+    fn from(_: OutOfMemory) -> Self {
+        Self::Refused("out of memory")
+    }
+}
+
+impl From<Unheld> for Status {
+    fn from(why: Unheld) -> Self {
+        match why {
+            Unheld::TooMuch => {
+                Self::Refused("the transaction holds back more than pg_cache.max_transaction_size")
+            }
+            Unheld::OutOfMemory => OutOfMemory.into(),
+        }
+    }
 }
 
 impl From<Miss> for Status {

@@ -8,7 +8,7 @@ use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
-use crate::pg::{locks, query, relation};
+use crate::pg::{locks, memory, query, relation};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -125,7 +125,7 @@ impl Written {
         if locks::has_written() {
             self.renew_trees(tier);
             let Self { found, .. } = self;
-            locks::each_written(|number| found.push(number));
+            find(found);
             found.sort_unstable();
             found.dedup();
         }
@@ -158,7 +158,7 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
     for number in relations {
         match relation::of(*number) {
             relation::Relation::Irrelevant => {}
-            relation::Relation::Catalog => fences.push(definitions(tier)),
+            relation::Relation::Catalog => memory::push(fences, definitions(tier)),
             relation::Relation::Rows { ancestors } => {
                 let all = std::iter::once(number).chain(ancestors.iter());
                 fences.extend(all.map(|number| fence(*number)));
