@@ -4,7 +4,7 @@ use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::jsonb::{self, Member};
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
-use crate::pg::{interval, settings};
+use crate::pg::{interval, memory, settings};
 use crate::store::entry::Mode;
 use crate::store::space::{self, Privilege, Space};
 use pg_cache_core::KEY_BYTES_MAX;
@@ -39,7 +39,12 @@ pub fn key<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> 
 
 pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let keys = argument.ok_or_else(|| null("keys"))?.0;
-    keys.into_iter().map(|bytes| key(bytes.map(TextArgument))).collect()
+    let mut checked = Vec::new();
+    memory::reserve(&mut checked, keys.len());
+    for bytes in keys {
+        checked.push(key(bytes.map(TextArgument))?);
+    }
+    Ok(checked)
 }
 
 /// What is to be stored: names and values of an object.
@@ -73,7 +78,13 @@ pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
 }
 
 pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
-    argument.ok_or_else(|| null("tags"))?.0.into_iter().map(tag).collect()
+    let tags = argument.ok_or_else(|| null("tags"))?.0;
+    let mut checked = Vec::new();
+    memory::reserve(&mut checked, tags.len());
+    for bytes in tags {
+        checked.push(tag(bytes)?);
+    }
+    Ok(checked)
 }
 
 /// The bytes of a value that may be stored in a space.

@@ -4,14 +4,13 @@ use super::arguments::{self, invalid, null};
 use super::value::other_kind;
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::jsonb;
 use crate::pg::relation::{Number, Numbers};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
+use crate::pg::{jsonb, memory};
 use crate::query::fetch::{self, NOTHING, Wanted};
 use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
-use std::ffi::CString;
 
 /// Relations that a result depends on. Of one that has no rows of its own, no write would ever be seen.
 fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
@@ -40,8 +39,8 @@ fn cache_fetch(
 ) -> Option<Jsonb> {
     let fetch = || {
         let key = arguments::key(key)?;
-        let query = CString::new(query.ok_or_else(|| null("query"))?.0)
-            .map_err(|_| invalid("query must not contain a zero byte"))?;
+        let query = memory::terminated(query.ok_or_else(|| null("query"))?.0)
+            .ok_or_else(|| invalid("query must not contain a zero byte"))?;
         let arguments = args.map_or(Some(Vec::new()), jsonb::elements).ok_or_else(|| {
             invalid("args must be an array of JSON")
                 .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")

@@ -2,6 +2,7 @@
 
 use super::arguments::{self, invalid, null};
 use crate::pg::error::Refused;
+use crate::pg::memory::OutOfMemory;
 use crate::pg::shared;
 use crate::pg::varlena::{Text, TextArgument, Varlena};
 use crate::store::entry;
@@ -49,7 +50,8 @@ fn cache_status() -> Option<String> {
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").unwrap_or_else(|refused| Refused::raise(refused));
-    let mut findings = shared::tier().map(|tier| tier.check()).unwrap_or_default();
+    let findings = shared::tier().map_or(Ok(Vec::new()), |tier| tier.try_check());
+    let mut findings = findings.unwrap_or_else(|short| OutOfMemory::from(short).raise());
     findings.extend(lease::orphans());
     SetOfIterator::new(findings)
 }

@@ -3,8 +3,8 @@
 use super::arguments;
 use super::value::other_kind;
 use crate::pg::error::Refused;
-use crate::pg::shared;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
+use crate::pg::{memory, shared};
 use crate::store::entry::{self, JSONB, Mode, NewEntry};
 use crate::store::foresight;
 use crate::store::space::Privilege;
@@ -19,14 +19,14 @@ fn cache_get_many(
     let read = || {
         let keys = arguments::keys(keys)?;
         let space = arguments::space(space, Privilege::Read)?;
-        let mut found = Vec::with_capacity(keys.len());
+        let mut found = Vec::new();
         for (at, key) in keys.iter().enumerate() {
             shared::check_for_interrupts();
             foresight::look_ahead_among(&space, &keys, at);
             let mut value = Varlena::default();
             match entry::read(&space, key, &mut value) {
                 Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),
-                Some(_) => found.push((Text(Varlena::of(key)), Jsonb(value))),
+                Some(_) => memory::push(&mut found, (Text(Varlena::of(key)), Jsonb(value))),
                 None => {}
             }
         }

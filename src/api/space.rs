@@ -298,6 +298,7 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 #[pg_schema]
 mod pgcache {
     use crate::pg::catalog::{self, Table};
+    use crate::pg::memory;
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
@@ -340,24 +341,28 @@ mod pgcache {
     > {
         let mut rows = Vec::new();
         space::each_visible(|_, name, row| {
-            rows.push((
-                name.to_owned(),
-                row.and_then(|row| row.get(2)),
-                row.and_then(|row| row.get(3)),
-                row.and_then(|row| row.get(4)),
-                row.and_then(|row| row.get(5)),
-                row.and_then(|row| row.get(6)),
-                row.and_then(|row| row.get(7)),
-                row.and_then(|row| row.get(8)),
-                row.and_then(|row| row.get(9)),
-                row.and_then(|row| row.get(10)),
-                row.and_then(|row| row.get(11)),
-                row.and_then(|row| row.get(12)),
-                row.and_then(|row| row.get(13)),
-                row.and_then(|row| row.get(14)),
-                row.and_then(|row| row.get(15)),
-                row.and_then(|row| row.get(16)),
-            ));
+            memory::check();
+            memory::push(
+                &mut rows,
+                (
+                    name.to_owned(),
+                    row.and_then(|row| row.get(2)),
+                    row.and_then(|row| row.get(3)),
+                    row.and_then(|row| row.get(4)),
+                    row.and_then(|row| row.get(5)),
+                    row.and_then(|row| row.get(6)),
+                    row.and_then(|row| row.get(7)),
+                    row.and_then(|row| row.get(8)),
+                    row.and_then(|row| row.get(9)),
+                    row.and_then(|row| row.get(10)),
+                    row.and_then(|row| row.get(11)),
+                    row.and_then(|row| row.get(12)),
+                    row.and_then(|row| row.get(13)),
+                    row.and_then(|row| row.get(14)),
+                    row.and_then(|row| row.get(15)),
+                    row.and_then(|row| row.get(16)),
+                ),
+            );
         });
         TableIterator::new(rows)
     }

@@ -20,7 +20,7 @@ fn cache_stats_reset() {
 /// What the view over statistics shows.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::shared;
+    use crate::pg::{memory, shared};
     use crate::store::space;
     use pg_cache_core::{Counter, SpaceStats};
     use pgrx::prelude::*;
@@ -46,8 +46,8 @@ mod pgcache {
         ),
     > {
         space::require_monitor("look at the statistics of tables").unwrap_or_else(|refused| refused.raise());
-        let found = shared::tier().map(|tier| tier.relation_stats(shared::database())).unwrap_or_default();
-        TableIterator::new(found.into_iter().map(|stats| {
+        let found = shared::tier().into_iter().flat_map(|tier| tier.relation_stats(shared::database()));
+        TableIterator::new(found.map(|stats| {
             (
                 stats.relation.map(pg_sys::Oid::from),
                 stats.changes as i64,
@@ -107,35 +107,39 @@ mod pgcache {
             .map(of)
             .iter()
             .sum::<i64>();
-            rows.push((
-                name.to_owned(),
-                stats.as_ref().map_or(0, |stats| stats.entries as i64),
-                stats.as_ref().map_or(0, SpaceStats::bytes) as i64,
-                hits,
-                of(Counter::MissAbsent),
-                of(Counter::MissExpired),
-                of(Counter::MissFenced),
-                of(Counter::MissOwn),
-                of(Counter::MissOff),
-                (asked > 0).then(|| hits as f64 / asked as f64),
-                of(Counter::Stored),
-                of(Counter::Replaced),
-                of(Counter::Removed),
-                of(Counter::Dropped),
-                of(Counter::RefusedFull),
-                of(Counter::RefusedSize),
-                of(Counter::RefusedQuota),
-                of(Counter::RefusedTransaction),
-                of(Counter::RefusedOff),
-                of(Counter::Expired),
-                of(Counter::Fenced),
-                of(Counter::Evicted),
-                of(Counter::EvictedQuota),
-                // What went although it was right, to make room anywhere.
-                of(Counter::Evicted) + of(Counter::EvictedQuota),
-                of(Counter::EvictedUnread),
-                Interval::from_micros(of(Counter::Saved)),
-            ));
+            memory::check();
+            memory::push(
+                &mut rows,
+                (
+                    name.to_owned(),
+                    stats.as_ref().map_or(0, |stats| stats.entries as i64),
+                    stats.as_ref().map_or(0, SpaceStats::bytes) as i64,
+                    hits,
+                    of(Counter::MissAbsent),
+                    of(Counter::MissExpired),
+                    of(Counter::MissFenced),
+                    of(Counter::MissOwn),
+                    of(Counter::MissOff),
+                    (asked > 0).then(|| hits as f64 / asked as f64),
+                    of(Counter::Stored),
+                    of(Counter::Replaced),
+                    of(Counter::Removed),
+                    of(Counter::Dropped),
+                    of(Counter::RefusedFull),
+                    of(Counter::RefusedSize),
+                    of(Counter::RefusedQuota),
+                    of(Counter::RefusedTransaction),
+                    of(Counter::RefusedOff),
+                    of(Counter::Expired),
+                    of(Counter::Fenced),
+                    of(Counter::Evicted),
+                    of(Counter::EvictedQuota),
+                    // What went although it was right, to make room anywhere.
+                    of(Counter::Evicted) + of(Counter::EvictedQuota),
+                    of(Counter::EvictedUnread),
+                    Interval::from_micros(of(Counter::Saved)),
+                ),
+            );
         });
         TableIterator::new(rows)
     }

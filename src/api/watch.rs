@@ -93,6 +93,7 @@ fn cache_invalidate_relation(rel: Option<Number>) {
 /// What the view over watches shows.
 #[pg_schema]
 mod pgcache {
+    use crate::pg::memory;
     use crate::pg::varlena::{Text, Varlena};
     use crate::store::{space, watch};
     use pgrx::prelude::*;
@@ -109,7 +110,7 @@ mod pgcache {
     fn visible_watches() -> TableIterator<'static, (name!(relation, pg_sys::Oid), name!(tag, Text))> {
         let mut rows = Vec::new();
         if space::may_look() {
-            watch::each(|number, tag| rows.push((number.into(), Text(Varlena::of(tag)))));
+            watch::each(|number, tag| memory::push(&mut rows, (number.into(), Text(Varlena::of(tag)))));
         }
         TableIterator::new(rows)
     }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::memory;
 use super::varlena::JsonbArgument;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -41,7 +42,7 @@ pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
                     let bytes = pg_sys::palloc(length).cast::<u8>();
                     bytes.copy_from_nonoverlapping(pgrx::varlena::vardata_any(value).cast(), length);
                     pg_sys::pfree(value.cast());
-                    members.push((name, std::slice::from_raw_parts(bytes, length)));
+                    memory::push(&mut members, (name, std::slice::from_raw_parts(bytes, length)));
                 }
                 _ => {}
             }
@@ -67,17 +68,17 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
                 Token::WJB_DONE => return Some(elements),
                 Token::WJB_ELEM if is_scalar && item.type_ != jbvType::jbvNull => return None,
                 Token::WJB_ELEM if is_scalar => {}
-                Token::WJB_ELEM if item.type_ == jbvType::jbvNull => elements.push(None),
+                Token::WJB_ELEM if item.type_ == jbvType::jbvNull => memory::push(&mut elements, None),
                 Token::WJB_ELEM if item.type_ == jbvType::jbvString => {
                     let string = item.val.string;
                     let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize);
                     // Text of the server, which has no zeroes.
-                    elements.push(CString::new(bytes).ok());
+                    memory::push(&mut elements, memory::terminated(bytes));
                 }
                 Token::WJB_ELEM => {
                     let element = pg_sys::JsonbValueToJsonb(&raw mut item);
                     let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*element).root, 0);
-                    elements.push(Some(CStr::from_ptr(text).to_owned()));
+                    memory::push(&mut elements, memory::terminated(CStr::from_ptr(text).to_bytes()));
                 }
                 _ => {}
             }

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use super::allocator;
 use super::local::Local;
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -20,6 +21,8 @@ pub struct Seen {
     pub parts: BTreeSet<u32>,
     /// Whether the cache was asked: what came from it depends on more than was seen.
     pub cache: bool,
+    /// Whether there was no memory to note all of that.
+    pub lost: bool,
     /// Whether the query itself calls what may return another thing each time.
     pub volatile: bool,
     /// Whether rows were chosen by chance.
@@ -152,32 +155,36 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
     }
 }
 
-/// Notes the relations of a plan, and apart from them those that are there only as parts of others.
+/// Notes the relations of a plan, and apart from them those that are there only as parts of others. Neither fails nor raises errors:
+/// the caller is not guarded.
 unsafe fn see(plan: *const pg_sys::PlannedStmt) {
-    // SAFETY: lists of nodes of the types that a plan has there.
-    let (parts, relations): (Vec<_>, Vec<_>) = unsafe {
-        // The branches of a UNION ALL stand in the same list, and are parts of no relation.
-        let parts: BTreeSet<u32> = nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations)
-            .filter(|part| !(**part).is_null() && (***part).parent_reloid != pg_sys::InvalidOid)
-            .map(|part| (**part).child_relid)
-            .collect();
-        nodes::<pg_sys::RangeTblEntry>((*plan).rtable)
-            .enumerate()
-            .filter(|(_, entry)| (***entry).relid != pg_sys::InvalidOid)
-            .partition(|(place, _)| parts.contains(&(*place as u32 + 1)))
-    };
-    // SAFETY: as above.
-    let number =
-        |(_, entry): (usize, *const *const pg_sys::RangeTblEntry)| unsafe { (**entry).relid.to_u32() };
-    // SAFETY: as above. The plans of subqueries are a list of their own.
-    let sampled = unsafe {
-        samples((*plan).planTree) || nodes::<pg_sys::Plan>((*plan).subplans).any(|plan| samples(*plan))
-    };
     FILLS.with_borrow_mut(|fills| {
-        if let Some(fill) = fills.last_mut() {
-            fill.sampled |= sampled;
-            fill.relations.extend(relations.into_iter().map(number));
-            fill.parts.extend(parts.into_iter().map(number));
+        let Some(fill) = fills.last_mut() else { return };
+        let mut parts = Vec::new();
+        // SAFETY: lists of nodes of the types that a plan has there. The plans of subqueries are a list of their own.
+        unsafe {
+            fill.sampled |= samples((*plan).planTree)
+                || nodes::<pg_sys::Plan>((*plan).subplans).any(|plan| samples(*plan));
+            for part in nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations) {
+                // The branches of a UNION ALL stand in the same list, and are parts of no relation.
+                if (*part).is_null() || (**part).parent_reloid == pg_sys::InvalidOid {
+                    continue;
+                }
+                if parts.try_reserve(1).is_err() {
+                    fill.lost = true;
+                    return;
+                }
+                parts.push((**part).child_relid);
+            }
+            parts.sort_unstable();
+            for (place, entry) in nodes::<pg_sys::RangeTblEntry>((*plan).rtable).enumerate() {
+                let number = (**entry).relid;
+                if number != pg_sys::InvalidOid {
+                    let is_part = parts.binary_search(&(place as u32 + 1)).is_ok();
+                    let set = if is_part { &mut fill.parts } else { &mut fill.relations };
+                    fill.lost |= !note(set, number.to_u32());
+                }
+            }
         }
     });
 }
@@ -202,6 +209,15 @@ unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
             || samples((*plan).righttree)
             || nodes::<pg_sys::Plan>(inner).any(|plan| samples(*plan))
     }
+}
+
+/// Adds a number. False if there is no memory for it.
+fn note(numbers: &mut BTreeSet<u32>, number: u32) -> bool {
+    let has_memory = !allocator::is_short();
+    if has_memory {
+        numbers.insert(number);
+    }
+    has_memory
 }
 
 /// The nodes of a list.
@@ -230,8 +246,9 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
     drop(fill);
     FILLS.with_borrow_mut(|fills| {
         if let Some(around) = fills.last_mut() {
-            around.relations.extend(&seen.relations);
-            around.parts.extend(&seen.parts);
+            around.lost |= seen.lost;
+            around.lost |= !seen.relations.iter().all(|number| note(&mut around.relations, *number));
+            around.lost |= !seen.parts.iter().all(|number| note(&mut around.parts, *number));
             around.cache |= seen.cache;
             around.sampled |= seen.sampled;
             around.functions.extend(&seen.functions);

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::error::Refused;
-use super::observer;
+use super::{memory, observer};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_char};
 
@@ -84,7 +84,8 @@ pub fn first_value(
         let bytes = json.map(|json| {
             let json = pg_sys::pg_detoast_datum_packed(json.cast_mut_ptr());
             let length = pgrx::varlena::varsize_any_exhdr(json);
-            std::slice::from_raw_parts(pgrx::varlena::vardata_any(json).cast::<u8>(), length).to_vec()
+            let bytes = std::slice::from_raw_parts(pgrx::varlena::vardata_any(json).cast::<u8>(), length);
+            memory::copy(bytes)
         });
         pg_sys::SPI_finish();
         pg_sys::PopActiveSnapshot();
@@ -124,8 +125,8 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             &raw mut count,
             std::ptr::null_mut(),
         );
-        let types =
-            if count == 0 { Vec::new() } else { std::slice::from_raw_parts(types, count as usize).to_vec() };
+        let types = if count == 0 { &[][..] } else { std::slice::from_raw_parts(types, count as usize) };
+        let types = memory::copy(types);
         if let Some(place) =
             types.iter().position(|kind| [pg_sys::InvalidOid, pg_sys::UNKNOWNOID].contains(kind))
         {
@@ -159,6 +160,8 @@ unsafe fn bind(
         )));
     }
     let (mut values, mut nulls) = (Vec::new(), Vec::new());
+    memory::reserve(&mut values, types.len());
+    memory::reserve(&mut nulls, types.len());
     for (text, kind) in arguments.iter().zip(types) {
         nulls.push(if text.is_some() { b' ' } else { b'n' } as c_char);
         values.push(text.as_ref().map_or(pg_sys::Datum::null(), |text| {

@@ -4,6 +4,7 @@
 
 use super::catalog;
 use super::local::Local;
+use super::memory;
 use super::number::number_type;
 use super::system::{self, CLASSES, INHERITS, When};
 use foldhash::fast::FixedState;
@@ -45,7 +46,7 @@ impl FromDatum for Numbers {
                 &raw mut count,
             );
             let number = |at: usize| (!*nulls.add(at)).then(|| (*elements.add(at)).value() as u32);
-            Some(Self((0..count as usize).filter_map(number).collect()))
+            Some(Self(memory::collect((0..count as usize).filter_map(number))))
         }
     }
 }
@@ -197,17 +198,18 @@ pub fn was_temporary(number: u32) -> bool {
 /// Remembers a temporary relation, or forgets it if it is gone: its number may be given to another relation. May ask the server.
 fn note_temporary(number: u32, is_temporary: bool) {
     let is_full = KNOWN.with_borrow_mut(|known| {
-        if is_temporary {
-            known.temporary.insert(number);
-        } else {
+        if !is_temporary {
             known.temporary.remove(&number);
+        } else if known.temporary.try_reserve(1).is_ok() {
+            known.temporary.insert(number);
         }
         known.temporary.len() >= known.temporary_max
     });
     if is_full {
         // The relations that are left are as many as the session keeps itself.
-        let known = KNOWN.with_borrow(|known| known.temporary.iter().copied().collect::<Vec<_>>());
-        let dropped: Vec<_> = known.into_iter().filter(|number| !self::is_temporary(*number)).collect();
+        let known = KNOWN.with_borrow(|known| memory::try_collect(known.temporary.iter().copied()));
+        let mut dropped = known.unwrap_or_else(|short| short.raise());
+        dropped.retain(|number| !self::is_temporary(*number));
         KNOWN.with_borrow_mut(|known| {
             dropped.iter().for_each(|number| _ = known.temporary.remove(number));
             known.temporary_max = KNOWN_MAX.max(known.temporary.len() * 2);
@@ -248,7 +250,9 @@ pub fn of(number: u32) -> Relation {
             if map.len() >= KNOWN_MAX {
                 map.clear();
             }
-            map.insert(number, found.clone());
+            if map.try_reserve(1).is_ok() {
+                map.insert(number, found.clone());
+            }
         }
     });
     found
@@ -349,7 +353,7 @@ fn ancestors_of(number: u32, found: &mut Vec<u32>) {
     for when in [When::Now, When::BeforeUs] {
         system::each_row(&INHERITS, number, when, |row| {
             if !found.contains(&row.whole) {
-                found.push(row.whole);
+                memory::push(found, row.whole);
             }
         });
     }

@@ -187,9 +187,8 @@ impl FromDatum for TextsArgument<'_> {
                 &raw mut nulls,
                 &raw mut count,
             );
-            Some(Self(
-                (0..count as usize).map(|at| (!*nulls.add(at)).then(|| content(*elements.add(at)))).collect(),
-            ))
+            let element = |at| (!*nulls.add(at)).then(|| content(*elements.add(at)));
+            Some(Self(memory::collect((0..count as usize).map(element))))
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
 use crate::pg::local::Local;
+use crate::pg::memory;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::TextArgument;
@@ -19,7 +20,7 @@ use pg_cache_core::{
 };
 use pgrx::prelude::{Interval, PgSqlErrorCode};
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::rc::Rc;
 
@@ -194,6 +195,8 @@ fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
     let generation = catalog::generation();
     let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
+    // What the session remembers must not lie in the reserve.
+    memory::check();
     up_to_date(|known| {
         if known.generation == generation {
             if known.spaces.len() >= KNOWN_MAX {
@@ -257,19 +260,19 @@ fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     if is_owner(role) {
         return Some(Privilege::Admin);
     }
-    let of_role = grants_to(role, which).into_iter();
-    of_role.filter_map(|(_, name)| Privilege::of_name(name.as_bytes())).max()
+    grants_to(role, which).into_iter().filter_map(|(_, privilege)| privilege).max()
 }
 
-/// What a role was granted in some spaces: their numbers, and the names of the privileges.
-fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, String)> {
+/// What a role was granted in some spaces: their numbers, and the privileges.
+fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
     let mut grants = Vec::new();
     catalog::read(Table::Grants, which, |row| {
         let (space, grantee) = (number_of(row, 0), Role::from_number(number_of(row, 1)));
-        grants.push((space, grantee, row.get::<String>(2).unwrap_or_default()));
+        let privilege = row.get::<TextArgument<'_>>(2).and_then(|name| Privilege::of_name(name.0));
+        memory::push(&mut grants, (space, grantee, privilege));
     });
-    grants.retain(|(_, grantee, _)| role.has_rights_of(*grantee));
-    grants.into_iter().map(|(space, _, name)| (space, name)).collect()
+    let own = grants.into_iter().filter(|(_, grantee, _)| role.has_rights_of(*grantee));
+    memory::collect(own.map(|(space, _, privilege)| (space, privilege)))
 }
 
 /// Whether a role owns the extension, or may do whatever its owner may.
@@ -336,6 +339,7 @@ fn require_writer() -> Result<(), Refused> {
         None => {
             let generation = catalog::generation();
             let may = granted(role, Rows::All) >= Some(Privilege::Write);
+            memory::check();
             up_to_date(|known| {
                 if known.generation == generation && known.writers.len() < KNOWN_MAX {
                     known.writers.insert(role.number(), may);
@@ -358,11 +362,9 @@ fn require_writer() -> Result<(), Refused> {
 pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     let role = Role::current();
     let all = may_monitor();
-    let granted: BTreeSet<u32> = match all {
-        true => BTreeSet::new(),
-        false => grants_to(role, Rows::All).into_iter().map(|(space, _)| space).collect(),
-    };
-    let visible = |number: u32| all || granted.contains(&number);
+    let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
+    granted.sort_unstable();
+    let visible = |number: u32| all || granted.binary_search_by_key(&number, |(space, _)| *space).is_ok();
     let mut altered = false;
     catalog::read(Table::Spaces, Rows::All, |row| {
         let number = number_of(row, 0);

@@ -5,6 +5,7 @@
 //! its own kind: as of a stamp that was taken before it was read, and right as long as the list's fence holds for that.
 
 use crate::pg::catalog::{self, Rows, Table};
+use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::relation;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::TextsArgument;
@@ -69,7 +70,11 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     }
     let (stamp, generation) = (fences.now(), catalog::generation());
     let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
-    each(|number, tag| relations.entry(tag.to_vec()).or_default().push(number));
+    each(|number, tag| {
+        memory::check();
+        relations.try_reserve(1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+        memory::push(relations.entry(tag.to_vec()).or_default(), number);
+    });
     let known = Rc::new(Known { stamp, generation, relations });
     KNOWN.set(Some(Rc::clone(&known)));
     known
