@@ -281,8 +281,13 @@ pub struct Reservation {
 
 /// Where a value is copied to.
 pub trait Buffer {
-    /// As many bytes as the value has. May be called more than once for one value, if the first copy was disturbed.
+    /// As many bytes as the value has, or none if there is no memory for them. May be called more than once for one value, if the first copy was disturbed.
     fn room(&mut self, meta: &Meta) -> &mut [u8];
+
+    /// Whether there was as much room as was asked for the last time. Nothing was copied to a buffer without it.
+    fn had_room(&self) -> bool {
+        true
+    }
 }
 
 impl Buffer for Vec<u8> {

@@ -38,6 +38,13 @@ pub fn is_short() -> bool {
     RESERVE.used.load(Ordering::Relaxed) > 0 && !has_memory_again()
 }
 
+/// Allocates what the first panic of a process allocates beside Rust's allocator: the C library ends a process that has no memory to
+/// note the destructor of a thread's own variable, and pgrx keeps the place of a panic in one. To be called while the server loads us:
+/// every process inherits it.
+pub fn prepare_to_panic() {
+    let _ = std::panic::catch_unwind(|| std::panic::panic_any(()));
+}
+
 #[cold]
 fn has_memory_again() -> bool {
     let Ok(layout) = Layout::from_size_align(PROBE_BYTES, 16) else { return false };

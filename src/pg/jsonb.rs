@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::memory;
+use super::memory::{self, Scratch};
 use super::varlena::JsonbArgument;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -27,6 +27,7 @@ pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
     unsafe {
         let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
+        let scratch = Scratch::new();
         loop {
             pgrx::check_for_interrupts!();
             match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
@@ -39,9 +40,9 @@ pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
                     let value = pg_sys::JsonbValueToJsonb(&raw mut item).cast();
                     let length = pgrx::varlena::varsize_any_exhdr(value);
                     // What the server returns takes a kilobyte, however small it is.
-                    let bytes = pg_sys::palloc(length).cast::<u8>();
+                    let bytes = scratch.outside(|| memory::cleared(length)).cast::<u8>();
                     bytes.copy_from_nonoverlapping(pgrx::varlena::vardata_any(value).cast(), length);
-                    pg_sys::pfree(value.cast());
+                    scratch.clear();
                     memory::push(&mut members, (name, std::slice::from_raw_parts(bytes, length)));
                 }
                 _ => {}
@@ -63,6 +64,7 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
     unsafe {
         let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
+        let scratch = Scratch::new();
         loop {
             match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
                 Token::WJB_DONE => return Some(elements),
@@ -79,6 +81,7 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
                     let element = pg_sys::JsonbValueToJsonb(&raw mut item);
                     let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*element).root, 0);
                     memory::push(&mut elements, memory::terminated(CStr::from_ptr(text).to_bytes()));
+                    scratch.clear();
                 }
                 _ => {}
             }
@@ -90,7 +93,7 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
 unsafe fn walk(argument: JsonbArgument<'_>) -> *mut pg_sys::JsonbIterator {
     // SAFETY: the argument is a jsonb behind its header, copied to where it is aligned as the server wants it.
     unsafe {
-        let copy = pg_sys::palloc(argument.0.len()).cast::<u8>();
+        let copy = memory::cleared(argument.0.len()).cast::<u8>();
         copy.copy_from_nonoverlapping(argument.0.as_ptr(), argument.0.len());
         pg_sys::JsonbIteratorInit(copy.cast())
     }

@@ -16,6 +16,7 @@
 
 #![allow(unsafe_code)]
 
+use super::memory;
 use super::prepared;
 use super::shared::{LWLockAcquire, LWLockRelease};
 use pgrx::pg_sys;
@@ -97,10 +98,12 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
                 let lock = &raw mut (*pg_sys::MainLWLockArray.add(place)).lock;
                 LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
                 let modes = WRITERS_AND_PARENTS;
-                each_in_list(head(list), database.to_u32(), modes, &mut |relation| relations.push(relation));
+                each_in_list(head(list), database.to_u32(), modes, &mut |relation| {
+                    memory::push(&mut relations, relation);
+                });
                 LWLockRelease(lock);
             }
-            found.push((number, relations));
+            memory::push(&mut found, (number, relations));
         }
     }
     found

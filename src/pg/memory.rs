@@ -1,8 +1,10 @@
 //! Memory that may not be there: of the running statement, and lists and copies of Rust's whose size comes from data.
 //!
-//! Memory of the statement is asked for without a place to jump back to. Whatever may raise an error is called through pgrx's guard, which saves the state of the processor first. That costs more than to
-//! allocate a small piece. So the server is asked in a way in which it returns nothing instead of raising an error; only then, and for
-//! sizes that it might complain of, it is asked again through the guard.
+//! The server is asked for memory of the statement in a way in which it returns nothing instead of raising an error: a call that may
+//! raise one goes through pgrx's guard, which costs more than to allocate a small piece. There is another reason. The guard copies the
+//! error into the current memory context, and if there is no memory for that it is called again with the error about the copy, until
+//! the server gives up. So whatever allocates much through the guard does that in a context of its own ([`Scratch`]), which keeps room
+//! for the copy.
 
 #![allow(unsafe_code)]
 
@@ -17,28 +19,87 @@ unsafe extern "C" {
     fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
 }
 
-/// Far below the size of which the server says that nobody can mean it.
-const SMALL: usize = 1 << 20;
+/// The largest piece that the server gives. To ask for more is an error of its own.
+const LARGEST: usize = 0x3fff_ffff;
 
-/// So many zeroed bytes in the current context, or an error is raised. The core asks for room before it takes a lock.
-#[inline]
+/// So many zeroed bytes in the current context, or an error is raised.
 pub fn cleared(bytes: usize) -> *mut c_void {
-    const FLAGS: u32 = pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_ZERO;
-    if bytes <= SMALL {
-        // SAFETY: of a size that is allowed, and told to return a null pointer if there is no memory: it raises no error.
-        let start = unsafe { palloc_extended(bytes, FLAGS as c_int) };
-        if !start.is_null() {
-            return start;
-        }
+    let start = try_cleared(bytes);
+    if start.is_null() {
+        OutOfMemory.raise();
     }
-    raising(bytes)
+    start
+}
+
+/// So many zeroed bytes in the current context, or a null pointer. The core asks for room before it takes a lock.
+#[inline]
+pub fn try_cleared(bytes: usize) -> *mut c_void {
+    const FLAGS: u32 = pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_ZERO;
+    if bytes > LARGEST {
+        return too_large(bytes);
+    }
+    // SAFETY: of a size that is allowed, and told to return a null pointer if there is no memory: it raises no error.
+    unsafe { palloc_extended(bytes, FLAGS as c_int) }
 }
 
 #[cold]
 #[inline(never)]
-fn raising(bytes: usize) -> *mut c_void {
-    // SAFETY: any size; what cannot be had is an error.
+fn too_large(bytes: usize) -> *mut c_void {
+    // SAFETY: any size; that it cannot be had is an error.
     unsafe { pg_sys::palloc0(bytes) }
+}
+
+/// A memory context for what is needed for a moment only, and the current one until this is dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    context: pg_sys::MemoryContext,
+    before: pg_sys::MemoryContext,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        // SAFETY: the parameters of an ordinary context, below the current one.
+        unsafe {
+            let before = pg_sys::CurrentMemoryContext;
+            let context = pg_sys::AllocSetContextCreateInternal(
+                before,
+                c"pg_cache scratch".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize * 8,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            pg_sys::CurrentMemoryContext = context;
+            Self { context, before }
+        }
+    }
+
+    /// Calls with the context current again that was before.
+    pub fn outside<R>(&self, call: impl FnOnce() -> R) -> R {
+        // SAFETY: both contexts are there as long as the call lasts in which this was made. Whoever catches an error sets the current
+        // context himself.
+        unsafe {
+            pg_sys::CurrentMemoryContext = self.before;
+            let result = call();
+            pg_sys::CurrentMemoryContext = self.context;
+            result
+        }
+    }
+
+    /// Frees what lies in it.
+    pub fn clear(&self) {
+        // SAFETY: made in `new`, and the caller has left nothing there.
+        unsafe { pg_sys::MemoryContextReset(self.context) };
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`.
+        unsafe {
+            pg_sys::CurrentMemoryContext = self.before;
+            pg_sys::MemoryContextDelete(self.context);
+        }
+    }
 }
 
 /// Memory that could not be had.

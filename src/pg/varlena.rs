@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::memory;
+use super::memory::{self, OutOfMemory};
 use pg_cache_core::{Buffer, Meta};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -17,6 +17,8 @@ use std::ptr::NonNull;
 pub struct Varlena {
     start: Option<NonNull<pg_sys::varlena>>,
     length: usize,
+    /// Whether there was no memory for it.
+    short: bool,
 }
 
 impl Buffer for Varlena {
@@ -24,13 +26,22 @@ impl Buffer for Varlena {
     fn room(&mut self, meta: &Meta) -> &mut [u8] {
         self.allocate(meta.value_len)
     }
+
+    #[inline]
+    fn had_room(&self) -> bool {
+        !self.short
+    }
 }
 
 impl Varlena {
-    /// A copy of some bytes.
+    /// A copy of some bytes, or an error is raised.
     pub fn of(bytes: &[u8]) -> Self {
         let mut varlena = Self::default();
-        varlena.allocate(bytes.len()).copy_from_slice(bytes);
+        let room = varlena.allocate(bytes.len());
+        if room.len() != bytes.len() {
+            OutOfMemory.raise();
+        }
+        room.copy_from_slice(bytes);
         varlena
     }
 
@@ -38,13 +49,12 @@ impl Varlena {
     fn allocate(&mut self, length: usize) -> &mut [u8] {
         if self.start.is_none() || self.length != length {
             let bytes = pg_sys::VARHDRSZ + length;
-            // SAFETY: cleared, and with room for the header.
-            let start = unsafe {
-                let start = memory::cleared(bytes).cast::<pg_sys::varlena>();
-                pgrx::varlena::set_varsize_4b(start, bytes as i32);
-                start
-            };
-            (self.start, self.length) = (NonNull::new(start), length);
+            (self.start, self.length) = (NonNull::new(memory::try_cleared(bytes).cast()), length);
+            self.short = self.start.is_none();
+            if let Some(start) = self.start {
+                // SAFETY: cleared, and with room for the header.
+                unsafe { pgrx::varlena::set_varsize_4b(start.as_ptr(), bytes as i32) };
+            }
         }
         match self.start {
             // SAFETY: `length` bytes behind the header, initialised above and ours alone.

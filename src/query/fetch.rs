@@ -6,6 +6,7 @@
 //! committed data only; so a transaction that has itself changed what the value depends on runs the query for itself.
 
 use crate::pg::error::Refused;
+use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
 use crate::pg::{function, locks, relation, settings, shared};
@@ -25,6 +26,7 @@ pub const NOTHING: Kind = Kind(4);
 
 /// More relations than that, and a result is not stored.
 const RELATIONS_MAX: usize = 64;
+const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
 
 /// What a query has returned: the bytes of a jsonb, or null.
 pub type Returned = Option<Vec<u8>>;
@@ -186,18 +188,21 @@ impl Ticket {
         if !space.options.by_role && seen.relations.iter().any(|number| relation::has_row_security(*number)) {
             return Err(Status::Refused("row security makes the result one of the role"));
         }
+        if seen.lost {
+            return Err(OutOfMemory.into());
+        }
         if seen.cache {
             return Err(Status::Refused("the query asks the cache itself"));
         }
         if seen.sampled {
             return Err(Status::Refused("the query samples a table"));
         }
-        let observed: BTreeSet<u32> = seen.relations.union(&seen.parts).copied().collect();
-        if observed.iter().any(|number| relation::is_temporary(*number)) {
+        let observed = || seen.relations.union(&seen.parts);
+        if observed().any(|number| relation::is_temporary(*number)) {
             return Err(Status::Refused("the query reads a temporary table"));
         }
         // Whatever the result is declared to depend on: uncommitted rows must not be published.
-        if written::has_written_any(tier, &observed) {
+        if written::has_written_any(tier, |number| seen.relations.contains(number) || seen.parts.contains(number)) {
             return Err(Status::Bypass("the transaction has changed what the query reads"));
         }
         let unobserved = || {
@@ -215,20 +220,20 @@ impl Ticket {
             ));
         }
         let relations = match &wanted.depends {
+            Some(relations) if relations.len() > RELATIONS_MAX => return Err(TOO_MANY_RELATIONS),
             Some(relations) => relations.clone(),
             None if seen.volatile => return Err(Status::Refused("the query calls a volatile function")),
-            None if seen.untracked || !observed.iter().all(|number| relation::is_followed(*number)) => {
+            None if seen.untracked || !observed().all(|number| relation::is_followed(*number)) => {
                 return Err(Status::Refused("the query reads what changes without a commit"));
             }
             None if locks::has_seen_large_objects() => {
                 return Err(Status::Refused("the query reads large objects"));
             }
+            None if seen.relations.len() > RELATIONS_MAX => return Err(TOO_MANY_RELATIONS),
             None => seen.relations.iter().copied().collect(),
         };
-        if relations.len() > RELATIONS_MAX {
-            return Err(Status::Refused("the query reads too many relations"));
-        }
         let mut fences = watch::dependencies(tier, wanted.tags, self.stamp);
+        fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
         fences.extend(wanted.tags.iter().map(|tag| space::tag(tier, tag)));
         relations.iter().for_each(|number| watch::add_relation(tier, *number, self.stamp, &mut fences));
         fences.extend([definitions, tier.fences().reserved(Reserved::Roles)]);

@@ -142,6 +142,7 @@ impl Commit {
     /// Raises those of some fences that are not raised yet. Before the changes are visible.
     #[cold]
     pub fn raise_more(&mut self, tier: &HotTier, fences: &[FenceId]) {
+        memory::reserve(&mut self.raised, fences.len());
         for fence in fences {
             if let Err(at) = self.raised.binary_search_by_key(fence, |raised| raised.fence) {
                 self.raised.insert(at, (*fence).into());

@@ -49,6 +49,10 @@ fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) 
         Err(status) => Err(status),
     };
     match outcome {
+        Ok(_) if into.as_ref().is_some_and(|into| !into.had_room()) => {
+            status::set(Status::Miss("out of memory"));
+            None
+        }
         Ok((meta, own)) => {
             status::set(if own { Status::Own } else { Status::Hot });
             Some(meta)
@@ -183,7 +187,9 @@ pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<
         return Err(Status::Miss("expired"));
     }
     if let Some(into) = into {
-        into.room(&meta).copy_from_slice(&value.bytes);
+        let room = into.room(&meta);
+        let length = room.len().min(value.bytes.len());
+        room[..length].copy_from_slice(&value.bytes[..length]);
     }
     Ok(meta)
 }

@@ -64,6 +64,9 @@ pub fn acquire(
             waiter.mark();
         }
         let seen = look(&place, &name, key, hash, into);
+        if !into.had_room() {
+            OutOfMemory.raise();
+        }
         let (stale, miss) = match seen {
             Seen::Right(meta, own) => {
                 status::set(match (waiter, own) {

@@ -30,7 +30,7 @@ use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::local::Local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
-use crate::pg::{locks, shared};
+use crate::pg::{locks, memory, shared};
 use crate::store::written;
 use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
 use pgrx::pg_sys::TransactionId;
@@ -194,7 +194,7 @@ pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refus
     marks.sort_unstable();
     marks.dedup();
     let At::Named(gid) = AT.replace(At::Nothing) else {
-        return record_unnamed([fences, spaces_of(&marks)].concat());
+        return record_unnamed(memory::collect(fences.into_iter().chain(spaces_of(&marks))));
     };
     let (fences, marks) = bounded(fences, marks);
     let own = prepared::own_xid();
@@ -221,6 +221,7 @@ pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refus
 fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
     let Some(tier) = shared::tier() else { return Ok(()) };
     let (relations, trees) = written::before_unnamed_prepare(tier);
+    memory::reserve(&mut fences, relations.len());
     fences.extend(relations);
     fences.sort_unstable();
     fences.dedup();
@@ -349,7 +350,9 @@ fn adopt() {
 /// with that of roles if they have changed. The keys must be in order.
 fn bounded(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, Vec<KeyMark>) {
     if marks.len() > MARKS_MAX {
-        fences.extend(spaces_of(&marks));
+        let spaces = spaces_of(&marks);
+        memory::reserve(&mut fences, spaces.len());
+        fences.extend(spaces);
         marks.clear();
     }
     if fences.len() > FENCES_MAX {
@@ -370,7 +373,7 @@ fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
         let KeyMark { database, space, .. } = marks[0];
         tier.fences().reserved(Reserved::Space { database, space })
     });
-    spaces.collect()
+    memory::collect(spaces)
 }
 
 /// The transaction is prepared now, and other sessions may end it from the next moment on. Must not fail.

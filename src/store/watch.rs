@@ -50,6 +50,7 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
 
 /// Adds the fences that an entry with a stamp depends on if it depends on a relation. Must be called after the stamp was taken.
 pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
+    memory::reserve(fences, 3);
     let (own, unclaimed) = tier.fences().dependency(shared::database(), relation, stamp);
     fences.push(own);
     fences.extend(unclaimed);

@@ -11,7 +11,6 @@ use crate::pg::{error::Refused, targets};
 use crate::pg::{locks, memory, query, relation};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 
 /// The relations written as of the last look, and the fences that follow from them. A session that writes does so again and again to the
 /// same tables, so mostly the locks are all that has to be looked at.
@@ -51,17 +50,17 @@ pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     })
 }
 
-/// Whether the transaction has written any of these relations, or a part of one. May raise errors.
-pub fn has_written_any(tier: &HotTier, relations: &BTreeSet<u32>) -> bool {
+/// Whether the transaction has written any relation that `is_one` of some, or a part of one. May raise errors.
+pub fn has_written_any(tier: &HotTier, is_one: impl Fn(&u32) -> bool) -> bool {
     let own = WRITTEN.with_borrow_mut(|written| {
         written.look(tier);
-        written.relations.clone()
+        memory::copy(&written.relations)
     });
     own.into_iter().any(|own| {
-        relations.contains(&own)
+        is_one(&own)
             || matches!(
                 relation::of(own),
-                relation::Relation::Rows { ancestors } if ancestors.iter().any(|number| relations.contains(number))
+                relation::Relation::Rows { ancestors } if ancestors.iter().any(&is_one)
             )
     })
 }
@@ -84,9 +83,10 @@ pub fn of_relations(
 pub fn of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     let mut relations = vec![relation];
     if let relation::Relation::Rows { ancestors } = relation::of(relation) {
+        memory::reserve(&mut relations, ancestors.len());
         relations.extend(ancestors.iter());
     }
-    relations.into_iter().map(|number| (number, fence_of(tier, number))).collect()
+    memory::collect(relations.into_iter().map(|number| (number, fence_of(tier, number))))
 }
 
 /// The fence that a write to a relation raises, without those of the tables that it is a part of. It holds until a relation is given a
@@ -161,6 +161,7 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
             relation::Relation::Catalog => memory::push(fences, definitions(tier)),
             relation::Relation::Rows { ancestors } => {
                 let all = std::iter::once(number).chain(ancestors.iter());
+                memory::reserve(fences, 1 + ancestors.len());
                 fences.extend(all.map(|number| fence(*number)));
             }
         }
@@ -192,7 +193,7 @@ pub fn claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
         }
         written.resolve(tier);
         written.raised = true;
-        Some(written.fences.clone())
+        Some(memory::copy(&written.fences))
     })
 }
 
@@ -204,7 +205,7 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     }
     let relations = WRITTEN.with_borrow_mut(|written| {
         written.look(tier);
-        written.relations.clone()
+        memory::copy(&written.relations)
     });
     of_relations(tier, &relations, |number| claimed_fence_of(tier, number))
 }

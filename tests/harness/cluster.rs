@@ -136,6 +136,18 @@ impl Cluster {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));
     }
 
+    /// Lets the address space of a process of the server grow by so many bytes more and no further.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    pub fn limit_address_space(&self, process: i32, more: u64) {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("the kernel tells");
+        let kilobytes: u64 = size.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        let limit = format!("--as={}", kilobytes * 1024 + more);
+        run(as_server_user("prlimit").arg(format!("--pid={process}")).arg(limit));
+    }
+
     /// A new session in `database`, as the superuser.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
+mod allocation;
 mod catalogs;
 mod definitions;
 mod docs;

@@ -1,0 +1,216 @@
+//! Memory that cannot be had: a call then misses, does nothing and says so, or ends in the server's error. No session ends of it, and
+//! the cache stays in order.
+
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Cluster, Conf, wait_until};
+use postgres::Client;
+use postgres::error::SqlState;
+
+fn is_long() -> bool {
+    std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
+}
+
+/// A server in which allocations of the library can be made to fail.
+fn failing_cluster() -> Cluster {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "4MB"));
+    cluster
+        .connect("postgres")
+        .batch_execute(
+            "CREATE FUNCTION fail_allocation(bigint, boolean) RETURNS boolean LANGUAGE c STRICT
+                 AS '$libdir/pg_cache', 'fail_allocation_wrapper';
+             CREATE TABLE t AS SELECT i AS v FROM generate_series(1, 100) AS i;
+             CREATE TABLE parts (v int) PARTITION BY RANGE (v)",
+        )
+        .expect("tables");
+    let mut session = cluster.connect("postgres");
+    for number in 1..=20 {
+        let part = format!(
+            "CREATE TABLE part_{number} PARTITION OF parts FOR VALUES FROM ({number}) TO ({})",
+            number + 1
+        );
+        session.batch_execute(&part).expect("a partition");
+    }
+    session
+        .batch_execute("SELECT cache_create_space('mine'), cache_watch('t', '{t, u}'), cache_watch('parts')")
+        .expect("a space");
+    cluster
+}
+
+/// Every function, and what else comes to the library, with arguments of some length.
+const CALLS: [&str; 41] = [
+    "SELECT cache_set_text('k', repeat('x', 100000))",
+    "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 300) AS i",
+    "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
+    "SELECT cache_set_text('k', 'v', mode => 'present', stale_ok => '1 s')",
+    "SELECT cache_get('k1'), cache_get_text('k'), cache_get_bytes('none')",
+    "SELECT cache_exists('k'), cache_ttl('k')",
+    "SELECT cache_get_many(array_agg('k' || i)) FROM generate_series(1, 3000) AS i",
+    "SELECT cache_set_many(jsonb_object_agg('m' || i, i)) FROM generate_series(1, 1000) AS i",
+    "SELECT cache_delete_many(array_agg('m' || i)) FROM generate_series(1, 1000) AS i",
+    "SELECT cache_delete('k')",
+    "SELECT cache_touch('k1', '1 min')",
+    "SELECT cache_incr('count', 2)",
+    "SELECT cache_keys(max_keys => 5000)",
+    "SELECT cache_keys('k*')",
+    "SELECT cache_invalidate_tag('t')",
+    "SELECT cache_invalidate_tags(array_agg('tag' || i)) FROM generate_series(1, 3000) AS i",
+    "SELECT cache_flush('default')",
+    "SELECT cache_fetch('f', 'SELECT sum(v) FROM t', refresh => true)",
+    "SELECT cache_fetch('g', 'SELECT sum(v) + $1::int + length($2::text) FROM parts',
+            args => jsonb_build_array(1, repeat('x', 100000)), tags => '{t, parts}', refresh => true)",
+    "SELECT cache_fetch('h', 'SELECT repeat(''x'', 100000)', refresh => true)",
+    "SELECT cache_fetch('i', 'SELECT 1' || repeat(' ', 100000), refresh => true)",
+    "SELECT cache_fetch('j', 'SELECT 1', refresh => true, depends => array_fill('t'::regclass, '{10000}'))",
+    "SELECT * FROM cache_acquire('l')",
+    "SELECT cache_release('m', (SELECT COALESCE(lease, 0) FROM cache_acquire('m')))",
+    "SELECT cache_set_text('l', 'v', lease => (SELECT COALESCE(lease, 0) FROM cache_acquire('l')))",
+    "SELECT cache_status()",
+    "SELECT cache_check()",
+    "SELECT * FROM cache_spaces",
+    "SELECT * FROM cache_stats",
+    "SELECT * FROM cache_watches",
+    "SELECT * FROM cache_relations",
+    "SELECT cache_stats_reset()",
+    "SELECT cache_create_space('new', default_ttl => '1 h', scope => 'role'), cache_drop_space('new')",
+    "SELECT cache_alter_space('mine', jitter => 0.1)",
+    "SELECT cache_grant('mine', 'pg_monitor', 'read'), cache_revoke('mine', 'pg_monitor', 'read')",
+    "SELECT cache_watch('t', '{w}'), cache_unwatch('t'), cache_watch('t', '{t, u}')",
+    "SELECT cache_invalidate_relation('parts')",
+    "INSERT INTO parts SELECT 1 + i % 20 FROM generate_series(1, 100) AS i; SELECT cache_get('k1')",
+    "BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1); SELECT cache_set_text('s' || i, 'v') FROM generate_series(1, 50) AS i;
+     SAVEPOINT b; SELECT cache_invalidate_tag('b'); ROLLBACK TO b; RELEASE a; SELECT cache_get_text('s1'); COMMIT",
+    "BEGIN; SELECT cache_set_text('p' || i, 'v') FROM generate_series(1, 300) AS i; INSERT INTO parts VALUES (3);
+     PREPARE TRANSACTION 'p' ;; COMMIT PREPARED 'p'",
+    "CREATE TABLE made (v int); ALTER TABLE made ADD w int; DROP TABLE made",
+];
+
+/// Runs the statements of a call, each by itself, until one is an error.
+fn execute(session: &mut Client, call: &str) -> Result<(), postgres::Error> {
+    call.split(" ;; ").try_for_each(|statement| session.batch_execute(statement))
+}
+
+/// Runs a call while allocations fail. Whether one of them did.
+fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
+    let fail = "SELECT fail_allocation($1, $2)";
+    session.execute(fail, &[&number, &all]).expect("it is prepared");
+    if let Err(error) = execute(session, call) {
+        let code = error.code().unwrap_or_else(|| panic!("allocation {number} of {call}: {error:?}"));
+        assert_eq!(code, &SqlState::OUT_OF_MEMORY, "allocation {number} of {call}: {error:?}");
+    }
+    // Out of a block that has failed before there is an answer.
+    session.batch_execute("ROLLBACK").expect("the session lives");
+    let failed = session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0);
+    let _ = session.batch_execute("ROLLBACK PREPARED 'p'");
+    failed
+}
+
+/// For each call the n-th allocation fails, for n from 1 until so many are not needed; alone, and together with all after it.
+#[test]
+fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
+    let cluster = failing_cluster();
+    let mut session = cluster.connect("postgres");
+    let mut witness = cluster.connect("postgres");
+    for call in CALLS {
+        execute(&mut session, call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    for call in CALLS {
+        for all in [false, true] {
+            let mut number = 1;
+            while run(&mut session, call, number, all) {
+                // Nearby ones first, and then with growing steps: a list grows by doubling.
+                number += if is_long() { 1 } else { 1 + number / 12 };
+            }
+        }
+        assert_eq!(findings(&mut witness), Vec::<String>::new(), "after {call}");
+        execute(&mut session, call).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+}
+
+/// The same in a session that has just begun, and knows nothing yet.
+#[test]
+fn whichever_allocation_fails_first_a_new_session_goes_on() {
+    let cluster = failing_cluster();
+    let mut witness = cluster.connect("postgres");
+    for call in [
+        "SELECT cache_get('k1')",
+        "SELECT cache_set_text('k', 'v', tags => '{t}')",
+        "INSERT INTO parts VALUES (1)",
+        "SELECT cache_fetch('g', 'SELECT sum(v) FROM parts', refresh => true)",
+        "SELECT cache_get('k', space => 'none')",
+    ] {
+        let mut number = 1;
+        loop {
+            let mut session = cluster.connect("postgres");
+            let failing = run_any(&mut session, call, number);
+            if !failing {
+                break;
+            }
+            number += 1 + number / 8;
+        }
+        assert_eq!(findings(&mut witness), Vec::<String>::new(), "after {call}");
+    }
+}
+
+/// Runs a call that may have an error of its own.
+fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
+    let fail = "SELECT fail_allocation($1, $2)";
+    session.execute(fail, &[&number, &true]).expect("it is prepared");
+    if let Err(error) = session.batch_execute(call) {
+        assert!(error.code().is_some(), "allocation {number} of {call}: {error:?}");
+    }
+    session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0)
+}
+
+/// Under limits in bands above what the session has, calls that need some megabytes.
+#[test]
+fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "32MB"));
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "CREATE TABLE o AS SELECT jsonb_object_agg('k' || i, repeat('x', 20)) AS members,
+                    array_agg('k' || i) AS keys FROM generate_series(1, 10000) AS i;
+             CREATE TABLE t AS SELECT 1 AS v;
+             SELECT cache_set_many(members) FROM o; SELECT cache_set_text('large', repeat('x', 1500000))",
+        )
+        .expect("it is stored");
+    let calls = [
+        "SELECT cache_get_text('large')",
+        "SELECT cache_set_text('large', repeat('y', 1500000))",
+        "SELECT count(*) FROM o, cache_get_many(keys)",
+        "SELECT cache_set_many(members) FROM o",
+        "SELECT cache_delete_many(keys) FROM o",
+        "SELECT cache_fetch('f', 'SELECT repeat(''x'', 1500000) FROM t', refresh => true)",
+        "SELECT cache_fetch('g', 'SELECT length($1::text) FROM t', args => jsonb_build_array(repeat('x', 1500000)), refresh => true)",
+        "SELECT cache_keys(max_keys => 1000000)",
+        "SELECT cache_invalidate_tags(keys) FROM o",
+        "SELECT count(cache_set_text('n' || i, 'v')) FROM generate_series(1, 20000) AS i",
+        "SELECT count(*) FROM cache_check()",
+    ];
+    let bands: Vec<u64> = match is_long() {
+        true => (0..48).map(|band| band << 18).collect(),
+        false => (0..6).map(|band| band * 3 << 18).collect(),
+    };
+    let mut refused = 0;
+    for more in bands {
+        for call in calls {
+            let mut session = cluster.connect("postgres");
+            session
+                .batch_execute("SELECT cache_get('warm'); SET max_parallel_workers_per_gather = 0")
+                .expect("it works");
+            let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+            cluster.limit_address_space(process, more);
+            let outcome = session.batch_execute(call);
+            if let Err(error) = &outcome {
+                let code = error.code().unwrap_or_else(|| panic!("{more} bytes more, {call}: {error:?}"));
+                assert_eq!(code, &SqlState::OUT_OF_MEMORY, "{more} bytes more, {call}: {error:?}");
+                refused += 1;
+            }
+            drop(session);
+        }
+    }
+    assert!(refused > 10, "only {refused} calls were refused");
+    let mut witness = cluster.connect("postgres");
+    wait_until("the end of all transactions", || findings(&mut witness).is_empty());
+    assert!(!cluster.log().contains("was terminated by signal"), "a session has crashed");
+}
