@@ -85,7 +85,7 @@ pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
 pub use glob::Glob;
 pub use layout::{BLOCK_BYTES, Sizes};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
-pub use region::Mapping;
+pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{

@@ -241,6 +241,50 @@ impl Mapping {
     }
 }
 
+/// An allocator whose memory can seem to be used up, for the thread that says so: where tests of what then happens begin.
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
+#[derive(Debug)]
+pub struct FailingAllocator;
+
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
+thread_local! {
+    /// Allocations until all fail, counted down to 0; none for no failure.
+    static LEFT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+    static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
+impl FailingAllocator {
+    /// Calls while every allocation of this thread fails that comes after so many. How many were asked for.
+    pub fn with<R>(allocations: u64, call: impl FnOnce() -> R) -> (R, u64) {
+        ASKED.set(0);
+        LEFT.set(Some(allocations));
+        let result = call();
+        LEFT.set(None);
+        (result, ASKED.get())
+    }
+}
+
+// SAFETY: all memory is the system's; what fails is a null pointer.
+#[cfg(all(feature = "testing", not(any(loom, counting))))]
+unsafe impl std::alloc::GlobalAlloc for FailingAllocator {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        ASKED.set(ASKED.get() + 1);
+        match LEFT.get() {
+            Some(0) => return std::ptr::null_mut(),
+            Some(left) => LEFT.set(Some(left - 1)),
+            None => {}
+        }
+        // SAFETY: the caller's promises are the system's.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: it came from the system, with this layout.
+        unsafe { std::alloc::System.dealloc(start, layout) }
+    }
+}
+
 impl std::fmt::Debug for Region<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Region").field("words", &self.words.len()).finish()

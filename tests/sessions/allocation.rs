@@ -12,7 +12,8 @@ fn is_long() -> bool {
 
 /// A server in which allocations of the library can be made to fail.
 fn failing_cluster() -> Cluster {
-    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "4MB"));
+    let cluster =
+        cluster(&Conf::preloaded().set("pg_cache.hot_size", "2MB").set("pg_cache.fence_slots", "1024"));
     cluster
         .connect("postgres")
         .batch_execute(
@@ -39,21 +40,21 @@ fn failing_cluster() -> Cluster {
 /// Every function, and what else comes to the library, with arguments of some length.
 const CALLS: [&str; 41] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
-    "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 300) AS i",
+    "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
     "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
     "SELECT cache_set_text('k', 'v', mode => 'present', stale_ok => '1 s')",
     "SELECT cache_get('k1'), cache_get_text('k'), cache_get_bytes('none')",
     "SELECT cache_exists('k'), cache_ttl('k')",
-    "SELECT cache_get_many(array_agg('k' || i)) FROM generate_series(1, 3000) AS i",
-    "SELECT cache_set_many(jsonb_object_agg('m' || i, i)) FROM generate_series(1, 1000) AS i",
-    "SELECT cache_delete_many(array_agg('m' || i)) FROM generate_series(1, 1000) AS i",
+    "SELECT cache_get_many(array_agg('k' || i)) FROM generate_series(1, 500) AS i",
+    "SELECT cache_set_many(jsonb_object_agg('m' || i, i)) FROM generate_series(1, 100) AS i",
+    "SELECT cache_delete_many(array_agg('m' || i)) FROM generate_series(1, 100) AS i",
     "SELECT cache_delete('k')",
     "SELECT cache_touch('k1', '1 min')",
     "SELECT cache_incr('count', 2)",
     "SELECT cache_keys(max_keys => 5000)",
     "SELECT cache_keys('k*')",
     "SELECT cache_invalidate_tag('t')",
-    "SELECT cache_invalidate_tags(array_agg('tag' || i)) FROM generate_series(1, 3000) AS i",
+    "SELECT cache_invalidate_tags(array_agg('tag' || i)) FROM generate_series(1, 500) AS i",
     "SELECT cache_flush('default')",
     "SELECT cache_fetch('f', 'SELECT sum(v) FROM t', refresh => true)",
     "SELECT cache_fetch('g', 'SELECT sum(v) + $1::int + length($2::text) FROM parts',
@@ -118,7 +119,7 @@ fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
             let mut number = 1;
             while run(&mut session, call, number, all) {
                 // Nearby ones first, and then with growing steps: a list grows by doubling.
-                number += if is_long() { 1 } else { 1 + number / 12 };
+                number += if is_long() { 1 } else { 1 + number / 3 };
             }
         }
         assert_eq!(findings(&mut witness), Vec::<String>::new(), "after {call}");
@@ -145,7 +146,7 @@ fn whichever_allocation_fails_first_a_new_session_goes_on() {
             if !failing {
                 break;
             }
-            number += 1 + number / 8;
+            number += 1 + number / 4;
         }
         assert_eq!(findings(&mut witness), Vec::<String>::new(), "after {call}");
     }
@@ -164,7 +165,8 @@ fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
 /// Under limits in bands above what the session has, calls that need some megabytes.
 #[test]
 fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
-    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "32MB"));
+    let cluster =
+        cluster(&Conf::preloaded().set("pg_cache.hot_size", "32MB").set("pg_cache.fence_slots", "1024"));
     let mut session = cluster.connect("postgres");
     session
         .batch_execute(
@@ -192,21 +194,24 @@ fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
         false => (0..6).map(|band| band * 3 << 18).collect(),
     };
     let mut refused = 0;
+    let begin = |more| {
+        let mut session = cluster.connect("postgres");
+        session.batch_execute("SELECT cache_get('warm')").expect("it works");
+        let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+        cluster.limit_address_space(process, more);
+        session
+    };
     for more in bands {
+        let mut session = begin(more);
         for call in calls {
-            let mut session = cluster.connect("postgres");
-            session
-                .batch_execute("SELECT cache_get('warm'); SET max_parallel_workers_per_gather = 0")
-                .expect("it works");
-            let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
-            cluster.limit_address_space(process, more);
-            let outcome = session.batch_execute(call);
-            if let Err(error) = &outcome {
+            if is_long() {
+                session = begin(more);
+            }
+            if let Err(error) = session.batch_execute(call) {
                 let code = error.code().unwrap_or_else(|| panic!("{more} bytes more, {call}: {error:?}"));
                 assert_eq!(code, &SqlState::OUT_OF_MEMORY, "{more} bytes more, {call}: {error:?}");
                 refused += 1;
             }
-            drop(session);
         }
     }
     assert!(refused > 10, "only {refused} calls were refused");

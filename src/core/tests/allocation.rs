@@ -1,0 +1,130 @@
+//! Memory of the process that cannot be had: what is done to entries needs none, and what is reported of them says that there is none.
+
+#![cfg(not(any(loom, counting)))]
+
+// Of the model's harness only the host and the damaged memory are used here.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, lived_in, memory, value};
+use pg_cache_core::{
+    Acquired, Buffer, FailingAllocator, Host, Key, Lingering, Meta, Region, Relation, Reserved, Sizes, Stamp,
+    Tier,
+};
+
+#[global_allocator]
+static ALLOCATOR: FailingAllocator = FailingAllocator;
+
+/// A buffer of a fixed length.
+struct Fixed([u8; 4096]);
+
+impl Buffer for Fixed {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        &mut self.0[..meta.value_len]
+    }
+}
+
+/// Everything that is done to entries, in a tier that is full, so that room has to be made.
+fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
+    let mut found = Fixed([0; 4096]);
+    for (number, name) in names.iter().enumerate() {
+        let scope = tier.scope(1, (number % 3) as u32, 0);
+        let hash = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let Some(key) = Key::new(scope, name, hash) else { continue };
+        let content = &content[..(number * 97) % content.len()];
+        let tag = tier.fences().tag(hash);
+        let relation = tier.fences().relation(1, number as u32 % 9 + 1, Relation::Any);
+        let _ = tier.put(&key, &value(content, &[tag, relation]));
+        let _ = tier.get(&key, Stamp::LATEST, &mut found);
+        let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);
+        let _ = tier.peek(&key, Stamp::LATEST);
+        let _ = tier.touch(&key, 100);
+        let _ = tier.incr(&key, 1, &value(&[], &[]));
+        if let Ok(reservation) = tier.reserve_within(&key, &value(content, &[]), 4_000, 100) {
+            tier.announce(&key, &reservation);
+            match number % 3 {
+                0 => tier.withdraw(&key, reservation),
+                _ => tier.confirm(&key, reservation),
+            }
+        }
+        if let Ok(reservation) = tier.reserve_removal(&key) {
+            tier.cancel(reservation);
+        }
+        if let Acquired::Lead(lease) = tier.acquire(&key, 1, 50)
+            && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
+        {
+            tier.publish_leased(&key, reservation, lease.number);
+        }
+        let lingering = Some(Lingering { ticks: 100, right_at: 0 });
+        if let Some(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), 2)
+            && let Ok(reservation) = tier.reserve_lingering(&key, &value(content, &[tag]), lingering)
+        {
+            tier.announce(&key, &reservation);
+            tier.confirm_claimed(&key, reservation, claim, Some(Stamp::VOID));
+        }
+        tier.fences().raise(relation);
+        let _ = tier.lower_as(relation, tier.fences().draw());
+        tier.fences().reserved(Reserved::Trees(1));
+        if number % 4 == 0 {
+            tier.remove(&key);
+            tier.remove_marked(&key.mark());
+        }
+    }
+    tier.sweep(100);
+    tier.trim(&tier.scope(1, 1, 0), 1_000, 500);
+    tier.usage();
+    tier.relation_stats(1).for_each(drop);
+    tier.all_stats().for_each(drop);
+    tier.release_leases_of(1);
+    tier.release_leases_of(2);
+}
+
+#[test]
+fn what_is_done_to_entries_allocates_nothing() {
+    let memory = memory(64 * 1024);
+    let host = TestHost::default();
+    host.now.set(1);
+    let sizes = Sizes { shards: 2, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let names: Vec<[u8; 8]> = (0..600u64).map(u64::to_le_bytes).collect();
+    let content = vec![7; 3_000];
+    let ((), asked) = FailingAllocator::with(0, || work(&tier, &names, &content));
+    assert_eq!(asked, 0);
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+/// The n-th allocation of a report fails, and all after it, for n from 1 until so many are not needed.
+#[test]
+fn a_report_without_memory_says_so_and_changes_nothing() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    host.now.set(1);
+    let tier = lived_in(&memory, &host);
+    let scope = tier.scope(1, 1, 0);
+    for number in 0..20u64 {
+        let name = number.to_le_bytes();
+        let key = Key::new(scope, &name, number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key");
+        let _ = tier.put(&key, &value(&name, &[]));
+        tier.acquire(&key, 1, 1_000);
+    }
+    let expected = tier.check();
+    let flights = tier.in_flight().expect("there is memory");
+    assert!(!flights.is_empty());
+    let (mut short, mut enough) = ([0; 3], 0);
+    for number in 0.. {
+        let (checked, _) = FailingAllocator::with(number, || tier.try_check());
+        let (in_flight, _) = FailingAllocator::with(number, || tier.in_flight());
+        let (inspected, _) = FailingAllocator::with(number, || tier.inspect(0));
+        short[0] += u32::from(checked.is_err());
+        short[1] += u32::from(in_flight.is_err());
+        short[2] += u32::from(inspected.is_err());
+        assert_eq!(tier.check(), expected, "allocation {number}");
+        if let (Ok(checked), Ok(in_flight), Ok(_)) = (checked, in_flight, inspected) {
+            assert_eq!((checked, in_flight), (expected, flights));
+            enough = number;
+            break;
+        }
+    }
+    assert!(enough > 3 && short[0] > 3 && short[1] > 0, "{short:?} of {enough}");
+}
