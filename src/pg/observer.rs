@@ -115,7 +115,7 @@ pub fn note_function(function: u32) {
         FILLS.with_borrow_mut(|fills| {
             let Some(fill) = fills.last_mut() else { return };
             if function >= pg_sys::FirstNormalObjectId {
-                fill.functions.insert(function);
+                fill.lost |= !note(&mut fill.functions, function);
             }
             fill.untracked |= UNTRACKED.binary_search(&function).is_ok();
         });
@@ -251,7 +251,7 @@ pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
             around.lost |= !seen.parts.iter().all(|number| note(&mut around.parts, *number));
             around.cache |= seen.cache;
             around.sampled |= seen.sampled;
-            around.functions.extend(&seen.functions);
+            around.lost |= !seen.functions.iter().all(|number| note(&mut around.functions, *number));
             around.untracked |= seen.untracked;
         }
     });

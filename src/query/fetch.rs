@@ -17,7 +17,6 @@ use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
 use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::time::Instant;
 
@@ -202,7 +201,9 @@ impl Ticket {
             return Err(Status::Refused("the query reads a temporary table"));
         }
         // Whatever the result is declared to depend on: uncommitted rows must not be published.
-        if written::has_written_any(tier, |number| seen.relations.contains(number) || seen.parts.contains(number)) {
+        if written::has_written_any(tier, |number| {
+            seen.relations.contains(number) || seen.parts.contains(number)
+        }) {
             return Err(Status::Bypass("the transaction has changed what the query reads"));
         }
         let unobserved = || {

@@ -112,7 +112,7 @@ fn committing(gid: &[u8]) {
         }
         // A prepared transaction keeps its locks, so this does not depend on when it is done.
         let relations = locks::of_prepared().into_iter().filter(|(xid, _)| *xid == found.xid);
-        let relations: Vec<_> = relations.flat_map(|(_, relations)| relations).collect();
+        let relations = memory::collect(relations.flat_map(|(_, relations)| relations));
         let is_still_it = || prepared::find(gid).is_some_and(|again| again.xid == found.xid);
         match Ending::find(found.xid, gid) {
             // The record keeps the name now. It may have outlived its transaction, if another session failed after ending that.
@@ -478,7 +478,9 @@ impl Ending {
     fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
-        for space in spaces_of(&self.changed) {
+        let spaces = spaces_of(&self.changed);
+        memory::reserve(&mut self.spaces, spaces.len());
+        for space in spaces {
             fences.raise(space);
             self.spaces.push(space);
         }
@@ -488,10 +490,12 @@ impl Ending {
             let (relations, trees) =
                 written::of_relations(tier, &self.relations, |number| written::fence_of(tier, number));
             self.trees.get_or_insert(trees);
+            memory::reserve(&mut wanted, relations.len());
             wanted.extend(relations);
             wanted.retain(|fence| !self.raised.contains(fence));
             wanted.sort_unstable();
             wanted.dedup();
+            memory::reserve(&mut self.raised, wanted.len());
             for fence in wanted.drain(..) {
                 fences.raise(fence);
                 self.raised.push(fence);

@@ -153,6 +153,24 @@ impl Written {
     }
 }
 
+/// Lists what the locks tell. Room for it is made between two walks over them: nothing may fail during one. May raise errors.
+fn find(found: &mut Vec<u32>) {
+    loop {
+        found.clear();
+        let mut count = 0;
+        locks::each_written(|number| {
+            count += 1;
+            if found.len() < found.capacity() {
+                found.push(number);
+            }
+        });
+        if count == found.len() {
+            return;
+        }
+        memory::reserve(found, count);
+    }
+}
+
 /// Must not be called while the locks are walked: it asks the server for what a relation is.
 fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId, fences: &mut Vec<FenceId>) {
     for number in relations {
