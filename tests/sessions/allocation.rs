@@ -191,7 +191,7 @@ fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
     ];
     let bands: Vec<u64> = match is_long() {
         true => (0..48).map(|band| band << 18).collect(),
-        false => (0..6).map(|band| band * 3 << 18).collect(),
+        false => (0..6).map(|band| (band * 3) << 18).collect(),
     };
     let mut refused = 0;
     let begin = |more| {
