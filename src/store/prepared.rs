@@ -27,7 +27,7 @@
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, Found, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, shared};
 use crate::store::written;
@@ -37,9 +37,11 @@ use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
-static AT: Local<RefCell<At>> = Local::new(RefCell::new(At::Nothing));
-/// Whether this session has looked for transactions that were prepared in an earlier life.
-static ADOPTED: Local<Cell<bool>> = Local::new(Cell::new(false));
+local! {
+    static AT: RefCell<At> = RefCell::new(At::Nothing);
+    /// Whether this session has looked for transactions that were prepared in an earlier life.
+    static ADOPTED: Cell<bool> = Cell::new(false);
+}
 
 /// What this session is doing.
 #[derive(Debug)]
