@@ -33,6 +33,7 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {
     pg::preload::require();
+    pg::local::claim_thread();
     pg::settings::define();
     pg::shared::hook();
     store::pending::listen();

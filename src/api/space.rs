@@ -93,13 +93,13 @@ impl Options<'_> {
 fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        let ms = |column| row.get::<Interval>(column).map(interval::ms);
+        let ms = |column| row.interval(column).map(interval::ms);
         if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
             && default_ttl > max_ttl
         {
             outcome = Err(invalid("default_ttl must not be longer than max_ttl"));
         }
-        if row.get::<bool>(14) == Some(true) && row.get::<String>(7).as_deref() == Some("role") {
+        if row.boolean(14) == Some(true) && row.text(7) == Some(b"role") {
             outcome = Err(invalid("a space of scope \"role\" must not write to Redis")
                 .detail("What belongs to one role would be readable by everybody there."));
         }
@@ -297,7 +297,8 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 /// What the view over spaces shows and what tells sessions of changes.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::catalog::{self, Table};
+    use crate::pg::catalog::{self, Row, Table};
+    use crate::pg::varlena::{Text, Varlena};
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
@@ -323,10 +324,10 @@ mod pgcache {
             name!(name, String),
             name!(default_ttl, Option<Interval>),
             name!(max_ttl, Option<Interval>),
-            name!(ttl_policy, Option<String>),
+            name!(ttl_policy, Option<Text>),
             name!(jitter, Option<f32>),
-            name!(tiers, Option<String>),
-            name!(scope, Option<String>),
+            name!(tiers, Option<Text>),
+            name!(scope, Option<Text>),
             name!(quota, Option<i64>),
             name!(max_value, Option<i64>),
             name!(compress_above, Option<i64>),
@@ -334,29 +335,30 @@ mod pgcache {
             name!(max_result_size, Option<i64>),
             name!(keep_warm, Option<i32>),
             name!(redis, Option<bool>),
-            name!(notify, Option<String>),
+            name!(notify, Option<Text>),
             name!(enabled, Option<bool>),
         ),
     > {
+        let text = |row: Option<&Row<'_>>, column| Some(Text(Varlena::of(row?.text(column)?)));
         let mut rows = Vec::new();
         space::each_visible(|_, name, row| {
             rows.push((
                 name.to_owned(),
-                row.and_then(|row| row.get(2)),
-                row.and_then(|row| row.get(3)),
-                row.and_then(|row| row.get(4)),
-                row.and_then(|row| row.get(5)),
-                row.and_then(|row| row.get(6)),
-                row.and_then(|row| row.get(7)),
-                row.and_then(|row| row.get(8)),
-                row.and_then(|row| row.get(9)),
-                row.and_then(|row| row.get(10)),
-                row.and_then(|row| row.get(11)),
-                row.and_then(|row| row.get(12)),
-                row.and_then(|row| row.get(13)),
-                row.and_then(|row| row.get(14)),
-                row.and_then(|row| row.get(15)),
-                row.and_then(|row| row.get(16)),
+                row.and_then(|row| row.interval(2)),
+                row.and_then(|row| row.interval(3)),
+                text(row, 4),
+                row.and_then(|row| row.real(5)),
+                text(row, 6),
+                text(row, 7),
+                row.and_then(|row| row.bigint(8)),
+                row.and_then(|row| row.bigint(9)),
+                row.and_then(|row| row.bigint(10)),
+                row.and_then(|row| row.interval(11)),
+                row.and_then(|row| row.bigint(12)),
+                row.and_then(|row| row.integer(13)),
+                row.and_then(|row| row.boolean(14)),
+                text(row, 15),
+                row.and_then(|row| row.boolean(16)),
             ));
         });
         TableIterator::new(rows)

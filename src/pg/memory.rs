@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+use super::local::check_thread;
 use pgrx::pg_sys;
 use std::ffi::{c_int, c_void};
 
@@ -21,6 +22,7 @@ const SMALL: usize = 1 << 20;
 pub fn cleared(bytes: usize) -> *mut c_void {
     const FLAGS: u32 = pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_ZERO;
     if bytes <= SMALL {
+        check_thread();
         // SAFETY: of a size that is allowed, and told to return a null pointer if there is no memory: it raises no error.
         let start = unsafe { palloc_extended(bytes, FLAGS as c_int) };
         if !start.is_null() {

@@ -14,7 +14,7 @@
 //! Nothing that is called while the changes are borrowed may report to the client or wait for a lock: the session could be ended there
 //! and then.
 
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::locks;
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
@@ -39,7 +39,9 @@ struct Pending {
     commit: Commit,
 }
 
-static PENDING: Local<RefCell<Pending>> = Local::new(RefCell::new(Pending::NOTHING));
+local! {
+    static PENDING: RefCell<Pending> = RefCell::new(Pending::NOTHING);
+}
 
 /// Of this session's transactions.
 enum Collector {}

@@ -28,7 +28,7 @@
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, shared};
 use crate::store::written;
@@ -39,9 +39,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-static AT: Local<RefCell<At>> = Local::new(RefCell::new(At::Nothing));
-/// Whether this session has looked for transactions that were prepared in an earlier life.
-static ADOPTED: Local<Cell<bool>> = Local::new(Cell::new(false));
+local! {
+    static AT: RefCell<At> = RefCell::new(At::Nothing);
+    /// Whether this session has looked for transactions that were prepared in an earlier life.
+    static ADOPTED: Cell<bool> = Cell::new(false);
+}
 
 /// What this session is doing.
 #[derive(Debug)]

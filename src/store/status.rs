@@ -1,6 +1,6 @@
 //! What the last operation of this session did, and why.
 
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use pg_cache_core::{Miss, Refusal};
 use std::cell::Cell;
 
@@ -25,7 +25,9 @@ pub enum Status {
     Refused(&'static str),
 }
 
-static LAST: Local<Cell<Option<Status>>> = Local::new(Cell::new(None));
+local! {
+    static LAST: Cell<Option<Status>> = Cell::new(None);
+}
 
 /// Remembers an outcome.
 #[inline]

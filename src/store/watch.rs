@@ -7,7 +7,6 @@
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::relation;
 use crate::pg::shared::{self, HotTier};
-use crate::pg::varlena::TextsArgument;
 use crate::store::{pending, space, written};
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use std::cell::RefCell;
@@ -78,8 +77,8 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
 /// Calls with each relation and each tag that stands for it, as of now, in the database's encoding.
 pub fn each(mut with: impl FnMut(u32, &[u8])) {
     catalog::read(Table::Watches, Rows::All, |row| {
-        let number = row.get::<pgrx::pg_sys::Oid>(0).map_or(0, pgrx::pg_sys::Oid::to_u32);
-        let tags = row.get::<TextsArgument<'_>>(1).map(|tags| tags.0).unwrap_or_default();
+        let number = row.number(0).unwrap_or_default();
+        let tags = row.texts(1).unwrap_or_default();
         tags.into_iter().flatten().for_each(|tag| with(number, tag));
     });
 }

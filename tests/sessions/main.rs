@@ -15,6 +15,7 @@ mod neighbours;
 mod preload;
 mod prepared;
 mod replication;
+mod soundness;
 mod spaces;
 mod transaction;
 mod writes;
