@@ -51,13 +51,19 @@ pub fn accept_messages() {
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Drops the session's cached plans and its resolved search path, as PostgreSQL does when a schema changes. Plans that are running
-/// are not disturbed.
+/// Drops the session's cached plans, its resolved search path, and what it remembers of memberships of roles, as PostgreSQL does when
+/// schemas and roles change. Plans that are running are not disturbed.
+///
+/// Memberships, because PostgreSQL may keep an old list of them: a message that arrives while the list is collected is forgotten when the
+/// list is complete.
 pub fn forget_catalogs() {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, NAMESPACEOID};
     accept_messages();
     let every_object = 0;
-    // SAFETY: the server's own function, within a transaction. The callbacks are those that a message about a schema would call.
-    unsafe { pg_sys::CallSyscacheCallbacks(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, every_object) };
+    for cache in [NAMESPACEOID, AUTHMEMROLEMEM] {
+        // SAFETY: the server's own function, within a transaction. The callbacks are those that a message would call.
+        unsafe { pg_sys::CallSyscacheCallbacks(cache as i32, every_object) };
+    }
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.
