@@ -1,6 +1,7 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
 mod catalogs;
+mod ddl_race;
 mod definitions;
 mod docs;
 mod encoding;
@@ -14,6 +15,7 @@ mod memory;
 mod neighbours;
 mod preload;
 mod prepared;
+mod renewal;
 mod replication;
 mod spaces;
 mod transaction;
