@@ -5,6 +5,7 @@ mod ddl_race;
 mod definitions;
 mod docs;
 mod encoding;
+mod exhaustion;
 mod fences;
 mod fetch;
 mod harness;
