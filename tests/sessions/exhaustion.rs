@@ -18,6 +18,8 @@ const KINDS: [&str; 3] = ["plain", "tagged", "fetched"];
 /// A server with a victim in one database, and the abuser's schema in both.
 struct Ground {
     cluster: Cluster,
+    /// The name of the victim's tables, without their numbers.
+    tables: &'static str,
     /// The abuses that were felt.
     wrong: Vec<String>,
 }
@@ -56,15 +58,20 @@ impl Ground {
                 .batch_execute("CREATE EXTENSION pg_cache; CREATE SCHEMA abuser AUTHORIZATION abuser")
                 .expect("it installs");
         }
+        let mut ground = Self { cluster, tables: "early", wrong: Vec::new() };
+        ground.create_tables_of_victim("early");
+        ground
+    }
+
+    /// From now on the victim's entries depend on tables of this name, which are created and watched now.
+    fn create_tables_of_victim(&mut self, name: &'static str) {
+        let mut owner = self.cluster.connect(DATABASES[0]);
         for entry in 0..ENTRIES {
-            cluster
-                .connect(DATABASES[0])
-                .batch_execute(&format!(
-                    "CREATE TABLE t{entry} AS SELECT 1 AS v; SELECT cache_watch('t{entry}')"
-                ))
-                .expect("a table");
+            let create =
+                format!("CREATE TABLE {name}{entry} AS SELECT 1 AS v; SELECT cache_watch('{name}{entry}')");
+            owner.batch_execute(&create).expect("a table");
         }
-        Self { cluster, wrong: Vec::new() }
+        self.tables = name;
     }
 
     /// A session of the abuser. What is created there lands in the abuser's own schema.
@@ -76,26 +83,43 @@ impl Ground {
         session
     }
 
-    /// Compares the shares of hits before the abuse and during it.
+    /// Compares the shares of hits before an abuse and while it goes on.
     fn abuse(&mut self, name: &str, leaves: Leaves, abuse: impl FnOnce(&AtomicBool) + Send) {
-        let mut victim = self.cluster.connect(DATABASES[0]);
-        ask(&mut victim, &mut Share::default());
-        let [mut before, mut during] = [Share::default(); 2];
-        (0..5).for_each(|_| ask(&mut victim, &mut before));
+        let (mut victim, before) = self.victim();
+        let mut during = Share::default();
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let abusing = scope.spawn(|| abuse(&over));
             let began = Instant::now();
-            while during.asked < 20 * ENTRIES as u32 || began.elapsed() < time() {
-                ask(&mut victim, &mut during);
-                if abusing.is_finished() {
-                    break;
-                }
+            while !abusing.is_finished() && (during.asked < 20 * ENTRIES as u32 || began.elapsed() < time()) {
+                ask(&mut victim, self.tables, &mut during);
             }
             over.store(true, SeqCst);
         });
         // What only the end of the abuse does shows now.
-        ask(&mut victim, &mut during);
+        ask(&mut victim, self.tables, &mut during);
+        self.judge(name, leaves, before, during);
+    }
+
+    /// The same for an abuse that is done once: the shares are those before it and right after it.
+    fn abuse_once(&mut self, name: &str, leaves: Leaves, abuse: impl FnOnce()) {
+        let (mut victim, before) = self.victim();
+        abuse();
+        let mut after = Share::default();
+        ask(&mut victim, self.tables, &mut after);
+        self.judge(name, leaves, before, after);
+    }
+
+    /// A session of the victim whose entries are there, and the share of hits without an abuse.
+    fn victim(&self) -> (Client, Share) {
+        let mut victim = self.cluster.connect(DATABASES[0]);
+        ask(&mut victim, self.tables, &mut Share::default());
+        let mut before = Share::default();
+        (0..5).for_each(|_| ask(&mut victim, self.tables, &mut before));
+        (victim, before)
+    }
+
+    fn judge(&mut self, name: &str, leaves: Leaves, before: Share, during: Share) {
         let [was, is] = [before, during].map(Share::percent);
         let found =
             format!("{name}: hits of {KINDS:?} before {was:?} %, during {is:?} % of {} each", during.asked);
@@ -122,7 +146,7 @@ fn is_long() -> bool {
 }
 
 /// Asks for each entry once, and stores what is gone.
-fn ask(victim: &mut Client, share: &mut Share) {
+fn ask(victim: &mut Client, tables: &str, share: &mut Share) {
     for entry in 0..ENTRIES {
         share.asked += 1;
         let row = victim
@@ -135,8 +159,8 @@ fn ask(victim: &mut Client, share: &mut Share) {
             .expect("it asks");
         let stores = [
             format!("SELECT cache_set_text('plain {entry}', 'v')"),
-            format!("SELECT cache_set_text('tagged {entry}', 'v', tags => '{{t{entry}}}')"),
-            format!("SELECT cache_fetch('fetched {entry}', 'SELECT v FROM t{entry}')"),
+            format!("SELECT cache_set_text('tagged {entry}', 'v', tags => '{{{tables}{entry}}}')"),
+            format!("SELECT cache_fetch('fetched {entry}', 'SELECT v FROM {tables}{entry}')"),
         ];
         for (kind, store) in stores.iter().enumerate() {
             if row.get(kind) {
@@ -168,21 +192,31 @@ fn create_tables(session: &mut Client, name: &str, count: usize) {
     session.batch_execute(&created).expect("tables");
 }
 
-/// Fences of relations are some thousand, and each table that is written to takes one.
+/// The cache has 8192 records for relations. The abuser takes them all, and then goes on writing to tables that find none.
 #[test]
 fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
+    const WITHOUT_RECORD: usize = 3000;
     let mut ground = Ground::new();
-    let count = if is_long() { 20_000 } else { 9_000 };
+    let count = 8192 + WITHOUT_RECORD;
     let mut abuser = ground.abuser(DATABASES[0]);
     create_tables(&mut abuser, "many", count);
-    let write = format!(
-        "DO $$ BEGIN FOR i IN 1..{count} LOOP
-             EXECUTE format('INSERT INTO many_%s VALUES (1)', i);
-             IF i % 100 = 0 THEN COMMIT; END IF;
-         END LOOP; END $$"
-    );
-    ground.abuse("writes to many tables", Leaves::All, |_| {
-        abuser.batch_execute(&write).expect("it writes");
+    let write = |first: usize, last: usize| {
+        format!(
+            "DO $$ BEGIN FOR i IN {first}..{last} LOOP
+                 EXECUTE format('INSERT INTO many_%s VALUES (1)', i);
+                 IF i % 100 = 0 THEN COMMIT; END IF;
+             END LOOP; END $$"
+        )
+    };
+    ground.abuse_once("writes to many tables", Leaves::All, || {
+        abuser.batch_execute(&write(1, count)).expect("it writes");
+    });
+    ground.abuse_once("writes to tables without a record", Leaves::All, || {
+        abuser.batch_execute(&write(count - WITHOUT_RECORD, count)).expect("it writes");
+    });
+    ground.create_tables_of_victim("late");
+    ground.abuse_once("writes to many tables, when the victim's are new", Leaves::All, || {
+        abuser.batch_execute(&write(1, count)).expect("it writes");
     });
     ground.assert_spared();
 }
@@ -192,9 +226,10 @@ fn temporary_tables_that_are_emptied_leave_the_entries_of_others() {
     let mut ground = Ground::new();
     for database in DATABASES {
         let mut abuser = ground.abuser(database);
+        abuser.batch_execute("CREATE TEMP TABLE first (v int) ON COMMIT DELETE ROWS").expect("a table");
         // In the long run more than a session remembers.
         let count = if is_long() { 66_000 } else { 300 };
-        ground.abuse(&format!("temporary tables that come and go in {database}"), Leaves::All, |_| {
+        ground.abuse_once(&format!("temporary tables that come and go in {database}"), Leaves::All, || {
             abuser
                 .batch_execute(&format!(
                     "DO $$ BEGIN FOR i IN 1..{count} LOOP
