@@ -14,10 +14,20 @@ pub struct Change {
     pub blocks: bool,
     /// Whether the change may stand in a transaction block, and so be prepared.
     pub in_block: bool,
+    /// Whether the change is one of roles, which a session in any database can make.
+    pub of_roles: bool,
 }
 
-const PLAIN: Change =
-    Change { name: "", setup: "", query: "", change: "", results: (1, 2), blocks: false, in_block: true };
+const PLAIN: Change = Change {
+    name: "",
+    setup: "",
+    query: "",
+    change: "",
+    results: (1, 2),
+    blocks: false,
+    in_block: true,
+    of_roles: false,
+};
 
 /// A table with one row, which members of `race_group` may see.
 const POLICY: &str = "CREATE TABLE b.t AS SELECT 1 AS v; ALTER TABLE b.t ENABLE ROW LEVEL SECURITY;
@@ -34,13 +44,14 @@ const ATTACHED: &str = "CREATE TABLE b.t (v int) PARTITION BY LIST (v);
      CREATE TABLE b.one PARTITION OF b.t FOR VALUES IN (1); CREATE TABLE b.two PARTITION OF b.t FOR VALUES IN (2);
      INSERT INTO b.t VALUES (1), (2)";
 
-pub const CHANGES: [Change; 22] = [
+pub const CHANGES: [Change; 24] = [
     Change {
         name: "REVOKE of a role under a policy",
         setup: POLICY,
         query: "SELECT count(*) FROM t",
         change: "REVOKE race_group FROM race_member",
         results: (1, 0),
+        of_roles: true,
         ..PLAIN
     },
     Change {
@@ -49,6 +60,7 @@ pub const CHANGES: [Change; 22] = [
         query: "SELECT count(*) FROM t",
         change: "GRANT race_group TO race_member",
         results: (0, 1),
+        of_roles: true,
         ..PLAIN
     },
     Change {
@@ -57,6 +69,7 @@ pub const CHANGES: [Change; 22] = [
         query: "SELECT count(*) FROM t",
         change: "ALTER ROLE race_member BYPASSRLS",
         results: (0, 1),
+        of_roles: true,
         ..PLAIN
     },
     Change {
@@ -112,6 +125,22 @@ pub const CHANGES: [Change; 22] = [
                 CREATE OPERATOR b.### (FUNCTION = b.one, LEFTARG = int, RIGHTARG = int)",
         query: "SELECT 7 ### 7",
         change: "CREATE OPERATOR a.### (FUNCTION = b.two, LEFTARG = int, RIGHTARG = int)",
+        ..PLAIN
+    },
+    Change {
+        name: "ALTER TEXT SEARCH CONFIGURATION",
+        setup: "CREATE TEXT SEARCH CONFIGURATION b.words (COPY = pg_catalog.simple)",
+        query: "SELECT length(to_tsvector('b.words', 'one two'))",
+        change: "ALTER TEXT SEARCH CONFIGURATION b.words DROP MAPPING FOR asciiword",
+        results: (2, 0),
+        ..PLAIN
+    },
+    Change {
+        name: "ALTER FUNCTION ... SET",
+        setup: "CREATE FUNCTION b.f() RETURNS int STABLE LANGUAGE plpgsql SET work_mem = '1MB' AS
+                    'BEGIN RETURN pg_size_bytes(current_setting(''work_mem'')) / 1048576; END'",
+        query: "SELECT f()",
+        change: "ALTER FUNCTION b.f() SET work_mem = '2MB'",
         ..PLAIN
     },
     Change {
@@ -181,6 +210,7 @@ pub const CHANGES: [Change; 22] = [
         setup: TWO_TABLES,
         query: "SELECT v FROM t",
         change: "REVOKE race_group FROM race_member",
+        of_roles: true,
         ..PLAIN
     },
     Change {
@@ -239,7 +269,7 @@ impl Change {
     pub fn set_up(&self, session: &mut Client, in_function: bool) -> String {
         let function = format!(
             "CREATE OR REPLACE FUNCTION public.through() RETURNS int STABLE LANGUAGE plpgsql AS
-                 'BEGIN RETURN ({}); END'",
+                 $$BEGIN RETURN ({}); END$$",
             self.query
         );
         set_up(session, self.name, &format!("{}; {function}", self.setup));

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 enum Stand {
     /// In the COMMIT callback of another library.
     Callback,
+    /// The same in another database, in which the extension is not installed.
+    Elsewhere,
     /// Where it sends its messages.
     Messages,
     /// The same in a COMMIT PREPARED.
@@ -69,8 +71,9 @@ impl Ground {
     /// new one afterwards, if any.
     fn race(&mut self, change: &Change, in_function: bool, stand: Stand, setting: &str) -> Option<String> {
         let query = change.set_up(&mut self.witness, in_function);
-        let [mut committer, mut filler, mut reader, mut holder] =
-            [(); 4].map(|()| self.cluster.connect("postgres"));
+        let [mut filler, mut reader, mut holder] = [(); 3].map(|()| self.cluster.connect("postgres"));
+        let mut committer =
+            self.cluster.connect(if stand == Stand::Elsewhere { "template1" } else { "postgres" });
         for session in [&mut filler, &mut reader] {
             become_member(session);
             // The catalogs are read, and the function is planned.
@@ -81,7 +84,7 @@ impl Ground {
         committer.batch_execute(setting).expect("it is set");
         let mut commit = change.change.to_owned();
         match stand {
-            Stand::Callback => {
+            Stand::Callback | Stand::Elsewhere => {
                 let gate = self.gate.display();
                 committer.batch_execute(&format!("SET neighbour.gate = '{gate}'")).expect("it is set");
             }
@@ -93,14 +96,15 @@ impl Ground {
             }
         }
         self.close();
-        let holding = (stand != Stand::Callback).then(|| {
+        let is_held = [Stand::Messages, Stand::MessagesOfPrepared].contains(&stand);
+        let holding = is_held.then(|| {
             let hold = format!("SELECT hold_messages('{}')", self.gate.display());
             let holding = std::thread::spawn(move || holder.batch_execute(&hold));
             self.wait_for(processes[2], "the lock to be held", "wait_event = 'Extension'");
             holding
         });
         let committing = std::thread::spawn(move || committer.batch_execute(&commit));
-        let stands = if stand == Stand::Callback { "Extension" } else { "SInvalWrite" };
+        let stands = if is_held { "SInvalWrite" } else { "Extension" };
         self.wait_for(processes[0], "the commit to stand", &format!("wait_event = '{stands}'"));
         let call = query.clone();
         let filling = std::thread::spawn(move || {
@@ -153,7 +157,11 @@ fn fetch(session: &mut Client, query: &str) -> i32 {
 
 /// The changes that a stand is for, each with both ways to fill.
 fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
-    let fits = move |change: &&Change| stand != Stand::MessagesOfPrepared || change.in_block;
+    let fits = move |change: &&Change| match stand {
+        Stand::MessagesOfPrepared => change.in_block,
+        Stand::Elsewhere => change.of_roles,
+        Stand::Callback | Stand::Messages => true,
+    };
     CHANGES.iter().filter(fits).flat_map(|change| WAYS.map(|in_function| (change, in_function)))
 }
 
@@ -176,6 +184,11 @@ fn a_fill_while_a_ddl_commit_stands_in_a_later_callback_is_not_kept() {
 #[test]
 fn a_fill_while_a_ddl_commit_stands_in_an_earlier_callback_is_not_kept() {
     assert_exact(false, Stand::Callback);
+}
+
+#[test]
+fn a_fill_while_a_change_of_roles_in_another_database_stands_is_not_kept() {
+    assert_exact(true, Stand::Elsewhere);
 }
 
 #[test]

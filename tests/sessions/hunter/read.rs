@@ -34,12 +34,11 @@ impl Hunt<'_> {
         dice: &mut Dice,
     ) -> Result<Option<String>, postgres::Error> {
         let name = &table.name;
+        let by_function = !table.kind.mixes_moments() && dice.roll(4) == 0;
         if table.kind.is_defined() {
-            let query = if dice.roll(3) == 0 { format!("SELECT {name}_read()") } else { table.read() };
+            let query = if by_function { format!("SELECT {name}_read()") } else { table.read() };
             return self.call(session, name, &query, ", space => 'own'", dice);
         }
-        // A function that is not volatile uses its caller's snapshot, which is older than a TRUNCATE that the function waits for.
-        let by_function = table.kind != Kind::Emptied && dice.roll(4) == 0;
         // All of these return the same, so they share a key.
         let (query, arguments) = match dice.roll(5) {
             _ if by_function => (format!("SELECT {name}_read()"), ""),

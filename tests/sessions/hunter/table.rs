@@ -63,6 +63,12 @@ impl Kind {
         !matches!(self, Function | Member | Policy | Schema)
     }
 
+    /// Whether a function that is not volatile may find a version that was never visible: it reads rows with its caller's snapshot, and names
+    /// and rules that are newer.
+    pub fn mixes_moments(self) -> bool {
+        self == Self::Emptied || self.is_defined() && self != Self::Function
+    }
+
     /// The role or the schema that a version is visible through.
     pub fn side(version: i64) -> i64 {
         version.abs() % 2
