@@ -20,17 +20,17 @@ enum Stand {
 }
 
 /// A server with the neighbour loaded.
-struct Ground {
-    cluster: Cluster,
-    gate: PathBuf,
-    witness: Client,
+pub struct Ground {
+    pub cluster: Cluster,
+    pub gate: PathBuf,
+    pub witness: Client,
 }
 
 /// How a session fills: the query, and whether it runs in a PL/pgSQL function that the session has planned before.
 const WAYS: [bool; 2] = [false, true];
 
 impl Ground {
-    fn new(neighbour_first: bool) -> Self {
+    pub fn new(neighbour_first: bool) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
         let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
         let order =
@@ -51,16 +51,16 @@ impl Ground {
     }
 
     /// Closes the gate: from now on a committing transaction stands.
-    fn close(&self) {
+    pub fn close(&self) {
         std::fs::write(&self.gate, "").expect("the directory is ours");
     }
 
-    fn open(&self) {
+    pub fn open(&self) {
         std::fs::remove_file(&self.gate).expect("it was closed");
     }
 
     /// Waits until a session waits for an event.
-    fn wait_for(&mut self, process: i32, what: &str, condition: &str) {
+    pub fn wait_for(&mut self, process: i32, what: &str, condition: &str) {
         let query = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND {condition}");
         wait_until(what, || {
             self.witness.query_one(&query, &[&process]).expect("a view").get::<_, i64>(0) == 1
@@ -142,15 +142,15 @@ impl Ground {
     }
 }
 
-fn process(session: &mut Client) -> i32 {
+pub fn process(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
 
-fn direct(session: &mut Client, query: &str) -> i32 {
+pub fn direct(session: &mut Client, query: &str) -> i32 {
     session.query_one(&format!("SELECT ({query})::int"), &[]).expect("it reads").get(0)
 }
 
-fn fetch(session: &mut Client, query: &str) -> i32 {
+pub fn fetch(session: &mut Client, query: &str) -> i32 {
     let call = "SELECT cache_fetch('k', $1, space => 'own')::int";
     session.query_one(call, &[&query]).expect("it fetches").get(0)
 }
