@@ -74,7 +74,7 @@ impl Ground {
         self.tables = name;
     }
 
-    /// A session of the abuser. What is created there lands in the abuser's own schema.
+    /// A session of the abuser, which creates tables in the abuser's own schema.
     fn abuser(&self, database: &str) -> Client {
         let mut session = self.cluster.connect(database);
         session
@@ -96,7 +96,7 @@ impl Ground {
             }
             over.store(true, SeqCst);
         });
-        // What only the end of the abuse does shows now.
+        // The end of the abuse may cost entries, too.
         ask(&mut victim, self.tables, &mut during);
         self.judge(name, leaves, before, during);
     }
@@ -367,7 +367,7 @@ fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// What a session does to its own temporary tables concerns no other session.
+/// Temporary tables concern no session but their own.
 #[test]
 fn commands_on_temporary_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();

@@ -20,7 +20,7 @@ struct Scenario {
     /// The statements of a round, in one transaction.
     change: fn(u64) -> String,
     result: fn(u64) -> i64,
-    /// What else the transaction does, which makes its commit slow.
+    /// Further changes of the transaction, which make its commit slow.
     besides: Besides,
 }
 
@@ -119,7 +119,7 @@ impl Besides {
     }
 }
 
-/// What the sessions of a scenario share.
+/// The state that the sessions of a scenario share.
 #[derive(Default)]
 struct Crowd {
     /// Twice the number of the round, and one more while its change is under way.

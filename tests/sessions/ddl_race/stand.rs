@@ -134,7 +134,7 @@ impl Ground {
                     wrong.push(format!("{who}{after}"));
                 }
             }
-            // What the filler has planned in the race must not come back with its next fill.
+            // A plan that the filler has made in the race must not be used by its next fill.
             filler.batch_execute("SELECT cache_delete('k', space => 'own')").expect("it is removed");
         }
         let way = if in_function { " in a function" } else { "" };

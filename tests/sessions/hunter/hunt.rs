@@ -1,4 +1,4 @@
-//! What all threads of a hunt share, and the hunt itself.
+//! The state that all threads of a hunt share, and the hunt itself.
 
 use super::dice::Dice;
 use super::session::READER;

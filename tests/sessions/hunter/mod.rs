@@ -8,10 +8,10 @@
 //! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine. `PG_CACHE_TEST_SEED` repeats
 //! what a failed run tried, though not when.
 //!
-//! - `table`: what holds a version, and how a query finds it.
+//! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
 //! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.
-//! - `write`, `read`: what writers and readers do all the time; `session`: their sessions.
-//! - `hunt`: what they share, and the hunt itself.
+//! - `write`, `read`: the loops of writers and readers; `session`: their sessions.
+//! - `hunt`: the state that they share, and the hunt itself.
 
 mod definition;
 mod dice;

@@ -1,4 +1,4 @@
-//! What holds a version: a table, or a name or rule that decides which row a query finds.
+//! The holders of versions: a table, or a name or a rule that decides which row a query finds.
 
 use super::DATABASES;
 use super::dice::Dice;
