@@ -43,7 +43,7 @@ pub fn define(
     match ending {
         Ending::Commit => session.run(&change)?,
         Ending::Slow => session.run(&format!(
-            "{change}; SELECT count(cache_set_text('slow ' || i, 'v')) FROM generate_series(1, 1000) AS i"
+            "{change}; SELECT count(cache_set_text('slow ' || i, 'v')) FROM generate_series(1, 3000) AS i"
         ))?,
         Ending::Savepoint => session.run(&format!("SAVEPOINT s; {change}; RELEASE s"))?,
         Ending::TwoPhases => {
