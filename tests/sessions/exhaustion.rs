@@ -7,7 +7,7 @@
 use crate::memory::cluster;
 use pg_cache_testbed::{Cluster, Conf};
 use postgres::Client;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const DATABASES: [&str; 2] = ["victims", "elsewhere"];
@@ -84,17 +84,22 @@ impl Ground {
     }
 
     /// Compares the shares of hits before an abuse and while it goes on.
-    fn abuse(&mut self, name: &str, leaves: Leaves, abuse: impl FnOnce(&AtomicBool) + Send) {
+    fn abuse(&mut self, name: &str, leaves: Leaves, abuse: impl FnOnce(&Abuse) + Send) {
         let (mut victim, before) = self.victim();
         let mut during = Share::default();
-        let over = AtomicBool::new(false);
+        let state = Abuse::default();
         std::thread::scope(|scope| {
-            let abusing = scope.spawn(|| abuse(&over));
+            let abusing = scope.spawn(|| abuse(&state));
             let began = Instant::now();
-            while !abusing.is_finished() && (during.asked < 20 * ENTRIES as u32 || began.elapsed() < time()) {
+            let is_enough = |during: Share| {
+                during.asked >= 20 * ENTRIES as u32
+                    && state.acts.load(SeqCst) >= ACTS_MIN
+                    && began.elapsed() >= time()
+            };
+            while !abusing.is_finished() && !is_enough(during) {
                 ask(&mut victim, self.tables, &mut during);
             }
-            over.store(true, SeqCst);
+            state.over.store(true, SeqCst);
         });
         // The end of the abuse may cost entries, too.
         ask(&mut victim, self.tables, &mut during);
@@ -172,12 +177,32 @@ fn ask(victim: &mut Client, tables: &str, share: &mut Share) {
     }
 }
 
-/// Repeats statements, each in a message of its own, until the end. An error ends the abuse only if it was not expected.
-fn repeat(over: &AtomicBool, session: &mut Client, statements: &[&str]) {
-    while !over.load(SeqCst) {
-        for statement in statements {
-            session.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+/// An abuse that goes on beside the victim.
+#[derive(Default)]
+struct Abuse {
+    over: AtomicBool,
+    acts: AtomicU32,
+}
+
+/// An abuse that has done less proves nothing.
+const ACTS_MIN: u32 = 20;
+
+impl Abuse {
+    /// Repeats an act until the end.
+    fn repeat(&self, mut act: impl FnMut()) {
+        while !self.over.load(SeqCst) {
+            act();
+            self.acts.fetch_add(1, SeqCst);
         }
+    }
+
+    /// Repeats statements, each in a message of its own.
+    fn repeat_all(&self, session: &mut Client, statements: &[&str]) {
+        self.repeat(|| {
+            for statement in statements {
+                session.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+            }
+        });
     }
 }
 
@@ -246,8 +271,11 @@ fn temporary_tables_that_are_emptied_leave_the_entries_of_others() {
             )
             .expect("tables");
         let all: String = (1..=300).map(|i| format!("INSERT INTO emptied_{i} VALUES (1);")).collect();
-        ground.abuse(&format!("ON COMMIT DELETE ROWS in {database}"), Leaves::All, |over| {
-            repeat(over, &mut abuser, &[&format!("BEGIN; {all} COMMIT"), "SELECT count(*) FROM emptied_1"]);
+        ground.abuse(&format!("ON COMMIT DELETE ROWS in {database}"), Leaves::All, |abuse| {
+            abuse.repeat_all(
+                &mut abuser,
+                &[&format!("BEGIN; {all} COMMIT"), "SELECT count(*) FROM emptied_1"],
+            );
         });
     }
     ground.assert_spared();
@@ -263,11 +291,11 @@ fn prepared_transactions_of_one_name_leave_the_entries_of_others() {
         ground.abuse(
             &format!("PREPARE and COMMIT PREPARED of one name in {database}"),
             Leaves::All,
-            |over| {
+            |abuse| {
                 std::thread::scope(|scope| {
                     for abuser in &mut abusers {
                         scope.spawn(move || {
-                            while !over.load(SeqCst) {
+                            abuse.repeat(|| {
                                 // The name may be taken, or gone, or the transaction busy.
                                 let prepared =
                                     "BEGIN; INSERT INTO prepared VALUES (1); PREPARE TRANSACTION 'same'";
@@ -275,7 +303,7 @@ fn prepared_transactions_of_one_name_leave_the_entries_of_others() {
                                     abuser.batch_execute("ROLLBACK").expect("it goes on");
                                 }
                                 let _ = abuser.batch_execute("COMMIT PREPARED 'same'");
-                            }
+                            });
                         });
                     }
                 });
@@ -293,10 +321,14 @@ fn prepared_transactions_over_many_own_tables_leave_the_entries_of_others() {
         let mut abuser = ground.abuser(database);
         create_tables(&mut abuser, "many", 140);
         let all: String = (1..=140).map(|i| format!("INSERT INTO many_{i} VALUES (1);")).collect();
-        ground.abuse(&format!("a prepared transaction over 140 tables in {database}"), Leaves::All, |over| {
-            let prepare = format!("BEGIN; {all} PREPARE TRANSACTION 'large'");
-            repeat(over, &mut abuser, &[&prepare, "COMMIT PREPARED 'large'"]);
-        });
+        ground.abuse(
+            &format!("a prepared transaction over 140 tables in {database}"),
+            Leaves::All,
+            |abuse| {
+                let prepare = format!("BEGIN; {all} PREPARE TRANSACTION 'large'");
+                abuse.repeat_all(&mut abuser, &[&prepare, "COMMIT PREPARED 'large'"]);
+            },
+        );
     }
     ground.assert_spared();
 }
@@ -313,27 +345,33 @@ fn trees_that_grow_above_own_writes_leave_the_entries_of_others() {
             )
             .expect("a tree");
         let leaves = if database == DATABASES[0] { Leaves::AllButFetched } else { Leaves::All };
-        ground.abuse(&format!("INHERIT and NO INHERIT above commits in {database}"), leaves, |over| {
+        ground.abuse(&format!("INHERIT and NO INHERIT above commits in {database}"), leaves, |abuse| {
             std::thread::scope(|scope| {
                 let [grower, writer] = &mut abusers;
                 scope.spawn(move || {
-                    repeat(over, grower, &["ALTER TABLE mid INHERIT top", "ALTER TABLE mid NO INHERIT top"]);
+                    abuse.repeat_all(
+                        grower,
+                        &["ALTER TABLE mid INHERIT top", "ALTER TABLE mid NO INHERIT top"],
+                    );
                 });
                 scope.spawn(move || {
-                    repeat(over, writer, &["INSERT INTO leaf VALUES (1)", "UPDATE mid SET v = 2 WHERE v < 0"])
+                    abuse.repeat_all(
+                        writer,
+                        &["INSERT INTO leaf VALUES (1)", "UPDATE mid SET v = 2 WHERE v < 0"],
+                    )
                 });
             });
         });
         let [grower, writer] = &mut abusers;
-        ground.abuse(&format!("INHERIT above a prepared transaction in {database}"), leaves, |over| {
-            while !over.load(SeqCst) {
+        ground.abuse(&format!("INHERIT above a prepared transaction in {database}"), leaves, |abuse| {
+            abuse.repeat(|| {
                 writer
                     .batch_execute("BEGIN; INSERT INTO leaf VALUES (1); PREPARE TRANSACTION 'below'")
                     .expect("it is prepared");
                 grower.batch_execute("ALTER TABLE mid INHERIT top").expect("it grows");
                 writer.batch_execute("COMMIT PREPARED 'below'").expect("it commits");
                 grower.batch_execute("ALTER TABLE mid NO INHERIT top").expect("it is no part any more");
-            }
+            });
         });
     }
     ground.assert_spared();
@@ -359,8 +397,8 @@ fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
                 &["ALTER ROLE abuser PASSWORD 'one'", "ALTER ROLE abuser PASSWORD NULL"],
             ),
         ] {
-            ground.abuse(&format!("{name} in {database}"), Leaves::All, |over| {
-                repeat(over, &mut abuser, statements);
+            ground.abuse(&format!("{name} in {database}"), Leaves::All, |abuse| {
+                abuse.repeat_all(&mut abuser, statements);
             });
         }
     }
@@ -414,8 +452,8 @@ fn commands_on_temporary_tables_leave_the_entries_of_others() {
                 ],
             ),
         ] {
-            ground.abuse(&format!("{name} of temporary tables in {database}"), Leaves::All, |over| {
-                repeat(over, &mut abuser, statements);
+            ground.abuse(&format!("{name} of temporary tables in {database}"), Leaves::All, |abuse| {
+                abuse.repeat_all(&mut abuser, statements);
             });
         }
     }
