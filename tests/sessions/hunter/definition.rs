@@ -21,7 +21,7 @@ pub enum Ending {
 impl Ending {
     pub fn choose(dice: &mut Dice) -> Self {
         use Ending::*;
-        [Commit, Commit, Slow, Slow, Savepoint, TwoPhases, TwoPhasesRolledBack, RolledBack][dice.roll(8)]
+        [Commit, Slow, Slow, Slow, Savepoint, TwoPhases, TwoPhasesRolledBack, RolledBack][dice.roll(8)]
     }
 
     fn commits(self) -> bool {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Hunt<'c> {
     pub cluster: &'c Cluster,
     pub tables: Vec<Table>,
-    /// The table that was written to last. Readers prefer it: a stale value is most likely there.
-    pub focus: AtomicUsize,
+    /// The table that each writer writes to. Readers prefer these: a stale value is most likely there.
+    pub focus: [AtomicUsize; WRITERS],
     /// The process of each session, or 0.
     pub sessions: [AtomicI32; WRITERS + READERS],
     pub over: AtomicBool,
@@ -67,8 +67,8 @@ impl Hunt<'_> {
     }
 
     pub fn choose(&self, database: usize, dice: &mut Dice) -> &Table {
-        let focus = &self.tables[self.focus.load(SeqCst)];
-        if focus.database == database && dice.roll(4) == 0 {
+        let focus = &self.tables[self.focus[dice.roll(WRITERS)].load(SeqCst)];
+        if focus.database == database && dice.roll(3) == 0 {
             return focus;
         }
         loop {
@@ -131,7 +131,7 @@ pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_i
     let hunt = Hunt {
         cluster,
         tables,
-        focus: AtomicUsize::new(0),
+        focus: Default::default(),
         sessions: Default::default(),
         over: AtomicBool::new(false),
         reads: AtomicU64::new(0),

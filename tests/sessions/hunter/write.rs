@@ -31,7 +31,7 @@ impl Hunt<'_> {
             };
             let Ok(mut last) = table.writer.try_lock() else { continue };
             session.go_to(table.database);
-            self.focus.store(table.number, SeqCst);
+            self.focus[slot].store(table.number, SeqCst);
             let gid = format!("hunt_{}_{}", DATABASES[table.database], table.name);
             *last += 1;
             let (told, how) = if defines {
