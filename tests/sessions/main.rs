@@ -1,9 +1,11 @@
 //! Tests that need more than one session, or a server of their own: real clusters, real commits.
 
 mod catalogs;
+mod ddl_race;
 mod definitions;
 mod docs;
 mod encoding;
+mod exhaustion;
 mod fences;
 mod fetch;
 mod harness;
@@ -14,6 +16,7 @@ mod memory;
 mod neighbours;
 mod preload;
 mod prepared;
+mod renewal;
 mod replication;
 mod soundness;
 mod spaces;
