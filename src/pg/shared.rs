@@ -78,6 +78,10 @@ impl Host for Backend {
         clock::tick(self.began_ms)
     }
 
+    fn moment(&self) -> u64 {
+        clock::statement_clock()
+    }
+
     fn lock(&self, shard: u32) {
         // SAFETY: the tranche has a lock for each shard (`request`), and the core asks for no other. It holds one at a
         // time and calls nothing of the server meanwhile, so nobody can be waiting for us in turn, and no error can
