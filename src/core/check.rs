@@ -144,10 +144,7 @@ fn check_shard<H: Host>(
             guard.hidden()
         ));
     }
-    let flights = guard.flights();
-    if flights.counted() != flights.count() {
-        complaints.push(format!("{} keys are in flight, {} are counted", flights.counted(), flights.count()));
-    }
+    complaints.extend(guard.flights().complaints());
     for queue in [Queue::Small, Queue::Main] {
         check_queue(guard, queue, &linked, queued[queue as usize], complaints);
     }

@@ -81,6 +81,10 @@ impl Host for Backend {
         clock::tick(self.began_ms)
     }
 
+    fn moment(&self) -> u64 {
+        clock::statement_clock()
+    }
+
     fn lock(&self, shard: u32) {
         // SAFETY: a lock of the tranche. The core, which alone has a Backend, holds one at a time and calls nothing of the server
         // meanwhile, so nobody can be waiting for us in turn, and no error can leave it held.

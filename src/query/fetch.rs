@@ -136,7 +136,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if query::looks_at_one_moment() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
-    let (number, stamp) = lease::lead(&place, key).ok_or(Status::Miss("somebody else computes it"))?;
+    let (number, stamp) = lease::lead(&place, key)?;
     Ok(Ticket { place, number, stamp })
 }
 

@@ -15,10 +15,10 @@
 //! and then.
 
 use crate::pg::local::local;
-use crate::pg::locks;
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
+use crate::pg::{locks, queue};
 use crate::store::change::{OwnKey, Value, What};
 use crate::store::commit::{self, Commit};
 use crate::store::ledger::{Ledger, Own};
@@ -37,6 +37,8 @@ struct Pending {
     invalidated: Vec<(u32, FenceId)>,
     rights: Rights,
     commit: Commit,
+    /// Whether it has flushed a space or the database, perhaps in a savepoint that was rolled back.
+    has_flushed: bool,
 }
 
 local! {
@@ -244,7 +246,10 @@ pub fn forget_lease(number: u64) {
 
 /// Remembers that everything under a fence was invalidated.
 pub fn invalidate(place: &Place, fence: FenceId) {
-    PENDING.with_borrow_mut(|pending| pending.ledger.invalidate(place, fence));
+    PENDING.with_borrow_mut(|pending| {
+        pending.has_flushed |= place.fences.contains(&fence);
+        pending.ledger.invalidate(place, fence);
+    });
 }
 
 /// Remembers that everything that depends on a relation was invalidated, or on a table that it is a part of. May raise errors.
@@ -280,8 +285,13 @@ pub fn own_keys(place: &Place) -> Vec<Box<[u8]>> {
 }
 
 impl Pending {
-    const NOTHING: Self =
-        Self { ledger: Ledger::EMPTY, invalidated: Vec::new(), rights: Rights::NONE, commit: Commit::NONE };
+    const NOTHING: Self = Self {
+        ledger: Ledger::EMPTY,
+        invalidated: Vec::new(),
+        rights: Rights::NONE,
+        commit: Commit::NONE,
+        has_flushed: false,
+    };
 
     /// Whether the transaction has never changed anything here, and its commit has not begun.
     #[inline]
@@ -329,11 +339,16 @@ impl Pending {
             self.ledger = Ledger::EMPTY;
             self.invalidated = Vec::new();
             std::mem::replace(&mut self.rights, Rights::NONE).committed();
+            if std::mem::take(&mut self.has_flushed) {
+                // Leases have ended, and of which keys is not known.
+                queue::wake_all();
+            }
         }
     }
 
     fn aborted(&mut self) {
         self.commit.take_back(self.ledger.changes());
+        self.has_flushed = false;
         self.ledger = Ledger::EMPTY;
         self.invalidated = Vec::new();
         std::mem::replace(&mut self.rights, Rights::NONE).aborted();

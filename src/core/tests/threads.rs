@@ -9,7 +9,7 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Stored, Tier,
+    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Owner, Region, Sizes, Stamp, Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -262,7 +262,9 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                         ),
                         // Fills: by lease, or by stamp and tag. The source is read after the right to publish is drawn.
                         (2, 0) => {
-                            if let Acquired::Lead(lease) = tier.acquire(&key, backend, u32::MAX) {
+                            if let Acquired::Lead(lease) =
+                                tier.acquire(&key, Owner { session: backend, role: 0 }, u32::MAX)
+                            {
                                 match put(committed.load(Ordering::SeqCst), lease.stamp, &[]) {
                                     Ok(reserved) => {
                                         if tier.publish_leased(&key, reserved, lease.number)
