@@ -17,4 +17,5 @@ mod prepared;
 mod replication;
 mod spaces;
 mod transaction;
+mod watches;
 mod writes;
