@@ -234,8 +234,7 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
 /// The default space has a row once it is altered, and not before: so a restored dump cannot meet one that is there already.
 fn write_default_row(number: u32) {
     if number == DEFAULT_NUMBER {
-        let statement =
-            "INSERT INTO pgcache.spaces (number, name) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING";
+        let statement = "INSERT INTO pgcache.spaces (number, name) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING";
         catalog::write(statement, &[i64::from(number).into(), DEFAULT.into()]);
     }
 }
@@ -252,15 +251,33 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         }
         entry::flush(&space, false)?;
         let number = [i64::from(space.number).into()];
-        for statement in [
-            "DELETE FROM pgcache.grants WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
+        // A grant of a dropped role may be locked by a transaction that has nothing to do with this space, and so is left to it.
+        forget_dropped_roles();
+        catalog::write(
+            "DELETE FROM pgcache.grants
+             WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+                 AND (role OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+                     OR EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) role))",
+            &number,
+        );
+        catalog::write(
             "DELETE FROM pgcache.spaces WHERE number OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
-        ] {
-            catalog::write(statement, &number);
-        }
+            &number,
+        );
         Ok(())
     };
     drop().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// Removes the grants of roles that were dropped: the number of a dropped role may come back as another's.
+fn forget_dropped_roles() {
+    catalog::clean_up(
+        "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT g.ctid FROM pgcache.grants AS g
+             WHERE g.role OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) g.role)
+             FOR UPDATE SKIP LOCKED))",
+    );
 }
 
 /// What is to be granted or taken back, checked.
@@ -286,16 +303,7 @@ fn grant_of(
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
     let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
-    // The number of a dropped role may come back as another's.
-    catalog::clean_up(
-        "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
-             SELECT g.ctid FROM pgcache.grants AS g
-             WHERE g.space OPERATOR(pg_catalog.=) $1::pg_catalog.oid
-                 AND g.role OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
-                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) g.role)
-             FOR UPDATE SKIP LOCKED))",
-        &grant[..1],
-    );
+    forget_dropped_roles();
     catalog::write(
         "INSERT INTO pgcache.grants
          VALUES ($1::pg_catalog.oid, $2::pg_catalog.oid::pg_catalog.regrole, $3) ON CONFLICT DO NOTHING",

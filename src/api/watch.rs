@@ -63,7 +63,6 @@ fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "N
                  SELECT w.ctid FROM pgcache.watches AS w
                  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) w.relation)
                  FOR UPDATE SKIP LOCKED))",
-            &[],
         );
         catalog::write(
             "INSERT INTO pgcache.watches AS w

@@ -148,8 +148,9 @@ pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool
         if relations.len() > RELATIONS_PER_TAG_MAX {
             let message =
                 format!("tag \"{}\" would stand for more than {RELATIONS_PER_TAG_MAX} relations", shown(tag));
-            return Err(Refused::new(code, message)
-                .hint("Use another tag, or cache_unwatch for a relation that the view cache_watches shows."));
+            return Err(Refused::new(code, message).hint(
+                "Use another tag, or cache_unwatch for a relation that the view cache_watches shows.",
+            ));
         }
         let is_theirs = |number: &&u32| owner.is_some() && Number::of(**number).owner() == owner;
         let theirs = || relations.iter().filter(is_theirs).count();

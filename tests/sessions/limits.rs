@@ -254,7 +254,8 @@ fn a_call_with_several_results_returns_at_most_64_megabytes() {
         assert_eq!(session.query_one(&set, &[]).expect("they are set").get::<_, i64>(0), 35_000);
     }
     let before = most_memory(&mut session);
-    let keys = "SELECT count(*), sum(length(key))::bigint, max(left(key, 6))::bigint - 900000 + 1, max(key) < 'a'
+    let keys =
+        "SELECT count(*), sum(length(key))::bigint, max(left(key, 6))::bigint - 900000 + 1, max(key) < 'a'
                 FROM cache_keys('*', max_keys => 1000000) AS key";
     let row = session.query_one(keys, &[]).expect("it is no error");
     let more = most_memory(&mut session) - before;
@@ -279,7 +280,9 @@ fn a_value_that_is_larger_than_what_a_call_returns_is_returned_alone() {
     let cluster = cluster(&conf);
     let mut session = cluster.connect("postgres");
     session
-        .batch_execute("SELECT cache_set('k', to_jsonb(repeat(repeat('x', 1000000), 70))), cache_set('a', '1')")
+        .batch_execute(
+            "SELECT cache_set('k', to_jsonb(repeat(repeat('x', 1000000), 70))), cache_set('a', '1')",
+        )
         .expect("it works");
     for (keys, expected) in [("{k,a,k}", "k"), ("{a,k,a}", "a"), ("{missing,k}", "k")] {
         let query = format!("SELECT string_agg(key, ' ') FROM cache_get_many('{keys}')");

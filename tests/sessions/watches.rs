@@ -124,7 +124,12 @@ fn a_tag_stands_for_a_limited_number_of_relations_whoever_watches_them() {
     );
     // Tables that are gone make room.
     run(&mut session, "DROP TABLE t1; SELECT cache_watch('t70', '{all}')");
-    assert!(session.query_one("SELECT cache_set_text('k', 'v', tags => '{all}')", &[]).expect("it works").get::<_, bool>(0));
+    assert!(
+        session
+            .query_one("SELECT cache_set_text('k', 'v', tags => '{all}')", &[])
+            .expect("it works")
+            .get::<_, bool>(0)
+    );
     // A tag for each table: every session remembers them.
     let tags = |from: usize, to: usize| (from..to).map(|i| format!("tag {i}")).collect::<Vec<_>>().join(",");
     run(&mut session, &format!("SELECT cache_watch('t2', '{{{}}}')", tags(0, TAGS - 1)));
@@ -151,7 +156,12 @@ fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
     assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some(refused));
     run(&mut session, "SELECT cache_fetch('f', 'SELECT 1', tags => '{narrow,broad}')");
     assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some(refused));
-    assert!(session.query_one("SELECT cache_set_text('k', 'v', tags => '{narrow}')", &[]).expect("it works").get::<_, bool>(0));
+    assert!(
+        session
+            .query_one("SELECT cache_set_text('k', 'v', tags => '{narrow}')", &[])
+            .expect("it works")
+            .get::<_, bool>(0)
+    );
 }
 
 /// Each call in an open transaction, and each other call about other objects beside it. What a drop has left behind is what
@@ -217,16 +227,23 @@ fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_somethin
 fn what_was_cleaned_up_meanwhile_fails_no_call_of_a_transaction_at_one_moment() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
-    run(&mut session, "CREATE ROLE watches_late; CREATE ROLE watches_left; CREATE TABLE t (id int); CREATE TABLE gone (id int)");
+    run(
+        &mut session,
+        "CREATE ROLE watches_late; CREATE ROLE watches_left; CREATE TABLE t (id int); CREATE TABLE gone (id int)",
+    );
     run(
         &mut session,
         "SELECT cache_watch('gone'), cache_grant('default', 'watches_left', 'read'); DROP TABLE gone; DROP ROLE watches_left",
     );
-    let left = "SELECT (SELECT count(*) FROM pgcache.watches) || ' ' || (SELECT count(*) FROM pgcache.grants)";
+    let left =
+        "SELECT (SELECT count(*) FROM pgcache.watches) || ' ' || (SELECT count(*) FROM pgcache.grants)";
     let mut one = database.connect();
     run(&mut one, "BEGIN ISOLATION LEVEL REPEATABLE READ");
     assert_eq!(text(&mut one, left).as_deref(), Some("1 1"));
-    run(&mut session, "SELECT cache_watch('t', '{a}'), cache_grant('default', 'watches_late', 'read'); SELECT cache_unwatch('t')");
+    run(
+        &mut session,
+        "SELECT cache_watch('t', '{a}'), cache_grant('default', 'watches_late', 'read'); SELECT cache_unwatch('t')",
+    );
     assert_eq!(text(&mut session, left).as_deref(), Some("0 1"));
     run(&mut one, "SELECT cache_watch('t', '{b}'), cache_grant('default', 'watches_late', 'write'); COMMIT");
     assert_eq!(text(&mut session, left).as_deref(), Some("1 2"));
