@@ -108,7 +108,7 @@ mod pgcache {
         stable,
         parallel_restricted,
         sql = "
-        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation regclass, tag text)
+        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation pg_catalog.regclass, tag pg_catalog.text)
         STABLE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'visible_watches_wrapper';
     "
     )]
