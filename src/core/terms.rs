@@ -20,6 +20,8 @@ pub trait Host {
     fn moment(&self) -> u64 {
         0
     }
+    /// Lets others go on with what they are doing. No lock is held.
+    fn pause(&self) {}
     /// Whether this request for blocks is to fail although there are some. Tests say yes now and then.
     #[inline]
     fn refuses_blocks(&self) -> bool {

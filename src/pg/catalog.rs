@@ -9,6 +9,7 @@
 use super::error::Refused;
 use super::local::local;
 use super::observer;
+use super::query;
 use super::varlena;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -39,6 +40,8 @@ impl Table {
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'n> {
     All,
+    /// All rows, with those that running transactions have added, and with those that they have removed.
+    AllUncommitted,
     /// The space of this name.
     Named(&'n str),
     /// The grants in the space of this number.
@@ -258,18 +261,24 @@ pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
         let count = columns.types.len();
         let (mut key, keys) = key(rows);
         match rows {
-            Rows::All => {}
+            Rows::All | Rows::AllUncommitted => {}
             Rows::Named(_) => columns.require(1, &[pg_sys::TEXTOID]),
             Rows::OfSpace(_) => columns.require(0, &[pg_sys::OIDOID]),
         }
+        // Zeroes are a snapshot that has seen nothing; its kind says how it judges rows.
+        let mut dirty: pg_sys::SnapshotData = std::mem::zeroed();
+        dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+        let snapshot = match rows {
+            Rows::AllUncommitted => &raw mut dirty,
+            _ => std::ptr::null_mut(),
+        };
         let index = match rows {
-            Rows::All => pg_sys::InvalidOid,
+            Rows::All | Rows::AllUncommitted => pg_sys::InvalidOid,
             Rows::Named(_) => index(relation, c"spaces_name_key"),
             Rows::OfSpace(_) => index(relation, c"grants_pkey"),
         };
         let is_there = index != pg_sys::InvalidOid;
-        let scan =
-            pg_sys::systable_beginscan(relation, index, is_there, std::ptr::null_mut(), keys, &raw mut key);
+        let scan = pg_sys::systable_beginscan(relation, index, is_there, snapshot, keys, &raw mut key);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
@@ -301,7 +310,7 @@ fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
     unsafe {
         let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
         let (column, equal, value) = match rows {
-            Rows::All => return (key, 0),
+            Rows::All | Rows::AllUncommitted => return (key, 0),
             Rows::Named(name) => (2, pg_sys::F_TEXTEQ, name.into_datum()),
             Rows::OfSpace(number) => (1, pg_sys::F_OIDEQ, pg_sys::Oid::from(number).into_datum()),
         };
@@ -360,6 +369,17 @@ pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
     let _guard = AsOwner::new(owner);
     Spi::connect_mut(|client| client.update(statement, None, arguments).map(|table| table.len()))
         .unwrap_or_else(|error| pgrx::error!("{error}"))
+}
+
+/// Runs a statement that removes rows which are of no use any more. The statement must skip rows that another transaction has locked, so
+/// that it never waits.
+///
+/// A transaction that looks at the database as it was at one moment leaves the rows to the next caller: it would fail on rows that have
+/// been removed since.
+pub fn clean_up(statement: &str) {
+    if !query::looks_at_one_moment() {
+        write(statement, &[]);
+    }
 }
 
 /// The session while it acts as the owner. An error on the way undoes all of this with the (sub)transaction.

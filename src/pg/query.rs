@@ -269,7 +269,8 @@ unsafe fn run(
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
         let kind = pg_sys::SPI_gettypeid((*table).tupdesc, 1);
-        Ok((!is_null).then_some((datum, kind)))
+        // A function that returns `void` returns a Datum that is no value of anything.
+        Ok((!is_null && kind != pg_sys::VOIDOID).then_some((datum, kind)))
     }
 }
 

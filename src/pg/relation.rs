@@ -5,6 +5,7 @@
 use super::catalog;
 use super::local::local;
 use super::number::number_type;
+use super::role::Role;
 use super::system::{self, CLASSES, INHERITS, When};
 use foldhash::fast::FixedState;
 use pgrx::prelude::*;
@@ -80,6 +81,11 @@ impl Number {
                 pg_sys::object_ownercheck(pg_sys::RelationRelationId, self.0.into(), pg_sys::GetUserId());
             mine
         }
+    }
+
+    /// The role that owns it, if this session sees such a relation.
+    pub fn owner(self) -> Option<Role> {
+        with_class(self.0, |row| Role::from_number(row.relowner.to_u32()))
     }
 
     /// What kind of relation it is, in words, if it is none whose changes can be watched.

@@ -23,6 +23,7 @@ use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::time::Duration;
 
 unsafe extern "C" {
     /// As they are: a change of a key takes and releases two locks, as does a commit that has written, and going through the guard
@@ -95,7 +96,15 @@ impl Host for Backend {
         // SAFETY: as above; the core releases what it has acquired.
         unsafe { LWLockRelease(self.lock_of(shard)) };
     }
+
+    fn pause(&self) {
+        check_for_interrupts();
+        std::thread::sleep(PAUSE);
+    }
 }
+
+/// How long a check waits before it looks again: longer than a commit takes, or a session that has lost the processor waits for it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Backend {
     /// The tier of this process, as shared memory has it.

@@ -14,7 +14,9 @@ use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
-use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
+use pg_cache_core::{
+    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
+};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -234,6 +236,9 @@ impl Ticket {
         fences.extend([definitions, tier.fences().reserved(Reserved::Roles)]);
         fences.sort_unstable();
         fences.dedup();
+        if fences.len() > DEPENDENCIES_MAX {
+            return Err(watch::too_many_relations(tier, wanted.tags));
+        }
         if pending::has_changed(tier, &fences) {
             return Err(Status::Bypass("the transaction has changed what the result depends on"));
         }

@@ -244,7 +244,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     let mut dependencies = watch::dependencies(place.tier, new.tags, as_of);
     dependencies.extend(new.tags.iter().map(|tag| space::tag(place.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
-        return Err(Status::Refused("its tags stand for too many relations"));
+        return Err(watch::too_many_relations(place.tier, new.tags));
     }
     let right_at = shared::tick();
     let (basis, stamp) = match new.mode {
@@ -441,10 +441,17 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     outcome
 }
 
-/// The keys of a space that `matches` likes and that have a value for this session, in order; at most so many.
+/// The most bytes that a call with several results returns, whatever the cache holds and however often the call names a key.
+pub const RETURNED_BYTES_MAX: usize = 64 << 20;
+
+/// The memory of a key in a set beside its bytes.
+const KEY_OVERHEAD_BYTES: usize = 32;
+
+/// The keys of a space that `matches` likes and that have a value for this session, in order: the first `most` of them, as far as
+/// they fit into [`RETURNED_BYTES_MAX`].
 pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTreeSet<Box<[u8]>> {
     observer::note_cache();
-    let mut found = BTreeSet::new();
+    let (mut found, mut bytes) = (BTreeSet::<Box<[u8]>>::new(), 0);
     let place = match place_for_reading(space) {
         Ok(place) => place,
         Err(status) => {
@@ -453,13 +460,21 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> BTre
         }
     };
     status::set(Status::Hot);
+    // The least key that was left out: the keys behind it do not fit either.
+    let mut end: Option<Box<[u8]>> = None;
     let mut add = |key: &[u8]| {
         // A long pattern takes its time with each key.
         shared::check_for_interrupts();
-        if matches(key) && is_there(&place, key) {
-            found.insert(Box::from(key));
-            if found.len() > most {
-                found.pop_last();
+        let fits = end.as_deref().is_none_or(|end| key < end);
+        if fits && matches(key) && is_there(&place, key) && found.insert(Box::from(key)) {
+            bytes += KEY_OVERHEAD_BYTES + key.len();
+            while found.len() > most || bytes > RETURNED_BYTES_MAX {
+                if found.len() <= most {
+                    status::set(Status::Cut);
+                }
+                let Some(last) = found.pop_last() else { break };
+                bytes -= KEY_OVERHEAD_BYTES + last.len();
+                end = Some(last);
             }
         }
     };

@@ -1,8 +1,9 @@
 //! What the last operation of this session did, and why.
 
+use crate::pg::encoding::shown;
 use crate::pg::local::local;
 use pg_cache_core::{Miss, Refusal};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// The outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +18,29 @@ pub enum Status {
     Waited,
     /// No value.
     Miss(&'static str),
+    /// Values, of which the call returned the first ones: all of them would exceed what one call returns.
+    Cut,
     /// The cache was not asked.
     Bypass(&'static str),
     /// A change that takes effect when the transaction commits, or a counter that was moved.
     Done,
     /// A change that is not made.
     Refused(&'static str),
+    /// A change that is not made because of what [`refused_because_of`] was told.
+    RefusedBecauseOf(&'static str),
 }
 
 local! {
     static LAST: Cell<Option<Status>> = Cell::new(None);
+    /// The name of what a change was refused because of. Apart from the status, which every hit writes.
+    static CAUSE: RefCell<String> = RefCell::new(String::new());
+}
+
+/// The status of a change that is not made because of something that has a name.
+#[cold]
+pub fn refused_because_of(why: &'static str, name: &[u8]) -> Status {
+    CAUSE.with_borrow_mut(|cause| *cause = shown(name).into_owned());
+    Status::RefusedBecauseOf(why)
 }
 
 /// Remembers an outcome.
@@ -48,9 +62,11 @@ pub fn last() -> Option<String> {
         Status::Stale => "stale".to_owned(),
         Status::Waited => "waited".to_owned(),
         Status::Miss(why) => format!("miss: {why}"),
+        Status::Cut => "hot: cut off at 64 MB, which is the most that one call returns".to_owned(),
         Status::Bypass(why) => format!("bypass: {why}"),
         Status::Done => "done".to_owned(),
         Status::Refused(why) => format!("refused: {why}"),
+        Status::RefusedBecauseOf(why) => CAUSE.with_borrow(|cause| format!("refused: {why} \"{cause}\"")),
     })
 }
 
