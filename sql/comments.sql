@@ -31,7 +31,7 @@ COMMENT ON FUNCTION cache_set_bytes(text, bytea, interval, text[], text, text, i
     'Stores a bytea under a key. The session sees it at once, others when the transaction commits. Returns whether it is stored.';
 
 COMMENT ON FUNCTION cache_acquire(text, text, interval, interval) IS
-    'The jsonb under a key (hit, or stale), or who is to compute it: one caller is told to (compute) and gets a lease for cache_set, the others wait.';
+    'The jsonb under a key (hit, or stale), or who is to compute it: one caller is told to (compute) and gets a lease for cache_set, the others wait. Compute in statements that begin after it has returned.';
 
 COMMENT ON FUNCTION cache_release(text, bigint, text) IS
     'Gives a lease back without a value, so that the next caller of cache_acquire computes. Returns whether there was such a lease.';

@@ -19,7 +19,8 @@ COMMENT ON VIEW cache_spaces IS
 GRANT SELECT ON cache_spaces TO PUBLIC;
 
 CREATE VIEW cache_watches AS
-    SELECT relation, array_agg(tag ORDER BY tag COLLATE "C") AS tags FROM pgcache.visible_watches() GROUP BY relation;
+    SELECT relation, pg_catalog.array_agg(tag ORDER BY tag COLLATE pg_catalog."C") AS tags
+    FROM pgcache.visible_watches() GROUP BY relation;
 COMMENT ON VIEW cache_watches IS
     'Which tags stand for which relations: a write to the relation makes everything a miss that has the tag.';
 GRANT SELECT ON cache_watches TO PUBLIC;
@@ -32,11 +33,12 @@ GRANT SELECT ON cache_stats TO PUBLIC;
 -- Of what was dropped (its indexes and the table of its large values among it) only what entries have died of.
 CREATE VIEW cache_relations AS
     SELECT * FROM pgcache.relation_statistics() AS s
-     WHERE relation IS NULL OR entries_killed > 0 OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = s.relation);
+     WHERE relation IS NULL OR entries_killed OPERATOR(pg_catalog.>) 0
+         OR EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.relation);
 COMMENT ON VIEW cache_relations IS
     'Which tables have changed how often and when last, and how many entries died of that, since the server started or cache_stats_reset was called; for the owner of the extension and pg_monitor.';
 GRANT SELECT ON cache_relations TO PUBLIC;
 
 -- An extension that is made anew finds nothing of what one before it has left in this database, also if a restore brings back the
 -- numbers of its spaces.
-SELECT cache_flush('*'::pg_catalog.text);
+SELECT @extschema@.cache_flush('*'::pg_catalog.text);

@@ -34,6 +34,7 @@ pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 extern "C-unwind" fn _PG_init() {
     pg::preload::require();
     pg::allocator::prepare_to_panic();
+    pg::local::claim_thread();
     pg::settings::define();
     pg::shared::hook();
     store::pending::listen();

@@ -23,6 +23,7 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod shared;
+pub mod snapshot;
 pub mod system;
 #[cfg(debug_assertions)]
 pub mod targets;

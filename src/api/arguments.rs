@@ -194,14 +194,15 @@ pub fn hold(interval: Interval) -> Result<u64, Refused> {
         return Err(invalid("hold must be positive").hint("Use hold => NULL only to look."));
     }
     if ms > HOLD_MS_MAX {
-        return Err(invalid("hold must not be longer than a day").hint(
+        return Err(invalid("hold must not be longer than an hour").hint(
             "Use an interval that the computation takes at most, hold => interval '5 minutes' for instance.",
         ));
     }
     Ok(ms as u64)
 }
 
-const HOLD_MS_MAX: i128 = 24 * 60 * 60 * 1000;
+/// A lease that nobody ends stands in the way of others for so long.
+const HOLD_MS_MAX: i128 = 60 * 60 * 1000;
 
 pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {
     ttl(interval.ok_or_else(|| null("ttl"))?)

@@ -59,7 +59,10 @@ fn acquire(
     match answer {
         Ok(Answer::Hit(meta)) => of_value(meta, "hit", meta.expires),
         Ok(Answer::Stale(meta, until)) => of_value(meta, "stale", until),
-        Ok(Answer::Compute(lease)) => Ok((None, "compute", lease, None, None)),
+        Ok(Answer::Compute(lease)) => {
+            let lease = lease.or(hold_ms.map(|_| lease::NONE));
+            Ok((None, "compute", lease, None, None))
+        }
         Ok(Answer::Wait) => Ok((None, "wait", None, None, None)),
         Err(LockTimeout) => {
             let code = PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;

@@ -5,12 +5,17 @@ use super::value::other_kind;
 use crate::pg::error::Refused;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::pg::{memory, shared};
-use crate::store::entry::{self, JSONB, Mode, NewEntry};
+use crate::store::entry::{self, JSONB, Mode, NewEntry, RETURNED_BYTES_MAX};
 use crate::store::foresight;
 use crate::store::space::Privilege;
+use crate::store::status::{self, Status};
 use pgrx::prelude::*;
 
-/// The jsonb of each key that has one, in the order of the keys.
+/// The memory of one row beside its key and its value.
+const ROW_BYTES: usize = 64;
+
+/// The jsonb of each key that has one, in the order of the keys. The call stops before the row that would exceed
+/// [`RETURNED_BYTES_MAX`], unless it is the first row.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_get_many(
     keys: Option<TextsArgument<'_>>,
@@ -19,14 +24,21 @@ fn cache_get_many(
     let read = || {
         let keys = arguments::keys(keys)?;
         let space = arguments::space(space, Privilege::Read)?;
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for (at, key) in keys.iter().enumerate() {
             shared::check_for_interrupts();
             foresight::look_ahead_among(&space, &keys, at);
             let mut value = Varlena::default();
             match entry::read(&space, key, &mut value) {
                 Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),
-                Some(_) => memory::push(&mut found, (Text(Varlena::of(key)), Jsonb(value))),
+                Some(meta) => {
+                    bytes += ROW_BYTES + key.len() + meta.value_len;
+                    if bytes > RETURNED_BYTES_MAX && !found.is_empty() {
+                        status::set(Status::Cut);
+                        break;
+                    }
+                    memory::push(&mut found, (Text(Varlena::of(key)), Jsonb(value)));
+                }
                 None => {}
             }
         }

@@ -8,6 +8,7 @@ mod pgcache {
     use crate::api::arguments::invalid;
     use crate::pg::error::Refused;
     use crate::pg::shared;
+    use crate::pg::varlena::TextArgument;
     use crate::store::pending;
     use pgrx::prelude::*;
     use std::time::Instant;
@@ -17,7 +18,7 @@ mod pgcache {
     /// VOLATILE and PARALLEL RESTRICTED like the cache functions it is the floor of, so that the planner
     /// treats both alike.
     #[pg_extern(strict, volatile, parallel_restricted)]
-    fn noop(key: &str) -> i64 {
+    fn noop(key: TextArgument<'_>) -> i64 {
         let _ = key;
         0
     }

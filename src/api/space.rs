@@ -93,13 +93,13 @@ impl Options<'_> {
 fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        let ms = |column| row.get::<Interval>(column).map(interval::ms);
+        let ms = |column| row.interval(column).map(interval::ms);
         if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
             && default_ttl > max_ttl
         {
             outcome = Err(invalid("default_ttl must not be longer than max_ttl"));
         }
-        if row.get::<bool>(14) == Some(true) && row.get::<String>(7).as_deref() == Some("role") {
+        if row.boolean(14) == Some(true) && row.text(7) == Some(b"role") {
             outcome = Err(invalid("a space of scope \"role\" must not write to Redis")
                 .detail("What belongs to one role would be readable by everybody there."));
         }
@@ -174,7 +174,12 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
         catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
         found
     };
-    // A number that is taken came with a dump from another cluster.
+    // A number that is taken came with a dump from another cluster, and so did grants under a number that has no space.
+    let has_grants = |number: u32| {
+        let mut found = false;
+        catalog::read(Table::Grants, Rows::OfSpace(number), |_| found = true);
+        found
+    };
     let mut written = 0;
     while written == 0 {
         if exists() {
@@ -182,16 +187,18 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
             return Err(Refused::new(code, format!("space \"{name}\" already exists"))
                 .hint("Use cache_alter_space to change its options."));
         }
-        arguments[0] = i64::from(catalog::new_number().to_u32()).into();
+        let number = catalog::new_number().to_u32();
+        if has_grants(number) {
+            continue;
+        }
+        arguments[0] = i64::from(number).into();
         written = catalog::write(
             "INSERT INTO pgcache.spaces VALUES
-             ($1::oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             ($1::pg_catalog.oid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              ON CONFLICT DO NOTHING RETURNING 1",
             &arguments,
         );
     }
-    // Neither is anybody to find grants under it that are left of another space.
-    catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &arguments[..1]);
     check_together(&name)
 }
 
@@ -215,7 +222,7 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
              min_cost = COALESCE($11, min_cost), max_result_size = COALESCE($12, max_result_size),
              keep_warm = COALESCE($13, keep_warm), redis = COALESCE($14, redis),
              notify = COALESCE($15, notify), enabled = COALESCE($16, enabled)
-         WHERE number = $1::oid RETURNING 1",
+         WHERE number OPERATOR(pg_catalog.=) $1::pg_catalog.oid RETURNING 1",
         &arguments,
     );
     if written == 0 {
@@ -227,8 +234,7 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
 /// The default space has a row once it is altered, and not before: so a restored dump cannot meet one that is there already.
 fn write_default_row(number: u32) {
     if number == DEFAULT_NUMBER {
-        let statement =
-            "INSERT INTO pgcache.spaces (number, name) VALUES ($1::oid, $2) ON CONFLICT DO NOTHING";
+        let statement = "INSERT INTO pgcache.spaces (number, name) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING";
         catalog::write(statement, &[i64::from(number).into(), DEFAULT.into()]);
     }
 }
@@ -245,11 +251,33 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         }
         entry::flush(&space, false)?;
         let number = [i64::from(space.number).into()];
-        catalog::write("DELETE FROM pgcache.grants WHERE space = $1::oid", &number);
-        catalog::write("DELETE FROM pgcache.spaces WHERE number = $1::oid", &number);
+        // A grant of a dropped role may be locked by a transaction that has nothing to do with this space, and so is left to it.
+        forget_dropped_roles();
+        catalog::write(
+            "DELETE FROM pgcache.grants
+             WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid
+                 AND (role OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+                     OR EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) role))",
+            &number,
+        );
+        catalog::write(
+            "DELETE FROM pgcache.spaces WHERE number OPERATOR(pg_catalog.=) $1::pg_catalog.oid",
+            &number,
+        );
         Ok(())
     };
     drop().unwrap_or_else(|refused| Refused::raise(refused));
+}
+
+/// Removes the grants of roles that were dropped: the number of a dropped role may come back as another's.
+fn forget_dropped_roles() {
+    catalog::clean_up(
+        "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+             SELECT g.ctid FROM pgcache.grants AS g
+             WHERE g.role OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) g.role)
+             FOR UPDATE SKIP LOCKED))",
+    );
 }
 
 /// What is to be granted or taken back, checked.
@@ -275,13 +303,10 @@ fn grant_of(
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
     let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
-    // Numbers of roles that are gone may come back some day as somebody else's.
+    forget_dropped_roles();
     catalog::write(
-        "DELETE FROM pgcache.grants WHERE role <> 0 AND NOT EXISTS (SELECT FROM pg_roles WHERE oid = role)",
-        &[],
-    );
-    catalog::write(
-        "INSERT INTO pgcache.grants VALUES ($1::oid, $2::oid::regrole, $3) ON CONFLICT DO NOTHING",
+        "INSERT INTO pgcache.grants
+         VALUES ($1::pg_catalog.oid, $2::pg_catalog.oid::pg_catalog.regrole, $3) ON CONFLICT DO NOTHING",
         &grant,
     );
 }
@@ -290,15 +315,18 @@ fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: O
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
     let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
-    let statement = "DELETE FROM pgcache.grants WHERE space = $1::oid AND role = $2::oid AND privilege = $3";
+    let statement = "DELETE FROM pgcache.grants
+         WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND role OPERATOR(pg_catalog.=) $2::pg_catalog.oid
+             AND privilege OPERATOR(pg_catalog.=) $3";
     catalog::write(statement, &grant);
 }
 
 /// What the view over spaces shows and what tells sessions of changes.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::catalog::{self, Table};
+    use crate::pg::catalog::{self, Row, Table};
     use crate::pg::memory;
+    use crate::pg::varlena::{Text, Varlena};
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
@@ -324,10 +352,10 @@ mod pgcache {
             name!(name, String),
             name!(default_ttl, Option<Interval>),
             name!(max_ttl, Option<Interval>),
-            name!(ttl_policy, Option<String>),
+            name!(ttl_policy, Option<Text>),
             name!(jitter, Option<f32>),
-            name!(tiers, Option<String>),
-            name!(scope, Option<String>),
+            name!(tiers, Option<Text>),
+            name!(scope, Option<Text>),
             name!(quota, Option<i64>),
             name!(max_value, Option<i64>),
             name!(compress_above, Option<i64>),
@@ -335,10 +363,11 @@ mod pgcache {
             name!(max_result_size, Option<i64>),
             name!(keep_warm, Option<i32>),
             name!(redis, Option<bool>),
-            name!(notify, Option<String>),
+            name!(notify, Option<Text>),
             name!(enabled, Option<bool>),
         ),
     > {
+        let text = |row: Option<&Row<'_>>, column| Some(Text(Varlena::of(row?.text(column)?)));
         let mut rows = Vec::new();
         space::each_visible(|_, name, row| {
             memory::check();
@@ -346,21 +375,21 @@ mod pgcache {
                 &mut rows,
                 (
                     name.to_owned(),
-                    row.and_then(|row| row.get(2)),
-                    row.and_then(|row| row.get(3)),
-                    row.and_then(|row| row.get(4)),
-                    row.and_then(|row| row.get(5)),
-                    row.and_then(|row| row.get(6)),
-                    row.and_then(|row| row.get(7)),
-                    row.and_then(|row| row.get(8)),
-                    row.and_then(|row| row.get(9)),
-                    row.and_then(|row| row.get(10)),
-                    row.and_then(|row| row.get(11)),
-                    row.and_then(|row| row.get(12)),
-                    row.and_then(|row| row.get(13)),
-                    row.and_then(|row| row.get(14)),
-                    row.and_then(|row| row.get(15)),
-                    row.and_then(|row| row.get(16)),
+                    row.and_then(|row| row.interval(2)),
+                    row.and_then(|row| row.interval(3)),
+                    text(row, 4),
+                    row.and_then(|row| row.real(5)),
+                    text(row, 6),
+                    text(row, 7),
+                    row.and_then(|row| row.bigint(8)),
+                    row.and_then(|row| row.bigint(9)),
+                    row.and_then(|row| row.bigint(10)),
+                    row.and_then(|row| row.interval(11)),
+                    row.and_then(|row| row.bigint(12)),
+                    row.and_then(|row| row.integer(13)),
+                    row.and_then(|row| row.boolean(14)),
+                    text(row, 15),
+                    row.and_then(|row| row.boolean(16)),
                 ),
             );
         });

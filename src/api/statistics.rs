@@ -31,7 +31,8 @@ mod pgcache {
         parallel_restricted,
         sql = "
         CREATE FUNCTION pgcache.\"relation_statistics\"()
-        RETURNS TABLE (relation regclass, fences bigint, entries_killed bigint, last timestamptz)
+        RETURNS TABLE (relation pg_catalog.regclass, fences pg_catalog.int8, entries_killed pg_catalog.int8,
+            last pg_catalog.timestamptz)
         VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'relation_statistics_wrapper';
     "
     )]

@@ -121,7 +121,7 @@ macro_rules! function_that_sets {
             lease: default!(Option<i64>, "NULL"),
         ) -> bool {
             let setting = Setting { key, ttl, tags, space, mode, stale_ok, lease };
-            setting.set(value.map(|value| value.0), $kind)
+            setting.set(value.map($argument::bytes), $kind)
         }
     };
 }

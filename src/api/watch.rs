@@ -4,10 +4,11 @@ use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
+use crate::pg::memory;
 use crate::pg::relation::Number;
 use crate::pg::role::Role;
 use crate::pg::varlena::TextsArgument;
-use crate::store::{entry, space};
+use crate::store::{entry, space, watch};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
@@ -53,21 +54,30 @@ fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "N
             return Err(Refused::new(code, format!("tag \"{}\" must not contain braces", shown(tag)))
                 .detail("Tags that name columns are not supported yet."));
         }
+        let known = watch::tags_of(relation);
+        let new = memory::collect(tags.iter().copied().filter(|tag| !known.contains(*tag)));
         // As bytes: what they are in the database's encoding, they have to stay.
-        let tags: Vec<Vec<u8>> = tags.into_iter().map(<[u8]>::to_vec).collect();
-        catalog::write(
-            "DELETE FROM pgcache.watches AS w
-             WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = w.relation)",
-            &[],
+        let bytes = memory::collect(tags.iter().map(|tag| {
+            memory::check();
+            memory::copy(tag)
+        }));
+        // The number of a dropped relation may come back as another's.
+        catalog::clean_up(
+            "DELETE FROM pgcache.watches WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+                 SELECT w.ctid FROM pgcache.watches AS w
+                 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) w.relation)
+                 FOR UPDATE SKIP LOCKED))",
         );
         catalog::write(
             "INSERT INTO pgcache.watches AS w
-             SELECT $1::oid, array_agg(convert_from(tag, getdatabaseencoding())) FROM unnest($2) AS tag
+             SELECT $1::pg_catalog.oid,
+                 pg_catalog.array_agg(pg_catalog.convert_from(tag, pg_catalog.getdatabaseencoding()))
+             FROM pg_catalog.unnest($2) AS tag
              ON CONFLICT (relation) DO UPDATE
-             SET tags = ARRAY(SELECT unnest(w.tags) UNION SELECT unnest(excluded.tags) ORDER BY 1)",
-            &[DatumWithOid::from(i64::from(relation.get())), tags.into()],
+             SET tags = ARRAY(SELECT pg_catalog.unnest(w.tags) UNION SELECT pg_catalog.unnest(excluded.tags) ORDER BY 1)",
+            &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
-        Ok(())
+        watch::require_room(relation, &new, space::is_owner(Role::current()))
     };
     watch().unwrap_or_else(|refused| Refused::raise(refused));
 }
@@ -76,7 +86,7 @@ fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "N
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_unwatch(rel: Option<Number>) {
     let relation = watchable(rel).unwrap_or_else(|refused| Refused::raise(refused));
-    let statement = "DELETE FROM pgcache.watches WHERE relation = $1::oid";
+    let statement = "DELETE FROM pgcache.watches WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid";
     catalog::write(statement, &[i64::from(relation.get()).into()]);
 }
 
@@ -103,7 +113,7 @@ mod pgcache {
         stable,
         parallel_restricted,
         sql = "
-        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation regclass, tag text)
+        CREATE FUNCTION pgcache.\"visible_watches\"() RETURNS TABLE (relation pg_catalog.regclass, tag pg_catalog.text)
         STABLE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'visible_watches_wrapper';
     "
     )]

@@ -4,7 +4,8 @@
 //! and nothing to merge: neighbours that are free are one run. The search goes round from where it ended
 //! last (next fit). Entries are evicted in about the order they came in, so free space opens up ahead of the search.
 //!
-//! Access: under the shard's lock only.
+//! Access: under the shard's lock only. A block that belongs to a linked entry stays in use for as long as the lock of that entry's shard is
+//! held, so a holder of that lock may ask for this one bit.
 
 use crate::layout::Layout;
 use crate::region::Region;

@@ -1,92 +1,189 @@
 //! Walks every structure and says what is wrong.
 //!
-//! Under the shard's lock, one shard at a time, so that others are at work between one and the next: an entry's blocks in another
-//! shard may be seen as they are a moment later. What is wrong stays wrong. So whatever is found is looked for again, and only
-//! what is found each time is told.
+//! The walk takes one shard's lock at a time, so other backends are at work between one shard and the next. A finding is therefore of one
+//! of two kinds:
+//!
+//! - *Certain.* Whatever one shard says of itself cannot change while its lock is held. That includes whether the blocks of its entries are in
+//!   use, in whatever shard they lie: a block is taken before its entry is linked, and given back after its entry is unlinked, which
+//!   takes the lock that the walk holds.
+//! - *In doubt.* What several shards say together, or what is told after a lock was released, may differ for a moment. Such a finding is told
+//!   only if it is the same in several looks, with a pause before each.
+//!
+//! Two entries of different shards that have the same block are a certain finding as well, but a second walk has to find them, see
+//! [`shared_blocks`].
 
 use crate::Host;
+use crate::blocks::Bitmap;
 use crate::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
-use crate::fence::Fences;
+use crate::fence::{FenceId, Fences};
 use crate::layout::Layout;
 use crate::shard::{Guard, Queue, Shard};
 use crate::statistics::{Counts, entries};
+use crate::sync::{Ordering, fence};
 use crate::tier::Tier;
 use std::collections::{HashMap, HashSet, TryReserveError};
 
 /// A damaged shard could fill pages: the first findings tell as much.
-const FINDINGS_PER_SHARD: usize = 8;
+pub(crate) const FINDINGS_PER_SHARD: usize = 8;
 
-/// All that may be told: somebody is to read it.
+/// The most findings that are told: a person reads them.
 const FINDINGS: usize = 100;
-/// How often a finding has to be made.
-const LOOKS: usize = 3;
+/// How often a finding that is in doubt has to be made.
+const LOOKS: usize = 4;
+
+/// A finding that others who are at work can cause for a moment.
+#[derive(PartialEq, Eq, Hash)]
+enum Doubt {
+    /// What is counted is not what is there.
+    Counted(String),
+    /// A fence that is raised, with all that its word says. A fence that is raised again and again has another word each time.
+    Raised(FenceId, u64),
+}
+
+/// What one walk has found.
+struct Findings {
+    certain: Vec<String>,
+    doubts: HashSet<Doubt>,
+}
 
 /// What is found. An error if there is no memory to look for it.
 pub(crate) fn check<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
-    let mut findings = look(tier)?;
+    let Findings { certain: mut findings, mut doubts } = look(tier)?;
     for _ in 1..LOOKS {
-        if findings.is_empty() {
+        if doubts.is_empty() {
             break;
         }
-        let again: HashSet<String> = look(tier)?.into_iter().collect();
-        findings.retain(|finding| again.contains(finding));
+        tier.host.pause();
+        let again = look(tier)?.doubts;
+        doubts.retain(|doubt| again.contains(doubt));
+    }
+    let mut raised = 0;
+    for doubt in doubts {
+        match doubt {
+            Doubt::Counted(finding) => findings.push(finding),
+            Doubt::Raised(..) => raised += 1,
+        }
+    }
+    if raised > 0 {
+        findings.push(format!("{raised} fences are raised"));
     }
     findings.truncate(FINDINGS);
     Ok(findings)
 }
 
-fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
+fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     let (region, layout, host) = (tier.region, &tier.layout, &tier.host);
-    let mut findings = Vec::new();
+    let (mut certain, mut doubts) = (Vec::new(), HashSet::new());
     let mut spaces = Spaces::of(tier)?;
-    // Blocks that belong to entries, over all shards: an entry may have blocks in several.
-    let mut owned: HashSet<u32> = HashSet::new();
+    let mut owned = Owned::of(layout)?;
     for number in 0..layout.shards {
         let guard = Shard::new(region, layout, number).lock(host);
         let mut complaints = Vec::new();
         if guard.poisoned() {
             complaints.push("it is switched off after a panic".into());
         } else {
-            check_shard(&guard, layout, &mut owned, &mut spaces.walked, &mut complaints)?;
+            check_shard(&guard, tier, &mut owned, &mut spaces.walked, &mut complaints)?;
         }
+        let (counted, free) = (guard.bitmap().count(), guard.free_blocks());
+        if u64::from(counted) + u64::from(free) != u64::from(layout.blocks) {
+            complaints.push(format!("{counted} blocks in use and {free} free are not {}", layout.blocks));
+        }
+        spaces.used += u64::from(counted);
         spaces.poisoned |= guard.poisoned();
         drop(guard);
         complaints.truncate(FINDINGS_PER_SHARD);
-        findings.extend(complaints.into_iter().map(|complaint| format!("shard {number}: {complaint}")));
+        certain.extend(complaints.into_iter().map(|complaint| format!("shard {number}: {complaint}")));
+        certain.truncate(FINDINGS);
     }
-    for number in 0..layout.shards {
-        let guard = Shard::new(region, layout, number).lock(host);
-        let (counted, free) = (guard.bitmap().count(), guard.free_blocks());
-        spaces.used += u64::from(counted);
-        if u64::from(counted) + u64::from(free) != u64::from(layout.blocks) {
-            findings.push(format!(
-                "shard {number}: {counted} blocks in use and {free} free are not {}",
-                layout.blocks
-            ));
-        }
-    }
-    for block in &owned {
-        let guard = Shard::new(region, layout, layout.shard_of_block(*block)).lock(host);
-        if !guard.bitmap().holds(*block) {
-            findings.push(format!("block {block} belongs to an entry and is free"));
-        }
-    }
-    findings.extend(spaces.complaints(tier)?);
+    certain.extend(shared_blocks(tier, &owned.twice));
+    doubts.extend(spaces.complaints(tier)?.into_iter().map(Doubt::Counted));
     let fences = Fences::new(region, layout);
-    let pending = fences.all().filter(|fence| fences.pending(*fence) > 0).count();
-    if pending > 0 {
-        findings.push(format!("{pending} fences are raised"));
+    let raised = |fence: FenceId| fences.raised(fence).map(|word| Doubt::Raised(fence, word));
+    for doubt in fences.all().filter_map(raised) {
+        doubts.try_reserve(1)?;
+        doubts.insert(doubt);
     }
-    Ok(findings)
+    Ok(Findings { certain, doubts })
+}
+
+/// The blocks of the entries that a walk has passed.
+struct Owned {
+    first: u32,
+    /// A bit for each block.
+    bits: Vec<u64>,
+    /// Blocks that entries of different shards have had, perhaps one after the other.
+    twice: HashSet<u32>,
+}
+
+impl Owned {
+    fn of(layout: &Layout) -> Result<Self, TryReserveError> {
+        let words = layout.blocks_total().div_ceil(64) as usize;
+        let mut bits = Vec::new();
+        bits.try_reserve_exact(words)?;
+        bits.resize(words, 0);
+        Ok(Self { first: layout.first_block(0), bits, twice: HashSet::new() })
+    }
+
+    fn add(&mut self, block: u32) {
+        let number = block.wrapping_sub(self.first);
+        let Some(word) = self.bits.get_mut((number / 64) as usize) else { return };
+        let mask = 1 << (number % 64);
+        if *word & mask != 0 && self.twice.len() < FINDINGS {
+            self.twice.insert(block);
+        }
+        *word |= mask;
+    }
+}
+
+/// Which of some blocks belong to two entries at once.
+///
+/// A walk that finds a block in entries of two shards may have seen the first entry before it died, and the second after it took the
+/// block over. So this walk notes the version of the first one's zone, as a reader does: if the version is the same when the second
+/// entry is found, the first one still lived when the second was linked.
+fn shared_blocks<H: Host>(tier: &Tier<'_, H>, suspects: &HashSet<u32>) -> Vec<String> {
+    let (region, layout) = (tier.region, &tier.layout);
+    let mut findings = Vec::new();
+    if suspects.is_empty() {
+        return findings;
+    }
+    let mut owners: HashMap<u32, (usize, u64)> = HashMap::new();
+    for number in 0..layout.shards {
+        let guard = Shard::new(region, layout, number).lock(&tier.host);
+        if guard.poisoned() {
+            continue;
+        }
+        for entry in (0..guard.buckets()).flat_map(|bucket| guard.in_bucket(bucket)) {
+            let zone = layout.zone_at(entry.block);
+            for block in blocks_of(&entry, layout).filter(|block| suspects.contains(block)) {
+                fence(Ordering::Acquire);
+                let is_alive = |(zone, moved): &(usize, u64)| region.load(*zone) == *moved;
+                if findings.len() < FINDINGS && owners.get(&block).is_some_and(is_alive) {
+                    findings.push(format!("block {block} belongs to two entries"));
+                }
+                owners.insert(block, (zone, region.word(zone).load(Ordering::Acquire)));
+            }
+        }
+    }
+    findings
+}
+
+/// The blocks of an entry, as far as its runs are no longer than a shard.
+fn blocks_of<'m>(entry: &Entry<'m>, layout: &'m Layout) -> impl Iterator<Item = u32> + use<'m> {
+    let runs = entry.runs(layout, &entry.header()).map(|data| data.run);
+    let runs = runs.take_while(|run| run.blocks <= layout.blocks);
+    runs.flat_map(|run| run.first..run.first.saturating_add(run.blocks))
 }
 
 fn check_shard<H: Host>(
     guard: &Guard<'_, H>,
-    layout: &Layout,
-    owned: &mut HashSet<u32>,
+    tier: &Tier<'_, H>,
+    owned: &mut Owned,
     walked: &mut HashMap<u64, Walked>,
     complaints: &mut Vec<String>,
 ) -> Result<(), TryReserveError> {
+    let layout = &tier.layout;
+    // The blocks of this shard's entries.
+    let mut mine = HashSet::new();
     let mut linked = HashSet::new();
     let mut hidden = 0;
     let mut queued = [0u64; 2];
@@ -126,12 +223,18 @@ fn check_shard<H: Host>(
                     break;
                 }
                 for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
-                    owned.try_reserve(1)?;
-                    if !owned.insert(block) {
+                    mine.try_reserve(1)?;
+                    if !mine.insert(block) {
                         complaints.push(format!("block {block} belongs to two entries"));
                         // Perhaps a chain that goes round.
                         break 'runs;
                     }
+                    let shard = layout.shard_of_block(block);
+                    if shard >= layout.shards || !Bitmap::new(tier.region, layout, shard).holds(block) {
+                        complaints.push(format!("block {block} belongs to an entry and is free"));
+                        break 'runs;
+                    }
+                    owned.add(block);
                 }
             }
             if bytes < header.bytes() {
@@ -151,10 +254,7 @@ fn check_shard<H: Host>(
             guard.hidden()
         ));
     }
-    let flights = guard.flights();
-    if flights.counted() != flights.count() {
-        complaints.push(format!("{} keys are in flight, {} are counted", flights.counted(), flights.count()));
-    }
+    complaints.extend(guard.flights().complaints());
     for queue in [Queue::Small, Queue::Main] {
         check_queue(guard, queue, &linked, queued[queue as usize], complaints)?;
     }
@@ -314,8 +414,8 @@ mod tests {
         tier.region.store(link_at(&tier.layout, run), u64::from(run.first) << 32 | u64::from(run.blocks));
         let mut complaints = Vec::new();
         let mut walked = HashMap::new();
-        check_shard(&guard, &tier.layout, &mut HashSet::new(), &mut walked, &mut complaints)
-            .expect("there is memory");
+        let mut owned = Owned::of(&tier.layout).expect("there is memory");
+        check_shard(&guard, &tier, &mut owned, &mut walked, &mut complaints).expect("there is memory");
         assert!((1..10).contains(&complaints.len()), "{} complaints", complaints.len());
     }
 }

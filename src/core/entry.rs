@@ -41,7 +41,7 @@ pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
 /// Keys are at least one byte and at most this many.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// The most dependencies an entry may name.
-pub const DEPENDENCIES_MAX: usize = 96;
+pub const DEPENDENCIES_MAX: usize = 255;
 
 /// What kind of value an entry holds, by the caller's own numbers. One has a meaning here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

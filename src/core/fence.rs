@@ -367,6 +367,12 @@ impl<'m> Fences<'m> {
         self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
     }
 
+    /// All that the word of a fence says, if somebody has raised it.
+    pub(crate) fn raised(&self, fence: FenceId) -> Option<u64> {
+        let word = self.word(fence).load(Ordering::SeqCst);
+        (word & PENDING_MASK > 0).then_some(word)
+    }
+
     /// All fences.
     pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<'m> {
         let layout = self.layout;

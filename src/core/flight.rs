@@ -1,39 +1,67 @@
-//! Flights: who is computing the value of which key just now, and who has said that he will be the one to set it.
+//! Flights: which session computes the value of which key, and which transaction has claimed a key.
 //!
-//! A flight is a right to publish. It is drawn before the computation begins and names the moment as of which the result
-//! will be right. Setting or removing the key meanwhile voids it, so that a value computed before a change is
-//! never published after it. And there is one for each key, so that those who come second know that somebody is at it.
+//! A flight is a right to publish. It is drawn before the computation begins, and its stamp is the moment as of which the
+//! result will be right. Setting or removing the key voids the flight, so a value computed before a change is never
+//! published after it. There is one flight for each key, so that the next caller learns that the key is being computed.
+//! A flight has one of three [purposes](Purpose):
 //!
-//! A *claim* is the same right for a transaction that sets a key which has no value: nobody else can claim the key until that
-//! transaction ends. It has no deadline, because a transaction that ends, however it does, takes its claims back. It goes before
-//! a flight, whose place it takes: what was being computed is overtaken by the value of the claim.
+//! - A *lease* belongs to a caller who computes the value anywhere, for as long as its deadline says.
+//! - A *fill* belongs to a session that runs a query and stores its result. A fill goes before a lease: it takes over the
+//!   lease of its own key, and it takes the place of another key's lease when no place is free. A lease that lost its place
+//!   is over: its value will be refused.
+//! - A *claim* belongs to a transaction that sets a key which has no value. No other transaction can claim the key until that
+//!   transaction ends. A claim has no deadline, because every transaction ends its claims. It goes before a lease and a
+//!   fill of its own key: the value of the claim overtakes what they compute.
 //!
-//! Each shard has some places. A key may be in any of the few that its hash points to; when they are all taken, one computes
-//! without publishing, and claims nothing: a cache may forget.
+//! # Places and shares
+//!
+//! The places of a shard are divided into sets. The hash of a key says which set the key belongs to, and the flight may take any
+//! place of that set. Nothing in one set depends on another set, so the rules below hold in each set, whatever keys a caller picks:
+//!
+//! - One place in eight is for fills only. With what a fill takes over, no number of leases keeps a fill from its place.
+//! - The flights of one space, and those of one role, may take at most [`SHARE`] times as many places as stay free.
+//!   Leases and claims are counted together, fills by themselves. So a space or a role that takes many is the first to be refused,
+//!   and another one still finds a place.
+//!
+//! A lease or a fill is *over*, and its place free, when its deadline has passed or when its space or database was flushed after
+//! its stamp. If no place is left, the caller computes without publishing, or does not claim.
 //!
 //! ```text
-//! word 0   hash of the key, 0 if the place is free
-//! word 1   number of the lease, or of the claim
-//! word 2   deadline in ticks : 32 | owner : 32
-//! word 3   void : 1 | claim : 1 | stamp : 46
+//! hashes    a word for each place: the hash of the key, 0 if the place is empty
+//! records   for each place:
+//!   word 0  number of the flight : 32 | role : 32
+//!   word 1  deadline in ticks : 32 | session : 32
+//!   word 2  void : 1 | claim : 1 | fill : 1 | stamp : 46
+//!   word 3  fence of the database : 32 | fence of the space : 32
+//!   word 4  the moment at which it was acquired, on the clock of the host
 //! ```
 //!
 //! Access: under the shard's lock only. Keys are known by their whole hash. Two keys that share one are never in flight at
 //! once, and each voids the other's flight: both cost a publication, not a wrong value.
 
-use crate::layout::{Layout, PLACE_WORDS};
+use crate::check::FINDINGS_PER_SHARD;
+use crate::fence::{FenceId, Fences};
+use crate::layout::{Layout, PLACE_WORDS, PLACES_OF_SET};
 use crate::region::Region;
-use crate::{InFlight, Lease, Stamp};
+use crate::{InFlight, Key, Lease, Limit, Owner, Purpose, Stamp};
 
 const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
-/// How many places a key may be in. Whoever looks for one looks at all of them.
-const WINDOW: u32 = 32;
+const FILL: u64 = 1 << 61;
+
+/// So many times as many places as are free a space or a role may hold: four fifths of a set in which nobody else holds any.
+const SHARE: u32 = 4;
+/// One place of so many is for fills only.
+const RESERVE: u32 = 8;
+
+/// Words of a record.
+const RECORD_WORDS: usize = PLACE_WORDS - 1;
 
 /// The places of one shard.
 #[derive(Clone, Copy)]
 pub(crate) struct Flights<'m> {
     region: Region<'m>,
+    layout: &'m Layout,
     at: usize,
     places: u32,
     /// The word in the shard's control block that counts the places which are taken: where none is, nobody has to look.
@@ -41,102 +69,144 @@ pub(crate) struct Flights<'m> {
 }
 
 impl<'m> Flights<'m> {
-    pub(crate) fn new(region: Region<'m>, layout: &Layout, shard: u32, taken_at: usize) -> Self {
-        Self { region, at: layout.shard_at(shard) + layout.flights_at, places: layout.places, taken_at }
+    pub(crate) fn new(region: Region<'m>, layout: &'m Layout, shard: u32, taken_at: usize) -> Self {
+        let at = layout.shard_at(shard) + layout.flights_at;
+        Self { region, layout, at, places: layout.places, taken_at }
     }
 
     fn place(&self, number: u32) -> Place<'m> {
-        Place { region: self.region, at: self.at + number as usize * PLACE_WORDS }
+        let number = number as usize;
+        let record_at = self.at + self.places as usize + number * RECORD_WORDS;
+        Place { region: self.region, hash_at: self.at + number, record_at }
     }
 
-    /// Those that are taken, or none if there are none.
+    /// The places that are taken.
     fn taken(&self) -> impl Iterator<Item = Place<'m>> + use<'m> {
         let all = *self;
         let places = if self.count() == 0 { 0 } else { self.places };
         (0..places).map(move |number| all.place(number)).filter(|place| place.hash() != 0)
     }
 
-    /// Those that a key may be in.
-    fn window(&self, hash: u64) -> impl Iterator<Item = Place<'m>> + use<'m> {
-        let all = *self;
+    /// Places of a set. Small shards have one set.
+    fn set_size(&self) -> u32 {
+        self.places.min(PLACES_OF_SET)
+    }
+
+    fn set_of(&self, hash: u64) -> u32 {
         // Other bits than the shard's, which are those of the lower half, and the bucket's, which are the upper ones.
-        let first = (hash >> 32) as u32 % self.places;
-        (0..WINDOW.min(self.places)).map(move |step| all.place((first + step) % all.places))
+        (hash >> 32) as u32 % (self.places / self.set_size())
+    }
+
+    /// The places that a key may be in.
+    fn set(&self, hash: u64) -> impl Iterator<Item = Place<'m>> + use<'m> {
+        let (all, size) = (*self, self.set_size());
+        let first = self.set_of(hash) * size;
+        (first..first + size).map(move |number| all.place(number))
     }
 
     fn of(&self, hash: u64) -> Option<Place<'m>> {
-        if self.count() == 0 { None } else { self.window(hash).find(|place| place.hash() == hash) }
+        if self.count() == 0 { None } else { self.set(hash).find(|place| place.hash() == hash) }
     }
 
-    /// Who has the key, and until when: in a flight that is still in time, or by a claim.
+    /// Whether a flight has ended by itself: its time is up, or its space or database was flushed.
+    fn is_over(&self, place: &Place<'_>, now: u32) -> bool {
+        let fences = Fences::new(self.region, self.layout);
+        let flushed = || place.fences().into_iter().any(|fence| fences.passed(fence, place.stamp()));
+        place.purpose() != Purpose::Claim && (place.deadline() <= now || flushed())
+    }
+
+    /// The flight of a key that is not over.
     pub(crate) fn leader(&self, hash: u64, now: u32) -> Option<InFlight> {
-        self.of(hash).map(|place| place.in_flight()).filter(|flight| flight.claim || flight.deadline > now)
+        self.of(hash).filter(|place| !self.is_over(place, now)).map(|place| place.in_flight())
     }
 
-    /// Begins a flight, over one that is out of time if there is one. False if there is no place.
-    pub(crate) fn begin(&self, hash: u64, lease: &Lease, owner: u32, deadline: u32, now: u32) -> bool {
-        self.occupy(hash, lease, 0, owner, deadline, now)
-    }
-
-    /// Claims a key, over a flight if there is one. False if there is no place.
-    pub(crate) fn claim(&self, hash: u64, lease: &Lease, owner: u32, now: u32) -> bool {
-        self.occupy(hash, lease, CLAIM, owner, u32::MAX, now)
-    }
-
-    fn occupy(&self, hash: u64, lease: &Lease, claim: u64, owner: u32, deadline: u32, now: u32) -> bool {
-        let free = |place: &Place<'_>| place.hash() == 0;
-        let overdue = |place: &Place<'_>| !place.is_claim() && place.deadline() <= now;
+    /// Begins a flight, in the place of the one that the key has. The caller has made sure that it may.
+    pub(crate) fn begin(
+        &self,
+        key: &Key<'_>,
+        purpose: Purpose,
+        lease: &Lease,
+        owner: Owner,
+        deadline: u32,
+        now: u32,
+    ) -> Result<(), Limit> {
+        let hash = key.hash;
+        let fills = purpose == Purpose::Fill;
+        let is_free = |place: &Place<'_>| [0, hash].contains(&place.hash()) || self.is_over(place, now);
+        let yields = |place: &Place<'_>| is_free(place) || fills && place.purpose() == Purpose::Lease;
+        let reserved = if fills { 0 } else { self.set_size() / RESERVE };
+        let open = (self.set(hash).filter(yields).count() as u32).saturating_sub(reserved);
+        if open == 0 {
+            return Err(Limit::All);
+        }
+        let competing =
+            || self.set(hash).filter(|place| !is_free(place) && (place.purpose() == Purpose::Fill) == fills);
+        if competing().filter(|place| place.fences() == key.scope.fences).count() as u32 >= open * SHARE {
+            return Err(Limit::Space);
+        }
+        if competing().filter(|place| place.role() == owner.role).count() as u32 >= open * SHARE {
+            return Err(Limit::Role);
+        }
         let place = self
             .of(hash)
-            .or_else(|| self.window(hash).find(free))
-            .or_else(|| self.window(hash).find(overdue));
-        let Some(place) = place else { return false };
+            .or_else(|| self.set(hash).find(|place| place.hash() == 0))
+            .or_else(|| self.set(hash).find(is_free))
+            .or_else(|| self.set(hash).filter(yields).min_by_key(Place::deadline));
+        let Some(place) = place else { return Err(Limit::All) };
         if place.hash() == 0 {
             self.set_count(self.count().wrapping_add(1));
         }
-        place.set(0, hash);
-        place.set(1, lease.number);
-        place.set(2, u64::from(deadline) << 32 | u64::from(owner));
-        place.set(3, claim | lease.stamp.number());
-        true
+        let [of_database, of_space] = key.scope.fences;
+        let mark = match purpose {
+            Purpose::Lease => 0,
+            Purpose::Fill => FILL,
+            Purpose::Claim => CLAIM,
+        };
+        self.region.store(place.hash_at, hash);
+        place.set(0, lease.number << 32 | u64::from(owner.role));
+        place.set(1, u64::from(deadline) << 32 | u64::from(owner.session));
+        place.set(2, mark | lease.stamp.number());
+        place.set(3, u64::from(of_database.0) << 32 | u64::from(of_space.0));
+        place.set(4, lease.acquired);
+        Ok(())
     }
 
     /// Ends a flight or a claim. Whether it was this one's, and nothing has voided it.
     pub(crate) fn end(&self, hash: u64, lease: u64) -> Option<bool> {
         let place = self.of(hash).filter(|place| place.lease() == lease)?;
         self.clear(&place);
-        Some(place.get(3) & VOID == 0)
+        Some(!place.is(VOID))
     }
 
-    /// The moment as of which a result will be right, if its flight may still publish it.
-    pub(crate) fn stamp(&self, hash: u64, lease: u64) -> Option<Stamp> {
-        let place =
-            self.of(hash).filter(|place| place.lease() == lease && place.get(3) & (VOID | CLAIM) == 0)?;
-        Some(Stamp::from_number(place.get(3)))
+    /// A lease or a fill, if it may still publish.
+    pub(crate) fn lease(&self, hash: u64, lease: u64) -> Option<Lease> {
+        let place = self.of(hash).filter(|place| place.lease() == lease && !place.is(VOID | CLAIM))?;
+        Some(Lease { number: lease, stamp: place.stamp(), acquired: place.get(4) })
     }
 
     /// Voids the flight of a key that is being changed. It goes on, so that nobody computes the same meanwhile who would get
     /// no further; what comes of it is not published.
     pub(crate) fn void(&self, hash: u64) {
         if let Some(place) = self.of(hash) {
-            place.set(3, place.get(3) | VOID);
+            place.set(2, place.get(2) | VOID);
         }
     }
 
-    /// Ends all flights and claims of an owner, and says how many they were.
-    pub(crate) fn end_all_of(&self, owner: u32) -> u32 {
+    /// Ends all flights and claims of a session, and says how many they were.
+    pub(crate) fn end_all_of(&self, session: u32) -> u32 {
         let mut ended = 0;
-        for place in self.taken().filter(|place| place.owner() == owner) {
+        for place in self.taken().filter(|place| place.session() == session) {
             self.clear(&place);
             ended += 1;
         }
         ended
     }
 
-    /// Makes the flights of an owner nobody's: whoever knows their numbers goes on with them.
-    pub(crate) fn disown(&self, owner: u32) {
-        for place in self.taken().filter(|place| place.owner() == owner && !place.is_claim()) {
-            place.set(2, place.get(2) >> 32 << 32);
+    /// Makes the leases of a session nobody's: a caller who knows their numbers goes on with them.
+    pub(crate) fn disown(&self, session: u32) {
+        let is_lease = |place: &Place<'_>| place.purpose() == Purpose::Lease;
+        for place in self.taken().filter(|place| place.session() == session && is_lease(place)) {
+            place.set(1, place.get(1) >> 32 << 32);
         }
     }
 
@@ -149,18 +219,42 @@ impl<'m> Flights<'m> {
         self.region.store(self.taken_at, count);
     }
 
-    /// All flights and claims.
-    pub(crate) fn all(&self) -> impl Iterator<Item = InFlight> + use<'m> {
-        self.taken().map(|place| place.in_flight())
+    /// All flights and claims that are not over.
+    pub(crate) fn all(&self, now: u32) -> impl Iterator<Item = InFlight> + use<'m> {
+        let all = *self;
+        self.taken().filter(move |place| !all.is_over(place, now)).map(|place| place.in_flight())
     }
 
-    /// How many places are taken, counted one by one.
-    pub(crate) fn counted(&self) -> u64 {
-        (0..self.places).filter(|number| self.place(*number).hash() != 0).count() as u64
+    /// What is wrong, in words: the first findings.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let hashes = || (0..self.places).map(|number| (number, self.place(number).hash()));
+        let taken = hashes().filter(|(_, hash)| *hash != 0).count() as u64;
+        if taken != self.count() {
+            complaints.push(format!("{taken} keys are in flight, {} are counted", self.count()));
+        }
+        for (number, hash) in hashes().filter(|(_, hash)| *hash != 0) {
+            if complaints.len() >= FINDINGS_PER_SHARD {
+                return complaints;
+            }
+            if self.set_of(hash) != number / self.set_size() {
+                complaints.push(format!("the flight in place {number} is in the wrong set"));
+            } else if hashes().any(|(other, same)| same == hash && other < number) {
+                complaints.push(format!("the key of the flight in place {number} has another one"));
+            }
+        }
+        for first in (0..self.places).step_by(self.set_size() as usize) {
+            let places = (first..first + self.set_size()).map(|number| self.place(number));
+            let claims = places.filter(|place| place.hash() != 0 && place.is(CLAIM)).count() as u32;
+            if claims > self.set_size() - self.set_size() / RESERVE {
+                complaints.push(format!("{claims} claims are in the set of place {first}"));
+            }
+        }
+        complaints
     }
 
     fn clear(&self, place: &Place<'_>) {
-        place.set(0, 0);
+        self.region.store(place.hash_at, 0);
         // Damage may have said that there are none.
         self.set_count(self.count().saturating_sub(1));
     }
@@ -168,44 +262,54 @@ impl<'m> Flights<'m> {
 
 struct Place<'m> {
     region: Region<'m>,
-    at: usize,
+    hash_at: usize,
+    record_at: usize,
 }
 
 impl Place<'_> {
+    fn hash(&self) -> u64 {
+        self.region.load(self.hash_at)
+    }
     fn get(&self, word: usize) -> u64 {
-        self.region.load(self.at + word)
+        self.region.load(self.record_at + word)
     }
     fn set(&self, word: usize, value: u64) {
-        self.region.store(self.at + word, value);
-    }
-    fn hash(&self) -> u64 {
-        self.get(0)
+        self.region.store(self.record_at + word, value);
     }
     fn lease(&self) -> u64 {
-        self.get(1)
+        self.get(0) >> 32
+    }
+    fn role(&self) -> u32 {
+        self.get(0) as u32
     }
     fn deadline(&self) -> u32 {
-        (self.get(2) >> 32) as u32
+        (self.get(1) >> 32) as u32
     }
-    fn owner(&self) -> u32 {
-        self.get(2) as u32
+    fn session(&self) -> u32 {
+        self.get(1) as u32
     }
-    fn is_claim(&self) -> bool {
-        self.get(3) & CLAIM != 0
+    fn is(&self, mark: u64) -> bool {
+        self.get(2) & mark != 0
+    }
+    fn purpose(&self) -> Purpose {
+        match self.get(2) & (CLAIM | FILL) {
+            0 => Purpose::Lease,
+            FILL => Purpose::Fill,
+            _ => Purpose::Claim,
+        }
+    }
+    fn stamp(&self) -> Stamp {
+        Stamp::from_number(self.get(2))
+    }
+    fn fences(&self) -> [FenceId; 2] {
+        [FenceId((self.get(3) >> 32) as u32), FenceId(self.get(3) as u32)]
     }
     fn in_flight(&self) -> InFlight {
         InFlight {
             number: self.lease(),
-            owner: self.owner(),
+            owner: self.session(),
             deadline: self.deadline(),
-            claim: self.is_claim(),
+            purpose: self.purpose(),
         }
-    }
-}
-
-impl Lease {
-    /// A lease with this number and stamp, as its holder kept them.
-    pub fn new(number: u64, stamp: Stamp) -> Self {
-        Self { number, stamp }
     }
 }

@@ -92,13 +92,15 @@ pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// Words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// A place for a flight for this many bytes of blocks, within limits: two hundred may be in flight in the smallest tier, and what a
-/// large one has is of no weight. A model of interleavings has one key in flight, and would take each look at a place
-/// as a step.
+/// A place for a flight for this many bytes of blocks, within limits. A large tier spends about one percent on them. A model of
+/// interleavings has one key in flight, and would take each look at a place as a step.
 const BYTES_PER_PLACE: usize = 2 << 10;
 const PLACES_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
-const PLACES_MOST: usize = if cfg!(loom) { 1 } else { 256 };
-pub(crate) const PLACE_WORDS: usize = 4;
+const PLACES_MOST: usize = if cfg!(loom) { 1 } else { 512 };
+/// Places that a key may be in: a shard has whole sets of them, or one smaller set.
+pub(crate) const PLACES_OF_SET: u32 = 64;
+/// Words of a place: a hash and a record.
+pub(crate) const PLACE_WORDS: usize = 6;
 
 /// How large the parts of a region are to be. Everything else follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,6 +363,8 @@ impl ShardPlan {
         let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
         let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
         let places = (blocks * BLOCK_BYTES / BYTES_PER_PLACE).clamp(PLACES_LEAST, PLACES_MOST);
+        let set = places.min(PLACES_OF_SET as usize);
+        let places = places / set * set;
         let buckets_at = CONTROL_WORDS + places * PLACE_WORDS;
         let ghosts_at = buckets_at + buckets / 2;
         let bitmap_at = line_up(ghosts_at + ghosts / 2);

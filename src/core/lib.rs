@@ -26,7 +26,8 @@
 //!
 //! 1. Memory is words, and every shared access is atomic ([`Region`]). So nothing is undefined, whatever happens.
 //! 2. Links, queues and the bitmap are written under the lock of their shard; one lock is held at a time, for a
-//!    bounded number of steps, and nothing of the host is called while it is held but a question that only tests answer.
+//!    bounded number of steps, and nothing of the host is called while it is held but its clock of statements, and a question that
+//!    only tests answer.
 //! 3. Readers hold nothing and prove afterwards that what they copied was alive (see `shard.rs`).
 //! 4. The bytes of a living entry never change, but for its time to live, a counter's one word, and the word that says when an
 //!    entry was last known to be right which may be served a while longer.
@@ -89,7 +90,8 @@ pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
 pub use statistics::Counter;
 pub use terms::{
-    Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, Miss,
-    NewValue, Reader, Refusal, RelationStats, Reservation, Scope, SpaceStats, Stored, Usage,
+    Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit, Lingering,
+    Miss, NewValue, Owner, Purpose, Reader, Refusal, RelationStats, Reservation, Scope, SpaceStats, Stored,
+    Unclaimed, Usage,
 };
 pub use tier::Tier;

@@ -169,7 +169,7 @@ impl<'m> Region<'m> {
 /// left as it is.
 #[inline(always)]
 pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
-    if words.len() * 8 < skip + into.len() {
+    if (words.len() * 8).checked_sub(skip).is_none_or(|rest| rest < into.len()) {
         return;
     }
     #[cfg(all(target_arch = "x86_64", not(any(loom, counting))))]
@@ -288,5 +288,25 @@ unsafe impl std::alloc::GlobalAlloc for FailingAllocator {
 impl std::fmt::Debug for Region<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Region").field("words", &self.words.len()).finish()
+    }
+}
+
+#[cfg(all(test, not(any(loom, counting))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_copied_from_behind_the_words() {
+        let words = [const { AtomicU64::new(u64::MAX) }; 4];
+        for length in [0, 1, 8, 16, 24] {
+            for skip in [33 - length.min(1), 33, 40, usize::MAX - 15, usize::MAX - 7, usize::MAX] {
+                let mut into = vec![7; length];
+                copy_bytes(&words, skip, &mut into);
+                assert_eq!(into, vec![7; length], "{length} bytes after {skip}");
+            }
+            let mut into = vec![7; length];
+            copy_bytes(&words, 32 - length, &mut into);
+            assert_eq!(into, vec![255; length], "the last {length} bytes");
+        }
     }
 }

@@ -14,6 +14,14 @@ pub trait Host {
     fn lock(&self, shard: u32);
     /// Releases it.
     fn unlock(&self, shard: u32);
+    /// The time on the clock that statements are timed with, which is kept with each lease. A host that asks for no lease's moment needs
+    /// none.
+    #[inline]
+    fn moment(&self) -> u64 {
+        0
+    }
+    /// Lets others go on with what they are doing. No lock is held.
+    fn pause(&self) {}
     /// Whether this request for blocks is to fail although there are some. Tests say yes now and then.
     #[inline]
     fn refuses_blocks(&self) -> bool {
@@ -211,6 +219,54 @@ pub struct Lease {
     pub number: u64,
     /// The moment as of which the value will be right: to be stored with it.
     pub stamp: Stamp,
+    /// When it was acquired, on the [host's clock](Host::moment): not before the stamp was drawn.
+    pub acquired: u64,
+}
+
+/// On whose behalf a flight is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The session.
+    pub session: u32,
+    /// The role whose share of the places it takes.
+    pub role: u32,
+}
+
+/// What a flight is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A caller computes a value, and will come back with it.
+    Lease,
+    /// A session runs a query, and will store its result at once.
+    Fill,
+    /// A transaction will be the first to set a key.
+    Claim,
+}
+
+/// Why a flight cannot be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The space has its share of the places.
+    Space,
+    /// The role has its share of the places.
+    Role,
+    /// All places are taken.
+    All,
+    /// The shard is switched off.
+    Off,
+}
+
+/// Why a key cannot be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// There is a value for this reader.
+    Present,
+    /// A transaction that is about to commit has announced a change of the key.
+    Changing,
+    /// Another session has claimed it.
+    Claimed,
+    /// There is no place for the claim.
+    NoPlace(Limit),
 }
 
 /// Somebody who computes the value of a key, or has claimed it.
@@ -222,8 +278,8 @@ pub struct InFlight {
     pub owner: u32,
     /// Until which tick; the largest number for a claim, which ends with its transaction.
     pub deadline: u32,
-    /// Whether it is a claim.
-    pub claim: bool,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 /// How long a value may be served after it has stopped being right, to those who said that it may.
@@ -256,8 +312,8 @@ pub enum Acquired {
     Busy(InFlight),
     /// There is a value by now. Only said to those who asked for that.
     Present,
-    /// Too many are being computed, or the shard is switched off: compute, but it cannot be published.
-    Unregistered,
+    /// There is no place for a flight: compute, but it cannot be published.
+    NoPlace(Limit),
 }
 
 /// What publishing did.

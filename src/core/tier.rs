@@ -13,8 +13,8 @@ use crate::shard::{Guard, Shard};
 use crate::statistics::{Counter, Statistics};
 use crate::sync::Ordering;
 use crate::terms::{
-    Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Lingering, NewValue, Reader,
-    Refusal, Reservation, Scope, Stored, Usage,
+    Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit, Lingering, NewValue, Owner,
+    Purpose, Reader, Refusal, Reservation, Scope, Stored, Unclaimed, Usage,
 };
 use std::collections::TryReserveError;
 
@@ -331,25 +331,35 @@ impl<'m, H: Host> Tier<'m, H> {
         stands
     }
 
-    /// Claims a key that has no value for this reader: nobody else can until the claim ends. None if there is one, if somebody
-    /// else has claimed the key or is about to change it, or if there is no place for a claim. Without a reader it does not
+    /// Claims a key that has no value for this reader: no other session can until the claim ends. Without a reader it does not
     /// matter what the key has: the caller knows that it will be gone.
     ///
-    /// An owner who has the claim already is given the same again.
-    pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: u32) -> Option<u64> {
+    /// A session that has the claim already is given the same again.
+    pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: Owner) -> Result<u64, Unclaimed> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
-        if guard.poisoned() || guard.is_changing(key) {
-            return None;
+        if guard.poisoned() {
+            return Err(Unclaimed::NoPlace(Limit::Off));
         }
-        if let Some(other) = guard.flights().leader(key.hash, now).filter(|other| other.claim) {
-            return (other.owner == owner).then_some(other.number);
+        if guard.is_changing(key) {
+            return Err(Unclaimed::Changing);
+        }
+        let is_claim = |leader: &InFlight| leader.purpose == Purpose::Claim;
+        if let Some(other) = guard.flights().leader(key.hash, now).filter(is_claim) {
+            return if other.owner == owner.session { Ok(other.number) } else { Err(Unclaimed::Claimed) };
         }
         if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
-            return None;
+            return Err(Unclaimed::Present);
         }
-        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now() };
-        guard.flights().claim(key.hash, &lease, owner, now).then_some(lease.number)
+        let lease = self.draw_lease(&guard, Stamp::LATEST);
+        let begun = guard.flights().begin(key, Purpose::Claim, &lease, owner, u32::MAX, now);
+        begun.map(|()| lease.number).map_err(Unclaimed::NoPlace)
+    }
+
+    fn draw_lease(&self, guard: &Guard<'_, H>, horizon: Stamp) -> Lease {
+        // The stamp first: a statement that begins after `acquired` sees all that was committed before the stamp.
+        let stamp = self.fences().now().min(horizon);
+        Lease { number: guard.next_lease(), stamp, acquired: self.host.moment() }
     }
 
     fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
@@ -359,44 +369,57 @@ impl<'m, H: Host> Tier<'m, H> {
         !guard.is_changing(key) && guard.find(key).is_some_and(right)
     }
 
-    /// Asks to be the one who computes the value of a key, until a tick at the latest.
-    pub fn acquire(&self, key: &Key<'_>, owner: u32, deadline: u32) -> Acquired {
-        self.acquire_unless(key, None, Stamp::LATEST, owner, deadline)
+    /// Asks for the lease of a key, until a tick at the latest.
+    pub fn acquire(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, None, Stamp::LATEST, owner, deadline)
     }
 
-    /// The same for one who computes of what was there at `horizon`, if that is earlier: his value will be right as of then.
-    pub fn acquire_as_of(&self, key: &Key<'_>, horizon: Stamp, owner: u32, deadline: u32) -> Acquired {
-        self.acquire_unless(key, None, horizon, owner, deadline)
+    /// The same for a caller who computes on a snapshot of `horizon`, if that is earlier: the value will be right as of then.
+    pub fn acquire_as_of(&self, key: &Key<'_>, horizon: Stamp, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, None, horizon, owner, deadline)
     }
 
     /// The same, unless there is a value for this reader by now.
-    pub fn acquire_missing(&self, key: &Key<'_>, reader: Reader<'_>, owner: u32, deadline: u32) -> Acquired {
-        self.acquire_unless(key, Some(reader), reader.horizon, owner, deadline)
-    }
-
-    fn acquire_unless(
+    pub fn acquire_missing(
         &self,
         key: &Key<'_>,
+        reader: Reader<'_>,
+        owner: Owner,
+        deadline: u32,
+    ) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, Some(reader), reader.horizon, owner, deadline)
+    }
+
+    /// Begins a fill: the session will compute the value on a new snapshot and publish it. Takes over the lease of the key if there is one.
+    pub fn begin_fill(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Fill, None, Stamp::LATEST, owner, deadline)
+    }
+
+    fn begin_flight(
+        &self,
+        key: &Key<'_>,
+        purpose: Purpose,
         reader: Option<Reader<'_>>,
         horizon: Stamp,
-        owner: u32,
+        owner: Owner,
         deadline: u32,
     ) -> Acquired {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
-            return Acquired::Unregistered;
+            return Acquired::NoPlace(Limit::Off);
         }
         if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
             return Acquired::Present;
         }
-        if let Some(leader) = guard.flights().leader(key.hash, now) {
+        let goes_before = |leader: &InFlight| purpose == Purpose::Fill && leader.purpose == Purpose::Lease;
+        if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {
             return Acquired::Busy(leader);
         }
-        let lease = Lease { number: guard.next_lease(), stamp: self.fences().now().min(horizon) };
-        match guard.flights().begin(key.hash, &lease, owner, deadline, now) {
-            true => Acquired::Lead(lease),
-            false => Acquired::Unregistered,
+        let lease = self.draw_lease(&guard, horizon);
+        match guard.flights().begin(key, purpose, &lease, owner, deadline, now) {
+            Ok(()) => Acquired::Lead(lease),
+            Err(limit) => Acquired::NoPlace(limit),
         }
     }
 
@@ -406,10 +429,9 @@ impl<'m, H: Host> Tier<'m, H> {
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
     }
 
-    /// As of when the value is right that is computed under a lease. None if it would not be published: the lease has ended, or
-    /// the key was set or removed since.
-    pub fn lease_stamp(&self, key: &Key<'_>, lease: u64) -> Option<Stamp> {
-        self.shard_of(key).lock(&self.host).flights().stamp(key.hash, lease)
+    /// A lease by its number. None if its value would not be published: the lease has ended, or the key was set or removed since.
+    pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
+        self.shard_of(key).lock(&self.host).flights().lease(key.hash, lease)
     }
 
     /// Ends a flight, or a claim, without a result. Whether there was such a one.
@@ -417,22 +439,23 @@ impl<'m, H: Host> Tier<'m, H> {
         self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
     }
 
-    /// Ends all flights and claims of an owner who is gone, and says how many they were.
-    pub fn release_leases_of(&self, owner: u32) -> u32 {
-        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(owner)).sum()
+    /// Ends all flights and claims of a session that is gone, and says how many they were.
+    pub fn release_leases_of(&self, session: u32) -> u32 {
+        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session)).sum()
     }
 
-    /// Makes the flights of an owner who is gone nobody's: whoever knows their leases goes on with them.
-    pub fn disown_leases_of(&self, owner: u32) {
-        (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(owner));
+    /// Makes the leases of a session that is gone nobody's: a caller who knows their numbers goes on with them.
+    pub fn disown_leases_of(&self, session: u32) {
+        (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(session));
     }
 
-    /// All flights and claims there are. An error if there is no memory for the list.
+    /// All flights and claims that are not over. An error if there is no memory for the list.
     pub fn in_flight(&self) -> Result<Vec<InFlight>, TryReserveError> {
+        let now = self.host.now();
         let mut found = Vec::new();
         for shard in 0..self.layout.shards {
             let guard = self.locked(shard);
-            for flight in guard.flights().all() {
+            for flight in guard.flights().all(now) {
                 found.try_reserve(1)?;
                 found.push(flight);
             }
@@ -649,6 +672,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     /// How full it is.
     pub fn usage(&self) -> Usage {
+        let now = self.host.now();
         let mut usage = Usage {
             block_bytes: self.layout.blocks_total() * BLOCK_BYTES as u64,
             fence_bytes: (self.layout.counters_at - self.layout.reserved_at) as u64 * 8,
@@ -662,8 +686,9 @@ impl<'m, H: Host> Tier<'m, H> {
         for number in 0..self.layout.shards {
             let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
             usage.entries = usage.entries.wrapping_add(guard.entries());
-            usage.flights += guard.flights().all().count() as u64;
-            usage.claims += guard.flights().all().filter(|flight| flight.claim).count() as u64;
+            let is_claim = |flight: &InFlight| flight.purpose == Purpose::Claim;
+            usage.flights += guard.flights().all(now).count() as u64;
+            usage.claims += guard.flights().all(now).filter(is_claim).count() as u64;
             usage.announced = usage.announced.wrapping_add(guard.hidden());
             usage.used_bytes +=
                 u64::from(self.layout.blocks.saturating_sub(guard.free_blocks())) * BLOCK_BYTES as u64;

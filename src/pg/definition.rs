@@ -11,9 +11,11 @@
 
 use super::function;
 use super::relation;
-use super::system::{self, CLASSES, ROLES, TYPES, When};
+use super::system::{self, CLASSES, Class, ROLES, TYPES, Type, When, prefix};
 use pgrx::prelude::*;
-use std::ffi::{CStr, c_int, c_void};
+#[cfg(debug_assertions)]
+use std::ffi::CStr;
+use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
 /// Called when names or rules have changed: who may do what in the cluster among them, or not. May raise errors.
@@ -139,6 +141,7 @@ fn role_defines(number: pg_sys::Oid) -> bool {
 }
 
 /// A policy begins with its own number, its name, and the number of its table.
+#[derive(Clone, Copy)]
 #[repr(C)]
 struct Policy {
     number: pg_sys::Oid,
@@ -148,7 +151,9 @@ struct Policy {
 
 /// A policy of a temporary table decides nothing for other sessions.
 fn policy_defines(number: pg_sys::Oid) -> bool {
-    const BY_NUMBER: system::Catalog<Policy> = system::Catalog::new(POLICIES, 3257, 1);
+    // SAFETY: pg_policy and the index of its first column; a row begins with these columns.
+    const BY_NUMBER: system::Catalog<Policy> =
+        unsafe { system::Catalog::new(POLICIES, 3257, 1, prefix::<Policy>) };
     let table = |row: &Policy| row.table.to_u32();
     let found = [When::AsWritten, When::BeforeUs]
         .iter()
@@ -157,13 +162,11 @@ fn policy_defines(number: pg_sys::Oid) -> bool {
 }
 
 fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
-    let defines = |row: &pg_sys::FormData_pg_class| {
+    let defines = |row: &Class| {
         let is_part = [pg_sys::RELKIND_INDEX, pg_sys::RELKIND_PARTITIONED_INDEX, pg_sys::RELKIND_TOASTVALUE]
-            .contains(&(row.relkind as u8));
-        let is_temporary = row.relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP;
-        // SAFETY: a name ends with a zero.
-        let name = unsafe { CStr::from_ptr(row.relname.data.as_ptr()) };
-        let is_transient = is_internal && name.to_bytes().starts_with(TRANSIENT);
+            .contains(&row.relkind);
+        let is_temporary = row.relpersistence == pg_sys::RELPERSISTENCE_TEMP;
+        let is_transient = is_internal && row.name().starts_with(TRANSIENT);
         !is_part && !is_temporary && !is_transient
     };
     system::row(&CLASSES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
@@ -171,9 +174,8 @@ fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
 
 /// The type of a table's rows comes and goes with the table, and that of arrays with the type of their elements.
 fn type_defines(number: pg_sys::Oid) -> bool {
-    let defines = |row: &pg_sys::FormData_pg_type| {
-        let is_array =
-            row.typelem != pg_sys::InvalidOid && row.typcategory as u8 == pg_sys::TYPCATEGORY_ARRAY;
+    let defines = |row: &Type| {
+        let is_array = row.typelem != pg_sys::InvalidOid && row.typcategory == pg_sys::TYPCATEGORY_ARRAY;
         row.typrelid == pg_sys::InvalidOid && !is_array
     };
     system::row(&TYPES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)

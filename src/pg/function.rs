@@ -2,15 +2,17 @@
 
 #![allow(unsafe_code)]
 
-use super::local::Local;
+use super::local::local;
 use super::{observer, shared};
 use pg_cache_core::Stamp;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::CStr;
 
-/// A moment before the session called its first function. None before that.
-static FIRST_CALL: Local<Cell<Option<Stamp>>> = Local::new(Cell::new(None));
+local! {
+    /// A moment before the session called its first function. None before that.
+    static FIRST_CALL: Cell<Option<Stamp>> = Cell::new(None);
+}
 
 /// A function is about to be called. Called for each function of each plan, so the usual case must cost next to nothing.
 #[inline]

@@ -9,14 +9,14 @@ use std::ffi::{CStr, CString};
 
 /// Whether the bits that a jsonb begins with say all of this.
 fn is(argument: JsonbArgument<'_>, what: u32) -> bool {
-    argument.0.first_chunk().is_some_and(|head| u32::from_ne_bytes(*head) & what == what)
+    argument.bytes().first_chunk().is_some_and(|head| u32::from_ne_bytes(*head) & what == what)
 }
 
 /// Name and binary form.
 pub type Member<'a> = (&'a [u8], &'a [u8]);
 
 /// All members; none if the jsonb is no object. All in the memory of the statement.
-pub fn members(argument: JsonbArgument<'_>) -> Option<Vec<Member<'_>>> {
+pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
     if !is(argument, pg_sys::JB_FOBJECT) {
         return None;
     }
@@ -93,8 +93,9 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
 unsafe fn walk(argument: JsonbArgument<'_>) -> *mut pg_sys::JsonbIterator {
     // SAFETY: the argument is a jsonb behind its header, copied to where it is aligned as the server wants it.
     unsafe {
-        let copy = memory::cleared(argument.0.len()).cast::<u8>();
-        copy.copy_from_nonoverlapping(argument.0.as_ptr(), argument.0.len());
+        let bytes = argument.bytes();
+        let copy = memory::cleared(bytes.len()).cast::<u8>();
+        copy.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         pg_sys::JsonbIteratorInit(copy.cast())
     }
 }

@@ -11,11 +11,15 @@
 //! Whoever moves a lock of ours, or puts one there for us, does so while holding our `fpInfoLock` alone. So whoever shares it sees
 //! both as they are, each lock in one of them.
 //!
+//! Other processes write to the entries of the array, to the lists and to the locks while we look at parts of them. So nothing here makes
+//! a reference to any of them: words are read through pointers, those that another process may write to at that moment as volatile.
+//!
 //! A prepared transaction keeps its locks, in an entry of the same array that is no process's, and all in the main table; also one
 //! that was prepared in an earlier life of the server.
 
 #![allow(unsafe_code)]
 
+use super::local::check_thread;
 use super::memory;
 use super::prepared;
 use super::shared::{LWLockAcquire, LWLockRelease};
@@ -45,27 +49,33 @@ const WRITERS_IN_SLOTS: u64 = {
 /// has committed; afterwards the answer is no.
 #[inline]
 pub fn has_written() -> bool {
-    // SAFETY: our own entry, if there is one, in which only we change this word: it gets the transaction's number with the first
-    // change, and loses it when others can see it.
-    unsafe { !pg_sys::MyProc.is_null() && (*pg_sys::MyProc).xid != pg_sys::InvalidTransactionId }
+    check_thread();
+    // SAFETY: our own entry, if there is one. We write the transaction's number into it with the first change. At the end another process
+    // may take it out for us, while we wait for that.
+    unsafe {
+        let process = pg_sys::MyProc;
+        !process.is_null() && (&raw const (*process).xid).read_volatile() != pg_sys::InvalidTransactionId
+    }
 }
 
 /// Calls with each relation of this database, or of all, that the transaction holds a write lock on: some of them twice. What is
 /// called may look at nothing that takes a lock of the lock manager.
 #[inline]
 pub fn each_written(mut with: impl FnMut(u32)) {
-    // SAFETY: a plain global, constant in a session.
-    let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    // SAFETY: our own entry, which stands as long as the session does. Its lock is held for a walk over what it guards, and nothing
-    // that could fail happens meanwhile.
+    check_thread();
+    // SAFETY: plain globals, constant in a session.
+    let (process, database) = unsafe { (pg_sys::MyProc, pg_sys::MyDatabaseId.to_u32()) };
+    if process.is_null() {
+        return;
+    }
+    // SAFETY: our own entry, which stands as long as the session does. Its lock is held for a walk over what it guards; should `with`
+    // panic, the abort of the transaction releases it. The transaction is not waiting for a lock, so that nobody grants it one meanwhile.
     unsafe {
-        let process = &mut *pg_sys::MyProc;
-        LWLockAcquire(&raw mut process.fpInfoLock, pg_sys::LWLockMode::LW_SHARED);
+        let lock = &raw mut (*process).fpInfoLock;
+        LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
         each_slot(process, &mut with);
-        for list in &mut process.myProcLocks {
-            each_in_list(head(list), database, WRITERS, &mut with);
-        }
-        LWLockRelease(&raw mut process.fpInfoLock);
+        each_list(process, |_, list| each_in_list(list, database, WRITERS, &mut with));
+        LWLockRelease(lock);
     }
 }
 
@@ -80,49 +90,65 @@ pub fn has_seen_large_objects() -> bool {
 /// each has locked as a writer does, or as the parent of a new child.
 pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     let mut found = Vec::new();
+    check_thread();
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     for place in 0..prepared::limit() {
-        // SAFETY: behind the entries of processes the array has one for each transaction that may be prepared. They stand as long as
-        // the server does; the words are read as they are in this moment. Whoever changes one of its lists holds the partition's lock.
+        // SAFETY: behind the entries of processes, which `allProcCount` counts, the array has one for each transaction that may be
+        // prepared. Array and count are constant since the server started; the words of an entry are read as they are in this
+        // moment. Whoever changes one of its lists holds the partition's lock.
         unsafe {
-            let all = &*pg_sys::ProcGlobal;
-            let entry = all.allProcs.add(all.allProcCount as usize + place);
-            let number = std::ptr::read_volatile(&raw const (*entry).xid);
-            if number == pg_sys::InvalidTransactionId || (*entry).databaseId != database {
+            let all = pg_sys::ProcGlobal;
+            let entry = (*all).allProcs.add((*all).allProcCount as usize + place);
+            let number = (&raw const (*entry).xid).read_volatile();
+            let of_database = (&raw const (*entry).databaseId).read_volatile();
+            if number == pg_sys::InvalidTransactionId || of_database != database {
                 continue;
             }
             let mut relations = Vec::new();
-            for (partition, list) in (*entry).myProcLocks.iter_mut().enumerate() {
+            each_list(entry, |partition, list| {
                 let place = pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition;
                 let lock = &raw mut (*pg_sys::MainLWLockArray.add(place)).lock;
                 LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
                 let modes = WRITERS_AND_PARENTS;
-                each_in_list(head(list), database.to_u32(), modes, &mut |relation| {
+                each_in_list(list, database.to_u32(), modes, &mut |relation| {
                     memory::push(&mut relations, relation);
                 });
                 LWLockRelease(lock);
-            }
+            });
             memory::push(&mut found, (number, relations));
         }
     }
     found
 }
 
+/// Calls with the relations in the fast-path slots of an entry.
+///
+/// # Safety
+/// The entry's `fpInfoLock` is held, and the entry is our own: only we set slots.
 #[cfg(not(feature = "pg18"))]
 #[inline]
-fn each_slot(process: &pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
-    each_in_slots(process.fpLockBits, |slot| with(process.fpRelId[slot].to_u32()));
+unsafe fn each_slot(process: *const pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
+    // SAFETY: as the caller promises. A word has a bit for each of so many slots.
+    unsafe {
+        let relations = (&raw const (*process).fpRelId).cast::<pg_sys::Oid>();
+        each_in_slots((*process).fpLockBits, |slot| with(relations.add(slot).read().to_u32()));
+    }
 }
 
+/// Calls with the relations in the fast-path slots of an entry.
+///
+/// # Safety
+/// The entry's `fpInfoLock` is held, and the entry is our own: only we set slots.
 #[cfg(feature = "pg18")]
 #[inline]
-fn each_slot(process: &pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
-    // SAFETY: a plain global, constant since the server started; both arrays have so many groups of slots.
+unsafe fn each_slot(process: *const pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
+    // SAFETY: as the caller promises. The number of groups is constant since the server started; both arrays have so many.
     unsafe {
         for group in 0..pg_sys::FastPathLockGroupsPerBackend as usize {
-            let relations = process.fpRelId.add(group * SLOTS_PER_WORD);
-            each_in_slots(*process.fpLockBits.add(group), |slot| with((*relations.add(slot)).to_u32()));
+            let relations = (*process).fpRelId.add(group * SLOTS_PER_WORD);
+            let bits = (*process).fpLockBits.add(group).read();
+            each_in_slots(bits, |slot| with(relations.add(slot).read().to_u32()));
         }
     }
 }
@@ -142,28 +168,34 @@ type Link = pg_sys::SHM_QUEUE;
 #[cfg(not(feature = "pg15"))]
 type Link = pg_sys::dlist_node;
 
-#[cfg(feature = "pg15")]
-fn head(list: &mut pg_sys::SHM_QUEUE) -> *mut Link {
-    list
-}
-
-#[cfg(not(feature = "pg15"))]
-fn head(list: &mut pg_sys::dlist_head) -> *mut Link {
-    &raw mut list.head
-}
-
-/// Calls with the relations of a database, or of all, whose locks in a list are held in one of some modes. Nobody may change the list
-/// meanwhile.
+/// Calls with the number of each partition of the lock table, and with the head of an entry's list of its locks there.
+///
+/// # Safety
+/// The entry is one of the server's array.
 #[inline]
-unsafe fn each_in_list(head: *mut Link, database: u32, modes: i32, with: &mut impl FnMut(u32)) {
-    // SAFETY: a circular list of links inside of PROCLOCKs; one that was never used is a null pointer.
+unsafe fn each_list(process: *mut pg_sys::PGPROC, mut with: impl FnMut(usize, *const Link)) {
+    for partition in 0..pg_sys::NUM_LOCK_PARTITIONS as usize {
+        // SAFETY: an entry has a list for each partition. A list's head is a link, or begins with one.
+        let head = unsafe { (&raw const (*process).myProcLocks).cast::<Link>().add(partition) };
+        with(partition, head);
+    }
+}
+
+/// Calls with the relations of a database, or of all, whose locks in a list are held in one of some modes.
+///
+/// # Safety
+/// The list is one of an entry, and nobody can change it meanwhile.
+#[inline]
+unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32)) {
+    // SAFETY: a circular list of links inside of PROCLOCKs; one that was never used is a null pointer. A lock stands as long as a
+    // PROCLOCK refers to it, and its tag is never written to.
     unsafe {
-        let mut link = (*head).next;
+        let mut link: *const Link = (*head).next;
         while link != head && !link.is_null() {
             let held =
                 link.byte_sub(std::mem::offset_of!(pg_sys::PROCLOCK, procLink)).cast::<pg_sys::PROCLOCK>();
-            if (*held).holdMask & modes != 0 {
-                let tag = &(*(*held).tag.myLock).tag;
+            if (&raw const (*held).holdMask).read_volatile() & modes != 0 {
+                let tag = (&raw const (*(*held).tag.myLock).tag).read();
                 let is_ours = tag.locktag_field1 == database || tag.locktag_field1 == 0;
                 if is_ours && tag.locktag_type == pg_sys::LockTagType::LOCKTAG_RELATION as u8 {
                     with(tag.locktag_field2);

@@ -10,6 +10,7 @@
 
 use super::allocator;
 use super::error::Refused;
+use super::local::check_thread;
 use pgrx::pg_sys;
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::TryReserveError;
@@ -38,6 +39,7 @@ pub fn try_cleared(bytes: usize) -> *mut c_void {
     if bytes > LARGEST {
         return too_large(bytes);
     }
+    check_thread();
     // SAFETY: of a size that is allowed, and told to return a null pointer if there is no memory: it raises no error.
     unsafe { palloc_extended(bytes, FLAGS as c_int) }
 }

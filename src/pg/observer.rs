@@ -7,7 +7,7 @@
 #![allow(unsafe_code)]
 
 use super::allocator;
-use super::local::Local;
+use super::local::local;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -33,8 +33,10 @@ pub struct Seen {
     pub untracked: bool,
 }
 
-/// One for each fill that is going on, the innermost last.
-static FILLS: Local<RefCell<Vec<Seen>>> = Local::new(RefCell::new(Vec::new()));
+local! {
+    /// One for each fill that is going on, the innermost last.
+    static FILLS: RefCell<Vec<Seen>> = RefCell::new(Vec::new());
+}
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::error::Refused;
-use super::{memory, observer};
+use super::{memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_char};
 
@@ -51,13 +51,19 @@ pub fn accept_messages() {
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Drops the session's cached plans and its resolved search path, as PostgreSQL does when a schema changes. Plans that are running
-/// are not disturbed.
+/// Drops the session's cached plans, its resolved search path, and what it remembers of memberships of roles, as PostgreSQL does when
+/// schemas and roles change. Plans that are running are not disturbed.
+///
+/// Memberships, because PostgreSQL may keep an old list of them: a message that arrives while the list is collected is forgotten when the
+/// list is complete.
 pub fn forget_catalogs() {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, NAMESPACEOID};
     accept_messages();
     let every_object = 0;
-    // SAFETY: the server's own function, within a transaction. The callbacks are those that a message about a schema would call.
-    unsafe { pg_sys::CallSyscacheCallbacks(pg_sys::SysCacheIdentifier::NAMESPACEOID as i32, every_object) };
+    for cache in [NAMESPACEOID, AUTHMEMROLEMEM] {
+        // SAFETY: the server's own function, within a transaction. The callbacks are those that a message would call.
+        unsafe { pg_sys::CallSyscacheCallbacks(cache as i32, every_object) };
+    }
 }
 
 /// The first column of the first row, as jsonb; null if it is null, or if there is no row.
@@ -68,44 +74,69 @@ pub fn first_value(
     arguments: &[Option<CString>],
     on: Snapshot,
 ) -> Result<Option<Vec<u8>>, Refused> {
-    // SAFETY: as functions in other languages run a query: a snapshot of our own is active from before the query is looked at
-    // until its value is copied. Should an error be raised, the server takes it all back with the (sub)transaction.
+    // SAFETY: the server's own function, outside of any lock.
     unsafe {
         // Definitions are to be as new as the rows; others are told of them when they next lock what they have not locked yet.
         pg_sys::AcceptInvalidationMessages();
-        pg_sys::PushActiveSnapshot(take(on));
-        if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
-            pgrx::error!("cannot connect to the server's programming interface");
-        }
-        let types = parameter_types(text)?;
-        let (mut values, nulls) = bind(arguments, &types)?;
-        let found = run(text, &types, &mut values, &nulls, on)?;
-        let json = found.map(|(datum, kind)| to_jsonb(datum, kind));
-        let bytes = json.map(|json| {
-            let json = pg_sys::pg_detoast_datum_packed(json.cast_mut_ptr());
-            let length = pgrx::varlena::varsize_any_exhdr(json);
-            let bytes = std::slice::from_raw_parts(pgrx::varlena::vardata_any(json).cast::<u8>(), length);
-            memory::copy(bytes)
-        });
-        pg_sys::SPI_finish();
-        pg_sys::PopActiveSnapshot();
-        pg_sys::PopActiveSnapshot();
-        Ok(bytes)
     }
+    on_snapshot(on, || {
+        // SAFETY: as functions in other languages run a query: connected while anything that the query returns is in use.
+        unsafe {
+            if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
+                pgrx::error!("cannot connect to the server's programming interface");
+            }
+            let value = value_of(text, arguments, on);
+            pg_sys::SPI_finish();
+            value
+        }
+    })
 }
 
-fn take(on: Snapshot) -> pg_sys::Snapshot {
-    // SAFETY: plain requests, in a transaction.
+/// Runs something while a snapshot is active: whatever it returns, the snapshot is taken off again. What raises an error does not come
+/// back here: then the server takes off all that the (sub)transaction has put on, and ends its connections to the programming interface.
+fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
+    // SAFETY: plain requests, in a transaction. Where no snapshot is active, the server is asked for the transaction's, which it refuses
+    // with an error if it must not take one.
     unsafe {
-        match on {
+        pg_sys::PushActiveSnapshot(match on {
             Snapshot::New => pg_sys::GetLatestSnapshot(),
-            Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
-            Snapshot::Active => pg_sys::GetActiveSnapshot(),
-        }
+            Snapshot::Active if pg_sys::ActiveSnapshotSet() => pg_sys::GetActiveSnapshot(),
+            Snapshot::Active | Snapshot::Transaction => pg_sys::GetTransactionSnapshot(),
+        });
+    }
+    let result = run();
+    // SAFETY: the one from above. What has run in between has taken off what it has put on.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    result
+}
+
+/// The value, as the bytes of a jsonb.
+///
+/// # Safety
+/// We are connected to the server's programming interface.
+unsafe fn value_of(
+    text: &CStr,
+    arguments: &[Option<CString>],
+    on: Snapshot,
+) -> Result<Option<Vec<u8>>, Refused> {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let types = parameter_types(text)?;
+        let (mut values, nulls) = bind(arguments, &types)?;
+        let plan = prepare(text, &types);
+        // That is taken when the tables are locked, as the server does for a statement of its own. One that was taken before waiting for
+        // a TRUNCATE would find the table empty, though it never was.
+        on_snapshot(on, || {
+            let found = run(plan, &mut values, &nulls)?;
+            Ok(found.map(|(datum, kind)| memory::copy(varlena::content(to_jsonb(datum, kind)))))
+        })
     }
 }
 
 /// The types that the query infers for its parameters.
+///
+/// # Safety
+/// We are connected to the server's programming interface.
 unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
     // SAFETY: the parser's own functions on a text that ends with a zero; what it returns lives as long as our connection.
     unsafe {
@@ -147,6 +178,9 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
 }
 
 /// The values of the parameters, read as text of their types.
+///
+/// # Safety
+/// We are connected to the server's programming interface.
 unsafe fn bind(
     arguments: &[Option<CString>],
     types: &[pg_sys::Oid],
@@ -176,19 +210,12 @@ unsafe fn bind(
     Ok((values, nulls))
 }
 
-/// The first column of the first row, with its type. Leaves the snapshot active on which it was read.
+/// The plan of a query, whose tables are locked by now.
 ///
-/// That is taken when the tables are locked, as the server does for a statement of its own. One that was taken before waiting for a
-/// TRUNCATE would find the table empty, though it never was.
-unsafe fn run(
-    text: &CStr,
-    types: &[pg_sys::Oid],
-    values: &mut [pg_sys::Datum],
-    nulls: &[c_char],
-    on: Snapshot,
-) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
-    // SAFETY: the server's programming interface, as its documentation has it used. Read only: on the snapshot that is active,
-    // and a statement that writes is an error.
+/// # Safety
+/// We are connected to the server's programming interface. The text was parsed as one statement.
+unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
+    // SAFETY: as the caller promises. The plan is of one statement, and lives as long as our connection.
     unsafe {
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
         if plan.is_null() {
@@ -207,7 +234,22 @@ unsafe fn run(
                 pg_sys::ReleaseCachedPlan(planned, std::ptr::null_mut());
             }
         }
-        pg_sys::PushActiveSnapshot(take(on));
+        plan
+    }
+}
+
+/// The first column of the first row, with its type, on the snapshot that is active.
+///
+/// # Safety
+/// We are connected to the server's programming interface, and the plan is of this connection, with as many parameters as there are values.
+unsafe fn run(
+    plan: pg_sys::SPIPlanPtr,
+    values: &mut [pg_sys::Datum],
+    nulls: &[c_char],
+) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
+    // SAFETY: the server's programming interface, as its documentation has it used. Read only: on the snapshot that is active,
+    // and a statement that writes is an error. Where the status says that rows were selected, there is a table of them.
+    unsafe {
         let status = pg_sys::SPI_execute_snapshot(
             plan,
             values.as_mut_ptr(),
@@ -229,17 +271,21 @@ unsafe fn run(
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
         let kind = pg_sys::SPI_gettypeid((*table).tupdesc, 1);
-        Ok((!is_null).then_some((datum, kind)))
+        // A function that returns `void` returns a Datum that is no value of anything.
+        Ok((!is_null && kind != pg_sys::VOIDOID).then_some((datum, kind)))
     }
 }
 
 /// A value as jsonb, by SQL's own function for that.
+///
+/// # Safety
+/// We are connected to the server's programming interface; the Datum is of that type, and not null.
 unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
     if kind == pg_sys::JSONBOID {
         return datum;
     }
     let (mut kind, mut datum) = (kind, datum);
-    // SAFETY: as above; the result lives as long as our connection.
+    // SAFETY: as the caller promises; the result lives as long as our connection.
     unsafe {
         let status = pg_sys::SPI_execute_with_args(
             c"SELECT pg_catalog.to_jsonb($1)".as_ptr(),
@@ -255,6 +301,19 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
         }
         let mut is_null = false;
         let table = pg_sys::SPI_tuptable;
-        pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null)
+        let json = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
+        // A function of that name for the value's own type may return anything.
+        if is_null || pg_sys::SPI_gettypeid((*table).tupdesc, 1) != pg_sys::JSONBOID {
+            pgrx::error!("the value cannot be made jsonb");
+        }
+        json
     }
+}
+
+/// For tests, in their builds only: whether a query is refused, by a caller that does not raise why
+/// (`CREATE FUNCTION … AS '$libdir/pg_cache', 'is_refused_wrapper'`).
+#[cfg(debug_assertions)]
+#[pg_extern(sql = false)]
+fn is_refused(text: &CStr) -> bool {
+    first_value(text, &[], Snapshot::New).is_err()
 }

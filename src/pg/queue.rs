@@ -12,7 +12,7 @@
 
 use super::{clock, shared};
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Queue {
-    variable: Cell<pg_sys::ConditionVariable>,
+    /// The server's. Other processes write to it, so that it is never looked at here.
+    variable: UnsafeCell<pg_sys::ConditionVariable>,
     marked: AtomicU64,
 }
 
@@ -31,7 +32,7 @@ impl Queue {
     /// Nobody else knows it yet.
     pub unsafe fn format(&self) {
         // SAFETY: shared memory of its size and alignment, ours alone as the caller promises.
-        unsafe { pg_sys::ConditionVariableInit(self.variable.as_ptr()) };
+        unsafe { pg_sys::ConditionVariableInit(self.variable.get()) };
         self.marked.store(0, Ordering::Relaxed);
     }
 }
@@ -43,7 +44,7 @@ pub fn wake(hash: u64) {
         && queue.marked.swap(0, Ordering::SeqCst) != 0
     {
         // SAFETY: formatted before any backend existed; takes its spinlock and sets latches.
-        unsafe { pg_sys::ConditionVariableBroadcast(queue.variable.as_ptr()) };
+        unsafe { pg_sys::ConditionVariableBroadcast(queue.variable.get()) };
     }
 }
 
@@ -65,7 +66,7 @@ impl Waiter {
     pub fn of(hash: u64) -> Option<Self> {
         let queue = shared::queue(hash)?;
         // SAFETY: as in `wake`; takes the session out of any queue it was in.
-        unsafe { pg_sys::ConditionVariablePrepareToSleep(queue.variable.as_ptr()) };
+        unsafe { pg_sys::ConditionVariablePrepareToSleep(queue.variable.get()) };
         Some(Self { queue, alone: PhantomData })
     }
 
@@ -78,7 +79,7 @@ impl Waiter {
     pub fn sleep(&self, ms: u64) {
         let ms = ms.clamp(1, i32::MAX as u64) as std::ffi::c_long;
         // SAFETY: as in `wake`. An error that is raised in it passes as a panic, and drops us.
-        unsafe { pg_sys::ConditionVariableTimedSleep(self.queue.variable.as_ptr(), ms, event()) };
+        unsafe { pg_sys::ConditionVariableTimedSleep(self.queue.variable.get(), ms, event()) };
     }
 }
 

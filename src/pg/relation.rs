@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use super::catalog;
-use super::local::Local;
+use super::local::local;
 use super::memory;
 use super::number::number_type;
+use super::role::Role;
 use super::system::{self, CLASSES, INHERITS, When};
 use foldhash::fast::FixedState;
 use pgrx::prelude::*;
@@ -83,6 +84,11 @@ impl Number {
         }
     }
 
+    /// The role that owns it, if this session sees such a relation.
+    pub fn owner(self) -> Option<Role> {
+        with_class(self.0, |row| Role::from_number(row.relowner.to_u32()))
+    }
+
     /// What kind of relation it is, in words, if it is none whose changes can be watched.
     pub fn unwatchable(self) -> Option<&'static str> {
         if self.0 < FIRST_NORMAL {
@@ -148,16 +154,20 @@ struct Known {
     watching: bool,
 }
 
-static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known {
-    alone: HashMap::with_hasher(FixedState::with_seed(0)),
-    parts: HashMap::with_hasher(FixedState::with_seed(0)),
-    temporary: HashSet::with_hasher(FixedState::with_seed(0)),
-    temporary_max: KNOWN_MAX,
-    watching: false,
-}));
+local! {
+    static KNOWN: RefCell<Known> = RefCell::new(Known {
+        alone: HashMap::with_hasher(FixedState::with_seed(0)),
+        parts: HashMap::with_hasher(FixedState::with_seed(0)),
+        temporary: HashSet::with_hasher(FixedState::with_seed(0)),
+        temporary_max: KNOWN_MAX,
+        watching: false,
+    });
+}
 
-/// Grows whenever something is forgotten.
-static GENERATION: Local<Cell<u64>> = Local::new(Cell::new(0));
+local! {
+    /// Grows whenever something is forgotten.
+    static GENERATION: Cell<u64> = Cell::new(0);
+}
 
 /// What [`of`] has said stays true as long as this is the same, if it was the same before it was asked.
 #[inline]
@@ -327,7 +337,7 @@ fn class(number: u32) -> Option<(u8, u8, u32)> {
 }
 
 fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
-    // SAFETY: a look-up in the server's cache of pg_class, released again.
+    // SAFETY: a look-up in the server's cache of pg_class, whose entries are copies of this process, released again.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, number.into());
         if tuple.is_null() {
@@ -343,7 +353,7 @@ fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R
 /// The same as it was before this transaction, if there was such a relation.
 fn class_before(number: u32) -> Option<(u8, u8, u32)> {
     system::row(&CLASSES, number, When::BeforeUs, |row| {
-        (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32())
+        (row.relkind, row.relpersistence, row.relnamespace.to_u32())
     })
 }
 

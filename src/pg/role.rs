@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::encoding::shown;
+use super::local::check_thread;
 use super::number::number_type;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
@@ -20,6 +21,7 @@ impl Role {
     /// The role whose rights count now.
     #[inline]
     pub fn current() -> Self {
+        check_thread();
         // SAFETY: reads a variable, and raises no error.
         Self(unsafe { GetUserId() }.to_u32())
     }

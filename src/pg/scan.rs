@@ -9,22 +9,26 @@
 
 #![allow(unsafe_code)]
 
-use super::local::Local;
+use super::local::local;
 use std::cell::Cell;
+use std::marker::PhantomData;
 
 /// Pages of memory are at least as large: where one byte can be read, all can.
 const PAGE_BYTES: usize = 4096;
 /// So much is read of what may be a key. Longer ones are not guessed.
 const PEEKED_BYTES: usize = 64;
 
-/// Where the last key lay, and how far from the one before.
-static LAST: Local<Cell<(usize, usize)>> = Local::new(Cell::new((0, 0)));
+local! {
+    /// Where the last key lay, and how far from the one before.
+    static LAST: Cell<(usize, usize)> = Cell::new((0, 0));
+}
 
-/// Keys at one distance.
+/// Keys at one distance, as long as the key that it was found by stands.
 #[derive(Clone, Copy, Debug)]
-pub struct Scan {
+pub struct Scan<'k> {
     key: *const u8,
     distance: usize,
+    of: PhantomData<&'k [u8]>,
 }
 
 /// A copy of what is probably a key.
@@ -44,15 +48,16 @@ impl Guess {
 
 /// The scan that a key belongs to, if it is part of one. To be asked for each key, in order.
 #[inline]
-pub fn of(key: &[u8]) -> Option<Scan> {
+pub fn of(key: &[u8]) -> Option<Scan<'_>> {
     let at = key.as_ptr() as usize;
     let (last, last_distance) = LAST.get();
     let distance = at.wrapping_sub(last);
     LAST.set((at, distance));
-    (distance == last_distance && distance != 0).then_some(Scan { key: key.as_ptr(), distance })
+    let is_one = distance == last_distance && distance != 0 && !key.is_empty();
+    is_one.then_some(Scan { key: key.as_ptr(), distance, of: PhantomData })
 }
 
-impl Scan {
+impl Scan<'_> {
     /// Where the key lies that comes so many keys after this one.
     #[inline]
     pub fn place(&self, ahead: usize) -> usize {
@@ -69,25 +74,26 @@ impl Scan {
         if page(start) != here || page(start + PEEKED_BYTES - 1) != here {
             return None;
         }
-        // SAFETY: on a page on which we have just been passed a key.
-        let bytes = unsafe { peek(self.key.with_addr(start)) };
+        // SAFETY: the first byte of the key lies on this page, and the key still stands.
+        let bytes = unsafe { peek(self.key.with_addr(start)) }?;
         // A short text's header is its length with itself, and a bit.
         let length = usize::from(bytes[0] >> 1).wrapping_sub(1);
         (bytes[0] & 1 == 1 && (1..PEEKED_BYTES).contains(&length)).then_some(Guess { bytes, length })
     }
 }
 
-/// Bytes that others may write to at the same time: what comes of that is a wrong guess.
+/// Bytes that others may write to at the same time: what comes of that is a wrong guess. Only machine code may read memory that belongs to
+/// no object of ours, or to one that others write to. On processors that this is not written for, nothing is guessed.
 ///
 /// # Safety
 /// They lie in readable memory.
 #[inline(always)]
-unsafe fn peek(start: *const u8) -> [u8; PEEKED_BYTES] {
+unsafe fn peek(start: *const u8) -> Option<[u8; PEEKED_BYTES]> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::__m128i;
         let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
-        // SAFETY: as the caller promises. Machine code may read what others write, and has no alignment to keep to here.
+        // SAFETY: as the caller promises. These loads have no alignment to keep to.
         unsafe {
             std::arch::asm!(
                 "movdqu {a}, [{start}]",
@@ -101,12 +107,12 @@ unsafe fn peek(start: *const u8) -> [u8; PEEKED_BYTES] {
                 d = out(xmm_reg) d,
                 options(pure, readonly, nostack, preserves_flags),
             );
-            std::mem::transmute::<[__m128i; PEEKED_BYTES / 16], _>([a, b, c, d])
+            Some(std::mem::transmute::<[__m128i; PEEKED_BYTES / 16], [u8; PEEKED_BYTES]>([a, b, c, d]))
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        // SAFETY: as the caller promises; any bytes are bytes.
-        unsafe { start.cast::<[u8; PEEKED_BYTES]>().read_volatile() }
+        let _ = start;
+        None
     }
 }

@@ -16,12 +16,14 @@
 
 #![allow(unsafe_code)]
 
+use super::local::check_thread;
 use super::queue::Queue;
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::time::Duration;
 
 unsafe extern "C" {
     /// As they are: a change of a key takes and releases two locks, as does a commit that has written, and going through the guard
@@ -64,10 +66,12 @@ pub type HotTier = Tier<'static, Backend>;
 #[derive(Debug)]
 pub struct Backend {
     locks: *mut pg_sys::LWLockPadded,
+    /// How many there are.
+    shards: u32,
     began_ms: u64,
 }
 
-// SAFETY: the locks are shared memory, made to be used by many; and a backend has one thread that comes here.
+// SAFETY: the locks are shared memory, made to be used by many, and only the session's thread takes and releases them (`lock_of`).
 unsafe impl Send for Backend {}
 // SAFETY: as above.
 unsafe impl Sync for Backend {}
@@ -78,10 +82,13 @@ impl Host for Backend {
         clock::tick(self.began_ms)
     }
 
+    fn moment(&self) -> u64 {
+        clock::statement_clock()
+    }
+
     fn lock(&self, shard: u32) {
-        // SAFETY: the tranche has a lock for each shard (`request`), and the core asks for no other. It holds one at a
-        // time and calls nothing of the server meanwhile, so nobody can be waiting for us in turn, and no error can
-        // leave it held.
+        // SAFETY: a lock of the tranche. The core, which alone has a Backend, holds one at a time and calls nothing of the server
+        // meanwhile, so nobody can be waiting for us in turn, and no error can leave it held.
         unsafe { LWLockAcquire(self.lock_of(shard), pg_sys::LWLockMode::LW_EXCLUSIVE) };
     }
 
@@ -89,12 +96,32 @@ impl Host for Backend {
         // SAFETY: as above; the core releases what it has acquired.
         unsafe { LWLockRelease(self.lock_of(shard)) };
     }
+
+    fn pause(&self) {
+        check_for_interrupts();
+        std::thread::sleep(PAUSE);
+    }
 }
 
+/// How long a check waits before it looks again: longer than a commit takes, or a session that has lost the processor waits for it.
+const PAUSE: Duration = Duration::from_millis(50);
+
 impl Backend {
+    /// The tier of this process, as shared memory has it.
+    ///
+    /// # Safety
+    /// Shared memory is there, with a lock for each of so many shards: as [`request`] has asked for.
+    unsafe fn new(shards: u32, began_ms: u64) -> Self {
+        // SAFETY: as the caller promises.
+        Self { locks: unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) }, shards, began_ms }
+    }
+
+    /// The lock of a shard. The core reads in shared memory how many there are, which may be damaged: then shards share the last lock.
     fn lock_of(&self, shard: u32) -> *mut pg_sys::LWLock {
-        // SAFETY: within the tranche, see `lock`. A padded lock begins with the lock.
-        unsafe { &raw mut (*self.locks.add(shard as usize)).lock }
+        check_thread();
+        let place = shard.min(self.shards.saturating_sub(1)) as usize;
+        // SAFETY: within the tranche, which has a lock for each shard, and at least one. A padded lock begins with the lock.
+        unsafe { &raw mut (*self.locks.add(place)).lock }
     }
 }
 
@@ -132,10 +159,13 @@ fn bytes(sizes: Sizes) -> usize {
 }
 
 /// Calls who was hooked before us.
+///
+/// # Safety
+/// It is a hook, and this is the moment at which the server would call it.
 #[allow(ffi_unwind_calls)] // Through the guard, with nothing to drop in between.
-fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
+unsafe fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
     if let Some(previous) = previous {
-        // SAFETY: a hook as the server would call it, at the moment it would.
+        // SAFETY: as the caller promises.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
 }
@@ -143,7 +173,7 @@ fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
 #[pg_guard]
 unsafe extern "C-unwind" fn request() {
     // SAFETY: as the server calls it: alone, in the postmaster. The previous hook was read in `hook`.
-    call(unsafe { PREVIOUS_REQUEST });
+    unsafe { call(PREVIOUS_REQUEST) };
     if settings::hot_bytes() == 0 {
         return;
     }
@@ -171,7 +201,7 @@ unsafe extern "C-unwind" fn request() {
 #[pg_guard]
 unsafe extern "C-unwind" fn start_up() {
     // SAFETY: as the server calls it: alone, in the postmaster. The previous hook was read in `hook`.
-    call(unsafe { PREVIOUS_STARTUP });
+    unsafe { call(PREVIOUS_STARTUP) };
     CONTROL.store(std::ptr::null_mut(), Ordering::Relaxed);
     if settings::hot_bytes() == 0 {
         return;
@@ -191,11 +221,12 @@ unsafe extern "C-unwind" fn start_up() {
         // SAFETY: the queues were asked for; nobody else exists yet.
         unsafe { (*queues(control).add(number)).format() };
     }
-    // SAFETY: the named tranche was asked for in `request`, with a lock for each shard.
-    let locks = unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) };
-    let host = Backend { locks, began_ms: words.began_ms.load(Ordering::Relaxed) };
-    let formatted =
-        region(control, sizes).and_then(|region| Tier::format(region, sizes, host, 0).map(|_| ()));
+    let began_ms = words.began_ms.load(Ordering::Relaxed);
+    let formatted = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
+        // SAFETY: this is the memory that `request` has asked for, by the same settings.
+        let host = unsafe { Backend::new(shards, began_ms) };
+        Tier::format(region(control, sizes)?, sizes, host, 0).map(|_| ())
+    });
     match formatted {
         Ok(()) => CONTROL.store(control, Ordering::Relaxed),
         Err(error) => pgrx::warning!("pg_cache is switched off: {error}"),
@@ -237,8 +268,8 @@ pub fn tier() -> Option<&'static HotTier> {
 /// The same, if this backend has been there before. Asks the server nothing.
 #[inline]
 pub fn known_tier() -> Option<&'static HotTier> {
-    // SAFETY: null, or set once by `attach`, to what is never freed.
-    unsafe { TIER.load(Ordering::Relaxed).as_ref() }
+    // SAFETY: null, or set by `attach` to what is complete and never freed.
+    unsafe { TIER.load(Ordering::Acquire).as_ref() }
 }
 
 /// Whether there is a tier, and this backend has not been there. Cannot fail.
@@ -249,6 +280,7 @@ pub fn is_tier_to_be_found() -> bool {
 
 #[cold]
 fn is_there_one() -> bool {
+    check_thread();
     // SAFETY: reads what says whether recovery is over, and raises no error; a plain global.
     !CONTROL.load(Ordering::Relaxed).is_null()
         && unsafe { !RecoveryInProgress() && !pg_sys::MyProc.is_null() }
@@ -262,12 +294,15 @@ fn attach() -> Option<&'static HotTier> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: set by `start_up` to what stands as long as shared memory does.
     let began_ms = unsafe { &*control }.began_ms.load(Ordering::Relaxed);
-    // SAFETY: as in `start_up`.
-    let host = Backend { locks: unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) }, began_ms };
-    let tier = region(control, sizes()).and_then(|region| Tier::attach(region, host, slot()));
+    let sizes = sizes();
+    let tier = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
+        // SAFETY: as in `start_up`. The settings cannot change while the server runs.
+        let host = unsafe { Backend::new(shards, began_ms) };
+        Tier::attach(region(control, sizes)?, host, slot())
+    });
     match tier {
         Ok(tier) => {
-            TIER.store(Box::into_raw(Box::new(tier)), Ordering::Relaxed);
+            TIER.store(Box::into_raw(Box::new(tier)), Ordering::Release);
             self::tier()
         }
         Err(error) => {
@@ -280,12 +315,14 @@ fn attach() -> Option<&'static HotTier> {
 
 /// Whether the server is in recovery, a standby for instance.
 pub fn is_in_recovery() -> bool {
-    // SAFETY: as above.
+    check_thread();
+    // SAFETY: reads what says whether recovery is over, and raises no error.
     unsafe { RecoveryInProgress() }
 }
 
 /// A number from 0 on and below 1, by chance.
 pub fn chance() -> f64 {
+    check_thread();
     // SAFETY: this backend's own source of such numbers, seeded when it began.
     unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) }
 }

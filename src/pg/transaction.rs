@@ -15,7 +15,7 @@
 
 #![allow(unsafe_code)]
 
-use super::local::Local;
+use super::local::{check_thread, local};
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -59,8 +59,10 @@ pub fn listen<L: Listener>() {
     }
 }
 
-/// Whether `committed` was called and `settled` was not yet.
-static UNSETTLED: Local<Cell<bool>> = Local::new(Cell::new(false));
+local! {
+    /// Whether `committed` was called and `settled` was not yet.
+    static UNSETTLED: Cell<bool> = Cell::new(false);
+}
 
 unsafe extern "C" {
     /// As they are: what is asked for with every change need not go through the guard for errors.
@@ -73,12 +75,14 @@ unsafe extern "C" {
 /// that it is over.
 #[inline]
 pub fn has_number() -> bool {
+    check_thread();
     // SAFETY: reads a variable, and raises no error.
     unsafe { GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
 /// The number of the command that runs: it grows with each command of the transaction that has written something.
 pub fn command() -> u32 {
+    check_thread();
     // SAFETY: reads a variable, which does not count as writing, and raises no error.
     unsafe { GetCurrentCommandId(false) }
 }
@@ -107,6 +111,7 @@ pub fn is_parallel_worker() -> bool {
 
 /// How deep in savepoints the session is; 1 outside of all.
 pub fn depth() -> i32 {
+    check_thread();
     // SAFETY: reads a variable, and raises no error.
     unsafe { GetCurrentTransactionNestLevel() }
 }

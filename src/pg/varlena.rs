@@ -6,6 +6,7 @@ use super::memory::{self, OutOfMemory};
 use pg_cache_core::{Buffer, Meta};
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
+use pgrx::nullable::Nullable;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
@@ -71,15 +72,26 @@ impl Varlena {
 }
 
 /// A type of SQL, twice: as a value that is returned, and as an argument.
+///
+/// Anybody may make an argument of bytes whose type is text or bytea. Those of a jsonb have a structure, which the server trusts: only the
+/// server makes one.
 macro_rules! sql_types {
-    ($($(#[$doc:meta])* $returned:ident, $argument:ident = $sql:literal, $oid:ident;)*) => {$(
+    ($($(#[$doc:meta])* $returned:ident, $argument:ident $(($visible:vis))? = $sql:literal, $oid:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $returned(pub Varlena);
 
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
-        pub struct $argument<'a>(pub &'a [u8]);
+        pub struct $argument<'a>($($visible)? &'a [u8]);
+
+        impl<'a> $argument<'a> {
+            /// What is behind the header.
+            #[inline]
+            pub fn bytes(self) -> &'a [u8] {
+                self.0
+            }
+        }
 
         sql_types!(@named $returned, $sql);
         sql_types!(@named $argument<'_>, $sql);
@@ -102,23 +114,16 @@ macro_rules! sql_types {
             }
         }
 
-        impl FromDatum for $argument<'_> {
-            unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
-                // SAFETY: the caller promises a Datum of this type, which is a varlena.
-                (!is_null).then(|| Self(unsafe { content(datum) }))
-            }
-        }
-
-        // SAFETY: what the function was passed, by way of the type's own `FromDatum`.
+        // SAFETY: what the function was passed. It stands as long as the call lasts.
         unsafe impl<'fcx> ArgAbi<'fcx> for $argument<'fcx> {
             unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-                // SAFETY: as the caller promises.
-                unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(&[])) }
+                // SAFETY: the caller promises a Datum of this type, which is a varlena.
+                unsafe { passed(arg).map_or(Self(&[]), |datum| Self(content(datum))) }
             }
 
-            unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-                // SAFETY: as the caller promises.
-                unsafe { arg.unbox_arg_using_from_datum().into() }
+            unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<Self> {
+                // SAFETY: as above.
+                unsafe { passed(arg).map(|datum| Self(content(datum))).into() }
             }
         }
     )*};
@@ -137,19 +142,29 @@ sql_types! {
     /// A jsonb, in its own binary form.
     Jsonb, JsonbArgument = "jsonb", JSONBOID;
     /// A text, in the database's encoding.
-    Text, TextArgument = "text", TEXTOID;
+    Text, TextArgument(pub) = "text", TEXTOID;
     /// A bytea.
-    Bytea, ByteaArgument = "bytea", BYTEAOID;
+    Bytea, ByteaArgument(pub) = "bytea", BYTEAOID;
 }
 
-/// The bytes behind a varlena's header, for as long as the call lasts.
+/// What a function was passed; none if it is null.
 ///
 /// # Safety
-/// The Datum is one of a varlena.
+/// As for [`ArgAbi`].
 #[inline]
-unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: as the caller promises. In one piece and not compressed it lives as long as the call, behind a header of
-    // either size: bytes need no alignment.
+unsafe fn passed(arg: Arg<'_, '_>) -> Option<pg_sys::Datum> {
+    // SAFETY: a Datum as a Datum.
+    unsafe { arg.unbox_arg_using_from_datum() }
+}
+
+/// The bytes behind a varlena's header.
+///
+/// # Safety
+/// The Datum is one of a varlena. That, and the current memory context, stand for `'a`.
+#[inline]
+pub(super) unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+    // SAFETY: as the caller promises: either the varlena itself, in one piece and not compressed, or a copy of it in the current context.
+    // The header has either size: bytes need no alignment.
     unsafe {
         let mut varlena = datum.cast_mut_ptr();
         if pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
@@ -178,40 +193,39 @@ pub struct TextsArgument<'a>(pub Vec<Option<&'a [u8]>>);
 
 sql_types!(@named TextsArgument<'_>, "text[]");
 
-impl FromDatum for TextsArgument<'_> {
-    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
-        if is_null {
-            return None;
-        }
-        let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        // SAFETY: the caller promises a Datum of an array of texts, of whose type these are the properties. The server
-        // returns two arrays of `count` in the memory of the statement.
-        unsafe {
-            pg_sys::deconstruct_array(
-                pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
-                pg_sys::TEXTOID,
-                -1,
-                false,
-                b'i' as std::ffi::c_char,
-                &raw mut elements,
-                &raw mut nulls,
-                &raw mut count,
-            );
-            let element = |at| (!*nulls.add(at)).then(|| content(*elements.add(at)));
-            Some(Self(memory::collect((0..count as usize).map(element))))
-        }
+/// The bytes of the elements of an array of texts.
+///
+/// # Safety
+/// The Datum is one of an array of texts. That, and the current memory context, stand for `'a`.
+pub(super) unsafe fn contents<'a>(datum: pg_sys::Datum) -> Vec<Option<&'a [u8]>> {
+    let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    // SAFETY: as the caller promises; these are the properties of the type text. The server returns two arrays of `count` in the current
+    // context. The elements lie in the array, or in a copy of it there.
+    unsafe {
+        pg_sys::deconstruct_array(
+            pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            b'i' as std::ffi::c_char,
+            &raw mut elements,
+            &raw mut nulls,
+            &raw mut count,
+        );
+        let element = |at| (!*nulls.add(at)).then(|| content(*elements.add(at)));
+        memory::collect((0..count as usize).map(element))
     }
 }
 
 // SAFETY: as for the other arguments.
 unsafe impl<'fcx> ArgAbi<'fcx> for TextsArgument<'fcx> {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: as the caller promises.
-        unsafe { arg.unbox_arg_using_from_datum().unwrap_or(Self(Vec::new())) }
+        // SAFETY: the caller promises a Datum of an array of texts.
+        Self(unsafe { passed(arg).map_or(Vec::new(), |datum| contents(datum)) })
     }
 
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> pgrx::nullable::Nullable<Self> {
-        // SAFETY: as the caller promises.
-        unsafe { arg.unbox_arg_using_from_datum().into() }
+    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<Self> {
+        // SAFETY: as above.
+        unsafe { passed(arg).map(|datum| Self(contents(datum))).into() }
     }
 }

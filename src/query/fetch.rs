@@ -15,7 +15,9 @@ use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::{lease, watch, written};
-use pg_cache_core::{Buffer, Cost, Counter, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored};
+use pg_cache_core::{
+    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
+};
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::time::Instant;
@@ -137,7 +139,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if query::looks_at_one_moment() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
-    let (number, stamp) = lease::lead(&place, key).ok_or(Status::Miss("somebody else computes it"))?;
+    let (number, stamp) = lease::lead(&place, key)?;
     Ok(Ticket { place, number, stamp })
 }
 
@@ -240,6 +242,9 @@ impl Ticket {
         fences.extend([definitions, tier.fences().reserved(Reserved::Roles)]);
         fences.sort_unstable();
         fences.dedup();
+        if fences.len() > DEPENDENCIES_MAX {
+            return Err(watch::too_many_relations(tier, wanted.tags));
+        }
         if pending::has_changed(tier, &fences) {
             return Err(Status::Bypass("the transaction has changed what the result depends on"));
         }

@@ -253,7 +253,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     dependencies.try_reserve(new.tags.len()).map_err(OutOfMemory::from)?;
     dependencies.extend(new.tags.iter().map(|tag| space::tag(place.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
-        return Err(Status::Refused("its tags stand for too many relations"));
+        return Err(watch::too_many_relations(place.tier, new.tags));
     }
     let right_at = shared::tick();
     let (basis, stamp) = match new.mode {
@@ -443,7 +443,14 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     outcome
 }
 
-/// The keys of a space that `matches` likes and that have a value for this session, in order; at most so many. May raise errors.
+/// The most bytes that a call with several results returns, whatever the cache holds and however often the call names a key.
+pub const RETURNED_BYTES_MAX: usize = 64 << 20;
+
+/// The memory of a key in a list beside its bytes.
+const KEY_OVERHEAD_BYTES: usize = 32;
+
+/// The keys of a space that `matches` likes and that have a value for this session, in order: the first `most` of them, as far as
+/// they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
 pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<Vec<u8>> {
     observer::note_cache();
     let place = match place_for_reading(space) {
@@ -455,19 +462,25 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
     };
     status::set(Status::Hot);
     // The largest one on top, which is the first to go.
-    let mut found = BinaryHeap::new();
+    let (mut found, mut bytes) = (BinaryHeap::new(), 0);
+    // The least key that was left out: the keys behind it do not fit either.
+    let mut end: Option<Vec<u8>> = None;
     let mut add = |key: Vec<u8>| {
         // A long pattern takes its time with each key.
         shared::check_for_interrupts();
         memory::check();
-        if found.len() >= most && found.peek().is_none_or(|last| *last <= key) {
-            return;
-        }
-        if matches(&key) && is_there(&place, &key) {
+        let fits = end.as_ref().is_none_or(|end| key < *end);
+        if fits && matches(&key) && is_there(&place, &key) {
             found.try_reserve(1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+            bytes += KEY_OVERHEAD_BYTES + key.len();
             found.push(key);
-            if found.len() > most {
-                found.pop();
+            while found.len() > most || bytes > RETURNED_BYTES_MAX {
+                if found.len() <= most {
+                    status::set(Status::Cut);
+                }
+                let Some(last) = found.pop() else { break };
+                bytes -= KEY_OVERHEAD_BYTES + last.len();
+                end = Some(last);
             }
         }
     };

@@ -4,7 +4,7 @@
 //! can have both fetched while he is busy with others.
 
 use super::space::{Place, Space, hash};
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::scan;
 use pg_cache_core::KeyMark;
 use std::cell::Cell;
@@ -21,9 +21,11 @@ struct Fetched {
     mark: KeyMark,
 }
 
-/// The latest of them, in turn.
-static FETCHED: Local<[Cell<Option<Fetched>>; SLOTS]> = Local::new([const { Cell::new(None) }; SLOTS]);
-static TURN: Local<Cell<usize>> = Local::new(Cell::new(0));
+local! {
+    /// The latest of them, in turn.
+    static FETCHED: [Cell<Option<Fetched>>; SLOTS] = [const { Cell::new(None) }; SLOTS];
+    static TURN: Cell<usize> = Cell::new(0);
+}
 const SLOTS: usize = 8;
 
 /// Fetches the entry of a key whose bucket was fetched some keys ago, and the bucket of one further on.

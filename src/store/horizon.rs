@@ -8,13 +8,15 @@
 //! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in one that began while the server was in recovery.
 //! Such a transaction is served nothing and its values are not stored.
 
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::{query, shared};
 use pg_cache_core::{FenceId, Reader, Stamp};
 use std::cell::Cell;
 
-/// VOID while it is unknown.
-static SAFE: Local<Cell<Stamp>> = Local::new(Cell::new(Stamp::VOID));
+local! {
+    /// VOID while it is unknown.
+    static SAFE: Cell<Stamp> = Cell::new(Stamp::VOID);
+}
 
 /// The transaction has no snapshot yet: the next one will be younger than this moment.
 pub fn begin() {

@@ -5,7 +5,8 @@
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::queue::{self, Waiter};
-use crate::pg::{session, settings, shared};
+use crate::pg::role::Role;
+use crate::pg::{query, session, settings, shared, snapshot};
 use crate::store::change::OwnKey;
 use crate::store::entry::{self, hit_of_own};
 use crate::store::horizon;
@@ -14,7 +15,9 @@ use crate::store::pending;
 use crate::store::right::Kind as Right;
 use crate::store::space::{Place, Space, hash};
 use crate::store::status::{self, Status};
-use pg_cache_core::{Acquired, Buffer, Freshness, InFlight, Key, Meta, Stamp};
+use pg_cache_core::{
+    Acquired, Buffer, Freshness, InFlight, Key, Limit, Meta, Owner, Purpose, Stamp, Unclaimed,
+};
 
 /// What a caller is told who wants a value, or wants to compute it.
 #[derive(Clone, Copy, Debug)]
@@ -88,8 +91,8 @@ pub fn acquire(
                 status::set(miss);
                 return Ok(Answer::Compute(Some(lease)));
             }
-            (Taken::NoPlace, _) => {
-                status::set(Status::Refused("no place for a lease"));
+            (Taken::Refused(why), _) => {
+                status::set(why);
                 return Ok(Answer::Compute(None));
             }
             // Between our look and our asking. Should the two never agree, there is something wrong with the entry.
@@ -126,10 +129,10 @@ pub fn acquire(
         if patience == Some(0) {
             return Err(LockTimeout);
         }
-        let overdue = match leader.claim {
-            true => u64::MAX,
+        let overdue = match leader.purpose {
+            Purpose::Claim => u64::MAX,
             // The moment itself is still the leader's.
-            false => shared::ms_until(leader.deadline) + 1,
+            Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
         };
         waiter.sleep(left.min(overdue).min(patience.unwrap_or(u64::MAX)));
     }
@@ -182,19 +185,41 @@ enum Taken {
     ByValue,
     /// Nobody is, and we have not asked to be.
     ByNobody,
-    NoPlace,
+    /// Nobody is, and we cannot be.
+    Refused(Status),
 }
 
 /// All that it takes to remember a right to a key: what a transaction cannot remember it must not be given.
-fn to_entitle(place: &Place, key: &[u8]) -> Option<OwnKey> {
-    pending::make_room_for_right().and_then(|()| OwnKey::new(*place, key)).ok()
+fn to_entitle(place: &Place, key: &[u8]) -> Result<OwnKey, Status> {
+    pending::make_room_for_right()?;
+    Ok(OwnKey::new(*place, key)?)
 }
+
+/// On whose behalf this session computes.
+fn owner() -> Owner {
+    Owner { session: session::number(), role: Role::current().number() }
+}
+
+/// Why there is no place for a lease or a claim.
+fn no_place(limit: Limit) -> Status {
+    Status::Refused(match limit {
+        Limit::Space => "the space has its share of the places for leases and claims",
+        Limit::Role => "the role has its share of the places for leases and claims",
+        Limit::All => "all places for leases and claims are taken",
+        Limit::Off => DAMAGED,
+    })
+}
+
+const DAMAGED: &str = "part of the cache is switched off because it is damaged";
 
 /// Asks for the lease.
 fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
-    let Some(own) = to_entitle(place, key) else { return Taken::NoPlace };
+    let own = match to_entitle(place, key) {
+        Ok(own) => own,
+        Err(why) => return Taken::Refused(why),
+    };
     session::at_end(give_up);
-    let (owner, deadline) = (session::number(), shared::tick_in(hold_ms));
+    let (owner, deadline) = (owner(), shared::tick_in(hold_ms));
     // What the own transaction has removed, or does not look at, is not there.
     let blind = settings::bypasses()
         || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
@@ -208,26 +233,35 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     match acquired {
         Acquired::Lead(lease) => {
             pending::entitle(own, lease.number, Right::Lease);
+            if !query::looks_at_one_moment() {
+                snapshot::remember(lease.acquired);
+            }
             Taken::Lease(to_sql(lease.number))
         }
         Acquired::Busy(leader) => Taken::By(leader),
         Acquired::Present => Taken::ByValue,
-        Acquired::Unregistered => Taken::NoPlace,
+        Acquired::NoPlace(limit) => Taken::Refused(no_place(limit)),
     }
 }
 
-/// The right to store what this session computes for a key, and as of when that will be right. None if somebody else computes it, or if
-/// there is no place for a lease. It ends with [`land`], and with the (sub)transaction if that is rolled back.
-pub fn lead(place: &Place, key: &[u8]) -> Option<(u64, Stamp)> {
+/// The right to store what this session computes for a key, and as of when that will be right. It goes before a lease of the key. It ends
+/// with [`land`], and with the (sub)transaction if that is rolled back. The error says why there is none.
+pub fn lead(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
     let own = to_entitle(place, key)?;
     session::at_end(give_up);
-    let name = place.key(key, hash(key))?;
-    match place.tier.acquire(&name, session::number(), shared::tick_in(LEAD_MS_MAX)) {
-        Acquired::Lead(lease) => {
-            pending::entitle(own, lease.number, Right::Lease);
-            Some((lease.number, lease.stamp))
+    let name = place.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
+    match place.tier.begin_fill(&name, owner(), shared::tick_in(LEAD_MS_MAX)) {
+        Acquired::Lead(fill) => {
+            pending::entitle(own, fill.number, Right::Lease);
+            Ok((fill.number, fill.stamp))
         }
-        _ => None,
+        Acquired::Busy(_) | Acquired::Present => Err(Status::Miss("somebody else computes it")),
+        Acquired::NoPlace(limit) => Err(Status::Refused(match limit {
+            Limit::Space => "too many queries of the space are being computed",
+            Limit::Role => "too many queries of the role are being computed",
+            Limit::All => "too many queries are being computed",
+            Limit::Off => DAMAGED,
+        })),
     }
 }
 
@@ -248,9 +282,9 @@ pub fn land(place: &Place, key: &[u8], number: u64) {
 pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
     let hash = hash(key);
     let released = space.place().zip(number_of(lease)).is_some_and(|(place, number)| {
-        // A claim has a number too, which nobody is told.
+        // A claim and a fill have numbers too, which callers are not told.
         place.key(key, hash).is_some_and(|name| {
-            let is_lease = place.tier.leader(&name).is_none_or(|leader| !leader.claim);
+            let is_lease = place.tier.leader(&name).is_none_or(|leader| leader.purpose == Purpose::Lease);
             is_lease && place.tier.release_lease(&name, number)
         })
     });
@@ -270,9 +304,15 @@ pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     let over = Status::Refused("the lease is over, or the key was changed");
     let name = place.key(key, hash(key)).ok_or(over)?;
     let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
-    let stamp = place.tier.lease_stamp(&name, number).ok_or(over)?;
+    let lease = place.tier.lease(&name, number).ok_or(over)?;
     // The value may have been computed from what was there when this transaction began, which may be before the lease.
-    Ok(stamp.min(horizon::current()))
+    if query::looks_at_one_moment() {
+        return Ok(lease.stamp.min(horizon::current()));
+    }
+    match snapshot::is_newer_than(lease.acquired) {
+        true => Ok(lease.stamp),
+        false => Err(Status::Refused("the statement looks at the database as of before the lease")),
+    }
 }
 
 /// The number of a lease in the tier; none if it is from before shared memory was made anew, or none at all.
@@ -281,24 +321,29 @@ pub fn number_of(lease: i64) -> Option<u64> {
     (lease >> 32 == shared::epoch()).then_some(lease & u64::from(u32::MAX))
 }
 
+/// What a caller gets who asks for a lease when none can be given. A value that is set with it is refused: set without a lease, it would be
+/// taken to be right as of then.
+pub const NONE: i64 = 0;
+
 fn to_sql(number: u64) -> i64 {
     (shared::epoch() << 32 | number) as i64
 }
 
 /// Claims a key for the own transaction. `despite_value` if what others see of it does not count.
 pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Status> {
-    let no_place = Status::Refused("no place for a claim, or somebody is just changing the key");
-    let own = to_entitle(place, key).ok_or(no_place)?;
+    let own = to_entitle(place, key)?;
     session::at_end(give_up);
     let hash = hash(key);
-    let name = place.key(key, hash).ok_or(no_place)?;
+    let name = place.key(key, hash).ok_or(Status::Miss("not there"))?;
     let claimed = pending::with_own(place, key, hash, |_, changed| {
         let reader = horizon::reader(changed);
-        place.tier.claim(&name, (!despite_value).then_some(reader), session::number())
+        place.tier.claim(&name, (!despite_value).then_some(reader), owner())
     });
-    let number = claimed.ok_or_else(|| match place.tier.leader(&name) {
-        Some(other) if other.claim => Status::Refused("somebody else is about to set it"),
-        _ => no_place,
+    let number = claimed.map_err(|why| match why {
+        Unclaimed::Present => Status::Refused("there is a value"),
+        Unclaimed::Changing => Status::Refused("somebody is just changing the key"),
+        Unclaimed::Claimed => Status::Refused("somebody else is about to set it"),
+        Unclaimed::NoPlace(limit) => no_place(limit),
     })?;
     pending::entitle(own, number, Right::Claim);
     Ok(number)
@@ -324,7 +369,7 @@ pub fn orphans() -> Vec<String> {
     let flights = tier.in_flight().unwrap_or_else(|short| OutOfMemory::from(short).raise());
     let findings = flights.into_iter().filter_map(|flight| match flight.owner {
         0 => None,
-        owner if owner == mine && flight.claim && !pending::holds(flight.number) => {
+        owner if owner == mine && flight.purpose == Purpose::Claim && !pending::holds(flight.number) => {
             Some(format!("this session has claim {} of no transaction", flight.number))
         }
         owner if session::lives(owner) => None,

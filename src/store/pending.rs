@@ -14,17 +14,18 @@
 //! Nothing that is called while the changes are borrowed may report to the client or wait for a lock: the session could be ended there
 //! and then.
 
-use crate::pg::local::Local;
-use crate::pg::locks;
+use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
+use crate::pg::{locks, queue};
 use crate::store::change::{OwnKey, Value, What};
 use crate::store::commit::{self, Commit};
 use crate::store::ledger::{Ledger, Own, Unheld};
 use crate::store::right::{self, Rights};
 use crate::store::space::Place;
+use crate::store::status::Status;
 use crate::store::{horizon, prepared, written};
 use pg_cache_core::FenceId;
 use std::cell::RefCell;
@@ -38,9 +39,13 @@ struct Pending {
     invalidated: Vec<(u32, FenceId)>,
     rights: Rights,
     commit: Commit,
+    /// Whether it has flushed a space or the database, perhaps in a savepoint that was rolled back.
+    has_flushed: bool,
 }
 
-static PENDING: Local<RefCell<Pending>> = Local::new(RefCell::new(Pending::NOTHING));
+local! {
+    static PENDING: RefCell<Pending> = RefCell::new(Pending::NOTHING);
+}
 
 /// Of this session's transactions.
 enum Collector {}
@@ -224,8 +229,8 @@ pub fn touch(key: OwnKey, expires: u32) -> Result<(), Unheld> {
     })
 }
 
-/// Makes room for a lease or a claim. An error if the transaction has too many, or if there is no memory.
-pub fn make_room_for_right() -> Result<(), OutOfMemory> {
+/// Makes room for a lease or a claim. The error says why there is none: the transaction has too many, or there is no memory.
+pub fn make_room_for_right() -> Result<(), Status> {
     PENDING.with_borrow_mut(|pending| pending.rights.make_room())
 }
 
@@ -247,7 +252,10 @@ pub fn forget_lease(number: u64) {
 
 /// Remembers that everything under a fence was invalidated. May raise errors: what cannot be invalidated would be wrong.
 pub fn invalidate(place: &Place, fence: FenceId) {
-    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.invalidate(place, fence));
+    let invalidated = PENDING.with_borrow_mut(|pending| {
+        pending.has_flushed |= place.fences.contains(&fence);
+        pending.ledger.invalidate(place, fence)
+    });
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
@@ -291,8 +299,13 @@ pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
 }
 
 impl Pending {
-    const NOTHING: Self =
-        Self { ledger: Ledger::EMPTY, invalidated: Vec::new(), rights: Rights::NONE, commit: Commit::NONE };
+    const NOTHING: Self = Self {
+        ledger: Ledger::EMPTY,
+        invalidated: Vec::new(),
+        rights: Rights::NONE,
+        commit: Commit::NONE,
+        has_flushed: false,
+    };
 
     /// Whether the transaction has never changed anything here, and its commit has not begun.
     #[inline]
@@ -340,11 +353,16 @@ impl Pending {
             self.ledger = Ledger::EMPTY;
             self.invalidated = Vec::new();
             std::mem::replace(&mut self.rights, Rights::NONE).committed();
+            if std::mem::take(&mut self.has_flushed) {
+                // Leases have ended, and of which keys is not known.
+                queue::wake_all();
+            }
         }
     }
 
     fn aborted(&mut self) {
         self.commit.take_back(self.ledger.changes());
+        self.has_flushed = false;
         self.ledger = Ledger::EMPTY;
         self.invalidated = Vec::new();
         std::mem::replace(&mut self.rights, Rights::NONE).aborted();

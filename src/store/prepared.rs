@@ -28,7 +28,7 @@
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, memory, shared};
 use crate::store::written;
@@ -39,9 +39,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-static AT: Local<RefCell<At>> = Local::new(RefCell::new(At::Nothing));
-/// Whether this session has looked for transactions that were prepared in an earlier life.
-static ADOPTED: Local<Cell<bool>> = Local::new(Cell::new(false));
+local! {
+    static AT: RefCell<At> = RefCell::new(At::Nothing);
+    /// Whether this session has looked for transactions that were prepared in an earlier life.
+    static ADOPTED: Cell<bool> = Cell::new(false);
+}
 
 /// What this session is doing.
 #[derive(Debug)]
@@ -256,12 +258,12 @@ fn free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(usize
 fn ended_unnoticed() -> Vec<TransactionId> {
     let prepared = prepared::with_table(|Table { records, .. }| {
         if records.iter().any(|record| record.state() == State::Free) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let prepared = records.iter().filter(|record| record.state() == State::Prepared);
-        prepared.map(|record| record.xid).collect()
+        memory::try_collect(prepared.map(|record| record.xid))
     });
-    let mut ended = prepared.unwrap_or_default();
+    let mut ended = prepared.unwrap_or(Ok(Vec::new())).unwrap_or_else(|short| short.raise());
     ended.retain(|xid| !prepared::is_in_progress(*xid));
     ended
 }
@@ -279,9 +281,10 @@ fn settle() {
     let Some(tier) = shared::tier() else { return };
     let is_unnamed = |record: &Record| record.state() == State::Unnamed;
     let waiting = prepared::with_table(|Table { records, .. }| {
-        records.iter().filter(|record| is_unnamed(record)).map(|record| record.xid).collect::<Vec<_>>()
+        memory::try_collect(records.iter().filter(|record| is_unnamed(record)).map(|record| record.xid))
     });
-    let over: Vec<_> = waiting.into_iter().flatten().filter(|xid| prepared::is_over(*xid)).collect();
+    let mut over = waiting.unwrap_or(Ok(Vec::new())).unwrap_or_else(|short| short.raise());
+    over.retain(|xid| prepared::is_over(*xid));
     if over.is_empty() {
         return;
     }

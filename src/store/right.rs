@@ -7,6 +7,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::queue;
 use crate::store::change::OwnKey;
 use crate::store::savepoint::Savepoints;
+use crate::store::status::Status;
 use foldhash::fast::FixedState;
 use std::collections::HashSet;
 
@@ -55,16 +56,15 @@ impl Rights {
     }
 
     /// Makes room for one more, which can be added then. An error if there are too many, or no memory.
-    pub fn make_room(&mut self) -> Result<(), OutOfMemory> {
+    pub fn make_room(&mut self) -> Result<(), Status> {
         if self.list.len() >= 2 * self.known.len() + UNTIDY {
             self.tidy();
         }
         if self.known.len() >= RIGHTS_MAX {
-            return Err(OutOfMemory);
+            return Err(Status::Refused("the transaction has too many leases and claims"));
         }
-        self.known.try_reserve(1)?;
-        self.list.try_reserve(1)?;
-        Ok(self.savepoints.make_room()?)
+        let room = self.known.try_reserve(1).and_then(|()| self.list.try_reserve(1));
+        room.and_then(|()| self.savepoints.make_room()).map_err(|short| OutOfMemory::from(short).into())
     }
 
     /// Notes one, each once. There is [room](Self::make_room) for it.

@@ -7,18 +7,17 @@ use crate::pg::catalog::{self, Row, Rows, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::memory;
 use crate::pg::role::{self, Role};
 use crate::pg::shared::{self, HotTier};
-use crate::pg::varlena::TextArgument;
 use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{
     Counter, FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope,
 };
-use pgrx::prelude::{Interval, PgSqlErrorCode};
+use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -99,22 +98,22 @@ impl Options {
     };
 
     /// Those of a row of `pgcache.spaces`, whose columns these are the places of.
-    fn of(row: &Row) -> Self {
-        let ms = |column| row.get::<Interval>(column).map(|interval| interval::ms(interval).max(0) as u64);
-        let bytes = |column| row.get::<i64>(column).map(|bytes| bytes as u64);
-        let is = |column, name: &str| row.get::<String>(column).is_some_and(|text| text == name);
+    fn of(row: &Row<'_>) -> Self {
+        let ms = |column| row.interval(column).map(|interval| interval::ms(interval).max(0) as u64);
+        let bytes = |column| row.bigint(column).map(|bytes| bytes as u64);
+        let is = |column, name: &str| row.text(column) == Some(name.as_bytes());
         Self {
             default_ttl_ms: ms(2),
             max_ttl_ms: ms(3),
             by_cost: is(4, "cost") || is(4, "adaptive"),
-            jitter: row.get(5).unwrap_or(0.0),
+            jitter: row.real(5).unwrap_or(0.0),
             in_memory: !is(6, "table"),
             by_role: is(7, "role"),
             quota: bytes(8),
             max_value: bytes(9),
             min_cost_ms: ms(11),
             max_result: bytes(12),
-            enabled: row.get(16).unwrap_or(true),
+            enabled: row.boolean(16).unwrap_or(true),
         }
     }
 }
@@ -146,7 +145,9 @@ pub struct Place {
 /// tier.
 const QUOTA_BUDGET: u32 = 16_384;
 
-static KNOWN: Local<RefCell<Known>> = Local::new(RefCell::new(Known::NOTHING));
+local! {
+    static KNOWN: RefCell<Known> = RefCell::new(Known::NOTHING);
+}
 
 /// What this session remembers.
 struct Known {
@@ -243,16 +244,12 @@ fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     tables()?;
     let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        found = Some((number_of(row, 0), Options::of(row)));
+        found = Some((row.number(0).unwrap_or_default(), Options::of(row)));
     });
     let Some((number, options)) = found else { return Ok(None) };
     let granted = granted(role, Rows::OfSpace(number));
     let place = OnceCell::new();
     Ok(Some(Space { number, name: name.to_owned(), options, granted, role, place }))
-}
-
-fn number_of(row: &Row, column: usize) -> u32 {
-    row.get::<pgrx::pg_sys::Oid>(column).map_or(0, pgrx::pg_sys::Oid::to_u32)
 }
 
 /// The greatest privilege that a role has in some spaces: all of them, for the owner of the extension.
@@ -267,9 +264,9 @@ fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
 fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
     let mut grants = Vec::new();
     catalog::read(Table::Grants, which, |row| {
-        let (space, grantee) = (number_of(row, 0), Role::from_number(number_of(row, 1)));
-        let privilege = row.get::<TextArgument<'_>>(2).and_then(|name| Privilege::of_name(name.0));
-        memory::push(&mut grants, (space, grantee, privilege));
+        let [space, grantee] = [0, 1].map(|column| row.number(column).unwrap_or_default());
+        let privilege = row.text(2).and_then(Privilege::of_name);
+        memory::push(&mut grants, (space, Role::from_number(grantee), privilege));
     });
     let own = grants.into_iter().filter(|(_, grantee, _)| role.has_rights_of(*grantee));
     memory::collect(own.map(|(space, _, privilege)| (space, privilege)))
@@ -359,7 +356,7 @@ fn require_writer() -> Result<(), Refused> {
 
 /// All spaces that the current role may read, or look at as a monitor: `with` gets their rows, and none for the default space if
 /// nobody has altered it.
-pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
+pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
     let role = Role::current();
     let all = may_monitor();
     let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
@@ -367,12 +364,11 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row>)) {
     let visible = |number: u32| all || granted.binary_search_by_key(&number, |(space, _)| *space).is_ok();
     let mut altered = false;
     catalog::read(Table::Spaces, Rows::All, |row| {
-        let number = number_of(row, 0);
+        let number = row.number(0).unwrap_or_default();
         altered |= number == DEFAULT_NUMBER;
         if visible(number) {
             // In a database of another encoding a restore may have brought a name that cannot be shown as it is.
-            let name = row.get::<TextArgument<'_>>(1).map_or(&b""[..], |name| name.0);
-            with(number, &shown(name), Some(row));
+            with(number, &shown(row.text(1).unwrap_or_default()), Some(row));
         }
     });
     if !altered && visible(DEFAULT_NUMBER) {

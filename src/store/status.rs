@@ -1,10 +1,11 @@
 //! What the last operation of this session did, and why.
 
-use crate::pg::local::Local;
+use crate::pg::encoding::shown;
+use crate::pg::local::local;
 use crate::pg::memory::OutOfMemory;
 use crate::store::ledger::Unheld;
 use pg_cache_core::{Miss, Refusal};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// The outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +20,37 @@ pub enum Status {
     Waited,
     /// No value.
     Miss(&'static str),
+    /// Values, of which the call returned the first ones: all of them would exceed what one call returns.
+    Cut,
     /// The cache was not asked.
     Bypass(&'static str),
     /// A change that takes effect when the transaction commits, or a counter that was moved.
     Done,
     /// A change that is not made.
     Refused(&'static str),
+    /// A change that is not made because of what [`refused_because_of`] was told.
+    RefusedBecauseOf(&'static str),
 }
 
-static LAST: Local<Cell<Option<Status>>> = Local::new(Cell::new(None));
+local! {
+    static LAST: Cell<Option<Status>> = Cell::new(None);
+    /// The name of what a change was refused because of. Apart from the status, which every hit writes.
+    static CAUSE: RefCell<String> = RefCell::new(String::new());
+}
+
+/// The status of a change that is not made because of something that has a name.
+#[cold]
+pub fn refused_because_of(why: &'static str, name: &[u8]) -> Status {
+    let name = shown(name);
+    CAUSE.with_borrow_mut(|cause| {
+        cause.clear();
+        if cause.try_reserve(name.len()).is_err() {
+            return OutOfMemory.into();
+        }
+        cause.push_str(&name);
+        Status::RefusedBecauseOf(why)
+    })
+}
 
 /// Remembers an outcome.
 #[inline]
@@ -48,9 +71,11 @@ pub fn last() -> Option<String> {
         Status::Stale => "stale".to_owned(),
         Status::Waited => "waited".to_owned(),
         Status::Miss(why) => format!("miss: {why}"),
+        Status::Cut => "hot: cut off at 64 MB, which is the most that one call returns".to_owned(),
         Status::Bypass(why) => format!("bypass: {why}"),
         Status::Done => "done".to_owned(),
         Status::Refused(why) => format!("refused: {why}"),
+        Status::RefusedBecauseOf(why) => CAUSE.with_borrow(|cause| format!("refused: {why} \"{cause}\"")),
     })
 }
 

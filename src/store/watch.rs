@@ -5,15 +5,27 @@
 //! its own kind: as of a stamp that was taken before it was read, and right as long as the list's fence holds for that.
 
 use crate::pg::catalog::{self, Rows, Table};
+use crate::pg::encoding::shown;
+use crate::pg::error::Refused;
 use crate::pg::memory::{self, OutOfMemory};
-use crate::pg::relation;
+use crate::pg::relation::{self, Number};
+use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
-use crate::pg::varlena::TextsArgument;
+use crate::store::status::{self, Status};
 use crate::store::{pending, space, written};
 use pg_cache_core::{FenceId, Reserved, Stamp};
+use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+
+/// The most relations that one tag can stand for: an entry can depend on the relations of some such tags.
+pub const RELATIONS_PER_TAG_MAX: usize = 64;
+/// The most relations of one owner that one tag can stand for, unless the owner of the extension watches them. Tags belong to all, so
+/// the owner of some tables must not use up what a tag can stand for.
+pub const RELATIONS_PER_OWNER_MAX: usize = 16;
+/// The most tags that can stand for one relation. Each session that uses tags remembers them all.
+pub const TAGS_PER_RELATION_MAX: usize = 32;
 
 /// The list as this session remembers it.
 struct Known {
@@ -46,6 +58,15 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
         found.dedup();
     }
     found
+}
+
+/// The status of an entry that would have more dependencies than an entry can have. Names the tag that stands for most relations.
+#[cold]
+pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
+    let known = up_to_date(tier, fence(tier));
+    let relations = |tag: &&&[u8]| known.relations.get(**tag).map_or(0, Vec::len);
+    let tag = tags.iter().max_by_key(relations).copied().unwrap_or_default();
+    status::refused_because_of("its tags stand for too many relations, most of them the tag", tag)
 }
 
 /// Adds the fences that an entry with a stamp depends on if it depends on a relation. Must be called after the stamp was taken.
@@ -82,12 +103,81 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
 }
 
 /// Calls with each relation and each tag that stands for it, as of now, in the database's encoding.
-pub fn each(mut with: impl FnMut(u32, &[u8])) {
-    catalog::read(Table::Watches, Rows::All, |row| {
-        let number = row.get::<pgrx::pg_sys::Oid>(0).map_or(0, pgrx::pg_sys::Oid::to_u32);
-        let tags = row.get::<TextsArgument<'_>>(1).map(|tags| tags.0).unwrap_or_default();
+pub fn each(with: impl FnMut(u32, &[u8])) {
+    each_of(Rows::All, with);
+}
+
+fn each_of(rows: Rows<'_>, mut with: impl FnMut(u32, &[u8])) {
+    catalog::read(Table::Watches, rows, |row| {
+        let number = row.number(0).unwrap_or_default();
+        let tags = row.texts(1).unwrap_or_default();
         tags.into_iter().flatten().for_each(|tag| with(number, tag));
     });
+}
+
+/// The tags that stand for a relation, as of now.
+pub fn tags_of(relation: Number) -> BTreeSet<Vec<u8>> {
+    let mut tags = BTreeSet::new();
+    each(|number, tag| {
+        if number == relation.get() {
+            memory::check();
+            tags.insert(tag.to_vec());
+        }
+    });
+    tags
+}
+
+/// Refuses a watch that exceeds a limit: this transaction has written it, and these are the tags that are new.
+///
+/// The limits also count what running transactions have added and not committed. So of several transactions that exceed a limit
+/// together at least the last is refused, and none waits for another.
+pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool) -> Result<(), Refused> {
+    // Filled one by one: to collect them would take one piece for all.
+    let mut of_tag: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
+    for tag in new {
+        memory::check();
+        of_tag.insert(tag, BTreeSet::new());
+    }
+    let mut of_relation = BTreeSet::new();
+    each_of(Rows::AllUncommitted, |number, tag| {
+        memory::check();
+        if let Some(relations) = of_tag.get_mut(tag) {
+            relations.insert(number);
+        }
+        if number == relation.get() {
+            of_relation.insert(tag.to_vec());
+        }
+    });
+    let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+    if of_relation.len() > TAGS_PER_RELATION_MAX {
+        let name = relation.name().unwrap_or_default();
+        let message = format!("more than {TAGS_PER_RELATION_MAX} tags would stand for \"{}\"", shown(&name));
+        return Err(Refused::new(code, message)
+            .hint("Use cache_unwatch to end its watches, then cache_watch with the tags that it needs."));
+    }
+    let owner = relation.owner();
+    for (tag, relations) in of_tag {
+        if relations.len() > RELATIONS_PER_TAG_MAX {
+            let message =
+                format!("tag \"{}\" would stand for more than {RELATIONS_PER_TAG_MAX} relations", shown(tag));
+            return Err(Refused::new(code, message).hint(
+                "Use another tag, or cache_unwatch for a relation that the view cache_watches shows.",
+            ));
+        }
+        let is_theirs = |number: &&u32| owner.is_some() && Number::of(**number).owner() == owner;
+        let theirs = || relations.iter().filter(is_theirs).count();
+        if !by_owner_of_extension && theirs() > RELATIONS_PER_OWNER_MAX {
+            let message = format!(
+                "tag \"{}\" would stand for more than {RELATIONS_PER_OWNER_MAX} relations of role {}",
+                shown(tag),
+                owner.map(Role::quoted).unwrap_or_default()
+            );
+            return Err(Refused::new(code, message).hint(format!(
+                "Use another tag, or ask the owner of the extension to run cache_watch, up to {RELATIONS_PER_TAG_MAX} relations for each tag."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The list is changed by this transaction.

@@ -3,7 +3,7 @@
 //! Nothing is collected on the way: the transaction's locks name the relations (`pg/locks.rs`). So a write costs nothing before the
 //! commit, and no way of writing can go around it.
 
-use crate::pg::local::Local;
+use crate::pg::local::local;
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
@@ -32,15 +32,17 @@ struct Written {
     found: Vec<u32>,
 }
 
-static WRITTEN: Local<RefCell<Written>> = Local::new(RefCell::new(Written {
-    relations: Vec::new(),
-    fences: Vec::new(),
-    generation: None,
-    claims: 0,
-    trees: Stamp::VOID,
-    raised: false,
-    found: Vec::new(),
-}));
+local! {
+    static WRITTEN: RefCell<Written> = RefCell::new(Written {
+        relations: Vec::new(),
+        fences: Vec::new(),
+        generation: None,
+        claims: 0,
+        trees: Stamp::VOID,
+        raised: false,
+        found: Vec::new(),
+    });
+}
 
 /// Calls with the fences of the relations written so far, in order. May raise errors before.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
@@ -273,8 +275,10 @@ pub fn definitions(tier: &HotTier) -> FenceId {
 /// The fence of this database's inheritance trees.
 #[inline]
 pub fn trees(tier: &HotTier) -> FenceId {
-    /// It never changes.
-    static KNOWN: Local<Cell<Option<FenceId>>> = Local::new(Cell::new(None));
+    local! {
+        /// It never changes.
+        static KNOWN: Cell<Option<FenceId>> = Cell::new(None);
+    }
     KNOWN.get().unwrap_or_else(|| {
         let fence = tier.fences().reserved(Reserved::Trees(shared::database()));
         KNOWN.set(Some(fence));

@@ -248,3 +248,34 @@ fn queries_and_their_arguments_are_in_any_encoding() {
         assert_eq!(error.code(), &SqlState::UNDEFINED_COLUMN, "{encoding}: {error}");
     }
 }
+
+/// Of each function of the extension, whatever texts it takes: text that is no UTF-8 is an argument like any other.
+#[test]
+fn every_function_takes_text_of_any_encoding() {
+    let functions = "SELECT p.oid::regprocedure::text, format('%s(%s)', p.oid::regproc, string_agg(format('%I => ', name)
+                || CASE type::regtype::text WHEN 'text' THEN quote_literal($1)
+                       WHEN 'text[]' THEN quote_literal(ARRAY[$1]) WHEN 'jsonb' THEN quote_literal(jsonb_build_object($1, $1))
+                       ELSE 'NULL' END, ', ' ORDER BY place))
+            FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e',
+                unnest(p.proargtypes::oid[], p.proargnames[1:p.pronargs]) WITH ORDINALITY AS a (type, name, place)
+            WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_cache')
+            GROUP BY p.oid HAVING bool_or(type::regtype IN ('text', 'text[]', 'jsonb'))";
+    for (encoding, letter) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {
+        let database = Database::create_encoded(encoding);
+        let mut session = database.connect();
+        let calls: Vec<(String, String)> = session
+            .query(functions, &[&letter])
+            .expect("the catalogs say")
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect();
+        assert!(calls.len() > 25, "{calls:?}");
+        assert!(calls.iter().any(|(name, _)| name == "pgcache.noop(text)"), "{calls:?}");
+        for (name, call) in calls {
+            if let Err(error) = session.batch_execute(&format!("SELECT * FROM {call}")) {
+                let error = error.as_db_error().unwrap_or_else(|| panic!("{encoding}: {name}: {error:?}"));
+                assert_ne!(error.code(), &SqlState::INTERNAL_ERROR, "{encoding}: {call}: {error:?}");
+            }
+        }
+    }
+}

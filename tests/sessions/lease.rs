@@ -32,7 +32,8 @@ fn status(session: &mut Client, key: &str) -> String {
 
 /// Is given a lease that lasts longer than any test.
 fn lead(session: &mut Client, key: &str) -> i64 {
-    acquire(session, key, ", hold => '1 hour'").expect("asking works").2.expect("nobody else computes it")
+    let lease = acquire(session, key, ", hold => '1 hour'").expect("asking works").2;
+    lease.filter(|lease| *lease > 0).expect("nobody else computes it")
 }
 
 fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
@@ -376,7 +377,12 @@ fn a_lease_from_before_a_crash_is_refused() {
             !session.query_one("SELECT cache_release('k', $1)", &[&old]).expect("it works").get::<_, bool>(0)
         );
     }
-    assert!(land(&mut session, "k", "new", new));
+    let landed = land(&mut session, "k", "new", new);
+    assert!(
+        landed,
+        "{:?}",
+        session.query_one("SELECT cache_status()", &[]).map(|row| row.get::<_, String>(0))
+    );
     assert_eq!(ask(&mut session, "k").1.as_deref(), Some("new"));
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
@@ -386,7 +392,7 @@ fn a_lease_from_before_a_crash_is_refused() {
 fn hundreds_compute_at_once() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
     let mut session = cluster.connect("postgres");
-    let query = "SELECT count(*) FILTER (WHERE status = 'compute'), count(lease)
+    let query = "SELECT count(*) FILTER (WHERE status = 'compute'), count(nullif(lease, 0))
                    FROM generate_series(1, $1) AS i, cache_acquire('k ' || i)";
     let row = session.query_one(query, &[&150_i32]).expect("asking works");
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (150, 150), "each has a lease");
@@ -405,7 +411,7 @@ fn hundreds_compute_at_once() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1000, 1000), "a usual cache has places");
 }
 
-/// Nobody else is at it: to look for him would be in vain.
+/// The caller is told whose limit it was, and not to look for another session that is at it.
 #[test]
 fn who_finds_no_place_for_a_claim_is_told_so() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
@@ -417,7 +423,7 @@ fn who_finds_no_place_for_a_claim_is_told_so() {
         )
         .expect("setting works");
     let why: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
-    assert_eq!(why, "refused: no place for a claim, or somebody is just changing the key");
+    assert_eq!(why, "refused: the space has its share of the places for leases and claims");
 }
 
 /// Everything at once, and somebody who cancels and ends sessions all the while.
@@ -537,4 +543,285 @@ fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change()
     assert!(old.query_one(set, &[&lease]).expect("it sets").get::<_, bool>(0));
     old.batch_execute("COMMIT").expect("it commits");
     assert!(writer.query_one(read, &[]).expect("it reads").get::<_, bool>(0));
+}
+
+/// A table, a function that waits for the gate, and a session that holds the gate shut.
+fn gated(database: &Database) -> Client {
+    let mut gate = database.connect();
+    gate.batch_execute(
+        "CREATE TABLE t AS SELECT 1 AS v;
+         CREATE FUNCTION gate(anything bigint) RETURNS boolean LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN true; END';
+         SELECT pg_advisory_lock(1)",
+    )
+    .expect("it is legal");
+    gate
+}
+
+/// Runs a statement that waits at the gate after it has looked at the table, changes the table meanwhile, and opens the gate. Returns whether
+/// the statement stored its value, and its status.
+fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &str) -> (bool, String) {
+    let (mut worker, mut witness) = (database.connect(), database.connect());
+    thread::scope(|threads| {
+        let waiting = threads.spawn(move || {
+            let stored: bool = worker.query_one(query, &[]).expect("it works").get(0);
+            let why: String = worker.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
+            (stored, why)
+        });
+        wait_until("the statement to be at the gate", || {
+            let query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            witness.query_one(query, &[]).expect("there is a view").get::<_, i64>(0) == 1
+        });
+        gate.batch_execute(meanwhile).expect("a change");
+        gate.batch_execute("SELECT pg_advisory_unlock(1)").expect("it opens");
+        let outcome = waiting.join().expect("it does not panic");
+        gate.batch_execute("SELECT pg_advisory_lock(1)").expect("it shuts");
+        outcome
+    })
+}
+
+const BEFORE_THE_LEASE: &str = "refused: the statement looks at the database as of before the lease";
+
+/// The snapshot of a statement is older than a lease that the statement is given while it runs.
+#[test]
+fn a_statement_that_acquires_its_lease_after_it_has_looked_stores_nothing_old() {
+    let database = Database::create();
+    let mut gate = gated(&database);
+    let change = "UPDATE t SET v = v + 1";
+    // Its own lease, and one that another session has acquired while it ran.
+    let own = "SELECT cache_set('k', to_jsonb(s.sum), lease => l.lease)
+                 FROM (SELECT sum(v) FROM t) AS s, LATERAL cache_acquire(CASE WHEN gate(s.sum) THEN 'k' END) AS l";
+    let found = overtaken(&database, &mut gate, own, change);
+    assert_eq!(found, (false, BEFORE_THE_LEASE.to_owned()));
+    let others = "SELECT cache_set('k', to_jsonb(s.sum), lease => cache_get_text(CASE WHEN gate(s.sum) THEN 'lease' END)::bigint)
+                    FROM (SELECT sum(v) FROM t) AS s";
+    let acquire = format!("{change}; SELECT cache_set_text('lease', lease::text) FROM cache_acquire('k')");
+    let found = overtaken(&database, &mut gate, others, &acquire);
+    assert_eq!(found, (false, BEFORE_THE_LEASE.to_owned()));
+    // A function that is declared STABLE looks at what its caller looks at.
+    gate.batch_execute(
+        "CREATE FUNCTION stable_set(lease bigint) RETURNS boolean STABLE LANGUAGE plpgsql AS
+             'BEGIN RETURN cache_set(''k'', (SELECT to_jsonb(sum(v)) FROM t), lease => lease); END'",
+    )
+    .expect("it is legal");
+    let stable = "SELECT stable_set(l.lease) FROM cache_acquire(CASE WHEN gate(1) THEN 'k' END) AS l";
+    let found = overtaken(&database, &mut gate, stable, change);
+    assert_eq!(found, (false, BEFORE_THE_LEASE.to_owned()));
+    let looked = acquire_without_hold(&mut gate);
+    assert_eq!(looked, "compute", "nothing was stored, and no lease is left");
+}
+
+fn acquire_without_hold(session: &mut Client) -> String {
+    acquire(session, "k", ", hold => NULL").expect("looking works").0
+}
+
+#[test]
+fn a_cursor_that_was_opened_before_the_lease_stores_nothing_old() {
+    let database = Database::create();
+    let [mut session, mut writer] = [(); 2].map(|()| database.connect());
+    writer.batch_execute("CREATE TABLE t AS SELECT 1 AS v").expect("a table");
+    for lease_is_old in [false, true] {
+        session.batch_execute("BEGIN").expect("it begins");
+        let mut lease = 0;
+        if lease_is_old {
+            lease = lead(&mut session, "k");
+        }
+        session
+            .batch_execute(
+                "DECLARE c CURSOR FOR SELECT cache_set('k', to_jsonb(sum(v)), lease => current_setting('my.lease')::bigint) FROM t",
+            )
+            .expect("it is opened");
+        writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
+        if !lease_is_old {
+            lease = lead(&mut session, "k");
+        }
+        session.batch_execute(&format!("SET my.lease = {lease}")).expect("it is legal");
+        let stored: bool = session.query_one("FETCH c", &[]).expect("it works").get(0);
+        assert_eq!(stored, lease_is_old);
+        session.batch_execute("COMMIT; SELECT cache_delete('k')").expect("it commits");
+    }
+}
+
+/// Whatever others commit meanwhile.
+#[test]
+fn a_function_that_acquires_a_lease_and_goes_on_to_compute_stores_its_value() {
+    let database = Database::create();
+    let [mut session, mut writer] = [(); 2].map(|()| database.connect());
+    session
+        .batch_execute(
+            "CREATE TABLE t AS SELECT 1 AS v;
+             CREATE FUNCTION computed(key text) RETURNS boolean LANGUAGE plpgsql AS
+                 'DECLARE lease bigint; x jsonb; BEGIN
+                      SELECT l.lease INTO lease FROM cache_acquire(key) AS l;
+                      PERFORM pg_sleep(0.001);
+                      SELECT to_jsonb(sum(v)) INTO x FROM t;
+                      RETURN cache_set(key, x, lease => lease);
+                  END';
+             CREATE PROCEDURE computes(key text) LANGUAGE plpgsql AS
+                 'DECLARE lease bigint; BEGIN
+                      SELECT l.lease INTO lease FROM cache_acquire(key) AS l;
+                      COMMIT;
+                      PERFORM pg_sleep(0.001), set_config(''my.stored'', cache_set(key, to_jsonb(sum(v)), lease => lease)::text, false)
+                         FROM t;
+                      COMMIT;
+                  END'",
+        )
+        .expect("it is legal");
+    let commits = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            // As many as others need at most: a failed test ends, too.
+            while !over.load(Ordering::Relaxed) && commits.fetch_add(1, Ordering::Relaxed) < 20_000 {
+                writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
+            }
+        });
+        for round in 0..50 {
+            let function = format!("SELECT computed('f {round}')");
+            let stored: bool = session.query_one(&function, &[]).expect("it works").get(0);
+            session.batch_execute(&format!("CALL computes('p {round}')")).expect("it works");
+            // Two statements in one message.
+            session
+                .batch_execute(&format!("SELECT set_config('my.lease', lease::text, false) FROM cache_acquire('s {round}');
+                     SELECT set_config('my.set', cache_set('s {round}', to_jsonb(v), lease => current_setting('my.lease')::bigint)::text, false) FROM t"))
+                .expect("it works");
+            let others = session
+                .query_one(
+                    "SELECT current_setting('my.stored')::boolean, current_setting('my.set')::boolean",
+                    &[],
+                )
+                .expect("they are set");
+            assert_eq!((stored, others.get(0), others.get(1)), (true, true, true), "round {round}");
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(commits.load(Ordering::Relaxed) > 50, "others have hardly committed");
+    });
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// A snapshot that was taken over from another session may be of any time.
+#[test]
+fn an_imported_snapshot_stores_nothing_under_a_lease() {
+    let database = Database::create();
+    let [mut old, mut session, mut writer] = [(); 3].map(|()| database.connect());
+    writer.batch_execute("CREATE TABLE t AS SELECT 1 AS v").expect("a table");
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("it begins");
+    let snapshot: String = old.query_one("SELECT pg_export_snapshot()", &[]).expect("it is exported").get(0);
+    writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
+    session
+        .batch_execute(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'"
+        ))
+        .expect("it is imported");
+    // It is given no lease, and may not use one of another session.
+    for number in 0..2 {
+        let key = format!("k {number}");
+        let lease = match number {
+            0 => acquire(&mut session, &key, "").expect("asking works").2.expect("it is told to compute"),
+            _ => lead(&mut writer, &key),
+        };
+        assert_eq!(lease == 0, number == 0);
+        let set = "SELECT cache_set($1, to_jsonb(v), lease => $2), v FROM t";
+        let row = session.query_one(set, &[&key, &lease]).expect("it sets");
+        assert_eq!((row.get::<_, bool>(0), row.get::<_, i32>(1)), (false, 1));
+        let why: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
+        let unknown = "refused: the transaction's snapshot may be of any time";
+        assert_eq!(why, if number == 0 { "refused: the lease is over" } else { unknown });
+    }
+    session.batch_execute("COMMIT").expect("it commits");
+    for key in ["k 0", "k 1"] {
+        assert!(!writer.query_one("SELECT cache_exists($1)", &[&key]).expect("it reads").get::<_, bool>(0));
+    }
+}
+
+/// A role that may write in one small space takes all places for leases and claims that it can get.
+#[test]
+fn one_grant_to_write_switches_nothing_off_for_others() {
+    // A few thousand places.
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB"));
+    let [mut owner, mut evil] = [(); 2].map(|()| cluster.connect("postgres"));
+    owner
+        .batch_execute(
+            "CREATE TABLE t AS SELECT i FROM generate_series(1, 10) AS i;
+             CREATE ROLE evil; SELECT cache_create_space('small', quota => 65536), cache_grant('small', 'evil', 'write')",
+        )
+        .expect("it is legal");
+    evil.batch_execute("SET SESSION AUTHORIZATION evil").expect("it is legal");
+    let a_day = "SELECT cache_acquire('k', space => 'small', hold => '1 day')";
+    let error = evil.batch_execute(a_day).expect_err("nobody computes for a day");
+    assert_eq!(error.code(), Some(&SqlState::INVALID_PARAMETER_VALUE));
+    let take = |session: &mut Client, from: i32| -> i64 {
+        let query = "SELECT count(*) FILTER (WHERE lease > 0)
+                       FROM generate_series($1, $1 + 8000) AS i, cache_acquire('k ' || i, 'small', hold => '1 hour')";
+        session.query_one(query, &[&from]).expect("asking works").get(0)
+    };
+    let why = |session: &mut Client| -> String {
+        session.query_one("SELECT cache_status()", &[]).expect("it says").get(0)
+    };
+    let share = "refused: the space has its share of the places for leases and claims";
+    // What others do beside it: run queries, compute, claim. Each round on other keys.
+    let others_work = |owner: &mut Client, round: &str| {
+        let work = format!(
+            "SELECT count(cache_fetch('{round} f ' || i, 'SELECT sum(i) FROM t')),
+                    count(*) FILTER (WHERE cache_exists('{round} f ' || i)),
+                    count(*) FILTER (WHERE cache_set('{round} a ' || i, '1', mode => 'absent')),
+                    count(*) FILTER (WHERE (SELECT lease > 0 FROM cache_acquire('{round} l ' || i)))
+               FROM generate_series(1, 30) AS i"
+        );
+        let row = owner.query_one(&work, &[]).expect("it works");
+        let found: [i64; 4] = [row.get(0), row.get(1), row.get(2), row.get(3)];
+        assert_eq!(found, [30; 4], "{round}: {}", why(owner));
+        owner.batch_execute("SELECT cache_flush('default')").expect("it is flushed");
+    };
+    let got = take(&mut evil, 0);
+    assert_eq!(why(&mut evil), share);
+    assert_eq!(take(&mut evil, 0), 0, "it has its share");
+    others_work(&mut owner, "beside leases");
+    // Keys that another role computes in the same space are not shut out from being fetched.
+    let fetched = "SELECT cache_fetch('k 7', 'SELECT sum(i) FROM t', space => 'small') IS NOT NULL AND cache_exists('k 7', 'small')";
+    assert!(owner.query_one(fetched, &[]).expect("it works").get::<_, bool>(0), "a fill goes before a lease");
+    // A flush ends them.
+    owner.batch_execute("SELECT cache_flush('small')").expect("it is flushed");
+    let again = take(&mut evil, 100_000);
+    assert!(again > got / 2, "{again} leases after the flush, {got} before");
+    // Claims, which end with their transaction; and more leases beside them.
+    owner.batch_execute("SELECT cache_flush('small')").expect("it is flushed");
+    evil.batch_execute("BEGIN").expect("it begins");
+    let claims = "SELECT count(*) FILTER (WHERE cache_set('c ' || i, '1', '1 min', space => 'small', mode => 'absent'))
+                    FROM generate_series(1, 8000) AS i";
+    let claimed: i64 = evil.query_one(claims, &[]).expect("setting works").get(0);
+    assert!((1_000..4_000).contains(&claimed), "{claimed} claims");
+    assert_eq!(why(&mut evil), share);
+    take(&mut evil, 200_000);
+    others_work(&mut owner, "beside claims");
+    evil.batch_execute("ROLLBACK").expect("it rolls back");
+    // Dropping the space ends what is left, and so does the end of the session for what nobody else knows.
+    take(&mut evil, 300_000);
+    owner
+        .batch_execute("SELECT cache_drop_space('small'); SELECT cache_create_space('small'), cache_grant('small', 'evil', 'write')")
+        .expect("it is dropped");
+    let anew = take(&mut evil, 300_000);
+    assert!(anew > got / 2, "{anew} leases in the new space, {got} in the old one");
+    let leaving = pid(&mut evil);
+    terminate(&mut owner, leaving);
+    let mut other = cluster.connect("postgres");
+    other.batch_execute("SET SESSION AUTHORIZATION evil").expect("it is legal");
+    let after = take(&mut other, 300_000);
+    assert!(after > got / 2, "{after} leases after the session's end, {got} before");
+    others_work(&mut owner, "at last");
+    assert_eq!(findings(&mut owner), Vec::<String>::new());
+}
+
+#[test]
+fn who_waits_for_a_lease_computes_when_the_space_is_flushed() {
+    let cluster = cluster(&Conf::preloaded());
+    let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
+    lead(&mut leader, "k");
+    let waiters = Waiters::of(&cluster, &mut witness, 3, "");
+    witness.batch_execute("SELECT cache_flush('default')").expect("it is flushed");
+    wait_until("one to be told", || waiters.0.iter().any(thread::JoinHandle::is_finished));
+    witness.batch_execute("SELECT cache_set('k', '\"v\"')").expect("setting works");
+    let answers: Vec<_> = waiters.end().into_iter().map(|answer| answer.expect("undisturbed").0).collect();
+    assert_eq!(answers.iter().filter(|status| *status == "compute").count(), 1, "{answers:?}");
 }

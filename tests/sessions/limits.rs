@@ -27,6 +27,10 @@ fn process_status(session: &mut Client, line: &str) -> u64 {
     found.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") * 1024
 }
 
+fn is_long() -> bool {
+    std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
+}
+
 /// What is for people to read, past the test program that keeps quiet about tests that pass.
 fn show(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
@@ -99,11 +103,7 @@ fn names_of_a_gigabyte_are_refused() {
 /// Ten million in the long run.
 #[test]
 fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
-    let sets = if std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
-        10_000_000
-    } else {
-        500_000
-    };
+    let sets = if is_long() { 10_000_000 } else { 500_000 };
     let cluster = cluster(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
     session.batch_execute("SELECT cache_set_text('warm', 'v'); BEGIN").expect("it begins");
@@ -219,4 +219,74 @@ fn no_value_lives_for_ever() {
         .query_one("SELECT cache_get('k')::text, cache_ttl('k') <= '1 hour', cache_exists('count')", &[])
         .expect("reading works");
     assert_eq!((kept.get(0), kept.get(1), kept.get(2)), (Some("1"), true, false));
+}
+
+/// A key that is named often, and keys that are many.
+#[test]
+fn a_call_with_several_results_returns_at_most_64_megabytes() {
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "256MB"));
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute("SELECT cache_set('k', to_jsonb(repeat('x', 5000000))), cache_set('a', '1'), count(*) FROM cache_get_many('{a}')")
+        .expect("it works");
+    let status = |session: &mut Client| -> Option<String> {
+        session.query_one("SELECT cache_status()", &[]).expect("it says").get(0)
+    };
+    let cut = Some("hot: cut off at 64 MB, which is the most that one call returns");
+    let before = most_memory(&mut session);
+    let many = "SELECT count(*), min(key), max(key) FROM cache_get_many(ARRAY['a', 'missing'] || array_fill('k'::text, '{400}'))";
+    let row = session.query_one(many, &[]).expect("it is no error");
+    let more = most_memory(&mut session) - before;
+    assert!(more < 160 * MEGABYTE, "{} MB", more / MEGABYTE);
+    assert_eq!((row.get::<_, i64>(0), row.get(1), row.get(2)), (14, "a", "k"));
+    assert_eq!(status(&mut session).as_deref(), cut);
+    let some = "SELECT count(*) FROM cache_get_many('{a,k,k,missing,a}')";
+    assert_eq!(session.query_one(some, &[]).expect("it works").get::<_, i64>(0), 4);
+    assert_eq!(status(&mut session).as_deref(), Some("hot"));
+    if !is_long() {
+        return;
+    }
+
+    // Of the keys in order the first ones, though they come in another order.
+    for part in ["900000, 934999", "935000, 969999"] {
+        let set = "SELECT count(*) FILTER (WHERE cache_set_text(i || repeat('x', 1000), ''))";
+        let set = format!("{set} FROM generate_series({part}) AS i");
+        assert_eq!(session.query_one(&set, &[]).expect("they are set").get::<_, i64>(0), 35_000);
+    }
+    let before = most_memory(&mut session);
+    let keys =
+        "SELECT count(*), sum(length(key))::bigint, max(left(key, 6))::bigint - 900000 + 1, max(key) < 'a'
+                FROM cache_keys('*', max_keys => 1000000) AS key";
+    let row = session.query_one(keys, &[]).expect("it is no error");
+    let more = most_memory(&mut session) - before;
+    let (count, bytes, last): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    assert!((60_000..67_000).contains(&count) && bytes < 64 << 20, "{count} keys of {bytes} bytes");
+    assert_eq!((last, row.get(3)), (count, true), "the first ones");
+    assert!(more < 320 * MEGABYTE, "{} MB", more / MEGABYTE);
+    assert_eq!(status(&mut session).as_deref(), cut);
+    let few = "SELECT count(*) FROM cache_keys('*', max_keys => 10)";
+    assert_eq!(session.query_one(few, &[]).expect("it works").get::<_, i64>(0), 10);
+    assert_eq!(status(&mut session).as_deref(), Some("hot"));
+}
+
+/// The first value is returned, however large the settings allow it to be.
+#[test]
+fn a_value_that_is_larger_than_what_a_call_returns_is_returned_alone() {
+    if !is_long() {
+        return;
+    }
+    let conf = Conf::preloaded().set("pg_cache.hot_size", "1700MB").set("pg_cache.max_value_size", "80MB");
+    let conf = conf.set("pg_cache.max_transaction_size", "100MB");
+    let cluster = cluster(&conf);
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "SELECT cache_set('k', to_jsonb(repeat(repeat('x', 1000000), 70))), cache_set('a', '1')",
+        )
+        .expect("it works");
+    for (keys, expected) in [("{k,a,k}", "k"), ("{a,k,a}", "a"), ("{missing,k}", "k")] {
+        let query = format!("SELECT string_agg(key, ' ') FROM cache_get_many('{keys}')");
+        let found: String = session.query_one(&query, &[]).expect("it works").get(0);
+        assert_eq!(found, expected, "{keys}");
+    }
 }

@@ -2,9 +2,11 @@
 
 mod allocation;
 mod catalogs;
+mod ddl_race;
 mod definitions;
 mod docs;
 mod encoding;
+mod exhaustion;
 mod fences;
 mod fetch;
 mod harness;
@@ -15,8 +17,13 @@ mod memory;
 mod neighbours;
 mod preload;
 mod prepared;
+mod qualified;
+mod renewal;
 mod replication;
 mod savepoints;
+mod soundness;
 mod spaces;
 mod transaction;
+mod twins;
+mod watches;
 mod writes;

@@ -1,24 +1,54 @@
 /*
- * An extension of somebody else that wants to know of transactions, too: it runs a statement when one is about to commit. Loaded before
- * pg_cache it does so after pg_cache has looked at what was written, loaded behind it, before.
+ * Another extension that registers callbacks for the end of transactions.
+ *
+ * neighbour.statement: a statement that runs when a transaction is about to commit. A library that is loaded before pg_cache runs it after
+ * pg_cache has looked at what the transaction wrote; a library that is loaded after pg_cache runs it before that.
+ *
+ * neighbour.gate: a file. While it exists, a transaction that has committed waits: others see its rows, and the server has not sent its
+ * catalog invalidation messages. A library that is loaded before pg_cache waits after pg_cache's own callback, else before it.
+ *
+ * neighbour_hold_messages(gate): shares the lock for sending catalog invalidation messages while the file exists. Every transaction that
+ * changed a catalog then waits between its callbacks and its messages, COMMIT PREPARED included.
  */
 #include "postgres.h"
+
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "pgstat.h"
+#include "storage/lwlock.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
+#include "utils/wait_event.h"
 
 PG_MODULE_MAGIC;
 
 void _PG_init(void);
+PG_FUNCTION_INFO_V1(neighbour_hold_messages);
 
 static char *statement;
+static char *gate;
+
+/* Waits while the file exists, and at most 30 s. Raises no error: in a COMMIT callback that would restart the server. */
+static void
+wait_at(const char *file)
+{
+	for (int round = 0; round < 30 * 500 && access(file, F_OK) == 0; round++)
+	{
+		pgstat_report_wait_start(PG_WAIT_EXTENSION);
+		pg_usleep(2000L);
+		pgstat_report_wait_end();
+	}
+}
 
 static void
 at_end(XactEvent event, void *nothing)
 {
+	if (event == XACT_EVENT_COMMIT && gate[0] != '\0')
+		wait_at(gate);
 	if (event != XACT_EVENT_PRE_COMMIT || statement[0] == '\0')
 		return;
 	SPI_connect();
@@ -29,10 +59,23 @@ at_end(XactEvent event, void *nothing)
 	SPI_finish();
 }
 
+Datum
+neighbour_hold_messages(PG_FUNCTION_ARGS)
+{
+	char	   *file = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	LWLockAcquire(SInvalWriteLock, LW_SHARED);
+	wait_at(file);
+	LWLockRelease(SInvalWriteLock);
+	PG_RETURN_VOID();
+}
+
 void
 _PG_init(void)
 {
 	DefineCustomStringVariable("neighbour.statement", "What is run before each commit.", NULL, &statement, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("neighbour.gate", "A file: while it exists, committed transactions wait.", NULL, &gate, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
 	RegisterXactCallback(at_end, NULL);
 }

@@ -7,7 +7,7 @@
 mod harness;
 
 use harness::TestHost;
-use harness::damage::{SIZES, lived_in, memory, value};
+use harness::damage::{SIZES, lived_in, memory, owner, value};
 use pg_cache_core::{
     Acquired, Buffer, FailingAllocator, Host, Key, Lingering, Meta, Region, Relation, Reserved, Sizes, Stamp,
     Tier,
@@ -51,13 +51,18 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         if let Ok(reservation) = tier.reserve_removal(&key) {
             tier.cancel(reservation);
         }
-        if let Acquired::Lead(lease) = tier.acquire(&key, 1, 50)
+        if let Acquired::Lead(lease) = tier.acquire(&key, owner(1), 50)
             && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
         {
             tier.publish_leased(&key, reservation, lease.number);
         }
         let lingering = Some(Lingering { ticks: 100, right_at: 0 });
-        if let Some(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), 2)
+        if let Acquired::Lead(fill) = tier.begin_fill(&key, owner(1), 50)
+            && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
+        {
+            tier.publish_leased(&key, reservation, fill.number);
+        }
+        if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
             && let Ok(reservation) = tier.reserve_lingering(&key, &value(content, &[tag]), lingering)
         {
             tier.announce(&key, &reservation);
@@ -106,7 +111,7 @@ fn a_report_without_memory_says_so_and_changes_nothing() {
         let name = number.to_le_bytes();
         let key = Key::new(scope, &name, number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key");
         let _ = tier.put(&key, &value(&name, &[]));
-        tier.acquire(&key, 1, 1_000);
+        tier.acquire(&key, owner(1), 1_000);
     }
     let expected = tier.check();
     let flights = tier.in_flight().expect("there is memory");

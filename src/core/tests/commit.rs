@@ -6,7 +6,7 @@ mod harness;
 
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
-use pg_cache_core::{Acquired, FenceId, Key, Miss, NewValue, Region, Stamp, Stored, Tier};
+use pg_cache_core::{Acquired, FenceId, Key, Miss, NewValue, Owner, Region, Stamp, Stored, Tier};
 
 /// Sets a key under a tag that it changes itself, while `others` do what they do before and after the changes are visible.
 /// Returns what a reader then finds.
@@ -126,7 +126,9 @@ fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced(
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
-    let Acquired::Lead(lease) = tier.acquire(&key, 1, 100) else { panic!("nobody else is at it") };
+    let Acquired::Lead(lease) = tier.acquire(&key, Owner { session: 1, role: 0 }, 100) else {
+        panic!("nobody else is at it")
+    };
     tier.remove_marked(&key.mark());
     let computed = tier.reserve(&key, &value(b"computed", &[])).expect("there is room");
     assert_eq!(tier.publish_leased(&key, computed, lease.number), Stored::Dropped);

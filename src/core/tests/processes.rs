@@ -12,8 +12,8 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, IncrError, Key, Kind, Mapping, NewValue, Region, Scope, Sizes,
-    Stamp, Tier,
+    Acquired, Cost, Counter, FenceId, Host, IncrError, Key, Kind, Mapping, NewValue, Owner, Region, Scope,
+    Sizes, Stamp, Tier,
 };
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
@@ -328,7 +328,8 @@ impl<'m> Worker<'m> {
                 tier.fences().lower(tag);
             }
             1 => {
-                if let Acquired::Lead(lease) = tier.acquire(key, self.ground.seat as u32, expires)
+                if let Acquired::Lead(lease) =
+                    tier.acquire(key, Owner { session: self.ground.seat as u32, role: 0 }, expires)
                     && let Ok(reserved) =
                         tier.reserve(key, &new_value(&content, lease.stamp, expires, &[tag]))
                 {

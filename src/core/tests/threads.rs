@@ -9,7 +9,7 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Region, Sizes, Stamp, Stored, Tier,
+    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Owner, Region, Sizes, Stamp, Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ impl Host for &SpinHost {
     }
     fn unlock(&self, shard: u32) {
         self.locks[shard as usize].store(false, Ordering::Release);
+    }
+    fn pause(&self) {
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -147,6 +150,76 @@ fn readers_never_see_a_torn_or_foreign_value() {
     println!("{} hits, {evicted} evictions, {retries} disturbed reads", hits.load(Ordering::Relaxed));
 }
 
+/// Entries in many shards at once, which come and go while one shard after the other is looked at.
+#[test]
+fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
+    const SHARDS: u32 = 16;
+    let memory: Vec<AtomicU64> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = SpinHost { locks: (0..SHARDS).map(|_| AtomicBool::new(false)).collect() };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 0,
+        tag_fences: 64,
+        counters: 8,
+        shards: SHARDS,
+    };
+    Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let stop = AtomicBool::new(false);
+    let checks = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for backend in 0..2u32 {
+            let (memory, host, stop) = (&memory, &host, &stop);
+            scope.spawn(move || {
+                let _stop = StopOnDrop(stop);
+                let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
+                let mut random = Random::new(u64::from(backend) + 1);
+                let content = vec![b'x'; 40_000];
+                let scope = tier.scope(1, backend, 0);
+                let fence = tier.fences().tag(u64::from(backend) << 58);
+                while !stop.load(Ordering::Relaxed) {
+                    let number = random.below(128);
+                    let bytes = number.to_le_bytes();
+                    let key = Key::new(scope, &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                        .expect("a legal key");
+                    let length = 100 << random.below(9);
+                    let new = NewValue {
+                        bytes: &content[..length],
+                        kind: Kind(1),
+                        stamp: tier.fences().now(),
+                        expires: u32::MAX,
+                        cost: Cost::NONE,
+                        dependencies: &[],
+                    };
+                    if let Ok(reservation) = tier.reserve(&key, &new) {
+                        tier.publish(&key, reservation);
+                    }
+                    if number.is_multiple_of(4) {
+                        tier.remove(&key);
+                    }
+                    // Each time it is raised by another change.
+                    if number.is_multiple_of(8) {
+                        tier.fences().raise(fence);
+                        tier.fences().lower(fence);
+                    }
+                }
+            });
+        }
+        let (memory, host, stop, checks) = (&memory, &host, &stop, &checks);
+        scope.spawn(move || {
+            let _stop = StopOnDrop(stop);
+            let tier = Tier::attach(Region::of_words(memory), host, 7).expect("it is formatted");
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(tier.check(), Vec::<String>::new());
+                checks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let tier = Tier::attach(Region::of_words(memory), host, 6).expect("it is formatted");
+        go_on_until(stop, || checks.load(Ordering::Relaxed) >= 5 && tier.counted(Counter::Evicted) >= 200);
+    });
+    println!("{} checks", checks.load(Ordering::Relaxed));
+}
+
 /// The source of truth beside the tier: for each key the number that is committed, and a lock that makes writers of one key
 /// take turns, as row locks do.
 struct Source {
@@ -262,7 +335,9 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                         ),
                         // Fills: by lease, or by stamp and tag. The source is read after the right to publish is drawn.
                         (2, 0) => {
-                            if let Acquired::Lead(lease) = tier.acquire(&key, backend, u32::MAX) {
+                            if let Acquired::Lead(lease) =
+                                tier.acquire(&key, Owner { session: backend, role: 0 }, u32::MAX)
+                            {
                                 match put(committed.load(Ordering::SeqCst), lease.stamp, &[]) {
                                     Ok(reserved) => {
                                         if tier.publish_leased(&key, reserved, lease.number)

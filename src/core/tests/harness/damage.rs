@@ -3,13 +3,17 @@
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Region, Relation, Reservation,
-    Sizes, Stamp, Tier,
+    Acquired, Cost, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Owner, Region, Relation,
+    Reservation, Sizes, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub const SIZES: Sizes =
     Sizes { bytes: 0, reserved_fences: 4, relation_fences: 4, tag_fences: 16, counters: 1, shards: 2 };
+
+pub fn owner(session: u32) -> Owner {
+    Owner { session, role: 0 }
+}
 
 pub fn memory(bytes: usize) -> Vec<AtomicU64> {
     (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
@@ -49,13 +53,13 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
             tier.announce(&key, &reservation);
             if number % 3 == 0 { tier.withdraw(&key, reservation) } else { tier.confirm(&key, reservation) }
         }
-        if let Acquired::Lead(lease) = tier.acquire(&key, 1, 50)
+        if let Acquired::Lead(lease) = tier.acquire(&key, owner(1), 50)
             && let Ok(reservation) = tier.reserve(&key, &value(&content, &[]))
         {
             tier.publish_leased(&key, reservation, lease.number);
         }
         let lingering = Some(Lingering { ticks: 100, right_at: 0 });
-        if let Some(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), 2)
+        if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
             && let Ok(reservation) = tier.reserve_lingering(&key, &value(&content, &[tag]), lingering)
         {
             tier.announce(&key, &reservation);
@@ -285,9 +289,10 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             let deadline = host.now.get().saturating_add(ttl.into());
             with_key(tier, key, |key| {
                 if ttl % 4 == 0 {
-                    tier.claim(key, Some(Stamp::LATEST.into()), 1);
+                    let _ = tier.claim(key, Some(Stamp::LATEST.into()), owner(1));
                 } else {
-                    tier.acquire_missing(key, Stamp::LATEST.into(), 1, deadline);
+                    tier.acquire_missing(key, Stamp::LATEST.into(), owner(1), deadline);
+                    tier.begin_fill(key, owner(2), deadline);
                 }
             });
         }

@@ -5,7 +5,7 @@ pub mod story;
 
 use pg_cache_core::{
     Acquired, Cost, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Lingering, Miss,
-    NewValue, Refusal, Region, Relation, Reservation, Sizes, Stamp, Stored, Tier,
+    NewValue, Owner, Purpose, Refusal, Region, Relation, Reservation, Sizes, Stamp, Stored, Tier, Unclaimed,
 };
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
@@ -323,15 +323,22 @@ const TOLD: [Counter; 9] = [
 struct Flight {
     lease: u64,
     owner: u32,
+    purpose: Purpose,
     /// None for a claim.
     deadline: Option<u32>,
+    stamp: u64,
     void: bool,
 }
 
 impl Flight {
-    fn leads(&self, now: u32) -> bool {
-        self.deadline.is_none_or(|deadline| deadline > now)
+    fn leads(&self, now: u32, flushed: u64) -> bool {
+        self.deadline.is_none_or(|deadline| deadline > now && self.stamp >= flushed)
     }
+}
+
+/// Keys are of few roles, so that none of these takes more than its share of the places.
+fn owner_of(session: u32, key: u8) -> Owner {
+    Owner { session, role: u32::from(key % 4) }
 }
 
 #[derive(Default)]
@@ -608,15 +615,16 @@ fn step_both(
         }
         Action::Put { key, size, tags, ttl, absent } => {
             let known = new_value(model, key, size, tags % 8, now + ttl);
+            let setter = owner_of(SETTER, key);
             let outcome = with_key(tier, key, |key| {
                 let dependencies = dependencies(tier, known.tags);
                 let reservation = tier.reserve(key, &as_value(&known, &dependencies))?;
                 if !absent {
                     return Ok(tier.publish(key, reservation));
                 }
-                Ok(match tier.claim(key, Some(Stamp::LATEST.into()), SETTER) {
-                    Some(claim) => tier.publish_leased(key, reservation, claim),
-                    None => {
+                Ok(match tier.claim(key, Some(Stamp::LATEST.into()), setter) {
+                    Ok(claim) => tier.publish_leased(key, reservation, claim),
+                    Err(_) => {
                         tier.cancel(reservation);
                         Stored::Dropped
                     }
@@ -747,11 +755,16 @@ fn step_both(
             expect(tier, model, key, now);
         }
         Action::Acquire { key, hold } => {
-            let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now));
+            let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now, model.flushed));
+            let fills = hold % 4 == 3;
+            // A fill takes over a lease.
+            let leader = leader.filter(|flight| !fills || flight.purpose != Purpose::Lease);
+            let owner = owner_of(OWNER, key);
             // Every other one only if there is no value.
-            let acquired = with_key(tier, key, |key| match hold % 2 {
-                0 => tier.acquire_missing(key, Stamp::LATEST.into(), OWNER, now + hold),
-                _ => tier.acquire(key, OWNER, now + hold),
+            let acquired = with_key(tier, key, |key| match hold % 4 {
+                0 | 2 => tier.acquire_missing(key, Stamp::LATEST.into(), owner, now + hold),
+                1 => tier.acquire(key, owner, now + hold),
+                _ => tier.begin_fill(key, owner, now + hold),
             });
             let present = hold % 2 == 0 && model.expected(key, now).is_ok();
             match (acquired, leader) {
@@ -761,18 +774,25 @@ fn step_both(
                 }
                 (Acquired::Lead(lease), None) => {
                     assert_eq!(lease.stamp.number(), model.now);
-                    assert_eq!(
-                        with_key(tier, key, |key| tier.lease_stamp(key, lease.number)),
-                        Some(lease.stamp)
-                    );
+                    assert_eq!(with_key(tier, key, |key| tier.lease(key, lease.number)), Some(lease));
                     let deadline = Some(now + hold);
-                    let flight = Flight { lease: lease.number, owner: OWNER, deadline, void: false };
+                    let flight = Flight {
+                        lease: lease.number,
+                        owner: OWNER,
+                        purpose: if fills { Purpose::Fill } else { Purpose::Lease },
+                        deadline,
+                        stamp: model.now,
+                        void: false,
+                    };
                     model.flights.insert(class(key), flight);
                     begun.leases.push((key, lease));
                 }
                 (Acquired::Busy(leader), Some(flight)) => {
                     let deadline = flight.deadline.unwrap_or(u32::MAX);
-                    assert_eq!((leader.owner, leader.deadline), (flight.owner, deadline));
+                    assert_eq!(
+                        (leader.owner, leader.purpose, leader.deadline),
+                        (flight.owner, flight.purpose, deadline)
+                    );
                 }
                 (acquired, leader) => {
                     panic!("{acquired:?} while {:?} leads", leader.map(|flight| flight.lease))
@@ -799,21 +819,27 @@ fn step_both(
         Action::GetStale { key } => expect_stale(tier, model, key, now),
         Action::Claim { key, second, removed } => {
             let owner = CLAIMERS[usize::from(second)];
+            let by = owner_of(owner, key);
             let reader = (!removed).then_some(Stamp::LATEST.into());
-            let claimed = with_key(tier, key, |key| tier.claim(key, reader, owner));
+            let claimed = with_key(tier, key, |key| tier.claim(key, reader, by));
             let other = model.flights.get(&class(key)).filter(|flight| flight.deadline.is_none());
             match (claimed, other) {
-                _ if model.changing.contains(&key) => assert_eq!(claimed, None, "it is being changed"),
-                (_, Some(claim)) => {
-                    assert_eq!(claimed, (claim.owner == owner).then_some(claim.lease), "it is claimed");
+                _ if model.changing.contains(&key) => {
+                    assert_eq!(claimed, Err(Unclaimed::Changing), "it is being changed");
                 }
-                (None, None) => {
+                (_, Some(claim)) => {
+                    let own = (claim.owner == owner).then_some(claim.lease);
+                    assert_eq!(claimed, own.ok_or(Unclaimed::Claimed), "it is claimed");
+                }
+                (Err(why), None) => {
+                    assert_eq!(why, Unclaimed::Present);
                     assert!(!removed && model.expected(key, now).is_ok(), "refused without a reason");
                 }
-                (Some(lease), None) => {
+                (Ok(lease), None) => {
                     let valid = model.expected(key, now).is_ok();
                     assert!(removed || !valid || may_forget(tier, model, key), "there is a value");
-                    let flight = Flight { lease, owner, deadline: None, void: false };
+                    let (purpose, stamp) = (Purpose::Claim, model.now);
+                    let flight = Flight { lease, owner, purpose, deadline: None, stamp, void: false };
                     model.flights.insert(class(key), flight);
                     begun.claims.push((key, lease));
                 }

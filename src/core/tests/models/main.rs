@@ -16,7 +16,7 @@ use bed::{
     settled, together, with_key,
 };
 use loom::sync::atomic::Ordering::SeqCst;
-use pg_cache_core::{Miss, Reservation, Stamp};
+use pg_cache_core::{Miss, Owner, Reservation, Stamp};
 
 /// Who only reads needs no interruptions: what a load may return puts the reader anywhere into the writer's work.
 const READER: Preemptions = [Some(0), Some(1)];
@@ -248,8 +248,8 @@ fn one_of_two_who_claim_a_key_sets_it() {
     explore("claim and claim", &image, WRITERS, &["Ok(1)", "Ok(2)"], |world| {
         let claim = |version| -> Work {
             Box::new(move |tier, _| {
-                let Some(claim) =
-                    with_key(tier, 1, |key| tier.claim(key, Some(Stamp::LATEST.into()), version as u32))
+                let owner = Owner { session: version as u32, role: 0 };
+                let Ok(claim) = with_key(tier, 1, |key| tier.claim(key, Some(Stamp::LATEST.into()), owner))
                 else {
                     return;
                 };
@@ -270,7 +270,9 @@ fn what_is_set_after_a_claim_stays() {
     let image = Image::of(|_| ());
     explore("claim and put", &image, WRITERS, &["Ok(2)"], |world| {
         let tier = world.tier(0);
-        let claim = with_key(&tier, 1, |key| tier.claim(key, Some(Stamp::LATEST.into()), 1));
+        let claim = with_key(&tier, 1, |key| {
+            tier.claim(key, Some(Stamp::LATEST.into()), Owner { session: 1, role: 0 })
+        });
         let claim = claim.expect("it has no value");
         let reservation = reserve(&tier, 1, 1, Stamp::VOID);
         together(

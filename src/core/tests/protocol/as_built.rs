@@ -10,8 +10,8 @@ use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use pg_cache_core::{
-    Acquired, Cost, FenceId, Fences, Host, Key, Kind, Lease, Miss, NewValue, Region, Reservation, Sizes,
-    Stamp, Stored, Tier,
+    Acquired, Cost, FenceId, Fences, Host, Key, Kind, Lease, Miss, NewValue, Owner, Region, Reservation,
+    Sizes, Stamp, Stored, Tier,
 };
 use stateright::Model;
 
@@ -73,7 +73,7 @@ impl Host for &TestHost {
 }
 
 /// Room for the few entries there are at once, and little to format.
-const REGION_BYTES: usize = 8 * 1024;
+const REGION_BYTES: usize = 10 * 1024;
 
 fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
     let memory: Vec<_> = (0..REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
@@ -201,6 +201,10 @@ fn replay_set_and_fence(
     });
 }
 
+fn owner(number: usize) -> Owner {
+    Owner { session: number as u32, role: 0 }
+}
+
 /// When a flight's time is over, from its beginning.
 const HOLD: u32 = 10;
 
@@ -239,7 +243,7 @@ impl Twin<'_> {
         match step {
             keys::Step::Writer(number, keys::Write::Claim) => {
                 let claim =
-                    self.with_key(|key| self.tier.claim(key, Some(Stamp::LATEST.into()), number as u32));
+                    self.with_key(|key| self.tier.claim(key, Some(Stamp::LATEST.into()), owner(number))).ok();
                 assert_eq!(claim.is_none(), after.writers[number].refused);
                 self.claims[number] = claim;
             }
@@ -313,7 +317,7 @@ impl Twin<'_> {
         match work {
             Work::Acquire => {
                 let deadline = self.host.now() + HOLD;
-                match self.with_key(|key| self.tier.acquire(key, number as u32, deadline)) {
+                match self.with_key(|key| self.tier.acquire(key, owner(number), deadline)) {
                     Acquired::Lead(lease) => self.leases[number] = Some(lease),
                     other => panic!("it should lead, and is told {other:?}"),
                 }
@@ -321,7 +325,12 @@ impl Twin<'_> {
             Work::Compute => {}
             Work::Publish => {
                 let lease = self.leases[number].expect("it has one").number;
-                let lands = of_this_life && {
+                // The tier does not know of snapshots: its caller refuses the value, and the lease ends.
+                let refused = of_this_life && worker.is_of_before_lease();
+                if refused {
+                    self.with_key(|key| self.tier.release_lease(key, lease));
+                }
+                let lands = of_this_life && !refused && {
                     let reservation = self.reserve(Value::Computed(worker.value));
                     self.with_key(|key| self.tier.publish_leased(key, reservation, lease)) != Stored::Dropped
                 };
@@ -349,10 +358,10 @@ impl Twin<'_> {
         assert_eq!(found, expected);
         let usage = self.tier.usage();
         assert_eq!(usage.announced, u64::from(state.announced.count_ones()));
-        assert_eq!(usage.flights, u64::from(state.flight.is_some()));
+        assert_eq!(usage.flights, u64::from(state.flight.is_some_and(|flight| !flight.overdue)));
         assert_eq!(usage.entries, u64::from(state.entry.is_some()));
         if state.flight.is_some_and(|flight| !flight.overdue) {
-            let asked = self.with_key(|key| self.tier.acquire(key, 9, u32::MAX));
+            let asked = self.with_key(|key| self.tier.acquire(key, owner(9), u32::MAX));
             assert!(matches!(asked, Acquired::Busy(_)), "{asked:?} while somebody leads");
         }
     }
@@ -403,6 +412,7 @@ fn keys_are_as_modelled() {
     walk("keys, at once", Keys::at_once);
     walk("keys, two workers", Keys::two_workers);
     walk("keys, restart", Keys::restart);
+    walk("keys, one statement", Keys::one_statement);
     walk("keys, two claims", Keys::two_claims);
     walk("keys, claim and set", Keys::claim_and_set);
     walk("keys, claim and removal", Keys::claim_and_removal);

@@ -4,7 +4,8 @@
 //! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when others could see it in
 //! the source, and *through* when the tier has it: in between the key is announced, which hides it. A computed value is the
 //! set of the changes that were visible to whoever computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is
-//! confirmed as a removal. What is set under a claim while somebody else sets or removes the key counts as having been before that.
+//! confirmed as a removal. A lease says what was visible when it was acquired: a value that was computed on an older snapshot, in the
+//! statement that acquires the lease, is refused. What is set under a claim while somebody else sets or removes the key counts as having been before that.
 
 use stateright::{Model, Property};
 
@@ -123,10 +124,19 @@ pub struct Worker {
     pub epoch: u8,
     pub lease: u8,
     pub value: u8,
+    /// The changes that were visible when it acquired the lease.
+    as_of: u8,
     /// Holds a lease whose deadline has not passed.
     leads: bool,
     /// Its value was stored, or thrown away.
     pub stored: Option<bool>,
+}
+
+impl Worker {
+    /// Whether its snapshot does not see what was visible when it acquired the lease.
+    pub fn is_of_before_lease(&self) -> bool {
+        self.as_of & !self.value != 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -178,6 +188,7 @@ pub enum Variant {
     AcquiredWithoutLooking,
     LookedThenAcquired,
     LeaseWithoutEpoch,
+    LeaseBetterThanSnapshot,
     WithdrawVoids,
     ReplacedThenUncovered,
     ClaimTakesNoPlace,
@@ -197,52 +208,87 @@ pub struct Keys {
     restarts: bool,
     /// The key has no value at first.
     pub empty: bool,
+    /// A worker acquires its lease in the statement that computes, whose snapshot is older.
+    one_statement: bool,
 }
 
 impl Keys {
     /// Two transactions that announce the same key.
     pub fn two_transactions(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Set, Change::Remove], workers: 1, restarts: false, empty: false }
+        Self {
+            variant,
+            changes: &[Change::Set, Change::Remove],
+            workers: 1,
+            restarts: false,
+            empty: false,
+            one_statement: false,
+        }
     }
 
     pub fn two_sets(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Set, Change::Set], workers: 1, restarts: false, empty: false }
+        Self {
+            variant,
+            changes: &[Change::Set, Change::Set],
+            workers: 1,
+            restarts: false,
+            empty: false,
+            one_statement: false,
+        }
     }
 
     pub fn at_once(variant: Variant) -> Self {
         let changes = &[Change::Set, Change::SetAtOnce, Change::RemoveAtOnce];
-        Self { variant, changes, workers: 1, restarts: false, empty: false }
+        Self { variant, changes, workers: 1, restarts: false, empty: false, one_statement: false }
     }
 
     pub fn two_workers(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Remove], workers: 2, restarts: false, empty: false }
+        Self {
+            variant,
+            changes: &[Change::Remove],
+            workers: 2,
+            restarts: false,
+            empty: false,
+            one_statement: false,
+        }
     }
 
     pub fn restart(variant: Variant) -> Self {
-        Self { variant, changes: &[Change::Set], workers: 2, restarts: true, empty: false }
+        Self {
+            variant,
+            changes: &[Change::Set],
+            workers: 2,
+            restarts: true,
+            empty: false,
+            one_statement: false,
+        }
     }
 
     pub fn everybody(variant: Variant) -> Self {
         let changes = &[Change::Set, Change::Remove, Change::SetAtOnce];
-        Self { variant, changes, workers: 2, restarts: false, empty: false }
+        Self { variant, changes, workers: 2, restarts: false, empty: false, one_statement: false }
+    }
+
+    /// A worker that computes before it acquires the lease.
+    pub fn one_statement(variant: Variant) -> Self {
+        Self { one_statement: true, ..Self::two_transactions(variant) }
     }
 
     /// Two transactions that would both be the first to set it.
     pub fn two_claims(variant: Variant) -> Self {
         let changes = &[Change::SetAbsent, Change::PublishAbsent];
-        Self { variant, changes, workers: 1, restarts: false, empty: true }
+        Self { variant, changes, workers: 1, restarts: false, empty: true, one_statement: false }
     }
 
     /// One of them beside a plain set.
     pub fn claim_and_set(variant: Variant) -> Self {
         let changes = &[Change::SetAbsent, Change::Set];
-        Self { variant, changes, workers: 1, restarts: false, empty: true }
+        Self { variant, changes, workers: 1, restarts: false, empty: true, one_statement: false }
     }
 
     /// Beside removals: one gives room to the one who claims, another one comes in between.
     pub fn claim_and_removal(variant: Variant) -> Self {
         let changes = &[Change::PublishAbsent, Change::Remove, Change::RemoveAtOnce];
-        Self { variant, changes, workers: 1, restarts: false, empty: false }
+        Self { variant, changes, workers: 1, restarts: false, empty: false, one_statement: false }
     }
 
     fn writes(&self, change: Change) -> &'static [Write] {
@@ -271,6 +317,7 @@ impl Keys {
     fn work(&self) -> &'static [Work] {
         use Work::{Acquire, CheckLease, Compute, LookForLeader, Publish, Store};
         match self.variant {
+            _ if self.one_statement => &[Compute, Acquire, Publish],
             Variant::CheckedThenStored => &[Acquire, Compute, CheckLease, Store],
             Variant::LookedThenAcquired => &[LookForLeader, Acquire, Compute, Publish],
             _ => &[Acquire, Compute, Publish],
@@ -477,10 +524,13 @@ impl State {
                 self.flight = Some(flight);
                 let worker = &mut self.workers[number];
                 (worker.lease, worker.epoch, worker.leads) = (flight.lease, self.epoch, true);
+                worker.as_of = self.visible;
             }
             Work::Compute => self.workers[number].value = self.visible,
             Work::Publish => {
-                let lands = self.end(model, number);
+                let checks = model.variant != Variant::LeaseBetterThanSnapshot;
+                let refused = checks && self.workers[number].is_of_before_lease();
+                let lands = self.end(model, number) && !refused;
                 let worker = &mut self.workers[number];
                 (worker.stored, worker.leads) = (Some(lands), false);
                 let value = Value::Computed(worker.value);
@@ -778,6 +828,7 @@ fn keys() {
     at_once(AsBuilt, Right);
     workers(AsBuilt, Right);
     restart(AsBuilt, Right);
+    run("one statement", Keys::one_statement, AsBuilt, Right);
     if long() {
         run("everybody", Keys::everybody, AsBuilt, Right);
     }
@@ -803,6 +854,8 @@ fn keys() {
     workers(AcquiredWithoutLooking, Breaks(ONE_LEADER));
     workers(LookedThenAcquired, Breaks(ONE_LEADER));
     restart(LeaseWithoutEpoch, Breaks(NOT_STALE));
+    run("one statement", Keys::one_statement, LeaseBetterThanSnapshot, Breaks(NOT_STALE));
+    run("one statement", Keys::one_statement, LeaseBetterThanSnapshot, Breaks(LAST_THROUGH));
     let claims = |variant, verdict| run("two claims", Keys::two_claims, variant, verdict);
     let beside_set = |variant, verdict| run("claim and set", Keys::claim_and_set, variant, verdict);
     let beside_removal =

@@ -1,0 +1,240 @@
+//! Places for leases, fills and claims: no space and no role keeps the others from them, whatever it does.
+
+use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
+
+use pg_cache_core::{
+    Acquired, Cost, Host, Key, Kind, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes, Stamp, Stored,
+    Tier, Unclaimed,
+};
+
+/// A clock that only moves when it is told to. There is one thread, so nothing has to be locked.
+#[derive(Default)]
+struct Alone(Cell<u32>);
+
+impl Host for &Alone {
+    fn now(&self) -> u32 {
+        self.0.get()
+    }
+    fn lock(&self, _: u32) {}
+    fn unlock(&self, _: u32) {}
+    fn moment(&self) -> u64 {
+        77
+    }
+}
+
+type TestTier<'m> = Tier<'m, &'m Alone>;
+
+/// With one shard of many sets.
+fn with_tier(test: impl FnOnce(&TestTier<'_>, &Alone)) {
+    let host = Alone::default();
+    host.0.set(1);
+    let memory: Vec<_> = (0..2 << 17).map(|_| AtomicU64::new(0)).collect();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 64, relation_fences: 0, tag_fences: 16, counters: 1, shards: 1 };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    test(&tier, &host);
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+const EVIL: u32 = 66;
+const GOOD: u32 = 7;
+const FOREVER: u32 = u32::MAX - 1;
+
+/// A key of a space by its number, like any other of the same number in the set that it belongs to.
+fn with_key<T>(tier: &TestTier<'_>, space: u32, number: u64, act: impl FnOnce(&Key<'_>) -> T) -> T {
+    let bytes = number.to_be_bytes();
+    act(&Key::new(tier.scope(1, space, 0), &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .expect("a key"))
+}
+
+fn owner(role: u32) -> Owner {
+    Owner { session: role, role }
+}
+
+fn lease(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Acquired {
+    with_key(tier, space, number, |key| tier.acquire(key, owner(role), FOREVER))
+}
+
+fn fill(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Acquired {
+    with_key(tier, space, number, |key| tier.begin_fill(key, owner(role), FOREVER))
+}
+
+fn claim(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Result<u64, Unclaimed> {
+    with_key(tier, space, number, |key| tier.claim(key, Some(Stamp::LATEST.into()), owner(role)))
+}
+
+fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored {
+    let value = NewValue {
+        bytes: b"value",
+        kind: Kind(1),
+        stamp: tier.fences().now(),
+        expires: FOREVER,
+        cost: Cost::NONE,
+        dependencies: &[],
+    };
+    with_key(tier, space, number, |key| {
+        let reservation = tier.reserve(key, &value).expect("there is room");
+        tier.publish_leased(key, reservation, flight)
+    })
+}
+
+fn leads(acquired: Acquired) -> u64 {
+    match acquired {
+        Acquired::Lead(lease) => lease.number,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// More than there are places.
+const MANY: std::ops::Range<u64> = 0..5_000;
+
+#[test]
+fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
+    with_tier(|tier, _| {
+        let got = MANY.filter(|number| matches!(lease(tier, 1, EVIL, *number), Acquired::Lead(_))).count();
+        assert!((300..450).contains(&got), "{got} leases for one role in one space");
+        // Neither another role in the same space, nor the same role in another space, gets more than scraps.
+        for number in MANY {
+            assert!(!matches!(lease(tier, 1, EVIL, number), Acquired::Lead(_)), "it took all that it may");
+        }
+        let limits: Vec<_> = (10_000..10_100)
+            .map(|number| (lease(tier, 1, GOOD, number), lease(tier, 3, EVIL, number)))
+            .collect();
+        assert!(limits.iter().all(|(space, _)| *space == Acquired::NoPlace(Limit::Space)), "{limits:?}");
+        assert!(limits.iter().all(|(_, role)| *role == Acquired::NoPlace(Limit::Role)), "{limits:?}");
+        // Everybody else finds a place, in every set.
+        (20_000..20_040).for_each(|number| {
+            leads(lease(tier, 2, GOOD, number));
+        });
+        claim(tier, 2, GOOD, 30_000).expect("there is a place for a claim");
+    });
+}
+
+#[test]
+fn many_roles_in_one_space_take_no_more_than_the_space_may() {
+    with_tier(|tier, _| {
+        for number in MANY {
+            lease(tier, 1, 1_000 + number as u32 % 100, number);
+        }
+        (20_000..20_040).for_each(|number| {
+            leads(lease(tier, 2, GOOD, number));
+        });
+    });
+}
+
+#[test]
+fn leases_and_claims_keep_no_fill_from_its_place() {
+    with_tier(|tier, _| {
+        // As many spaces and roles as it takes to leave nothing free to leases and claims.
+        for party in 100..160 {
+            for number in 0..1_000 {
+                lease(tier, party, party, u64::from(party) << 32 | number);
+                let _ = claim(tier, party, party, u64::from(party) << 32 | 1 << 20 | number);
+            }
+        }
+        let refused =
+            (0..100).filter(|number| lease(tier, 2, GOOD, *number) == Acquired::NoPlace(Limit::All));
+        assert!(refused.count() > 50, "the test does not take all places");
+        for number in 0..100 {
+            let flight = leads(fill(tier, 2, GOOD, number));
+            assert_eq!(publish(tier, 2, number, flight), Stored::New);
+        }
+    });
+}
+
+/// A claim can only be ended by its transaction. So others find the places that the claims of one role must leave.
+#[test]
+fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
+    with_tier(|tier, _| {
+        let refusals: Vec<_> = MANY.filter_map(|number| claim(tier, 1, EVIL, number).err()).collect();
+        assert!(refusals.len() > 4_000, "{} are refused", refusals.len());
+        assert!(refusals.iter().all(|why| *why == Unclaimed::NoPlace(Limit::Space)));
+        for number in 20_000..20_010 {
+            leads(fill(tier, 2, GOOD, number));
+            leads(lease(tier, 2, GOOD, 1_000 + number));
+            claim(tier, 2, GOOD, 2_000 + number).expect("there is a place for a claim");
+        }
+    });
+}
+
+/// Queries that run queries that run queries.
+#[test]
+fn fills_of_one_role_leave_places_to_fills_of_others() {
+    with_tier(|tier, _| {
+        let got = MANY.filter(|number| matches!(fill(tier, 1, EVIL, *number), Acquired::Lead(_))).count();
+        assert!(got < 500, "{got} fills");
+        (20_000..20_040).for_each(|number| {
+            leads(fill(tier, 2, GOOD, number));
+        });
+    });
+}
+
+#[test]
+fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
+    with_tier(|tier, _| {
+        for space in [1, 3] {
+            MANY.for_each(|number| {
+                lease(tier, space, space, number);
+            });
+        }
+        let lost = leads(lease(tier, 2, GOOD, 1));
+        claim(tier, 2, GOOD, 2).expect("there is a place for a claim");
+        let before = tier.usage().flights;
+        let fence = tier.fences().reserved(Reserved::Space { database: 1, space: 1 });
+        tier.fences().raise(fence);
+        assert_eq!(tier.usage().flights, before, "a flush that may be rolled back ends nothing");
+        tier.fences().lower(fence);
+        assert!(tier.usage().flights < before / 2, "leases of the flushed space count no more");
+        let fence = tier.fences().reserved(Reserved::Space { database: 1, space: 2 });
+        tier.fences().raise(fence);
+        tier.fences().lower(fence);
+        let leader = |number| with_key(tier, 2, number, |key| tier.leader(key)).map(|leader| leader.purpose);
+        assert_eq!((leader(1), leader(2)), (None, Some(Purpose::Claim)));
+        let again = leads(lease(tier, 2, GOOD, 1));
+        assert_eq!(publish(tier, 2, 1, lost), Stored::Dropped, "another caller computes it");
+        assert_eq!(publish(tier, 2, 1, again), Stored::New);
+        // What the flushed space held is free.
+        let got = MANY.filter(|number| matches!(lease(tier, 1, 9, *number), Acquired::Lead(_))).count();
+        assert!(got > 50, "{got} leases after the flush");
+    });
+}
+
+#[test]
+fn leases_out_of_time_are_free() {
+    with_tier(|tier, host| {
+        for number in MANY {
+            with_key(tier, 1, number, |key| tier.acquire(key, owner(EVIL), 10));
+        }
+        assert_eq!(lease(tier, 1, GOOD, 9_999), Acquired::NoPlace(Limit::Space));
+        host.0.set(10);
+        assert_eq!(tier.usage().flights, 0);
+        let got = MANY.filter(|number| matches!(lease(tier, 1, GOOD, *number), Acquired::Lead(_))).count();
+        assert!(got > 300, "{got} leases");
+    });
+}
+
+#[test]
+fn a_fill_goes_before_the_lease_of_its_key() {
+    with_tier(|tier, _| {
+        let overtaken = leads(lease(tier, 1, EVIL, 1));
+        let flight = leads(fill(tier, 1, GOOD, 1));
+        assert!(matches!(fill(tier, 1, EVIL, 1), Acquired::Busy(_)), "one query is run at a time");
+        assert!(matches!(lease(tier, 1, EVIL, 1), Acquired::Busy(_)));
+        assert_eq!(publish(tier, 1, 1, overtaken), Stored::Dropped);
+        assert_eq!(publish(tier, 1, 1, flight), Stored::New);
+        // A change of the key voids a fill like a lease.
+        let flight = leads(fill(tier, 1, GOOD, 1));
+        with_key(tier, 1, 1, |key| tier.remove(key));
+        assert_eq!(publish(tier, 1, 1, flight), Stored::Dropped);
+    });
+}
+
+#[test]
+fn a_lease_says_when_it_was_acquired() {
+    with_tier(|tier, _| {
+        let Acquired::Lead(lease) = lease(tier, 1, GOOD, 1) else { panic!("nobody computes it") };
+        assert_eq!(lease.acquired, 77);
+        assert_eq!(with_key(tier, 1, 1, |key| tier.lease(key, lease.number)), Some(lease));
+    });
+}

@@ -1,0 +1,218 @@
+//! A transaction stands between "visible" and "catalog invalidation messages sent" while another session fills.
+
+use super::changes::{CHANGES, Change, become_member, prepare};
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Cluster, Conf, Server, wait_until};
+use postgres::Client;
+use std::path::{Path, PathBuf};
+
+/// Where the transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stand {
+    /// In the COMMIT callback of another library.
+    Callback,
+    /// The same in another database, in which the extension is not installed.
+    Elsewhere,
+    /// Where it sends its messages.
+    Messages,
+    /// The same in a COMMIT PREPARED.
+    MessagesOfPrepared,
+}
+
+/// A server with the neighbour loaded.
+pub struct Ground {
+    pub cluster: Cluster,
+    pub gate: PathBuf,
+    pub witness: Client,
+}
+
+/// How a session fills: the query, and whether it runs in a PL/pgSQL function that the session has planned before.
+const WAYS: [bool; 2] = [false, true];
+
+impl Ground {
+    pub fn new(neighbour_first: bool) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
+        let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
+        let order =
+            if neighbour_first { format!("{neighbour}, pg_cache") } else { format!("pg_cache, {neighbour}") };
+        let conf = Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536");
+        // A worker that analyzes a table would send messages as well, and stand in the way.
+        let cluster = cluster(&conf.set("shared_preload_libraries", &order).set("autovacuum", "off"));
+        let mut witness = cluster.connect("postgres");
+        prepare(&mut witness);
+        witness
+            .batch_execute(&format!(
+                "CREATE FUNCTION hold_messages(text) RETURNS void
+                    AS '{neighbour}', 'neighbour_hold_messages' LANGUAGE C STRICT"
+            ))
+            .expect("a function");
+        let gate = cluster.socket_dir().join("gate");
+        Self { cluster, gate, witness }
+    }
+
+    /// Closes the gate: from now on a committing transaction stands.
+    pub fn close(&self) {
+        std::fs::write(&self.gate, "").expect("the directory is ours");
+    }
+
+    pub fn open(&self) {
+        std::fs::remove_file(&self.gate).expect("it was closed");
+    }
+
+    /// Waits until a session waits for an event.
+    pub fn wait_for(&mut self, process: i32, what: &str, condition: &str) {
+        let query = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND {condition}");
+        wait_until(what, || {
+            self.witness.query_one(&query, &[&process]).expect("a view").get::<_, i64>(0) == 1
+        });
+    }
+
+    /// Lets a change commit, has another session fill while it stands, and returns which sessions are given another result than the
+    /// new one afterwards, if any.
+    fn race(&mut self, change: &Change, in_function: bool, stand: Stand, setting: &str) -> Option<String> {
+        let query = change.set_up(&mut self.witness, in_function);
+        let [mut filler, mut reader, mut holder] = [(); 3].map(|()| self.cluster.connect("postgres"));
+        let mut committer =
+            self.cluster.connect(if stand == Stand::Elsewhere { "template1" } else { "postgres" });
+        for session in [&mut filler, &mut reader] {
+            become_member(session);
+            // The catalogs are read, and the function is planned.
+            assert_eq!(direct(session, &query), change.results.0, "{}", change.name);
+            fetch(session, &query);
+        }
+        let processes = [&mut committer, &mut filler, &mut holder].map(process);
+        committer.batch_execute(setting).expect("it is set");
+        let mut commit = change.change.to_owned();
+        match stand {
+            Stand::Callback | Stand::Elsewhere => {
+                let gate = self.gate.display();
+                committer.batch_execute(&format!("SET neighbour.gate = '{gate}'")).expect("it is set");
+            }
+            Stand::Messages => {}
+            Stand::MessagesOfPrepared => {
+                let prepared = format!("BEGIN; {commit}; PREPARE TRANSACTION 'race'");
+                committer.batch_execute(&prepared).expect("it is prepared");
+                commit = "COMMIT PREPARED 'race'".to_owned();
+            }
+        }
+        self.close();
+        let is_held = [Stand::Messages, Stand::MessagesOfPrepared].contains(&stand);
+        let holding = is_held.then(|| {
+            let hold = format!("SELECT hold_messages('{}')", self.gate.display());
+            let holding = std::thread::spawn(move || holder.batch_execute(&hold));
+            self.wait_for(processes[2], "the lock to be held", "wait_event = 'Extension'");
+            holding
+        });
+        let committing = std::thread::spawn(move || committer.batch_execute(&commit));
+        let stands = if is_held { "SInvalWrite" } else { "Extension" };
+        self.wait_for(processes[0], "the commit to stand", &format!("wait_event = '{stands}'"));
+        let call = query.clone();
+        let filling = std::thread::spawn(move || {
+            fetch(&mut filler, &call);
+            filler
+        });
+        if change.blocks {
+            self.wait_for(processes[1], "the fill to wait", "wait_event_type = 'Lock'");
+        } else {
+            wait_until("the fill", || filling.is_finished());
+        }
+        self.open();
+        committing.join().expect("it ends").expect("it commits");
+        if let Some(holding) = holding {
+            holding.join().expect("it ends").expect("it holds");
+        }
+        let mut filler = filling.join().expect("it fills");
+        let mut fresh = self.cluster.connect("postgres");
+        become_member(&mut fresh);
+        assert_eq!(direct(&mut fresh, &query), change.results.1, "{}", change.name);
+        let mut wrong = Vec::new();
+        for after in ["", " after its next fill"] {
+            let readers =
+                [("the filler", &mut filler), ("another session", &mut reader), ("a new one", &mut fresh)];
+            for (who, session) in readers {
+                if fetch(session, &query) != change.results.1 {
+                    wrong.push(format!("{who}{after}"));
+                }
+            }
+            // A plan that the filler has made in the race must not be used by its next fill.
+            filler.batch_execute("SELECT cache_delete('k', space => 'own')").expect("it is removed");
+        }
+        let way = if in_function { " in a function" } else { "" };
+        (!wrong.is_empty()).then(|| format!("{}{way}: {}", change.name, wrong.join(", ")))
+    }
+}
+
+pub fn process(session: &mut Client) -> i32 {
+    session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
+}
+
+pub fn direct(session: &mut Client, query: &str) -> i32 {
+    session.query_one(&format!("SELECT ({query})::int"), &[]).expect("it reads").get(0)
+}
+
+pub fn fetch(session: &mut Client, query: &str) -> i32 {
+    let call = "SELECT cache_fetch('k', $1, space => 'own')::int";
+    session.query_one(call, &[&query]).expect("it fetches").get(0)
+}
+
+/// The changes that a stand is for, each with both ways to fill.
+fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
+    let fits = move |change: &&Change| match stand {
+        Stand::MessagesOfPrepared => change.in_block,
+        Stand::Elsewhere => change.of_roles,
+        Stand::Callback | Stand::Messages => true,
+    };
+    CHANGES.iter().filter(fits).flat_map(|change| WAYS.map(|in_function| (change, in_function)))
+}
+
+fn assert_exact(neighbour_first: bool, stand: Stand) {
+    let mut ground = Ground::new(neighbour_first);
+    let wrong: Vec<_> = rounds(stand)
+        .filter_map(|(change, in_function)| ground.race(change, in_function, stand, "SET lock_timeout = 0"))
+        .collect();
+    assert!(wrong.is_empty(), "{} races are lost: {wrong:#?}", wrong.len());
+    assert_eq!(findings(&mut ground.witness), Vec::<String>::new());
+}
+
+/// The neighbour is told after pg_cache.
+#[test]
+fn a_fill_while_a_ddl_commit_stands_in_a_later_callback_is_not_kept() {
+    assert_exact(true, Stand::Callback);
+}
+
+/// The neighbour is told before pg_cache.
+#[test]
+fn a_fill_while_a_ddl_commit_stands_in_an_earlier_callback_is_not_kept() {
+    assert_exact(false, Stand::Callback);
+}
+
+#[test]
+fn a_fill_while_a_change_of_roles_in_another_database_stands_is_not_kept() {
+    assert_exact(true, Stand::Elsewhere);
+}
+
+#[test]
+fn a_fill_while_a_ddl_commit_sends_its_messages_is_not_kept() {
+    assert_exact(true, Stand::Messages);
+}
+
+#[test]
+fn a_fill_while_a_commit_prepared_sends_its_messages_is_not_kept() {
+    assert_exact(true, Stand::MessagesOfPrepared);
+}
+
+/// A race that finds nothing where fences are lowered too early proves nothing.
+#[test]
+fn the_race_finds_what_is_stale_where_fences_are_lowered_early() {
+    let mut ground = Ground::new(true);
+    let mut missed = Vec::new();
+    // Only changes that no reader waits for. A change of two transactions invalidates again with the second one.
+    let is_open = |(change, _): &(&Change, bool)| !change.blocks && change.in_block;
+    for (change, in_function) in rounds(Stand::Callback).filter(is_open) {
+        let early = "SET pg_cache.break_fencing = 'early'";
+        if ground.race(change, in_function, Stand::Callback, early).is_none() {
+            missed.push((change.name, in_function));
+        }
+    }
+    assert!(missed.is_empty(), "nothing is stale after {missed:?}");
+}

@@ -1,0 +1,99 @@
+//! Ways to make a version visible by a change of names or rules.
+
+use super::DATABASES;
+use super::dice::Dice;
+use super::session::{READER, Session};
+use super::table::{Kind, Table};
+use super::write::commit;
+
+/// How the transaction of a change ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Commit,
+    /// The commit takes long: the transaction has also set many keys.
+    Slow,
+    Savepoint,
+    TwoPhases,
+    TwoPhasesRolledBack,
+    RolledBack,
+}
+
+impl Ending {
+    pub fn choose(dice: &mut Dice) -> Self {
+        use Ending::*;
+        [Commit, Slow, Slow, Slow, Savepoint, TwoPhases, TwoPhasesRolledBack, RolledBack][dice.roll(8)]
+    }
+
+    fn commits(self) -> bool {
+        !matches!(self, Self::TwoPhasesRolledBack | Self::RolledBack)
+    }
+}
+
+/// Changes a name or a rule so that a version becomes visible, or rolls that back.
+pub fn define(
+    ending: Ending,
+    session: &mut Session<'_>,
+    table: &Table,
+    version: i64,
+    gid: &str,
+) -> Result<(), postgres::Error> {
+    let change = statements(table, if ending.commits() { version } else { -version });
+    // The lock is held until the server has sent the messages about the change.
+    session.run(&format!("BEGIN; SELECT pg_advisory_xact_lock({})", table.number))?;
+    match ending {
+        Ending::Commit => session.run(&change)?,
+        Ending::Slow => session.run(&format!(
+            "{change}; SELECT count(cache_set_text('slow ' || i, 'v')) FROM generate_series(1, 3000) AS i"
+        ))?,
+        Ending::Savepoint => session.run(&format!("SAVEPOINT s; {change}; RELEASE s"))?,
+        Ending::TwoPhases => {
+            session.run(&format!("{change}; PREPARE TRANSACTION '{gid}'"))?;
+            return commit(session, table, version, &format!("COMMIT PREPARED '{gid}'"));
+        }
+        Ending::TwoPhasesRolledBack => {
+            session.run(&format!("{change}; PREPARE TRANSACTION '{gid}'"))?;
+            return session.run(&format!("ROLLBACK PREPARED '{gid}'"));
+        }
+        Ending::RolledBack => return session.run(&format!("{change}; ROLLBACK")),
+    }
+    commit(session, table, version, "COMMIT")
+}
+
+fn statements(table: &Table, version: i64) -> String {
+    let name = &table.name;
+    let side = Kind::side(version);
+    let other = 1 - side;
+    let set = format!("UPDATE {name} SET v = {version} WHERE side = {side}");
+    match table.kind {
+        Kind::Function => format!(
+            "CREATE OR REPLACE FUNCTION {name}_version() RETURNS bigint STABLE LANGUAGE plpgsql AS
+                 'BEGIN RETURN {version}; END'"
+        ),
+        Kind::Swapped => format!(
+            "UPDATE {name}_other SET v = {version} WHERE id = 1; ALTER TABLE {name} RENAME TO {name}_old;
+             ALTER TABLE {name}_other RENAME TO {name}; ALTER TABLE {name}_old RENAME TO {name}_other"
+        ),
+        Kind::Attached => format!(
+            "DO $$ DECLARE attached regclass; spare regclass; BEGIN
+                 SELECT inhrelid INTO attached FROM pg_inherits
+                  WHERE inhparent = '{name}'::regclass AND inhrelid <> '{name}_high'::regclass;
+                 spare := CASE attached WHEN '{name}_low'::regclass THEN '{name}_spare' ELSE '{name}_low' END;
+                 EXECUTE format('UPDATE %s SET v = {version} WHERE id = 1', spare);
+                 EXECUTE format('ALTER TABLE {name} DETACH PARTITION %s', attached);
+                 EXECUTE format('ALTER TABLE {name} ATTACH PARTITION %s FOR VALUES FROM (0) TO (2)', spare);
+             END $$"
+        ),
+        Kind::Member => {
+            let roles = format!("{}_{name}", DATABASES[table.database]);
+            format!("{set}; GRANT {roles}_{side} TO {READER}; REVOKE {roles}_{other} FROM {READER}")
+        }
+        Kind::Policy => format!("{set}; ALTER POLICY p ON {name} USING (side = {side})"),
+        Kind::Schema => format!(
+            "UPDATE {name}_{side}.{name} SET v = {version}; GRANT USAGE ON SCHEMA {name}_{side} TO {READER};
+             REVOKE USAGE ON SCHEMA {name}_{other} FROM {READER}"
+        ),
+        Kind::Plain | Kind::Emptied | Kind::Part | Kind::Indirect => {
+            unreachable!("no name and no rule of {name} changes")
+        }
+    }
+}

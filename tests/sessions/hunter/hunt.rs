@@ -1,0 +1,187 @@
+//! The state that all threads of a hunt share, and the hunt itself.
+
+use super::dice::Dice;
+use super::session::READER;
+use super::table::Table;
+use super::{DATABASES, READERS, WRITERS};
+use pg_cache_testbed::Cluster;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant, SystemTime};
+
+pub struct Hunt<'c> {
+    pub cluster: &'c Cluster,
+    pub tables: Vec<Table>,
+    /// The table that each writer writes to. Readers prefer these: a stale value is most likely there.
+    pub focus: [AtomicUsize; WRITERS],
+    /// The process of each session, or 0.
+    pub sessions: [AtomicI32; WRITERS + READERS],
+    pub over: AtomicBool,
+    pub reads: AtomicU64,
+    pub hits: AtomicU64,
+    pub writes: AtomicU64,
+    /// One write in so many changes names or rules, which invalidates the results of all queries in the database.
+    pub defining_one_in: u64,
+    /// The writes that did.
+    pub definitions: AtomicU64,
+    pub errors: AtomicU64,
+    pub stale: AtomicU64,
+    pub future: AtomicU64,
+    /// The first findings, in words.
+    findings: Mutex<Vec<String>>,
+}
+
+impl Hunt<'_> {
+    pub fn find(&self, finding: String) {
+        let mut findings = self.findings.lock().expect("nobody panics with it");
+        if findings.len() < 10 {
+            findings.push(finding);
+        }
+    }
+
+    /// Compares what a statement has returned with what was known before it began.
+    pub fn judge(&self, table: &Table, at_least: i64, value: Option<&str>, how: &str) {
+        let at_most = table.at_most.load(SeqCst);
+        let value = value.and_then(|value| value.parse::<i64>().ok());
+        let found = value.unwrap_or(-1);
+        if found < 0 || found > at_most {
+            self.future.fetch_add(1, SeqCst);
+        } else if found < at_least {
+            self.stale.fetch_add(1, SeqCst);
+        } else {
+            // A change of names or rules reaches sessions one after the other, until its commit returns.
+            if !table.kind.is_defined() {
+                table.at_least.fetch_max(found, SeqCst);
+            }
+            return;
+        }
+        self.find(format!(
+            "{how} of {} in {}: {value:?}, and it must be from {at_least} to {at_most}",
+            table.name, DATABASES[table.database]
+        ));
+    }
+
+    pub fn count(&self, hit: bool) {
+        self.reads.fetch_add(1, SeqCst);
+        self.hits.fetch_add(u64::from(hit), SeqCst);
+    }
+
+    pub fn choose(&self, database: usize, dice: &mut Dice) -> &Table {
+        let focus = &self.tables[self.focus[dice.roll(WRITERS)].load(SeqCst)];
+        if focus.database == database && dice.roll(3) == 0 {
+            return focus;
+        }
+        loop {
+            let table = &self.tables[dice.roll(self.tables.len())];
+            if table.database == database {
+                return table;
+            }
+        }
+    }
+
+    /// Cancels and terminates sessions at random.
+    fn disturb(&self, seed: u64) {
+        let mut dice = Dice(seed);
+        let mut client = self.cluster.connect("postgres");
+        while !self.over.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(5 + dice.roll(40) as u64));
+            let process = self.sessions[dice.roll(self.sessions.len())].load(SeqCst);
+            let how = if dice.roll(4) == 0 { "terminate" } else { "cancel" };
+            if process != 0 {
+                let call = format!("SELECT pg_{how}_backend({process})");
+                client.batch_execute(&call).expect("the server lives");
+            }
+        }
+    }
+}
+
+/// The counts of a hunt.
+#[derive(Debug)]
+pub struct Bag {
+    pub reads: u64,
+    pub hits: u64,
+    pub stale: u64,
+    pub future: u64,
+    pub definitions: u64,
+    pub findings: Vec<String>,
+}
+
+/// Hunts for so long, or until a stale value is found if `until_found`.
+pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_in: u64) -> Bag {
+    let seed = match std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed,
+        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_secs()),
+    };
+    let mut tables = Vec::new();
+    let mut owner = cluster.connect("postgres");
+    owner.batch_execute(&format!("CREATE ROLE {READER}")).expect("a role");
+    for (database, name) in DATABASES.iter().enumerate() {
+        owner.batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
+        let mut session = cluster.connect(name);
+        session
+            .batch_execute(&format!(
+                "CREATE EXTENSION pg_cache; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC;
+                 SELECT cache_create_space('own', scope => 'role');
+                 SELECT cache_grant(space, '{READER}', privilege)
+                   FROM unnest('{{default,own}}'::text[]) AS space, unnest('{{read,write}}'::text[]) AS privilege"
+            ))
+            .expect("it installs");
+        Table::create_all(database, &mut session, &mut tables);
+    }
+    let hunt = Hunt {
+        cluster,
+        tables,
+        focus: Default::default(),
+        sessions: Default::default(),
+        over: AtomicBool::new(false),
+        reads: AtomicU64::new(0),
+        hits: AtomicU64::new(0),
+        writes: AtomicU64::new(0),
+        defining_one_in,
+        definitions: AtomicU64::new(0),
+        errors: AtomicU64::new(0),
+        stale: AtomicU64::new(0),
+        future: AtomicU64::new(0),
+        findings: Mutex::new(Vec::new()),
+    };
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let hunt = &hunt;
+        /// Ends the hunt for all if one of them panics.
+        struct Over<'h>(&'h AtomicBool);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, SeqCst);
+            }
+        }
+        for slot in 0..WRITERS + READERS {
+            scope.spawn(move || {
+                let _over = Over(&hunt.over);
+                let seed = seed ^ (slot as u64 + 1) << 56;
+                if slot < WRITERS { hunt.write(slot, seed) } else { hunt.read(slot, seed) }
+            });
+        }
+        scope.spawn(move || {
+            let _over = Over(&hunt.over);
+            hunt.disturb(seed);
+        });
+        while !hunt.over.load(SeqCst) && began.elapsed() < time {
+            let found = hunt.stale.load(SeqCst) > 0;
+            if until_found && found {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        hunt.over.store(true, SeqCst);
+    });
+    let [reads, hits, writes, definitions, errors, stale, future] =
+        [&hunt.reads, &hunt.hits, &hunt.writes, &hunt.definitions, &hunt.errors, &hunt.stale, &hunt.future]
+            .map(|count| count.load(SeqCst));
+    println!(
+        "hunt: seed = {seed}, {:.1} s, reads = {reads}, hits = {hits}, writes = {writes}, definitions = {definitions}, disturbed = {errors}, \
+         stale = {stale}, future = {future}",
+        began.elapsed().as_secs_f64()
+    );
+    let findings = hunt.findings.into_inner().expect("nobody panics with it");
+    Bag { reads, hits, stale, future, definitions, findings }
+}

@@ -1,0 +1,83 @@
+//! The staleness hunter: writers change tables in random ways, names and rules among them, while readers check each value that they
+//! are given, in two databases, and sessions are cancelled and terminated.
+//!
+//! A table holds one *version*, a number that grows with each commit. A transaction that is rolled back writes a negative number.
+//! - *At least*: the largest version that a reader has seen, or whose commit has returned to a writer, before the statement began.
+//! - *At most*: the largest version that a writer has sent a commit for when the statement has ended.
+//!
+//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine. `PG_CACHE_TEST_SEED` repeats
+//! what a failed run tried, though not when.
+//!
+//! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
+//! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.
+//! - `write`, `read`: the loops of writers and readers; `session`: their sessions.
+//! - `hunt`: the state that they share, and the hunt itself.
+
+mod definition;
+mod dice;
+mod hunt;
+mod path;
+mod read;
+mod session;
+mod table;
+mod write;
+
+use crate::memory::{cluster, findings};
+use hunt::{Bag, hunt};
+use pg_cache_testbed::{Cluster, Conf, wait_until};
+use std::time::Duration;
+
+const DATABASES: [&str; 2] = ["hunt_one", "hunt_two"];
+const WRITERS: usize = 2;
+const READERS: usize = 3;
+/// Reads for each write.
+const PACE: u64 = 15;
+/// Most writes leave the results of other queries, which a change of names or rules does not.
+const DEFINING_ONE_IN: u64 = 80;
+
+fn is_long() -> bool {
+    std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
+}
+
+#[test]
+fn nobody_is_given_what_is_stale_whoever_writes_and_whatever_ends() {
+    let cluster = cluster(&Conf::preloaded());
+    let time = Duration::from_secs(if is_long() { 180 } else { 10 });
+    let bag = hunt(&cluster, time, false, DEFINING_ONE_IN);
+    assert_exact(&cluster, &bag);
+    assert!(bag.hits * 10 > bag.reads * 7, "{} hits of {} reads prove little", bag.hits, bag.reads);
+}
+
+/// The results of queries rarely live long here, so the share of hits is small.
+#[test]
+fn nobody_is_given_what_is_stale_while_names_and_rules_change_all_the_time() {
+    let cluster = cluster(&Conf::preloaded());
+    let bag = hunt(&cluster, Duration::from_secs(if is_long() { 120 } else { 5 }), false, 3);
+    assert_exact(&cluster, &bag);
+    assert!(bag.hits * 10 > bag.reads, "{} hits of {} reads prove little", bag.hits, bag.reads);
+}
+
+/// No reader was given a wrong value, and no fence stays raised when all sessions have ended.
+fn assert_exact(cluster: &Cluster, bag: &Bag) {
+    assert_eq!((bag.stale, bag.future), (0, 0), "{:#?}", bag.findings);
+    assert!(bag.findings.is_empty(), "{:#?}", bag.findings);
+    assert!(bag.definitions > 0, "no name and no rule has changed");
+    let mut witness = cluster.connect("postgres");
+    wait_until("the end of all sessions", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        witness.query_one(query, &[]).expect("there is a view").get::<_, i64>(0) == 1
+    });
+    // The server's own workers raise fences for a moment. A fence that stays raised is a leak.
+    wait_until("all fences to be lowered", || findings(&mut witness).is_empty());
+}
+
+/// A hunter that finds nothing where there is something proves nothing.
+#[test]
+fn the_hunter_finds_what_is_stale_where_fences_are_broken() {
+    // Fences that are lowered early are too early for names and rules only.
+    for (how, defining_one_in) in [("never", DEFINING_ONE_IN), ("late", DEFINING_ONE_IN), ("early", 2)] {
+        let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
+        let bag = hunt(&cluster, Duration::from_secs(60), true, defining_one_in);
+        assert!(bag.stale > 0, "{how}: it has found nothing in {} reads", bag.reads);
+    }
+}

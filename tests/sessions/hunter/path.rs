@@ -1,0 +1,136 @@
+//! Ways to write a version to rows.
+
+use super::dice::Dice;
+use super::session::Session;
+use super::table::{Kind, Table};
+use super::write::commit;
+use std::io::Write;
+
+/// A way to write a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Update,
+    Disabled,
+    Savepoint,
+    SavepointRolledBack,
+    OnlySavepointRolledBack,
+    Exception,
+    DeleteAndInsert,
+    TruncateAndInsert,
+    Copy,
+    Merge,
+    Cte,
+    TwoPhases,
+    TwoPhasesRolledBack,
+    RolledBack,
+    AndSet,
+    Trigger,
+}
+
+impl Path {
+    pub fn choose(table: &Table, dice: &mut Dice) -> Self {
+        use Path::*;
+        const ALL: [Path; 15] = [
+            Update,
+            Disabled,
+            Savepoint,
+            SavepointRolledBack,
+            OnlySavepointRolledBack,
+            Exception,
+            DeleteAndInsert,
+            Copy,
+            Merge,
+            Cte,
+            TwoPhases,
+            TwoPhasesRolledBack,
+            RolledBack,
+            AndSet,
+            Update,
+        ];
+        match (table.kind, dice.roll(3)) {
+            (Kind::Emptied, 0) => TruncateAndInsert,
+            (Kind::Indirect, 0) => Trigger,
+            _ => ALL[dice.roll(ALL.len())],
+        }
+    }
+
+    pub fn go(
+        self,
+        session: &mut Session<'_>,
+        table: &Table,
+        version: i64,
+        gid: &str,
+        dice: &mut Dice,
+    ) -> Result<(), postgres::Error> {
+        let name = &table.name;
+        let target = &table.target(dice);
+        let set = |v: i64| format!("UPDATE {target} SET v = {v} WHERE id = 1");
+        let (new, undone) = (set(version), set(-version));
+        let commit = |session: &mut Session<'_>, how: &str| commit(session, table, version, how);
+        let block = |session: &mut Session<'_>, body: &str| {
+            session.run(&format!("BEGIN; {body}"))?;
+            commit(session, "COMMIT")
+        };
+        let delete = format!("DELETE FROM {target} WHERE id = 1");
+        match self {
+            Path::Update => commit(session, &new),
+            Path::Disabled => block(
+                session,
+                &format!("SET LOCAL pg_cache.enabled = off; SET LOCAL pg_cache.bypass = on; {new}"),
+            ),
+            Path::Savepoint => block(session, &format!("SAVEPOINT s; {new}; RELEASE s")),
+            Path::SavepointRolledBack => {
+                block(session, &format!("{new}; SAVEPOINT s; {undone}; ROLLBACK TO s"))
+            }
+            Path::OnlySavepointRolledBack => {
+                session.run(&format!("BEGIN; SAVEPOINT s; {undone}; ROLLBACK TO s"))?;
+                session.run("COMMIT")
+            }
+            Path::Exception => commit(
+                session,
+                &format!(
+                    "DO $$ BEGIN BEGIN {undone}; PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN {new}; END; END $$"
+                ),
+            ),
+            Path::DeleteAndInsert => {
+                block(session, &format!("{delete}; INSERT INTO {target} VALUES (1, {version})"))
+            }
+            Path::TruncateAndInsert => {
+                block(session, &format!("TRUNCATE {name}; INSERT INTO {name} VALUES (1, {version}), (2, 0)"))
+            }
+            Path::Copy => {
+                session.run(&format!("BEGIN; DELETE FROM {name} WHERE id = 1"))?;
+                let mut copy = session.client().copy_in(&format!("COPY {name} FROM STDIN"))?;
+                // finish() reports the error.
+                let _ = copy.write_all(format!("1\t{version}\n").as_bytes());
+                copy.finish()?;
+                commit(session, "COMMIT")
+            }
+            Path::Merge => {
+                let merge = format!(
+                    "MERGE INTO {name} AS t USING (VALUES (1)) AS s (id) ON s.id = t.id
+                     WHEN MATCHED THEN UPDATE SET v = {version}"
+                );
+                commit(session, &merge)
+            }
+            Path::Cte => commit(session, &format!("WITH w AS ({new} RETURNING id) SELECT count(*) FROM w")),
+            Path::TwoPhases | Path::TwoPhasesRolledBack => {
+                let commits = self == Path::TwoPhases;
+                let what = if commits { &new } else { &undone };
+                session.run(&format!("BEGIN; {what}; PREPARE TRANSACTION '{gid}'"))?;
+                match commits {
+                    true => commit(session, &format!("COMMIT PREPARED '{gid}'")),
+                    false => session.run(&format!("ROLLBACK PREPARED '{gid}'")),
+                }
+            }
+            Path::RolledBack => {
+                session.run(&format!("BEGIN; {undone}; SAVEPOINT s; {undone}; RELEASE s; ROLLBACK"))
+            }
+            Path::AndSet => block(
+                session,
+                &format!("{new}; SELECT cache_set('set {name}', '{version}', tags => '{{{name}}}')"),
+            ),
+            Path::Trigger => commit(session, &format!("UPDATE {name}_of SET v = {version} WHERE id = 1")),
+        }
+    }
+}

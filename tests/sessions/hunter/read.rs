@@ -1,0 +1,161 @@
+//! Readers: what they are given must be a version that is not older than what was known to be committed when the statement began.
+
+use super::DATABASES;
+use super::dice::Dice;
+use super::hunt::Hunt;
+use super::session::Session;
+use super::table::{Kind, Table};
+use std::sync::atomic::Ordering::SeqCst;
+
+impl Hunt<'_> {
+    pub fn read(&self, slot: usize, seed: u64) {
+        let mut dice = Dice(seed);
+        let mut session = Session::reader(self, slot);
+        while !self.over.load(SeqCst) {
+            if dice.roll(500) == 0 {
+                session.go_to(dice.roll(DATABASES.len()));
+            }
+            let done = match dice.roll(10) {
+                0 => self.read_moment(&mut session, &mut dice),
+                1..=3 => self.read_leased(&mut session, &mut dice),
+                4 => self.read_block(&mut session, &mut dice),
+                _ => self.read_fetched(&mut session, &mut dice),
+            };
+            if let Err(error) = done {
+                session.recover(&error, "a read");
+            }
+        }
+    }
+
+    fn fetch(
+        &self,
+        session: &mut Session<'_>,
+        table: &Table,
+        dice: &mut Dice,
+    ) -> Result<Option<String>, postgres::Error> {
+        let name = &table.name;
+        let by_function = !table.kind.mixes_moments() && dice.roll(4) == 0;
+        if table.kind.is_defined() {
+            let query = if by_function { format!("SELECT {name}_read()") } else { table.read() };
+            return self.call(session, name, &query, ", space => 'own'", dice);
+        }
+        // All of these return the same, so they share a key.
+        let (query, arguments) = match dice.roll(5) {
+            _ if by_function => (format!("SELECT {name}_read()"), ""),
+            0 => (format!("SELECT v FROM {name} WHERE id = $1"), ", args => '[1]'"),
+            1 => (format!("SELECT max(v) FROM {name} WHERE id < 2"), ""),
+            2 => (format!("SELECT a.v FROM {name} AS a JOIN {name} AS b USING (id) WHERE b.id = 1"), ""),
+            _ => (table.read(), ""),
+        };
+        let (key, depends) = match dice.roll(4) {
+            0 if !by_function => (format!("tagged {name}"), format!(", tags => '{{{name}}}'")),
+            1 => (name.clone(), format!(", depends => '{{{name}}}'")),
+            2 => (name.clone(), format!(", depends => '{{}}', tags => '{{{name}}}'")),
+            _ => (name.clone(), String::new()),
+        };
+        self.call(session, &key, &query, &format!("{arguments}{depends}"), dice)
+    }
+
+    fn call(
+        &self,
+        session: &mut Session<'_>,
+        key: &str,
+        query: &str,
+        more: &str,
+        dice: &mut Dice,
+    ) -> Result<Option<String>, postgres::Error> {
+        let row = match dice.roll(3) {
+            0 => {
+                let call = format!("SELECT cache_fetch($1, $2{more})::text, cache_status()");
+                let row = session.client().query_one(&call, &[&key, &query])?;
+                vec![row.get(0), row.get(1)]
+            }
+            _ => session.row(&format!("SELECT cache_fetch('{key}', '{query}'{more}), cache_status()"))?,
+        };
+        self.count(row.get(1).is_some_and(|status| status.as_deref() == Some("hot")));
+        Ok(row[0].clone())
+    }
+
+    fn read_fetched(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
+        let table = self.choose(session.database, dice);
+        let at_least = table.at_least.load(SeqCst);
+        let value = self.fetch(session, table, dice)?;
+        self.judge(table, at_least, value.as_deref(), "cache_fetch");
+        Ok(())
+    }
+
+    /// Several statements of one READ COMMITTED transaction.
+    fn read_block(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
+        session.run("BEGIN")?;
+        for _ in 0..3 {
+            self.read_fetched(session, dice)?;
+        }
+        session.run("COMMIT")
+    }
+
+    /// Reads in one snapshot, through the cache and without it.
+    fn read_moment(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
+        session.run(match dice.roll(2) {
+            0 => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            _ => "BEGIN; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        })?;
+        for _ in 0..4 {
+            let table = self.choose(session.database, dice);
+            if table.kind == Kind::Emptied || table.kind.is_defined() {
+                continue;
+            }
+            let cached_first = dice.roll(2) == 0;
+            let mut cached = if cached_first { Some(self.fetch(session, table, dice)?) } else { None };
+            let direct = session.row(&table.read())?.swap_remove(0);
+            if !cached_first {
+                cached = Some(self.fetch(session, table, dice)?);
+            }
+            let cached = cached.flatten();
+            if cached != direct {
+                self.stale.fetch_add(1, SeqCst);
+                self.find(format!(
+                    "REPEATABLE READ of {}: {cached:?} in the cache, {direct:?} in the table",
+                    table.name
+                ));
+            }
+        }
+        session.run("COMMIT")
+    }
+
+    /// Reads a value that a reader computes under a lease, or a value that a writer has set in the transaction of its change.
+    fn read_leased(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
+        let table = self.choose(session.database, dice);
+        if table.kind.is_defined() {
+            // A tag stands for rows, and not for names and rules.
+            return Ok(());
+        }
+        let name = &table.name;
+        let at_least = table.at_least.load(SeqCst);
+        if dice.roll(4) == 0 {
+            if let Some(value) = session.row(&format!("SELECT cache_get('set {name}')"))?.swap_remove(0) {
+                self.judge(table, at_least, Some(&value), "cache_get of what was set with the change");
+            }
+            return Ok(());
+        }
+        let in_block = dice.roll(3) == 0;
+        if in_block {
+            session.run("BEGIN")?;
+        }
+        let asked = format!("SELECT value, status, lease FROM cache_acquire('leased {name}', hold => '2 s')");
+        let row = session.row(&asked)?;
+        self.count(row[1].as_deref() == Some("hit"));
+        if row[1].as_deref() == Some("hit") {
+            self.judge(table, at_least, row[0].as_deref(), "cache_acquire");
+        } else {
+            let at_least = table.at_least.load(SeqCst);
+            let value = session.row(&table.read())?.swap_remove(0);
+            self.judge(table, at_least, value.as_deref(), "the table itself");
+            if let (Some(value), Some(lease)) = (value, &row[2]) {
+                session.run(&format!(
+                    "SELECT cache_set('leased {name}', '{value}', tags => '{{{name}}}', lease => {lease})"
+                ))?;
+            }
+        }
+        if in_block { session.run("COMMIT") } else { Ok(()) }
+    }
+}

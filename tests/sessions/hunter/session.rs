@@ -1,0 +1,83 @@
+//! Sessions that connect again when they were ended.
+
+use super::DATABASES;
+use super::hunt::Hunt;
+use super::table::search_path;
+use postgres::error::SqlState;
+use postgres::{Client, SimpleQueryMessage};
+use std::sync::atomic::Ordering::SeqCst;
+
+/// The role of all readers.
+pub const READER: &str = "hunt_reader";
+
+pub struct Session<'h> {
+    pub hunt: &'h Hunt<'h>,
+    slot: usize,
+    pub database: usize,
+    is_reader: bool,
+    client: Option<Client>,
+}
+
+/// Whether an error is one that the disturber causes.
+pub fn is_expected(error: &postgres::Error) -> bool {
+    error.is_closed()
+        || error.code().is_none()
+        || [SqlState::QUERY_CANCELED, SqlState::ADMIN_SHUTDOWN].iter().any(|code| error.code() == Some(code))
+}
+
+impl<'h> Session<'h> {
+    pub fn reader(hunt: &'h Hunt<'h>, slot: usize) -> Self {
+        Self { hunt, slot, database: slot % DATABASES.len(), is_reader: true, client: None }
+    }
+
+    pub fn writer(hunt: &'h Hunt<'h>, slot: usize) -> Self {
+        Self { is_reader: false, ..Self::reader(hunt, slot) }
+    }
+
+    pub fn client(&mut self) -> &mut Client {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            self.hunt.sessions[self.slot].store(0, SeqCst);
+            let mut client = self.hunt.cluster.connect(DATABASES[self.database]);
+            if self.is_reader {
+                let become_reader = format!("SET ROLE {READER}; SET search_path = {}", search_path());
+                client.batch_execute(&become_reader).expect("it is set");
+            }
+            let process = client.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
+            self.hunt.sessions[self.slot].store(process, SeqCst);
+            self.client = Some(client);
+        }
+        self.client.as_mut().expect("it is there")
+    }
+
+    pub fn go_to(&mut self, database: usize) {
+        if self.database != database {
+            self.hunt.sessions[self.slot].store(0, SeqCst);
+            (self.client, self.database) = (None, database);
+        }
+    }
+
+    pub fn run(&mut self, sql: &str) -> Result<(), postgres::Error> {
+        self.client().batch_execute(sql)
+    }
+
+    /// The columns of the row that a statement returns.
+    pub fn row(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
+        let messages = self.client().simple_query(sql)?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|place| row.get(place).map(str::to_owned)).collect())
+            }
+            _ => None,
+        });
+        Ok(row.unwrap_or_else(|| vec![None]))
+    }
+
+    /// Ends the transaction after an error, and reports the error if it was not expected.
+    pub fn recover(&mut self, error: &postgres::Error, what: &str) {
+        self.hunt.errors.fetch_add(1, SeqCst);
+        if !is_expected(error) {
+            self.hunt.find(format!("{what}: {error:?}"));
+        }
+        while self.run("ROLLBACK").is_err() {}
+    }
+}

@@ -1,0 +1,214 @@
+//! The holders of versions: a table, or a name or a rule that decides which row a query finds.
+
+use super::DATABASES;
+use super::dice::Dice;
+use super::session::READER;
+use postgres::Client;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicI64;
+
+/// How many there are of a kind whose rows are written to, in each database.
+const TABLES: usize = 8;
+/// How many there are of a kind whose names or rules change.
+const DEFINED: usize = 1;
+
+/// How a table is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Plain,
+    /// Truncated now and then, which a transaction with an older snapshot sees at once, as PostgreSQL's documentation says. So no
+    /// REPEATABLE READ transaction reads it.
+    Emptied,
+    /// Written to directly, and through the table that it is a partition of.
+    Part,
+    /// Written to through a view, a trigger and a foreign key that cascades.
+    Indirect,
+    /// A function, replaced by one that returns the next version.
+    Function,
+    /// Two tables that change names.
+    Swapped,
+    /// A partitioned table with two tables for one partition. One of them is attached, and the other gets the next version.
+    Attached,
+    /// Two rows, each for the members of a role. The reader becomes a member of the other role.
+    Member,
+    /// Two rows, of which a policy shows one.
+    Policy,
+    /// Two schemas with a table of one name. The reader may use one of them.
+    Schema,
+}
+
+impl Kind {
+    const ALL: [Self; 10] = [
+        Self::Plain,
+        Self::Emptied,
+        Self::Part,
+        Self::Indirect,
+        Self::Function,
+        Self::Swapped,
+        Self::Attached,
+        Self::Member,
+        Self::Policy,
+        Self::Schema,
+    ];
+
+    /// Whether names or rules decide which version a query finds.
+    pub fn is_defined(self) -> bool {
+        use Kind::*;
+        matches!(self, Function | Swapped | Attached | Member | Policy | Schema)
+    }
+
+    /// Whether the version is a row's that statements can update, too.
+    pub fn has_plain_rows(self) -> bool {
+        use Kind::*;
+        !matches!(self, Function | Member | Policy | Schema)
+    }
+
+    /// Whether a function that is not volatile may find a version that was never visible: it reads rows with its caller's snapshot, and names
+    /// and rules that are newer.
+    pub fn mixes_moments(self) -> bool {
+        self == Self::Emptied || self.is_defined() && self != Self::Function
+    }
+
+    /// The role or the schema that a version is visible through.
+    pub fn side(version: i64) -> i64 {
+        version.abs() % 2
+    }
+}
+
+#[derive(Debug)]
+pub struct Table {
+    /// Its place among all tables, and the number of the lock that a transaction holds while it changes names or rules of the table.
+    pub number: usize,
+    pub database: usize,
+    pub name: String,
+    pub kind: Kind,
+    pub at_least: AtomicI64,
+    pub at_most: AtomicI64,
+    /// The version that was tried last. Held by the writer.
+    pub writer: Mutex<i64>,
+}
+
+/// The schemas of a database that only a search path leads to.
+pub fn search_path() -> String {
+    (0..DEFINED).map(|number| format!("schema_{number}_0, schema_{number}_1, ")).collect::<String>()
+        + "public"
+}
+
+impl Table {
+    /// Creates all tables of a database.
+    pub fn create_all(database: usize, session: &mut Client, into: &mut Vec<Self>) {
+        for kind in Kind::ALL {
+            for number in 0..if kind.is_defined() { DEFINED } else { TABLES } {
+                into.push(Self::create(database, kind, number, into.len(), session));
+            }
+        }
+    }
+
+    fn create(database: usize, kind: Kind, number: usize, place: usize, session: &mut Client) -> Self {
+        let name = format!("{kind:?}_{number}").to_lowercase();
+        let roles = format!("{}_{name}", DATABASES[database]);
+        let columns = "(id int PRIMARY KEY, v bigint NOT NULL)";
+        let rows = format!("INSERT INTO {name} VALUES (1, 0), (2, 0)");
+        let sides =
+            format!("CREATE TABLE {name} (side int, v bigint); INSERT INTO {name} VALUES (0, 0), (1, -1)");
+        let shape = match kind {
+            Kind::Plain | Kind::Emptied => format!("CREATE TABLE {name} {columns}; {rows}"),
+            Kind::Part => format!(
+                "CREATE TABLE {name} {columns} PARTITION BY RANGE (id);
+                 CREATE TABLE {name}_low PARTITION OF {name} FOR VALUES FROM (0) TO (2);
+                 CREATE TABLE {name}_high PARTITION OF {name} FOR VALUES FROM (2) TO (9); {rows}"
+            ),
+            Kind::Indirect => format!(
+                "CREATE TABLE {name}_of {columns};
+                 CREATE TABLE {name} {columns};
+                 CREATE FUNCTION {name}_note() RETURNS trigger LANGUAGE plpgsql AS
+                    'BEGIN UPDATE {name} SET v = NEW.v WHERE id = NEW.id; RETURN NULL; END';
+                 CREATE TRIGGER note AFTER UPDATE ON {name}_of FOR EACH ROW EXECUTE FUNCTION {name}_note();
+                 CREATE VIEW {name}_view AS SELECT * FROM {name};
+                 INSERT INTO {name}_of VALUES (1, 0); {rows}"
+            ),
+            Kind::Function => {
+                format!("CREATE FUNCTION {name}_version() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN 0; END'")
+            }
+            Kind::Swapped => format!(
+                "CREATE TABLE {name} {columns}; {rows};
+                 CREATE TABLE {name}_other (LIKE {name}); INSERT INTO {name}_other VALUES (1, -1), (2, 0)"
+            ),
+            Kind::Attached => format!(
+                "CREATE TABLE {name} (id int NOT NULL, v bigint NOT NULL) PARTITION BY RANGE (id);
+                 CREATE TABLE {name}_low PARTITION OF {name} FOR VALUES FROM (0) TO (2);
+                 CREATE TABLE {name}_high PARTITION OF {name} FOR VALUES FROM (2) TO (9); {rows};
+                 CREATE TABLE {name}_spare (LIKE {name}); INSERT INTO {name}_spare VALUES (1, -1)"
+            ),
+            Kind::Member => format!(
+                "{sides}; CREATE ROLE {roles}_0 ROLE {READER}; CREATE ROLE {roles}_1;
+                 ALTER TABLE {name} ENABLE ROW LEVEL SECURITY;
+                 CREATE POLICY p_0 ON {name} TO {roles}_0 USING (side = 0);
+                 CREATE POLICY p_1 ON {name} TO {roles}_1 USING (side = 1)"
+            ),
+            Kind::Policy => format!(
+                "{sides}; ALTER TABLE {name} ENABLE ROW LEVEL SECURITY;
+                 CREATE POLICY p ON {name} TO {READER} USING (side = 0)"
+            ),
+            Kind::Schema => (0..2)
+                .map(|side| {
+                    format!(
+                        "CREATE SCHEMA {name}_{side}; CREATE TABLE {name}_{side}.{name} AS SELECT 1 AS id, {} AS v;
+                         GRANT SELECT ON {name}_{side}.{name} TO PUBLIC;",
+                        -side
+                    )
+                })
+                .chain([format!("GRANT USAGE ON SCHEMA {name}_0 TO {READER}")])
+                .collect(),
+        };
+        let table = Self {
+            number: place,
+            database,
+            kind,
+            at_least: AtomicI64::new(0),
+            at_most: AtomicI64::new(0),
+            writer: Mutex::new(0),
+            name,
+        };
+        let watch = if kind.is_defined() { "" } else { "SELECT cache_watch('%')" }.replace('%', &table.name);
+        session
+            .batch_execute(&format!(
+                "SET check_function_bodies = off; {shape};
+                 CREATE FUNCTION {}_read() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN ({}); END'; {watch}",
+                table.name,
+                table.read()
+            ))
+            .unwrap_or_else(|error| panic!("{}: {error}", table.name));
+        table
+    }
+
+    /// The relation that a write goes to: the table, a partition or a view of it.
+    pub fn target(&self, dice: &mut Dice) -> String {
+        match (self.kind, dice.roll(2)) {
+            (Kind::Part, 0) => format!("{}_low", self.name),
+            (Kind::Indirect, 0) => format!("{}_view", self.name),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// The query that returns the version to a reader.
+    pub fn read(&self) -> String {
+        let name = &self.name;
+        match self.kind {
+            Kind::Function => format!("SELECT {name}_version()"),
+            Kind::Member | Kind::Policy => format!("SELECT max(v) FROM {name}"),
+            _ => format!("SELECT v FROM {name} WHERE id = 1"),
+        }
+    }
+
+    /// The query that returns the version to a superuser, for whom no rule hides a row.
+    pub fn read_all(&self) -> String {
+        let name = &self.name;
+        match self.kind {
+            Kind::Schema => {
+                format!("SELECT greatest(a.v, b.v) FROM {name}_0.{name} AS a, {name}_1.{name} AS b")
+            }
+            _ => self.read(),
+        }
+    }
+}

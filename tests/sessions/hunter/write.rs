@@ -1,0 +1,97 @@
+//! Writers: each takes a table, writes the next version to it in some way, and finds out what has become of that.
+
+use super::definition::{Ending, define};
+use super::dice::Dice;
+use super::hunt::Hunt;
+use super::path::Path;
+use super::session::{Session, is_expected};
+use super::table::Table;
+use super::{DATABASES, PACE};
+use postgres::error::SqlState;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+impl Hunt<'_> {
+    pub fn write(&self, slot: usize, seed: u64) {
+        let mut dice = Dice(seed);
+        let mut session = Session::writer(self, slot);
+        while !self.over.load(SeqCst) {
+            if self.reads.load(SeqCst) < self.writes.load(SeqCst) * PACE {
+                std::thread::sleep(Duration::from_micros(200));
+                continue;
+            }
+            let defines = self.writes.fetch_add(1, SeqCst) % self.defining_one_in == self.defining_one_in / 2;
+            let fits =
+                |table: &Table| if defines { table.kind.is_defined() } else { table.kind.has_plain_rows() };
+            let table = loop {
+                let table = &self.tables[dice.roll(self.tables.len())];
+                if fits(table) {
+                    break table;
+                }
+            };
+            let Ok(mut last) = table.writer.try_lock() else { continue };
+            session.go_to(table.database);
+            self.focus[slot].store(table.number, SeqCst);
+            let gid = format!("hunt_{}_{}", DATABASES[table.database], table.name);
+            *last += 1;
+            let (told, how) = if defines {
+                self.definitions.fetch_add(1, SeqCst);
+                let ending = Ending::choose(&mut dice);
+                (define(ending, &mut session, table, *last, &gid), format!("{:?} {ending:?}", table.kind))
+            } else {
+                let path = Path::choose(table, &mut dice);
+                (path.go(&mut session, table, *last, &gid, &mut dice), format!("{path:?}"))
+            };
+            if let Err(error) = told {
+                session.recover(&error, &how);
+            }
+            // After an error only the table knows what has become of the transaction.
+            settle(&mut session, table, &gid);
+        }
+    }
+}
+
+/// Commits a version, and notes what readers may see from when on and must see from when on.
+pub fn commit(
+    session: &mut Session<'_>,
+    table: &Table,
+    version: i64,
+    how: &str,
+) -> Result<(), postgres::Error> {
+    table.at_most.fetch_max(version, SeqCst);
+    session.run(how)?;
+    table.at_least.fetch_max(version, SeqCst);
+    Ok(())
+}
+
+/// Waits until no session is changing a table any more, and notes which version the table has.
+fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
+    loop {
+        let found = session.row(&format!("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '{gid}'"));
+        let settled = found.and_then(|row| {
+            if row[0].as_deref() != Some("0") {
+                session.run(&format!("ROLLBACK PREPARED '{gid}'"))?;
+            }
+            // A session that was ended may still be sending the messages about its change.
+            let lock = table.number;
+            session.run(&format!("SELECT pg_advisory_lock({lock}); SELECT pg_advisory_unlock({lock})"))?;
+            session.row(&table.read_all())
+        });
+        match settled {
+            Ok(row) => {
+                let value = row[0].as_deref().and_then(|value| value.parse().ok()).unwrap_or(-1);
+                table.at_least.fetch_max(value, SeqCst);
+                return;
+            }
+            Err(error) => {
+                // A session that was ended may still be committing the prepared transaction.
+                let is_busy = error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    || error.code() == Some(&SqlState::UNDEFINED_OBJECT);
+                if !is_busy && !is_expected(&error) {
+                    session.hunt.find(format!("settling {}: {error:?}", table.name));
+                }
+                while session.run("ROLLBACK").is_err() {}
+            }
+        }
+    }
+}

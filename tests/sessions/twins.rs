@@ -1,0 +1,358 @@
+//! Twins of what the extension uses: the owner of the schema that it is installed into, or of one in a session's search path, makes
+//! operators, functions, types and tables of the same names. None of them may ever run, or the twin's maker acts as
+//! whoever has it run: a superuser.
+
+use crate::qualified::{Token, script, statements, tokens};
+use pg_cache_testbed::{Cluster, Conf, Database};
+use postgres::Client;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::Stdio;
+
+/// What a twin writes into the server's log, whatever becomes of the transaction.
+const RAN: &str = "a twin ran: ";
+
+/// Operators that grammar stands for: `BETWEEN`, `IN`, `IS DISTINCT FROM` and others.
+const OF_GRAMMAR: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
+
+fn run(session: &mut Client, statements: &str) {
+    session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+}
+
+fn names(session: &mut Client, query: &str) -> BTreeSet<String> {
+    let rows = session.query(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// An array of SQL.
+fn array(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let quoted: Vec<_> =
+        names.into_iter().map(|name| format!("'{}'", name.as_ref().replace('\'', "''"))).collect();
+    format!("ARRAY[{}]::pg_catalog.text[]", quoted.join(","))
+}
+
+/// What the extension's SQL and the statements in its code name, with whatever schema.
+struct Used {
+    words: BTreeSet<String>,
+    /// The words that open a parenthesis.
+    calls: BTreeSet<String>,
+    operators: BTreeSet<String>,
+}
+
+fn used(texts: &[String]) -> Used {
+    let operators = OF_GRAMMAR.map(str::to_owned).into();
+    let mut used = Used { words: BTreeSet::new(), calls: BTreeSet::new(), operators };
+    for tokens in texts.iter().map(|text| tokens(text)) {
+        for (at, token) in tokens.iter().enumerate() {
+            match token {
+                Token::Word(word) => {
+                    let name = word.rsplit('.').next().unwrap_or_default().trim_matches('"').to_owned();
+                    if tokens.get(at + 1) == Some(&Token::Mark('(')) {
+                        used.calls.insert(name.clone());
+                    }
+                    used.words.insert(name);
+                }
+                // All columns of a SELECT.
+                Token::Operator(operator) if operator != "*" => {
+                    used.operators.insert(operator.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+    used
+}
+
+/// Makes the twins in a schema, as a role that owns it. A twin has other types than its model, which fit better, or the same, which
+/// count where the schema comes before `pg_catalog`.
+fn make_twins(session: &mut Client, schema: &str, used: &Used, types: &BTreeSet<String>) {
+    let of_server = "SELECT DISTINCT proname::text FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace";
+    let functions = format!("{of_server} AND prokind IN ('f', 'w')");
+    let of_two = format!("{of_server} AND prokind IN ('f', 'w') AND pronargs > 1");
+    let aggregates = format!("{of_server} AND prokind = 'a'");
+    let relations =
+        "SELECT relname::text FROM pg_catalog.pg_class WHERE relnamespace = 'pg_catalog'::regnamespace
+                     AND relkind IN ('r', 'v')";
+    let mut of = |query: &str, used: &BTreeSet<String>| array(names(session, query).intersection(used));
+    let [functions, of_two, aggregates] =
+        [functions, of_two, aggregates].map(|query| of(&query, &used.calls));
+    let relations = of(relations, &used.words);
+    let (types, operators) = (array(types), array(&used.operators));
+    run(
+        session,
+        &format!(
+            "SET search_path = pg_catalog;
+             DO $do$
+             DECLARE
+                 types text[] := {types};
+                 one text; two text; name text; body text;
+             BEGIN
+                 EXECUTE $$CREATE FUNCTION {schema}.ran(text) RETURNS boolean LANGUAGE plpgsql
+                     AS 'BEGIN RAISE LOG ''{RAN}%'', $1; RETURN true; END'$$;
+                 FOREACH one IN ARRAY types LOOP
+                     FOREACH two IN ARRAY types LOOP
+                         body := format($$AS 'SELECT {schema}.ran(''{schema}: of %s and %s'')'$$, one, two);
+                         EXECUTE format('CREATE FUNCTION {schema}.twin(%s, %s) RETURNS boolean LANGUAGE sql %s', one, two, body);
+                         FOREACH name IN ARRAY {operators} LOOP
+                             EXECUTE format('CREATE OPERATOR {schema}.%s (FUNCTION = {schema}.twin, LEFTARG = %s, RIGHTARG = %s)',
+                                 name, one, two);
+                         END LOOP;
+                         FOREACH name IN ARRAY {of_two} LOOP
+                             EXECUTE format('CREATE FUNCTION {schema}.%I(%s, %s) RETURNS boolean LANGUAGE sql %s', name, one, two, body);
+                         END LOOP;
+                     END LOOP;
+                     body := format($$AS 'SELECT {schema}.ran(''{schema}: of %s'')'$$, one);
+                     FOREACH name IN ARRAY {functions} LOOP
+                         EXECUTE format('CREATE FUNCTION {schema}.%I(%s) RETURNS boolean LANGUAGE sql %s', name, one, body);
+                     END LOOP;
+                     EXECUTE format('CREATE FUNCTION {schema}.step(boolean, %s) RETURNS boolean LANGUAGE sql %s', one, body);
+                     FOREACH name IN ARRAY {aggregates} LOOP
+                         EXECUTE format('CREATE AGGREGATE {schema}.%I(%s) (SFUNC = {schema}.step, STYPE = boolean)', name, one);
+                     END LOOP;
+                 END LOOP;
+                 FOREACH name IN ARRAY {functions} LOOP
+                     EXECUTE format($$CREATE FUNCTION {schema}.%I() RETURNS boolean LANGUAGE sql
+                         AS 'SELECT {schema}.ran(''{schema}: %s'')'$$, name, name);
+                 END LOOP;
+                 FOREACH name IN ARRAY {relations} LOOP
+                     EXECUTE format('CREATE VIEW {schema}.%I AS SELECT r.* FROM pg_catalog.%1$I AS r WHERE {schema}.ran(%1$L)', name);
+                 END LOOP;
+                 FOREACH name IN ARRAY ARRAY['spaces', 'grants', 'watches'] LOOP
+                     EXECUTE format('CREATE VIEW {schema}.%I AS SELECT {schema}.ran(%1$L)', name);
+                 END LOOP;
+                 FOREACH name IN ARRAY types LOOP
+                     IF name NOT LIKE '%[]' THEN
+                         EXECUTE format('CREATE DOMAIN {schema}.%I AS %s CHECK ({schema}.ran(%L))',
+                             split_part(name, '.', 2), name, name);
+                     END IF;
+                 END LOOP;
+                 CREATE COLLATION {schema}.\"C\" FROM pg_catalog.\"POSIX\";
+             END $do$;
+             RESET search_path"
+        ),
+    );
+}
+
+/// What of the extension depends on a twin: what the parser has resolved is stored with views and constraints.
+const RESOLVED_TO_TWINS: &str = "
+    SELECT pg_describe_object(d.classid, d.objid, d.objsubid) || ' uses '
+        || pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
+    FROM pg_depend AS d
+    WHERE (d.refclassid, d.refobjid) IN (
+            SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE proowner = 'twins'::regrole
+            UNION ALL SELECT 'pg_operator'::regclass, oid FROM pg_operator WHERE oprowner = 'twins'::regrole
+            UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type WHERE typowner = 'twins'::regrole
+            UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation WHERE collowner = 'twins'::regrole
+            UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relowner = 'twins'::regrole)
+        AND (d.classid, d.objid) IN (
+            SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE proowner <> 'twins'::regrole
+            UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relowner <> 'twins'::regrole
+            UNION ALL SELECT 'pg_rewrite'::regclass, r.oid FROM pg_rewrite AS r JOIN pg_class AS c ON c.oid = ev_class
+                WHERE relowner <> 'twins'::regrole
+            UNION ALL SELECT 'pg_constraint'::regclass, r.oid FROM pg_constraint AS r JOIN pg_class AS c ON c.oid = conrelid
+                WHERE relowner <> 'twins'::regrole
+            UNION ALL SELECT 'pg_attrdef'::regclass, r.oid FROM pg_attrdef AS r JOIN pg_class AS c ON c.oid = adrelid
+                WHERE relowner <> 'twins'::regrole
+            UNION ALL SELECT 'pg_trigger'::regclass, r.oid FROM pg_trigger AS r JOIN pg_class AS c ON c.oid = tgrelid
+                WHERE relowner <> 'twins'::regrole)
+    ORDER BY 1";
+
+/// Calls of every function, in an order in which each finds what it needs.
+const CALLS: &[&str] = &[
+    "cache_create_space('s', '1 h', '2 h', 'cost', 0.5, 'both', 'shared', 100000, 1000, 0, '0', 1000, 0, NULL, 'off', true)",
+    "cache_alter_space('s', default_ttl => '1 min', jitter => 0.1, quota => 200000)",
+    "cache_alter_space('default', max_value => 100000)",
+    "cache_grant('s', 'twins', 'admin')",
+    "cache_grant('default', '-', 'write')",
+    "cache_revoke('s', 'twins', 'read')",
+    "cache_watch('public.orders', '{t,u}')",
+    "cache_watch('public.orders', '{v}')",
+    "cache_set('k', '{\"a\": 1}', '1 h', '{t}', 's')",
+    "cache_set('stale', '1', stale_ok => '1 h')",
+    "cache_set_text('text', 'v', tags => '{t}', mode => 'absent')",
+    "cache_set_bytes('bytes', '\\x00')",
+    "cache_set_many('{\"a\": 1, \"b\": {\"c\": []}}', '1 h', '{t}')",
+    "cache_get('k', 's')",
+    "cache_get_text('text')",
+    "cache_get_bytes('bytes')",
+    "cache_get_many('{a,b,missing}')",
+    "cache_exists('k')",
+    "cache_ttl('k', 's')",
+    "cache_touch('k', '1 min', 's')",
+    "cache_incr('count', 2, '1 h')",
+    "cache_keys('*', 'default', 10)",
+    "cache_acquire('lease', wait => '0', hold => '1 min')",
+    "cache_release('lease', 1)",
+    "cache_fetch('f', 'SELECT pg_catalog.count(*) FROM public.orders', tags => '{t}', depends => '{public.orders}')",
+    "cache_fetch('args', 'SELECT $1::pg_catalog.int4', '[7]')",
+    "cache_invalidate_tag('t')",
+    "cache_invalidate_tags('{t,u}')",
+    "cache_invalidate_relation('public.orders')",
+    "cache_delete('a')",
+    "cache_delete_many('{a,b}')",
+    "cache_unwatch('public.orders')",
+    "cache_watch('public.orders', '{t}')",
+    "cache_status()",
+    "cache_check()",
+    "cache_flush('s')",
+    "cache_flush('*')",
+    "cache_create_space('gone')",
+    "cache_drop_space('gone')",
+    "cache_stats_reset()",
+];
+
+fn ran(cluster: &Cluster) -> Vec<String> {
+    cluster
+        .log()
+        .lines()
+        .filter(|line| line.contains("LOG:") && line.contains(RAN))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn no_twin_of_what_the_extension_uses_ever_runs() {
+    // What is used, and the types of whatever the extension has columns and arguments of.
+    let model = Database::create();
+    let mut texts = statements();
+    texts.push(script(&model));
+    let used = used(&texts);
+    for name in ["octet_length", "array_agg", "convert_from", "unnest", "pg_class", "pg_roles"] {
+        assert!(used.words.contains(name), "{name} is used");
+    }
+    let types = names(
+        &mut model.connect(),
+        "WITH extension AS (SELECT oid FROM pg_extension WHERE extname = 'pg_cache'),
+             of AS (SELECT classid, objid FROM pg_depend JOIN extension ON refobjid = extension.oid AND deptype = 'e')
+         SELECT DISTINCT 'pg_catalog.' || CASE WHEN typcategory = 'A' THEN typelem::regtype || '[]' ELSE typname END
+         FROM pg_type WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype = 'b' AND oid IN (
+             SELECT atttypid FROM pg_attribute JOIN of ON attrelid = objid AND classid = 'pg_class'::regclass WHERE attnum > 0
+             UNION ALL SELECT unnest(proargtypes::oid[] || proallargtypes) FROM pg_proc AS p JOIN of ON p.oid = objid
+                 AND classid = 'pg_proc'::regclass
+             UNION ALL SELECT unnest('{int4,oid,tid}'::regtype[]))",
+    );
+    assert!(types.len() > 12, "{types:?}");
+    let functions = names(
+        &mut model.connect(),
+        "SELECT DISTINCT proname::text FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid AND d.deptype = 'e'
+         WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_cache') AND pronamespace = 'public'::regnamespace",
+    );
+    let uncalled: Vec<_> = functions
+        .iter()
+        .filter(|name| !CALLS.iter().any(|call| call.starts_with(&format!("{name}("))))
+        .collect();
+    assert!(uncalled.is_empty(), "not called here: {uncalled:?}");
+
+    let cluster = Cluster::start(&Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    run(&mut session, "CREATE ROLE twins");
+    run(&mut session, "CREATE DATABASE one OWNER twins");
+    let mut twins = cluster.connect("one");
+    run(
+        &mut twins,
+        "SET SESSION AUTHORIZATION twins; CREATE SCHEMA ahead; CREATE TABLE public.orders (id int)",
+    );
+    for schema in ["public", "ahead"] {
+        make_twins(&mut twins, schema, &used, &types);
+    }
+    // A cast between types of the server is its superuser's to make.
+    assert!(twins.batch_execute("CREATE CAST (text AS oid) WITH INOUT AS IMPLICIT").is_err());
+    drop(twins);
+    run(&mut session, "CREATE DATABASE two TEMPLATE one OWNER twins");
+
+    // The twins do run where they are let.
+    let mut user = cluster.connect("one");
+    run(&mut user, "SELECT 1::float4 >= 1, octet_length(1), count(*) FROM public.orders");
+    run(
+        &mut user,
+        "SET search_path = ahead, pg_catalog; SELECT octet_length('a'::pg_catalog.text), '1'::oid, 'a'::pg_catalog.text <> 'b'; TABLE pg_class",
+    );
+    let armed = ran(&cluster);
+    for twin in [
+        "public: of pg_catalog.float4 and pg_catalog.int4",
+        "public: of pg_catalog.int4",
+        "ahead: of pg_catalog.text",
+        "pg_catalog.oid",
+        "pg_class",
+    ] {
+        assert!(armed.iter().any(|line| line.contains(&format!("{RAN}{twin}"))), "{twin}: {armed:#?}");
+    }
+
+    let paths = ["ahead, pg_catalog, public", "ahead, public", "public, ahead", "pg_catalog"];
+    run(&mut user, "SET search_path = ahead, pg_catalog, public; CREATE EXTENSION pg_cache SCHEMA public");
+    for database in ["one", "two"] {
+        let mut superuser = cluster.connect(database);
+        run(&mut superuser, "SET search_path = pg_catalog");
+        if database == "two" {
+            // What a dump of the first one says. It also makes what stands beside the extension, and is there already.
+            let dump = cluster
+                .client("pg_dump")
+                .args(["--extension=pg_cache", "one"])
+                .output()
+                .expect("pg_dump runs");
+            assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+            let mut psql = cluster.client("psql");
+            psql.args(["-X", "-q", database])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            let mut restore = psql.spawn().expect("psql runs");
+            restore.stdin.take().expect("a pipe").write_all(&dump.stdout).expect("psql reads");
+            assert!(restore.wait().expect("psql ends").success());
+            run(&mut superuser, "SELECT public.cache_drop_space('s')");
+        }
+        assert_eq!(names(&mut superuser, RESOLVED_TO_TWINS), BTreeSet::new(), "{database}");
+        let views = names(
+            &mut superuser,
+            "SELECT c.oid::regclass::text FROM pg_class AS c JOIN pg_depend AS d ON d.objid = c.oid AND d.deptype = 'e'
+             WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_cache')",
+        );
+        assert!(views.len() > 6, "{views:?}");
+        for path in paths {
+            // Rows that the clean-up finds.
+            run(
+                &mut superuser,
+                "INSERT INTO pgcache.watches VALUES (1, '{gone}'); INSERT INTO pgcache.grants VALUES (0, 1, 'read')",
+            );
+            run(&mut superuser, &format!("SET search_path = {path}"));
+            for call in CALLS {
+                run(&mut superuser, &format!("SELECT public.{call}"));
+            }
+            run(&mut superuser, "SELECT pgcache.noop('k'), pgcache.walk(1)");
+            for view in &views {
+                run(&mut superuser, &format!("TABLE {view}"));
+            }
+            // A role that may write does so as the owner of the tables.
+            run(&mut superuser, "SET ROLE twins");
+            for call in [
+                "cache_grant('s', '-', 'read')",
+                "cache_watch('public.orders', '{w}')",
+                "cache_alter_space('s', jitter => 0.2)",
+                "cache_drop_space('s')",
+            ] {
+                run(&mut superuser, &format!("SELECT public.{call}"));
+            }
+            run(
+                &mut superuser,
+                "RESET ROLE; BEGIN; INSERT INTO public.orders VALUES (1); PREPARE TRANSACTION 'twins'",
+            );
+            run(&mut superuser, "COMMIT PREPARED 'twins'");
+        }
+        // So that there is something to dump.
+        run(
+            &mut superuser,
+            "SELECT public.cache_create_space('s', jitter => 0.5), public.cache_grant('s', 'twins', 'admin')",
+        );
+        assert!(
+            superuser.batch_execute("ALTER EXTENSION pg_cache SET SCHEMA ahead").is_err(),
+            "it is not relocatable"
+        );
+    }
+    run(
+        &mut user,
+        "DROP EXTENSION pg_cache; SET search_path = ahead, public; CREATE EXTENSION pg_cache SCHEMA ahead",
+    );
+    run(&mut user, "SET search_path = pg_catalog");
+    assert_eq!(names(&mut user, RESOLVED_TO_TWINS), BTreeSet::new());
+    assert_eq!(ran(&cluster)[armed.len()..], Vec::<String>::new(), "twins that ran");
+}

@@ -1,0 +1,251 @@
+//! Watches and grants of several sessions: what one table owner can take of a tag, and who waits for whom.
+
+use pg_cache_testbed::Database;
+use postgres::Client;
+use postgres::error::{DbError, SqlState};
+
+/// The limits of `src/store/watch.rs`.
+const OF_OWNER: usize = 16;
+const OF_TAG: usize = 64;
+const TAGS: usize = 32;
+
+fn run(session: &mut Client, statements: &str) {
+    session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+}
+
+fn refused(session: &mut Client, statement: &str) -> DbError {
+    let error = session.batch_execute(statement).expect_err(statement);
+    error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error:?}")).clone()
+}
+
+fn text(session: &mut Client, query: &str) -> Option<String> {
+    session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// Tables `<prefix>1` to `<prefix><count>` of a role that may write in the default space.
+fn with_tables(session: &mut Client, role: &str, count: usize) {
+    run(
+        session,
+        &format!(
+            "CREATE ROLE {role}; GRANT CREATE ON SCHEMA public TO {role}; SELECT cache_grant('default', '{role}', 'write');
+             SET ROLE {role};
+             DO $$ BEGIN FOR i IN 1..{count} LOOP EXECUTE format('CREATE TABLE {role}%s (id int)', i); END LOOP; END $$;
+             RESET ROLE"
+        ),
+    );
+}
+
+fn drop_roles(session: &mut Client, roles: &[&str]) {
+    run(session, "RESET ROLE");
+    for role in roles {
+        run(session, &format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    }
+}
+
+/// Watches as many of the tables as it may, one call each, and returns how many that were and what the next one was told.
+fn watch_all(session: &mut Client, role: &str, count: usize, tag: &str) -> (usize, Option<DbError>) {
+    for i in 1..=count {
+        if let Err(error) = session.execute(&format!("SELECT cache_watch('{role}{i}', '{{{tag}}}')"), &[]) {
+            return (i - 1, error.as_db_error().cloned());
+        }
+    }
+    (count, None)
+}
+
+#[test]
+fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused() {
+    let database = Database::create_where_roles_change();
+    let mut session = database.connect();
+    with_tables(&mut session, "watches_many", 300);
+    let mut attacker = database.connect();
+    run(&mut attacker, "SET ROLE watches_many");
+    // Under some tags at once: an entry may have several.
+    for tag in ["pages", "orders", "prices"] {
+        let tables = 300;
+        let (watched, error) = watch_all(&mut attacker, "watches_many", tables, tag);
+        assert_eq!(watched, OF_OWNER, "{tag}");
+        let error = error.expect("it is refused");
+        assert_eq!(error.code(), &SqlState::PROGRAM_LIMIT_EXCEEDED);
+        let message =
+            format!("tag \"{tag}\" would stand for more than {OF_OWNER} relations of role watches_many");
+        assert_eq!(error.message(), message);
+        assert!(error.hint().is_some_and(|hint| hint.contains("cache_watch")), "{error:?}");
+    }
+    // In one transaction, in one that looks at one moment, and with the tables dropped meanwhile.
+    let more = "DO $$ BEGIN FOR i IN 20..120 LOOP PERFORM cache_watch(('watches_many' || i)::regclass, '{pages}'); END LOOP; END $$";
+    for begin in ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
+        run(&mut attacker, begin);
+        assert_eq!(refused(&mut attacker, more).code(), &SqlState::PROGRAM_LIMIT_EXCEEDED, "{begin}");
+        run(&mut attacker, "ROLLBACK");
+    }
+    let set = "SELECT cache_set_text('k', 'v', tags => '{pages,orders,prices}')";
+    assert!(session.query_one(set, &[]).expect("it works").get::<_, bool>(0));
+    assert_eq!(text(&mut session, "SELECT cache_get_text('k')").as_deref(), Some("v"));
+    let fetch = "SELECT cache_fetch('f', 'SELECT count(*) FROM watches_many1', tags => '{pages,orders,prices}')::text";
+    assert_eq!(text(&mut session, fetch).as_deref(), Some("0"));
+    assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some("miss: not there"));
+    // A watch that is there may be repeated, and the owner of the extension may go on.
+    run(&mut attacker, "SELECT cache_watch('watches_many1', '{pages}')");
+    run(&mut session, "SELECT cache_watch('watches_many17', '{pages}')");
+    drop_roles(&mut session, &["watches_many"]);
+}
+
+/// Two transactions that do not see each other's rows.
+#[test]
+fn transactions_that_are_not_committed_count_for_what_a_tag_can_stand_for() {
+    let database = Database::create_where_roles_change();
+    let mut session = database.connect();
+    with_tables(&mut session, "watches_open", 40);
+    let [mut one, mut two] = [(); 2].map(|()| database.connect());
+    run(&mut one, "SET ROLE watches_open; BEGIN");
+    assert_eq!(watch_all(&mut one, "watches_open", OF_OWNER, "open").0, OF_OWNER);
+    run(&mut two, "SET ROLE watches_open; SET lock_timeout = '1s'");
+    let error = refused(&mut two, "SELECT cache_watch('watches_open20', '{open}')");
+    assert_eq!(error.code(), &SqlState::PROGRAM_LIMIT_EXCEEDED, "{error:?}");
+    run(&mut one, "ROLLBACK");
+    run(&mut two, "SELECT cache_watch('watches_open20', '{open}')");
+    drop_roles(&mut session, &["watches_open"]);
+}
+
+#[test]
+fn a_tag_stands_for_a_limited_number_of_relations_whoever_watches_them() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "DO $$ BEGIN FOR i IN 1..70 LOOP EXECUTE format('CREATE TABLE t%s (id int)', i); END LOOP; END $$",
+    );
+    let (watched, error) = watch_all(&mut session, "t", 70, "all");
+    assert_eq!(watched, OF_TAG);
+    let error = error.expect("it is refused");
+    assert_eq!(
+        (error.code(), error.message()),
+        (&SqlState::PROGRAM_LIMIT_EXCEEDED, "tag \"all\" would stand for more than 64 relations")
+    );
+    // Tables that are gone make room.
+    run(&mut session, "DROP TABLE t1; SELECT cache_watch('t70', '{all}')");
+    assert!(
+        session
+            .query_one("SELECT cache_set_text('k', 'v', tags => '{all}')", &[])
+            .expect("it works")
+            .get::<_, bool>(0)
+    );
+    // A tag for each table: every session remembers them.
+    let tags = |from: usize, to: usize| (from..to).map(|i| format!("tag {i}")).collect::<Vec<_>>().join(",");
+    run(&mut session, &format!("SELECT cache_watch('t2', '{{{}}}')", tags(0, TAGS - 1)));
+    let error = refused(&mut session, "SELECT cache_watch('t2', '{one too many}')");
+    assert_eq!(
+        (error.code(), error.message()),
+        (&SqlState::PROGRAM_LIMIT_EXCEEDED, "more than 32 tags would stand for \"t2\"")
+    );
+}
+
+/// What stood for more relations before there was a limit, or was written by a superuser's hand.
+#[test]
+fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
+    let database = Database::create();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE TABLE t (id int); INSERT INTO pgcache.watches SELECT 1000000 + i, '{broad}' FROM generate_series(1, 300) AS i;
+         INSERT INTO pgcache.watches VALUES ('t'::regclass, '{narrow}')",
+    );
+    let refused = "refused: its tags stand for too many relations, most of them the tag \"broad\"";
+    let set = "SELECT cache_set_text('k', 'v', tags => '{narrow,broad,other}')";
+    assert!(!session.query_one(set, &[]).expect("it is no error").get::<_, bool>(0));
+    assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some(refused));
+    run(&mut session, "SELECT cache_fetch('f', 'SELECT 1', tags => '{narrow,broad}')");
+    assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some(refused));
+    assert!(
+        session
+            .query_one("SELECT cache_set_text('k', 'v', tags => '{narrow}')", &[])
+            .expect("it works")
+            .get::<_, bool>(0)
+    );
+}
+
+/// Each call in an open transaction, and each other call about other objects beside it. What a drop has left behind is what
+/// calls clean up.
+#[test]
+fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_something_else() {
+    let database = Database::create_where_roles_change();
+    let mut session = database.connect();
+    let roles = ["watches_one", "watches_two", "watches_gone"];
+    for role in roles {
+        run(&mut session, &format!("CREATE ROLE {role}"));
+    }
+    run(
+        &mut session,
+        "CREATE TABLE one (id int); CREATE TABLE two (id int); CREATE TABLE gone (id int);
+         SELECT cache_create_space('one'), cache_create_space('two');
+         SELECT cache_watch('one'), cache_watch('two'), cache_watch('gone');
+         SELECT cache_grant(space, role, 'read') FROM unnest('{one,two,default}'::text[]) AS space,
+             unnest('{watches_one,watches_two,watches_gone}'::regrole[]) AS role;
+         DROP TABLE gone; DROP ROLE watches_gone",
+    );
+    let calls = |name: &str| {
+        let role = format!("watches_{name}");
+        [
+            format!("cache_watch('{name}', '{{t}}')"),
+            format!("cache_unwatch('{name}')"),
+            format!("cache_grant('{name}', '{role}', 'write')"),
+            format!("cache_grant('default', '{role}', 'write')"),
+            format!("cache_revoke('{name}', '{role}', 'read')"),
+            format!("cache_revoke('default', '{role}', 'read')"),
+            format!("cache_alter_space('{name}', jitter => 0.5)"),
+            format!("cache_create_space('new {name}')"),
+            format!("cache_drop_space('{name}')"),
+            format!("cache_flush('{name}')"),
+            format!("cache_invalidate_relation('{name}')"),
+        ]
+    };
+    let [mut one, mut two] = [(); 2].map(|()| database.connect());
+    // However short: nothing that is not held by the other is waited for.
+    run(&mut two, "SET lock_timeout = '200ms'");
+    let mut blocked = Vec::new();
+    for open in calls("one") {
+        run(&mut one, &format!("BEGIN; SELECT {open}"));
+        for call in calls("two") {
+            run(&mut two, "BEGIN");
+            match two.batch_execute(&format!("SELECT {call}")) {
+                Ok(()) => {}
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    blocked.push(format!("{call} waits for {open}"));
+                }
+                Err(error) => panic!("{call} beside {open}: {error:?}"),
+            }
+            run(&mut two, "ROLLBACK");
+        }
+        run(&mut one, "ROLLBACK");
+    }
+    assert_eq!(blocked, Vec::<String>::new());
+    drop_roles(&mut session, &roles[..2]);
+}
+
+/// A transaction that looks at one moment sees what has been cleaned up since.
+#[test]
+fn what_was_cleaned_up_meanwhile_fails_no_call_of_a_transaction_at_one_moment() {
+    let database = Database::create_where_roles_change();
+    let mut session = database.connect();
+    run(
+        &mut session,
+        "CREATE ROLE watches_late; CREATE ROLE watches_left; CREATE TABLE t (id int); CREATE TABLE gone (id int)",
+    );
+    run(
+        &mut session,
+        "SELECT cache_watch('gone'), cache_grant('default', 'watches_left', 'read'); DROP TABLE gone; DROP ROLE watches_left",
+    );
+    let left =
+        "SELECT (SELECT count(*) FROM pgcache.watches) || ' ' || (SELECT count(*) FROM pgcache.grants)";
+    let mut one = database.connect();
+    run(&mut one, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    assert_eq!(text(&mut one, left).as_deref(), Some("1 1"));
+    run(
+        &mut session,
+        "SELECT cache_watch('t', '{a}'), cache_grant('default', 'watches_late', 'read'); SELECT cache_unwatch('t')",
+    );
+    assert_eq!(text(&mut session, left).as_deref(), Some("0 1"));
+    run(&mut one, "SELECT cache_watch('t', '{b}'), cache_grant('default', 'watches_late', 'write'); COMMIT");
+    assert_eq!(text(&mut session, left).as_deref(), Some("1 2"));
+    drop_roles(&mut session, &["watches_late"]);
+}
