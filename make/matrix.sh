@@ -1,22 +1,31 @@
 #!/usr/bin/env bash
-# make matrix: builds and tests on every supported major, and says for each what came out.
-# All of them run, whatever one of them does.
+# make matrix: builds and tests on every supported major and on a server that checks its own assertions, then prints a row for
+# each. A failing leg does not stop the next one.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
-unset PG_CONFIG
+unset PG PG_CONFIG
 place_work_dir
 
 failed=0 rows=()
-for PG in 15 16 17 18; do
-    began=$SECONDS log=$PG_CACHE_DIR/log/matrix-$PG.log
-    printf '\n======== PostgreSQL %s ========\n' "$PG"
+leg() { # name, settings of make/test.sh...
+    local began=$SECONDS log=$PG_CACHE_DIR/log/matrix-${1// /-}.log verdict version outcome
+    printf '\n======== PostgreSQL %s ========\n' "$1"
     # What needs no server was proven by make test.
-    if PG=$PG ONLY="sql sessions" "$ROOT/make/test.sh" 2>&1 | tee "$log"; then verdict=ok; else verdict=FAILED failed=1; fi
+    if env "${@:2}" ONLY="sql sessions suites" "$ROOT/make/test.sh" 2>&1 | tee "$log"; then verdict=ok; else verdict=FAILED failed=1; fi
     version=$(sed -nE 's/^PostgreSQL ([0-9.]+).*, rustc.*/\1/p' "$log" | tail -n 1)
-    rows+=("$(printf '  %-4s %-8s %-8s %6d s   %s' "$PG" "${version:-?}" "$verdict" "$((SECONDS - began))" "$(tail -n 1 "$log")")")
-done
+    outcome=$(tail -n 1 "$log")$(sed -nE 's/^  ([a-z]+) .* \(SKIPPED\)$/, \1 skipped/p' "$log")
+    rows+=("$(printf '  %-14s %-8s %-8s %6d s   %s' "$1" "${version:-?}" "$verdict" "$((SECONDS - began))" "$outcome")")
+}
+for major in 15 16 17 18; do leg "$major" PG="$major"; done
+status=0
+assert=$(PG=15 "$ROOT/make/assert.sh") || status=$?
+case $status in
+0) leg "15 assertions" PG_CONFIG="$assert" ;;
+2) rows+=("$(printf '  %-14s %-8s %-8s' "15 assertions" "?" "SKIPPED: there is no source to build it from")") ;;
+*) failed=1 rows+=("$(printf '  %-14s %-8s %-8s' "15 assertions" "?" "FAILED: it was not built")") ;;
+esac
 
-printf '\n  %-4s %-8s %-8s %8s\n' PG version verdict time
+printf '\n  %-14s %-8s %-8s %8s\n' PG version verdict time
 printf '%s\n' "${rows[@]}"
 exit "$failed"

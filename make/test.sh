@@ -17,7 +17,7 @@ cd "$ROOT"
 total=$SECONDS
 
 stages=(core models counting sql sessions clients bench setup)
-[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(sanitize fuzz)
+[ -z "$PG_CACHE_TEST_LONG" ] || stages+=(suites sanitize fuzz)
 declare -A what=(
     [core]="unit, model and property tests of the core"
     [models]="readers and writers of the core, interleaved under the memory model (loom)"
@@ -27,6 +27,7 @@ declare -A what=(
     [clients]="Python, Node.js and a pooler in front of the server"
     [bench]="arithmetic of the measurements"
     [setup]="make run on bad days"
+    [suites]="PostgreSQL's own regression and isolation suites; in the long run, or when named"
     [sanitize]="the core's tests with the address sanitizer; in the long run, or when named"
     [fuzz]="libFuzzer, for some seconds (make fuzz has more); in the long run, or when named"
 )
@@ -41,7 +42,7 @@ declare -A cargo_test=(
     [sessions]="-p pg_cache_testbed --lib --test sessions"
     [bench]="-p pg_cache_bench"
 )
-declare -A script=([clients]=make/clients.sh [setup]=tests/setup/run.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
+declare -A script=([clients]=make/clients.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
 # The core compiled in another way. Each has a directory of its own, so that none rebuilds what another has built.
 declare -A cfg=([models]=loom [counting]=counting)
 export FUZZ_SECONDS=${FUZZ_SECONDS:-10}
@@ -65,11 +66,11 @@ with_cargo() { # stage, cargo's arguments...
 compile() {
     local stage
     for stage in "${chosen[@]}"; do
-        if [ "$stage" = clients ] || [ "$stage" = sanitize ]; then
-            "$ROOT/${script[$stage]}" compile || return
-        elif [ -n "${cargo_test[$stage]:-}" ]; then
-            with_cargo "$stage" --no-run || return
-        fi
+        case $stage in
+        clients | suites | sanitize) "$ROOT/${script[$stage]}" compile || return ;;
+        setup | fuzz) ;;
+        *) with_cargo "$stage" --no-run || return ;;
+        esac
     done
 }
 step "compiling the tests" compile-tests compile || die_after compile-tests "the tests do not compile"
@@ -88,6 +89,8 @@ for stage in "${chosen[@]}"; do
     # Each stage reports like cargo: "test result: ok. 3 passed; 0 failed".
     good=$(sed -nE 's/^test result: .* ([0-9]+) passed; .*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
     bad=$(sed -nE 's/^test result: .* ([0-9]+) failed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
+    # The harness has reported a server that failed an assertion or crashed, though no test may have noticed.
+    if [ "$bad" = 0 ] && grep -qE '^TRAP: |was terminated by signal 11' "$log"; then bad=1; fi
     note=
     if [ "$status" = 0 ] && grep -q '^skipped, not passed: ' "$log"; then
         # It has said why it could not run. That is no failure, and it passes nothing.

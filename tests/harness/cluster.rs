@@ -166,6 +166,13 @@ impl Cluster {
         &self.home
     }
 
+    /// Makes a directory that belongs to the server's account and goes away with the cluster.
+    pub fn make_directory(&self, name: &str) -> PathBuf {
+        let directory = self.home.join(name);
+        run(as_server_user("mkdir").arg(&directory));
+        directory
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.home.join("data")
@@ -249,6 +256,8 @@ fn start_keeper(server: &Server, home: &Path) -> Child {
         trap '' INT TERM HUP
         cat >/dev/null
         if [ -f "$2/data/postmaster.pid" ]; then "$1" stop --silent -m immediate -D "$2/data" >/dev/null 2>&1; fi
+        # make/test.sh looks for these: a failed assertion or a crash that no test has noticed.
+        grep -aE '^TRAP: |was terminated by signal 11' "$2/log" >&2 2>/dev/null
         rm -rf "$2"
     "#;
     as_server_user("sh")
@@ -257,7 +266,6 @@ fn start_keeper(server: &Server, home: &Path) -> Child {
         .arg(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .expect("sh starts")
 }

@@ -16,6 +16,7 @@ pub struct Server {
     headers: PathBuf,
     pgxs_tests: PathBuf,
     major: u32,
+    without_icu: bool,
 }
 
 impl Server {
@@ -47,12 +48,18 @@ impl Server {
         let libraries = PathBuf::from(ask("--pkglibdir"));
         let pgxs_tests = libraries.join("pgxs/src/test");
         let headers = PathBuf::from(ask("--includedir-server"));
-        Self { bin: PathBuf::from(ask("--bindir")), libraries, headers, pgxs_tests, major }
+        let without_icu = ask("--configure").contains("--without-icu");
+        Self { bin: PathBuf::from(ask("--bindir")), libraries, headers, pgxs_tests, major, without_icu }
     }
 
     /// The major version, 15 and up.
     pub fn major(&self) -> u32 {
         self.major
+    }
+
+    /// Whether it was built to have no collations of ICU. PostgreSQL has them unless its builder says otherwise, from 16 on.
+    pub fn is_without_icu(&self) -> bool {
+        self.without_icu
     }
 
     /// Whether it comes without a library that PostgreSQL's own sources have, as an unpacked server does (`make/base.sh`): tests leave out
@@ -83,6 +90,11 @@ impl Server {
         name.to_owned()
     }
 
+    /// The directory of the libraries that the server loads.
+    pub fn libraries(&self) -> &Path {
+        &self.libraries
+    }
+
     /// The path of a client or server program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
@@ -91,6 +103,11 @@ impl Server {
     /// The path of one of the test programs that come with PGXS, such as `regress/pg_regress`.
     pub fn pgxs_test_program(&self, name: &str) -> PathBuf {
         self.pgxs_tests.join(name)
+    }
+
+    /// The command that runs one of the test programs that come with PGXS as the account that owns the clusters.
+    pub fn pgxs_test_command(&self, name: &str) -> Command {
+        as_server_user(self.pgxs_test_program(name))
     }
 
     /// The command that runs a program of the installation as the account that owns the clusters.

@@ -1,6 +1,7 @@
 //! The harness is proven like everything else: a cluster that outlives its test would spoil every later one.
 
 use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
+use std::process::Command;
 
 #[test]
 fn a_dropped_cluster_leaves_neither_process_nor_directory() {
@@ -24,6 +25,26 @@ fn a_dropped_database_is_gone_though_somebody_is_in_it() {
         .expect("the cluster lives")
         .get(0);
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_crash_that_no_test_notices_is_reported_when_its_cluster_goes() {
+    let this = std::env::current_exe().expect("the path of this program");
+    let test = ["--ignored", "--exact", "harness::a_session_crashes"];
+    let output = Command::new(this).args(test).output().expect("it runs");
+    assert!(output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("was terminated by signal 11"), "{told}");
+}
+
+#[test]
+#[ignore = "the test above runs it"]
+fn a_session_crashes() {
+    let cluster = Cluster::start(&Conf::bare());
+    let mut session = cluster.connect("postgres");
+    // The shell's parent is the session's backend.
+    session.batch_execute("COPY (SELECT) TO PROGRAM 'kill -SEGV $PPID'").expect_err("the session is gone");
+    wait_until("the end of recovery", || cluster.try_connect("postgres").is_ok());
 }
 
 fn postmaster_pid(cluster: &Cluster) -> u32 {

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# How the scripts here reach Debian's archive without touching the machine's package state. Sourced by make/base.sh (programs)
+# and make/source.sh (sources).
+
+# The Debian suites that may have a PostgreSQL major. No suite has 16.
+debian_suites() { # major
+    case $1 in
+    15) echo bookworm ;;
+    17) echo trixie ;;
+    18) echo forky sid ;;
+    esac
+}
+
+# The mirror that the machine's own apt sources name.
+debian_mirror() {
+    # shellcheck disable=SC2016 # the placeholder is apt's
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p
+}
+
+# "URI SUITE" of the machine's own sources of updates and security fixes for a suite, one a line.
+debian_updates() { # suite
+    local label
+    for label in Debian Debian-Security; do
+        # shellcheck disable=SC2016
+        apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' "Label: $label"
+    done | sort -u | awk -v suite="$1" 'index($2, suite "-") == 1'
+}
+
+# Makes an empty apt in a directory: it reads $1/conf and $1/sources.list, knows nothing as installed, and writes below $1 only.
+private_apt() { # directory
+    mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
+    touch "$1/status"
+    # The machine's own settings (a proxy, certificates) stay in force; its pins, its hooks and its installed packages do not
+    # count. Only this process writes here, so apt's sandbox user does not need to get in.
+    cat >"$1/conf" <<CONF
+#clear APT::Update;
+APT::Default-Release "";
+APT::Update::Error-Mode "any";
+APT::Sandbox::User "root";
+Dir::Etc::SourceList "$1/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::State "$1";
+Dir::State::Lists "$1/lists";
+Dir::State::Status "$1/status";
+Dir::Cache "$1/cache";
+CONF
+}
+
+# A line of such a sources.list, for the one index that is needed.
+apt_source() { # deb or deb-src, URI, suite
+    local index=Packages
+    [ "$1" = deb ] || index=Sources
+    echo "$1 [target=$index signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $2 $3 main"
+}

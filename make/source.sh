@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# make/source.sh MAJOR or RELEASE (15 or 15.20): prints the path of PostgreSQL's source tree, from Debian's source package. A major
+# stands for the newest release of it that can be had. It is fetched once, into .pg/source/RELEASE. Progress is on stderr.
+#
+# Debian's patches are left out: they change no test, and with them `make install` writes into the system's PostgreSQL, whatever the
+# prefix.
+#
+# Exit status 2: there is no such source. The reason is on stderr.
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=make/apt.sh
+. "$ROOT/make/apt.sh"
+exec 3>&1 >&2
+place_work_dir
+
+wanted=${1:-}
+[[ $wanted =~ ^(1[5-8])(\.[0-9]+)?$ ]] || die "make/source.sh: which PostgreSQL? Give a major or a release, like 15 or 15.20"
+major=${BASH_REMATCH[1]}
+sources=$PG_CACHE_DIR/source
+part=$sources/$wanted.part # everything unfinished is in here; the next run removes it
+none=$sources/$wanted.none # the mirror did not have it: asked once
+
+unpacked() { find "$sources" -maxdepth 1 -name "$major.*" -type d 2>/dev/null | grep -E "/$wanted(\.[0-9]+)?$" | sort -V | tail -n 1; }
+
+# Succeeds also if there is nothing to fetch. A mirror may lack the files of a version that the archive lists (those of security
+# fixes), so this tries all versions, the newest first.
+fetch() { # suite...
+    local apt=$part/apt suite version release
+    for suite in "$@"; do
+        rm -rf "$apt"
+        private_apt "$apt"
+        {
+            apt_source deb-src "$mirror" "$suite"
+            # A machine that is up to date has the release that came last, which may be a security fix.
+            debian_updates "$suite" | while read -r uri updates; do apt_source deb-src "$uri" "$updates"; done
+        } >"$apt/sources.list"
+        apt-get -q -c "$apt/conf" update || return
+        while read -r version; do
+            release=${version%%-*}
+            [ "$wanted" = "$major" ] || [ "$wanted" = "$release" ] || continue
+            mkdir "$part/$release"
+            if (cd "$part/$release" && apt-get -q -c "$apt/conf" source --download-only "postgresql-$major=$version" 2>&1) | tee "$part/said"; then
+                dpkg-source --skip-patches -x "$part/$release"/*.dsc "$part/tree" || return
+                chmod -R a+rX "$part/tree"
+                mv "$part/tree" "$sources/$release"
+                return
+            fi
+            grep -q '404  *Not Found' "$part/said" || return
+        done < <(apt-cache -c "$apt/conf" showsrc --only-source "postgresql-$major" | sed -n 's/^Version: //p' | sort -rVu)
+    done
+}
+
+if [ -z "$(unpacked)" ] && [ ! -f "$none" ]; then
+    only_one_at_a_time
+    read -ra suites <<<"$(debian_suites "$major")"
+    [ "${#suites[@]}" != 0 ] || { say "no Debian suite has the source of PostgreSQL $major"; exit 2; }
+    mirror=$(debian_mirror) || mirror=
+    [ -n "$mirror" ] || { say "PostgreSQL's source comes from a Debian mirror, and apt's sources name none"; exit 2; }
+    need_packages source
+    need_disk 500 "unpacking PostgreSQL's source"
+    rm -rf "$part"
+    mkdir -p "$part"
+    step "fetching the source of PostgreSQL $wanted" "source-$wanted" fetch "${suites[@]}" ||
+        die_after "source-$wanted" "the source of PostgreSQL $wanted cannot be fetched"
+    rm -rf "$part"
+    [ -n "$(unpacked)" ] || touch "$none"
+fi
+[ ! -f "$none" ] || { say "the Debian mirror has no source of PostgreSQL $wanted (remove $none to ask it again)"; exit 2; }
+unpacked >&3

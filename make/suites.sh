@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# PostgreSQL's own regression and isolation suites on a server that has the library loaded: a stage of make test-long and of
+# make matrix. The suites come from PostgreSQL's source (make/source.sh) and must be of the server's release. If the source of that
+# release cannot be had, the suites run on a server that is built from the source that can (make/assert.sh).
+#
+#   make/suites.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the server, as make/test.sh does
+set -euo pipefail
+# shellcheck source=make/lib.sh
+. "$(dirname "$0")/lib.sh"
+choose_server
+place_work_dir
+need_rust
+cd "$ROOT"
+
+# Runs a script that prints a path; it ends with 2 when there is no source for what it was asked.
+ask() { # script, argument...
+    local status=0
+    answer=$("$ROOT/make/$1" "${@:2}") || status=$?
+    [ "$status" = 0 ] || [ "$status" = 2 ] || exit "$status"
+    return "$status"
+}
+
+release=$(pg_release "$PG_CACHE_TEST_PG_CONFIG")
+if ask source.sh "$release"; then
+    source=$answer
+elif ask source.sh "$PG"; then
+    source=$answer
+    say "the suites of PostgreSQL ${source##*/} run, on a server built from the same source"
+    ask assert.sh
+    PG_CACHE_TEST_PG_CONFIG=$(PG_CONFIG=$answer "$ROOT/make/build.sh" dev)
+else
+    say "skipped, not passed: PostgreSQL's own suites did not run: there is no source of PostgreSQL $PG to take them from"
+    exit
+fi
+
+tests=(-p pg_cache_testbed --test suites)
+[ "${1:-}" != compile ] || exec cargo test --no-run "${tests[@]}"
+need_packages cc
+PG_CACHE_TEST_SOURCE=$source exec cargo test -q "${tests[@]}"
