@@ -16,7 +16,7 @@
 //! passes an acquire fence before it looks at the zone, and so finds it moved. (Boehm, "Can seqlocks get along with
 //! programming language memory models?", 2012.)
 //!
-//! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::check`] says so.
+//! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::try_check`] says so.
 
 use crate::blocks::{Bitmap, Run};
 use crate::entry::{Entry, HEADER_WORDS, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};

@@ -91,7 +91,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if !RESERVE.has(start) && !(size > layout.size() && fails()) {
+        if !(RESERVE.has(start) || size > layout.size() && fails()) {
             // SAFETY: it came from the system, with this layout; the caller promises the rest.
             let moved = unsafe { System.realloc(start, layout, size) };
             if !moved.is_null() {
