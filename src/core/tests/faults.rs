@@ -25,7 +25,7 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
     // The last two are spread over shards.
     for size in [10, 700, 2_000, 3_500, 4_200] {
         for failing in 1..200 {
-            let memory = memory(96 * 1024);
+            let memory = memory(100 * 1024);
             let host = TestHost::default();
             let sizes = Sizes { shards: 4, ..SIZES };
             let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
@@ -199,7 +199,7 @@ fn what_is_no_region_is_refused() {
     assert_eq!(attach(&memory), Ok(()));
     assert_eq!(attach(&memory[..memory.len() - 8]), Err(RegionError::Damaged));
     memory[1].store(99, Ordering::Relaxed);
-    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 3 }));
+    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 4 }));
 }
 
 /// A panic in the middle of a change leaves the shard off, and nobody waiting.
