@@ -293,6 +293,11 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
         ("INSERT INTO whole VALUES (999)", "SELECT sum(v) FROM ONLY whole", "{}"),
         ("SELECT lo_put(4242, 0, '999')", "SELECT length(lo_get(4242))", "{}"),
         ("CREATE TEMP TABLE mine AS SELECT 999 AS v", "SELECT sum(v) FROM mine", "{}"),
+        // Commands keep no locks on the catalogs that they write to.
+        ("CREATE INDEX ghost ON acc (v)", "SELECT count(*) FROM pg_class WHERE relname = ''ghost''", "{}"),
+        ("CREATE INDEX ghost ON acc (v)", "SELECT pg_get_indexdef(to_regclass(''ghost''))", "{}"),
+        ("CREATE TEMP TABLE ghost ()", "SELECT count(*) FROM pg_class WHERE relname = ''ghost''", "{calm}"),
+        ("SELECT lo_create(4243)", "SELECT count(*) FROM pg_largeobject_metadata", "{}"),
     ] {
         let fetch = format!("SELECT cache_fetch('dirty', '{query}', depends => '{depends}')");
         writer.batch_execute(&format!("BEGIN; {write}; {fetch}")).expect("it fetches");
@@ -312,6 +317,52 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
     let own = "CREATE TEMP TABLE mine AS SELECT 1 AS v; SELECT cache_fetch('own', 'SELECT v FROM mine', depends => '{}')";
     writer.batch_execute(own).expect("it fetches");
     assert!(!is_cached(&mut other, "own"));
+}
+
+/// A write to another server, which is here the same one, leaves this database as it is. `postgres_fdw` keeps one snapshot there for as
+/// long as the transaction lasts here.
+#[test]
+fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
+    let database = Database::create();
+    if database.cluster().server().lacks("postgres_fdw") {
+        return;
+    }
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    let value = |session: &mut Client, query: &str| -> String {
+        session.query_one(query, &[]).expect("it reads").get(0)
+    };
+    let here = |name: &str| format!("current_setting('{name}')");
+    let options = format!(
+        "SELECT format('host %L, port %L, dbname %L', split_part({}, ', ', 1), {}, current_database())",
+        here("unix_socket_directories"),
+        here("port")
+    );
+    let options = value(&mut writer, &options);
+    let user = value(&mut writer, "SELECT format('user %L', current_user)");
+    writer
+        .batch_execute(&format!(
+            "CREATE TABLE acc AS SELECT 1 AS v; CREATE EXTENSION postgres_fdw;
+             CREATE SERVER there FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({options});
+             CREATE USER MAPPING FOR CURRENT_USER SERVER there OPTIONS ({user});
+             CREATE FOREIGN TABLE far (v int) SERVER there OPTIONS (table_name 'acc');
+             CREATE FOREIGN TABLE same (v int) SERVER there OPTIONS (table_name 'acc');
+             CREATE FUNCTION change() RETURNS int VOLATILE LANGUAGE plpgsql AS
+                 'BEGIN UPDATE far SET v = 998; RETURN (SELECT v FROM far); END'"
+        ))
+        .expect("foreign tables");
+    for (before, query) in [
+        ("UPDATE far SET v = 999", "SELECT sum(v) FROM far"),
+        ("UPDATE far SET v = 999", "SELECT sum(v) FROM same"),
+        ("SELECT FROM far", "SELECT sum(v) FROM far"),
+        ("SELECT", "SELECT change()"),
+    ] {
+        let fetch = format!("SELECT cache_fetch('dirty', '{query}', depends => '{{}}')");
+        writer.batch_execute(&format!("BEGIN; {before}; {fetch}; ROLLBACK")).expect("it fetches");
+        assert!(!is_cached(&mut other, "dirty"), "{before}; {query}");
+    }
+    let fetch = "SELECT cache_fetch('clean', 'SELECT sum(v) FROM far', depends => '{}')";
+    writer.batch_execute(fetch).expect("it fetches");
+    assert!(is_cached(&mut other, "clean"), "whoever says what it depends on has said so");
 }
 
 /// Samples, and built-in functions that tell of indexes, publications and names of relations.
