@@ -11,7 +11,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{prepared, relation, transaction};
+use super::{function, prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -195,6 +195,10 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 if database != pg_sys::InvalidOid {
                     watcher.dropping(database.to_u32());
                 }
+            }
+            T_CreateFunctionStmt => {
+                function::note_compiling();
+                watcher.defining(false);
             }
             T_TruncateStmt => transaction::note_change(),
             _ => watcher.defining(false),
