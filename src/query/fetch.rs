@@ -82,7 +82,8 @@ thread_local! {
     static RENEWED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
 }
 
-/// Drops what the session remembers of catalogs if definitions or roles have changed since it last did so.
+/// Drops what the session remembers of catalogs if definitions or roles have changed since it last did so, or if what the query calls
+/// would not be seen otherwise.
 ///
 /// Cached plans, PL/pgSQL expressions and the resolved search path outlive the messages that make them wrong: a session may keep
 /// reading a table that another one shadows by now, or a schema whose USAGE was revoked. For itself that is PostgreSQL's own
@@ -92,7 +93,9 @@ fn renew_session() {
     let fences = tier.fences();
     let known = RENEWED.get();
     let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
-    if catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST)) {
+    let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
+    // Expressions whose plans are dropped are prepared anew.
+    if have_changed || observer::has_prepared_untracked() {
         // The stamp first: a change that is announced after it is found the next time.
         RENEWED.set(fences.now());
         query::forget_catalogs();

@@ -18,7 +18,7 @@ use crate::pg::local::local;
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
-use crate::pg::{locks, queue};
+use crate::pg::{locks, observer, queue};
 use crate::store::change::{OwnKey, Value, What};
 use crate::store::commit::{self, Commit};
 use crate::store::ledger::{Ledger, Own};
@@ -64,6 +64,7 @@ impl Listener for Collector {
 
     fn over() {
         written::over();
+        observer::over();
         horizon::end();
     }
 

@@ -396,3 +396,27 @@ fn results_that_no_fence_follows_are_not_stored() {
         }
     }
 }
+
+/// PL/pgSQL prepares an expression when it first evaluates it in a transaction, which may be before the fill.
+#[test]
+fn what_a_function_calls_is_seen_if_the_transaction_has_called_it_before() {
+    let database = Database::create();
+    let mut session = database.connect();
+    session
+        .batch_execute(
+            "CREATE FUNCTION indexed() RETURNS bool STABLE LANGUAGE plpgsql AS
+                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END';
+             CREATE FUNCTION through() RETURNS bool STABLE LANGUAGE plpgsql AS 'BEGIN RETURN indexed(); END'",
+        )
+        .expect("functions");
+    // The plans of a session are dropped by its first fill. What is prepared after that stays.
+    fetch(&mut session, "first", "SELECT 1");
+    for query in ["SELECT indexed()", "SELECT through()"] {
+        session.batch_execute(&format!("BEGIN; {query}")).expect("it calls");
+        for _ in 0..2 {
+            fetch(&mut session, "k", query);
+            assert!(!is_cached(&mut session, "k"), "{query}");
+        }
+        session.batch_execute("COMMIT").expect("it commits");
+    }
+}
