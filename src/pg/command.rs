@@ -11,7 +11,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{function, prepared, relation, transaction};
+use super::{definition, function, prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -196,6 +196,13 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     watcher.dropping(database.to_u32());
                 }
             }
+            // Into a shared catalog, which it writes to without a plan.
+            T_CopyStmt => {
+                let copy = &*node.cast::<pg_sys::CopyStmt>();
+                if copy.is_from && !copy.relation.is_null() {
+                    find(copy.relation).into_iter().for_each(definition::catalog_written);
+                }
+            }
             T_CreateFunctionStmt => {
                 function::note_compiling();
                 watcher.defining(false);
@@ -277,7 +284,6 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_PrepareStmt
             | T_ExecuteStmt
             | T_DeallocateStmt
-            | T_CopyStmt
             | T_CommentStmt
             | T_SecLabelStmt
             | T_IndexStmt
