@@ -289,6 +289,7 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_IndexStmt
             | T_ReindexStmt
             | T_CreateStatsStmt
+            | T_CreateTrigStmt
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
             | T_CreatedbStmt

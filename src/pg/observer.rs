@@ -107,10 +107,11 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
 }
 
 /// Built-in functions whose results depend on what no fence follows: indexes, files, constraints, triggers, statistics, publications,
-/// new schemas, and names of relations.
-const UNTRACKED: [u32; 34] = [
+/// origins of replication, new schemas, and names of relations.
+const UNTRACKED: [u32; 39] = [
     636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
-    3084, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3954, 4086, 6119, 6120, 6121, 6173, 6174, 6197,
+    3084, 3382, 3403, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3842, 3843, 3954, 4086, 6005, 6119, 6120,
+    6121, 6173, 6174, 6197,
 ];
 
 /// The same as a set of bits, because every function of every plan is looked for in it.

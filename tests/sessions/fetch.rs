@@ -374,7 +374,10 @@ fn results_that_no_fence_follows_are_not_stored() {
         .batch_execute(
             "CREATE TABLE t AS SELECT i AS v FROM generate_series(1, 100) AS i; CREATE PUBLICATION p;
              CREATE FUNCTION indexed() RETURNS bool STABLE LANGUAGE plpgsql AS
-                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END'",
+                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END';
+             CREATE VIEW shown AS SELECT DISTINCT v FROM t;
+             CREATE TRIGGER instead INSTEAD OF UPDATE ON shown
+                 FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         )
         .expect("a table");
     for (query, change) in [
@@ -383,6 +386,7 @@ fn results_that_no_fence_follows_are_not_stored() {
         ("SELECT count(*) FROM pg_get_publication_tables('p')", "ALTER PUBLICATION p ADD TABLE t"),
         ("SELECT to_regclass('t_v') IS NOT NULL", "CREATE INDEX t_v ON t (v)"),
         ("SELECT indexed()", "DROP INDEX t_v"),
+        ("SELECT pg_relation_is_updatable('shown', true)", "DROP TRIGGER instead ON shown"),
     ] {
         for change in ["SELECT", change] {
             session.batch_execute(change).expect("it changes");
