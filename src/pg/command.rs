@@ -11,7 +11,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{prepared, relation, transaction};
+use super::{definition, function, prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -196,6 +196,17 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     watcher.dropping(database.to_u32());
                 }
             }
+            // Into a shared catalog, which it writes to without a plan.
+            T_CopyStmt => {
+                let copy = &*node.cast::<pg_sys::CopyStmt>();
+                if copy.is_from && !copy.relation.is_null() {
+                    find(copy.relation).into_iter().for_each(definition::catalog_written);
+                }
+            }
+            T_CreateFunctionStmt => {
+                function::note_compiling();
+                watcher.defining(false);
+            }
             T_TruncateStmt => transaction::note_change(),
             _ => watcher.defining(false),
         }
@@ -273,12 +284,12 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_PrepareStmt
             | T_ExecuteStmt
             | T_DeallocateStmt
-            | T_CopyStmt
             | T_CommentStmt
             | T_SecLabelStmt
             | T_IndexStmt
             | T_ReindexStmt
             | T_CreateStatsStmt
+            | T_CreateTrigStmt
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
             | T_CreatedbStmt

@@ -119,8 +119,8 @@ unsafe extern "C-unwind" fn changed(
     }
 }
 
-/// A plan that writes to a catalog is about to run. If all databases share the catalog, this is the only sign of it: commands that leave
-/// every result as it is lock these catalogs in the same way.
+/// A plan or COPY that writes to a relation is about to run. If it is a catalog that all databases share, this is the only sign of it:
+/// commands that leave every result as it is lock these catalogs in the same way.
 pub fn catalog_written(catalog: u32) {
     if SHARED.contains(&catalog)
         && let Some(tell) = TELL.get()

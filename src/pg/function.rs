@@ -10,30 +10,36 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 local! {
-    /// A moment before the session called its first function. None before that.
-    static FIRST_CALL: Cell<Option<Stamp>> = Cell::new(None);
+    /// A moment before the session compiled its first function, by calling or creating one. None before that.
+    static FIRST_COMPILED: Cell<Option<Stamp>> = Cell::new(None);
 }
 
 /// A function is about to be called. Called for each function of each plan, so the usual case must cost next to nothing.
 #[inline]
 pub fn note_call(function: u32) {
-    if FIRST_CALL.get().is_none() {
+    note_compiling();
+    observer::note_function(function);
+}
+
+/// A function may be about to be compiled: to be called, or to be checked when it is created.
+#[inline]
+pub fn note_compiling() {
+    if FIRST_COMPILED.get().is_none() {
         begin();
     }
-    observer::note_function(function);
 }
 
 /// The server calls this from C, where an error of ours must not unwind through.
 #[cold]
 fn begin() {
-    let now = || FIRST_CALL.set(Some(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now())));
+    let now = || FIRST_COMPILED.set(Some(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now())));
     // SAFETY: called by the server, with nothing to drop in between.
     unsafe { pg_sys::panic::pgrx_extern_c_guard(now) };
 }
 
 /// A moment before which this session has compiled no function.
 pub fn compiled_since() -> Stamp {
-    FIRST_CALL.get().unwrap_or(Stamp::VOID)
+    FIRST_COMPILED.get().unwrap_or(Stamp::VOID)
 }
 
 /// Whether a function keeps types of tables and columns for as long as the session lives: one in PL/pgSQL that declares a variable by
@@ -73,11 +79,13 @@ fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -
     }
 }
 
-/// Whether a source has `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. One in a comment counts as well.
+/// Whether a source has `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. One in a comment counts as well, and a comment after a
+/// sign as what may follow it.
 fn declares_by_reference(source: &[u8]) -> bool {
     source.split(|byte| *byte == b'%').skip(1).any(|after| {
-        let word = after.trim_ascii_start();
-        [&b"type"[..], b"rowtype"]
+        let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
+        let word = &after[after.iter().take_while(|byte| is_space(byte)).count()..];
+        [&b"type"[..], b"rowtype", b"--", b"/*"]
             .iter()
             .any(|name| word.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
     })

@@ -36,14 +36,16 @@ const SLOTS_PER_WORD: usize = 16;
 /// The table of large objects.
 const LARGE_OBJECTS: u32 = 2613;
 /// ROW EXCLUSIVE, which is the only one of them that slots are for, in each slot of a word.
-const WRITERS_IN_SLOTS: u64 = {
+const WRITERS_IN_SLOTS: u64 = in_each_slot(1 << (pg_sys::RowExclusiveLock - 1));
+
+const fn in_each_slot(bits: u64) -> u64 {
     let (mut all, mut slot) = (0, 0);
     while slot < SLOTS_PER_WORD {
-        all |= 1 << (pg_sys::RowExclusiveLock - 1) << (BITS_PER_SLOT as usize * slot);
+        all |= bits << (BITS_PER_SLOT as usize * slot);
         slot += 1;
     }
     all
-};
+}
 
 /// Whether the transaction has changed anything in the database: whether others will see a difference when it commits. Until it
 /// has committed; afterwards the answer is no.
@@ -61,7 +63,17 @@ pub fn has_written() -> bool {
 /// Calls with each relation of this database, or of all, that the transaction holds a write lock on: some of them twice. What is
 /// called may look at nothing that takes a lock of the lock manager.
 #[inline]
-pub fn each_written(mut with: impl FnMut(u32)) {
+pub fn each_written(with: impl FnMut(u32)) {
+    each_held(WRITERS, WRITERS_IN_SLOTS, with);
+}
+
+/// The same for locks in any mode: with each relation that the transaction has looked at.
+pub fn each_seen(with: impl FnMut(u32)) {
+    each_held(i32::MAX, in_each_slot((1 << BITS_PER_SLOT) - 1), with);
+}
+
+#[inline]
+fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
     check_thread();
     // SAFETY: plain globals, constant in a session.
     let (process, database) = unsafe { (pg_sys::MyProc, pg_sys::MyDatabaseId.to_u32()) };
@@ -73,8 +85,8 @@ pub fn each_written(mut with: impl FnMut(u32)) {
     unsafe {
         let lock = &raw mut (*process).fpInfoLock;
         LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
-        each_slot(process, &mut with);
-        each_list(process, |_, list| each_in_list(list, database, WRITERS, &mut with));
+        each_slot(process, in_slots, &mut with);
+        each_list(process, |_, list| each_in_list(list, database, modes, &mut with));
         LWLockRelease(lock);
     }
 }
@@ -122,41 +134,40 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     found
 }
 
-/// Calls with the relations in the fast-path slots of an entry.
+/// Calls with the relations in the fast-path slots of an entry that are held in some modes.
 ///
 /// # Safety
 /// The entry's `fpInfoLock` is held, and the entry is our own: only we set slots.
 #[cfg(not(feature = "pg18"))]
 #[inline]
-unsafe fn each_slot(process: *const pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
+unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl FnMut(u32)) {
     // SAFETY: as the caller promises. A word has a bit for each of so many slots.
     unsafe {
         let relations = (&raw const (*process).fpRelId).cast::<pg_sys::Oid>();
-        each_in_slots((*process).fpLockBits, |slot| with(relations.add(slot).read().to_u32()));
+        each_in_slots((*process).fpLockBits & modes, |slot| with(relations.add(slot).read().to_u32()));
     }
 }
 
-/// Calls with the relations in the fast-path slots of an entry.
+/// Calls with the relations in the fast-path slots of an entry that are held in some modes.
 ///
 /// # Safety
 /// The entry's `fpInfoLock` is held, and the entry is our own: only we set slots.
 #[cfg(feature = "pg18")]
 #[inline]
-unsafe fn each_slot(process: *const pg_sys::PGPROC, with: &mut impl FnMut(u32)) {
+unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl FnMut(u32)) {
     // SAFETY: as the caller promises. The number of groups is constant since the server started; both arrays have so many.
     unsafe {
         for group in 0..pg_sys::FastPathLockGroupsPerBackend as usize {
             let relations = (*process).fpRelId.add(group * SLOTS_PER_WORD);
             let bits = (*process).fpLockBits.add(group).read();
-            each_in_slots(bits, |slot| with(relations.add(slot).read().to_u32()));
+            each_in_slots(bits & modes, |slot| with(relations.add(slot).read().to_u32()));
         }
     }
 }
 
-/// Calls with the slots of a word that are held in a writer's mode.
+/// Calls with the slots of a word that have bits, with some of them more than once.
 #[inline]
-fn each_in_slots(bits: u64, mut with: impl FnMut(usize)) {
-    let mut held = bits & WRITERS_IN_SLOTS;
+fn each_in_slots(mut held: u64, mut with: impl FnMut(usize)) {
     while held != 0 {
         with((held.trailing_zeros() / BITS_PER_SLOT) as usize);
         held &= held - 1;

@@ -9,7 +9,7 @@
 use super::allocator;
 use super::local::local;
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 /// What was seen.
@@ -36,6 +36,12 @@ pub struct Seen {
 local! {
     /// One for each fill that is going on, the innermost last.
     static FILLS: RefCell<Vec<Seen>> = RefCell::new(Vec::new());
+}
+
+local! {
+    /// Whether something in this transaction has prepared to call a function that is untracked. PL/pgSQL prepares an expression once in a
+    /// transaction, so a fill that evaluates it again is not told.
+    static HAS_PREPARED_UNTRACKED: Cell<bool> = Cell::new(false);
 }
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
@@ -104,24 +110,54 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
 }
 
 /// Built-in functions whose results depend on what no fence follows: indexes, files, constraints, triggers, statistics, publications,
-/// new schemas, and names of relations.
-const UNTRACKED: [u32; 34] = [
+/// origins of replication, new schemas, and names of relations.
+const UNTRACKED: [u32; 39] = [
     636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
-    3084, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3954, 4086, 6119, 6120, 6121, 6173, 6174, 6197,
+    3084, 3382, 3403, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3842, 3843, 3954, 4086, 6005, 6119, 6120,
+    6121, 6173, 6174, 6197,
 ];
+
+/// The same as a set of bits, because every function of every plan is looked for in it.
+const UNTRACKED_BITS: [u64; 97] = {
+    let (mut bits, mut place) = ([0; 97], 0);
+    while place < UNTRACKED.len() {
+        bits[UNTRACKED[place] as usize / 64] |= 1 << (UNTRACKED[place] % 64);
+        place += 1;
+    }
+    bits
+};
+
+fn is_untracked(function: u32) -> bool {
+    UNTRACKED_BITS.get(function as usize / 64).is_some_and(|bits| bits >> (function % 64) & 1 == 1)
+}
 
 /// A plan, or a simple expression of PL/pgSQL, prepares to call a function.
 #[inline]
 pub fn note_function(function: u32) {
+    let is_untracked = is_untracked(function);
+    if is_untracked {
+        HAS_PREPARED_UNTRACKED.set(true);
+    }
     if is_filling() {
         FILLS.with_borrow_mut(|fills| {
             let Some(fill) = fills.last_mut() else { return };
             if function >= pg_sys::FirstNormalObjectId {
                 fill.lost |= !note(&mut fill.functions, function);
             }
-            fill.untracked |= UNTRACKED.binary_search(&function).is_ok();
+            fill.untracked |= is_untracked;
         });
     }
+}
+
+/// Whether expressions that call untracked functions may have been prepared before in this transaction.
+pub fn has_prepared_untracked() -> bool {
+    HAS_PREPARED_UNTRACKED.get()
+}
+
+/// The transaction is over, and with it what it has prepared. Cannot fail.
+#[inline]
+pub fn over() {
+    HAS_PREPARED_UNTRACKED.set(false);
 }
 
 /// Whether something is being filled.

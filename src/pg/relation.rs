@@ -321,6 +321,16 @@ pub fn is_inheritance_parent(number: u32) -> bool {
     with_class(number, is_parent).unwrap_or(false)
 }
 
+/// Whether it is one of the server's catalogs.
+pub fn is_catalog(number: u32) -> bool {
+    number < FIRST_NORMAL
+}
+
+/// Whether its rows are on another server.
+pub fn is_foreign(number: u32) -> bool {
+    class(number).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE)
+}
+
 /// Whether it is the session's own.
 pub fn is_temporary(number: u32) -> bool {
     class(number).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP)

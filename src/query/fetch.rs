@@ -83,7 +83,8 @@ thread_local! {
     static RENEWED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
 }
 
-/// Drops what the session remembers of catalogs if definitions or roles have changed since it last did so.
+/// Drops what the session remembers of catalogs if definitions or roles have changed since it last did so, or if what the query calls
+/// would not be seen otherwise.
 ///
 /// Cached plans, PL/pgSQL expressions and the resolved search path outlive the messages that make them wrong: a session may keep
 /// reading a table that another one shadows by now, or a schema whose USAGE was revoked. For itself that is PostgreSQL's own
@@ -93,7 +94,9 @@ fn renew_session() {
     let fences = tier.fences();
     let known = RENEWED.get();
     let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
-    if catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST)) {
+    let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
+    // Expressions whose plans are dropped are prepared anew.
+    if have_changed || observer::has_prepared_untracked() {
         // The stamp first: a change that is announced after it is found the next time.
         RENEWED.set(fences.now());
         query::forget_catalogs();
@@ -170,11 +173,13 @@ impl Ticket {
     /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
         renew_session();
+        // On the other server, the transaction may have written, or look at one moment.
+        let has_seen_foreign = wanted.depends.is_some() && written::has_seen_foreign();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let run = run(wanted)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
             admit(space, &run)
-                .and_then(|()| self.dependencies(space, wanted, &run.seen))
+                .and_then(|()| self.dependencies(space, wanted, &run.seen, has_seen_foreign))
                 .and_then(|dependencies| self.store(space, wanted, &run, &dependencies))
         } else {
             Err(Status::Refused("the query has written something"))
@@ -184,7 +189,13 @@ impl Ticket {
     }
 
     /// What the result depends on.
-    fn dependencies(&self, space: &Space, wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<FenceId>, Status> {
+    fn dependencies(
+        &self,
+        space: &Space,
+        wanted: &Wanted<'_>,
+        seen: &Seen,
+        has_seen_foreign: bool,
+    ) -> Result<Vec<FenceId>, Status> {
         let tier = self.place.tier;
         if !space.options.by_role && seen.relations.iter().any(|number| relation::has_row_security(*number)) {
             return Err(Status::Refused("row security makes the result one of the role"));
@@ -208,12 +219,25 @@ impl Ticket {
         }) {
             return Err(Status::Bypass("the transaction has changed what the query reads"));
         }
+        // What the transaction has written there, its locks do not tell.
         let unobserved = || {
             let native = |number: &u32| function::is_native(*number);
-            seen.volatile || locks::has_seen_large_objects() || seen.functions.iter().any(native)
+            seen.volatile
+                || seen.untracked
+                || observed.iter().any(|number| relation::is_catalog(*number))
+                || locks::has_seen_large_objects()
+                || seen.functions.iter().any(native)
         };
         if wanted.depends.is_some() && locks::has_written() && unobserved() {
             return Err(Status::Bypass("the transaction may have changed what the query reads"));
+        }
+        if observed.iter().any(|number| relation::is_foreign(*number)) {
+            if has_seen_foreign {
+                return Err(Status::Bypass("the transaction has looked at a foreign table before"));
+            }
+            if written::has_written_foreign() {
+                return Err(Status::Refused("the query has written something"));
+            }
         }
         let definitions = written::definitions(tier);
         let has_moved = || tier.fences().passed(definitions, function::compiled_since());

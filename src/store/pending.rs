@@ -19,7 +19,7 @@ use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
-use crate::pg::{locks, queue};
+use crate::pg::{locks, observer, queue};
 use crate::store::change::{OwnKey, Value, What};
 use crate::store::commit::{self, Commit};
 use crate::store::ledger::{Ledger, Own, Unheld};
@@ -66,6 +66,7 @@ impl Listener for Collector {
 
     fn over() {
         written::over();
+        observer::over();
         horizon::end();
     }
 

@@ -67,6 +67,20 @@ pub fn has_written_any(tier: &HotTier, is_one: impl Fn(&u32) -> bool) -> bool {
     })
 }
 
+/// Whether the transaction has looked at a foreign table. May raise errors.
+pub fn has_seen_foreign() -> bool {
+    let mut seen = Vec::new();
+    locks::each_seen(|number| seen.push(number));
+    seen.into_iter().any(relation::is_foreign)
+}
+
+/// Whether the transaction holds a write lock on a foreign table: a write to that does not change this database. May raise errors.
+pub fn has_written_foreign() -> bool {
+    let mut written = Vec::new();
+    locks::each_written(|number| written.push(number));
+    written.into_iter().any(relation::is_foreign)
+}
+
 /// The fences that a write to some relations raises, in order, and since when inheritance trees may have grown above these without this
 /// session's knowledge. `fence` is that of one relation. May raise errors.
 pub fn of_relations(

@@ -56,6 +56,11 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
         ("pg_has_role('one', 'two', 'USAGE')", "ALTER ROLE one NOINHERIT"),
         ("pg_has_role('one', 'two', 'MEMBER')", "DELETE FROM pg_auth_members"),
         ("pg_has_role('one', 'two', 'MEMBER')", "ALTER GROUP two ADD USER one"),
+        (
+            "pg_has_role('one', 'two', 'MEMBER')",
+            "COPY pg_auth_members TO PROGRAM 'cat > members'; DELETE FROM pg_auth_members",
+        ),
+        ("pg_has_role('one', 'two', 'MEMBER')", "COPY pg_auth_members FROM PROGRAM 'cat members'"),
         ("to_regrole('renamed')::text", "ALTER ROLE two RENAME TO renamed"),
     ];
     let mut unchanged = Vec::new();

@@ -293,6 +293,11 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
         ("INSERT INTO whole VALUES (999)", "SELECT sum(v) FROM ONLY whole", "{}"),
         ("SELECT lo_put(4242, 0, '999')", "SELECT length(lo_get(4242))", "{}"),
         ("CREATE TEMP TABLE mine AS SELECT 999 AS v", "SELECT sum(v) FROM mine", "{}"),
+        // Commands keep no locks on the catalogs that they write to.
+        ("CREATE INDEX ghost ON acc (v)", "SELECT count(*) FROM pg_class WHERE relname = ''ghost''", "{}"),
+        ("CREATE INDEX ghost ON acc (v)", "SELECT pg_get_indexdef(to_regclass(''ghost''))", "{}"),
+        ("CREATE TEMP TABLE ghost ()", "SELECT count(*) FROM pg_class WHERE relname = ''ghost''", "{calm}"),
+        ("SELECT lo_create(4243)", "SELECT count(*) FROM pg_largeobject_metadata", "{}"),
     ] {
         let fetch = format!("SELECT cache_fetch('dirty', '{query}', depends => '{depends}')");
         writer.batch_execute(&format!("BEGIN; {write}; {fetch}")).expect("it fetches");
@@ -314,6 +319,52 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
     assert!(!is_cached(&mut other, "own"));
 }
 
+/// A write to another server, which is here the same one, leaves this database as it is. `postgres_fdw` keeps one snapshot there for as
+/// long as the transaction lasts here.
+#[test]
+fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
+    let database = Database::create();
+    if database.cluster().server().lacks("postgres_fdw") {
+        return;
+    }
+    let [mut writer, mut other] = [(); 2].map(|()| database.connect());
+    let value = |session: &mut Client, query: &str| -> String {
+        session.query_one(query, &[]).expect("it reads").get(0)
+    };
+    let here = |name: &str| format!("current_setting('{name}')");
+    let options = format!(
+        "SELECT format('host %L, port %L, dbname %L', split_part({}, ', ', 1), {}, current_database())",
+        here("unix_socket_directories"),
+        here("port")
+    );
+    let options = value(&mut writer, &options);
+    let user = value(&mut writer, "SELECT format('user %L', current_user)");
+    writer
+        .batch_execute(&format!(
+            "CREATE TABLE acc AS SELECT 1 AS v; CREATE EXTENSION postgres_fdw;
+             CREATE SERVER there FOREIGN DATA WRAPPER postgres_fdw OPTIONS ({options});
+             CREATE USER MAPPING FOR CURRENT_USER SERVER there OPTIONS ({user});
+             CREATE FOREIGN TABLE far (v int) SERVER there OPTIONS (table_name 'acc');
+             CREATE FOREIGN TABLE same (v int) SERVER there OPTIONS (table_name 'acc');
+             CREATE FUNCTION change() RETURNS int VOLATILE LANGUAGE plpgsql AS
+                 'BEGIN UPDATE far SET v = 998; RETURN (SELECT v FROM far); END'"
+        ))
+        .expect("foreign tables");
+    for (before, query) in [
+        ("UPDATE far SET v = 999", "SELECT sum(v) FROM far"),
+        ("UPDATE far SET v = 999", "SELECT sum(v) FROM same"),
+        ("SELECT FROM far", "SELECT sum(v) FROM far"),
+        ("SELECT", "SELECT change()"),
+    ] {
+        let fetch = format!("SELECT cache_fetch('dirty', '{query}', depends => '{{}}')");
+        writer.batch_execute(&format!("BEGIN; {before}; {fetch}; ROLLBACK")).expect("it fetches");
+        assert!(!is_cached(&mut other, "dirty"), "{before}; {query}");
+    }
+    let fetch = "SELECT cache_fetch('clean', 'SELECT sum(v) FROM far', depends => '{}')";
+    writer.batch_execute(fetch).expect("it fetches");
+    assert!(is_cached(&mut other, "clean"), "whoever says what it depends on has said so");
+}
+
 /// Samples, and built-in functions that tell of indexes, publications and names of relations.
 #[test]
 fn results_that_no_fence_follows_are_not_stored() {
@@ -323,7 +374,10 @@ fn results_that_no_fence_follows_are_not_stored() {
         .batch_execute(
             "CREATE TABLE t AS SELECT i AS v FROM generate_series(1, 100) AS i; CREATE PUBLICATION p;
              CREATE FUNCTION indexed() RETURNS bool STABLE LANGUAGE plpgsql AS
-                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END'",
+                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END';
+             CREATE VIEW shown AS SELECT DISTINCT v FROM t;
+             CREATE TRIGGER instead INSTEAD OF UPDATE ON shown
+                 FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         )
         .expect("a table");
     for (query, change) in [
@@ -332,6 +386,7 @@ fn results_that_no_fence_follows_are_not_stored() {
         ("SELECT count(*) FROM pg_get_publication_tables('p')", "ALTER PUBLICATION p ADD TABLE t"),
         ("SELECT to_regclass('t_v') IS NOT NULL", "CREATE INDEX t_v ON t (v)"),
         ("SELECT indexed()", "DROP INDEX t_v"),
+        ("SELECT pg_relation_is_updatable('shown', true)", "DROP TRIGGER instead ON shown"),
     ] {
         for change in ["SELECT", change] {
             session.batch_execute(change).expect("it changes");
@@ -343,5 +398,29 @@ fn results_that_no_fence_follows_are_not_stored() {
             assert!(query.contains("TABLESAMPLE") || fetched == truth, "{query}");
             assert!(!is_cached(&mut session, "k"), "{query}");
         }
+    }
+}
+
+/// PL/pgSQL prepares an expression when it first evaluates it in a transaction, which may be before the fill.
+#[test]
+fn what_a_function_calls_is_seen_if_the_transaction_has_called_it_before() {
+    let database = Database::create();
+    let mut session = database.connect();
+    session
+        .batch_execute(
+            "CREATE FUNCTION indexed() RETURNS bool STABLE LANGUAGE plpgsql AS
+                 'BEGIN RETURN to_regclass(''t_v'') IS NOT NULL; END';
+             CREATE FUNCTION through() RETURNS bool STABLE LANGUAGE plpgsql AS 'BEGIN RETURN indexed(); END'",
+        )
+        .expect("functions");
+    // The plans of a session are dropped by its first fill. What is prepared after that stays.
+    fetch(&mut session, "first", "SELECT 1");
+    for query in ["SELECT indexed()", "SELECT through()"] {
+        session.batch_execute(&format!("BEGIN; {query}")).expect("it calls");
+        for _ in 0..2 {
+            fetch(&mut session, "k", query);
+            assert!(!is_cached(&mut session, "k"), "{query}");
+        }
+        session.batch_execute("COMMIT").expect("it commits");
     }
 }

@@ -149,6 +149,8 @@ fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_ot
         ("x b.t.v%TYPE; r record", "FOR r IN SELECT v FROM b.t LOOP x := r.v; END LOOP", ALTER),
         ("x b.t.v%TYPE; y b.t.v%TYPE", "SELECT v INTO y FROM b.t; x := (SELECT y)", ALTER),
         ("y b.t%ROWTYPE; x numeric", "SELECT * INTO y FROM b.t; x := y.v", ALTER),
+        ("x b.t.v%/**/TYPE", "SELECT v INTO x FROM b.t", ALTER),
+        ("x b.t.v%--\n TYPE", "SELECT v INTO x FROM b.t", ALTER),
         ("x numeric", "x := b.inner()", ALTER),
         // The table of the type is another one since then.
         ("x t.v%TYPE", "SELECT v INTO x FROM b.exact", "CREATE TABLE a.t (v numeric(10, 6))"),
@@ -182,6 +184,29 @@ fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_ot
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     forget_roles(&mut owner, "renewal_type");
+}
+
+/// CREATE FUNCTION compiles a function, to check it, and the session keeps that.
+#[test]
+fn a_function_that_was_created_before_a_column_was_altered_computes_nothing_for_others() {
+    let (database, mut owner) = database("renewal_create");
+    owner
+        .batch_execute("CREATE TABLE b.t AS SELECT 1.23::numeric(10, 2) AS v; GRANT SELECT ON b.t TO PUBLIC")
+        .expect("a table");
+    let mut creator = database.connect();
+    creator
+        .batch_execute(
+            "CREATE FUNCTION look() RETURNS numeric STABLE LANGUAGE plpgsql AS
+                 'DECLARE x b.t.v%TYPE; BEGIN SELECT v INTO x FROM b.t; RETURN x; END'",
+        )
+        .expect("a function");
+    owner
+        .batch_execute("ALTER TABLE b.t ALTER v TYPE numeric(10, 6); UPDATE b.t SET v = 1.234567")
+        .expect("it is altered");
+    fetch(&mut creator, "SELECT look()");
+    assert_eq!(fetch(&mut database.connect(), "SELECT look()").as_deref(), Some("1.234567"));
+    drop(creator);
+    forget_roles(&mut owner, "renewal_create");
 }
 
 /// The plans name relations and functions by number; after the swap the names are those of others. In a transaction block, a session
