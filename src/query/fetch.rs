@@ -224,14 +224,14 @@ impl Ticket {
             let native = |number: &u32| function::is_native(*number);
             seen.volatile
                 || seen.untracked
-                || observed.iter().any(|number| relation::is_catalog(*number))
+                || observed().any(|number| relation::is_catalog(*number))
                 || locks::has_seen_large_objects()
                 || seen.functions.iter().any(native)
         };
         if wanted.depends.is_some() && locks::has_written() && unobserved() {
             return Err(Status::Bypass("the transaction may have changed what the query reads"));
         }
-        if observed.iter().any(|number| relation::is_foreign(*number)) {
+        if observed().any(|number| relation::is_foreign(*number)) {
             if has_seen_foreign {
                 return Err(Status::Bypass("the transaction has looked at a foreign table before"));
             }
