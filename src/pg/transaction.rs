@@ -142,7 +142,7 @@ unsafe extern "C-unwind" fn released<L: Listener>(
 ) {
     // Resource owners inside of the transaction's own repeat its phases, and so does PREPARE TRANSACTION: the first call after
     // `committed` is the right one.
-    if UNSETTLED.get() && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && is_top_level
+    if is_top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && UNSETTLED.get()
     {
         settle::<L>();
     }
