@@ -44,6 +44,11 @@ local! {
     static HAS_PREPARED_UNTRACKED: Cell<bool> = Cell::new(false);
 }
 
+local! {
+    /// The same of functions that are not built in, but for those that plans call: a plan prepares anew whenever it starts.
+    static HAS_PREPARED_FUNCTIONS: Cell<bool> = Cell::new(false);
+}
+
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 
 unsafe extern "C-unwind" {
@@ -73,10 +78,13 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
         if is_filling() {
             attend(query);
         }
+        // Should it end in an error, what it has prepared counts.
+        let has_prepared = HAS_PREPARED_FUNCTIONS.get();
         match PREVIOUS {
             Some(previous) => previous(query, flags),
             None => standard_ExecutorStart(query, flags),
         }
+        HAS_PREPARED_FUNCTIONS.set(has_prepared);
     }
 }
 
@@ -138,6 +146,9 @@ pub fn note_function(function: u32) {
     if is_untracked {
         HAS_PREPARED_UNTRACKED.set(true);
     }
+    if function >= pg_sys::FirstNormalObjectId {
+        HAS_PREPARED_FUNCTIONS.set(true);
+    }
     if is_filling() {
         FILLS.with_borrow_mut(|fills| {
             let Some(fill) = fills.last_mut() else { return };
@@ -154,10 +165,16 @@ pub fn has_prepared_untracked() -> bool {
     HAS_PREPARED_UNTRACKED.get()
 }
 
+/// The same of functions that are not built in.
+pub fn has_prepared_functions() -> bool {
+    HAS_PREPARED_FUNCTIONS.get()
+}
+
 /// The transaction is over, and with it what it has prepared. Cannot fail.
 #[inline]
 pub fn over() {
     HAS_PREPARED_UNTRACKED.set(false);
+    HAS_PREPARED_FUNCTIONS.set(false);
 }
 
 /// Whether something is being filled.

@@ -95,8 +95,10 @@ fn renew_session() {
     let known = RENEWED.get();
     let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
     let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
-    // Expressions whose plans are dropped are prepared anew.
-    if have_changed || observer::has_prepared_untracked() {
+    // Expressions whose plans are dropped are prepared anew. Which functions they call matters if one may keep types.
+    let have_moved = || fences.passed(catalogs[0], function::compiled_since());
+    let unseen = || observer::has_prepared_untracked() || observer::has_prepared_functions() && have_moved();
+    if have_changed || unseen() {
         // The stamp first: a change that is announced after it is found the next time.
         RENEWED.set(fences.now());
         query::forget_catalogs();

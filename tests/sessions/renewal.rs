@@ -186,6 +186,33 @@ fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_ot
     forget_roles(&mut owner, "renewal_type");
 }
 
+/// The outer function prepares the expression that calls the inner one when it is first called in the transaction, before the fill.
+#[test]
+fn a_function_that_calls_another_with_the_type_of_an_altered_column_computes_nothing_for_others() {
+    let (database, mut owner) = database("renewal_nested");
+    owner
+        .batch_execute(
+            "CREATE TABLE b.t AS SELECT 1.23::numeric(10, 2) AS v; GRANT SELECT ON b.t TO PUBLIC;
+             CREATE FUNCTION b.inner() RETURNS numeric STABLE LANGUAGE plpgsql AS
+                 'DECLARE x b.t.v%TYPE; BEGIN SELECT v INTO x FROM b.t; RETURN x; END';
+             CREATE FUNCTION look() RETURNS numeric STABLE LANGUAGE plpgsql AS 'BEGIN RETURN b.inner(); END'",
+        )
+        .expect("functions");
+    let mut old = member(&database, "renewal_nested");
+    direct(&mut old, "SELECT look()");
+    owner
+        .batch_execute("ALTER TABLE b.t ALTER v TYPE numeric(10, 6); UPDATE b.t SET v = 1.234567")
+        .expect("it is altered");
+    // The first fill drops the plans of the session. What is prepared after that stays.
+    old.batch_execute("BEGIN; SELECT cache_fetch('first', 'SELECT 1', space => 'own'); SELECT look()")
+        .expect("it calls");
+    fetch(&mut old, "SELECT look()");
+    old.batch_execute("COMMIT").expect("it commits");
+    let mut new = member(&database, "renewal_nested");
+    assert_eq!(fetch(&mut new, "SELECT look()").as_deref(), Some("1.234567"));
+    forget_roles(&mut owner, "renewal_nested");
+}
+
 /// CREATE FUNCTION compiles a function, to check it, and the session keeps that.
 #[test]
 fn a_function_that_was_created_before_a_column_was_altered_computes_nothing_for_others() {
