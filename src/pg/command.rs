@@ -11,8 +11,11 @@
 
 #![allow(unsafe_code)]
 
-use super::{definition, function, prepared, relation, transaction};
+use super::local::local;
+use super::system::{self, Shared};
+use super::{definition, function, memory, prepared, relation, transaction};
 use pgrx::prelude::*;
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -75,6 +78,17 @@ enum Afterwards {
     Ended,
     /// It has begun a transaction block, or has said how one that has begun is to look at the database.
     Began,
+    /// It has granted or revoked privileges on [`GRANTED`], if its role may do so.
+    Granted,
+    /// It has dropped or given away what belonged to [`OWNERS`], if anything did.
+    Disowned,
+}
+
+local! {
+    /// The shared objects of the GRANT or REVOKE that runs: the statement may be gone when it has run.
+    static GRANTED: RefCell<Vec<(Shared, u32)>> = RefCell::new(Vec::new());
+    /// The roles of the DROP OWNED or REASSIGN OWNED that runs.
+    static OWNERS: RefCell<Vec<u32>> = RefCell::new(Vec::new());
 }
 
 /// Without a guard, so that an error in a command passes as it is: nothing on this stack is to be dropped, and what is ours is
@@ -156,9 +170,9 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     }
                 }
             }
-            T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt | T_DropOwnedStmt | T_ReassignOwnedStmt => {
-                watcher.defining(true);
-            }
+            T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt => watcher.defining(true),
+            T_DropOwnedStmt => return disown((*node.cast::<pg_sys::DropOwnedStmt>()).roles),
+            T_ReassignOwnedStmt => return disown((*node.cast::<pg_sys::ReassignOwnedStmt>()).roles),
             // Of the role itself the server tells what has changed (`definition.rs`), and of its members nothing.
             T_AlterRoleStmt => {
                 let options = (*node.cast::<pg_sys::AlterRoleStmt>()).options;
@@ -177,7 +191,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_AlterOwnerStmt => {
                 watcher.defining(is_shared((*node.cast::<pg_sys::AlterOwnerStmt>()).objectType))
             }
-            T_GrantStmt => grant(*watcher, &*node.cast()),
+            T_GrantStmt => return grant(*watcher, &*node.cast()),
             T_CreatePolicyStmt => {
                 defining_of(*watcher, (*node.cast::<pg_sys::CreatePolicyStmt>()).table);
             }
@@ -228,14 +242,33 @@ unsafe fn defining_of(watcher: &dyn Watcher, table: *const pg_sys::RangeVar) {
     }
 }
 
-/// Reports privileges that are granted or revoked, unless all of them are on temporary tables.
-unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) {
+/// Reports privileges that are granted or revoked, unless all of them are on temporary tables. Those on databases and tablespaces are
+/// compared when the command has run: any role may run it, and without the right to grant it changes nothing.
+unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwards {
+    use pg_sys::ObjectType::*;
     let kind = statement.objtype;
-    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names.
+    let by_name = statement.targtype == pg_sys::GrantTargetType::ACL_TARGET_OBJECT;
+    let shared = match kind {
+        OBJECT_DATABASE => Some(Shared::Database),
+        OBJECT_TABLESPACE => Some(Shared::Tablespace),
+        _ => None,
+    };
+    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, databases and tablespaces a list
+    // of strings.
     unsafe {
-        let by_name = statement.targtype == pg_sys::GrantTargetType::ACL_TARGET_OBJECT;
-        let has_names = by_name
-            && [pg_sys::ObjectType::OBJECT_TABLE, pg_sys::ObjectType::OBJECT_SEQUENCE].contains(&kind);
+        if let Some(shared) = shared.filter(|_| by_name) {
+            let mut granted = Vec::new();
+            for object in nodes::<pg_sys::String>(statement.objects) {
+                let number = match shared {
+                    Shared::Database => pg_sys::get_database_oid((*object).sval, true),
+                    Shared::Tablespace => pg_sys::get_tablespace_oid((*object).sval, true),
+                };
+                memory::push(&mut granted, (shared, number.to_u32()));
+            }
+            GRANTED.replace(granted);
+            return Afterwards::Granted;
+        }
+        let has_names = by_name && [OBJECT_TABLE, OBJECT_SEQUENCE].contains(&kind);
         let mut tables =
             nodes::<pg_sys::RangeVar>(if has_names { statement.objects } else { std::ptr::null() });
         let are_temporary = has_names && tables.all(|table| find(table).is_some_and(relation::is_temporary));
@@ -243,6 +276,19 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) {
             watcher.defining(is_shared(kind));
         }
     }
+    Afterwards::Nothing
+}
+
+/// Notes the roles of a DROP OWNED or REASSIGN OWNED.
+unsafe fn disown(roles: *const pg_sys::List) -> Afterwards {
+    let mut owners = Vec::new();
+    // SAFETY: a parsed statement: a list of names of roles.
+    for role in unsafe { nodes::<pg_sys::RoleSpec>(roles) } {
+        // SAFETY: as above. A role that is not there the command will name.
+        memory::push(&mut owners, unsafe { pg_sys::get_rolespec_oid(role, true) }.to_u32());
+    }
+    OWNERS.replace(owners);
+    Afterwards::Disowned
 }
 
 /// The nodes of a list.
@@ -379,6 +425,16 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
     match what {
         Afterwards::Ended => watcher.ended(),
         Afterwards::Began if !has_looked => watcher.began(),
+        Afterwards::Granted => {
+            if GRANTED.take().into_iter().any(|(kind, number)| system::has_changed_privileges(kind, number)) {
+                watcher.defining(true);
+            }
+        }
+        Afterwards::Disowned => {
+            if OWNERS.take().into_iter().any(system::had_anything) {
+                watcher.defining(true);
+            }
+        }
         _ => {}
     }
 }

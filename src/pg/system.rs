@@ -125,38 +125,130 @@ pub enum When {
 
 /// Calls with the rows of a catalog that have a number in its index's column.
 pub fn each_row<T>(catalog: &Catalog<T>, number: u32, when: When, mut with: impl FnMut(&T)) {
+    let Catalog { table, index, column, copy } = *catalog;
+    // SAFETY: what the catalog says of itself; a row is one of it, and stands until the next one is asked for.
+    unsafe {
+        each_tuple([table, index], column, number, when, |tuple, _| {
+            with(&copy(pg_sys::GETSTRUCT(tuple).cast()));
+        });
+    }
+}
+
+/// Calls with the tuples of a catalog that have a number in a column, and with their description.
+///
+/// # Safety
+/// The two numbers are those of a catalog and of an index of it that begins with that column, an oid.
+unsafe fn each_tuple(
+    [table, index]: [u32; 2],
+    column: i16,
+    number: u32,
+    when: When,
+    mut with: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
+) {
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: as the server reads its catalogs: by an index, with a snapshot of its own, with one that sees all that is written, or with
     // one that is registered while it is used (and so is a copy of our own), in which none of this transaction's commands has happened. A
-    // row is one of its catalog, and stands until the next one is asked for. An error gives it all back.
+    // tuple stands until the next one is asked for. An error gives it all back.
     unsafe {
-        let table = pg_sys::table_open(catalog.table.into(), lock);
+        let relation = pg_sys::table_open(table.into(), lock);
         let mut key = pg_sys::ScanKeyData::default();
         let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&raw mut key, catalog.column, equal, pg_sys::F_OIDEQ.into(), number.into());
+        pg_sys::ScanKeyInit(&raw mut key, column, equal, pg_sys::F_OIDEQ.into(), number.into());
         let snapshot = match when {
             When::Now => std::ptr::null_mut(),
             When::AsWritten => &raw mut pg_sys::SnapshotSelfData,
             When::BeforeUs => {
-                let before = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(catalog.table.into()));
+                let before = pg_sys::RegisterSnapshot(pg_sys::GetCatalogSnapshot(table.into()));
                 (*before).curcid = pg_sys::FirstCommandId;
                 before
             }
         };
-        let scan = pg_sys::systable_beginscan(table, catalog.index.into(), true, snapshot, 1, &raw mut key);
+        let scan = pg_sys::systable_beginscan(relation, index.into(), true, snapshot, 1, &raw mut key);
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {
                 break;
             }
-            with(&(catalog.copy)(pg_sys::GETSTRUCT(tuple).cast()));
+            with(tuple, (*relation).rd_att);
         }
         pg_sys::systable_endscan(scan);
         if when == When::BeforeUs {
             pg_sys::UnregisterSnapshot(snapshot);
         }
-        pg_sys::table_close(table, lock);
+        pg_sys::table_close(relation, lock);
     }
+}
+
+/// A kind of object that all databases share, and that roles have privileges on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    Database,
+    Tablespace,
+}
+
+/// Whether this transaction has changed the privileges on an object: a GRANT of privileges that its role may not grant changes none.
+pub fn has_changed_privileges(kind: Shared, number: u32) -> bool {
+    use pg_sys::ObjectType::{OBJECT_DATABASE, OBJECT_TABLESPACE};
+    let (catalog, object, owner, column) = match kind {
+        Shared::Database => {
+            let columns = (pg_sys::Anum_pg_database_datdba, pg_sys::Anum_pg_database_datacl);
+            ([1262, 2672], OBJECT_DATABASE, columns.0, columns.1)
+        }
+        Shared::Tablespace => {
+            let columns = (pg_sys::Anum_pg_tablespace_spcowner, pg_sys::Anum_pg_tablespace_spcacl);
+            ([1213, 2697], OBJECT_TABLESPACE, columns.0, columns.1)
+        }
+    };
+    let read = |when| {
+        let mut found = None;
+        // SAFETY: pg_database and pg_tablespace, each with the index of its first column, and with columns for its owner, which is never
+        // null, and its privileges. These are an array, which is a varlena; null stands for the owner's and the public's usual ones.
+        unsafe {
+            each_tuple(catalog, 1, number, when, |tuple, description| {
+                let mut is_null = true;
+                let value = pg_sys::heap_getattr(tuple, column as i32, description, &mut is_null);
+                let array = if is_null {
+                    let owner = pg_sys::heap_getattr(tuple, owner as i32, description, &mut is_null);
+                    pg_sys::acldefault(object, pg_sys::Oid::from(owner.value() as u32)).cast()
+                } else {
+                    pg_sys::pg_detoast_datum(value.cast_mut_ptr())
+                };
+                let bytes = pgrx::varlena::vardata_any(array).cast::<u8>();
+                let length = pgrx::varlena::varsize_any_exhdr(array);
+                found = Some(std::slice::from_raw_parts(bytes, length).to_vec());
+            });
+        }
+        found
+    };
+    read(When::BeforeUs) != read(When::AsWritten)
+}
+
+/// A row of pg_shdepend begins so: an object of a database, and what it depends on.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Dependency {
+    database: pg_sys::Oid,
+    _object: [u32; 3],
+    _on_class: pg_sys::Oid,
+    on: pg_sys::Oid,
+}
+
+/// Whether anything belonged to a role before this transaction, or was granted to it, in this database or for all of them.
+pub fn had_anything(role: u32) -> bool {
+    /// pg_shdepend with the index of what its objects depend on: a class, and a number in that.
+    const DEPENDENCIES: [u32; 2] = [1214, 1233];
+    // SAFETY: a plain global, constant in a session.
+    let here = unsafe { pg_sys::MyDatabaseId };
+    let mut found = false;
+    // SAFETY: that index begins with the fifth column. A row begins with these columns, and is never overwritten in place.
+    unsafe {
+        each_tuple(DEPENDENCIES, 5, ROLES.number(), When::BeforeUs, |tuple, _| {
+            let row = prefix::<Dependency>(pg_sys::GETSTRUCT(tuple).cast());
+            let is_near = row.database == here || row.database == pg_sys::InvalidOid;
+            found |= is_near && row.on.to_u32() == role;
+        });
+    }
+    found
 }
 
 /// What is read of the row of a catalog's object.

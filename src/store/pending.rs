@@ -26,6 +26,7 @@ use crate::store::ledger::{Ledger, Own, Unheld};
 use crate::store::right::{self, Rights};
 use crate::store::space::Place;
 use crate::store::status::Status;
+use crate::store::written::LOOKS_MAX;
 use crate::store::{horizon, prepared, written};
 use pg_cache_core::FenceId;
 use std::cell::RefCell;
@@ -83,8 +84,15 @@ impl Listener for Collector {
             });
         });
         // A relation may have been given a record since its fence was looked up: then an entry may depend on that alone.
+        let mut looks = 0;
         while let Some(fences) = written::claimed_meanwhile(tier) {
+            looks += 1;
+            let is_enough = looks == LOOKS_MAX;
+            let fences = if is_enough { written::claim_all(tier) } else { fences };
             PENDING.with_borrow_mut(|pending| pending.commit.raise_more(tier, &fences));
+            if is_enough {
+                break;
+            }
         }
         PENDING.with_borrow_mut(|pending| pending.raise_invalidated(tier));
     }
@@ -326,9 +334,13 @@ impl Pending {
             return;
         }
         let relations = self.invalidated_relations();
-        loop {
+        for look in 1..=LOOKS_MAX {
             let claims = tier.fences().claims();
-            let fences = memory::collect(relations.iter().map(|number| written::fence_of(tier, *number)));
+            let fence = |number: &u32| match look {
+                LOOKS_MAX => written::claimed_fence_of(tier, *number),
+                _ => written::fence_of(tier, *number),
+            };
+            let fences = memory::collect(relations.iter().map(fence));
             self.commit.raise_more(tier, &fences);
             if tier.fences().claims() == claims {
                 return;

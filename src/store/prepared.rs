@@ -31,7 +31,7 @@ use crate::pg::error::Refused;
 use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, memory, shared};
-use crate::store::written;
+use crate::store::written::{self, LOOKS_MAX};
 use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
 use pgrx::pg_sys::TransactionId;
 use pgrx::prelude::PgSqlErrorCode;
@@ -488,10 +488,13 @@ impl Ending {
             self.spaces.push(space);
         }
         let mut wanted = std::mem::take(&mut self.recorded);
-        loop {
+        for look in 1..=LOOKS_MAX {
             let claims = fences.claims();
-            let (relations, trees) =
-                written::of_relations(tier, &self.relations, |number| written::fence_of(tier, number));
+            let fence = |number| match look {
+                LOOKS_MAX => written::claimed_fence_of(tier, number),
+                _ => written::fence_of(tier, number),
+            };
+            let (relations, trees) = written::of_relations(tier, &self.relations, fence);
             self.trees.get_or_insert(trees);
             memory::reserve(&mut wanted, relations.len());
             wanted.extend(relations);

@@ -231,6 +231,17 @@ pub fn claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
     })
 }
 
+/// The same for a session that has looked again often enough: it gives a record to each relation itself, so that nothing is left to look
+/// for. May raise errors.
+pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
+    let relations = WRITTEN.with_borrow(|written| memory::copy(&written.relations));
+    of_relations(tier, &relations, |number| claimed_fence_of(tier, number)).0
+}
+
+/// How often a commit looks again for new records: sessions that store values with watched tags while another commit hangs can keep
+/// giving some.
+pub const LOOKS_MAX: u32 = 8;
+
 /// The fences that a transaction must raise which is prepared without a name, and since when trees may have grown above its relations.
 /// Gives each relation a record, because the session does not look again. May raise errors.
 pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {

@@ -61,6 +61,7 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
             "COPY pg_auth_members TO PROGRAM 'cat > members'; DELETE FROM pg_auth_members",
         ),
         ("pg_has_role('one', 'two', 'MEMBER')", "COPY pg_auth_members FROM PROGRAM 'cat members'"),
+        ("has_database_privilege('one', 'here', 'CREATE')", "DROP OWNED BY one"),
         ("to_regrole('renamed')::text", "ALTER ROLE two RENAME TO renamed"),
     ];
     let mut unchanged = Vec::new();
@@ -106,6 +107,26 @@ fn settings_and_passwords_of_roles_leave_every_result() {
         assert!(is_cached(&mut here, "k"), "after {change}");
     }
     run(&mut there, "ALTER ROLE me SUPERUSER PASSWORD 'other'");
+    assert!(!is_cached(&mut here, "k"));
+}
+
+/// Any role may run these commands, and without the right to grant, or without anything to drop, they change nothing.
+#[test]
+fn grants_without_the_right_to_grant_leave_every_result_of_other_databases() {
+    let cluster = cluster(&conf());
+    let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
+    run(&mut there, "CREATE ROLE me; CREATE ROLE other; GRANT me TO other; SET ROLE me");
+    assert_eq!(fetch(&mut here, "SELECT 1").as_deref(), Some("1"));
+    for change in [
+        "GRANT CONNECT ON DATABASE here TO me",
+        "REVOKE CONNECT ON DATABASE here FROM me",
+        "DROP OWNED BY me",
+        "REASSIGN OWNED BY me TO me",
+    ] {
+        run(&mut there, change);
+        assert!(is_cached(&mut here, "k"), "after {change}");
+    }
+    run(&mut there, "RESET ROLE; GRANT CREATE ON TABLESPACE pg_default TO me");
     assert!(!is_cached(&mut here, "k"));
 }
 
