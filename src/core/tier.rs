@@ -22,7 +22,7 @@ use crate::terms::{
 };
 use std::collections::TryReserveError;
 
-/// One entry may take at most one part in so many of the tier.
+/// One entry may take at most the size of the tier divided by this.
 const ENTRY_SHARE: u64 = 20;
 /// A tier in a region, as one backend sees it.
 #[derive(Debug)]
