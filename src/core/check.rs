@@ -1,15 +1,15 @@
-//! Walks every structure and says what is wrong.
+//! The check of a tier: walks every structure and reports errors.
 //!
-//! The walk takes one shard's lock at a time, so other backends are at work between one shard and the next. A finding is therefore of one
+//! The walk holds one shard's lock at a time, so other backends work between one shard and the next. A finding is therefore of one
 //! of two kinds:
 //!
-//! - *Certain.* Whatever one shard says of itself cannot change while its lock is held. That includes whether the blocks of its entries are in
-//!   use, in whatever shard they lie: a block is taken before its entry is linked, and given back after its entry is unlinked, which
-//!   takes the lock that the walk holds.
-//! - *In doubt.* What several shards say together, or what is told after a lock was released, may differ for a moment. Such a finding is told
-//!   only if it is the same in several looks, with a pause before each.
+//! - *Certain.* The state of one shard cannot change while the walk holds the shard's lock. That includes whether the blocks of its
+//!   entries are in use, even blocks of other shards: a block is taken before its entry is linked, and freed after its entry is
+//!   unlinked, and unlinking takes the lock that the walk holds.
+//! - *In doubt.* State that spans several shards, or that is read without a lock, may be inconsistent for a moment. Such a finding
+//!   is reported only if several looks make the same finding, with a pause before each.
 //!
-//! Two entries of different shards that have the same block are a certain finding as well, but a second walk has to find them, see
+//! A block that belongs to entries of two shards is a certain finding as well, but it takes a second walk to prove it, see
 //! [`shared_blocks`].
 
 use crate::Host;
@@ -23,30 +23,30 @@ use crate::sync::{Ordering, fence};
 use crate::tier::Tier;
 use std::collections::{HashMap, HashSet, TryReserveError};
 
-/// A damaged shard could fill pages: the first findings tell as much.
+/// A damaged shard could cause pages of findings. The first ones are enough.
 pub(crate) const FINDINGS_PER_SHARD: usize = 8;
 
-/// The most findings that are told: a person reads them.
+/// The most findings that are reported, because a person reads them.
 const FINDINGS: usize = 100;
-/// How often a finding that is in doubt has to be made.
+/// How many looks must make the same finding in doubt.
 const LOOKS: usize = 4;
 
-/// A finding that others who are at work can cause for a moment.
+/// A finding that concurrent work can cause for a moment.
 #[derive(PartialEq, Eq, Hash)]
 enum Doubt {
-    /// What is counted is not what is there.
+    /// A count that differs from what the walk has found.
     Counted(String),
-    /// A fence that is raised, with all that its word says. A fence that is raised again and again has another word each time.
+    /// A raised fence, with its whole word. A fence that is raised again and again has a different word each time.
     Raised(FenceId, u64),
 }
 
-/// What one walk has found.
+/// The findings of one walk.
 struct Findings {
     certain: Vec<String>,
     doubts: HashSet<Doubt>,
 }
 
-/// What is found. An error if there is no memory to look for it.
+/// Checks a tier and returns the findings, or an error if there is no memory for the check.
 pub(crate) fn check<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
     let Findings { certain: mut findings, mut doubts } = look(tier)?;
     for _ in 1..LOOKS {
@@ -106,12 +106,12 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     Ok(Findings { certain, doubts })
 }
 
-/// The blocks of the entries that a walk has passed.
+/// The blocks of all entries that a walk has passed.
 struct Owned {
     first: u32,
     /// A bit for each block.
     bits: Vec<u64>,
-    /// Blocks that entries of different shards have had, perhaps one after the other.
+    /// Blocks that were found in entries of different shards, perhaps of one entry after the other.
     twice: HashSet<u32>,
 }
 
@@ -135,11 +135,11 @@ impl Owned {
     }
 }
 
-/// Which of some blocks belong to two entries at once.
+/// Returns findings for those of the suspect blocks that belong to two entries at the same time.
 ///
-/// A walk that finds a block in entries of two shards may have seen the first entry before it died, and the second after it took the
-/// block over. So this walk notes the version of the first one's zone, as a reader does: if the version is the same when the second
-/// entry is found, the first one still lived when the second was linked.
+/// A walk that finds a block in entries of two shards may have seen the first entry before it died, and the second entry after it
+/// reused the block. So this walk notes the version of the first entry's zone, as a reader does. If the version is the same when
+/// the walk finds the second entry, the first entry was still alive when the second was linked.
 fn shared_blocks<H: Host>(tier: &Tier<'_, H>, suspects: &HashSet<u32>) -> Vec<String> {
     let (region, layout) = (tier.region, &tier.layout);
     let mut findings = Vec::new();
@@ -167,7 +167,7 @@ fn shared_blocks<H: Host>(tier: &Tier<'_, H>, suspects: &HashSet<u32>) -> Vec<St
     findings
 }
 
-/// The blocks of an entry, as far as its runs are no longer than a shard.
+/// Returns the blocks of an entry, up to the first run that is longer than a shard.
 fn blocks_of<'m>(entry: &Entry<'m>, layout: &'m Layout) -> impl Iterator<Item = u32> + use<'m> {
     let runs = entry.runs(layout, &entry.header()).map(|data| data.run);
     let runs = runs.take_while(|run| run.blocks <= layout.blocks);
@@ -226,7 +226,7 @@ fn check_shard<H: Host>(
                     mine.try_reserve(1)?;
                     if !mine.insert(block) {
                         complaints.push(format!("block {block} belongs to two entries"));
-                        // Perhaps a chain that goes round.
+                        // The chain of runs may be a cycle.
                         break 'runs;
                     }
                     let shard = layout.shard_of_block(block);
@@ -261,24 +261,24 @@ fn check_shard<H: Host>(
     Ok(())
 }
 
-/// What was found of a space.
+/// What a walk has found of a space.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Walked {
     entries: u64,
     blocks: u64,
 }
 
-/// What the cells say of spaces, and what was found of them.
+/// The figures in the cells of spaces, and what a walk has found of the spaces.
 ///
-/// Others may be at work between one shard and the next. What changes meanwhile cannot be compared, so the cells are
-/// read before and after.
+/// Other backends may work between one shard and the next. Figures that change meanwhile cannot be compared, so the cells are read
+/// before and after the walk.
 struct Spaces {
     before: Vec<(Counts, u64)>,
-    /// By database and space.
+    /// The findings by database and space.
     walked: HashMap<u64, Walked>,
-    /// Blocks that are in use.
+    /// The number of blocks in use.
     used: u64,
-    /// Of a shard that is switched off nothing is known.
+    /// Whether a shard is switched off. The entries of such a shard are unknown.
     poisoned: bool,
 }
 
@@ -313,7 +313,7 @@ impl Spaces {
         let mut complaints = Vec::new();
         for (cell, (found, (before, now))) in found.iter().zip(self.before.iter().zip(&now)).enumerate() {
             let (counts, blocks) = now;
-            // What is reserved is nobody's entry yet.
+            // A cell also counts reserved blocks, which belong to no entry yet. So it may count more blocks than were found.
             if before == now && (entries(counts) != found.entries || *blocks < found.blocks) {
                 complaints.push(format!(
                     "cell {cell}: {} entries in {} blocks are there, {} and {blocks} are counted",
@@ -406,7 +406,7 @@ mod tests {
         tier.put(&key, &value).expect("it is stored");
         let guard = tier.shard_of(&key).lock(&tier.host);
         let (entry, header) = guard.find(&key).expect("it was just stored");
-        // As long as can be, in runs of which each is the first one again.
+        // Makes the entry as long as possible, with a chain of runs in which each run is the first one again.
         entry.set_flag(CHAINED, true);
         entry.set_word(3, header.words[3] | u64::from(u32::MAX));
         entry.set_word(6, header.words[6] | u64::from(RUN_BLOCKS_MIN));

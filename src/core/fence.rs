@@ -1,46 +1,47 @@
-//! Fences: for everything whose change makes entries wrong, one word that says when it last changed.
+//! Fences: one word for each dependency of entries, which says when the dependency last changed.
 //!
-//! A fence is `(seq : 46 | pending : 18)`. `seq` is the number, on the clock of changes, of the last committed
-//! change; `pending` counts the transactions that are about to commit one.
+//! A fence is `(seq : 46 | pending : 18)`. `seq` is the number, on the clock of changes, of the last committed change. `pending`
+//! counts the transactions that are about to commit one.
 //!
-//! Protocol of a writer, whose order is the whole proof:
-//! 1. [`raise`](Fences::raise) before its changes can be visible to anybody;
-//! 2. its changes become visible;
-//! 3. [`lower`](Fences::lower), which numbers the change and takes `pending` back in one step. A writer that
-//!    aborts after 1 [withdraws](Fences::withdraw) instead and leaves `seq` as it was.
+//! The protocol of a writer. The proof rests on the order of these steps:
+//! 1. The writer [raises](Fences::raise) the fence before any other session can see its changes.
+//! 2. Its changes become visible.
+//! 3. The writer [lowers](Fences::lower) the fence. One step numbers the change and takes `pending` back. A writer that aborts
+//!    after step 1 [withdraws](Fences::withdraw) instead and leaves `seq` as it was.
 //!
-//! Protocol of a fill: take a stamp with [`Fences::now`], *then* a snapshot, then read the source.
-//! An entry is valid while for each of its fences `pending` is 0 and `seq` is not beyond its stamp.
+//! The protocol of a fill: take a stamp with [`Fences::now`], *then* take a snapshot, then read the source. An entry is valid
+//! while, for each of its fences, `pending` is 0 and `seq` is not greater than the entry's stamp.
 //!
-//! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` drawn from the clock
-//! after step 2. A stamp at least as large was taken after that, so its snapshot saw the change. Fences are
-//! never under a lock: each step is one atomic operation on one word, and every access is sequentially
-//! consistent, because a stamp and a fence are different words.
+//! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` that was drawn from the clock
+//! after step 2. A stamp at least as large was taken after that draw, so the snapshot of such a value saw the change. No lock
+//! protects fences: each step is one atomic operation on one word. Every access must be sequentially consistent, because a stamp
+//! and a fence are different words.
 //!
-//! *Set and fence*: a value that a transaction sets is thrown away by the fences that the transaction itself lowers, but for one
-//! that is published as of the commit. For that all these have to hold, or it is dropped and the key removed:
-//! - its stamp was taken before the snapshot it was computed on, and the transaction has not changed any of its
-//!   dependencies since it was computed;
-//! - one number is [drawn](Fences::draw) when the changes are visible, and all own fences are lowered [with it](Fences::lower_as);
-//!   this number becomes the value's stamp;
-//! - each own fence among its dependencies was [alone](Lowered::was_alone_since) since the stamp when it was lowered, and each
-//!   other dependency [held](Fences::holds) for the stamp when it was looked at after the draw.
+//! *Set and fence*: a transaction that sets a value and lowers the fences of the value's dependencies would invalidate its own
+//! value. To prevent that, the value is published as of the commit. All of these conditions must hold, or the value is dropped and
+//! the key removed:
+//! - The stamp was taken before the snapshot that the value was computed on, and the transaction has not changed any of the value's
+//!   dependencies since it computed the value.
+//! - The transaction [draws](Fences::draw) one number when its changes are visible, and lowers all its fences [with
+//!   it](Fences::lower_as). This number becomes the value's stamp.
+//! - Each of the transaction's own fences among the value's dependencies was [alone](Lowered::was_alone_since) since the stamp when
+//!   it was lowered. Each other dependency [held](Fences::holds) for the stamp when the transaction looked at it after the draw.
 //!
-//! The fences need not agree in one moment: who raises one after it was asked draws a later number than ours, and so
-//! passes the value; who raised it before is found. With a number for each fence this would be wrong, because the value would
-//! need the last of them, which covers what somebody else numbered between two. A fence that disagrees after others were
-//! lowered costs nothing but the value: lowering is the same either way.
+//! The fences need not agree at one moment. A writer that raises a fence after the transaction has looked at it draws a later
+//! number, and so invalidates the value. A writer that raised it before that is found. One number for each fence would be wrong:
+//! the value would need the last of them, and that number also covers changes that other writers numbered in between. If a fence
+//! fails its check after others were lowered, only the value is lost: lowering is the same either way.
 //!
-//! *Relations.* A relation gets a record with fences of its own when an entry first depends on it ([`Fences::dependency`]): it claims one.
-//! Writers claim nothing, so tables that nobody caches cannot use the records up. A writer of a relation without a record raises an
-//! *unclaimed* fence instead, which such relations share by their hash. Two rules make the claim safe:
-//! - a writer that has raised its fences looks again if a record was claimed meanwhile ([`Fences::claims`]), and raises the fence of the
-//!   record that its relation has by now, too;
-//! - an entry depends on the unclaimed fence, too, if a writer that looked before the claim may still be under way, or has ended since
-//!   the entry's stamp. The record is *settled* once the unclaimed fence was seen without pending changes after the claim: from the
-//!   stamp of that moment on, entries depend on the record alone.
+//! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency`]).
+//! Writers claim nothing, so tables that are never cached cannot use up the records. A writer of a relation without a record raises
+//! an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Two rules make the claim safe:
+//! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claims`]). If so, it must
+//!   also raise the fence of the record that its relation has by now.
+//! - An entry must also depend on the unclaimed fence if a writer that looked before the claim may still be under way, or has ended
+//!   since the entry's stamp. The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence.
+//!   From the stamp of that moment on, entries depend on the record alone.
 //!
-//! All of this is tried in every order of steps by `tests/protocol/`.
+//! The models in `tests/protocol/` try every order of these steps.
 
 use crate::layout::{
     AT_ANY, AT_BULK, AT_CLAIMS, AT_NOW, AT_SETTLED, AT_SHARED, LINE, Layout, RELATION_WORDS, RESERVED_WORDS,
@@ -50,9 +51,9 @@ use crate::sync::{AtomicU64, Ordering};
 
 const PENDING_BITS: u32 = 18;
 const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
-/// The largest number that the clock of changes can reach: at a million commits a second, two years.
+/// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years.
 pub(crate) const STAMP_MAX: u64 = (1 << 46) - 1;
-/// How many slots a relation is looked for in, from where its hash points.
+/// How many slots a search looks at, from the slot that the hash selects.
 const PROBES: u32 = 16;
 
 /// A moment on the clock of changes.
@@ -60,46 +61,46 @@ const PROBES: u32 = 16;
 pub struct Stamp(u64);
 
 impl Stamp {
-    /// Before every change: nothing that depends on anything that ever changed is as old.
+    /// Before every change: an entry with this stamp is invalid if a dependency of it has ever changed.
     pub const VOID: Self = Self(0);
-    /// After every change: the horizon of a reader who may see whatever is committed.
+    /// After every change: the horizon of a reader that may see all committed changes.
     pub const LATEST: Self = Self(STAMP_MAX);
 
-    /// The moment of a number.
+    /// Returns the moment with a number.
     pub fn from_number(number: u64) -> Self {
         Self(number & STAMP_MAX)
     }
 
-    /// The number of the moment.
+    /// Returns the number of the moment.
     pub fn number(self) -> u64 {
         self.0
     }
 }
 
-/// Names a fence, by its word; what an entry keeps of a dependency.
+/// The name of a fence: the position of its word. An entry stores this for each dependency.
 ///
-/// One that stands in a damaged entry may name any word, which is then read, and never written to.
+/// A name in a damaged entry may be the position of any word. That word is then read, and never written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FenceId(pub(crate) u32);
 
-/// What a reserved fence is for.
+/// The meaning of a reserved fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reserved {
-    /// Everything of a database.
+    /// All entries of a database.
     Database(u32),
-    /// What names and rules mean in a database.
+    /// The definitions in a database: the meaning of names and rules.
     Definitions(u32),
-    /// Who may do what, in the whole cluster.
+    /// The roles and privileges of the whole cluster.
     Roles,
-    /// Which tags stand for which relations in a database.
+    /// The watches of a database: which tags stand for which relations.
     Watches(u32),
-    /// Which relations of a database inherit from which. Entries that depend on an inheritance parent depend on it, too.
+    /// The inheritance trees of a database. An entry that depends on an inheritance parent depends on this, too.
     Trees(u32),
-    /// Everything of a space of a database.
+    /// All entries of a space of a database.
     Space {
-        /// The database's number.
+        /// The number of the database.
         database: u32,
-        /// The space's number in it.
+        /// The number of the space in the database.
         space: u32,
     },
 }
@@ -117,7 +118,7 @@ impl Reserved {
     }
 }
 
-/// Which of a relation's fences.
+/// One of the two fences of a relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// Raised by every write.
@@ -126,13 +127,13 @@ pub enum Relation {
     Bulk,
 }
 
-/// What a fence was in the moment it was lowered.
+/// The word of a fence just before it was lowered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "or call `lower`"]
 pub struct Lowered(u64);
 
 impl Lowered {
-    /// Whether nobody else had changed anything since `stamp`, or was about to.
+    /// Whether no other writer has changed anything under this fence since `stamp`, or was about to.
     pub fn was_alone_since(self, stamp: Stamp) -> bool {
         self.0 & PENDING_MASK == 1 && self.0 >> PENDING_BITS <= stamp.0
     }
@@ -150,17 +151,18 @@ impl<'m> Fences<'m> {
         Self { region, layout }
     }
 
-    /// The present moment. Take it before the snapshot that a value is computed on.
+    /// Returns the present moment. The caller must take it before the snapshot that a value is computed on.
     pub fn now(&self) -> Stamp {
         Stamp(self.region.word(AT_NOW).load(Ordering::SeqCst))
     }
 
-    /// The fence of a tag. Tags share fences by their hash: sharing costs a needless miss, never a stale hit.
+    /// Returns the fence of a tag. Tags share fences by their hash. Sharing costs a needless miss and never causes a stale hit.
     pub fn tag(&self, hash: u64) -> FenceId {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }
 
-    /// The fence of a relation: its own, or another one's when all records are given away. Claims a record.
+    /// Returns the fence of a relation. Claims a record. If all records are taken, the relation shares one, and if there are no
+    /// records, it uses the fence of a tag.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(slot) => relation_fence(self.layout, slot.number, which),
@@ -168,31 +170,34 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// The fences that an entry with a stamp must depend on if it depends on a relation. Claims a record. The second fence is only
-    /// there while a writer may not know of the claim.
+    /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
+    /// fence is returned only while there may be a writer that does not know of the claim.
     pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
         let Some(slot) = self.claim_record(database, relation) else {
             return (self.tag(scatter(identity(database, relation))), None);
         };
         let own = relation_fence(self.layout, slot.number, Relation::Any);
-        // 0 while it is not settled, and else one more than the stamp. Relations that share a record were not claimed at one time.
+        // 0 while the record is not settled, and otherwise one more than the stamp at which it was settled. Relations that share a
+        // record did not all claim it at the same time, so a shared record never counts as settled.
         let settled = self.region.word(record(self.layout, slot.number) + AT_SETTLED);
         let since = if slot.is_shared { 0 } else { settled.load(Ordering::SeqCst) };
         if since > 0 && since <= stamp.0.saturating_add(1) {
             return (own, None);
         }
-        // Between the claim and the look at the unclaimed fence: a writer that the look misses will find the claim.
+        // This must come between the claim and the look at the unclaimed fence. A writer that raises the unclaimed fence after that
+        // look finds the claim.
         self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
         let unclaimed = self.unclaimed(database, relation);
         if since == 0 && !slot.is_shared && self.pending(unclaimed) == 0 {
-            // The clock is read after that: every writer that has lowered the fence drew an earlier number.
+            // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
             settled.store(self.now().0 + 1, Ordering::SeqCst);
         }
         (own, (!self.holds(unclaimed, stamp, Stamp::LATEST)).then_some(unclaimed))
     }
 
-    /// The fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims) returns the
-    /// same; if it is not the same after the fence was raised, the writer must ask again and raise what it gets, too.
+    /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims)
+    /// returns the same number. If the number differs after the writer has raised the fence, the writer must ask again and also
+    /// raise the fence that it gets then.
     pub fn write(&self, database: u32, relation: u32) -> FenceId {
         match self.find_record(database, relation) {
             _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
@@ -201,7 +206,7 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Grows whenever [`write`](Self::write) may begin to answer otherwise.
+    /// Returns a number that grows whenever the answer of [`write`](Self::write) may change.
     pub fn claims(&self) -> u64 {
         self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
     }
@@ -211,7 +216,7 @@ impl<'m> Fences<'m> {
         unclaimed_fence(self.layout, number)
     }
 
-    /// The record of a relation, or one that it shares. None where there are no records.
+    /// Claims the record of a relation, or a record that it shares. Returns None if there are no records.
     fn claim_record(&self, database: u32, relation: u32) -> Option<Slot> {
         let identity = identity(database, relation);
         let hash = scatter(identity);
@@ -229,7 +234,7 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// The same for a writer, who claims nothing.
+    /// Finds the record of a relation for a writer. Claims nothing.
     fn find_record(&self, database: u32, relation: u32) -> Option<u32> {
         let identity = identity(database, relation);
         let slots = self.layout.sizes.relation_fences;
@@ -249,25 +254,25 @@ impl<'m> Fences<'m> {
         self.region.word(record(self.layout, slot) + AT_SHARED).load(Ordering::SeqCst) != 0
     }
 
-    /// Whether a fence is a relation's.
+    /// Whether a fence is that of a relation's record.
     pub fn is_of_relation(&self, fence: FenceId) -> bool {
         self.record_of(fence).is_some()
     }
 
-    /// Where the record of the relation begins whose fence this is.
+    /// Returns the position of the record that a fence belongs to.
     pub(crate) fn record_of(&self, FenceId(at): FenceId) -> Option<usize> {
         let words = (at as usize).checked_sub(self.layout.relations_at)?;
         let slot = words / RELATION_WORDS;
         (slot < self.layout.sizes.relation_fences as usize).then(|| record(self.layout, slot as u32))
     }
 
-    /// Where the record of a relation begins that has this fence raised by every write.
+    /// Returns the position of the record if the fence is the one that every write of its relation raises.
     pub(crate) fn record_of_any(&self, fence: FenceId) -> Option<usize> {
         self.record_of(fence).filter(|record| record + AT_ANY == fence.0 as usize)
     }
 
-    /// The records that were given away: where each begins, and of which relation of which database it is. None if it
-    /// is shared.
+    /// Returns the claimed records: the position of each, and its database and relation. The latter is None if relations share the
+    /// record.
     pub(crate) fn records(&self) -> impl Iterator<Item = (usize, Option<(u32, u32)>)> + use<'m> {
         let (region, layout) = (self.region, self.layout);
         (0..layout.sizes.relation_fences).map(move |slot| record(layout, slot)).filter_map(move |at| {
@@ -277,9 +282,9 @@ impl<'m> Fences<'m> {
         })
     }
 
-    /// A reserved fence: its own, or one of the tags' when there are more databases and spaces than lines.
+    /// Returns a reserved fence: its own, or that of a tag if there are more databases and spaces than reserved fences.
     ///
-    /// Two identities with one mark, should that ever happen, share a fence like two tags do.
+    /// If two identities ever had the same mark, they would share a fence as two tags do.
     pub fn reserved(&self, what: Reserved) -> FenceId {
         let hash = scatter(what.identity());
         match self.claim(
@@ -294,7 +299,7 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// The slot of a space's own fence, if it was ever asked for and is one of its own.
+    /// Returns the slot of a space's own fence. None if the fence was never asked for, or if the space has none of its own.
     pub(crate) fn known_space(&self, database: u32, space: u32) -> Option<u32> {
         let hash = scatter(Reserved::Space { database, space }.identity());
         let slots = self.layout.sizes.reserved_fences;
@@ -305,22 +310,22 @@ impl<'m> Fences<'m> {
         })
     }
 
-    /// Says that a change is about to become visible. Undone by exactly one `lower` or `withdraw`.
+    /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower` and `withdraw`.
     pub fn raise(&self, fence: FenceId) {
         self.word(fence).fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Says that the change is visible now.
+    /// Lowers a fence with a number of its own: the change is visible now.
     pub fn lower(&self, fence: FenceId) {
         let _ = self.lower_as(fence, self.draw());
     }
 
-    /// The number of a change that is visible now. A transaction draws one, and lowers all its fences with it.
+    /// Draws the number of a change that is visible now. A transaction draws one, and lowers all its fences with it.
     pub fn draw(&self) -> Stamp {
         Stamp::from_number(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
     }
 
-    /// Lowers a fence with a number that was drawn for it, and says what it was before.
+    /// Lowers a fence with a number that was drawn for it. Returns the word that it had before.
     pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
@@ -334,11 +339,11 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Says that the change will not happen.
+    /// Withdraws a change: it will not happen. `seq` stays as it is.
     pub fn withdraw(&self, fence: FenceId) {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
-        // Never below 0, whatever was done before: seq must not be borrowed from.
+        // `pending` must never go below 0, whatever happened before: that would borrow from `seq`.
         while old & PENDING_MASK != 0 {
             match word.compare_exchange_weak(old, old - 1, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
@@ -347,33 +352,32 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Whether a value as of `stamp` is still right as far as this fence goes, for a reader who may not see what
-    /// changed after `horizon`.
+    /// Whether this fence allows a value as of `stamp` to be served to a reader that may not see changes after `horizon`.
     #[inline(always)]
     pub fn holds(&self, fence: FenceId, stamp: Stamp, horizon: Stamp) -> bool {
         let word = self.word(fence).load(Ordering::SeqCst);
-        // Turned so that `pending` is above `seq`: what is pending is beyond every stamp.
+        // The rotation puts `pending` above `seq`, so a pending change is greater than every stamp.
         word.rotate_right(PENDING_BITS) <= stamp.0.min(horizon.0)
     }
 
-    /// Whether a change has been committed since `stamp`, so that what is older is wrong for good. (While one is merely
-    /// about to be, it may still be withdrawn.)
+    /// Whether a change has been committed since `stamp`, so that older values are wrong for good. A change that is only pending
+    /// does not count, because it may still be withdrawn.
     pub fn passed(&self, fence: FenceId, stamp: Stamp) -> bool {
         self.word(fence).load(Ordering::SeqCst) >> PENDING_BITS > stamp.0
     }
 
-    /// How many changes are about to be committed under this fence.
+    /// Returns how many changes are about to be committed under this fence.
     pub fn pending(&self, fence: FenceId) -> u64 {
         self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
     }
 
-    /// All that the word of a fence says, if somebody has raised it.
+    /// Returns the whole word of a fence if a writer has raised it.
     pub(crate) fn raised(&self, fence: FenceId) -> Option<u64> {
         let word = self.word(fence).load(Ordering::SeqCst);
         (word & PENDING_MASK > 0).then_some(word)
     }
 
-    /// All fences.
+    /// Returns all fences.
     pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<'m> {
         let layout = self.layout;
         let reserved = (0..layout.sizes.reserved_fences).map(|slot| reserved_fence(layout, slot));
@@ -390,8 +394,8 @@ impl<'m> Fences<'m> {
         self.region.word(at as usize)
     }
 
-    /// The slot that holds this mark, taken if the mark is new. Slots are never given back, so a session that finds one finds the same
-    /// for ever, without a lock.
+    /// Returns the slot that holds this mark, and takes a free slot if the mark is new. Slots are never given back. So a session
+    /// that has found its slot finds the same one for ever, without a lock.
     fn claim(&self, at: usize, width: usize, slots: u32, hash: u64, mark: u64) -> Option<u32> {
         let first = reduce(hash, slots);
         for probe in 0..PROBES.min(slots) {
@@ -412,13 +416,13 @@ impl<'m> Fences<'m> {
     }
 }
 
-/// A relation's record.
+/// The record of a relation.
 struct Slot {
     number: u32,
     is_shared: bool,
 }
 
-/// A relation of a database as one word.
+/// Returns a relation of a database as one word.
 fn identity(database: u32, relation: u32) -> u64 {
     u64::from(database) << 32 | u64::from(relation)
 }
@@ -427,12 +431,12 @@ fn unclaimed_fence(layout: &Layout, number: u32) -> FenceId {
     FenceId((layout.unclaimed_at + number as usize * LINE) as u32)
 }
 
-/// The fence stands behind the identity.
+/// Returns the fence of a slot, which lies behind the identity.
 fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
     FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
 }
 
-/// Where the record of a relation begins.
+/// Returns the position of a relation's record.
 fn record(layout: &Layout, slot: u32) -> usize {
     layout.relations_at + slot as usize * RELATION_WORDS
 }
@@ -445,13 +449,13 @@ fn relation_fence(layout: &Layout, slot: u32, which: Relation) -> FenceId {
     FenceId((record(layout, slot) + word) as u32)
 }
 
-/// A number below `bound`, evenly for evenly distributed hashes.
+/// Returns a number below `bound`, evenly distributed if the hashes are.
 #[inline]
 pub(crate) fn reduce(hash: u64, bound: u32) -> u32 {
     (((hash >> 32) * u64::from(bound)) >> 32) as u32
 }
 
-/// Distributes numbers that lie close together. Reversible, so distinct numbers stay distinct.
+/// Scatters numbers that lie close together. The function is reversible, so distinct numbers stay distinct.
 #[inline]
 pub(crate) fn scatter(number: u64) -> u64 {
     let mut bits = number;
@@ -534,7 +538,7 @@ mod tests {
             let unclaimed = fences.write(1, 7);
             assert!(!fences.is_of_relation(unclaimed) && unclaimed == fences.write(1, 8), "they share one");
             assert_eq!(fences.claims(), claims, "writers claim nothing");
-            // A writer that has found no record is under way: an entry depends on both fences until it has ended.
+            // A writer that has found no record is under way. An entry depends on both fences until that writer has ended.
             fences.raise(unclaimed);
             let (record, beside) = fences.dependency(1, 7, stamp);
             assert_eq!(beside, Some(unclaimed));
@@ -544,7 +548,7 @@ mod tests {
             assert_eq!(fences.dependency(1, 7, stamp).1, Some(unclaimed), "older than that writer's change");
             let stamp = fences.now();
             assert_eq!(fences.dependency(1, 7, stamp), (record, None));
-            // The record is settled, and younger entries do not look at the unclaimed fence any more.
+            // The record is settled. Entries with this stamp or a later one do not look at the unclaimed fence any more.
             let claims = fences.claims();
             fences.raise(unclaimed);
             assert_eq!(fences.dependency(1, 7, stamp), (record, None));

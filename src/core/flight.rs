@@ -1,27 +1,28 @@
 //! Flights: which session computes the value of which key, and which transaction has claimed a key.
 //!
-//! A flight is a right to publish. It is drawn before the computation begins, and its stamp is the moment as of which the
-//! result will be right. Setting or removing the key voids the flight, so a value computed before a change is never
-//! published after it. There is one flight for each key, so that the next caller learns that the key is being computed.
-//! A flight has one of three [purposes](Purpose):
+//! A flight is a right to publish. It is drawn before the computation begins, and its stamp is the moment as of which the result
+//! will be right. Setting or removing the key voids the flight, so a value computed before a change is never published after it.
+//! There is at most one flight for each key, so that the next caller learns that the key is being computed. A flight has one of
+//! three [purposes](Purpose):
 //!
-//! - A *lease* belongs to a caller who computes the value anywhere, for as long as its deadline says.
-//! - A *fill* belongs to a session that runs a query and stores its result. A fill goes before a lease: it takes over the
-//!   lease of its own key, and it takes the place of another key's lease when no place is free. A lease that lost its place
-//!   is over: its value will be refused.
-//! - A *claim* belongs to a transaction that sets a key which has no value. No other transaction can claim the key until that
-//!   transaction ends. A claim has no deadline, because every transaction ends its claims. It goes before a lease and a
-//!   fill of its own key: the value of the claim overtakes what they compute.
+//! - A *lease* belongs to a caller that computes the value anywhere, until the lease's deadline.
+//! - A *fill* belongs to a session that runs a query and stores its result. A fill goes before a lease: it takes over the lease of
+//!   its own key, and it takes the place of another key's lease when no place is free. A lease that lost its place is over: its
+//!   value will be refused.
+//! - A *claim* belongs to a transaction that sets a key which has no value. No other session can claim the key until that
+//!   transaction ends. A claim has no deadline, because every transaction ends its claims. It goes before a lease and a fill of its
+//!   own key: the value of the claim overtakes what they compute.
 //!
 //! # Places and shares
 //!
-//! The places of a shard are divided into sets. The hash of a key says which set the key belongs to, and the flight may take any
-//! place of that set. Nothing in one set depends on another set, so the rules below hold in each set, whatever keys a caller picks:
+//! The places of a shard are divided into sets. The hash of a key selects a set, and the flight may take any place of that set. No
+//! set depends on another set, so the rules below hold in each set, whatever keys a caller picks:
 //!
-//! - One place in eight is for fills only. With what a fill takes over, no number of leases keeps a fill from its place.
-//! - The flights of one space, and those of one role, may take at most [`SHARE`] times as many places as stay free.
-//!   Leases and claims are counted together, fills by themselves. So a space or a role that takes many is the first to be refused,
-//!   and another one still finds a place.
+//! - One place in eight is for fills only. A fill may also take the place of a lease, so no number of leases keeps a fill from a
+//!   place.
+//! - The flights of one space, and those of one role, may take at most [`SHARE`] times as many places as stay free. Leases and
+//!   claims are counted together, fills by themselves. So a space or a role that takes many places is the first to be refused, and
+//!   the others still find a place.
 //!
 //! A lease or a fill is *over*, and its place free, when its deadline has passed or when its space or database was flushed after
 //! its stamp. If no place is left, the caller computes without publishing, or does not claim.
@@ -33,11 +34,11 @@
 //!   word 1  deadline in ticks : 32 | session : 32
 //!   word 2  void : 1 | claim : 1 | fill : 1 | stamp : 46
 //!   word 3  fence of the database : 32 | fence of the space : 32
-//!   word 4  the moment at which it was acquired, on the clock of the host
+//!   word 4  the time of acquisition, on the clock of the host
 //! ```
 //!
-//! Access: under the shard's lock only. Keys are known by their whole hash. Two keys that share one are never in flight at
-//! once, and each voids the other's flight: both cost a publication, not a wrong value.
+//! Access: under the shard's lock only. Keys are identified by their whole hash. Two keys with the same hash are never in flight at
+//! the same time, and a change of one voids the other's flight. That costs a publication but never causes a wrong value.
 
 use crate::check::FINDINGS_PER_SHARD;
 use crate::fence::{FenceId, Fences};
@@ -49,9 +50,9 @@ const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
 
-/// So many times as many places as are free a space or a role may hold: four fifths of a set in which nobody else holds any.
+/// A space or a role may hold this many times as many places as are free: four fifths of a set in which no other flights are.
 const SHARE: u32 = 4;
-/// One place of so many is for fills only.
+/// One place in this many is for fills only.
 const RESERVE: u32 = 8;
 
 /// Words of a record.
@@ -64,7 +65,7 @@ pub(crate) struct Flights<'m> {
     layout: &'m Layout,
     at: usize,
     places: u32,
-    /// The word in the shard's control block that counts the places which are taken: where none is, nobody has to look.
+    /// The word in the shard's control block that counts the taken places. If it is 0, no search is needed.
     taken_at: usize,
 }
 
@@ -80,24 +81,25 @@ impl<'m> Flights<'m> {
         Place { region: self.region, hash_at: self.at + number, record_at }
     }
 
-    /// The places that are taken.
+    /// Returns the places that are taken.
     fn taken(&self) -> impl Iterator<Item = Place<'m>> + use<'m> {
         let all = *self;
         let places = if self.count() == 0 { 0 } else { self.places };
         (0..places).map(move |number| all.place(number)).filter(|place| place.hash() != 0)
     }
 
-    /// Places of a set. Small shards have one set.
+    /// Returns the number of places in a set. Small shards have one set.
     fn set_size(&self) -> u32 {
         self.places.min(PLACES_OF_SET)
     }
 
     fn set_of(&self, hash: u64) -> u32 {
-        // Other bits than the shard's, which are those of the lower half, and the bucket's, which are the upper ones.
+        // The lower half of the hash chooses the shard, and the highest bits of the upper half choose the bucket. The lowest bits
+        // of the upper half, which choose the set, are independent of both.
         (hash >> 32) as u32 % (self.places / self.set_size())
     }
 
-    /// The places that a key may be in.
+    /// Returns the places that a key may be in.
     fn set(&self, hash: u64) -> impl Iterator<Item = Place<'m>> + use<'m> {
         let (all, size) = (*self, self.set_size());
         let first = self.set_of(hash) * size;
@@ -108,19 +110,19 @@ impl<'m> Flights<'m> {
         if self.count() == 0 { None } else { self.set(hash).find(|place| place.hash() == hash) }
     }
 
-    /// Whether a flight has ended by itself: its time is up, or its space or database was flushed.
+    /// Whether a flight has ended by itself: its deadline has passed, or its space or database was flushed.
     fn is_over(&self, place: &Place<'_>, now: u32) -> bool {
         let fences = Fences::new(self.region, self.layout);
         let flushed = || place.fences().into_iter().any(|fence| fences.passed(fence, place.stamp()));
         place.purpose() != Purpose::Claim && (place.deadline() <= now || flushed())
     }
 
-    /// The flight of a key that is not over.
+    /// Returns the flight of a key, if it is not over.
     pub(crate) fn leader(&self, hash: u64, now: u32) -> Option<InFlight> {
         self.of(hash).filter(|place| !self.is_over(place, now)).map(|place| place.in_flight())
     }
 
-    /// Begins a flight, in the place of the one that the key has. The caller has made sure that it may.
+    /// Begins a flight, and replaces the flight that the key has. The caller must have made sure that it may be replaced.
     pub(crate) fn begin(
         &self,
         key: &Key<'_>,
@@ -171,28 +173,29 @@ impl<'m> Flights<'m> {
         Ok(())
     }
 
-    /// Ends a flight or a claim. Whether it was this one's, and nothing has voided it.
+    /// Ends a flight or a claim. Returns None if the key has no flight of this number, and otherwise whether the flight was not
+    /// void.
     pub(crate) fn end(&self, hash: u64, lease: u64) -> Option<bool> {
         let place = self.of(hash).filter(|place| place.lease() == lease)?;
         self.clear(&place);
         Some(!place.is(VOID))
     }
 
-    /// A lease or a fill, if it may still publish.
+    /// Returns a lease or a fill, if it may still publish.
     pub(crate) fn lease(&self, hash: u64, lease: u64) -> Option<Lease> {
         let place = self.of(hash).filter(|place| place.lease() == lease && !place.is(VOID | CLAIM))?;
         Some(Lease { number: lease, stamp: place.stamp(), acquired: place.get(4) })
     }
 
-    /// Voids the flight of a key that is being changed. It goes on, so that nobody computes the same meanwhile who would get
-    /// no further; what comes of it is not published.
+    /// Voids the flight of a key that is being changed. The flight continues, so that no other session starts the same computation
+    /// in vain. Its result is not published.
     pub(crate) fn void(&self, hash: u64) {
         if let Some(place) = self.of(hash) {
             place.set(2, place.get(2) | VOID);
         }
     }
 
-    /// Ends all flights and claims of a session, and says how many they were.
+    /// Ends all flights and claims of a session. Returns their number.
     pub(crate) fn end_all_of(&self, session: u32) -> u32 {
         let mut ended = 0;
         for place in self.taken().filter(|place| place.session() == session) {
@@ -202,7 +205,7 @@ impl<'m> Flights<'m> {
         ended
     }
 
-    /// Makes the leases of a session nobody's: a caller who knows their numbers goes on with them.
+    /// Disowns the leases of a session. A caller that knows the number of a lease can still use it.
     pub(crate) fn disown(&self, session: u32) {
         let is_lease = |place: &Place<'_>| place.purpose() == Purpose::Lease;
         for place in self.taken().filter(|place| place.session() == session && is_lease(place)) {
@@ -210,7 +213,7 @@ impl<'m> Flights<'m> {
         }
     }
 
-    /// How many places are taken.
+    /// Returns the number of taken places.
     pub(crate) fn count(&self) -> u64 {
         self.region.load(self.taken_at)
     }
@@ -219,13 +222,13 @@ impl<'m> Flights<'m> {
         self.region.store(self.taken_at, count);
     }
 
-    /// All flights and claims that are not over.
+    /// Returns all flights and claims that are not over.
     pub(crate) fn all(&self, now: u32) -> impl Iterator<Item = InFlight> + use<'m> {
         let all = *self;
         self.taken().filter(move |place| !all.is_over(place, now)).map(|place| place.in_flight())
     }
 
-    /// What is wrong, in words: the first findings.
+    /// Returns a description of each error that is found, up to a limit.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         let hashes = || (0..self.places).map(|number| (number, self.place(number).hash()));
@@ -255,7 +258,7 @@ impl<'m> Flights<'m> {
 
     fn clear(&self, place: &Place<'_>) {
         self.region.store(place.hash_at, 0);
-        // Damage may have said that there are none.
+        // A damaged count may be 0 already.
         self.set_count(self.count().saturating_sub(1));
     }
 }

@@ -1,33 +1,33 @@
-//! Where everything lies in the region.
+//! The positions of all structures in the region.
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
 //! fences   reserved | relations | unclaimed (a line each) | tags  see fence.rs
 //! counters statistics: a slot for each backend                   see statistics.rs
-//! cells    statistics: what is known of each space               see statistics.rs
+//! cells    statistics: a cell for each space                     see statistics.rs
 //! zones    versions by which a reader learns that an entry died  see shard.rs
-//! visited  one bit for each entry that was asked for             see shard.rs
+//! visited  one bit for each entry: has a reader asked for it?    see shard.rs
 //! shards   control | flights | buckets | ghosts | bitmap         see shard.rs
 //! blocks   of the first shard, of the second one, ...            see entry.rs
 //! ```
 //!
-//! Blocks are numbered from the start of the region, so that a number leads to its words without asking whose block it is, and
-//! block 0, which lies in the header, is no entry's.
+//! Blocks are numbered from the start of the region. So a block's number gives the position of its words, whatever shard the block
+//! belongs to. Block 0 lies in the header and never belongs to an entry.
 //!
-//! The layout is a function of the [`Sizes`] alone. They stand in the header; whoever attaches computes the
-//! layout from them again and keeps it, so that damage to the region cannot move anything.
+//! The layout is a function of the [`Sizes`] alone. The header stores the sizes. A backend that attaches computes the layout from
+//! them and keeps its own copy, so that later damage to the region cannot move anything.
 
 use crate::fence::FenceId;
 use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
-/// Changes with every change of what the words mean.
+/// The version of the layout. It must change whenever the meaning of a word changes.
 pub(crate) const VERSION: u64 = 4;
 
-/// "pgcache" and a NUL, in the byte order of the machine that formatted it.
+/// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
 
-/// Words of a cache line.
+/// The words of a cache line.
 pub(crate) const LINE: usize = 8;
 
 const HEADER_WORDS: usize = 3 * LINE;
@@ -40,38 +40,38 @@ const AT_TAGS: usize = 5;
 const AT_COUNTERS: usize = 6;
 const AT_SHARDS: usize = LINE;
 const AT_SWEEP: usize = LINE + 1;
-/// How many rows of statistics began to be folded, and how many were.
+/// How many folds of rows of statistics have begun, and how many have ended.
 pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
 pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
-/// Moves whenever an entry depends on a relation whose record is new: see `fence.rs`.
+/// Grows whenever an entry depends on a relation whose record is not settled for the entry's stamp: see `fence.rs`.
 pub(crate) const AT_CLAIMS: usize = LINE + 4;
-/// The clock of changes. Every committing writer moves it, so nothing a reader needs is on its line.
+/// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
-/// Bytes of a block, the unit of storage.
+/// The bytes of a block, the unit of storage.
 pub const BLOCK_BYTES: usize = 16;
-/// Words of a block.
+/// The words of a block.
 pub(crate) const BLOCK_WORDS: usize = BLOCK_BYTES / 8;
-/// Blocks of a cache line.
+/// The blocks of a cache line.
 const LINE_BLOCKS: usize = LINE / BLOCK_WORDS;
-/// Blocks that share a version: 64 KB.
+/// The number of blocks that share a version: 64 KB.
 const ZONE_BLOCKS: u32 = 4096;
-/// Blocks that share a visited bit: entries have at least as many, so each has a bit of its own.
+/// The number of blocks that share a visited bit. An entry has at least as many blocks, so each entry has a bit of its own.
 const VISITED_BLOCKS: u32 = 4;
-/// A bucket for this many bytes of blocks.
+/// There is one bucket for this many bytes of blocks.
 const BYTES_PER_BUCKET: usize = 256;
-/// A remembered eviction for this many bytes of blocks.
+/// There is one ghost, the memory of an eviction, for this many bytes of blocks.
 const BYTES_PER_GHOST: usize = 512;
-/// A shard is about this large, and a region has at most [`SHARDS_MAX`].
+/// The intended bytes of a shard. A region has at most [`SHARDS_MAX`] shards.
 const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
-/// The least that makes sense: one shard of a few entries. Tests use it to reach every corner, and models of
-/// interleavings, which take each step in every order, do with less.
+/// The smallest useful shard: a few entries. Tests use it to reach every corner case. Models of interleavings take each step in
+/// every order and do with less.
 const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
-/// A reserved fence has a line for itself: an identity and the fence.
+/// A reserved fence has a cache line of its own, with an identity and the fence.
 pub(crate) const RESERVED_WORDS: usize = LINE;
-/// A relation has a line for itself: an identity, whether others share the record, its two fences, and its figures.
+/// A relation has a cache line of its own: an identity, whether other relations share the record, its two fences, and its figures.
 pub(crate) const RELATION_WORDS: usize = LINE;
 pub(crate) const AT_SHARED: usize = 1;
 pub(crate) const AT_ANY: usize = 2;
@@ -80,47 +80,49 @@ pub(crate) const AT_CHANGES: usize = 4;
 pub(crate) const AT_LAST: usize = 5;
 pub(crate) const AT_KILLED: usize = 6;
 pub(crate) const AT_SETTLED: usize = 7;
-/// Relations without a record share one fence for so many records, up to a limit.
+/// Relations without a record share one fence for this many records, up to a limit.
 const RECORDS_PER_UNCLAIMED: u32 = 32;
 const UNCLAIMED_MAX: u32 = 256;
-/// Spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill a line.
+/// The number of spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill one
+/// line.
 pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
 pub(crate) const ROW_WORDS: usize = 3 * LINE;
-/// Words of a slot of statistics.
+/// The words of a slot of statistics.
 pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
-/// Words of a space's cell: a line, what is counted there, and what was at the last reset.
+/// The words of a space's cell: one line, the counts of the cell, and the counts at the last reset.
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
-/// Words of a shard's control block.
+/// The words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// A place for a flight for this many bytes of blocks, within limits. A large tier spends about one percent on them. A model of
-/// interleavings has one key in flight, and would take each look at a place as a step.
+/// There is one place for a flight for this many bytes of blocks, within limits. A large tier spends about one percent on places. A
+/// model of interleavings has one key in flight, and each look at another place would be one more step to interleave.
 const BYTES_PER_PLACE: usize = 2 << 10;
 const PLACES_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
 const PLACES_MOST: usize = if cfg!(loom) { 1 } else { 512 };
-/// Places that a key may be in: a shard has whole sets of them, or one smaller set.
+/// The number of places that a key may be in. A shard has one or more whole sets of this size, or one smaller set.
 pub(crate) const PLACES_OF_SET: u32 = 64;
-/// Words of a place: a hash and a record.
+/// The words of a place: a hash and a record.
 pub(crate) const PLACE_WORDS: usize = 6;
 
-/// How large the parts of a region are to be. Everything else follows.
+/// The sizes of a region's parts. The whole layout follows from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes of the whole region.
+    /// The bytes of the whole region.
     pub bytes: usize,
-    /// Fences on lines of their own: two for each database, one for each space, one for roles. With each comes a cell of
-    /// statistics for a space.
+    /// The number of reserved fences, each on a cache line of its own: up to four for each database, one for each space, one for
+    /// roles. Each comes with a cell of statistics that a space can use.
     pub reserved_fences: u32,
-    /// Relations that have exact fences; further ones share those of tags.
+    /// The number of relations that have fences of their own. Further relations share records with them; if this is 0, relations
+    /// use the fences of tags.
     pub relation_fences: u32,
-    /// Fences that tags hash into.
+    /// The number of fences that tags hash into.
     pub tag_fences: u32,
-    /// Slots of statistics: one for each backend.
+    /// The number of slots of statistics: one for each backend.
     pub counters: u32,
-    /// Shards, or 0 for as many as suit the size.
+    /// The number of shards, or 0 for a number that suits the size.
     pub shards: u32,
 }
 
-/// Word positions of the parts of a region.
+/// The positions of a region's parts, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub sizes: Sizes,
@@ -136,13 +138,13 @@ pub(crate) struct Layout {
     shard_words: usize,
     blocks_at: usize,
     pub shards: u32,
-    /// Blocks, buckets and ghosts of each shard.
+    /// The number of blocks of each shard; buckets and ghosts likewise.
     pub blocks: u32,
     pub buckets: u32,
     pub ghosts: u32,
-    /// Places for flights of each shard.
+    /// The number of places for flights of each shard.
     pub places: u32,
-    // Word positions within a shard.
+    // Positions within a shard, in words.
     pub flights_at: usize,
     pub buckets_at: usize,
     pub ghosts_at: usize,
@@ -151,7 +153,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn of(sizes: Sizes) -> Result<Self, RegionError> {
-        // There is always a fence to share and a slot to count in.
+        // There must always be a fence to share and a slot to count in.
         let sizes = Sizes { tag_fences: sizes.tag_fences.max(1), counters: sizes.counters.max(1), ..sizes };
         let words = sizes.bytes / 8;
         let reserved_at = HEADER_WORDS;
@@ -170,7 +172,7 @@ impl Layout {
         if words < least {
             return Err(too_small(least));
         }
-        // Block numbers are 32 bits, and so are those of fences' words, which come first.
+        // Block numbers have 32 bits. So have fence numbers, which are word positions; all fences lie before the shards.
         if words / BLOCK_WORDS > u32::MAX as usize || shards_at > u32::MAX as usize {
             return Err(RegionError::TooLarge { bytes: sizes.bytes });
         }
@@ -180,11 +182,11 @@ impl Layout {
             shards => shards as usize,
         };
         let shard_room = room / shards / LINE * LINE;
-        // The largest shard that fits. What a block costs beside itself is known; rounding is then taken off.
+        // Finds the largest shard that fits. Start with the number of blocks that would fit if blocks were all, then reduce it.
         let mut blocks = shard_room.saturating_sub(CONTROL_WORDS) / LINE * LINE_BLOCKS;
         while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words() > shard_room {
             let excess = (ShardPlan::of(blocks).words() - shard_room) / BLOCK_WORDS;
-            // A block less frees more than its own words: half of the excess at a time does not go too far.
+            // Removing one block frees more than its own words. Removing half of the excess each time does not go too far.
             blocks -= (excess / 2).next_multiple_of(LINE_BLOCKS).max(LINE_BLOCKS);
         }
         if blocks < SHARD_BLOCKS_MIN {
@@ -216,7 +218,7 @@ impl Layout {
         })
     }
 
-    /// Words of header, fences and statistics.
+    /// Returns the words of header, fences and statistics.
     pub(crate) fn words_before_zones(sizes: &Sizes) -> usize {
         let fences = sizes.reserved_fences as usize * RESERVED_WORDS
             + sizes.relation_fences as usize * RELATION_WORDS
@@ -225,22 +227,22 @@ impl Layout {
         line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes)
     }
 
-    /// Words of statistics.
+    /// Returns the words of statistics.
     pub(crate) fn statistics_words(sizes: &Sizes) -> usize {
         sizes.counters as usize * SLOT_WORDS + cells(sizes) as usize * CELL_WORDS
     }
 
-    /// How many fences there are for relations without a record.
+    /// Returns the number of fences for relations without a record.
     pub(crate) fn unclaimed(&self) -> u32 {
         unclaimed(&self.sizes)
     }
 
-    /// How many cells there are: one for each fence that may be a space's, and one for all spaces that have none.
+    /// Returns the number of cells: one for each fence that may belong to a space, and one for all spaces that have none.
     pub(crate) fn cells(&self) -> u32 {
         cells(&self.sizes)
     }
 
-    /// The cell of the space that has this fence.
+    /// Returns the cell of the space that has this fence, and the last cell if the fence is not a reserved one.
     pub(crate) fn cell_of_fence(&self, fence: FenceId) -> u32 {
         match (fence.0 as usize).checked_sub(self.reserved_at) {
             Some(words) => ((words / RESERVED_WORDS) as u32).min(self.cells() - 1),
@@ -248,10 +250,10 @@ impl Layout {
         }
     }
 
-    /// Makes the region empty and writes the header, the magic last: until it stands nobody can attach.
+    /// Empties the region and writes the header. The magic must be written last: until then, no process can attach.
     pub(crate) fn format(&self, region: &Region<'_>) {
         region.store(AT_MAGIC, 0);
-        // The blocks' content has no meaning before somebody writes it.
+        // The content of the blocks needs no reset: it has no meaning until an entry is written there.
         for at in 0..self.blocks_at {
             region.store(at, 0);
         }
@@ -290,18 +292,18 @@ impl Layout {
         .map_err(|_| RegionError::Damaged)
     }
 
-    /// Where a shard begins.
+    /// Returns the position of a shard.
     #[inline]
     pub(crate) fn shard_at(&self, shard: u32) -> usize {
         self.shards_at + shard as usize * self.shard_words
     }
 
-    /// The number of a shard's first block.
+    /// Returns the number of a shard's first block.
     pub(crate) fn first_block(&self, shard: u32) -> u32 {
         (self.blocks_at / BLOCK_WORDS) as u32 + shard * self.blocks
     }
 
-    /// The shard that a block belongs to; one beyond the last for a number of no block.
+    /// Returns the shard that a block belongs to, and the number of shards if the block's number is not valid.
     pub(crate) fn shard_of_block(&self, block: u32) -> u32 {
         match block.checked_sub(self.first_block(0)) {
             Some(number) => (number / self.blocks).min(self.shards),
@@ -309,28 +311,29 @@ impl Layout {
         }
     }
 
-    /// The word that a block begins with. A number of no block leads outside the region, and so to the sink: what follows
-    /// a damaged link writes over nothing but blocks.
+    /// Returns the position of a block's first word. An invalid number gives a position outside the region, which leads to the
+    /// sink. So an access through a damaged link never writes to anything but blocks.
     #[inline(always)]
     pub(crate) fn block_at(&self, block: u32) -> usize {
         let at = block as usize * BLOCK_WORDS;
         if at < self.blocks_at { usize::MAX / 2 } else { at }
     }
 
-    /// The version that tells whether an entry died that begins in this block.
+    /// Returns the position of the version that tells whether an entry that begins in this block has died.
     #[inline(always)]
     pub(crate) fn zone_at(&self, block: u32) -> usize {
         self.zones_at + (block / ZONE_BLOCKS) as usize
     }
 
-    /// The bit that tells whether the entry that begins in this block was asked for.
+    /// Returns the bit that tells whether a reader has asked for the entry that begins in this block: the position of its word, and
+    /// a mask.
     #[inline(always)]
     pub(crate) fn visited_bit(&self, block: u32) -> (usize, u64) {
         let bit = block / VISITED_BLOCKS;
         (self.visited_at + (bit / 64) as usize, 1 << (bit % 64))
     }
 
-    /// The shard that the sweep is in. Only the order of sweeping depends on it, so it needs no lock.
+    /// Returns the shard that the sweep is in. Only the order of sweeping depends on it, so it needs no lock.
     pub(crate) fn next_swept(&self, region: &Region<'_>) -> u32 {
         (region.load(AT_SWEEP) % u64::from(self.shards)) as u32
     }
@@ -339,7 +342,7 @@ impl Layout {
         region.word(AT_SWEEP).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Blocks of all shards.
+    /// Returns the number of blocks of all shards.
     pub(crate) fn blocks_total(&self) -> u64 {
         u64::from(self.blocks) * u64::from(self.shards)
     }
@@ -354,7 +357,7 @@ struct ShardPlan {
     buckets_at: usize,
     ghosts_at: usize,
     bitmap_at: usize,
-    /// All but the blocks.
+    /// All words of the shard except its blocks.
     control_words: usize,
 }
 

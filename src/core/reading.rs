@@ -1,4 +1,9 @@
-//! Reading: without a lock, judged by clock and fences, and proven afterwards.
+//! Reading an entry without a lock.
+//!
+//! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
+//! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock.
+//! What a reader may get depends on its horizon and on its own uncommitted changes, see [`Reader`]. A read writes only the visited
+//! bit, a count, and now and then the tick at which an entry was known to be right.
 
 use crate::entry::{Entry, HIDDEN, Header, LINGERS, Meta};
 use crate::fence::{FenceId, Stamp};
@@ -7,13 +12,13 @@ use crate::statistics::Counter;
 use crate::terms::{Buffer, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
 use crate::tier::Tier;
 
-/// How often a read without a lock is repeated before it takes the lock.
+/// How often a reader repeats a read without a lock before it takes the lock.
 const RETRIES: u32 = 8;
-/// That an entry was right is noted again after so many ticks: a second, where a tick is a twentieth of one.
+/// The note that an entry was right is renewed after this many ticks: one second, if a tick is a twentieth of a second.
 const NOTED_EVERY: u32 = 20;
 
 impl<H: Host> Tier<'_, H> {
-    /// Copies the value of a key into a buffer, as this reader may see it.
+    /// Copies the value of a key into a buffer, if this reader may see it.
     #[inline(always)]
     pub fn get<'r>(
         &self,
@@ -35,7 +40,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// The same after an attempt that a writer was in the way of.
+    /// Repeats a read after a writer has disturbed the first attempt.
     #[cold]
     #[inline(never)]
     fn get_again(
@@ -53,7 +58,7 @@ impl<H: Host> Tier<'_, H> {
         outcome
     }
 
-    /// Apart, so that a hit need not ask which counter is its own.
+    /// A function of its own, so that a hit does not choose among counters.
     #[inline(never)]
     fn count_miss(&self, cell: u32, miss: Miss) {
         let what = match miss {
@@ -66,9 +71,9 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.count(cell, what);
     }
 
-    /// The same for a reader who takes a value that is not right any more, if whoever stored it has allowed that for longer than
-    /// it has been so. What a flush or a removal has ended is served to nobody, nor what the reader has made wrong itself.
-    /// Counted like [`get`](Self::get): a stale value is a miss.
+    /// Does the same as [`get`](Self::get) for a reader that accepts a stale value: if the value is no longer right, the reader
+    /// gets it as long as its [`Lingering`] time lasts. An entry that was flushed or removed is never served, and neither is an
+    /// entry that the reader's own changes have made wrong. Counted like `get`: a stale value is a miss.
     pub fn get_stale<'r>(
         &self,
         key: &Key<'_>,
@@ -83,7 +88,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Looks for what may be served although it is not right. What is being changed too fast is not there.
+    /// Looks for an entry that may be served although it is not right. Gives up after some attempts if writers keep disturbing it.
     #[cold]
     fn look_stale(
         &self,
@@ -147,16 +152,16 @@ impl<H: Host> Tier<'_, H> {
         Some((meta, freshness))
     }
 
-    /// Until when an entry may be served that is not right any more: so long after its time was over, or after the last moment
-    /// that is known at which what it depends on had not changed.
+    /// Returns the tick until which an entry that is no longer right may be served: the allowed time after it expired, or after the
+    /// last moment at which its dependencies were known to be unchanged.
     pub(crate) fn lingers_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
         let Some(Lingering { ticks, right_at }) = entry.lingering(&self.layout, header) else { return 0 };
         let right_at = if fenced { right_at.min(header.expires()) } else { header.expires() };
         right_at.saturating_add(ticks)
     }
 
-    /// Notes that an entry was right just now, if that was not noted lately. Under the lock, because the entry may have died since
-    /// it was read, and its word be somebody else's.
+    /// Notes that an entry was right just now, unless that was noted lately. It takes the lock, because the entry may have died
+    /// since it was read, and its word may belong to another entry.
     #[cold]
     #[inline(never)]
     fn note_right(&self, key: &Key<'_>, block: u32, now: u32) {
@@ -175,7 +180,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// What [`get`](Self::get) would say, without counting as a read.
+    /// Returns what [`get`](Self::get) would return, without a value, and does not count as a read.
     pub fn peek<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Result<Meta, Miss> {
         let (reader, now) = (reader.into(), self.host.now());
         match self.try_look(key, reader, now, None::<&mut ()>) {
@@ -184,20 +189,20 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Has the processor bring near where the search for a key begins. The first of two steps with some time between them, for who
-    /// knows keys before he asks for them: to wait for memory is most of what a read costs.
+    /// Prefetches the bucket of a key. It is the first of two steps, with some time between them, for a caller that knows keys
+    /// before it reads them: most of the cost of a read is waiting for memory.
     #[inline]
     pub fn fetch_bucket(&self, key: KeyMark) {
         Shard::of_hash(self.region, &self.layout, key.hash()).fetch_bucket(key.print());
     }
 
-    /// Has the processor bring near the entry that stands first there, which is nearly always the one.
+    /// Prefetches the first entry of the key's bucket, which is nearly always the key's entry.
     #[inline]
     pub fn fetch_entry(&self, key: KeyMark) {
         Shard::of_hash(self.region, &self.layout, key.hash()).fetch_entry(key.print());
     }
 
-    /// One attempt without a lock. Nothing if a writer was in the way.
+    /// Makes one attempt without a lock. Returns None if a writer disturbed it.
     #[inline(always)]
     fn try_look(
         &self,
@@ -233,7 +238,7 @@ impl<H: Host> Tier<'_, H> {
         Some(Ok(meta))
     }
 
-    /// Further attempts, apart from the first one so that this does not burden it.
+    /// Makes further attempts. A function of its own, so that the first attempt does not carry its cost.
     #[cold]
     #[inline(never)]
     fn look_again(
@@ -253,9 +258,9 @@ impl<H: Host> Tier<'_, H> {
         self.look_locked(&self.shard_of(key), key, reader, now, into)
     }
 
-    /// Reading among so many writers that there was no quiet moment. The buffer is asked for room before the lock is
-    /// taken, because it is somebody else's code; should the value have another length meanwhile, we begin again, and miss
-    /// if it never stays what it was.
+    /// Reads under the lock, after writers have disturbed every attempt without it. The buffer is asked for room before the lock is
+    /// taken, because its code is not ours. If the value has another length by then, the read begins again, and it is a miss if the
+    /// length keeps changing.
     #[cold]
     fn look_locked(
         &self,
@@ -282,7 +287,7 @@ impl<H: Host> Tier<'_, H> {
             let outcome = self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>);
             let Ok(meta) = outcome else { return outcome };
             match &mut room {
-                // A buffer may give less room than it was asked for, as one does that only looks.
+                // A buffer may give less room than was asked for: the buffer `()` gives none.
                 Some(room) if expected.is_some_and(|expected| expected.value_len == meta.value_len) => {
                     let length = room.len().min(meta.value_len);
                     entry.copy(&self.layout, &header, header.value_at(), &mut room[..length]);
@@ -300,7 +305,7 @@ impl<H: Host> Tier<'_, H> {
         Err(Miss::Absent)
     }
 
-    /// Judges an entry and copies its value if it is right.
+    /// Decides whether this reader may have an entry, and copies its value if so.
     #[inline(always)]
     pub(crate) fn serve(
         &self,
@@ -312,7 +317,7 @@ impl<H: Host> Tier<'_, H> {
         into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         if header.bytes() > self.entry_bytes_max {
-            // Nobody has stored this. A caller must not be made to find room for it.
+            // No writer stores such an entry, so it is damaged. The caller's buffer must not be asked for that much room.
             return Err(Miss::Off);
         }
         if header.expires() <= now {
@@ -342,9 +347,10 @@ impl<H: Host> Tier<'_, H> {
         Ok(meta)
     }
 
-    // What only some entries and some readers need is apart, and reads the header again, for the reason that `entry.rs` gives.
+    // The following functions serve only some entries and some readers. They are apart and read the header again, for the reason
+    // that `entry.rs` gives.
 
-    /// Whether nothing has changed that an entry depends on.
+    /// Whether no dependency of an entry has changed.
     #[inline(never)]
     fn dependencies_hold(&self, block: u32, stamp: Stamp, horizon: Stamp) -> bool {
         let fences = self.fences();
@@ -359,7 +365,7 @@ impl<H: Host> Tier<'_, H> {
         self.dependencies_of(block).any(|fence| fences.is_of_relation(fence))
     }
 
-    /// Whether the reader has itself changed something that an entry depends on, which nobody else can know yet.
+    /// Whether the reader itself has changed a dependency of an entry. No fence shows that before the commit.
     #[cold]
     #[inline(never)]
     fn is_changed_by(&self, reader: Reader<'_>, block: u32, place: [FenceId; 2]) -> bool {
@@ -374,13 +380,13 @@ impl<H: Host> Tier<'_, H> {
         (0..header.dependencies()).map(move |place| entry.dependency(&self.layout, &header, place))
     }
 
-    /// Whether an entry would be served now.
+    /// Whether a reader without changes would get an entry now.
     pub(crate) fn is_valid(&self, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
         let scope = self.scope_of(header.database(), header.space(), header.role());
         self.is_valid_in(&scope, entry, header, now)
     }
 
-    /// The same of an entry whose scope is known.
+    /// Does the same for an entry whose scope is known.
     pub(crate) fn is_valid_in(&self, scope: &Scope, entry: &Entry<'_>, header: &Header, now: u32) -> bool {
         self.serve(entry, header, scope, Stamp::LATEST.into(), now, None::<&mut ()>).is_ok()
     }

@@ -1,38 +1,38 @@
-//! A block of bytes as words: the only place that turns memory into something to work with.
+//! The shared memory as words: the only file that turns raw memory into a type that safe code can use.
 //!
 //! Access rules:
-//! - Everything that is shared is an atomic 64-bit word. Whoever reads a word that another process writes gets
-//!   the old word or the new one, never a mixture, and never undefined behaviour. What several words mean
-//!   together is the business of the rooms above, each of which says under which lock or version.
-//! - Positions are word numbers from the start of the region, so that it means the same at every address.
-//! - A position outside the region is a sign of damage, not a reason to bring the server down: it leads
-//!   to the [sink](Region::SINK), a word whose content nobody believes.
+//! - All shared memory is accessed as atomic 64-bit words. A process that reads a word while another process writes it gets the old
+//!   word or the new one, never a mixture, and it is never undefined behaviour. The meaning of several words together is up to the
+//!   modules that use the region. Each of them says which lock or version protects its words.
+//! - Positions are word numbers from the start of the region, so they mean the same at every address.
+//! - A position outside the region is a sign of damage, but must not bring the server down. Such an access goes to the
+//!   [sink](Region::SINK), a word whose content is never trusted.
 
 #![allow(unsafe_code)]
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Bytes that cannot be used as a region.
+/// The reason why memory cannot be used as a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegionError {
     /// The memory does not start on a cache line.
     #[error("the memory is not aligned to {} bytes", Region::ALIGNMENT)]
     Misaligned,
-    /// There is not enough memory for the structures.
+    /// The memory is too small for the structures.
     #[error("{bytes} bytes are too few: at least {needed} are needed")]
     TooSmall {
-        /// What was given.
+        /// The bytes of the memory.
         bytes: usize,
-        /// What would do.
+        /// The least bytes that are enough.
         needed: usize,
     },
-    /// The memory was not formatted by us.
+    /// The memory was not formatted by this library.
     #[error("the memory is not formatted")]
     Unformatted,
-    /// There is more memory than block numbers can count.
+    /// The memory has more blocks than block numbers can count.
     #[error("{bytes} bytes are too many: at most 64 GB can be used")]
     TooLarge {
-        /// What was given.
+        /// The bytes of the memory.
         bytes: usize,
     },
     /// Another version of this library formatted the memory.
@@ -40,10 +40,10 @@ pub enum RegionError {
     OtherLayout {
         /// The layout version in the memory.
         found: u64,
-        /// The one that this library works with.
+        /// The layout version of this library.
         known: u64,
     },
-    /// The header contradicts itself or the memory's size.
+    /// The header contradicts itself or the size of the memory.
     #[error("the header of the memory is damaged")]
     Damaged,
 }
@@ -55,17 +55,17 @@ pub struct Region<'m> {
 }
 
 impl<'m> Region<'m> {
-    /// Where a region has to start: on a cache line, so that what is laid out by lines lies on lines.
+    /// The alignment of a region: a cache line. So structures that are laid out in lines start on lines.
     pub const ALIGNMENT: usize = 64;
 
-    /// The word that reads and writes outside of the region end up in.
+    /// The position of the sink: the word that an access outside the region reads or writes.
     pub(crate) const SINK: usize = 7;
 
-    /// The region over a block of memory that other threads or processes may share.
+    /// Makes a region of a block of memory that other threads or processes may share.
     ///
     /// # Safety
-    /// For the whole of `'m`, `start` must point to `bytes` bytes that are mapped, initialised (any content
-    /// will do), and accessed by nothing but regions, in this process and in others.
+    /// For the whole of `'m`, `start` must point to `bytes` bytes that are mapped, initialised (any content will do), and accessed
+    /// by nothing but regions, in this process and in others.
     #[cfg(not(any(loom, counting)))]
     pub unsafe fn from_raw(start: *mut u8, bytes: usize) -> Result<Self, RegionError> {
         if !(start as usize).is_multiple_of(Self::ALIGNMENT) {
@@ -75,29 +75,29 @@ impl<'m> Region<'m> {
         if bytes < needed {
             return Err(RegionError::TooSmall { bytes, needed });
         }
-        // SAFETY: the caller promises that the memory is valid for 'm and only accessed through regions, that
-        // is, atomically; the start is aligned (checked above), any bit pattern is a valid u64, AtomicU64 has
-        // the representation of u64, and bytes / 8 words do not exceed the block.
+        // SAFETY: the caller promises that the memory is valid for 'm and is accessed only through regions, that is, atomically.
+        // The start is aligned, as checked above. Any bit pattern is a valid u64, AtomicU64 has the representation of u64, and
+        // bytes / 8 words do not exceed the block.
         let words = unsafe { std::slice::from_raw_parts(start.cast::<AtomicU64>(), bytes / 8) };
         Ok(Self { words })
     }
 
-    /// The region over words that are already atomic: of a test, or of a model checker.
+    /// Makes a region of words that are already atomic: those of a test or of a model checker.
     pub fn of_words(words: &'m [AtomicU64]) -> Self {
         Self { words }
     }
 
-    /// Its size in bytes.
+    /// Returns the size in bytes.
     pub fn bytes(&self) -> usize {
         self.words.len() * 8
     }
 
-    /// Its size in words.
+    /// Returns the size in words.
     pub(crate) fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// The word at a position, or the sink.
+    /// Returns the word at a position, or the sink if the position is outside the region.
     #[inline]
     pub(crate) fn word(&self, at: usize) -> &'m AtomicU64 {
         match self.words.get(at) {
@@ -120,19 +120,19 @@ impl<'m> Region<'m> {
         }
     }
 
-    /// Reads a word whose neighbours are not needed with it.
+    /// Reads a word on its own, with no ordering against other words.
     #[inline]
     pub(crate) fn load(&self, at: usize) -> u64 {
         self.word(at).load(Ordering::Relaxed)
     }
 
-    /// Writes a word under a lock, or before anybody can see it.
+    /// Writes a word under a lock, or before any other process can see it.
     #[inline]
     pub(crate) fn store(&self, at: usize, value: u64) {
         self.word(at).store(value, Ordering::Relaxed);
     }
 
-    /// Asks the processor to bring a word's cache line near, because it will be read soon.
+    /// Prefetches the cache line of a word that will be read soon.
     #[inline(always)]
     pub(crate) fn prefetch(&self, at: usize) {
         #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -146,27 +146,27 @@ impl<'m> Region<'m> {
         let _ = at;
     }
 
-    /// Exactly `N` words from a position on, unless the region ends before.
+    /// Returns exactly `N` words from a position on, or None if the region ends before.
     #[inline(always)]
     pub(crate) fn chunk<const N: usize>(&self, at: usize) -> Option<&'m [AtomicU64; N]> {
         self.run(at, N)?.first_chunk()
     }
 
-    /// `count` words from a position on, unless the region ends before.
+    /// Returns `count` words from a position on, or None if the region ends before.
     #[inline(always)]
     pub(crate) fn run(&self, at: usize, count: usize) -> Option<&'m [AtomicU64]> {
         self.words.get(at..at.wrapping_add(count))
     }
 
-    /// All words from a position on, unless the region ends before.
+    /// Returns all words from a position on, or None if the position is outside the region.
     #[inline(always)]
     pub(crate) fn since(&self, at: usize) -> Option<&'m [AtomicU64]> {
         self.words.get(at..)
     }
 }
 
-/// Copies bytes out of shared words, from byte `skip` on. Fills `into`, unless the words end before: then it is
-/// left as it is.
+/// Copies bytes out of shared words, from byte `skip` on. Fills `into` completely. If the words end before that, leaves `into`
+/// unchanged.
 #[inline(always)]
 pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
     if (words.len() * 8).checked_sub(skip).is_none_or(|rest| rest < into.len()) {
@@ -174,9 +174,10 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
     }
     #[cfg(all(target_arch = "x86_64", not(any(loom, counting))))]
     if let Some(last) = into.len().checked_sub(16) {
-        // SAFETY: reads skip..skip + len of the words and writes 0..len of `into`, which was checked above; both are valid for
-        // that, and cannot overlap because `into` is borrowed mutably. Others may write the words meanwhile: each of these
-        // loads is a relaxed atomic one of every byte in it, which machine code, unlike Rust, can say.
+        // SAFETY: the code reads bytes skip..skip + len of the words and writes bytes 0..len of `into`. The check above covers the
+        // first range, so both are valid. They cannot overlap, because `into` is borrowed mutably. Other processes may write the
+        // words meanwhile: each of these loads is a relaxed atomic load of every byte in it. Machine code can express that, unlike
+        // Rust.
         unsafe {
             std::arch::asm!(
                 "2:",
@@ -197,7 +198,8 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
         }
         return;
     }
-    // Elsewhere, and before a model checker, word by word: the end of the first, whole ones, and the beginning of the last.
+    // On other machines, and under a model checker, the copy goes word by word: the end of the first word, whole words, and the
+    // beginning of the last word.
     let (words, skip) = (&words[skip / 8..], skip % 8);
     let (head, body) = into.split_at_mut(if skip == 0 { 0 } else { into.len().min(8 - skip) });
     let (whole, tail) = body.as_chunks_mut::<8>();
@@ -215,47 +217,48 @@ pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
     }
 }
 
-/// A file in memory, shared with every process that maps it: where tests of several processes meet.
+/// A file mapped into memory and shared with every process that maps it. Tests of several processes share their region in it.
 ///
-/// Unlike a server's shared memory it may lie at another address in each of them, and more than once in one.
+/// Unlike a server's shared memory, it may lie at a different address in each process, and more than once in one process.
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 #[derive(Debug)]
 pub struct Mapping(memmap2::MmapRaw);
 
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 impl Mapping {
-    /// Maps the whole of a file. It must keep its length for as long as it is mapped, and nobody may write to it but
-    /// through mappings: it is to be a file of the test's own, in a directory of its own.
+    /// Maps the whole of a file. The file must keep its length while it is mapped, and must be written only through mappings. So it
+    /// must be a file of the test's own, in a directory of its own.
     pub fn of(file: &std::fs::File) -> std::io::Result<Self> {
         memmap2::MmapRaw::map_raw(file).map(Self)
     }
 
-    /// Its words. Slices of them make regions and whatever else the processes share.
+    /// Returns its words. The processes make regions and other shared structures from slices of them.
     pub fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the map begins on a page, is of this length, was written by the kernel, and stands until self is
-        // dropped, which the result does not outlive. Nobody has a reference to what is in it, here or in another
-        // process, that does not come from here: all accesses are atomic. Were the file cut short, which the
-        // caller has promised not to do, the process would end by a signal.
+        // SAFETY: the map begins on a page, has this length, was initialised by the kernel, and stays mapped until self is dropped,
+        // which the result does not outlive. Every reference to its content, in this process and in others, comes from this
+        // function, so all accesses are atomic. If the file were cut short, which the caller has promised not to do, a signal would
+        // end the process.
         let region = unsafe { Region::from_raw(self.0.as_mut_ptr(), self.0.len()) };
         region.map_or(&[], |region| region.words)
     }
 }
 
-/// An allocator whose memory can seem to be used up, for the thread that says so: where tests of what then happens begin.
+/// An allocator that can pretend to a thread that its memory is used up, for tests of allocation failures.
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 #[derive(Debug)]
 pub struct FailingAllocator;
 
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 thread_local! {
-    /// Allocations until all fail, counted down to 0; none for no failure.
+    /// The number of allocations that still succeed before all fail; None if none fails.
     static LEFT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
     static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 impl FailingAllocator {
-    /// Calls while every allocation of this thread fails that comes after so many. How many were asked for.
+    /// Runs a call in which this thread's allocations fail after the first `allocations` ones. Returns the result and the number of
+    /// allocations that were tried.
     pub fn with<R>(allocations: u64, call: impl FnOnce() -> R) -> (R, u64) {
         ASKED.set(0);
         LEFT.set(Some(allocations));
@@ -265,7 +268,7 @@ impl FailingAllocator {
     }
 }
 
-// SAFETY: all memory is the system's; what fails is a null pointer.
+// SAFETY: the system's allocator provides all memory, and a failure is a null pointer.
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 unsafe impl std::alloc::GlobalAlloc for FailingAllocator {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
@@ -275,12 +278,12 @@ unsafe impl std::alloc::GlobalAlloc for FailingAllocator {
             Some(left) => LEFT.set(Some(left - 1)),
             None => {}
         }
-        // SAFETY: the caller's promises are the system's.
+        // SAFETY: the caller's promises to this function are those that the system's allocator needs.
         unsafe { std::alloc::System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, start: *mut u8, layout: std::alloc::Layout) {
-        // SAFETY: it came from the system, with this layout.
+        // SAFETY: the memory came from the system's allocator, with this layout.
         unsafe { std::alloc::System.dealloc(start, layout) }
     }
 }

@@ -1,23 +1,24 @@
-//! What happened, counted by space without anybody waiting for anybody.
+//! Statistics: counts of events for each space. No backend waits for another one to count.
 //!
 //! ```text
-//! slot   of a backend: for each row the number of its space's cell, on one line | rows of counts
-//! cell   of a space: whose it is, bytes in use, hand | counts that are in no row | counts at the last reset
+//! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts
+//! cell   of a space: its place, blocks in use, hand | counts that are in no row | counts at the last reset
 //! ```
 //!
 //! Access rules:
-//! - A backend writes the rows of its own slot, by plain loads and stores, and nobody else does. There are few of them:
-//!   when all are taken, one is *folded* into its cell and given to the space that needs one. A backend that comes later goes
-//!   on with the rows it finds.
-//! - Cells belong to everybody, by atomic additions. There goes what is folded, what befalls a space that the acting
-//!   backend has no row for, and the change of the bytes in use, which is noted once for each hold of a lock (`tally.rs`).
-//! - Whoever wants totals adds up a cell and all rows that bear its number. Each count is right, and all together are as old as
-//!   the reading takes. A fold moves counts from here to there, so the reader begins again if one was under way.
-//! - A space has the cell with the number of its fence, which is never given back, so that the number is known for ever
-//!   where it was known once. Spaces that have no fence of their own share the last cell.
+//! - Only a backend itself writes the rows of its slot, with plain loads and stores. A slot has few rows. When all are taken, the
+//!   backend *folds* one into its cell and gives the row to the space that needs one. A later backend with the same slot continues
+//!   with the rows that it finds.
+//! - Every backend may write cells, by atomic additions. A cell receives folded counts, events of spaces that the acting backend
+//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`tally.rs`). The place, the
+//!   hand and the counts at the last reset are written by single stores.
+//! - A reader of totals adds up a cell and all rows with the cell's mark. Each count is right, and together they are as old as the
+//!   reading takes. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
+//! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
+//!   knows it for ever. Spaces without a fence of their own share the last cell.
 //!
-//! No number that is read from the memory says where something is written: the number in a row is compared with what is
-//! known, and leads to a cell only if there is such a one.
+//! A number that is read from the memory must never decide where something is written. The mark of a row is compared with the known
+//! marks, and leads to a cell only if that cell exists.
 
 use crate::layout::{AT_FOLDS_BEGUN, AT_FOLDS_ENDED, CELL_WORDS, LINE, Layout, ROW_WORDS, ROWS, SLOT_WORDS};
 use crate::region::Region;
@@ -25,59 +26,60 @@ use crate::sync::{AtomicU64, Ordering, fence};
 use crate::terms::{Host, Scope, SpaceStats};
 use crate::tier::Tier;
 
-/// What is counted.
+/// The events that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Counter {
     /// A value was found and served.
     Hit,
-    /// No entry of that key.
+    /// A key had no entry.
     MissAbsent,
-    /// The entry's time was over.
+    /// An entry had expired.
     MissExpired,
-    /// Something the entry depends on has changed, or is about to.
+    /// A dependency of the entry had changed, or was about to change.
     MissFenced,
-    /// The reader had itself changed something the entry depends on.
+    /// The reader itself had changed a dependency of the entry.
     MissOwn,
-    /// The tier, or the shard, is switched off.
+    /// The tier or the shard was switched off.
     MissOff,
-    /// A read had to be repeated because a writer got in its way.
+    /// A read was repeated because a writer disturbed it.
     Retry,
     /// A value was stored.
     Stored,
-    /// A value was not made visible: something was there already, the lease was void, or the shard has been switched off.
+    /// A value was not made visible: the key had a value already, the lease was void, the value was not right as of its commit, or the
+    /// shard has been switched off.
     Dropped,
-    /// A value was not stored for want of room.
+    /// A value was not stored because not enough blocks were free or could be freed.
     RefusedFull,
     /// A value was not stored because it is larger than the tier takes.
     RefusedSize,
-    /// A value was not stored because the space may not take more.
+    /// A value was not stored because the space had reached its quota.
     RefusedQuota,
-    /// A value was not stored because the shard is switched off.
+    /// A value was not stored because the shard was switched off.
     RefusedOff,
-    /// A value was not stored because its transaction held back too much already. The caller's to [note](Tier::note).
+    /// A value was not stored because its transaction held back too much already. The caller must [note](Tier::note) it.
     RefusedTransaction,
-    /// Microseconds that hits have saved. The caller's to [note](Tier::note).
+    /// Microseconds that hits have saved. The caller must [note](Tier::note) them.
     Saved,
-    /// An entry made way for another value of its key, whether it was still right or not.
+    /// An entry was replaced by another value of its key, whether it was still right or not.
     Replaced,
-    /// An entry was removed because it was told to.
+    /// An entry was removed on request.
     Removed,
-    /// An entry went because its time was over.
+    /// An entry was removed because it had expired.
     Expired,
-    /// An entry went because something it depends on had changed.
+    /// An entry was removed because a dependency had changed.
     Fenced,
-    /// An entry that was still right went to make room.
+    /// An entry that was still right was evicted to free blocks.
     Evicted,
-    /// An entry that was still right went because its space may not take more.
+    /// An entry that was still right was evicted because its space had reached its quota.
     EvictedQuota,
-    /// An entry that was evicted to make room, out of the small queue: as a rule nobody had ever asked for it. What nobody
-    /// asked for in the main queue is not among them.
+    /// An entry was evicted from the small queue to free blocks: as a rule no reader had ever asked for it. Unread entries that are
+    /// evicted from the main queue are not counted here.
     EvictedUnread,
 }
 
 impl Counter {
-    /// All of them, in order.
+    /// All counters, in order.
     pub const ALL: [Self; 22] = [
         Self::Hit,
         Self::MissAbsent,
@@ -103,7 +105,7 @@ impl Counter {
         Self::EvictedUnread,
     ];
 
-    /// The ways an entry goes: each that was stored goes one of them, or is there.
+    /// The ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
     const GONE: std::ops::RangeInclusive<usize> = Self::Replaced as usize..=Self::EvictedQuota as usize;
 }
 
@@ -112,25 +114,26 @@ const _: () = assert!(Counter::ALL.len() <= ROW_WORDS);
 /// The counts of a space.
 pub(crate) type Counts = [u64; ROW_WORDS];
 
-/// Entries that are there, after all that was stored and all that went.
+/// Returns how many entries exist: the stored ones minus those that have ended.
 pub(crate) fn entries(counts: &Counts) -> u64 {
     let gone = counts[Counter::GONE].iter().fold(0, |sum: u64, count| sum.wrapping_add(*count));
     not_negative(counts[Counter::Stored as usize].wrapping_sub(gone))
 }
 
-/// What was read while others were at work may for a moment have gone before it came.
+/// Returns 0 instead of a negative difference. Counts are read while other backends work, so an entry's end may be read before its
+/// storing.
 fn not_negative(difference: u64) -> u64 {
     (difference as i64).max(0) as u64
 }
 
-// A cell.
+// The words of a cell.
 const AT_PLACE: usize = 0;
 const AT_BLOCKS: usize = 1;
 const AT_HAND: usize = 2;
 const AT_COUNTS: usize = LINE;
 const AT_BASELINE: usize = LINE + ROW_WORDS;
 
-/// Where a backend is that has no slot: outside of the region, where no row is found.
+/// The slot of a backend that has none: a position outside the region, where no row is found.
 const NOWHERE: usize = usize::MAX / 2;
 /// How often a reader begins again because rows are being folded.
 const PATIENCE: u32 = 32;
@@ -144,12 +147,12 @@ pub(crate) struct Statistics<'m> {
     slots_at: usize,
     slots: usize,
     cells_at: usize,
-    /// The last one is everybody's who has none.
+    /// The number of cells. Spaces without a cell of their own share the last one.
     cells: u32,
 }
 
 impl<'m> Statistics<'m> {
-    /// Those of a backend. One whose number has no slot adds to the cells at once.
+    /// Makes the statistics of a backend. A backend whose number has no slot adds to the cells directly.
     pub(crate) fn of(region: Region<'m>, layout: &Layout, backend: u32) -> Self {
         let slot =
             (backend < layout.sizes.counters).then_some(layout.counters_at + backend as usize * SLOT_WORDS);
@@ -163,7 +166,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Counts what happened in the space of a cell.
+    /// Counts an event in the space of a cell.
     #[inline(always)]
     pub(crate) fn count(&self, cell: u32, what: Counter) {
         let home = cell as usize % ROWS;
@@ -174,7 +177,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// The same if it is not in the row where it is looked for first, or happened more than once.
+    /// Counts `by` events. Also finds a row that is not in its usual place, and takes one if the space has none.
     #[inline(never)]
     pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) {
         if self.own == NOWHERE {
@@ -185,7 +188,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Counts what befell a space that is not what this backend is busy with: it gets no row for that.
+    /// Counts events of a space other than the one that this backend works for. The space gets no row for that.
     pub(crate) fn add_foreign(&self, cell: u32, what: usize, by: u64) {
         let home = cell as usize % ROWS;
         let in_home = self.region.load(self.own + home) == mark(cell);
@@ -195,19 +198,19 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Adds to the blocks that a space has, or takes from them.
+    /// Changes the number of blocks that a space has.
     pub(crate) fn add_blocks(&self, cell: u32, by: i64) {
         if by != 0 {
             self.cell_word(cell, AT_BLOCKS).fetch_add(by as u64, Ordering::Relaxed);
         }
     }
 
-    /// Blocks that a space has: of its entries, and of what is reserved for such.
+    /// Returns the blocks that a space has, for entries and for reservations.
     pub(crate) fn blocks(&self, cell: u32) -> u64 {
         not_negative(self.cell_word(cell, AT_BLOCKS).load(Ordering::Relaxed))
     }
 
-    /// Where the hand of a space's own evictions stands. Any number, if the memory is damaged.
+    /// Returns the position of the hand of a space's own evictions. It may be any number if the memory is damaged.
     pub(crate) fn hand(&self, cell: u32) -> u64 {
         self.cell_word(cell, AT_HAND).load(Ordering::Relaxed)
     }
@@ -216,12 +219,13 @@ impl<'m> Statistics<'m> {
         self.cell_word(cell, AT_HAND).store(hand, Ordering::Relaxed);
     }
 
-    /// Whether a cell belongs to more than one space.
+    /// Whether spaces share a cell: it is the last one.
     pub(crate) fn is_shared(&self, cell: u32) -> bool {
         cell + 1 >= self.cells
     }
 
-    /// Writes down whose a cell is, for those who read the figures. Turned over, so that it is never 0.
+    /// Writes the place of a cell's space into the cell, for the readers of statistics. The bits are inverted, so that the word is
+    /// never 0.
     pub(crate) fn name(&self, cell: u32, place: u64) {
         let word = self.cell_word(cell, AT_PLACE);
         if !self.is_shared(cell) && word.load(Ordering::Relaxed) != !place {
@@ -229,12 +233,12 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// All cells.
+    /// Returns the numbers of all cells.
     pub(crate) fn cells(&self) -> std::ops::Range<u32> {
         0..self.cells
     }
 
-    /// The counts of a cell since the region was formatted.
+    /// Returns the counts of a cell since the region was formatted.
     pub(crate) fn counts(&self, cell: u32) -> Counts {
         self.undisturbed(|| {
             let mut counts = self.words(self.cell_at(cell) + AT_COUNTS);
@@ -245,7 +249,7 @@ impl<'m> Statistics<'m> {
         })
     }
 
-    /// How often something happened in all spaces together.
+    /// Returns how often an event happened in all spaces together.
     fn total(&self, what: Counter) -> u64 {
         let what = what as usize;
         self.undisturbed(|| {
@@ -268,7 +272,7 @@ impl<'m> Statistics<'m> {
         SpaceStats { space, entries, blocks: self.blocks(cell), counts }
     }
 
-    /// Nobody's count is written to: what there is now is what is subtracted from now on.
+    /// Resets the counts of a cell without writing to any of them: stores the present counts, which are subtracted from now on.
     fn reset(&self, cell: u32) {
         let counts = self.counts(cell);
         for (what, count) in counts.into_iter().enumerate() {
@@ -294,7 +298,7 @@ impl<'m> Statistics<'m> {
         (0..ROWS).find(|row| self.region.load(self.own + row) == mark)
     }
 
-    /// A row for a space that has none.
+    /// Takes a row for a space that has none.
     fn take_row(&self, cell: u32) -> usize {
         let row = self.row_of(0).map_or(cell as usize % ROWS, |free| {
             let home = cell as usize % ROWS;
@@ -305,7 +309,7 @@ impl<'m> Statistics<'m> {
         row
     }
 
-    /// Moves the counts of a row into the cell they belong to. Counts of no cell come from damage, and are forgotten.
+    /// Moves the counts of a row into its cell. A row with the mark of no cell is damaged, and its counts are dropped.
     fn fold(&self, row: usize) {
         let Some(cell) = self.region.load(self.own + row).checked_sub(1) else { return };
         let cell = u32::try_from(cell).ok().filter(|cell| *cell < self.cells);
@@ -323,7 +327,7 @@ impl<'m> Statistics<'m> {
         self.region.word(AT_FOLDS_ENDED).fetch_add(1, Ordering::Release);
     }
 
-    /// Reads while no row is being folded; after some attempts all the same, because somebody may have died in it.
+    /// Reads while no row is being folded. After some attempts it reads anyway, because a backend may have died during a fold.
     fn undisturbed<T>(&self, read: impl Fn() -> T) -> T {
         for _ in 0..PATIENCE {
             let ended = self.region.word(AT_FOLDS_ENDED).load(Ordering::Acquire);
@@ -336,7 +340,7 @@ impl<'m> Statistics<'m> {
         read()
     }
 
-    /// Where the rows are that bear such a mark.
+    /// Returns the positions of the rows with a wanted mark.
     fn rows(&self, wanted: impl Fn(u64) -> bool) -> impl Iterator<Item = usize> {
         let slots = (0..self.slots).map(|slot| self.slots_at + slot * SLOT_WORDS);
         slots
@@ -358,7 +362,7 @@ impl<'m> Statistics<'m> {
     }
 }
 
-/// How a row says whose it is; 0 for nobody's.
+/// Returns the mark that a row of this cell has. A row without a cell has the mark 0.
 #[inline(always)]
 fn mark(cell: u32) -> u64 {
     u64::from(cell) + 1
@@ -371,48 +375,48 @@ fn add_up(sum: &mut Counts, counts: &Counts) {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// The figures of a space. None if nobody has made its [scope](Self::scope) yet, or if it came so late that it shares
-    /// the last cell with others: what those did together is the last of [`all_stats`](Self::all_stats).
+    /// Returns the statistics of a space. None if no backend has made its [scope](Self::scope) yet, or if the space shares the last
+    /// cell with others. The last item of [`all_stats`](Self::all_stats) has those spaces' statistics together.
     pub fn space_stats(&self, database: u32, space: u32) -> Option<SpaceStats> {
         self.own_cell(database, space).map(|cell| self.statistics.stats(cell))
     }
 
-    /// The figures of all spaces that were ever used, those that are gone among them, and at the end what the spaces did
-    /// together that share the last cell.
+    /// Returns the statistics of all spaces that were ever used, also of dropped ones. The last item has those of all spaces that
+    /// share the last cell.
     pub fn all_stats(&self) -> impl Iterator<Item = SpaceStats> {
         let seen = |cell: &u32| self.statistics.is_shared(*cell) || self.statistics.is_named(*cell);
         self.statistics.cells().filter(seen).map(|cell| self.statistics.stats(cell))
     }
 
-    /// Begins to count anew for one space. Entries and bytes are what they are.
+    /// Resets the counts of one space. Entries and bytes stay.
     pub fn reset_stats(&self, database: u32, space: u32) {
         if let Some(cell) = self.own_cell(database, space) {
             self.statistics.reset(cell);
         }
     }
 
-    /// Begins to count anew for all spaces. What [`counted`](Self::counted) says stays.
+    /// Resets the counts of all spaces. The results of [`counted`](Self::counted) stay.
     pub fn reset_all_stats(&self) {
         self.statistics.cells().for_each(|cell| self.statistics.reset(cell));
     }
 
-    /// Counts something of which the caller knows, and the tier does not: see [`Counter`].
+    /// Counts an event that the caller knows of and the tier does not: see [`Counter`].
     pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
         self.statistics.add(scope.cell, what, by);
     }
 
-    /// How often something happened, in all backends and spaces together, since the region was formatted.
+    /// Returns how often an event happened, in all backends and spaces together, since the region was formatted.
     pub fn counted(&self, what: Counter) -> u64 {
         self.statistics.total(what)
     }
 
-    /// Bytes of blocks that a space has, of its entries and of what is reserved for such: one load. With a space that shares
-    /// the last cell it is all of them together.
+    /// Returns the bytes of blocks that a space has, for entries and for reservations. It is one load. For a space that shares the
+    /// last cell, it is the sum of all spaces that share it.
     pub fn used_bytes(&self, scope: &Scope) -> u64 {
         self.statistics.blocks(scope.cell) * crate::layout::BLOCK_BYTES as u64
     }
 
-    /// Whether a space has figures, and so a quota, of its own: the first ones have, as many as there are reserved fences.
+    /// Whether a space has statistics of its own, and so a quota. The first spaces have, as long as reserved fences are left.
     pub fn is_counted_alone(&self, scope: &Scope) -> bool {
         !self.statistics.is_shared(scope.cell)
     }
@@ -422,7 +426,7 @@ impl<H: Host> Tier<'_, H> {
             .filter(|cell| !self.statistics.is_shared(*cell))
     }
 
-    /// The cell of database and space, as an entry keeps them.
+    /// Returns the cell of database and space, in the form that an entry stores them.
     pub(crate) fn cell_of(&self, place: u64) -> u32 {
         let known = self.fences().known_space((place >> 32) as u32, place as u32);
         known.unwrap_or(self.layout.cells() - 1)

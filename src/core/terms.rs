@@ -1,4 +1,6 @@
-//! The words in which a tier is spoken to.
+//! The types in the interface of a tier: keys, values, readers, leases, results, and the [`Host`] that the tier runs in.
+//!
+//! They hold no shared memory themselves. The operations that use them are in `tier.rs` and `reading.rs`.
 
 use crate::cost::Cost;
 use crate::entry::{KEY_BYTES_MAX, Kind, Meta};
@@ -6,50 +8,51 @@ use crate::fence::{FenceId, Stamp};
 use crate::layout::BLOCK_BYTES;
 use crate::statistics::{Counter, Counts};
 
-/// What the tier needs from its surroundings.
+/// What the tier needs from its host, the process that it runs in.
 pub trait Host {
-    /// The present time in ticks that never go back, whatever happens to the system's clock.
+    /// Returns the present time in ticks. Ticks never go back, even when the system's clock does.
     fn now(&self) -> u32;
-    /// Takes the lock of a shard. It is held for a bounded number of steps.
+    /// Acquires the lock of a shard. The tier holds it for a bounded number of steps.
     fn lock(&self, shard: u32);
-    /// Releases it.
+    /// Releases the lock of a shard.
     fn unlock(&self, shard: u32);
-    /// The time on the clock that statements are timed with, which is kept with each lease. A host that asks for no lease's moment needs
-    /// none.
+    /// Returns the time on the clock that the host times statements with. Each lease keeps it. A host that never reads
+    /// [`Lease::acquired`] does not need such a clock.
     #[inline]
     fn moment(&self) -> u64 {
         0
     }
-    /// Lets others go on with what they are doing. No lock is held.
+    /// Lets other processes make progress. The tier holds no lock when it calls this.
     fn pause(&self) {}
-    /// Whether this request for blocks is to fail although there are some. Tests say yes now and then.
+    /// Whether a request for blocks must fail although blocks are free. Tests return true now and then.
     #[inline]
     fn refuses_blocks(&self) -> bool {
         false
     }
 }
 
-/// Whose keys: part of an entry's identity. Made by [`crate::Tier::scope`], once for many keys.
+/// The database, space and role that a key belongs to: a part of an entry's identity. Made by [`crate::Tier::scope`], once for many
+/// keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
-    /// The database's number.
+    /// The number of the database.
     pub database: u32,
-    /// The space's number in it.
+    /// The number of the space in the database.
     pub space: u32,
-    /// The role whose entries they are, or 0 for everybody's.
+    /// The role that owns the entries, or 0 for entries of all roles.
     pub role: u32,
     pub(crate) fences: [FenceId; 2],
-    /// Where the space's statistics are.
+    /// The cell that holds the space's statistics.
     pub(crate) cell: u32,
 }
 
 impl Scope {
-    /// Whether it is the same place and the same role's.
+    /// Whether both scopes have the same database, space and role.
     pub fn is(&self, other: &Self) -> bool {
         self.place() == other.place() && self.role == other.role
     }
 
-    /// Database and space as the one word that an entry keeps them in.
+    /// Returns database and space as one word, as an entry stores them.
     #[inline(always)]
     pub(crate) fn place(&self) -> u64 {
         u64::from(self.database) << 32 | u64::from(self.space)
@@ -62,20 +65,20 @@ pub struct Key<'k> {
     pub(crate) scope: Scope,
     pub(crate) bytes: &'k [u8],
     pub(crate) hash: u64,
-    /// What is left of the bytes behind whole words, to be compared as a word, in little-endian order.
+    /// The bytes after the last whole word, as one word in little-endian order, so that they are compared at once.
     pub(crate) tail: u64,
 }
 
 impl<'k> Key<'k> {
-    /// A key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` is of the bytes; equal keys must come with equal hashes.
+    /// Makes a key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` must be a hash of the bytes: equal keys must have equal hashes.
     ///
-    /// A key of another length is no key: None.
+    /// Returns None if the key has another length.
     pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
         let space = u64::from(scope.space) << 32 | u64::from(scope.role);
-        // Never 0, which marks a place where nobody computes anything.
+        // Never 0, because 0 marks an empty place for a flight.
         let hash = mix(hash ^ space ^ u64::from(scope.database).rotate_left(48)).max(1);
         let tail = match bytes.last_chunk::<8>() {
-            // The last eight bytes without those that belong to the last whole word: a shift instead of a loop.
+            // Shifts out the bytes that belong to the last whole word: a shift instead of a loop.
             Some(last) if !bytes.len().is_multiple_of(8) => {
                 u64::from_le_bytes(*last) >> (64 - bytes.len() % 8 * 8)
             }
@@ -85,43 +88,43 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
-    /// What it takes to remove the key when its bytes are not at hand any more, or to have it fetched before it is asked for.
+    /// Returns the mark of the key: enough to remove the key when its bytes are gone, or to prefetch its entry.
     #[inline]
     pub fn mark(&self) -> KeyMark {
         let Scope { database, space, role, .. } = self.scope;
         KeyMark { hash: self.hash, database, space, role }
     }
 
-    /// The half of the hash that an entry keeps and that buckets are chosen by; shards are chosen by the other half.
+    /// Returns the half of the hash that an entry keeps and that chooses the bucket. The other half chooses the shard.
     pub(crate) fn print(&self) -> u32 {
         (self.hash >> 32) as u32
     }
 }
 
-/// Distributes hashes over both halves of a word, those of a scope apart from those of others. One multiplication, because nothing
-/// of a read can begin before.
+/// Spreads a hash over both halves of a word, so that equal keys of different scopes differ. It is one multiplication, because no
+/// step of a read can begin before it is done.
 #[inline(always)]
 fn mix(hash: u64) -> u64 {
     let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
     product as u64 ^ (product >> 64) as u64
 }
 
-/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::fetch_bucket`]. As good as a key for removing, because who shares its hash only
-/// misses for nothing.
+/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::fetch_bucket`]. It removes as reliably as a key
+/// does: if another key has the same hash, that key is removed too, which costs one needless miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct KeyMark {
-    /// The database's number.
+    /// The number of the database.
     pub database: u32,
-    /// The space's number in it.
+    /// The number of the space in the database.
     pub space: u32,
-    /// The role whose entry it is, or 0.
+    /// The role that owns the entry, or 0.
     pub role: u32,
     hash: u64,
 }
 
 impl KeyMark {
-    /// The half of the hash that an entry keeps.
+    /// Returns the half of the hash that an entry keeps.
     pub(crate) fn print(&self) -> u32 {
         (self.hash >> 32) as u32
     }
@@ -130,83 +133,84 @@ impl KeyMark {
         self.hash
     }
 
-    /// Database and space as the one word that an entry keeps them in.
+    /// Returns database and space as one word, as an entry stores them.
     pub(crate) fn place(&self) -> u64 {
         u64::from(self.database) << 32 | u64::from(self.space)
     }
 }
 
-/// A value to be stored.
+/// A value to store.
 #[derive(Clone, Copy, Debug)]
 pub struct NewValue<'v> {
-    /// Its bytes.
+    /// The bytes of the value.
     pub bytes: &'v [u8],
-    /// What they are.
+    /// The kind of the value.
     pub kind: Kind,
-    /// As of when they are right.
+    /// The moment as of which the value is right.
     pub stamp: Stamp,
-    /// The tick at which its time is over.
+    /// The tick at which the value expires.
     pub expires: u32,
-    /// What it cost to compute.
+    /// The cost of computing the value.
     pub cost: Cost,
-    /// What makes it wrong by changing, beside its database and its space; at most [`crate::DEPENDENCIES_MAX`].
+    /// The fences of the value's dependencies, apart from its database and its space; at most [`crate::DEPENDENCIES_MAX`].
     pub dependencies: &'v [FenceId],
 }
 
-/// Who reads: what it may see of others' changes, and what it has changed itself.
+/// A reader: which changes of others it may see, and what it has changed itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'r> {
-    /// It may not see what changed after this.
+    /// The reader may not see a value if a dependency has changed after this moment.
     pub horizon: Stamp,
-    /// What it has changed and not committed yet, in order.
+    /// The fences of what the reader has changed and not committed yet. They must be sorted.
     pub changed: &'r [FenceId],
-    /// Whether its surroundings have to know of every relation that it reads: what depends on relations is not for it, then.
+    /// Whether the server must know every relation that the reader reads. Such a reader gets no entry that depends on a relation.
     pub tracked: bool,
 }
 
 impl From<Stamp> for Reader<'_> {
-    /// A reader who has changed nothing.
+    /// Makes a reader that has changed nothing.
     fn from(horizon: Stamp) -> Self {
         Self { horizon, changed: &[], tracked: false }
     }
 }
 
-/// Why there is no value.
+/// The reason why a read returns no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// There is no entry of this key.
+    /// The key has no entry.
     Absent,
-    /// Its time is over.
+    /// The entry has expired.
     Expired,
-    /// It, or something it depends on, has changed or is about to.
+    /// The entry, or one of its dependencies, has changed or is about to change.
     Fenced,
-    /// The reader has changed something it depends on.
+    /// The reader itself has changed a dependency of the entry, or it is [tracked](Reader::tracked) and the entry depends on a
+    /// relation.
     Own,
-    /// The shard is switched off.
+    /// The shard is switched off, or the entry is damaged.
     Off,
 }
 
-/// Why a value was not stored.
+/// The reason why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is larger than one entry may be in a tier of this size.
+    /// The entry is larger than an entry may be in a tier of this size.
     TooLarge,
-    /// There is no room, and nothing that could be evicted.
+    /// There are not enough free blocks, and no entry can be evicted.
     Full,
-    /// It has more dependencies than an entry can name.
+    /// The value has more dependencies than an entry can hold.
     TooManyDependencies,
-    /// The space may not take more.
+    /// The space has reached its quota.
     Quota,
     /// The shard is switched off.
     Off,
 }
 
-/// Why a counter was not moved.
+/// The reason why a counter was not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncrError {
-    /// The key holds something else.
+    /// The key holds a value of another kind.
     OtherKind(Kind),
-    /// The result would not fit into 64 bits.
+    /// The result does not fit into 64 bits.
     Overflow,
     /// A new counter could not be stored.
     Refused(Refusal),
@@ -215,40 +219,40 @@ pub enum IncrError {
 /// The right to publish a value that is being computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Distinguishes it from all others of the region.
+    /// The number of the lease, different from that of every other lease of the region.
     pub number: u64,
-    /// The moment as of which the value will be right: to be stored with it.
+    /// The moment as of which the value will be right. The value must be stored with this stamp.
     pub stamp: Stamp,
-    /// When it was acquired, on the [host's clock](Host::moment): not before the stamp was drawn.
+    /// The time on the [host's clock](Host::moment) at which the lease was acquired. It is never before the stamp was drawn.
     pub acquired: u64,
 }
 
-/// On whose behalf a flight is begun.
+/// The owner of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The session.
+    /// The session that owns the flight.
     pub session: u32,
-    /// The role whose share of the places it takes.
+    /// The role whose share of the places the flight counts against.
     pub role: u32,
 }
 
-/// What a flight is for.
+/// The purpose of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A caller computes a value, and will come back with it.
+    /// A caller computes a value and will publish it later.
     Lease,
-    /// A session runs a query, and will store its result at once.
+    /// A session runs a query and will store its result at once.
     Fill,
     /// A transaction will be the first to set a key.
     Claim,
 }
 
-/// Why a flight cannot be begun.
+/// The reason why a flight cannot begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// The space has its share of the places.
+    /// The space has used up its share of the places.
     Space,
-    /// The role has its share of the places.
+    /// The role has used up its share of the places.
     Role,
     /// All places are taken.
     All,
@@ -256,91 +260,92 @@ pub enum Limit {
     Off,
 }
 
-/// Why a key cannot be claimed.
+/// The reason why a key cannot be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclaimed {
-    /// There is a value for this reader.
+    /// The key has a value for this reader.
     Present,
     /// A transaction that is about to commit has announced a change of the key.
     Changing,
-    /// Another session has claimed it.
+    /// Another session has claimed the key.
     Claimed,
     /// There is no place for the claim.
     NoPlace(Limit),
 }
 
-/// Somebody who computes the value of a key, or has claimed it.
+/// A flight: a session computes the value of a key or has claimed the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// The lease's number, or the claim's.
+    /// The number of the lease or of the claim.
     pub number: u64,
-    /// Who, or 0 if it is nobody's in particular.
+    /// The session that owns the flight, or 0 if no session owns it.
     pub owner: u32,
-    /// Until which tick; the largest number for a claim, which ends with its transaction.
+    /// The tick at which the flight ends by itself. A claim has the largest number, because it ends with its transaction.
     pub deadline: u32,
-    /// What it is for.
+    /// The purpose of the flight.
     pub purpose: Purpose,
 }
 
-/// How long a value may be served after it has stopped being right, to those who said that it may.
+/// How long a value may be served stale to readers that accept stale values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lingering {
-    /// For so many ticks.
+    /// The number of ticks for which the value may be served stale.
     pub ticks: u32,
-    /// When it was right for certain.
+    /// The last tick at which the value was known to be right.
     pub right_at: u32,
 }
 
-/// Whether a value is right.
+/// Whether a served value is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// It is.
+    /// The value is right.
     Right,
-    /// It was, and may be served until a tick.
+    /// The value was right before, and may be served until a tick.
     Stale {
-        /// The tick.
+        /// The tick until which the value may be served.
         until: u32,
     },
 }
 
-/// The answer to who wants to compute a value.
+/// The answer to a caller that wants to compute a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// You are the one.
+    /// The caller has the lease.
     Lead(Lease),
-    /// Somebody else is.
+    /// Another flight of this key is under way.
     Busy(InFlight),
-    /// There is a value by now. Only said to those who asked for that.
+    /// The key has a value by now. Only callers that asked to be told get this answer.
     Present,
-    /// There is no place for a flight: compute, but it cannot be published.
+    /// There is no place for a flight. The caller may compute the value but cannot publish it.
     NoPlace(Limit),
 }
 
-/// What publishing did.
+/// The result of publishing a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// The value is there, and no other was.
+    /// The value is stored. The key had no valid value before.
     New,
-    /// The value is there in the place of another.
+    /// The value is stored and replaces a valid one.
     Replaced,
-    /// The value was dropped.
+    /// The value is dropped.
     Dropped,
 }
 
-/// Room for a value, already written, that nobody can see yet. It ends in [`crate::Tier::publish`] or [`crate::Tier::cancel`], or
-/// its memory is lost until the region is formatted again.
+/// Blocks with a value that is already written but not yet visible. It must end in a call that consumes it, such as
+/// [`crate::Tier::publish`] or [`crate::Tier::cancel`]. Otherwise its memory is lost until the region is formatted again.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "publish or cancel it, or its memory is lost"]
 pub struct Reservation {
     pub(crate) block: u32,
 }
 
-/// Where a value is copied to.
+/// The destination that a value is copied to.
 pub trait Buffer {
-    /// As many bytes as the value has, or none if there is no memory for them. May be called more than once for one value, if the first copy was disturbed.
+    /// Returns as many bytes as the value has, or none if there is no memory for them. The tier may call it more than once for one
+    /// value, because a writer may disturb the first copy.
     fn room(&mut self, meta: &Meta) -> &mut [u8];
 
-    /// Whether there was as much room as was asked for the last time. Nothing was copied to a buffer without it.
+    /// Whether the last call of `room` returned as many bytes as were asked for. If not, the tier has copied nothing.
     fn had_room(&self) -> bool {
         true
     }
@@ -353,70 +358,70 @@ impl Buffer for Vec<u8> {
     }
 }
 
-/// For those who only look.
+/// A buffer for callers that want only the [`Meta`]. It receives no bytes.
 impl Buffer for () {
     fn room(&mut self, _: &Meta) -> &mut [u8] {
         &mut []
     }
 }
 
-/// An entry as inspection shows it.
+/// An entry as [`crate::Tier::inspect`] shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// The database's number.
+    /// The number of the database.
     pub database: u32,
-    /// The space's number.
+    /// The number of the space.
     pub space: u32,
-    /// The role, or 0.
+    /// The role that owns the entry, or 0.
     pub role: u32,
-    /// The key.
+    /// The bytes of the key.
     pub key: Vec<u8>,
-    /// The rest.
+    /// The kind, the stamp and the other properties of the value.
     pub meta: Meta,
-    /// Whether it would be served now.
+    /// Whether a reader would get the entry now.
     pub valid: bool,
 }
 
-/// What is known of a space. The counts are since they were reset, what there is is as it is.
+/// The statistics of a space. The counts begin at the last reset; entries and bytes are the present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceStats {
-    /// The numbers of its database and of itself. None for all spaces together that have no figures of their own.
+    /// The numbers of the database and of the space. None for the spaces that share the last cell, counted together.
     pub space: Option<(u32, u32)>,
-    /// Entries, right or not.
+    /// The number of entries, valid or not.
     pub entries: u64,
     pub(crate) blocks: u64,
     pub(crate) counts: Counts,
 }
 
 impl SpaceStats {
-    /// Bytes of blocks in use, by entries and by what is reserved for such.
+    /// Returns the bytes of blocks in use, for entries and for reservations.
     pub fn bytes(&self) -> u64 {
         self.blocks * BLOCK_BYTES as u64
     }
 
-    /// How often something happened.
+    /// Returns how often an event was counted since the last reset.
     pub fn counted(&self, what: Counter) -> u64 {
         self.counts[what as usize]
     }
 }
 
-/// What is known of a relation. The counts are since they were reset.
+/// The statistics of a relation. The counts begin at the last reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelationStats {
-    /// Its number. None for all together that share records.
+    /// The number of the relation. None for the relations that share records, counted together.
     pub relation: Option<u32>,
-    /// How often it has changed.
+    /// The number of transactions that changed the relation.
     pub changes: u64,
-    /// Entries that died of that, and whose room was reclaimed.
+    /// The number of entries that a change of the relation invalidated and whose memory has been reclaimed.
     pub killed: u64,
-    /// The tick in which it changed last.
+    /// The tick of the last change.
     pub last: u32,
 }
 
 /// How full the tier is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Entries, right or not.
+    /// The number of entries, valid or not.
     pub entries: u64,
     /// Bytes of blocks in use, by entries and reservations.
     pub used_bytes: u64,
@@ -428,14 +433,14 @@ pub struct Usage {
     pub flight_bytes: u64,
     /// Bytes of statistics, of backends and of spaces.
     pub statistics_bytes: u64,
-    /// Values that are being computed, and keys that are claimed.
+    /// The number of flights: values that are being computed and keys that are claimed.
     pub flights: u64,
-    /// Keys that are claimed.
+    /// The number of claimed keys.
     pub claims: u64,
-    /// Announced changes that are neither confirmed nor withdrawn.
+    /// The number of announced changes that are neither confirmed nor withdrawn yet.
     pub announced: u64,
-    /// Shards.
+    /// The number of shards.
     pub shards: u32,
-    /// Shards that are switched off.
+    /// The number of shards that are switched off.
     pub shards_off: u32,
 }

@@ -1,4 +1,8 @@
-//! The tier as its users see it: a map from keys to values that forgets.
+//! The tier as its users see it: a map from keys to values that may evict entries at any time.
+//!
+//! This file stores, removes, announces and sweeps entries, and begins and ends flights. Reading without a lock is in `reading.rs`,
+//! and finding blocks is in `room.rs`. Each operation on a key holds the lock of one shard. Blocks of unlinked entries that lie in
+//! other shards are released after that lock.
 
 use crate::cost::Cost;
 use crate::entry::{
@@ -18,7 +22,7 @@ use crate::terms::{
 };
 use std::collections::TryReserveError;
 
-/// One entry takes at most this part of the tier.
+/// One entry may take at most the size of the tier divided by this.
 const ENTRY_SHARE: u64 = 20;
 /// A tier in a region, as one backend sees it.
 #[derive(Debug)]
@@ -27,14 +31,14 @@ pub struct Tier<'m, H> {
     pub(crate) layout: Layout,
     pub(crate) host: H,
     pub(crate) statistics: Statistics<'m>,
-    /// What no entry exceeds: a header that says otherwise is damaged.
+    /// The most bytes that an entry may take. A header with a larger number is damaged.
     pub(crate) entry_bytes_max: usize,
 }
 
 impl<'m, H: Host> Tier<'m, H> {
-    /// Makes a region an empty tier. Nobody else may be at work in it.
+    /// Formats a region as an empty tier. No other process may use the region meanwhile.
     ///
-    /// `sizes.bytes` is the region's size, whatever it says.
+    /// `sizes.bytes` is ignored: the region's own size counts.
     pub fn format(region: Region<'m>, sizes: Sizes, host: H, backend: u32) -> Result<Self, RegionError> {
         let layout = Layout::of(Sizes { bytes: region.bytes(), ..sizes })?;
         layout.format(&region);
@@ -46,7 +50,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     fn new(region: Region<'m>, layout: Layout, host: H, backend: u32) -> Self {
         let share = layout.blocks_total() / ENTRY_SHARE;
-        // In a tier of a few entries a twentieth would be none.
+        // In a tier with room for a few entries, a twentieth would be too little for any entry.
         let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
         Self {
             region,
@@ -57,36 +61,36 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Finds the tier in a region that was formatted before, perhaps by another process and at another address.
+    /// Attaches to the tier in a region that was formatted before, perhaps by another process and at another address.
     pub fn attach(region: Region<'m>, host: H, backend: u32) -> Result<Self, RegionError> {
         Ok(Self::new(region, Layout::read(&region)?, host, backend))
     }
 
-    /// How many locks a tier of these sizes needs of its host.
+    /// Returns how many locks a tier of these sizes needs of its host.
     pub fn shards_of(sizes: Sizes) -> Result<u32, RegionError> {
         Layout::of(sizes).map(|layout| layout.shards)
     }
 
-    /// Bytes that a region of these sizes has for its header, its fences and its statistics, beside what is for entries.
+    /// Returns the bytes that a region of these sizes uses for its header, fences and statistics, and not for entries.
     pub fn bytes_beside_entries(sizes: Sizes) -> usize {
         Layout::words_before_zones(&sizes) * 8
     }
 
-    /// The fences.
+    /// Returns the fences of the tier.
     pub fn fences(&self) -> Fences<'_> {
         Fences::new(self.region, &self.layout)
     }
 
-    /// The scope of keys of a space, of a role's own or of everybody's (0).
+    /// Returns the scope of a space's keys: those of one role, or those of all roles if `role` is 0.
     ///
-    /// The first time it gives the space its figures.
+    /// The first call for a space gives it its statistics, so that they are listed.
     pub fn scope(&self, database: u32, space: u32, role: u32) -> Scope {
         let scope = self.scope_of(database, space, role);
         self.statistics.name(scope.cell, scope.place());
         scope
     }
 
-    /// The same of what an entry says, and nobody has asked for.
+    /// Returns the scope that an entry names. Unlike [`scope`](Self::scope), it does not add the space to the statistics.
     pub(crate) fn scope_of(&self, database: u32, space: u32, role: u32) -> Scope {
         let fences = self.fences();
         let fences = [
@@ -96,12 +100,13 @@ impl<'m, H: Host> Tier<'m, H> {
         Scope { database, space, role, fences, cell: self.layout.cell_of_fence(fences[1]) }
     }
 
-    /// Writes a value where nobody can see it yet. May evict others. What can fail in storing fails here.
+    /// Writes a value to blocks where no reader can see it yet. May evict other entries. Every error of storing a value comes from
+    /// this call.
     pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
         self.reserve_lingering(key, value, None)
     }
 
-    /// The same for a value that may be served for some time when it is not right any more.
+    /// Does the same as [`reserve`](Self::reserve) for a value that may be served stale for some time.
     pub fn reserve_lingering(
         &self,
         key: &Key<'_>,
@@ -153,13 +158,14 @@ impl<'m, H: Host> Tier<'m, H> {
         Ok(Reservation { block })
     }
 
-    /// The most bytes that an entry may take, with its header, its dependencies and its key.
+    /// Returns the most bytes that an entry may take, with its header, its dependencies and its key.
     pub fn entry_bytes_max(&self) -> usize {
         self.entry_bytes_max
     }
 
-    /// Makes a reservation visible in the place of what the key had, as a plain set does: whoever is computing the key will
-    /// not publish any more. Bounded, without allocation, without failure.
+    /// Makes a reservation visible, as a plain set does, and replaces the present entry of the key. Voids the key's flight: the
+    /// session that is computing the key cannot publish any more. Takes a bounded number of steps, allocates nothing and cannot
+    /// fail.
     pub fn publish(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
         self.publish_if(key, reservation, |guard, _| {
             guard.flights().void(key.hash);
@@ -167,11 +173,12 @@ impl<'m, H: Host> Tier<'m, H> {
         })
     }
 
-    /// Makes a value visible under a lease or a claim, if the key was neither set nor removed by somebody else since that was
-    /// given. Ends the flight, or the claim.
+    /// Makes a value visible under a lease or a claim, if no other session has set or removed the key since the lease was given.
+    /// Ends the flight or the claim.
     ///
-    /// If somebody is about to change the key, the value stands behind the announcement: nobody sees it while that stands, it
-    /// goes when that is confirmed, and it is right if that is withdrawn.
+    /// If a transaction has announced a change of the key, the value is stored behind the announcement. No reader sees the value
+    /// while the announcement stands. Confirming the announcement removes the value, and withdrawing it makes the value visible,
+    /// which is then right.
     pub fn publish_leased(&self, key: &Key<'_>, reservation: Reservation, lease: u64) -> Stored {
         self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Some(true))
     }
@@ -206,8 +213,9 @@ impl<'m, H: Host> Tier<'m, H> {
         outcome
     }
 
-    /// Puts an entry, or nothing, in the place of what a key has, and takes an announcement away: all in one change, so that
-    /// readers see what was before or what is after, and never the old value between announcement and new one.
+    /// Replaces the present entry of a key with a new one, or with none, and removes an announcement. All of it happens in one
+    /// change. So readers see the state before or the state after, and never the old value between the announcement and the new
+    /// value.
     fn replace<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -237,7 +245,7 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// What a transaction needs for removing a key when it commits.
+    /// Reserves what a transaction needs to remove a key when it commits.
     pub fn reserve_removal(&self, key: &Key<'_>) -> Result<Reservation, Refusal> {
         let value = NewValue {
             bytes: &[],
@@ -252,22 +260,24 @@ impl<'m, H: Host> Tier<'m, H> {
         Ok(reservation)
     }
 
-    /// Says that a change of the key is about to become visible: from now on it is a miss. To be called before that can
-    /// happen, and followed by exactly one [`confirm`](Self::confirm) or [`withdraw`](Self::withdraw).
+    /// Announces that a change of the key is about to become visible. From now on the key is a miss. The caller must announce
+    /// before the change can become visible, and must then call exactly one of [`confirm`](Self::confirm),
+    /// [`confirm_as`](Self::confirm_as), [`confirm_claimed`](Self::confirm_claimed) and [`withdraw`](Self::withdraw).
     pub fn announce(&self, key: &Key<'_>, reservation: &Reservation) {
         let guard = self.shard_of(key).lock(&self.host);
         let entry = Entry::new(self.region, &self.layout, reservation.block);
         guard.change(|| guard.link_hidden(&entry));
     }
 
-    /// Says that the announced change is visible now. Bounded, without allocation, without failure.
+    /// Confirms an announced change: it is visible now. Takes a bounded number of steps, allocates nothing and cannot fail.
     pub fn confirm(&self, key: &Key<'_>, reservation: Reservation) {
         let stamp = Entry::new(self.region, &self.layout, reservation.block).header().stamp();
         self.confirm_as(key, reservation, Some(stamp));
     }
 
-    /// The same when it has turned out as of when the value is right (see `fence.rs`, *set and fence*): or that it is not, and the
-    /// key has to go instead, because its old value has been announced to be wrong. A removal is one as of any moment.
+    /// Confirms an announced change with the moment as of which the value is right (see `fence.rs`, *Set and fence*). If `stamp` is
+    /// None, the value is not right: it is dropped, and the key is removed, because the old value was announced to be wrong. A
+    /// removal ignores the stamp.
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
@@ -292,7 +302,7 @@ impl<'m, H: Host> Tier<'m, H> {
         self.release_all(&mut unlinked);
     }
 
-    /// Says that the announced change will not happen. What was there before is there again.
+    /// Withdraws an announced change: it will not happen. The entry that the key had before is visible again.
     pub fn withdraw(&self, key: &Key<'_>, reservation: Reservation) {
         let entry = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
@@ -301,8 +311,9 @@ impl<'m, H: Host> Tier<'m, H> {
         self.release(reservation.block);
     }
 
-    /// [`confirm_as`](Self::confirm_as) for a value that was announced under a claim, which ends. Whether the claim still
-    /// stood: if somebody else has set or removed the key meanwhile, that was later, and the announcement is withdrawn.
+    /// Does the same as [`confirm_as`](Self::confirm_as) for a value that was announced under a claim, and ends the claim. Returns
+    /// whether the claim still stood. If another session has set or removed the key since, that change was later, and the
+    /// announcement is withdrawn.
     pub fn confirm_claimed(
         &self,
         key: &Key<'_>,
@@ -331,10 +342,10 @@ impl<'m, H: Host> Tier<'m, H> {
         stands
     }
 
-    /// Claims a key that has no value for this reader: no other session can until the claim ends. Without a reader it does not
-    /// matter what the key has: the caller knows that it will be gone.
+    /// Claims a key that has no value for this reader: no other session can claim it until the claim ends. Without a reader, the
+    /// present entry of the key does not matter: the caller knows that it will be removed.
     ///
-    /// A session that has the claim already is given the same again.
+    /// A session that already has the claim gets its number again.
     pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: Owner) -> Result<u64, Unclaimed> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -357,7 +368,8 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 
     fn draw_lease(&self, guard: &Guard<'_, H>, horizon: Stamp) -> Lease {
-        // The stamp first: a statement that begins after `acquired` sees all that was committed before the stamp.
+        // The stamp must be drawn first: then a statement that begins after `acquired` sees all that was committed before the
+        // stamp.
         let stamp = self.fences().now().min(horizon);
         Lease { number: guard.next_lease(), stamp, acquired: self.host.moment() }
     }
@@ -369,17 +381,18 @@ impl<'m, H: Host> Tier<'m, H> {
         !guard.is_changing(key) && guard.find(key).is_some_and(right)
     }
 
-    /// Asks for the lease of a key, until a tick at the latest.
+    /// Asks for the lease of a key. The lease ends at `deadline`, a tick, if nothing ends it before.
     pub fn acquire(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
         self.begin_flight(key, Purpose::Lease, None, Stamp::LATEST, owner, deadline)
     }
 
-    /// The same for a caller who computes on a snapshot of `horizon`, if that is earlier: the value will be right as of then.
+    /// Does the same as [`acquire`](Self::acquire) for a caller that computes on a snapshot of `horizon`. If `horizon` is earlier
+    /// than now, it becomes the stamp.
     pub fn acquire_as_of(&self, key: &Key<'_>, horizon: Stamp, owner: Owner, deadline: u32) -> Acquired {
         self.begin_flight(key, Purpose::Lease, None, horizon, owner, deadline)
     }
 
-    /// The same, unless there is a value for this reader by now.
+    /// Does the same as [`acquire`](Self::acquire), unless the key has a value for this reader by now.
     pub fn acquire_missing(
         &self,
         key: &Key<'_>,
@@ -390,7 +403,8 @@ impl<'m, H: Host> Tier<'m, H> {
         self.begin_flight(key, Purpose::Lease, Some(reader), reader.horizon, owner, deadline)
     }
 
-    /// Begins a fill: the session will compute the value on a new snapshot and publish it. Takes over the lease of the key if there is one.
+    /// Begins a fill: the session will compute the value on a new snapshot and publish it. A fill takes over the key's lease if
+    /// there is one.
     pub fn begin_fill(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
         self.begin_flight(key, Purpose::Fill, None, Stamp::LATEST, owner, deadline)
     }
@@ -423,33 +437,34 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Who computes the value of a key just now, or has claimed it.
+    /// Returns the flight of a key, if there is one now.
     pub fn leader(&self, key: &Key<'_>) -> Option<InFlight> {
         let now = self.host.now();
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
     }
 
-    /// A lease by its number. None if its value would not be published: the lease has ended, or the key was set or removed since.
+    /// Returns a lease by its number. None if its value could not be published any more: the lease has ended, or another session
+    /// has set or removed the key since.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
         self.shard_of(key).lock(&self.host).flights().lease(key.hash, lease)
     }
 
-    /// Ends a flight, or a claim, without a result. Whether there was such a one.
+    /// Ends a flight or a claim without a result. Returns whether it existed.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
         self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
     }
 
-    /// Ends all flights and claims of a session that is gone, and says how many they were.
+    /// Ends all flights and claims of a session that has ended. Returns their number.
     pub fn release_leases_of(&self, session: u32) -> u32 {
         (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session)).sum()
     }
 
-    /// Makes the leases of a session that is gone nobody's: a caller who knows their numbers goes on with them.
+    /// Disowns the leases of a session that has ended. A caller that knows the number of a lease can still use it.
     pub fn disown_leases_of(&self, session: u32) {
         (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(session));
     }
 
-    /// All flights and claims that are not over. An error if there is no memory for the list.
+    /// Returns all flights and claims that are not over, or an error if there is no memory for the list.
     pub fn in_flight(&self) -> Result<Vec<InFlight>, TryReserveError> {
         let now = self.host.now();
         let mut found = Vec::new();
@@ -467,7 +482,7 @@ impl<'m, H: Host> Tier<'m, H> {
         Shard::new(self.region, &self.layout, shard).lock(&self.host)
     }
 
-    /// Gives the memory of a reservation back.
+    /// Frees the blocks of a reservation.
     pub fn cancel(&self, reservation: Reservation) {
         self.release(reservation.block);
     }
@@ -481,7 +496,7 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Removes a key. Whether there was something that would have been served.
+    /// Removes a key. Returns whether it had a value that would have been served.
     pub fn remove(&self, key: &Key<'_>) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -495,8 +510,9 @@ impl<'m, H: Host> Tier<'m, H> {
         valid
     }
 
-    /// Removes a key of which only the mark is left, and voids its flight. What others have announced for it stays announced, as
-    /// with [`remove`](Self::remove). Bounded, without allocation, without failure.
+    /// Removes a key of which only the mark is left, and voids its flight. Changes of the key that other transactions have
+    /// announced stay announced, as with [`remove`](Self::remove). Takes a bounded number of steps, allocates nothing and cannot
+    /// fail.
     pub fn remove_marked(&self, mark: &KeyMark) {
         let is_it = |header: &Header| {
             header.hash() == mark.print()
@@ -526,7 +542,7 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Gives a key another time to live. Whether there was something that would have been served.
+    /// Gives an entry another time to live. Returns whether the key had a value that would have been served.
     pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -539,8 +555,8 @@ impl<'m, H: Host> Tier<'m, H> {
         found.is_some()
     }
 
-    /// Adds to a counter in one step, and returns what it holds now. A key that is absent becomes a counter as
-    /// `new` describes, with `by` in it.
+    /// Adds to a counter in one step, and returns its new value. If the key is absent, stores a counter as `new` describes it, with
+    /// the value `by`.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
         self.incr_with(key, by, new, |value| self.reserve(key, value))
     }
@@ -558,7 +574,8 @@ impl<'m, H: Host> Tier<'m, H> {
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
             let reservation = reserve(&value).map_err(IncrError::Refused)?;
-            // Beside an announced change, which takes its place when it is confirmed: to wait for that could take long.
+            // An announced change of the key does not stop this: when it is confirmed, it replaces the counter. Waiting for it
+            // could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {
                 if !valid {
                     guard.flights().void(key.hash);
@@ -570,7 +587,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 Stored::Dropped if self.shard_of(key).poisoned() => {
                     return Err(IncrError::Refused(Refusal::Off));
                 }
-                // Somebody else's counter was there first.
+                // Another session has stored a counter first: add to that one.
                 Stored::Dropped => {}
             }
         }
@@ -586,7 +603,8 @@ impl<'m, H: Host> Tier<'m, H> {
             return Some(Err(IncrError::OtherKind(header.kind())));
         }
         let Some(word) = entry.counter(&self.layout, &header) else {
-            // Damaged, or stored as a counter without being one. It is valid, so that no other would take its place.
+            // The entry is damaged, or was stored as a counter without holding a number. It is valid, so the caller's loop would
+            // never replace it: refuse instead.
             return Some(Err(IncrError::Refused(Refusal::Off)));
         };
         let old = word.load(Ordering::Relaxed) as i64;
@@ -596,7 +614,8 @@ impl<'m, H: Host> Tier<'m, H> {
         Some(Ok(sum))
     }
 
-    /// Looks through the next `budget` buckets and removes what is of no use any more. Returns how many entries that were.
+    /// Looks through the next `budget` buckets and removes entries that will never be served again. Returns how many entries it
+    /// removed.
     pub fn sweep(&self, budget: u32) -> u64 {
         let mut judge = Judge::new(self);
         let mut removed = 0;
@@ -612,7 +631,7 @@ impl<'m, H: Host> Tier<'m, H> {
                 for entry in guard.in_bucket(at) {
                     let header = entry.header();
                     if !header.has(LINKED) {
-                        // Damage, perhaps a chain that goes round: each turn would unlink the same entries again.
+                        // The chain is damaged and perhaps a cycle. Following it would unlink the same entries again.
                         break;
                     }
                     if !header.has(HIDDEN)
@@ -637,8 +656,8 @@ impl<'m, H: Host> Tier<'m, H> {
         removed
     }
 
-    /// The entries of a bucket; `None` behind the last one of the last shard. For people, not for callers in a hurry: it
-    /// copies the keys. An error if there is no memory for them.
+    /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. It copies the keys, so it is meant for
+    /// inspection and not for hot paths. Returns an error if there is no memory for the copies.
     pub fn inspect(&self, bucket: u64) -> Result<Option<Vec<Inspected>>, TryReserveError> {
         let now = self.host.now();
         let shard = u32::try_from(bucket / u64::from(self.layout.buckets)).ok();
@@ -670,7 +689,7 @@ impl<'m, H: Host> Tier<'m, H> {
         Ok(Some(found))
     }
 
-    /// How full it is.
+    /// Returns how full the tier is.
     pub fn usage(&self) -> Usage {
         let now = self.host.now();
         let mut usage = Usage {
@@ -697,12 +716,13 @@ impl<'m, H: Host> Tier<'m, H> {
         usage
     }
 
-    /// Verifies every structure and returns what is wrong, in words. An error if there is no memory to do so.
+    /// Verifies every structure and returns a description of each error that it finds, or an error if there is no memory for the
+    /// check.
     pub fn try_check(&self) -> Result<Vec<String>, TryReserveError> {
         crate::check::check(self)
     }
 
-    /// The same where there is memory.
+    /// Does the same as [`try_check`](Self::try_check), and panics if there is no memory.
     #[cfg(any(test, feature = "testing"))]
     pub fn check(&self) -> Vec<String> {
         self.try_check().expect("there is memory to check with")
@@ -727,8 +747,8 @@ impl<'m, H: Host> Tier<'m, H> {
     }
 }
 
-/// Says of many entries, one after the other, whether they are of any use still. Remembers the fences of the last one's scope,
-/// because the next one is likely to be of the same.
+/// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
+/// entry probably has the same one.
 pub(crate) struct Judge<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     now: u32,
@@ -740,7 +760,7 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         Self { tier, now: tier.host.now(), scope: None }
     }
 
-    /// Whether an entry will never be served again, and why.
+    /// Returns why an entry will never be served again, or None if it still may be.
     pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
         let expired = header.expires() <= self.now;
         if expired && !header.has(LINGERS) {
@@ -766,11 +786,11 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         }
     }
 
-    /// Whether an entry that is not right any more may still be served to somebody.
+    /// Whether an entry that is no longer right may still be served stale.
     fn lingers(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
         header.has(LINGERS) && self.tier.lingers_until(entry, header, fenced) > self.now
     }
 }
 
-/// Buckets that a sweep, or the hand of a space, looks through under one hold of the lock.
+/// The number of buckets that a sweep, or the hand of a space, looks through in one hold of the lock.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
