@@ -3,9 +3,10 @@
 //! value.
 //!
 //! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when other sessions can
-//! see it in the source. It is *through* when the tier has it. Between these two moments the key is announced, which
-//! hides its value. A computed value is the set of the changes that were visible to the session that computed it. A
-//! set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a removal.
+//! see it in the source. It is *through* when the tier has it. The key is announced from before the change is visible
+//! until it is through, which hides its value meanwhile. A computed value is the set of the changes that were visible
+//! to the session that computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a
+//! removal.
 //!
 //! A lease records what was visible when it was acquired. The tier's caller refuses a value that was computed on an
 //! older snapshot, in the statement that acquires the lease. A value that is set under a claim, while another actor
@@ -115,9 +116,9 @@ pub struct Writer {
     aborted: bool,
     /// The lease number of its claim.
     pub claim: Option<u8>,
-    /// Its claim was granted because there was no value, and its transaction is still running or has committed.
+    /// Whether its claim was granted, because there was no value, and has not ended.
     won: bool,
-    /// Its claim was refused because of a value, an announcement or another writer's claim.
+    /// Whether its claim was refused, because of a value, an announcement or another writer's claim.
     pub refused: bool,
     /// How many changes were through when its claim was voided.
     voided_at: Option<u8>,
