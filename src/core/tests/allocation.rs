@@ -1,8 +1,9 @@
-//! Memory of the process that cannot be had: what is done to entries needs none, and what is reported of them says that there is none.
+//! Tests a process without free memory. Operations on entries must not allocate memory. Reports about entries must
+//! return an error if an allocation fails.
 
 #![cfg(not(any(loom, counting)))]
 
-// Of the model's harness only the host and the damaged memory are used here.
+// This test uses only the host and the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
@@ -25,7 +26,7 @@ impl Buffer for Fixed {
     }
 }
 
-/// Everything that is done to entries, in a tier that is full, so that room has to be made.
+/// Calls every operation on entries, in a tier that is full, so that the tier must evict.
 fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     let mut found = Fixed([0; 4096]);
     for (number, name) in names.iter().enumerate() {
@@ -99,7 +100,8 @@ fn what_is_done_to_entries_allocates_nothing() {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-/// The n-th allocation of a report fails, and all after it, for n from 1 until so many are not needed.
+/// The n-th allocation of a report fails, and all allocations after it. n goes from 1 up until the reports need
+/// fewer.
 #[test]
 fn a_report_without_memory_says_so_and_changes_nothing() {
     let memory = memory(48 * 1024);

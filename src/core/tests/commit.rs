@@ -1,6 +1,7 @@
-//! A transaction that changes what a value depends on and sets the value too: what it does at its commit, step by step.
+//! Tests the steps of a commit in the tier, for a transaction that changes a dependency of a value and also sets the
+//! value, and for removals by a key's mark.
 
-// Of the model's harness only the host is used here.
+// This test uses only the host and the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
@@ -8,8 +9,8 @@ use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{Acquired, FenceId, Key, Miss, NewValue, Owner, Region, Stamp, Stored, Tier};
 
-/// Sets a key under a tag that it changes itself, while `others` do what they do before and after the changes are visible.
-/// Returns what a reader then finds.
+/// Sets a key under a tag that the transaction itself changes. Calls `others` before and after the changes are
+/// visible, to act as other sessions. Returns the result of a reader afterwards.
 fn set_and_fence(others: impl Fn(&Tier<'_, &TestHost>, FenceId, bool)) -> Result<Vec<u8>, Miss> {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
@@ -115,7 +116,7 @@ fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
     for other in &others {
         assert!(tier.get(other, Stamp::LATEST, &mut Vec::new()).is_ok(), "{other:?}");
     }
-    // Nor what has no entry.
+    // A mark that has no entry removes nothing.
     tier.remove_marked(&gone.mark());
     assert_eq!((tier.check(), tier.usage().entries), (Vec::new(), 4));
 }

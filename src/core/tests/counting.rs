@@ -1,7 +1,8 @@
-//! A hit on an entry that was asked for before takes no lock and writes to no word of the region but one: its backend's
-//! own count of hits. Whoever writes takes a cache line away from everybody else.
+//! Counts the writes to the region. A hit on an entry that was read before must take no lock, and must write to one
+//! word of the region only: the count of hits of its own backend. Each write to a shared word takes its cache line
+//! away from all other processors.
 //!
-//! Compiled with `--cfg counting` only: the words of the region then count how often they were written to.
+//! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 #![cfg(counting)]
 
 use pg_cache_core::{
@@ -27,8 +28,8 @@ impl Host for &CountingHost {
     fn unlock(&self, _shard: u32) {}
 }
 
-/// The words that were written to since this was last asked: where they are, how often they were stored to, and
-/// how often they were changed in one step.
+/// Returns the words that were written since the last call: their positions, the number of stores, and the number of
+/// atomic read-modify-write operations.
 fn written(words: &[AtomicU64]) -> Vec<(usize, u64, u64)> {
     let writes = words.iter().map(AtomicU64::take_writes).enumerate();
     writes
@@ -48,7 +49,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
     let table = tier.fences().relation(1, 7, Relation::Any);
     let dependencies = [tier.fences().tag(7), tier.fences().tag(u64::MAX), table];
     let key = Key::new(scope, b"a key", 42).expect("a legal key");
-    // On a few lines, on many, and spread over the shards.
+    // The value is on a few cache lines, on many, and spread over the shards.
     for size in [100, 700, 40_000] {
         let bytes = vec![1; size];
         let value = NewValue {
@@ -63,7 +64,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
         let mut found = Vec::new();
         let mut hit = || assert!(tier.get(&key, Stamp::LATEST, &mut found).is_ok());
 
-        // The first hit notes that there was one: this is what a write looks like here.
+        // The first hit sets the mark that the entry was read. It shows that the test can see a write.
         written(&words);
         hit();
         let first = written(&words);
@@ -73,17 +74,18 @@ fn a_hit_writes_to_its_own_statistics_only() {
         (0..HITS).for_each(|_| hit());
         let writes = written(&words);
         let [(_, HITS, 0)] = writes[..] else { panic!("{size} bytes: {writes:?}") };
-        // The one word is the count of hits: it is what went up.
+        // The written word is the count of hits, because this count has increased.
         assert_eq!(tier.counted(Counter::Hit), before + HITS);
         assert_eq!(host.locks.get(), locks, "a hit takes no lock");
         assert_eq!(found.len(), size);
 
-        // To have it fetched before leaves nothing behind at all.
+        // Prefetching must not write anything.
         tier.fetch_bucket(key.mark());
         tier.fetch_entry(key.mark());
         assert_eq!((written(&words), host.locks.get()), (Vec::new(), locks), "{size} bytes");
 
-        // Nor does who finds it dead write to what it has died of, or anywhere but to the count of such misses.
+        // A miss on an invalidated entry must not write to the relation's record, or to any word except the count of
+        // such misses.
         tier.fences().raise(table);
         let _ = tier.lower_as(table, tier.fences().draw());
         assert!(tier.get(&key, Stamp::LATEST, &mut found).is_err());
@@ -95,7 +97,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
     }
 }
 
-/// Who evicts others' entries tells their spaces once for each hold of a lock, not once for each entry.
+/// Evicting entries of another space must update the counts of that space once for each hold of a lock, not once for
+/// each entry.
 #[test]
 fn evicting_many_tells_their_space_once_for_a_hold() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
@@ -104,7 +107,7 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
         Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
-    // By a backend that has no row for them.
+    // This backend has no row for that space.
     let tier = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is formatted");
     store(&tier, 2, 1, &[1; 100], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
@@ -112,17 +115,18 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
     store(&tier, 2, 2, &vec![1; 60_000], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
     assert!(evicted > 8 * locks && locks > 3, "{evicted} evicted under {locks} locks");
-    // Fences and statistics come before everything else.
+    // Fences and statistics come before everything else in the region.
     let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
     let changed = written(&words).into_iter().filter(|(at, _, changes)| *at < statistics && *changes > 0);
     let often: Vec<_> = changed.map(|(_, _, changes)| changes).collect();
-    // How many they are, how many of them nobody had asked for, and their blocks; and the blocks of the new value's space.
+    // The words are: evicted entries, evicted entries that no session had read, freed blocks, and the blocks of the
+    // new value's space.
     assert!((3..=4).contains(&often.len()), "{often:?}");
     assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
 }
 
-/// A hold of a lock for a large value makes all the room at once that it may: those who go in it go in one streak, and readers
-/// are told of their death together.
+/// A hold of a lock for a large value must evict all entries that it may in one streak, so that it announces their
+/// end to readers once.
 #[test]
 fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
@@ -135,16 +139,18 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
     written(&words);
     store(&tier, 2, 1, &vec![1; 60_000], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
-    // Nothing was asked for, so behind the statistics the only words that are changed in one step are those of zones.
+    // No entry was read. So the only words behind the statistics with atomic read-modify-write operations are the
+    // versions of zones.
     let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
     let changed = written(&words).into_iter().filter(|(at, ..)| *at >= statistics);
     let moved: u64 = changed.map(|(_, _, changes)| changes).sum();
     assert!(evicted > 24 * locks && locks > 3, "{evicted} evicted under {locks} locks");
-    // A streak may lie across the border of two zones.
+    // A streak may cross the border of two zones.
     assert!(moved <= locks + 2, "{moved} moves of zones under {locks} locks");
 }
 
-/// Who takes out many that died of one relation tells it once for each hold of a lock.
+/// Removing many entries that one relation has invalidated must update the relation's count once for each hold of a
+/// lock.
 #[test]
 fn taking_out_many_tells_their_relation_once_for_a_hold() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
@@ -163,7 +169,8 @@ fn taking_out_many_tells_their_relation_once_for_a_hold() {
     let [stats] = tier.relation_stats(1).collect::<Vec<_>>()[..] else { panic!("there is one") };
     assert_eq!(stats.killed, gone);
     assert!(gone > 8 * locks && locks > 3, "{gone} taken out under {locks} locks");
-    // Fences and figures of relations come behind the header and the eight reserved fences, a line each.
+    // The fences and figures of relations come after the header and the eight reserved fences. Each takes one cache
+    // line.
     let relations = (3 + 8) * 8..(3 + 8 + 4) * 8;
     let changed: Vec<_> = written(&words).into_iter().filter(|(at, ..)| relations.contains(at)).collect();
     let [(_, 0, changes)] = changed[..] else { panic!("{changed:?}") };

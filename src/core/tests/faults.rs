@@ -1,6 +1,9 @@
-//! What goes wrong: requests for blocks that fail, memory that somebody has written over, memory that is none of ours.
+//! Tests for faults: requests for blocks that fail, overwritten memory, memory that is no region, panics, and
+//! disturbed readers.
+//!
+//! No fault may crash an operation, keep it from ending, or leave a change half done.
 
-// Of the model's harness only the host is used here.
+// This test uses only the host and the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
@@ -17,12 +20,12 @@ fn small_key(scope: Scope, bytes: &[u8; 4], number: u32) -> Key<'_> {
     Key::new(scope, bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key")
 }
 
-/// The n-th request for blocks fails, and all after it, for n from 1 until as many as are needed succeed: the value is then
-/// stored, or it is refused and nothing else has changed.
+/// The n-th request for blocks fails, and all requests after it. n goes from 1 up until the store needs fewer
+/// requests. Each time the value must be stored, or it must be refused and nothing else may have changed.
 #[test]
 fn whichever_request_for_blocks_fails_nothing_is_half_done() {
     let mut refused = 0;
-    // The last two are spread over shards.
+    // Values of the last two sizes are spread over shards.
     for size in [10, 700, 2_000, 3_500, 4_200] {
         for failing in 1..200 {
             let memory = memory(100 * 1024);
@@ -30,7 +33,7 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
             let sizes = Sizes { shards: 4, ..SIZES };
             let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
             let scope = tier.scope(1, 1, 0);
-            // Full, with holes of many sizes, so that a large value is put together from many runs.
+            // The tier is full, with holes of many sizes, so that a large value is put together from many runs.
             for number in 0..1_000u32 {
                 let bytes = number.to_le_bytes();
                 let key = Key::new(scope, &bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -59,7 +62,7 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
                     refused += 1;
                 }
             }
-            // Nothing is lost: without entries no block is in use.
+            // No block may be lost: when all entries are removed, no block may be in use.
             tier.remove(&key);
             for number in 0..1_000u32 {
                 tier.remove(&small_key(scope, &number.to_le_bytes(), number));
@@ -72,15 +75,15 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
             assert!(failing < 199, "{size} bytes take too many requests");
         }
     }
-    // Some of them in the middle of a chain.
+    // Some of the refusals must come in the middle of a chain.
     assert!(refused > 10, "only {refused} were refused");
 }
 
 proptest! {
     #![proptest_config(harness::cases(300))]
 
-    /// Whatever stands in the memory, no operation crashes or goes on for ever. That damage is found is not promised of every
-    /// bit (a value's bytes are anybody's guess), but checking ends, too.
+    /// Every operation must end and none may crash, with any content of the memory. The check need not find every
+    /// damaged bit (any bytes are a possible value), but it must end, too.
     #[test]
     fn a_scribbled_region_costs_misses_and_no_more(
         scribbles in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0u8..5), 1..60),
@@ -95,15 +98,16 @@ proptest! {
         every_operation(&tier, 1);
         every_operation(&tier, 2);
         tier.check();
-        // The header may be hit as well: then nobody new gets in, or gets in and fares the same.
+        // The header may be damaged, too. Then a new process cannot attach, or it attaches and must survive the
+        // damage as well.
         if let Ok(again) = Tier::attach(Region::of_words(&memory), &host, 0) {
             every_operation(&again, 3);
         }
     }
 }
 
-/// Damage to what holds the structures together is found. Of keys, values, lifetimes and stamps nobody can say whether they
-/// are right, so the entries here are little more than headers.
+/// The check must find damage to the structures. It cannot know whether keys, values, lifetimes and stamps are right,
+/// so the entries here are little more than headers.
 #[test]
 fn check_finds_damage() {
     let memory = memory(16 * 1024);
@@ -131,13 +135,13 @@ fn check_finds_damage() {
     assert!(found * 3 > damaged, "{found} of {damaged} damaged words were noticed");
 }
 
-/// What says of itself that it is a counter, and has no room for a number, is not added to. It must not be tried for ever.
+/// An entry of the kind counter without room for a number must not be added to, and the tier must not retry for ever.
 #[test]
 fn a_counter_without_its_word_is_not_added_to() {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
-    // A header of 56 bytes and a key of 8 fill their blocks.
+    // The header of 56 bytes and the key of 8 bytes fill their blocks, so there is no word for a number.
     let key = Key::new(tier.scope(1, 1, 0), b"no value", 1).expect("a legal key");
     tier.put(&key, &NewValue { kind: Kind::COUNTER, ..value(&[], &[]) }).expect("it is stored");
     host.patience.set(1_000);
@@ -145,7 +149,7 @@ fn a_counter_without_its_word_is_not_added_to() {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-/// A chain that goes round is not followed round and round, under a lock, by whoever unlinks what is in it.
+/// A chain with a cycle: the operation that unlinks its entries must not follow it for ever under the lock.
 #[test]
 fn a_chain_that_goes_round_is_swept_once() {
     let memory = memory(48 * 1024);
@@ -154,7 +158,8 @@ fn a_chain_that_goes_round_is_swept_once() {
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(77, 78, 0), b"key", 1).expect("a legal key");
     tier.put(&key, &value(b"value", &[])).expect("it is stored");
-    // Word 2 of an entry is its database and its space, and its word 0 ends with the next one: itself. Blocks are two words.
+    // Word 2 of an entry holds its database and its space. Word 0 ends with the next entry of the chain: here the
+    // entry itself. A block is two words.
     let at =
         memory.iter().position(|word| word.load(Ordering::Relaxed) == 77 << 32 | 78).expect("it is there");
     let block = (at - 2) / 2;
@@ -165,7 +170,8 @@ fn a_chain_that_goes_round_is_swept_once() {
     assert_eq!(tier.sweep(10_000), 1);
 }
 
-/// A commit must not fail, whatever the clock of changes shows. Every word is written over, for one of them is the clock.
+/// A commit must not fail, even if the clock of changes contains a wrong number. The test overwrites every word,
+/// because one of them is the clock.
 #[test]
 fn a_clock_of_changes_at_its_end_is_no_reason_to_fail() {
     let memory = memory(48 * 1024);
@@ -202,7 +208,7 @@ fn what_is_no_region_is_refused() {
     assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 4 }));
 }
 
-/// A panic in the middle of a change leaves the shard off, and nobody waiting.
+/// A panic in the middle of a change must switch the shard off, and must not leave its lock held.
 #[test]
 fn a_panic_under_the_lock_switches_the_shard_off() {
     struct Panicking(std::cell::Cell<bool>);
@@ -236,7 +242,8 @@ fn a_panic_under_the_lock_switches_the_shard_off() {
     assert_eq!(tier.usage().shards_off, 1);
 }
 
-/// Who cleans up after a panic of his own, which happened under no lock, switches nothing off.
+/// A session that panics while it holds no lock, and cancels its reservation during unwinding, must not switch
+/// anything off.
 #[test]
 fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
     struct Begun<'t, 'm>(&'t Tier<'m, &'m TestHost>, Option<Reservation>);
@@ -259,8 +266,8 @@ fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
     tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it is still there");
 }
 
-/// Keys that all have one hash share one bucket, however many they are. That is slow, and costs readers misses, but what is
-/// removed is gone, and nothing is lost.
+/// All keys have the same hash, so they share one bucket of thousands of entries. That is slow and costs readers
+/// misses, but removed keys must be gone, and nothing may be lost.
 #[test]
 fn a_bucket_of_thousands_loses_nothing() {
     const MANY: usize = 5_000;
@@ -273,7 +280,7 @@ fn a_bucket_of_thousands_loses_nothing() {
     let key = |number: usize| Key::new(scope, &names[number], 7).expect("a legal key");
     let put = |number| assert_eq!(tier.put(&key(number), &value(b"old", &[])), Ok(Stored::New));
     (0..4_096).for_each(put);
-    // Announcements stand in front, so that the last of the others are far behind.
+    // Announcements stand at the front of the chain, so that the last of the other entries are far behind.
     let announced: Vec<_> =
         (4_096..4_110).map(|number| (number, tier.reserve_removal(&key(number)))).collect();
     for (number, reservation) in &announced {
@@ -292,7 +299,7 @@ fn a_bucket_of_thousands_loses_nothing() {
     assert_eq!(tier.usage().used_bytes, 0);
 }
 
-/// A buffer that makes the reader's entry die each time it is asked for room, and gives less than is needed.
+/// A buffer that replaces the reader's entry each time the reader asks for room, and gives less room than needed.
 struct Meddler<'t, 'm> {
     tier: &'t Tier<'m, &'m TestHost>,
     key: Key<'t>,
@@ -319,11 +326,11 @@ fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     let mut meddler = Meddler { tier: &tier, key, short: [0; 3], asked: 0 };
     let meta = tier.get(&key, Stamp::LATEST, &mut meddler).unwrap();
     assert_eq!((meta.value_len, &meddler.short), (7, b"con"));
-    // It was disturbed until it took the lock.
+    // The reader was disturbed until it took the lock.
     assert!(tier.counted(Counter::Retry) >= 8);
 }
 
-/// A buffer that gives the reader's entry another length each time it is asked for room.
+/// A buffer that changes the length of the reader's value each time the reader asks for room.
 struct Stretcher<'t, 'm> {
     tier: &'t Tier<'m, &'m TestHost>,
     key: Key<'t>,

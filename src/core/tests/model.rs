@@ -1,10 +1,12 @@
-//! Random operations on tiny tiers, against a naive model: a map, a clock, and the numbers of changes.
+//! Runs random operations on tiny tiers, and compares them with a naive model: a map, a clock, and the numbers of
+//! changes.
 //!
-//! The tier may forget what it likes. It may never serve what the model would not: another key's value, a torn one, one that has
-//! expired, one that a fence has passed. And while nothing was evicted or refused it may not forget either. What it counts, by
-//! space, is what it did. After every step all structures are verified. The same harness serves the fuzzer.
+//! The tier must never serve a value that the model would not serve: another key's value, a torn value, an expired
+//! one, or one that a fence has passed. It may forget entries only after it has evicted or refused something. Its
+//! counts for each space must match its actions. After every step all structures are verified. The fuzzer uses the
+//! same harness.
 
-// Memory that is written over is another test's business.
+// Other tests use the part of the harness that overwrites memory.
 #[allow(dead_code)]
 mod harness;
 
@@ -13,9 +15,9 @@ use proptest::prelude::*;
 
 fn action() -> impl Strategy<Value = Action> {
     let key = 0..KEYS;
-    // Mostly small, sometimes of the size that is spread over runs and shards, sometimes too large.
+    // Mostly small, sometimes so large that the value is spread over runs and shards, sometimes too large.
     let size = prop_oneof![6 => 0usize..200, 2 => 200usize..1500, 1 => 1500usize..9000];
-    // Mostly the relation.
+    // Mostly tag 0, which is the relation.
     let tag = prop_oneof![2 => Just(0u8), 1 => 1u8..3];
     prop_oneof![
         8 => (key.clone(), size.clone(), 0u8..8, 1u32..50, any::<bool>())

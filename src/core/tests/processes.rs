@@ -1,13 +1,15 @@
-//! Several processes on one region in a file, one of which is killed: whatever it was doing, nobody reads a wrong value, what
-//! it leaves behind can be looked at, and all begin anew on a region that is formatted again.
+//! Tests several processes on one region in a file, one of which is killed at some moment. Even then no process may
+//! read a wrong value, every operation on the damaged region must end, and a newly formatted region must work.
 //!
-//! A life of the region goes as in a server. The processes work until each of them has met the others. One is killed by
-//! SIGKILL: at any moment, or when it is seen to hold a lock, or to be in the middle of a change. Then all others have to go: they are told to, also those
-//! that wait for a lock of the dead one, or they are killed as well. An *heir* then asks what was left everything there is to
-//! ask: what it reads has to be right, and it has to come to an end. At last the region is formatted and the next life begins.
+//! A life of the region goes as in a server. The processes work until each of them has met the others. One is killed
+//! by SIGKILL: at any moment, or when it is seen to hold a lock, or in the middle of a change. Then all others must
+//! end. Either they are told to stop, also while they wait for a lock of the dead process, or they are killed as
+//! well. Then a new process, the *heir*, attaches to the region, reads everything that is left, and works with it.
+//! The values that it reads before it changes anything must be right, and each call must end. At last the region is
+//! formatted, and the next life begins.
 //!
-//! Locks stand in the same file, in front of the region. Nobody repairs the lock of a dead process: whoever waits for it, waits
-//! until told to stop. The processes are this test itself, started again.
+//! The locks are in the same file, before the region. No process repairs the lock of a dead process: a process that
+//! waits for it waits until it is told to stop. Each process is this test program, started again.
 
 mod values;
 
@@ -32,23 +34,24 @@ use values::{Random, content, size_of, verify};
 
 const SHARDS: u32 = 2;
 const REGION_BYTES: usize = 192 * 1024;
-/// In front of the region: the words below, a line for each lock, and a line for each process.
+/// The words before the region: those below, a line for each lock, and a line for each process.
 const CONTROL_WORDS: usize = 512;
 const STOP: usize = 0;
 const TICK: usize = 1;
 const LOCKS: usize = 8;
 const SEATS: usize = LOCKS + 8 * SHARDS as usize;
-// The words of a seat: where the process has mapped the file, what it has done, and whether it is in the middle of something.
+// The words of a seat: the address of the mapping, the number of operations and reads, and whether an operation is
+// running. The heir also stores the number of findings of its check.
 const ADDRESS: usize = 0;
 const OPERATIONS: usize = 1;
 const READS: usize = 2;
 const BUSY: usize = 3;
 const FINDINGS: usize = 4;
 
-/// How long something may take that takes a moment: beyond that it hangs.
+/// The time limit for anything that should take only a moment. Beyond it, the test assumes that it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a process does.
+/// The part that a process plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Reader,
@@ -56,7 +59,7 @@ enum Part {
     Deleter,
     Adder,
     Sweeper,
-    /// Everything, until it is killed.
+    /// Does the work of all others, until it is killed.
     Victim,
 }
 
@@ -71,10 +74,10 @@ const PARTS: [Part; 8] = [
     Part::Sweeper,
 ];
 const VICTIM: usize = 0;
-/// Who comes when all others are gone.
+/// The seat of the heir, which starts when all others are gone.
 const HEIR: usize = PARTS.len();
 
-/// The file as one process sees it.
+/// The file as one process sees it, and the seat of that process.
 struct Ground {
     mapping: Mapping,
     seat: usize,
@@ -83,7 +86,8 @@ struct Ground {
 impl Ground {
     fn of(path: &Path, seat: usize) -> Self {
         let file = File::options().read(true).write(true).open(path).expect("the file is there");
-        // Room before each other's: even where addresses are not chosen at random, no two processes have the same.
+        // Reserve address space first, so that no two processes map the file at the same address, even without
+        // address randomization.
         let other: Vec<_> = (0..seat).map(|_| Mapping::of(&file).expect("it can be mapped")).collect();
         let mapping = Mapping::of(&file).expect("it can be mapped");
         drop(other);
@@ -146,13 +150,14 @@ impl Host for &Ground {
     fn lock(&self, shard: u32) {
         let (word, me) = (self.lock_word(shard), self.seat as u64 + 1);
         if self.seat == HEIR {
-            // Whoever held it is dead.
+            // The process that held the lock is dead.
             word.store(me, Ordering::SeqCst);
             return;
         }
         while word.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             if self.stopped() {
-                // As a server's process does that is told that another one has crashed: at once, and without cleaning up.
+                // A server process does the same when another process has crashed: it exits at once, without cleaning
+                // up.
                 std::process::exit(0);
             }
             std::thread::yield_now();
@@ -164,8 +169,8 @@ impl Host for &Ground {
     }
 }
 
-/// Looks at the work of a victim that has stopped or died, without touching its locks. Only what the shards show whose locks it
-/// holds stands still.
+/// Looks at the work of a stopped or dead victim, without touching its locks. Only shards whose locks the victim
+/// holds do not change meanwhile.
 struct Probe<'m> {
     ground: &'m Ground,
     waiting: Cell<bool>,
@@ -188,18 +193,18 @@ impl<'m> Probe<'m> {
         Self { ground, waiting: Cell::new(false) }
     }
 
-    /// Whether the victim is in the middle of a change: then a reader needs the lock next.
+    /// Returns whether the victim is in the middle of a change. If it is, a reader has to ask for the lock.
     fn finds_a_change(&self) -> bool {
         let tier = Tier::attach(self.ground.region(), self, HEIR as u32).expect("it is formatted");
         self.waiting.set(false);
-        // Enough keys for every shard.
+        // These are enough keys to reach every shard.
         for number in 0..40 {
             let _ = with_key(tier.scope(1, 1, 0), number, |key| tier.peek(key, Stamp::LATEST));
         }
         self.waiting.get()
     }
 
-    /// Whether the victim has left something half done.
+    /// Returns whether the victim has left a change half done.
     fn finds_damage(&self) -> bool {
         let shard = (0..SHARDS).find(|shard| self.ground.holder(*shard) == Some(VICTIM));
         let Some(shard) = shard.filter(|_| self.finds_a_change()) else { return false };
@@ -208,12 +213,12 @@ impl<'m> Probe<'m> {
     }
 }
 
-/// Keys that are spread, keys that all have one hash and so share one bucket, and keys of counters. Following a crowded
-/// bucket takes so long that readers and killers come in between.
+/// The keys: spread keys, keys that have the same hash and so share one bucket, and keys of counters. Searching the
+/// crowded bucket takes so long that readers and kills come in between.
 const SPREAD: u64 = 600;
 const CROWDED: u64 = 300;
 const COUNTERS: u64 = 20;
-/// The first few are large and everybody's favourites: what one copies, another replaces meanwhile.
+/// The first few keys are large and used most often, so that one process replaces a value while another copies it.
 const HOT: u64 = 4;
 const KEYS: u64 = SPREAD + CROWDED + COUNTERS;
 
@@ -221,7 +226,7 @@ fn is_counter(number: u64) -> bool {
     number >= SPREAD + CROWDED
 }
 
-/// What is added to a counter: its own number, so that it never holds anything but a multiple of that.
+/// Returns the step of a counter. Only multiples of it are added, so the counter must always hold a multiple.
 fn step(number: u64) -> u64 {
     number * 2 + 1
 }
@@ -232,7 +237,7 @@ fn with_key<T>(scope: Scope, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T
     what(&Key::new(scope, &bytes, hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key"))
 }
 
-/// One process at work.
+/// A process at work.
 struct Worker<'m> {
     ground: &'m Ground,
     tier: Tier<'m, &'m Ground>,
@@ -265,14 +270,14 @@ impl<'m> Worker<'m> {
         match part {
             Part::Reader => self.read(any),
             Part::Writer => self.write(plain),
-            // Not always, or there would be nothing to evict.
+            // Not every time, or there would be nothing to evict.
             Part::Deleter if any.is_multiple_of(4) => {
                 with_key(self.scope, any, |key| self.tier.remove(key));
             }
             Part::Deleter => self.read(any),
             Part::Adder => {
                 let new = new_value(&[], self.tier.fences().now(), u32::MAX, &[]);
-                // Refused if there is no room. What it finds in its place is a counter.
+                // Adding is refused if there is no room. An existing entry of this key is always a counter.
                 match with_key(self.scope, counter, |key| self.tier.incr(key, step(counter) as i64, &new)) {
                     Ok(sum) => assert_counter(counter, sum as u64),
                     Err(error) => assert!(matches!(error, IncrError::Refused(_)), "{error:?}"),
@@ -291,7 +296,7 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Reads a key and fails if what is served is torn, another key's, or over its time.
+    /// Reads a key. Fails if the value is torn, belongs to another key, or has expired.
     fn read(&mut self, number: u64) {
         let now = self.ground.now();
         let value = &mut self.value;
@@ -308,13 +313,13 @@ impl<'m> Worker<'m> {
         self.ground.count(READS);
     }
 
-    /// Stores a value in one of the ways there are.
+    /// Stores a value in one of the possible ways.
     fn write(&mut self, number: u64) {
         let version = self.random.below(u64::MAX);
         let size = match number {
             0..HOT => 4_000 + version as usize % 5_000,
             HOT..SPREAD => size_of(version),
-            // A crowded bucket should have many entries.
+            // The values are small, so that the crowded bucket has many entries.
             _ => version as usize % 60,
         };
         let content = content(number, version, size);
@@ -322,7 +327,7 @@ impl<'m> Worker<'m> {
         let expires = self.ground.now() + 1 + (version >> 20) as u32 % 2_000;
         let tier = &self.tier;
         with_key(self.scope, number, |key| match version % 16 {
-            // Not often: a tier of entries that are all fenced off never evicts.
+            // This must be seldom: a tier in which all entries are invalidated never evicts.
             0 if version.is_multiple_of(128) => {
                 tier.fences().raise(tag);
                 tier.fences().lower(tag);
@@ -357,7 +362,7 @@ impl<'m> Worker<'m> {
         });
     }
 
-    /// Looks at what the dead have left, and then works with it as if nothing had happened.
+    /// Reads everything that the dead processes have left, and then works with it as if nothing had happened.
     fn inherit(&mut self) {
         for number in 0..KEYS {
             self.read(number);
@@ -369,7 +374,8 @@ impl<'m> Worker<'m> {
             }
         }
         self.tier.usage();
-        // From here on nothing is promised of the values: structures that are half changed are changed further.
+        // From here on the values may be wrong, because changes build on structures that are half changed. Only the
+        // end of each call is tested.
         for _ in 0..2 {
             for number in 0..KEYS {
                 with_key(self.scope, number, |key| {
@@ -397,7 +403,8 @@ fn assert_counter(number: u64, sum: u64) {
     assert!(sum > 0 && sum.is_multiple_of(step(number)), "counter {number} holds {sum}, a foreign number");
 }
 
-/// What the other processes are told: their seat, and where their numbers begin.
+/// The environment variables of a started process: its seat, the seed of its random numbers, and the directory of the
+/// file.
 const SEAT: &str = "PG_CACHE_TEST_SEAT";
 const SEED: &str = "PG_CACHE_TEST_PROCESS_SEED";
 const DIRECTORY: &str = "PG_CACHE_TEST_DIRECTORY";
@@ -407,8 +414,8 @@ const DIRECTORY: &str = "PG_CACHE_TEST_DIRECTORY";
 fn a_process() {
     let told = |name| std::env::var(name).ok();
     let (Some(seat), Some(seed), Some(directory)) = (told(SEAT), told(SEED), told(DIRECTORY)) else { return };
-    // Whoever started us never writes, so this ends when they end, however that happens. One that is stopped would not
-    // notice: the kernel sees to it.
+    // The process that started us never writes to our standard input. So this read returns when that process ends,
+    // for any reason. A stopped process would not notice, so the kernel must also kill us.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("it can be asked for");
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
@@ -424,7 +431,7 @@ fn a_process() {
     }
 }
 
-/// Processes that were started. None of them outlives it.
+/// Started processes. They are killed at the latest when this value is dropped.
 struct Crew(Vec<Child>);
 
 impl Crew {
@@ -445,7 +452,7 @@ impl Crew {
         crew
     }
 
-    /// Fails if one of them has ended, from a seat on.
+    /// Fails if a process has ended, from seat `from` on.
     fn all_live(&mut self, from: usize) {
         for (seat, child) in self.0.iter_mut().enumerate().skip(from) {
             let ended = child.try_wait().expect("it is ours");
@@ -453,7 +460,7 @@ impl Crew {
         }
     }
 
-    /// Waits for the end of one.
+    /// Waits for the end of a process.
     fn end_of(&mut self, seat: usize) -> ExitStatus {
         let started = Instant::now();
         loop {
@@ -475,7 +482,7 @@ impl Drop for Crew {
     }
 }
 
-/// What has happened in all lives together.
+/// The counts of all lives together.
 #[derive(Debug, Default)]
 struct Toll {
     kills: u64,
@@ -500,7 +507,7 @@ fn sizes() -> Sizes {
     }
 }
 
-/// One life of the region, from formatting to the heir.
+/// Runs one life of the region, from formatting to the heir.
 fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut Toll) {
     for at in 0..CONTROL_WORDS {
         ground.control(at).store(0, Ordering::SeqCst);
@@ -509,7 +516,7 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
     assert_eq!(tier.check(), Vec::<String>::new(), "formatted");
     assert_eq!(tier.usage().entries, 0);
     let mut crew = Crew::start(directory, 0..PARTS.len(), random);
-    // Each life has to prove something, however busy the machine is.
+    // Each life must see enough interference, however busy the machine is.
     let started = Instant::now();
     let reads = || (0..PARTS.len()).map(|seat| ground.noted(seat, READS)).sum::<u64>();
     let enough = || {
@@ -541,7 +548,7 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
         0 => std::thread::sleep(Duration::from_nanos(random.below(2_000_000))),
         1 => assert!(stop_when(|| ground.holds_a_lock(VICTIM), PATIENCE, &crew.0[VICTIM], random)),
         2 => assert!(stop_when(|| probe.finds_a_change(), PATIENCE, &crew.0[VICTIM], random)),
-        // That is seldom, and not waited for every time.
+        // This is rare, so the test does not insist on it every time.
         _ => {
             stop_when(|| probe.finds_damage(), PATIENCE / 6, &crew.0[VICTIM], random);
         }
@@ -554,7 +561,7 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
     toll.with_a_lock += u64::from(ground.holds_a_lock(VICTIM));
     toll.in_a_change += u64::from(probe.finds_a_change());
 
-    // The others go on for a moment, and may run into a lock that nobody will release.
+    // The others continue for a moment, and may wait for a lock that no process will release.
     std::thread::sleep(Duration::from_nanos(random.below(2_000_000)));
     if random.below(2) == 0 {
         ground.control(STOP).store(1, Ordering::SeqCst);
@@ -577,14 +584,14 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, toll: &mut T
     toll.left_damaged += u64::from(ground.noted(HEIR, FINDINGS) > 0);
 }
 
-/// Stops a process at random moments until it has stopped where it is wanted. Whether it has.
+/// Stops a process at random moments until it is stopped in the wanted state. Returns whether that succeeded.
 fn stop_when(wanted: impl Fn() -> bool, patience: Duration, child: &Child, random: &mut Random) -> bool {
     let pid = Pid::from_child(child);
     let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     let mut moment = || std::thread::sleep(Duration::from_nanos(random.below(300_000)));
     let started = Instant::now();
     while started.elapsed() < patience {
-        // Sent again until it is seen: one that crosses a continuation can get lost.
+        // The signal is sent again until the stop is seen, because a stop that crosses a continuation can get lost.
         kill_process(pid, Signal::STOP).expect("it lives");
         moment();
         if waitid(WaitId::Pid(pid), seen).expect("it is ours").is_some() {
@@ -598,7 +605,8 @@ fn stop_when(wanted: impl Fn() -> bool, patience: Duration, child: &Child, rando
     false
 }
 
-/// Ends everything if one life of the region takes so long that somebody must be going round in circles, perhaps we.
+/// Ends the whole test if a life of the region takes so long that a process, perhaps this one, must be in an endless
+/// loop.
 fn watch(lives: Arc<AtomicU64>) {
     std::thread::spawn(move || {
         loop {
@@ -625,7 +633,7 @@ fn one_is_killed_and_all_begin_anew() {
     let lives = Arc::new(AtomicU64::new(0));
     watch(lives.clone());
     let started = Instant::now();
-    // What is seldom is waited for, but not for ever.
+    // Rare events are waited for, but not for ever.
     while started.elapsed() < duration || toll.kills < 8 || (toll.left_damaged == 0 && toll.kills < 40) {
         one_life(&ground, directory.path(), &mut random, &mut toll);
         lives.fetch_add(1, Ordering::SeqCst);
@@ -637,7 +645,7 @@ fn one_is_killed_and_all_begin_anew() {
     assert!(toll.left_damaged > 0, "nobody has left anything half done: {toll:?}");
 }
 
-/// A region is the same wherever it lies.
+/// A region must be the same at every address where it is mapped.
 #[test]
 fn two_mappings_are_one_region() {
     let directory = tempfile::tempdir().expect("a directory");

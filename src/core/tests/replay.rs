@@ -1,8 +1,10 @@
-//! What the fuzzer does, without the fuzzer: bytes become operations, on a sound region beside the model and on one that is
-//! written over. Random bytes, always the same, so that what turns them into operations is tested with everything else; and
-//! the files in `fuzz/regressions`, each of which was a find.
+//! Does what the fuzzer does, without the fuzzer: decodes bytes into operations, and runs them on a sound region
+//! beside the model, and on a region that is overwritten.
+//!
+//! The bytes come from a random generator with a fixed seed, so that the decoding is tested with every `make test`,
+//! and from the files in `fuzz/regressions`, which are findings of the fuzzer.
 
-// The fuzzer's two ways into the harness are all that is used here.
+// This test uses only the two functions of the harness that the fuzzer uses.
 #[allow(dead_code)]
 mod harness;
 #[allow(dead_code)]
@@ -22,7 +24,7 @@ fn strings(count: u64) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Feeds the files of a folder, and says how many they are.
+/// Feeds the files of a folder, and returns how many there are.
 fn replay(folder: &str, feed: impl Fn(&[u8])) -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(folder);
     let files = std::fs::read_dir(&folder).expect("a folder of regressions");

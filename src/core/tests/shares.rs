@@ -1,4 +1,5 @@
-//! Places for leases, fills and claims: no space and no role keeps the others from them, whatever it does.
+//! Tests the places for leases, fills and claims. No space and no role may take so many places that the others get
+//! none.
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
@@ -8,7 +9,7 @@ use pg_cache_core::{
     Tier, Unclaimed,
 };
 
-/// A clock that only moves when it is told to. There is one thread, so nothing has to be locked.
+/// A host for one thread. The test sets its clock, and its locks do nothing.
 #[derive(Default)]
 struct Alone(Cell<u32>);
 
@@ -25,7 +26,7 @@ impl Host for &Alone {
 
 type TestTier<'m> = Tier<'m, &'m Alone>;
 
-/// With one shard of many sets.
+/// Runs a test on a tier with one shard, which has many sets of places.
 fn with_tier(test: impl FnOnce(&TestTier<'_>, &Alone)) {
     let host = Alone::default();
     host.0.set(1);
@@ -41,7 +42,7 @@ const EVIL: u32 = 66;
 const GOOD: u32 = 7;
 const FOREVER: u32 = u32::MAX - 1;
 
-/// A key of a space by its number, like any other of the same number in the set that it belongs to.
+/// Calls `act` with the key of a space that has this number.
 fn with_key<T>(tier: &TestTier<'_>, space: u32, number: u64, act: impl FnOnce(&Key<'_>) -> T) -> T {
     let bytes = number.to_be_bytes();
     act(&Key::new(tier.scope(1, space, 0), &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -86,7 +87,7 @@ fn leads(acquired: Acquired) -> u64 {
     }
 }
 
-/// More than there are places.
+/// These are more keys than there are places.
 const MANY: std::ops::Range<u64> = 0..5_000;
 
 #[test]
@@ -94,7 +95,8 @@ fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
     with_tier(|tier, _| {
         let got = MANY.filter(|number| matches!(lease(tier, 1, EVIL, *number), Acquired::Lead(_))).count();
         assert!((300..450).contains(&got), "{got} leases for one role in one space");
-        // Neither another role in the same space, nor the same role in another space, gets more than scraps.
+        // A role in a space gets no more places. Another role in the same space, and the same role in another space,
+        // reach a limit as well.
         for number in MANY {
             assert!(!matches!(lease(tier, 1, EVIL, number), Acquired::Lead(_)), "it took all that it may");
         }
@@ -103,7 +105,7 @@ fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
             .collect();
         assert!(limits.iter().all(|(space, _)| *space == Acquired::NoPlace(Limit::Space)), "{limits:?}");
         assert!(limits.iter().all(|(_, role)| *role == Acquired::NoPlace(Limit::Role)), "{limits:?}");
-        // Everybody else finds a place, in every set.
+        // Another role in another space finds a place in every set.
         (20_000..20_040).for_each(|number| {
             leads(lease(tier, 2, GOOD, number));
         });
@@ -126,7 +128,7 @@ fn many_roles_in_one_space_take_no_more_than_the_space_may() {
 #[test]
 fn leases_and_claims_keep_no_fill_from_its_place() {
     with_tier(|tier, _| {
-        // As many spaces and roles as it takes to leave nothing free to leases and claims.
+        // Enough spaces and roles to take all places that leases and claims may have.
         for party in 100..160 {
             for number in 0..1_000 {
                 lease(tier, party, party, u64::from(party) << 32 | number);
@@ -143,7 +145,7 @@ fn leases_and_claims_keep_no_fill_from_its_place() {
     });
 }
 
-/// A claim can only be ended by its transaction. So others find the places that the claims of one role must leave.
+/// Only its own transaction can end a claim. So claims of one role must leave places to others.
 #[test]
 fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
     with_tier(|tier, _| {
@@ -158,7 +160,7 @@ fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
     });
 }
 
-/// Queries that run queries that run queries.
+/// One role runs fills inside of fills, as queries do that call `cache_fetch` themselves.
 #[test]
 fn fills_of_one_role_leave_places_to_fills_of_others() {
     with_tier(|tier, _| {
@@ -194,7 +196,7 @@ fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
         let again = leads(lease(tier, 2, GOOD, 1));
         assert_eq!(publish(tier, 2, 1, lost), Stored::Dropped, "another caller computes it");
         assert_eq!(publish(tier, 2, 1, again), Stored::New);
-        // What the flushed space held is free.
+        // The places of the flushed space are free again.
         let got = MANY.filter(|number| matches!(lease(tier, 1, 9, *number), Acquired::Lead(_))).count();
         assert!(got > 50, "{got} leases after the flush");
     });
@@ -223,7 +225,7 @@ fn a_fill_goes_before_the_lease_of_its_key() {
         assert!(matches!(lease(tier, 1, EVIL, 1), Acquired::Busy(_)));
         assert_eq!(publish(tier, 1, 1, overtaken), Stored::Dropped);
         assert_eq!(publish(tier, 1, 1, flight), Stored::New);
-        // A change of the key voids a fill like a lease.
+        // A change of the key voids a fill as it voids a lease.
         let flight = leads(fill(tier, 1, GOOD, 1));
         with_key(tier, 1, 1, |key| tier.remove(key));
         assert_eq!(publish(tier, 1, 1, flight), Stored::Dropped);

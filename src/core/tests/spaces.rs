@@ -1,7 +1,8 @@
-//! What is counted of each space, and what a space does that may not take more than so much.
+//! Tests the statistics of each space, and the quota of a space: a space at its quota must evict its own entries
+//! only.
 #![cfg(not(any(loom, counting)))]
 
-// Of the model's harness only the host is used here.
+// This test uses only the host and the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
@@ -12,7 +13,7 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Room for thirty spaces, so that no backend has rows for all of them.
+/// Sizes with cells for thirty spaces, which are more than a backend has rows for.
 const MANY: Sizes = Sizes { reserved_fences: 64, counters: 4, shards: 2, ..SIZES };
 const ENOUGH: u32 = 100_000;
 
@@ -62,7 +63,7 @@ fn figures_are_those_of_the_space() {
     assert_eq!(found.space, Some((1, 1)));
     assert_eq!((counted(Counter::Hit), counted(Counter::MissAbsent)), (5, 2));
     assert_eq!((counted(Counter::Stored), counted(Counter::Replaced), counted(Counter::Removed)), (11, 1, 1));
-    // Header, key and value are 160 bytes: ten blocks.
+    // Header, key and value take 160 bytes: ten blocks.
     assert_eq!((found.entries, found.bytes()), (9, 9 * 160));
     let found = stats(&tier, other);
     assert_eq!((found.entries, found.bytes(), found.counted(Counter::Hit)), (3, 3 * 160, 0));
@@ -82,7 +83,7 @@ fn figures_are_those_of_the_space() {
     check(&tier);
 }
 
-/// Entries that go while another space is at work belong to theirs.
+/// An eviction must count for the space of the evicted entry, although another space is storing.
 #[test]
 fn who_is_evicted_is_counted_where_it_was() {
     let memory = memory(256 * 1024);
@@ -93,9 +94,9 @@ fn who_is_evicted_is_counted_where_it_was() {
         put(&tier, *scope, from..from + 50);
     }
     let newcomer = tier.scope(1, 9, 0);
-    // By a backend that has never worked in the other spaces.
+    // This backend has never worked in the other spaces.
     let tier = Tier::attach(Region::of_words(&memory), &host, 1).expect("it is formatted");
-    // They are asked for, so that they are not only passing through.
+    // Reading the new entries makes eviction keep them, so that older entries of other spaces must go.
     for number in 10_000..13_000 {
         put(&tier, newcomer, number..number + 1);
         get(&tier, newcomer, number - 20..number + 1);
@@ -114,7 +115,7 @@ fn a_later_backend_goes_on_where_the_one_before_ended() {
     let memory = memory(256 * 1024);
     let host = TestHost::default();
     Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
-    // The last one has no slot.
+    // Backend 4 has no slot.
     for backend in [0, 1, 0, 3, 0, 4] {
         let tier = Tier::attach(Region::of_words(&memory), &host, backend).expect("it is formatted");
         let scope = tier.scope(1, 1, 0);
@@ -135,7 +136,7 @@ fn spaces_that_come_too_late_share_the_last_cell() {
     let host = TestHost::default();
     let sizes = Sizes { reserved_fences: 3, ..MANY };
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
-    // The database has the first fence.
+    // The database takes the first fence.
     let scopes: Vec<_> = (1..=4).map(|space| tier.scope(1, space, 0)).collect();
     for (scope, from) in scopes.iter().zip((0..).step_by(1_000)) {
         put(&tier, *scope, from..from + 5);
@@ -146,7 +147,7 @@ fn spaces_that_come_too_late_share_the_last_cell() {
     assert_eq!((shared.space, shared.entries, shared.bytes()), (None, 10, 10 * 160));
     assert!(tier.is_counted_alone(&scopes[0]) && !tier.is_counted_alone(&scopes[3]));
     assert_eq!(tier.space_stats(1, 4), None);
-    // Nobody knows what it takes, so it is not held to a quota.
+    // The bytes of this space alone are not known, so no quota applies to it.
     assert!(tier.trim(&scopes[3], 0, ENOUGH));
     assert!(
         with_key(scopes[3], 9, |key| tier.reserve_within(key, &value(b"1", &[]), 10, ENOUGH))
@@ -156,7 +157,7 @@ fn spaces_that_come_too_late_share_the_last_cell() {
     check(&tier);
 }
 
-/// Locks that spin: what threads share.
+/// Spinlocks that threads share.
 struct Spinning(Vec<AtomicBool>);
 
 impl Spinning {
@@ -179,8 +180,8 @@ impl Host for &Spinning {
     }
 }
 
-/// Backends that are busy with more spaces than they have rows for, and one that reads all the while: no count ever goes
-/// back, and at the end each is what it has to be.
+/// Backends work in more spaces than they have rows for, while the main thread reads the counts. No count may ever
+/// decrease, and at the end each must be exact.
 #[test]
 fn folding_rows_loses_nothing_and_counts_nothing_twice() {
     const ROUNDS: u64 = 3_000;
@@ -191,7 +192,7 @@ fn folding_rows_loses_nothing_and_counts_nothing_twice() {
     let named = (0..SPACES).filter(|space| tier.is_counted_alone(&tier.scope(1, *space, 0)));
     assert_eq!(named.count(), SPACES as usize);
     let working = AtomicU64::new(4);
-    // The last one has no slot.
+    // Backend 4 has no slot.
     std::thread::scope(|threads| {
         for backend in 1..=4 {
             let (memory, host, working) = (&memory, &host, &working);
@@ -223,7 +224,8 @@ fn folding_rows_loses_nothing_and_counts_nothing_twice() {
     assert_eq!(tier.counted(Counter::MissAbsent), u64::from(SPACES) * 4 * ROUNDS);
 }
 
-/// What was asked for since the hand came by stays, what is of another space or a counter does, too.
+/// A space must evict its own entries only. It keeps entries that were read since the eviction hand last passed, and
+/// it keeps counters.
 #[test]
 fn a_space_makes_room_within_itself() {
     let memory = memory(256 * 1024);
@@ -244,12 +246,12 @@ fn a_space_makes_room_within_itself() {
     assert_eq!(stats(&tier, scope).counted(Counter::Evicted), 0);
     assert_eq!(get(&tier, scope, 0..50), 50, "they were asked for");
     assert_eq!(get(&tier, scope, 50..200), 50);
-    // To the end: all but the counters.
+    // Trimming to 0 evicts all entries but the counters.
     assert!(!tier.trim(&scope, 0, ENOUGH));
     assert_eq!(stats(&tier, scope).entries, 10);
     assert_eq!(get(&tier, scope, 2_000..2_010), 10);
     assert_eq!((get(&tier, other, 1_000..1_200), stats(&tier, other).entries), (200, 200));
-    // When they are of no use any more they go like everything else.
+    // Counters that are invalidated are removed like other entries.
     let fences = tier.fences();
     let fence = fences.reserved(pg_cache_core::Reserved::Space { database: 1, space: 1 });
     fences.raise(fence);
@@ -260,7 +262,7 @@ fn a_space_makes_room_within_itself() {
     check(&tier);
 }
 
-/// Also where they stand side by side.
+/// Trimming must not evict more than necessary, even if the entries share a bucket.
 #[test]
 fn no_more_goes_than_has_to() {
     let memory = memory(256 * 1024);
@@ -277,7 +279,7 @@ fn no_more_goes_than_has_to() {
     check(&tier);
 }
 
-/// Each value that is stored takes the room of an older one of its space, and of nobody else's.
+/// Each new value must take the memory of an older value of its space, and never the memory of another space.
 #[test]
 fn a_space_at_its_quota_goes_on_storing() {
     let memory = memory(256 * 1024);
@@ -297,12 +299,12 @@ fn a_space_at_its_quota_goes_on_storing() {
     assert_eq!(stats(&tier, scope).entries, 20);
     assert_eq!(stats(&tier, scope).counted(Counter::EvictedQuota), 980);
     assert_eq!((stats(&tier, other).entries, tier.counted(Counter::Evicted)), (100, 0));
-    // What is too large for the quota takes nobody's place.
+    // A value that is too large for the quota must not evict anything.
     let refused =
         with_key(scope, 5_000, |key| tier.reserve_within(key, &value(&[7; 4_000], &[]), quota, ENOUGH));
     assert_eq!(refused.map(|_| ()), Err(Refusal::Quota));
     assert_eq!((stats(&tier, scope).entries, stats(&tier, scope).counted(Counter::RefusedQuota)), (20, 1));
-    // A counter, too, has to fit; one that is there is added to.
+    // A new counter must fit into the quota, too. Adding to an existing counter needs no memory.
     let small = NewValue { kind: Kind(1), ..value(&[], &[]) };
     let incr = |number, quota| with_key(scope, number, |key| tier.incr_within(key, 1, &small, quota, ENOUGH));
     assert_eq!(incr(6_000, quota), Ok(1));
@@ -311,7 +313,8 @@ fn a_space_at_its_quota_goes_on_storing() {
     check(&tier);
 }
 
-/// A hand that finds nothing gives up when its budget is used up, and goes on there the next time.
+/// A trim that finds nothing to evict must stop when its budget is used up. The next trim must continue at that
+/// place.
 #[test]
 fn making_room_ends_with_its_budget() {
     let memory = memory(512 * 1024);
@@ -324,7 +327,7 @@ fn making_room_ends_with_its_budget() {
         (0..).take_while(|bucket| tier.inspect(*bucket).expect("there is memory").is_some()).count() as u32;
     let mut calls = 0;
     loop {
-        // A lock for each hold, and one for each reservation of several pieces, of which there are none.
+        // One lock for each hold. A reservation of several pieces would need one more, but there are none.
         host.patience.set(3);
         calls += 1;
         if tier.trim(&scope, 0, 64) {
@@ -337,7 +340,8 @@ fn making_room_ends_with_its_budget() {
     check(&tier);
 }
 
-/// Several who store at once: what they have together never exceeds the quota by more than what is being tried.
+/// Several backends store at the same time. Together they must never exceed the quota by more than the values that
+/// are being reserved.
 #[test]
 fn several_who_store_at_once_keep_to_the_quota() {
     const ENTRY: u64 = 160;
@@ -382,7 +386,7 @@ fn several_who_store_at_once_keep_to_the_quota() {
     check(&tier);
 }
 
-/// With as many backends as a server has by default.
+/// Uses as many backends as a server has by default.
 #[test]
 fn statistics_take_less_than_a_megabyte() {
     let sizes = Sizes { reserved_fences: 256, counters: 120, ..SIZES };
@@ -393,6 +397,6 @@ fn statistics_take_less_than_a_megabyte() {
     assert_eq!(taken, 120 * 1_600 + 257 * 448);
     let without = Sizes { reserved_fences: 0, counters: 0, ..sizes };
     let beside = Tier::<&TestHost>::bytes_beside_entries;
-    // With none there are one of each.
+    // With both set to 0, the region still has one slot and one cell.
     assert_eq!(beside(sizes) - beside(without), 256 * 64 + taken as usize - 448);
 }

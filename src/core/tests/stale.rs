@@ -1,6 +1,6 @@
-//! A value that may be served when it is not right any more: for how long, to whom, and when it is thrown away.
+//! Tests values that may be served stale: for how long, to which readers, and when the tier removes them.
 
-// Of the model's harness only the host is used here.
+// This test uses only the host and the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
@@ -20,7 +20,7 @@ struct Bed<'t> {
     tag: FenceId,
 }
 
-/// With one entry, stored at tick 10.
+/// Runs a test on a tier with one entry, which was stored at tick 10.
 fn with_entry(test: impl FnOnce(&Bed<'_>)) {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
@@ -54,7 +54,7 @@ impl Bed<'_> {
         outcome.map(|(_, freshness)| freshness)
     }
 
-    /// What a look through everything takes away at a tick.
+    /// Sweeps the whole tier at a tick. Returns the number of removed entries.
     fn swept_at(&self, tick: u32) -> u64 {
         self.host.now.set(tick);
         self.tier.sweep(10_000)
@@ -78,7 +78,7 @@ fn what_has_expired_lingers_until_its_end() {
 #[test]
 fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
     with_entry(|bed| {
-        // Noted at most once in twenty ticks, and by nobody who only peeks.
+        // The tier notes a hit at most once in twenty ticks, and never notes a peek.
         for (tick, peeks) in [(25, false), (31, false), (50, false), (90, true)] {
             bed.host.now.set(tick);
             match peeks {
@@ -87,7 +87,7 @@ fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
             }
         }
         bed.change(bed.tag);
-        // So it was at 31, and that is too long ago.
+        // The last note is from tick 31, which is too long ago.
         assert_eq!((bed.get(), bed.get_stale()), (Err(Miss::Fenced), Err(Miss::Fenced)));
         assert_eq!(bed.swept_at(91), 1);
     });
@@ -131,7 +131,8 @@ fn who_has_changed_it_himself_does_not_get_it() {
     });
 }
 
-/// Where the word is that says how long: in one piece or in several, behind keys and dependencies of any length.
+/// The word with the lingering time must be found in one piece or in several, behind keys and dependencies of any
+/// length.
 #[test]
 fn it_is_found_in_entries_of_any_shape() {
     let memory = memory(96 * 1024);

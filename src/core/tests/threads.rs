@@ -1,10 +1,11 @@
-//! Readers, writers and deleters on one small tier, each value carrying a checksum of its key and content.
+//! Tests a small tier with threads that read, write and remove at the same time.
 //!
-//! The tier is so small that blocks are reused all the time: what a reader is copying is evicted under its hands.
+//! Each value carries a checksum of its key and content. The tier is so small that its blocks are reused all the
+//! time: entries are evicted while readers copy them.
 //!
-//! And the protocols under real concurrency: the source of each value is a number in memory, changed only between announcing
-//! and confirming, or between raising and lowering a fence. Whoever reads the number and then the tier may not find
-//! an older one there.
+//! The last test runs the protocols under real concurrency. The source of each value is a number in memory. It
+//! changes only between announcing and confirming, or between raising and lowering a fence. A reader that reads the
+//! number and then the tier must not find an older number in the tier.
 
 mod values;
 
@@ -36,7 +37,7 @@ impl Host for &SpinHost {
     }
 }
 
-/// Whoever panics ends the test for all: threads that go on for ever would hide what went wrong.
+/// Stops all threads when one of them panics. Otherwise the others would run for ever and hide the failure.
 struct StopOnDrop<'s>(&'s AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -45,8 +46,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Lets the threads work for their time, and then for as long as it takes until everybody was in everybody's way: else it
-/// would prove nothing.
+/// Lets the threads work for the duration of the test, and then until `enough` holds. Without enough interference
+/// between the threads the test would prove nothing.
 fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
     let _stop = StopOnDrop(stop);
     let started = Instant::now();
@@ -57,7 +58,7 @@ fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
     }
 }
 
-/// A formatted tier of two shards, so small that every block is soon used again.
+/// Formats a tier of two shards, so small that every block is soon reused.
 fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
     let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
@@ -69,7 +70,7 @@ fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
 
 const KEYS: u64 = 400;
 
-/// Runs for as long as `PG_CACHE_TEST_LONG` says, or a moment.
+/// Returns the duration of a test, which is longer with `PG_CACHE_TEST_LONG`.
 fn duration() -> Duration {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
     Duration::from_secs(if long { 60 } else { 3 })
@@ -98,7 +99,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                     let key = Key::new(scope, &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
                         .expect("a legal key");
                     match backend {
-                        // Two writers, one of them also taking back what it has begun.
+                        // There are two writers. One of them also cancels some of its reservations.
                         0 | 1 => {
                             let version = random.below(u64::MAX);
                             let content = content(number, version, size_of(version));
@@ -150,7 +151,8 @@ fn readers_never_see_a_torn_or_foreign_value() {
     println!("{} hits, {evicted} evictions, {retries} disturbed reads", hits.load(Ordering::Relaxed));
 }
 
-/// Entries in many shards at once, which come and go while one shard after the other is looked at.
+/// A check must find nothing in a sound tier while writers work. It looks at one shard after the other, and the
+/// entries are spread over many shards that change meanwhile.
 #[test]
 fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
     const SHARDS: u32 = 16;
@@ -197,7 +199,7 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
                     if number.is_multiple_of(4) {
                         tier.remove(&key);
                     }
-                    // Each time it is raised by another change.
+                    // A different change raises the fence each time.
                     if number.is_multiple_of(8) {
                         tier.fences().raise(fence);
                         tier.fences().lower(fence);
@@ -220,8 +222,8 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
     println!("{} checks", checks.load(Ordering::Relaxed));
 }
 
-/// The source of truth beside the tier: for each key the number that is committed, and a lock that makes writers of one key
-/// take turns, as row locks do.
+/// The source of truth beside the tier. It holds the committed number of each key, and a lock that makes the writers
+/// of a key take turns, like a row lock.
 struct Source {
     committed: Vec<AtomicU64>,
     writing: Vec<AtomicBool>,
@@ -235,14 +237,15 @@ impl Source {
         }
     }
 
-    /// Changes a number between `before` and `after`, or gives up between them, unless somebody else is at it.
+    /// Calls `before`, commits the next number or gives up, and calls `after`. Does nothing if another writer holds
+    /// the lock of the key.
     fn change(&self, key: u64, commit: bool, before: impl FnOnce(u64) -> bool, after: impl FnOnce(bool)) {
         if self.writing[key as usize].swap(true, Ordering::Acquire) {
             return;
         }
         let next = self.committed[key as usize].load(Ordering::SeqCst) + 1;
         if before(next) {
-            // Others get their turn in the middle: that is where it would go wrong.
+            // Let other threads run between the steps, where a mistake would show.
             std::thread::yield_now();
             if commit {
                 self.committed[key as usize].store(next, Ordering::SeqCst);
@@ -279,7 +282,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                 let scope = tier.scope(1, 1, 0);
                 while !stop.load(Ordering::Relaxed) {
                     let dice = random.below(1 << 40);
-                    // Even numbers are keys that are set; odd ones are computed and depend on a tag.
+                    // Keys with even numbers are set. Keys with odd numbers are computed and depend on a tag.
                     let number = random.below(40);
                     let bytes = number.to_le_bytes();
                     let key = Key::new(scope, &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -333,7 +336,8 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                                 false => tier.fences().withdraw(tag),
                             },
                         ),
-                        // Fills: by lease, or by stamp and tag. The source is read after the right to publish is drawn.
+                        // Fills, with a lease, or with a stamp and a tag. A fill must read the source after it has
+                        // acquired the lease or taken the stamp.
                         (2, 0) => {
                             if let Acquired::Lead(lease) =
                                 tier.acquire(&key, Owner { session: backend, role: 0 }, u32::MAX)

@@ -1,8 +1,8 @@
-//! What is counted of each relation: how often it has changed, when last, and the entries that died of it, each once and when
-//! its room is reclaimed.
+//! Tests the statistics of relations: how often a relation has changed, when it changed last, and how many entries
+//! its changes have invalidated. Each entry must be counted once, when its memory is reclaimed.
 #![cfg(not(any(loom, counting)))]
 
-// Of the model's harness only the host is used here.
+// This test uses only the host and the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 
 const DATABASE: u32 = 1;
 
-/// A tier with relations in it, and nobody else at work there.
+/// A tier for relations, used by one backend.
 struct Bed<'m> {
     tier: Tier<'m, &'m TestHost>,
     host: &'m TestHost,
@@ -79,14 +79,15 @@ fn changes_are_counted_with_their_time() {
         bed.change(one);
         let expected = RelationStats { relation: Some(7), changes: 2, killed: 0, last: 25 };
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
-        // An abort is no change, and what changes with it by another fence is not another one.
+        // An abort is no change. Changing the relation's bulk fence, a tag or the definitions does not count as
+        // another change of the relation.
         bed.tier.fences().raise(other);
         bed.tier.fences().withdraw(other);
         bed.change(bed.tier.fences().relation(DATABASE, 7, Relation::Bulk));
         bed.change(bed.tier.fences().tag(7));
         bed.change(bed.tier.fences().reserved(Reserved::Definitions(DATABASE)));
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
-        // Another database has a relation of the same number.
+        // A relation of another database may have the same number.
         bed.change(bed.tier.fences().relation(2, 7, Relation::Any));
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
         assert_eq!(
@@ -104,13 +105,13 @@ fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
         bed.put(5..6, 1_000, &[]);
         bed.change(table);
         assert_eq!(bed.killed(7), 0, "nobody has looked at them");
-        // Another value in its place; twice, and the second one was right.
+        // Replace the value twice. The second time the replaced value was right, so it must not count.
         bed.put(0..1, 1_000, &[table]);
         bed.put(0..1, 1_000, &[table]);
         assert_eq!(bed.killed(7), 1);
         assert!(!bed.key(1, |key| bed.tier.remove(key)), "it was not right any more");
         assert_eq!(bed.killed(7), 2);
-        // The change of a transaction that has announced it.
+        // A transaction announces and confirms a removal.
         bed.key(2, |key| {
             let removal = bed.tier.reserve_removal(key).expect("there is room");
             bed.tier.announce(key, &removal);
@@ -122,7 +123,7 @@ fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
         assert_eq!((bed.killed(7), bed.tier.counted(Counter::Fenced) - before), (5, 2));
         bed.sweep();
         assert_eq!(bed.killed(7), 5);
-        // What was right when it went did not die of anything.
+        // An entry that was right when it was removed was not invalidated by a change.
         bed.key(0, |key| bed.tier.remove(key));
         bed.change(table);
         assert_eq!((bed.killed(7), bed.stats(7).changes), (5, 2));
@@ -139,7 +140,7 @@ fn who_is_evicted_dead_is_counted() {
         bed.put(400..500, 1_000, &[other]);
         assert_eq!(bed.tier.counted(Counter::Evicted), 0, "there is room for all");
         bed.change(other);
-        // They are asked for, so that they are not only passing through.
+        // Reading the new entries makes eviction keep them, so that older entries must go.
         for number in 10_000..20_000 {
             bed.put(number..number + 1, 1_000, &[]);
             for number in number - 20..=number {
@@ -166,7 +167,7 @@ fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
     });
 }
 
-/// More spaces than one hold of a lock tells apart.
+/// The entries belong to more spaces than one hold of the lock can count separately.
 #[test]
 fn whoever_they_belong_to_each_is_counted_once() {
     with_bed(4, |bed| {
@@ -205,7 +206,8 @@ fn it_is_the_first_relation_that_has_changed() {
     });
 }
 
-/// A change that comes when an entry's time is over is not what it died of, however late its room is reclaimed.
+/// A change after the expiry of an entry must not count as the reason for its end, however late its memory is
+/// reclaimed.
 #[test]
 fn what_was_over_before_is_not_counted() {
     with_bed(4, |bed| {
@@ -236,7 +238,7 @@ fn a_reset_begins_anew() {
         bed.tier.reset_relation_stats(DATABASE);
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), []);
         assert_eq!(bed.tier.relation_stats(2).count(), 1, "another database's");
-        // What died before and goes now.
+        // These entries were invalidated before the reset and are removed after it.
         bed.sweep();
         let expected = RelationStats { relation: Some(7), changes: 0, killed: 1, last: 10 };
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
@@ -245,7 +247,7 @@ fn a_reset_begins_anew() {
     });
 }
 
-/// There are more relations than records.
+/// With more relations than records, some relations share a record. A shared record is one row without a name.
 #[test]
 fn those_that_share_are_told_together_and_without_a_name() {
     with_bed(4, |bed| {
@@ -268,7 +270,7 @@ fn those_that_share_are_told_together_and_without_a_name() {
         bed.tier.reset_relation_stats(2);
         assert_eq!(bed.tier.relation_stats(DATABASE).count(), 3);
     });
-    // Without any there is nothing to tell.
+    // Without records there are no statistics.
     with_bed(0, |bed| {
         let table = bed.relation(7);
         bed.put(0..1, 1_000, &[table]);

@@ -1,4 +1,4 @@
-//! Operations on a tier whose memory is written over meanwhile: nothing may crash or go on for ever.
+//! Fuzzes a tier whose memory is overwritten while it works. No operation may crash or run for ever.
 #![no_main]
 
 #[allow(dead_code)]

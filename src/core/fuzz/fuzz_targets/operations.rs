@@ -1,4 +1,4 @@
-//! Random operations on a tiny tier, beside the model that `tests/model.rs` uses.
+//! Fuzzes a tiny tier with random operations, and compares it with the model that `tests/model.rs` uses.
 #![no_main]
 
 #[allow(dead_code)]

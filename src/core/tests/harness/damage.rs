@@ -1,4 +1,7 @@
-//! Memory that somebody writes over while a tier is at work in it.
+//! Tests for damaged memory: words of the region are overwritten while a tier works in it.
+//!
+//! The rule: with any content of the memory, every operation must end, and none may crash. `tests/faults.rs`, the
+//! fuzzer and `tests/replay.rs` use these functions.
 
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
@@ -23,14 +26,14 @@ pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
     NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: Cost::NONE, dependencies }
 }
 
-/// A tier with some of everything in it.
+/// Returns a formatted tier that contains entries, leases, fences and counts of every kind.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
     let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
 
-/// Everything a tier can be asked, on few keys. What it answers does not matter here, only that it does.
+/// Calls every operation of a tier, on a few keys. The answers do not matter here. Each call must return.
 pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     let mut found = Vec::new();
     for number in 0..40u64 {
@@ -95,7 +98,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     }
 }
 
-/// Everything that is known of spaces and relations, and its end.
+/// Reads and resets all statistics of spaces and relations.
 fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.counted(Counter::Hit);
     for stats in tier.all_stats() {
@@ -103,7 +106,7 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
         tier.space_stats(database, space);
         tier.reset_stats(database, space);
     }
-    // More spaces than a backend has rows for, and than have cells.
+    // These are more spaces than a backend has rows for, and more than have cells.
     for space in 0..20 {
         tier.note(&tier.scope(1, space, 0), Counter::Saved, 1);
     }
@@ -112,8 +115,8 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.reset_relation_stats(1);
 }
 
-/// Writes over one word: with anything, with a small number that looks like a position, with one bit changed, with another word
-/// of the region, or with the largest number there is.
+/// Overwrites one word with any value, with a small number that looks like a position, with one bit flipped, with
+/// another word of the region, or with the largest number.
 pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
     let old = memory[at].load(Ordering::Relaxed);
     let new = match how {
@@ -126,16 +129,16 @@ pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
     memory[at].store(new, Ordering::Relaxed);
 }
 
-/// One step of somebody who works on while the memory is written over.
+/// One step of a test that works while the memory is overwritten.
 #[derive(Clone, Debug, Arbitrary)]
 pub enum Blow {
-    /// A word anywhere is written over.
+    /// Overwrites any word.
     Anywhere {
         at: u16,
         how: u8,
         bits: u64,
     },
-    /// One that is in use: where something other than 0 stands.
+    /// Overwrites a word that is in use, which means that it is not 0.
     InUse {
         at: u16,
         how: u8,
@@ -163,13 +166,13 @@ pub enum Blow {
     Wait {
         ticks: u8,
     },
-    /// Begins to store, and stays in the middle.
+    /// Reserves memory for a value and leaves the store unfinished.
     Reserve {
         key: u8,
         size: u16,
         announce: bool,
     },
-    /// Ends the oldest of those.
+    /// Finishes the oldest unfinished store.
     Resolve {
         publish: bool,
     },
@@ -197,10 +200,11 @@ pub enum Blow {
     Reattach,
 }
 
-/// Locks that one step may take before it is said to go on for ever. Checking takes one for each block.
+/// The number of locks that one step may take before the test fails, because the step does not seem to end. A check
+/// takes one lock for each block.
 const LOCKS_PER_STEP: u32 = 50_000;
 
-/// Works on as the bytes say. Whatever stands in the memory, each step ends, and none crashes.
+/// Runs the steps that the bytes encode. With any content of the memory, each step must end, and none may crash.
 pub fn endure(bytes: &[u8]) {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
@@ -215,7 +219,7 @@ pub fn endure(bytes: &[u8]) {
         let Ok(blow) = Blow::arbitrary(&mut bytes) else { break };
         host.patience.set(LOCKS_PER_STEP);
         if let Blow::Reattach = blow {
-            // The header may be hit as well: then nobody new gets in.
+            // The header may be damaged, too. Then no new process can attach.
             if let Ok(again) = Tier::attach(Region::of_words(&memory), &host, 0) {
                 tier = again;
             }
@@ -263,7 +267,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Wait { ticks } => host.now.set(host.now.get() + u32::from(ticks)),
         Blow::Reserve { key, size, announce } => {
             let content = vec![key; size as usize % 3_000];
-            // Those of odd sizes may be served when they are stale.
+            // Values of odd sizes may be served stale.
             let lingering =
                 (size % 2 == 1).then_some(Lingering { ticks: size.into(), right_at: host.now.get() });
             let reserve = |key: &Key<'_>| tier.reserve_lingering(key, &value(&content, &[]), lingering);
@@ -337,7 +341,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
     }
 }
 
-/// One of the keys that a lived-in tier has.
+/// Calls `what` with one of the keys that a tier of `lived_in` has.
 fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let number = u64::from(key % 40);
     let bytes = vec![b'k'; 1 + number as usize];

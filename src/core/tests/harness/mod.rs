@@ -1,4 +1,9 @@
-//! A tier and its naive model, driven by the same actions.
+//! A test harness that runs the same actions on a tier and on a naive model, and compares the two.
+//!
+//! The model is a map of entries, a clock, and the number of the last change of each fence. The tier may forget an
+//! entry when it had to evict, but it must never serve a value that the model would not serve. After every step the
+//! harness verifies all structures of the tier and compares the counters. `tests/model.rs`, the fuzzer and
+//! `tests/replay.rs` use it.
 
 pub mod damage;
 pub mod story;
@@ -13,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// One step.
+/// One step of a test.
 #[derive(Clone, Debug)]
 pub enum Action {
     Put {
@@ -40,26 +45,26 @@ pub enum Action {
     Wait {
         ticks: u32,
     },
-    /// A writer announces a change of a tag.
+    /// A writer announces a change of a tag, by raising the tag's fence.
     Raise {
         tag: u8,
     },
-    /// One writer that announced it commits, or aborts.
+    /// One of the writers that announced a change of the tag commits or aborts.
     Settle {
         tag: u8,
         commit: bool,
     },
-    /// Everything of the space.
+    /// Invalidates every entry of the database.
     Flush,
     Sweep {
         budget: u32,
     },
-    /// Begins to store, and stays in the middle.
+    /// Reserves memory for a value and leaves the store unfinished.
     Reserve {
         key: u8,
         size: usize,
     },
-    /// Ends the oldest of those.
+    /// Finishes the oldest unfinished store: publishes or cancels it.
     Resolve {
         publish: bool,
     },
@@ -69,21 +74,21 @@ pub enum Action {
         size: usize,
         removal: bool,
     },
-    /// One that announced commits, or aborts.
+    /// The oldest transaction that announced a key commits or aborts.
     Finish {
         commit: bool,
     },
-    /// Somebody wants to compute a key.
+    /// A session asks for the right to compute a key: a lease or a fill.
     Acquire {
         key: u8,
         hold: u32,
     },
-    /// Whoever computes is done, or gives up.
+    /// The session with the oldest lease stores its value or gives up.
     Land {
         size: usize,
         give_up: bool,
     },
-    /// Stores a value that may be served for a while when it is not right any more.
+    /// Stores a value that may be served stale for `ticks`.
     Linger {
         key: u8,
         size: usize,
@@ -91,53 +96,56 @@ pub enum Action {
         ttl: u32,
         ticks: u32,
     },
-    /// Reads what is right, or may be served all the same.
+    /// Reads a value that is right or that may be served stale.
     GetStale {
         key: u8,
     },
-    /// One of two says that it will set a key that has no value, or whose value it will remove.
+    /// One of two sessions claims a key that has no value, or whose value it will remove.
     Claim {
         key: u8,
         second: bool,
         removed: bool,
     },
-    /// Whoever claimed first sets it, with an announcement or without, or gives up.
+    /// The session with the oldest claim sets the key, with or without an announcement, or gives up.
     EndClaim {
         size: usize,
         announced: bool,
         give_up: bool,
     },
-    /// Another process comes.
+    /// Another process attaches to the region.
     Reattach,
-    /// Stores at once, in a space that may not take more than so much.
+    /// Stores at once, in a space with a quota of `quota` bytes.
     PutWithin {
         key: u8,
         size: usize,
         quota: u16,
     },
-    /// Makes room within a space.
+    /// Trims a space to `quota` bytes.
     Trim {
         space: u8,
         quota: u16,
     },
-    /// Something is counted in one of many other spaces.
+    /// Counts an event in one of many other spaces.
     Elsewhere {
         space: u8,
     },
-    /// The counts of a space begin anew.
+    /// Resets the counts of a space.
     Reset {
         space: u8,
     },
 }
 
-/// A clock that only moves when it is told to, locks that notice when two are held, and requests for blocks that fail.
+/// A host with a clock that only moves when the test sets it, locks that detect a second held lock, and requests for
+/// blocks that can fail.
 #[derive(Default)]
 pub struct TestHost {
     pub now: Cell<u32>,
     held: Cell<Option<u32>>,
-    /// How many requests until all fail, counted down to 1; 0 for none.
+    /// The number of the request for blocks from which on all requests fail: 1 is the next request. It counts down to
+    /// 1. 0 means that none fails.
     pub failing: Cell<u32>,
-    /// How many locks may be taken until that is too many for something that ends, counted down to 1; 0 for any number.
+    /// The number of the lock that fails the test, because the operation does not seem to end. It counts down to 1. 0
+    /// means no limit.
     pub patience: Cell<u32>,
 }
 
@@ -169,21 +177,22 @@ struct Known {
     stamp: u64,
     tags: u8,
     lingering: Option<Lingering>,
-    /// It has died of the relation, before its time was over.
+    /// Whether a change of the relation has invalidated the entry before it expired.
     killed: bool,
-    /// And of nothing else before that, so that the tier had no reason to take it out.
+    /// Whether nothing else had invalidated the entry before that, so that the tier had no other reason to remove it.
     alone: bool,
 }
 
-/// What the model knows of a fence.
+/// The model's copy of a fence.
 #[derive(Clone, Copy, Default)]
 struct Fence {
     seq: u64,
     pending: u32,
 }
 
-/// How a property is tested: `make test` repeats the same cases, so that it says the same of the same code; `make test-long`
-/// tries others, and twenty times as many. `PG_CACHE_TEST_SEED` repeats a run whose seed was printed.
+/// Returns the configuration of a property test. `make test` repeats the same cases, so that it gives the same result
+/// for the same code. `make test-long` tries other cases, and twenty times as many. `PG_CACHE_TEST_SEED` repeats a
+/// run whose seed was printed.
 pub fn cases(number: u32) -> ProptestConfig {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
     let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -206,17 +215,18 @@ pub struct Harness {
     shards: u32,
 }
 
-/// How many keys the actions choose from.
+/// The number of keys that the actions choose from.
 pub const KEYS: u8 = 24;
 const TAGS: u8 = 3;
-/// The one among them that is a relation in truth.
+/// The tag that stands for a relation: its fence is a relation's.
 const RELATION: u8 = 0;
-/// Spaces that keys are in, and others in which nothing is stored: together more than a backend has rows for.
+/// The number of spaces that hold keys, and of other spaces in which nothing is stored. Together they are more than a
+/// backend has rows for.
 pub const SPACES: u8 = 4;
 pub const ELSEWHERE: u8 = 12;
-/// Enough for any space to be looked through twice.
+/// A budget that is enough to search any space twice.
 const BUDGET: u32 = 10_000;
-/// Locks that one step may take, and checking after it, which takes one for each block.
+/// The limit of locks for one step and the check after it. The check takes one lock for each block.
 const LOCKS_PER_STEP: u32 = 50_000;
 
 impl Harness {
@@ -272,7 +282,7 @@ impl Harness {
         for owner in [OWNER, SETTER, CLAIMERS[0], CLAIMERS[1]] {
             tier.release_leases_of(owner);
         }
-        // With every key gone nothing may be in use.
+        // When every key is removed, no entry may be in use.
         for key in 0..KEYS {
             with_key(&tier, key, |key| tier.remove(key));
         }
@@ -285,27 +295,27 @@ impl Harness {
     }
 }
 
-/// What was begun and not ended.
+/// Operations that were begun and have not ended.
 #[derive(Default)]
 struct Begun {
     reserved: Vec<(u8, Known, Reservation)>,
-    /// Without a value: a removal.
+    /// The value is None for a removal.
     announced: Vec<(u8, Option<Known>, Reservation)>,
     leases: Vec<(u8, Lease)>,
     claims: Vec<(u8, u64)>,
 }
 
-/// The backend that computes.
+/// The session that computes values.
 const OWNER: u32 = 7;
-/// One that claims a key and sets it at once.
+/// The session that claims a key and sets it at once.
 const SETTER: u32 = 8;
-/// Two that claim keys and set them later.
+/// The two sessions that claim keys and set them later.
 const CLAIMERS: [u32; 2] = [9, 10];
-/// After so many ticks it is noted again that an entry was right.
+/// The tier notes that an entry was found right only once in this many ticks.
 const NOTED_EVERY: u32 = 20;
-/// Backends that have a slot of statistics. One more comes that has none.
+/// The number of backends that have a slot of statistics. One more backend attaches that has none.
 const SLOTS: u32 = 2;
-/// What the model can tell how often it happened, from the answers.
+/// The counters whose values the model can derive from the tier's answers.
 const TOLD: [Counter; 9] = [
     Counter::Hit,
     Counter::MissAbsent,
@@ -318,13 +328,13 @@ const TOLD: [Counter; 9] = [
     Counter::RefusedQuota,
 ];
 
-/// A flight as the model knows it. Keys with one hash share it.
+/// The model's copy of a flight. Keys of one class have the same hash, and share a flight.
 #[derive(Clone, Copy)]
 struct Flight {
     lease: u64,
     owner: u32,
     purpose: Purpose,
-    /// None for a claim.
+    /// None for a claim, which has no deadline.
     deadline: Option<u32>,
     stamp: u64,
     void: bool,
@@ -336,39 +346,41 @@ impl Flight {
     }
 }
 
-/// Keys are of few roles, so that none of these takes more than its share of the places.
+/// Returns the owner of a flight for a key. The keys are spread over four roles, so that no role exceeds its share of
+/// the places for flights.
 fn owner_of(session: u32, key: u8) -> Owner {
     Owner { session, role: u32::from(key % 4) }
 }
 
 #[derive(Default)]
 struct Model {
-    /// Keys with announced changes, each as often as it was announced.
+    /// The keys with announced changes. A key occurs once for each announcement.
     changing: Vec<u8>,
     flights: HashMap<u8, Flight>,
     entries: HashMap<u8, Known>,
     tags: [Fence; TAGS as usize],
     flushed: u64,
     now: u64,
-    /// What happened in each space since its counts were reset.
+    /// The counts of events in each space since its last reset.
     counts: [[u64; Counter::ALL.len()]; SPACES as usize],
-    /// What was counted before a reset, in all spaces together.
+    /// The counts from before the resets, summed over all spaces.
     forgotten: [u64; Counter::ALL.len()],
-    /// Spaces that had to make room within themselves.
+    /// Whether a space had to make room within its own entries.
     trimmed: [bool; SPACES as usize],
     toll: Toll,
 }
 
-/// What changes of the relation have cost.
+/// The effects of changes of the relation.
 #[derive(Default)]
 struct Toll {
     changes: u64,
     last: u32,
-    /// Entries that died of it.
+    /// The number of entries that these changes have invalidated.
     killed: u64,
-    /// Those of them that have gone and that the tier cannot have lost before they died.
+    /// The number of these entries that have been removed, and that the tier cannot have evicted before they were
+    /// invalidated.
     gone: u64,
-    /// What was counted before a reset.
+    /// The count from before the resets.
     forgotten: u64,
 }
 
@@ -402,7 +414,7 @@ impl Model {
         );
     }
 
-    /// Takes over from the tier what only it can know.
+    /// Copies counts from the tier that the model cannot derive.
     fn believe(&mut self, tier: &Tier<'_, &TestHost>, key: u8, whats: &[Counter]) {
         let space = space_of(key);
         let stats = tier.space_stats(1, space.into()).expect("it was used");
@@ -411,7 +423,7 @@ impl Model {
         }
     }
 
-    /// The tier has counted what happened, each in its space.
+    /// Asserts that the tier has counted each event in its space.
     fn expect_counts(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
         for (space, counts) in self.counts.iter().enumerate() {
             let stats = tier.space_stats(1, space as u32);
@@ -425,7 +437,7 @@ impl Model {
         }
     }
 
-    /// What is counted of the spaces is what is counted of all.
+    /// Asserts that the counts of the spaces add up to the total counts.
     fn expect_sums(&self, tier: &Tier<'_, &TestHost>) {
         let all: Vec<_> = tier.all_stats().collect();
         for what in Counter::ALL {
@@ -436,7 +448,7 @@ impl Model {
         assert_eq!(all.iter().map(|stats| stats.entries).sum::<u64>(), usage.entries);
     }
 
-    /// What a reader of a key is to find.
+    /// Returns the result that a reader of a key must get.
     fn expected(&self, key: u8, now: u32) -> Result<&Known, Miss> {
         if self.changing.contains(&key) {
             return Err(Miss::Fenced);
@@ -445,7 +457,7 @@ impl Model {
         self.verdict(known, now).map(|()| known)
     }
 
-    /// What a reader of a key is to find who takes what may still be served.
+    /// Returns the result that a reader must get if it accepts stale values.
     fn expected_stale(&self, key: u8, now: u32) -> Result<(&Known, Freshness), Miss> {
         let miss = match self.expected(key, now) {
             Ok(known) => return Ok((known, Freshness::Right)),
@@ -458,8 +470,9 @@ impl Model {
         if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
     }
 
-    /// Entries are counted when they go, and of one that has gone early only the tier knows when that was: so it has counted no
-    /// more than have died, and no less than have made way.
+    /// Compares the counts of the relation. The tier counts a killed entry when the entry is removed, and only the
+    /// tier knows when it evicted an entry. So its count must be at most the number of entries that were killed, and
+    /// at least the number of killed entries that are known to be removed.
     fn expect_toll(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
         let all = tier.relation_stats(1).collect::<Vec<_>>();
         let found = all.first().copied().unwrap_or_default();
@@ -472,14 +485,15 @@ impl Model {
         );
     }
 
-    /// Whether an entry has died of the relation, before its time was over for all that can be known now.
+    /// Returns whether a change of the relation has invalidated the entry, and the entry had not expired before the
+    /// last change.
     fn is_killed(&self, known: &Known) -> bool {
         known.tags >> RELATION & 1 == 1
             && self.tags[RELATION as usize].seq > known.stamp
             && known.expires > self.toll.last
     }
 
-    /// The relation has changed.
+    /// Notes a change of the relation.
     fn note_change(&mut self, now: u32) {
         self.toll.changes += 1;
         self.toll.last = now;
@@ -499,14 +513,14 @@ impl Model {
         }
     }
 
-    /// A key has another value.
+    /// Gives a key another value.
     fn put(&mut self, tier: &Tier<'_, &TestHost>, key: u8, mut known: Known) {
         self.take(tier, key);
         self.note_killed(&mut known);
         self.entries.insert(key, known);
     }
 
-    /// A key has none any more.
+    /// Removes the value of a key.
     fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
         let known = self.entries.remove(&key);
         if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
@@ -524,7 +538,7 @@ impl Model {
         })
     }
 
-    /// The key was set or removed.
+    /// Notes that the key was set or removed, which voids its flight.
     fn changed(&mut self, key: u8) {
         if let Some(flight) = self.flights.get_mut(&class(key)) {
             flight.void = true;
@@ -539,25 +553,26 @@ impl Model {
     }
 }
 
-/// The bytes of a value: any two differ in length or content.
+/// Returns the bytes of a value. Different values differ in length or content.
 fn content(key: u8, size: usize, salt: u64) -> Vec<u8> {
     (0..size).map(|at| (at as u8).wrapping_mul(31) ^ key ^ (salt >> (at % 8 * 8)) as u8).collect()
 }
 
-/// The keys fall into two classes; all of a class have the same hash.
+/// Returns the class of a key. There are two classes, and all keys of a class have the same hash in every scope.
 fn class(key: u8) -> u8 {
     key / 6 % 2
 }
 
-/// The six scopes: four spaces, and in two of them a role's own keys.
+/// The six scopes: four spaces, and in two of them also the keys of a role.
 const SCOPES: [(u8, u32); 6] = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (3, 0)];
 
 fn space_of(key: u8) -> u8 {
     SCOPES[key as usize % SCOPES.len()].0
 }
 
-/// Keys of four different lengths, the same bytes in six scopes, and many with the same hash: one bucket, in which
-/// nothing but the whole identity tells them apart.
+/// Calls `what` with a key. The keys have four different lengths, and the same bytes in six scopes. The hash passed
+/// here cancels the scope that `Key::new` mixes in, so that all keys of a class share one hash and one bucket. There,
+/// only the whole identity of a key distinguishes it from the others.
 fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let (space, role) = SCOPES[key as usize % SCOPES.len()];
     let space = u32::from(space);
@@ -577,7 +592,7 @@ fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
     tier.fences().tag(u64::from(tag) << 60)
 }
 
-/// Whether the tier had a reason to forget something.
+/// Returns whether the tier had a reason to forget an entry of the key's space.
 fn may_forget(tier: &Tier<'_, &TestHost>, model: &Model, key: u8) -> bool {
     model.trimmed[space_of(key) as usize]
         || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
@@ -654,7 +669,7 @@ fn step_both(
                 "touched {touched}, valid {valid}"
             );
             if let Some(known) = model.entries.get_mut(&key).filter(|_| valid) {
-                // A tier that has forgotten the entry serves nothing, whatever the model thinks of its time.
+                // If the tier has forgotten the entry, it serves nothing, so the model's expiry does not matter.
                 known.expires = now + ttl;
             }
         }
@@ -757,10 +772,10 @@ fn step_both(
         Action::Acquire { key, hold } => {
             let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now, model.flushed));
             let fills = hold % 4 == 3;
-            // A fill takes over a lease.
+            // A fill takes over from a lease.
             let leader = leader.filter(|flight| !fills || flight.purpose != Purpose::Lease);
             let owner = owner_of(OWNER, key);
-            // Every other one only if there is no value.
+            // Every second request asks for the lease only if there is no value.
             let acquired = with_key(tier, key, |key| match hold % 4 {
                 0 | 2 => tier.acquire_missing(key, Stamp::LATEST.into(), owner, now + hold),
                 1 => tier.acquire(key, owner, now + hold),
@@ -864,7 +879,7 @@ fn land(
         return;
     }
     let (key, lease) = begun.leases.remove(0);
-    // Overtaken, if somebody began after its deadline.
+    // None if another session has taken over the flight after the deadline.
     let flight = model.flights.get(&class(key)).copied().filter(|flight| flight.lease == lease.number);
     if flight.is_some() {
         model.flights.remove(&class(key));
@@ -981,7 +996,7 @@ fn trim(tier: &Tier<'_, &TestHost>, model: &mut Model, space: u8, quota: u64) {
     }
 }
 
-/// What the other spaces have.
+/// Returns the entries and bytes of the other spaces.
 fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
     let others = (0..SPACES).filter(|other| *other != space);
     others
@@ -990,7 +1005,8 @@ fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// What a space has is reserved, announced or a counter.
+/// Asserts that the space has no entry left that could be evicted: only counters, and memory that is reserved or
+/// announced.
 fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
     for entry in (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten() {
         let spared = entry.space != u32::from(space) || entry.meta.kind == Kind::COUNTER;
@@ -1014,7 +1030,7 @@ fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Kno
 }
 
 fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
-    // The model's clock and the tier's move together.
+    // The model's clock and the tier's clock move together, so the numbers of stamps are equal.
     NewValue {
         bytes: &known.value,
         kind: known.kind,
@@ -1025,7 +1041,8 @@ fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
     }
 }
 
-/// The tier's stamp of a moment on the model's clock. Both start at 0 and are moved by the same actions.
+/// Returns the tier's stamp for a moment on the model's clock. Both clocks start at 0 and are moved by the same
+/// actions.
 fn stamp(moment: u64) -> Stamp {
     Stamp::from_number(moment)
 }
@@ -1045,9 +1062,9 @@ fn published(
         model.count(key, Counter::Stored);
     }
     match (stored, absent) {
-        // Whoever may not claim it does not come to storing.
+        // A refused claim stores nothing.
         (Stored::Dropped, _) => {}
-        // Its claim has taken the place of what was computed.
+        // The claim has replaced the flight of a session that was computing the value.
         (_, true) => assert!(model.flights.remove(&class(key)).is_none() || !claimed, "it is claimed"),
         (_, false) => model.changed(key),
     }
@@ -1074,7 +1091,7 @@ fn expect_refusal(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, known:
     }
 }
 
-/// Reads a key and holds the answer against the model's.
+/// Reads a key and compares the answer with the model's.
 fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
@@ -1091,7 +1108,7 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
             note_right(model, key, now);
         }
         Err(Miss::Absent) => {
-            // Swept, evicted, or never there.
+            // The entry was swept or evicted, or never existed.
             assert!(verdict.is_err() || may_forget(tier, model, key), "forgot without a reason");
         }
         Err(miss) => {
@@ -1101,7 +1118,7 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     }
 }
 
-/// A value was found to be right.
+/// Notes that a reader found the value right.
 fn note_right(model: &mut Model, key: u8, now: u32) {
     if let Some(Known { lingering: Some(lingering), .. }) = model.entries.get_mut(&key)
         && now - lingering.right_at >= NOTED_EVERY
@@ -1110,11 +1127,11 @@ fn note_right(model: &mut Model, key: u8, now: u32) {
     }
 }
 
-/// Reads a key, right or not, and holds the answer against the model's.
+/// Reads a key, accepting a stale value, and compares the answer with the model's.
 fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut value));
-    // What is stale counts as what it is for those who do not take it.
+    // A stale hit counts as a miss: the one that a reader gets if it does not accept stale values.
     model.count_read(
         key,
         match answer {
@@ -1147,7 +1164,7 @@ fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32
 fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u32) {
     let fresh = new_value(model, key, 0, 0, now + 40);
     let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[])));
-    // Whether it was stored anew or added to what was there.
+    // The model cannot know whether the counter was stored anew or added to.
     model.believe(tier, key, &[Counter::Stored, Counter::Dropped, Counter::RefusedFull]);
     let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok()).cloned();
     let known = known.as_ref();
@@ -1168,13 +1185,13 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
     if let Ok(sum) = outcome {
         model.changed(key);
         let value = sum.to_ne_bytes().to_vec();
-        // A counter that was forgotten begins anew, with a new life.
+        // A counter that was forgotten starts again, with a new expiry.
         let kept = known.cloned().filter(|known| known.kind == Kind::COUNTER);
         let anew = sum == by && may_forget(tier, model, key);
         let known = match kept {
             Some(old) if !anew => Known { value, ..old },
             Some(old) => {
-                // Either: ask the tier which.
+                // Both are possible, so ask the tier.
                 let meta = with_key(tier, key, |key| tier.peek(key, Stamp::LATEST));
                 let expires = meta.map_or(old.expires, |meta| meta.expires);
                 let stamp = meta.map_or(old.stamp, |meta| meta.stamp.number());

@@ -1,9 +1,10 @@
-//! Operations out of bytes: for the fuzzer, and for the test that replays its finds. Any bytes mean something.
+//! Decodes bytes into actions of the harness, for the fuzzer and for the test that replays its findings. Any bytes
+//! are valid.
 
 use super::{Action, ELSEWHERE, Harness, KEYS, SPACES, TAGS};
 use arbitrary::{Result, Unstructured};
 
-/// What bytes tell.
+/// A test that bytes encode: the size of the region, the number of shards, and the actions.
 #[derive(Clone, Debug)]
 pub struct Story {
     pub kilobytes: usize,
@@ -12,7 +13,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// The story that bytes tell. When they end in the middle of an action, that is the end of the story.
+    /// Decodes a story. If the bytes end in the middle of an action, the story ends before it.
     pub fn of(bytes: &[u8]) -> Self {
         let mut bytes = Unstructured::new(bytes);
         let kilobytes = bytes.int_in_range(12..=80).unwrap_or(12);
@@ -24,14 +25,14 @@ impl Story {
         Self { kilobytes, shards, actions }
     }
 
-    /// Tells it to a tier and to its model.
+    /// Runs the actions on a tier and on its model.
     pub fn run(&self) {
         Harness::new(self.kilobytes * 1024, self.shards).run(&self.actions);
     }
 }
 
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
-    // The first ones are what they always were, so that old finds tell the same.
+    // The first codes keep their meaning, so that old findings still decode to the same actions.
     let what: u8 = bytes.arbitrary()?;
     Ok(match if what < 221 { what % 17 } else { what % 11 + 17 } {
         0 => Action::Put {
@@ -84,7 +85,8 @@ fn key(bytes: &mut Unstructured<'_>) -> Result<u8> {
     bytes.int_in_range(0..=KEYS - 1)
 }
 
-/// Mostly small, sometimes of the size that is spread over runs and shards, sometimes too large.
+/// Returns the size of a value: mostly small, sometimes so large that the value is spread over runs and shards,
+/// sometimes too large.
 fn size(bytes: &mut Unstructured<'_>) -> Result<usize> {
     match bytes.int_in_range(0..=7u8)? {
         0..=4 => bytes.int_in_range(0..=199),

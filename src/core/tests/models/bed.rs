@@ -1,4 +1,5 @@
-//! What the models stand on: a tier of a few entries in words that loom watches, and a ledger of what was seen.
+//! The base of the models: a tier with a few entries in words that loom watches, and a ledger of the results that
+//! were seen.
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -10,19 +11,20 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A region without reserved fences, so that every scope is judged by the one tag: fewer words, fewer steps.
+/// A region without reserved fences, so that one tag decides about every scope. That means fewer words and fewer
+/// steps.
 const SIZES: Sizes =
     Sizes { bytes: 0, reserved_fences: 0, relation_fences: 0, tag_fences: 1, counters: 4, shards: 1 };
 /// Room for about ten entries of [`ENTRY_BYTES`].
 const REGION_WORDS: usize = 384;
-/// Each entry has the same size, so that where one was another one fits.
+/// All entries have the same size, so that a new entry fits into the blocks of an old one.
 pub const ENTRY_BYTES: u64 = 80;
 
-/// What all threads of a model share.
+/// The state that all threads of a model share.
 pub struct World {
     words: Vec<AtomicU64>,
     lock: Mutex<()>,
-    /// What the transactions of a model change: the number that is committed.
+    /// The source that the transactions of a model change: the committed number.
     pub source: AtomicU64,
     pub ledger: Ledger,
 }
@@ -47,7 +49,7 @@ impl World {
     }
 }
 
-/// The one lock as one backend holds it.
+/// A backend's access to the one lock.
 pub struct Backend<'w> {
     lock: &'w Mutex<()>,
     held: RefCell<Option<MutexGuard<'w, ()>>>,
@@ -67,11 +69,11 @@ impl Host for Backend<'_> {
 }
 
 pub type LoomTier<'w> = Tier<'w, Backend<'w>>;
-/// What one backend does in a model.
+/// The work of one backend in a model.
 pub type Work = Box<dyn FnOnce(&LoomTier<'_>, &World) + Send>;
 
-/// The words of a region as they are after some preparation. Made once and copied for each interleaving, which
-/// then begins with the first step that matters.
+/// The words of a region after some preparation. It is made once and copied for each interleaving, so that each
+/// interleaving begins with the first step that matters.
 #[derive(Clone)]
 pub struct Image(Vec<u64>);
 
@@ -84,7 +86,7 @@ impl Image {
         }))
     }
 
-    /// A tier with one entry, which is expired and may still be served, and the others as far as they fit.
+    /// Returns a full tier, and the key of one entry that has expired and may still be served stale.
     pub fn full_of_stale() -> (Self, u64) {
         let image = Self::of(|tier| {
             put_stale(tier, 1);
@@ -93,7 +95,7 @@ impl Image {
         (image, 1)
     }
 
-    /// A tier without room for one entry more, and the key that the next one will evict.
+    /// Returns a tier without room for one more entry, and the key that the next put will evict.
     pub fn full() -> (Self, u64) {
         let image = Self::of(move |tier| {
             (1..).take_while(|number| *number == 1 || !is_full(tier)).for_each(|number| put(tier, number, 1));
@@ -113,10 +115,10 @@ fn is_full(tier: &LoomTier<'_>) -> bool {
     usage.used_bytes + ENTRY_BYTES > usage.block_bytes
 }
 
-/// The key that nobody has when a model begins.
+/// A key that has no value when a model begins.
 pub const NEWCOMER: u64 = 99;
 
-/// Runs something where loom's words live, without a second thread.
+/// Runs a function with loom's words, without a second thread.
 fn once<R: Send + 'static>(words: Vec<u64>, what: impl Fn(&World) -> R + Send + Sync + 'static) -> R {
     let result = std::sync::Arc::new(std::sync::Mutex::new(None));
     let slot = result.clone();
@@ -130,12 +132,13 @@ fn once<R: Send + 'static>(words: Vec<u64>, what: impl Fn(&World) -> R + Send + 
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    // Each step counts, also where there is nothing to choose.
+    // Loom counts each step, even if there is no choice.
     builder.max_branches = 100_000;
     builder
 }
 
-/// What was seen in all interleavings together. Not loom's: it is outside of the model.
+/// The results that were seen in all interleavings together. It uses the standard library's types, not loom's,
+/// because it is outside of the model.
 #[derive(Clone, Default)]
 pub struct Ledger(std::sync::Arc<std::sync::Mutex<BTreeMap<String, u64>>>);
 
@@ -145,12 +148,13 @@ impl Ledger {
     }
 }
 
-/// How often at most a thread is interrupted where it does not wait: in the short run, and in the long one. None is any
-/// number of times.
+/// The maximum number of times that loom interrupts a thread where it does not wait: in the short run, and in the
+/// long one. None means no limit.
 pub type Preemptions = [Option<usize>; 2];
 
-/// Runs a model in the orders that loom finds with so many preemptions, with every value that a load may return. `expected`
-/// has to be all that was noted, else the model did not reach what it is about, or went where it must not.
+/// Runs a model in all orders that loom finds with this limit of preemptions, and with every value that a load may
+/// return. The noted results must be exactly `expected`. Otherwise the model did not reach its subject, or reached a
+/// result that is forbidden.
 pub fn explore(
     name: &str,
     image: &Image,
@@ -173,13 +177,13 @@ pub fn explore(
     assert_eq!(seen.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{name}");
 }
 
-/// Backends at work, each in a thread of its own, until all are done.
+/// Runs backends, each in a thread of its own, until all are done.
 ///
-/// Those who write have to come first. Loom looks for races with the last access to a word only, so that a writer's own
-/// load hides a reader's from the store that follows, and it does not try all orders. What a reader sees is complete all the
-/// same: the first order that is tried is the one given here, and when all is written a load may still return each of the last
-/// seven stores that no ordering of the code under test forbids. What it leaves out is what a reader does to a
-/// writer, which is one bit of history.
+/// Writers must come before readers in `work`. Loom looks for races only with the last access to a word. So a
+/// writer's own load hides a reader's access from the store that follows, and loom does not try all orders. The
+/// results of a reader are complete all the same. The first order that loom tries is the order of `work`. After all
+/// writes, a load may still return each of the last seven stores that no ordering of the code under test forbids.
+/// This leaves out only the effect of a reader on a writer, which is one bit of history.
 pub fn together<const N: usize>(world: &Arc<World>, work: [Work; N]) {
     let mut backend = 0;
     let threads = work.map(|work| {
@@ -197,7 +201,7 @@ pub fn with_key<R>(tier: &LoomTier<'_>, number: u64, what: impl FnOnce(&Key<'_>)
     what(&Key::new(scope, &number.to_le_bytes(), number).expect("a legal key"))
 }
 
-/// Two words of value, each of which says whose it is and which.
+/// Reserves a value of two equal words, which contain the key's number and the version.
 pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> Reservation {
     let word = (number << 32 | version).to_le_bytes();
     let value = NewValue {
@@ -216,7 +220,7 @@ pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
     with_key(tier, number, |key| tier.publish(key, reservation));
 }
 
-/// Its time is over when it is stored, and it may be served all the same.
+/// Stores a value that has expired when it is stored, and that may be served stale.
 fn put_stale(tier: &LoomTier<'_>, number: u64) {
     let word = (number << 32 | 1).to_le_bytes();
     let value = NewValue {
@@ -238,14 +242,14 @@ pub fn remove(tier: &LoomTier<'_>, number: u64) -> bool {
     with_key(tier, number, |key| tier.remove(key))
 }
 
-/// Which version of a key is there, after a look at every byte of it.
+/// Reads a key, verifies every byte of the value, and returns its version.
 pub fn get(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
     let mut value = Vec::new();
     with_key(tier, number, |key| tier.get(key, Stamp::LATEST, &mut value))?;
     Ok(version(number, &value))
 }
 
-/// The same of a value that need not be right.
+/// Does the same, and accepts a stale value.
 pub fn get_stale(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
     let mut value = Vec::new();
     with_key(tier, number, |key| tier.get_stale(key, Stamp::LATEST, &mut value))?;
@@ -260,12 +264,12 @@ fn version(number: u64, value: &[u8]) -> u64 {
     words[0] & u64::from(u32::MAX)
 }
 
-/// The same without a look at the value: the header says which version it is, too.
+/// Returns the version of a key without reading the value: the header contains the version, too.
 pub fn peek(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
     with_key(tier, number, |key| tier.peek(key, Stamp::LATEST)).map(|meta| meta.cost.micros())
 }
 
-/// Everything is in order, and nothing is lost.
+/// Asserts that all structures are sound, no block is lost, and no announcement or flight is left.
 pub fn settled(tier: &LoomTier<'_>) {
     assert_eq!(tier.check(), Vec::<String>::new());
     let usage = tier.usage();

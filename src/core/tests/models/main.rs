@@ -1,12 +1,13 @@
-//! The tier itself while a few operations are interleaved, with every value that the memory model allows a load.
+//! Tests the tier itself while a few operations are interleaved, with every value that the memory model allows a load
+//! to return.
 //!
-//! Compiled with `--cfg loom` only: the words of the region are then loom's, which lets a relaxed load return any
-//! store that no fence, acquire or lock rules out. So what is proven here are the orderings of versions and zones in
-//! `shard.rs`, on the code that runs in production, and not on a picture of it.
+//! This file is compiled with `--cfg loom` only. Then the words of the region are loom's, and a relaxed load may
+//! return any store that no fence, acquire or lock rules out. So these models prove the memory orderings of versions
+//! and zones in `shard.rs`, on the code that runs in production, not on a copy of it.
 //!
-//! Loom knows no total order of sequentially consistent accesses: it takes them for acquire and release. The models of
-//! fences ask for nothing more, because there whoever relies on a change has read it from the source. The
-//! protocols that need one order over clock, fence and snapshot are not the business of these models.
+//! Loom has no total order of sequentially consistent accesses: it treats them as acquire and release. The models of
+//! fences here need nothing more, because a reader that relies on a change has read the change from the source. These
+//! models do not cover the protocols that need one order over clock, fence and snapshot.
 #![cfg(loom)]
 
 mod bed;
@@ -18,18 +19,22 @@ use bed::{
 use loom::sync::atomic::Ordering::SeqCst;
 use pg_cache_core::{Miss, Owner, Reservation, Stamp};
 
-/// Who only reads needs no interruptions: what a load may return puts the reader anywhere into the writer's work.
+/// A model with a reader needs no interruptions: the values that a load may return already place the reader anywhere
+/// in the writer's work.
 const READER: Preemptions = [Some(0), Some(1)];
-/// With reused blocks or two changes there are so many stores to choose from that one interruption more takes minutes or more.
+/// With reused blocks or two changes there are so many stores to choose from that one more interruption takes minutes
+/// or longer.
 const READER_OF_MUCH: Preemptions = [Some(0), Some(0)];
-/// Writers take turns by the lock, which leaves so few orders that the search for them needs no bound.
+/// The lock makes writers take turns. That leaves so few orders that the search needs no limit.
 const WRITERS: Preemptions = [None, None];
-/// Writers of one space also meet at its cell, apart from the lock. Where there are many steps beside, that is much to choose from.
+/// Writers of one space also meet at the space's cell, which the lock does not protect. In models with many other
+/// steps, that leaves too many orders for the short run.
 const WRITERS_OF_MUCH: Preemptions = [Some(3), None];
-/// A fill and a change have more in common than the lock.
+/// A fill and a change share more than the lock.
 const FILL: Preemptions = [Some(1), Some(2)];
 
-/// The first value of a key, in blocks that nobody had before: there is no zone that could tell, only the version.
+/// The first value of a key, in blocks that were never used. No zone moves, so the reader depends on the version
+/// alone.
 #[test]
 fn a_new_value_is_absent_or_whole() {
     let image = Image::of(|_| ());
@@ -42,7 +47,7 @@ fn a_new_value_is_absent_or_whole() {
     });
 }
 
-/// The key has a value at every moment, so a reader finds one.
+/// The key has a value at every moment, so a reader must find one.
 #[test]
 fn a_replaced_value_is_never_missing() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -56,7 +61,7 @@ fn a_replaced_value_is_never_missing() {
     });
 }
 
-/// The tier is full: a newcomer evicts the entry that is being read, and is written into the same blocks.
+/// The tier is full. A new entry evicts the entry that is being read, and is written into the same blocks.
 #[test]
 fn an_evicted_value_is_whole_or_absent() {
     let (image, victim) = Image::full();
@@ -73,7 +78,8 @@ fn an_evicted_value_is_whole_or_absent() {
     });
 }
 
-/// One frees the blocks, another takes them: what a reader has to see reaches it through both locks.
+/// One backend frees the blocks and another takes them. The stores that a reader must see are ordered through both
+/// holds of the lock.
 #[test]
 fn a_removed_value_is_whole_or_absent() {
     let (image, victim) = Image::full();
@@ -119,7 +125,8 @@ fn setting_and_removing_leave_the_value_or_nothing() {
     });
 }
 
-/// Both need room and there is none. In a tier this small the second may send the first away again.
+/// Both backends need room and there is none. In a tier this small, the second backend may evict the first one's
+/// entry.
 #[test]
 fn two_who_evict_leave_everything_in_order() {
     let (image, _) = Image::full();
@@ -135,8 +142,9 @@ fn two_who_evict_leave_everything_in_order() {
     });
 }
 
-/// A value that was read from the source before a change, and is stored during it or after, is served to nobody who has
-/// seen the change: neither while its own maker looks, nor when all is done.
+/// A value that was read from the source before a change, and is stored during the change or after it, must never be
+/// served to a session that has seen the change. Both the writer, during and after the change, and a reader at the
+/// end check this.
 #[test]
 fn a_fill_during_a_change_is_not_served_after_it() {
     let image = Image::of(|_| ());
@@ -165,7 +173,8 @@ fn a_fill_during_a_change_is_not_served_after_it() {
     });
 }
 
-/// A change that is given up makes nothing wrong: what was filled meanwhile is served as soon as the fence is down.
+/// A change that is withdrawn invalidates nothing. A value that was filled meanwhile is a hit as soon as the fence is
+/// withdrawn.
 #[test]
 fn a_fill_during_a_change_that_is_given_up_stays() {
     let image = Image::of(|_| ());
@@ -186,8 +195,8 @@ fn a_fill_during_a_change_that_is_given_up_stays() {
     });
 }
 
-/// A transaction announces a key, commits, and confirms: who has seen the commit does not read what was before, and nobody
-/// reads what is not committed.
+/// A transaction announces a key, commits, and confirms. A reader that has seen the commit must not read the old
+/// value, and no reader may read an uncommitted value.
 #[test]
 fn an_announced_key_is_not_read_as_it_was() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -218,7 +227,7 @@ fn an_announced_key_is_not_read_as_it_was() {
     });
 }
 
-/// Another one removes the key meanwhile.
+/// Another backend removes the key meanwhile.
 #[test]
 fn an_announced_key_is_removed_before_or_after() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -241,7 +250,7 @@ fn an_announced_key_is_removed_before_or_after() {
     });
 }
 
-/// Two transactions would be the first to set a key. One of them is told that it is, and its value stands.
+/// Two transactions try to be the first to set a key. Exactly one claim is granted, and its value stays.
 #[test]
 fn one_of_two_who_claim_a_key_sets_it() {
     let image = Image::of(|_| ());
@@ -264,7 +273,7 @@ fn one_of_two_who_claim_a_key_sets_it() {
     });
 }
 
-/// Somebody who sets the key meanwhile was later, and a reader never finds the claimed value behind the other one.
+/// A backend that sets the key meanwhile counts as later. The claimed value must never replace its value.
 #[test]
 fn what_is_set_after_a_claim_stays() {
     let image = Image::of(|_| ());
@@ -292,8 +301,7 @@ fn what_is_set_after_a_claim_stays() {
     });
 }
 
-/// A value that may be served when it is stale is whole, or not there, while somebody removes it and somebody else takes its
-/// blocks.
+/// A value that may be served stale must be whole or absent, while a backend removes it and reuses its blocks.
 #[test]
 fn a_stale_value_is_whole_or_absent() {
     let (image, victim) = Image::full_of_stale();
@@ -313,14 +321,14 @@ fn a_stale_value_is_whole_or_absent() {
     });
 }
 
-/// What a transaction does that sets a key.
+/// The commit of a transaction that sets the key.
 fn set(tier: &LoomTier<'_>, world: &World, reservation: Reservation) {
     with_key(tier, 1, |key| tier.announce(key, &reservation));
     world.source.store(2, SeqCst);
     with_key(tier, 1, |key| tier.confirm(key, reservation));
 }
 
-/// A transaction announces a key and gives up: nobody ever reads what it would have set.
+/// A transaction announces a key and aborts. No reader may ever read the announced value.
 #[test]
 fn what_was_announced_and_given_up_is_never_read() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -341,7 +349,7 @@ fn what_was_announced_and_given_up_is_never_read() {
     });
 }
 
-/// A transaction announces that a key goes, and confirms: nobody takes the announcement for an empty value.
+/// A transaction announces a removal and confirms it. No reader may take the announcement for an empty value.
 #[test]
 fn an_announced_removal_is_never_read() {
     let image = Image::of(|tier| put(tier, 1, 1));

@@ -1,8 +1,8 @@
-//! The models against the code: every step that a model can take is taken with the real tier too, and both have to answer
-//! the same and stand the same behind it.
+//! Compares the models with the code. The test takes every step that a model can take with the real tier, too. Both
+//! must give the same answers and end in the same state.
 //!
-//! Each state is reached on one path, and each step from it is tried behind that path, on a tier made for it. So what the other
-//! rooms prove of the order of steps is proven of the operations that the tier has for them.
+//! The walk reaches each state on one path, and tries each step from that state after the same path on a new tier. So
+//! the results of the other modules about the order of steps also hold for the operations of the real tier.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -22,7 +22,7 @@ use crate::reader::{Outcome, Read, Reader};
 use crate::say;
 use crate::set_and_fence::{self, Act, SetAndFence};
 
-/// Takes every step from every state of a model. `replay` gets the path that ends in it.
+/// Takes every step from every state of a model. Calls `replay` with the path that ends with the step.
 fn walk<M>(name: &str, model: &M, replay: impl Fn(&M::State, &[(M::Action, M::State)]))
 where
     M: Model,
@@ -60,7 +60,7 @@ where
     say(&format!("  as built, {name:<46} {:>9} states {steps:>9} steps", seen.len()));
 }
 
-/// A clock that is told the time. There is one thread, so nothing has to be locked.
+/// A clock that the test sets. There is only one thread, so locks do nothing.
 #[derive(Default)]
 struct TestHost(Cell<u32>);
 
@@ -72,7 +72,7 @@ impl Host for &TestHost {
     fn unlock(&self, _: u32) {}
 }
 
-/// Room for the few entries there are at once, and little to format.
+/// The size of the region: enough for the few entries that exist at the same time, and quick to format.
 const REGION_BYTES: usize = 10 * 1024;
 
 fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
@@ -87,7 +87,7 @@ fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestH
     Tier::format(Region::of_words(memory), sizes, host, 0).expect("it is large enough")
 }
 
-/// The number of a moment in the code: a model's clock begins at 0, like the one of a new region.
+/// Converts a number of a model to a stamp of the code. A model's clock begins at 0, like the clock of a new region.
 fn moment(number: u8) -> Stamp {
     if number == LATEST { Stamp::LATEST } else { Stamp::from_number(number.into()) }
 }
@@ -110,7 +110,7 @@ fn same_fences(fences: &Fences<'_>, now: u8, expected: &[Fence]) {
     }
 }
 
-/// A step of a reader, of an entry with this stamp.
+/// Takes a reader's step, for an entry with this stamp, and compares the result with the model's.
 fn same_reading(fences: &Fences<'_>, step: Read, stamp: u8, now: u8, after: &Reader) {
     match step {
         Read::Horizon => assert_eq!(fences.now(), moment(now)),
@@ -205,10 +205,10 @@ fn owner(number: usize) -> Owner {
     Owner { session: number as u32, role: 0 }
 }
 
-/// When a flight's time is over, from its beginning.
+/// The hold time of a flight, in ticks of the test clock.
 const HOLD: u32 = 10;
 
-/// One key in a real tier, with what its users keep.
+/// One key in a real tier, with the reservations, leases and claims that the actors hold.
 struct Twin<'t> {
     memory: &'t [AtomicU64],
     host: &'t TestHost,
@@ -249,7 +249,7 @@ impl Twin<'_> {
             }
             keys::Step::Writer(number, write) => self.write(model.changes[number], number, write),
             keys::Step::Worker(number, work) => {
-                // The tier knows of one life only: who hands out a lease puts the epoch into it.
+                // The tier knows nothing of restarts: its caller puts the epoch into the lease and checks it.
                 let of_this_life = before.workers[number].epoch == before.epoch;
                 self.work(number, work, &after.workers[number], of_this_life);
             }
@@ -325,7 +325,7 @@ impl Twin<'_> {
             Work::Compute => {}
             Work::Publish => {
                 let lease = self.leases[number].expect("it has one").number;
-                // The tier does not know of snapshots: its caller refuses the value, and the lease ends.
+                // The tier knows nothing of snapshots: its caller refuses the value and releases the lease.
                 let refused = of_this_life && worker.is_of_before_lease();
                 if refused {
                     self.with_key(|key| self.tier.release_lease(key, lease));
@@ -393,7 +393,7 @@ fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::Sta
 
 #[test]
 fn fences_are_as_modelled() {
-    // One fill finds whatever two would.
+    // One filler is enough here: a second one would take the same steps.
     let model = ReadRule::new(read_rule::Variant::AsBuilt, &[(&[1], true), (&[0, 1], true)], 1, 1, &[0, 1]);
     walk("read rule", &model, |_, path| replay_read_rule(path));
     let model = SetAndFence::two_setters(set_and_fence::Variant::AsBuilt);

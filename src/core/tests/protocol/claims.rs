@@ -1,8 +1,11 @@
-//! Claims: a relation gets a record when an entry first depends on it, and a writer that looked before may know nothing of it.
+//! Claims of records: a relation gets a record when an entry first depends on it. A writer that looked for the record
+//! before that does not know of it.
 //!
-//! One relation. A writer that finds no record raises the *unclaimed* fence, and looks again when it has raised it. A fill claims the
-//! record, says so (`Bump`), and then decides by the unclaimed fence on which of the two its entry depends. Once the unclaimed fence was
-//! seen at rest after a claim, the record is *settled* as of that moment, and younger fills do not look at the unclaimed fence any more.
+//! The model has one relation. A writer that finds no record raises the *unclaimed* fence, and looks for a record
+//! again after that. A fill claims the record, counts the claim (`Bump`), and then reads the unclaimed fence to
+//! decide whether its entry must depend on that fence, too. When a fill has seen the unclaimed fence at rest after a
+//! claim, it marks the record as *settled* as of that moment. Fills with a later stamp do not look at the unclaimed
+//! fence any more.
 
 use stateright::{Model, Property};
 
@@ -12,13 +15,13 @@ use crate::{Verdict, check, long};
 /// One atomic step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Write {
-    /// Notes how often anything was claimed.
+    /// Notes the count of claims.
     Count,
-    /// Looks whether there is a record.
+    /// Looks for the record.
     Look,
-    /// Raises the fence that it has found.
+    /// Raises the fence that `Look` has found: the record's, or else the unclaimed fence.
     Raise,
-    /// Raises the fence of the record, if anything was claimed since `Count` and there is a record now.
+    /// Raises the fence of the record, if the count of claims has changed since `Count` and the record exists now.
     LookAgain,
     Show,
     Draw,
@@ -32,14 +35,14 @@ enum Fill {
     Stamp,
     Snapshot,
     Claim,
-    /// Reads since when the record is settled.
+    /// Reads the moment as of which the record is settled.
     Settled,
     Bump,
-    /// Sees whether the unclaimed fence is at rest.
+    /// Reads whether the unclaimed fence is at rest.
     Rest,
-    /// Settles the record as of now, if the fence was.
+    /// Settles the record as of now, if `Rest` found the fence at rest.
     Settle,
-    /// Decides whether the entry depends on the unclaimed fence, too.
+    /// Decides whether the entry also depends on the unclaimed fence.
     Depend,
     Publish,
 }
@@ -48,9 +51,10 @@ enum Fill {
 enum Step {
     Writer(usize, Write),
     Filler(usize, Fill),
-    /// A reader begins.
+    /// The reader begins.
     Begin,
-    /// It reads the entry of a fill: all fences at once, which is enough here because the read rule is proven elsewhere.
+    /// The reader reads the entry of a fill. It checks all fences in one step, which is enough here because
+    /// `read_rule.rs` covers the separate steps.
     Read(usize),
 }
 
@@ -78,14 +82,14 @@ struct State {
     now: u8,
     claims: u8,
     is_claimed: bool,
-    /// One more than the moment since when; 0 before.
+    /// The moment as of which the record is settled, plus 1. 0 means that it is not settled.
     settled: u8,
     unclaimed: Fence,
     record: Fence,
     visible: u8,
     writers: Vec<Writer>,
     fillers: Vec<Filler>,
-    /// The changes that the reader has to see, once it has begun.
+    /// The changes that the reader must see, once it has begun.
     begun: Option<u8>,
     stale: bool,
     hits: u8,

@@ -1,28 +1,34 @@
-//! One key: transactions that set or remove it, callers that do so at once, callers that compute its value under a lease, and
-//! transactions that set it if it has no value, who claim it first.
+//! The protocol of one key. The actors are transactions that set or remove the key, callers that do so at once,
+//! callers that compute its value under a lease, and transactions that claim the key to set it only if it has no
+//! value.
 //!
-//! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when others could see it in
-//! the source, and *through* when the tier has it: in between the key is announced, which hides it. A computed value is the
-//! set of the changes that were visible to whoever computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is
-//! confirmed as a removal. A lease says what was visible when it was acquired: a value that was computed on an older snapshot, in the
-//! statement that acquires the lease, is refused. What is set under a claim while somebody else sets or removes the key counts as having been before that.
+//! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when other sessions can
+//! see it in the source. It is *through* when the tier has it. The key is announced from before the change is visible
+//! until it is through, which hides its value meanwhile. A computed value is the set of the changes that were visible
+//! to the session that computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a
+//! removal.
+//!
+//! A lease records what was visible when it was acquired. The tier's caller refuses a value that was computed on an
+//! older snapshot, in the statement that acquires the lease. A value that is set under a claim, while another actor
+//! sets or removes the key, counts as having been set before that change.
 
 use stateright::{Model, Property};
 
 use crate::{Verdict, check, long};
 
-/// What somebody does to the key.
+/// A change that an actor makes to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// In a transaction, which may abort.
     Set,
     Remove,
-    /// Without one: visible and through in one step.
+    /// Without a transaction: visible and through in one step.
     SetAtOnce,
     RemoveAtOnce,
-    /// In a transaction that claims the key, announces it because it has changed more, and confirms.
+    /// In a transaction that claims the key, announces it because the transaction has changed more than the key, and
+    /// confirms it.
     SetAbsent,
-    /// In one that has changed nothing else: its value need not be announced.
+    /// In a transaction that claims the key and has changed nothing else, so that its value need not be announced.
     PublishAbsent,
 }
 
@@ -45,13 +51,13 @@ pub enum Write {
     Abort,
     Withdraw,
     AtOnce,
-    /// Is told that there is no value, or goes home.
+    /// Claims the key if it has no value; otherwise the claim is refused and the writer stops.
     Claim,
-    /// Of a claim that was given up before anything was announced.
+    /// Ends a claim that the writer gave up before it announced anything.
     Release,
-    /// Without an announcement: visible and through in one step.
+    /// Publishes without an announcement: visible and through in one step.
     Publish,
-    // What only variants do.
+    // Only variants have the following steps.
     RemoveFirst,
     Replace,
     Uncover,
@@ -65,7 +71,7 @@ pub enum Work {
     Compute,
     Publish,
     GiveUp,
-    // What only variants do.
+    // Only variants have the following steps.
     LookForLeader,
     CheckLease,
     Store,
@@ -84,15 +90,15 @@ pub enum Step {
     Reader(Read),
     /// The deadline of the flight passes.
     TimePasses,
-    /// Shared memory begins empty again. Leases are with applications, which live on.
+    /// Shared memory starts empty again. Applications keep their leases across the restart.
     Restart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
-    /// By this writer.
+    /// Set by this writer.
     Set(u8),
-    /// With these changes in it.
+    /// Computed, with these changes in it.
     Computed(u8),
 }
 
@@ -108,13 +114,13 @@ pub struct Flight {
 pub struct Writer {
     at: u8,
     aborted: bool,
-    /// The number of its claim.
+    /// The lease number of its claim.
     pub claim: Option<u8>,
-    /// It was told that there is no value, and its transaction stands.
+    /// Whether its claim was granted, because there was no value, and has not ended.
     won: bool,
-    /// There was a value, or somebody else's claim.
+    /// Whether its claim was refused, because of a value, an announcement or another writer's claim.
     pub refused: bool,
-    /// What was through when its claim was voided.
+    /// How many changes were through when its claim was voided.
     voided_at: Option<u8>,
 }
 
@@ -126,14 +132,14 @@ pub struct Worker {
     pub value: u8,
     /// The changes that were visible when it acquired the lease.
     as_of: u8,
-    /// Holds a lease whose deadline has not passed.
+    /// Whether it holds a lease whose deadline has not passed.
     leads: bool,
-    /// Its value was stored, or thrown away.
+    /// Whether its value was stored (true) or refused (false). None before that.
     pub stored: Option<bool>,
 }
 
 impl Worker {
-    /// Whether its snapshot does not see what was visible when it acquired the lease.
+    /// Returns whether its snapshot misses a change that was visible when it acquired the lease.
     pub fn is_of_before_lease(&self) -> bool {
         self.as_of & !self.value != 0
     }
@@ -148,18 +154,18 @@ pub enum Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
-    // What the source has.
+    // The state of the source.
     visible: u8,
-    // What the tier has.
-    /// Whose announcements stand.
+    // The state of the tier.
+    /// The writers whose announcements stand, as bits.
     pub announced: u8,
-    /// The value stands before the announcements, not behind them.
+    /// Whether the value is served although the key is announced. Only mistaken variants set this.
     uncovered: bool,
     pub entry: Option<Value>,
     pub flight: Option<Flight>,
     leases: u8,
     pub epoch: u8,
-    // What is remembered for judging.
+    // Facts that the model remembers in order to judge the outcome.
     through: Vec<u8>,
     pub writers: Vec<Writer>,
     pub workers: Vec<Worker>,
@@ -206,9 +212,9 @@ pub struct Keys {
     pub changes: &'static [Change],
     workers: usize,
     restarts: bool,
-    /// The key has no value at first.
+    /// Whether the key has no value at first.
     pub empty: bool,
-    /// A worker acquires its lease in the statement that computes, whose snapshot is older.
+    /// Whether a worker acquires its lease in the statement that computes, whose snapshot is older.
     one_statement: bool,
 }
 
@@ -268,24 +274,24 @@ impl Keys {
         Self { variant, changes, workers: 2, restarts: false, empty: false, one_statement: false }
     }
 
-    /// A worker that computes before it acquires the lease.
+    /// A worker that computes the value before it acquires the lease.
     pub fn one_statement(variant: Variant) -> Self {
         Self { one_statement: true, ..Self::two_transactions(variant) }
     }
 
-    /// Two transactions that would both be the first to set it.
+    /// Two transactions that claim the key; only one may be the first to set it.
     pub fn two_claims(variant: Variant) -> Self {
         let changes = &[Change::SetAbsent, Change::PublishAbsent];
         Self { variant, changes, workers: 1, restarts: false, empty: true, one_statement: false }
     }
 
-    /// One of them beside a plain set.
+    /// A transaction that claims the key beside a plain set.
     pub fn claim_and_set(variant: Variant) -> Self {
         let changes = &[Change::SetAbsent, Change::Set];
         Self { variant, changes, workers: 1, restarts: false, empty: true, one_statement: false }
     }
 
-    /// Beside removals: one gives room to the one who claims, another one comes in between.
+    /// A claim beside two removals: one removal makes the claim possible, the other one comes in between.
     pub fn claim_and_removal(variant: Variant) -> Self {
         let changes = &[Change::PublishAbsent, Change::Remove, Change::RemoveAtOnce];
         Self { variant, changes, workers: 1, restarts: false, empty: false, one_statement: false }
@@ -330,7 +336,7 @@ impl Keys {
                 == if writer.aborted { 1 } else { self.writes(self.changes[number]).len() }
     }
 
-    /// Whether a worker holds a lease it has not ended.
+    /// Returns whether a worker holds a lease that it has not ended.
     fn is_at_work(&self, worker: &Worker) -> bool {
         let at = usize::from(worker.at);
         self.work()[..at].contains(&Work::Acquire) && at < self.work().len()
@@ -352,7 +358,7 @@ impl State {
         }
     }
 
-    /// Ends the claim of a writer. Whether it stood.
+    /// Ends the claim of a writer. Returns whether the claim was still valid.
     fn end_claim(&mut self, model: &Keys, number: usize) -> bool {
         let claim = self.writers[number].claim.take();
         self.writers[number].won = false;
@@ -365,7 +371,8 @@ impl State {
         }
     }
 
-    /// The value of a claim is through: in the place of what the key has, or as of before what somebody else has done.
+    /// Stores the value of a claim. If the claim is valid, the value replaces what the key has. If the claim was
+    /// voided, the value counts as set before the change that voided it.
     fn land(&mut self, model: &Keys, number: usize) {
         if self.end_claim(model, number) {
             self.replace(model, number);
@@ -386,7 +393,7 @@ impl State {
         self.uncovered = model.variant == Variant::PublishedOverAnnouncement && self.announced != 0;
     }
 
-    /// The change takes the place of what the key has.
+    /// Replaces the value of the key by the result of the change.
     fn replace(&mut self, model: &Keys, number: usize) {
         self.entry = model.changes[number].sets().then_some(Value::Set(number as u8));
         self.uncovered = false;
@@ -499,7 +506,7 @@ impl State {
         }
     }
 
-    /// Whether a lease may still land. Ends its flight.
+    /// Ends the flight of a worker's lease. Returns whether its value may be stored.
     fn end(&mut self, model: &Keys, number: usize) -> bool {
         let Worker { lease, epoch, .. } = self.workers[number];
         let known = model.variant == Variant::LeaseWithoutEpoch || epoch == self.epoch;
@@ -575,7 +582,8 @@ impl State {
         let Some(value) = self.entry.filter(|_| !self.is_covered()) else { return Outcome::Miss };
         let place = |change: u8| self.through.iter().position(|through| *through == change);
         let expected = (0..8).filter(|change| self.expected >> change & 1 == 1);
-        // Of sets the last one through is the one that counts; one that is not through at all cannot have been.
+        // Of several sets, the value of the last one through counts. A change that is not through at all must have
+        // been missed.
         let missed = match value {
             Value::Computed(with) => self.expected & !with != 0,
             Value::Set(by) => {
@@ -641,7 +649,7 @@ impl Model for Keys {
                 continue;
             }
             if writer.aborted {
-                // What was not announced has nothing to withdraw.
+                // Without an announcement there is nothing to withdraw.
                 let back = if state.announced >> number & 1 == 1 { Write::Withdraw } else { Write::Release };
                 actions.extend((at == 0).then_some(Step::Writer(number, back)));
                 continue;
@@ -660,7 +668,7 @@ impl Model for Keys {
                 _ => Some(Work::Acquire),
             };
             match self.work().get(usize::from(worker.at)) {
-                // Somebody else leads: it asks again later.
+                // Another session leads: the worker asks again later.
                 step if step.copied() == looks && !free => {}
                 Some(step) => work(*step),
                 None => {}
@@ -674,7 +682,7 @@ impl Model for Keys {
         } else if state.outcome.is_none() {
             actions.push(Step::Reader(Read::Look));
         }
-        // A claim has no end of its own.
+        // A claim has no deadline.
         if state.flight.is_some_and(|flight| !flight.overdue && flight.claimed_by.is_none()) {
             actions.push(Step::TimePasses);
         }
@@ -788,7 +796,7 @@ impl Model for Keys {
         if self.changes.iter().all(|change| change.claims()) {
             properties.push(Property::always(ONE_FIRST, |_, state: &State| state.through.len() <= 1));
         }
-        // Who claims a key without a value, and somebody who sets it, come in one order only.
+        // A claim on a key without a value and a plain set can be through in one order only.
         if self.changes.len() > 1 && !self.empty {
             properties.push(Property::sometimes("two are through in both orders", |_, state: &State| {
                 state.through.first() > state.through.get(1) && state.through.len() > 1
@@ -842,7 +850,7 @@ fn keys() {
         CheckedThenStored,
         VoidsNothing,
         VoidsWhenAnnounced,
-        // A set that is dropped at commit still has to remove what the key had.
+        // A set whose value is dropped at commit must still remove the value that the key had.
         DroppedIsWithdrawn,
     ] {
         transactions(variant, Breaks(NOT_STALE));
@@ -870,7 +878,8 @@ fn keys() {
     claims(AbortKeepsClaim, Breaks(CLAIMS_END));
     beside_set(VoidedClaimLands, Breaks(LATER_IS_LATER));
     beside_set(VoidedClaimRemoves, Breaks(NOTHING_LOST));
-    // Who is about to set it has not done so yet, and will void the claim. To refuse is only to guess better.
+    // A writer that has only announced its set has not set the key yet, and will void the claim when it confirms.
+    // Refusing the claim only saves work that would probably be lost.
     beside_set(ClaimedBesideAnnouncement, Harmless);
     transactions(WithdrawVoids, Harmless);
     transactions(ReplacedThenUncovered, Harmless);

@@ -1,44 +1,48 @@
-//! The protocols of fences and keys, looked at in every state they can reach.
+//! Checks the protocols of fences and keys in every state that they can reach.
 //!
-//! Each room is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared memory would
-//! hold. `stateright` tries every order of those steps. What it proves, it proves of the order of steps, for a few actors and
-//! a few fences; that single operations do what a step says is shown in `as_built.rs`, where the same paths are
-//! walked with the real tier. Memory is sequentially consistent here. States are known by 64 bits: that among ten million one
-//! is taken for another, and not looked at, has a chance of three in a million.
+//! Each module is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared
+//! memory would hold. `stateright` tries every order of those steps. The result holds for the order of steps, for a
+//! few actors and a few fences. `as_built.rs` shows that the operations of the code do what the steps say: it takes
+//! the same paths with the real tier. Memory is sequentially consistent in the models. The checker identifies a state
+//! by a 64-bit hash. Among ten million states, the chance that it mistakes a new state for a known one and skips it
+//! is three in a million.
 //!
 //! ```text
-//! memory.rs          a fence as the models see it: the twin of src/core/fence.rs
-//! reader.rs          who reads an entry, and judges whether it should have got it
-//! read_rule.rs       writers, fills and readers: nobody reads what is stale, or from the future
-//! keys.rs            announcing, confirming, leases: what was computed before a change is not served after it; claims: one is first
-//! claims.rs          a relation gets a record while a writer is under way that has found none
-//! set_and_fence.rs   a transaction changes what its own value depends on
+//! memory.rs          a fence as the models see it: the counterpart of src/core/fence.rs
+//! reader.rs          reads an entry, and judges whether the entry was right for this reader
+//! read_rule.rs       writers, fills and readers: no reader gets a stale value or one from the future
+//! keys.rs            announcing, confirming, leases, claims: no value from before a change is served after it
+//! claims.rs          a relation gets a record while a writer that found none is still at work
+//! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
-//! names.rs           its name, given to another when it has ended
-//! as_built.rs        the models against the code
+//! names.rs           the name of a prepared transaction is given to another one after it has ended
+//! as_built.rs        compares the models with the code
 //! ```
 //!
 //! # Variants
 //!
-//! A model takes a variant, and says what is done differently then. [`Verdict::Breaks`] names the property that must fall:
-//! these are the controls, a model that cannot fail proves nothing. [`Verdict::Harmless`] stays right: what could be built
-//! otherwise, and what looks dangerous but is not. `sometimes` properties keep a model from being right because nothing happens in it.
+//! A model takes a variant, which says what the model does differently. [`Verdict::Breaks`] names the property that
+//! must fail. These variants are the controls: a model that cannot fail proves nothing. [`Verdict::Harmless`] marks a
+//! variant that stays right: another way to build the protocol, or a difference that looks dangerous but is not.
+//! `sometimes` properties make sure that a model is not right merely because nothing happens in it.
 //! `PG_CACHE_TEST_LONG=1` adds larger configurations.
 //!
 //! # How to read a counterexample
 //!
-//! When something fails that should hold, or the other way round, the shortest path to it is printed: one step a line,
-//! in the order of time, with the actor's number and, in brackets, the fence's. `PG_CACHE_TEST_PATHS=1` prints the counterexamples of the controls too:
-//! they are worth reading, each is the reason for one rule of the design. Actors that do not occur in a path do not
-//! matter to it. Read it from its end: what did the last reader get, by which step was that computed, which writer had shown its
-//! change before the reader began, and why did no check between them see that?
+//! When a property fails that should hold, or holds although it should fail, the test fails. For a property that
+//! should hold, it prints the shortest path to the failure: one step a line, in the order of time, with the actor's
+//! number and, in brackets, the fence's. `PG_CACHE_TEST_PATHS=1` also prints the counterexamples of the controls.
+//! They are worth reading: each is the reason for one rule of the design. Actors that do not occur in a path do not
+//! matter to it. Read the path from its end: what did the last reader get, which step computed that value, which
+//! writer had shown its change before the reader began, and why did no check between them see the change?
 //!
-//! # Where the next protocol joins
+//! # Where to add a protocol
 //!
-//! As a room of its own with a `State`, a `Step` and variants, run by [`check`]; with the fences of `memory.rs` and the reader of
-//! `reader.rs`. What only adds actors to a protocol joins its room: patterns are one more thing for the reader to check,
-//! waiters take a run of the read rule's fills, rows of the table tier are entries that come back. And what has a
-//! counterpart in the code joins `as_built.rs`.
+//! Add a new protocol as a module of its own with a `State`, a `Step` and variants, run by [`check`], with the fences
+//! of `memory.rs` and the reader of `reader.rs`. Extra actors for an existing protocol belong in its module: patterns
+//! are one more dependency that the reader checks, waiters use the result of the read rule's fills, and rows of the
+//! table tier are entries that come back. A protocol that has a counterpart in the code also belongs in
+//! `as_built.rs`.
 
 mod as_built;
 mod claims;
@@ -57,23 +61,23 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Path};
 
-/// What a variant of a protocol has to turn out as.
+/// The result that a variant of a protocol must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The protocol as it is built.
     Right,
-    /// Another way to build it.
+    /// Another correct way to build it.
     Harmless,
-    /// A mistake. The property that shows it.
+    /// A mistake, with the property that must fail because of it.
     Breaks(&'static str),
 }
 
-/// Whether there is time for the large configurations.
+/// Returns whether to run the large configurations (`PG_CACHE_TEST_LONG`).
 pub fn long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// Looks at every state of a model, says how many they were, and compares with what should come of it.
+/// Visits every state of a model, prints how many there were, and compares the result with `verdict`.
 pub fn check<M>(name: &str, model: M, verdict: Verdict)
 where
     M: Model + Clone + Send + Sync + 'static,
@@ -81,7 +85,8 @@ where
     M::Action: Clone + Debug + PartialEq,
 {
     let began = Instant::now();
-    // What should break is done with when it broke; the others are walked to the end.
+    // A control stops as soon as its property has failed. A variant that should hold stops at the first failure;
+    // without one, the checker visits every state.
     let until = match verdict {
         Verdict::Breaks(property) => HasDiscoveries::AnyOf([property].into()),
         Verdict::Right | Verdict::Harmless => HasDiscoveries::AnyFailures,
@@ -110,7 +115,8 @@ where
             format!("falls: {property}")
         }
         Verdict::Right | Verdict::Harmless => {
-            // What only sometimes holds may not have come yet when the search was broken off.
+            // If the search stopped early, it may just not have reached a `sometimes` property yet. Report such a
+            // property only if nothing else has failed.
             let real = |name: &&str| found.contains_key(name);
             let fallen = match fallen.iter().any(real) {
                 true => fallen.into_iter().filter(real).collect(),
@@ -125,8 +131,8 @@ where
     say(&format!("  {name:<58} {states:>9} states {seconds:>5.1} s   {outcome}"));
 }
 
-/// The steps of the shortest path to where a property falls. The checker names one that it found at about the same time,
-/// so it is asked again for shorter ones.
+/// Returns the steps of the shortest path on which a property fails. The checker works on several paths at the same
+/// time and may report a longer one, so this searches again for shorter paths until there is none.
 fn shortest<M>(model: &M, property: &str, mut path: Path<M::State, M::Action>) -> String
 where
     M: Model + Clone + Send + Sync + 'static,
@@ -134,7 +140,7 @@ where
     M::Action: Clone + Debug + PartialEq,
 {
     loop {
-        // As many states as this path has are not looked at any more.
+        // The depth limit excludes paths as long as this one.
         let states = path.clone().into_states().len();
         let checker = model.clone().checker().target_max_depth(states).spawn_bfs().join();
         match checker.discoveries().remove(property) {
@@ -148,7 +154,7 @@ where
     })
 }
 
-/// To the output itself: what the test harness would keep to itself while all is well is asked for here.
+/// Writes to standard output directly, because the test harness hides what a passing test prints.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,8 +1,9 @@
-//! A fence as the models see it: the twin of `src/core/fence.rs`, small enough that a state of the whole memory is a few bytes.
+//! A fence as the models see it: the counterpart of `src/core/fence.rs`. It is so small that a state of the whole
+//! memory takes a few bytes.
 //!
-//! Each method is one atomic operation on one word there, so it may be one step here.
+//! Each method is one atomic operation on one word in the code, so it is allowed to be one step in a model.
 
-/// A fence. Numbers of changes are small here: every writer draws one.
+/// A fence. The numbers of changes stay small in a model, because each writer draws only one or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fence {
     pub seq: u8,
@@ -14,7 +15,7 @@ impl Fence {
         self.pending += 1;
     }
 
-    /// Takes a raise back as change number `number`, and returns what stood there before.
+    /// Takes one raise back with the change number `number`, and returns the fence as it was before.
     pub fn lower(&mut self, number: u8) -> Self {
         let found = *self;
         self.seq = self.seq.max(number);
@@ -26,16 +27,17 @@ impl Fence {
         self.pending -= 1;
     }
 
-    /// Whether a value as of `stamp` is right for somebody who may not see what changed after `horizon`.
+    /// Returns whether a value with this stamp is right for a reader that must not see changes after `horizon`.
     pub fn holds(self, stamp: u8, horizon: u8) -> bool {
         self.pending == 0 && self.seq <= stamp.min(horizon)
     }
 
-    /// Whether, to who found this when lowering, nobody else has changed anything since `stamp` or is about to.
+    /// Returns whether the transaction that found this fence when it lowered it was alone: no other transaction has
+    /// changed the dependency since `stamp`, and none is about to.
     pub fn was_alone(self, stamp: u8) -> bool {
         self.pending == 1 && self.seq <= stamp
     }
 }
 
-/// The horizon of a reader who may see whatever is committed.
+/// The horizon of a reader that sees everything that is committed.
 pub const LATEST: u8 = u8::MAX;

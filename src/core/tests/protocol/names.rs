@@ -1,11 +1,15 @@
-//! The name of a prepared transaction may be given to a second one when the first has ended. A session that ends a transaction by its name
-//! ends the transaction that has the name by then.
+//! The protocol of a prepared transaction's name. A second transaction may get the name when the first has ended. A
+//! session that ends a transaction by its name ends the transaction that has the name at that moment.
 //!
-//! The first transaction is prepared. It has a record of what it has changed (`src/store/prepared.rs` in the extension), unless it was
-//! prepared in an earlier life of the server. An *ender* asks the server which transaction has the name, looks for the record of that
-//! transaction, raises the recorded fence, and has the server end whatever has the name. Meanwhile the second transaction is prepared under
-//! the same name: by a command, so that it has a record, too, or without one; then its own fence is raised from before it is prepared until
-//! a session sees that it is over. The first transaction may also be ended *unnoticed*, without a command, so that its record stays behind.
+//! The first transaction is prepared. It has a record of what it has changed (`src/store/prepared.rs` in the
+//! extension), unless it was prepared in an earlier life of the server. An *ender* is a session that ends a
+//! transaction by its name. It asks the server which transaction has the name, looks for the record of that
+//! transaction, raises the recorded fence, and lets the server end the transaction that has the name.
+//!
+//! Meanwhile the second transaction is prepared under the same name. If a command prepares it, it has a record, too.
+//! If it is prepared without a command, its own fence is raised before it is prepared, and stays raised until a
+//! session sees that it is over. The first transaction may also be ended *unnoticed*, without a command, so that its
+//! record stays behind.
 
 use stateright::{Model, Property};
 
@@ -13,25 +17,26 @@ use crate::memory::Fence;
 use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check, long};
 
-/// The fences of what the transactions change stand at their numbers, and behind them that of their database.
+/// The fences of the two transactions have the numbers of the transactions. The fence of their database comes after
+/// them.
 const DATABASE: usize = 2;
 const FIRST: u8 = 0;
 const SECOND: u8 = 1;
 
-/// One atomic step of an ender. A look at the records is one step, because their lock is held.
+/// One atomic step of an ender. A look at the records is one step, because the ender holds their lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// Asks the server which transaction has the name.
     Ask,
     /// Looks for the record of that transaction.
     Find,
-    /// Asks again, and begins again if another transaction has the name by now. If there is no record, the transaction was prepared in an
-    /// earlier life.
+    /// Asks again, and starts over if another transaction has the name now. If the name is unchanged and there is no
+    /// record, the transaction was prepared in an earlier life of the server.
     AskAgain,
     Raise,
     /// The server ends the transaction that has the name now.
     Finish,
-    /// An error, before that or after it: the ender does not learn which.
+    /// An error before `Finish` or after it. The ender does not learn which.
     Fail,
     Draw,
     Lower,
@@ -42,9 +47,9 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prepare {
     Record,
-    /// The server gives it the name, which must be free.
+    /// The server gives the name to the transaction. The name must be free.
     Name,
-    /// Other sessions may end it.
+    /// From now on other sessions may end the transaction.
     Stand,
     Fail,
 }
@@ -62,7 +67,8 @@ pub enum Step {
     Preparer(Prepare),
     /// The first transaction is rolled back without a command.
     Unnoticed,
-    /// A session sees that the second transaction is over, of which no command has told.
+    /// A session sees that the second transaction is over, although no command reported its end, and draws a number
+    /// for its fence.
     SettleDraw,
     SettleLower,
     Filler(Fill),
@@ -105,7 +111,7 @@ enum Stage {
     Looked,
     Found,
     Raised,
-    /// Done with the attempt, whether that succeeded.
+    /// The attempt is over. The value says whether the transaction is known to be ended.
     Tried(bool),
     Drawn(bool),
     Lowered(bool),
@@ -137,17 +143,18 @@ pub struct State {
     now: u8,
     fences: [Fence; 3],
     visible: u8,
-    /// Who has the name.
+    /// The transaction that has the name.
     named: Option<u8>,
     records: Vec<Record>,
     enders: [Ender; 2],
     preparing: Preparing,
-    /// The second one's record.
+    /// The record of the second transaction.
     own: Option<u8>,
     settling: Option<u8>,
-    /// An ender has found the first transaction's record, and has committed the second one.
+    /// Whether an ender has committed the second transaction although it had raised the fence of the first one.
     mistaken: bool,
-    /// The transaction whose change the value depends on. A value that depends on both would be saved by the fence of the wrong one.
+    /// The transaction whose change the value depends on. It must be one transaction only: a value that depends on
+    /// both would be saved by the fence of the wrong one.
     depends: u8,
     filled: u8,
     entry: Entry,
@@ -157,23 +164,23 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     AsBuilt,
-    /// The session that prepares does not ask whether an ender still has a record of the name.
+    /// The session that prepares does not check whether an ender still uses a record of the name.
     GivenAtOnce,
-    /// An ender does not mind that another transaction of the name is being prepared.
+    /// An ender ignores that another transaction is being prepared under the name.
     RivalIgnored,
     /// An ender that has found a record does not ask again.
     NotConfirmed,
-    /// A record is free when its transaction has ended, though other enders still have it.
+    /// A record becomes free when its transaction has ended, although other enders still use it.
     GoneIsFree,
-    /// The record is looked for by the name instead of by the transaction's id.
+    /// An ender looks for the record by the name instead of by the transaction's id.
     FoundByName,
-    /// An ender that finds no record goes on as if nothing was changed.
+    /// An ender that finds no record continues as if the transaction had changed nothing.
     MissedIsNothing,
-    /// An ender that finds no record raises everything without asking again.
+    /// An ender that finds no record raises the fence of the database without asking again.
     MissedIsEverything,
     /// The fence of a transaction that is prepared without a command is not raised before it has the name.
     UnnamedNotRaised,
-    /// It is lowered as if the transaction had changed nothing.
+    /// That fence is withdrawn as if the transaction had changed nothing.
     UnnamedWithdrawn,
 }
 
@@ -184,11 +191,11 @@ pub enum By {
     Nobody,
 }
 
-/// What is known of the first transaction.
+/// The facts that are known about the first transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum First {
     Recorded,
-    /// The same, and it may end unnoticed.
+    /// It has a record, and may end unnoticed.
     Unnoticed,
     /// It was prepared in an earlier life of the server.
     Unrecorded,
@@ -199,7 +206,7 @@ pub struct Names {
     variant: Variant,
     by: By,
     first: First,
-    /// Also with values that depend on the first transaction, and with an ender that rolls back.
+    /// Whether to include values that depend on the first transaction, and an ender that rolls back.
     all: bool,
 }
 
@@ -223,7 +230,8 @@ impl Names {
         }
     }
 
-    /// The server refuses to end a transaction that is being prepared.
+    /// Returns whether the server ends the transaction that has the name. It refuses one that is still being
+    /// prepared.
     fn may_finish(&self, state: &State) -> bool {
         match state.named {
             Some(SECOND) => state.preparing == Preparing::Over,
@@ -252,12 +260,12 @@ impl Names {
                     record.slot == Slot::Preparing && ender.asked != Some(record.transaction)
                 };
                 if records.iter().any(is_rival) && variant != Variant::RivalIgnored {
-                    // The name may be the rival's when the server looks for it: the ender begins again.
+                    // The rival may have the name by the time the server looks for it, so the ender starts over.
                     ender.stage = Stage::Idle;
                     return;
                 }
                 match records.iter().position(has_record) {
-                    // It is busy, says the server.
+                    // The server reports that the transaction is busy.
                     Some(found) if records[found].slot == Slot::Preparing => ender.stage = Stage::Over,
                     Some(found) => {
                         records[found].enders += 1;
@@ -322,7 +330,7 @@ impl Names {
                         record.retire(variant);
                     }
                 }
-                // What it holds no more does not tell states apart.
+                // Forget the details of the ended ender, so that equal states are recognized as equal.
                 *ender = Ender { stage: Stage::Over, commits: ender.commits, ..Ender::default() };
             }
         }
@@ -381,7 +389,8 @@ impl Names {
         }
     }
 
-    /// Whether the second one is over, and its fences are raised, because nobody was told.
+    /// Returns whether the second transaction is over while its fence is still raised, because no command reported
+    /// its end.
     fn is_to_settle(&self, state: &State) -> bool {
         let unnamed = |own: u8| state.records[usize::from(own)].slot == Slot::Unnamed;
         self.by == By::Nobody
@@ -428,7 +437,7 @@ impl State {
         self.reader.step(step, &self.program(), &view, self.entry);
     }
 
-    /// What the reader does.
+    /// Returns the steps of the reader.
     fn program(&self) -> Vec<Read> {
         program(self.reader.repeatable, &[usize::from(self.depends), DATABASE])
     }
@@ -519,7 +528,7 @@ impl Model for Names {
                 state.reader.hit(|reader| reader.visible & 1 << SECOND != 0)
             }),
         ];
-        // Only a transaction that is prepared without a command may be taken for another.
+        // Only a transaction that is prepared without a command may be mistaken for another one.
         if (self.by, self.variant) == (By::Command, Variant::AsBuilt) {
             properties.push(Property::always("an ender ends what it has found", |_, state: &State| {
                 !state.mistaken

@@ -1,12 +1,15 @@
-//! The read rule: a reader gets an entry if each of its fences has nothing pending and has not moved since the entry's stamp.
+//! The read rule: a reader gets an entry only if each of the entry's fences has no pending raise and has not moved
+//! since the entry's stamp.
 //!
-//! A value is the set of the changes that are in it. *Stale* is a value without a change that was visible when its reader
-//! began; *from the future* one with a change that the snapshot of a REPEATABLE READ reader lacks. An entry stays findable when it
-//! has been replaced: that is more than any tier does, so what holds here holds for each of them.
+//! A value is the set of the changes that are in it. A value is *stale* if it lacks a change that was visible when
+//! its reader began. It is *from the future* if it has a change that the snapshot of a REPEATABLE READ reader lacks.
+//! In the model, an entry can still be found after it was replaced. No tier keeps as much, so a rule that holds here
+//! holds for every tier.
 //!
-//! Each writer changes rows and catalogs. Its rows are visible with the commit (`Show`). Its catalogs are visible to a session that
-//! accepts invalidation messages after they were sent (`Send`), which is later. The two are separate bits of a value: see [`CATALOGS`].
-//! Only some variants have these steps, because they multiply the states.
+//! Each writer changes rows and catalogs. Its rows are visible with the commit (`Show`). Its catalog changes are
+//! visible to a session that accepts invalidation messages after they were sent (`Send`), which is later. The two are
+//! separate bits of a value: see [`CATALOGS`]. Only some variants have the steps for catalogs, because these steps
+//! multiply the states.
 
 use stateright::{Model, Property};
 
@@ -23,31 +26,31 @@ const CATALOGS: u8 = 0xf0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
     Raise(usize),
-    /// Its changed rows become visible: the commit.
+    /// The writer's changed rows become visible: the commit.
     Show,
-    /// Its catalog invalidations are sent: sessions that plan from now on see its changed catalogs.
+    /// The writer's catalog invalidations are sent: sessions that plan from now on see its changed catalogs.
     Send,
     /// Draws a number from the clock of changes.
     Draw,
     Lower(usize),
-    /// Instead of `Show` and what comes after it.
+    /// Aborts, instead of `Show` and the steps after it.
     Abort,
     Withdraw(usize),
-    // What only variants do.
+    // Only variants have the following steps.
     MoveSeq(usize),
     MovePending(usize),
     Overwrite(usize),
     Clear(usize),
 }
 
-/// One atomic step of a fill. One under REPEATABLE READ does the same: its stamp is the `safe_stamp`, and any time
-/// may pass before its snapshot and after it.
+/// One atomic step of a fill. A fill under REPEATABLE READ takes the same steps: its stamp is the `safe_stamp`, and
+/// any time may pass before its snapshot and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
     Stamp,
-    /// Accepts invalidation messages, and plans with the catalogs as they are then.
+    /// Accepts invalidation messages, and plans with the catalogs as they are at that moment.
     Plan,
-    /// Takes a snapshot and reads the source on it.
+    /// Takes a snapshot and reads the source with it.
     Snapshot,
     Publish,
 }
@@ -62,7 +65,7 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
     at: u8,
-    /// How many fences it had raised when it gave up.
+    /// How many fences it had raised when it aborted.
     aborted: Option<u8>,
     pub number: u8,
 }
@@ -87,7 +90,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     AsBuilt,
-    /// As built, and writers change catalogs too.
+    /// As built, with writers that also change catalogs.
     Catalogs,
     NoPending,
     PendingIsAFlag,
@@ -115,7 +118,7 @@ impl Variant {
     }
 }
 
-/// What a writer changes, and whether it may abort.
+/// The fences of what a writer changes, in order, and whether it may abort.
 type Plan = (&'static [usize], bool);
 
 #[derive(Clone, Debug)]
@@ -124,11 +127,11 @@ pub struct ReadRule {
     fill: Vec<Fill>,
     fillers: usize,
     readers: usize,
-    /// Under READ COMMITTED, and under REPEATABLE READ.
+    /// The programs of the readers: under READ COMMITTED, then under REPEATABLE READ.
     reads: [Vec<Read>; 2],
 }
 
-/// The programs of a writer: to commit, and to abort with so many fences raised.
+/// The programs of a writer: the commit, and one abort for each number of raised fences.
 #[derive(Clone, Debug)]
 struct Writing {
     commit: Vec<Write>,
@@ -136,7 +139,8 @@ struct Writing {
 }
 
 impl ReadRule {
-    /// `dependencies` are those of every entry, in the order of checking. Each reader is tried under both isolation levels.
+    /// Creates the model. Every entry depends on `dependencies`, and readers check them in this order. Each reader is
+    /// tried under both isolation levels.
     pub fn new(
         variant: Variant,
         writers: &[Plan],
@@ -155,12 +159,12 @@ impl ReadRule {
         Self { writers, fill, fillers, readers, reads }
     }
 
-    /// Two writers that change one thing, one of which may abort.
+    /// Two writers that change the same dependency. The first one may abort.
     pub fn one_fence(variant: Variant) -> Self {
         Self::new(variant, &[(&[0], true), (&[0], false)], 2, 1, &[0])
     }
 
-    /// Entries that depend on two things, of which a writer changes one, and another one both.
+    /// Entries that depend on two things. One writer changes one of them, the other writer both.
     pub fn two_fences(variant: Variant) -> Self {
         Self::new(variant, &[(&[1], true), (&[0, 1], true)], 2, 1, &[0, 1])
     }
@@ -218,7 +222,7 @@ impl Writing {
         writer.aborted.is_some_and(|raised| self.aborts[usize::from(raised)].len() == usize::from(writer.at))
     }
 
-    /// What a writer does next: nothing, one thing, or one of two.
+    /// Returns the possible next steps of a writer: none, one, or a choice between the next step and an abort.
     fn next(&self, writer: &Writer) -> [Option<Write>; 2] {
         let at = usize::from(writer.at);
         if let Some(raised) = writer.aborted {
@@ -230,7 +234,7 @@ impl Writing {
     }
 }
 
-/// The program of a reader.
+/// Returns the program of a reader.
 fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
     let steps = |read: Read| match (variant, read) {
         (Variant::HorizonAfterSnapshot, Read::Horizon) => vec![],

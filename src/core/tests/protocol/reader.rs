@@ -1,72 +1,74 @@
-//! A reader of one entry: READ COMMITTED, or REPEATABLE READ with a horizon, one step for each fence it checks.
+//! A reader of one entry, under READ COMMITTED, or under REPEATABLE READ with a horizon. It takes one step for each
+//! fence that it checks, and judges at the end whether the value it got was right.
 
 use crate::memory::{Fence, LATEST};
 
-/// One atomic step.
+/// One atomic step of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Read {
-    /// Notes the moment that becomes its horizon, under REPEATABLE READ.
+    /// Under REPEATABLE READ: notes the current number as the reader's horizon.
     Horizon,
-    /// Begins: what is visible now it has to see, and under REPEATABLE READ nothing else.
+    /// Begins. The reader must see what is visible now. Under REPEATABLE READ it must not see anything else.
     Begin,
     /// Finds the entry that this actor has published.
     Find(usize),
     Check(usize),
-    // What only variants do.
+    // Only variants have the following steps.
     CheckPending(usize),
     CheckSeq(usize),
 }
 
-/// How it ended.
+/// How the read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Miss,
-    /// Though nobody has changed anything or is about to.
+    /// A miss although no other actor has changed anything or is about to.
     MissForNothing,
     Hit,
-    /// Without a change that was visible when it began.
+    /// A hit on a value that lacks a change which was visible when the reader began.
     Stale,
-    /// With a change that its snapshot lacks, or that is not committed at all.
+    /// A hit on a value with a change that the reader's snapshot lacks, or with a change that is not committed.
     Future,
 }
 
-/// The reader.
+/// The state of a reader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reader {
     at: u8,
     pub repeatable: bool,
     pub horizon: u8,
     pub visible: u8,
-    /// Whether somebody had aborted before it began.
+    /// Whether a transaction had aborted before the reader began.
     pub after_abort: bool,
     pub found: Option<u8>,
     pub outcome: Option<Outcome>,
 }
 
-/// What it may find.
+/// The entry that a reader finds. `value` is the set of the changes that the value contains, one bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub stamp: u8,
     pub value: u8,
 }
 
-/// What it sees in a step.
+/// The state of the model that a reader sees in a step.
 pub struct View<'v> {
     pub now: u8,
     pub fences: &'v [Fence],
     /// The changes that are visible.
     pub visible: u8,
-    /// The changes that matter to a value.
+    /// The changes that matter to the value, because it depends on them.
     pub relevant: u8,
-    /// The changes of rows: a snapshot hides those that are newer. Catalogs are always read as they are now.
+    /// The changes of rows. A snapshot hides newer ones. Changes of catalogs are not in it: catalogs are always read
+    /// as they are now.
     pub rows: u8,
-    /// Whether somebody has aborted.
+    /// Whether a transaction has aborted.
     pub aborted: bool,
-    /// Whether somebody has changed anything or is about to.
+    /// Whether a transaction has changed anything or is about to.
     pub disturbed: bool,
 }
 
-/// What a reader does, as it is built.
+/// Returns the steps of a reader, as the code takes them.
 pub fn program(repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
     let begin: &[Read] = if repeatable { &[Read::Horizon, Read::Begin] } else { &[Read::Begin] };
     let checks = dependencies.iter().map(|fence| Read::Check(*fence));
@@ -86,7 +88,7 @@ impl Reader {
         }
     }
 
-    /// What it does next, where `entries` are published.
+    /// Returns the possible next steps. `entries` are the actors that have published an entry.
     pub fn next(&self, program: &[Read], entries: impl Iterator<Item = usize>) -> Vec<Read> {
         match program.get(usize::from(self.at)).filter(|_| self.outcome.is_none()) {
             Some(Read::Find(_)) => entries.map(Read::Find).collect(),

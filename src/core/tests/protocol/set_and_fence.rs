@@ -1,25 +1,29 @@
-//! A transaction changes what the value it sets depends on: update `orders`, then cache the new total tagged `orders`.
+//! A transaction changes a dependency of the value that it sets. Example: it updates `orders`, and then caches the
+//! new total with the tag `orders`.
 //!
-//! Its own fence would throw the value away at once. So it is published *as of the transaction's own commit*, which is right if
-//! nobody else came between. The rule:
+//! The transaction's own fence would invalidate the value at once. So the value is published *as of the transaction's
+//! own commit*, which is right if no other transaction has changed a dependency in between. The rule:
 //!
-//! 1. The value has a stamp like a fill's: taken before the snapshot that it is computed on, and the `safe_stamp` under REPEATABLE
-//!    READ. (A plain set takes it when it is called: that it was computed before is the caller's to answer for.) A value
-//!    computed before the transaction's own last change of one of its dependencies is dropped. It is not enough that the
-//!    dependency was among the changed ones already: it may be changed twice.
-//! 2. At commit, when the changes are visible, *one* number is drawn, before any fence is looked at. Each own fence is lowered
-//!    with it, and says what it was in that one operation: the value stays if `pending` was the own raise alone and
-//!    `seq` was not beyond the stamp. Each other dependency is looked at as a reader would. Every fence is lowered, whatever
-//!    the others said: one that disagrees drops the value, and the key is then removed.
-//! 3. What passed all of them is published with that number as its stamp.
+//! 1. The value has a stamp like a fill's: taken before the snapshot that the value is computed on, and the
+//!    `safe_stamp` under REPEATABLE READ. (A plain set takes the stamp when it is called. If the caller computed the
+//!    value earlier, the caller is responsible.) A value that was computed before the transaction's own last change
+//!    of one of its dependencies is dropped. It is not enough that the transaction had already changed the dependency
+//!    before: it may change it twice.
+//! 2. At commit, when the changes are visible, the transaction draws *one* number before it looks at any fence. It
+//!    lowers each of its own fences with this number. The same atomic operation returns the previous state of the
+//!    fence. The value stays if `pending` was the transaction's own raise alone and `seq` was not beyond the stamp.
+//!    The transaction checks each other dependency as a reader would. It must lower every own fence, even if another
+//!    check has failed. If one check fails, the value is dropped and the key is removed.
+//! 3. A value that passed all checks is published with the drawn number as its stamp.
 //!
-//! To ask for `seq` as it was at the set, instead of for one that is not beyond the stamp, is right too. But then a number has to be kept for
-//! each fence, and all of them have to be known before the value is computed.
+//! Another correct rule compares `seq` with its value at the time of the set, instead of with the stamp. But then the
+//! transaction must keep a number for each fence, and must know all fences before it computes the value.
 //!
-//! Why one by one is enough: whoever raises a fence after we have looked at it draws a number after ours, so it passes the
-//! value's stamp; and until then it is pending. Whoever raised it before is found, as pending or by its `seq`. This falls
-//! if each fence gets a number of its own: the stamp has to be the last of them, and a change that was numbered
-//! between two of ours would be covered by it.
+//! Why it is enough to check the fences one by one: a transaction that raises a fence after we have looked at it
+//! draws a number after ours. So the fence passes the value's stamp when it is lowered, and it is pending until then.
+//! A transaction that raised the fence before we looked is found, as pending or by its `seq`. This argument fails if
+//! each fence gets a number of its own: the stamp must be the last of these numbers, and it would cover a change that
+//! was numbered between two of ours.
 
 use stateright::{Model, Property};
 
@@ -33,19 +37,20 @@ const FENCES: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
     Stamp,
-    /// Computes the value on a snapshot taken now, after so many changes of its own. The others follow.
+    /// Computes the value on a snapshot taken now, after this many of the transaction's own changes. The other
+    /// changes follow.
     Compute(u8),
     Raise(usize),
-    /// Its changes become visible: the commit.
+    /// The transaction's changes become visible: the commit.
     Show,
     Draw,
     Lower(usize),
-    /// Looks at a dependency that is not its own change.
+    /// Checks a dependency that the transaction has not changed.
     Look(usize),
     Publish,
     Abort,
     Withdraw(usize),
-    // What only variants do.
+    // Only variants have the following step.
     LookAtOwn(usize),
 }
 
@@ -58,16 +63,16 @@ pub enum Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Transaction {
     at: u8,
-    /// How many fences it had raised when it gave up.
+    /// How many fences it had raised when it aborted.
     aborted: Option<u8>,
     pub stamp: u8,
-    /// What the fences were then. Of one variant only.
+    /// The `seq` of each fence at the time of the stamp. Only `SeqAsItWas` uses this.
     seqs: [u8; FENCES],
     value: u8,
     pub number: u8,
-    /// Something spoke against its value.
+    /// Whether a check has failed, so that its value is not published.
     pub dropped: bool,
-    /// Nothing that anybody else did.
+    /// Whether the value was dropped although no other transaction did anything.
     for_nothing: bool,
     pub published: bool,
 }
@@ -99,7 +104,7 @@ pub enum Variant {
     SeqAsItWas,
 }
 
-/// What a transaction changes, in order; whether it sets a value; whether it may abort.
+/// The changes of a transaction, in order; whether it sets a value; whether it may abort.
 type Plan = (&'static [usize], bool, bool);
 
 #[derive(Clone, Debug)]
@@ -107,20 +112,20 @@ pub struct SetAndFence {
     variant: Variant,
     plans: Vec<Plan>,
     commits: Vec<Vec<Act>>,
-    /// Of every value.
+    /// The dependencies of every value.
     dependencies: &'static [usize],
-    /// Under READ COMMITTED, and under REPEATABLE READ.
+    /// The programs of the reader: under READ COMMITTED, then under REPEATABLE READ.
     reads: [Vec<Read>; 2],
 }
 
-/// Changes of one transaction, at most: bits of a value.
+/// The maximum number of changes of one transaction. Each is a bit of a value.
 const CHANGES: usize = 2;
 
 fn bits(number: usize, changes: usize) -> u8 {
     ((1 << changes) - 1) << (number * CHANGES)
 }
 
-/// The fences of some changes, each once.
+/// Returns the fences of some changes, each once.
 fn fences_of(changes: &[usize]) -> Vec<usize> {
     let first = |(place, fence): &(usize, &usize)| !changes[..*place].contains(*fence);
     changes.iter().enumerate().filter(first).map(|(_, fence)| *fence).collect()
@@ -133,17 +138,18 @@ impl SetAndFence {
         Self { variant, plans: plans.to_vec(), commits, dependencies, reads }
     }
 
-    /// Two transactions that both set a value and change what it depends on; the first one changes two things.
+    /// Two transactions that both set a value and change its dependencies. The first one changes two of them.
     pub fn two_setters(variant: Variant) -> Self {
         Self::new(variant, &[(&[0, 1], true, false), (&[0], true, true)], &[0, 1])
     }
 
-    /// One that sets, and changes a thing twice; the value also depends on what it does not change, but somebody else does.
+    /// A transaction that sets a value and changes one dependency twice. The value also depends on something that
+    /// only the other transaction changes.
     pub fn setter_and_writer(variant: Variant) -> Self {
         Self::new(variant, &[(&[0, 0], true, false), (&[2], false, true)], &[0, 2])
     }
 
-    /// One that sets, and one that changes both things that the value depends on.
+    /// A transaction that sets a value, and one that changes both dependencies of the value.
     pub fn two_fences(variant: Variant) -> Self {
         Self::new(variant, &[(&[0, 1], true, true), (&[1, 0], false, true)], &[0, 1])
     }
@@ -161,7 +167,7 @@ impl SetAndFence {
         self.dependencies.contains(&fence)
     }
 
-    /// The changes that matter to a value.
+    /// Returns the changes that matter to a value, as bits.
     fn relevant(&self) -> u8 {
         let changes = self.plans.iter().enumerate().flat_map(|(number, (changes, ..))| {
             changes.iter().enumerate().map(move |(place, fence)| (number * CHANGES + place, fence))
@@ -170,7 +176,8 @@ impl SetAndFence {
     }
 }
 
-/// The program of a transaction that commits. How far its value is computed is chosen on the way.
+/// Returns the program of a transaction that commits. `actions` offers each choice of how many own changes the value
+/// contains.
 fn commit(variant: Variant, (changes, sets, _): &Plan, dependencies: &[usize]) -> Vec<Act> {
     use Variant::*;
     let own = fences_of(changes);
@@ -241,7 +248,7 @@ impl State {
                 let found = self.fences[fence].lower(transaction.number);
                 let fine = match model.variant {
                     Variant::OwnLookedAtBeforeDraw | Variant::OwnLookedAtAfterDraw => true,
-                    // A later answer takes the place of an earlier one.
+                    // In this variant, the last fence's answer replaces the earlier ones.
                     Variant::LastFenceDecides => {
                         fence != *fences_of(changes).last().unwrap_or(&0) || alone(found, transaction.stamp)
                     }
@@ -270,7 +277,7 @@ impl State {
         }
     }
 
-    /// Whether anybody else has changed anything, or is about to.
+    /// Returns whether another transaction has changed anything or is about to.
     fn is_disturbed(&self, model: &SetAndFence, number: usize) -> bool {
         self.transactions.iter().enumerate().any(|(other, transaction)| {
             other != number
@@ -422,6 +429,6 @@ fn set_and_fence() {
     fences(PublishedBeforeVisible, Breaks(NOT_FUTURE));
     writer(StampedAsComputed, Breaks(HIT));
     setters(OwnLookedAtAfterDraw, Harmless);
-    // Stricter, for those who have to remember a number for each fence, and know them all beforehand.
+    // This is stricter, but the transaction must remember a number for each fence and know all fences beforehand.
     setters(SeqAsItWas, Harmless);
 }

@@ -1,10 +1,11 @@
-//! A prepared transaction: what it changed becomes visible by COMMIT PREPARED, in another backend and perhaps another life of the
-//! server.
+//! A prepared transaction: its changes become visible by COMMIT PREPARED, which may run in another backend and after
+//! a restart of the server.
 //!
-//! Its fences are kept in shared memory. Whoever tries to commit it raises them around the attempt, and lowers them with a new
-//! number whatever comes of it: an error may have come after the commit, and who gets it cannot know. After a restart
-//! nobody knows which fences they were, so the database's is raised, on which everything depends.
-//! While the transaction is merely prepared nothing is raised: nothing of it is visible, what is cached is right.
+//! The fences of the transaction are kept in shared memory. A backend that tries to commit it raises them before the
+//! attempt. It lowers them with a new number whether the attempt succeeds or fails: an error may come after the
+//! commit, and the backend cannot know whether it did. After a restart the list of fences is lost, so the backend
+//! raises the fence of the database, on which every entry depends. While the transaction is only prepared, no fence
+//! is raised: its changes are not visible, so the cached values are right.
 
 use stateright::{Model, Property};
 
@@ -12,7 +13,7 @@ use crate::memory::Fence;
 use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check};
 
-/// What the transaction changed, and its database.
+/// The fence of what the transaction changed, and the fence of its database.
 const CHANGED: usize = 0;
 const DATABASE: usize = 1;
 const DEPENDENCIES: [usize; 2] = [CHANGED, DATABASE];
@@ -23,11 +24,11 @@ pub enum Act {
     Raise,
     /// The transaction's changes become visible.
     Commit,
-    /// An error or the end of the backend, before that or after it: it is not told which.
+    /// An error, or the end of the backend, before the commit or after it. The backend does not learn which.
     Fail,
     Draw,
     Lower,
-    // What only variants do.
+    // Only variants have the following steps.
     Withdraw,
     Clear,
     MoveSeq,
@@ -55,7 +56,7 @@ enum Stage {
     #[default]
     Idle,
     Raised,
-    /// Done with the attempt, whether that succeeded.
+    /// The attempt is over. The value says whether the transaction is known to be committed.
     Tried(bool),
     Drawn,
     Over,
@@ -72,9 +73,9 @@ pub struct Backend {
 pub struct State {
     now: u8,
     fences: [Fence; 2],
-    /// The fences of the transaction are known.
+    /// Whether the list of the transaction's fences is still in shared memory.
     known: bool,
-    /// It waits for its end.
+    /// Whether the transaction is still prepared.
     prepared: bool,
     visible: u8,
     restarted: bool,
@@ -110,13 +111,13 @@ impl TwoPhase {
             (Stage::Idle, _) if state.visible == 0 => vec![Act::Raise],
             (Stage::Idle, _) => vec![],
             (Stage::Raised, _) if state.prepared => vec![Act::Commit, Act::Fail],
-            // It is gone: another backend was first.
+            // The transaction is gone: another backend has ended it first.
             (Stage::Raised, _) => vec![Act::Fail],
             (Stage::Tried(false), ErrorWithdraws) | (Stage::Tried(true), CommitWithdraws) => {
                 vec![Act::Withdraw]
             }
             (Stage::Tried(false), ErrorLeavesPending) => vec![],
-            // Though it is visible, the command may still end in an error.
+            // The transaction is visible, but the command can still end with an error.
             (Stage::Tried(true), _) => vec![Act::Draw, Act::Fail],
             (Stage::Tried(false), _) => vec![Act::Draw],
             (Stage::Drawn, NotRaised) => vec![Act::MoveSeq],
@@ -190,7 +191,8 @@ impl State {
         self.reader.step(step, &program(self.reader.repeatable, &DEPENDENCIES), &view, self.entry);
     }
 
-    /// What was only in memory is gone: entries, fences, the clock of changes, and everybody who was at work.
+    /// Restarts the server. Everything that was only in memory is lost: entries, fences, the clock of changes, and
+    /// the backends.
     fn restart(&mut self) {
         let over = self.visible == 1 || !self.prepared;
         let stage = if over { Stage::Over } else { Stage::Idle };
