@@ -53,8 +53,9 @@ fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").unwrap_or_else(|refused| Refused::raise(refused));
     let findings = shared::tier().map_or(Ok(Vec::new()), |tier| tier.try_check());
     let mut findings = findings.unwrap_or_else(|short| OutOfMemory::from(short).raise());
-    // A session may end, and release its leases, between the two questions that `orphans` asks. So only findings of both calls
-    // are reported: at the second call the session had ended before.
+    // `orphans` first lists the leases and then asks which sessions live, and a session may release its leases and end in
+    // between. A finding of the second call was still there after its session had ended, so only findings of both calls are
+    // reported.
     let orphans = lease::orphans();
     if !orphans.is_empty() {
         let again = lease::orphans();

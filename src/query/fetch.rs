@@ -1,10 +1,10 @@
 //! Returns a value by its key, or computes it by running a query (`cache_fetch`).
 //!
-//! *Filling*: the stamp is taken before the snapshot on which the query runs. That snapshot is always a new one, whatever the
-//! snapshot of the caller is. So the result is current as of the stamp, or newer. Its dependencies are observed while the query
-//! runs (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored
-//! at once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency,
-//! it runs the query for itself and stores nothing.
+//! *Filling*: the stamp is taken before the snapshot on which the query runs. The query always runs on a new snapshot, not on the
+//! caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query runs
+//! (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored at
+//! once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency, it
+//! runs the query for itself and stores nothing.
 
 use crate::pg::error::Refused;
 use crate::pg::memory::OutOfMemory;
@@ -98,9 +98,9 @@ fn renew_session() {
     let known = RENEWED.get();
     let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
     let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
-    // PostgreSQL prepares an expression again when its plan was dropped, and then its functions are observed. Built-in functions
-    // keep no types, so functions that are not built in matter only if definitions have changed since this session first compiled
-    // one.
+    // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
+    // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
+    // outdated types.
     let have_moved = || fences.passed(catalogs[0], function::compiled_since());
     let unseen = || observer::has_prepared_untracked() || observer::has_prepared_functions() && have_moved();
     if have_changed || unseen() {

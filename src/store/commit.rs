@@ -24,6 +24,7 @@ pub struct Commit {
     late: [Option<FenceId>; LATE_MAX],
 }
 
+/// A fence that the commit has raised, and its state when it was lowered.
 #[derive(Debug)]
 struct Raised {
     fence: FenceId,

@@ -8,7 +8,7 @@
 //! - *settled* runs when the changed rows are visible and the catalog invalidations are sent. It lowers the fences and publishes
 //!   the values, which is a bounded walk over plain memory. If the fences were lowered earlier, a session could compute a result
 //!   with old catalogs and store it with a new stamp;
-//! - *aborted* undoes everything, whatever the cause of the abort was.
+//! - *aborted* undoes everything after an abort of any kind.
 //!
 //! `prepared.rs` handles transactions that are prepared for a two-phase commit.
 //!

@@ -92,7 +92,7 @@ pub fn preparing(gid: &[u8]) {
     AT.replace(At::Named(gid.into()));
 }
 
-/// Prepares for a command that is about to end a prepared transaction. May raise errors.
+/// Raises the fences before a command ends a prepared transaction. May raise errors.
 pub fn ending(gid: &[u8], commits: bool) {
     if shared::tier().is_none() {
         return;

@@ -84,7 +84,8 @@ pub fn has_written_foreign() -> bool {
 }
 
 /// Returns the fences that a write to these relations raises, sorted, and the stamp as of which this session knows the
-/// inheritance trees above them. `fence` returns the fence of one relation. May raise errors.
+/// inheritance trees above them. The stamp is `LATEST` if none of the relations can have a table above it. `fence` returns the
+/// fence of one relation. May raise errors.
 pub fn of_relations(
     tier: &HotTier,
     relations: &[u32],
