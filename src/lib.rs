@@ -1,14 +1,15 @@
 //! pg_cache: a key-value and query-result cache inside PostgreSQL.
 //!
-//! A table of contents, by floor; imports point down only. `docs/architecture.md` is the guided tour.
+//! This file lists the modules from the top layer to the bottom layer and installs the hooks when the server loads the library. A
+//! module may only import from modules of lower layers. `docs/architecture.md` explains the layers.
 
-/// SQL in, SQL out: argument checks and documentation, no policy.
+/// The SQL functions: they check arguments and convert values. They make no decisions about caching.
 mod api;
-/// The only rooms in which PostgreSQL's internals appear.
+/// The interface to PostgreSQL. Only this module uses PostgreSQL's internals.
 mod pg;
-/// Results of queries.
+/// Caching of query results.
 mod query;
-/// Entries and transactions: what the cache does.
+/// Entries, transactions and spaces: the logic of the cache.
 mod store;
 
 pgrx::pg_module_magic!(name, version);
@@ -28,7 +29,7 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
-/// Called by the server when it loads the library.
+/// Installs hooks, settings and callbacks. The server calls it when it loads the library.
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {

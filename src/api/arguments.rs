@@ -1,4 +1,4 @@
-//! What callers pass, checked: each check says what is wrong and what would be right.
+//! Checks of the arguments of SQL functions. The error of each check says what is wrong and, where useful, what to use instead.
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
@@ -13,17 +13,20 @@ use std::rc::Rc;
 
 const TAG_BYTES_MAX: usize = 256;
 const TAGS_MAX: usize = 32;
-/// A year, of the longest kind.
+/// The longest time to live: a leap year, in milliseconds.
 const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
 
+/// Returns the error for an argument that must not be null.
 pub fn null(what: &str) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"))
 }
 
+/// Returns an error for an invalid argument.
 pub fn invalid(message: impl Into<String>) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
 }
 
+/// Checks that an argument is not empty and not too long.
 fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refused> {
     match bytes.len() {
         0 => Err(invalid(format!("{what} must not be empty"))),
@@ -47,7 +50,7 @@ pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
     Ok(checked)
 }
 
-/// What is to be stored: names and values of an object.
+/// Returns the names and values of a JSON object whose members are to be stored.
 pub fn entries<'a>(argument: Option<JsonbArgument<'a>>, space: &Space) -> Result<Vec<Member<'a>>, Refused> {
     let object = argument.ok_or_else(|| null("entries"))?;
     let members = jsonb::members(object).ok_or_else(|| {
@@ -65,7 +68,7 @@ pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     sized("tag", argument.ok_or_else(|| null("tag"))?, TAG_BYTES_MAX)
 }
 
-/// The tags of one entry, each once.
+/// Returns the tags of one entry, sorted and without duplicates.
 pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let mut tags = tags_to_invalidate(argument.or(Some(TextsArgument(Vec::new()))))?;
     tags.sort_unstable();
@@ -87,7 +90,7 @@ pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec
     Ok(checked)
 }
 
-/// The bytes of a value that may be stored in a space.
+/// Returns the bytes of a value, if it may be stored in a space.
 pub fn value<'a>(argument: Option<&'a [u8]>, space: &Space) -> Result<&'a [u8], Refused> {
     let bytes = argument.ok_or_else(|| {
         null("value").hint("Use cache_delete to remove a value, and 'null'::jsonb for a null of JSON.")
@@ -109,12 +112,12 @@ pub fn value<'a>(argument: Option<&'a [u8]>, space: &Space) -> Result<&'a [u8], 
     }
 }
 
-/// Milliseconds of a time to live.
+/// Returns a time to live in milliseconds.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
     lifetime("ttl", interval)
 }
 
-/// Milliseconds of a time to live that is called by a name.
+/// Returns a time to live in milliseconds. Errors call the argument by `name`.
 pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -129,12 +132,12 @@ pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// The space that is meant, if the current role has the privilege.
+/// Returns the space with this name, if the current role has the privilege.
 pub fn space(argument: Option<TextArgument<'_>>, needed: Privilege) -> Result<Rc<Space>, Refused> {
     space::with_privilege(argument.ok_or_else(|| null("space"))?.0, needed)
 }
 
-/// On what condition a value is to be set.
+/// Returns the condition on which a value is to be set.
 pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mode, Refused> {
     let name = argument.ok_or_else(|| null("mode").hint(MODES))?.0;
     let mode = match name {
@@ -156,7 +159,7 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
 
 const MODES: &str = "Use one of: always, absent, present.";
 
-/// Milliseconds for which a value may be served when it is not right any more; none for none at all.
+/// Returns the milliseconds for which a stale value may be served. Returns none if it must not be served at all.
 pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     let ms = argument.map_or(0, interval::ms);
     if ms < 0 {
@@ -171,7 +174,7 @@ pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     Ok(Some(ms as u64).filter(|ms| *ms > 0))
 }
 
-/// Milliseconds to wait for somebody who computes.
+/// Returns the milliseconds to wait for another caller that computes the value.
 pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
     let ms = interval::ms(argument.ok_or_else(|| null("wait").hint(NOT_TO_WAIT))?);
     if ms < 0 {
@@ -187,7 +190,7 @@ pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
 const NOT_TO_WAIT: &str = "Use wait => '0' not to wait.";
 const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
 
-/// Milliseconds that a lease may be held.
+/// Returns the milliseconds for which a lease may be held.
 pub fn hold(interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -201,7 +204,8 @@ pub fn hold(interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// A lease that nobody ends stands in the way of others for so long.
+/// The longest time for which a lease can be held, in milliseconds. A lease that is never released blocks other callers until it
+/// expires.
 const HOLD_MS_MAX: i128 = 60 * 60 * 1000;
 
 pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {

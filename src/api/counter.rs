@@ -1,4 +1,4 @@
-//! Counters.
+//! Counters: integers in the cache that sessions increment without a transaction.
 
 use super::arguments;
 use super::value::{key_in, of_kind};
@@ -10,8 +10,8 @@ use crate::store::space::Privilege;
 use pg_cache_core::{IncrError, Kind};
 use pgrx::prelude::*;
 
-/// Adds to a counter at once, like a sequence, and returns what it holds now. It is created if there is none, and then lives for
-/// the time given.
+/// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence. If there is no
+/// counter, one is created that lives for `ttl`.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,
@@ -28,7 +28,8 @@ fn cache_incr(
     add().unwrap_or_else(|refused| Refused::raise(refused))
 }
 
-/// A counter that cannot be stored counts nothing: to fail the caller for it would be worse.
+/// Turns a failure into an error for the caller. A counter for which there is no room counts nothing and returns `by`, because an
+/// error would be worse for the caller.
 fn refuse(key: &[u8], by: i64, error: IncrError) -> Result<i64, Refused> {
     let name = shown(key);
     match error {

@@ -1,4 +1,4 @@
-//! Results of queries, by a key of the caller's.
+//! The SQL function that caches the result of a query under a key that the caller chooses.
 
 use super::arguments::{self, invalid, null};
 use super::value::other_kind;
@@ -12,7 +12,8 @@ use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
-/// Relations that a result depends on. Of one that has no rows of its own, no write would ever be seen.
+/// Returns the relations that a result depends on. Refuses a relation without rows of its own, because a write to it would never
+/// be seen.
 fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
     let unwritable = |number: &u32| Some((Number::of(*number), Number::of(*number).unwritable()?));
     let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else { return Ok(numbers.0) };
@@ -22,8 +23,8 @@ fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
         .hint("Name the tables and materialized views that it takes its rows from."))
 }
 
-/// The value under a key, or else the first column of the first row of a query, as jsonb, which is then stored under it until what
-/// the query has read changes.
+/// Returns the value that is stored under a key. If there is none, runs the query and returns the first column of its first row
+/// as jsonb. That result is stored under the key and stays valid until a transaction changes something that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(

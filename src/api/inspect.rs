@@ -1,4 +1,4 @@
-//! Looking inside.
+//! SQL functions that show and check what is in the cache.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::error::Refused;
@@ -12,9 +12,9 @@ use crate::store::status;
 use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
-/// The keys in a space that have a value and are like a pattern, in order, and at most so many.
+/// Returns the keys of a space that have a value and match a pattern, sorted, and at most `max_keys` of them.
 ///
-/// Looks at every entry of the cache: for people, not for callers in a hurry.
+/// Looks at every entry of the cache, so it is meant for inspection, not for frequent calls.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_keys(
     pattern: default!(Option<TextArgument<'_>>, "'*'"),
@@ -37,22 +37,25 @@ fn cache_keys(
     SetOfIterator::new(keys.into_iter().map(|key| Text(Varlena::of(&key))))
 }
 
-/// What the last operation of this session did, and why; null if there was none.
+/// Returns what the last operation of this session did, and why. Returns null if there was none.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_status() -> Option<String> {
     status::last()
 }
 
-/// Verifies every structure of the cache, and returns what is wrong with it: nothing, in a cache that is in order, whatever other
-/// sessions do meanwhile. It takes a commit that takes longer than the check for a fence that nobody lowers.
+/// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even
+/// while other sessions change the cache. There is one exception: if a commit takes longer than the check, its fence is reported
+/// as never lowered.
 ///
-/// While other sessions change much it may miss a fault that it would find in a quiet server.
+/// While other sessions change the cache a lot, the check may miss a fault that it would find in a quiet server.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_check() -> SetOfIterator<'static, String> {
     space::require_monitor("check the cache").unwrap_or_else(|refused| Refused::raise(refused));
     let findings = shared::tier().map_or(Ok(Vec::new()), |tier| tier.try_check());
     let mut findings = findings.unwrap_or_else(|short| OutOfMemory::from(short).raise());
-    // A session may end its leases and itself between the two questions. What is found again was there after its session had ended.
+    // `orphans` first lists the leases and then asks which sessions live, and a session may release its leases and end in
+    // between. A finding of the second call was still there after its session had ended, so only findings of both calls are
+    // reported.
     let orphans = lease::orphans();
     if !orphans.is_empty() {
         let again = lease::orphans();

@@ -1,4 +1,4 @@
-//! Making many entries wrong at once, in a time that does not depend on how many there are.
+//! SQL functions that invalidate many entries at once, in a time that does not depend on their number.
 
 use super::arguments;
 use crate::pg::error::Refused;
@@ -8,7 +8,7 @@ use crate::store::entry;
 use crate::store::space::{self, Privilege};
 use pgrx::prelude::*;
 
-/// Makes all values a miss that have a tag.
+/// Invalidates all values that have a tag.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
     let invalidate = || {
@@ -18,7 +18,7 @@ fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
     invalidate().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
-/// Makes all values a miss that have one of some tags.
+/// Invalidates all values that have at least one of these tags.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     let invalidate = || {
@@ -32,7 +32,7 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     invalidate().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
-/// Makes all values of a space a miss, or of all spaces: `*`.
+/// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_flush(space: Option<TextArgument<'_>>) {
     let flush = || {

@@ -1,4 +1,4 @@
-//! Compute once: who computes a value, and what the others get meanwhile.
+//! SQL functions for leases: one caller computes a value, and the other callers wait or get a stale value meanwhile.
 
 use super::arguments::{self, null};
 use super::value::{key_in, other_kind};
@@ -13,7 +13,8 @@ use pgrx::prelude::*;
 
 type Row = (Option<Jsonb>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
-/// The jsonb that is stored under a key, or who is to compute it: of all who ask at once exactly one is told to, and gets a lease.
+/// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once,
+/// exactly one of them is told to compute the value and gets a lease.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_acquire(
@@ -44,7 +45,7 @@ fn acquire(
     let key = arguments::key(key)?;
     let wait_ms = arguments::wait(wait)?;
     let hold_ms = hold.map(arguments::hold).transpose()?;
-    // Who only looks changes nothing.
+    // A caller that only looks changes nothing, so it only needs the privilege read.
     let needed = if hold_ms.is_some() { Privilege::Write } else { Privilege::Read };
     let space = arguments::space(space, needed)?;
     let mut value = Varlena::default();
@@ -75,7 +76,8 @@ fn interval(ms: u64) -> Interval {
     Interval::from_micros(ms as i64 * 1000)
 }
 
-/// Gives a lease back without a value: the next who asks is told to compute. Whether there was such a lease.
+/// Releases a lease without storing a value: the next caller that asks is told to compute it. Returns whether there was such a
+/// lease.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_release(
     key: Option<TextArgument<'_>>,

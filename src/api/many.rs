@@ -1,4 +1,4 @@
-//! Many keys in one call.
+//! SQL functions that read or change many keys in one call.
 
 use super::arguments;
 use super::value::other_kind;
@@ -11,10 +11,10 @@ use crate::store::space::Privilege;
 use crate::store::status::{self, Status};
 use pgrx::prelude::*;
 
-/// The memory of one row beside its key and its value.
+/// The memory of one row in addition to its key and value, in bytes.
 const ROW_BYTES: usize = 64;
 
-/// The jsonb of each key that has one, in the order of the keys. The call stops before the row that would exceed
+/// Returns the jsonb of each key that has one, in the order of the keys. The call stops before the row that would exceed
 /// [`RETURNED_BYTES_MAX`], unless it is the first row.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_get_many(
@@ -47,7 +47,7 @@ fn cache_get_many(
     TableIterator::new(read().unwrap_or_else(|refused| Refused::raise(refused)))
 }
 
-/// Stores each member of an object under its name. How many are stored.
+/// Stores each member of a JSON object under its name. Returns how many members were stored.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_set_many(
     entries: Option<JsonbArgument<'_>>,
@@ -70,7 +70,7 @@ fn cache_set_many(
     set().unwrap_or_else(|refused| Refused::raise(refused))
 }
 
-/// Removes what is stored under some keys. How many had something.
+/// Removes the values of some keys. Returns how many keys had a value.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_delete_many(
     keys: Option<TextsArgument<'_>>,

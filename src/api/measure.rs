@@ -1,8 +1,8 @@
-//! Functions that exist to be measured against.
+//! SQL functions for benchmarks.
 
 use pgrx::prelude::*;
 
-/// The schema of what is not an interface; `sql/schema.sql` makes it.
+/// The schema of objects that are not part of the interface. `sql/schema.sql` creates it.
 #[pg_schema]
 mod pgcache {
     use crate::api::arguments::invalid;
@@ -13,20 +13,22 @@ mod pgcache {
     use pgrx::prelude::*;
     use std::time::Instant;
 
-    /// Takes a key and does nothing: what calling any function of this library costs.
+    /// Takes a key and does nothing. It measures the cost of calling any function of this library.
     ///
-    /// VOLATILE and PARALLEL RESTRICTED like the cache functions it is the floor of, so that the planner
-    /// treats both alike.
+    /// VOLATILE and PARALLEL RESTRICTED like the cache functions for which it is the baseline, so that the planner treats them
+    /// alike.
     #[pg_extern(strict, volatile, parallel_restricted)]
     fn noop(key: TextArgument<'_>) -> i64 {
         let _ = key;
         0
     }
 
-    /// Does what the commit of this transaction will do for the tables that it has written, so many times, and takes it back: the
-    /// nanoseconds of one time. `afresh` does each as if this session's last transaction had written to other tables.
+    /// Does what the commit of this transaction will do for the tables that it has written, `times` times, and undoes it each
+    /// time. Returns the nanoseconds of one run. With `afresh`, each run behaves as if the session's last transaction had written
+    /// to other tables.
     ///
-    /// Nothing is invalidated by it. While it works, others may miss what depends on these tables, as they do during a commit.
+    /// Nothing is invalidated. While the function runs, other sessions may get misses for values that depend on these tables, as
+    /// during a commit.
     #[pg_extern(strict, volatile, parallel_restricted)]
     fn walk(times: i32, afresh: default!(bool, false)) -> f64 {
         if times < 1 {

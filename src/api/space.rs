@@ -1,4 +1,4 @@
-//! Making, changing and dropping spaces, and saying who may do what in them.
+//! SQL functions that create, change and drop spaces, and grant and revoke privileges in them.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog::{self, Rows, Table};
@@ -12,7 +12,7 @@ use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, NAME_BYTES_MAX, Privile
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// The options of a space as a caller names them. What is null is not named.
+/// The options of a space as the caller passes them. A null option was not passed.
 struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,
@@ -31,7 +31,7 @@ struct Options<'a> {
     enabled: Option<bool>,
 }
 
-/// The legal word that was given, if any was.
+/// Returns the given word, if it is one of the legal words. Returns none if no word was given.
 fn one_of(
     name: &str,
     given: Option<TextArgument<'_>>,
@@ -45,6 +45,7 @@ fn one_of(
     })
 }
 
+/// Checks that a number is not too small, if it was given.
 fn at_least<T: PartialOrd + std::fmt::Display>(
     name: &str,
     value: Option<T>,
@@ -57,7 +58,7 @@ fn at_least<T: PartialOrd + std::fmt::Display>(
 }
 
 impl Options<'_> {
-    /// What is to be written, in the order of the columns, if all of it is legal.
+    /// Checks all options and returns the values to write, in the order of the columns.
     fn checked(self) -> Result<[DatumWithOid<'static>; 15], Refused> {
         for (name, ttl) in [("default_ttl", self.default_ttl), ("max_ttl", self.max_ttl)] {
             ttl.map(|ttl| arguments::lifetime(name, ttl)).transpose()?;
@@ -89,7 +90,7 @@ impl Options<'_> {
     }
 }
 
-/// What two options say together, and either alone may not know: of the row as it is now.
+/// Checks the options that depend on each other. It reads the row as it is now, because a call may have changed only one of them.
 fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
@@ -107,6 +108,7 @@ fn check_together(name: &str) -> Result<(), Refused> {
     outcome
 }
 
+/// Checks the name of a space that is to be created.
 fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
     let name = letters(bytes)
@@ -121,7 +123,7 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     Ok(name.to_owned())
 }
 
-/// A function that takes a name and the options of a space, which are the same whether it makes one or changes one.
+/// Defines an SQL function that takes a name and the options of a space. Creating and changing a space take the same options.
 macro_rules! function_of_options {
     ($(#[$doc:meta])* $function:ident is $does:ident) => {
         $(#[$doc])*
@@ -155,7 +157,7 @@ macro_rules! function_of_options {
 }
 
 function_of_options! {
-    /// Makes a space.
+    /// Creates a space.
     cache_create_space is create
 }
 
@@ -174,7 +176,8 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
         catalog::read(Table::Spaces, Rows::Named(&name), |_| found = true);
         found
     };
-    // A number that is taken came with a dump from another cluster, and so did grants under a number that has no space.
+    // A dump from another cluster may have brought a space with this number, or grants for a number that has no space. Such a
+    // number must not be used.
     let has_grants = |number: u32| {
         let mut found = false;
         catalog::read(Table::Grants, Rows::OfSpace(number), |_| found = true);
@@ -208,8 +211,7 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
     let mut arguments = vec![DatumWithOid::from(i64::from(space.number))];
     arguments.extend(options.checked()?);
     if moves && !shared::is_in_recovery() {
-        // What was stored under the other scope, or before nothing could be, must not be found again, should it ever be changed
-        // back.
+        // Values that were stored with the other scope or tier must not be found again if the option is ever changed back.
         entry::flush(&space, false)?;
     }
     write_default_row(space.number);
@@ -231,7 +233,8 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
     check_together(&space.name)
 }
 
-/// The default space has a row once it is altered, and not before: so a restored dump cannot meet one that is there already.
+/// Writes the row of the default space when it is first altered. It has no row before, so that restoring a dump cannot meet an
+/// existing row.
 fn write_default_row(number: u32) {
     if number == DEFAULT_NUMBER {
         let statement = "INSERT INTO pgcache.spaces (number, name) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING";
@@ -239,7 +242,7 @@ fn write_default_row(number: u32) {
     }
 }
 
-/// Drops a space and all that is in it.
+/// Drops a space and everything in it.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_drop_space(name: Option<TextArgument<'_>>) {
     let drop = || {
@@ -251,7 +254,8 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         }
         entry::flush(&space, false)?;
         let number = [i64::from(space.number).into()];
-        // A grant of a dropped role may be locked by a transaction that has nothing to do with this space, and so is left to it.
+        // The grants of dropped roles are left to `forget_dropped_roles`: another transaction that has nothing to do with this
+        // space may have locked them.
         forget_dropped_roles();
         catalog::write(
             "DELETE FROM pgcache.grants
@@ -269,7 +273,7 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
     drop().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
-/// Removes the grants of roles that were dropped: the number of a dropped role may come back as another's.
+/// Removes the grants of dropped roles, because the number of a dropped role may be reused for another role.
 fn forget_dropped_roles() {
     catalog::clean_up(
         "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
@@ -280,7 +284,7 @@ fn forget_dropped_roles() {
     );
 }
 
-/// What is to be granted or taken back, checked.
+/// Checks the arguments of a grant or revoke, and returns the values of its row.
 fn grant_of(
     space: Option<TextArgument<'_>>,
     role: Option<Role>,
@@ -311,7 +315,7 @@ fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: O
     );
 }
 
-/// Takes a privilege in a space back from a role.
+/// Revokes a privilege in a space from a role.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
     let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
@@ -321,7 +325,7 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
     catalog::write(statement, &grant);
 }
 
-/// What the view over spaces shows and what tells sessions of changes.
+/// The function behind the view `cache_spaces`, and the trigger that tells sessions of changes.
 #[pg_schema]
 mod pgcache {
     use crate::pg::catalog::{self, Row, Table};
@@ -330,7 +334,7 @@ mod pgcache {
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
-    /// Says that the table it is a trigger of has changed.
+    /// Announces that the trigger's table has changed.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -343,7 +347,7 @@ mod pgcache {
         Ok(None)
     }
 
-    /// The spaces that the caller may read, with their options. What is null is as the built-in default says.
+    /// Returns the spaces that the caller may read, with their options. A null option has its built-in default.
     #[pg_extern(stable, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn visible_spaces() -> TableIterator<

@@ -1,11 +1,11 @@
-//! What happened in each space, and to the entries of each relation.
+//! SQL functions for the statistics of spaces and relations.
 
 use crate::pg::error::Refused;
 use crate::pg::shared;
 use crate::store::space;
 use pgrx::prelude::*;
 
-/// Begins to count anew, for all spaces and all relations of the database.
+/// Sets the statistics of all spaces and all relations of the database to zero.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_stats_reset() {
     space::require_owner("reset statistics").unwrap_or_else(|refused| Refused::raise(refused));
@@ -17,7 +17,7 @@ fn cache_stats_reset() {
     }
 }
 
-/// What the view over statistics shows.
+/// The functions behind the statistics views.
 #[pg_schema]
 mod pgcache {
     use crate::pg::{memory, shared};
@@ -25,7 +25,8 @@ mod pgcache {
     use pg_cache_core::{Counter, SpaceStats};
     use pgrx::prelude::*;
 
-    /// The figures of the relations of the database that have changed. Without a number, those of all together that share records.
+    /// Returns the statistics of the relations of the database that have changed. The row without a relation has the figures of
+    /// all relations that share records.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -58,7 +59,7 @@ mod pgcache {
         }))
     }
 
-    /// The figures of the spaces that the caller may read; of all of them for who may look at statistics.
+    /// Returns the statistics of the spaces that the caller may read, or of all spaces if the caller may see statistics.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn space_statistics() -> TableIterator<
@@ -135,7 +136,7 @@ mod pgcache {
                     of(Counter::Fenced),
                     of(Counter::Evicted),
                     of(Counter::EvictedQuota),
-                    // What went although it was right, to make room anywhere.
+                    // Entries that were valid and were evicted to make room, in the cache or in the quota of their space.
                     of(Counter::Evicted) + of(Counter::EvictedQuota),
                     of(Counter::EvictedUnread),
                     Interval::from_micros(of(Counter::Saved)),

@@ -1,4 +1,4 @@
-//! Values by their key.
+//! SQL functions that read and change the value of one key.
 
 use super::arguments;
 use crate::pg::encoding::shown;
@@ -14,7 +14,7 @@ use pg_cache_core::Kind;
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// A value as one kind; what is of another kind is an error.
+/// Returns a value of one kind. Raises an error if the value is of another kind.
 fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kind) -> Option<Varlena> {
     let read = || {
         let key = arguments::key(key)?;
@@ -28,7 +28,7 @@ fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kin
     read().unwrap_or_else(|refused| Refused::raise(refused))
 }
 
-/// An error that says what a key holds.
+/// Returns the error for a key that holds a value of another kind.
 pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     let (name, function) = of_kind(found);
     let (asked, _) = of_kind(asked);
@@ -39,7 +39,7 @@ pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     .hint(format!("Use {function} to read it."))
 }
 
-/// What a kind is called, and the function that reads it.
+/// Returns the name of a kind, and the function that reads it.
 pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         JSONB => ("jsonb", "cache_get"),
@@ -50,7 +50,7 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
-/// The jsonb that is stored under a key, or null.
+/// Returns the jsonb that is stored under a key, or null.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_get(
     key: Option<TextArgument<'_>>,
@@ -59,7 +59,7 @@ fn cache_get(
     get(key, space, JSONB).map(Jsonb)
 }
 
-/// The text that is stored under a key, or null.
+/// Returns the text that is stored under a key, or null.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_get_text(
     key: Option<TextArgument<'_>>,
@@ -68,7 +68,7 @@ fn cache_get_text(
     get(key, space, TEXT).map(Text)
 }
 
-/// The bytea that is stored under a key, or null.
+/// Returns the bytea that is stored under a key, or null.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_get_bytes(
     key: Option<TextArgument<'_>>,
@@ -77,7 +77,7 @@ fn cache_get_bytes(
     get(key, space, BYTEA).map(Bytea)
 }
 
-/// What all three ways to set a value have in common.
+/// The arguments that all three functions that set a value have in common.
 struct Setting<'a> {
     key: Option<TextArgument<'a>>,
     ttl: Option<Interval>,
@@ -104,7 +104,7 @@ impl Setting<'_> {
     }
 }
 
-/// A function that sets a value of one kind; all three take the same.
+/// Defines an SQL function that sets a value of one kind. All three functions take the same arguments.
 macro_rules! function_that_sets {
     ($(#[$doc:meta])* $function:ident takes $argument:ident as $kind:ident) => {
         $(#[$doc])*
@@ -127,21 +127,21 @@ macro_rules! function_that_sets {
 }
 
 function_that_sets! {
-    /// Stores a jsonb under a key, for others when the transaction commits.
+    /// Stores a jsonb under a key. Other sessions see it when the transaction commits.
     cache_set takes JsonbArgument as JSONB
 }
 
 function_that_sets! {
-    /// Stores a text under a key, for others when the transaction commits.
+    /// Stores a text under a key. Other sessions see it when the transaction commits.
     cache_set_text takes TextArgument as TEXT
 }
 
 function_that_sets! {
-    /// Stores a bytea under a key, for others when the transaction commits.
+    /// Stores a bytea under a key. Other sessions see it when the transaction commits.
     cache_set_bytes takes ByteaArgument as BYTEA
 }
 
-/// A key, and the space it is in, checked, or the error.
+/// Checks a key and a space and returns them. Raises an error if one of them is not valid.
 pub(super) fn key_in<'a>(
     key: Option<TextArgument<'a>>,
     space: Option<TextArgument<'_>>,
@@ -151,7 +151,7 @@ pub(super) fn key_in<'a>(
     checked.unwrap_or_else(|refused| Refused::raise(refused))
 }
 
-/// Removes a value. Whether there was one.
+/// Removes a value. Returns whether there was one.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_delete(
     key: Option<TextArgument<'_>>,
@@ -161,7 +161,7 @@ fn cache_delete(
     entry::remove(&space, key).unwrap_or_else(|refused| Refused::raise(refused))
 }
 
-/// Whether there is a value.
+/// Returns whether there is a value.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_exists(
     key: Option<TextArgument<'_>>,
@@ -171,7 +171,7 @@ fn cache_exists(
     entry::peek(&space, key).is_some()
 }
 
-/// How long a value has to live, or null if there is none.
+/// Returns how long a value still has to live, or null if there is no value.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_ttl(
     key: Option<TextArgument<'_>>,
@@ -182,7 +182,7 @@ fn cache_ttl(
     Some(Interval::from_micros(shared::ms_until(found.expires) as i64 * 1000))
 }
 
-/// Gives a value another time to live. Whether there is one.
+/// Gives a value another time to live. Returns whether there is a value.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_touch(
     key: Option<TextArgument<'_>>,

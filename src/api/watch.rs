@@ -1,4 +1,4 @@
-//! Tables whose changes make entries a miss.
+//! SQL functions that make the changes of tables invalidate entries.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
@@ -12,8 +12,8 @@ use crate::store::{entry, space, watch};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// A relation whose changes can be watched, by who may say so: the extension's owner, or its own, who must be one that may invalidate
-/// tags, because with each write to it he does.
+/// Returns a relation that can be watched, if the current role may watch it. The owner of the extension may watch each relation.
+/// The owner of a relation may watch it if the role may also invalidate tags, because each write to a watched relation does that.
 fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
@@ -36,7 +36,7 @@ fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
     Ok(relation)
 }
 
-/// Lets tags stand for a relation: its own name, if none is given.
+/// Makes tags stand for a relation. If no tags are given, uses the relation's own name as the tag.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || {
@@ -56,12 +56,12 @@ fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "N
         }
         let known = watch::tags_of(relation);
         let new = memory::collect(tags.iter().copied().filter(|tag| !known.contains(*tag)));
-        // As bytes: what they are in the database's encoding, they have to stay.
+        // The tags are passed as bytes, so that they stay as they are in the database's encoding.
         let bytes = memory::collect(tags.iter().map(|tag| {
             memory::check();
             memory::copy(tag)
         }));
-        // The number of a dropped relation may come back as another's.
+        // The number of a dropped relation may be reused for another relation, so its watches are removed.
         catalog::clean_up(
             "DELETE FROM pgcache.watches WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
                  SELECT w.ctid FROM pgcache.watches AS w
@@ -90,7 +90,7 @@ fn cache_unwatch(rel: Option<Number>) {
     catalog::write(statement, &[i64::from(relation.get()).into()]);
 }
 
-/// Makes everything a miss that depends on a relation: for changes that the server does not know of.
+/// Invalidates everything that depends on a relation, for changes that the server does not know of.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_relation(rel: Option<Number>) {
     let invalidate = || {
@@ -100,7 +100,7 @@ fn cache_invalidate_relation(rel: Option<Number>) {
     invalidate().unwrap_or_else(|refused| Refused::raise(refused));
 }
 
-/// What the view over watches shows.
+/// The function behind the view `cache_watches`.
 #[pg_schema]
 mod pgcache {
     use crate::pg::memory;
@@ -108,7 +108,8 @@ mod pgcache {
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
-    /// All watches, a row for each tag, for who may read any space, or is a monitor.
+    /// Returns all watches, with a row for each tag, if the caller may read any space or see statistics. Returns no rows
+    /// otherwise.
     #[pg_extern(
         stable,
         parallel_restricted,

@@ -1,9 +1,10 @@
-//! A value by its key, or else by its query.
+//! Returns a value by its key, or computes it by running a query (`cache_fetch`).
 //!
-//! *Filling*: the stamp is taken before the snapshot that the query runs on, and that is a new one, whatever the caller's is. So what is
-//! computed is right as of the stamp, or newer. What it depends on is seen while it runs (`pg/observer.rs`), and every write
-//! to that since the stamp is found by the entry's readers. It is stored at once, not with the commit, because it was read of
-//! committed data only; so a transaction that has itself changed what the value depends on runs the query for itself.
+//! *Filling*: the stamp is taken before the snapshot on which the query runs. The query always runs on a new snapshot, not on the
+//! caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query runs
+//! (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored at
+//! once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency, it
+//! runs the query for itself and stores nothing.
 
 use crate::pg::error::Refused;
 use crate::pg::memory::OutOfMemory;
@@ -22,35 +23,36 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::time::Instant;
 
-/// The result of a query that has returned no row, or null.
+/// The kind of a result that is null, or of a query that returned no row.
 pub const NOTHING: Kind = Kind(4);
 
-/// More relations than that, and a result is not stored.
+/// The most relations on which a result may depend. A result with more is not stored.
 const RELATIONS_MAX: usize = 64;
 const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
 
-/// What a query has returned: the bytes of a jsonb, or null.
+/// The result of a query: the bytes of a jsonb, or null.
 pub type Returned = Option<Vec<u8>>;
 
-/// What is wanted.
+/// The arguments of `cache_fetch`.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub key: &'a [u8],
     pub query: &'a CStr,
-    /// The values of its parameters, as text, and none for null.
+    /// The values of the query's parameters as text; none stands for null.
     pub arguments: &'a [Option<CString>],
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
-    /// Compute it, whether there is a value or not.
+    /// Whether to compute the result even if there is a value.
     pub refresh: bool,
-    /// The relations that it depends on, instead of those that are seen.
+    /// The relations that the result depends on, instead of those that the query reads.
     pub depends: Option<Vec<u32>>,
 }
 
-/// How long a result lives by its cost: so many minutes if it took longer than so many seconds, and else one.
+/// The time to live of a result by its cost: pairs of seconds and minutes. A result that took longer than so many seconds lives
+/// for so many minutes. A result that took no longer than any of them lives for one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
-/// The value, if there is one for this session. What it has cost is time saved.
+/// Returns the value, if there is one for this session. Counts the cost of computing it as time saved.
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     let found = entry::read(space, key, into)?;
     if let Some(place) = space.place().filter(|_| found.cost != Cost::NONE) {
@@ -59,10 +61,11 @@ pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     Some(found)
 }
 
-/// Runs the query and stores what it returns, if it can be stored. There is no value to be had.
+/// Runs the query and stores its result, if it can be stored. The caller must have found no value, or wants a new one.
 pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
     let missed = status::current().filter(|_| !wanted.refresh);
-    // Whatever is cached around us depends on what we have not seen.
+    // If this call runs inside the query of another fill, the outer result depends on what the cache returns here, which is not
+    // tracked.
     observer::note_cache();
     let (result, why_not) = match ticket(space, wanted.key) {
         Ok(ticket) => {
@@ -79,33 +82,35 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
 }
 
 thread_local! {
-    /// When this session last dropped its plans and its search path.
+    /// The stamp at which this session last dropped its plans and its search path.
     static RENEWED: Cell<Stamp> = const { Cell::new(Stamp::VOID) };
 }
 
-/// Drops what the session remembers of catalogs if definitions or roles have changed since it last did so, or if what the query calls
-/// would not be seen otherwise.
+/// Drops the session's plans and search path if definitions or roles have changed since it last did so, or if the functions that
+/// the query calls would not be observed otherwise.
 ///
-/// Cached plans, PL/pgSQL expressions and the resolved search path outlive the messages that make them wrong: a session may keep
-/// reading a table that another one shadows by now, or a schema whose USAGE was revoked. For itself that is PostgreSQL's own
-/// behaviour; a stored result is served to others.
+/// Cached plans, PL/pgSQL expressions and the resolved search path outlive the invalidation messages that make them wrong. A
+/// session may keep reading a table that another table shadows by now, or a schema whose USAGE was revoked. For the session
+/// itself this is PostgreSQL's normal behaviour, but a stored result is served to other sessions.
 fn renew_session() {
     let Some(tier) = shared::tier() else { return };
     let fences = tier.fences();
     let known = RENEWED.get();
     let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
     let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
-    // Expressions whose plans are dropped are prepared anew. Which functions they call matters if one may keep types.
+    // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
+    // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
+    // outdated types.
     let have_moved = || fences.passed(catalogs[0], function::compiled_since());
     let unseen = || observer::has_prepared_untracked() || observer::has_prepared_functions() && have_moved();
     if have_changed || unseen() {
-        // The stamp first: a change that is announced after it is found the next time.
+        // The stamp must be taken first: a change that is announced after it is found the next time.
         RENEWED.set(fences.now());
         query::forget_catalogs();
     }
 }
 
-/// A query that was run.
+/// The outcome of running a query.
 struct Run {
     result: Returned,
     seen: Seen,
@@ -125,14 +130,14 @@ fn run(wanted: &Wanted<'_>) -> Result<Run, Refused> {
     Ok(Run { result: result?, seen, cost: Cost::of(began.elapsed()) })
 }
 
-/// The right to store what is computed for a key.
+/// The right to store the result for a key.
 struct Ticket {
     place: Place,
     number: u64,
     stamp: Stamp,
 }
 
-/// Why what is computed cannot be stored, is what the error says.
+/// Acquires the right to store a result. The error says why the result cannot be stored.
 fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     let place = entry::place_to_compute(space)?;
     if !space.allows(Privilege::Write) {
@@ -148,7 +153,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     Ok(Ticket { place, number, stamp })
 }
 
-/// Whether a result is one of those that the space keeps.
+/// Returns an error if the options of the space or the settings exclude a result.
 fn admit(space: &Space, run: &Run) -> Result<(), Status> {
     let options = &space.options;
     let bytes = run.result.as_ref().map_or(0, Vec::len) as u64;
@@ -164,7 +169,7 @@ fn admit(space: &Space, run: &Run) -> Result<(), Status> {
     Ok(())
 }
 
-/// Milliseconds that a result lives by its cost, if the space has it so.
+/// Returns the time to live of a result by its cost in milliseconds, if the space uses this policy.
 fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
     let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
     let minutes = BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes);
@@ -172,10 +177,11 @@ fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
 }
 
 impl Ticket {
-    /// Runs the query, and stores the result or says why not. An error of the query gives the ticket back with the (sub)transaction.
+    /// Runs the query, and stores the result or returns the reason why not. If the query fails, the rollback of the transaction
+    /// or savepoint releases the ticket.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
         renew_session();
-        // On the other server, the transaction may have written, or look at one moment.
+        // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
         let has_seen_foreign = wanted.depends.is_some() && written::has_seen_foreign();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let run = run(wanted)?;
@@ -190,7 +196,7 @@ impl Ticket {
         Ok((run.result, stored))
     }
 
-    /// What the result depends on.
+    /// Returns the fences that the result depends on. The error says why the result cannot be stored.
     fn dependencies(
         &self,
         space: &Space,
@@ -215,13 +221,13 @@ impl Ticket {
         if observed().any(|number| relation::is_temporary(*number)) {
             return Err(Status::Refused("the query reads a temporary table"));
         }
-        // Whatever the result is declared to depend on: uncommitted rows must not be published.
+        // This holds regardless of `depends`: uncommitted rows must never be published.
         if written::has_written_any(tier, |number| {
             seen.relations.contains(number) || seen.parts.contains(number)
         }) {
             return Err(Status::Bypass("the transaction has changed what the query reads"));
         }
-        // What the transaction has written there, its locks do not tell.
+        // The locks do not tell whether the transaction has written to these objects.
         let unobserved = || {
             let native = |number: &u32| function::is_native(*number);
             seen.volatile
@@ -277,6 +283,7 @@ impl Ticket {
         Ok(fences)
     }
 
+    /// Stores the result under its key, if the key was not changed meanwhile.
     fn store(
         &self,
         space: &Space,
@@ -301,6 +308,7 @@ impl Ticket {
         }
     }
 
+    /// Releases the right to store the result.
     fn give_back(&self, key: &[u8]) {
         lease::land(&self.place, key, self.number);
     }

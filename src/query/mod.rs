@@ -1,3 +1,3 @@
-//! Values that are the results of queries: computed when they are missing, and right until what they were read from changes.
+//! Query results as cached values: the cache computes a result when it is missing, and it stays valid until a dependency changes.
 
 pub mod fetch;

@@ -1,10 +1,10 @@
-//! One change that a transaction has made in the cache, kept in the session's own memory until it commits.
+//! One change that a transaction has made in the cache. The session keeps it in its own memory until the transaction commits.
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::store::space::{Place, hash};
 use pg_cache_core::{Cost, FenceId, Key, Kind, Lingering, Meta, NewValue, Refusal, Reservation, Stamp};
 
-/// A key, kept.
+/// A copy of a key, with its place and its hash.
 #[derive(Debug)]
 pub struct OwnKey {
     pub place: Place,
@@ -17,18 +17,18 @@ impl OwnKey {
         Ok(Self { place, bytes: memory::try_copy(bytes)?.into_boxed_slice(), hash: hash(bytes) })
     }
 
-    /// As the tier is asked for it.
+    /// Returns the key in the form that the tier takes.
     pub fn key(&self) -> Option<Key<'_>> {
         self.place.key(&self.bytes, self.hash)
     }
 
-    /// Whether it is that key of that place.
+    /// Returns whether this is the given key of the given place.
     pub fn is(&self, place: &Place, bytes: &[u8]) -> bool {
         self.place.scope.is(&place.scope) && *self.bytes == *bytes
     }
 }
 
-/// A value, kept.
+/// A copy of a value that the transaction has set, with everything that the tier needs to store it.
 #[derive(Debug)]
 pub struct Value {
     pub bytes: Box<[u8]>,
@@ -38,24 +38,25 @@ pub struct Value {
     pub dependencies: Box<[FenceId]>,
     pub lingering: Option<Lingering>,
     pub basis: Basis,
-    /// The command in which it was set.
+    /// The number of the command in which the value was set.
     pub command: u32,
 }
 
-/// With what right a value is set.
+/// The condition under which a value is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// Because its caller says so.
+    /// The caller sets the value unconditionally.
     Plain,
-    /// Because there was none, by a claim of this number: what somebody else sets meanwhile is later.
+    /// The key had no value, and the transaction claimed it with this number. If another session sets the key meanwhile, that
+    /// session's value is the later one and stays.
     Claim(u64),
-    /// Because it was computed under a lease of this number. It is a fill, not a change: what was there is not wrong because of
-    /// it, and it does not take the place of what has changed since.
+    /// The value was computed under the lease with this number. It is a fill, not a change: it does not make the previous value
+    /// wrong, and it never replaces a change that was made since.
     Lease(u64),
 }
 
 impl Value {
-    /// Finds room for it in the tier.
+    /// Reserves memory for the value in the tier.
     pub fn reserve(&self, key: &OwnKey, name: &Key<'_>) -> Result<Reservation, Refusal> {
         key.place.reserve(name, &self.as_new(), self.lingering)
     }
@@ -71,19 +72,20 @@ impl Value {
         }
     }
 
-    /// What makes it wrong by changing.
+    /// Returns the fences that the value depends on: its dependencies, its database and its space.
     pub fn fences(&self, key: &OwnKey) -> impl Iterator<Item = FenceId> {
         self.dependencies.iter().copied().chain(key.place.fences)
     }
 
-    /// What is known of it. It will be created when others can see it, so that it is of no age yet.
+    /// Returns the metadata of the value. The value counts as created when other sessions can see it, so its age is zero until
+    /// then.
     pub fn meta(&self) -> Meta {
         let Self { kind, stamp, expires, .. } = *self;
         Meta { value_len: self.bytes.len(), kind, stamp, created: u32::MAX, expires, cost: Cost::NONE }
     }
 }
 
-/// What is changed.
+/// The kind of a change and its data.
 #[derive(Debug)]
 pub enum What {
     Set(OwnKey, Value),
@@ -93,7 +95,7 @@ pub enum What {
 }
 
 impl What {
-    /// Of what key, if it is of one.
+    /// Returns the key that is changed, if the change is of one key.
     pub fn key(&self) -> Option<&OwnKey> {
         match self {
             Self::Set(key, _) | Self::Remove(key) | Self::Touch(key, _) => Some(key),
@@ -101,7 +103,7 @@ impl What {
         }
     }
 
-    /// What it takes in memory, about.
+    /// Returns roughly how many bytes of memory the change takes.
     pub fn bytes(&self) -> usize {
         OVERHEAD_BYTES
             + self.key().map_or(0, |key| key.bytes.len())
@@ -112,15 +114,16 @@ impl What {
     }
 }
 
-/// What a change takes beside its bytes.
+/// The memory of a change in addition to its bytes, in bytes.
 const OVERHEAD_BYTES: usize = 256;
 
-/// A change, and when it was made.
+/// A change and its position in the order of changes.
 #[derive(Debug)]
 pub struct Change {
     pub what: What,
-    /// The place of the change before it of the same key or fence.
+    /// The place of the previous change of the same key or fence.
     pub older: Option<usize>,
-    /// Grows with each change. (Its place does not tell: a change takes the place of an older one of the same savepoint.)
+    /// Grows with each change. The place of a change does not give the order, because a change replaces an older one of the same
+    /// savepoint.
     pub at: u64,
 }

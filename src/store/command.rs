@@ -1,4 +1,7 @@
-//! What commands mean to the cache.
+//! The effects of utility commands and definition changes on the cache.
+//!
+//! `pg/command.rs` and `pg/definition.rs` notice the commands and the changes. This file translates them into invalidations,
+//! two-phase steps and safe stamps.
 
 use crate::pg::command::{self, Watcher};
 use crate::pg::{definition, relation, shared};
@@ -6,13 +9,15 @@ use crate::store::space;
 use crate::store::{horizon, pending, prepared, written};
 use pg_cache_core::Reserved;
 
-/// Has commands told to us, and what changes without one. To be called while the server loads the library.
+/// Registers for commands, and for definition changes that happen without a command. Must be called while the server loads the
+/// library.
 pub fn listen() {
     command::watch(&Commands);
     definition::watch(defining);
 }
 
-/// Names or rules change: who may do what in the cluster among them, or not.
+/// Invalidates the query results that depend on definitions. If `roles` is set, roles or their rights change too, so this
+/// invalidates the query results of all databases.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
     pending::invalidate_exactly(written::definitions(tier));
@@ -21,6 +26,7 @@ fn defining(roles: bool) {
     }
 }
 
+/// Receives the commands of this session.
 struct Commands;
 
 impl Watcher for Commands {

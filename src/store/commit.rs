@@ -1,4 +1,8 @@
-//! What a commit does in the cache, and how it is taken back.
+//! The steps of a commit in the cache, and how they are undone.
+//!
+//! `begin` does everything that can fail and raises the fences, before the transaction can become visible. `finish` lowers the
+//! fences and publishes the values, after the transaction has become visible to all sessions. `take_back` undoes `begin` after an
+//! abort. Only `begin` and `raise_more` may allocate or raise errors.
 
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, memory, queue};
@@ -6,40 +10,42 @@ use crate::store::change::{Basis, Change, OwnKey, Value, What};
 use crate::store::ledger::Ledger;
 use pg_cache_core::{FenceId, Lowered, Reservation, Reserved, Stamp};
 
-/// A commit, from the moment in which it begins to where it is over. Its room is kept for the next one.
+/// The state of a commit, from its beginning until it is over. The next commit reuses the allocated memory.
 #[derive(Debug)]
 pub struct Commit {
-    /// The fences that it has raised, in order.
+    /// The fences that the commit has raised, sorted.
     raised: Vec<Raised>,
-    /// What is to be done for the changes, each with its place among them.
+    /// The steps that publish the changes, each with the place of its change in the ledger.
     steps: Vec<(usize, Step)>,
-    /// Whether the keys are announced: others can see what has changed before we are told.
+    /// Whether the changed keys are announced in the tier. They must be if other sessions can see the commit before the server
+    /// calls our callback.
     announced: bool,
-    /// Fences that were raised by the COMMIT callback, which must not allocate.
+    /// The fences that the COMMIT callback has raised. That callback must not allocate, so the array has a fixed length.
     late: [Option<FenceId>; LATE_MAX],
 }
 
+/// A fence that the commit has raised, and its state when it was lowered.
 #[derive(Debug)]
 struct Raised {
     fence: FenceId,
     lowered: Option<Lowered>,
 }
 
-/// What is to be done for a change when it is visible.
+/// The step that publishes one change when the transaction has become visible.
 #[derive(Debug)]
 enum Step {
     Publish(Reservation),
-    /// Under a lease, and never announced.
+    /// Publishes a value that was computed under the lease with this number. It is never announced.
     Fill(Reservation, u64),
-    /// Announced, or not.
+    /// Removes the key. The reservation is present if the removal was announced.
     Remove(Option<Reservation>),
     Touch(u32),
 }
 
-/// So many fences there is room for in the next commit without asking for it.
+/// The most fences for which a commit keeps the allocated memory for the next one.
 const KEPT_MAX: usize = 128;
 
-/// A commit that finds more relations late raises the fence of its database instead.
+/// The most fences that a commit raises late. A commit that finds more relations raises the fence of its database instead.
 const LATE_MAX: usize = 16;
 
 impl Commit {
@@ -47,23 +53,25 @@ impl Commit {
     pub const NONE: Self =
         Self { raised: Vec::new(), steps: Vec::new(), announced: false, late: [None; LATE_MAX] };
 
-    /// Whether it has raised a fence.
+    /// Returns whether the commit has raised a fence.
     pub fn has_raised(&self, fence: FenceId) -> bool {
         self.raised.binary_search_by_key(&fence, |raised| raised.fence).is_ok()
     }
 
-    /// Whether there is nothing to be done, nor to be taken back.
+    /// Returns whether the commit has nothing to finish and nothing to undo.
     #[inline]
     pub fn is_none(&self) -> bool {
         self.raised.is_empty() && self.steps.is_empty() && self.late[0].is_none()
     }
 
-    /// Everything that can fail, and what others have to know before the changes are visible.
+    /// Does everything that can fail, and tells other sessions what they must know before the changes are visible: raises the
+    /// fences and announces the keys. May raise errors.
     #[inline]
     pub fn begin(&mut self, ledger: &Ledger, written: &[FenceId], command: u32) {
-        // Nothing is taken back that was not done: what stands in here, has been.
+        // `self.raised` must hold only fences that are actually raised, because `take_back` withdraws each of them. So the list
+        // is built in a local variable and stored after the fences are raised.
         let mut raised = std::mem::take(&mut self.raised);
-        // A fence may stand in for each key.
+        // A fence may replace the announcement of each key.
         memory::reserve(&mut raised, ledger.fences().len() + written.len() + ledger.changes().len());
         raised.extend(ledger.fences().iter().chain(written).map(|fence| Raised::from(*fence)));
         let mut steps = Vec::new();
@@ -83,8 +91,9 @@ impl Commit {
         self.steps = steps;
     }
 
-    /// Finds room for what is to be published, and for the announcements. Where there is none, a fence stands in for the key. Apart, as
-    /// all that is done for keys, so that who has changed none does not pay for it.
+    /// Reserves memory for the values and for the announcements. If there is no memory for an announcement, adds the fence of the
+    /// key's space to `fences` instead. Not inlined, like all code for keys, so that a commit without changed keys does not pay
+    /// for it.
     #[inline(never)]
     fn reserve(
         &self,
@@ -124,7 +133,7 @@ impl Commit {
                 place,
                 match reserved {
                     Some(reservation) => Step::Publish(reservation),
-                    // What the key had has to go, also if the new value finds no room.
+                    // The previous value must go even if there is no memory for the new one.
                     None if !self.announced => Step::Remove(None),
                     None => match tier.reserve_removal(&key) {
                         Ok(reservation) => Step::Remove(Some(reservation)),
@@ -139,7 +148,8 @@ impl Commit {
         steps
     }
 
-    /// Raises those of some fences that are not raised yet. Before the changes are visible.
+    /// Raises those of the given fences that are not raised yet. Must be called before the changes are visible. May raise errors
+    /// before it raises the first fence.
     #[cold]
     pub fn raise_more(&mut self, tier: &HotTier, fences: &[FenceId]) {
         memory::reserve(&mut self.raised, fences.len());
@@ -151,7 +161,8 @@ impl Commit {
         }
     }
 
-    /// Raises a fence when the change is visible already: late, and better than never. Must not allocate.
+    /// Raises a fence after the change has become visible: this is late, but better than not invalidating at all. Must not
+    /// allocate.
     pub fn raise_late(&mut self, tier: &HotTier, fence: FenceId) {
         let Some(free) = self.late.iter().position(Option::is_none) else { return };
         let fence = match free == LATE_MAX - 1 {
@@ -162,7 +173,7 @@ impl Commit {
         self.late[free] = Some(fence);
     }
 
-    /// Lowers the fences and publishes the values. Every session can see by now what the transaction has changed.
+    /// Lowers the fences and publishes the values. Must be called when every session can see what the transaction has changed.
     #[inline]
     pub fn finish(&mut self, changes: &[Change]) {
         let number = self.lower();
@@ -172,7 +183,7 @@ impl Commit {
         self.clear();
     }
 
-    /// Lowers all fences with one number, and returns it.
+    /// Lowers all fences with one number and returns the number.
     fn lower(&mut self) -> Stamp {
         let nothing = self.raised.is_empty() && self.late[0].is_none();
         let Some(tier) = shared::tier().filter(|_| !nothing) else { return Stamp::VOID };
@@ -186,7 +197,7 @@ impl Commit {
         number
     }
 
-    /// Shows the new values, and takes away the old ones.
+    /// Publishes the new values and removes the old ones.
     #[inline(never)]
     fn confirm(&mut self, changes: &[Change], number: Stamp) {
         let Self { raised, steps, announced, .. } = self;
@@ -233,7 +244,7 @@ impl Commit {
         }
     }
 
-    /// It will not happen.
+    /// Undoes `begin` after an abort.
     pub fn take_back(&mut self, changes: &[Change]) {
         for (place, step) in self.steps.drain(..) {
             let Some((tier, key)) =
@@ -261,7 +272,7 @@ impl Commit {
     fn clear(&mut self) {
         self.raised.clear();
         if self.raised.capacity() > KEPT_MAX {
-            // To shrink it would be to ask for memory.
+            // Shrinking the vector would allocate, so it is dropped instead.
             self.raised = Vec::new();
         }
         self.steps = Vec::new();
@@ -269,8 +280,8 @@ impl Commit {
     }
 }
 
-/// What was changed by others who are told of the commit, when it had begun: better late than never. A value is not stored any more, but
-/// what its key had goes.
+/// Applies the changes that other callbacks of the same commit made after `begin`: this is late, but better than not at all.
+/// Values are not stored any more, but the previous values of their keys are removed.
 #[cold]
 pub fn catch_up(changes: &[Change]) {
     for Change { what, .. } in changes {
@@ -281,7 +292,7 @@ pub fn catch_up(changes: &[Change]) {
                     let _ = tier.lower_as(*fence, tier.fences().draw());
                 }
             }
-            // Nothing is wrong because of it.
+            // A fill does not make the previous value wrong, so there is nothing to remove.
             What::Set(_, Value { basis: Basis::Lease(_), .. }) => {}
             What::Set(own, _) | What::Remove(own) | What::Touch(own, _) => {
                 let Some(key) = own.key() else { continue };
@@ -301,7 +312,7 @@ impl From<FenceId> for Raised {
     }
 }
 
-/// Says which keys are about to change.
+/// Announces the keys that are about to change.
 #[inline(never)]
 fn announce(changes: &[Change], steps: &[(usize, Step)]) {
     for (place, step) in steps {
@@ -314,7 +325,8 @@ fn announce(changes: &[Change], steps: &[(usize, Step)]) {
     }
 }
 
-/// As of when a value is right that its transaction has announced, or that it is not: see *set and fence* in the core.
+/// Returns the stamp with which an announced value can be published, or none if the value must be dropped. See *set and fence* in
+/// `fence.rs` of the core.
 fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], number: Stamp) -> Option<Stamp> {
     let find = |fence: FenceId| own.binary_search_by_key(&fence, |raised| raised.fence).ok();
     if value.fences(key).all(|fence| find(fence).is_none()) {

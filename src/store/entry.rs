@@ -1,4 +1,8 @@
-//! Entries as callers mean them: what the own transaction says of a key first, and behind it what the tier has.
+//! Reading and changing entries: the operations behind the SQL functions.
+//!
+//! Each operation first looks at what the own transaction has changed, and then at the tier. Changes go into the ledger and take
+//! effect for other sessions when the transaction commits. Only `incr` takes effect at once. Each operation sets the status of
+//! the session.
 
 use crate::pg::error::Refused;
 use crate::pg::memory::OutOfMemory;
@@ -19,23 +23,23 @@ use pg_cache_core::{
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BinaryHeap;
 
-/// What a value is: it can only be read as that.
+/// The kinds of values. A value can only be read as the kind that it was stored as.
 pub const JSONB: Kind = Kind(1);
 pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);
 
-/// Copies a value, if there is one for this session.
+/// Copies a value into a buffer, if there is a value for this session.
 #[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     look_as_told(space, key, &mut Some(into))
 }
 
-/// What is known of a value, if there is one for this session. Does not count as a read.
+/// Returns the metadata of a value, if there is a value for this session. Does not count as a read.
 pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
     look_as_told(space, key, &mut None::<&mut ()>)
 }
 
-/// The same, unless the session or the space is told not to read.
+/// Looks for a value, unless the session or the space must not read from the cache.
 #[inline(always)]
 fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
     observer::note_cache();
@@ -77,7 +81,7 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     place_in_use(space)
 }
 
-/// Whether the transaction may be served anything, and may compute a value.
+/// Returns an error if the transaction has no safe stamp: then it gets no value and must not compute one for others.
 #[inline]
 fn has_safe_stamp() -> Result<(), Status> {
     match horizon::is_unknown() {
@@ -86,14 +90,14 @@ fn has_safe_stamp() -> Result<(), Status> {
     }
 }
 
-/// Not if the space keeps nothing in memory: what was stored there before it was told so may be older than what its callers could
-/// not store since.
+/// Returns an error if the space keeps no values in memory. The values that were stored before the option was set may be older
+/// than the ones that callers could not store since.
 #[inline]
 fn has_memory(space: &Space) -> Result<(), Status> {
     if space.options.in_memory { Ok(()) } else { Err(Status::Bypass(NOT_IN_MEMORY)) }
 }
 
-/// Where the values of a space are, if it is in use.
+/// Returns the place of the values of a space, if the cache and the space are enabled.
 #[inline]
 fn place_in_use(space: &Space) -> Result<Place, Status> {
     if !settings::is_enabled() {
@@ -105,7 +109,7 @@ fn place_in_use(space: &Space) -> Result<Place, Status> {
     space.place().ok_or_else(no_cache)
 }
 
-/// The same, for what waits until the transaction commits.
+/// Does the same for a change that is held back until the transaction commits.
 fn place_to_change(space: &Space) -> Result<Place, Status> {
     observer::note_cache();
     if transaction::is_parallel_worker() {
@@ -114,7 +118,7 @@ fn place_to_change(space: &Space) -> Result<Place, Status> {
     place_in_use(space)
 }
 
-/// The same, for a value that is looked for and otherwise computed.
+/// Does the same for a value that is computed if it is not found.
 pub fn place_to_compute(space: &Space) -> Result<Place, Status> {
     has_memory(space)?;
     has_safe_stamp()?;
@@ -129,7 +133,7 @@ fn no_cache() -> Status {
     })
 }
 
-/// A value as this session has to see it, and whether it is its own.
+/// Looks for the value of a key as this session must see it. Returns whether the own transaction has set it.
 #[inline(always)]
 fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Result<(Meta, bool), Status> {
     let hash = hash(bytes);
@@ -140,7 +144,7 @@ fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Res
     look_beside_own(place, &key, bytes, hash, into)
 }
 
-/// What the tier says.
+/// Asks the tier for a value.
 #[inline(always)]
 fn ask(
     place: &Place,
@@ -157,7 +161,8 @@ fn ask(
     .map_err(Status::from)
 }
 
-/// The same in a transaction that has changed something. Apart, so that those that only read do not pay for it.
+/// Looks for a value in a transaction that has changed something. Not inlined, so that transactions that only read do not pay for
+/// it.
 #[cold]
 #[inline(never)]
 fn look_beside_own(
@@ -180,7 +185,7 @@ fn look_beside_own(
     })
 }
 
-/// A value that the own transaction has set, if its time is not over.
+/// Copies a value that the own transaction has set, if it has not expired.
 pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Status> {
     let meta = value.meta();
     if meta.expires <= shared::tick() {
@@ -194,7 +199,8 @@ pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<
     Ok(meta)
 }
 
-/// Whether there is a value, whatever the session is told about reading: for those who change it.
+/// Returns whether there is a value for this session. Ignores the settings that turn reading off, because operations that change
+/// values use it.
 fn is_there(place: &Place, key: &[u8]) -> bool {
     look(place, key, &mut None::<&mut ()>).is_ok()
 }
@@ -206,24 +212,25 @@ pub struct NewEntry<'a> {
     pub kind: Kind,
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
-    /// How long it may be served to those who ask for it after it has stopped being right.
+    /// Milliseconds for which the value may be served as a stale value, to callers that accept one, after it has stopped being
+    /// valid.
     pub stale_ok_ms: Option<u64>,
     pub mode: Mode,
 }
 
-/// On what condition a value is set.
+/// The condition on which a value is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Always,
-    /// If there is none, and nobody else is about to set it on this condition.
+    /// Only if there is no value, and no other transaction is about to set one on this condition.
     Absent,
-    /// If there is one.
+    /// Only if there is a value.
     Present,
-    /// If nothing has changed since the lease was given under which it was computed.
+    /// Only if nothing that the value depends on has changed since this lease was acquired.
     Lease(i64),
 }
 
-/// Sets a value, for others when the transaction commits. False if it is not stored.
+/// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is not stored.
 pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
     let outcome = try_set(space, key, new);
     status::set(outcome.err().unwrap_or(Status::Done));
@@ -234,16 +241,16 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     let place = place_to_change(space)?;
     if let Mode::Lease(lease) = new.mode {
         let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
-        // Whatever becomes of the value: its computation is done.
+        // The lease ends with this transaction even if the value is not stored, because its computation is done.
         pending::make_room_for_right()?;
         pending::entitle(OwnKey::new(place, key)?, number, right::Kind::Landing);
     }
     if !space.options.in_memory {
         return Err(Status::Refused(NOT_IN_MEMORY));
     }
-    // What is certain not to fit is refused at once, and what the key has stays.
+    // A value that certainly does not fit is refused at once, and the key keeps its previous value.
     place.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
-    // The stamp first: a watch that is committed after it makes the value a miss.
+    // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
     let now = place.tier.fences().now();
     let as_of = match new.mode {
         Mode::Lease(lease) => lease::stamp(&place, key, lease)?,
@@ -278,7 +285,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         .inspect_err(|_| place.tier.note(&place.scope, Counter::RefusedTransaction, 1))?)
 }
 
-/// Claims a key that has no value for this session.
+/// Claims a key for this session, if it has no value.
 fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
     let hash = hash(key);
     let gone = pending::with_own(place, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
@@ -288,7 +295,8 @@ fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
     lease::claim(place, key, gone)
 }
 
-/// The basis and the stamp of a value that was computed under a lease with a stamp, unless something has changed since.
+/// Returns the basis and the stamp of a value that was computed under a lease. Returns an error if something that the value
+/// depends on has changed since the lease.
 fn leased(
     place: &Place,
     key: &[u8],
@@ -313,11 +321,11 @@ fn leased(
 
 const NOT_IN_MEMORY: &str = "the space keeps nothing in memory";
 
-/// More than an entry has beside its key and value: header, dependencies and rounding.
+/// An upper bound on the bytes of an entry in addition to key and value: header, dependencies and rounding.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
-/// The tick at which a value is over that is set now: by what its caller says, by the space, or by the session's settings. Chance
-/// takes something off where the space has it so, and never adds to it.
+/// Returns the tick at which a value expires that is set now. The time to live comes from the caller, the space, or the session's
+/// settings, in this order. The jitter of the space can shorten it by a random amount but never makes it longer.
 pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
     let options = &space.options;
     let wanted = ttl_ms.or(options.default_ttl_ms).unwrap_or_else(settings::default_ttl_ms);
@@ -329,21 +337,22 @@ pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
     shared::tick_in(ttl - spread.min(ttl))
 }
 
-/// Removes a key, for others when the transaction commits. Whether there was a value for this session.
+/// Removes a key. Other sessions see this when the transaction commits. Returns whether there was a value for this session.
 pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     let Some(place) = place_for_invalidation(space)? else { return Ok(false) };
     let found = is_there(&place, key);
-    // Even if there is nothing: somebody may be about to commit a value, or be computing one.
+    // The removal is recorded even if there is no value: another session may be about to commit one, or may be computing one.
     pending::remove(&place, key);
     status::set(Status::Done);
     Ok(found)
 }
 
-/// Where something of a space can be made invalid: nowhere if there is nothing. In recovery that is refused, because it would be
-/// forgotten by the server that this one will become.
+/// Returns the place in which something of a space can be invalidated, or none if there is no cache. Returns an error during
+/// recovery: the invalidation would be lost when this server is promoted.
 fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
     if transaction::is_parallel_worker() {
-        // Unlike a value that is not stored, one that is not invalidated would be wrong.
+        // A value that is not stored does no harm, but a value that is not invalidated would be wrong. So this is an error, not a
+        // status.
         let code = PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE;
         return Err(Refused::new(code, "cannot invalidate cached values in a parallel worker")
             .hint("Declare the function that does it PARALLEL RESTRICTED."));
@@ -361,7 +370,8 @@ fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
     Ok(place)
 }
 
-/// Gives a value another time to live, for others when the transaction commits. Whether there is one for this session.
+/// Gives a value another time to live. Other sessions see this when the transaction commits. Returns whether there is a value for
+/// this session.
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
     let touched = place_to_change(space).and_then(|place| {
         look(&place, key, &mut None::<&mut ()>)?;
@@ -371,8 +381,8 @@ pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
     touched.is_ok()
 }
 
-/// Makes everything in the database that depends on a tag a miss, for others when the transaction commits. `space` is any: tags
-/// belong to all.
+/// Invalidates everything in the database that depends on a tag, when the transaction commits. `space` may be any space, because
+/// tags belong to all spaces.
 pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
     if let Some(place) = place_for_invalidation(space)? {
         pending::invalidate(&place, space::tag(place.tier, tag));
@@ -381,7 +391,7 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Makes everything in the space, or in the whole database, a miss, for others when the transaction commits.
+/// Invalidates everything in the space, or in the whole database, when the transaction commits.
 pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
     if let Some(place) = place_for_invalidation(space)? {
         let [database, own] = place.fences;
@@ -391,7 +401,7 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Makes everything a miss that depends on a relation, for others when the transaction commits. `space` is any.
+/// Invalidates everything that depends on a relation, when the transaction commits. `space` may be any space.
 pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
     if let Some(place) = place_for_invalidation(space)? {
         pending::invalidate_relation(&place, number);
@@ -400,9 +410,10 @@ pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Adds to a counter, at once and for all, and returns what it holds now. A key without a value becomes a counter.
+/// Adds to a counter and returns its new value. This takes effect at once, for all sessions. A key without a value becomes a
+/// counter.
 ///
-/// Without a cache it counts nothing, and returns what a counter would hold that has just been created.
+/// If the cache cannot be used, nothing is counted, and the result is that of a new counter.
 pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
     observer::note_cache();
     let place = match place_in_use(space) {
@@ -417,7 +428,7 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
         }
     };
     let hash = hash(key);
-    // What the own transaction has set will take the counter's place when it commits.
+    // A value that the own transaction has set will replace the counter when the transaction commits.
     let set = pending::with_own(&place, key, hash, |own, _| match own {
         Own::Set(value) => Some(value.kind),
         _ => None,
@@ -443,14 +454,15 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     outcome
 }
 
-/// The most bytes that a call with several results returns, whatever the cache holds and however often the call names a key.
+/// The most bytes that a call with several results returns, regardless of the size of the cache and of how often the call names a
+/// key.
 pub const RETURNED_BYTES_MAX: usize = 64 << 20;
 
-/// The memory of a key in a list beside its bytes.
+/// The memory of a key in a list in addition to its bytes, in bytes.
 const KEY_OVERHEAD_BYTES: usize = 32;
 
-/// The keys of a space that `matches` likes and that have a value for this session, in order: the first `most` of them, as far as
-/// they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
+/// Returns the keys of a space that `matches` accepts and that have a value for this session, sorted. Returns the first `most` of
+/// them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
 pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<Vec<u8>> {
     observer::note_cache();
     let place = match place_for_reading(space) {
@@ -461,12 +473,12 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
         }
     };
     status::set(Status::Hot);
-    // The largest one on top, which is the first to go.
+    // The heap has the largest key on top. That key is removed first when there are too many.
     let (mut found, mut bytes) = (BinaryHeap::new(), 0);
-    // The least key that was left out: the keys behind it do not fit either.
+    // The least key that was left out. Keys behind it do not fit either.
     let mut end: Option<Vec<u8>> = None;
     let mut add = |key: Vec<u8>| {
-        // A long pattern takes its time with each key.
+        // Matching a long pattern takes time with each key, so cancellation is checked for each key.
         shared::check_for_interrupts();
         memory::check();
         let fits = end.as_ref().is_none_or(|end| key < *end);

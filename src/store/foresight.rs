@@ -1,7 +1,7 @@
-//! Looking for keys before they are asked for: those of a scan, and those of a list.
+//! Prefetches the memory of keys that will be asked for next: the keys of a table scan, and the keys of a list.
 //!
-//! What a hit costs is mostly to wait for memory, first for the bucket and then for the entry it names. Who knows which keys come next
-//! can have both fetched while he is busy with others.
+//! Most of the time of a hit is spent waiting for memory, first for the hash bucket and then for the entry. If the next keys are
+//! known, the processor can fetch their buckets and entries while the session works on other keys.
 
 use super::space::{Place, Space, hash};
 use crate::pg::local::local;
@@ -9,26 +9,28 @@ use crate::pg::scan;
 use pg_cache_core::KeyMark;
 use std::cell::Cell;
 
-/// How many keys ahead an entry is fetched, and its bucket: about as long before as memory takes.
+/// How many keys ahead an entry and a bucket are prefetched. These distances roughly match the latency of memory.
 const ENTRY_AHEAD: usize = 2;
 const BUCKET_AHEAD: usize = 4;
 
-/// A key whose bucket was fetched.
+/// A key whose bucket was prefetched.
 #[derive(Clone, Copy, Debug)]
 struct Fetched {
-    /// Where it lies.
+    /// The place of the key in the scan.
     place: usize,
     mark: KeyMark,
 }
 
 local! {
-    /// The latest of them, in turn.
+    /// The keys whose buckets were prefetched last, as a ring buffer.
     static FETCHED: [Cell<Option<Fetched>>; SLOTS] = [const { Cell::new(None) }; SLOTS];
+    /// Counts the calls. Its remainder is a position in the ring buffer.
     static TURN: Cell<usize> = Cell::new(0);
 }
+/// The length of the ring buffer.
 const SLOTS: usize = 8;
 
-/// Fetches the entry of a key whose bucket was fetched some keys ago, and the bucket of one further on.
+/// Prefetches the entry of a key whose bucket was prefetched some keys ago, and the bucket of a later key.
 #[inline]
 pub fn look_ahead(place: &Place, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };
@@ -46,7 +48,7 @@ pub fn look_ahead(place: &Place, key: &[u8]) {
         .set(Some(Fetched { place: scan.place(BUCKET_AHEAD), mark: key.mark() }));
 }
 
-/// The same for the keys of a list, of which the one at this place is about to be asked for.
+/// Does the same for the keys of a list. The caller is about to ask for the key at position `at`.
 #[inline]
 pub fn look_ahead_among(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(place) = space.place() else { return };

@@ -1,12 +1,13 @@
-//! The safe stamp: a moment on the clock of changes that is certainly older than the snapshot of a transaction which keeps one snapshot.
+//! The safe stamp: a stamp that is certainly older than the snapshot of a transaction that keeps one snapshot.
 //!
-//! A cached value is of the present. A REPEATABLE READ or SERIALIZABLE transaction may be given it only if nothing that the value depends
-//! on has changed since its snapshot was taken. When exactly that was is unknown, so a moment before it is kept: the beginning of the
-//! transaction block, or the moment at which the isolation level is set, if there is no snapshot yet; or the end of the session's last
-//! transaction, if the next one was to have such an isolation level then.
+//! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the
+//! value has changed since the transaction's snapshot was taken. The exact moment of the snapshot is unknown, so the session
+//! keeps a stamp from before it. That is the beginning of the transaction block, or the moment at which the isolation level was
+//! set if there was no snapshot yet. If the session's default is such an isolation level, it is the end of the session's last
+//! transaction.
 //!
-//! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in one that began while the server was in recovery.
-//! Such a transaction is served nothing and its values are not stored.
+//! The safe stamp is *unknown* in a transaction that has imported a snapshot, and in a transaction that began while the server
+//! was in recovery. Such a transaction gets no cached values, and the values that it computes are not stored.
 
 use crate::pg::local::local;
 use crate::pg::{query, shared};
@@ -14,17 +15,17 @@ use pg_cache_core::{FenceId, Reader, Stamp};
 use std::cell::Cell;
 
 local! {
-    /// VOID while it is unknown.
+    /// The safe stamp; VOID while it is unknown.
     static SAFE: Cell<Stamp> = Cell::new(Stamp::VOID);
 }
 
-/// The transaction has no snapshot yet: the next one will be younger than this moment.
+/// Sets the safe stamp to the present. The transaction must not have a snapshot yet: its snapshot will then be younger.
 pub fn begin() {
     SAFE.set(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now()));
 }
 
-/// A transaction is over: the same. Sessions that never keep a snapshot do not read the clock, whose cache line other sessions keep
-/// changing. Cannot fail.
+/// Sets the safe stamp to the present at the end of a transaction. A session that never keeps a snapshot does not read the clock,
+/// because other sessions keep changing the clock's cache line. Cannot fail.
 #[inline]
 pub fn end() {
     if query::looks_at_moments()
@@ -34,24 +35,24 @@ pub fn end() {
     }
 }
 
-/// The transaction takes over the snapshot of another.
+/// Makes the safe stamp unknown, because the transaction takes over the snapshot of another one.
 pub fn forget() {
     SAFE.set(Stamp::VOID);
 }
 
-/// Whether the transaction keeps a snapshot of which no safe stamp is known.
+/// Returns whether the transaction keeps a snapshot and its safe stamp is unknown.
 #[inline]
 pub fn is_unknown() -> bool {
     query::looks_at_one_moment() && SAFE.get() == Stamp::VOID
 }
 
-/// As of when a value is right that this transaction computes, at the latest.
+/// Returns the latest stamp that a value computed by this transaction can have.
 #[inline]
 pub fn current() -> Stamp {
     if query::looks_at_one_moment() { SAFE.get() } else { Stamp::LATEST }
 }
 
-/// This transaction as a reader, with the fences that it has changed itself.
+/// Returns this transaction as a reader, with the fences that it has changed itself.
 #[inline]
 pub fn reader(changed: &[FenceId]) -> Reader<'_> {
     match query::looks_at_one_moment() {

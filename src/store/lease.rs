@@ -1,7 +1,8 @@
-//! Leases: one caller computes a value, in the database or outside of it, and the others wait for it or take an older one.
+//! Leases: one caller computes a value, inside or outside of the database, and the other callers wait for it or take a stale one.
 //!
-//! The tier keeps who computes what (`flight.rs` of the core), and its own number for each lease. What callers get is that number
-//! with the epoch of shared memory before it, so that a lease from before a crash means nothing after it.
+//! The tier records which session computes which key (`flight.rs` of the core) and has its own number for each lease. The number
+//! that callers get has the epoch of shared memory in front of it, so a lease from before a crash is never mistaken for a current
+//! one.
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::queue::{self, Waiter};
@@ -19,33 +20,34 @@ use pg_cache_core::{
     Acquired, Buffer, Freshness, InFlight, Key, Limit, Meta, Owner, Purpose, Stamp, Unclaimed,
 };
 
-/// What a caller is told who wants a value, or wants to compute it.
+/// The answer to a caller that wants a value, or wants to compute it.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
-    /// Here it is.
+    /// There is a valid value.
     Hit(Meta),
-    /// Here is one that is not right any more, and may be served until a tick.
+    /// There is a value that is not valid any more, but may be served until this tick.
     Stale(Meta, u32),
-    /// There is none: compute it, under a lease if there is one.
+    /// There is no value: the caller must compute it, under this lease if there is one.
     Compute(Option<i64>),
-    /// Somebody else is computing it.
+    /// Another caller is computing the value.
     Wait,
 }
 
-/// Why no waiting came to an end by itself.
+/// The wait ended because of `lock_timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockTimeout;
 
-/// How somebody asks.
+/// How long a caller waits for another one, and how long it may hold a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// Milliseconds to wait for somebody else.
+    /// Milliseconds to wait for another caller's value.
     pub wait_ms: u64,
-    /// Milliseconds that a lease may be held; none only to look.
+    /// Milliseconds for which the lease may be held. None if the caller only looks and wants no lease.
     pub hold_ms: Option<u64>,
 }
 
-/// Asks for a value. Takes effect at once, whatever becomes of the transaction, but that a lease is given back if it is rolled back.
+/// Looks for a value, and acquires the lease to compute it if there is none. Takes effect at once, independent of the
+/// transaction, with one exception: if the transaction is rolled back, the lease is released.
 pub fn acquire(
     space: &Space,
     key: &[u8],
@@ -95,7 +97,8 @@ pub fn acquire(
                 status::set(why);
                 return Ok(Answer::Compute(None));
             }
-            // Between our look and our asking. Should the two never agree, there is something wrong with the entry.
+            // Another session stored the value after `look` and before `take`. The number of rounds is limited in case the two
+            // never agree because the entry is damaged.
             (Taken::ByValue, _) if rounds < ROUNDS_MAX => {
                 rounds += 1;
                 continue;
@@ -113,7 +116,7 @@ pub fn acquire(
         };
         let waited = queue::now_ms().saturating_sub(began);
         let left = asked.wait_ms.saturating_sub(waited);
-        // Nobody waits for what the own transaction has to do.
+        // A session must not wait for a value that its own transaction has to compute.
         let Some(leader) = leader.filter(|_| left > 0) else {
             status::set(Status::Miss("somebody else computes it"));
             return Ok(Answer::Wait);
@@ -131,23 +134,27 @@ pub fn acquire(
         }
         let overdue = match leader.purpose {
             Purpose::Claim => u64::MAX,
-            // The moment itself is still the leader's.
+            // At the tick of its deadline the leader still has the lease, so the wait is one millisecond longer.
             Purpose::Lease | Purpose::Fill => shared::ms_until(leader.deadline) + 1,
         };
         waiter.sleep(left.min(overdue).min(patience.unwrap_or(u64::MAX)));
     }
 }
 
-/// A key that is there when one asks and gone when one looks, again and again.
+/// The most rounds in which `take` finds a value and `look` then does not.
 const ROUNDS_MAX: u32 = 64;
 
+/// The value of a key as this session sees it.
 enum Seen {
+    /// There is a valid value. The flag tells whether the own transaction has set it.
     Right(Meta, bool),
+    /// There is only a stale value, which may be served until this tick. The status says why there is no valid one.
     Stale(Meta, u32, Status),
+    /// There is no value. The status says why.
     Nothing(Status),
 }
 
-/// What this session sees of a key.
+/// Looks for the value of a key as this session sees it.
 fn look(place: &Place, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Buffer) -> Seen {
     if settings::bypasses() {
         return Seen::Nothing(Status::Bypass("pg_cache.bypass is on"));
@@ -176,31 +183,33 @@ fn look(place: &Place, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Bu
     })
 }
 
+/// The result of asking for a lease.
 enum Taken {
-    /// We are the one.
+    /// This session has acquired the lease.
     Lease(i64),
-    /// Somebody is, perhaps we ourselves.
+    /// A session is computing the value, or has claimed the key. It may be this session.
     By(InFlight),
-    /// There is a value by now.
+    /// The key has a value by now.
     ByValue,
-    /// Nobody is, and we have not asked to be.
+    /// No session is computing the value, and the caller did not ask for a lease.
     ByNobody,
-    /// Nobody is, and we cannot be.
+    /// No session is computing the value, and this session cannot get a lease.
     Refused(Status),
 }
 
-/// All that it takes to remember a right to a key: what a transaction cannot remember it must not be given.
+/// Makes room for a right to a key and returns the copy of the key that goes with it. This comes before the lease or claim: the
+/// session must never have a right that its transaction cannot record.
 fn to_entitle(place: &Place, key: &[u8]) -> Result<OwnKey, Status> {
     pending::make_room_for_right()?;
     Ok(OwnKey::new(*place, key)?)
 }
 
-/// On whose behalf this session computes.
+/// Returns the owner of the leases and claims of this session.
 fn owner() -> Owner {
     Owner { session: session::number(), role: Role::current().number() }
 }
 
-/// Why there is no place for a lease or a claim.
+/// Returns the status for a lease or a claim that did not fit.
 fn no_place(limit: Limit) -> Status {
     Status::Refused(match limit {
         Limit::Space => "the space has its share of the places for leases and claims",
@@ -212,7 +221,7 @@ fn no_place(limit: Limit) -> Status {
 
 const DAMAGED: &str = "part of the cache is switched off because it is damaged";
 
-/// Asks for the lease.
+/// Tries to acquire the lease of a key.
 fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     let own = match to_entitle(place, key) {
         Ok(own) => own,
@@ -220,7 +229,7 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     };
     session::at_end(give_up);
     let (owner, deadline) = (owner(), shared::tick_in(hold_ms));
-    // What the own transaction has removed, or does not look at, is not there.
+    // If the own transaction has removed or set the key, or the session bypasses the cache, a value in the tier does not count.
     let blind = settings::bypasses()
         || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
     let acquired = pending::with_own(place, key, hash(key), |_, changed| match blind {
@@ -244,8 +253,9 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     }
 }
 
-/// The right to store what this session computes for a key, and as of when that will be right. It goes before a lease of the key. It ends
-/// with [`land`], and with the (sub)transaction if that is rolled back. The error says why there is none.
+/// Acquires the right to store the value that this session computes for a key. Returns the number of the right and the stamp of
+/// the value. This right takes precedence over a lease of the key. It ends with [`land`], and when the transaction or savepoint
+/// is rolled back. The error says why there is no right.
 pub fn lead(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
     let own = to_entitle(place, key)?;
     session::at_end(give_up);
@@ -265,10 +275,10 @@ pub fn lead(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
     }
 }
 
-/// Others may compute what this session has been at for an hour.
+/// The longest time, in milliseconds, for which a session keeps other sessions from computing the same value: one hour.
 const LEAD_MS_MAX: u64 = 60 * 60 * 1000;
 
-/// What was computed is stored, or will not be.
+/// Ends the right to store a value, after the value was stored or the session has given up.
 pub fn land(place: &Place, key: &[u8], number: u64) {
     let hash = hash(key);
     if let Some(name) = place.key(key, hash) {
@@ -278,11 +288,11 @@ pub fn land(place: &Place, key: &[u8], number: u64) {
     queue::wake(hash);
 }
 
-/// Gives a lease back, at once. Whether there was such a one.
+/// Releases a lease at once. Returns whether there was such a lease.
 pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
     let hash = hash(key);
     let released = space.place().zip(number_of(lease)).is_some_and(|(place, number)| {
-        // A claim and a fill have numbers too, which callers are not told.
+        // Claims and fills have numbers too. Callers never get these numbers and must not end them.
         place.key(key, hash).is_some_and(|name| {
             let is_lease = place.tier.leader(&name).is_none_or(|leader| leader.purpose == Purpose::Lease);
             is_lease && place.tier.release_lease(&name, number)
@@ -296,7 +306,7 @@ pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
     released
 }
 
-/// As of when a value is right that is computed under a lease, or why it would not be stored.
+/// Returns the stamp of a value that was computed under a lease. The error says why the value would not be stored.
 pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     if horizon::is_unknown() {
         return Err(Status::Refused("the transaction's snapshot may be of any time"));
@@ -305,7 +315,7 @@ pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     let name = place.key(key, hash(key)).ok_or(over)?;
     let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
     let lease = place.tier.lease(&name, number).ok_or(over)?;
-    // The value may have been computed from what was there when this transaction began, which may be before the lease.
+    // The value may have been computed from the transaction's snapshot, which may be older than the lease.
     if query::looks_at_one_moment() {
         return Ok(lease.stamp.min(horizon::current()));
     }
@@ -315,21 +325,22 @@ pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     }
 }
 
-/// The number of a lease in the tier; none if it is from before shared memory was made anew, or none at all.
+/// Returns the number of a lease in the tier. Returns none if it is from before shared memory was last initialized, or is not a
+/// lease.
 pub fn number_of(lease: i64) -> Option<u64> {
     let lease = u64::try_from(lease).ok()?;
     (lease >> 32 == shared::epoch()).then_some(lease & u64::from(u32::MAX))
 }
 
-/// What a caller gets who asks for a lease when none can be given. A value that is set with it is refused: set without a lease, it would be
-/// taken to be right as of then.
+/// The lease that callers get when they ask for one and none can be given. `cache_set` refuses a value with this lease: without a
+/// lease it would take the value to be current as of the call.
 pub const NONE: i64 = 0;
 
 fn to_sql(number: u64) -> i64 {
     (shared::epoch() << 32 | number) as i64
 }
 
-/// Claims a key for the own transaction. `despite_value` if what others see of it does not count.
+/// Claims a key for the own transaction. With `despite_value`, the value that other sessions see does not count.
 pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Status> {
     let own = to_entitle(place, key)?;
     session::at_end(give_up);
@@ -349,8 +360,8 @@ pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Stat
     Ok(number)
 }
 
-/// The session ends. In order: its leases are for whoever knows them, because behind a pooler its client goes on elsewhere.
-/// Otherwise nobody will come back to compute.
+/// Runs when the session ends. After an orderly end its leases stay for the holders of their numbers, because the client behind a
+/// connection pooler may continue in another session. Otherwise no client will come back to compute, so the leases are released.
 fn give_up(in_order: bool) {
     let Some(tier) = shared::tier() else { return };
     if in_order {
@@ -362,7 +373,8 @@ fn give_up(in_order: bool) {
     }
 }
 
-/// May raise errors. What nobody will end: leases and claims of sessions that are gone, and claims of this one that it does not know of.
+/// Returns a message for each lease or claim that nothing will end: those of sessions that are gone, and claims of this session
+/// that its transaction does not know. May raise errors.
 pub fn orphans() -> Vec<String> {
     let Some(tier) = shared::tier() else { return Vec::new() };
     let mine = session::number();

@@ -1,4 +1,7 @@
-//! The changes that a transaction has made in the cache, in order, as it sees them itself.
+//! The ledger: the changes that a transaction has made in the cache, in order, and how the transaction sees them itself.
+//!
+//! For each key and each fence the ledger finds the latest change in constant time. Rolling a savepoint back removes its changes;
+//! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed.
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
@@ -10,26 +13,27 @@ use pg_cache_core::{FenceId, KeyMark};
 use std::collections::{HashMap, TryReserveError};
 use std::hash::Hash;
 
-/// What the transaction says of a key itself.
+/// The transaction's own state of a key.
 #[derive(Debug)]
 pub enum Own<'p> {
-    /// Nothing: ask the tier.
+    /// The transaction has not changed the key: ask the tier.
     Nothing,
-    /// It has set it.
+    /// The transaction has set the key to this value.
     Set(&'p Value),
-    /// It has given it another time to live.
+    /// The transaction has given the key another time to live.
     Touched(u32),
-    /// It has removed it, or has changed what its own value depends on, or has given it a time that is over.
+    /// The transaction has removed the key, or has changed a dependency of the value it set, or has set an expiry that has
+    /// passed.
     Gone,
 }
 
-/// So many fences a transaction raises. Whoever invalidates more tags than that invalidates the database.
+/// The most fences that one transaction raises. A transaction that invalidates more tags invalidates the whole database instead.
 const FENCES_MAX: usize = 4096;
 
-/// Why a change is not remembered.
+/// The reason why a change was not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unheld {
-    /// The transaction holds back too much already.
+    /// The pending changes would exceed the limit on the transaction's memory.
     TooMuch,
     OutOfMemory,
 }
@@ -48,31 +52,33 @@ impl From<TryReserveError> for Unheld {
 
 /// All changes of a transaction.
 ///
-/// Changes of one key, or of one fence, form a chain from the latest to the first. A change takes the place of an earlier one of the
-/// same if both belong to one savepoint. Releasing a savepoint moves a mark only, and so can leave several changes of the same in one
-/// savepoint, of which the latest counts: [`tidy`](Self::tidy) removes the others when they are many.
+/// The changes of one key, or of one fence, form a chain from the latest to the first. A new change replaces an earlier one of
+/// the same key or fence if both belong to the same savepoint. Releasing a savepoint only moves a mark, so it can leave several
+/// changes of the same key in one savepoint. Only the latest of them counts; [`tidy`](Self::tidy) removes the others when there
+/// are many.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Those of inner savepoints behind those of outer ones.
+    /// The changes of inner savepoints come after those of outer ones.
     changes: Vec<Change>,
     savepoints: Savepoints,
     latest: Latest,
-    /// The fences in order.
+    /// The fences that were invalidated, sorted.
     fences: Vec<FenceId>,
     bytes: usize,
     last: u64,
-    /// So many changes a commit goes by that has begun: they keep their places, and what comes behind them is late.
+    /// The number of changes that a commit covers that has begun. These changes must keep their places. Any change behind them is
+    /// late.
     begun: usize,
-    /// Whether a savepoint with changes was released after the last tidying.
+    /// Whether a savepoint with changes was released after `tidy` last ran.
     released: bool,
-    /// How many changes the last tidying left.
+    /// The number of changes that the last run of `tidy` left.
     tidied: usize,
 }
 
 /// The places of the latest changes, where the chains begin.
 #[derive(Debug)]
 struct Latest {
-    /// By the hash of the key. Keys of one hash share a chain.
+    /// Keyed by the hash of the key. Keys with the same hash share a chain.
     of_keys: HashMap<u64, usize, FixedState>,
     of_fences: HashMap<FenceId, usize, FixedState>,
 }
@@ -90,7 +96,7 @@ impl Latest {
         }
     }
 
-    /// Puts a place at the beginning of its chain, and returns the one that was there. There is room for it.
+    /// Puts a place at the beginning of its chain and returns the previous beginning. The caller must have made room for it.
     fn push(&mut self, what: &What, place: usize) -> Option<usize> {
         match what {
             What::Invalidate(fence) => self.of_fences.insert(*fence, place),
@@ -100,9 +106,10 @@ impl Latest {
         }
     }
 
-    /// Takes the first place off a chain. Does not allocate.
+    /// Removes the first place of a chain. Does not allocate.
     fn pop(&mut self, what: &What, older: Option<usize>) {
-        /// An insertion would ask for room, though it replaces.
+        /// Replaces the beginning of a chain. `HashMap::insert` is not used, because it would reserve memory even when it
+        /// replaces.
         fn set<K: Hash + Eq>(chains: &mut HashMap<K, usize, FixedState>, key: &K, older: Option<usize>) {
             match (older, chains.get_mut(key)) {
                 (Some(older), Some(latest)) => *latest = older,
@@ -117,14 +124,14 @@ impl Latest {
         }
     }
 
-    /// Forgets all, and keeps the room.
+    /// Removes all chains but keeps the allocated memory.
     fn clear(&mut self) {
         self.of_keys.clear();
         self.of_fences.clear();
     }
 }
 
-/// So few changes are never worth tidying.
+/// Below this number of changes, `tidy` is not worth its time.
 const UNTIDY: usize = 64;
 
 impl Ledger {
@@ -140,36 +147,36 @@ impl Ledger {
         tidied: 0,
     };
 
-    /// Whether nothing was ever changed, not even in a savepoint that was rolled back.
+    /// Returns whether the transaction has never changed anything, not even in a savepoint that was rolled back.
     #[inline]
     pub fn is_untouched(&self) -> bool {
         self.last == 0
     }
 
-    /// The changes.
+    /// Returns the changes in order.
     #[inline]
     pub fn changes(&self) -> &[Change] {
         &self.changes
     }
 
-    /// A commit has begun that goes by these changes.
+    /// Marks the current changes as covered by a commit that begins now.
     #[inline]
     pub fn begin(&mut self) {
         self.begun = self.changes.len();
     }
 
-    /// What was changed after that.
+    /// Returns the changes that were made after the commit had begun.
     pub fn late(&self) -> &[Change] {
         self.changes.get(self.begun..).unwrap_or_default()
     }
 
-    /// The fences of what was invalidated, in order.
+    /// Returns the fences that were invalidated, sorted.
     #[inline]
     pub fn fences(&self) -> &[FenceId] {
         &self.fences
     }
 
-    /// Adds a change, unless the transaction holds back too much already.
+    /// Adds a change, unless the transaction's changes would then exceed `pg_cache.max_transaction_size`.
     pub fn add_if_it_fits(&mut self, what: What) -> Result<(), Unheld> {
         let depth = transaction::depth();
         let most = settings::max_transaction_bytes();
@@ -183,32 +190,32 @@ impl Ledger {
         self.put(what, depth)
     }
 
-    /// The bytes of all changes with one more.
+    /// Returns the size in bytes of all changes with one more.
     fn bytes_with(&self, what: &What, depth: i32) -> usize {
         let freed = self.replaced_by(what, depth).map_or(0, |place| self.changes[place].what.bytes());
         self.bytes - freed + what.bytes()
     }
 
-    /// The place of the change that a new one replaces: the latest of the same, if it belongs to the same savepoint, and no commit goes
-    /// by it.
+    /// Returns the place of the change that a new one replaces. That is the latest change of the same key or fence, if it belongs
+    /// to the same savepoint and no commit covers it.
     fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
         let first = self.savepoints.first(depth, self.changes.len()).max(self.begun);
         self.latest_like(what).filter(|place| *place >= first)
     }
 
-    /// Adds an invalidation: of what is larger, if there are too many.
+    /// Adds an invalidation of a fence. If the transaction has too many fences already, invalidates the whole database instead.
     pub fn invalidate(&mut self, place: &Place, fence: FenceId) -> Result<(), Unheld> {
         let known = self.latest_of(fence).is_some() || place.fences.contains(&fence);
         let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
         self.add(What::Invalidate(fence))
     }
 
-    /// Adds a change.
+    /// Adds a change without checking the size limit.
     pub fn add(&mut self, what: What) -> Result<(), Unheld> {
         self.put(what, transaction::depth())
     }
 
-    /// Adds a change that is later than all others. If there is no memory for it, nothing has changed.
+    /// Adds a change that is later than all others. If there is no memory for it, the ledger stays as it was.
     fn put(&mut self, what: What, depth: i32) -> Result<(), Unheld> {
         if self.released && self.changes.len() >= 2 * self.tidied + UNTIDY {
             self.tidy();
@@ -220,7 +227,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Everything that [`place`](Self::place) needs memory for.
+    /// Allocates all memory that [`place`](Self::place) needs.
     fn make_room(&mut self, what: &What, replaced: Option<usize>) -> Result<(), Unheld> {
         if replaced.is_some() {
             return Ok(());
@@ -233,7 +240,7 @@ impl Ledger {
         Ok(self.changes.try_reserve(1)?)
     }
 
-    /// Puts a change in the place of another, or behind all others. There is room for it.
+    /// Puts a change in the place of another one, or behind all others. The caller must have made room for it.
     fn place(&mut self, change: Change, depth: i32, replaced: Option<usize>) {
         self.bytes += change.what.bytes();
         if let Some(place) = replaced {
@@ -253,8 +260,9 @@ impl Ledger {
         self.changes.push(Change { older, ..change });
     }
 
-    /// Removes each change that has a later one of the same in its savepoint: a loop of savepoints would grow without end otherwise.
-    /// Does not allocate. Takes time for all changes, so it is called when as many were added since the last time.
+    /// Removes each change that has a later one of the same key or fence in its savepoint. Without this, a loop of savepoints
+    /// would make the ledger grow without end. Does not allocate. The time is proportional to the number of changes, so it must
+    /// only be called after as many changes were added since the last run.
     fn tidy(&mut self) {
         if self.begun > 0 {
             return;
@@ -271,7 +279,7 @@ impl Ledger {
             let to = same.unwrap_or(kept);
             self.changes.swap(to, place);
             match same {
-                // The earlier one lies behind all that are kept now.
+                // After the swap, the earlier change lies behind all changes that are kept.
                 Some(_) => {
                     self.bytes -= self.changes[place].what.bytes();
                     self.changes[to].older = self.changes[place].older;
@@ -287,12 +295,12 @@ impl Ledger {
         (self.savepoints, self.released, self.tidied) = (savepoints, false, kept);
     }
 
-    /// A savepoint is released: its changes belong to the one around it. Does not allocate.
+    /// Releases a savepoint: its changes now belong to the savepoint around it. Does not allocate.
     pub fn released(&mut self, depth: i32) {
         self.released |= self.savepoints.release(depth);
     }
 
-    /// Forgets the changes of a savepoint, and of those inside of it. Does not allocate.
+    /// Removes the changes of a savepoint and of the savepoints inside it. Does not allocate.
     pub fn rolled_back(&mut self, depth: i32) {
         let Some(first) = self.savepoints.roll_back(depth) else { return };
         while self.changes.len() > first
@@ -309,19 +317,19 @@ impl Ledger {
         self.tidied = self.tidied.min(self.changes.len());
     }
 
-    /// The place of the latest change of a key.
+    /// Returns the place of the latest change of a key.
     pub fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
         let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
         std::iter::successors(self.latest.of_keys.get(&hash).copied(), |at| self.changes[*at].older)
             .find(is_it)
     }
 
-    /// The place of the latest invalidation of a fence.
+    /// Returns the place of the latest invalidation of a fence.
     fn latest_of(&self, fence: FenceId) -> Option<usize> {
         self.latest.of_fences.get(&fence).copied()
     }
 
-    /// The place of the latest change of the same key or fence.
+    /// Returns the place of the latest change of the same key or fence.
     fn latest_like(&self, what: &What) -> Option<usize> {
         match what {
             What::Invalidate(fence) => self.latest_of(*fence),
@@ -331,7 +339,8 @@ impl Ledger {
         }
     }
 
-    /// What it says of a key, having written under some fences.
+    /// Returns the transaction's own state of a key. `written` holds the fences of the tables that the transaction has written,
+    /// sorted.
     #[cold]
     pub fn own(&self, place: &Place, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
         let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
@@ -345,10 +354,10 @@ impl Ledger {
         }
     }
 
-    /// Whether the transaction has not changed what a value depends on since it set it.
+    /// Returns whether a value is still valid: the transaction has not changed any of its dependencies since it set the value.
     ///
-    /// Of tables it is known only that it has written to them, in this transaction. So a value that depends on such a table is right
-    /// if nothing at all was written since it was set.
+    /// For tables, the locks only tell that this transaction has written to them, not when. So a value that depends on a written
+    /// table is valid only if the transaction has written nothing at all since it set the value.
     pub fn is_right(
         &self,
         change: &Change,
@@ -367,7 +376,8 @@ impl Ledger {
             .all(|fence| self.latest_of(fence).is_none_or(|place| self.changes[place].at < change.at))
     }
 
-    /// The fences and the keys that it changes. What was computed under a lease changes nothing.
+    /// Returns the fences and the keys that the transaction changes. Values that were computed under a lease are left out,
+    /// because such a value does not change the key.
     pub fn in_short(&self) -> Result<(Vec<FenceId>, Vec<KeyMark>), OutOfMemory> {
         let is_fill = |what: &What| matches!(what, What::Set(_, Value { basis: Basis::Lease(_), .. }));
         let changes = self.changes.iter().filter(|change| !is_fill(&change.what));

@@ -1,4 +1,5 @@
-//! What the cache does for its callers, on one floor between SQL and the tier.
+//! The logic of the cache: entries, transactions, leases and spaces. This layer lies between the SQL functions and the memory
+//! tier.
 
 pub mod change;
 pub mod command;

@@ -1,18 +1,19 @@
-//! What the transaction of this session has changed and not committed yet.
+//! The pending changes of this session's transaction, and how they are committed or rolled back.
 //!
-//! Changes are collected in the session's own memory, in order, each with the depth of the savepoint it was made in. The
-//! session sees its own; others see them when it commits:
-//! - *before commit* everything is done that can fail: values are copied to where nobody can see them, fences are raised, and,
-//!   if the transaction has changed the database too, keys are announced, because its commit is seen before we are told;
-//! - *settled*: when the changed rows are visible and the catalog invalidations are sent, the fences are lowered and the values are
-//!   shown, which is a bounded walk over plain memory. Fences that were lowered earlier would let a session store a result that it
-//!   computes with old catalogs under a new stamp;
-//! - *after an abort*, however it came about, everything is taken back.
+//! The session collects its changes in its own memory, in order. Each change has the depth of the savepoint in which it was made.
+//! The session sees its own changes at once. Other sessions see them when the transaction commits:
+//! - *before commit* does everything that can fail. It copies values to memory that no other session can see yet, and raises
+//!   fences. If the transaction has also changed the database, it announces the changed keys, because other sessions can see the
+//!   commit before the server calls our callback;
+//! - *settled* runs when the changed rows are visible and the catalog invalidations are sent. It lowers the fences and publishes
+//!   the values, which is a bounded walk over plain memory. If the fences were lowered earlier, a session could compute a result
+//!   with old catalogs and store it with a new stamp;
+//! - *aborted* undoes everything after an abort of any kind.
 //!
-//! What becomes of a transaction that is prepared instead stands in `prepared.rs`.
+//! `prepared.rs` handles transactions that are prepared for a two-phase commit.
 //!
-//! Nothing that is called while the changes are borrowed may report to the client or wait for a lock: the session could be ended there
-//! and then.
+//! While `PENDING` is borrowed, code must never report to the client or wait for a lock: the server may terminate the session at
+//! such a point.
 
 use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
@@ -31,16 +32,16 @@ use crate::store::{horizon, prepared, written};
 use pg_cache_core::FenceId;
 use std::cell::RefCell;
 
-/// All that is kept for the transaction.
+/// The state that the session keeps for its transaction.
 #[derive(Debug)]
 struct Pending {
     ledger: Ledger,
-    /// Relations that were invalidated by their names, each with the fence that the ledger has for it. They are looked up again at the
-    /// commit, because they may have been given a record by then.
+    /// The relations that were invalidated by name, each with its fence in the ledger. The commit looks up their fences again,
+    /// because a relation may have been given a record (and so another fence) since.
     invalidated: Vec<(u32, FenceId)>,
     rights: Rights,
     commit: Commit,
-    /// Whether it has flushed a space or the database, perhaps in a savepoint that was rolled back.
+    /// Whether the transaction has flushed a space or the database, perhaps in a savepoint that was rolled back.
     has_flushed: bool,
 }
 
@@ -48,10 +49,10 @@ local! {
     static PENDING: RefCell<Pending> = RefCell::new(Pending::NOTHING);
 }
 
-/// Of this session's transactions.
+/// Receives the transaction events of this session.
 enum Collector {}
 
-/// Has the server tell of transactions. To be called while it loads us.
+/// Registers for the server's transaction events. Must be called while the server loads the library.
 pub fn listen() {
     transaction::listen::<Collector>();
 }
@@ -59,7 +60,8 @@ pub fn listen() {
 impl Listener for Collector {
     #[inline]
     fn has_nothing() -> bool {
-        // Who has not been to the tier goes there before the first commit: one may write after it is told, and then it is too late.
+        // A session that has not attached the tier must do so before its first commit. Another library may write after this
+        // callback, and then it is too late to attach.
         !shared::is_tier_to_be_found()
             && PENDING.try_borrow().is_ok_and(|pending| pending.has_nothing())
             && prepared::has_nothing()
@@ -73,7 +75,7 @@ impl Listener for Collector {
 
     fn before_commit() {
         let Some(tier) = shared::tier() else { return };
-        // What may raise errors comes first, with nothing borrowed.
+        // Calls that can raise an error come first, while no RefCell is borrowed: the error unwinds past this frame.
         let keeps_nothing = PENDING.with_borrow(Pending::has_nothing);
         let command = if keeps_nothing { 0 } else { transaction::command_after_all() };
         prepared::before_commit(locks::has_written());
@@ -83,7 +85,8 @@ impl Listener for Collector {
                 ledger.begin();
             });
         });
-        // A relation may have been given a record since its fence was looked up: then an entry may depend on that alone.
+        // A relation may have been given a record after its fence was looked up. An entry may then depend on that record's fence
+        // alone.
         let mut looks = 0;
         while let Some(fences) = written::claimed_meanwhile(tier) {
             looks += 1;
@@ -152,9 +155,9 @@ impl Listener for Collector {
     }
 }
 
-/// Goes through a commit as far as tables are concerned, and takes it back: fences are raised and withdrawn, and what depends on them
-/// is as right as before. What the transaction has changed in the cache stays out of it. `afresh` if what was written is not to be known
-/// from before. May raise errors, before any fence is raised.
+/// Does what a commit does for the tables that the transaction has written, and undoes it: raises the fences and withdraws them.
+/// Entries that depend on these tables stay valid. The transaction's changes in the cache are left out. If `afresh` is set, the
+/// session first forgets which relations it found at earlier looks. May raise errors, before any fence is raised.
 pub fn rehearse(afresh: bool) {
     let Some(tier) = shared::tier() else { return };
     if afresh {
@@ -166,13 +169,13 @@ pub fn rehearse(afresh: bool) {
     tables_alone.aborted();
 }
 
-/// Whether the transaction has changed nothing.
+/// Returns whether the transaction has changed nothing so far.
 #[inline]
 pub fn is_empty() -> bool {
     !locks::has_written() && PENDING.with_borrow(|pending| pending.ledger.changes().is_empty())
 }
 
-/// Calls with what the transaction says of a key, and with the fences of what it has changed.
+/// Calls `read` with the transaction's own state of a key and with the fences of everything that the transaction has changed.
 pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
     if locks::has_written() {
         return with_own_written(place, key, hash, read);
@@ -187,7 +190,7 @@ pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'
     })
 }
 
-/// The same in a transaction that has written to tables.
+/// Does the same in a transaction that has written to tables.
 #[cold]
 fn with_own_written<R>(
     place: &Place,
@@ -195,7 +198,7 @@ fn with_own_written<R>(
     hash: u64,
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
-    // Before anything is borrowed: it may wait for a lock, and the session be ended there.
+    // Must come before the borrow below: it may wait for a lock, and the session may be terminated there.
     let mut changed = written::with_fences(place.tier, memory::copy::<FenceId>);
     memory::reserve(&mut changed, PENDING.with_borrow(|pending| pending.ledger.fences().len()));
     PENDING.with_borrow(|pending| {
@@ -206,14 +209,16 @@ fn with_own_written<R>(
     })
 }
 
-/// Remembers that a key was set.
+/// Records that the transaction has set a key.
 pub fn set(key: OwnKey, value: Value) -> Result<(), Unheld> {
-    // The commit will look for what the key has: it is far away until then.
+    // The commit will look up the key's bucket. Until then the bucket is probably out of the CPU's caches, so it is prefetched
+    // here.
     key.key().into_iter().for_each(|name| key.place.tier.fetch_bucket(name.mark()));
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(What::Set(key, value)))
 }
 
-/// Remembers that a key was removed: the key, or where it cannot be held back the space that it is in. May raise errors.
+/// Records that the transaction has removed a key. If there is no room to record it, invalidates the whole space of the key
+/// instead. May raise errors.
 pub fn remove(place: &Place, key: &[u8]) {
     let removed = OwnKey::new(*place, key)
         .map_err(Unheld::from)
@@ -223,7 +228,7 @@ pub fn remove(place: &Place, key: &[u8]) {
     }
 }
 
-/// Remembers that a key was given another time to live.
+/// Records that the transaction has given a key another time to live.
 pub fn touch(key: OwnKey, expires: u32) -> Result<(), Unheld> {
     PENDING.with_borrow_mut(|pending| {
         if let Some(place) = pending.ledger.latest(&key.place, &key.bytes, key.hash)
@@ -238,28 +243,30 @@ pub fn touch(key: OwnKey, expires: u32) -> Result<(), Unheld> {
     })
 }
 
-/// Makes room for a lease or a claim. The error says why there is none: the transaction has too many, or there is no memory.
+/// Reserves memory for one lease or claim. The error says why that failed: the transaction has too many rights, or there is no
+/// memory.
 pub fn make_room_for_right() -> Result<(), Status> {
     PENDING.with_borrow_mut(|pending| pending.rights.make_room())
 }
 
-/// Remembers a lease or a claim, for which there is room.
+/// Records a lease or a claim. The caller must have made room for it.
 pub fn entitle(key: OwnKey, number: u64, kind: right::Kind) {
     PENDING.with_borrow_mut(|pending| pending.rights.add(key, number, kind, transaction::depth()));
 }
 
-/// Whether a lease was given to this transaction, or a claim is its own.
+/// Returns whether this transaction has acquired the lease or made the claim with this number.
 pub fn holds(number: u64) -> bool {
     let kinds = [right::Kind::Lease, right::Kind::Claim];
     PENDING.with_borrow(|pending| kinds.into_iter().any(|kind| pending.rights.has(number, kind)))
 }
 
-/// A lease has ended.
+/// Forgets a lease that has ended.
 pub fn forget_lease(number: u64) {
     PENDING.with_borrow_mut(|pending| pending.rights.forget_lease(number));
 }
 
-/// Remembers that everything under a fence was invalidated. May raise errors: what cannot be invalidated would be wrong.
+/// Records that the transaction has invalidated everything that depends on a fence. Raises an error if there is no memory,
+/// because leaving out an invalidation would leave wrong values in the cache.
 pub fn invalidate(place: &Place, fence: FenceId) {
     let invalidated = PENDING.with_borrow_mut(|pending| {
         pending.has_flushed |= place.fences.contains(&fence);
@@ -268,7 +275,8 @@ pub fn invalidate(place: &Place, fence: FenceId) {
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
-/// Remembers that everything that depends on a relation was invalidated, or on a table that it is a part of. May raise errors.
+/// Records that the transaction has invalidated everything that depends on a relation, or on a table above it in an inheritance
+/// tree. May raise errors.
 pub fn invalidate_relation(place: &Place, relation: u32) {
     let fences = written::of_relation(place.tier, relation);
     PENDING.with_borrow_mut(|pending| {
@@ -281,19 +289,19 @@ pub fn invalidate_relation(place: &Place, relation: u32) {
     });
 }
 
-/// The same for a fence that nothing larger may stand in for.
+/// Records the invalidation of a fence that the ledger must never replace by the fence of the database. May raise errors.
 pub fn invalidate_exactly(fence: FenceId) {
     let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(What::Invalidate(fence)));
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
-/// Whether the transaction has changed any of these.
+/// Returns whether the transaction has changed any of these fences. May raise errors.
 pub fn has_changed(tier: &HotTier, fences: &[FenceId]) -> bool {
     let any_of = |changed: &[FenceId]| fences.iter().any(|fence| changed.binary_search(fence).is_ok());
     written::with_fences(tier, any_of) || PENDING.with_borrow(|pending| any_of(pending.ledger.fences()))
 }
 
-/// The keys of a place that the transaction has changed, some of them more than once. May raise errors.
+/// Returns the keys of a place that the transaction has changed. A key may occur more than once. May raise errors.
 pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
     let keys = PENDING.with_borrow(|pending| {
         let keys = pending.ledger.changes().iter().filter_map(|change| change.what.key());
@@ -316,19 +324,19 @@ impl Pending {
         has_flushed: false,
     };
 
-    /// Whether the transaction has never changed anything here, and its commit has not begun.
+    /// Returns whether the transaction has never changed anything in the cache, and its commit has not begun.
     #[inline]
     fn has_nothing(&self) -> bool {
         self.ledger.is_untouched() && self.rights.is_empty() && self.commit.is_none()
     }
 
-    /// The relations that were invalidated by their names, without those of savepoints that were rolled back. May raise errors.
+    /// Returns the relations that were invalidated by name, without those of savepoints that were rolled back. May raise errors.
     fn invalidated_relations(&self) -> Vec<u32> {
         let stands = |(_, fence): &&(u32, FenceId)| self.ledger.fences().binary_search(fence).is_ok();
         memory::collect(self.invalidated.iter().filter(stands).map(|(number, _)| *number))
     }
 
-    /// Raises their fences as they are by now. May raise errors.
+    /// Raises the current fences of these relations. Repeats while relations are being given records. May raise errors.
     fn raise_invalidated(&mut self, tier: &HotTier) {
         if self.invalidated.is_empty() {
             return;
@@ -348,14 +356,16 @@ impl Pending {
         }
     }
 
-    /// Raises the fences of tables that other libraries wrote after the walk over our locks, and of trees that have grown since.
+    /// Raises the fences of tables that other libraries wrote after the walk over the transaction's locks, and the fence of
+    /// inheritance trees if a tree has grown since.
     fn raise_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let grows = self.commit.has_raised(written::trees(tier));
         written::late(tier, grows, |fence| self.commit.raise_late(tier, fence));
     }
 
-    /// Every session can see what the transaction has changed, in tables and in catalogs.
+    /// Lowers the fences and publishes the changes. Every session can already see what the transaction has changed, in tables and
+    /// in catalogs.
     fn settled(&mut self) {
         self.commit.finish(self.ledger.changes());
         if !self.has_nothing() {
@@ -367,12 +377,13 @@ impl Pending {
             self.invalidated = Vec::new();
             std::mem::replace(&mut self.rights, Rights::NONE).committed();
             if std::mem::take(&mut self.has_flushed) {
-                // Leases have ended, and of which keys is not known.
+                // The flush has ended leases, and their keys are unknown here, so all waiting sessions are woken.
                 queue::wake_all();
             }
         }
     }
 
+    /// Undoes the commit as far as it has begun, and forgets all changes.
     fn aborted(&mut self) {
         self.commit.take_back(self.ledger.changes());
         self.has_flushed = false;

@@ -1,30 +1,33 @@
-//! The changes of prepared transactions, until another session, perhaps in another life of the server, commits them.
+//! The changes of prepared transactions, until a session commits them. That may be another session, and the server may have
+//! restarted.
 //!
-//! While a transaction is merely prepared, none of its changes is visible, and the cache stays as it is. Its values are dropped. What it
-//! has changed is found again at COMMIT PREPARED:
+//! While a transaction is only prepared, none of its changes is visible, and the cache stays as it is. The values that the
+//! transaction set are dropped. COMMIT PREPARED finds its changes again:
 //! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`);
 //! - *fences and keys* that it has changed in the cache by a record in shared memory (`pg/prepared.rs`).
 //!
 //! Around COMMIT PREPARED
-//! - the fences are raised, and lowered with a new number whether the command succeeds or not, because an error may come after the
-//!   commit;
-//! - the keys are removed. Other sessions may have found the old value before the commit and be reading it after it, so the fences of
-//!   the keys' spaces are raised too, and only withdrawn afterwards: the other keys of the space miss for as long as the command takes,
-//!   and are hits again.
+//! - the fences are raised before the command and lowered with a new number after it. They are lowered with a new number also
+//!   when the command fails, because the error may come after the commit;
+//! - the keys are removed after the command. Another session may have found the old value before the commit and still be reading
+//!   it after the commit. So the fences of the keys' spaces are raised too, and withdrawn after the command: during the command,
+//!   the other keys of these spaces are misses, and afterwards they are hits again.
 //!
-//! A transaction without a record was prepared in an earlier life of the server. What it has changed in the cache is unknown, so
-//! everything of its database is invalidated, and everything that depends on roles in all databases.
+//! A transaction without a record was prepared before the server started. Its changes in the cache are unknown, so its commit
+//! invalidates everything in its database, and everything that depends on roles in all databases.
 //!
-//! *Transactions are known by their ids.* A name may be given to another transaction at any moment, so the session that ends one
-//! asks the server for the transaction's id and finds the record by that. Until the command is over, the record keeps the name: another
-//! transaction that is to be prepared under it is refused, as it would have been a moment before. One that has a record of the same
-//! name already, and waits for the server to give it the name, is let through first.
+//! *A transaction is identified by its id.* Its name (gid) may be given to another transaction at any moment, so the session that
+//! ends a transaction asks the server for its id and finds the record by the id. The record keeps the name until the command is
+//! over: a transaction that is to be prepared under the same name is refused, as the server would have refused it a moment
+//! before. If another transaction already has a record of the same name and waits for the server to give it the name, the session
+//! lets it go first.
 //!
-//! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C. Their fences are raised from their preparation
-//! on, and lowered with a new number as soon as a session sees that they are over: an apply worker looks at the end of each of its
-//! transactions, and so does each session that prepares or ends a transaction or writes anything. A transaction is over when it has
-//! released its locks, because its catalog invalidations are sent after its id has ended. What was prepared in an earlier life is
-//! found by its locks by each apply worker before its first commit.
+//! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C code. Their fences stay raised from
+//! the preparation on. They are lowered with a new number as soon as a session sees that the transaction is over. An apply worker
+//! checks this at the end of each of its transactions; any other session checks it when it prepares or ends a transaction or
+//! writes anything. A transaction is over when it has released its locks, because the server sends its catalog invalidations
+//! after its id has ended. Each apply worker looks, before its first commit, for the locks of transactions that were prepared
+//! before the server started.
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
@@ -41,51 +44,55 @@ use std::time::Duration;
 
 local! {
     static AT: RefCell<At> = RefCell::new(At::Nothing);
-    /// Whether this session has looked for transactions that were prepared in an earlier life.
+    /// Whether this session has looked for transactions that were prepared before the server started.
     static ADOPTED: Cell<bool> = Cell::new(false);
 }
 
-/// What this session is doing.
+/// The two-phase command that this session is executing.
 #[derive(Debug)]
 enum At {
     Nothing,
-    /// Its transaction is to be prepared under this name.
+    /// The session's transaction is to be prepared under this name.
     Named(Box<[u8]>),
-    /// Its transaction has this record and is being prepared.
+    /// The session's transaction has this record and is being prepared.
     Recorded(usize),
-    /// The same under an unknown name. The record's fences are raised.
+    /// The same, prepared without a command, so its name is unknown. The record's fences are raised.
     Unnamed(usize),
+    /// The session is ending a prepared transaction.
     Ending(Ending),
 }
 
 /// An attempt to end a prepared transaction. Its fences are raised.
 #[derive(Debug, Default)]
 struct Ending {
+    /// The number of the transaction's record, if it has one.
     record: Option<usize>,
-    /// The relations that it has written.
+    /// The relations that the transaction has written.
     relations: Vec<u32>,
-    /// The fences that it has changed in the cache, by its record.
+    /// The fences that the transaction has changed in the cache, from its record.
     recorded: Vec<FenceId>,
+    /// The keys that the transaction has changed, from its record.
     changed: Vec<KeyMark>,
-    /// The raised fences: those of the relations, the recorded ones, and those of the spaces of the changed keys.
+    /// The raised fences of the relations and of the record. They are lowered with a new number.
     raised: Vec<FenceId>,
+    /// The raised fences of the spaces of the changed keys. They are withdrawn.
     spaces: Vec<FenceId>,
-    /// Since when inheritance trees may have grown above the relations that it has written.
+    /// The stamp as of which this session knows the inheritance trees above the written relations.
     trees: Option<Stamp>,
 }
 
-/// Whether this session has nothing to do with prepared transactions. Cannot fail.
+/// Returns whether this session has nothing to do with prepared transactions. Cannot fail.
 #[inline]
 pub fn has_nothing() -> bool {
     AT.try_borrow().is_ok_and(|at| matches!(*at, At::Nothing)) && !prepared::is_applier()
 }
 
-/// The transaction is to be prepared under this name, if nothing fails before its end.
+/// Notes that the transaction is to be prepared under this name, if nothing fails before its end.
 pub fn preparing(gid: &[u8]) {
     AT.replace(At::Named(gid.into()));
 }
 
-/// A prepared transaction is about to be ended by a command. May raise errors.
+/// Raises the fences before a command ends a prepared transaction. May raise errors.
 pub fn ending(gid: &[u8], commits: bool) {
     if shared::tier().is_none() {
         return;
@@ -101,8 +108,9 @@ pub fn ending(gid: &[u8], commits: bool) {
     });
 }
 
-/// Finds what COMMIT PREPARED of a name is going to make visible. An error after that is followed by `over`. Raises the server's own
-/// errors where the command is going to fail, so that a role invalidates nothing by a command that it must not run.
+/// Finds the changes that COMMIT PREPARED of a name is going to make visible. After an error, the server's abort calls `over`.
+/// Where the command is going to fail, this function raises the server's own error first, so that a role cannot invalidate
+/// anything by a command that it must not run.
 fn committing(gid: &[u8]) {
     loop {
         let found = prepared::find(gid).unwrap_or_else(|| unknown(gid).raise());
@@ -112,12 +120,13 @@ fn committing(gid: &[u8]) {
         if !found.is_here {
             return;
         }
-        // A prepared transaction keeps its locks, so this does not depend on when it is done.
+        // A prepared transaction keeps its locks, so it does not matter when they are read.
         let relations = locks::of_prepared().into_iter().filter(|(xid, _)| *xid == found.xid);
         let relations = memory::collect(relations.flat_map(|(_, relations)| relations));
         let is_still_it = || prepared::find(gid).is_some_and(|again| again.xid == found.xid);
         match Ending::find(found.xid, gid) {
-            // The record keeps the name now. It may have outlived its transaction, if another session failed after ending that.
+            // The record keeps the name from here on. It may have outlived its transaction, if another session failed after
+            // ending that.
             Found::Recorded(ending) => {
                 AT.replace(At::Ending(Ending { relations, ..ending }));
                 if is_still_it() {
@@ -129,8 +138,9 @@ fn committing(gid: &[u8]) {
             }
             Found::Busy => busy(gid).raise(),
             Found::Contested => pause(),
-            // A record outlives its transaction, so one that is still there without a record is of an earlier life. Otherwise another
-            // session has ended it meanwhile, and perhaps there is a next one of the name.
+            // A record outlives its transaction. So a transaction that still exists without a record was prepared before the
+            // server started. Otherwise another session has ended it meanwhile, and a new transaction may have the name: the loop
+            // tries again.
             Found::Nothing if is_still_it() => {
                 AT.replace(At::Ending(Ending { recorded: everything(), ..Ending::default() }));
                 return;
@@ -140,13 +150,14 @@ fn committing(gid: &[u8]) {
     }
 }
 
-/// Lets a session go on that is preparing a transaction: it gets its name or an error soon, and waits for no other session before.
+/// Waits a millisecond for a session that is preparing a transaction. That session soon gets the name or an error, and waits for
+/// no other session before that.
 fn pause() {
     shared::check_for_interrupts();
     std::thread::sleep(Duration::from_millis(1));
 }
 
-/// The command has succeeded.
+/// Finishes after the command has succeeded.
 pub fn ended() {
     if let At::Ending(ending) = AT.replace(At::Nothing) {
         ending.settle(true);
@@ -174,15 +185,15 @@ fn busy(gid: &[u8]) -> Refused {
     )
 }
 
-/// In the server's words: there are more records than transactions may be prepared.
+/// The server's own error for the case that all records are taken: more transactions are prepared than the server allows.
 fn no_room() -> Refused {
     let code = PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY;
     Refused::new(code, "maximum number of prepared transactions reached")
         .hint("Increase max_prepared_transactions.")
 }
 
-/// The fences of all that a transaction of this database can have changed: whatever is cached in the database, and what depends on
-/// roles in the others.
+/// Returns the fences of everything that a transaction of this database can have changed: everything cached in the database, and
+/// everything that depends on roles in the other databases.
 fn everything() -> Vec<FenceId> {
     let fences = |reserved: [Reserved; 2]| {
         shared::tier().map(|tier| reserved.map(|what| tier.fences().reserved(what))).into_iter().flatten()
@@ -190,8 +201,8 @@ fn everything() -> Vec<FenceId> {
     fences([Reserved::Database(shared::database()), Reserved::Roles]).collect()
 }
 
-/// Writes down what the transaction that is about to be prepared has changed in the cache. The last step on our side that can fail;
-/// other steps may still fail.
+/// Records the changes in the cache of the transaction that is about to be prepared. This is the last step of this library that
+/// can fail; the server's own steps may still fail.
 pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refused> {
     marks.sort_unstable();
     marks.dedup();
@@ -212,14 +223,14 @@ pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refus
         record.write(own, &gid, &fences, &marks);
         Ok(number)
     });
-    // Without a table nothing can be prepared, and the server says so.
+    // Without a table of records no transaction can be prepared, and the server raises that error itself.
     if let Some(number) = written.transpose()? {
         AT.replace(At::Recorded(number));
     }
     Ok(())
 }
 
-/// The same for a transaction that is not prepared by the command.
+/// Records a transaction that is prepared without a command, and raises its fences.
 fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
     let Some(tier) = shared::tier() else { return Ok(()) };
     let (relations, trees) = written::before_unnamed_prepare(tier);
@@ -244,7 +255,7 @@ fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// A record for a transaction: a free one, or that of a transaction that has ended unnoticed.
+/// Returns a record that can be used for a new transaction: a free one, or the record of a transaction that has ended unnoticed.
 fn free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(usize, &'r mut Record)> {
     let is_free = |record: &Record| match record.state() {
         State::Free => true,
@@ -254,7 +265,8 @@ fn free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(usize
     records.iter_mut().enumerate().find(|(_, record)| is_free(record))
 }
 
-/// The recorded transactions that are prepared no more, if every record is taken. May raise errors.
+/// Returns the recorded transactions that are not prepared any more, if all records are taken. Returns none otherwise. May raise
+/// errors.
 fn ended_unnoticed() -> Vec<TransactionId> {
     let prepared = prepared::with_table(|Table { records, .. }| {
         if records.iter().any(|record| record.state() == State::Free) {
@@ -268,7 +280,7 @@ fn ended_unnoticed() -> Vec<TransactionId> {
     ended
 }
 
-/// Lowers the fences of the unnamed transactions that are over. May raise errors.
+/// Lowers the fences of the transactions that were prepared without a command and are over. May raise errors.
 #[inline]
 pub fn settle_unnamed() {
     if prepared::has_unnamed() {
@@ -303,8 +315,8 @@ fn settle() {
     });
 }
 
-/// A transaction of this session is about to commit. An apply worker may have ended a prepared transaction in it, or be about to. May
-/// raise errors.
+/// Runs before each commit of this session. In an apply worker, that transaction may have ended a prepared transaction, or be
+/// about to end one. May raise errors.
 #[inline]
 pub fn before_commit(has_written: bool) {
     let applies = prepared::is_applier();
@@ -317,7 +329,7 @@ pub fn before_commit(has_written: bool) {
     }
 }
 
-/// Gives a record to each transaction that was prepared in an earlier life, with its fences raised.
+/// Gives a record to each transaction that was prepared before the server started, and raises its fences.
 #[cold]
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
@@ -338,19 +350,22 @@ fn adopt() {
             record.trees = trees;
             record.set_state(State::Unnamed);
             unnamed.fetch_add(1, Ordering::Relaxed);
-            // Another apply worker may end it as soon as it sees the record, so they are raised under the same lock.
+            // Another apply worker may end the transaction as soon as it sees the record, so the fences must be raised under the
+            // same lock.
             fences.iter().for_each(|fence| tier.fences().raise(*fence));
             true
         });
         if recorded == Some(false) {
-            // The apply worker will be started again, when those who are preparing something now have done so.
+            // The server will start this apply worker again, and by then the sessions that are preparing transactions now will be
+            // done.
             no_room().raise();
         }
     }
 }
 
-/// What fits into a record: instead of too many keys the fences of their spaces, and instead of too many fences that of the database,
-/// with that of roles if they have changed. The keys must be in order.
+/// Returns fences and keys that fit into a record. If there are too many keys, the fences of their spaces replace them. If there
+/// are too many fences, the fence of the database replaces them, with the fence of roles if roles have changed. The keys must be
+/// sorted.
 fn bounded(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, Vec<KeyMark>) {
     if marks.len() > MARKS_MAX {
         let spaces = spaces_of(&marks);
@@ -368,7 +383,7 @@ fn bounded(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, 
     (fences, marks)
 }
 
-/// The fences of the spaces that some keys are in, each once. The keys must be in order.
+/// Returns the fences of the spaces of these keys, each once. The keys must be sorted.
 fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
     let Some(tier) = shared::tier() else { return Vec::new() };
     let space = |mark: &KeyMark| (mark.database, mark.space);
@@ -379,7 +394,8 @@ fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
     memory::collect(spaces)
 }
 
-/// The transaction is prepared now, and other sessions may end it from the next moment on. Must not fail.
+/// Marks the record as prepared. The transaction is prepared now, and other sessions may end it from this moment on. Must not
+/// fail.
 pub fn stands() {
     let number = match AT.replace(At::Nothing) {
         At::Recorded(number) => number,
@@ -395,7 +411,7 @@ pub fn stands() {
     prepared::with_table(|Table { records, .. }| records[number].set_state(State::Prepared));
 }
 
-/// The transaction of this session has ended without being prepared. Must not fail.
+/// Cleans up after this session's transaction has ended without being prepared. Must not fail.
 #[inline]
 pub fn over() {
     if !matches!(*AT.borrow(), At::Nothing) {
@@ -403,7 +419,7 @@ pub fn over() {
     }
 }
 
-/// A function of its own, because it is rare.
+/// This is a separate cold function, because it rarely runs.
 #[cold]
 fn abandon() {
     match AT.replace(At::Nothing) {
@@ -423,21 +439,25 @@ fn abandon() {
     }
 }
 
+/// Frees a record. If other sessions still use it, marks it as gone, and the last of them frees it.
 fn retire(record: &mut Record) {
     record.set_state(if record.enders == 0 { State::Free } else { State::Gone });
 }
 
+/// The result of looking for the record of a transaction that is to be ended.
 enum Found {
+    /// The transaction has a record.
     Recorded(Ending),
     /// The transaction is still being prepared.
     Busy,
-    /// Another transaction is being prepared under the same name, and may have it when the server looks for it.
+    /// Another transaction is being prepared under the same name. The server may find that one under the name.
     Contested,
+    /// There is no record.
     Nothing,
 }
 
 impl Ending {
-    /// What a transaction has changed by its record, which keeps the name from now on.
+    /// Finds the changes of a transaction by its record. The record keeps the name from now on.
     fn find(xid: TransactionId, gid: &[u8]) -> Found {
         let found = prepared::with_table(|Table { records, .. }| {
             let is_rival = |record: &Record| {
@@ -466,7 +486,8 @@ impl Ending {
         found.unwrap_or(Found::Nothing)
     }
 
-    /// Keeps the record of a name until the command has rolled its transaction back.
+    /// Finds the record of a name for ROLLBACK PREPARED. The record keeps the name until the command has rolled the transaction
+    /// back.
     fn of_name(gid: &[u8]) -> Self {
         let record = prepared::with_table(|Table { records, .. }| {
             let is_it = |record: &Record| record.state() == State::Prepared && record.is_of(gid);
@@ -477,7 +498,7 @@ impl Ending {
         Self { record: record.flatten(), ..Self::default() }
     }
 
-    /// May raise errors. What was raised before is lowered by `settle`.
+    /// Raises the fences. May raise errors; `settle` then lowers the fences that were raised before the error.
     fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();
@@ -512,7 +533,7 @@ impl Ending {
         }
     }
 
-    /// After the command, whether it has succeeded or not. Must not fail.
+    /// Removes the changed keys and lowers the fences. Runs after the command, also if the command has failed. Must not fail.
     fn settle(self, succeeded: bool) {
         if let Some(tier) = shared::tier() {
             if !self.spaces.is_empty() {
@@ -533,12 +554,13 @@ impl Ending {
         self.release(succeeded);
     }
 
-    /// Lets go of the record. Must not fail.
+    /// Releases the record. Must not fail.
     fn release(self, succeeded: bool) {
         prepared::with_table(|Table { records, .. }| {
             let Some(record) = self.record.map(|number| &mut records[number]) else { return };
             record.enders = record.enders.saturating_sub(1);
-            // A failed attempt may have failed after the commit: the next attempt raises the same.
+            // The command may have failed after the commit, so a failed attempt keeps the record: the next attempt then raises
+            // the same fences.
             if succeeded || record.state() == State::Gone {
                 retire(record);
             }

@@ -1,7 +1,8 @@
-//! What a transaction is entitled to: leases that it was given, keys that it has claimed, leases that it will land at its commit.
+//! The rights of a transaction: leases that it has acquired, keys that it has claimed, and leases that end when it commits.
 //!
-//! They are given at once, and taken back when the transaction, or the savepoint, is rolled back in which they were given. A lease
-//! outlives the commit of its transaction, because whoever computes may go on in another one, or in another session.
+//! A right takes effect at once. It is taken back when the transaction, or the savepoint in which it was given, is rolled back. A
+//! lease outlives the commit of its transaction, because its holder may compute the value in a later transaction or in another
+//! session.
 
 use crate::pg::memory::OutOfMemory;
 use crate::pg::queue;
@@ -19,29 +20,31 @@ struct Right {
     kind: Kind,
 }
 
+/// The kind of a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A lease that this transaction was given.
+    /// A lease that this transaction has acquired.
     Lease,
-    /// A key that it is to be the first to set.
+    /// A key that this transaction has claimed: no other transaction may set it with `mode => 'absent'` meanwhile.
     Claim,
-    /// A lease, whoever was given it, with which it has set a value. It ends when the transaction commits.
+    /// A lease with which this transaction has set a value, whichever session acquired it. It ends when the transaction commits.
     Landing,
 }
 
-/// More than anybody needs who has not forgotten what he was given.
+/// The most leases and claims of one transaction. Only a transaction that loses track of its leases can reach it.
 const RIGHTS_MAX: usize = 1 << 16;
 
-/// All of a transaction.
+/// All rights of a transaction.
 #[derive(Debug)]
 pub struct Rights {
-    /// Those of inner savepoints behind those of outer ones. What is not among those known is over.
+    /// The rights of inner savepoints come after those of outer ones. A right that is not in `known` has ended.
     list: Vec<Right>,
     savepoints: Savepoints,
+    /// The rights that have not ended.
     known: HashSet<(u64, Kind), FixedState>,
 }
 
-/// So few rights that are over are never worth removing.
+/// Below this number of rights in the list, `tidy` is not worth its time.
 const UNTIDY: usize = 64;
 
 impl Rights {
@@ -55,7 +58,8 @@ impl Rights {
         self.list.is_empty() && self.savepoints.is_empty()
     }
 
-    /// Makes room for one more, which can be added then. An error if there are too many, or no memory.
+    /// Reserves memory for one more right, so that `add` cannot fail. Returns an error if there are too many rights, or no
+    /// memory.
     pub fn make_room(&mut self) -> Result<(), Status> {
         if self.list.len() >= 2 * self.known.len() + UNTIDY {
             self.tidy();
@@ -67,7 +71,7 @@ impl Rights {
         room.and_then(|()| self.savepoints.make_room()).map_err(|short| OutOfMemory::from(short).into())
     }
 
-    /// Notes one, each once. There is [room](Self::make_room) for it.
+    /// Adds a right, unless it is there already. The caller must have made [room](Self::make_room) for it.
     pub fn add(&mut self, key: OwnKey, number: u64, kind: Kind, depth: i32) {
         if self.known.insert((number, kind)) {
             self.savepoints.add(depth, self.list.len());
@@ -84,7 +88,8 @@ impl Rights {
         self.known.remove(&(number, Kind::Lease));
     }
 
-    /// Removes those that are over. Takes time for all, so it is called when more than half of them are.
+    /// Removes the rights that have ended. The time is proportional to the length of the list, so it must only be called when
+    /// more than half of the rights have ended.
     fn tidy(&mut self) {
         let mut marks = self.savepoints.places().peekable();
         let (mut place, mut kept) = (0, 0);
@@ -99,34 +104,35 @@ impl Rights {
         marks.for_each(|mark| *mark = kept);
     }
 
-    /// Leaves the leases to whoever knows them. Does not allocate.
+    /// Gives up the leases without ending them: the holders of their numbers can still use them. Does not allocate.
     pub fn hand_over_leases(&mut self) {
         self.known.retain(|(_, kind)| *kind != Kind::Lease);
     }
 
-    /// The transaction has committed: what it has set has landed. Does not allocate.
+    /// Ends the claims and the landings after a commit. The leases that the transaction acquired stay. Does not allocate.
     pub fn committed(self) {
         self.end_all(Kind::Lease);
     }
 
-    /// It has been rolled back. Who was to land it may still do so, unless the lease was this transaction's. Does not allocate.
+    /// Ends the leases and the claims after an abort. A lease with which the transaction has set a value stays if the transaction
+    /// did not acquire it itself, so its holder can set the value again. Does not allocate.
     pub fn aborted(self) {
         self.end_all(Kind::Landing);
     }
 
-    /// Ends all but those of a kind.
+    /// Ends all rights except those of one kind.
     fn end_all(self, but: Kind) {
         let Self { list, known, .. } = self;
         let ends = |right: &Right| right.kind != but && known.contains(&(right.number, right.kind));
         list.into_iter().filter(ends).for_each(Right::end);
     }
 
-    /// A savepoint is released. Does not allocate.
+    /// Releases a savepoint. Does not allocate.
     pub fn released(&mut self, depth: i32) {
         self.savepoints.release(depth);
     }
 
-    /// A savepoint is rolled back, with those inside of it. Does not allocate.
+    /// Rolls back a savepoint and those inside it, and ends their leases and claims. Does not allocate.
     pub fn rolled_back(&mut self, depth: i32) {
         let Some(first) = self.savepoints.roll_back(depth) else { return };
         while self.list.len() > first

@@ -1,7 +1,7 @@
-//! Spaces: named caches with a policy of their own, and who may do what in them.
+//! Spaces: named caches with their own options, and the privileges of roles in them.
 //!
-//! Each session keeps the spaces it has used, resolved for the role that used them, until it learns that something has changed
-//! (see `pg/catalog.rs`). So an access to a space that it used before costs a comparison of its name.
+//! Each session remembers the spaces it has used, resolved for the role that used them, until it learns that a table of pg_cache
+//! has changed (see `pg/catalog.rs`). So an access to the last space that the session used costs a comparison of names and roles.
 
 use crate::pg::catalog::{self, Row, Rows, Table};
 use crate::pg::encoding::shown;
@@ -23,32 +23,32 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::rc::Rc;
 
-/// So long a name may be.
+/// The most bytes of a name.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// The space that is always there.
+/// The name of the space that always exists.
 pub const DEFAULT: &str = "default";
-/// Its number, which no other has.
+/// The number of the default space. No other space has it.
 pub const DEFAULT_NUMBER: u32 = 0;
 
-/// What one may do in a space. Each includes those before it.
+/// A privilege in a space. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Privilege {
-    /// Look at values.
+    /// Read values.
     Read,
     /// Set and remove values.
     Write,
-    /// Change and drop the space, flush it, and grant.
+    /// Change, drop and flush the space, and grant privileges in it.
     Admin,
 }
 
 impl Privilege {
-    /// The privilege of a name.
+    /// Returns the privilege with this name.
     pub fn of_name(name: &[u8]) -> Option<Self> {
         [Self::Read, Self::Write, Self::Admin].into_iter().find(|known| known.name().as_bytes() == name)
     }
 
-    /// Its name, as one grants it.
+    /// Returns the name of the privilege, as `cache_grant` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -58,26 +58,26 @@ impl Privilege {
     }
 }
 
-/// The options of a space that matter to the tier in memory. What nobody has set is as the session's settings say.
+/// The options of a space that matter to the memory tier. If an option is none, the session's settings apply.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub default_ttl_ms: Option<u64>,
     pub max_ttl_ms: Option<u64>,
-    /// Whether results of queries live by what they have cost to compute.
+    /// Whether the cost of computing a query result determines its time to live.
     pub by_cost: bool,
-    /// The part of a time to live that chance may take off.
+    /// The largest fraction of a time to live that is randomly taken off.
     pub jitter: f32,
     /// Whether entries are kept in memory.
     pub in_memory: bool,
-    /// Whether entries belong to the role that has set them.
+    /// Whether each role has its own entries.
     pub by_role: bool,
-    /// The most bytes that the space may take of the tier.
+    /// The most bytes that the space may use in the tier.
     pub quota: Option<u64>,
     /// The most bytes that a value may have.
     pub max_value: Option<u64>,
-    /// What a result has to have cost at least, to be stored.
+    /// The least cost of a result that is stored, in milliseconds.
     pub min_cost_ms: Option<u64>,
-    /// The most bytes that a result may have, to be stored.
+    /// The most bytes of a result that is stored.
     pub max_result: Option<u64>,
     pub enabled: bool,
 }
@@ -97,7 +97,7 @@ impl Options {
         enabled: true,
     };
 
-    /// Those of a row of `pgcache.spaces`, whose columns these are the places of.
+    /// Reads the options from a row of `pgcache.spaces`. The numbers are those of the table's columns.
     fn of(row: &Row<'_>) -> Self {
         let ms = |column| row.interval(column).map(|interval| interval::ms(interval).max(0) as u64);
         let bytes = |column| row.bigint(column).map(|bytes| bytes as u64);
@@ -118,43 +118,45 @@ impl Options {
     }
 }
 
-/// A space as a role finds it.
+/// A space as it was resolved for a role.
 #[derive(Debug)]
 pub struct Space {
-    /// Its number, in the tables and in the tier.
+    /// The number of the space, in the tables and in the tier.
     pub number: u32,
     pub name: String,
     pub options: Options,
-    /// The greatest privilege that the role has.
+    /// The highest privilege of the role.
     granted: Option<Privilege>,
     role: Role,
+    /// The place of the space's keys, once it was found.
     place: OnceCell<Place>,
 }
 
-/// Where the keys of a space are, for a role.
+/// The part of the tier that holds the keys of a space, for a role.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     pub tier: &'static HotTier,
     pub scope: Scope,
-    /// What everything there depends on: the database, and the space.
+    /// The fences that every entry in this place depends on: those of the database and of the space.
     pub fences: [FenceId; 2],
     quota: Option<u64>,
 }
 
-/// Buckets that are looked through at most to make room within a quota: some milliseconds, where the space is a thousandth of the
-/// tier.
+/// The most buckets that are searched to make room within a quota. If the space is a thousandth of the tier, this takes some
+/// milliseconds.
 const QUOTA_BUDGET: u32 = 16_384;
 
 local! {
     static KNOWN: RefCell<Known> = RefCell::new(Known::NOTHING);
 }
 
-/// What this session remembers.
+/// The spaces and privileges that this session remembers.
 struct Known {
+    /// The `catalog::generation` as of which everything here is valid.
     generation: u64,
     last: Option<Rc<Space>>,
     spaces: BTreeMap<(String, u32), Rc<Space>>,
-    /// Whether a role may write in any space, and so invalidate tags.
+    /// Whether a role has the privilege write in any space, and so may invalidate tags.
     writers: BTreeMap<u32, bool>,
 }
 
@@ -163,10 +165,10 @@ impl Known {
         Self { generation: 0, last: None, spaces: BTreeMap::new(), writers: BTreeMap::new() };
 }
 
-/// A session that uses more spaces than that begins to remember anew.
+/// The most spaces that a session remembers. When there are more, the session forgets all and starts again.
 const KNOWN_MAX: usize = 1024;
 
-/// A space, if the current role has a privilege in it.
+/// Returns a space if the current role has this privilege in it.
 #[inline]
 pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
     let role = Role::current();
@@ -193,10 +195,10 @@ fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     if let Some(space) = remembered {
         return Ok(space);
     }
-    // Read before it is remembered under: what changes meanwhile makes it a thing of the past.
+    // The generation must be read before the tables. If it has changed afterwards, the space is not remembered.
     let generation = catalog::generation();
     let space = Rc::new(load(name, role)?.ok_or_else(|| unknown(name))?);
-    // What the session remembers must not lie in the reserve.
+    // The session keeps this memory for long, so it must not come from the reserve.
     memory::check();
     up_to_date(|known| {
         if known.generation == generation {
@@ -210,6 +212,7 @@ fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     Ok(space)
 }
 
+/// Calls `with` with what the session remembers, emptied first if it is outdated.
 fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
     KNOWN.with_borrow_mut(|known| {
         if known.generation != catalog::generation() {
@@ -219,7 +222,7 @@ fn up_to_date<R>(with: impl FnOnce(&mut Known) -> R) -> R {
     })
 }
 
-/// There is no such space.
+/// Returns the error for a space that does not exist.
 pub fn unknown(name: &str) -> Refused {
     let can_be = !matches!(name, "" | "*") && name.len() <= NAME_BYTES_MAX;
     let name = shown(name.as_bytes());
@@ -232,6 +235,7 @@ pub fn unknown(name: &str) -> Refused {
         .hint(format!("Use {to_create}the view cache_spaces to see which there are."))
 }
 
+/// Returns an error if the database has no tables of pg_cache.
 fn tables() -> Result<u32, Refused> {
     catalog::number(Table::Spaces).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
@@ -240,6 +244,7 @@ fn tables() -> Result<u32, Refused> {
     })
 }
 
+/// Reads a space from the tables.
 fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     tables()?;
     let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
@@ -252,7 +257,7 @@ fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     Ok(Some(Space { number, name: name.to_owned(), options, granted, role, place }))
 }
 
-/// The greatest privilege that a role has in some spaces: all of them, for the owner of the extension.
+/// Returns the highest privilege of a role in some spaces. The owner of the extension has the privilege admin in all.
 fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     if is_owner(role) {
         return Some(Privilege::Admin);
@@ -260,7 +265,7 @@ fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     grants_to(role, which).into_iter().filter_map(|(_, privilege)| privilege).max()
 }
 
-/// What a role was granted in some spaces: their numbers, and the privileges.
+/// Returns the privileges that a role was granted in some spaces, each with the number of its space.
 fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
     let mut grants = Vec::new();
     catalog::read(Table::Grants, which, |row| {
@@ -272,23 +277,23 @@ fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
     memory::collect(own.map(|(space, _, privilege)| (space, privilege)))
 }
 
-/// Whether a role owns the extension, or may do whatever its owner may.
+/// Returns whether a role owns the extension, or has the rights of its owner.
 pub fn is_owner(role: Role) -> bool {
     catalog::owner().is_some_and(|owner| role.has_rights_of(Role::from_number(owner.to_u32())))
 }
 
-/// Whether the current role may look at statistics.
+/// Returns whether the current role may see statistics.
 pub fn may_monitor() -> bool {
     let role = Role::current();
     role.has_rights_of(Role::MONITOR) || is_owner(role)
 }
 
-/// Whether the current role may read any space, or look at statistics.
+/// Returns whether the current role may read any space, or see statistics.
 pub fn may_look() -> bool {
     may_monitor() || granted(Role::current(), Rows::All).is_some()
 }
 
-/// Refuses whoever does not own the extension.
+/// Returns an error unless the current role owns the extension.
 pub fn require_owner(what: &str) -> Result<(), Refused> {
     tables()?;
     if is_owner(Role::current()) {
@@ -300,7 +305,7 @@ pub fn require_owner(what: &str) -> Result<(), Refused> {
         .detail(format!("Only the owner of the extension, {owner}, may do this.")))
 }
 
-/// Refuses whoever may not look at statistics.
+/// Returns an error unless the current role may see statistics.
 pub fn require_monitor(what: &str) -> Result<(), Refused> {
     tables()?;
     if may_monitor() {
@@ -311,18 +316,19 @@ pub fn require_monitor(what: &str) -> Result<(), Refused> {
         .hint(format!("Run GRANT pg_monitor TO {}.", Role::current().quoted())))
 }
 
-/// A place of this database, for what belongs to no space.
+/// Returns a place of this database for operations that belong to no space.
 pub fn any_place() -> Option<Place> {
     resolve(DEFAULT.as_bytes(), Role::current()).ok()?.place()
 }
 
-/// The default space, for its owner only.
+/// Returns the default space if the current role owns the extension.
 pub fn of_owner(what: &str) -> Result<Rc<Space>, Refused> {
     require_owner(what)?;
     resolve(DEFAULT.as_bytes(), Role::current())
 }
 
-/// The default space, for whoever may write in any: tags belong to the database, and so to all who may write somewhere.
+/// Returns the default space if the current role may write in any space. Tags belong to the database, so each role that may write
+/// in some space may invalidate them.
 pub fn for_tags() -> Result<Rc<Space>, Refused> {
     require_writer()?;
     resolve(DEFAULT.as_bytes(), Role::current())
@@ -354,8 +360,8 @@ fn require_writer() -> Result<(), Refused> {
         .hint(grant_to_run(DEFAULT, role, Privilege::Write)))
 }
 
-/// All spaces that the current role may read, or look at as a monitor: `with` gets their rows, and none for the default space if
-/// nobody has altered it.
+/// Calls `with` with each space that the current role may read, or with all spaces if the role may see statistics. The default
+/// space has no row if it was never altered.
 pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
     let role = Role::current();
     let all = may_monitor();
@@ -367,7 +373,7 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
         let number = row.number(0).unwrap_or_default();
         altered |= number == DEFAULT_NUMBER;
         if visible(number) {
-            // In a database of another encoding a restore may have brought a name that cannot be shown as it is.
+            // In a database with another encoding, a restored dump may have a name that cannot be shown unchanged.
             with(number, &shown(row.text(1).unwrap_or_default()), Some(row));
         }
     });
@@ -386,7 +392,7 @@ fn grant_to_run(space: &str, role: Role, privilege: Privilege) -> String {
 }
 
 impl Space {
-    /// Whether the role that it was found by has a privilege.
+    /// Returns whether the role for which the space was resolved has a privilege.
     pub fn allows(&self, needed: Privilege) -> bool {
         self.granted >= Some(needed)
     }
@@ -398,7 +404,7 @@ impl Space {
             .hint(grant_to_run(&self.name, self.role, needed))
     }
 
-    /// Where its keys are; nowhere while there is no cache.
+    /// Returns the place of the space's keys, or none if there is no cache.
     #[inline]
     pub fn place(&self) -> Option<Place> {
         if let Some(place) = self.place.get() {
@@ -420,13 +426,13 @@ impl Space {
 }
 
 impl Place {
-    /// A key of this place; none if it has a length that no key has.
+    /// Returns a key of this place, or none if its length is not valid for a key.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8], hash: u64) -> Option<Key<'k>> {
         Key::new(self.scope, bytes, hash)
     }
 
-    /// Refuses an entry that is too large for whatever room there is, and counts that.
+    /// Refuses and counts an entry that is too large to fit even into an empty cache or quota.
     pub fn admit(&self, bytes: usize) -> Result<(), Status> {
         if bytes > self.tier.entry_bytes_max() {
             self.tier.note(&self.scope, Counter::RefusedSize, 1);
@@ -439,7 +445,7 @@ impl Place {
         Ok(())
     }
 
-    /// Writes a value where nobody can see it yet, within what the space may take.
+    /// Writes a value to memory that no session can see yet, within the quota of the space.
     pub fn reserve(
         &self,
         key: &Key<'_>,
@@ -452,7 +458,7 @@ impl Place {
         }
     }
 
-    /// Adds to a counter, which if it is a new one is within what the space may take.
+    /// Adds to a counter. A new counter must fit into the quota of the space.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
         match self.quota {
             Some(quota) => self.tier.incr_within(key, by, new, quota, QUOTA_BUDGET),
@@ -460,19 +466,19 @@ impl Place {
         }
     }
 
-    /// The fence of the space.
+    /// Returns the fence of the space.
     pub fn own_fence(&self) -> FenceId {
         self.fences[1]
     }
 }
 
-/// The fence of a tag: tags belong to the database, so the same name in another one is another tag.
+/// Returns the fence of a tag. Tags belong to the database: the same name in another database is another tag.
 pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
-    // Apart from the keys' hashes, though nothing compares the two.
+    // The rotation makes a tag's hash differ from the hash of a key with the same bytes, although nothing compares the two.
     tier.fences().tag(hash(name).rotate_left(17) ^ hash(&shared::database().to_ne_bytes()))
 }
 
-/// The hash of some bytes, the same in all backends: each runs the same library, and the seed is shared.
+/// Returns the hash of some bytes. It is the same in all backends, because they all run the same library and share the seed.
 #[inline]
 pub fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = FoldHasher::with_seed(shared::hash_seed(), SharedSeed::global_fixed());

@@ -1,4 +1,4 @@
-//! What the last operation of this session did, and why.
+//! The status of the session: the outcome of its last operation, and the reason for it.
 
 use crate::pg::encoding::shown;
 use crate::pg::local::local;
@@ -10,35 +10,36 @@ use std::cell::{Cell, RefCell};
 /// The outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// A value out of the tier in memory.
+    /// A value from the memory tier.
     Hot,
     /// A value that the own transaction has set.
     Own,
-    /// A value that is not right any more.
+    /// A stale value: it is not valid any more.
     Stale,
-    /// A value that somebody else has computed meanwhile.
+    /// A value for which the session has waited while another session computed it.
     Waited,
-    /// No value.
+    /// No value, and the reason.
     Miss(&'static str),
-    /// Values, of which the call returned the first ones: all of them would exceed what one call returns.
+    /// A list that was cut off because it would have exceeded the most bytes that one call returns.
     Cut,
-    /// The cache was not asked.
+    /// The cache was not used, and the reason.
     Bypass(&'static str),
-    /// A change that takes effect when the transaction commits, or a counter that was moved.
+    /// A change that takes effect when the transaction commits, or a counter that was changed.
     Done,
-    /// A change that is not made.
+    /// A change that was refused, and the reason.
     Refused(&'static str),
-    /// A change that is not made because of what [`refused_because_of`] was told.
+    /// A change that was refused because of an object with a name, which [`refused_because_of`] keeps.
     RefusedBecauseOf(&'static str),
 }
 
 local! {
     static LAST: Cell<Option<Status>> = Cell::new(None);
-    /// The name of what a change was refused because of. Apart from the status, which every hit writes.
+    /// The name of the object because of which a change was refused. It is separate from the status, so that a hit only writes a
+    /// small value.
     static CAUSE: RefCell<String> = RefCell::new(String::new());
 }
 
-/// The status of a change that is not made because of something that has a name.
+/// Keeps the name of the object because of which a change is refused, and returns the status.
 #[cold]
 pub fn refused_because_of(why: &'static str, name: &[u8]) -> Status {
     let name = shown(name);
@@ -52,18 +53,18 @@ pub fn refused_because_of(why: &'static str, name: &[u8]) -> Status {
     })
 }
 
-/// Remembers an outcome.
+/// Sets the status of the session.
 #[inline]
 pub fn set(status: Status) {
     LAST.set(Some(status));
 }
 
-/// The last outcome.
+/// Returns the status of the session.
 pub fn current() -> Option<Status> {
     LAST.get()
 }
 
-/// The last outcome in words, if there was any.
+/// Returns the status of the session as text, if there is one.
 pub fn last() -> Option<String> {
     LAST.get().map(|status| match status {
         Status::Hot => "hot".to_owned(),

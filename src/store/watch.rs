@@ -1,8 +1,9 @@
-//! Watched relations: a tag may stand for tables, and what is stored with it then depends on them too.
+//! Watched relations: a tag may stand for tables, and an entry with that tag then depends on these tables too.
 //!
-//! So writers never look anything up. Who sets looks, after it has taken its stamp, and depends on the list itself as well: a watch that
-//! was being committed meanwhile makes the entry a miss. For the same reason what this session remembers of the list is an entry of
-//! its own kind: as of a stamp that was taken before it was read, and right as long as the list's fence holds for that.
+//! Only the session that sets an entry looks up the list of watches; a session that writes to a table never does. The setting
+//! session reads the list after it has taken the entry's stamp, and the entry also depends on the fence of the list. So a watch
+//! that commits meanwhile makes the entry a miss. The session's own copy of the list follows the same rule: its stamp is taken
+//! before the list is read, and the copy is valid as long as the list's fence has not changed since that stamp.
 
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;
@@ -19,15 +20,15 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// The most relations that one tag can stand for: an entry can depend on the relations of some such tags.
+/// The most relations that one tag can stand for. The limit lets an entry depend on the relations of several such tags.
 pub const RELATIONS_PER_TAG_MAX: usize = 64;
-/// The most relations of one owner that one tag can stand for, unless the owner of the extension watches them. Tags belong to all, so
-/// the owner of some tables must not use up what a tag can stand for.
+/// The most relations of one owner that one tag can stand for, unless the owner of the extension watches them. Tags are shared by
+/// all roles, so one owner of tables must not use up the relations that a tag can stand for.
 pub const RELATIONS_PER_OWNER_MAX: usize = 16;
-/// The most tags that can stand for one relation. Each session that uses tags remembers them all.
+/// The most tags that can stand for one relation. Each session that uses tags remembers all of them.
 pub const TAGS_PER_RELATION_MAX: usize = 32;
 
-/// The list as this session remembers it.
+/// The list of watches as this session remembers it.
 struct Known {
     stamp: Stamp,
     generation: u64,
@@ -38,12 +39,13 @@ thread_local! {
     static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };
 }
 
-/// The fence of the list in this database.
+/// Returns the fence of this database's list of watches.
 pub fn fence(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Watches(shared::database()))
 }
 
-/// The fences that an entry with some tags depends on beside the tags'. Must be called after the entry's stamp was taken.
+/// Returns the fences that an entry with some tags depends on in addition to the fences of the tags. Must be called after the
+/// entry's stamp was taken.
 pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId> {
     if tags.is_empty() {
         return Vec::new();
@@ -60,7 +62,8 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
     found
 }
 
-/// The status of an entry that would have more dependencies than an entry can have. Names the tag that stands for most relations.
+/// Returns the status for an entry that would have more dependencies than an entry can have. Names the tag that stands for most
+/// relations.
 #[cold]
 pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
     let known = up_to_date(tier, fence(tier));
@@ -69,19 +72,20 @@ pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
     status::refused_because_of("its tags stand for too many relations, most of them the tag", tag)
 }
 
-/// Adds the fences that an entry with a stamp depends on if it depends on a relation. Must be called after the stamp was taken.
+/// Adds the fences for the dependency of an entry on a relation. Must be called after the entry's stamp was taken.
 pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
     memory::reserve(fences, 3);
     let (own, unclaimed) = tier.fences().dependency(shared::database(), relation, stamp);
     fences.push(own);
     fences.extend(unclaimed);
-    // A tree may grow while a commit that writes below it is under way, which then invalidates by the fence of trees alone.
+    // A tree may grow while a commit is under way that writes below it. That commit then invalidates only by the fence of trees.
     written::renew_trees(tier);
     if relation::is_inheritance_parent(relation) {
         fences.push(written::trees(tier));
     }
 }
 
+/// Returns the session's copy of the list, after reading the list again if the copy is outdated.
 fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     let fences = tier.fences();
     let known = KNOWN.with_borrow(Clone::clone);
@@ -102,7 +106,7 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     known
 }
 
-/// Calls with each relation and each tag that stands for it, as of now, in the database's encoding.
+/// Calls `with` for each relation and each tag that stands for it, as of now, in the database's encoding.
 pub fn each(with: impl FnMut(u32, &[u8])) {
     each_of(Rows::All, with);
 }
@@ -115,7 +119,7 @@ fn each_of(rows: Rows<'_>, mut with: impl FnMut(u32, &[u8])) {
     });
 }
 
-/// The tags that stand for a relation, as of now.
+/// Returns the tags that stand for a relation, as of now.
 pub fn tags_of(relation: Number) -> BTreeSet<Vec<u8>> {
     let mut tags = BTreeSet::new();
     each(|number, tag| {
@@ -127,12 +131,12 @@ pub fn tags_of(relation: Number) -> BTreeSet<Vec<u8>> {
     tags
 }
 
-/// Refuses a watch that exceeds a limit: this transaction has written it, and these are the tags that are new.
+/// Returns an error if a watch exceeds a limit. This transaction must have written the watch already; `new` are its new tags.
 ///
-/// The limits also count what running transactions have added and not committed. So of several transactions that exceed a limit
-/// together at least the last is refused, and none waits for another.
+/// The limits also count the watches that running transactions have added and not committed. So if several transactions exceed a
+/// limit together, at least the last of them is refused, and none waits for another.
 pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool) -> Result<(), Refused> {
-    // Filled one by one: to collect them would take one piece for all.
+    // The map is filled one entry at a time: to collect it would allocate memory for all tags in one piece.
     let mut of_tag: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
     for tag in new {
         memory::check();
@@ -180,7 +184,7 @@ pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool
     Ok(())
 }
 
-/// The list is changed by this transaction.
+/// Invalidates the list of watches, because this transaction changes it.
 pub fn changed() {
     if let Some(place) = space::any_place() {
         pending::invalidate(&place, fence(place.tier));

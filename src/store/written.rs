@@ -1,7 +1,7 @@
-//! The relations that this transaction has written, as the fences that its commit has to raise.
+//! The relations that this transaction has written, as the fences that its commit must raise.
 //!
-//! Nothing is collected on the way: the transaction's locks name the relations (`pg/locks.rs`). So a write costs nothing before the
-//! commit, and no way of writing can go around it.
+//! Nothing is collected while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
+//! costs nothing before the commit, and every way of writing is covered.
 
 use crate::pg::local::local;
 use crate::pg::settings::{self, Broken};
@@ -12,23 +12,23 @@ use crate::pg::{locks, memory, query, relation};
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
 
-/// The relations written as of the last look, and the fences that follow from them. A session that writes does so again and again to the
-/// same tables, so mostly the locks are all that has to be looked at.
+/// The written relations as of the last look at the locks, and the fences that follow from them. A session usually writes to the
+/// same tables again and again, so most commits only have to look at the locks.
 #[derive(Debug)]
 struct Written {
-    /// The relations that the transaction holds write locks on, in order.
+    /// The relations on which the transaction holds write locks, sorted.
     relations: Vec<u32>,
-    /// Their fences, in order.
+    /// The fences of these relations, sorted.
     fences: Vec<FenceId>,
-    /// `relation::generation` when the fences were found. None if they were not found to the end.
+    /// The value of `relation::generation` when the fences were found. None if the search did not finish.
     generation: Option<u64>,
-    /// `Fences::claims` when the fences were found.
+    /// The value of `Fences::claims` when the fences were found.
     claims: u64,
-    /// Since when inheritance trees may have grown that this session does not know of.
+    /// The stamp as of which this session knows the inheritance trees. Trees may have grown since.
     trees: Stamp,
-    /// Whether these fences are raised by the commit that is under way.
+    /// Whether the commit that is under way has raised these fences.
     raised: bool,
-    /// Where the locks are collected.
+    /// The buffer into which the locks are read.
     found: Vec<u32>,
 }
 
@@ -44,7 +44,7 @@ local! {
     });
 }
 
-/// Calls with the fences of the relations written so far, in order. May raise errors before.
+/// Calls `call` with the fences of the relations written so far, sorted. May raise errors before the call.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     WRITTEN.with_borrow_mut(|written| {
         written.look(tier);
@@ -52,7 +52,8 @@ pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     })
 }
 
-/// Whether the transaction has written any relation that `is_one` of some, or a part of one. May raise errors.
+/// Returns whether the transaction has written a relation for which `is_one` is true, or a child of such a relation. May raise
+/// errors.
 pub fn has_written_any(tier: &HotTier, is_one: impl Fn(&u32) -> bool) -> bool {
     let own = WRITTEN.with_borrow_mut(|written| {
         written.look(tier);
@@ -67,22 +68,24 @@ pub fn has_written_any(tier: &HotTier, is_one: impl Fn(&u32) -> bool) -> bool {
     })
 }
 
-/// Whether the transaction has looked at a foreign table. May raise errors.
+/// Returns whether the transaction has read or written a foreign table. May raise errors.
 pub fn has_seen_foreign() -> bool {
     let mut seen = Vec::new();
     locks::each_seen(|number| seen.push(number));
     seen.into_iter().any(relation::is_foreign)
 }
 
-/// Whether the transaction holds a write lock on a foreign table: a write to that does not change this database. May raise errors.
+/// Returns whether the transaction holds a write lock on a foreign table. A write to a foreign table does not change this
+/// database. May raise errors.
 pub fn has_written_foreign() -> bool {
     let mut written = Vec::new();
     locks::each_written(|number| written.push(number));
     written.into_iter().any(relation::is_foreign)
 }
 
-/// The fences that a write to some relations raises, in order, and since when inheritance trees may have grown above these without this
-/// session's knowledge. `fence` is that of one relation. May raise errors.
+/// Returns the fences that a write to these relations raises, sorted, and the stamp as of which this session knows the
+/// inheritance trees above them. The stamp is `LATEST` if none of the relations can have a table above it. `fence` returns the
+/// fence of one relation. May raise errors.
 pub fn of_relations(
     tier: &HotTier,
     relations: &[u32],
@@ -95,7 +98,8 @@ pub fn of_relations(
     (fences, if has_parts { trees } else { Stamp::LATEST })
 }
 
-/// The fence that a write to a relation raises, and those of the tables that it is a part of, each with its relation. May raise errors.
+/// Returns the relation and the tables above it in inheritance trees, each with the fence that a write to it raises. May raise
+/// errors.
 pub fn of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     let mut relations = vec![relation];
     if let relation::Relation::Rows { ancestors } = relation::of(relation) {
@@ -105,18 +109,19 @@ pub fn of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     memory::collect(relations.into_iter().map(|number| (number, fence_of(tier, number))))
 }
 
-/// The fence that a write to a relation raises, without those of the tables that it is a part of. It holds until a relation is given a
-/// record (`Fences::claims`).
+/// Returns the fence that a write to the relation raises, without the fences of the tables above it. The result is valid until a
+/// relation is given a record (`Fences::claims`).
 pub fn fence_of(tier: &HotTier, relation: u32) -> FenceId {
     tier.fences().write(shared::database(), relation)
 }
 
-/// The same for good: it gives the relation a record.
+/// Returns the fence of the relation and gives the relation a record, so that the result stays valid.
 pub fn claimed_fence_of(tier: &HotTier, relation: u32) -> FenceId {
     tier.fences().relation(shared::database(), relation, Relation::Any)
 }
 
-/// Forgets what this session knows of inheritance if a tree has grown since it learned that. Returns as of when it is known.
+/// Forgets what this session knows of inheritance if a tree has grown since it learned that. Returns the stamp as of which the
+/// session now knows the trees.
 pub fn renew_trees(tier: &HotTier) -> Stamp {
     WRITTEN.with_borrow_mut(|written| {
         written.renew_trees(tier);
@@ -127,15 +132,17 @@ pub fn renew_trees(tier: &HotTier) -> Stamp {
 impl Written {
     fn renew_trees(&mut self, tier: &HotTier) {
         if have_grown(tier, self.trees, false) {
-            // The stamp first: a tree that grows after it is found to have grown. A parent without columns leaves its new child's own
-            // catalog rows as they are, so no message tells of it.
+            // The stamp must be taken first: a tree that grows after it is then found to have grown. The session must forget the
+            // trees itself, because no invalidation message may tell of the change: if a parent has no columns, its new child's
+            // own catalog rows stay as they are.
             self.trees = tier.fences().now();
             query::accept_messages();
             relation::forget_all();
         }
     }
 
-    /// May raise errors.
+    /// Reads the locks and finds the fences again if the relations or their inheritance have changed, or a relation was given a
+    /// record since the last look. May raise errors.
     fn look(&mut self, tier: &HotTier) {
         self.found.clear();
         if locks::has_written() {
@@ -169,7 +176,8 @@ impl Written {
     }
 }
 
-/// Lists what the locks tell. Room for it is made between two walks over them: nothing may fail during one. May raise errors.
+/// Lists the relations on which the transaction holds write locks. Allocates only between two walks over the locks, because
+/// nothing may fail during a walk. May raise errors.
 fn find(found: &mut Vec<u32>) {
     loop {
         found.clear();
@@ -187,7 +195,8 @@ fn find(found: &mut Vec<u32>) {
     }
 }
 
-/// Must not be called while the locks are walked: it asks the server for what a relation is.
+/// Adds the fences of these relations to `fences`, sorted. Must not be called during a walk over the locks, because it reads the
+/// server's catalogs. May raise errors.
 fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId, fences: &mut Vec<FenceId>) {
     for number in relations {
         match relation::of(*number) {
@@ -204,7 +213,7 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
     fences.dedup();
 }
 
-/// Calls with the fences that a commit raises. May raise errors before.
+/// Calls `call` with the fences that a commit must raise. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     if ![Broken::Off, Broken::Early].contains(&settings::broken()) {
         compare(tier, &[]);
@@ -218,8 +227,8 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
     })
 }
 
-/// To be called when the fences are raised: those of relations that were given a record meanwhile, which have to be raised, too. None
-/// if there are no more.
+/// Returns all fences that the commit must raise, if a relation was given a record since they were found. Must be called after
+/// the fences were raised, and again until it returns none. May raise errors.
 pub fn claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
     WRITTEN.with_borrow_mut(|written| {
         if !written.raised || written.claims == tier.fences().claims() {
@@ -242,8 +251,8 @@ pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
 /// giving some.
 pub const LOOKS_MAX: u32 = 8;
 
-/// The fences that a transaction must raise which is prepared without a name, and since when trees may have grown above its relations.
-/// Gives each relation a record, because the session does not look again. May raise errors.
+/// Returns the fences that a transaction must raise that is prepared without a command, and the stamp as of which this session
+/// knows the trees above its relations. Gives each relation a record, because the session does not look again. May raise errors.
 pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         return (Vec::new(), Stamp::LATEST);
@@ -255,7 +264,8 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     of_relations(tier, &relations, |number| claimed_fence_of(tier, number))
 }
 
-/// In builds for tests: every relation that a prepared transaction's statements have named as their target must be fenced.
+/// Checks in debug builds that there is a fence for every relation that the statements of a transaction to be prepared have named
+/// as their target.
 pub fn check_before_prepare(_tier: &HotTier) {
     #[cfg(debug_assertions)]
     match settings::broken() {
@@ -264,19 +274,19 @@ pub fn check_before_prepare(_tier: &HotTier) {
     }
 }
 
-/// Forgets what was found at the last look.
+/// Makes the next look find the fences again.
 pub fn forget() {
     WRITTEN.with_borrow_mut(|written| written.generation = None);
 }
 
-/// The transaction is over. Cannot fail.
+/// Ends the state of the transaction. Cannot fail.
 pub fn over() {
     if let Ok(mut written) = WRITTEN.try_borrow_mut() {
         written.raised = false;
     }
 }
 
-/// In builds for tests: every relation that a statement has named as its target must be fenced.
+/// Checks in debug builds that the fences include those of every relation that a statement has named as its target.
 fn compare(_tier: &HotTier, _fences: &[FenceId]) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
@@ -292,16 +302,16 @@ fn compare(_tier: &HotTier, _fences: &[FenceId]) {
     }
 }
 
-/// The fence of this database's definitions: what names and rules mean.
+/// Returns the fence of this database's definitions, which changes when the meaning of a name or a rule changes.
 pub fn definitions(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Definitions(shared::database()))
 }
 
-/// The fence of this database's inheritance trees.
+/// Returns the fence of this database's inheritance trees.
 #[inline]
 pub fn trees(tier: &HotTier) -> FenceId {
     local! {
-        /// It never changes.
+        /// The fence of a database's trees never changes, so the session looks it up once.
         static KNOWN: Cell<Option<FenceId>> = Cell::new(None);
     }
     KNOWN.get().unwrap_or_else(|| {
@@ -311,27 +321,29 @@ pub fn trees(tier: &HotTier) -> FenceId {
     })
 }
 
-/// Whether an inheritance tree of the database has grown since, or is about to. `own` if this transaction has raised the fence of trees.
+/// Returns whether an inheritance tree of the database has grown since, or is about to grow. `own` tells whether this transaction
+/// has raised the fence of trees itself.
 pub fn have_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
     let (fences, trees) = (tier.fences(), trees(tier));
-    // In this order: a change that is pending no more has passed.
+    // `pending` must be read first: a change that is not pending any more has passed.
     fences.pending(trees) > u64::from(own) || fences.passed(trees, since)
 }
 
-/// Invalidates what depends on inheritance parents, at once. Cannot fail.
+/// Immediately invalidates every entry that depends on an inheritance parent. Cannot fail.
 pub fn invalidate_trees(tier: &HotTier) {
     let trees = trees(tier);
     tier.fences().raise(trees);
     let _ = tier.lower_as(trees, tier.fences().draw());
 }
 
-/// Calls with the fences of relations that other libraries have written after [`before_commit`], and with that of trees if one has grown
-/// above the written relations since. Raising these is late, and better than never. `grows` if the transaction has raised the fence of
-/// trees. Asks the server nothing, allocates nothing, and cannot fail; the same must be true of `with`.
+/// Calls `with` with the fences of relations that other libraries have written after [`before_commit`], and with the fence of
+/// trees if a tree has grown above the written relations since. Raising these fences is late, but better than not invalidating at
+/// all. `grows` tells whether the transaction has raised the fence of trees itself. Runs in the COMMIT callback: it must not ask
+/// the server, allocate or fail, and neither must `with`.
 pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
     match settings::broken() {
         Broken::Off | Broken::Early => {}
-        // For as long, other sessions see changes that are not fenced.
+        // During this pause other sessions see changes that have no fence.
         Broken::Late => std::thread::sleep(std::time::Duration::from_millis(2)),
         Broken::Never | Broken::Unseen => return,
     }
@@ -354,10 +366,11 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
             }
         });
         if !is_known {
-            // The relation may be a part of any table, and the catalogs must not be asked any more.
+            // The relation may have any table as its parent, and the catalogs must not be read any more, so the whole database is
+            // invalidated.
             with(tier.fences().reserved(Reserved::Database(database)));
         }
-        // The lock on a written relation keeps it from being given parents. A tree can only grow above its ancestors.
+        // The lock on a written relation prevents that it is given new parents. A tree can only grow above its ancestors.
         let has_parts = || has_parts || written.raised && written.has_parts();
         if have_grown(tier, written.trees, grows) && has_parts() {
             with(trees(tier));
