@@ -187,7 +187,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_AlterPolicyStmt => defining_of(*watcher, (*node.cast::<pg_sys::AlterPolicyStmt>()).table),
             T_AlterTableStmt => {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
-                // ALTER TABLE also changes materialized views, so the relation may be one.
+                // The table may be temporary. REFRESH MATERIALIZED VIEW CONCURRENTLY alters a temporary table, for instance.
                 if !find(statement.relation).is_some_and(relation::is_temporary) {
                     move_parts(*watcher, statement);
                     watcher.defining(false);
