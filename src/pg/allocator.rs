@@ -27,7 +27,7 @@ static RESERVE: Reserve = Reserve {
 const BLOCK_BYTES: usize = 256;
 const BLOCKS: usize = 1024;
 const BYTES: usize = BLOCK_BYTES * BLOCKS;
-/// The largest piece that the reserve gives. A piece whose size comes from data may be larger at some time, so its request must be able
+/// The largest piece that the reserve gives. A piece whose size comes from data can be larger, so requests for such pieces must be able
 /// to fail.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// If the system can allocate a piece of this size, it has memory again.

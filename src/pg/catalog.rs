@@ -245,7 +245,7 @@ impl Row<'_> {
     }
 }
 
-/// Calls `with` for each of the rows of a table as they are now: with the changes that others have committed, and with the changes of
+/// Calls `with` for some rows of a table in their present state: with the changes that others have committed, and with the changes of
 /// earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table remains.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a read of

@@ -1,11 +1,11 @@
-//! Time in ticks that never go back, whatever happens to the system's clock.
+//! Time in ticks that never go back, even if the system's clock is changed.
 //!
 //! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: an entry is never served after its
 //! time.
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds per tick. A 32-bit tick lasts for six years: the server's uptime plus an entry's lifetime.
+/// Milliseconds per tick. The server's uptime and an entry's lifetime together must fit into 32 bits of ticks, which are six years.
 const TICK_MS: u64 = 50;
 /// How far the clock may lag behind: the kernel updates it with its timer, at least a hundred times a second.
 const LAG_MS: u64 = 10;

@@ -68,7 +68,7 @@ pub fn watch(watcher: &'static dyn Watcher) {
     }
 }
 
-/// What the hook must report after a command.
+/// The report that must follow a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Afterwards {

@@ -1,4 +1,5 @@
-//! Text in the database's encoding, which may be another one than UTF-8.
+//! Text in the database's encoding, which may be another one than UTF-8. `letters` returns it as a Rust string if it needs no conversion;
+//! `shown` escapes it for messages.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +15,7 @@ pub fn letters(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|letters| is_utf8 || letters.is_ascii())
 }
 
-/// Longer names are cut off in messages: nobody reads more, and a message that is larger than the server's memory would end the server.
+/// Longer names are cut off in messages. A message that is larger than the server's memory would end the server.
 const SHOWN_BYTES_MAX: usize = 1024;
 
 /// Returns a name in a form that a message can contain. A message must be in the database's encoding, and all that is known of that

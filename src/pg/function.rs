@@ -1,5 +1,5 @@
-//! Tracks the functions that this session calls: since when it has compiled functions, and which functions keep the types that they have
-//! looked up once.
+//! Tracks the functions that this session calls. It knows since when the session has compiled functions. It also finds the functions that
+//! keep the types they have looked up once.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Takes a jsonb apart: the members of an object as separate jsonb values, the elements of an array as text.
+//! Takes a jsonb apart. The members of an object become separate jsonb values, and the elements of an array become text.
 
 #![allow(unsafe_code)]
 

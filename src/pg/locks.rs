@@ -1,13 +1,13 @@
-//! Reads the locks that this session's transaction holds: write locks tell which relations it may have written.
+//! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written.
 //!
 //! Every write locks its relation in a mode that only writers take. The transaction holds the lock until it ends; rolling back a
-//! savepoint releases the savepoint's locks. So the lock manager knows what a transaction has written, in whatever way it wrote. The
-//! server keeps the locks of a backend in two places in shared memory:
+//! savepoint releases the savepoint's locks. So the lock manager knows what a transaction has written, however it wrote. The server keeps
+//! the locks of a backend in two places in shared memory:
 //! - *fast-path slots* in the backend's entry of the process array (PGPROC), for weak locks. Only the backend itself sets its slots.
 //!   Other processes may move a lock from a slot to the main table.
 //! - *the main lock table*. The backend's PGPROC has a list of its locks for each partition of the table. Only the backend itself adds
 //!   and removes locks there, with two exceptions: locks that other processes move there from a slot, and the lock on the backend's own
-//!   transaction id, which a process that waits for the transaction's end puts there.
+//!   virtual transaction id, which a process that waits for the transaction's end puts there.
 //!
 //! A process that moves a lock of another backend, or adds one for it, must hold that backend's `fpInfoLock` exclusively. A reader that
 //! holds `fpInfoLock` in shared mode therefore sees a consistent state, with each lock in exactly one place.

@@ -1,4 +1,5 @@
-//! SQL types that are an object's number and are written as a name (regclass, regrole), as arguments.
+//! Arguments of SQL types that are an object's number and are written as a name (regclass, regrole). Each becomes a Rust type with one
+//! number.
 
 #![allow(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! Observes what a query reads and calls while it runs: every relation of every plan that starts meanwhile, in whatever function, and
+//! Observes what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of functions, and
 //! every function that a plan prepares to call.
 //!
 //! Only fills are observed. Outside of fills, the executor hook makes two checks only: whether a fill is running, and whether the plan
-//! writes to a catalog that all databases share. Such a write takes the same locks as a harmless command, so the hook must report it
-//! (`definition.rs`).
+//! writes to a system catalog. A write to a catalog that all databases share takes the same locks as a harmless command, so the hook must
+//! report it (`definition.rs`).
 
 #![allow(unsafe_code)]
 
@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-/// What a fill has read and called.
+/// The relations and functions that a fill has read and called.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Relations that were named by a query. A table stands for all its partitions and children.

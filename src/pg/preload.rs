@@ -1,4 +1,5 @@
-//! Ensures that the postmaster loads the library: shared memory can be requested at no other time.
+//! Ensures that the postmaster loads the library. Shared memory can be requested at no other time, so a later load is an error that
+//! explains the repair.
 
 #![allow(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Prepared transactions: this library's records of them in shared memory, and the server's own data about them.
 //!
 //! ```text
-//! head      how many records have no name                    a word
-//! records   what each transaction has changed in the cache   twice as many as may be prepared
+//! head      number of records without a name                   a word
+//! records   what each transaction has changed in the cache     twice as many as may be prepared
 //! ```
 //!
 //! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the records at
@@ -140,7 +140,8 @@ pub fn limit() -> usize {
     usize::try_from(unsafe { max_prepared_xacts }).unwrap_or(0)
 }
 
-/// Returns the number of records. It is twice the limit, because a transaction has a record from before the server counts it until after.
+/// Returns the number of records. It is twice the limit, because a transaction has its record a little longer than the server counts it:
+/// from before its preparation until after its end.
 fn count() -> usize {
     limit() * 2
 }

@@ -1,4 +1,5 @@
-//! Runs a caller's query with the caller's privileges, on the snapshot that the caller of this module chooses.
+//! Runs a caller's query with the caller's privileges, on a given snapshot. Also reports the transaction's isolation level, and drops the
+//! session's cached plans and catalog data before a fill.
 
 #![allow(unsafe_code)]
 

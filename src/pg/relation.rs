@@ -1,4 +1,5 @@
-//! Tells what a relation means to the cache. Each session remembers the answers until the server reports a change of the relation.
+//! Determines the meaning of a relation for the cache. Each session remembers the answers until the server reports a change of the
+//! relation.
 
 #![allow(unsafe_code)]
 
@@ -111,7 +112,7 @@ impl Number {
     }
 }
 
-/// What a write to a relation means.
+/// The meaning of a write to a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
     /// Nothing: an index, a sequence, a temporary table, a view, or a table of pg_cache.
@@ -131,8 +132,8 @@ const WITH_ROWS: [u8; 4] = [
 ];
 /// The first number of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
-/// Catalogs whose changes do not change definitions: large objects with their indexes, whose locks are kept until the commit, too;
-/// subscriptions, their state for each table, and replication origins; comments and security labels.
+/// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept until
+/// the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
 const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
 /// tablespaces. Harmless commands lock them like others, so `definition.rs` reports their changes.

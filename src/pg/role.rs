@@ -1,4 +1,5 @@
-//! The current role: the role whose privileges count at this moment, after SET ROLE and inside of SECURITY DEFINER functions.
+//! Roles by their numbers. The current role is the one whose privileges count at this moment, after SET ROLE and inside of SECURITY
+//! DEFINER functions.
 
 #![allow(unsafe_code)]
 

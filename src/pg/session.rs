@@ -1,4 +1,4 @@
-//! The session as a process of the server: the number that identifies it, and its end.
+//! The session as a process of the server. It is identified by its process id, and it can run a function at its end.
 
 #![allow(unsafe_code)]
 

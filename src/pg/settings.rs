@@ -31,7 +31,7 @@ pub enum Broken {
     /// Fences are never raised.
     #[name = c"never"]
     Never,
-    /// Fences are never raised, and the commit raises an error.
+    /// Fences are never raised, and the check at the commit reports that as an error.
     #[name = c"unseen"]
     Unseen,
 }

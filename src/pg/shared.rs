@@ -43,7 +43,7 @@ const RESERVED_FENCES: u32 = 1024;
 /// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;
 
-/// What the postmaster stores before any backend exists.
+/// The values that the postmaster stores before any backend exists.
 #[repr(C, align(64))]
 struct Control {
     began_ms: AtomicU64,

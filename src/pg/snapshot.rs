@@ -20,7 +20,7 @@ use super::local::local;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
-/// What a snapshot that was taken after a moment could see.
+/// The view of a snapshot that was taken after `moment`.
 struct Sight {
     moment: u64,
     /// Transactions with this number or a later one had not ended (the snapshot's xmax).

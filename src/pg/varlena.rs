@@ -1,4 +1,4 @@
-//! Arguments and results in PostgreSQL's own form: the bytes of a Datum are stored and returned without parsing.
+//! Arguments and results in PostgreSQL's own form. The bytes of a Datum are taken, stored and returned without parsing.
 
 #![allow(unsafe_code)]
 
