@@ -1,12 +1,12 @@
-//! Where Rust gets its memory: from the system, and when that has none, small pieces from a reserve.
+//! The global allocator: memory comes from the system. If the system has none, small pieces come from a reserve.
 //!
-//! Rust ends the process when memory for a plain `Box` or `String` cannot be had, and the postmaster then ends all sessions. So two
+//! Rust aborts the process if memory for a plain `Box` or `String` cannot be allocated, and the postmaster then ends all sessions. So two
 //! rules hold in this library:
-//! - a piece whose size comes from data must be asked for in a way that can fail (`try_reserve`, or the helpers in `memory.rs`);
-//! - a loop over data that takes small pieces must ask [`is_short`] now and then, and end with an error if that says so.
+//! - a piece whose size comes from data must be requested in a way that can fail (`try_reserve`, or the helpers in `memory.rs`);
+//! - a loop over data that allocates small pieces must call [`is_short`] now and then, and end with an error if it returns true.
 //!
-//! The reserve keeps everything else alive: texts of errors, what pgrx allocates to raise them, nodes of small maps. It lies in the
-//! library's own data, so that neither the server's allocations nor those of other libraries can use it up.
+//! The reserve serves everything else: texts of errors, what pgrx allocates to raise them, nodes of small maps. It is a static of the
+//! library, so neither the server's allocations nor those of other libraries can use it up.
 
 #![allow(unsafe_code)]
 
@@ -27,20 +27,21 @@ static RESERVE: Reserve = Reserve {
 const BLOCK_BYTES: usize = 256;
 const BLOCKS: usize = 1024;
 const BYTES: usize = BLOCK_BYTES * BLOCKS;
-/// The largest piece that the reserve gives. Pieces whose size comes from data are larger sooner or later, and must be able to fail.
+/// The largest piece that the reserve gives. A piece whose size comes from data can be larger, so requests for such pieces must be able
+/// to fail.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
-/// The system has memory again when it gives a piece of this size.
+/// If the system can allocate a piece of this size, it has memory again.
 const PROBE_BYTES: usize = BYTES;
 
-/// Whether the reserve is in use and the system has no memory still.
+/// Returns whether the reserve is in use and the system still has no memory.
 #[inline]
 pub fn is_short() -> bool {
     RESERVE.used.load(Ordering::Relaxed) > 0 && !has_memory_again()
 }
 
-/// Allocates what the first panic of a process allocates beside Rust's allocator: the C library ends a process that has no memory to
-/// note the destructor of a thread's own variable, and pgrx keeps the place of a panic in one. To be called while the server loads us:
-/// every process inherits it.
+/// Makes the allocations of a first panic that do not go through Rust's allocator. pgrx keeps the location of a panic in a thread-local
+/// variable. The C library notes the destructor of such a variable, and aborts the process if it has no memory for that. Must be called
+/// while the server loads the library, so that every process inherits these allocations.
 pub fn prepare_to_panic() {
     let _ = std::panic::catch_unwind(|| std::panic::panic_any(()));
 }
@@ -48,7 +49,7 @@ pub fn prepare_to_panic() {
 #[cold]
 fn has_memory_again() -> bool {
     let Ok(layout) = Layout::from_size_align(PROBE_BYTES, 16) else { return false };
-    // SAFETY: the size is not zero; what is given is given back at once.
+    // SAFETY: the size is not zero, and the piece is freed at once.
     unsafe {
         let probe = from_system(layout);
         if !probe.is_null() {
@@ -60,11 +61,11 @@ fn has_memory_again() -> bool {
 
 struct Allocator;
 
-// SAFETY: each piece comes from the system or from the reserve, whose addresses differ, and goes back to where it came from.
+// SAFETY: each piece comes from the system or from the reserve, whose addresses differ, and returns to where it came from.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are the system's.
+        // SAFETY: the caller's promises are those that the system requires.
         let found = unsafe { from_system(layout) };
         if found.is_null() { RESERVE.take(layout) } else { found }
     }
@@ -74,7 +75,7 @@ unsafe impl GlobalAlloc for Allocator {
         if fails() {
             return RESERVE.take_zeroed(layout);
         }
-        // SAFETY: the caller's promises are the system's.
+        // SAFETY: the caller's promises are those that the system requires.
         let found = unsafe { System.alloc_zeroed(layout) };
         if found.is_null() { RESERVE.take_zeroed(layout) } else { found }
     }
@@ -84,7 +85,7 @@ unsafe impl GlobalAlloc for Allocator {
         if RESERVE.has(start) {
             RESERVE.give_back(start, layout);
         } else {
-            // SAFETY: it came from the system, with this layout.
+            // SAFETY: the piece came from the system, with this layout.
             unsafe { System.dealloc(start, layout) };
         }
     }
@@ -92,7 +93,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !(RESERVE.has(start) || size > layout.size() && fails()) {
-            // SAFETY: it came from the system, with this layout; the caller promises the rest.
+            // SAFETY: the piece came from the system, with this layout; the caller promises the rest.
             let moved = unsafe { System.realloc(start, layout, size) };
             if !moved.is_null() {
                 return moved;
@@ -104,11 +105,13 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 impl Allocator {
+    /// Moves a piece to a new one of another size.
+    ///
     /// # Safety
-    /// As for `realloc`.
+    /// The caller must keep the promises of `realloc`.
     #[cold]
     unsafe fn move_to_new(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: as the caller promises. Both pieces are as large as what is copied, and they do not overlap.
+        // SAFETY: as the caller promises. Both pieces are at least as large as the copied bytes, and they do not overlap.
         unsafe {
             let new = Layout::from_size_align_unchecked(size, layout.align());
             let moved = if RESERVE.has(start) { self.alloc(new) } else { RESERVE.take(new) };
@@ -121,8 +124,10 @@ impl Allocator {
     }
 }
 
+/// Allocates from the system only.
+///
 /// # Safety
-/// As for `alloc`.
+/// The caller must keep the promises of `alloc`.
 #[inline]
 unsafe fn from_system(layout: Layout) -> *mut u8 {
     if fails() {
@@ -137,27 +142,27 @@ struct Memory {
     _bytes: [u8; BYTES],
 }
 
-/// Blocks, of which a piece takes some that lie side by side.
+/// The reserve: an array of blocks. A piece takes adjacent blocks.
 struct Reserve {
     memory: UnsafeCell<Memory>,
     taken: UnsafeCell<[bool; BLOCKS]>,
-    /// Guards `taken`. Held for a look through it, by at most one thread.
+    /// A spinlock that guards `taken`. It is held for one search through `taken` at most.
     locked: AtomicBool,
-    /// How many blocks are taken.
+    /// The number of blocks that are taken.
     used: AtomicUsize,
 }
 
-// SAFETY: `taken` is accessed under the lock only, and each block of `memory` belongs to one piece at a time.
+// SAFETY: `taken` is only accessed under the lock, and each block of `memory` belongs to at most one piece at a time.
 unsafe impl Sync for Reserve {}
 
 impl Reserve {
-    /// Whether a piece is one of the reserve's.
+    /// Returns whether a piece is one of the reserve.
     #[inline]
     fn has(&self, start: *mut u8) -> bool {
         (start as usize).wrapping_sub(self.memory.get() as usize) < BYTES
     }
 
-    /// A piece, or a null pointer.
+    /// Returns a piece, or a null pointer.
     #[cold]
     fn take(&self, layout: Layout) -> *mut u8 {
         if layout.size() > PIECE_BYTES_MAX || layout.align() > BLOCK_BYTES {
@@ -178,7 +183,7 @@ impl Reserve {
     fn take_zeroed(&self, layout: Layout) -> *mut u8 {
         let start = self.take(layout);
         if !start.is_null() {
-            // SAFETY: a piece of this size, which nobody else has.
+            // SAFETY: a piece of this size, which no other code refers to yet.
             unsafe { start.write_bytes(0, layout.size()) };
         }
         start
@@ -196,7 +201,7 @@ impl Reserve {
         while self.locked.swap(true, Ordering::Acquire) {
             std::hint::spin_loop();
         }
-        // SAFETY: the lock is held, and what is called neither panics nor comes back here.
+        // SAFETY: the lock is held, and `with` neither panics nor calls this function again.
         let result = with(unsafe { &mut *self.taken.get() });
         self.locked.store(false, Ordering::Release);
         result
@@ -207,7 +212,7 @@ fn blocks_of(layout: Layout) -> usize {
     layout.size().div_ceil(BLOCK_BYTES).max(1)
 }
 
-/// Whether the system is to seem to have no memory. In builds for tests only.
+/// Returns whether this allocation must fail on purpose. Only in debug builds, for tests.
 #[inline]
 fn fails() -> bool {
     #[cfg(debug_assertions)]
@@ -216,16 +221,16 @@ fn fails() -> bool {
     false
 }
 
-/// Allocations that fail on purpose, in builds for tests only:
-/// `CREATE FUNCTION … AS '$libdir/pg_cache', 'fail_allocation_wrapper'`.
+/// Allocations that fail on purpose, for tests, in debug builds only: `CREATE FUNCTION … AS '$libdir/pg_cache',
+/// 'fail_allocation_wrapper'`.
 #[cfg(debug_assertions)]
 mod failing {
     use pgrx::prelude::*;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-    /// Allocations until one fails, counted down to 1; 0 for none.
+    /// The number of allocations until one fails, counted down to 1; 0 if none will fail.
     static LEFT: AtomicU64 = AtomicU64::new(0);
-    /// Whether all after it fail, too.
+    /// Whether all later allocations fail, too.
     static ALL: AtomicBool = AtomicBool::new(false);
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
@@ -246,8 +251,8 @@ mod failing {
         }
     }
 
-    /// Has the allocation of this number from now on fail, and perhaps all after it; 0 for none. Whether one has failed since the
-    /// last call.
+    /// Makes the allocation with this number, counted from now on, fail, and all later ones if `all` is set; 0 means that none fails.
+    /// Returns whether an allocation has failed since the last call.
     #[pg_extern(sql = false)]
     fn fail_allocation(number: i64, all: bool) -> bool {
         let has_failed = HAS_FAILED.swap(false, Relaxed);

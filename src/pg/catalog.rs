@@ -1,8 +1,8 @@
-//! The extension's own tables: read like the server reads its catalogs, and written as their owner.
+//! Reads and writes the extension's own tables. Reads scan a table as the server scans its catalogs. Writes run as the tables' owner.
 //!
-//! Readers remember what they have read and compare [`generation`]: it changes as soon as this session learns that one of the
-//! tables, or who belongs to which role, has changed. It learns that like it does of a changed table: by an invalidation message, which
-//! a trigger on the tables sends with the commit, and which is read at the latest when the next transaction begins.
+//! Readers remember what they have read, together with [`generation`]. It changes as soon as this session learns that one of the tables,
+//! or a membership of a role, has changed. The session learns it from an invalidation message, as for any changed table: a trigger on the
+//! tables sends the message with the commit. The session reads it at the latest when its next transaction begins.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +19,7 @@ use std::ffi::{CStr, CString};
 
 const SCHEMA: &CStr = c"pgcache";
 
-/// A table of ours.
+/// A table of the extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     Spaces,
@@ -37,26 +37,26 @@ impl Table {
     }
 }
 
-/// Which rows of a table are looked for: those have an index.
+/// The rows of a table to read. `Named` and `OfSpace` use an index.
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'n> {
     All,
-    /// All rows, with those that running transactions have added, and with those that they have removed.
+    /// All rows, including those that running transactions have added, and those that they have removed.
     AllUncommitted,
-    /// The space of this name.
+    /// The space with this name.
     Named(&'n str),
-    /// The grants in the space of this number.
+    /// The grants in the space with this number.
     OfSpace(u32),
 }
 
 local! {
     static GENERATION: Cell<u64> = Cell::new(1);
     static WATCHING: Cell<bool> = Cell::new(false);
-    /// The tables by their number, once they have been found; 0 before.
+    /// The numbers of the tables, once they have been found; 0 before.
     static TABLES: Cell<[u32; 3]> = Cell::new([0; 3]);
 }
 
-/// Changes whenever what was read of the tables may be out of date.
+/// Returns a number that changes whenever data read from the tables may be outdated.
 #[inline]
 pub fn generation() -> u64 {
     GENERATION.get()
@@ -68,7 +68,7 @@ fn advance() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
-    // Number 0 stands for all of them.
+    // Number 0 stands for all relations.
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
         TABLES.set([0; 3]);
         advance();
@@ -83,10 +83,10 @@ unsafe extern "C-unwind" fn roles_changed(_nothing: pg_sys::Datum, _cache: i32, 
 fn watch() {
     if !WATCHING.replace(true) {
         let nothing = pg_sys::Datum::null();
-        // SAFETY: the server's own lists, which this backend alone has; the functions stay as long as the library does.
+        // SAFETY: only this backend accesses these lists of the server, and the functions stay loaded as long as the library does.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), nothing);
-            // A database's owner is a member of pg_database_owner.
+            // DATABASEOID is in the list because the owner of a database is a member of pg_database_owner.
             use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, AUTHOID, DATABASEOID};
             for cache in [AUTHOID, AUTHMEMROLEMEM, DATABASEOID] {
                 pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(roles_changed), nothing);
@@ -95,7 +95,7 @@ fn watch() {
     }
 }
 
-/// The number of a table in this database, or none while there is no such extension.
+/// Returns the number of a table in this database, or None if the extension does not exist here.
 pub fn number(table: Table) -> Option<u32> {
     watch();
     let known = TABLES.get()[table as usize];
@@ -103,7 +103,7 @@ pub fn number(table: Table) -> Option<u32> {
         return Some(known);
     }
     let schema = schema()?;
-    // SAFETY: a question to the server's catalogs, by a name that ends with a zero.
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
     let found = unsafe { pg_sys::get_relname_relid(table.name().as_ptr(), schema.into()).to_u32() };
     let mut tables = TABLES.get();
     tables[table as usize] = found;
@@ -111,17 +111,18 @@ pub fn number(table: Table) -> Option<u32> {
     (found != 0).then_some(found)
 }
 
-/// The number of the extension's own schema. It was made by the extension, which refuses one that somebody else made.
+/// Returns the number of the extension's schema. Only the extension makes this schema: it refuses to be created if the schema exists
+/// already.
 pub fn schema() -> Option<u32> {
-    // SAFETY: a question to the server's catalogs, by a name that ends with a zero.
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
     let schema = unsafe { pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true) };
     (schema != pg_sys::InvalidOid).then(|| schema.to_u32())
 }
 
-/// The role that owns the extension's tables, and so the extension.
+/// Returns the owner of the extension's tables, who is also the owner of the extension.
 pub fn owner() -> Option<pg_sys::Oid> {
     let table = number(Table::Spaces)?;
-    // SAFETY: opens a table by its number and closes it again; what is read in between is the server's own entry for it.
+    // SAFETY: opens a table by its number and closes it again. In between, it reads the server's own entry for the table.
     unsafe {
         let relation = pg_sys::table_open(table.into(), pg_sys::AccessShareLock as i32);
         let owner = (*(*relation).rd_rel).relowner;
@@ -130,7 +131,7 @@ pub fn owner() -> Option<pg_sys::Oid> {
     }
 }
 
-/// The types of a table's columns, as its descriptor has them in this scan. A dropped column has type 0.
+/// The types of a table's columns, from the descriptor of this scan. A dropped column has type 0.
 #[derive(Debug)]
 struct Columns {
     table: Table,
@@ -139,9 +140,9 @@ struct Columns {
 
 impl Columns {
     /// # Safety
-    /// The relation is open.
+    /// The relation must be open.
     unsafe fn of(table: Table, relation: pg_sys::Relation) -> Self {
-        // SAFETY: as the caller promises. The function reads a descriptor, with or without a connection of its interface.
+        // SAFETY: as the caller promises. `SPI_gettypeid` reads a descriptor and needs no SPI connection.
         let types = unsafe {
             let description = (*relation).rd_att;
             memory::collect(
@@ -151,7 +152,8 @@ impl Columns {
         Self { table, types }
     }
 
-    /// Raises an error if a column, counted from 0, is there and of none of these types. The first is the one that it is to have.
+    /// Raises an error if a column, counted from 0, exists and has none of these types. The error names the first type as the expected
+    /// one.
     fn require(&self, column: usize, types: &[pg_sys::Oid]) {
         if self.types.get(column).is_some_and(|kind| !types.contains(kind)) {
             self.refuse(column, types[0]);
@@ -160,7 +162,7 @@ impl Columns {
 
     #[cold]
     fn refuse(&self, column: usize, kind: pg_sys::Oid) -> ! {
-        // SAFETY: a question to the server's catalogs about a built-in type, which returns a string of its own.
+        // SAFETY: looks up a built-in type in the catalogs; the server returns a new string.
         let kind = unsafe { CStr::from_ptr(pg_sys::format_type_be(kind)) }.to_string_lossy();
         let table = self.table.name().to_string_lossy();
         let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
@@ -174,10 +176,10 @@ impl Columns {
     }
 }
 
-/// A row, while it is looked at: what is borrowed of it lies in the tuple.
+/// A row, while it is read: borrowed values point into the tuple.
 ///
-/// Columns are counted from 0. A reader names the type that a column has; if the table's column is of another type, that is an error. Null
-/// is none, and so is a column that the table does not have yet.
+/// Columns are counted from 0. A reader names the type that it expects; if the table's column has another type, an error is raised. A
+/// null is None, and so is a column that the table does not have yet.
 #[derive(Debug)]
 pub struct Row<'s> {
     columns: &'s Columns,
@@ -186,7 +188,7 @@ pub struct Row<'s> {
 }
 
 impl Row<'_> {
-    /// A column as a Datum of one of these types.
+    /// Returns a column as a Datum of one of these types.
     fn datum(&self, column: usize, types: &[pg_sys::Oid]) -> Option<pg_sys::Datum> {
         self.columns.require(column, types);
         match self.nulls.get(column) {
@@ -195,30 +197,30 @@ impl Row<'_> {
         }
     }
 
-    /// A column of a type that is passed by value, or copied.
+    /// Returns a column whose type is passed by value, or whose value is copied.
     fn copied<T: FromDatum + IntoDatum>(&self, column: usize) -> Option<T> {
         let datum = self.datum(column, &[T::type_oid()])?;
-        // SAFETY: not null, and of T's own type.
+        // SAFETY: the Datum is not null, and of T's own type.
         unsafe { T::from_datum(datum, false) }
     }
 
-    /// The number of an object: an oid, a regclass or a regrole.
+    /// Returns the number of an object: an oid, a regclass or a regrole.
     pub fn number(&self, column: usize) -> Option<u32> {
         let datum = self.datum(column, &[pg_sys::OIDOID, pg_sys::REGCLASSOID, pg_sys::REGROLEOID])?;
         Some(datum.value() as u32)
     }
 
-    /// The bytes of a text, in the database's encoding.
+    /// Returns the bytes of a text, in the database's encoding.
     pub fn text(&self, column: usize) -> Option<&[u8]> {
         let datum = self.datum(column, &[pg_sys::TEXTOID])?;
-        // SAFETY: a Datum of a text, in a tuple that stands as long as the row does.
+        // SAFETY: a Datum of a text, in a tuple that lives as long as the row.
         Some(unsafe { varlena::content(datum) })
     }
 
-    /// The same of each element of an array of texts.
+    /// Returns the bytes of each element of an array of texts.
     pub fn texts(&self, column: usize) -> Option<Vec<Option<&[u8]>>> {
         let datum = self.datum(column, &[pg_sys::TEXTARRAYOID])?;
-        // SAFETY: a Datum of an array of texts, in a tuple that stands as long as the row does.
+        // SAFETY: a Datum of an array of texts, in a tuple that lives as long as the row.
         Some(unsafe { varlena::contents(datum) })
     }
 
@@ -243,17 +245,18 @@ impl Row<'_> {
     }
 }
 
-/// Calls with some rows of a table, as of now: with what others have committed, and with what the own transaction has done in
-/// earlier statements. Whatever the transaction's own snapshot is, and without leaving a lock on the table.
+/// Calls `with` for some rows of a table in their present state: with the changes that others have committed, and with the changes of
+/// earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table remains.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
-    // Whatever a query learns from them does not end with the fences of what it reads.
+    // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a read of
+    // the cache.
     observer::note_cache();
     let Some(number) = number(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: as the server reads its catalogs: open, scan with a snapshot of its own, take each row apart by the table's own
-    // description, close. What is scanned is a table, and the column that is looked at first is of the type that the key compares. The
-    // tuple stands until the next one is asked for, and the description until the table is closed: while it is open, no command can
-    // change the table. Should an error be raised, the server gives it all back with the (sub)transaction.
+    // SAFETY: follows the way in which the server reads its catalogs: open the table, scan with a snapshot of the scan's own, deform each
+    // row by the table's descriptor, close. The relation is a table, and the key's column has the type that the key compares. A tuple is
+    // valid until the next one is fetched. The descriptor is valid until the table is closed: while it is open, no command can change the
+    // table. If an error is raised, the server releases everything with the (sub)transaction.
     unsafe {
         let relation = pg_sys::table_open(number.into(), lock);
         if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
@@ -268,7 +271,7 @@ pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
             Rows::Named(_) => columns.require(1, &[pg_sys::TEXTOID]),
             Rows::OfSpace(_) => columns.require(0, &[pg_sys::OIDOID]),
         }
-        // Zeroes are a snapshot that has seen nothing; its kind says how it judges rows.
+        // All zeroes are a valid snapshot without data. Its type determines how it judges rows.
         let mut dirty: pg_sys::SnapshotData = std::mem::zeroed();
         dirty.snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
         let snapshot = match rows {
@@ -298,7 +301,7 @@ pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     }
 }
 
-/// Only a table has rows of its own that a scan finds.
+/// Raises an error because the relation is not a table: a scan finds rows only in tables.
 #[cold]
 fn refuse_relation(table: Table) -> ! {
     let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
@@ -308,9 +311,9 @@ fn refuse_relation(table: Table) -> ! {
         .raise()
 }
 
-/// What to look for, and how many keys that is. A key names a column of the table; in an index it is the first.
+/// Returns the scan key, and the number of keys. A key names a column of the table; in the index, that column is the first.
 fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
-    // SAFETY: all zeroes are a key that nobody looks at; the other two are made by the server, for the types of their columns.
+    // SAFETY: with 0 keys, the server does not read the zeroed key. The server makes the other two keys, for the types of their columns.
     unsafe {
         let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
         let (column, equal, value) = match rows {
@@ -325,12 +328,12 @@ fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
     }
 }
 
-/// The index of a table that has this name. If the table has none, it is read all through.
+/// Returns the index of a table that has this name. If there is none, the scan reads the whole table.
 ///
 /// # Safety
-/// The relation is open.
+/// The relation must be open.
 unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
-    // SAFETY: as the caller promises; questions to the server's catalogs, by a name that ends with a zero and by a number.
+    // SAFETY: as the caller promises. Looks up catalogs, by a name that ends with a zero and by a number.
     unsafe {
         let index = pg_sys::get_relname_relid(name.as_ptr(), (*(*relation).rd_rel).relnamespace);
         if index != pg_sys::InvalidOid && pg_sys::IndexGetRelation(index, true) == (*relation).rd_id {
@@ -341,14 +344,15 @@ unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// A number for a new row: no object of this cluster has had it, and none will, for some billions of them.
+/// Returns a number for a new row. No object of this cluster has had it, and none will until the counter wraps around, after some
+/// billions of objects.
 pub fn new_number() -> pg_sys::Oid {
     refuse_if_read_only("INSERT");
-    // SAFETY: the server's own counter, which is not to be asked for more during recovery.
+    // SAFETY: the server's own counter. It must not be used during recovery, which the call above refuses.
     unsafe { pg_sys::GetNewObjectId() }
 }
 
-/// Raises the server's own error where nothing may be written, before anything else is in the way.
+/// Raises the server's own error if nothing may be written, before other errors can occur.
 fn refuse_if_read_only(statement: &str) {
     let verb = statement.split(' ').next().and_then(|verb| CString::new(verb).ok()).unwrap_or_default();
     // SAFETY: a string that ends with a zero.
@@ -358,15 +362,16 @@ fn refuse_if_read_only(statement: &str) {
     }
 }
 
-/// Says with the commit of this transaction, and to this session at once, that a table has changed.
+/// Sends an invalidation message for a table with the commit of this transaction, and to this session at once.
 pub fn announce_change(table: pg_sys::Oid) {
-    // SAFETY: the trigger's own table, which is locked by the statement that it belongs to.
+    // SAFETY: the trigger's own table, which is locked by the statement that fired the trigger.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
 }
 
-/// Runs a statement as the owner of the tables, with nobody's names in the way. Returns how many rows it wrote.
+/// Runs a statement as the owner of the tables, with a search path that no user's objects can shadow. Returns the number of rows that it
+/// wrote.
 ///
-/// The caller has checked that who asks for it may.
+/// The caller must have checked that the current role may do this.
 pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
     let Some(owner) = owner() else { return 0 };
     refuse_if_read_only(statement);
@@ -375,18 +380,18 @@ pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
         .unwrap_or_else(|error| pgrx::error!("{error}"))
 }
 
-/// Runs a statement that removes rows which are of no use any more. The statement must skip rows that another transaction has locked, so
-/// that it never waits.
+/// Runs a statement that removes obsolete rows. The statement must skip rows that another transaction has locked, so that it never waits.
 ///
-/// A transaction that looks at the database as it was at one moment leaves the rows to the next caller: it would fail on rows that have
-/// been removed since.
+/// A transaction that keeps one snapshot (REPEATABLE READ or SERIALIZABLE) leaves the rows to the next caller: it would fail on rows that
+/// another transaction has removed since.
 pub fn clean_up(statement: &str) {
     if !query::looks_at_one_moment() {
         write(statement, &[]);
     }
 }
 
-/// The session while it acts as the owner. An error on the way undoes all of this with the (sub)transaction.
+/// Makes the session act as the owner, until dropped. If an error is raised meanwhile, the abort of the (sub)transaction restores the
+/// role and the settings.
 struct AsOwner {
     user: pg_sys::Oid,
     context: i32,
@@ -396,8 +401,8 @@ struct AsOwner {
 impl AsOwner {
     fn new(owner: pg_sys::Oid) -> Self {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: as the server itself does for functions of another role: remember who it was, and open a level of settings
-        // that is closed again by `drop`.
+        // SAFETY: follows the way in which the server runs functions of another role: remember the role, and open a nesting level of
+        // settings, which `drop` closes again.
         let settings = unsafe {
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
             pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
@@ -420,7 +425,7 @@ impl AsOwner {
 
 impl Drop for AsOwner {
     fn drop(&mut self) {
-        // SAFETY: what `new` found.
+        // SAFETY: restores the state that `new` has found.
         unsafe {
             pg_sys::AtEOXact_GUC(false, self.settings);
             pg_sys::SetUserIdAndSecContext(self.user, self.context);

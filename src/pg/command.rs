@@ -1,13 +1,13 @@
-//! Commands, seen before they run: those of which the server tells nobody otherwise what they mean.
+//! Inspects utility commands before they run. It reports the effects that the server reports in no other way:
 //!
-//! - what becomes of a prepared transaction. One that is prepared or ended otherwise is not seen: a subscription with `two_phase`
-//!   does both in C (`store/prepared.rs`);
-//! - that a transaction begins, before it has looked at anything, or that it looks through the eyes of another one;
-//! - that names or rules change. All commands do, but for a list of harmless ones, and for those of which the server tells what they
-//!   change (`definition.rs`), as it does of what is dropped;
-//! - that a table is about to be a part of another no more, which the locks do not tell afterwards; or that it becomes one, of which
-//!   those do not learn who write to what is below it;
-//! - that a database is about to be dropped, whose number another may be given.
+//! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command: a
+//!   subscription with `two_phase` does both in C (`store/prepared.rs`);
+//! - a transaction begins, before it has taken a snapshot, or takes over the snapshot of another transaction;
+//! - definitions change. All commands count, except a list of harmless ones and those whose changes the server reports one by one
+//!   (`definition.rs`). `definition.rs` also sees every dropped object;
+//! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions that
+//!   write to the tables below it do not notice;
+//! - a database is about to be dropped. A new database may later get its number.
 
 #![allow(unsafe_code)]
 
@@ -19,25 +19,27 @@ use std::cell::RefCell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-/// Who wants to know. Everything here may raise errors, and is told before the command runs, if it does not say otherwise.
+/// Receives the reports. All methods may raise errors. All are called before the command runs, unless a method says otherwise.
 pub trait Watcher: Sync {
-    /// The transaction is to be prepared under this name, if nothing goes wrong until its end.
+    /// The transaction will be prepared under this name, if nothing fails until its end.
     fn preparing(&self, gid: &[u8]);
     /// A prepared transaction is about to be committed or rolled back by the next command.
     fn ending(&self, gid: &[u8], commits: bool);
-    /// That has succeeded. If it does not, the transaction of the command aborts, and nothing is told here.
+    /// The command announced by `ending` has succeeded. If it fails, its transaction aborts, and this method is not called.
     fn ended(&self);
-    /// A transaction has begun, and has not looked at the database yet. Told afterwards, of blocks, and of who says how to look.
+    /// A transaction has begun and has not taken a snapshot yet. Called after the command: after BEGIN, and after SET TRANSACTION, which
+    /// may set the isolation level.
     fn began(&self);
-    /// The transaction takes over the snapshot of another.
+    /// The transaction takes over the snapshot of another transaction.
     fn looks_back(&self);
-    /// Names or rules are to change: who may do what in the cluster among them, or not.
+    /// Definitions are about to change. `roles` says whether roles or privileges of the whole cluster are among them.
     fn defining(&self, roles: bool);
-    /// A relation is to leave the trees that it is a part of.
+    /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);
-    /// A relation is to be a part of another, and all that is below it, too, which others may be writing to.
+    /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing to
+    /// these.
     fn growing(&self);
-    /// A database is to be dropped.
+    /// A database is about to be dropped.
     fn dropping(&self, database: u32);
 }
 
@@ -45,7 +47,7 @@ static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
 unsafe extern "C-unwind" {
-    /// Not by way of pgrx, whose guard would take errors apart and lose where in the statement they are.
+    /// Called without pgrx, whose guard would rebuild errors and lose their position in the statement.
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
         text: *const std::ffi::c_char,
@@ -58,10 +60,10 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Tells a watcher from now on. To be called while the server loads us.
+/// Installs the hook and reports to this watcher from now on. Must be called while the server loads the library.
 pub fn watch(watcher: &'static dyn Watcher) {
     if WATCHER.set(watcher).is_ok() {
-        // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called by us.
+        // SAFETY: the postmaster runs this alone, before it has children. Our hook calls the previous hook.
         unsafe {
             PREVIOUS = pg_sys::ProcessUtility_hook;
             pg_sys::ProcessUtility_hook = Some(utility);
@@ -69,30 +71,30 @@ pub fn watch(watcher: &'static dyn Watcher) {
     }
 }
 
-/// What is to be told after a command.
+/// The report that must follow a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Afterwards {
     Nothing,
-    /// It has ended a prepared transaction.
+    /// The command has ended a prepared transaction.
     Ended,
-    /// It has begun a transaction block, or has said how one that has begun is to look at the database.
+    /// The command has begun a transaction block, or has set the isolation level of a transaction that had begun.
     Began,
-    /// It has granted or revoked privileges on [`GRANTED`], if its role may do so.
+    /// The command was a GRANT or REVOKE on the objects in [`GRANTED`].
     Granted,
-    /// It has dropped or given away what belonged to [`OWNERS`], if anything did.
+    /// The command was a DROP OWNED or REASSIGN OWNED of the roles in [`OWNERS`].
     Disowned,
 }
 
 local! {
-    /// The shared objects of the GRANT or REVOKE that runs: the statement may be gone when it has run.
+    /// The shared objects that the running GRANT or REVOKE names. The command may free the statement.
     static GRANTED: RefCell<Vec<(Shared, u32)>> = RefCell::new(Vec::new());
-    /// The roles of the DROP OWNED or REASSIGN OWNED that runs.
+    /// The roles that the running DROP OWNED or REASSIGN OWNED names.
     static OWNERS: RefCell<Vec<u32>> = RefCell::new(Vec::new());
 }
 
-/// Without a guard, so that an error in a command passes as it is: nothing on this stack is to be dropped, and what is ours is
-/// guarded by itself.
+/// The hook has no guard, so that errors of a command pass through unchanged. No value on this stack needs to be dropped, and our own
+/// functions have their own guards.
 #[allow(ffi_unwind_calls)]
 unsafe extern "C-unwind" fn utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -104,8 +106,8 @@ unsafe extern "C-unwind" fn utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: a planned utility statement has one, and every node begins with its tag. What comes after is as the server would call
-    // it, and does not look at the statement again, which the command may have freed.
+    // SAFETY: a planned utility statement has a node, and every node begins with its tag. The next function is called as the server would
+    // call it. The node is not accessed after that, because the command may have freed it.
     unsafe {
         let node = (*statement).utilityStmt;
         #[cfg(debug_assertions)]
@@ -132,7 +134,8 @@ unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
     unsafe { super::targets::of_command(node) };
 }
 
-/// What is to be told of a command whose kind says all that is to be known: outside of the guard, which would cost more than the rest.
+/// Decides commands whose kind alone says what to report; None for all others. It runs outside of the guard, which would cost more than
+/// the rest.
 unsafe fn at_sight(node: *const pg_sys::Node) -> Option<Afterwards> {
     use pg_sys::NodeTag::*;
     use pg_sys::TransactionStmtKind::*;
@@ -164,7 +167,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 if set.kind == pg_sys::VariableSetKind::VAR_SET_MULTI && !set.name.is_null() {
                     match CStr::from_ptr(set.name).to_bytes() {
                         b"TRANSACTION SNAPSHOT" => watcher.looks_back(),
-                        // It may have begun without a block, in a procedure.
+                        // The transaction may have begun without a block, in a procedure.
                         b"TRANSACTION" => return Afterwards::Began,
                         _ => {}
                     }
@@ -173,7 +176,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt => watcher.defining(true),
             T_DropOwnedStmt => return disown((*node.cast::<pg_sys::DropOwnedStmt>()).roles),
             T_ReassignOwnedStmt => return disown((*node.cast::<pg_sys::ReassignOwnedStmt>()).roles),
-            // Of the role itself the server tells what has changed (`definition.rs`), and of its members nothing.
+            // `definition.rs` sees what has changed in the role itself, but not a change of its members.
             T_AlterRoleStmt => {
                 let options = (*node.cast::<pg_sys::AlterRoleStmt>()).options;
                 if names(options).any(|name| name == c"rolemembers") {
@@ -198,7 +201,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_AlterPolicyStmt => defining_of(*watcher, (*node.cast::<pg_sys::AlterPolicyStmt>()).table),
             T_AlterTableStmt => {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
-                // REFRESH MATERIALIZED VIEW CONCURRENTLY is among those who alter one.
+                // The table may be temporary. REFRESH MATERIALIZED VIEW CONCURRENTLY alters a temporary table, for instance.
                 if !find(statement.relation).is_some_and(relation::is_temporary) {
                     move_parts(*watcher, statement);
                     watcher.defining(false);
@@ -210,7 +213,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     watcher.dropping(database.to_u32());
                 }
             }
-            // Into a shared catalog, which it writes to without a plan.
+            // COPY into a shared catalog writes without a plan, so the executor's hook does not see it.
             T_CopyStmt => {
                 let copy = &*node.cast::<pg_sys::CopyStmt>();
                 if copy.is_from && !copy.relation.is_null() {
@@ -228,22 +231,22 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
     Afterwards::Nothing
 }
 
-/// Whether all databases share an object of this kind.
+/// Returns whether objects of this kind are shared by all databases.
 fn is_shared(kind: pg_sys::ObjectType::Type) -> bool {
     use pg_sys::ObjectType::*;
     [OBJECT_ROLE, OBJECT_DATABASE, OBJECT_TABLESPACE, OBJECT_PARAMETER_ACL].contains(&kind)
 }
 
-/// Reports a change of definitions, unless it is of a temporary table.
+/// Reports a change of definitions, unless the table is temporary.
 unsafe fn defining_of(watcher: &dyn Watcher, table: *const pg_sys::RangeVar) {
-    // SAFETY: a name out of a parsed statement.
+    // SAFETY: a name from a parsed statement.
     if !unsafe { find(table) }.is_some_and(relation::is_temporary) {
         watcher.defining(false);
     }
 }
 
-/// Reports privileges that are granted or revoked, unless all of them are on temporary tables. Those on databases and tablespaces are
-/// compared when the command has run: any role may run it, and without the right to grant it changes nothing.
+/// Reports granted or revoked privileges, unless all of them are on temporary tables. Privileges on databases and tablespaces are compared
+/// after the command: any role may run it, and it changes nothing if the role has no right to grant.
 unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwards {
     use pg_sys::ObjectType::*;
     let kind = statement.objtype;
@@ -291,21 +294,21 @@ unsafe fn disown(roles: *const pg_sys::List) -> Afterwards {
     Afterwards::Disowned
 }
 
-/// The nodes of a list.
+/// Returns the nodes of a list.
 unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const T> {
-    // SAFETY: a list is an array of as many pointers to nodes; an empty one is a null pointer.
+    // SAFETY: a list is an array of `length` pointers to nodes; an empty list is a null pointer.
     let count = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
     // SAFETY: as above.
     (0..count).map(move |at| unsafe { (*(*list).elements.add(at)).ptr_value.cast::<T>().cast_const() })
 }
 
-/// The names of a list of options.
+/// Returns the names in a list of options.
 unsafe fn names<'s>(options: *const pg_sys::List) -> impl Iterator<Item = &'s CStr> {
-    // SAFETY: a list of options out of a parsed statement, which stands as long as the caller looks at it.
+    // SAFETY: a list of options from a parsed statement, which lives as long as the caller uses it.
     unsafe { nodes::<pg_sys::DefElem>(options).map(|option| CStr::from_ptr((*option).defname)) }
 }
 
-/// Commands that change no name and no rule: nothing that a query could mean becomes another thing by them.
+/// Returns whether a command is harmless: it changes no definition, so no query can mean something else after it.
 fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
     matches!(
@@ -353,7 +356,7 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
     )
 }
 
-/// Commands of which the server tells all that they change, and only that: nothing, if it is temporary.
+/// Returns whether `definition.rs` sees every change of this command. For a temporary object it then reports nothing.
 fn is_told(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
     matches!(tag, T_CreateStmt | T_CreateTableAsStmt | T_CreateSeqStmt | T_AlterSeqStmt | T_DropStmt)
@@ -371,7 +374,8 @@ fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Af
             watcher.preparing(gid);
             return Afterwards::Nothing;
         }
-        // SAFETY: plain questions. Inside of a block the server refuses these, before it looks for the transaction.
+        // SAFETY: these functions only read variables. Inside of a block the server refuses these commands before it looks for the
+        // transaction.
         TRANS_STMT_COMMIT_PREPARED | TRANS_STMT_ROLLBACK_PREPARED => unsafe {
             !pg_sys::IsTransactionBlock() && !pg_sys::IsSubTransaction()
         },
@@ -384,18 +388,19 @@ fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Af
     Afterwards::Ended
 }
 
-/// The relation of a name, if there is one. Without a lock: a name that becomes another relation's in this moment is another's command.
+/// Returns the relation with this name, if there is one. The search takes no lock: if another relation gets the name at this moment, the
+/// command that renames it reports its own change.
 pub unsafe fn find(name: *const pg_sys::RangeVar) -> Option<u32> {
     let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-    // SAFETY: a name out of a parsed statement. What of it is not there the command will say.
+    // SAFETY: a name from a parsed statement. If the schema or the relation is missing, the command itself will raise the error.
     let found = unsafe {
         pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
     };
     (found != pg_sys::InvalidOid).then(|| found.to_u32())
 }
 
-/// Reports relations that leave a tree without locks that would tell, and trees that grow without locks on all that is below. (DETACH
-/// PARTITION and NO INHERIT lock the part as a writer does, and ATTACH PARTITION all that is below it, too.)
+/// Reports relations that leave a tree without locks that would show it, and trees that grow without locks on all relations below.
+/// (DETACH PARTITION and NO INHERIT lock the part as a writer does. ATTACH PARTITION does that with all relations below, too.)
 unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
     // SAFETY: a parsed statement: a name, and a list of commands.
     unsafe {

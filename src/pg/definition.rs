@@ -1,11 +1,12 @@
-//! Changes of definitions, seen where the server makes them, by whatever command or C code: an extension may create objects, a command
-//! may create others along with its own, and a dropped object takes its dependents with it (`command.rs` sees commands only).
+//! Reports changes of definitions where the server makes them, in the object access hook, for every command and all C code. An extension
+//! may create objects, a command may create further objects along with its own, and dropping an object drops its dependents. `command.rs`
+//! sees only commands.
 //!
-//! The server reports more than that, also in the middle of commands that leave every result as it is: indexes, temporary tables, the
-//! table by way of which another is rewritten, settings and passwords of roles. What is reported decides, and not the command that it is
-//! a part of, because any command may call any function.
+//! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary tables, the
+//! transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed object, not on
+//! the command around it, because any command may call any function.
 //!
-//! Most reports are calls of functions, which costs one comparison each.
+//! Most reports are calls of functions, which cost one comparison each.
 
 #![allow(unsafe_code)]
 
@@ -18,7 +19,7 @@ use std::ffi::CStr;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
-/// Called when names or rules have changed: who may do what in the cluster among them, or not. May raise errors.
+/// Called when definitions have changed. `roles` says whether roles or memberships of the cluster are among them. May raise errors.
 type Tell = fn(roles: bool);
 
 static TELL: OnceLock<Tell> = OnceLock::new();
@@ -30,25 +31,25 @@ const SCHEMAS: u32 = 2615;
 const OF_ROLES: u32 = ROLES.number();
 const MEMBERSHIPS: u32 = 1261;
 const POLICIES: u32 = 3256;
-/// Which table inherits from which. It is reported by the child.
+/// `pg_inherits`: which table inherits from which. The server reports a change with the number of the child.
 const INHERITANCE: u32 = 2611;
 
-/// Catalogs of what a query can neither name nor be given another result by: defaults, constraints, indexes and triggers; statistics;
-/// large objects; publications and subscriptions; event triggers; databases and tablespaces; settings of roles and databases.
+/// Catalogs whose changes alter no result of a query: defaults, constraints, indexes and triggers; statistics; large objects;
+/// publications and subscriptions; event triggers; databases and tablespaces; settings of roles and databases.
 const HARMLESS: [u32; 15] =
     [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 
-/// Catalogs that all databases share, and that decide who may do what: roles, memberships, databases with their owners and privileges,
+/// Catalogs that all databases share and that decide about privileges: roles, memberships, databases with their owners and privileges,
 /// tablespaces, privileges on settings.
 const SHARED: [u32; 5] = [OF_ROLES, MEMBERSHIPS, 1262, 1213, 6243];
 
-/// The name of the table by way of which another is rewritten begins with this.
+/// The prefix of the name of the transient table that a rewrite of a table uses.
 const TRANSIENT: &[u8] = b"pg_temp_";
 
-/// Tells from now on. To be called while the server loads us.
+/// Installs the hook and calls `tell` from now on. Must be called while the server loads the library.
 pub fn watch(tell: Tell) {
     if TELL.set(tell).is_ok() {
-        // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called by us.
+        // SAFETY: the postmaster runs this alone, before it has children. Our hook calls the previous hook.
         unsafe {
             PREVIOUS = pg_sys::object_access_hook;
             pg_sys::object_access_hook = Some(access);
@@ -56,7 +57,7 @@ pub fn watch(tell: Tell) {
     }
 }
 
-/// Without a guard, so that an error of whoever was hooked before passes as it is: nothing on this stack is to be dropped.
+/// The hook has no guard, so that errors of the previous hook pass through unchanged. No value on this stack needs to be dropped.
 #[allow(ffi_unwind_calls)]
 unsafe extern "C-unwind" fn access(
     access: pg_sys::ObjectAccessType::Type,
@@ -66,7 +67,7 @@ unsafe extern "C-unwind" fn access(
     argument: *mut c_void,
 ) {
     use pg_sys::ObjectAccessType::*;
-    // SAFETY: as the server would call it.
+    // SAFETY: the previous hook is called as the server would call it.
     unsafe {
         if let Some(previous) = PREVIOUS {
             previous(access, class, object, part, argument);
@@ -89,7 +90,7 @@ unsafe extern "C-unwind" fn changed(
 ) {
     use pg_sys::ObjectAccessType::*;
     let Some(tell) = TELL.get() else { return };
-    // SAFETY: what the server passes along with each of these.
+    // SAFETY: the server passes an argument of this type with each kind of access.
     let is_internal = unsafe {
         match access {
             OAT_POST_CREATE => (*argument.cast::<pg_sys::ObjectAccessPostCreate>()).is_internal,
@@ -103,9 +104,9 @@ unsafe extern "C-unwind" fn changed(
     let class = class.to_u32();
     let defines = match class {
         _ if HARMLESS.contains(&class) => false,
-        // There is nothing in a new one yet.
+        // A new schema contains no objects yet.
         SCHEMAS => access != OAT_POST_CREATE,
-        // It is given other files, or a toast table another name.
+        // An internal change gives the relation new files, or renames a toast table.
         RELATIONS if is_internal && access == OAT_POST_ALTER => false,
         RELATIONS => relation_defines(object, is_internal),
         INHERITANCE => relation_defines(object, false),
@@ -119,8 +120,8 @@ unsafe extern "C-unwind" fn changed(
     }
 }
 
-/// A plan or COPY that writes to a relation is about to run. If it is a catalog that all databases share, this is the only sign of it:
-/// commands that leave every result as it is lock these catalogs in the same way.
+/// Reports a plan or COPY that is about to write to a relation, if the relation is a catalog that all databases share. Locks cannot show
+/// such a write, because commands that leave every result as it is lock these catalogs in the same way.
 pub fn catalog_written(catalog: u32) {
     if SHARED.contains(&catalog)
         && let Some(tell) = TELL.get()
@@ -129,7 +130,7 @@ pub fn catalog_written(catalog: u32) {
     }
 }
 
-/// Whether a change of a role may change a result: everything but its password, and until when that is valid.
+/// Returns whether a change of a role may change a result: any change except that of its password and the password's expiry.
 fn role_defines(number: pg_sys::Oid) -> bool {
     let read = |row: &pg_sys::FormData_pg_authid| {
         let flags = [row.rolsuper, row.rolinherit, row.rolcreaterole, row.rolcreatedb, row.rolcanlogin];
@@ -140,7 +141,7 @@ fn role_defines(number: pg_sys::Oid) -> bool {
     before.is_none() || before != now
 }
 
-/// A policy begins with its own number, its name, and the number of its table.
+/// The first columns of a row of `pg_policy`: the policy's number, its name, and the number of its table.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Policy {
@@ -149,9 +150,9 @@ struct Policy {
     table: pg_sys::Oid,
 }
 
-/// A policy of a temporary table decides nothing for other sessions.
+/// Returns whether a change of a policy matters. A policy of a temporary table affects no other session.
 fn policy_defines(number: pg_sys::Oid) -> bool {
-    // SAFETY: pg_policy and the index of its first column; a row begins with these columns.
+    // SAFETY: the numbers of pg_policy and of the index of its first column; a row of pg_policy begins with these columns.
     const BY_NUMBER: system::Catalog<Policy> =
         unsafe { system::Catalog::new(POLICIES, 3257, 1, prefix::<Policy>) };
     let table = |row: &Policy| row.table.to_u32();
@@ -172,7 +173,8 @@ fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
     system::row(&CLASSES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
-/// The type of a table's rows comes and goes with the table, and that of arrays with the type of their elements.
+/// Returns whether a change of a type matters. The row type of a table comes and goes with the table, and an array type with the type of
+/// its elements.
 fn type_defines(number: pg_sys::Oid) -> bool {
     let defines = |row: &Type| {
         let is_array = row.typelem != pg_sys::InvalidOid && row.typcategory == pg_sys::TYPCATEGORY_ARRAY;
@@ -181,10 +183,11 @@ fn type_defines(number: pg_sys::Oid) -> bool {
     system::row(&TYPES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
-/// What an extension may do in C, for tests, in their builds only: `CREATE FUNCTION … AS '$libdir/pg_cache', 'rename_in_c_wrapper'`.
+/// Renames a relation from C, as an extension may do. For tests, in debug builds only: `CREATE FUNCTION … AS '$libdir/pg_cache',
+/// 'rename_in_c_wrapper'`.
 #[cfg(debug_assertions)]
 #[pg_extern(sql = false)]
 fn rename_in_c(relation: pg_sys::Oid, name: &CStr) {
-    // SAFETY: the server's own function, which locks the relation and checks the name.
+    // SAFETY: calls the server's own function, which locks the relation and checks the name.
     unsafe { pg_sys::RenameRelationInternal(relation, name.as_ptr(), false, false) };
 }

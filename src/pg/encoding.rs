@@ -1,4 +1,5 @@
-//! Text in the database's encoding, which need not be UTF-8.
+//! Text in the database's encoding, which may be another one than UTF-8. `letters` returns it as a Rust string if it needs no conversion;
+//! `shown` escapes it for messages.
 
 #![allow(unsafe_code)]
 
@@ -6,26 +7,26 @@ use pgrx::pg_sys;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Some text of the database as a string, if that can be had as it stands: in a database of another encoding than UTF-8, if it is
-/// ASCII.
+/// Returns text of the database as a Rust string, if it needs no conversion. If the database's encoding is not UTF-8, that holds for
+/// ASCII only.
 pub fn letters(text: &[u8]) -> Option<&str> {
-    // SAFETY: a plain question.
+    // SAFETY: only reads a variable.
     let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
     std::str::from_utf8(text).ok().filter(|letters| is_utf8 || letters.is_ascii())
 }
 
-/// More than this of a name nobody reads, and a message that outgrows the server's memory would end the server.
+/// Longer names are cut off in messages. A message that is larger than the server's memory would end the server.
 const SHOWN_BYTES_MAX: usize = 1024;
 
-/// A name as a message can show it. A message has to be in the database's encoding, of which we only know that it contains
-/// ASCII: what is no UTF-8 is shown by its bytes.
+/// Returns a name in a form that a message can contain. A message must be in the database's encoding, and all that is known of that
+/// encoding is that it contains ASCII. So a name that is not UTF-8 is shown with escaped bytes.
 pub fn shown(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
         Ok(letters) if name.len() <= SHOWN_BYTES_MAX => Cow::Borrowed(letters),
         _ => {
             let mut shown = String::new();
             for byte in name.iter().take(SHOWN_BYTES_MAX) {
-                // Writing to a String does not fail.
+                // Writing to a String cannot fail.
                 let _ = match byte {
                     b' '..=b'~' => write!(shown, "{}", char::from(*byte)),
                     _ => write!(shown, "\\x{byte:02x}"),

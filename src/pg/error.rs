@@ -1,9 +1,10 @@
-//! Errors as PostgreSQL's users know them: a SQLSTATE, a message, and where it helps a detail and a hint.
+//! Errors in PostgreSQL's form: a SQLSTATE, a message, and where useful a detail and a hint. Functions return an error as a `Refused`,
+//! and the outermost one raises it.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-/// Why a call is refused. Nothing has been changed when one is returned.
+/// The reason why a call is refused. A function that returns it must not have changed anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     code: PgSqlErrorCode,

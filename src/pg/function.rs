@@ -1,4 +1,5 @@
-//! Functions that this session calls: since when, and which keep types that they have looked up once.
+//! Tracks the functions that this session calls. It knows since when the session has compiled functions. It also finds the functions that
+//! keep the types they have looked up once.
 
 #![allow(unsafe_code)]
 
@@ -14,14 +15,14 @@ local! {
     static FIRST_COMPILED: Cell<Option<Stamp>> = Cell::new(None);
 }
 
-/// A function is about to be called. Called for each function of each plan, so the usual case must cost next to nothing.
+/// Notes that a function is about to be called. This runs for each function of each plan, so the usual case must cost next to nothing.
 #[inline]
 pub fn note_call(function: u32) {
     note_compiling();
     observer::note_function(function);
 }
 
-/// A function may be about to be compiled: to be called, or to be checked when it is created.
+/// Notes that a function may be compiled next: because it is called, or checked when it is created.
 #[inline]
 pub fn note_compiling() {
     if FIRST_COMPILED.get().is_none() {
@@ -29,38 +30,40 @@ pub fn note_compiling() {
     }
 }
 
-/// The server calls this from C, where an error of ours must not unwind through.
+/// Stores the current moment. The server calls this from C, and our errors must not unwind through C frames, so the code runs under the
+/// guard.
 #[cold]
 fn begin() {
     let now = || FIRST_COMPILED.set(Some(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now())));
-    // SAFETY: called by the server, with nothing to drop in between.
+    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
     unsafe { pg_sys::panic::pgrx_extern_c_guard(now) };
 }
 
-/// A moment before which this session has compiled no function.
+/// Returns a moment before which this session has compiled no function.
 pub fn compiled_since() -> Stamp {
     FIRST_COMPILED.get().unwrap_or(Stamp::VOID)
 }
 
-/// Whether a function keeps types of tables and columns for as long as the session lives: one in PL/pgSQL that declares a variable by
-/// `%TYPE` or `%ROWTYPE`. Its compiled form survives changes of these tables.
+/// Returns whether a function keeps types of tables and columns until the session ends: a PL/pgSQL function that declares a variable by
+/// `%TYPE` or `%ROWTYPE`. Its compiled form survives changes of these tables. Returns true if there is no such function.
 pub fn keeps_types(function: u32) -> bool {
-    // SAFETY: a question to the server's catalogs, by a name that ends with a zero.
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
     let plpgsql = unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) };
     with_function(function, |language, source| language == plpgsql && declares_by_reference(source))
         .unwrap_or(true)
 }
 
-/// Whether a function is written in C: the executor does not tell what it reads.
+/// Returns whether a function is written in C: the executor does not report what C code reads. Returns true if there is no such function.
 pub fn is_native(function: u32) -> bool {
     const C: u32 = 13;
     with_function(function, |language, _| language.to_u32() == C).unwrap_or(true)
 }
 
-/// Calls with the language of a function and its source. None if there is no such function.
+/// Calls `read` with the language and the source of a function. Returns None if there is no such function.
 fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -> Option<R> {
     let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
-    // SAFETY: a look-up in the server's cache of pg_proc. The copies that are read live as long as the statement.
+    // SAFETY: a look-up in the server's cache of pg_proc. The entry is released after the last access, and the copy of the source lives
+    // until the statement ends.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(cache, function.into());
         if tuple.is_null() {
@@ -79,8 +82,8 @@ fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -
     }
 }
 
-/// Whether a source has `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. One in a comment counts as well, and a comment after a
-/// sign as what may follow it.
+/// Returns whether a source contains `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. A match inside of a comment counts, too.
+/// So does a comment directly after a sign, because `TYPE` may follow it.
 fn declares_by_reference(source: &[u8]) -> bool {
     source.split(|byte| *byte == b'%').skip(1).any(|after| {
         let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';

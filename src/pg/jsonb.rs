@@ -1,4 +1,4 @@
-//! What a jsonb consists of: the members of an object as values of their own, the elements of an array as text.
+//! Takes a jsonb apart. The members of an object become separate jsonb values, and the elements of an array become text.
 
 #![allow(unsafe_code)]
 
@@ -7,23 +7,23 @@ use super::varlena::JsonbArgument;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
-/// Whether the bits that a jsonb begins with say all of this.
+/// Returns whether the header of a jsonb has all of these bits.
 fn is(argument: JsonbArgument<'_>, what: u32) -> bool {
     argument.bytes().first_chunk().is_some_and(|head| u32::from_ne_bytes(*head) & what == what)
 }
 
-/// Name and binary form.
+/// The name of a member, and its value in binary form.
 pub type Member<'a> = (&'a [u8], &'a [u8]);
 
-/// All members; none if the jsonb is no object. All in the memory of the statement.
+/// Returns all members, or None if the jsonb is not an object. Names and values are in the memory of the statement.
 pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
     if !is(argument, pg_sys::JB_FOBJECT) {
         return None;
     }
     let mut members = Vec::new();
     let mut name: &[u8] = &[];
-    // SAFETY: the iterator hands out keys as strings with their lengths, which stay as long as what it walks through, and values
-    // that become a jsonb each.
+    // SAFETY: the iterator returns keys as strings with their lengths, which live as long as the copy that it walks through. It returns
+    // values that the server can convert to a jsonb each.
     unsafe {
         let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
@@ -39,7 +39,7 @@ pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
                 pg_sys::JsonbIteratorToken::WJB_VALUE => {
                     let value = pg_sys::JsonbValueToJsonb(&raw mut item).cast();
                     let length = pgrx::varlena::varsize_any_exhdr(value);
-                    // What the server returns takes a kilobyte, however small it is.
+                    // The server allocates at least a kilobyte for each value, so the value is copied and the server's piece freed.
                     let bytes = scratch.outside(|| memory::cleared(length)).cast::<u8>();
                     bytes.copy_from_nonoverlapping(pgrx::varlena::vardata_any(value).cast(), length);
                     scratch.clear();
@@ -51,8 +51,8 @@ pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
     }
 }
 
-/// The elements of an array as text, and none for each that is null; strings as what they say. None if it is no array. A null by
-/// itself is an array of nothing.
+/// Returns the elements of an array as text: strings without quotes, and None for a null. Returns None if the jsonb is not an array. A
+/// jsonb null by itself counts as an empty array.
 pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
     use pg_sys::{JsonbIteratorToken as Token, jbvType};
     if !is(argument, pg_sys::JB_FARRAY) {
@@ -60,7 +60,7 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
     }
     let is_scalar = is(argument, pg_sys::JB_FSCALAR);
     let mut elements = Vec::new();
-    // SAFETY: the iterator hands out strings with their lengths, and other elements that the server writes as text.
+    // SAFETY: the iterator returns strings with their lengths, and other elements that the server can write as text.
     unsafe {
         let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
@@ -74,7 +74,7 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
                 Token::WJB_ELEM if item.type_ == jbvType::jbvString => {
                     let string = item.val.string;
                     let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize);
-                    // Text of the server, which has no zeroes.
+                    // The server's text contains no zeroes.
                     memory::push(&mut elements, memory::terminated(bytes));
                 }
                 Token::WJB_ELEM => {
@@ -89,9 +89,9 @@ pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
     }
 }
 
-/// An iterator over a copy of a jsonb in the memory of the statement.
+/// Returns an iterator over a copy of a jsonb in the memory of the statement.
 unsafe fn walk(argument: JsonbArgument<'_>) -> *mut pg_sys::JsonbIterator {
-    // SAFETY: the argument is a jsonb behind its header, copied to where it is aligned as the server wants it.
+    // SAFETY: the argument is a jsonb without its header. The copy is aligned as the server requires.
     unsafe {
         let bytes = argument.bytes();
         let copy = memory::cleared(bytes.len()).cast::<u8>();

@@ -1,21 +1,22 @@
-//! What the transaction of this session holds write locks on, and so may have written.
+//! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written.
 //!
-//! Every write takes a lock on its relation in a mode that only writers take, and holds it to the end of the transaction; a
-//! savepoint that is rolled back gives its locks back. So the lock manager knows what a transaction has written, whatever way the
-//! write took. Read here is what the server keeps of our own locks in shared memory:
-//! - *fast-path slots* in our entry of the array of processes, for weak locks. We alone set them. Others may move one to the main
-//!   table.
-//! - *the main table*, a list for each of its partitions in our entry. We alone put locks there and take them away, but for those that
-//!   others move, and for that on our own transaction, which is put there by who waits for its end.
+//! Every write locks its relation in a mode that only writers take. The transaction holds the lock until it ends; rolling back a
+//! savepoint releases the savepoint's locks. So the lock manager knows what a transaction has written, however it wrote. The server keeps
+//! the locks of a backend in two places in shared memory:
+//! - *fast-path slots* in the backend's entry of the process array (PGPROC), for weak locks. Only the backend itself sets its slots.
+//!   Other processes may move a lock from a slot to the main table.
+//! - *the main lock table*. The backend's PGPROC has a list of its locks for each partition of the table. Only the backend itself adds
+//!   and removes locks there, with two exceptions: locks that other processes move there from a slot, and the lock on the backend's own
+//!   virtual transaction id, which a process that waits for the transaction's end puts there.
 //!
-//! Whoever moves a lock of ours, or puts one there for us, does so while holding our `fpInfoLock` alone. So whoever shares it sees
-//! both as they are, each lock in one of them.
+//! A process that moves a lock of another backend, or adds one for it, must hold that backend's `fpInfoLock` exclusively. A reader that
+//! holds `fpInfoLock` in shared mode therefore sees a consistent state, with each lock in exactly one place.
 //!
-//! Other processes write to the entries of the array, to the lists and to the locks while we look at parts of them. So nothing here makes
-//! a reference to any of them: words are read through pointers, those that another process may write to at that moment as volatile.
+//! Other processes write to PGPROC entries, lists and locks while this code reads parts of them. So this code must never make a reference
+//! to any of them: it reads words through pointers, and reads words that another process may write at that moment as volatile.
 //!
-//! A prepared transaction keeps its locks, in an entry of the same array that is no process's, and all in the main table; also one
-//! that was prepared in an earlier life of the server.
+//! A prepared transaction keeps its locks in an entry of the same array that belongs to no process, and all of them in the main table.
+//! The same holds for a transaction that was prepared before the server was last restarted.
 
 #![allow(unsafe_code)]
 
@@ -25,17 +26,18 @@ use super::prepared;
 use super::shared::{LWLockAcquire, LWLockRelease};
 use pgrx::pg_sys;
 
-/// Modes that a change of rows takes, as bits of the server's mask: ROW EXCLUSIVE, EXCLUSIVE and ACCESS EXCLUSIVE.
+/// Lock modes that a change of rows takes, as bits of the server's mask: ROW EXCLUSIVE, EXCLUSIVE and ACCESS EXCLUSIVE.
 const WRITERS: i32 =
     1 << pg_sys::RowExclusiveLock | 1 << pg_sys::ExclusiveLock | 1 << pg_sys::AccessExclusiveLock;
-/// The same, and that of a table which is given a child: another session does not see a child that a prepared transaction has created.
+/// The same modes, and the mode in which a table is locked when it gets a child (SHARE UPDATE EXCLUSIVE). Other sessions do not see a
+/// child that a prepared transaction has created.
 const WRITERS_AND_PARENTS: i32 = WRITERS | 1 << pg_sys::ShareUpdateExclusiveLock;
-/// Bits of a fast-path slot, for modes from 1 on.
+/// Bits of a fast-path slot: one for each lock mode from 1 on.
 const BITS_PER_SLOT: u32 = 3;
 const SLOTS_PER_WORD: usize = 16;
-/// The table of large objects.
+/// `pg_largeobject`, the catalog of large objects.
 const LARGE_OBJECTS: u32 = 2613;
-/// ROW EXCLUSIVE, which is the only one of them that slots are for, in each slot of a word.
+/// The bit for ROW EXCLUSIVE, in each slot of a word. It is the only writer mode that slots can hold.
 const WRITERS_IN_SLOTS: u64 = in_each_slot(1 << (pg_sys::RowExclusiveLock - 1));
 
 const fn in_each_slot(bits: u64) -> u64 {
@@ -47,27 +49,27 @@ const fn in_each_slot(bits: u64) -> u64 {
     all
 }
 
-/// Whether the transaction has changed anything in the database: whether others will see a difference when it commits. Until it
-/// has committed; afterwards the answer is no.
+/// Returns whether the transaction has changed anything in the database, which other sessions will see when it commits. Only meaningful
+/// until the transaction has committed: afterwards the answer is no.
 #[inline]
 pub fn has_written() -> bool {
     check_thread();
-    // SAFETY: our own entry, if there is one. We write the transaction's number into it with the first change. At the end another process
-    // may take it out for us, while we wait for that.
+    // SAFETY: reads our own PGPROC, if there is one. We write the transaction id into it with the first change. At the end of the
+    // transaction another process may clear it for us while we wait for that.
     unsafe {
         let process = pg_sys::MyProc;
         !process.is_null() && (&raw const (*process).xid).read_volatile() != pg_sys::InvalidTransactionId
     }
 }
 
-/// Calls with each relation of this database, or of all, that the transaction holds a write lock on: some of them twice. What is
-/// called may look at nothing that takes a lock of the lock manager.
+/// Calls `with` for each relation of this database, and each shared relation, that the transaction holds a write lock on. Some relations
+/// come twice. `with` must not take any lock of the lock manager.
 #[inline]
 pub fn each_written(with: impl FnMut(u32)) {
     each_held(WRITERS, WRITERS_IN_SLOTS, with);
 }
 
-/// The same for locks in any mode: with each relation that the transaction has looked at.
+/// Like [`each_written`], for locks in any mode: calls `with` for each relation that the transaction has accessed.
 pub fn each_seen(with: impl FnMut(u32)) {
     each_held(i32::MAX, in_each_slot((1 << BITS_PER_SLOT) - 1), with);
 }
@@ -80,8 +82,8 @@ fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
     if process.is_null() {
         return;
     }
-    // SAFETY: our own entry, which stands as long as the session does. Its lock is held for a walk over what it guards; should `with`
-    // panic, the abort of the transaction releases it. The transaction is not waiting for a lock, so that nobody grants it one meanwhile.
+    // SAFETY: our own PGPROC exists as long as the session does. `fpInfoLock` is held while we read what it guards; if `with` panics, the
+    // abort of the transaction releases it. The transaction is not waiting for a lock, so no other process grants it one meanwhile.
     unsafe {
         let lock = &raw mut (*process).fpInfoLock;
         LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
@@ -91,24 +93,24 @@ fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
     }
 }
 
-/// Whether the transaction has looked at large objects: that takes the lock of a writer.
+/// Returns whether the transaction has accessed large objects. Every access to them takes the lock of a writer.
 pub fn has_seen_large_objects() -> bool {
     let mut found = false;
     each_written(|number| found |= number == LARGE_OBJECTS);
     found
 }
 
-/// The prepared transactions of this database, and those that have ended or begin to be prepared: their ids, and the relations that
-/// each has locked as a writer does, or as the parent of a new child.
+/// Returns the prepared transactions of this database, with their transaction ids and the relations that each has locked as a writer or
+/// as the parent of a new child. The list may include transactions that have just ended or are just being prepared.
 pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     let mut found = Vec::new();
     check_thread();
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     for place in 0..prepared::limit() {
-        // SAFETY: behind the entries of processes, which `allProcCount` counts, the array has one for each transaction that may be
-        // prepared. Array and count are constant since the server started; the words of an entry are read as they are in this
-        // moment. Whoever changes one of its lists holds the partition's lock.
+        // SAFETY: behind the entries of processes, which `allProcCount` counts, the array has one entry for each transaction that may be
+        // prepared. Array and count never change while the server runs. The words of an entry are read as they are at this moment. A
+        // process that changes one of the entry's lists must hold the lock of that partition.
         unsafe {
             let all = pg_sys::ProcGlobal;
             let entry = (*all).allProcs.add((*all).allProcCount as usize + place);
@@ -134,28 +136,29 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     found
 }
 
-/// Calls with the relations in the fast-path slots of an entry that are held in some modes.
+/// Calls `with` for each relation in the fast-path slots of an entry that is locked in one of the modes.
 ///
 /// # Safety
-/// The entry's `fpInfoLock` is held, and the entry is our own: only we set slots.
+/// The entry's `fpInfoLock` must be held, and the entry must be our own: only we set its slots.
 #[cfg(not(feature = "pg18"))]
 #[inline]
 unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl FnMut(u32)) {
-    // SAFETY: as the caller promises. A word has a bit for each of so many slots.
+    // SAFETY: as the caller promises. A word has bits for `SLOTS_PER_WORD` slots, and `fpRelId` has an element for each slot.
     unsafe {
         let relations = (&raw const (*process).fpRelId).cast::<pg_sys::Oid>();
         each_in_slots((*process).fpLockBits & modes, |slot| with(relations.add(slot).read().to_u32()));
     }
 }
 
-/// Calls with the relations in the fast-path slots of an entry that are held in some modes.
+/// Calls `with` for each relation in the fast-path slots of an entry that is locked in one of the modes.
 ///
 /// # Safety
-/// The entry's `fpInfoLock` is held, and the entry is our own: only we set slots.
+/// The entry's `fpInfoLock` must be held, and the entry must be our own: only we set its slots.
 #[cfg(feature = "pg18")]
 #[inline]
 unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl FnMut(u32)) {
-    // SAFETY: as the caller promises. The number of groups is constant since the server started; both arrays have so many.
+    // SAFETY: as the caller promises. The number of groups never changes while the server runs; both arrays have an element for each
+    // group or slot.
     unsafe {
         for group in 0..pg_sys::FastPathLockGroupsPerBackend as usize {
             let relations = (*process).fpRelId.add(group * SLOTS_PER_WORD);
@@ -165,7 +168,7 @@ unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl 
     }
 }
 
-/// Calls with the slots of a word that have bits, with some of them more than once.
+/// Calls `with` for each slot of a word that has a bit set; more than once for a slot with several bits.
 #[inline]
 fn each_in_slots(mut held: u64, mut with: impl FnMut(usize)) {
     while held != 0 {
@@ -179,10 +182,10 @@ type Link = pg_sys::SHM_QUEUE;
 #[cfg(not(feature = "pg15"))]
 type Link = pg_sys::dlist_node;
 
-/// Calls with the number of each partition of the lock table, and with the head of an entry's list of its locks there.
+/// Calls `with` for each partition of the lock table: with its number, and the head of the entry's list of locks in it.
 ///
 /// # Safety
-/// The entry is one of the server's array.
+/// The entry must be one of the server's process array.
 #[inline]
 unsafe fn each_list(process: *mut pg_sys::PGPROC, mut with: impl FnMut(usize, *const Link)) {
     for partition in 0..pg_sys::NUM_LOCK_PARTITIONS as usize {
@@ -192,14 +195,14 @@ unsafe fn each_list(process: *mut pg_sys::PGPROC, mut with: impl FnMut(usize, *c
     }
 }
 
-/// Calls with the relations of a database, or of all, whose locks in a list are held in one of some modes.
+/// Calls `with` for each relation of a database, and each shared relation, that a list holds a lock on in one of the modes.
 ///
 /// # Safety
-/// The list is one of an entry, and nobody can change it meanwhile.
+/// The list must be one of an entry of the process array, and no process may change it during the call.
 #[inline]
 unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32)) {
-    // SAFETY: a circular list of links inside of PROCLOCKs; one that was never used is a null pointer. A lock stands as long as a
-    // PROCLOCK refers to it, and its tag is never written to.
+    // SAFETY: a circular list of links inside of PROCLOCKs; a list that was never used has a null pointer. A LOCK exists as long as a
+    // PROCLOCK refers to it, and its tag is never changed meanwhile.
     unsafe {
         let mut link: *const Link = (*head).next;
         while link != head && !link.is_null() {

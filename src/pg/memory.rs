@@ -1,10 +1,10 @@
-//! Memory that may not be there: of the running statement, and lists and copies of Rust's whose size comes from data.
+//! Allocations that can fail: memory of the running statement, and Rust lists and copies whose size comes from data.
 //!
-//! The server is asked for memory of the statement in a way in which it returns nothing instead of raising an error: a call that may
-//! raise one goes through pgrx's guard, which costs more than to allocate a small piece. There is another reason. The guard copies the
-//! error into the current memory context, and if there is no memory for that it is called again with the error about the copy, until
-//! the server gives up. So whatever allocates much through the guard does that in a context of its own ([`Scratch`]), which keeps room
-//! for the copy.
+//! Memory of the statement is requested in a mode in which the server returns null instead of raising an error. There are two reasons.
+//! First, a call that may raise an error must go through pgrx's guard, which costs more than the allocation of a small piece. Second, the
+//! guard copies an error into the current memory context. If there is no memory for the copy, the guard is called again with the error
+//! about the copy, until the server gives up. So code that allocates much through the guard must do so in a context of its own
+//! ([`Scratch`]), which leaves room for the copy.
 
 #![allow(unsafe_code)]
 
@@ -20,10 +20,10 @@ unsafe extern "C" {
     fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
 }
 
-/// The largest piece that the server gives. To ask for more is an error of its own.
+/// The largest size that the server allocates. A larger request raises another error.
 const LARGEST: usize = 0x3fff_ffff;
 
-/// So many zeroed bytes in the current context, or an error is raised.
+/// Allocates zeroed bytes in the current context. Raises an error if there is no memory.
 pub fn cleared(bytes: usize) -> *mut c_void {
     let start = try_cleared(bytes);
     if start.is_null() {
@@ -32,7 +32,8 @@ pub fn cleared(bytes: usize) -> *mut c_void {
     start
 }
 
-/// So many zeroed bytes in the current context, or a null pointer. The core asks for room before it takes a lock.
+/// Allocates zeroed bytes in the current context. Returns a null pointer if there is no memory. The core asks for room before it takes a
+/// lock.
 #[inline]
 pub fn try_cleared(bytes: usize) -> *mut c_void {
     const FLAGS: u32 = pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_ZERO;
@@ -40,18 +41,18 @@ pub fn try_cleared(bytes: usize) -> *mut c_void {
         return too_large(bytes);
     }
     check_thread();
-    // SAFETY: of a size that is allowed, and told to return a null pointer if there is no memory: it raises no error.
+    // SAFETY: the size is allowed, and the flags make the function return a null pointer if there is no memory: it raises no error.
     unsafe { palloc_extended(bytes, FLAGS as c_int) }
 }
 
 #[cold]
 #[inline(never)]
 fn too_large(bytes: usize) -> *mut c_void {
-    // SAFETY: any size; that it cannot be had is an error.
+    // SAFETY: any size may be passed; the server raises an error, because this size is too large.
     unsafe { pg_sys::palloc0(bytes) }
 }
 
-/// A memory context for what is needed for a moment only, and the current one until this is dropped.
+/// A memory context for short-lived data. It is the current context until this value is dropped.
 #[derive(Debug)]
 pub struct Scratch {
     context: pg_sys::MemoryContext,
@@ -60,7 +61,7 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Self {
-        // SAFETY: the parameters of an ordinary context, below the current one.
+        // SAFETY: makes an ordinary context below the current one.
         unsafe {
             let before = pg_sys::CurrentMemoryContext;
             let context = pg_sys::AllocSetContextCreateInternal(
@@ -75,10 +76,10 @@ impl Scratch {
         }
     }
 
-    /// Calls with the context current again that was before.
+    /// Calls `call` while the previous context is current.
     pub fn outside<R>(&self, call: impl FnOnce() -> R) -> R {
-        // SAFETY: both contexts are there as long as the call lasts in which this was made. Whoever catches an error sets the current
-        // context himself.
+        // SAFETY: both contexts exist as long as the call that made this value. Code that catches an error sets the current context
+        // itself.
         unsafe {
             pg_sys::CurrentMemoryContext = self.before;
             let result = call();
@@ -87,16 +88,16 @@ impl Scratch {
         }
     }
 
-    /// Frees what lies in it.
+    /// Frees all memory of the context.
     pub fn clear(&self) {
-        // SAFETY: made in `new`, and the caller has left nothing there.
+        // SAFETY: `new` made the context, and the caller uses no memory of it any more.
         unsafe { pg_sys::MemoryContextReset(self.context) };
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // SAFETY: made in `new`.
+        // SAFETY: `new` made the context.
         unsafe {
             pg_sys::CurrentMemoryContext = self.before;
             pg_sys::MemoryContextDelete(self.context);
@@ -104,12 +105,12 @@ impl Drop for Scratch {
     }
 }
 
-/// Memory that could not be had.
+/// An allocation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
 impl OutOfMemory {
-    /// Raises the server's error.
+    /// Raises the server's error for this.
     #[cold]
     pub fn raise(self) -> ! {
         Refused::from(self).raise()
@@ -128,7 +129,7 @@ impl From<TryReserveError> for OutOfMemory {
     }
 }
 
-/// A copy.
+/// Copies a slice. Fails if there is no memory.
 pub fn try_copy<T: Copy>(from: &[T]) -> Result<Vec<T>, OutOfMemory> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(from.len())?;
@@ -136,12 +137,12 @@ pub fn try_copy<T: Copy>(from: &[T]) -> Result<Vec<T>, OutOfMemory> {
     Ok(copy)
 }
 
-/// The same, or an error is raised.
+/// Copies a slice. Raises an error if there is no memory.
 pub fn copy<T: Copy>(from: &[T]) -> Vec<T> {
     try_copy(from).unwrap_or_else(|short| short.raise())
 }
 
-/// A list of some items.
+/// Collects items into a list. Fails if there is no memory.
 pub fn try_collect<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMemory> {
     let mut list = Vec::new();
     list.try_reserve(items.size_hint().0)?;
@@ -152,26 +153,26 @@ pub fn try_collect<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMem
     Ok(list)
 }
 
-/// The same, or an error is raised.
+/// Collects items into a list. Raises an error if there is no memory.
 pub fn collect<T>(items: impl Iterator<Item = T>) -> Vec<T> {
     try_collect(items).unwrap_or_else(|short| short.raise())
 }
 
-/// Makes room for more items in a list, or an error is raised.
+/// Reserves room for more items in a list. Raises an error if there is no memory.
 #[inline]
 pub fn reserve<T>(list: &mut Vec<T>, more: usize) {
     list.try_reserve(more).unwrap_or_else(|short| OutOfMemory::from(short).raise());
 }
 
-/// Adds an item to a list, or an error is raised.
+/// Adds an item to a list. Raises an error if there is no memory.
 #[inline]
 pub fn push<T>(list: &mut Vec<T>, item: T) {
     reserve(list, 1);
     list.push(item);
 }
 
-/// Raises an error if the system has no memory, and small pieces come from the reserve. To be asked in each turn of a loop over data that
-/// takes such.
+/// Raises an error if the system has no memory, so that small pieces come from the reserve. A loop over data that allocates small pieces
+/// must call this in each turn.
 #[inline]
 pub fn check() {
     if allocator::is_short() {
@@ -179,7 +180,7 @@ pub fn check() {
     }
 }
 
-/// The bytes with a zero behind them, or an error is raised. None if there is a zero among them.
+/// Copies the bytes and adds a terminating zero. Raises an error if there is no memory. Returns None if the bytes contain a zero.
 pub fn terminated(bytes: &[u8]) -> Option<CString> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len() + 1).unwrap_or_else(|short| OutOfMemory::from(short).raise());

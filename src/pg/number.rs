@@ -1,8 +1,9 @@
-//! Objects of the server by their numbers, as arguments: types of SQL that are a number and are written as a name.
+//! Arguments of SQL types that are an object's number and are written as a name (regclass, regrole). Each becomes a Rust type with one
+//! number.
 
 #![allow(unsafe_code)]
 
-/// Makes a type of one number, `struct Type(u32)`, an argument of a type of SQL.
+/// Makes a Rust type with one number, `struct Type(u32)`, usable as an argument of an SQL type.
 macro_rules! number_type {
     ($type:ident, $sql:literal) => {
         impl pgrx::FromDatum for $type {
@@ -17,9 +18,9 @@ macro_rules! number_type {
 
         number_type!(@argument $type, $sql, Self(0));
     };
-    // What has a `FromDatum` of its own.
+    // For types with a `FromDatum` of their own.
     (@argument $type:ident, $sql:literal, $nothing:expr) => {
-        // SAFETY: what the function was passed, by way of the type's own `FromDatum`.
+        // SAFETY: converts the function's argument by the type's own `FromDatum`.
         unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for $type {
             unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
                 // SAFETY: as the caller promises.
@@ -34,7 +35,7 @@ macro_rules! number_type {
             }
         }
 
-        // SAFETY: the name of the type that the conversions above are for.
+        // SAFETY: the name of the SQL type that the conversions above are for.
         unsafe impl pgrx::pgrx_sql_entity_graph::metadata::SqlTranslatable for $type {
             const TYPE_IDENT: &'static str = concat!("pg_cache::", stringify!($type));
             const TYPE_ORIGIN: pgrx::pgrx_sql_entity_graph::metadata::TypeOrigin =

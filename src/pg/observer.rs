@@ -1,8 +1,9 @@
-//! What a query reads and calls, observed while it runs: every relation of every plan that is started meanwhile, in whatever function,
-//! and every function that a plan prepares to call.
+//! Observes what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of functions, and
+//! every function that a plan prepares to call.
 //!
-//! Only fills are observed. Otherwise the hook of the executor asks two questions: whether something is being filled, and whether the plan
-//! writes to a catalog that all databases share. Such a write leaves no lock that tells it from a harmless command (`definition.rs`).
+//! Only fills are observed. Outside of fills, the executor hook makes two checks only: whether a fill is running, and whether the plan
+//! writes to a system catalog. A write to a catalog that all databases share takes the same locks as a harmless command, so the hook must
+//! report it (`definition.rs`).
 
 #![allow(unsafe_code)]
 
@@ -12,63 +13,64 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-/// What was seen.
+/// The relations and functions that a fill has read and called.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// The relations that were named: a table stands for all that is part of it.
+    /// Relations that were named by a query. A table stands for all its partitions and children.
     pub relations: BTreeSet<u32>,
-    /// Those that were read as parts of others.
+    /// Relations that were read as partitions or children of other relations.
     pub parts: BTreeSet<u32>,
-    /// Whether the cache was asked: what came from it depends on more than was seen.
+    /// Whether the query read the cache. A value from the cache depends on more than was observed.
     pub cache: bool,
-    /// Whether there was no memory to note all of that.
+    /// Whether observations were lost because memory was short.
     pub lost: bool,
-    /// Whether the query itself calls what may return another thing each time.
+    /// Whether the query itself calls a volatile function.
     pub volatile: bool,
-    /// Whether rows were chosen by chance.
+    /// Whether the query uses TABLESAMPLE.
     pub sampled: bool,
     /// Functions that are not built in.
     pub functions: BTreeSet<u32>,
-    /// Whether a built-in function was called that tells of what no fence follows.
+    /// Whether a built-in function was called whose result depends on state that no fence covers.
     pub untracked: bool,
 }
 
 local! {
-    /// One for each fill that is going on, the innermost last.
+    /// One element for each running fill; the innermost is the last.
     static FILLS: RefCell<Vec<Seen>> = RefCell::new(Vec::new());
 }
 
 local! {
-    /// Whether something in this transaction has prepared to call a function that is untracked. PL/pgSQL prepares an expression once in a
-    /// transaction, so a fill that evaluates it again is not told.
+    /// Whether this transaction has prepared a call of an untracked function. PL/pgSQL prepares an expression once in a transaction, so a
+    /// later fill that evaluates the expression again does not observe the call.
     static HAS_PREPARED_UNTRACKED: Cell<bool> = Cell::new(false);
 }
 
 local! {
-    /// The same of functions that are not built in, but for those that plans call: a plan prepares anew whenever it starts.
+    /// Like [`HAS_PREPARED_UNTRACKED`], for functions that are not built in. Functions that plans call do not count: a plan prepares its
+    /// calls anew whenever it starts.
     static HAS_PREPARED_FUNCTIONS: Cell<bool> = Cell::new(false);
 }
 
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 
 unsafe extern "C-unwind" {
-    /// Not by way of pgrx, whose guard would take errors apart.
+    /// Called without pgrx, whose guard would rebuild errors.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int);
 }
 
-/// Has the server tell of queries. To be called while it loads us.
+/// Installs the executor hook. Must be called while the server loads the library.
 pub fn hook() {
-    // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called by us.
+    // SAFETY: the postmaster runs this alone, before it has children. Our hook calls the previous hook.
     unsafe {
         PREVIOUS = pg_sys::ExecutorStart_hook;
         pg_sys::ExecutorStart_hook = Some(start);
     }
 }
 
-/// Without a guard, so that an error in the query passes as it is: nothing on this stack is to be dropped.
+/// The hook has no guard, so that errors of the query pass through unchanged. No value on this stack needs to be dropped.
 #[allow(ffi_unwind_calls)]
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi::c_int) {
-    // SAFETY: as the server would call it. The plan stands as long as the query does.
+    // SAFETY: the next function is called as the server would call it. The plan lives as long as the query does.
     unsafe {
         #[cfg(debug_assertions)]
         super::targets::of_plan((*query).plannedstmt);
@@ -78,7 +80,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
         if is_filling() {
             attend(query);
         }
-        // Should it end in an error, what it has prepared counts.
+        // If the plan's start ends in an error, this value is not restored, and the functions that it has prepared count.
         let has_prepared = HAS_PREPARED_FUNCTIONS.get();
         match PREVIOUS {
             Some(previous) => previous(query, flags),
@@ -88,9 +90,9 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
     }
 }
 
-/// Reports a plan that writes to a shared catalog.
+/// Reports a plan that writes to a system catalog.
 unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
-    // SAFETY: places in the list of the plan's relations, from 1 on.
+    // SAFETY: `resultRelations` holds positions in the plan's list of relations, counted from 1.
     unsafe {
         let targets = (*plan).resultRelations;
         for at in 0..(*targets).length as usize {
@@ -104,7 +106,7 @@ unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
     }
 }
 
-/// A function of its own, so that a session that fills nothing pays for one question.
+/// A separate function, so that a session without a fill pays for one check only.
 #[cold]
 #[inline(never)]
 unsafe fn attend(query: *mut pg_sys::QueryDesc) {
@@ -117,15 +119,15 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Built-in functions whose results depend on what no fence follows: indexes, files, constraints, triggers, statistics, publications,
-/// origins of replication, new schemas, and names of relations.
+/// Built-in functions whose results depend on state that no fence covers: indexes, files, constraints, triggers, statistics,
+/// publications, replication origins, new schemas, and names of relations.
 const UNTRACKED: [u32; 39] = [
     636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
     3084, 3382, 3403, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3842, 3843, 3954, 4086, 6005, 6119, 6120,
     6121, 6173, 6174, 6197,
 ];
 
-/// The same as a set of bits, because every function of every plan is looked for in it.
+/// The same list as a set of bits: it is searched for every function of every plan.
 const UNTRACKED_BITS: [u64; 97] = {
     let (mut bits, mut place) = ([0; 97], 0);
     while place < UNTRACKED.len() {
@@ -139,7 +141,7 @@ fn is_untracked(function: u32) -> bool {
     UNTRACKED_BITS.get(function as usize / 64).is_some_and(|bits| bits >> (function % 64) & 1 == 1)
 }
 
-/// A plan, or a simple expression of PL/pgSQL, prepares to call a function.
+/// Notes that a plan, or a simple expression of PL/pgSQL, prepares a call of a function.
 #[inline]
 pub fn note_function(function: u32) {
     let is_untracked = is_untracked(function);
@@ -160,30 +162,30 @@ pub fn note_function(function: u32) {
     }
 }
 
-/// Whether expressions that call untracked functions may have been prepared before in this transaction.
+/// Returns whether this transaction may have prepared expressions that call untracked functions.
 pub fn has_prepared_untracked() -> bool {
     HAS_PREPARED_UNTRACKED.get()
 }
 
-/// The same of functions that are not built in.
+/// Returns whether this transaction may have prepared expressions that call functions that are not built in.
 pub fn has_prepared_functions() -> bool {
     HAS_PREPARED_FUNCTIONS.get()
 }
 
-/// The transaction is over, and with it what it has prepared. Cannot fail.
+/// Forgets the prepared calls when the transaction ends. Cannot fail.
 #[inline]
 pub fn over() {
     HAS_PREPARED_UNTRACKED.set(false);
     HAS_PREPARED_FUNCTIONS.set(false);
 }
 
-/// Whether something is being filled.
+/// Returns whether a fill is running.
 #[inline]
 pub fn is_filling() -> bool {
     FILLS.with_borrow(|fills| !fills.is_empty())
 }
 
-/// Says that the cache was asked in the middle of a fill.
+/// Notes that the cache was read; it counts for every running fill.
 #[inline]
 pub fn note_cache() {
     if is_filling() {
@@ -191,17 +193,18 @@ pub fn note_cache() {
     }
 }
 
-/// Says that the query that is about to run for a fill calls what may return another thing each time.
+/// Notes that the query of the current fill, which is about to run, calls a volatile function.
 pub fn note_volatile() {
     FILLS.with_borrow_mut(|fills| fills.last_mut().into_iter().for_each(|fill| fill.volatile = true));
 }
 
-/// The same plan for this process alone: what functions read in those that help with a query, nobody here would see.
+/// Returns a copy of the plan that runs without parallel workers: this process cannot observe what functions read in a worker.
 ///
-/// A copy where the query itself is, because the plan may be kept for others.
+/// The original stays unchanged, because the plan may be cached for other executions. The copy is made in the memory context of the
+/// query.
 #[pg_guard]
 unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: memory of its size, in the context in which the query's description was just made.
+    // SAFETY: the copy has the size of a plan, and lives in the context in which the query's descriptor was just made.
     unsafe {
         let alone = pg_sys::palloc(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
         alone.copy_from_nonoverlapping(plan, 1);
@@ -210,18 +213,18 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
     }
 }
 
-/// Notes the relations of a plan, and apart from them those that are there only as parts of others. Neither fails nor raises errors:
-/// the caller is not guarded.
+/// Notes the relations of a plan, and separately those that are in it only as parts of other relations. This function must neither fail
+/// nor raise errors: its caller has no guard.
 unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     FILLS.with_borrow_mut(|fills| {
         let Some(fill) = fills.last_mut() else { return };
         let mut parts = Vec::new();
-        // SAFETY: lists of nodes of the types that a plan has there. The plans of subqueries are a list of their own.
+        // SAFETY: a plan's lists hold nodes of these types. The plans of subqueries are in a list of their own.
         unsafe {
             fill.sampled |= samples((*plan).planTree)
                 || nodes::<pg_sys::Plan>((*plan).subplans).any(|plan| samples(*plan));
             for part in nodes::<pg_sys::AppendRelInfo>((*plan).appendRelations) {
-                // The branches of a UNION ALL stand in the same list, and are parts of no relation.
+                // The branches of a UNION ALL are in the same list, but are parts of no relation.
                 if (*part).is_null() || (**part).parent_reloid == pg_sys::InvalidOid {
                     continue;
                 }
@@ -244,13 +247,13 @@ unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     });
 }
 
-/// Whether a plan chooses rows of a table by chance.
+/// Returns whether a plan uses TABLESAMPLE.
 unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
     use pg_sys::NodeTag::*;
     if plan.is_null() {
         return false;
     }
-    // SAFETY: every node begins with its tag, which says what it is, and the node of a plan with a plan.
+    // SAFETY: every node begins with its tag, which names its type, and every plan node begins with a `Plan`.
     unsafe {
         let inner = match (*plan).type_ {
             T_SampleScan => return true,
@@ -266,7 +269,7 @@ unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
     }
 }
 
-/// Adds a number. False if there is no memory for it.
+/// Adds a number. Returns false if there is no memory for it.
 fn note(numbers: &mut BTreeSet<u32>, number: u32) -> bool {
     let has_memory = !allocator::is_short();
     if has_memory {
@@ -275,19 +278,19 @@ fn note(numbers: &mut BTreeSet<u32>, number: u32) -> bool {
     has_memory
 }
 
-/// The nodes of a list.
+/// Returns the nodes of a list.
 unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const *const T> {
-    // SAFETY: a list is a length and an array of as many pointers; no list is a null pointer.
+    // SAFETY: a list is a length and an array of as many pointers; an empty list is a null pointer.
     let (cells, length) = unsafe {
         if list.is_null() { (std::ptr::null_mut(), 0) } else { ((*list).elements, (*list).length) }
     };
-    // SAFETY: within the array. A cell is a pointer to a node.
+    // SAFETY: `place` is within the array, and a cell is a pointer to a node.
     (0..length as usize).map(move |place| unsafe { cells.add(place).cast::<*const T>().cast_const() })
 }
 
-/// Watches what is read while something runs. What is seen belongs to the fill around this one, too.
+/// Runs `run` and returns what it read and called. The observations count for the enclosing fill, too.
 pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
-    /// Takes the fill off the list also if what runs ends in an error.
+    /// Removes the fill from the list, also if `run` ends in an error.
     struct Fill;
     impl Drop for Fill {
         fn drop(&mut self) {

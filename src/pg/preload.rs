@@ -1,4 +1,5 @@
-//! The library works only when the postmaster loads it: shared memory can be asked for at no other time.
+//! Ensures that the postmaster loads the library. Shared memory can be requested at no other time, so a later load is an error that
+//! explains the repair.
 
 #![allow(unsafe_code)]
 
@@ -6,11 +7,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// Raises one error, which names the commands that repair it, unless the postmaster is loading us.
+/// Raises an error unless the postmaster is loading the library. The error names the commands that repair the configuration.
 ///
-/// Whoever loads the library later lands here: CREATE EXTENSION, LOAD, `session_preload_libraries`.
+/// CREATE EXTENSION, LOAD and `session_preload_libraries` load the library too late and end here.
 pub fn require() {
-    // SAFETY: a plain global of the server, constant outside the postmaster's start-up.
+    // SAFETY: a plain global of the server, constant except during the postmaster's start-up.
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         return;
     }
@@ -27,10 +28,9 @@ pub fn require() {
     error.report(PgLogLevel::ERROR);
 }
 
-/// The libraries that are preloaded now, as the setting spells them.
+/// Returns the libraries that are preloaded now, as the setting spells them.
 fn preload_libraries() -> String {
-    // SAFETY: the server's own string for a built-in setting: never freed while we read it, and NULL
-    // only before settings exist.
+    // SAFETY: the server's own string for a built-in setting. It is never freed while we read it, and is NULL only before settings exist.
     let raw = unsafe { pg_sys::shared_preload_libraries_string };
     if raw.is_null() {
         return String::new();
@@ -39,8 +39,8 @@ fn preload_libraries() -> String {
     unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned()
 }
 
-/// `current` with pg_cache appended, as the value of an ALTER SYSTEM SET: each library a literal of its
-/// own, since one literal would be taken for one library.
+/// Returns `current` with pg_cache appended, as the value for ALTER SYSTEM SET. Each library is a literal of its own, because the server
+/// would take one literal for one library.
 fn preload_list_with_us(current: &str) -> String {
     current
         .split(',')

@@ -1,14 +1,14 @@
-//! Prepared transactions: the records that this library keeps of them in shared memory, and what the server says of them.
+//! Prepared transactions: this library's records of them in shared memory, and the server's own data about them.
 //!
 //! ```text
-//! head      how many records have no name                    a word
-//! records   what each transaction has changed in the cache   twice as many as may be prepared
+//! head      number of records without a name                   a word
+//! records   what each transaction has changed in the cache     twice as many as may be prepared
 //! ```
 //!
-//! Access rules: the records are read and written under one lock of our own, which is held for a walk over them at most; no function
-//! of the server is called and no shard's lock is taken meanwhile. The head is only accessed as an atomic.
+//! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the records at
+//! most; meanwhile no function of the server is called, and no shard's lock is taken. The head must only be accessed as an atomic.
 //!
-//! The memory is empty when a server starts: a transaction that was prepared before that has no record.
+//! The memory is empty when the server starts: a transaction that was prepared before has no record.
 
 #![allow(unsafe_code)]
 
@@ -18,16 +18,16 @@ use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 const NAME: &CStr = c"pg_cache_prepared";
-/// The server's own limit, with the zero behind the name.
+/// The server's own limit, including the zero behind the name.
 const GID_BYTES: usize = pg_sys::GIDSIZE as usize;
-/// A record's capacity. A transaction that changes more keys is recorded by the fences of their spaces, one with more fences by
-/// that of its database.
+/// The capacity of a record. If a transaction changes more keys, the record holds the fences of their spaces instead. If it has more
+/// fences, the record holds the fence of the database.
 pub const FENCES_MAX: usize = 1024;
 pub const MARKS_MAX: usize = 144;
 
 unsafe extern "C" {
     static max_prepared_xacts: c_int;
-    /// Without the guard against errors, because it is asked at each end of a transaction and raises none.
+    /// Called without pgrx's guard, because it runs at each end of a transaction and raises no error.
     fn IsLogicalWorker() -> bool;
 }
 
@@ -39,24 +39,25 @@ pub enum State {
     Preparing,
     /// The transaction is prepared, as far as this library knows.
     Prepared,
-    /// The transaction has ended, while other sessions are still trying to end it.
+    /// The transaction has ended, and other sessions are still trying to end it.
     Gone,
-    /// The name of the transaction is unknown, and nothing will announce its end. Its fences are raised.
+    /// The name of the transaction is unknown, so no command announces its end. Its fences are raised.
     Unnamed,
 }
 
-/// What is kept of one prepared transaction. Words only: every bit pattern is a valid record.
+/// The record of one prepared transaction. It consists of plain numbers, so every bit pattern is a valid record.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Record {
     state: u32,
-    /// Sessions that are trying to end it. While there are any, the record is not given to another transaction.
+    /// The number of sessions that are trying to end the transaction. Until it is 0, no other transaction gets the record.
     pub enders: u32,
     gid_len: u32,
     fences_len: u32,
     marks_len: u32,
     pub xid: pg_sys::TransactionId,
-    /// Since when inheritance trees may have grown above the relations that it has written. Of an unnamed one only.
+    /// The moment since when inheritance trees may have grown above the relations that the transaction has written. Used for unnamed
+    /// transactions only.
     pub trees: Stamp,
     gid: [u8; GID_BYTES],
     fences: [FenceId; FENCES_MAX],
@@ -64,7 +65,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Gives the record to a transaction that is being prepared. Cuts off what does not fit: the caller sees to it that all fits.
+    /// Assigns the record to a transaction that is being prepared. Lists beyond the capacity are cut off: the caller must ensure that all
+    /// fits.
     pub fn write(&mut self, xid: pg_sys::TransactionId, gid: &[u8], fences: &[FenceId], marks: &[KeyMark]) {
         self.set_state(State::Preparing);
         (self.enders, self.xid, self.trees) = (0, xid, Stamp::LATEST);
@@ -73,7 +75,7 @@ impl Record {
         self.marks_len = fill(&mut self.marks, marks);
     }
 
-    /// A word that is no state counts as `Gone`: nobody uses the record until its transaction is found to be over.
+    /// Returns the state. An invalid word counts as `Gone`: the record is then not used until its transaction is found to have ended.
     pub fn state(&self) -> State {
         match self.state {
             0 => State::Free,
@@ -94,17 +96,17 @@ impl Record {
         };
     }
 
-    /// Whether its transaction has this name.
+    /// Returns whether the record's transaction has this name.
     pub fn is_of(&self, gid: &[u8]) -> bool {
         ![State::Free, State::Unnamed].contains(&self.state()) && *used(&self.gid, self.gid_len) == *gid
     }
 
-    /// The fences that the transaction has invalidated.
+    /// Returns the fences that the transaction has invalidated.
     pub fn fences(&self) -> &[FenceId] {
         used(&self.fences, self.fences_len)
     }
 
-    /// The keys that it has changed.
+    /// Returns the keys that the transaction has changed.
     pub fn marks(&self) -> &[KeyMark] {
         used(&self.marks, self.marks_len)
     }
@@ -127,18 +129,19 @@ pub struct Table<'t> {
     pub records: &'t mut [Record],
 }
 
-/// Words before the records, whose alignment is a word's.
+/// The number of words before the records. The records are aligned like words.
 const HEAD: usize = 1;
 
 static MEMORY: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
 
-/// How many transactions may be prepared at once.
+/// Returns how many transactions may be prepared at once.
 pub fn limit() -> usize {
-    // SAFETY: a setting of the server's start, read by it before it asks for shared memory.
+    // SAFETY: a setting that is fixed when the server starts, before it asks for shared memory.
     usize::try_from(unsafe { max_prepared_xacts }).unwrap_or(0)
 }
 
-/// How many records there are: a transaction has one from before the server counts it until after.
+/// Returns the number of records. It is twice the limit, because a transaction has its record a little longer than the server counts it:
+/// from before its preparation until after its end.
 fn count() -> usize {
     limit() * 2
 }
@@ -147,10 +150,10 @@ fn bytes() -> usize {
     HEAD * size_of::<u64>() + count() * size_of::<Record>()
 }
 
-/// Asks for the memory. Called from the hook in which one may.
+/// Requests the memory. Must be called from the hook in which the server allows it.
 pub fn request() {
     if count() > 0 {
-        // SAFETY: see above.
+        // SAFETY: called from that hook.
         unsafe {
             pg_sys::RequestAddinShmemSpace(bytes());
             pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
@@ -158,13 +161,14 @@ pub fn request() {
     }
 }
 
-/// Makes the memory, anew after a crash. Called from the hook for that, in the postmaster, before any other process exists.
+/// Formats the memory, again after a crash. Must be called from the server's start-up hook, in the postmaster, before any other process
+/// exists.
 pub fn start_up() {
     if count() == 0 {
         return;
     }
     let mut found = false;
-    // SAFETY: the size that was asked for. All zeroes are a table of free records.
+    // SAFETY: the size that was requested. All zeroes are a table of free records.
     let memory = unsafe {
         let memory = pg_sys::ShmemInitStruct(NAME.as_ptr(), bytes(), &raw mut found);
         memory.cast::<u8>().write_bytes(0, bytes());
@@ -173,35 +177,35 @@ pub fn start_up() {
     MEMORY.store(memory.cast(), Ordering::Relaxed);
 }
 
-/// Whether there is a table: none without a cache, or where nothing can be prepared.
+/// Returns whether there is a table. There is none without a cache, or if `max_prepared_transactions` is 0.
 pub fn is_there() -> bool {
     !MEMORY.load(Ordering::Relaxed).is_null()
 }
 
-/// The lock, released at the end of the block however that comes about.
+/// Releases the lock when dropped.
 struct Held(*mut pg_sys::LWLock);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: taken by whoever made this.
+        // SAFETY: the code that made this value has acquired the lock.
         unsafe { pg_sys::LWLockRelease(self.0) };
     }
 }
 
-/// Calls with the table, under its lock. Nothing of the server may be called inside.
+/// Calls `with` with the table, under its lock. `with` must not call any function of the server. Returns None if there is no table.
 pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
     let memory = MEMORY.load(Ordering::Relaxed);
     if memory.is_null() {
         return None;
     }
-    // SAFETY: the tranche was asked for in `request`, with one lock.
+    // SAFETY: `request` has asked for the tranche, with one lock.
     let _held = unsafe {
         let lock = &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock;
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         Held(lock)
     };
-    // SAFETY: made in `start_up`, aligned because shared memory begins on a cache line, and accessed by this process alone while the
-    // lock is held. Any words are valid records.
+    // SAFETY: `start_up` made the memory. It is aligned because shared memory begins on a cache line, and only this process accesses the
+    // records while it holds the lock. Every bit pattern is a valid record.
     let table = unsafe {
         let records = std::slice::from_raw_parts_mut(memory.add(HEAD).cast::<Record>(), count());
         Table { unnamed: AtomicU64::from_ptr(memory), records }
@@ -209,33 +213,33 @@ pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
     Some(with(table))
 }
 
-/// Whether there are records without a name.
+/// Returns whether there are records without a name.
 #[inline]
 pub fn has_unnamed() -> bool {
     let memory = MEMORY.load(Ordering::Relaxed);
-    // SAFETY: the head, which is only accessed as an atomic.
+    // SAFETY: the head is only accessed as an atomic.
     !memory.is_null() && unsafe { AtomicU64::from_ptr(memory) }.load(Ordering::Relaxed) > 0
 }
 
-/// The id of this session's transaction, if it has one.
+/// Returns the id of this session's transaction, if it has one.
 pub fn own_xid() -> pg_sys::TransactionId {
-    // SAFETY: a plain question.
+    // SAFETY: only reads a variable.
     unsafe { pg_sys::GetTopTransactionIdIfAny() }
 }
 
-/// Whether a transaction is still going on, or prepared. May raise errors.
+/// Returns whether a transaction is running or prepared. May raise errors.
 pub fn is_in_progress(xid: pg_sys::TransactionId) -> bool {
-    // SAFETY: a plain question, with no lock held.
+    // SAFETY: called while no lock is held.
     unsafe { pg_sys::TransactionIdIsInProgress(xid) }
 }
 
-/// Whether a transaction of another session has ended and has released the lock on its own id. The server sends the transaction's
-/// catalog invalidations between the two. May raise errors.
+/// Returns whether another session's transaction has ended and released the lock on its own id. Between the end and the release, the
+/// server sends the transaction's catalog invalidations. May raise errors.
 pub fn is_over(xid: pg_sys::TransactionId) -> bool {
     if is_in_progress(xid) {
         return false;
     }
-    // SAFETY: within a transaction; asks for the lock without waiting, and gives it back.
+    // SAFETY: called within a transaction. It asks for the lock without waiting, and releases it again.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         let is_over = pg_sys::ConditionalXactLockTableWait(xid);
@@ -245,31 +249,33 @@ pub fn is_over(xid: pg_sys::TransactionId) -> bool {
     }
 }
 
-/// Whether this process applies what another server sends: it ends prepared transactions without a command.
+/// Returns whether this process is a logical replication worker. Such a worker ends prepared transactions without a command.
 #[inline]
 pub fn is_applier() -> bool {
     // SAFETY: reads a variable, and raises no error.
     unsafe { IsLogicalWorker() }
 }
 
-/// A prepared transaction as the server shows it.
+/// A prepared transaction as the server knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     pub xid: pg_sys::TransactionId,
-    /// Whether the current role may end it.
+    /// Whether the current role may end the transaction.
     pub may_end: bool,
-    /// Whether it belongs to this session's database.
+    /// Whether the transaction belongs to this session's database.
     pub is_here: bool,
 }
 
-/// The prepared transaction of a name, in whatever database and prepared in whichever life of the server. May raise errors.
+/// Finds the prepared transaction with this name, in any database, also if it was prepared before the server was restarted. May raise
+/// errors.
 pub fn find(gid: &[u8]) -> Option<Found> {
     let query =
         "SELECT p.transaction::pg_catalog.text, p.ownerid, p.dbid FROM pg_catalog.pg_prepared_xact() AS p
                   WHERE p.gid OPERATOR(pg_catalog.=) $1";
     let (mut role, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: within a transaction, outside of blocks, as the statement that we are called for begins. As the owner of the catalogs,
-    // because the view's function may have been revoked. An error puts everything back by ending the transaction.
+    // SAFETY: called within a transaction and outside of blocks, as the command is that we are called for. The query runs as the
+    // bootstrap superuser, because the privilege to call the view's function may have been revoked. If an error is raised, the end of the
+    // transaction restores the role and the snapshot.
     let is_superuser = unsafe {
         let is_superuser = pg_sys::superuser();
         pg_sys::GetUserIdAndSecContext(&raw mut role, &raw mut context);
@@ -279,7 +285,7 @@ pub fn find(gid: &[u8]) -> Option<Found> {
         is_superuser
     };
     let found = Spi::connect(|client| {
-        // SAFETY: a text made of that many bytes.
+        // SAFETY: the server makes a text of that many bytes.
         let name = unsafe {
             let text = pg_sys::cstring_to_text_with_len(gid.as_ptr().cast(), gid.len() as i32);
             pgrx::datum::DatumWithOid::new(pg_sys::Datum::from(text), pg_sys::TEXTOID)
@@ -291,7 +297,7 @@ pub fn find(gid: &[u8]) -> Option<Found> {
             found.first().get_three::<String, pg_sys::Oid, pg_sys::Oid>()
         }
     });
-    // SAFETY: as it was above.
+    // SAFETY: restores the state from above.
     unsafe {
         pg_sys::PopActiveSnapshot();
         pg_sys::SetUserIdAndSecContext(role, context);

@@ -1,4 +1,5 @@
-//! Running a caller's query, with the caller's privileges, on a snapshot of our choosing.
+//! Runs a caller's query with the caller's privileges, on a given snapshot. Also reports the transaction's isolation level, and drops the
+//! session's cached plans and catalog data before a fill.
 
 #![allow(unsafe_code)]
 
@@ -7,80 +8,83 @@ use super::{memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_char};
 
-/// On which snapshot.
+/// The snapshot that a query runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Snapshot {
-    /// A new one: all that is committed now.
+    /// A new snapshot: it sees all that is committed now.
     New,
-    /// The transaction's own.
+    /// The transaction's own snapshot.
     Transaction,
-    /// That of the query around, where no new one may be taken: while that query runs in parallel.
+    /// The snapshot of the enclosing query, where no new one may be taken: while that query runs in parallel.
     Active,
 }
 
-/// Whether the transaction looks at the database as it was at one moment: REPEATABLE READ, or SERIALIZABLE.
+/// Returns whether the transaction keeps one snapshot: REPEATABLE READ or SERIALIZABLE.
 #[inline]
 pub fn looks_at_one_moment() -> bool {
     // SAFETY: a plain global of this session.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Whether the transaction does, or the next one may before anything is said of it.
+/// Returns whether this transaction keeps one snapshot, or the next one will by default.
 #[inline]
 pub fn looks_at_moments() -> bool {
     // SAFETY: as above.
     looks_at_one_moment() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
-/// Whether the query around runs in parallel. Our function gets there only by way of one that was wrongly declared.
+/// Returns whether the enclosing query runs in parallel. Our function gets there only through a function that was wrongly declared
+/// PARALLEL SAFE.
 pub fn is_parallel() -> bool {
-    // SAFETY: a plain question.
+    // SAFETY: only reads a variable.
     unsafe { pg_sys::IsInParallelMode() }
 }
 
-/// Whether the server has to know of everything that the transaction reads.
+/// Returns whether the transaction is SERIALIZABLE: the server must then know of everything that it reads.
 #[inline]
 pub fn is_serializable() -> bool {
     // SAFETY: as above.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
-/// Learns of all catalog changes that were announced so far.
+/// Accepts all catalog invalidations that were announced so far.
 pub fn accept_messages() {
-    // SAFETY: the server's own function, within a transaction.
+    // SAFETY: the server's own function, called within a transaction.
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Drops the session's cached plans, its resolved search path, and what it remembers of memberships of roles, as PostgreSQL does when
-/// schemas and roles change. Plans that are running are not disturbed.
+/// Drops the session's cached plans, its resolved search path, and its cached role memberships, as PostgreSQL does when schemas and roles
+/// change. Running plans are not disturbed.
 ///
-/// Memberships, because PostgreSQL may keep an old list of them: a message that arrives while the list is collected is forgotten when the
-/// list is complete.
+/// Memberships are dropped because PostgreSQL may keep an outdated list of them: it loses a message that arrives while it collects the
+/// list.
 pub fn forget_catalogs() {
     use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, NAMESPACEOID};
     accept_messages();
     let every_object = 0;
     for cache in [NAMESPACEOID, AUTHMEMROLEMEM] {
-        // SAFETY: the server's own function, within a transaction. The callbacks are those that a message would call.
+        // SAFETY: the server's own function, called within a transaction. It calls the callbacks that an invalidation message would call.
         unsafe { pg_sys::CallSyscacheCallbacks(cache as i32, every_object) };
     }
 }
 
-/// The first column of the first row, as jsonb; null if it is null, or if there is no row.
+/// Runs a query and returns the first column of its first row as jsonb. Returns None if that is null, or if there is no row.
 ///
-/// Errors of the query are raised as they are.
+/// Errors of the query are raised unchanged.
 pub fn first_value(
     text: &CStr,
     arguments: &[Option<CString>],
     on: Snapshot,
 ) -> Result<Option<Vec<u8>>, Refused> {
-    // SAFETY: the server's own function, outside of any lock.
+    // SAFETY: the server's own function, called while no lock is held.
     unsafe {
-        // Definitions are to be as new as the rows; others are told of them when they next lock what they have not locked yet.
+        // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next locks
+        // a relation that it has not locked yet.
         pg_sys::AcceptInvalidationMessages();
     }
     on_snapshot(on, || {
-        // SAFETY: as functions in other languages run a query: connected while anything that the query returns is in use.
+        // SAFETY: follows the rules of the server programming interface (SPI): the connection is open while anything that the query
+        // returns is in use.
         unsafe {
             if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
                 pgrx::error!("cannot connect to the server's programming interface");
@@ -92,11 +96,11 @@ pub fn first_value(
     })
 }
 
-/// Runs something while a snapshot is active: whatever it returns, the snapshot is taken off again. What raises an error does not come
-/// back here: then the server takes off all that the (sub)transaction has put on, and ends its connections to the programming interface.
+/// Calls `run` while a snapshot is active, and removes the snapshot when `run` returns. An error that is raised does not return here: the
+/// server then removes all snapshots of the (sub)transaction and closes its SPI connections.
 fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
-    // SAFETY: plain requests, in a transaction. Where no snapshot is active, the server is asked for the transaction's, which it refuses
-    // with an error if it must not take one.
+    // SAFETY: called within a transaction. If no snapshot is active, this asks for the transaction's snapshot. The server raises an error
+    // if the transaction must not take one.
     unsafe {
         pg_sys::PushActiveSnapshot(match on {
             Snapshot::New => pg_sys::GetLatestSnapshot(),
@@ -105,15 +109,15 @@ fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
         });
     }
     let result = run();
-    // SAFETY: the one from above. What has run in between has taken off what it has put on.
+    // SAFETY: removes the snapshot that was pushed above. `run` has removed every snapshot that it has pushed itself.
     unsafe { pg_sys::PopActiveSnapshot() };
     result
 }
 
-/// The value, as the bytes of a jsonb.
+/// Returns the value as the bytes of a jsonb.
 ///
 /// # Safety
-/// We are connected to the server's programming interface.
+/// An SPI connection must be open.
 unsafe fn value_of(
     text: &CStr,
     arguments: &[Option<CString>],
@@ -124,8 +128,8 @@ unsafe fn value_of(
         let types = parameter_types(text)?;
         let (mut values, nulls) = bind(arguments, &types)?;
         let plan = prepare(text, &types);
-        // That is taken when the tables are locked, as the server does for a statement of its own. One that was taken before waiting for
-        // a TRUNCATE would find the table empty, though it never was.
+        // This snapshot is taken after the tables are locked, as the server does for a statement of its own. A snapshot from before a
+        // wait for a TRUNCATE would find the table empty, though no committed state was empty.
         on_snapshot(on, || {
             let found = run(plan, &mut values, &nulls)?;
             Ok(found.map(|(datum, kind)| memory::copy(varlena::content(to_jsonb(datum, kind)))))
@@ -133,12 +137,12 @@ unsafe fn value_of(
     }
 }
 
-/// The types that the query infers for its parameters.
+/// Returns the types that the query infers for its parameters.
 ///
 /// # Safety
-/// We are connected to the server's programming interface.
+/// An SPI connection must be open.
 unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
-    // SAFETY: the parser's own functions on a text that ends with a zero; what it returns lives as long as our connection.
+    // SAFETY: the parser's own functions, called with a text that ends with a zero. Their results live as long as the SPI connection.
     unsafe {
         let statements = pg_sys::pg_parse_query(text.as_ptr());
         let count = if statements.is_null() { 0 } else { (*statements).length };
@@ -177,10 +181,10 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
     }
 }
 
-/// The values of the parameters, read as text of their types.
+/// Converts the arguments from text to the parameters' types.
 ///
 /// # Safety
-/// We are connected to the server's programming interface.
+/// An SPI connection must be open.
 unsafe fn bind(
     arguments: &[Option<CString>],
     types: &[pg_sys::Oid],
@@ -200,7 +204,7 @@ unsafe fn bind(
         nulls.push(if text.is_some() { b' ' } else { b'n' } as c_char);
         values.push(text.as_ref().map_or(pg_sys::Datum::null(), |text| {
             let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-            // SAFETY: the type's own input function, on a text that ends with a zero.
+            // SAFETY: calls the type's own input function, with a text that ends with a zero.
             unsafe {
                 pg_sys::getTypeInputInfo(*kind, &raw mut input, &raw mut parameter);
                 pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, -1)
@@ -210,12 +214,12 @@ unsafe fn bind(
     Ok((values, nulls))
 }
 
-/// The plan of a query, whose tables are locked by now.
+/// Returns the plan of a query, after its tables have been locked.
 ///
 /// # Safety
-/// We are connected to the server's programming interface. The text was parsed as one statement.
+/// An SPI connection must be open, and the text must have been parsed as a single statement.
 unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
-    // SAFETY: as the caller promises. The plan is of one statement, and lives as long as our connection.
+    // SAFETY: as the caller promises. The plan has one statement, and lives as long as the SPI connection.
     unsafe {
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
         if plan.is_null() {
@@ -223,12 +227,12 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
         }
         let sources = pg_sys::SPI_plan_get_plan_sources(plan);
         let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
-        // As the rules have rewritten it: with what the views in it call.
+        // This checks the query after rewriting, so that functions in views count.
         if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
             observer::note_volatile();
         }
         if types.is_empty() {
-            // Parts of tables are locked by the planner only. It is asked once: without parameters, what it says is kept.
+            // Only the planner locks partitions and children. It runs once: without parameters, the plan is kept.
             let planned = pg_sys::SPI_plan_get_cached_plan(plan);
             if !planned.is_null() {
                 pg_sys::ReleaseCachedPlan(planned, std::ptr::null_mut());
@@ -238,17 +242,17 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
     }
 }
 
-/// The first column of the first row, with its type, on the snapshot that is active.
+/// Returns the first column of the first row, with its type. The query runs on the active snapshot.
 ///
 /// # Safety
-/// We are connected to the server's programming interface, and the plan is of this connection, with as many parameters as there are values.
+/// An SPI connection must be open. The plan must belong to this connection and have as many parameters as there are values.
 unsafe fn run(
     plan: pg_sys::SPIPlanPtr,
     values: &mut [pg_sys::Datum],
     nulls: &[c_char],
 ) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
-    // SAFETY: the server's programming interface, as its documentation has it used. Read only: on the snapshot that is active,
-    // and a statement that writes is an error. Where the status says that rows were selected, there is a table of them.
+    // SAFETY: uses SPI as its documentation describes. The execution is read-only: it runs on the active snapshot, and a statement that
+    // writes is an error. If the status says that rows were selected, there is a table of rows.
     unsafe {
         let status = pg_sys::SPI_execute_snapshot(
             plan,
@@ -271,21 +275,21 @@ unsafe fn run(
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
         let kind = pg_sys::SPI_gettypeid((*table).tupdesc, 1);
-        // A function that returns `void` returns a Datum that is no value of anything.
+        // A function that returns `void` returns a Datum that represents no value.
         Ok((!is_null && kind != pg_sys::VOIDOID).then_some((datum, kind)))
     }
 }
 
-/// A value as jsonb, by SQL's own function for that.
+/// Converts a value to jsonb by SQL's `to_jsonb`.
 ///
 /// # Safety
-/// We are connected to the server's programming interface; the Datum is of that type, and not null.
+/// An SPI connection must be open. The Datum must be of the given type and not null.
 unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
     if kind == pg_sys::JSONBOID {
         return datum;
     }
     let (mut kind, mut datum) = (kind, datum);
-    // SAFETY: as the caller promises; the result lives as long as our connection.
+    // SAFETY: as the caller promises. The result lives as long as the SPI connection.
     unsafe {
         let status = pg_sys::SPI_execute_with_args(
             c"SELECT pg_catalog.to_jsonb($1)".as_ptr(),
@@ -302,7 +306,7 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
         let mut is_null = false;
         let table = pg_sys::SPI_tuptable;
         let json = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
-        // A function of that name for the value's own type may return anything.
+        // An overloaded `to_jsonb` for the value's type may return another type.
         if is_null || pg_sys::SPI_gettypeid((*table).tupdesc, 1) != pg_sys::JSONBOID {
             pgrx::error!("the value cannot be made jsonb");
         }
@@ -310,8 +314,8 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
     }
 }
 
-/// For tests, in their builds only: whether a query is refused, by a caller that does not raise why
-/// (`CREATE FUNCTION … AS '$libdir/pg_cache', 'is_refused_wrapper'`).
+/// Returns whether a query is refused, without raising the reason. For tests, in debug builds only (`CREATE FUNCTION … AS
+/// '$libdir/pg_cache', 'is_refused_wrapper'`).
 #[cfg(debug_assertions)]
 #[pg_extern(sql = false)]
 fn is_refused(text: &CStr) -> bool {

@@ -1,4 +1,5 @@
-//! What a relation is to the cache: remembered by each session until the server says that it has changed.
+//! Determines the meaning of a relation for the cache. Each session remembers the answers until the server reports a change of the
+//! relation.
 
 #![allow(unsafe_code)]
 
@@ -15,13 +16,13 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
-/// A relation by its number.
+/// A relation, by its number (OID).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number(u32);
 
 number_type!(Number, "regclass");
 
-/// Relations by their numbers: an array. What is null in it is left out.
+/// An array of relations, by their numbers. Null elements are left out.
 #[derive(Debug)]
 pub struct Numbers(pub Vec<u32>);
 
@@ -33,8 +34,8 @@ impl FromDatum for Numbers {
             return None;
         }
         let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-        // SAFETY: the caller promises a Datum of an array of numbers of relations, of whose type these are the properties. The
-        // server returns two arrays of `count` in the memory of the statement.
+        // SAFETY: the caller promises a Datum of an array of regclass, and the arguments describe that type. The server returns two
+        // arrays of `count` elements in the memory of the statement.
         unsafe {
             pg_sys::deconstruct_array(
                 pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
@@ -53,27 +54,26 @@ impl FromDatum for Numbers {
 }
 
 impl Number {
-    /// The relation of a number.
+    /// Makes a `Number` of a relation's number.
     pub fn of(number: u32) -> Self {
         Self(number)
     }
 
-    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }
 
-    /// Its name without its schema, in the database's encoding, if there is such a relation.
+    /// Returns the relation's name without its schema, in the database's encoding, if there is such a relation.
     pub fn name(self) -> Option<Vec<u8>> {
-        // SAFETY: a question to the server's catalogs, which returns a string of its own or nothing.
+        // SAFETY: looks up a catalog; the server returns a new string or null.
         let name = unsafe { pg_sys::get_rel_name(self.0.into()) };
         // SAFETY: not null, and ends with a zero.
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
     }
 
-    /// Whether the current role owns it.
+    /// Returns whether the current role owns the relation.
     pub fn is_mine(self) -> bool {
-        // SAFETY: a question to the server's catalogs, about a relation that is there.
+        // SAFETY: looks up a catalog, for a relation that exists.
         unsafe {
             #[cfg(feature = "pg15")]
             let mine = pg_sys::pg_class_ownercheck(self.0.into(), pg_sys::GetUserId());
@@ -84,12 +84,12 @@ impl Number {
         }
     }
 
-    /// The role that owns it, if this session sees such a relation.
+    /// Returns the role that owns the relation, if this session sees such a relation.
     pub fn owner(self) -> Option<Role> {
         with_class(self.0, |row| Role::from_number(row.relowner.to_u32()))
     }
 
-    /// What kind of relation it is, in words, if it is none whose changes can be watched.
+    /// Returns the kind of the relation in words, if its changes cannot be watched.
     pub fn unwatchable(self) -> Option<&'static str> {
         if self.0 < FIRST_NORMAL {
             return Some("a system catalog");
@@ -102,7 +102,7 @@ impl Number {
         })
     }
 
-    /// What kind of relation it is, in words, if it has no rows of its own that could change.
+    /// Returns the kind of the relation in words, if it has no rows of its own that could change.
     pub fn unwritable(self) -> Option<&'static str> {
         let (kind, ..) = class(self.0)?;
         match kind {
@@ -112,44 +112,45 @@ impl Number {
     }
 }
 
-/// What writing to a relation means.
+/// The meaning of a write to a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Nothing: an index, a sequence, a temporary table, a view, one of our own tables.
+    /// Nothing: an index, a sequence, a temporary table, a view, or a table of pg_cache.
     Irrelevant,
-    /// What names and rules mean may have changed.
+    /// Definitions may have changed.
     Catalog,
-    /// Its rows have changed, and with them those of all tables that it is a part of, by partitioning or inheritance.
+    /// The relation's rows have changed, and with them the rows of all its ancestors, by partitioning or inheritance.
     Rows { ancestors: Rc<[u32]> },
 }
 
-/// Kinds of relations whose rows are written to.
+/// Kinds of relations that have rows of their own.
 const WITH_ROWS: [u8; 4] = [
     pg_sys::RELKIND_RELATION,
     pg_sys::RELKIND_PARTITIONED_TABLE,
     pg_sys::RELKIND_MATVIEW,
     pg_sys::RELKIND_FOREIGN_TABLE,
 ];
-/// The first number that is not of the system's own objects.
+/// The first number of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
-/// Catalogs whose changes are no changes of definitions: large objects with their indexes, whose locks are kept too; subscriptions, how
-/// far they have come with each table, and from where; comments and security labels.
+/// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept until
+/// the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
 const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
-/// tablespaces. Harmless commands lock them like others; `definition.rs` tells of their changes.
+/// tablespaces. Harmless commands lock them like others, so `definition.rs` reports their changes.
 const TOLD: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
-/// Whoever has seen more relations than that begins to remember anew.
+/// A session forgets all that it remembers when it has seen more relations than this.
 const KNOWN_MAX: usize = 65_536;
 
-/// What a session remembers. The numbers are the server's own: nobody chooses them to make them collide.
+/// The memory of a session. The keys are OIDs, which the server assigns: no user can choose them to cause collisions.
 struct Known {
     alone: HashMap<u32, Relation, FixedState>,
-    /// Those that are part of another. A change of any relation may be one of a tree, and is not told of those below.
+    /// Relations that are parts of others. A change of a relation may be a change of its tree, and the server sends no message for the
+    /// relations below it. So any message clears this map.
     parts: HashMap<u32, Relation, FixedState>,
-    /// Temporary ones, with their indexes and whatever else belongs to them, which who makes them locks as a writer does. They stay
-    /// temporary, so this outlives messages.
+    /// Temporary relations, with their indexes and all that belongs to them. The session that makes them locks them as a writer does. A
+    /// temporary relation stays temporary, so messages do not clear this set.
     temporary: HashSet<u32, FixedState>,
-    /// At so many of them, those that were dropped are sorted out.
+    /// When the set has this size, dropped relations are removed from it.
     temporary_max: usize,
     watching: bool,
 }
@@ -165,11 +166,12 @@ local! {
 }
 
 local! {
-    /// Grows whenever something is forgotten.
+    /// Grows whenever the session forgets something.
     static GENERATION: Cell<u64> = Cell::new(0);
 }
 
-/// What [`of`] has said stays true as long as this is the same, if it was the same before it was asked.
+/// Returns a number that grows whenever the session forgets something. An answer of [`of`] is true as long as this number is the same as
+/// before the call of [`of`].
 #[inline]
 pub fn generation() -> u64 {
     GENERATION.get()
@@ -180,8 +182,8 @@ fn forget(what: impl FnOnce(&mut Known)) {
     KNOWN.with_borrow_mut(what);
 }
 
-/// The server says that a relation has changed, or, with 0, that any may have. Never while what is known is borrowed: nothing of
-/// the server is called then.
+/// The server reports that a relation has changed, or, with number 0, that any relation may have changed. This never happens while
+/// `KNOWN` is borrowed: no function of the server is called then.
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
     forget(|known| {
@@ -194,18 +196,19 @@ unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::O
     });
 }
 
-/// What is remembered of a relation: for those who may not ask the server, because the transaction is over.
+/// Returns what is remembered of a relation. For code that must not ask the server, because the transaction has ended.
 pub fn remembered(number: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
 }
 
-/// Whether it is temporary, as far as it was ever found out. The server empties temporary tables itself, after the last moment at which
-/// it may be asked anything, and each time says that they have changed.
+/// Returns whether the session has found the relation to be temporary. ON COMMIT DELETE ROWS needs this: the server empties temporary
+/// tables when catalogs must not be read any more, and reports each as changed.
 pub fn was_temporary(number: u32) -> bool {
     KNOWN.with_borrow(|known| known.temporary.contains(&number))
 }
 
-/// Remembers a temporary relation, or forgets it if it is gone: its number may be given to another relation. May ask the server.
+/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the number may be given to another relation.
+/// Reads catalogs if the set is full.
 fn note_temporary(number: u32, is_temporary: bool) {
     let is_full = KNOWN.with_borrow_mut(|known| {
         if !is_temporary {
@@ -216,7 +219,7 @@ fn note_temporary(number: u32, is_temporary: bool) {
         known.temporary.len() >= known.temporary_max
     });
     if is_full {
-        // The relations that are left are as many as the session keeps itself.
+        // Remove the dropped relations. The remaining ones are the temporary relations that the session really has.
         let known = KNOWN.with_borrow(|known| memory::try_collect(known.temporary.iter().copied()));
         let mut dropped = known.unwrap_or_else(|short| short.raise());
         dropped.retain(|number| !self::is_temporary(*number));
@@ -227,12 +230,12 @@ fn note_temporary(number: u32, is_temporary: bool) {
     }
 }
 
-/// Whether it may be a part of others, as far as it is remembered.
+/// Returns whether the relation may be a part of others, as far as the session remembers.
 pub fn may_be_part(number: u32) -> bool {
     KNOWN.with_borrow(|known| !known.alone.contains_key(&number))
 }
 
-/// Forgets everything. A relation may be given a parent by a change of which no message tells.
+/// Forgets all relations. For changes that give a relation a parent without a message.
 #[cold]
 pub fn forget_all() {
     forget(|known| {
@@ -241,19 +244,20 @@ pub fn forget_all() {
     });
 }
 
-/// What a relation is. Asks the server's catalogs if it has to, so it may raise an error, and no lock may be held.
+/// Returns what a write to a relation means. It reads the catalogs if the session does not remember the relation. So it may raise an
+/// error, and no lock may be held.
 pub fn of(number: u32) -> Relation {
     if let Some(known) = remembered(number) {
         return known;
     }
     let before = generation();
     if !KNOWN.with_borrow_mut(|known| std::mem::replace(&mut known.watching, true)) {
-        // SAFETY: the server's own list, which this backend alone has; the function stays as long as the library does.
+        // SAFETY: only this backend accesses this list of the server, and the function stays loaded as long as the library does.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
     }
     let found = look_up(number);
     KNOWN.with_borrow_mut(|known| {
-        // What has changed while it was looked up is not remembered.
+        // The answer is not remembered if a message arrived during the look-up.
         if generation() == before {
             let is_part = matches!(&found, Relation::Rows { ancestors } if !ancestors.is_empty());
             let map = if is_part { &mut known.parts } else { &mut known.alone };
@@ -277,7 +281,8 @@ fn look_up(number: u32) -> Relation {
             _ => Relation::Catalog,
         };
     }
-    // If there is none, this transaction has dropped it. What it has made as well, nobody else has ever seen.
+    // If the relation does not exist, this transaction has dropped it. If this transaction had also created it, no other session has ever
+    // seen it.
     let now = class(number);
     let Some((kind, persistence, schema)) = now.or_else(|| class_before(number)) else {
         return Relation::Irrelevant;
@@ -301,9 +306,9 @@ fn look_up(number: u32) -> Relation {
     Relation::Rows { ancestors: ancestors.into() }
 }
 
-/// Whether each change of what a query reads there can be seen at its commit. Of a catalog it cannot, because its locks are given
-/// back before; nor of a sequence, nor of a foreign table, nor of a temporary table, which is another one for each session. Our
-/// own tables say otherwise what they have to say.
+/// Returns whether every change of a relation can be seen at its commit. This is false for catalogs, whose locks are released before the
+/// commit, and for sequences and foreign tables. It is false for temporary tables, because each session has its own, and for pg_cache's
+/// own tables, whose changes are announced by messages (`catalog.rs`).
 pub fn is_followed(number: u32) -> bool {
     number >= FIRST_NORMAL
         && class(number).is_some_and(|(kind, persistence, schema)| {
@@ -313,7 +318,7 @@ pub fn is_followed(number: u32) -> bool {
         })
 }
 
-/// Whether other tables inherit from it, or did so once. Partitions do not count as that.
+/// Returns whether other tables inherit from the relation, or once did. Partitions do not count.
 pub fn is_inheritance_parent(number: u32) -> bool {
     let is_parent = |row: &pg_sys::FormData_pg_class| {
         row.relhassubclass && row.relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE
@@ -321,33 +326,34 @@ pub fn is_inheritance_parent(number: u32) -> bool {
     with_class(number, is_parent).unwrap_or(false)
 }
 
-/// Whether it is one of the server's catalogs.
+/// Returns whether the relation is one of the server's catalogs.
 pub fn is_catalog(number: u32) -> bool {
     number < FIRST_NORMAL
 }
 
-/// Whether its rows are on another server.
+/// Returns whether the relation is a foreign table.
 pub fn is_foreign(number: u32) -> bool {
     class(number).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE)
 }
 
-/// Whether it is the session's own.
+/// Returns whether the relation is temporary.
 pub fn is_temporary(number: u32) -> bool {
     class(number).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP)
 }
 
-/// Whether who reads it may decide what is read: whether it has row security.
+/// Returns whether the relation has row security: its rows then depend on the role that reads.
 pub fn has_row_security(number: u32) -> bool {
     with_class(number, |row| row.relrowsecurity).unwrap_or(false)
 }
 
-/// Kind, persistence and schema, if there is such a relation.
+/// Returns kind, persistence and schema of a relation, if it exists.
 fn class(number: u32) -> Option<(u8, u8, u32)> {
     with_class(number, |row| (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()))
 }
 
 fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
-    // SAFETY: a look-up in the server's cache of pg_class, whose entries are copies of this process, released again.
+    // SAFETY: a look-up in the server's cache of pg_class. Its entries are copies in this process; the entry is released after the last
+    // access.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, number.into());
         if tuple.is_null() {
@@ -360,15 +366,15 @@ fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R
     }
 }
 
-/// The same as it was before this transaction, if there was such a relation.
+/// Returns kind, persistence and schema as they were before this transaction, if the relation existed then.
 fn class_before(number: u32) -> Option<(u8, u8, u32)> {
     system::row(&CLASSES, number, When::BeforeUs, |row| {
         (row.relkind, row.relpersistence, row.relnamespace.to_u32())
     })
 }
 
-/// Adds the tables that one is directly a part of, if they are not there yet; also those of which this transaction has made it no part
-/// any more, because its rows are gone from them.
+/// Adds the direct parents of a relation, if they are not in the list yet. Parents that this transaction has removed count, too: the
+/// relation's rows are gone from them.
 fn ancestors_of(number: u32, found: &mut Vec<u32>) {
     for when in [When::Now, When::BeforeUs] {
         system::each_row(&INHERITS, number, when, |row| {

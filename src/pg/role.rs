@@ -1,4 +1,5 @@
-//! Who acts: the role whose rights count at this moment, after SET ROLE and inside of SECURITY DEFINER functions.
+//! Roles by their numbers. The current role is the one whose privileges count at this moment, after SET ROLE and inside of SECURITY
+//! DEFINER functions.
 
 #![allow(unsafe_code)]
 
@@ -9,16 +10,16 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
 unsafe extern "C" {
-    /// As it is: what is asked for with every access need not go through the guard for errors.
+    /// Called without pgrx's guard: it runs with every access and raises no error.
     fn GetUserId() -> pg_sys::Oid;
 }
 
-/// A role by its number; 0 is everybody.
+/// A role, by its number (OID); 0 stands for PUBLIC, all roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role(u32);
 
 impl Role {
-    /// The role whose rights count now.
+    /// Returns the role whose privileges count now.
     #[inline]
     pub fn current() -> Self {
         check_thread();
@@ -26,53 +27,53 @@ impl Role {
         Self(unsafe { GetUserId() }.to_u32())
     }
 
-    /// Who may look at statistics.
+    /// The role whose members may read statistics.
     pub const MONITOR: Self = Self(pg_sys::ROLE_PG_MONITOR);
 
-    /// The role of a number.
+    /// Makes a `Role` of a role's number.
     pub fn from_number(number: u32) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns the role's number.
     #[inline]
     pub fn number(self) -> u32 {
         self.0
     }
 
-    /// Whether it stands for everybody.
+    /// Returns whether this stands for all roles.
     pub fn is_everybody(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether it may do whatever another role may.
+    /// Returns whether this role has all privileges of another role.
     pub fn has_rights_of(self, other: Self) -> bool {
-        // SAFETY: a question to the server's catalogs; a role that is gone has nobody's rights.
+        // SAFETY: looks up catalogs; a role that was dropped has no privileges.
         other.is_everybody() || unsafe { pg_sys::has_privs_of_role(self.0.into(), other.0.into()) }
     }
 
-    /// Whether there is such a role. A number can be written down of one that there is not.
+    /// Returns whether the role exists. A user may write the number of a role that does not exist.
     pub fn exists(self) -> bool {
         self.name().is_some()
     }
 
     fn name(self) -> Option<CString> {
-        // SAFETY: a question to the server's catalogs, which returns a string of its own or nothing.
+        // SAFETY: looks up a catalog; the server returns a new string or null.
         let name = unsafe { pg_sys::GetUserNameFromId(self.0.into(), true) };
         // SAFETY: not null, and ends with a zero.
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
     }
 
-    /// Its name as an identifier, for people to read and to paste.
+    /// Returns the role's name as an SQL identifier, for messages.
     pub fn quoted(self) -> String {
         let Some(name) = self.name() else { return self.0.to_string() };
-        // SAFETY: a string that ends with a zero; what is returned is the same one or another of the statement's memory.
+        // SAFETY: a string that ends with a zero. The server returns the same string, or another one in the memory of the statement.
         let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) };
         shown(quoted.to_bytes()).into_owned()
     }
 }
 
-/// Some text as a literal of SQL.
+/// Quotes text as an SQL literal.
 pub fn literal(text: &str) -> String {
     let escaped = text.replace('\'', "''");
     match text.contains('\\') {

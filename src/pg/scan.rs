@@ -1,11 +1,12 @@
-//! The keys that a scan is about to pass, told from those that it has passed.
+//! Guesses the next keys of a table scan, so that their entries can be prefetched.
 //!
-//! A scan hands over the rows of a page where they lie, one after the other. Rows of one length therefore come at one distance, and
-//! as far behind a key as it stands behind the one before, there lies the next. So it can be looked for in the tier before we
-//! are asked for it: what a hit costs is mostly to wait for memory, and that time is the executor's to fill.
+//! A scan passes the rows of a page in place, one after the other. Rows of equal length therefore lie at equal distances: if two
+//! successive distances between keys are equal, the next key lies at the same distance again. The tier can look for that key before the
+//! caller asks for it. Most of a hit's time is spent waiting for memory, and the executor's work now overlaps with that wait.
 //!
-//! It is a guess, and is used for nothing but to bring memory near. Keys that are computed lie at one address, those of an index scan
-//! in no order, and with rows of different length one distance hardly equals the last: then nothing is guessed.
+//! A guess is only used to bring memory near, so a wrong guess does no harm. If keys are computed, they all lie at one address. Keys of
+//! an index scan lie in no order, and rows of different lengths rarely have two equal distances in a row. In these cases nothing is
+//! guessed.
 
 #![allow(unsafe_code)]
 
@@ -13,17 +14,17 @@ use super::local::local;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-/// Pages of memory are at least as large: where one byte can be read, all can.
+/// Memory pages have at least this size: if one byte of a page can be read, all can.
 const PAGE_BYTES: usize = 4096;
-/// So much is read of what may be a key. Longer ones are not guessed.
+/// The number of bytes that are read of a possible key, with its length byte. Longer keys are not guessed.
 const PEEKED_BYTES: usize = 64;
 
 local! {
-    /// Where the last key lay, and how far from the one before.
+    /// The address of the last key, and its distance from the key before.
     static LAST: Cell<(usize, usize)> = Cell::new((0, 0));
 }
 
-/// Keys at one distance, as long as the key that it was found by stands.
+/// A series of keys at equal distances. It is valid as long as the key that it was found by.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'k> {
     key: *const u8,
@@ -31,7 +32,7 @@ pub struct Scan<'k> {
     of: PhantomData<&'k [u8]>,
 }
 
-/// A copy of what is probably a key.
+/// A copy of bytes that are probably a key.
 #[derive(Debug)]
 pub struct Guess {
     bytes: [u8; PEEKED_BYTES],
@@ -39,14 +40,14 @@ pub struct Guess {
 }
 
 impl Guess {
-    /// The key.
+    /// Returns the guessed key.
     #[inline]
     pub fn key(&self) -> &[u8] {
         &self.bytes[1..=self.length]
     }
 }
 
-/// The scan that a key belongs to, if it is part of one. To be asked for each key, in order.
+/// Returns the scan that a key belongs to, if its distance equals the last one. Must be called for each key, in order.
 #[inline]
 pub fn of(key: &[u8]) -> Option<Scan<'_>> {
     let at = key.as_ptr() as usize;
@@ -58,42 +59,43 @@ pub fn of(key: &[u8]) -> Option<Scan<'_>> {
 }
 
 impl Scan<'_> {
-    /// Where the key lies that comes so many keys after this one.
+    /// Returns the address of the key that comes `ahead` keys after this one.
     #[inline]
     pub fn place(&self, ahead: usize) -> usize {
         (self.key as usize).wrapping_add(self.distance.wrapping_mul(ahead))
     }
 
-    /// That key, if it lies on the same page and is as short as keys in tables are.
+    /// Returns that key, if it lies on the same page as this one and has the short form of keys in tables.
     #[inline]
     pub fn key(&self, ahead: usize) -> Option<Guess> {
         let page = |at: usize| at / PAGE_BYTES;
-        // With the byte before it, which holds its length.
+        // The byte before the key holds its length.
         let start = self.place(ahead).wrapping_sub(1);
         let here = page(self.key as usize);
         if page(start) != here || page(start + PEEKED_BYTES - 1) != here {
             return None;
         }
-        // SAFETY: the first byte of the key lies on this page, and the key still stands.
+        // SAFETY: all bytes lie on the page on which this key begins, and this key is still valid, so the page can be read.
         let bytes = unsafe { peek(self.key.with_addr(start)) }?;
-        // A short text's header is its length with itself, and a bit.
+        // The header of a short text is one byte: the length including the header, shifted left, and a bit that is set.
         let length = usize::from(bytes[0] >> 1).wrapping_sub(1);
         (bytes[0] & 1 == 1 && (1..PEEKED_BYTES).contains(&length)).then_some(Guess { bytes, length })
     }
 }
 
-/// Bytes that others may write to at the same time: what comes of that is a wrong guess. Only machine code may read memory that belongs to
-/// no object of ours, or to one that others write to. On processors that this is not written for, nothing is guessed.
+/// Reads bytes that other processes may write at the same time. A torn read results in a wrong guess only. Rust code must not read memory
+/// that belongs to no Rust object, or that other processes write, so this is machine code. On processors without an implementation,
+/// nothing is guessed.
 ///
 /// # Safety
-/// They lie in readable memory.
+/// The bytes must lie in readable memory.
 #[inline(always)]
 unsafe fn peek(start: *const u8) -> Option<[u8; PEEKED_BYTES]> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::__m128i;
         let (a, b, c, d): (__m128i, __m128i, __m128i, __m128i);
-        // SAFETY: as the caller promises. These loads have no alignment to keep to.
+        // SAFETY: as the caller promises. These loads need no alignment.
         unsafe {
             std::arch::asm!(
                 "movdqu {a}, [{start}]",

@@ -1,4 +1,4 @@
-//! The session as a process of the server: what others know it by, and how it ends.
+//! The session as a process of the server. It is identified by its process id, and it can run a function at its end.
 
 #![allow(unsafe_code)]
 
@@ -6,25 +6,26 @@ use pgrx::prelude::*;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
-/// The number that this session is known by while it lives. Never 0.
+/// Returns the number that identifies this session while it lives (its process id). Never 0.
 pub fn number() -> u32 {
     // SAFETY: a plain global, constant in a session.
     unsafe { pg_sys::MyProcPid as u32 }
 }
 
-/// Whether there is a session of this number.
+/// Returns whether a session with this number exists.
 pub fn lives(number: u32) -> bool {
-    // SAFETY: looks through the server's array of processes, under its lock.
+    // SAFETY: searches the server's process array, under its lock.
     c_int::try_from(number).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
 }
 
 static LAST_WILL: OnceLock<fn(bool)> = OnceLock::new();
 
-/// Calls when the session ends, before its open transaction is rolled back, and says whether it ends in order: because its client
-/// has left, and not by an error, or because somebody has ended it. Once in each session; what is called must not fail.
+/// Registers a function that runs when the session ends, before its open transaction is rolled back. The argument is true if the session
+/// ends in order, because its client has left; it is false after a fatal error or a termination. The function runs once in each session
+/// and must not fail.
 pub fn at_end(call: fn(bool)) {
     if LAST_WILL.set(call).is_ok() {
-        // SAFETY: the server's own list, which this process alone has; the function stays as long as the library does.
+        // SAFETY: only this process accesses this list of the server, and the function stays loaded as long as the library does.
         unsafe { pg_sys::before_shmem_exit(Some(end), pg_sys::Datum::null()) };
     }
 }

@@ -1,13 +1,14 @@
-//! The settings, as `pg_settings` shows them.
+//! The settings, as `pg_settings` shows them. `define` registers them; the other functions return their values in the units that the
+//! library uses.
 
 #![allow(unsafe_code)]
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys;
 
-/// 128 MB: what a small server can spare without thinking about it.
+/// 128 MB: small enough for a small server.
 static HOT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
-/// 8 MB of fences. Two tags share one as rarely as one in a million, for what that costs: a needless miss.
+/// 8 MB of fences. The chance that two given tags share a fence is one in a million, and sharing costs only needless misses.
 static FENCE_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -15,22 +16,22 @@ static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
 static MAX_VALUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 static MAX_TRANSACTION_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 
-/// How the fences of tables are broken on purpose. In builds for tests only.
+/// Ways to break the fences of tables on purpose. For tests, in debug builds only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, pgrx::PostgresGucEnum)]
 pub enum Broken {
-    /// They are not.
+    /// Fences work as usual.
     #[name = c"off"]
     Off,
-    /// They are raised only when the change is visible.
+    /// Fences are raised only after the change is visible.
     #[name = c"late"]
     Late,
-    /// They are lowered before the catalog invalidations are sent.
+    /// Fences are lowered before the catalog invalidations are sent.
     #[name = c"early"]
     Early,
-    /// They are never raised.
+    /// Fences are never raised.
     #[name = c"never"]
     Never,
-    /// The same, and it is an error of the commit.
+    /// Fences are never raised, and the check at the commit reports that as an error.
     #[name = c"unseen"]
     Unseen,
 }
@@ -38,10 +39,10 @@ pub enum Broken {
 #[cfg(debug_assertions)]
 static BREAK_FENCING: GucSetting<Broken> = GucSetting::<Broken>::new(Broken::Off);
 
-/// A region of less cannot hold even a few entries beside its own structures.
+/// The least size that is used. A smaller region could not hold even a few entries beside its own structures.
 const HOT_SIZE_LEAST: i32 = 1024;
 
-/// Makes the settings known. Before the sizes of shared memory are asked for, which follow from them.
+/// Registers the settings. Must be called before the sizes of shared memory are computed, because these depend on the settings.
 pub fn define() {
     let int = |name, short, long, setting, least, most, context, flags| {
         GucRegistry::define_int_guc(name, short, long, setting, least, most, context, flags);
@@ -121,11 +122,11 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::NO_SHOW_ALL,
     );
-    // SAFETY: the name is copied. Whoever misspells one of our settings is told so.
+    // SAFETY: the server copies the name. From now on, it reports a setting with our prefix and an unknown name.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_cache".as_ptr()) };
 }
 
-/// Bytes of shared memory for entries, or none.
+/// Returns the bytes of shared memory for entries; 0 if the cache is switched off.
 pub fn hot_bytes() -> usize {
     match HOT_SIZE.get() {
         0 => 0,
@@ -133,22 +134,22 @@ pub fn hot_bytes() -> usize {
     }
 }
 
-/// Fences that tags hash into.
+/// Returns the number of fences that tags hash into.
 pub fn fence_slots() -> u32 {
     FENCE_SLOTS.get() as u32
 }
 
-/// Whether this session uses the cache at all.
+/// Returns whether this session uses the cache.
 pub fn is_enabled() -> bool {
     ENABLED.get()
 }
 
-/// Whether this session's reads are to miss.
+/// Returns whether this session's reads miss on purpose.
 pub fn bypasses() -> bool {
     BYPASS.get()
 }
 
-/// How the fences of tables are broken on purpose: in a release, never.
+/// Returns how the fences of tables are broken on purpose. Always `Off` in a release build.
 #[inline]
 pub fn broken() -> Broken {
     #[cfg(debug_assertions)]
@@ -157,17 +158,17 @@ pub fn broken() -> Broken {
     Broken::Off
 }
 
-/// Milliseconds that a value lives unless somebody says otherwise.
+/// Returns the default time to live in milliseconds.
 pub fn default_ttl_ms() -> u64 {
     DEFAULT_TTL.get() as u64
 }
 
-/// Bytes of the largest value.
+/// Returns the largest size of a value in bytes.
 pub fn max_value_bytes() -> usize {
     MAX_VALUE_SIZE.get() as usize * 1024
 }
 
-/// Bytes that one transaction may hold back.
+/// Returns how many bytes one transaction may hold back until it commits.
 pub fn max_transaction_bytes() -> usize {
     MAX_TRANSACTION_SIZE.get() as usize * 1024
 }

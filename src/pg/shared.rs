@@ -1,18 +1,18 @@
-//! Shared memory: asked for before the server starts, formatted when it stands, and found by every backend.
+//! Shared memory: requested before the server creates it, formatted by the postmaster, and attached by every backend.
 //!
 //! ```text
-//! control   when the clock of ticks began | seed of the hashes | epoch    a line
-//! queues    who waits for a key                                  queue.rs
-//! region    the hot tier with its fences                          pg_cache_core
+//! control   start of the tick clock | seed of the hashes | epoch    one cache line
+//! queues    sessions that wait for a key                            queue.rs
+//! region    the hot tier with its fences                            pg_cache_core
 //! ```
 //!
-//! A piece of its own holds what is known of prepared transactions (`prepared.rs`).
+//! A separate piece of shared memory holds the records of prepared transactions (`prepared.rs`).
 //!
-//! The control line is written by the postmaster alone, before any backend exists, and never changes until the memory is
-//! made anew. Locks are the server's own, one for each shard of the tier.
+//! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew. Each
+//! shard of the tier has a lightweight lock of the server.
 //!
-//! After a crash the postmaster makes shared memory anew and calls the start-up hook again, which formats again: the cache is
-//! empty.
+//! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so the
+//! cache is empty.
 
 #![allow(unsafe_code)]
 
@@ -26,23 +26,24 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
 unsafe extern "C" {
-    /// As they are: a change of a key takes and releases two locks, as does a commit that has written, and going through the guard
-    /// for errors costs more than the lock. They raise an error only if two hundred are held, or one is not held that is released.
+    /// These functions are called without pgrx's guard, which costs more than the lock itself: a change of a key takes and releases two
+    /// locks, and so does a commit that has written. They raise an error only if 200 locks are held, or if the lock to release is not
+    /// held.
     pub(super) fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
     pub(super) fn LWLockRelease(lock: *mut pg_sys::LWLock);
-    /// As it is, too: on a standby it is asked at each end of a transaction.
+    /// Also called without the guard: on a standby it runs at each end of a transaction.
     fn RecoveryInProgress() -> bool;
 }
 
 const NAME: &CStr = c"pg_cache";
 const LINE: usize = 64;
 
-/// Databases and spaces that have a fence and statistics of their own, 512 bytes each; further ones share.
+/// The number of databases and spaces that have a fence and statistics of their own, 512 bytes each. Further ones share.
 const RESERVED_FENCES: u32 = 1024;
-/// Relations that have fences and figures of their own, 64 bytes each, likewise.
+/// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;
 
-/// What the postmaster wrote down before anybody else existed.
+/// The values that the postmaster stores before any backend exists.
 #[repr(C, align(64))]
 struct Control {
     began_ms: AtomicU64,
@@ -50,28 +51,28 @@ struct Control {
     epoch: AtomicU64,
 }
 
-/// As many as sessions may wait for without often being woken by each other's keys.
+/// The number of queues: enough that waiting sessions are rarely woken by changes of other keys.
 pub const QUEUES: usize = 128;
 
 const EPOCH_MASK: u64 = (1 << 31) - 1;
 
 static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
-/// This backend's tier. Never set in the postmaster, so that nobody inherits it.
+/// This backend's tier. Never set in the postmaster, so that no backend inherits it.
 static TIER: AtomicPtr<Tier<'static, Backend>> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The tier as all of the library uses it.
+/// The tier as the whole library uses it.
 pub type HotTier = Tier<'static, Backend>;
 
-/// The server, as far as the core has to know it.
+/// The services of the server that the core uses.
 #[derive(Debug)]
 pub struct Backend {
     locks: *mut pg_sys::LWLockPadded,
-    /// How many there are.
+    /// The number of locks.
     shards: u32,
     began_ms: u64,
 }
 
-// SAFETY: the locks are shared memory, made to be used by many, and only the session's thread takes and releases them (`lock_of`).
+// SAFETY: the locks are in shared memory and made for concurrent use. Only the session's thread acquires and releases them (`lock_of`).
 unsafe impl Send for Backend {}
 // SAFETY: as above.
 unsafe impl Sync for Backend {}
@@ -87,13 +88,13 @@ impl Host for Backend {
     }
 
     fn lock(&self, shard: u32) {
-        // SAFETY: a lock of the tranche. The core, which alone has a Backend, holds one at a time and calls nothing of the server
-        // meanwhile, so nobody can be waiting for us in turn, and no error can leave it held.
+        // SAFETY: a lock of the tranche. Only the core has a Backend. It holds one lock at a time and calls no function of the server
+        // while it holds one. So no other process can wait for us in a cycle, and no error can leave the lock held.
         unsafe { LWLockAcquire(self.lock_of(shard), pg_sys::LWLockMode::LW_EXCLUSIVE) };
     }
 
     fn unlock(&self, shard: u32) {
-        // SAFETY: as above; the core releases what it has acquired.
+        // SAFETY: as in `lock`; the core releases the lock that it has acquired.
         unsafe { LWLockRelease(self.lock_of(shard)) };
     }
 
@@ -103,20 +104,21 @@ impl Host for Backend {
     }
 }
 
-/// How long a check waits before it looks again: longer than a commit takes, or a session that has lost the processor waits for it.
+/// How long a check waits before it looks again. It is longer than a commit takes, and than a descheduled session waits for a processor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Backend {
-    /// The tier of this process, as shared memory has it.
+    /// Makes the host of this process's tier.
     ///
     /// # Safety
-    /// Shared memory is there, with a lock for each of so many shards: as [`request`] has asked for.
+    /// Shared memory must exist and contain a lock for each of `shards` shards, as [`request`] asks for.
     unsafe fn new(shards: u32, began_ms: u64) -> Self {
         // SAFETY: as the caller promises.
         Self { locks: unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) }, shards, began_ms }
     }
 
-    /// The lock of a shard. The core reads in shared memory how many there are, which may be damaged: then shards share the last lock.
+    /// Returns the lock of a shard. The core reads the number of shards from shared memory, which may be damaged: shards beyond the last
+    /// lock share that lock.
     fn lock_of(&self, shard: u32) -> *mut pg_sys::LWLock {
         check_thread();
         let place = shard.min(self.shards.saturating_sub(1)) as usize;
@@ -125,9 +127,9 @@ impl Backend {
     }
 }
 
-/// Has the server call us when it sizes and when it makes its shared memory. To be called while it loads us.
+/// Installs the hooks in which the server sizes and creates its shared memory. Must be called while the server loads the library.
 pub fn hook() {
-    // SAFETY: the postmaster runs this alone, before it has children. Whoever was hooked before is called first.
+    // SAFETY: the postmaster runs this alone, before it has children. Our hooks call the previous hooks first.
     unsafe {
         PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
         pg_sys::shmem_request_hook = Some(request);
@@ -145,24 +147,24 @@ fn sizes() -> Sizes {
         reserved_fences: RESERVED_FENCES,
         relation_fences: RELATION_FENCES,
         tag_fences: settings::fence_slots(),
-        // SAFETY: the server's own count of who may exist at once; it stands before sizes are asked for.
+        // SAFETY: the server's own limit of backends, which it sets before it asks for sizes.
         counters: unsafe { pg_sys::MaxBackends } as u32 + 1,
         shards: 0,
     };
-    // What is asked for is for entries; what belongs to them comes on top.
+    // The setting is the memory for entries. The structures beside the entries come on top.
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Bytes to ask for: the tier, its control line, the queues, and as much as it takes to begin on a line.
+/// Returns the bytes to request: for the tier, its control line, the queues, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     sizes.bytes + size_of::<Control>() + QUEUES * size_of::<Queue>() + LINE
 }
 
-/// Calls who was hooked before us.
+/// Calls the previous hook.
 ///
 /// # Safety
-/// It is a hook, and this is the moment at which the server would call it.
-#[allow(ffi_unwind_calls)] // Through the guard, with nothing to drop in between.
+/// `previous` must be a hook, and the server would call it at this moment.
+#[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped.
 unsafe fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
     if let Some(previous) = previous {
         // SAFETY: as the caller promises.
@@ -172,7 +174,7 @@ unsafe fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn request() {
-    // SAFETY: as the server calls it: alone, in the postmaster. The previous hook was read in `hook`.
+    // SAFETY: the server calls this hook alone, in the postmaster. `hook` has stored the previous hook.
     unsafe { call(PREVIOUS_REQUEST) };
     if settings::hot_bytes() == 0 {
         return;
@@ -190,7 +192,7 @@ unsafe extern "C-unwind" fn request() {
             return;
         }
     };
-    // SAFETY: this is the hook in which one may ask.
+    // SAFETY: the server allows these requests in this hook.
     unsafe {
         pg_sys::RequestAddinShmemSpace(bytes(sizes));
         pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), shards as i32);
@@ -200,7 +202,7 @@ unsafe extern "C-unwind" fn request() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn start_up() {
-    // SAFETY: as the server calls it: alone, in the postmaster. The previous hook was read in `hook`.
+    // SAFETY: the server calls this hook alone, in the postmaster. `hook` has stored the previous hook.
     unsafe { call(PREVIOUS_STARTUP) };
     CONTROL.store(std::ptr::null_mut(), Ordering::Relaxed);
     if settings::hot_bytes() == 0 {
@@ -208,22 +210,22 @@ unsafe extern "C-unwind" fn start_up() {
     }
     let sizes = sizes();
     let mut found = false;
-    // SAFETY: the size that was asked for. Nobody else exists yet, so no lock is needed to make it.
+    // SAFETY: the size that was requested. No other process exists yet, so this needs no lock.
     let start = unsafe { pg_sys::ShmemInitStruct(NAME.as_ptr(), bytes(sizes), &raw mut found) }.cast::<u8>();
-    // SAFETY: the line to align to was asked for on top.
+    // SAFETY: the requested size includes the bytes for the alignment.
     let control = unsafe { start.add(start.align_offset(LINE)) }.cast::<Control>();
-    // SAFETY: aligned, large enough, and nobody else's. Any bytes are a Control.
+    // SAFETY: aligned, large enough, and not used by any other code. Every bit pattern is a valid Control.
     let words = unsafe { &*control };
     words.began_ms.store(clock::now_ms(), Ordering::Relaxed);
     words.hash_seed.store(random(), Ordering::Relaxed);
     words.epoch.store((random() & EPOCH_MASK).max(1), Ordering::Relaxed);
     for number in 0..QUEUES {
-        // SAFETY: the queues were asked for; nobody else exists yet.
+        // SAFETY: the requested size includes the queues, and no other process exists yet.
         unsafe { (*queues(control).add(number)).format() };
     }
     let began_ms = words.began_ms.load(Ordering::Relaxed);
     let formatted = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
-        // SAFETY: this is the memory that `request` has asked for, by the same settings.
+        // SAFETY: the memory and the locks that `request` has asked for, computed from the same settings.
         let host = unsafe { Backend::new(shards, began_ms) };
         Tier::format(region(control, sizes)?, sizes, host, 0).map(|_| ())
     });
@@ -236,14 +238,14 @@ unsafe extern "C-unwind" fn start_up() {
 
 fn random() -> u64 {
     let mut bytes = [0_u8; 8];
-    // SAFETY: fills the eight bytes it is given. Without a source of randomness the time will do.
+    // SAFETY: writes the eight bytes of the buffer. If there is no source of randomness, the time serves as the number.
     let drawn = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
     if drawn { u64::from_ne_bytes(bytes) } else { clock::now_ms() }
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: behind the control line and the queues there are as many bytes as were asked for; shared memory stands for as
-    // long as the process does, or is detached from a process that will not come back here. Only regions access it.
+    // SAFETY: the requested bytes follow the control line and the queues. Shared memory exists as long as the process does; a process
+    // that detaches from it does not call this code any more. Only regions access this memory.
     unsafe { Region::from_raw(queues(control).add(QUEUES).cast(), sizes.bytes) }
 }
 
@@ -251,28 +253,28 @@ fn queues(control: *mut Control) -> *mut Queue {
     control.wrapping_add(1).cast()
 }
 
-/// The queue of those who wait for a key with this hash.
+/// Returns the queue of the sessions that wait for a key with this hash. None if there is no cache.
 pub fn queue(hash: u64) -> Option<&'static Queue> {
     let control = CONTROL.load(Ordering::Relaxed);
-    // SAFETY: formatted by `start_up`, there for as long as shared memory is.
+    // SAFETY: `start_up` has formatted the queues, and they exist as long as shared memory does.
     (!control.is_null()).then(|| unsafe { &*queues(control).add((hash % QUEUES as u64) as usize) })
 }
 
-/// This backend's way into the tier. None while there is none: switched off, or the server is in recovery, when what is cached
-/// could not be told to be right.
+/// Returns this backend's tier, and attaches it first if necessary. None if the cache is switched off, or if the server is in recovery:
+/// then cached values could not be proved to be current.
 #[inline]
 pub fn tier() -> Option<&'static HotTier> {
     known_tier().or_else(attach)
 }
 
-/// The same, if this backend has been there before. Asks the server nothing.
+/// Returns this backend's tier if it is attached already. Calls no function of the server.
 #[inline]
 pub fn known_tier() -> Option<&'static HotTier> {
-    // SAFETY: null, or set by `attach` to what is complete and never freed.
+    // SAFETY: the pointer is null, or `attach` has set it to a complete tier that is never freed.
     unsafe { TIER.load(Ordering::Acquire).as_ref() }
 }
 
-/// Whether there is a tier, and this backend has not been there. Cannot fail.
+/// Returns whether there is a tier that this backend has not attached yet. Cannot fail.
 #[inline]
 pub fn is_tier_to_be_found() -> bool {
     known_tier().is_none() && is_there_one()
@@ -281,7 +283,7 @@ pub fn is_tier_to_be_found() -> bool {
 #[cold]
 fn is_there_one() -> bool {
     check_thread();
-    // SAFETY: reads what says whether recovery is over, and raises no error; a plain global.
+    // SAFETY: `RecoveryInProgress` raises no error, and `MyProc` is a plain global.
     !CONTROL.load(Ordering::Relaxed).is_null()
         && unsafe { !RecoveryInProgress() && !pg_sys::MyProc.is_null() }
 }
@@ -292,7 +294,7 @@ fn attach() -> Option<&'static HotTier> {
         return None;
     }
     let control = CONTROL.load(Ordering::Relaxed);
-    // SAFETY: set by `start_up` to what stands as long as shared memory does.
+    // SAFETY: `start_up` has set the pointer to memory that exists as long as shared memory does.
     let began_ms = unsafe { &*control }.began_ms.load(Ordering::Relaxed);
     let sizes = sizes();
     let tier = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
@@ -313,33 +315,34 @@ fn attach() -> Option<&'static HotTier> {
     }
 }
 
-/// Whether the server is in recovery, a standby for instance.
+/// Returns whether the server is in recovery, for instance as a standby.
 pub fn is_in_recovery() -> bool {
     check_thread();
-    // SAFETY: reads what says whether recovery is over, and raises no error.
+    // SAFETY: reads whether recovery has ended, and raises no error.
     unsafe { RecoveryInProgress() }
 }
 
-/// A number from 0 on and below 1, by chance.
+/// Returns a random number, at least 0 and less than 1.
 pub fn chance() -> f64 {
     check_thread();
-    // SAFETY: this backend's own source of such numbers, seeded when it began.
+    // SAFETY: this backend's own random state, which the server seeded when the backend started.
     unsafe { pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state) }
 }
 
-/// Lets the session be cancelled or ended here, by an error. Not while anything is held.
+/// Raises an error here if the session was cancelled or terminated. The caller must not hold any lock.
 pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
 }
 
-/// What is the same for as long as shared memory is not made anew, and hardly ever the same after that. Not 0, of 31 bits.
+/// Returns the epoch: a number that is constant until shared memory is created anew, and almost certainly another one after that. It has
+/// 31 bits and is not 0; without a cache it is 0.
 pub fn epoch() -> u64 {
     with_control(|control| control.epoch.load(Ordering::Relaxed))
 }
 
-/// This backend's own number among all that may exist.
+/// Returns this backend's number among all backends that may exist.
 fn slot() -> u32 {
-    // SAFETY: `attach` has seen that we have an entry in the array of processes; its number does not change.
+    // SAFETY: `attach` has checked that we have an entry in the process array; its number never changes.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     let number = unsafe { (*pg_sys::MyProc).pgprocno };
     #[cfg(any(feature = "pg17", feature = "pg18"))]
@@ -348,45 +351,45 @@ fn slot() -> u32 {
     number as u32
 }
 
-/// The present tick.
+/// Returns the present tick.
 pub fn tick() -> u32 {
     clock::tick(began_ms())
 }
 
-/// The tick at which a time to live is over that begins now.
+/// Returns the tick at which a time to live ends that begins now.
 pub fn tick_in(ms: u64) -> u32 {
     clock::tick_in(began_ms(), ms)
 }
 
-/// Ticks of a span of time.
+/// Converts milliseconds to ticks.
 pub fn ticks(ms: u64) -> u32 {
     clock::ticks(ms)
 }
 
-/// Milliseconds since a tick.
+/// Returns the milliseconds since a tick.
 pub fn ms_since(tick: u32) -> u64 {
     clock::ms_since(began_ms(), tick)
 }
 
-/// Milliseconds from now until a tick.
+/// Returns the milliseconds from now until a tick.
 pub fn ms_until(tick: u32) -> u64 {
     clock::ms_until(began_ms(), tick)
 }
 
-/// When a tick began, on the system's clock as it is now.
+/// Returns the time at which a tick began, by the system's clock as it is set now.
 pub fn time_of(tick: u32) -> pg_sys::TimestampTz {
-    // SAFETY: asks the system for the time, and nothing else.
+    // SAFETY: only reads the system's clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     now - ms_since(tick) as i64 * 1000
 }
 
-/// The number of this session's database.
+/// Returns the number of this session's database.
 pub fn database() -> u32 {
     // SAFETY: a plain global, constant once a session has begun.
     unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
-/// The seed of the hashes that all backends share.
+/// Returns the seed of the hashes; all backends share it.
 #[inline]
 pub fn hash_seed() -> u64 {
     with_control(|control| control.hash_seed.load(Ordering::Relaxed))

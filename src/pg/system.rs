@@ -1,15 +1,17 @@
-//! The server's own catalogs, read by their indexes: what its caches do not tell, because it is being written in this moment or because
-//! this transaction has changed it.
+//! Reads the server's own catalogs by their indexes. The server's caches cannot answer these questions, because a row is just being
+//! written, or because this transaction has changed it.
 
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_void};
 
-/// A catalog with an index of it, the column of numbers with which the latter begins, and how to copy what is needed of a row.
+/// A catalog with one of its indexes, the number column with which the index begins, and a function that copies the needed columns of a
+/// row.
 ///
-/// A scan hands out a row where it lies, on a page that all processes share. VACUUM and others overwrite columns of a row in place (the
-/// number of its pages, for instance). So no reference to a row is made, and only columns are read that change with a new row.
+/// A scan returns a row in place, on a page that all processes share. VACUUM and other commands overwrite some columns in place, for
+/// instance the number of the table's pages. So no code may make a reference to a row, and it may only read columns that never change
+/// within a row version.
 pub struct Catalog<T> {
     table: u32,
     index: u32,
@@ -19,7 +21,7 @@ pub struct Catalog<T> {
 
 impl<T> Catalog<T> {
     /// # Safety
-    /// The index is one of that catalog and begins with that column, an oid; `copy` takes a row of that catalog.
+    /// The index must be one of that catalog and begin with that column, an oid. `copy` must accept a row of that catalog.
     pub(super) const unsafe fn new(
         table: u32,
         index: u32,
@@ -29,13 +31,13 @@ impl<T> Catalog<T> {
         Self { table, index, column, copy }
     }
 
-    /// The number of the catalog itself.
+    /// Returns the number of the catalog itself.
     pub const fn number(&self) -> u32 {
         self.table
     }
 }
 
-/// A relation.
+/// Columns of `pg_class`.
 pub struct Class {
     relname: pg_sys::NameData,
     pub relnamespace: pg_sys::Oid,
@@ -44,38 +46,38 @@ pub struct Class {
 }
 
 impl Class {
-    /// Its name.
+    /// Returns the relation's name.
     pub fn name(&self) -> &[u8] {
-        // SAFETY: an array of bytes, of which each is one.
+        // SAFETY: an array of bytes is read as one of `u8`, which has the same size.
         let bytes = unsafe { &*(&raw const self.relname.data).cast::<[u8; pg_sys::NAMEDATALEN as usize]>() };
         CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes)
     }
 }
 
-/// A type.
+/// Columns of `pg_type`.
 pub struct Type {
     pub typelem: pg_sys::Oid,
     pub typrelid: pg_sys::Oid,
     pub typcategory: u8,
 }
 
-/// A table that is a part of another.
+/// A row of `pg_inherits`: the parent of a table.
 pub struct Inheritance {
     pub whole: u32,
 }
 
-/// The relations, by their number.
-// SAFETY: pg_class and the index of its first column.
+/// Relations, by their number.
+// SAFETY: the numbers of pg_class and of the index of its first column.
 pub const CLASSES: Catalog<Class> = unsafe { Catalog::new(1259, 2662, 1, class) };
-/// The types, by their number.
-// SAFETY: pg_type and the index of its first column.
+/// Types, by their number.
+// SAFETY: the numbers of pg_type and of the index of its first column.
 pub const TYPES: Catalog<Type> = unsafe { Catalog::new(1247, 2703, 1, of_type) };
-/// The roles, by their number.
-// SAFETY: pg_authid and the index of its first column; a row begins with these columns.
+/// Roles, by their number.
+// SAFETY: the numbers of pg_authid and of the index of its first column; a row begins with these columns.
 pub const ROLES: Catalog<pg_sys::FormData_pg_authid> =
     unsafe { Catalog::new(1260, 2677, 1, prefix::<pg_sys::FormData_pg_authid>) };
-/// Which table is a part of which, by the part.
-// SAFETY: pg_inherits and the index of its first column and its last but one.
+/// The parents of a table, by the number of the child.
+// SAFETY: the numbers of pg_inherits and of the index of its first and its last but one column.
 pub const INHERITS: Catalog<Inheritance> = unsafe { Catalog::new(2611, 2680, 1, inheritance) };
 
 unsafe fn class(row: *const c_void) -> Class {
@@ -99,34 +101,34 @@ unsafe fn of_type(row: *const c_void) -> Type {
     }
 }
 
-/// What a row begins with, of a catalog that is never overwritten in place.
+/// Copies the first columns of a row. The catalog must be one whose rows are never overwritten in place.
 ///
 /// # Safety
-/// A row of the catalog begins with a `T`.
+/// A row of the catalog must begin with a `T`.
 pub(super) unsafe fn prefix<T: Copy>(row: *const c_void) -> T {
     // SAFETY: as the caller promises.
     unsafe { row.cast::<T>().read() }
 }
 
 unsafe fn inheritance(row: *const c_void) -> Inheritance {
-    // SAFETY: a row of pg_inherits, which begins with two numbers: the part's and the whole's.
+    // SAFETY: a row of pg_inherits, which begins with two numbers: those of the child and of the parent.
     Inheritance { whole: unsafe { row.cast::<pg_sys::Oid>().add(1).read() }.to_u32() }
 }
 
-/// As of when a catalog is read.
+/// The state in which a catalog is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum When {
     Now,
-    /// The same with what the command has written that is running.
+    /// Like `Now`, with the rows that the running command has written.
     AsWritten,
-    /// As if this transaction had done nothing.
+    /// As if this transaction had changed nothing.
     BeforeUs,
 }
 
-/// Calls with the rows of a catalog that have a number in its index's column.
+/// Calls `with` for each row of a catalog that has this number in the index's column.
 pub fn each_row<T>(catalog: &Catalog<T>, number: u32, when: When, mut with: impl FnMut(&T)) {
     let Catalog { table, index, column, copy } = *catalog;
-    // SAFETY: what the catalog says of itself; a row is one of it, and stands until the next one is asked for.
+    // SAFETY: the catalog's own numbers and its own function to copy a row. The row is valid during the call.
     unsafe {
         each_tuple([table, index], column, number, when, |tuple, _| {
             with(&copy(pg_sys::GETSTRUCT(tuple).cast()));
@@ -146,9 +148,10 @@ unsafe fn each_tuple(
     mut with: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
 ) {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: as the server reads its catalogs: by an index, with a snapshot of its own, with one that sees all that is written, or with
-    // one that is registered while it is used (and so is a copy of our own), in which none of this transaction's commands has happened. A
-    // tuple stands until the next one is asked for. An error gives it all back.
+    // SAFETY: follows the way in which the server reads its catalogs: by an index, with one of three snapshots. One is the scan's own,
+    // one sees all that is written, and one is a registered copy in which no command of this transaction has happened; it stays
+    // registered while it is used. A tuple belongs to the catalog, and is valid until the next one is fetched. If an error is raised, the
+    // server releases everything.
     unsafe {
         let relation = pg_sys::table_open(table.into(), lock);
         let mut key = pg_sys::ScanKeyData::default();
@@ -186,7 +189,7 @@ pub enum Shared {
     Tablespace,
 }
 
-/// Whether this transaction has changed the privileges on an object: a GRANT of privileges that its role may not grant changes none.
+/// Whether this transaction has changed the privileges on an object. A GRANT by a role without the right to grant changes none.
 pub fn has_changed_privileges(kind: Shared, number: u32) -> bool {
     use pg_sys::ObjectType::{OBJECT_DATABASE, OBJECT_TABLESPACE};
     let (catalog, object, owner, column) = match kind {
@@ -251,7 +254,7 @@ pub fn had_anything(role: u32) -> bool {
     found
 }
 
-/// What is read of the row of a catalog's object.
+/// Returns what `read` makes of the row with this number, if there is one.
 pub fn row<T, R>(catalog: &Catalog<T>, number: u32, when: When, mut read: impl FnMut(&T) -> R) -> Option<R> {
     let mut found = None;
     each_row(catalog, number, when, |row| found = Some(read(row)));

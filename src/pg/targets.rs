@@ -1,7 +1,7 @@
-//! What statements name as that which they write to: an oracle for tests, in their builds only.
+//! Collects the relations that plans and commands name as their targets: a test oracle, in debug builds only.
 //!
-//! The locks of a transaction are to tell what it has written (`locks.rs`). Here the same is asked of the plans and commands that it runs, in
-//! another way, and each commit compares: what was named and is not fenced is an error.
+//! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and commands
+//! that the transaction runs. Each commit compares both: a relation that was named and has no fence is an error.
 
 #![allow(unsafe_code)]
 
@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use std::cell::RefCell;
 
 thread_local! {
-    /// Relations, with the depth of the savepoint in which they were named.
+    /// The named relations, each with the depth of the savepoint in which it was named.
     static NAMED: RefCell<Vec<(i32, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -23,29 +23,29 @@ fn name(relation: u32) {
     });
 }
 
-/// What the transaction has named so far.
+/// Returns the relations that the transaction has named so far.
 pub fn named() -> Vec<u32> {
     NAMED.with_borrow(|all| all.iter().map(|(_, relation)| *relation).collect())
 }
 
-/// A savepoint is released.
+/// Moves the relations of a released savepoint to the level above it.
 pub fn released(depth: i32) {
     NAMED.with_borrow_mut(|all| all.iter_mut().for_each(|(own, _)| *own = (*own).min(depth - 1)));
 }
 
-/// A savepoint is rolled back.
+/// Forgets the relations of a savepoint that is rolled back.
 pub fn rolled_back(depth: i32) {
     NAMED.with_borrow_mut(|all| all.retain(|(own, _)| *own < depth));
 }
 
-/// The transaction is over.
+/// Forgets all relations when the transaction ends.
 pub fn over() {
     NAMED.with_borrow_mut(Vec::clear);
 }
 
-/// Notes the targets of a plan that is started.
+/// Notes the targets of a plan that starts.
 pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
-    // SAFETY: a list of places in the list of the plan's relations, from 1 on.
+    // SAFETY: `resultRelations` holds positions in the plan's list of relations, counted from 1.
     unsafe {
         let places = (*plan).resultRelations;
         for at in 0..length(places) {
@@ -60,7 +60,7 @@ pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
 /// Notes the targets of a command that is about to run.
 pub unsafe fn of_command(node: *const pg_sys::Node) {
     use pg_sys::NodeTag::*;
-    // SAFETY: every node begins with its tag, which says what it is.
+    // SAFETY: every node begins with its tag, which names its type.
     unsafe {
         match (*node).type_ {
             T_CopyStmt if (*node.cast::<pg_sys::CopyStmt>()).is_from => {
@@ -77,11 +77,11 @@ pub unsafe fn of_command(node: *const pg_sys::Node) {
 }
 
 unsafe fn find(written: *const pg_sys::RangeVar) {
-    // SAFETY: a name out of a parsed statement.
+    // SAFETY: a name from a parsed statement.
     unsafe { command::find(written) }.into_iter().for_each(name);
 }
 
 unsafe fn length(list: *const pg_sys::List) -> usize {
-    // SAFETY: no list is a null pointer.
+    // SAFETY: an empty list is a null pointer, and any other pointer points to a list.
     if list.is_null() { 0 } else { unsafe { (*list).length as usize } }
 }

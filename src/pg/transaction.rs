@@ -1,17 +1,17 @@
-//! Transaction events of this session, passed on to one listener.
+//! Passes the events of this session's transactions on to one listener.
 //!
-//! The order in which PostgreSQL commits decides what may happen when:
+//! The order in which PostgreSQL commits a transaction decides what the listener may do at each event:
 //!
-//! 1. *before commit*: the last moment at which anything may fail. Other sessions cannot see the changes yet.
-//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been
-//!    sent, so a session that plans now may still use the old catalogs.
-//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now
-//!    on sees all that the transaction has changed.
+//! 1. *before commit*: the last event that may raise an error. Other sessions cannot see the changes yet.
+//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been sent, so a
+//!    session that plans a query now may still use the old catalogs.
+//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now on sees
+//!    all changes of the transaction.
 //!
-//! After 1 an error would restart the server, so 2 and 3 must neither raise an error nor allocate.
+//! After event 1, an error would restart the server. The listener must therefore neither raise an error nor allocate in events 2 and 3.
 //!
-//! A transaction that is prepared for a two-phase commit passes *before prepare* and *prepared* instead. *Aborted* is also called
-//! when the session is killed.
+//! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also gets
+//! *aborted* when the session is killed.
 
 #![allow(unsafe_code)]
 
@@ -22,36 +22,36 @@ use std::ffi::c_void;
 
 /// Receives the events of this session's transactions.
 ///
-/// Most transactions change nothing that the listener cares about, and pgrx's guard against errors costs more than the rest.
+/// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the call.
 /// `has_nothing` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
 pub trait Listener {
-    /// Whether nothing is kept for the transaction so far, and nothing has to be prepared for its end. If the transaction has no
+    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has no
     /// transaction id either, its other events are not passed on.
     fn has_nothing() -> bool;
-    /// The transaction has ended, in whatever way. Called last.
+    /// The transaction has ended: by commit, abort or prepare. This is always the last event.
     fn over();
-    /// The transaction is about to commit. May raise errors, which abort it.
+    /// The transaction is about to commit. This method may raise errors, which abort the transaction.
     fn before_commit();
-    /// The transaction is about to be prepared, and another session may commit it later. May raise errors.
+    /// The transaction is about to be prepared; another session may commit it later. This method may raise errors.
     fn before_prepare();
-    /// The transaction is prepared and does not belong to this session any more. Must not fail.
+    /// The transaction is prepared and no longer belongs to this session. This method must not fail.
     fn prepared();
-    /// Other sessions see the changed rows, and the locks are still held. Must not fail.
+    /// Other sessions see the changed rows, and the locks are still held. This method must not fail.
     fn committed();
-    /// Other sessions see everything that has changed. Follows each `committed`. Must not fail.
+    /// Other sessions see all changes. This event follows each `committed`. This method must not fail.
     fn settled();
     /// The transaction is rolled back.
     fn aborted();
-    /// A savepoint at this depth has been released: its changes now belong to the level around it.
+    /// A savepoint at this depth has been released: its changes now belong to the level above it.
     fn released(depth: i32);
     /// A savepoint at this depth has been rolled back.
     fn rolled_back(depth: i32);
 }
 
-/// Registers a listener. Must be called once, while the server loads the library: every process inherits the callbacks, and of the
-/// callbacks before a commit the first that was registered runs last, when no other library writes any more.
+/// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
+/// PostgreSQL runs the callback that was registered first last, so no other library writes after our callback before a commit.
 pub fn listen<L: Listener>() {
-    // SAFETY: the server's own lists, which this process alone has; the functions stay as long as the library does.
+    // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
     unsafe {
         pg_sys::RegisterXactCallback(Some(transaction::<L>), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(savepoint::<L>), std::ptr::null_mut());
@@ -60,19 +60,19 @@ pub fn listen<L: Listener>() {
 }
 
 local! {
-    /// Whether `committed` was called and `settled` was not yet.
+    /// True between `committed` and `settled`.
     static UNSETTLED: Cell<bool> = Cell::new(false);
 }
 
 unsafe extern "C" {
-    /// As they are: what is asked for with every change need not go through the guard for errors.
+    /// These functions are called without pgrx's guard: they run with every change and raise no error.
     fn GetCurrentCommandId(used: bool) -> pg_sys::CommandId;
     fn GetCurrentTransactionNestLevel() -> std::ffi::c_int;
     fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
 }
 
-/// Whether the transaction has a number, which it is given with its first change of the database. It still has it when it is told
-/// that it is over.
+/// Returns whether the transaction has a transaction id. PostgreSQL assigns the id with the transaction's first change of the database.
+/// The id is still set while the end-of-transaction callbacks run.
 #[inline]
 pub fn has_number() -> bool {
     check_thread();
@@ -80,36 +80,36 @@ pub fn has_number() -> bool {
     unsafe { GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
-/// The number of the command that runs: it grows with each command of the transaction that has written something.
+/// Returns the number of the running command. It grows with each command of the transaction that has written.
 pub fn command() -> u32 {
     check_thread();
-    // SAFETY: reads a variable, which does not count as writing, and raises no error.
+    // SAFETY: reads a variable and raises no error. The argument `false` means that the command does not count as a writer.
     unsafe { GetCurrentCommandId(false) }
 }
 
-/// The command that runs writes something of which the server does not count it as writing: it empties in place what this transaction
-/// has made, or has emptied before.
+/// Marks the running command as a writer. TRUNCATE needs this: if this transaction has created or already emptied the table, the server
+/// empties the table in place and does not count the command as a writer.
 pub fn note_change() {
-    // SAFETY: what the server does itself in a command that writes.
+    // SAFETY: the server calls the same function in each command that writes.
     unsafe { pg_sys::GetCurrentCommandId(true) };
 }
 
-/// The same for whoever comes after the last command: it is another number if that one has written something.
+/// Like [`command`], for the code that runs after the last command: the number grows if that command has written.
 pub fn command_after_all() -> u32 {
-    // SAFETY: what the server does itself between commands.
+    // SAFETY: the server calls the same function between commands.
     unsafe { pg_sys::CommandCounterIncrement() };
     command()
 }
 
-/// Whether this process helps with a query of another session. It does not know what the transaction has changed, and has nothing
-/// of its own to commit. Our functions get here only by way of one that was wrongly declared PARALLEL SAFE.
+/// Returns whether this process is a parallel worker of another session's query. A worker does not know what the transaction has changed
+/// and has nothing of its own to commit. Our functions reach a worker only through a function that was wrongly declared PARALLEL SAFE.
 #[inline]
 pub fn is_parallel_worker() -> bool {
     // SAFETY: a plain global.
     unsafe { pg_sys::ParallelWorkerNumber >= 0 }
 }
 
-/// How deep in savepoints the session is; 1 outside of all.
+/// Returns the nesting depth of savepoints; 1 outside of all savepoints.
 pub fn depth() -> i32 {
     check_thread();
     // SAFETY: reads a variable, and raises no error.
@@ -119,7 +119,7 @@ pub fn depth() -> i32 {
 unsafe extern "C-unwind" fn transaction<L: Listener>(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
     use pg_sys::XactEvent::*;
     if event == XACT_EVENT_ABORT && UNSETTLED.get() {
-        // A transaction without a transaction id failed after its COMMIT callbacks: its changes are visible all the same.
+        // A transaction without a transaction id failed after its COMMIT callbacks. Its changes are visible all the same.
         settle::<L>();
         return;
     }
@@ -132,15 +132,15 @@ unsafe extern "C-unwind" fn transaction<L: Listener>(event: pg_sys::XactEvent::T
     }
 }
 
-/// Runs when a resource owner releases its resources, in three phases. The last phase at top level comes after a commit's
-/// invalidations and locks.
+/// Runs when a resource owner releases its resources, in three phases. At top level, the last phase comes after the commit has sent its
+/// invalidations and released its locks.
 unsafe extern "C-unwind" fn released<L: Listener>(
     phase: pg_sys::ResourceReleasePhase::Type,
     _is_commit: bool,
     is_top_level: bool,
     _nothing: *mut c_void,
 ) {
-    // Resource owners inside of the transaction's own repeat its phases, and so does PREPARE TRANSACTION: the first call after
+    // Resource owners inside of the transaction's owner repeat its phases, and so does PREPARE TRANSACTION. The first call after
     // `committed` is the right one.
     if is_top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && UNSETTLED.get()
     {
@@ -151,7 +151,7 @@ unsafe extern "C-unwind" fn released<L: Listener>(
 #[inline(never)]
 fn settle<L: Listener>() {
     UNSETTLED.set(false);
-    // SAFETY: called by the server, with nothing to drop in between.
+    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
     unsafe { pg_sys::panic::pgrx_extern_c_guard(L::settled) };
     over::<L>();
 }
@@ -172,10 +172,10 @@ fn tell<L: Listener>(event: pg_sys::XactEvent::Type) {
         XACT_EVENT_COMMIT => L::committed(),
         XACT_EVENT_PREPARE => L::prepared(),
         XACT_EVENT_ABORT => L::aborted(),
-        // A parallel worker has changed nothing of the cache: the functions are restricted to the leader.
+        // Parallel workers change nothing in the cache: the functions are restricted to the leader.
         _ => {}
     };
-    // SAFETY: called by the server, with nothing to drop in between.
+    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
     unsafe { pg_sys::panic::pgrx_extern_c_guard(tell) }
 }
 
@@ -204,6 +204,6 @@ fn tell_of_savepoint<L: Listener>(event: pg_sys::SubXactEvent::Type) {
         SUBXACT_EVENT_ABORT_SUB => L::rolled_back(depth()),
         _ => {}
     };
-    // SAFETY: as above.
+    // SAFETY: as in `tell`.
     unsafe { pg_sys::panic::pgrx_extern_c_guard(tell) }
 }

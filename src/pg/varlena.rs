@@ -1,4 +1,4 @@
-//! Values as PostgreSQL holds them: taken as the bytes of a Datum, and given back as such, without parsing.
+//! Arguments and results in PostgreSQL's own form. The bytes of a Datum are taken, stored and returned without parsing.
 
 #![allow(unsafe_code)]
 
@@ -13,12 +13,12 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 use std::ptr::NonNull;
 
-/// A value's own copy in the memory of the running statement, header and all.
+/// A value's copy with its header, in the memory of the running statement.
 #[derive(Debug, Default)]
 pub struct Varlena {
     start: Option<NonNull<pg_sys::varlena>>,
     length: usize,
-    /// Whether there was no memory for it.
+    /// Whether there was no memory for the copy.
     short: bool,
 }
 
@@ -35,7 +35,7 @@ impl Buffer for Varlena {
 }
 
 impl Varlena {
-    /// A copy of some bytes, or an error is raised.
+    /// Copies bytes. Raises an error if there is no memory.
     pub fn of(bytes: &[u8]) -> Self {
         let mut varlena = Self::default();
         let room = varlena.allocate(bytes.len());
@@ -53,12 +53,12 @@ impl Varlena {
             (self.start, self.length) = (NonNull::new(memory::try_cleared(bytes).cast()), length);
             self.short = self.start.is_none();
             if let Some(start) = self.start {
-                // SAFETY: cleared, and with room for the header.
+                // SAFETY: the memory is zeroed and has room for the header.
                 unsafe { pgrx::varlena::set_varsize_4b(start.as_ptr(), bytes as i32) };
             }
         }
         match self.start {
-            // SAFETY: `length` bytes behind the header, initialised above and ours alone.
+            // SAFETY: `length` bytes behind the header, which are zeroed above. Only this value refers to them.
             Some(start) => unsafe {
                 std::slice::from_raw_parts_mut(start.as_ptr().cast::<u8>().add(pg_sys::VARHDRSZ), length)
             },
@@ -71,10 +71,10 @@ impl Varlena {
     }
 }
 
-/// A type of SQL, twice: as a value that is returned, and as an argument.
+/// Declares two Rust types for an SQL type: one for results, one for arguments.
 ///
-/// Anybody may make an argument of bytes whose type is text or bytea. Those of a jsonb have a structure, which the server trusts: only the
-/// server makes one.
+/// Any code may make an argument from bytes if the type is text or bytea. The bytes of a jsonb have a structure that the server trusts,
+/// so only the server may make a jsonb argument.
 macro_rules! sql_types {
     ($($(#[$doc:meta])* $returned:ident, $argument:ident $(($visible:vis))? = $sql:literal, $oid:ident;)*) => {$(
         $(#[$doc])*
@@ -86,7 +86,7 @@ macro_rules! sql_types {
         pub struct $argument<'a>($($visible)? &'a [u8]);
 
         impl<'a> $argument<'a> {
-            /// What is behind the header.
+            /// Returns the bytes behind the header.
             #[inline]
             pub fn bytes(self) -> &'a [u8] {
                 self.0
@@ -96,10 +96,10 @@ macro_rules! sql_types {
         sql_types!(@named $returned, $sql);
         sql_types!(@named $argument<'_>, $sql);
 
-        // SAFETY: a varlena that was stored as one of this type.
+        // SAFETY: a varlena whose bytes were stored from a value of this type.
         unsafe impl BoxRet for $returned {
             unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-                // SAFETY: the Datum of a varlena in the current memory context.
+                // SAFETY: the Datum is a varlena in the current memory context.
                 unsafe { fcinfo.return_raw_datum(self.0.into_datum()) }
             }
         }
@@ -114,7 +114,7 @@ macro_rules! sql_types {
             }
         }
 
-        // SAFETY: what the function was passed. It stands as long as the call lasts.
+        // SAFETY: the argument of the function, which lives as long as the call.
         unsafe impl<'fcx> ArgAbi<'fcx> for $argument<'fcx> {
             unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
                 // SAFETY: the caller promises a Datum of this type, which is a varlena.
@@ -128,7 +128,7 @@ macro_rules! sql_types {
         }
     )*};
     (@named $type:ty, $sql:literal) => {
-        // SAFETY: the name of the type whose Datum is taken or given.
+        // SAFETY: the name of the SQL type whose Datum this type converts from or to.
         unsafe impl SqlTranslatable for $type {
             const TYPE_IDENT: &'static str = concat!("pg_cache::", stringify!($type));
             const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
@@ -147,24 +147,24 @@ sql_types! {
     Bytea, ByteaArgument(pub) = "bytea", BYTEAOID;
 }
 
-/// What a function was passed; none if it is null.
+/// Returns the argument of a function, or None if it is null.
 ///
 /// # Safety
-/// As for [`ArgAbi`].
+/// The caller must keep the promises of [`ArgAbi`].
 #[inline]
 unsafe fn passed(arg: Arg<'_, '_>) -> Option<pg_sys::Datum> {
-    // SAFETY: a Datum as a Datum.
+    // SAFETY: converts a Datum to a Datum, which is valid for every type.
     unsafe { arg.unbox_arg_using_from_datum() }
 }
 
-/// The bytes behind a varlena's header.
+/// Returns the bytes behind a varlena's header.
 ///
 /// # Safety
-/// The Datum is one of a varlena. That, and the current memory context, stand for `'a`.
+/// The Datum must be a varlena. The varlena and the current memory context must both live for `'a`.
 #[inline]
 pub(super) unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: as the caller promises: either the varlena itself, in one piece and not compressed, or a copy of it in the current context.
-    // The header has either size: bytes need no alignment.
+    // SAFETY: as the caller promises. The bytes are in the varlena itself, if it is in one piece and not compressed, or else in a copy of
+    // it in the current context. The header may have either size: bytes need no alignment.
     unsafe {
         let mut varlena = datum.cast_mut_ptr();
         if pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
@@ -175,11 +175,11 @@ pub(super) unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     }
 }
 
-/// A varlena in one piece that is not, or is compressed. Apart, because the server's function costs more than a short key's
-/// whole lookup: it may raise an error, and whatever may do that is called with a place to jump back to.
+/// Returns a plain copy of a varlena that is compressed or stored outside of its row. This is a separate function because the server's
+/// function may raise an error. Calls of such functions set a jump target, which costs more than the whole look-up of a short key.
 ///
 /// # Safety
-/// It points to a varlena.
+/// The pointer must point to a varlena.
 #[cold]
 #[inline(never)]
 unsafe fn whole(varlena: *mut pg_sys::varlena) -> *mut pg_sys::varlena {
@@ -187,20 +187,20 @@ unsafe fn whole(varlena: *mut pg_sys::varlena) -> *mut pg_sys::varlena {
     unsafe { pg_sys::pg_detoast_datum_packed(varlena) }
 }
 
-/// An array of texts, as an argument.
+/// An argument that is an array of texts.
 #[derive(Debug)]
 pub struct TextsArgument<'a>(pub Vec<Option<&'a [u8]>>);
 
 sql_types!(@named TextsArgument<'_>, "text[]");
 
-/// The bytes of the elements of an array of texts.
+/// Returns the bytes of the elements of an array of texts; None for a null.
 ///
 /// # Safety
-/// The Datum is one of an array of texts. That, and the current memory context, stand for `'a`.
+/// The Datum must be an array of texts. The array and the current memory context must both live for `'a`.
 pub(super) unsafe fn contents<'a>(datum: pg_sys::Datum) -> Vec<Option<&'a [u8]>> {
     let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-    // SAFETY: as the caller promises; these are the properties of the type text. The server returns two arrays of `count` in the current
-    // context. The elements lie in the array, or in a copy of it there.
+    // SAFETY: as the caller promises; the arguments describe the type text. The server returns two arrays of `count` elements in the
+    // current context. The elements are in the array itself, or in a copy of it in that context.
     unsafe {
         pg_sys::deconstruct_array(
             pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
