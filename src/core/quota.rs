@@ -5,13 +5,13 @@
 //! space's cell and is written under the lock of the shard that the hand stands in. If damage puts the hand anywhere, the position
 //! is taken modulo the number of buckets.
 //!
-//! What a quota guarantees: the blocks of a space are counted from the moment they are taken until they are given back. A
+//! The guarantee of a quota: the blocks of a space are counted from the moment they are taken until they are given back. A
 //! reservation [within](Tier::reserve_within) a quota succeeds only if, after its own blocks were counted, the count of the space
 //! fits in the quota. So such reservations, and the entries that they become, together never exceed the quota. The count itself may
 //! exceed it by the values that are just being tried, at most one for each backend. Two backends that try at the same time may both
 //! be refused because of each other.
 //!
-//! What a quota costs: the entries of a space lie among all other entries. To find one of them, the hand has to look through as
+//! The cost of a quota: the entries of a space lie among all other entries. To find one of them, the hand has to look through as
 //! many buckets as the tier has for each entry of the space. If all entries were asked for, it needs twice as many. With a quota of
 //! a thousandth of the tier, each new value takes about a thousand buckets.
 

@@ -44,7 +44,7 @@ const PIECE_BLOCKS_MAX: u32 = 256;
 pub(crate) struct Unlinked {
     blocks: [u32; EVICTIONS_PER_HOLD as usize],
     count: usize,
-    /// What happened to the spaces during the hold.
+    /// The changes of the spaces during the hold.
     pub tally: Tally,
 }
 
