@@ -4,10 +4,10 @@ use crate::eviction::traces::Extent;
 use crate::plan::Side;
 use std::time::Duration;
 
-/// The number and the duration of all measurements. The total times must stay near these limits (full run, quick run): the
-/// comparison of contenders, ten minutes and three; the parts with their own servers, four minutes and a half; the tax on writes,
-/// ten minutes and three; the core alone, seven minutes and one. Five of the core's seven minutes test one promise about five
-/// minutes.
+/// The number and the duration of all measurements. The comparison of contenders must stay below about 10 minutes in a full run and
+/// 3 minutes in a quick run. The parts with their own servers take 4 minutes in a full run and half a minute in a quick run. The
+/// tax on writes takes 10 minutes or 3. The core alone takes 7 minutes or 1; 5 of the 7 minutes test a single promise, which is
+/// about 5 minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// How long a contender runs before the first round, to fill caches and to measure its speed.
