@@ -14,7 +14,7 @@ const FEW: u64 = 10;
 const MANY: u64 = 1_000_000;
 /// Tags of each entry. With several tags, one filling is enough for several invalidations.
 const TAGS: u64 = 8;
-/// Entries of one transaction, below the limit of pending changes.
+/// Entries of one transaction: few enough to stay below the limit of memory for changes that wait for the commit.
 const BATCH: u64 = 100_000;
 /// The largest allowed ratio between the two times.
 const RATIO_MAX: f64 = 1.2;
