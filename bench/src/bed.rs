@@ -1,4 +1,4 @@
-//! The servers that are measured, and the data in them: the same keys and values on every side.
+//! The servers under test and their data: the same keys and values on every side.
 
 use crate::drive::wire::Pool;
 use anyhow::{Context, Result, bail, ensure};
@@ -7,31 +7,32 @@ use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::process::Command;
 
-/// How many keys there are.
+/// The number of keys.
 pub const KEYS: u64 = 100_000;
-/// The first of them. With 13 digits all keys have one length, and redis-benchmark can make the same ones:
-/// it puts a random number of 12 digits in the place of [`REDIS_RANDOM_KEY`]'s underscores.
+/// The first key. With 13 digits, all keys have the same length, and redis-benchmark can make the same keys: it replaces the
+/// underscores of [`REDIS_RANDOM_KEY`] with a random number of 12 digits.
 pub const FIRST_KEY: u64 = 1_000_000_000_000;
-/// The first key of what pg_cache holds as text: what kind a value is belongs to it, so these have keys of their own.
+/// The first key of the values that pg_cache holds as text. The kind of a value belongs to its key, so text values need keys of
+/// their own.
 pub const FIRST_TEXT_KEY: u64 = 2 * FIRST_KEY;
-/// The first key of what pg_cache writes.
+/// The first key of the values that pg_cache writes.
 pub const FIRST_WRITTEN_KEY: u64 = 3 * FIRST_KEY;
-/// How redis-benchmark spells a random key.
+/// The form of a random key for redis-benchmark.
 pub const REDIS_RANDOM_KEY: &str = "1__rand_int__";
-/// The length of a value.
+/// The length of a value, in bytes.
 pub const VALUE_BYTES: usize = 100;
 
-/// The value of every key.
+/// Returns the value of every key.
 pub fn value() -> String {
     "x".repeat(VALUE_BYTES)
 }
 
-/// The same as JSON, as long with its quotes.
+/// Returns the value as JSON, with the same length including its quotes.
 pub fn json() -> String {
     format!("\"{}\"", "x".repeat(VALUE_BYTES - 2))
 }
 
-/// What fills pg_cache, each in a transaction of its own.
+/// Returns the calls that fill pg_cache. Each runs in its own transaction.
 fn cached() -> [String; 3] {
     let keys = |first: u64| format!("(key::bigint + {})::text", first - FIRST_KEY);
     [
@@ -41,27 +42,27 @@ fn cached() -> [String; 3] {
     ]
 }
 
-/// What most of the servers here run with.
+/// Returns the configuration of most servers of this benchmark.
 pub fn conf() -> Conf {
     settings(Conf::preloaded())
 }
 
-/// PostgreSQL's own defaults, where tests prefer others, with room in memory for all of the data.
+/// Sets PostgreSQL's own defaults where the tests use other values, and enough memory for all data.
 pub fn settings(conf: Conf) -> Conf {
     conf.set("fsync", "on")
         .set("wal_level", "replica")
         .set("max_prepared_transactions", "0")
         .set("max_wal_size", "1GB")
         .set("shared_buffers", "256MB")
-        // As on a machine where nobody has set large pages aside, also where somebody has.
+        // This makes machines with and without reserved huge pages behave the same.
         .set("huge_pages", "off")
         .set("jit", "off")
 }
 
-/// Where the private installation is named; `make bench` sets it.
+/// The variable that names the `pg_config` of the private installation. `make bench` sets it.
 const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 
-/// Ends with one line that names the first program that is missing, before anything is started.
+/// Checks the programs that the benchmark needs, before it starts anything. The error names the first missing program in one line.
 pub fn check_tools() -> Result<()> {
     let pg_config =
         std::env::var_os(PG_CONFIG).with_context(|| format!("{PG_CONFIG} is not set: run make bench"))?;
@@ -76,13 +77,13 @@ pub fn check_tools() -> Result<()> {
     Ok(())
 }
 
-/// The process that all sessions of a cluster descend from.
+/// Returns the process that is the parent of all sessions of a cluster.
 pub fn postmaster(cluster: &Cluster) -> u32 {
     let file = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap_or_default();
     file.lines().next().and_then(|line| line.parse().ok()).expect("a running server has a postmaster.pid")
 }
 
-/// A PostgreSQL and a Redis with the data in them, gone when this is dropped or this process ends.
+/// A PostgreSQL server and a Redis server with the data. Both stop when this value is dropped or this process ends.
 pub struct Bed {
     /// The PostgreSQL server.
     pub cluster: Cluster,
@@ -114,7 +115,7 @@ impl Bed {
                 value()
             ))
             .context("the session refuses its settings")?;
-        // VACUUM takes no company in a message.
+        // VACUUM must be the only statement of its message.
         for script in [include_str!("setup.sql"), "VACUUM (ANALYZE) entry, written, probe", "CHECKPOINT"] {
             session.batch_execute(script).context("the data cannot be set up")?;
         }
@@ -126,28 +127,28 @@ impl Bed {
         Ok(Self { cluster, redis, session: RefCell::new(session), pool: RefCell::default() })
     }
 
-    /// The session that measures inside SQL.
+    /// Returns the session for measurements inside SQL.
     pub fn session(&self) -> RefMut<'_, Client> {
         self.session.borrow_mut()
     }
 
-    /// The sessions that measure over the wire.
+    /// Returns the sessions for measurements over the wire.
     pub fn pool(&self) -> RefMut<'_, Pool> {
         self.pool.borrow_mut()
     }
 
-    /// The process that all of PostgreSQL's sessions descend from.
+    /// Returns the process that is the parent of all PostgreSQL sessions.
     pub fn postmaster(&self) -> u32 {
         postmaster(&self.cluster)
     }
 
-    /// The process of the session that measures inside SQL.
+    /// Returns the process of the session for measurements inside SQL.
     pub fn backend(&self) -> Result<u32> {
         let pid: i32 = self.session().query_one("SELECT pg_backend_pid()", &[])?.get(0);
         Ok(pid.cast_unsigned())
     }
 
-    /// The process of the Redis server.
+    /// Returns the process of the Redis server.
     pub fn redis_process(&self) -> Result<u32> {
         self.redis
             .info("process_id")
@@ -155,9 +156,9 @@ impl Bed {
             .context("Redis does not tell its process")
     }
 
-    /// Fails if a key that was asked for was not there: a fast miss must not pass for a fast hit.
+    /// Fails if a requested key does not exist: a fast miss must not count as a fast hit.
     pub fn check_hits(&self) -> Result<()> {
-        // The client does not look at what it gets, but asks for these alone.
+        // The client does not look at its results, but it asks for exactly these keys.
         let query = "SELECT count(*), min(key), max(key) FROM entry WHERE length(value) = $1";
         let row = self.session().query_one(query, &[&i32::try_from(VALUE_BYTES)?])?;
         let (first, last) = (FIRST_KEY.to_string(), (FIRST_KEY + KEYS - 1).to_string());
@@ -166,7 +167,7 @@ impl Bed {
             there == (KEYS.cast_signed(), Some(&first), Some(&last)),
             "the table does not hold the {KEYS} keys from {first} on: {there:?}"
         );
-        // What was there in the beginning has to be there in the end: nothing else puts it there.
+        // The values from the start must still exist at the end, because no measurement stores them again.
         let query = format!(
             "SELECT count(cache_get(key)), count(cache_get_text((key::bigint + {FIRST_KEY})::text)) FROM entry"
         );

@@ -1,16 +1,16 @@
-//! What an operation costs the server in processor time, instructions and cycles, from `perf stat`.
+//! Counts the server's processor time, instructions and cycles of an operation, with `perf stat`.
 //!
-//! Throughput on shared cores also measures the client, and a busy neighbour. What the server itself spends
-//! does not, which is why writes are compared by it as well.
+//! The throughput on shared cores also depends on the client and on other activity of the machine. The server's own cost does not,
+//! so writes are compared by this cost as well.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-/// The events in question. `task-clock` is kept by the kernel and works where the processor's counters do not.
+/// The counted events. The kernel measures `task-clock`, so it works even on machines without processor counters.
 const EVENTS: &str = "task-clock,instructions,cycles";
 
-/// What a process and its later children have spent.
+/// The cost of a process and of the children that it starts later.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Processor time in nanoseconds.
@@ -22,18 +22,18 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Of a process that did nothing.
+    /// The counts of a process that did nothing.
     pub const NOTHING: Self = Self { nanoseconds: Some(0.0), instructions: Some(0.0), cycles: Some(0.0) };
 }
 
-/// What can be counted on this machine.
+/// The events that perf can count on this machine.
 pub struct Counters {
     works: bool,
     verdict: String,
 }
 
 impl Counters {
-    /// Tries them on a process.
+    /// Tries to count a process.
     pub fn of_process(pid: u32) -> Self {
         match Meter::start(&[pid]).and_then(Meter::stop) {
             Err(error) => Self { works: false, verdict: format!("Not counted: {error:#}.") },
@@ -41,12 +41,12 @@ impl Counters {
         }
     }
 
-    /// Whether there is anything to count.
+    /// Returns whether perf can count any event.
     pub fn work(&self) -> bool {
         self.works
     }
 
-    /// What is counted here and what is not, in a sentence.
+    /// Returns a sentence that says which events are counted and which are not.
     pub fn verdict(&self) -> String {
         self.verdict.clone()
     }
@@ -74,14 +74,14 @@ fn verdict(counts: &Counts) -> String {
 
 /// A running `perf stat`.
 ///
-/// perf counts as long as the program it was given runs. That is a `cat`, which answers once the counters are
-/// attached, and ends with the pipe we hold: when we are done, or dead.
+/// perf counts as long as its child program runs. The child is `cat`. It answers as soon as the counters are attached, and it ends
+/// when its input pipe closes: when this process stops counting, or dies.
 pub struct Meter {
     perf: Child,
 }
 
 impl Meter {
-    /// Starts to count what some processes, and the children they will have, spend together.
+    /// Starts to count the total cost of some processes and of their future children.
     pub fn start(processes: &[u32]) -> Result<Self> {
         let list: Vec<_> = processes.iter().map(u32::to_string).collect();
         let perf = Command::new("perf")
@@ -110,7 +110,7 @@ impl Meter {
         Ok(answer == "attached?\n")
     }
 
-    /// Stops counting.
+    /// Stops counting, and returns the counts.
     pub fn stop(mut self) -> Result<Counts> {
         drop(self.perf.stdin.take());
         let output = self.perf.wait_with_output()?;
@@ -120,7 +120,7 @@ impl Meter {
     }
 }
 
-/// Reads perf's lines: value, unit, event, and more that does not matter here.
+/// Parses perf's lines: value, unit, event, and more fields that are not needed.
 fn parse(said: &str) -> Counts {
     let mut counts = Counts::default();
     for line in said.lines() {
@@ -130,14 +130,14 @@ fn parse(said: &str) -> Counts {
         };
         let value: f64 = match value.parse() {
             Ok(value) => value,
-            // It could have been, but the process did not run.
+            // The event could be counted, but the process did not run.
             Err(_) if value == "<not counted>" => 0.0,
-            // "<not supported>", or no line of ours.
+            // The value is "<not supported>", or the line is not a count.
             Err(_) => continue,
         };
-        // Without the privilege to count the kernel too, perf says instructions:u.
+        // If the user may not count the kernel, perf reports `instructions:u`.
         match event.split(':').next() {
-            // In milliseconds.
+            // perf reports task-clock in milliseconds.
             Some("task-clock") => counts.nanoseconds = Some(value * 1e6),
             Some("instructions") => counts.instructions = Some(value),
             Some("cycles") => counts.cycles = Some(value),

@@ -1,4 +1,4 @@
-//! Makes a contender work for a while and says how fast it was.
+//! Runs a contender for a while and reports its speed.
 
 mod in_sql;
 pub mod one_core;
@@ -13,19 +13,19 @@ use std::cell::Cell;
 use std::time::Duration;
 use wire::{Task, Until};
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// Operations done.
+    /// The number of operations done.
     pub operations: u64,
     /// Operations per second, by the clock of the program that ran them.
     pub per_second: f64,
 }
 
-/// How many at a time: the same for all contenders of a measurement.
+/// The load of a run: the same for all contenders of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Connections.
+    /// The number of connections.
     pub clients: u32,
     /// Operations that a client sends before it waits for an answer.
     pub pipeline: u32,
@@ -33,26 +33,27 @@ pub struct Load {
     pub keys: u32,
 }
 
-/// One contender in one measurement.
+/// Runs one contender of one measurement.
 pub struct Driver<'a> {
     bed: &'a Bed,
     load: Load,
     contender: &'a Contender,
-    /// What it reached last: redis-benchmark is told a number of operations, not a time.
+    /// The rate of the last run. redis-benchmark takes a number of operations, not a time, so the driver computes the number from
+    /// this rate.
     per_second: Cell<f64>,
-    /// How often it has run: each time with other keys, the same for all contenders.
+    /// How many runs there were. Each run has other keys, which are the same for all contenders.
     runs: Cell<u64>,
 }
 
 impl<'a> Driver<'a> {
-    /// The driver of `contender` in `measurement`.
+    /// Creates the driver of `contender` in `measurement`.
     pub fn new(bed: &'a Bed, measurement: &Measurement, contender: &'a Contender) -> Self {
         let Measurement { clients, pipeline, keys, .. } = *measurement;
         let load = Load { clients, pipeline, keys };
         Self { bed, load, contender, per_second: Cell::new(20_000.0), runs: Cell::new(0) }
     }
 
-    /// Runs it for about `span`.
+    /// Runs the contender for about `span`.
     pub fn run(&self, span: Duration) -> Result<Run> {
         let processes = self.server_processes()?;
         let _alone = if self.load.clients == 1 { Some(OneCore::hold(&processes)?) } else { None };
@@ -73,12 +74,12 @@ impl<'a> Driver<'a> {
         Ok(run)
     }
 
-    /// Whether each run makes connections of its own.
+    /// Returns whether each run opens its own connections.
     pub fn connects(&self) -> bool {
         matches!(self.contender.work, Work::Redis(_))
     }
 
-    /// The processes whose work is the server's share of a run.
+    /// Returns the processes that do the server's share of the work in a run.
     pub fn server_processes(&self) -> Result<Vec<u32>> {
         match self.contender.work {
             Work::Expression(_) => Ok(vec![self.bed.backend()?]),

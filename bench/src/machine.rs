@@ -1,4 +1,4 @@
-//! On what it was measured: without this a number means nothing to somebody else.
+//! Describes the machine of the measurement. Without it, other people cannot judge the numbers.
 
 use crate::bed::Bed;
 use anyhow::{Context, Result};
@@ -6,42 +6,43 @@ use serde::{Deserialize, Serialize};
 use std::fs::read_to_string;
 use std::time::Duration;
 
-/// The machine and the versions of what ran on it. No name of it, and nothing that could be one.
+/// The machine, and the versions of the programs that ran on it. It must not contain the machine's name or anything that identifies
+/// it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// When the results were complete.
     pub finished: String,
-    /// The processor's own name.
+    /// The model name of the processor.
     pub processor: String,
-    /// Cores that server and client shared.
+    /// The number of cores that server and client shared.
     pub cores: usize,
-    /// Whether they are lent by a hypervisor.
+    /// Whether the machine is a virtual machine.
     pub virtual_machine: bool,
     /// Memory in GB.
     pub memory_gb: u64,
-    /// Linux, without a distributor's suffix.
+    /// The Linux version, without a distributor's suffix.
     pub kernel: String,
-    /// PostgreSQL's and Redis's versions, if they were measured.
+    /// The versions of PostgreSQL and Redis, if they were measured.
     pub servers: Option<Servers>,
-    /// pg_cache's version.
+    /// The version of pg_cache.
     pub pg_cache: String,
-    /// How busy the cores were, from 0 to 1, before anything of ours ran.
+    /// How busy the cores were before the benchmark ran anything, from 0 to 1.
     pub busy_before: f64,
-    /// What share of their time the hypervisor gave to others meanwhile.
+    /// The share of the cores' time that the hypervisor gave to other machines during the run.
     pub stolen: f64,
 }
 
 /// The versions of the servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Servers {
-    /// PostgreSQL's.
+    /// The version of PostgreSQL.
     pub postgresql: String,
-    /// Redis's.
+    /// The version of Redis.
     pub redis: String,
 }
 
 impl Servers {
-    /// Asks them.
+    /// Asks the servers for their versions.
     pub fn ask(bed: &Bed) -> Result<Self> {
         let version = "SELECT split_part(current_setting('server_version'), ' ', 1)";
         Ok(Self {
@@ -52,14 +53,14 @@ impl Servers {
 }
 
 impl Machine {
-    /// Asks the system.
+    /// Reads the facts from the system.
     pub fn look(servers: Option<Servers>, busy_before: f64, stolen: f64) -> Result<Self> {
         let processor = read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let numeric = |letter: char| letter.is_ascii_digit() || letter == '.';
         Ok(Self {
             finished: utc()?,
-            // Not every architecture names its processors.
+            // Not every architecture reports a model name.
             processor: field(&processor, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
             cores: cores(),
             virtual_machine: field(&processor, "flags")
@@ -74,14 +75,14 @@ impl Machine {
     }
 }
 
-/// The time of day in UTC, to the minute.
+/// Returns the current time in UTC, to the minute.
 fn utc() -> Result<String> {
     let output =
         std::process::Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output().context("no date")?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Cores that we may use.
+/// Returns the number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
@@ -89,11 +90,11 @@ pub fn cores() -> usize {
 fn memory_gb() -> Option<u64> {
     let kilobytes: u64 =
         field(&read_to_string("/proc/meminfo").ok()?, "MemTotal")?.split(' ').next()?.parse().ok()?;
-    // What the kernel keeps for itself is missing from it: 23.5 means 24.
+    // MemTotal does not include the memory that the kernel keeps for itself: 23.5 means 24.
     Some((kilobytes as f64 / 1024.0 / 1024.0).round() as u64)
 }
 
-/// The first value of a name in one of the kernel's lists.
+/// Returns the first value of a name in one of the kernel's lists.
 fn field(list: &str, name: &str) -> Option<String> {
     list.lines().find_map(|line| {
         let (label, value) = line.split_once(':')?;
@@ -101,7 +102,7 @@ fn field(list: &str, name: &str) -> Option<String> {
     })
 }
 
-/// How busy the cores are, from 0 to 1, watched for a second in which we do nothing.
+/// Returns how busy the cores are, from 0 to 1, measured for one second in which the benchmark does nothing.
 pub fn busy_share() -> f64 {
     let before = Ticks::now();
     std::thread::sleep(Duration::from_secs(1));
@@ -109,16 +110,16 @@ pub fn busy_share() -> f64 {
     1.0 - idle / all
 }
 
-/// What the hypervisor takes from now on.
+/// Measures the time that the hypervisor takes.
 pub struct StolenTime(Ticks);
 
 impl StolenTime {
-    /// Begins to watch.
+    /// Begins the measurement.
     pub fn since_now() -> Self {
         Self(Ticks::now())
     }
 
-    /// The share of all time that was taken.
+    /// Returns the share of all time that the hypervisor took.
     pub fn share(&self) -> f64 {
         let (all, _, stolen) = Ticks::now().since(self.0);
         stolen / all
@@ -138,7 +139,7 @@ impl Ticks {
         Self::parse(&read_to_string("/proc/stat").unwrap_or_default())
     }
 
-    /// The first line: user, nice, system, idle, iowait, irq, softirq, steal, and guests, which user includes.
+    /// Parses the first line: user, nice, system, idle, iowait, irq, softirq, steal, and the guest times, which user includes.
     fn parse(stat: &str) -> Self {
         let ticks: Vec<u64> = stat
             .lines()
@@ -153,7 +154,7 @@ impl Ticks {
         Self { all: ticks.iter().sum(), idle: at(3) + at(4), stolen: at(7) }
     }
 
-    /// All, idle and stolen ticks from then to now.
+    /// Returns all, idle and stolen ticks between `then` and now.
     fn since(self, then: Self) -> (f64, f64, f64) {
         let difference = |now: u64, then: u64| now.saturating_sub(then) as f64;
         (

@@ -1,9 +1,9 @@
-//! `make bench`: pg_cache side by side with a table and with Redis, and its hot tier by itself, in one run on one machine.
+//! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier alone, in one run on one machine.
 //!
-//! The order of business: what is measured stands in [`plan`]; [`bed`] has the servers and their data;
-//! [`rounds`] runs the contenders in turns, each by way of [`drive`]; [`counters`] asks the
-//! processor what an operation cost. What speaks for itself stands in [`parts`]: [`served`] has servers of its own,
-//! [`hot_tier`] measures the core by itself, [`eviction`] what it keeps. [`statistics`] says what the numbers are worth; [`report`] writes them down.
+//! The modules: [`plan`] lists the measurements. [`bed`] starts the servers and fills them. [`rounds`] runs the contenders in
+//! turns, each through [`drive`]. [`counters`] asks the processor what an operation cost. [`parts`] lists the other parts of the
+//! report: [`served`] starts its own servers, [`hot_tier`] measures the core alone, and [`eviction`] measures its hit ratio.
+//! [`statistics`] computes medians and their intervals. [`report`] writes the results.
 
 mod bed;
 mod counters;
@@ -29,15 +29,15 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: pg_cache_bench --output DIRECTORY [--quick] [--only PART-OF-AN-ID] [--redraw]";
 
-/// What the command line asks for.
+/// The options of the command line.
 struct Order {
-    /// Where the results go.
+    /// The directory for the results.
     output: PathBuf,
-    /// Fewer and shorter rounds.
+    /// Use fewer and shorter rounds.
     quick: bool,
-    /// Only the measurements whose id contains this.
+    /// Run only the measurements whose id contains this text.
     only: Option<String>,
-    /// Measure nothing: write table and chart again from the JSON that is there.
+    /// Measure nothing, and write the table and the chart again from the existing JSON.
     redraw: bool,
 }
 
@@ -101,7 +101,7 @@ fn measure(order: &Order) -> Result<Report> {
     Ok(Report::new(&pace, order, machine, side_by_side, sections))
 }
 
-/// The servers are gone when this returns: what is measured after it has the machine for itself.
+/// Measures the servers. They have stopped when this returns, so later measurements have the machine for themselves.
 fn measure_servers(
     plan: Vec<plan::Measurement>,
     pace: &Pace,

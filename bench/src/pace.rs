@@ -1,48 +1,49 @@
-//! How often and for how long.
+//! The number and the duration of the measurements.
 
 use crate::eviction::traces::Extent;
 use crate::plan::Side;
 use std::time::Duration;
 
-/// The length of everything. Contenders beside each other have to stay below some ten minutes in a full run and three in a quick one;
-/// what has servers of its own takes four, or half of one; the tax on writing ten, or three; and the core by itself seven, or
-/// one: five of those belong to one promise about five minutes.
+/// The number and the duration of all measurements. The comparison of contenders must stay below about 10 minutes in a full run and
+/// 3 minutes in a quick run. The parts with their own servers take 4 minutes in a full run and half a minute in a quick run. The
+/// tax on writes takes 10 minutes or 3. The core alone takes 7 minutes or 1; 5 of the 7 minutes test a single promise, which is
+/// about 5 minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How long a contender runs before the first round: caches fill, and its speed becomes known.
+    /// How long a contender runs before the first round, to fill caches and to measure its speed.
     pub warm_up: Duration,
-    /// One run of a reading contender.
+    /// The duration of one run of a reading contender.
     pub read: Duration,
-    /// One run of a writing contender.
+    /// The duration of one run of a writing contender.
     pub write: Duration,
-    /// Rounds of reading: at least 6, below which a median has no 95 % interval.
+    /// Rounds of a reading measurement: at least 6, because a median of fewer samples has no 95 % interval.
     pub read_rounds: usize,
-    /// Rounds of writing, each a pair with the reference: never below 20.
+    /// Rounds of a writing measurement, each a pair with the reference: at least 20.
     pub write_rounds: usize,
-    /// The two runs whose difference is what an operation costs the server, connections left out.
+    /// The durations of the two runs whose difference gives the server's cost of an operation, without the cost of connections.
     pub counted: [Duration; 2],
-    /// Rounds of those.
+    /// Rounds of these two runs.
     pub counted_rounds: usize,
     /// Puts that are timed in one round.
     pub puts: usize,
-    /// How long entries have to stand beside a writer of others.
+    /// How long unchanged entries are watched while a writer stores others.
     pub beside: Duration,
-    /// Rounds of filling a tier to invalidate all of it.
+    /// How often a tier is filled to invalidate all of it.
     pub fillings: usize,
-    /// How long requests come at one rate: whole seconds.
+    /// How long requests are sent at one rate, in whole seconds.
     pub at_rate: Duration,
-    /// One turn of a contender whose pairs are made of many short ones.
+    /// The duration of one turn, for contenders whose pairs consist of many short turns.
     pub turn: Duration,
-    /// How many turns that are.
+    /// The number of turns in such a pair.
     pub turns: usize,
-    /// How many of those pairs the servers serve before they are started again.
+    /// How many pairs the servers serve before they are restarted.
     pub pairs_per_start: usize,
-    /// The size of the traces that eviction is judged by.
+    /// The size of the traces that judge the eviction.
     pub traces: Extent,
 }
 
 impl Pace {
-    /// For numbers to show.
+    /// The full run, for numbers to publish.
     pub const FULL: Self = Self {
         warm_up: Duration::from_millis(300),
         read: Duration::from_millis(600),
@@ -61,7 +62,7 @@ impl Pace {
         traces: Extent { keys: 50_000, requests: 1_000_000 },
     };
 
-    /// To see that it works, and to notice what is plainly wrong.
+    /// The quick run, to check that everything works and to notice large errors.
     pub const QUICK: Self = Self {
         warm_up: Duration::from_millis(100),
         read: Duration::from_millis(150),
@@ -80,7 +81,7 @@ impl Pace {
         traces: Extent { keys: 20_000, requests: 200_000 },
     };
 
-    /// How often a measurement of this side is repeated.
+    /// Returns how many times a measurement of this side is repeated.
     pub fn rounds(&self, side: Side) -> usize {
         match side {
             Side::Read => self.read_rounds,
@@ -88,7 +89,7 @@ impl Pace {
         }
     }
 
-    /// How long one run of it takes.
+    /// Returns how long one run of this side takes.
     pub fn span(&self, side: Side) -> Duration {
         match side {
             Side::Read => self.read,

@@ -1,5 +1,5 @@
-//! The parts of the report that speak for themselves: some have a server of their own, the others are the core by itself. One line
-//! is one part.
+//! The parts of the report. Some parts start their own server; the others measure the core crate alone. Each line of [`PARTS`] is
+//! one part.
 
 use crate::eviction;
 use crate::hot_tier::{get, innocents, memory, put};
@@ -12,17 +12,17 @@ use std::time::Duration;
 /// A part of the report.
 #[derive(Clone, Copy)]
 pub struct Part {
-    /// Names it in the JSON, for good.
+    /// The name of the part in the JSON output. It never changes.
     pub id: &'static str,
-    /// Whether it takes a server.
+    /// Whether the part needs a server.
     pub served: bool,
-    /// Measures it.
+    /// Measures the part.
     measure: fn(&Pace) -> Section,
-    /// About how long that takes.
+    /// Returns about how long the measurement takes.
     estimate: fn(&Pace) -> Duration,
 }
 
-/// All parts, in the order in which they are reported.
+/// All parts, in the order of the report.
 pub const PARTS: [Part; 10] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
@@ -36,7 +36,7 @@ pub const PARTS: [Part; 10] = [
     Part { id: "eviction", served: false, measure: eviction::measure, estimate: eviction::estimate },
 ];
 
-/// Measures some parts, one after the other.
+/// Measures the given parts, one after the other.
 pub fn run(parts: &[Part], pace: &Pace) -> Vec<Section> {
     parts
         .iter()

@@ -1,29 +1,29 @@
-//! What is measured: the one place where a row is added.
+//! The plan: the list of all measurements. A new row of the report is added here and nowhere else.
 //!
-//! - A new contender is a line in [`IN_SQL`], [`READS`] or [`WRITES`], and its data a few lines in
-//!   `setup.sql`. It then takes part in every measurement of that list.
+//! - A new contender is a line in [`IN_SQL`], [`READS`] or [`WRITES`], and a few lines in `setup.sql` for its data. It then takes
+//!   part in every measurement of that list.
 //! - A new measurement is an entry in [`measurements`].
 //!
-//! Whatever is put there shows up in the JSON, the tables and the chart without further work. A contender that
-//! may miss also needs a line in [`Bed::check_hits`](crate::bed::Bed::check_hits): a fast miss is no hit.
+//! Additions appear in the JSON, the tables and the chart without further work. A contender that may miss also needs a line in
+//! [`Bed::check_hits`](crate::bed::Bed::check_hits), because a fast miss must not count as a hit.
 
 use serde::{Deserialize, Serialize};
 
 /// A function of the library that does nothing: no call into pg_cache can be cheaper.
 const FLOOR: &str = "no-op function";
-/// What it is all about, with values as jsonb.
+/// pg_cache with values as jsonb.
 const CACHE: &str = "pg_cache";
-/// The same with values as text, as Redis and the table have them.
+/// pg_cache with values as text, like Redis and the table.
 const CACHE_TEXT: &str = "pg_cache, text";
 const CACHE_ONE_JSONB: &str = "pg_cache, one jsonb";
-/// What one would write by hand: an index lookup in an UNLOGGED table.
+/// The solution that a user would write by hand: an index lookup in an UNLOGGED table.
 const TABLE: &str = "table";
 const TABLE_SQL: &str = "table, SQL function";
 const TABLE_PLPGSQL: &str = "table, PL/pgSQL function";
 const TABLE_INLINE: &str = "table, subquery";
 const REDIS: &str = "Redis";
 
-/// Evaluated for every key by one SELECT of one session.
+/// One SELECT of one session evaluates these for every key.
 const IN_SQL: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key)") },
     Contender { name: CACHE, work: Work::Expression("cache_get(key)") },
@@ -35,14 +35,14 @@ const IN_SQL: &[Contender] = &[
     Contender { name: TABLE_PLPGSQL, work: Work::Expression("lookup_plpgsql(key)") },
 ];
 
-/// The same with keys that are computed for each call, so that no scan shows which comes next.
+/// The same with keys that are computed for each call, so that the scan does not reveal the next key.
 const IN_SQL_COMPUTED: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key || '')") },
     Contender { name: CACHE, work: Work::Expression("cache_get(key || '')") },
     Contender { name: TABLE_SQL, work: Work::Expression("lookup_sql(key || '')") },
 ];
 
-/// Sent over the wire, one key at a time.
+/// These are sent over the wire, one key at a time.
 const READS: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop($1)", Given::Key) },
     Contender { name: CACHE, work: Work::Statement("SELECT cache_get($1)", Given::Key) },
@@ -51,7 +51,7 @@ const READS: &[Contender] = &[
     Contender { name: REDIS, work: Work::Redis(&["GET", "{key}"]) },
 ];
 
-/// Sent over the wire, many keys at a time.
+/// These are sent over the wire, many keys at a time.
 const READS_OF_MANY: &[Contender] = &[
     Contender { name: CACHE, work: Work::Statement("SELECT * FROM cache_get_many($1)", Given::Keys) },
     Contender {
@@ -65,7 +65,7 @@ const READS_OF_MANY: &[Contender] = &[
     Contender { name: REDIS, work: Work::Redis(&MGET) },
 ];
 
-/// How many keys that are.
+/// The number of keys in such a request.
 const MANY: u32 = 100;
 
 const MGET: [&str; MANY as usize + 1] = {
@@ -74,9 +74,9 @@ const MGET: [&str; MANY as usize + 1] = {
     words
 };
 
-/// Sent over the wire, one key and its value at a time.
+/// These are sent over the wire, one key and its value at a time.
 const WRITES: &[Contender] = &[
-    // Given what all are given.
+    // The no-op gets the same parameters as the other contenders.
     Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop($1)", Given::KeyAndValue) },
     Contender {
         name: CACHE,
@@ -96,7 +96,7 @@ const WRITES: &[Contender] = &[
     Contender { name: REDIS, work: Work::Redis(&["SET", "{key}", "{value}"]) },
 ];
 
-/// The measurements, in the order in which they are reported.
+/// Returns the measurements, in the order of the report.
 pub fn measurements() -> Vec<Measurement> {
     let in_sql = Measurement {
         id: "read-in-sql".into(),
@@ -192,89 +192,90 @@ fn title(clients: u32) -> String {
     if clients == 1 { "1 client".into() } else { format!("{clients} clients") }
 }
 
-/// Several contenders doing the same, so that they can be compared.
+/// Several contenders that do the same work, so that they can be compared.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// Names it in the JSON, for good.
+    /// The name of the measurement in the JSON output. It never changes.
     pub id: String,
-    /// The table and the panel of the chart it belongs to; its members share a scale.
+    /// The table and the panel of the chart that the measurement belongs to. The measurements of a group share a scale.
     pub group: &'static str,
-    /// What sets it apart in its group.
+    /// The title of the measurement within its group.
     pub title: String,
-    /// Decides how often and how long it runs.
+    /// The side decides how often and how long the measurement runs.
     pub side: Side,
-    /// Connections that work at the same time.
+    /// The number of connections that work at the same time.
     pub clients: u32,
-    /// Operations a client sends before it waits for an answer.
+    /// Operations that a client sends before it waits for an answer.
     pub pipeline: u32,
-    /// Keys that an operation over the wire asks for together; each counts.
+    /// Keys that one operation over the wire requests together. Each key counts as an operation.
     pub keys: u32,
-    /// Who takes part, in the order in which they are shown.
+    /// The contenders, in the order in which they are shown.
     pub contenders: &'static [Contender],
-    /// Whom the others are compared with.
+    /// The contenders that the others are compared with.
     pub references: &'static [&'static str],
-    /// What is to come out.
+    /// The goals of the measurement.
     pub wanted: &'static [Wanted],
-    /// Which figure is put first.
+    /// The figure that is shown first.
     pub shown_as: Shown,
-    /// Whether the processor's counters are read as well.
+    /// Whether the processor's counters are read too.
     pub counted: bool,
 }
 
-/// How one contender is to stand to another.
+/// A goal for one contender, relative to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Who.
+    /// The contender that has the goal.
     pub of: &'static str,
-    /// In comparison with whom: one of the references.
+    /// The contender that it is compared with: one of the references.
     pub to: &'static str,
-    /// How far.
+    /// The wanted ratio.
     pub limit: Limit,
 }
 
-/// What is aimed at, and what is the least that will do.
+/// A limit with a goal, and with a floor that is the least acceptable result.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
-    /// At least so many times as many operations in the same time.
+    /// The contender must do at least this many times as many operations per second.
     FasterBy { goal: f64, floor: f64 },
-    /// At most so many times as long for one operation.
+    /// One operation may take at most this many times as long.
     SlowerBy { goal: f64, floor: f64 },
 }
 
-/// Reads repeat well; writes leave dead rows and full caches behind and need more pairs to tell a ratio.
+/// The kind of a measurement. Reads give stable results. Writes leave dead rows and full caches behind, so their ratios need more
+/// pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Leaves everything as it was.
+    /// The measurement changes nothing.
     Read,
-    /// Changes what is stored.
+    /// The measurement changes stored data.
     Write,
 }
 
-/// How a speed is best told.
+/// The unit in which a speed is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shown {
-    /// Operations per second, of all clients together.
+    /// Operations per second of all clients together.
     Rate,
-    /// Nanoseconds for one operation, where one session does them one after the other.
+    /// Nanoseconds per operation, if one session does the operations one after the other.
     Time,
 }
 
-/// One way to do what a measurement asks for.
+/// One way to do the work of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Contender {
-    /// As shown. The same name has the same colour everywhere.
+    /// The name as shown. The same name has the same colour everywhere.
     pub name: &'static str,
-    /// What it does.
+    /// The work of the contender.
     pub work: Work,
 }
 
-/// What one operation is, and which program repeats it.
+/// The operation, and thereby the program that repeats it.
 #[derive(Clone, Copy, Debug)]
 pub enum Work {
-    /// An SQL expression over a `key`, for all keys in one SELECT.
+    /// An SQL expression over a `key`, evaluated for all keys in one SELECT.
     Expression(&'static str),
-    /// A prepared statement over the wire, with what it is given.
+    /// A prepared statement over the wire, with its parameters.
     Statement(&'static str, Given),
     /// A command with `{key}` and `{value}` as arguments, sent by redis-benchmark.
     Redis(&'static [&'static str]),
@@ -285,15 +286,15 @@ pub enum Work {
 pub enum Given {
     /// A key.
     Key,
-    /// A key of what pg_cache holds as text.
+    /// A key of the values that pg_cache holds as text.
     TextKey,
     /// An array of keys.
     Keys,
-    /// A key, and its value.
+    /// A key and its value.
     KeyAndValue,
-    /// A key of what only pg_cache writes, and its value as JSON.
+    /// A key of the values that only pg_cache writes, and its value as JSON.
     WrittenKeyAndJson,
-    /// The same, with its value as text.
+    /// A key of the values that only pg_cache writes, and its value as text.
     WrittenKeyAndText,
     /// The number of a row.
     Row,

@@ -1,9 +1,9 @@
-//! Shows that it moves: minutes without a word look like a hang.
+//! Shows progress, because a program that prints nothing for minutes looks as if it hangs.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// In place on a terminal, now and then elsewhere.
+/// A progress display: on a terminal it rewrites one line; elsewhere it prints a line every ten seconds.
 pub struct Progress {
     started: Instant,
     said: Instant,
@@ -11,19 +11,19 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins something with an estimate of how long it will take.
+    /// Begins a task, with an estimate of its duration.
     pub fn begin(what: &str, estimate: Duration) -> Self {
         eprintln!("==> measuring {what}, about {} s", estimate.as_secs().div_ceil(10) * 10);
         let now = Instant::now();
         Self { started: now, said: now, in_place: stderr().is_terminal() }
     }
 
-    /// What is being done now.
+    /// Shows the current step.
     pub fn say(&mut self, what: &str) {
         let seconds = self.started.elapsed().as_secs();
         if self.in_place {
             eprint!("\r\x1b[K    {seconds:4} s  {what:.90}");
-            // A terminal that cannot be written to has no reader to disappoint.
+            // An error here is ignored: if the terminal cannot be written to, no reader misses the text.
             let _ = stderr().flush();
         } else if self.said.elapsed() >= Duration::from_secs(10) {
             eprintln!("    {seconds:4} s  {what:.90}");
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// Ends with the time it took.
+    /// Ends the task and prints its duration.
     pub fn end(self) {
         let clear = if self.in_place { "\r\x1b[K" } else { "" };
         eprintln!("{clear}    done in {} s", self.started.elapsed().as_secs());

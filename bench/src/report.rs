@@ -1,4 +1,4 @@
-//! The results: what the JSON holds, and what table and chart are made from.
+//! The results: the contents of the JSON, from which the tables and the chart are made.
 
 mod chart;
 mod markdown;
@@ -19,69 +19,69 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Everything a run found out.
+/// All results of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// A run with fewer and shorter rounds, not for quoting.
+    /// Whether the run had fewer and shorter rounds. Such results must not be quoted.
     pub quick: bool,
     /// The part of an id that selected the measurements, if not all were made.
     pub only: Option<String>,
     /// Rounds of each reading measurement.
     pub read_rounds: usize,
-    /// Rounds, that is pairs, of each writing measurement.
+    /// Rounds of each writing measurement; each round is a pair.
     pub write_rounds: usize,
-    /// Rounds in which the server's work was counted.
+    /// Rounds in which the server's cost was counted.
     pub counted_rounds: usize,
-    /// What it was measured on.
+    /// The machine of the measurement.
     pub machine: Machine,
-    /// What perf could count on the servers.
+    /// The events that perf could count on the servers.
     pub counters: String,
-    /// What was measured.
+    /// The results of the plan's measurements.
     pub measurements: Vec<Measured>,
-    /// What the core showed by itself.
+    /// The results of the other parts.
     pub sections: Vec<Section>,
 }
 
-/// What was found out with servers.
+/// The results of the measurements with servers.
 #[derive(Default)]
 pub struct SideBySide {
     /// The measurements that were made.
     pub plan: Vec<Measurement>,
-    /// What perf could count.
+    /// The events that perf could count.
     pub counters: String,
-    /// As the measurements and their contenders stand.
+    /// The samples, in the order of the measurements and their contenders.
     pub samples: Vec<Vec<Samples>>,
 }
 
-/// One measurement and how its contenders did.
+/// One measurement, with the results of its contenders.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
-    /// Its name for programs.
+    /// The name for programs.
     pub id: String,
-    /// The table it belongs to.
+    /// The table that the measurement belongs to.
     pub group: String,
-    /// What sets it apart there.
+    /// The title of the measurement within its table.
     pub title: String,
-    /// Which figure is put first.
+    /// The figure that is shown first.
     pub shown_as: Shown,
-    /// Connections.
+    /// The number of connections.
     pub clients: u32,
-    /// Operations sent before waiting for an answer.
+    /// Operations that a client sends before it waits for an answer.
     pub pipeline: u32,
-    /// Whom the ratios compare with.
+    /// The contenders that the ratios refer to.
     pub references: Vec<String>,
-    /// Who took part.
+    /// The results of the contenders.
     pub contenders: Vec<Entry>,
-    /// What was to come out, and did or did not.
+    /// The goals, with their results.
     pub goals: Vec<Goal>,
 }
 
-/// How one contender did.
+/// The results of one contender.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its name.
+    /// The name of the contender.
     pub name: String,
-    /// Its speed.
+    /// The speed of the contender.
     pub operations_per_second: Figure,
     /// Processor time of the server for one operation.
     pub server_nanoseconds: Option<Figure>,
@@ -91,28 +91,28 @@ pub struct Entry {
     pub server_cycles: Option<Figure>,
 }
 
-/// One quantity, round by round and in sum.
+/// One quantity, with its summary and the values of its rounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
-    /// Its median and interval.
+    /// The median and its interval.
     pub summary: Summary,
-    /// The same of its ratios to the references, taken round by round.
+    /// The ratios to the references, computed round by round.
     pub ratios: Vec<Ratio>,
-    /// What each round gave, in order.
+    /// The value of each round, in order.
     pub rounds: Vec<f64>,
 }
 
-/// A comparison.
+/// The comparison with a reference.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ratio {
-    /// With whom.
+    /// The name of the reference.
     pub to: String,
-    /// This one's figure over that one's.
+    /// The contender's figure divided by the reference's figure.
     pub summary: Summary,
 }
 
 impl Report {
-    /// Draws the sums.
+    /// Computes the summaries of all samples.
     pub fn new(
         pace: &Pace,
         order: &Order,
@@ -138,7 +138,7 @@ impl Report {
         }
     }
 
-    /// Reads what an earlier run wrote.
+    /// Reads the results of an earlier run.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("latest.json");
         let json =
@@ -146,11 +146,11 @@ impl Report {
         serde_json::from_str(&json).with_context(|| format!("{} is of another version", path.display()))
     }
 
-    /// Writes JSON, table and chart.
+    /// Writes the JSON, the tables and the chart.
     pub fn write(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let json = serde_json::to_string_pretty(self).context("the results are not JSON")?;
-        // The chart is of what was measured with servers. Without that there is none, and no older one either.
+        // The chart shows only measurements with servers. If there are none, no chart is written and an older chart is removed.
         let chart = (!self.measurements.is_empty()).then(|| chart::draw(self));
         let files = [("json", Some(json + "\n")), ("md", Some(self.markdown())), ("svg", chart)];
         for (ending, content) in files {
@@ -167,12 +167,12 @@ impl Report {
         Ok(())
     }
 
-    /// The tables, and how to read them.
+    /// Returns the tables as Markdown, with explanations.
     pub fn markdown(&self) -> String {
         markdown::write(self)
     }
 
-    /// The measurements that share a table, table by table.
+    /// Returns the measurements, grouped by the table that they share.
     fn groups(&self) -> impl Iterator<Item = &[Measured]> {
         self.measurements.chunk_by(|one, next| one.group == next.group)
     }
@@ -223,7 +223,7 @@ impl Measured {
     }
 }
 
-/// What was wanted of a contender, and whether its speed, in terms of the other's, is enough.
+/// Returns the goal for a contender, and whether its speed relative to the other contender meets the goal.
 fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
     let Wanted { of, to, limit } = wanted;
     let (found, words, goal, floor, met, held) = match *limit {
@@ -255,7 +255,7 @@ impl Figure {
         Some(Self { summary, ratios, rounds })
     }
 
-    /// The comparison with a reference.
+    /// Returns the ratio to a reference.
     pub fn ratio_to(&self, reference: &str) -> Option<Summary> {
         self.ratios.iter().find(|ratio| ratio.to == reference).map(|ratio| ratio.summary)
     }
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(slow.operations_per_second.ratio_to("slow").unwrap().median, 1.0);
         let cost = fast.server_nanoseconds.as_ref().unwrap();
         assert_eq!((cost.summary.median, cost.ratio_to("slow").unwrap().median), (5.0, 0.5));
-        // Three times as fast is not four times, and a third of the time is more than three tenths.
+        // A factor of three misses the goal of four, and a third of the time is more than three tenths.
         assert!(measured.goals.iter().all(|goal| !goal.met));
         let missed: Vec<_> = measured.goals.iter().map(|goal| goal.found.contains("not even")).collect();
         assert_eq!(missed, [false, true]);

@@ -1,4 +1,4 @@
-//! Runs the contenders in turns, so that whatever else the machine does meets all of them alike.
+//! Runs the contenders in turns, so that other activity of the machine affects all of them equally.
 
 use crate::bed::Bed;
 use crate::counters::{Counters, Counts, Meter};
@@ -9,16 +9,16 @@ use crate::progress::Progress;
 use anyhow::Result;
 use std::time::Duration;
 
-/// What the runs of one contender in one measurement came to, round by round.
+/// The results of all runs of one contender in one measurement, one per round.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
     /// Operations per second.
     pub per_second: Vec<f64>,
-    /// What one operation cost the server.
+    /// The cost of one operation on the server.
     pub cost: Vec<Counts>,
 }
 
-/// Measures everything; the samples stand as their measurements and contenders do in the plan.
+/// Runs all measurements. The samples have the same order as the measurements and contenders of the plan.
 pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) -> Result<Vec<Vec<Samples>>> {
     let drivers: Vec<Vec<Driver>> = plan
         .iter()
@@ -32,7 +32,7 @@ pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) ->
 
     progress.say("warming up");
     for driver in drivers.iter().flatten() {
-        // The first run finds out the speed, the second is as long as it should be.
+        // The first run only finds the speed; the second then has the right length.
         driver.run(pace.warm_up / 4)?;
         driver.run(pace.warm_up)?;
     }
@@ -72,12 +72,12 @@ pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) ->
     Ok(samples)
 }
 
-/// What one operation more costs the server: the difference of a long and a short run, so that connecting,
-/// preparing and disconnecting, which are the same in both, cancel out. A session that stays has none of that.
+/// Returns the server's cost of one more operation: the difference of a long and a short run. The costs of connecting, preparing
+/// and disconnecting are the same in both runs and cancel out. A session that stays connected has no such costs.
 fn cost(driver: &Driver, [short, long]: [Duration; 2]) -> Result<Counts> {
     let processes = driver.server_processes()?;
     let count = |span| -> Result<(u64, Counts)> {
-        // A perf that fails now and not before costs a row its figure, not the run its results.
+        // If perf fails now, after it worked at the start, the row loses its cost, but the run keeps its results.
         let meter = Meter::start(&processes).ok();
         let run = driver.run(span)?;
         let counts = meter.and_then(|meter| meter.stop().ok()).unwrap_or_default();
@@ -100,22 +100,22 @@ fn difference((fewer, less): (u64, Counts), (more, most): (u64, Counts)) -> Coun
     }
 }
 
-/// Spreads `rounds` evenly over `steps`, so that measurements with few rounds see as much of the machine's
-/// moods as those with many: which round a step is, if any.
+/// Spreads `rounds` evenly over `steps`, so that a measurement with few rounds sees the same changes of the machine's speed as one
+/// with many. Returns which round a step is, or `None` if it is none.
 fn round_in(step: usize, steps: usize, rounds: usize) -> Option<usize> {
     let done_after = |step: usize| step * rounds / steps;
     (done_after(step + 1) > done_after(step)).then(|| done_after(step))
 }
 
-/// The order of one round: everybody goes first in turn, and every other round goes backwards, so that
-/// nobody always profits, or suffers, from the same predecessor.
+/// Returns the order of the contenders in one round. Each contender is the first in turn, and every second round runs backwards. So
+/// no contender always profits or suffers from the same predecessor.
 pub fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
     let forth = (0..contenders).map(move |place| (place + round / 2) % contenders.max(1));
     let order: Vec<usize> = if round.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() };
     order.into_iter()
 }
 
-/// About how long all of it takes: the runs, and the start of a program for each.
+/// Returns about how long all measurements take: the runs, and the start of a program for each run.
 fn estimate(plan: &[Measurement], pace: &Pace, counters: &Counters) -> Duration {
     let start = Duration::from_millis(80);
     plan.iter()

@@ -1,31 +1,31 @@
-//! Medians and what they are worth.
+//! Medians and their confidence intervals.
 //!
-//! Timings on a shared machine have long tails and no known distribution. So nothing here assumes one: the
-//! interval of a median lies between two of the samples themselves, and a ratio is taken pair by pair,
-//! between runs that were neighbours in time, before any median.
+//! Timings on a shared machine have long tails and no known distribution, so this code assumes none. The bounds of a median's
+//! interval are two of the samples themselves. A ratio is computed pair by pair, between runs that were close in time, before any
+//! median is taken.
 
 use serde::{Deserialize, Serialize};
 
-/// How sure an interval is meant to be.
+/// The wanted confidence of an interval.
 const CONFIDENCE: f64 = 0.95;
 
-/// The middle of some samples, and where the true middle is likely to be.
+/// The median of some samples, and the interval that probably holds the true median.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many samples there were.
     pub samples: usize,
-    /// Their median.
+    /// The median of the samples.
     pub median: f64,
     /// The lower end of the interval.
     pub low: f64,
     /// The upper end of the interval.
     pub high: f64,
-    /// How likely the interval holds the true median: at least 0.95 from six samples on.
+    /// The probability that the interval holds the true median. It is at least 0.95 if there are six or more samples.
     pub confidence: f64,
 }
 
 impl Summary {
-    /// The median of `samples` and its interval; `None` for no samples.
+    /// Returns the median of `samples` and its interval, or `None` if there are no samples.
     pub fn of(samples: &[f64]) -> Option<Self> {
         let count = samples.len();
         if count == 0 {
@@ -43,7 +43,7 @@ impl Summary {
         })
     }
 
-    /// The same in a unit in which more is less, such as the time of one operation instead of their rate.
+    /// Converts to the inverse unit, for example from operations per second to the time of one operation.
     pub fn inverted(self, numerator: f64) -> Self {
         Self {
             median: numerator / self.median,
@@ -54,20 +54,20 @@ impl Summary {
     }
 }
 
-/// The ratios of neighbours: run by run, what one contender reached over what the other did.
+/// Returns the ratios of the two contenders' results, run by run.
 pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
 
-/// The rank, from either end, of the samples that bound the interval of the median, and its confidence.
+/// Returns the rank, counted from either end, of the samples that bound the interval of the median, and the confidence of the
+/// interval.
 ///
-/// Each sample is above the true median with probability 1/2, whatever the distribution. The interval
-/// between the k-th lowest and the k-th highest misses it only when fewer than k samples lie on one side:
-/// 2 · P(Binomial(count, 1/2) < k). Taken is the narrowest interval that is sure enough, and the whole range
-/// when there are too few samples for any.
+/// Each sample is above the true median with probability 1/2, for any distribution. The interval between the k-th lowest and the
+/// k-th highest sample misses the true median only if fewer than k samples lie on one side: 2 · P(Binomial(count, 1/2) < k). The
+/// function chooses the narrowest interval with enough confidence, or the whole range if there are too few samples.
 fn interval_rank(count: usize) -> (usize, f64) {
     let mut best = None;
-    // P(Binomial = 0), then P(Binomial < 1), P(Binomial < 2) ...
+    // First P(Binomial = 0), then P(Binomial < 1), P(Binomial < 2) ...
     let mut exactly = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
     let mut below = 0.0;
     for rank in 1..=count.div_ceil(2) {
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(Summary::of(&samples).unwrap(), calm);
     }
 
-    // The ranks and confidences of the standard tables of the sign test.
+    // The ranks and confidences come from the standard tables of the sign test.
     #[test]
     fn ranks_are_those_of_the_sign_test() {
         for (count, rank, confidence) in [
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_pair_by_pair() {
-        // The machine halved its speed between the rounds: the medians differ, the ratio does not.
+        // The machine halves its speed between the rounds: the medians differ, but the ratio stays the same.
         let ratios = pair_ratios(&[200.0, 100.0, 50.0], &[100.0, 50.0, 25.0]);
         let summary = Summary::of(&ratios).unwrap();
         assert_eq!((summary.low, summary.median, summary.high), (2.0, 2.0, 2.0));

@@ -1,10 +1,10 @@
-//! A tier in this process's own memory: what is measured of the core needs no server.
+//! A tier in this process's own memory, so that measurements of the core need no server.
 
 use pg_cache_core::{Cost, Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Words of a cache line, on which a region begins.
+/// The words of a cache line. A region begins on a cache line.
 const LINE: usize = Region::ALIGNMENT / 8;
 
 /// Memory for a region.
@@ -15,22 +15,22 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Zeroes, all of them touched: the first use of a page is not to be measured.
+    /// Allocates zeroed memory and touches every page, so that no measurement includes the first use of a page.
     pub fn of_bytes(bytes: usize) -> Self {
         let count = bytes / 8;
-        // Known zeroes would be left to the system, which gives a page when somebody comes to it.
+        // `black_box` hides that the value is 0. For known zeroes, the system would provide each page only on its first use.
         let words: Vec<_> = (0..count + LINE).map(|_| AtomicU64::new(black_box(0))).collect();
         let start = words.as_ptr().align_offset(Region::ALIGNMENT).min(LINE);
         Self { words, start, count }
     }
 
-    /// All of it.
+    /// Returns the whole memory as a region.
     pub fn region(&self) -> Region<'_> {
         Region::of_words(&self.words[self.start..self.start + self.count])
     }
 }
 
-/// The surroundings of a tier that one thread has for itself.
+/// The host of a tier that only one thread uses.
 pub struct Alone;
 
 impl Host for Alone {
@@ -41,22 +41,22 @@ impl Host for Alone {
     fn unlock(&self, _: u32) {}
 }
 
-/// A tier of a size, with as many fences as a small installation would have.
+/// Returns the sizes of a tier, with as many fences as in a small installation.
 pub fn sizes(bytes: usize) -> Sizes {
     Sizes { bytes, reserved_fences: 64, relation_fences: 256, tag_fences: 16_384, counters: 4, shards: 0 }
 }
 
-/// The scope that everything is stored in.
+/// Returns the scope of all entries in a measurement.
 pub fn scope<H: Host>(tier: &Tier<'_, H>) -> Scope {
     tier.scope(1, 1, 0)
 }
 
-/// A key of that scope.
+/// Returns a key in the scope.
 pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
     Key::new(scope, bytes, hash).expect("no key here is empty or longer than keys may be")
 }
 
-/// A value that is right for ever and depends on nothing.
+/// Returns a value that never expires and depends on nothing.
 pub fn value(bytes: &[u8]) -> NewValue<'_> {
     NewValue {
         bytes,
@@ -68,13 +68,13 @@ pub fn value(bytes: &[u8]) -> NewValue<'_> {
     }
 }
 
-/// The surroundings of a tier that threads share: locks that spin.
+/// The host of a tier that threads share. Its locks spin.
 pub struct Spinning {
     locks: Vec<AtomicBool>,
 }
 
 impl Spinning {
-    /// Locks for a tier of these sizes.
+    /// Creates the locks for a tier of these sizes.
     pub fn of(sizes: Sizes) -> Self {
         let shards = Tier::<&Self>::shards_of(sizes).expect("the tier is large enough");
         Self { locks: (0..shards).map(|_| AtomicBool::new(false)).collect() }
@@ -87,7 +87,7 @@ impl Host for &Spinning {
     }
     fn lock(&self, shard: u32) {
         while self.locks[shard as usize].swap(true, Ordering::Acquire) {
-            // The holder may need this very core to go on.
+            // The holder of the lock may need this core to continue.
             std::thread::yield_now();
         }
     }

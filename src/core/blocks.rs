@@ -1,11 +1,11 @@
-//! Storage of a shard: blocks of 16 bytes, handed out in runs, one bit for each.
+//! Storage of a shard: blocks of 16 bytes, allocated in runs, with one bit for each block.
 //!
-//! A bit is set while its block is in use. There are no lists in the free space, so there is nothing to corrupt
-//! and nothing to merge: neighbours that are free are one run. The search goes round from where it ended
-//! last (next fit). Entries are evicted in about the order they came in, so free space opens up ahead of the search.
+//! A bit is set while its block is in use. The free space has no lists, so there is nothing to corrupt and nothing to merge: free
+//! neighbours are one run. A search continues where the last one ended (next fit) and goes round. Entries are evicted in about the
+//! order in which they came in, so free space opens up ahead of the search.
 //!
-//! Access: under the shard's lock only. A block that belongs to a linked entry stays in use for as long as the lock of that entry's shard is
-//! held, so a holder of that lock may ask for this one bit.
+//! Access: the bitmap is read and written only under the shard's lock, with one exception. While a lock is held, a block of a
+//! linked entry of that shard always stays in use. So the holder may read the bit of such a block, even in another shard.
 
 use crate::layout::Layout;
 use crate::region::Region;
@@ -13,7 +13,7 @@ use crate::region::Region;
 /// A run of consecutive blocks of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// Its first block, by number within the region.
+    /// The first block of the run, by number within the region.
     pub first: u32,
     pub blocks: u32,
 }
@@ -38,8 +38,8 @@ impl<'m> Bitmap<'m> {
         }
     }
 
-    /// Takes the next free run of at least `least` blocks at or after `cursor`, at most `want` of them, going round
-    /// once and looking at no more than about `effort` words of the bitmap. Says where to go on the next time.
+    /// Takes the next free run of at least `least` blocks at or after `cursor`, and at most `want` blocks of it. The search goes
+    /// round once and looks at no more than about `effort` words of the bitmap. Also returns the cursor for the next search.
     pub(crate) fn take(&self, least: u32, want: u32, cursor: u32, effort: u32) -> (Option<Run>, u32) {
         let from = if cursor < self.blocks { cursor } else { 0 };
         let (mut at, mut left, mut wrapped) = (from, effort.saturating_mul(64), false);
@@ -51,7 +51,7 @@ impl<'m> Bitmap<'m> {
                 self.set(start, end - start, true);
                 return (Some(Run { first: self.first + start, blocks: end - start }), end);
             }
-            // A word that was looked at for a few blocks costs as much as for all.
+            // Looking at a word for a few of its blocks costs as much as for all.
             left = left.saturating_sub((end - at).max(64));
             at = end;
             if at >= self.blocks {
@@ -60,7 +60,7 @@ impl<'m> Bitmap<'m> {
                 }
                 (wrapped, at) = (true, 0);
             } else if wrapped && at > from {
-                // A run may begin before `from` and end behind it, so this is after one past it was looked at.
+                // A run may begin before `from` and end after it. So the search stops only after it has passed such a run.
                 return (None, at);
             }
             if left == 0 {
@@ -69,9 +69,9 @@ impl<'m> Bitmap<'m> {
         }
     }
 
-    /// The largest free run around a block, which has at most `want` blocks, taken if it has at least `least`.
+    /// Takes the largest free run around a block, with at most `want` blocks. Takes nothing if the run has fewer than `least`.
     ///
-    /// Room that was just made is found here without a search.
+    /// This finds blocks that were freed a moment ago without a search.
     pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
         let local = self.local(block)?;
         if self.in_use(local) {
@@ -86,7 +86,7 @@ impl<'m> Bitmap<'m> {
         Some(Run { first: self.first + start, blocks: end - start })
     }
 
-    /// Gives blocks back. False if one of them was free or is none of this shard: then none is given back.
+    /// Gives blocks back. Returns false if one of them is already free or not in this shard; then no block is given back.
     pub(crate) fn give(&self, run: Run) -> bool {
         let Some(start) = self.local(run.first) else { return false };
         if run.blocks == 0
@@ -99,12 +99,12 @@ impl<'m> Bitmap<'m> {
         true
     }
 
-    /// How many blocks are in use, counted one by one.
+    /// Returns how many blocks are in use, counted one by one.
     pub(crate) fn count(&self) -> u32 {
         (0..self.blocks).filter(|block| self.in_use(*block)).count() as u32
     }
 
-    /// Whether a block of this shard is in use.
+    /// Returns whether a block is in this shard and in use.
     pub(crate) fn holds(&self, block: u32) -> bool {
         self.local(block).is_some_and(|local| self.in_use(local))
     }
@@ -117,7 +117,7 @@ impl<'m> Bitmap<'m> {
         self.region.load(self.at + (local / 64) as usize) >> (local % 64) & 1 == 1
     }
 
-    /// The first block in `from..end` that is free, or in use; `end` if there is none.
+    /// Returns the first block in `from..end` that is free, or in use if `free` is false; `end` if there is none.
     fn next(&self, from: u32, free: bool, end: u32) -> u32 {
         let mut at = from;
         while at < end {
@@ -131,11 +131,12 @@ impl<'m> Bitmap<'m> {
         end
     }
 
-    /// The first of the free blocks that end with this one, which is free; none before `least`.
+    /// Returns the first of the consecutive free blocks that end with `local`, which must be free. Never looks before `least`.
     fn free_since(&self, local: u32, least: u32) -> u32 {
         let mut at = local;
         while at > least {
-            // The bits below `at` in its word, or in the word before if it is the first there, moved to the top.
+            // The bits of the blocks below `at` in one word, shifted to the top. The word is the one before if `at` is the first of
+            // its word.
             let bits = (at - 1) % 64 + 1;
             let below = self.region.load(self.at + ((at - 1) / 64) as usize) << (64 - bits);
             let free = below.leading_zeros().min(bits);

@@ -1,9 +1,9 @@
-//! What an entry has cost to compute.
+//! How long the value of an entry took to compute, in a compact form.
 
 use std::time::Duration;
 
-/// A time as an entry keeps it, in 16 bits: `microseconds = mantissa : 11 << exponent : 5`, so that it is right to a thousandth, of
-/// a microsecond and of a week alike.
+/// A duration in 16 bits: `microseconds = mantissa : 11 << exponent : 5`. The relative error is at most a thousandth, for a
+/// microsecond and for a week alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost(u16);
 
@@ -11,10 +11,10 @@ const MANTISSA_BITS: u32 = 11;
 const MANTISSA_MAX: u64 = (1 << MANTISSA_BITS) - 1;
 
 impl Cost {
-    /// Nothing, or nothing that anybody knows of.
+    /// No cost, or an unknown cost.
     pub const NONE: Self = Self(0);
 
-    /// That of a computation which took so long.
+    /// Returns the cost of a computation that took `time`. A longer time than 16 bits can hold becomes the largest cost.
     pub fn of(time: Duration) -> Self {
         let most = MANTISSA_MAX << (u16::MAX >> MANTISSA_BITS);
         let micros = u64::try_from(time.as_micros()).unwrap_or(most).min(most);
@@ -30,7 +30,7 @@ impl Cost {
         self.0
     }
 
-    /// In microseconds, rounded down.
+    /// Returns the cost in microseconds, rounded down.
     pub fn micros(self) -> u64 {
         (u64::from(self.0) & MANTISSA_MAX) << (self.0 >> MANTISSA_BITS)
     }

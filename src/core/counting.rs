@@ -1,8 +1,9 @@
-//! Words that count how often they were written to: for the test that a hit writes to nothing. Compiled with `--cfg counting` only.
+//! Atomic words that count how often they are written to, for the test that a hit writes to no shared word. Compiled only with
+//! `--cfg counting`.
 
 use std::sync::atomic::{AtomicU64 as Word, Ordering};
 
-/// A word and its ledger. It has what the core uses of the standard one, and nothing else.
+/// A word and its counts. It has the methods of the standard type that the core uses, and no others.
 #[derive(Debug)]
 pub struct AtomicU64 {
     value: Word,
@@ -11,13 +12,13 @@ pub struct AtomicU64 {
 }
 
 impl AtomicU64 {
-    /// A word that nobody has written to.
+    /// Creates a word with no writes.
     pub const fn new(value: u64) -> Self {
         Self { value: Word::new(value), stores: Word::new(0), changes: Word::new(0) }
     }
 
-    /// How many stores there were since this was last asked, and how many attempts to read and write in one step: what takes
-    /// the cache line away from all others, whether the value changes or not.
+    /// Returns the number of stores and the number of attempts at a read-modify-write since the last call, and resets both. An
+    /// attempt takes the cache line away from all other cores, whether it changes the value or not.
     pub fn take_writes(&self) -> (u64, u64) {
         (self.stores.swap(0, Ordering::Relaxed), self.changes.swap(0, Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! An entry: a header, and behind it the dependencies, the key and the value as one stream of bytes.
+//! An entry: a header, followed by the dependencies, the key and the value as one stream of bytes.
 //!
 //! ```text
 //! word 0   hash : 32      | next in the bucket : 32          under the lock; readers follow it
@@ -10,18 +10,19 @@
 //! word 6   cost : 16      | kind : 8 | dependencies : 8 | value at : 16 | blocks of the first run : 16
 //! ```
 //!
-//! Dependencies are 4 bytes each, filled up to a whole word, so that the key begins with one. The value follows right behind
-//! the key, but for a counter's: that is a word of its own. An entry that may be *lingering*, served for a while when it is not
-//! right any more, has a whole word before its value: `ticks : 32 | when it was last known to be right : 32`, the latter under
-//! the lock. It has no place in the header, so that entries without it do not pay for it.
+//! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
+//! key directly, except for the value of a counter, which is a word of its own. An entry may be *lingering*: it may be served for a
+//! while after it stopped being right. Such an entry has a whole word before its value: `ticks : 32 | when it was last known to be
+//! right : 32`. The second half is written under the lock. The word is not part of the header, so that other entries do not pay for
+//! it.
 //!
-//! The bytes lie in one run of blocks where there is one. Otherwise the entry is *chained*: the last word of each of its
-//! runs says where the next one is and how long, so that free space of any shape is usable.
+//! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
+//! holds the place and the length of the next run. So the tier can use free space of any shape.
 //!
-//! Who may read an entry: its owner before it is linked; whoever holds its shard's lock; and anybody
-//! who found it by the rules of [`crate::shard`] and asks afterwards whether it lived all the while
-//! ([`Sighting::lived`](crate::shard::Sighting::lived)). The bytes of a dead entry may be anything, so
-//! nothing here trusts them: every loop ends by itself, and a wild position leads to the sink.
+//! Three kinds of readers may read an entry: its owner before it is linked, a holder of the lock of its shard, and a reader that
+//! found it by the rules of [`crate::shard`] and checks afterwards whether it lived all the time
+//! ([`Sighting::lived`](crate::shard::Sighting::lived)). The bytes of a dead entry may be anything, so this code never trusts them:
+//! every loop must end by itself, and a position outside the blocks leads to the sink.
 
 use crate::blocks::Run;
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
@@ -31,45 +32,45 @@ use crate::{Cost, FenceId, Key, Lingering, Stamp};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
-/// No entry: block 0 lies in the region's header.
+/// The block number that means "no entry": block 0 lies in the region's header.
 pub(crate) const NONE: u32 = 0;
 /// The shortest run of a chained entry: room for a header and the link to the next run.
 pub(crate) const RUN_BLOCKS_MIN: u32 = 4;
-/// The longest: its length has to fit into the header.
+/// The longest run: its length must fit into the header.
 pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
 
-/// Keys are at least one byte and at most this many.
+/// The most bytes that a key may have. A key has at least one byte.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// The most dependencies an entry may name.
+/// The most dependencies that an entry may name.
 pub const DEPENDENCIES_MAX: usize = 255;
 
-/// What kind of value an entry holds, by the caller's own numbers. One has a meaning here.
+/// The kind of value that an entry holds. The caller chooses the numbers; only [`Kind::COUNTER`] has a meaning in this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kind(pub u8);
 
 impl Kind {
-    /// A 64-bit integer that can be added to in place. Evicted last, because nobody can compute it anew.
+    /// A 64-bit integer that can be added to in place. Counters are evicted last, because their values cannot be computed again.
     pub const COUNTER: Self = Self(255);
 }
 
-/// What is known of an entry beside its key and value.
+/// The properties of an entry besides its key and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meta {
     /// The length of the value in bytes.
     pub value_len: usize,
-    /// What the value is.
+    /// The kind of the value.
     pub kind: Kind,
     /// When the value was read from its source, on the clock of changes.
     pub stamp: Stamp,
-    /// When it was stored.
+    /// When the entry was stored, in ticks.
     pub created: u32,
-    /// When its time is over.
+    /// When the entry expires, in ticks.
     pub expires: u32,
-    /// What it cost to compute.
+    /// How long the value took to compute.
     pub cost: Cost,
 }
 
-/// The header of an entry, read once.
+/// A copy of an entry's header, read once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Header {
     pub words: [u64; HEADER_WORDS],
@@ -79,19 +80,20 @@ const STAMP_SHIFT: u32 = 18;
 const KEY_SHIFT: u32 = 7;
 const KEY_MASK: u64 = (1 << 11) - 1;
 
-/// In the main queue, not in the small one.
+/// Flag: the entry is in the main queue, not in the small one.
 pub(crate) const IN_MAIN: u64 = 1;
-/// In more than one run.
+/// Flag: the entry has its bytes in a chain of runs.
 pub(crate) const CHAINED: u64 = 2;
-/// With runs in other shards than its key's.
+/// Flag: the entry may have runs in other shards than the shard of its key.
 pub(crate) const SPREAD: u64 = 8;
-/// Announced: the change of a transaction that is about to commit. Readers who meet it miss.
+/// Flag: the entry announces the change of a transaction that is about to commit. A reader that finds it reports a miss.
 pub(crate) const HIDDEN: u64 = 16;
-/// An announcement without a value: the key is about to be removed.
+/// Flag: the announcement has no value, because the transaction removes the key.
 pub(crate) const TOMBSTONE: u64 = 32;
-/// With a word before its value that says how long it may be served when it is not right any more.
+/// Flag: the entry has a word before its value that says how long it may be served after it stopped being right.
 pub(crate) const LINGERS: u64 = 64;
-/// Linked: in a bucket, and in a queue unless it is hidden. Without it, somebody's reservation.
+/// Flag: the entry is linked, that is, in a bucket, and in a queue unless it is hidden. Without this flag it is a reservation that
+/// only its owner uses.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
@@ -109,7 +111,7 @@ impl Header {
         header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
         let behind_key =
             HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + identity.bytes.len();
-        // A counter is one word, so that it is read and written in one step.
+        // A counter has a word of its own, so that it is read and written in one step.
         let value_at = match (lingers, value.kind) {
             (true, _) => behind_key.next_multiple_of(8) + 8,
             (false, Kind::COUNTER) => behind_key.next_multiple_of(8),
@@ -125,7 +127,7 @@ impl Header {
         header
     }
 
-    /// Reads a header.
+    /// Reads a header from memory.
     #[inline(always)]
     pub(crate) fn of(words: &[AtomicU64; HEADER_WORDS]) -> Self {
         Self { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) }
@@ -134,7 +136,7 @@ impl Header {
     pub(crate) fn hash(&self) -> u32 {
         (self.words[0] >> 32) as u32
     }
-    /// Database and space.
+    /// Database and space in one word.
     pub(crate) fn place(&self) -> u64 {
         self.words[2]
     }
@@ -177,7 +179,7 @@ impl Header {
     pub(crate) fn key_at(&self) -> usize {
         self.key_word() * 8
     }
-    /// The word that the key begins with.
+    /// Returns the number of the word that the key begins with.
     fn key_word(&self) -> usize {
         HEADER_WORDS + ((self.words[6] >> 32) as u8 as usize).div_ceil(2)
     }
@@ -187,7 +189,7 @@ impl Header {
     pub(crate) fn bytes(&self) -> usize {
         self.value_at() + self.value_len()
     }
-    /// The blocks it takes in one run.
+    /// Returns how many blocks the entry needs if it lies in one run.
     pub(crate) fn blocks(&self) -> u32 {
         blocks_of(self.bytes())
     }
@@ -209,13 +211,13 @@ impl Lingering {
     }
 }
 
-/// Blocks for this many bytes in one run.
+/// Returns how many blocks a run needs to hold this many bytes.
 pub(crate) fn blocks_of(bytes: usize) -> u32 {
-    // Lengths come from the header of what may be a dead entry: 4 GB at most, which is below 2^32 blocks.
+    // The length may come from the header of a dead entry. It is then still at most about 4 GB, which is below 2^32 blocks.
     bytes.div_ceil(BLOCK_BYTES) as u32
 }
 
-/// An entry by the number of its first block.
+/// An entry, identified by the number of its first block.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'m> {
     region: Region<'m>,
@@ -233,20 +235,20 @@ impl<'m> Entry<'m> {
         self.header_words().map(Header::of).unwrap_or_default()
     }
 
-    /// The words of the header, unless the region ends before it.
+    /// Returns the words of the header, or `None` if the region ends before the end of the header.
     #[inline(always)]
     pub(crate) fn header_words(&self) -> Option<&'m [AtomicU64; HEADER_WORDS]> {
         self.region.chunk(self.at)
     }
 
-    /// The line that the header begins on.
+    /// Prefetches the cache line that the header begins on.
     #[inline(always)]
     pub(crate) fn prefetch_header(&self) {
         self.region.prefetch(self.at);
     }
 
-    /// The lines behind the one that the header begins on: with small entries these are key and value. They are fetched while
-    /// the header is, instead of after it has said where they are.
+    /// Prefetches the lines behind the line that the header begins on. In small entries they hold the key and the value. They are
+    /// fetched at the same time as the header, not after the header has said where they are.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
         self.region.prefetch(self.at + LINE);
@@ -254,7 +256,7 @@ impl<'m> Entry<'m> {
         self.region.prefetch(self.at + 3 * LINE);
     }
 
-    /// The line that the header begins on.
+    /// Prefetches the cache line that the header begins on.
     pub(crate) fn foresee(&self) {
         self.region.prefetch(self.at);
     }
@@ -296,7 +298,7 @@ impl<'m> Entry<'m> {
         self.set_word(5, u64::from(expires) << 32 | u64::from(self.word(5) as u32));
     }
 
-    /// Its runs of blocks, in order.
+    /// Returns the entry's runs of blocks, in order.
     pub(crate) fn runs(&self, layout: &'m Layout, header: &Header) -> Runs<'m> {
         let chained = header.has(CHAINED);
         Runs {
@@ -307,12 +309,12 @@ impl<'m> Entry<'m> {
                 blocks: if chained { header.first_run() } else { header.blocks() },
             },
             chained,
-            // No entry is larger than all blocks, so that what follows a damaged length ends in time.
+            // No entry is larger than all blocks together. The limit makes the walk end in time if the length is damaged.
             bytes: header.bytes().min(layout.blocks_total() as usize * BLOCK_BYTES),
         }
     }
 
-    /// Whether it is the entry of this key, with the header that was read of it.
+    /// Returns whether this is the entry of `key`. `header` must have been read from this entry.
     #[inline(always)]
     pub(crate) fn is_of(&self, layout: &'m Layout, header: &Header, key: &Key<'_>) -> bool {
         let length = key.bytes.len();
@@ -335,8 +337,8 @@ impl<'m> Entry<'m> {
                 || words.next().is_some_and(|word| (word.to_le() ^ key.tail) << (64 - length % 8 * 8) == 0))
     }
 
-    // What is off the beaten track reads the header again instead of being given it, so that the fast path need not keep in memory
-    // what it works with. Should it be another one by now, the entry has died, and whoever asked will learn that.
+    // The rare path reads the header again instead of receiving it, so that the fast path can keep the header in registers. If the
+    // header differs by now, the entry has died, and the caller's later check will find that.
     #[cold]
     #[inline(never)]
     fn has_key_chained(self, layout: &'m Layout, key: &[u8]) -> bool {
@@ -347,7 +349,8 @@ impl<'m> Entry<'m> {
             .is_some_and(|bytes| self.copy_chained(layout, header.key_at(), bytes) && *bytes == *key)
     }
 
-    /// Copies the bytes from `offset` on. What is missing, because the entry is dead, is left as it is.
+    /// Copies bytes of the entry from `offset` on. If the entry is dead, bytes may be missing; the missing part of `into` stays as
+    /// it is.
     #[inline(always)]
     pub(crate) fn copy(&self, layout: &'m Layout, header: &Header, offset: usize, into: &mut [u8]) {
         if header.has(CHAINED) {
@@ -359,7 +362,7 @@ impl<'m> Entry<'m> {
         }
     }
 
-    /// The same over several runs. Whether all bytes were there.
+    /// Does the same over several runs. Returns whether all bytes were there.
     #[cold]
     #[inline(never)]
     fn copy_chained(self, layout: &'m Layout, offset: usize, into: &mut [u8]) -> bool {
@@ -367,7 +370,7 @@ impl<'m> Entry<'m> {
         for run in self.runs(layout, &self.header()) {
             let words = run.words(self.region, layout);
             if words.is_empty() {
-                // A link that leads nowhere: this entry is dead, and its length means nothing.
+                // The link leads nowhere: this entry is dead, and its length means nothing.
                 return false;
             }
             let Some(size) = (words.len() * 8).checked_sub(skip) else {
@@ -385,12 +388,12 @@ impl<'m> Entry<'m> {
         false
     }
 
-    /// The word that a counter's value is in.
+    /// Returns the word that holds a counter's value.
     pub(crate) fn counter(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
         self.word_of(layout, header, header.value_at() / 8)
     }
 
-    /// How long the entry may be served when it is not right any more, if it may at all.
+    /// Returns how long the entry may be served after it stopped being right, or `None` if it may not be served then.
     pub(crate) fn lingering(&self, layout: &'m Layout, header: &Header) -> Option<Lingering> {
         let word = self.lingering_word(layout, header)?.load(Ordering::Relaxed);
         Some(Lingering { ticks: (word >> 32) as u32, right_at: word as u32 })
@@ -407,7 +410,7 @@ impl<'m> Entry<'m> {
         if header.has(LINGERS) { self.word_of(layout, header, at) } else { None }
     }
 
-    /// A word of the stream.
+    /// Returns a word of the stream.
     fn word_of(&self, layout: &'m Layout, header: &Header, mut at: usize) -> Option<&'m AtomicU64> {
         for run in self.runs(layout, header) {
             let words = run.words(self.region, layout);
@@ -419,7 +422,7 @@ impl<'m> Entry<'m> {
         None
     }
 
-    /// A dependency by its place in the list.
+    /// Returns a dependency by its position in the list.
     #[inline(always)]
     pub(crate) fn dependency(&self, layout: &'m Layout, header: &Header, place: usize) -> FenceId {
         let mut bytes = [0; 4];
@@ -428,7 +431,7 @@ impl<'m> Entry<'m> {
     }
 }
 
-/// A run with the words in it that hold data.
+/// A run, with the words in it that hold data.
 #[derive(Clone, Copy)]
 pub(crate) struct DataRun {
     pub run: Run,
@@ -436,12 +439,12 @@ pub(crate) struct DataRun {
 }
 
 impl DataRun {
-    /// How much of the stream fits into it.
+    /// Returns how many bytes of the stream fit into the run.
     pub(crate) fn bytes(&self) -> usize {
         self.run.blocks as usize * BLOCK_BYTES - 8 * usize::from(self.chained)
     }
 
-    /// The words of the run that belong to the stream.
+    /// Returns the words of the run that belong to the stream.
     #[inline]
     pub(crate) fn words<'m>(&self, region: Region<'m>, layout: &Layout) -> &'m [AtomicU64] {
         let words = self.run.blocks as usize * BLOCK_WORDS - usize::from(self.chained);
@@ -449,13 +452,13 @@ impl DataRun {
     }
 }
 
-/// The runs of an entry. Ends when they hold all its bytes, so a damaged chain cannot go round for ever.
+/// The runs of an entry. The iterator ends when the runs hold all bytes of the entry, so a damaged chain never loops forever.
 pub(crate) struct Runs<'m> {
     region: Region<'m>,
     layout: &'m Layout,
     next: Run,
     chained: bool,
-    /// Bytes not yet accounted for.
+    /// Bytes not yet covered by the runs returned so far.
     bytes: usize,
 }
 
@@ -483,12 +486,12 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Where a run of a chained entry names the next one.
+/// Returns the place of the word in which a run of a chained entry names the next run.
 pub(crate) fn link_at(layout: &Layout, run: Run) -> usize {
     layout.block_at(run.first) + run.blocks as usize * BLOCK_WORDS - 1
 }
 
-/// Writes a stream of bytes into blocks that only the writer knows.
+/// Writes a stream of bytes into blocks that no other process can find yet.
 pub(crate) struct Writer<'m> {
     region: Region<'m>,
     layout: &'m Layout,
@@ -500,8 +503,7 @@ pub(crate) struct Writer<'m> {
 }
 
 impl<'m> Writer<'m> {
-    /// A writer that starts with the header of an entry. Whether it is chained, and the links between its runs,
-    /// have to stand already.
+    /// Creates a writer and writes the header of an entry. The flag for a chain and the links between the runs must already be set.
     pub(crate) fn new(entry: &Entry<'m>, layout: &'m Layout, header: &Header) -> Self {
         let runs = entry.runs(layout, header);
         let mut writer =
@@ -536,14 +538,14 @@ impl<'m> Writer<'m> {
         self.filled = tail.len();
     }
 
-    /// Fills the word that is not full yet.
+    /// Pads the word that is not full yet with zeros.
     pub(crate) fn align(&mut self) {
         if self.filled > 0 {
             self.write(&[0; 8][self.filled..]);
         }
     }
 
-    /// Writes what does not fill a word.
+    /// Writes the last word if it is not full.
     pub(crate) fn finish(mut self) {
         if self.filled > 0 {
             self.put(u64::from_ne_bytes(self.open));

@@ -1,31 +1,31 @@
-//! Who has to go when there is no room: S3-FIFO (Yang and others, SOSP 2023), behind one small trait.
+//! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), behind one small trait.
 //!
-//! New entries enter a *small* queue of a twentieth of the blocks. What nobody asks for there leaves at its end, so a scan
-//! passes through without touching the rest; what was asked for moves to the *main* queue. An entry at the
-//! end of the main queue that was asked for gets another round. What left the small queue is remembered for
-//! a while: if it comes back, it goes to the main queue at once.
+//! New entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for leave the small queue at its
+//! end, so a scan does not displace other entries. Entries that a reader asked for move to the *main* queue. If an entry at the end
+//! of the main queue was asked for, it gets another round. The policy remembers for a while the keys that left the small queue, as
+//! *ghosts*: if such a key returns, its entry goes directly to the main queue.
 //!
-//! When many come back that have just been sent away, what is asked for has changed, and the small queue is too short for
-//! anybody new to be asked for twice in it. It then grows to two fifths, and shrinks again slowly.
+//! If many recently evicted keys return, the workload has changed, and the small queue is too short for new entries to be asked for
+//! twice while they are in it. The small queue then grows to two fifths of the blocks, and shrinks again slowly.
 //!
-//! While the shard is far from full everybody enters the main queue, so that what came first is not all in the small one,
-//! where a loop longer than the tier would wash it out.
+//! While more than a tenth of the shard is free, all new entries enter the main queue. Otherwise all early entries would be in the
+//! small queue, and a loop over more keys than fit in the tier would wash them out.
 //!
-//! A hit sets one bit, if it is clear. Everything here happens under the shard's lock.
+//! A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
 use crate::Host;
 use crate::entry::{CHAINED, Entry, Header, Kind, NONE, SPREAD};
 use crate::shard::{Guard, Queue};
 use crate::statistics::Counter;
 
-/// A policy decides the order in which entries leave. It keeps its state in the shard.
+/// A policy decides the order in which entries are evicted. It keeps its state in the shard.
 pub(crate) trait Policy {
-    /// Gives a new entry its place.
+    /// Puts a new entry into a queue.
     fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header);
 
-    /// The entries that are to go next, still in their places: the oldest ones of one queue, no more than have `wanted` blocks
-    /// together, and at most `most`. `useless` says why an entry is of no use any more: such a one gets no other round.
-    /// None if there is no entry, or none was found in a bounded time.
+    /// Returns the next entries to evict, without removing them: the oldest entries of one queue. The search stops when the entries
+    /// have `wanted` blocks together, or when there are `most` of them. `useless` returns the reason if an entry is of no use any
+    /// more; such an entry gets no other round. The streak is empty if there is no entry, or if none was found in a bounded time.
     fn victims<'m, H: Host>(
         &self,
         shard: &Guard<'m, H>,
@@ -35,29 +35,29 @@ pub(crate) trait Policy {
     ) -> Streak;
 }
 
-/// The oldest entries of a queue, one after the other, which go together.
+/// The oldest entries of a queue, consecutive, which are evicted together.
 pub(crate) struct Streak {
     pub queue: Queue,
     places: [Victim; Self::MOST],
     count: usize,
 }
 
-/// An entry that has to go, and what of its header is needed for that.
+/// An entry to evict, and the parts of its header that the eviction needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Victim {
     pub block: u32,
     pub hash: u32,
-    /// Database and space.
+    /// Database and space in one word.
     pub place: u64,
     pub blocks: u32,
-    /// In one run, of this shard.
+    /// Whether the entry lies in one run of this shard.
     pub whole: bool,
     pub spread: bool,
     pub why: Counter,
 }
 
 impl Victim {
-    /// Nobody.
+    /// An empty slot.
     pub(crate) const NONE: Self = Self {
         block: NONE,
         hash: 0,
@@ -74,7 +74,7 @@ impl Victim {
 }
 
 impl Streak {
-    /// What all of them need is brought near at once.
+    /// The most entries in a streak. The data that their eviction needs is prefetched for all of them at once.
     pub(crate) const MOST: usize = 32;
 
     fn of(queue: Queue) -> Self {
@@ -85,12 +85,12 @@ impl Streak {
         &self.places[..self.count]
     }
 
-    /// How many of them were still right.
+    /// Returns how many of the victims were still right.
     pub(crate) fn evicted(&self) -> usize {
         self.victims().iter().filter(|victim| victim.why == Counter::Evicted).count()
     }
 
-    /// Whether there is room for another one behind this.
+    /// Appends an entry. Returns whether the streak has room for another entry.
     fn push(&mut self, entry: &Entry<'_>, header: &Header, useless: Option<Counter>, most: usize) -> bool {
         if let Some(place) = self.places.get_mut(self.count) {
             *place = Victim {
@@ -112,17 +112,17 @@ impl Streak {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct S3Fifo;
 
-/// As long as more than this part of the blocks is free, there is room for all.
+/// The inverse of a share: while more than a tenth of the blocks is free, all new entries go to the main queue.
 const OPEN_SHARE: u64 = 10;
-/// How many entries one search for a victim may give another round. With every entry asked for, the one after that many
-/// goes: a bounded time under the lock is worth more than the perfect victim.
+/// How many entries one search for a victim may give another round. If all of them were asked for, the next entry is evicted
+/// anyway: a bounded time under the lock is worth more than the best victim.
 const SECOND_CHANCES: u32 = 64;
 
 impl Policy for S3Fifo {
     fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
-        // The blocks' last owner may have left its mark.
+        // The previous entry at this block may have left its visited bit set.
         shard.take_visit(entry);
-        // Nobody has to be protected from anybody while there is room for all.
+        // While the shard has much free space, no entry has to be protected from eviction.
         let open = u64::from(shard.free_blocks()) * OPEN_SHARE > u64::from(shard.capacity());
         let to_main = open || {
             let returns = remembered(shard, header.hash());
@@ -162,7 +162,7 @@ impl Policy for S3Fifo {
             let header = next.header();
             why = useless(&next, &header);
             if why.is_none() && (header.kind() == Kind::COUNTER || shard.is_visited(&next)) {
-                // It gets another round: from whoever comes to it first.
+                // This entry deserves another round. The next search that reaches it gives it one.
                 break;
             }
             entry = next;
@@ -179,7 +179,7 @@ impl Policy for S3Fifo {
 }
 
 impl S3Fifo {
-    /// The entry that has to go first: the oldest of its queue, when all have got another round that deserve it.
+    /// Returns the entry to evict first: the oldest of its queue, after all older entries that deserve another round have got it.
     fn first_victim<'m, H: Host>(
         &self,
         shard: &Guard<'m, H>,
@@ -197,7 +197,7 @@ impl S3Fifo {
             }
             let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
             if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
-                // So many counters side by side. What is new is lost sooner than one of them.
+                // The search met counters only. A new entry is evicted before a counter.
                 let other = shard.oldest(Queue::Small);
                 if let Some(other) = other.filter(|other| other.header().kind() != Kind::COUNTER) {
                     return Some((Queue::Small, other, None));
@@ -213,19 +213,21 @@ impl S3Fifo {
     }
 }
 
-/// How much of both queues the small one may take, and what it follows from. In parts of [`WHOLE`]; one word of the shard.
+/// How much of both queues the small queue may take, and the measure that this follows from. The unit is 1/[`WHOLE`]; the state
+/// fits into one word of the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SmallShare {
-    /// Of those that came lately, how many had just been sent away.
+    /// Which part of the recent new entries had been evicted shortly before.
     returning: u32,
-    /// What the small queue has beyond [`SMALL_LEAST`].
+    /// The share of the small queue beyond [`SMALL_LEAST`].
     extra: u32,
 }
 
 const WHOLE: u32 = 1 << 31;
 const SMALL_LEAST: u32 = WHOLE / 20;
 const SMALL_MOST: u32 = WHOLE / 5 * 2;
-/// From here on the small queue is too short. Where popularity is merely skewed, however much, less than this returns.
+/// If more than this returns, the small queue is too short. A workload with skewed popularity stays below it, however strong the
+/// skew is.
 const MANY_RETURN: u32 = WHOLE / 5;
 
 impl SmallShare {
@@ -237,8 +239,8 @@ impl SmallShare {
         u64::from(self.returning) << 32 | u64::from(self.extra)
     }
 
-    /// Takes note of one more who came. What counts are the last eighth of as many as there are entries; what follows from
-    /// it holds for about twice as many.
+    /// Records one more new entry. The measure covers about as many recent entries as an eighth of the entries in the shard. A
+    /// grown small queue decays over about twice as many as there are entries.
     fn learn(&mut self, returns: bool, entries: u64) {
         let turnover = entries.max(1).ilog2().min(30);
         let lately = turnover.saturating_sub(3);
@@ -254,24 +256,25 @@ impl SmallShare {
         }
     }
 
-    /// The queue that somebody has to leave.
+    /// Returns the queue that the next victim is taken from.
     fn turn(self, small: u64, main: u64) -> Queue {
         if self.is_reached(small, main) { Queue::Small } else { Queue::Main }
     }
 
     fn is_reached(self, small: u64, main: u64) -> bool {
-        // Blocks of a shard are far fewer than 2^32; what damage makes of their numbers must not overflow all the same.
+        // A shard has far fewer than 2^32 blocks. But damaged counts must not overflow either.
         let share = u64::from(SMALL_LEAST.saturating_add(self.extra));
         small.saturating_mul(WHOLE.into()) >= small.saturating_add(main).saturating_mul(share)
     }
 }
 
-/// A ghost is 16 bits of the hash and 16 bits of when, counted in evictions. Never 0.
+/// Stores a ghost: 16 bits of the hash, and 16 bits of the time, counted in evictions. A ghost is never 0.
 fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted: u64) {
     shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(evicted as u16));
 }
 
-/// Whether an entry with this hash left the small queue not longer ago than it takes to evict half of the entries there are.
+/// Returns whether an entry with this hash left the small queue recently: since then, at most half as many entries were evicted as
+/// the shard holds.
 fn remembered<H: Host>(shard: &Guard<'_, H>, hash: u32) -> bool {
     let ghost = shard.ghost(hash);
     let ago = (shard.evicted() as u16).wrapping_sub(ghost as u16);
@@ -295,9 +298,9 @@ mod tests {
     #[test]
     fn the_small_queue_grows_when_many_return_and_shrinks_slowly() {
         let least = SmallShare::of(0);
-        // One of ten: as much as with skewed popularity.
+        // One of ten returns, as with skewed popularity.
         assert_eq!(after(|time| time % 10 == 0, 10_000, least).extra, 0);
-        // Two of five.
+        // Two of five return.
         let most = after(|time| time % 5 < 2, 1_000, least);
         assert_eq!(most.extra, SMALL_MOST - SMALL_LEAST);
         assert!(most.is_reached(45, 55) && !most.is_reached(35, 65));
@@ -330,7 +333,7 @@ mod tests {
         fn unlock(&self, _shard: u32) {}
     }
 
-    /// They stand side by side in the main queue, more of them than one search passes over.
+    /// The counters stand side by side in the main queue, and there are more of them than one search passes over.
     #[cfg(not(any(loom, counting)))]
     #[test]
     fn counters_stay_while_there_is_anything_else() {
@@ -360,7 +363,7 @@ mod tests {
         for number in 0..500 {
             with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value), Ok(1)));
         }
-        // What comes back is in the main queue, and so the small one is often short enough to be spared.
+        // Returning keys go to the main queue, so the small queue is often short enough that eviction turns to the main queue.
         for step in 0..40_000u64 {
             let number =
                 1_000 + crate::fence::scatter(step) % 6_000 * (crate::fence::scatter(!step) % 6_000) / 6_000;

@@ -1,20 +1,20 @@
-//! Patterns over keys: `*` is anything, `?` is one character, and `\` takes the meaning off what follows it.
+//! Patterns over keys: `*` matches any bytes, `?` matches one character, and `\` makes the next byte literal.
 //!
-//! Keys are bytes. Where they are UTF-8, a character is as long as it is there; elsewhere it is one byte.
+//! Keys are bytes. Where a key holds a valid UTF-8 character, `?` matches the whole character; anywhere else it matches one byte.
 
-/// A pattern that means something.
+/// A valid pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glob<'p>(&'p [u8]);
 
 impl<'p> Glob<'p> {
-    /// None if it ends in a `\` that takes the meaning off nothing.
+    /// Creates a pattern. Returns `None` if the pattern ends in a `\` with no byte after it.
     pub fn new(pattern: &'p [u8]) -> Option<Self> {
         let escapes = pattern.iter().rev().take_while(|byte| **byte == b'\\').count();
         escapes.is_multiple_of(2).then_some(Self(pattern))
     }
 
-    /// Whether all of a key is as the pattern says. In a time that grows with the product of both lengths at worst, because only the
-    /// last `*` is ever tried anew: what an earlier one could take, it could take too.
+    /// Returns whether the pattern matches the whole key. The time is at most proportional to the product of both lengths, because
+    /// only the last `*` is ever tried again: it can match everything that an earlier `*` could match instead.
     pub fn matches(self, key: &[u8]) -> bool {
         let (mut pattern, mut rest) = (self.0, key);
         let mut star: Option<(&[u8], &[u8])> = None;
@@ -44,7 +44,7 @@ impl<'p> Glob<'p> {
     }
 }
 
-/// How many bytes the first character has, as far as that can be told.
+/// Returns how many bytes the first character has, or 1 if the bytes do not begin with a UTF-8 character.
 fn first_character(bytes: &[u8]) -> usize {
     let length = match bytes.first() {
         Some(0xc2..=0xdf) => 2,

@@ -1,7 +1,7 @@
-//! Tests of what lies on which cache line: words that are written often share theirs with nothing that others read.
+//! Tests of the cache-line layout: a word that is often written must not share its line with words that other processes read.
 //!
-//! Fences and the clock are found by moving them and looking which word has changed, so that it is the real place that is
-//! tested and not the intention.
+//! The tests find fences and the clock by moving them and looking which word changed. So they test the real place of a word, not
+//! the place that the layout intends.
 
 use crate::fence::{FenceId, Relation, Reserved};
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
@@ -23,7 +23,7 @@ impl Host for Alone {
     fn unlock(&self, _shard: u32) {}
 }
 
-/// Sizes with remainders of all kinds: what follows them has to begin on a line all the same.
+/// Sizes with all kinds of remainders. The part that follows them must begin on a line in every case.
 fn sizes() -> impl Iterator<Item = Sizes> {
     let numbers = [0, 1, 5, 8];
     numbers.into_iter().flat_map(move |reserved| {
@@ -67,7 +67,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
             let distinct: BTreeSet<usize> = reserved.iter().copied().collect();
             assert_eq!(distinct.len(), reserved.len(), "{sizes:?}: two on one line");
             assert!(others.iter().all(|line| !distinct.contains(line)), "{sizes:?}: one beside others");
-            // Neither the header nor what follows the fences.
+            // No fence stands in the header's lines or behind the fences.
             let header = tier.layout.reserved_at / LINE;
             let behind = tier.layout.counters_at / LINE;
             assert!(lines.iter().all(|line| (header..behind).contains(line)), "{sizes:?}");
@@ -75,7 +75,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
     }
 }
 
-/// The identity stands on the line of its fence: whoever asks for one needs the other.
+/// The identity must stand on the line of its fence, because a caller that looks up one needs the other.
 #[test]
 fn a_reserved_fence_lies_beside_its_identity() {
     let sizes =
@@ -92,7 +92,8 @@ fn a_reserved_fence_lies_beside_its_identity() {
     });
 }
 
-/// All that is written when a relation changes, and when an entry has died of it, but the clock and what the entry itself takes.
+/// Checks all words that are written when a relation changes and when that kills an entry, except the clock and the entry's own
+/// words.
 #[test]
 fn a_relation_has_a_line_for_itself() {
     for sizes in sizes() {
@@ -146,7 +147,7 @@ fn the_clock_has_a_line_for_itself() {
             let line = clock / LINE * LINE..clock / LINE * LINE + LINE;
             assert!(!line.contains(&0), "the magic is on it");
             assert!(line.end <= tier.layout.reserved_at, "a part of the region begins on it");
-            // Nobody who does anything else writes there, and what attaching reads stands elsewhere.
+            // No other operation writes on the clock's line. The words that a backend reads when it attaches stand on other lines.
             let by_others = moved(&|| everything(tier));
             assert!(!by_others.is_empty());
             let intruder = by_others.iter().find(|at| line.contains(at));
@@ -193,7 +194,7 @@ fn slots_and_shards_begin_on_lines() {
         for number in 0..layout.shards {
             assert!(layout.shard_at(number).is_multiple_of(LINE), "{sizes:?}: shard {number}");
         }
-        // What readers look at without a lock, apart from what is written under it.
+        // The parts that readers look at without a lock must not share a line with the parts that are written under it.
         for part in [layout.zone_at(0), layout.bitmap_at, layout.block_at(layout.first_block(0))] {
             assert!(part.is_multiple_of(LINE), "{sizes:?}: {part}");
         }

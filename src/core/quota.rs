@@ -1,17 +1,19 @@
-//! A space that may not take more than so many bytes makes room within itself.
+//! Quotas: a space with a limit on its bytes makes room within itself, by evicting its own entries.
 //!
-//! Each space has a hand that goes round over the buckets of all shards and takes out what is of no use any more, and what
-//! was not asked for since it came by last. Where it stands is written in the space's cell, under the lock of the shard that it
-//! stands in; a hand that damage has put anywhere is taken back into the round.
+//! Each space has a clock hand that goes round over the buckets of all shards. The hand removes entries of the space that are of no
+//! use any more, and entries that no reader asked for since the hand's last visit. The position of the hand is stored in the
+//! space's cell and is written under the lock of the shard that the hand stands in. If damage puts the hand anywhere, the position
+//! is taken modulo the number of buckets.
 //!
-//! What is promised: the blocks of a space are counted from when they are taken until they are given back. A reservation
-//! [within](Tier::reserve_within) a quota succeeds only if all that was counted after its own blocks were fits. So what such
-//! reservations have and what has become of them never exceeds the quota together; what is counted exceeds it by the
-//! values that are just being tried, one for each backend at most. Two that try at once may each be refused for the other.
+//! The guarantee of a quota: the blocks of a space are counted from the moment they are taken until they are given back. A
+//! reservation [within](Tier::reserve_within) a quota succeeds only if, after its own blocks were counted, the count of the space
+//! fits in the quota. So such reservations, and the entries that they become, together never exceed the quota. The count itself may
+//! exceed it by the values that are just being tried, at most one for each backend. Two backends that try at the same time may both
+//! be refused because of each other.
 //!
-//! What it costs: the entries of a space lie among all others, so to find one takes as many buckets as the tier has for each
-//! of the space's entries, and twice as many if all are asked for. A quota of a thousandth of the tier means a
-//! thousand buckets for each new value.
+//! The cost of a quota: the entries of a space lie among all other entries. To find one of them, the hand has to look through as
+//! many buckets as the tier has for each entry of the space. If all entries were asked for, it needs twice as many. With a quota of
+//! a thousandth of the tier, each new value takes about a thousand buckets.
 
 use crate::entry::{HIDDEN, Header, Kind, LINKED};
 use crate::layout::BLOCK_BYTES;
@@ -22,10 +24,11 @@ use crate::terms::{Host, IncrError, Key, Lingering, NewValue, Refusal, Reservati
 use crate::tier::{BUCKETS_PER_HOLD, Judge, Tier};
 
 impl<H: Host> Tier<'_, H> {
-    /// Reserves like [`reserve`](Self::reserve) for a space that may take `quota` bytes of blocks, making room within it first and
-    /// looking through `budget` buckets at most for that. Refused if there is no room then.
+    /// Reserves like [`reserve`](Self::reserve) for a space that may have at most `quota` bytes of blocks. It first makes room
+    /// within the space, and looks through at most `budget` buckets for that. If there is still no room, it returns
+    /// [`Refusal::Quota`].
     ///
-    /// A space that shares the last cell with others has no quota: what it takes is not known.
+    /// A space that shares the last cell with other spaces has no quota, because its own use is not known.
     pub fn reserve_within(
         &self,
         key: &Key<'_>,
@@ -36,7 +39,7 @@ impl<H: Host> Tier<'_, H> {
         self.reserve_lingering_within(key, value, None, quota, budget)
     }
 
-    /// The same for a value that may be served for some time when it is not right any more.
+    /// Does the same for a value that may be served for some time after it stopped being right.
     pub fn reserve_lingering_within(
         &self,
         key: &Key<'_>,
@@ -49,7 +52,8 @@ impl<H: Host> Tier<'_, H> {
         if !self.is_counted_alone(scope) {
             return self.reserve_lingering(key, value, lingering);
         }
-        // Room is made before it is taken, so that no other space has to give way for what this one may not have.
+        // Room is made before the blocks are taken. So no entry of another space is evicted for blocks that this space may not
+        // have.
         let wanted = u64::from(Header::new(key, value, lingering.is_some(), 0).blocks()) * BLOCK_BYTES as u64;
         let reserved = match quota.checked_sub(wanted) {
             Some(rest) => {
@@ -70,7 +74,7 @@ impl<H: Host> Tier<'_, H> {
         Err(Refusal::Quota)
     }
 
-    /// Adds like [`incr`](Self::incr); a new counter is reserved [within](Self::reserve_within) a quota.
+    /// Adds like [`incr`](Self::incr). A new counter is reserved [within](Self::reserve_within) a quota.
     pub fn incr_within(
         &self,
         key: &Key<'_>,
@@ -82,8 +86,9 @@ impl<H: Host> Tier<'_, H> {
         self.incr_with(key, by, new, |value| self.reserve_within(key, value, quota, budget))
     }
 
-    /// Takes entries out of a space until it has at most `quota` bytes of blocks, or until `budget` buckets were looked
-    /// through. Whether it has no more now. Counters stay while they are of any use: nobody can compute them anew.
+    /// Evicts entries of a space until the space has at most `quota` bytes of blocks, or until `budget` buckets were looked
+    /// through. Returns whether the space now fits in the quota. A counter is evicted only if it is of no use any more, because its
+    /// value cannot be computed again.
     pub fn trim(&self, scope: &Scope, quota: u64, budget: u32) -> bool {
         if !self.is_counted_alone(scope) {
             return true;
@@ -97,7 +102,8 @@ impl<H: Host> Tier<'_, H> {
             let shard = Shard::new(self.region, &self.layout, (hand / self.buckets()) as u32);
             let guard = shard.lock(&self.host);
             let mut unlinked = Unlinked::within(scope);
-            // Somebody else may have moved it until we had the lock. Then where it is now is the lock of another shard.
+            // Another backend may have moved the hand before this one had the lock. Then the hand may stand in another shard, which
+            // needs another lock.
             let from = self.hand(scope);
             let looked = if from / self.buckets() != hand / self.buckets() {
                 1
@@ -112,7 +118,7 @@ impl<H: Host> Tier<'_, H> {
         excess() == 0
     }
 
-    /// Moves the hand on in the shard that we hold. Returns how many buckets it has passed.
+    /// Moves the hand on in the shard that we hold. Returns how many buckets the hand has passed.
     #[expect(clippy::too_many_arguments, reason = "a step of `trim`, with all it works on")]
     fn trim_buckets<'t>(
         &'t self,
@@ -134,7 +140,7 @@ impl<H: Host> Tier<'_, H> {
             for entry in guard.in_bucket(at) {
                 let header = entry.header();
                 if !header.has(LINKED) {
-                    // Damage, perhaps a chain that goes round: each turn would unlink the same entries again.
+                    // This is damage, perhaps a chain that loops: each turn would unlink the same entries again.
                     break;
                 }
                 if header.has(HIDDEN) || header.place() != scope.place() || unlinked.is_full() {
@@ -161,12 +167,12 @@ impl<H: Host> Tier<'_, H> {
         (at - from).max(1)
     }
 
-    /// Where the hand of a space stands: a bucket, counted over all shards.
+    /// Returns the position of a space's hand: a bucket, counted over all shards.
     fn hand(&self, scope: &Scope) -> u64 {
         self.statistics.hand(scope.cell) % (self.buckets() * u64::from(self.layout.shards))
     }
 
-    /// Buckets of a shard.
+    /// Returns the number of buckets of a shard.
     fn buckets(&self) -> u64 {
         self.layout.buckets.into()
     }

@@ -1,4 +1,9 @@
-//! Room for entries: finding blocks, evicting for them, and giving them back.
+//! Room for entries: this file finds free blocks, evicts entries to free blocks, and gives blocks back.
+//!
+//! - A shard's blocks are taken and given back only under the lock of that shard. A backend never holds two shard locks at once.
+//! - One hold of a lock does a bounded amount of work: a few evictions and a short search. Writers that wait get the lock in
+//!   between.
+//! - A run holds the link to the next run, so the link must be read before the run is given back.
 
 use crate::blocks::Run;
 use crate::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
@@ -11,40 +16,40 @@ use crate::tally::Tally;
 use crate::terms::{Host, Key, Refusal, Scope};
 use crate::tier::{Judge, Tier};
 
-/// Evictions during one hold of a lock. Waiting writers get in between.
+/// The most evictions during one hold of a lock. Waiting writers get the lock in between.
 const EVICTIONS_PER_HOLD: u32 = 32;
 
-/// What may still be done while a lock is held.
+/// The work that is still allowed during one hold of a lock.
 struct Hold {
     evictions: u32,
-    /// Words of the bitmap that may be searched before something is evicted instead. What was looked at in vain once is not
-    /// looked at again: evicting makes its room elsewhere.
+    /// Words of the bitmap that may be searched before something is evicted instead. After one vain search this is 0: an eviction
+    /// frees blocks at another place, so a second search of the same words would find nothing new.
     search: u32,
 }
-/// A search for blocks may look at some words of the bitmap, and at one more for each so many free blocks, before something is
-/// evicted instead. So it is long where there are holes, and costs nothing to speak of in a shard that is simply full.
+/// A search for blocks may look at this many words of the bitmap, and at one more word for every [`FREE_BLOCKS_PER_WORD`] free
+/// blocks, before something is evicted instead. So the search is long if the shard has many holes, and cheap if the shard is full.
 const SEARCH_WORDS_LEAST: u32 = 8;
 const FREE_BLOCKS_PER_WORD: u32 = 32;
-/// An entry of more than this part of a shard is spread over several.
+/// An entry that needs more than one part in this many of a shard's blocks is spread over several shards.
 const SHARD_SHARE: u32 = 8;
-/// Entries of at most this many blocks are first tried to be kept in one run: 512 bytes.
+/// An entry of at most this many blocks (512 bytes) is first tried in one run.
 const SMALL_BLOCKS: u32 = 32;
-/// Larger ones are first tried to be kept in about this many, or in pieces of 4 KB: evicting what lies side by side until a
-/// larger piece is free takes longer than it is worth.
+/// A larger entry is first tried in about this many runs, each of at most [`PIECE_BLOCKS_MAX`] blocks (4 KB). It would take too
+/// long to evict neighbours until a larger piece is free.
 const PIECES: u32 = 8;
 const PIECE_BLOCKS_MAX: u32 = 256;
-/// Blocks of spread entries that have been unlinked, to be given back when no lock is held. A fixed size, because nothing
-/// that a commit does may allocate.
+/// Unlinked spread entries. Their blocks are given back when no lock is held. The size is fixed, because nothing that a commit does
+/// may allocate.
 #[derive(Default)]
 pub(crate) struct Unlinked {
     blocks: [u32; EVICTIONS_PER_HOLD as usize],
     count: usize,
-    /// What became of the spaces meanwhile.
+    /// The changes of the spaces during the hold.
     pub tally: Tally,
 }
 
 impl Unlinked {
-    /// For a hold on behalf of a space: most of what it does is likely to concern that.
+    /// Creates the list for a hold on behalf of a space. Most of the changes of the hold are likely to concern that space.
     #[inline(always)]
     pub(crate) fn within(scope: &Scope) -> Self {
         let mut unlinked = Self::default();
@@ -68,16 +73,16 @@ impl Unlinked {
     }
 }
 
-/// The blocks that are being collected for an entry.
+/// The blocks that have been collected for an entry so far.
 struct Room {
     first: Option<Run>,
     last: Option<Run>,
-    /// Bytes that have no place yet.
+    /// Bytes of the entry that have no block yet.
     left: usize,
 }
 
 impl Room {
-    /// Adds a run: the only one, or another one in a chain.
+    /// Adds a run: the only run of the entry (`alone`), or the next run of a chain.
     fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, alone: bool) {
         if alone {
             self.left = 0;
@@ -92,7 +97,7 @@ impl Room {
         self.first = self.first.or(Some(run));
     }
 
-    /// Writes into the header what the runs are.
+    /// Writes into the header whether the entry is chained, and the length of its first run.
     fn note(&self, header: &mut Header) {
         if let (Some(first), Some(_)) = (self.first, self.last) {
             header.words[4] |= CHAINED;
@@ -100,7 +105,7 @@ impl Room {
         }
     }
 
-    /// Gives everything back.
+    /// Gives all collected blocks back and returns the refusal `why`.
     fn abandon<H: Host>(self, tier: &Tier<'_, H>, header: &mut Header, why: Refusal) -> Result<u32, Refusal> {
         self.note(header);
         if let Some(first) = self.first {
@@ -112,7 +117,8 @@ impl Room {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Gives the blocks of an unlinked entry back: at once if they are of the shard we hold, later otherwise.
+    /// Gives the blocks of an unlinked entry back. A spread entry is put on the list `unlinked` instead; its blocks are given back
+    /// after the hold.
     pub(crate) fn give_back<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -127,8 +133,8 @@ impl<H: Host> Tier<'_, H> {
         let mut runs = entry.runs(&self.layout, header);
         let mut next = runs.next();
         while let Some(data) = next {
-            // The next run is read before the one that names it is given away. What cannot be given back is damaged, and where it
-            // leads to is nobody's business.
+            // The next run is read before the run that names it is given back. If a run cannot be given back, it is damaged, and
+            // its link must not be followed.
             next = runs.next();
             if !guard.give(data.run) {
                 break;
@@ -137,7 +143,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Ends what a hold has begun, after it.
+    /// Finishes the work of a hold after the lock was released: settles the tally and releases the spread entries.
     pub(crate) fn release_all(&self, unlinked: &mut Unlinked) {
         self.settle(&mut unlinked.tally);
         for block in &unlinked.blocks[..unlinked.count] {
@@ -145,13 +151,13 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Gives the blocks of an entry back that is not linked. No lock may be held.
+    /// Gives the blocks of an unlinked entry back. The caller must not hold a lock.
     pub(crate) fn release(&self, block: u32) {
         let entry = Entry::new(self.region, &self.layout, block);
         self.release_runs(&entry, &entry.header());
     }
 
-    /// One lock after the other. The next run is read before the one that names it is given away.
+    /// Gives the runs of an entry back, with one lock after the other, and counts the blocks for the space.
     fn release_runs(&self, entry: &Entry<'_>, header: &Header) {
         let mut given = 0;
         self.give_runs(entry.runs(&self.layout, header).map(|data| data.run), &mut given);
@@ -178,11 +184,11 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Takes blocks for an entry, evicting for them, and notes in its header how they hang together.
+    /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected.
     ///
-    /// One run in the key's own shard is best. Where free space is in pieces the entry is chained, first out of a few
-    /// large pieces and, if evicting does not make such, out of any. An entry that is large for a shard takes a
-    /// share of every shard instead of emptying one.
+    /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first out of a few large
+    /// pieces, and if eviction does not free such pieces, out of pieces of any size. An entry that is large for a shard takes a
+    /// share of every shard, so that it does not empty one shard.
     pub(crate) fn find_room(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
         let home = self.shard_of(key);
         let mut judge = Judge::new(self);
@@ -211,7 +217,7 @@ impl<H: Host> Tier<'_, H> {
             let before = room.left;
             while room.left > 0 && share_left >= RUN_BLOCKS_MIN {
                 let alone = room.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
-                // In a chain each run gives a word to the link.
+                // In a chain, each run gives one word to the link.
                 let want = if alone { blocks } else { blocks_of(room.left + 8) };
                 let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
                 let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
@@ -229,8 +235,9 @@ impl<H: Host> Tier<'_, H> {
                 return room.abandon(self, header, Refusal::Off);
             }
             fruitless = if room.left < before { 0 } else { fruitless + 1 };
-            // A first failure may be for want of large pieces, so the key's own shard is asked again. A shard of which a share is
-            // taken gives all of it, under several holds: what going there has brought near is near only once.
+            // The first failure may only be a lack of large pieces, so the key's own shard is tried again. A shard that gives a
+            // share gives all of it before the search moves on, over several holds: the data that the visit brought into the cache
+            // is only useful now.
             let goes_on = if spread { fruitless > 0 || share_left < RUN_BLOCKS_MIN } else { fruitless > 1 };
             if goes_on {
                 number = (number + 1) % self.layout.shards;
@@ -245,7 +252,7 @@ impl<H: Host> Tier<'_, H> {
         room.first.map(|run| run.first).ok_or(Refusal::Full)
     }
 
-    /// Takes a run of the shard we hold: one that a short search finds, or else one that evictions make.
+    /// Takes a run of the shard that we hold: a run that a short search finds, or else a run that evictions free.
     fn take<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -264,7 +271,7 @@ impl<H: Host> Tier<'_, H> {
         }
         while run.is_none() && hold.evictions > 0 && !unlinked.is_full() {
             let Some(freed) = self.evict(guard, want, judge, hold, unlinked) else {
-                // Nobody to evict: what there is, is worth a longer search.
+                // There is no entry to evict, so a full search of the bitmap is worth its cost.
                 return guard.take(least, want, u32::MAX);
             };
             run = guard.take_around(freed, least, want);
@@ -272,8 +279,8 @@ impl<H: Host> Tier<'_, H> {
         run
     }
 
-    /// Evicts entries of the shard we hold, until as many blocks are free as are wanted or some have gone. Returns where the last
-    /// one was: they lie mostly side by side.
+    /// Evicts entries of the shard that we hold, until at least `wanted` blocks are free or the budget of the hold is used up.
+    /// Returns the block of the last evicted entry: the freed blocks mostly lie next to each other.
     fn evict<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -284,7 +291,7 @@ impl<H: Host> Tier<'_, H> {
     ) -> Option<u32> {
         let (mut left, mut last) = (wanted, None);
         while left > 0 && hold.evictions > 0 && !unlinked.is_full() {
-            // As if each of them were spread.
+            // The limit assumes that every victim may be spread and so need a slot of `unlinked`.
             let most = unlinked.left().min(hold.evictions as usize);
             let streak = S3Fifo.victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
             let victims = streak.victims();
@@ -321,7 +328,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Gives the blocks of evicted entries back, those that lie side by side together.
+    /// Gives the blocks of evicted entries back. Entries that lie next to each other are given back as one run.
     fn give_back_all<'t>(&'t self, guard: &Guard<'t, H>, gone: &[Victim], unlinked: &mut Unlinked) {
         let beside = |one: &Victim, next: &Victim| {
             one.whole && next.whole && one.block.wrapping_add(one.blocks) == next.block
@@ -336,7 +343,7 @@ impl<H: Host> Tier<'_, H> {
                     self.note_blocks(&mut unlinked.tally, victim.place, -i64::from(victim.blocks));
                 }
             } else {
-                // Where one of them is damaged, each goes for itself.
+                // If an entry of the run is damaged, each entry is given back on its own.
                 for victim in neighbours {
                     let entry = guard.entry(victim.block);
                     self.give_back(guard, &entry, &entry.header(), unlinked);

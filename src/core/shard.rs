@@ -1,22 +1,23 @@
-//! A shard: a lock, an index over the entries whose keys hash to it, their queues, and a share of the blocks.
+//! A shard: a lock, a hash index over the entries whose keys hash to it, their eviction queues, and a share of the blocks.
 //!
 //! Access rules:
-//! - *Writers* hold the shard's lock. What changes links between entries happens inside of
-//!   [`Guard::change`], during which the shard's `version` is odd.
-//! - *Readers* hold nothing. They read `version`, walk the bucket, read the header they want, and read `version` again: the same
-//!   even number means that nothing was linked or unlinked meanwhile, so what they found was an entry of this key.
-//!   They also note the version of the entry's *zone*, which moves whenever an entry that begins in
-//!   these 64 KB dies. Then they copy, and at last look at the zone again: unmoved, the entry lived all the while, and what
-//!   lives is never written to but for single words (its time to live, its counter).
-//! - Blocks belong to their shard, entries to the shard of their key. An entry's blocks may be of other shards, whose locks
-//!   are then taken one after the other, never two at once.
+//! - *Writers* hold the shard's lock. Every change to the links of a bucket must happen inside [`Guard::change`], during which the
+//!   shard's `version` is odd.
+//! - *Readers* hold no lock. A reader reads `version`, walks the bucket, reads the header of the entry, and reads `version` again.
+//!   If both reads return the same even number, no entry was linked or unlinked in between, so the reader found a live entry of
+//!   this key. The reader also notes the version of the entry's *zone*. A zone is 64 KB of blocks, and its version moves whenever
+//!   an entry that begins in it dies. Then the reader copies the value and finally reads the zone version again. If the zone
+//!   version did not move, the entry lived during the whole copy. A live entry is never rewritten except for single words, such as
+//!   its expiry time or its counter.
+//! - Blocks belong to their shard; an entry belongs to the shard of its key. An entry may use blocks of other shards. The locks of
+//!   these shards are then acquired one after the other, never two at once.
 //!
-//! Why a reader cannot be fooled: who frees an entry first moves the zone, then gives the blocks back under a lock; who
-//! gets them under that lock passes a release fence before the first word is written. A reader who saw such a word
-//! passes an acquire fence before it looks at the zone, and so finds it moved. (Boehm, "Can seqlocks get along with
-//! programming language memory models?", 2012.)
+//! Why a reader never accepts the bytes of a dead entry: a writer that frees an entry must first move the zone version, and then
+//! give the blocks back under a lock. The next writer that takes these blocks under that lock executes a release fence before it
+//! stores the first word. A reader that saw such a word executes an acquire fence before it reads the zone version again, and
+//! therefore sees that it moved. (Boehm, "Can seqlocks get along with programming language memory models?", 2012.)
 //!
-//! A panic while the lock is held poisons the shard: reads miss, writes are refused, [`crate::Tier::try_check`] says so.
+//! A panic while the lock is held poisons the shard: reads miss, writes are refused, and [`crate::Tier::try_check`] reports it.
 
 use crate::blocks::{Bitmap, Run};
 use crate::entry::{Entry, HEADER_WORDS, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
@@ -28,9 +29,9 @@ use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence, pause};
 use crate::{Host, Key};
 
-// Line 0: what readers look at.
+// Line 0: the word that readers look at.
 const AT_VERSION: usize = 0;
-// Lines 1 and 2: under the lock.
+// Lines 1 and 2: only accessed under the lock.
 const AT_CURSOR: usize = LINE;
 const AT_FREE: usize = LINE + 1;
 const AT_QUEUES: usize = LINE + 2;
@@ -41,18 +42,18 @@ const AT_HIDDEN: usize = 2 * LINE + 1;
 const AT_LEASES: usize = 2 * LINE + 2;
 const AT_POLICY: usize = 2 * LINE + 3;
 const AT_FLIGHTS: usize = 2 * LINE + 4;
-/// Words of a queue's state: its ends, and the blocks in it.
+/// Words of a queue's state: its two ends, and the number of blocks in it.
 const QUEUE_WORDS: usize = 2;
 
-/// In a version: links are being changed just now.
+/// Bit of a version: a writer is changing links right now.
 const CHANGING: u64 = 1;
-/// In a version: the shard is switched off.
+/// Bit of a version: the shard is switched off.
 const POISONED: u64 = 1 << 63;
 
-/// How often a reader looks at a version that is odd before it gives up waiting.
+/// How many times a reader looks at an odd version before it stops waiting.
 const PATIENCE: u32 = 200;
 
-/// Where a reader found an entry, and what tells it later whether it is still there.
+/// An entry that a reader found, and the zone version that later tells whether the entry is still alive.
 pub(crate) struct Sighting<'m> {
     pub entry: Entry<'m>,
     pub header: Header,
@@ -61,7 +62,7 @@ pub(crate) struct Sighting<'m> {
 }
 
 impl Sighting<'_> {
-    /// Whether what was found has lived until now, so that everything read of it since is right.
+    /// Returns whether the entry has lived until now. If it has, everything read of it since the lookup is valid.
     #[inline(always)]
     pub(crate) fn lived(&self) -> bool {
         fence(Ordering::Acquire);
@@ -69,7 +70,7 @@ impl Sighting<'_> {
     }
 }
 
-/// The queues that entries wait in until they have to go.
+/// The two queues of a shard. Entries leave them by eviction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Queue {
@@ -86,16 +87,16 @@ impl Queue {
     }
 }
 
-/// The outcome of looking without a lock.
+/// The outcome of a lookup without a lock.
 pub(crate) enum Look<'m> {
     Found(Sighting<'m>),
     Absent,
-    /// A writer was in the way: nothing is known.
+    /// A writer interfered, so the lookup has no result.
     Disturbed,
     Poisoned,
 }
 
-/// A shard by its number.
+/// A shard, identified by its number.
 #[derive(Clone, Copy)]
 pub(crate) struct Shard<'m> {
     region: Region<'m>,
@@ -109,24 +110,25 @@ impl<'m> Shard<'m> {
         Self { region, layout, number, at: layout.shard_at(number) }
     }
 
-    /// The shard a key belongs to. It takes the low half of the hash, buckets take the high one.
+    /// Returns the shard of a key. The shard is chosen by the low half of the hash, the bucket by the high half.
     pub(crate) fn of_hash(region: Region<'m>, layout: &'m Layout, hash: u64) -> Self {
         Self::new(region, layout, reduce(hash << 32, layout.shards))
     }
 
-    /// Gives a new shard its free blocks.
+    /// Initializes the count of free blocks of a new shard.
     pub(crate) fn format(&self) {
         self.region.store(self.at + AT_FREE, self.layout.blocks.into());
     }
 
-    /// Asks for the line that the bucket of a hash lies on.
+    /// Prefetches the cache line that holds the bucket of a hash.
     #[inline(always)]
     pub(crate) fn fetch_bucket(&self, hash: u32) {
         let number = self.bucket_of(hash);
         self.region.prefetch(self.at + self.layout.buckets_at + (number / 2) as usize);
     }
 
-    /// Asks for the lines of the first entry in the bucket of a hash. It may be gone at any moment: nothing is read of it.
+    /// Prefetches the cache lines of the first entry in the bucket of a hash. The entry may die at any moment, so this function
+    /// reads nothing of it.
     #[inline(always)]
     pub(crate) fn fetch_entry(&self, hash: u32) {
         let block = self.bucket(self.bucket_of(hash));
@@ -138,7 +140,7 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Looks for a key without a lock.
+    /// Looks up a key without a lock.
     #[inline(always)]
     pub(crate) fn look(&self, key: &Key<'_>) -> Look<'m> {
         let version = self.region.word(self.at + AT_VERSION);
@@ -154,12 +156,12 @@ impl<'m> Shard<'m> {
             return if undisturbed() { Look::Absent } else { Look::Disturbed };
         };
         let zone = self.region.word(self.layout.zone_at(entry.block));
-        // Acquire, so that what is copied later is not older than this.
+        // Acquire: the later copy must not read anything older than this load.
         let moved = zone.load(Ordering::Acquire);
         if undisturbed() { Look::Found(Sighting { entry, header, zone, moved }) } else { Look::Disturbed }
     }
 
-    /// Gives a writer a moment to end its change. It may also have died in it, so this does not wait for that.
+    /// Gives a writer a moment to finish its change. The writer may have died during the change, so the wait is bounded.
     #[cold]
     pub(crate) fn wait(&self) {
         for _ in 0..PATIENCE {
@@ -170,8 +172,8 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Notes that an entry was asked for. The bits stand apart from the entries, because an entry may die at
-    /// any moment and its words then belong to somebody else.
+    /// Marks an entry as visited. The visited bits are stored apart from the entries: an entry may die at any moment, and its words
+    /// then belong to another entry.
     #[inline(always)]
     pub(crate) fn visit(&self, block: u32) {
         let (at, mask) = self.layout.visited_bit(block);
@@ -181,10 +183,11 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Follows a bucket to the entry of a key, the first one whose header is `wanted`. Without the lock the links may lead
-    /// anywhere, so the steps are bounded.
+    /// Walks a bucket and returns the first entry of a key whose header is `wanted`. Without the lock the links may lead anywhere,
+    /// so the number of steps is bounded.
     ///
-    /// Of several entries of one key all but the last are hidden, so the first one says whether the key is being changed.
+    /// If a key has several entries, all but the last are hidden. So the first entry tells whether a transaction is changing the
+    /// key.
     #[inline(always)]
     fn walk(
         &self,
@@ -234,24 +237,24 @@ impl<'m> Shard<'m> {
         self.region.load(self.at + AT_VERSION) & POISONED != 0
     }
 
-    /// Takes the lock.
+    /// Acquires the lock.
     pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
         host.lock(self.number);
         Guard { shard: self, host, unwinding: std::thread::panicking() }
     }
 }
 
-/// More entries than a bucket has, unless the hash is a bad one: the average is four at most. What lies behind so many is a
-/// miss to readers; who holds the lock goes on to the end, because nothing may be overlooked that has to go.
+/// More steps than a bucket has entries, unless the hash is bad: the average is at most four. Readers report a miss for an entry
+/// beyond this limit. A lock holder walks to the end of the bucket, because it must not overlook an entry that it has to remove.
 const STEPS_MAX: u32 = 4096;
 
-/// How many of the entries that stand before one in its bucket are brought near.
+/// How many of the entries before a victim in its bucket are prefetched.
 const NEIGHBOURS_FORESEEN: u32 = 3;
 
-/// How many entries ahead a header is brought near.
+/// How many entries ahead in the queue a header is prefetched.
 const FORESEEN: u32 = 16;
 
-/// Writes one half of a word in an array of 32-bit numbers, under the lock.
+/// Writes one half of a word in an array of 32-bit numbers. The caller must hold the lock.
 fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
     let at = at + (number / 2) as usize;
     let shift = number % 2 * 32;
@@ -259,18 +262,19 @@ fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
     region.store(at, word & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift);
 }
 
-/// A shard whose lock we hold.
+/// A shard whose lock this process holds. Dropping the guard releases the lock.
 pub(crate) struct Guard<'m, H: Host> {
     shard: Shard<'m>,
     host: &'m H,
-    /// Whether a panic was under way when the lock was taken: its owner is cleaning up, and nothing is half done here.
+    /// Whether a panic was already unwinding when the lock was acquired. The holder is then cleaning up, and its release of the
+    /// lock does not poison the shard.
     unwinding: bool,
 }
 
 impl<H: Host> Drop for Guard<'_, H> {
     fn drop(&mut self) {
         if std::thread::panicking() && !self.unwinding {
-            // Whatever is half done stays hidden for ever.
+            // The panic may have left a change half done. Poisoning the shard hides it for good.
             self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
         }
         self.host.unlock(self.shard.number);
@@ -302,7 +306,7 @@ impl<'m, H: Host> Guard<'m, H> {
         Bitmap::new(self.shard.region, self.shard.layout, self.shard.number)
     }
 
-    /// How many blocks the shard has.
+    /// Returns how many blocks the shard has.
     pub(crate) fn capacity(&self) -> u32 {
         self.shard.layout.blocks
     }
@@ -311,17 +315,17 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.number
     }
 
-    /// How many entries have their keys here.
+    /// Returns how many entries have their keys in this shard.
     pub(crate) fn entries(&self) -> u64 {
         self.get(AT_ENTRIES)
     }
 
-    /// How many of the shard's blocks are free.
+    /// Returns how many of the shard's blocks are free.
     pub(crate) fn free_blocks(&self) -> u32 {
         self.get(AT_FREE) as u32
     }
 
-    /// Makes readers wait while links change.
+    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time.
     pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
         let version = self.shard.region.word(self.shard.at + AT_VERSION);
         let before = version.load(Ordering::Relaxed);
@@ -332,25 +336,25 @@ impl<'m, H: Host> Guard<'m, H> {
         result
     }
 
-    /// The entry of a key that is not hidden, with its header.
+    /// Returns the entry of a key that is not hidden, with its header.
     pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
         self.shard.walk(key, self.chain_max(), |header| !header.has(HIDDEN))
     }
 
-    /// Whether a transaction that is about to commit has announced a change of this key.
+    /// Returns whether a transaction that is about to commit has announced a change of this key.
     pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
         self.get(AT_HIDDEN) > 0
             && self.shard.walk(key, self.chain_max(), |_| true).is_some_and(|(_, header)| header.has(HIDDEN))
     }
 
-    /// The flights of this shard.
+    /// Returns the flights of this shard.
     pub(crate) fn flights(&self) -> Flights<'m> {
         let Shard { region, layout, number, at } = self.shard;
         Flights::new(region, layout, number, at + AT_FLIGHTS)
     }
 
-    /// A number for a lease that no other of this region has; of 32 bits, so that its holder can add what he has to. It comes
-    /// again after four billion others, and would have to come to the same key then.
+    /// Returns a new lease number. It has 32 bits, so that the holder can combine it with other data. The number is unique in this
+    /// region until it repeats after four billion leases. A repeated number does harm only if it meets the same key.
     pub(crate) fn next_lease(&self) -> u64 {
         self.add(AT_LEASES, 1);
         self.get(AT_LEASES)
@@ -359,14 +363,16 @@ impl<'m, H: Host> Guard<'m, H> {
             & u64::from(u32::MAX)
     }
 
-    /// Takes blocks of this shard, at least `least` and at most `want` in one run.
+    /// Takes blocks of this shard: one run of at least `least` and at most `want` blocks. The search looks at about `effort` words
+    /// of the bitmap.
     pub(crate) fn take(&self, least: u32, want: u32, effort: u32) -> Option<Run> {
         let (run, cursor) = self.bitmap().take(least, want, self.get(AT_CURSOR) as u32, effort);
         self.set(AT_CURSOR, cursor.into());
         self.taken(run)
     }
 
-    /// Takes blocks where others have just become free. The next search goes on there: more may be free than was wanted.
+    /// Takes blocks around a block that has just become free. The next search continues behind them, because more blocks than
+    /// `want` may be free there.
     pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
         let run = self.bitmap().take_around(block, least, want)?;
         self.set(
@@ -379,13 +385,13 @@ impl<'m, H: Host> Guard<'m, H> {
     fn taken(&self, run: Option<Run>) -> Option<Run> {
         if let Some(run) = run {
             self.add(AT_FREE, -i64::from(run.blocks));
-            // The other half is the acquire fence of a reader that is still in here.
+            // This fence pairs with the acquire fence of a reader that still copies from these blocks.
             fence(Ordering::Release);
         }
         run
     }
 
-    /// Gives blocks of this shard back. False, and nothing is done, if they are not in use or none of this shard's.
+    /// Gives blocks back to this shard. Returns false and changes nothing if a block is not in use or belongs to another shard.
     pub(crate) fn give(&self, run: Run) -> bool {
         let given = self.bitmap().give(run);
         if given {
@@ -394,8 +400,8 @@ impl<'m, H: Host> Guard<'m, H> {
         given
     }
 
-    /// Puts an entry that nobody can see yet into its bucket, behind everything else: so what is announced stays in front, and who
-    /// is to be evicted, being old, is found without passing many. Inside of [`change`](Self::change), and along with putting it
+    /// Puts an entry that is not yet visible at the end of its bucket. So announcements stay at the front, and old entries, which
+    /// are evicted first, are found after few steps. The caller must be inside [`change`](Self::change) and must also put the entry
     /// into a queue.
     pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
         let bucket = self.shard.bucket_of(header.hash());
@@ -408,8 +414,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(AT_ENTRIES, 1);
     }
 
-    /// Puts an announcement into its bucket, before everything else: the first entry of its key that a reader meets has to
-    /// be this one. Inside of [`change`](Self::change).
+    /// Puts an announcement at the front of its bucket: it must be the first entry of its key that a reader meets. The caller must
+    /// be inside [`change`](Self::change).
     pub(crate) fn link_hidden(&self, entry: &Entry<'m>) {
         let bucket = self.shard.bucket_of(entry.header().hash());
         entry.set_next(self.shard.bucket(bucket));
@@ -418,8 +424,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(AT_HIDDEN, 1);
     }
 
-    /// Takes an entry out of its bucket and its queue. Inside of [`change`](Self::change). Its blocks are still
-    /// taken; nobody new can find it, and readers that have found it will learn that it died.
+    /// Removes an entry from its bucket and its queue. The caller must be inside [`change`](Self::change). The blocks stay in use.
+    /// No new reader can find the entry, and a reader that has found it will learn that it died.
     pub(crate) fn unlink(&self, entry: &Entry<'m>, header: &Header) {
         self.detach(entry, header);
         self.move_zone(entry.block);
@@ -432,8 +438,8 @@ impl<'m, H: Host> Guard<'m, H> {
         entry.set_flag(LINKED, false);
     }
 
-    /// Takes the oldest entries of a queue out of everything, in one change, without telling those who have found them: their
-    /// zones have to be [moved](Self::move_zones) before any of their blocks is given back.
+    /// Removes the oldest entries of a queue from their buckets and from the queue, in one change. It does not tell readers that
+    /// already found these entries: the caller must [move their zones](Self::move_zones) before it gives any of their blocks back.
     pub(crate) fn detach_oldest(&self, streak: &Streak) {
         let victims = streak.victims();
         let Some(last) = victims.last() else { return };
@@ -457,8 +463,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(AT_EVICTED, streak.evicted() as i64);
     }
 
-    /// Brings near the entries that stand before these in their buckets: of all buckets the first one, then of all the second one,
-    /// and so on. Going through one bucket after the other would wait for each of them.
+    /// Prefetches the entries that stand before the victims in their buckets: first the first entry of every bucket, then the
+    /// second of every bucket, and so on. If it went through one bucket after the other, it would wait for memory at each step.
     fn foresee_neighbours(&self, victims: &[Victim]) {
         let mut before = [NONE; Streak::MOST];
         for (before, victim) in before.iter_mut().zip(victims) {
@@ -479,7 +485,8 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Tells readers that these entries have died. Neighbours share a zone, and moving it once is enough.
+    /// Moves the zone versions of dead entries, so that readers learn of their death. Neighbours share a zone, and one move is
+    /// enough for them.
     pub(crate) fn move_zones(&self, gone: &[Victim]) {
         let zone_at = |victim: &Victim| self.shard.layout.zone_at(victim.block);
         for neighbours in gone.chunk_by(|one, next| zone_at(one) == zone_at(next)) {
@@ -487,27 +494,29 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Takes an announcement out of its bucket. Inside of [`change`](Self::change).
+    /// Removes an announcement from its bucket. The caller must be inside [`change`](Self::change).
     pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
         self.unchain(entry, entry.header().hash());
         self.add(AT_HIDDEN, -1);
         entry.set_flag(LINKED, false);
         self.move_zone(entry.block);
-        // A reader may have found it and not yet looked whether it is hidden. Who sees that it is not any more has to see that it
-        // died, or would be served what is not committed.
+        // A reader may have found this entry and not yet checked whether it is hidden. If that reader sees the HIDDEN flag cleared,
+        // it must also see that the zone moved. Otherwise it would return a value that is not committed.
         fence(Ordering::Release);
         entry.set_flag(HIDDEN, false);
     }
 
-    /// Several shards may have entries that begin in one zone, so this is not under one lock. It waits until all that was written
-    /// before is on its way, which takes time: the reason why evicting does it once for many.
+    /// Moves the version of the zone that a block lies in. Entries of several shards may begin in one zone, so no single lock
+    /// protects the version, and the step is atomic. The release order waits until all earlier stores are visible, which takes
+    /// time. That is why eviction moves a zone once for many entries.
     fn move_zone(&self, block: u32) {
         if self.is_block(block) {
             self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
         }
     }
 
-    /// Whether an entry is where blocks are. What would be the zone or the visited bit of another number is anybody's word.
+    /// Returns whether a block number lies in the area of blocks. For any other number, the computed place of its zone or visited
+    /// bit may belong to something else.
     fn is_block(&self, block: u32) -> bool {
         self.shard.layout.block_at(block) < self.shard.region.len()
     }
@@ -522,29 +531,30 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// How many announcements there are.
+    /// Returns how many announcements the shard holds.
     pub(crate) fn hidden(&self) -> u64 {
         self.get(AT_HIDDEN)
     }
 
-    /// The bucket that a hash belongs into.
+    /// Returns the bucket of a hash.
     pub(crate) fn bucket_of(&self, hash: u32) -> u32 {
         self.shard.bucket_of(hash)
     }
 
-    /// The buckets of the shard, for inspection and sweeping.
+    /// Returns how many buckets the shard has, for inspection and sweeping.
     pub(crate) fn buckets(&self) -> u32 {
         self.shard.layout.buckets
     }
 
-    /// How many entries a bucket can have: all that there are. More than fit into the blocks is damage.
+    /// Returns how many entries a bucket can have at most: all linked entries of the shard. A count larger than the blocks can hold
+    /// is damage, and the limit is then `STEPS_MAX`.
     fn chain_max(&self) -> u32 {
         let linked = self.entries().saturating_add(self.hidden());
         let possible = self.shard.layout.blocks_total() / u64::from(RUN_BLOCKS_MIN);
         if linked <= possible { STEPS_MAX.max(linked as u32) } else { STEPS_MAX }
     }
 
-    /// The entries of a bucket.
+    /// Returns the entries of a bucket.
     pub(crate) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Entry<'m>> + use<'m, H> {
         let shard = self.shard;
         let mut block = shard.bucket(bucket);
@@ -560,14 +570,14 @@ impl<'m, H: Host> Guard<'m, H> {
         })
     }
 
-    /// Brings near the first entries of some buckets: one after the other they would be waited for.
+    /// Prefetches the first entry of each bucket in a range. Without it, the caller would wait for memory at each bucket.
     pub(crate) fn foresee_buckets(&self, buckets: std::ops::Range<u32>) {
         for bucket in buckets {
             self.shard.region.prefetch(self.shard.layout.block_at(self.shard.bucket(bucket)));
         }
     }
 
-    /// Where the sweep of this shard goes on.
+    /// Returns the bucket where the sweep of this shard continues.
     pub(crate) fn swept(&self) -> u32 {
         self.get(AT_SWEPT) as u32
     }
@@ -577,7 +587,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 }
 
-/// The queues, on behalf of a policy (`eviction.rs`).
+/// The queues, for the eviction policy (`eviction.rs`).
 impl<'m, H: Host> Guard<'m, H> {
     fn queue_at(queue: Queue) -> usize {
         AT_QUEUES + queue as usize * QUEUE_WORDS
@@ -592,18 +602,18 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(Self::queue_at(queue), u64::from(newest) << 32 | u64::from(oldest));
     }
 
-    /// Blocks of the entries in a queue.
+    /// Returns how many blocks the entries of a queue have.
     pub(crate) fn queued(&self, queue: Queue) -> u64 {
         self.get(Self::queue_at(queue) + 1)
     }
 
-    /// The entry that has been in a queue for longest.
+    /// Returns the entry that has been in a queue for the longest time.
     pub(crate) fn oldest(&self, queue: Queue) -> Option<Entry<'m>> {
         let (_, oldest) = self.ends(queue);
         (oldest != NONE).then(|| self.entry(oldest))
     }
 
-    /// Puts an entry that is in no queue at the young end of one.
+    /// Puts an entry that is in no queue at the young end of a queue.
     pub(crate) fn enqueue(&self, queue: Queue, entry: &Entry<'m>, header: &Header) {
         let (newest, oldest) = self.ends(queue);
         entry.set_newer(NONE);
@@ -616,7 +626,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(Self::queue_at(queue) + 1, header.blocks().into());
     }
 
-    /// Takes an entry out of the queue it is in.
+    /// Removes an entry from its queue.
     pub(crate) fn dequeue(&self, entry: &Entry<'m>, header: &Header) {
         let queue = if entry.word(4) & IN_MAIN != 0 { Queue::Main } else { Queue::Small };
         let (mut newest, mut oldest) = self.ends(queue);
@@ -635,7 +645,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(Self::queue_at(queue) + 1, -i64::from(header.blocks()));
     }
 
-    /// Whether an entry was asked for since this was last answered.
+    /// Clears the visited bit of an entry and returns whether it was set.
     pub(crate) fn take_visit(&self, entry: &Entry<'m>) -> bool {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         let word = self.shard.region.word(at);
@@ -644,7 +654,7 @@ impl<'m, H: Host> Guard<'m, H> {
             && word.fetch_and(!mask, Ordering::Relaxed) & mask != 0
     }
 
-    /// A word that the policy may use as it likes.
+    /// Returns the word that the policy may use as it likes.
     pub(crate) fn policy_state(&self) -> u64 {
         self.get(AT_POLICY)
     }
@@ -653,20 +663,20 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_POLICY, state);
     }
 
-    /// The one that came into its queue after this one.
+    /// Returns the entry that came into the queue directly after this entry.
     pub(crate) fn newer(&self, entry: &Entry<'m>) -> Option<Entry<'m>> {
         let newer = entry.newer();
         (newer != NONE).then(|| self.entry(newer))
     }
 
-    /// Whether an entry was asked for.
+    /// Returns whether an entry was visited, and leaves the bit as it is.
     pub(crate) fn is_visited(&self, entry: &Entry<'m>) -> bool {
         let (at, mask) = self.shard.layout.visited_bit(entry.block);
         self.is_block(entry.block) && self.shard.region.load(at) & mask != 0
     }
 
-    /// Brings near what evicting the next ones of a queue will need, some time from now. Memory is far away compared with what
-    /// is done with it, so each step of the way is asked for some evictions ahead: a header, its bucket, and its neighbours there.
+    /// Prefetches data that the next evictions of a queue will need. A memory access takes much longer than the work on the data.
+    /// So each step is prefetched some evictions ahead: an entry's header, then its bucket, then its neighbours in the bucket.
     pub(crate) fn foresee_next(&self, queue: Queue) {
         let (region, layout) = (self.shard.region, self.shard.layout);
         let bucket_of = |entry: &Entry<'m>| self.shard.bucket_of((entry.word(0) >> 32) as u32);
@@ -684,8 +694,9 @@ impl<'m, H: Host> Guard<'m, H> {
         region.prefetch(layout.block_at(self.entry(fifth.newer()).newer()));
     }
 
-    /// Brings near what evicting an entry will need, and the header of one further on in its queue: memory is far away compared with
-    /// what is done with it. Those that came one after the other mostly lie one behind the other.
+    /// Prefetches data for the eviction of an entry, and the header of an entry further on in its queue: a memory access takes much
+    /// longer than the work on the data. Entries that were stored one after the other mostly lie next to each other, so the later
+    /// header is guessed from the distance in blocks.
     pub(crate) fn foresee(&self, entry: &Entry<'m>, header: &Header) {
         let (region, layout) = (self.shard.region, self.shard.layout);
         let ahead = layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN)));
@@ -697,12 +708,12 @@ impl<'m, H: Host> Guard<'m, H> {
         region.prefetch(self.shard.at + layout.ghosts_at + (ghost / 2) as usize);
     }
 
-    /// How many entries were evicted here so far.
+    /// Returns how many entries this shard has evicted so far.
     pub(crate) fn evicted(&self) -> u64 {
         self.get(AT_EVICTED)
     }
 
-    /// The two words of memory that an eviction with this hash is remembered in.
+    /// Returns the ghost slot for a hash: the memory of an earlier eviction, in 32 bits.
     pub(crate) fn ghost(&self, hash: u32) -> u32 {
         let number = self.ghost_of(hash);
         let word =
@@ -716,7 +727,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     fn ghost_of(&self, hash: u32) -> u32 {
-        // Other bits than the bucket's, which are the upper ones.
+        // Uses other bits of the hash than the bucket, which uses the upper ones.
         reduce(u64::from(hash.wrapping_mul(0x9e37_79b1)) << 32, self.shard.layout.ghosts)
     }
 }
@@ -738,7 +749,7 @@ mod tests {
         fn unlock(&self, _shard: u32) {}
     }
 
-    /// A number of no block has no zone and no visited bit. Where they would be is another shard's value.
+    /// A number that is no block has no zone and no visited bit. The computed places would hit words of another shard.
     #[test]
     fn evicting_what_is_no_block_writes_to_no_other_shard() {
         let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
@@ -749,7 +760,7 @@ mod tests {
         let others = layout.block_at(layout.first_block(1))..memory.len();
         others.clone().for_each(|at| region.store(at, u64::MAX));
         let guard = Shard::new(region, layout, 0).lock(&tier.host);
-        // One whose zone, and one whose visited bit would be in the first word there.
+        // The first number would have its zone there, the second its visited bit.
         let zone = (others.start - layout.zone_at(0)) * 4096;
         let visited = (others.start - layout.visited_bit(0).0) * 256;
         for block in [zone, visited] {

@@ -1,4 +1,4 @@
-//! The one place that knows whether the atomics are the machine's, a model checker's, or such as count.
+//! The atomics of the core. Only this file knows whether they are the standard ones, a model checker's, or ones that count writes.
 
 #[cfg(counting)]
 pub(crate) use crate::counting::AtomicU64;
@@ -10,7 +10,7 @@ pub(crate) use std::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Tells the processor, or the model checker, that we wait for another thread.
+/// Tells the processor, or the model checker, that this thread waits for another thread.
 #[inline]
 pub(crate) fn pause() {
     #[cfg(not(loom))]

@@ -1,22 +1,23 @@
-//! What a hold of a lock does to the spaces, and of which relations entries died in it: noted beside it, and told when it is over.
+//! A tally: notes what one hold of a lock does to the spaces, and which relations killed entries, and adds it to shared memory
+//! after the hold.
 //!
-//! One hold may evict dozens of entries, mostly of few spaces. Their cells are words that all backends write to, so
-//! each is written once for a hold and not for every entry. The blocks of a space are told after they were given back or taken,
-//! and before anybody can give back what was taken: so what a cell says is never below what the space has, but for
-//! what its backends have in hand just now.
+//! One hold may evict dozens of entries, mostly of few spaces. The cells of the spaces are words that all backends write to. So a
+//! hold writes each cell once, not once for every entry. The blocks of a space are added to its cell after they were taken, and
+//! before any backend can give them back; they are subtracted after they were given back. So a cell never shows fewer blocks than
+//! the space has, except for the blocks that backends are taking at this moment.
 
 use crate::statistics::Counter;
 use crate::terms::{Host, Scope};
 use crate::tier::Tier;
 use crate::toll::Toll;
 
-/// Spaces that are told apart; when there are more, the cells are told before.
+/// How many spaces a tally can hold. When another space comes, the noted changes are first added to the cells.
 const SPACES: usize = 4;
-/// What can become of an entry, from this one on.
+/// The first of the counters for the fates of an entry. The others follow it.
 const FIRST: usize = Counter::Replaced as usize;
 const WAYS: usize = Counter::EvictedUnread as usize - FIRST + 1;
 
-/// What has happened to a few spaces.
+/// The changes of a few spaces.
 #[derive(Default)]
 pub(crate) struct Tally {
     changes: [Change; SPACES],
@@ -24,19 +25,19 @@ pub(crate) struct Tally {
     pub toll: Toll,
 }
 
-/// What has happened to one.
+/// The changes of one space.
 #[derive(Clone, Copy, Default)]
 struct Change {
     place: u64,
     cell: u32,
-    /// How many have gone, in all ways together.
+    /// How many entries have gone, over all ways together.
     gone: u32,
     ways: [u32; WAYS],
     blocks: i64,
 }
 
 impl Tally {
-    /// Begins for a hold on behalf of a space, whose cell need not be looked for then.
+    /// Begins a tally for a hold on behalf of a space. The cell of this space then needs no search.
     #[inline(always)]
     pub(crate) fn begin(&mut self, scope: &Scope) {
         (self.changes[0].place, self.changes[0].cell) = (scope.place(), scope.cell);
@@ -45,7 +46,7 @@ impl Tally {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Entries of a space have gone.
+    /// Notes that entries of a space have gone.
     pub(crate) fn note_gone(&self, tally: &mut Tally, place: u64, how: Counter, times: u32) {
         let change = self.change_of(tally, place);
         if let Some(count) = (how as usize).checked_sub(FIRST).and_then(|way| change.ways.get_mut(way)) {
@@ -54,7 +55,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// A space has so many blocks more, or less.
+    /// Notes that a space has `by` blocks more, or fewer if `by` is negative.
     #[inline]
     pub(crate) fn note_blocks(&self, tally: &mut Tally, place: u64, by: i64) {
         self.change_of(tally, place).blocks += by;
@@ -79,7 +80,7 @@ impl<H: Host> Tier<'_, H> {
         at
     }
 
-    /// Tells the cells, and the relation.
+    /// Adds the notes to the cells and to the relation, and clears them.
     #[inline]
     pub(crate) fn settle(&self, tally: &mut Tally) {
         for change in tally.changes.iter_mut().take(tally.count) {

@@ -1,19 +1,20 @@
-//! What changes of relations cost: how often each has changed, when last, and how many entries died of it.
+//! The figures of relations: how often each relation has changed, when it changed last, and how many entries its changes killed.
 //!
-//! These figures stand on the line of the relation's fences, which belongs to it alone (`fence.rs`). Access rules:
-//! - Who lowers a relation's fence by [`Tier::lower_as`] adds to its changes and writes down when. It has just changed a word
-//!   of the same line, so this brings nothing nearer and takes nothing away from anybody.
-//! - Who takes an entry out that was not right any more notes which relation it died of, and tells the relation when no lock
-//!   is held any more, once for a streak of entries that died of the same. Readers who meet a dead entry write nothing.
-//! - All of these are single atomic steps on single words, so that who resets them may write 0 beside others who add.
+//! These figures stand on the cache line of the relation's fences, which belongs to this relation alone (`fence.rs`). Access rules:
+//! - A writer that lowers a relation's fence with [`Tier::lower_as`] also increments the number of changes and stores the time. The
+//!   writer has just changed another word of the same line, so this touches no additional line and disturbs no other backend.
+//! - A backend that removes an entry that was not right any more notes which relation killed it. It adds to the relation's figure
+//!   when it holds no lock any more, once for a series of entries that the same relation killed. Readers that find a dead entry
+//!   write nothing.
+//! - Every access is a single atomic step on a single word. So a reset may write 0 while other backends add.
 //!
-//! So an entry is counted when its room is reclaimed, and not when it dies: nobody looks at it then. It died of the first
-//! relation among its dependencies that has changed since its stamp, unless its time may have been over before that: of
-//! several changes only the last one's time is known.
+//! An entry is counted when its room is reclaimed, not when it dies, because no code looks at the entry at that moment. Its death
+//! is attributed to the first relation among its dependencies that has changed since its stamp. If the entry expired before or at
+//! the time of the relation's last change, the relation is not blamed: only the time of the last change is known.
 //!
-//! A record is given to a relation for as long as the region lives (`fence.rs`). Who is given the number of a dropped
-//! relation, or of a dropped database, goes on with its figures. Relations that share another one's record, because all were
-//! given away, cannot be told apart: what is known of such records is told without a name.
+//! A relation keeps its record for as long as the region lives (`fence.rs`). If PostgreSQL reuses the OID of a dropped relation or
+//! database, the new relation continues the old figures. When all records are in use, several relations share a record and cannot
+//! be told apart, so the figures of such records are reported without a name.
 
 use crate::entry::{Entry, Header};
 use crate::fence::{FenceId, Lowered, Stamp};
@@ -23,7 +24,7 @@ use crate::tally::Tally;
 use crate::terms::{Host, RelationStats};
 use crate::tier::Tier;
 
-/// Entries that died of one relation, in one hold of a lock.
+/// Entries that one relation killed, during one hold of a lock.
 #[derive(Default)]
 pub(crate) struct Toll {
     record: usize,
@@ -31,12 +32,12 @@ pub(crate) struct Toll {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If it is a
-    /// relation's, counts that it has changed. Bounded, without allocation, without failure.
+    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If the fence is a
+    /// relation's, it also counts the change. This takes a bounded time, does not allocate, and never fails.
     pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, number);
-        // A change counts once, also when it raises the other fence of the relation, too.
+        // The filter passes only one of the relation's two fences, so a change that raises both counts once.
         if let Some(record) = fences.record_of_any(fence) {
             self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);
             self.region.store(record + AT_LAST, self.host.now().into());
@@ -44,7 +45,7 @@ impl<H: Host> Tier<'_, H> {
         lowered
     }
 
-    /// Notes of what an entry died that is being taken out. Its blocks must still be its own.
+    /// Notes which relation killed an entry that is being removed. The entry's blocks must still be its own.
     #[inline]
     pub(crate) fn note_killed(&self, tally: &mut Tally, entry: &Entry<'_>, header: &Header) {
         if header.dependencies() > 0 {
@@ -52,7 +53,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Apart, so that entries without dependencies do not pay for a loop.
+    /// A separate function, so that entries without dependencies do not pay for the loop.
     #[inline(never)]
     fn note_killed_by(&self, tally: &mut Tally, entry: &Entry<'_>, header: &Header) {
         let fences = self.fences();
@@ -70,7 +71,7 @@ impl<H: Host> Tier<'_, H> {
         tally.toll.killed += 1;
     }
 
-    /// Tells the relation.
+    /// Adds the noted number to the relation's figure.
     pub(crate) fn settle_toll(&self, toll: &mut Toll) {
         let killed = std::mem::take(&mut toll.killed);
         if killed > 0 {
@@ -78,8 +79,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// The figures of the relations of a database that have changed, or had entries that died of it, since they were reset. At
-    /// the end, without a name, those of the records together that more than one relation of any database share.
+    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The last item
+    /// has no name: it is the sum of all records that several relations of any databases share.
     pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
         let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
             relation: owner.map(|(_, relation)| relation),
@@ -97,7 +98,7 @@ impl<H: Host> Tier<'_, H> {
         own.chain(shared).filter(RelationStats::is_any)
     }
 
-    /// Begins to count anew for the relations of a database, and for the records that are shared. When each changed last stays.
+    /// Resets the counts of the relations of a database and of the shared records. The time of the last change stays.
     pub fn reset_relation_stats(&self, database: u32) {
         let records = self.fences().records();
         for (record, _) in records.filter(|(_, owner)| owner.is_none_or(|(of, _)| of == database)) {
@@ -112,7 +113,7 @@ impl RelationStats {
         self.changes > 0 || self.killed > 0
     }
 
-    /// Both together.
+    /// Adds the figures of both, for a sum without a name.
     fn and(self, other: Self) -> Self {
         Self {
             relation: None,

@@ -1,4 +1,4 @@
-//! One SELECT over all keys, repeated in one session.
+//! Runs one SELECT over all keys, repeatedly in one session.
 
 use super::Run;
 use crate::bed::KEYS;
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
-/// Evaluates `expression` for every key, as often as fits into `span` and at least once.
+/// Evaluates `expression` for every key, as often as fits into `span`, but at least once.
 pub fn run(session: &mut Client, expression: &str, span: Duration) -> Result<Run> {
     let select = session.prepare(&format!("SELECT count({expression}) FROM probe"))?;
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! A Redis command over the wire, sent by redis-benchmark.
+//! Runs a Redis command over the wire with redis-benchmark.
 
 use super::{Load, Run};
 use crate::bed::{KEYS, REDIS_RANDOM_KEY, value};
@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use pg_cache_testbed::Redis;
 use std::process::Stdio;
 
-/// Sends `command` with random keys from all clients, `operations` times in all.
+/// Sends `command` with random keys from all clients, `operations` times in total.
 ///
-/// With one thread: with several, redis-benchmark notices only every 250 ms that it is done.
+/// redis-benchmark runs with one thread: with several threads, it checks only every 250 ms whether it is done.
 pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Result<Run> {
     let keys = u64::from(load.keys);
     let requests = (operations / keys).max(u64::from(load.clients * load.pipeline));
@@ -30,7 +30,7 @@ pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Resu
     Ok(Run { operations: requests * keys, per_second: per_second * keys as f64 })
 }
 
-/// The rate in the one row of its table, by the name of the column.
+/// Returns the rate in the single row of the CSV table, found by the name of its column.
 fn parse(said: &str) -> Option<f64> {
     let (head, row) = said.trim_end().rsplit_once('\n')?;
     let cells = |line: &str| -> Vec<String> {

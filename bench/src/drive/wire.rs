@@ -1,8 +1,9 @@
-//! A prepared statement over the wire.
+//! Sends a prepared statement over the wire.
 //!
-//! This is to PostgreSQL what redis-benchmark is to Redis, so that clients of one kind are compared: one thread, requests that are
-//! built once and in which only the digits of the keys are replaced, and answers that are read to their end and not looked into.
-//! pgbench, which runs a script and takes in results through libpq, spends more on an operation than the server does.
+//! This client treats PostgreSQL as redis-benchmark treats Redis, so that the comparison uses clients of the same kind. It has one
+//! thread. It builds each request once and replaces only the digits of the keys. It reads answers to their end and does not decode
+//! them. pgbench is not suitable: it runs a script and reads results through libpq, and spends more time on an operation than the
+//! server.
 
 use super::{Load, Run};
 use crate::bed::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
@@ -15,42 +16,42 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// PostgreSQL's numbers of types.
+/// The OIDs of PostgreSQL's types.
 const BIGINT: u32 = 20;
 const TEXT: u32 = 25;
 const TEXTS: u32 = 1009;
 const JSONB: u32 = 3802;
-/// The digits of a key.
+/// The number of digits of a key.
 const DIGITS: usize = 13;
 
-/// When to stop.
+/// When a run stops.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// After this time.
+    /// Stop after this time.
     Over(Duration),
-    /// After so many requests: at least one of each client.
+    /// Stop after this number of requests, but at least one for each client.
     Done(u64),
 }
 
-/// What all clients do.
+/// The work of all clients in a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'t> {
     pub statement: &'t str,
     pub given: Given,
     pub load: Load,
-    /// Another one gives other keys.
+    /// The seed of the random keys. Another seed gives other keys.
     pub seed: u64,
 }
 
-/// Sessions that stay, as those of a pool do, for whatever statements come.
+/// Sessions that stay connected across statements, like those of a connection pool.
 ///
-/// Each page of shared memory that a session has not touched before costs it a fault of some microseconds, so that one of half a
-/// second's age is slower than it will ever be again. Redis has one process, which has touched everything.
+/// Each page of shared memory that a session touches for the first time costs it a page fault of a few microseconds. So a session
+/// that is half a second old is slower than it will be later. Redis is a single process, which has touched all its pages.
 #[derive(Default)]
 pub struct Pool(Vec<Session>);
 
 impl Pool {
-    /// The processes of so many sessions, connecting those that are missing.
+    /// Returns the process IDs of the first `count` sessions. Connects the sessions that are missing.
     pub fn processes(&mut self, cluster: &Cluster, count: u32) -> Result<Vec<u32>> {
         Ok(self.take(cluster, count)?.iter().map(|session| session.process).collect())
     }
@@ -62,7 +63,7 @@ impl Pool {
         Ok(&mut self.0[..count as usize])
     }
 
-    /// Has all clients send a statement with random keys at the same time. An operation is a key.
+    /// Makes all clients send a statement with random keys at the same time. One key counts as one operation.
     pub fn run(&mut self, cluster: &Cluster, task: Task<'_>, until: Until) -> Result<Run> {
         let load = task.load;
         let sessions = self.take(cluster, load.clients)?.iter_mut().enumerate();
@@ -76,7 +77,7 @@ impl Pool {
         let (mut asked, mut answers, mut waiting) = (clients.len() as u64, 0_u64, clients.len());
         let mut ready = vec![true; clients.len()];
         while waiting > 0 {
-            // With one there is nobody to wait for but him.
+            // A single client needs no poll: the read waits for its answer.
             if clients.len() > 1 {
                 let mut sockets: Vec<_> =
                     clients.iter().map(|client| PollFd::new(&client.session.socket, PollFlags::IN)).collect();
@@ -106,15 +107,17 @@ impl Pool {
     }
 }
 
-/// One session.
+/// One session with the server.
 struct Session {
     socket: UnixStream,
-    /// The process that serves it.
+    /// The ID of the backend process of the session.
     process: u32,
-    /// The statements that it has prepared, with the types of their parameters. Named by their places.
+    /// The statements that the session has prepared, with the types of their parameters. A statement's name is its position in this
+    /// list.
     prepared: Vec<(String, &'static [u32])>,
     answer: Answer,
-    /// Where answers are read to. Made once: to clear it costs as much as a third of a small answer does the server.
+    /// The buffer for answers. It is allocated once, because clearing it takes about a third of the time that the server needs for
+    /// a small answer.
     buffer: Box<[u8]>,
 }
 
@@ -147,7 +150,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The name of a statement, which is prepared if it is not yet.
+    /// Returns the name of a statement, and prepares the statement if it is not prepared yet.
     fn prepare(&mut self, statement: &str, types: &'static [u32]) -> Result<String> {
         let name = |place: usize| format!("q{place}");
         if let Some(place) = self.prepared.iter().position(|known| known.0 == statement && known.1 == types) {
@@ -166,7 +169,7 @@ impl Session {
         Ok(name)
     }
 
-    /// Takes in what has come. Whether that was the end of an answer.
+    /// Reads the bytes that have arrived. Returns whether they end an answer.
     fn answered(&mut self) -> Result<bool> {
         let length = self.read()?.len();
         self.answer.take(&self.buffer[..length])
@@ -179,7 +182,7 @@ impl Session {
     }
 }
 
-/// What a server says of its process in its greeting.
+/// Returns the process ID that the server sends in its greeting (message `K`).
 fn process(mut greeting: &[u8]) -> Option<u32> {
     loop {
         let (kind, rest) = greeting.split_first()?;
@@ -191,7 +194,7 @@ fn process(mut greeting: &[u8]) -> Option<u32> {
     }
 }
 
-/// Who sends one statement again and again.
+/// A client that sends one statement again and again.
 struct Client<'s> {
     session: &'s mut Session,
     request: Request,
@@ -205,7 +208,7 @@ impl<'s> Client<'s> {
         Ok(Self { session, request, random: Random::of_seed(task.seed << 32 | number) })
     }
 
-    /// Sends a request with other keys.
+    /// Sends a request with new random keys.
     fn ask(&mut self) -> Result<()> {
         let Request { bytes, keys, first, .. } = &mut self.request;
         for at in keys {
@@ -219,17 +222,17 @@ impl<'s> Client<'s> {
     }
 }
 
-/// How far an answer has been read.
+/// How much of an answer has been read.
 #[derive(Default)]
 struct Answer {
-    /// A message's kind and length, as far as they have come.
+    /// The kind and length of the current message, as far as they have arrived.
     head: Vec<u8>,
-    /// What is still to come of its body.
+    /// Bytes of the current message's body that have not arrived yet.
     rest: usize,
 }
 
 impl Answer {
-    /// Whether the server says that it is ready for the next request.
+    /// Consumes bytes of an answer. Returns whether the server is ready for the next request.
     fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
         while !bytes.is_empty() {
             let skipped = self.rest.min(bytes.len());
@@ -247,7 +250,7 @@ impl Answer {
                 self.rest = (u32::from_be_bytes(length) as usize).saturating_sub(4);
                 match kind {
                     b'E' => bail!("the server refuses a request: {}", String::from_utf8_lossy(bytes)),
-                    // One byte follows, which comes with it or is skipped next time.
+                    // One more byte follows. It is in these bytes, or it is skipped next time.
                     b'Z' => {
                         self.rest -= self.rest.min(bytes.len());
                         self.head.clear();
@@ -261,17 +264,17 @@ impl Answer {
     }
 }
 
-/// What a client sends, again and again with other keys.
+/// The request that a client sends again and again, with other keys each time.
 struct Request {
     bytes: Vec<u8>,
-    /// Where in it the keys stand.
+    /// The offsets of the keys in `bytes`.
     keys: Vec<usize>,
-    /// The first of those that it asks for.
+    /// The smallest key that the request may ask for.
     first: u64,
 }
 
 impl Request {
-    /// One execution of a prepared statement, or a pipeline of them that ends with one synchronization.
+    /// Builds one execution of a prepared statement, or a pipeline of executions that ends with one Sync message.
     fn of(name: &str, given: Given, load: Load) -> Self {
         let first = match given {
             Given::Key | Given::Keys | Given::KeyAndValue | Given::Row => FIRST_KEY,
@@ -293,7 +296,7 @@ impl Request {
 }
 
 impl Given {
-    /// The types of the parameters.
+    /// Returns the types of the parameters.
     fn types(self) -> &'static [u32] {
         match self {
             Self::Key | Self::TextKey => &[TEXT],
@@ -305,15 +308,15 @@ impl Given {
     }
 }
 
-/// The message that gives a statement its parameters, and where in it the keys stand.
+/// Builds the Bind message, and returns it with the offsets of its keys.
 fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     let mut bind = Message::of(b'B');
-    // The unnamed portal of our statement. Arrays are sent in binary form, all else as text.
+    // The message binds our statement to the unnamed portal. Arrays are sent in binary format, all other parameters as text.
     let form = u16::from(given == Given::Keys);
     bind.text("").text(name).short(1).short(form).short(given.types().len() as u16);
     if given == Given::Keys {
         bind.long(20 + keys * (4 + DIGITS as u32));
-        // An array of one dimension without nulls, counted from 1.
+        // An array of one dimension without nulls, with lower bound 1.
         bind.long(1).long(0).long(TEXT).long(keys).long(1);
     }
     let mut places = Vec::new();
@@ -330,12 +333,12 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     if let Some(value) = value {
         bind.long(value.len() as u32).0.extend(value.as_bytes());
     }
-    // Results as text, as the server likes to have them.
+    // Results come as text, the server's default.
     bind.short(0);
     (bind.end(), places)
 }
 
-/// A message of the protocol, in the making.
+/// A protocol message under construction.
 struct Message(Vec<u8>);
 
 impl Message {
@@ -359,7 +362,7 @@ impl Message {
         self
     }
 
-    /// Whole, with its length in front.
+    /// Returns the complete message, with its length filled in.
     fn end(mut self) -> Vec<u8> {
         let body = self.0.len() - 5;
         self.0[1..5].copy_from_slice(&length(body));
@@ -367,7 +370,7 @@ impl Message {
     }
 }
 
-/// The length of a message with a body of so many bytes; it counts itself.
+/// Returns the length field of a message with a body of `body` bytes. The length includes the field itself.
 fn length(body: usize) -> Vec<u8> {
     ((body + 4) as u32).to_be_bytes().to_vec()
 }
@@ -385,7 +388,7 @@ mod tests {
             let (head, tail) = whole.split_at(cut);
             let ends = [answer.take(head).unwrap(), answer.take(tail).unwrap()];
             assert_eq!(ends.iter().filter(|end| **end).count(), 1, "cut at {cut}");
-            // The next one is understood as well.
+            // The parser must also understand the next answer.
             assert!(answer.take(&whole).unwrap(), "cut at {cut}");
         }
     }
@@ -415,7 +418,7 @@ mod tests {
                 assert_eq!(&request.bytes[at - 4..at], &(DIGITS as u32).to_be_bytes());
                 assert_eq!(&request.bytes[at..at + DIGITS], [b'0'; DIGITS]);
             }
-            // From message to message by their lengths, to the end.
+            // Walk from message to message by their lengths, to the end.
             let (mut at, mut kinds) = (0, Vec::new());
             while let Some(length) = request.bytes.get(at + 1..at + 5) {
                 kinds.push(request.bytes[at]);

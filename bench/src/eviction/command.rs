@@ -1,4 +1,4 @@
-//! `pg_cache_bench eviction`: the simulation by itself, also of traces from files.
+//! The command `pg_cache_bench eviction`: runs the simulation alone, on made traces or on traces from files.
 
 use super::simulate;
 use super::traces::{self, Extent};
@@ -10,7 +10,7 @@ use std::str::FromStr;
 const USAGE: &str = "usage: pg_cache_bench eviction [--trace FILE.csv]... [--output DIRECTORY] [--keys NUMBER] \
                      [--requests NUMBER] [--shards NUMBER]";
 
-/// Simulates what the words ask for, and shows the result.
+/// Simulates the traces that the arguments ask for, and prints the result.
 pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     let (mut extent, mut shards) = (Pace::FULL.traces, 0);
     let mut files: Vec<PathBuf> = Vec::new();

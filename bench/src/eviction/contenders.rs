@@ -1,7 +1,8 @@
-//! Who takes part, behind one face: asked for a key it says whether it had the value, and has stored it if not.
+//! The contenders of the simulation, behind one trait. A contender that is asked for a key says whether it had the value, and
+//! stores the value if it had not.
 //!
-//! Their capacity is in bytes of values, the same for all. Where a contender is split into shards it has as many as our tier,
-//! and hashes are fixed, so that the same trace has the same outcome every time.
+//! The capacity is in bytes of values and is the same for all. A contender with shards has as many as our tier. The hashes are
+//! fixed, so that the same trace has the same outcome every time.
 
 use super::traces::{Request, Trace};
 use crate::tier_bed::{self, Alone, Memory};
@@ -9,32 +10,32 @@ use pg_cache_core::{Counter, Refusal, Scope, Sizes, Stamp, Tier};
 use quick_cache::sync::DefaultLifecycle;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-/// One hash for all, without a random seed.
+/// The hash function of all contenders, without a random seed.
 type Hashing = BuildHasherDefault<DefaultHasher>;
 
-/// Names of the contenders: ours, the plain rule, and those to be as good as.
+/// The names of the contenders: ours, the plain LRU rule, and the two caches that ours must equal.
 pub const NAMES: [&str; 4] = ["pg_cache", "LRU", "moka", "quick_cache"];
 
-/// What replaying a trace came to.
+/// The outcome of replaying a trace on a contender.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Hits in 100 questions.
+    /// Hits in 100 requests.
     pub hit_percent: f64,
-    /// Bytes of values that were kept, on average over the second half.
+    /// Bytes of values that the contender kept, on average over the second half of the trace.
     pub held: f64,
-    /// Entries that were kept, likewise.
+    /// Entries that the contender kept, on average over the second half of the trace.
     pub entries: f64,
-    /// Values that were too large to be kept at all.
+    /// Values that were too large to be stored.
     pub refused: u64,
 }
 
-/// A cache that is asked.
+/// A contender.
 trait Cache {
-    /// Whether it had the value. If not, it is given it.
+    /// Returns whether the cache had the value. If it had not, this stores the value.
     fn ask(&mut self, request: Request) -> bool;
-    /// Entries and bytes of values in it now.
+    /// Returns the number of entries and the bytes of values in the cache now.
     fn held(&self) -> (u64, u64);
-    /// Values that it did not take for their size.
+    /// Returns how many values the cache refused because of their size.
     fn refused(&self) -> u64 {
         0
     }
@@ -64,14 +65,14 @@ fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
     }
 }
 
-/// How far from the capacity our tier's content may be: the size of its region has to be found by trying.
+/// How far our tier's content may differ from the capacity, as a fraction. The size of the region is found by trial.
 pub const TOLERANCE: f64 = 0.01;
 const TRIALS: u32 = 12;
 
-/// Replays a trace on all contenders. Outcomes stand in the order of [`NAMES`]; with them comes the size of our region.
+/// Replays a trace on all contenders. Returns the outcomes in the order of [`NAMES`], and the size of our region.
 pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
     let (ours, sizes, shards) = ours(trace, capacity, shards);
-    // The exact number of entries is for hints only.
+    // The number of entries is only a hint for quick_cache.
     let entries = (ours.entries as usize).max(1);
     let outcomes = vec![
         ours,
@@ -82,8 +83,8 @@ pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
     (outcomes, sizes)
 }
 
-/// Our tier in a region of such a size that it keeps what the others keep. It is replayed until that fits: what it has in its
-/// region depends on the sizes of the entries, and on what stays free between them.
+/// Replays a trace on our tier, in a region whose size makes it keep as much as the others. The region's size is found by repeated
+/// replays, because the content depends on the sizes of the entries and on the free space between them.
 fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
     let fixed = Sizes { shards, ..tier_bed::sizes(0) };
     let mut bytes = (capacity as f64 * 2.0) as usize + 256 * 1024;
@@ -101,7 +102,7 @@ fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
         if error.abs() <= TOLERANCE / 2.0 {
             break;
         }
-        // What is not blocks does not grow with the content.
+        // Only the blocks grow with the content; the rest of the region does not.
         let blocks = usage.block_bytes as f64;
         let wanted = blocks * capacity as f64 / outcome.held.max(1.0);
         bytes = (bytes as f64 + (wanted - blocks) * 1.03).max(4096.0) as usize / 64 * 64;
@@ -196,12 +197,13 @@ impl Cache for Lru {
 
 struct Moka {
     cache: moka::sync::Cache<u32, u32, Hashing>,
-    /// What an entry of weight 1 has in it.
+    /// The bytes that an entry of weight 1 stands for.
     unit: u64,
 }
 
 impl Moka {
-    /// It counts entries where all are of one size, as it is mostly used: weights change its decisions even if they are equal.
+    /// Creates the cache. If all values have the same size, moka counts entries, as it is mostly used: weights change its decisions
+    /// even if they are equal.
     fn new(capacity: u64, equal_size: Option<u32>) -> Self {
         let unit = equal_size.map_or(1, u64::from);
         let builder = moka::sync::Cache::builder().max_capacity(capacity / unit);
@@ -216,7 +218,7 @@ impl Cache for Moka {
             return true;
         }
         self.cache.insert(request.key, request.size);
-        // Evicts at once what it would otherwise keep for a while beyond its capacity.
+        // Evicts at once. Otherwise moka keeps entries beyond its capacity for a while.
         self.cache.run_pending_tasks();
         false
     }
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn sizes_count() {
         let request = |key, size| Request { key, size };
-        // Two fit, or one large one.
+        // Two small values fit, or one large value.
         let requests = vec![request(0, 50), request(1, 50), request(0, 50), request(2, 100), request(0, 50)];
         let trace = Trace { name: "t".into(), requests, working_set: 200 };
         let lru = replay(&trace, Lru::new(100));
@@ -312,7 +314,7 @@ mod tests {
         assert_eq!(replay(&trace, Quick::new(1000, 10, 1)).hit_percent, 40.0);
     }
 
-    /// What does not fit at all makes no room, and does not end the run.
+    /// A value that does not fit at all causes no eviction and does not end the run.
     #[test]
     fn a_value_too_large_for_our_tier_is_counted() {
         let memory = Memory::of_bytes(256 * 1024);

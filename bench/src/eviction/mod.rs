@@ -1,4 +1,4 @@
-//! How good the tier is at keeping what will be asked for: hit ratios beside other caches', without a server.
+//! Measures how well the tier keeps the entries that will be requested: compares its hit ratio with other caches, without a server.
 
 pub mod command;
 mod contenders;
@@ -15,31 +15,31 @@ use traces::Trace;
 
 /// Capacities, in percent of the working set.
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
-/// The most points by which our average may be below that of the better of the two good ones.
+/// How far our average may be below the average of the better of moka and quick_cache, in percentage points.
 const BELOW_BEST_MAX: f64 = 0.5;
-/// The most points by which any of our cells may be below the plain rule's.
+/// How far any of our cells may be below the cell of LRU, in percentage points.
 const BELOW_LRU_MAX: f64 = 2.0;
 
-/// Simulates what is reported.
+/// Simulates the traces of the report.
 pub fn measure(pace: &Pace) -> Section {
     simulate(&traces::made(pace.traces), 0)
 }
 
-/// About how long that takes: less than two microseconds for a question to one contender, trials included.
+/// Returns about how long the simulation takes: less than two microseconds for each request to each contender, trials included.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_micros(u64::from(pace.traces.requests) * 6 * 4 * 2)
 }
 
-/// One trace at one capacity.
+/// The results of all contenders for one trace at one capacity.
 #[derive(Clone, Debug, Serialize)]
 struct Cell {
     trace: String,
     percent: u64,
-    /// In bytes of values.
+    /// The capacity, in bytes of values.
     capacity: u64,
     region_bytes: usize,
     hit_percent: Vec<f64>,
-    /// Bytes of values kept, over the capacity.
+    /// Bytes of values kept, divided by the capacity.
     filled: Vec<f64>,
     entries: Vec<f64>,
     refused: Vec<u64>,
@@ -63,7 +63,7 @@ impl Cell {
     }
 }
 
-/// Replays traces at all capacities. 0 shards are as many as suit the tier's size.
+/// Replays traces at all capacities. With `shards` = 0, the tier chooses the number of shards by its size.
 pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();

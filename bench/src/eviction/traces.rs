@@ -1,51 +1,51 @@
-//! What is asked for: traces made by rule, always the same ones, and traces read from a file.
+//! Traces of requests: made by fixed rules, always the same, or read from a file.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::Path;
 
-/// The value size of the made traces.
+/// The value size of the made traces, in bytes.
 const VALUE_BYTES: u32 = 100;
 
-/// One question for a key, and how large its value is.
+/// One request for a key, with the size of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The key's number.
+    /// The number of the key.
     pub key: u32,
-    /// Bytes of the value.
+    /// The size of the value, in bytes.
     pub size: u32,
 }
 
-/// Questions in their order.
+/// A sequence of requests.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// As shown.
+    /// The name in the report.
     pub name: String,
-    /// The questions.
+    /// The requests, in order.
     pub requests: Vec<Request>,
-    /// Bytes of all values that are asked for again and again: capacities are a share of this.
+    /// The total size of all values that are requested again and again, in bytes. Capacities are a share of this.
     pub working_set: u64,
 }
 
 impl Trace {
-    /// The size of all values, if it is the same.
+    /// Returns the size of the values, if it is the same for all requests.
     pub fn equal_size(&self) -> Option<u32> {
         let size = self.requests.first()?.size;
         self.requests.iter().all(|request| request.size == size).then_some(size)
     }
 }
 
-/// How large the made traces are.
+/// The size of the made traces.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// Keys of the working set.
+    /// The number of keys in the working set.
     pub keys: u32,
-    /// Questions.
+    /// The number of requests.
     pub requests: u32,
 }
 
-/// All made traces, in the order in which they are reported.
+/// Returns all made traces, in the order of the report.
 pub fn made(extent: Extent) -> Vec<Trace> {
     let trace = |name: &str, keys: Vec<u32>| Trace {
         name: name.into(),
@@ -62,24 +62,24 @@ pub fn made(extent: Extent) -> Vec<Trace> {
     ]
 }
 
-/// Keys by their popularity: the n-th is asked for in proportion to n to the power of −`skew`.
+/// Draws keys by Zipf's law: the n-th key is requested in proportion to n to the power of −`skew`.
 fn zipf(extent: Extent, skew: f64) -> Vec<u32> {
     let ranks = Zipf::new(extent.keys, skew);
     let mut random = Random::of_seed(1 + (skew * 10.0) as u64);
     (0..extent.requests).map(|_| ranks.draw(&mut random)).collect()
 }
 
-/// All keys one after the other, and again from the first.
+/// Requests all keys one after the other, and then starts again from the first.
 fn cycle(extent: Extent) -> Vec<u32> {
     (0..extent.requests).map(|place| place % extent.keys).collect()
 }
 
-/// Questions between two scans.
+/// Requests between two scans.
 const BETWEEN_SCANS: u32 = 20_000;
 /// Keys of a scan.
 const SCAN: u32 = 5_000;
 
-/// Zipf 1.0, and now and then somebody reads through keys that nobody will ever ask for again.
+/// Requests keys by Zipf's law with skew 1.0. From time to time, a scan reads keys that no later request asks for.
 fn polluted(extent: Extent) -> Vec<u32> {
     let ranks = Zipf::new(extent.keys, 1.0);
     let mut random = Random::of_seed(2);
@@ -98,12 +98,12 @@ fn polluted(extent: Extent) -> Vec<u32> {
 
 /// The hot set is one in this many keys.
 const HOT_SHARE: u32 = 20;
-/// So many questions in a hundred go to the hot set.
+/// How many percent of the requests go to the hot set.
 const HOT_PERCENT: u64 = 90;
-/// How often the hot set moves on.
+/// How many phases the trace has. The hot set is a different one in each phase.
 const SHIFTS: u32 = 20;
 
-/// Most questions go to a few keys, all of them alike, the others to all keys. After a while it is other few keys.
+/// Sends most requests to a small hot set, evenly, and the others to all keys. In each phase, the hot set consists of other keys.
 fn shifting(extent: Extent) -> Vec<u32> {
     let mut random = Random::of_seed(3);
     let hot = (extent.keys / HOT_SHARE).max(1);
@@ -120,9 +120,9 @@ fn shifting(extent: Extent) -> Vec<u32> {
         .collect()
 }
 
-/// Reads a trace with the columns time, key and size; a first line that names them is passed over.
+/// Reads a trace with the columns time, key and size. A header line is skipped.
 ///
-/// Its working set is all of its keys, each with the size it was last seen with.
+/// The working set is all keys of the trace, each with the size of its last request.
 pub fn read(path: &Path) -> Result<Trace> {
     let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -164,13 +164,13 @@ fn parse_line(line: &str) -> Result<(&str, u32)> {
     Ok((key, size))
 }
 
-/// Draws ranks from 0 by Zipf's law, through the sums of their probabilities.
+/// Draws ranks, starting at 0, by Zipf's law, using the cumulative probabilities.
 pub struct Zipf {
     up_to: Vec<f64>,
 }
 
 impl Zipf {
-    /// Of so many ranks.
+    /// Creates the distribution over `ranks` ranks.
     pub fn new(ranks: u32, skew: f64) -> Self {
         let mut sum = 0.0;
         let mut up_to: Vec<f64> = (1..=ranks)
@@ -185,23 +185,23 @@ impl Zipf {
         Self { up_to }
     }
 
-    /// The next one.
+    /// Draws the next rank.
     pub fn draw(&self, random: &mut Random) -> u32 {
         let chance = random.fraction();
         (self.up_to.partition_point(|bound| *bound <= chance) as u32).min(self.up_to.len() as u32 - 1)
     }
 }
 
-/// SplitMix64: the same numbers on every machine, for ever.
+/// The random number generator SplitMix64. It gives the same numbers on every machine, forever.
 pub struct Random(u64);
 
 impl Random {
-    /// Another seed gives other numbers.
+    /// Creates a generator. Another seed gives other numbers.
     pub fn of_seed(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns any 64-bit number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -210,12 +210,12 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// From 0 to below 1.
+    /// Returns a number from 0 to below 1.
     pub fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
@@ -255,7 +255,7 @@ mod tests {
             for rank in [1, 2, 10] {
                 let expected = f64::from(EXTENT.requests) * f64::from(rank).powf(-skew) / sum;
                 let found = f64::from(counts[rank as usize - 1]);
-                // Five standard deviations; the seed is fixed, so this does not fail now and then.
+                // The limit is five standard deviations. The seed is fixed, so the test does not fail at random.
                 assert!(
                     (found - expected).abs() < 5.0 * expected.sqrt(),
                     "{skew}, {rank}: {found} {expected}"
@@ -278,7 +278,7 @@ mod tests {
         let scanned: Vec<_> = keys.iter().filter(|key| **key >= EXTENT.keys).collect();
         assert_eq!(scanned.len(), 200_000 / (BETWEEN_SCANS + SCAN) as usize * SCAN as usize);
         assert_eq!(scanned.iter().collect::<HashSet<_>>().len(), scanned.len());
-        // A scan is in one piece.
+        // A scan is not interrupted by other requests.
         assert!(keys[BETWEEN_SCANS as usize..][..SCAN as usize].iter().all(|key| *key >= EXTENT.keys));
         assert!(keys[..BETWEEN_SCANS as usize].iter().all(|key| *key < EXTENT.keys));
     }
@@ -291,7 +291,7 @@ mod tests {
             let first = phase as u32 * hot % EXTENT.keys;
             let inside = keys.iter().filter(|key| (first..first + hot).contains(key)).count();
             let share = inside as f64 / keys.len() as f64;
-            // Of the other tenth, a twentieth falls into it by chance.
+            // Of the remaining tenth of the requests, a twentieth falls into the hot set by chance.
             assert!((0.89..0.92).contains(&share), "phase {phase}: {share}");
         }
     }
@@ -303,7 +303,7 @@ mod tests {
         let request = |key, size| Request { key, size };
         assert_eq!(trace.requests, [request(0, 10), request(1, 20), request(0, 30)]);
         assert_eq!((trace.working_set, trace.equal_size()), (50, None));
-        // Without a head the first line is a question like the others.
+        // Without a header, the first line is a request like the others.
         assert_eq!(parse("t".into(), "0,a,10\n1,a,10".as_bytes()).unwrap().requests.len(), 2);
     }
 

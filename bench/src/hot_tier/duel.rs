@@ -1,4 +1,4 @@
-//! Contenders in one process take turns, so that whatever else the machine does meets all of them alike.
+//! Runs contenders of one process in turns, so that other activity of the machine affects all of them equally.
 
 use crate::report::notation::{digits, time, with_interval};
 use crate::report::section::{Goal, Table};
@@ -6,7 +6,7 @@ use crate::rounds::turns;
 use crate::statistics::{Summary, pair_ratios};
 use serde::Serialize;
 
-/// One contender: does its work and returns the nanoseconds that one operation took.
+/// A contender. Its function does the work and returns the nanoseconds of one operation.
 pub struct Lane<'a> {
     pub name: String,
     pub run: Box<dyn FnMut() -> f64 + 'a>,
@@ -18,7 +18,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Two contenders, and how they did in each round.
+/// Two contenders, with their results over all rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Duel {
     pub title: String,
@@ -28,11 +28,11 @@ pub struct Duel {
     pub other: Vec<f64>,
     pub own_median: Summary,
     pub other_median: Summary,
-    /// Own over other, round by round.
+    /// Our time divided by the other's time, round by round.
     pub ratio: Summary,
 }
 
-/// Lets two contenders run in turns, after one round that does not count.
+/// Runs two contenders in turns, after one round that does not count.
 pub fn fight(title: &str, rounds: usize, own: Lane<'_>, other: Lane<'_>) -> Duel {
     let mut lanes = [own, other];
     let mut times = [Vec::new(), Vec::new()];
@@ -50,7 +50,7 @@ pub fn fight(title: &str, rounds: usize, own: Lane<'_>, other: Lane<'_>) -> Duel
 }
 
 impl Duel {
-    /// From what the rounds gave.
+    /// Creates a duel from the results of the rounds.
     pub fn of(title: &str, own: (String, Vec<f64>), other: (String, Vec<f64>)) -> Self {
         let median = |samples: &[f64]| Summary::of(samples).expect("there is at least one round");
         Self {
@@ -65,7 +65,7 @@ impl Duel {
         }
     }
 
-    /// That the first takes at most so many times as long as the other.
+    /// Returns the goal that our contender takes at most `at_most` times as long as the other.
     pub fn goal(&self, wanted: &str, at_most: f64) -> Goal {
         Goal {
             wanted: format!("{wanted}, at most {at_most} times"),
@@ -75,7 +75,7 @@ impl Duel {
     }
 }
 
-/// Duels as a table. `× other` is time over time: less is better.
+/// Returns duels as a table. The column `× other` is a ratio of times: less is better.
 pub fn table(duels: &[Duel]) -> Table {
     let mut table = Table::new(2, ["", "contender", "one operation", "× other"]);
     for duel in duels {

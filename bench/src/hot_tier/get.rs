@@ -1,4 +1,4 @@
-//! What a hit costs, beside a cache that lives in one process and hands out references.
+//! Measures the cost of a hit, compared with a cache inside one process that returns references.
 
 use super::duel::{Duel, Lane, fight, table};
 use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};
@@ -17,17 +17,17 @@ type Quick = quick_cache::sync::Cache<Box<[u8]>, Arc<[u8]>, UnitWeighter, Hashin
 
 const KEYS: u64 = 100_000;
 const FEW_KEYS: u64 = 100;
-/// Questions of a thread in one round.
+/// Lookups of a thread in one round.
 const QUESTIONS: usize = 1 << 19;
-/// How much longer than quick_cache's a hit of ours may take.
+/// How many times longer than a hit in quick_cache our hit may take.
 const RATIO_MAX: f64 = 1.5;
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_millis(600) * pace.read_rounds as u32
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let sizes = tier_bed::sizes(megabytes(32));
     let memory = Memory::of_bytes(sizes.bytes);
@@ -80,14 +80,14 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Which keys are asked for, in order, so that neither choosing nor spelling them is timed.
+/// Returns the requested keys in order. They are prepared in advance, so that choosing and formatting keys is not timed.
 fn asked(keys: u64) -> Vec<[u8; KEY_BYTES]> {
     let mut random = Random::of_seed(4);
     let length = if keys == KEYS { QUESTIONS / 2 } else { 1 << 12 };
     (0..length).map(|_| key_bytes(random.below(keys))).collect()
 }
 
-/// Nanoseconds that a thread takes for one question, with all threads at work from the same moment on.
+/// Returns the nanoseconds that a thread takes for one lookup. All threads start at the same moment.
 fn timed(threads: u32, work: impl Fn(u32) + Sync) -> f64 {
     let ready = Barrier::new(threads as usize);
     let sum: Duration = std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Whether entries stay that nobody has changed, while others are written beside them.
+//! Checks that unchanged entries stay in the tier while a writer stores other entries.
 
 use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
 use crate::eviction::traces::Random;
@@ -9,31 +9,31 @@ use pg_cache_core::{NewValue, Reservation, Tier};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The entries in question, each with a tag of its own, read all the time.
+/// The entries under test, called innocents. Each has its own tag, and a reader reads them all the time.
 const INNOCENTS: u64 = 10_000;
-/// What is written beside them has keys from here on.
+/// The first key of the other entries, which the writer stores.
 const OTHERS: u64 = 1 << 32;
 
 const BESIDE_REGION: usize = megabytes(32);
 const SETS_PER_SECOND: u64 = 10_000;
-/// How many keys are set: three times as many as fit, so that somebody always has to go.
+/// The number of keys that the writer sets: three times as many as fit, so that each set evicts an entry.
 const SET_KEYS: u64 = 500_000;
 const HIT_PERCENT_MIN: f64 = 99.0;
 
 const COMMIT_REGION: usize = megabytes(384);
 const COMMIT_KEYS: u64 = 1_000_000;
-/// Entries without a tag that are read as often as the others while a large transaction commits.
+/// Entries without a tag, called bystanders. They are read as often as the innocents while a large transaction commits.
 const BYSTANDERS: u64 = 200_000;
 const LOST_POINTS_MAX: f64 = 1.0;
 /// How long the reader is watched before and after the transaction.
 const AROUND: Duration = Duration::from_millis(500);
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     pace.beside + Duration::from_secs(5)
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let beside = beside_sets(pace.beside);
     let commit = beside_commit(COMMIT_REGION, COMMIT_KEYS, BYSTANDERS);
@@ -102,7 +102,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// What a reader met.
+/// The results of a reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Reads {
     asked: u64,
@@ -127,7 +127,7 @@ struct Beside {
 }
 
 impl Beside {
-    /// A writer that fell behind has proven less than it was to.
+    /// Returns whether the writer kept its rate. A slower writer would prove less than the goal says.
     fn kept_pace(&self) -> bool {
         self.sets as f64 >= self.seconds * SETS_PER_SECOND as f64 * 0.99
     }
@@ -212,7 +212,7 @@ fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.le
     std::array::from_fn(|place| Phase { seconds: seconds[place], reads: reads[place] })
 }
 
-/// Sets keys as a transaction does, and says after each of its three steps that it is done.
+/// Sets keys as a transaction does, and calls `done` after each of its three steps.
 fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl FnMut()) {
     let content = [b'y'; VALUE_BYTES];
     let tier = writer.tier;
@@ -233,19 +233,20 @@ fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl F
     done();
 }
 
-/// What the writer does just now, by number, and how much was read.
+/// The current phase of the writer, and how many batches the reader has read.
 #[derive(Default)]
 struct Stage {
     phase: AtomicUsize,
     batches: AtomicU64,
-    /// Batches when the phase began.
+    /// The number of batches when the phase began.
     before: AtomicU64,
 }
 
 impl Stage {
-    /// Ends a phase, as soon as somebody has read in it: without that it would show nothing. Says which one it was.
+    /// Ends a phase, but waits until the reader has read during it, because a phase without reads would show nothing. Returns the
+    /// number of the phase.
     fn next(&self) -> usize {
-        // The first batch may have begun in the phase before.
+        // The first batch of this phase may have begun in the phase before, so the reader must finish two.
         while self.batches.load(Ordering::Relaxed) < self.before.load(Ordering::Relaxed) + 2 {
             assert_ne!(
                 self.phase.load(Ordering::Relaxed),
@@ -259,7 +260,7 @@ impl Stage {
     }
 }
 
-/// Ends the other one too if a thread panics: else it would be waited for in vain.
+/// Ends the other thread too if this thread panics. Otherwise the other thread would wait forever.
 struct EndOnDrop<'s>(&'s Stage);
 
 impl Drop for EndOnDrop<'_> {
@@ -268,7 +269,7 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Asks for innocents, and bystanders, at random, and stores again what is missing.
+/// Requests innocents and bystanders at random, and stores missing entries again.
 struct Reader<'t, 'm, 'l> {
     tier: &'t Shared<'m, 'l>,
     writer: Writer<'t, 'm, &'l Spinning>,
@@ -281,7 +282,7 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         Self { tier, writer: Writer::new(tier), bystanders, random: Random::of_seed(8) }
     }
 
-    /// Reads until the last of some phases is over.
+    /// Reads until the last of `PHASES` phases has ended.
     fn read_on<const PHASES: usize>(mut self, stage: &Stage) -> [Reads; PHASES] {
         let _end = EndOnDrop(stage);
         let mut reads = [Reads::default(); PHASES];
@@ -294,7 +295,7 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         reads
     }
 
-    /// Whether it was there.
+    /// Reads one entry. Returns whether it was in the tier.
     fn read(&mut self) -> bool {
         let number = self.random.below(INNOCENTS + self.bystanders);
         let hit = self.writer.ask(number);
@@ -355,7 +356,7 @@ mod tests {
 
     #[test]
     fn in_a_tier_too_small_for_a_transaction_others_are_lost_and_it_shows() {
-        // Nobody is read often enough to stay: there are three times as many bystanders as fit.
+        // No entry is read often enough to stay, because there are three times as many bystanders as fit.
         let phases = beside_commit(megabytes(8), 20_000, 100_000);
         assert!(phases.iter().all(|phase| phase.reads.asked > 0));
         assert!(phases[0].reads.percent() < 90.0, "{phases:?}");

@@ -1,4 +1,4 @@
-//! How much of a region is what was put into it.
+//! Measures which part of a region holds keys and values.
 
 use super::{KEY_BYTES, Writer, megabytes, size};
 use crate::eviction::traces::Random;
@@ -9,20 +9,20 @@ use pg_cache_core::{Host, Tier, Usage};
 use std::time::Duration;
 
 const REGION: usize = megabytes(64);
-/// What key and value together have to be of the region, at least, and small entries with 64 bytes for each.
+/// The least share of the region that keys and values must have. For small entries, 64 bytes per entry are added.
 const SHARE_MIN: f64 = 0.9;
-/// What an entry may cost beside key and value.
+/// The bytes that an entry may need besides its key and value.
 const ENTRY_COST: usize = 64;
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(_: &Pace) -> Duration {
     Duration::from_secs(3)
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(_: &Pace) -> Section {
     let mut random = Random::of_seed(5);
-    // 16 bytes times up to 2^12, each power as likely.
+    // Sizes from 16 bytes to 16 · 2^12 bytes. Each power of two is equally likely.
     let mixed = Fill::make(|| (16.0 * 2_f64.powf(random.fraction() * 12.0)) as usize);
     let small = Fill::make(|| super::VALUE_BYTES);
 
@@ -99,7 +99,7 @@ pub fn measure(_: &Pace) -> Section {
     }
 }
 
-/// What is in a tier that was filled over and over.
+/// The content of a tier that was filled several times over.
 struct Fill {
     entries: u64,
     live_bytes: u64,
@@ -126,7 +126,7 @@ impl Fill {
     }
 }
 
-/// Entries that would be served, and the bytes of their keys and values.
+/// Returns the number of entries that a reader would get, and the bytes of their keys and values.
 fn live<H: Host>(tier: &Tier<'_, H>) -> (u64, u64) {
     let entries = (0..)
         .map_while(|bucket| tier.inspect(bucket).expect("there is memory"))

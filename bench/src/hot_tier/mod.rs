@@ -1,4 +1,4 @@
-//! The core by itself, measured in this process: no server, no client, nothing between the clock and the tier.
+//! Measures the core alone, in this process, without a server or a client between the clock and the tier.
 
 pub mod duel;
 pub mod get;
@@ -11,12 +11,12 @@ use pg_cache_core::{Host, Key, Scope, Stamp, Tier};
 use quick_cache::DefaultHashBuilder as Hashing;
 use std::hash::BuildHasher;
 
-/// Length of the keys.
+/// The length of the keys, in bytes.
 const KEY_BYTES: usize = 20;
-/// Length of small values.
+/// The length of small values, in bytes.
 const VALUE_BYTES: usize = 100;
 
-/// The key of a number.
+/// Returns the key for a number.
 fn key_bytes(number: u64) -> [u8; KEY_BYTES] {
     let mut bytes = *b"00000000000000000000";
     let mut rest = number;
@@ -27,7 +27,7 @@ fn key_bytes(number: u64) -> [u8; KEY_BYTES] {
     bytes
 }
 
-/// Writes entries by the number of their key.
+/// Stores entries by the numbers of their keys.
 struct Writer<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     scope: Scope,
@@ -44,7 +44,7 @@ impl<'t, 'm, H: Host> Writer<'t, 'm, H> {
         key(self.scope, bytes, BuildHasher::hash_one(&self.hashing, &bytes[..]))
     }
 
-    /// Stores a value of `size` bytes. The tiers here are never switched off, and nothing is too large for them.
+    /// Stores a value of `size` bytes. The tiers of this benchmark are never switched off, and no value is too large for them.
     fn put(&mut self, number: u64, size: usize) {
         if self.content.len() < size {
             self.content.resize(size, b'x');
@@ -55,7 +55,7 @@ impl<'t, 'm, H: Host> Writer<'t, 'm, H> {
 }
 
 impl<H: Host> Writer<'_, '_, H> {
-    /// Asks for a key without wanting its value. Whether it is there.
+    /// Looks up a key without copying its value. Returns whether the tier has it.
     fn ask(&self, number: u64) -> bool {
         self.tier.get(&self.key(&key_bytes(number)), Stamp::LATEST, &mut ()).is_ok()
     }
@@ -65,12 +65,12 @@ impl<H: Host> Writer<'_, '_, H> {
     }
 }
 
-/// The bytes of a number of megabytes.
+/// Returns the bytes of a number of megabytes.
 const fn megabytes(number: usize) -> usize {
     number << 20
 }
 
-/// As text: 1.5 MB, 128 KB.
+/// Formats a size: 1.5 MB, 128 KB.
 fn size(bytes: f64) -> String {
     match bytes {
         many if many >= 1048576.0 => format!("{:.1} MB", many / 1048576.0),
@@ -79,5 +79,5 @@ fn size(bytes: f64) -> String {
     }
 }
 
-/// A tier with real locks.
+/// A tier with real locks, for several threads.
 type Shared<'m, 'l> = Tier<'m, &'l Spinning>;

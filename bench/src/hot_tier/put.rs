@@ -1,4 +1,4 @@
-//! What storing costs when there is room, and when somebody has to go for it.
+//! Measures the cost of storing a value in a tier with free space and in a full tier, where each put evicts entries.
 
 use super::duel::Duel;
 use super::{Writer, megabytes};
@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 
 const SMALL: usize = super::VALUE_BYTES;
 const LARGE: usize = megabytes(8);
-/// How many times as long as into a half-full tier a put into a full one may take at the median.
+/// How many times longer a put into a full tier may take than one into a half-full tier, at the median.
 const RATIO_MAX: f64 = 3.0;
 
-/// Who is there, and who comes.
+/// The entries in the tier, and the entries that are put into it.
 struct Scenario {
     title: &'static str,
     region: usize,
-    /// Bytes of the values that are there.
+    /// The size of the values that are in the tier, in bytes.
     resident: usize,
-    /// Bytes of the values that come.
+    /// The size of the values that are put into it, in bytes.
     incoming: usize,
-    /// How many come in a row, before the tier is made again what it was.
+    /// The number of puts in a row, before the tier is restored to its earlier state.
     row: usize,
-    /// Entries that are asked for before each one.
+    /// The number of lookups before each put.
     reads: usize,
 }
 
@@ -68,15 +68,15 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-/// How often a tier is filled up again after a row, at most.
+/// The most attempts to fill a tier up again after a row.
 const REFILLS_MAX: u32 = 1000;
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_secs(6) + Duration::from_secs(2) * pace.read_rounds as u32
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let clock = clock_cost();
     let found: Vec<Found> = SCENARIOS.iter().map(|scenario| run(scenario, pace, clock)).collect();
@@ -116,11 +116,11 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// What one scenario showed.
+/// The results of one scenario.
 #[derive(Serialize)]
 struct Found {
     title: &'static str,
-    /// Medians by round: full against half full.
+    /// The medians of the rounds: the full tier against the half-full tier.
     duel: Duel,
     full: Spread,
     half: Spread,
@@ -135,7 +135,7 @@ impl Found {
     }
 }
 
-/// Times in nanoseconds.
+/// The distribution of times, in nanoseconds.
 #[derive(Serialize)]
 struct Spread {
     name: &'static str,
@@ -167,7 +167,7 @@ fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
         }
     });
 
-    // The same again, with somebody who looks at the clock at every lock.
+    // Repeats the scenario with locks that record how long they are held.
     let watch = Watch { locks: &locks, since: Cell::new(None), holds: RefCell::new(Vec::new()) };
     let mut holds = [Vec::new(), Vec::new()];
     play(scenario, pace, &memories, &watch, |event| {
@@ -194,9 +194,9 @@ fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
     }
 }
 
-/// What happens when a scenario is played.
+/// An event during a scenario.
 enum Event<'e> {
-    /// A put into the full tier (0) or the half-full one (1): to be called once.
+    /// A put into the full tier (0) or the half-full tier (1). The callee must call the function once.
     Put(usize, &'e mut dyn FnMut()),
     RoundIsOver,
 }
@@ -224,12 +224,12 @@ fn play<H: Host + Copy>(
     }
 }
 
-/// A tier that is kept full, or half full.
+/// A tier that is kept full or half full.
 struct Side<'s, 't, 'm, H> {
     scenario: &'s Scenario,
     writer: Writer<'t, 'm, H>,
     full: bool,
-    /// Bytes in use when it was filled.
+    /// The bytes in use after the tier was filled.
     full_at: u64,
     /// The number of the next key.
     next: u64,
@@ -241,7 +241,8 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         let writer = Writer::new(tier);
         let mut side = Self { scenario, writer, full, full_at: 0, next: 0, random: Random::of_seed(6) };
         if full {
-            // With what an entry costs beside its value that is more than fits, so that each shard is full and everybody here has come by the way of eviction.
+            // The values alone have the size of the region, and each entry needs some more bytes. So each shard becomes full, and
+            // all entries in it have been stored by evicting others.
             side.put_residents(scenario.region);
         } else {
             let is_half_full = || {
@@ -249,7 +250,7 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
                 usage.used_bytes * 2 >= usage.block_bytes
             };
             while !is_half_full() {
-                // A look at all shards for each entry would take longer than the entry.
+                // A look at the usage of all shards for each entry would take longer than storing the entry.
                 side.put_residents(scenario.resident.max(scenario.region / 200));
             }
         }
@@ -264,12 +265,12 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         }
     }
 
-    /// A row of puts; afterwards the tier is what it was before.
+    /// Does a row of puts, and then restores the tier to its earlier state.
     fn row(&mut self, mut timed: impl FnMut(&mut dyn FnMut())) {
         let first = self.next;
         for number in first..first + self.scenario.row as u64 {
             for _ in 0..self.scenario.reads {
-                // Of those who came lately, a few of whom are asked for again and again.
+                // The keys were stored recently. A few of them are requested much more often than the others.
                 let reach = self.random.below(20_000) + 1;
                 let back = self.random.below(reach) + 1;
                 self.writer.ask(number.saturating_sub(back));
@@ -285,7 +286,7 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         }
         if self.full {
             self.put_residents(self.scenario.row * self.scenario.incoming);
-            // A large one may have made more room than it took.
+            // A put of a large value may have freed more space than it used.
             let nearly = self.full_at - 2 * self.scenario.resident as u64;
             for _ in 0..REFILLS_MAX {
                 if self.writer.tier.usage().used_bytes >= nearly {
@@ -297,7 +298,7 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
     }
 }
 
-/// Locks, and how long they were held.
+/// Locks that record how long they were held.
 struct Watch<'l> {
     locks: &'l Spinning,
     since: Cell<Option<Instant>>,
@@ -319,14 +320,14 @@ impl Host for &Watch<'_> {
     }
 }
 
-/// What looking at the clock twice costs, in nanoseconds.
+/// Returns the cost of reading the clock twice, in nanoseconds.
 fn clock_cost() -> f64 {
     let times: Vec<f64> =
         (0..10_001).map(|_| black_box(Instant::now()).elapsed().as_nanos() as f64).collect();
     quantile(&times, 0.5)
 }
 
-/// The smallest of the samples that a share of them does not exceed.
+/// Returns the smallest sample that is not exceeded by a `share` of the samples.
 fn quantile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -366,7 +367,8 @@ mod tests {
                     let before = tier.usage();
                     put();
                     let used = before.used_bytes as f64 / before.block_bytes as f64;
-                    // Within a row of small ones the tier of large ones has room, which the first of them made.
+                    // Within a row of small values, the tier of large values has free space, because the first put of the row
+                    // evicted a large value.
                     let begins = puts % row == 0;
                     assert!(place == 1 || !begins || used > 0.85, "{resident}, full: {used}");
                     assert!(place == 0 || used < 0.6, "{resident}, half full: {used}");

@@ -1,4 +1,4 @@
-//! The results as a picture: horizontal bars, a panel for each group, drawn by hand because it is little.
+//! Draws the results as an SVG with horizontal bars and one panel for each group. The drawing is small enough to need no library.
 
 use super::notation::{rate, time, versions};
 use super::{Entry, Measured, Report};
@@ -8,9 +8,9 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 800.0;
 const MARGIN: f64 = 28.0;
-/// Where names end and bars begin.
+/// The x position where names end and bars begin.
 const AXIS: f64 = 226.0;
-/// The length of the longest bar with its whisker; what remains is for the figures.
+/// The length of the longest bar with its whisker. The space to the right of it is for the figures.
 const LONGEST: f64 = 400.0;
 const ROW: f64 = 24.0;
 const BAR: f64 = 16.0;
@@ -19,7 +19,7 @@ const INK: &str = "#1f2328";
 const FAINT: &str = "#59636e";
 const LINE: &str = "#d1d9e0";
 
-/// Who is drawn in which colour, told apart by the beginning of the name; distinct to colour-blind eyes too.
+/// The colour of each contender, chosen by the beginning of its name. Colour-blind readers can also distinguish the colours.
 const COLOURS: [(&str, &str); 4] =
     [("pg_cache", "#0969da"), ("table", "#e8a33d"), ("Redis", "#c4432b"), ("no-op", "#afb8c1")];
 
@@ -38,7 +38,7 @@ pub fn draw(report: &Report) -> String {
     canvas.finish()
 }
 
-/// The picture so far, and how far down it has come.
+/// The picture so far, and the current height `y`.
 struct Canvas {
     body: String,
     y: f64,
@@ -58,7 +58,7 @@ impl Canvas {
         self.y += 8.0;
     }
 
-    /// A group with its own scale.
+    /// Draws a group with its own scale.
     fn panel(&mut self, group: &[Measured]) {
         self.y += 34.0;
         self.text(MARGIN, "start", 16.0, INK, "600", &group[0].group);
@@ -69,7 +69,7 @@ impl Canvas {
         let top =
             ends.map(|entry| entry.operations_per_second.summary.high).fold(f64::MIN_POSITIVE, f64::max);
         for measured in group {
-            // A group of one needs no second heading.
+            // A group with one measurement needs no second heading.
             if group.len() > 1 {
                 self.y += 18.0;
                 self.text(MARGIN, "start", 13.0, INK, "600", &measured.title);
@@ -142,7 +142,7 @@ impl Canvas {
         self.y += MARGIN;
     }
 
-    /// Text whose line stands at the current height.
+    /// Draws text with its baseline at the current height.
     fn text(&mut self, x: f64, anchor: &str, size: f64, fill: &str, weight: &str, text: &str) {
         let _ = writeln!(
             self.body,
@@ -160,7 +160,7 @@ impl Canvas {
         );
     }
 
-    /// A background of its own, so that the page's may be dark.
+    /// Returns the complete SVG. It has its own background, because the page may be dark.
     fn finish(self) -> String {
         let (height, body) = (self.y.ceil(), self.body);
         format!(

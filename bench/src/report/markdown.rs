@@ -1,4 +1,4 @@
-//! The results as tables, with all that a reader must know to judge them.
+//! Writes the results as Markdown tables, with all facts that a reader needs to judge them.
 
 use super::notation::{count, digits, interval, rate, time, versions, with_interval};
 use super::section::Goal;
@@ -8,7 +8,7 @@ use crate::bed::{KEYS, VALUE_BYTES};
 use crate::plan::Shown;
 use crate::statistics::Summary;
 
-/// Writes the whole text.
+/// Writes the whole report.
 pub fn write(report: &Report) -> String {
     let mut text = String::from("# pg_cache, side by side\n\n");
     text += &heading(report);
@@ -98,7 +98,7 @@ fn speed_table(group: &[Measured]) -> Table {
     table
 }
 
-/// The reference itself is 1, without an interval that would say nothing.
+/// Formats the ratio of a contender to the reference. The reference itself is 1; its interval would say nothing.
 fn ratio(name: &str, reference: &str, figure: &Figure) -> String {
     match figure.ratio_to(reference) {
         Some(_) if name == reference => "1".into(),
@@ -107,7 +107,7 @@ fn ratio(name: &str, reference: &str, figure: &Figure) -> String {
     }
 }
 
-/// A kind of cost: its column's name, where it is found, and how it is written.
+/// A kind of cost: the name of its column, the function that finds it, and the function that formats it.
 type Kind = (&'static str, fn(&Entry) -> Option<&Figure>, fn(f64) -> String);
 
 fn costs(report: &Report) -> String {
@@ -154,7 +154,7 @@ fn costs(report: &Report) -> String {
     table.align() + "\n" + &paragraph(&explained)
 }
 
-/// How sure the intervals of so many rounds are.
+/// Returns the confidence of the intervals for this number of rounds.
 fn confidence(rounds: usize) -> String {
     Summary::of(&vec![0.0; rounds])
         .map_or("no".into(), |summary| format!("{:.1} %", summary.confidence * 100.0))
@@ -226,17 +226,17 @@ fn fairness(report: &Report) -> String {
     paragraph(&equal) + "\nNot equal, and to be kept in mind:\n\n" + &unequal
 }
 
-/// Text between empty lines.
+/// Returns a paragraph, wrapped.
 pub fn paragraph(text: &str) -> String {
     wrapped(text, "", "")
 }
 
-/// A point of a list.
+/// Returns a list item, wrapped.
 pub fn bullet(text: &str) -> String {
     wrapped(text, "- ", "  ")
 }
 
-/// Breaks lines between words, so that the text can be read in a terminal too.
+/// Breaks lines between words, so that the text is also readable in a terminal.
 fn wrapped(text: &str, first: &str, others: &str) -> String {
     const WIDTH: usize = 110;
     let mut lines = vec![first.to_owned()];

@@ -1,9 +1,9 @@
-//! Numbers as people read them: three digits that mean something.
+//! Formats numbers for people, with three significant digits.
 
 use crate::machine::Machine;
 use crate::statistics::Summary;
 
-/// What ran, each with its version.
+/// Returns the names and versions of the programs that ran.
 pub fn versions(machine: &Machine) -> String {
     let servers = machine.servers.as_ref();
     let servers =
@@ -11,7 +11,7 @@ pub fn versions(machine: &Machine) -> String {
     format!("{}pg_cache {}", servers.unwrap_or_default(), machine.pg_cache)
 }
 
-/// Operations per second: 940, 52.7 k, 1.04 M.
+/// Formats operations per second: 940, 52.7 k, 1.04 M.
 pub fn rate(per_second: f64) -> String {
     match per_second {
         big if big >= 999_500.0 => format!("{} M", digits(big / 1e6)),
@@ -20,7 +20,7 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// Nanoseconds: 96.1 ns, 12.5 µs, 14.1 ms.
+/// Formats nanoseconds: 96.1 ns, 12.5 µs, 14.1 ms.
 pub fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         longest if longest >= 9_995_000.0 => format!("{} ms", digits(longest / 1e6)),
@@ -29,7 +29,7 @@ pub fn time(nanoseconds: f64) -> String {
     }
 }
 
-/// A number of things: 812, 12 300, 1 040 000.
+/// Formats a count: 812, 12 300, 1 040 000.
 pub fn count(number: f64) -> String {
     let rounded = digits(number);
     let (whole, rest) = rounded.split_once('.').map_or((rounded.as_str(), None), |(w, r)| (w, Some(r)));
@@ -43,7 +43,7 @@ pub fn count(number: f64) -> String {
     rest.map_or(grouped.clone(), |rest| format!("{grouped}.{rest}"))
 }
 
-/// A median with its interval behind it.
+/// Formats a median, followed by its interval.
 pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> String {
     match interval(summary, &notation) {
         Some(interval) => format!("{} ({interval})", notation(summary.median)),
@@ -51,7 +51,7 @@ pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> Stri
     }
 }
 
-/// An interval, unless there was only one sample. The unit stands once.
+/// Formats an interval, with the unit only once. Returns `None` if there was only one sample.
 pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<String> {
     if summary.samples < 2 {
         return None;
@@ -64,11 +64,11 @@ pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<St
     Some(format!("{low} – {high}"))
 }
 
-/// Three digits, and all of those before the point.
+/// Formats three significant digits, and all digits before the decimal point.
 pub fn digits(number: f64) -> String {
     match number.abs() {
         n if n >= 99.95 => {
-            // Of a long number only the first three digits count.
+            // In a long number, only the first three digits are significant.
             let unit = 10_f64.powi((n.log10().floor() as i32 - 2).max(0));
             format!("{:.0}", (number / unit).round() * unit)
         }

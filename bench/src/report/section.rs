@@ -1,39 +1,39 @@
-//! A part of the report that speaks for itself: tables, what they have to show, and whether they do.
+//! A part of the report: its tables, its goals, and whether the goals are met.
 
 use super::markdown::{bullet, paragraph};
 pub use super::table::Table;
 use serde::{Deserialize, Serialize};
 
-/// What one part found out.
+/// The results of one part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Section {
-    /// Its name for programs.
+    /// The name for programs.
     pub id: String,
-    /// Its heading.
+    /// The heading.
     pub title: String,
-    /// How it was measured, a paragraph each.
+    /// How the part was measured, one paragraph per item.
     pub explained: Vec<String>,
-    /// What was measured, for people.
+    /// The results for people.
     pub tables: Vec<Table>,
-    /// What it was to reach.
+    /// The goals of the part.
     pub goals: Vec<Goal>,
-    /// What was measured, for programs.
+    /// The results for programs.
     pub figures: serde_json::Value,
 }
 
-/// Something to reach, and what came out.
+/// A goal and its result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Goal {
-    /// What, with its limit.
+    /// The goal, with its limit.
     pub wanted: String,
-    /// What came out, with its unit.
+    /// The result, with its unit.
     pub found: String,
-    /// Whether that is enough.
+    /// Whether the result meets the goal.
     pub met: bool,
 }
 
 impl Goal {
-    /// As a point of a list.
+    /// Returns the goal as a Markdown list item.
     pub fn markdown(&self) -> String {
         let mark = if self.met { '✓' } else { '✗' };
         bullet(&format!("{mark} {}: **{}**", self.wanted, self.found))
@@ -41,7 +41,7 @@ impl Goal {
 }
 
 impl Section {
-    /// As text.
+    /// Returns the section as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = format!("## {}\n", self.title);
         if !self.goals.is_empty() {

@@ -1,25 +1,25 @@
-//! A Markdown table, padded so that it can be read in a terminal too.
+//! A Markdown table, padded so that it is also readable in a terminal.
 
 use serde::{Deserialize, Serialize};
 
-/// Head and rows, as shown.
+/// The head and the rows of a table, as shown.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
-    /// How many columns hold names: they stand on the left, numbers on the right.
+    /// How many of the first columns hold names. Names are aligned left, numbers right.
     pub names: usize,
-    /// What the columns are.
+    /// The names of the columns.
     pub head: Vec<String>,
-    /// As long as the head, each.
+    /// The rows. Each row has as many cells as the head.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new(names: usize, head: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { names, head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// As text.
+    /// Returns the table as padded Markdown.
     pub fn align(&self) -> String {
         let widths: Vec<usize> = (0..self.head.len())
             .map(|column| {

@@ -1,4 +1,4 @@
-//! What takes a server, and is not told by how fast contenders are beside each other.
+//! The parts that need a server but do not compare the speeds of the contenders in the plan.
 
 pub mod rates;
 pub mod sizes;
@@ -10,7 +10,7 @@ use crate::bed;
 use pg_cache_testbed::Cluster;
 use postgres::Client;
 
-/// A server with pg_cache in its database, as large as a part needs it.
+/// Starts a server with pg_cache installed and a hot tier of the given size.
 fn cluster(hot_size: &str) -> (Cluster, Client) {
     let cluster = Cluster::start(&bed::conf().set("pg_cache.hot_size", hot_size));
     let mut session = cluster.connect("postgres");

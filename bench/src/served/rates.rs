@@ -1,4 +1,4 @@
-//! So many requests a second, for a while: how long they take, and whether all are answered.
+//! Sends requests at a fixed rate for a while: measures how long they take, and whether the server answers all of them.
 
 use super::cluster;
 use crate::bed::{FIRST_KEY, KEYS, json};
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 const RATES: [u64; 2] = [100, 10_000];
 const CLIENTS: u32 = 8;
-/// One request in so many sets a value.
+/// One request in this many sets a value.
 const SETS: u32 = 10;
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     (pace.at_rate + Duration::from_secs(2)) * RATES.len() as u32
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let (cluster, mut session) = cluster("128MB");
     let fill = format!(
@@ -43,7 +43,7 @@ pub fn measure(pace: &Pace) -> Section {
             time(most),
             time(longest),
         ]);
-        // pgbench draws the moments of requests by chance: their number is right on the average.
+        // pgbench draws the times of requests at random, so their number is right only on average.
         let due = rate * pace.at_rate.as_secs();
         let enough = due - due / 50 - 3 * due.isqrt();
         goals.push(Goal {
@@ -74,23 +74,23 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// What became of the requests.
+/// The results of all requests.
 #[derive(Default)]
 struct Outcome {
     failed: u64,
-    /// In order.
+    /// The times of the answered requests, sorted.
     microseconds: Vec<u32>,
 }
 
 impl Outcome {
-    /// Nanoseconds within which so large a part was answered.
+    /// Returns the time in nanoseconds within which this fraction of the requests was answered.
     fn percentile(&self, part: f64) -> f64 {
         let last = self.microseconds.len().saturating_sub(1);
         let place = (part * last as f64).round() as usize;
         self.microseconds.get(place).map_or(0.0, |time| f64::from(*time) * 1e3)
     }
 
-    /// One line of pgbench's log for each request: client, number, time in microseconds or `failed`, and more.
+    /// Reads pgbench's log, which has one line per request: client, number, time in microseconds or `failed`, and more.
     fn read(&mut self, log: impl BufRead) {
         for line in log.lines().map_while(Result::ok) {
             match line.split(' ').nth(2).map(str::parse) {
@@ -101,12 +101,12 @@ impl Outcome {
     }
 }
 
-/// A directory that goes away.
+/// A directory that is removed when this value is dropped.
 struct Logs(PathBuf);
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        // What cannot be removed from the temporary directory does no harm there.
+        // A file that stays in the temporary directory does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Values of all sizes and kinds, inside SQL and over the wire.
+//! Measures values of all sizes and kinds, inside SQL and over the wire.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 const SIZES: [(&str, usize); 5] =
     [("100 B", 100), ("1 KB", 1 << 10), ("10 KB", 10 << 10), ("100 KB", 100 << 10), ("3 MB", 3 << 20)];
 
-/// A kind of value: the suffix of its functions, and a value of `$1` bytes.
+/// The kinds of values: a label, the suffix of the functions, and an expression for a value of `$1` bytes.
 const KINDS: [(&str, &str, &str); 3] = [
     ("jsonb", "", "to_jsonb(repeat('x', $1))"),
     ("text", "_text", "repeat('x', $1)"),
     ("bytea", "_bytes", "convert_to(repeat('x', $1), 'UTF8')"),
 ];
 
-/// What is done with a value.
+/// The operations on a value.
 const WAYS: [&str; 3] = ["get in SQL", "get over the wire", "set over the wire"];
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_millis(60) * (SIZES.len() * KINDS.len() * WAYS.len() * (pace.read_rounds + 1)) as u32
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let (_cluster, mut session) = cluster("128MB");
     let mut table = Table::new(2, ["size", "kind"].into_iter().chain(WAYS));
@@ -66,10 +66,10 @@ fn rounds(pace: &Pace, mut run: impl FnMut() -> f64) -> Summary {
     Summary::of(&times).expect("there is at least one round")
 }
 
-/// Long enough for the clock, and short enough to be done with all of them soon.
+/// The time for one measurement: long enough for the resolution of the clock, and short enough to finish all measurements soon.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// Repeats something until the time is over.
+/// Repeats an operation until the time is over.
 fn repeat(mut once: impl FnMut()) -> f64 {
     let started = Instant::now();
     let mut count = 0;

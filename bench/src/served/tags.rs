@@ -1,4 +1,4 @@
-//! What it takes to invalidate a tag: the same, however much is under it.
+//! Measures how long the invalidation of a tag takes. It must take the same time for any number of entries.
 
 use super::cluster;
 use crate::hot_tier::duel::{Duel, Lane, fight, table};
@@ -12,23 +12,23 @@ use std::time::{Duration, Instant};
 
 const FEW: u64 = 10;
 const MANY: u64 = 1_000_000;
-/// Tags of each entry, so that one filling is enough for several invalidations.
+/// Tags of each entry. With several tags, one filling is enough for several invalidations.
 const TAGS: u64 = 8;
-/// Entries of one transaction, below what one may hold back.
+/// Entries of one transaction: few enough to stay below the limit of memory for changes that wait for the commit.
 const BATCH: u64 = 100_000;
-/// By how much the one may take longer than the other.
+/// The largest allowed ratio between the two times.
 const RATIO_MAX: f64 = 1.2;
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_secs(5) * (1 + pace.fillings as u32)
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let (_cluster, mut session) = cluster("512MB");
     let invalidate = session.prepare("SELECT cache_invalidate_tag($1)").expect("it can be prepared");
-    // The first calls of a session find their way.
+    // The first calls of a session are slower, because its caches are empty.
     for number in 0..100 {
         session.execute(&invalidate, &[&format!("nothing {number}")]).expect("a tag is invalidated");
     }
@@ -38,7 +38,7 @@ pub fn measure(pace: &Pace) -> Section {
         Lane::new(format!("{entries} entries under the tag"), move || {
             let mut session = session.borrow_mut();
             fill(&mut session, name, entries);
-            // Whoever has just worked for seconds is not the next to get a core.
+            // The session has just worked for seconds, so the scheduler prefers other processes. These calls let it recover.
             for number in 0..20 {
                 timed(&mut session, invalidate, &format!("nothing {number}"));
             }
@@ -63,7 +63,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Either way round: it is not to matter how many there are.
+/// Returns the goal. The ratio counts in both directions, because the number of entries must not matter.
 fn goal(duel: &Duel) -> Goal {
     Goal {
         wanted: format!(
@@ -75,7 +75,7 @@ fn goal(duel: &Duel) -> Goal {
     }
 }
 
-/// Stores entries, and makes sure that they are there.
+/// Stores entries, and checks that they exist.
 fn fill(session: &mut Client, name: &str, entries: u64) {
     let tags: Vec<String> = (1..=TAGS).map(|tag| format!("{name} {tag}")).collect();
     let set = "SELECT count(*) FILTER (WHERE cache_set_text($1 || i, 'x', '1 day', $2))

@@ -1,4 +1,4 @@
-//! What a commit spends on the tables that its transaction has written: the walk over its locks, and the fences.
+//! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, and the fences.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -9,22 +9,23 @@ use crate::statistics::Summary;
 use postgres::Client;
 use std::time::Duration;
 
-/// Numbers of tables: one; as many as the server keeps in slots beside its table of locks, up to version 17; one more; and many.
+/// The numbers of tables: one, the 16 for which the server (up to version 17) keeps locks in fast-path slots, one more than that,
+/// and many.
 const TABLES: [i32; 4] = [1, 16, 17, 200];
-/// How long one measurement takes.
+/// The duration of one measurement.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     SPAN * 8 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let (cluster, mut session) = cluster("128MB");
     let mut observer = cluster.connect("postgres");
     for number in 1..=TABLES[TABLES.len() - 1] {
-        // Without an index, which holds a lock as well.
+        // The tables have no index, because an index would hold a lock as well.
         session
             .batch_execute(&format!("CREATE TABLE written_{number} (id int)"))
             .expect("a table can be made");
@@ -89,14 +90,14 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Begins a transaction that writes into so many tables.
+/// Begins a transaction that writes to this many tables.
 fn write(session: &mut Client, tables: i32) {
     let rows: String =
         (1..=tables).map(|number| format!("INSERT INTO written_{number} VALUES (1);")).collect();
     session.batch_execute(&format!("BEGIN; {rows}")).expect("rows can be written");
 }
 
-/// The nanoseconds of one walk.
+/// Returns the nanoseconds of one walk.
 fn walk(session: &mut Client, afresh: bool) -> f64 {
     let mut walk = |times: i32| -> f64 {
         session.query_one("SELECT pgcache.walk($1, $2)", &[&times, &afresh]).expect("it walks").get(0)
@@ -105,7 +106,7 @@ fn walk(session: &mut Client, afresh: bool) -> f64 {
     walk((SPAN.as_secs_f64() * 1e9 / about).clamp(100.0, 1e7) as i32)
 }
 
-/// Where the write locks of a session stand.
+/// Where the write locks of a session are stored.
 #[derive(Clone, Copy, Default)]
 struct Locks {
     slots: i64,

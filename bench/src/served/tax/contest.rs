@@ -1,8 +1,9 @@
-//! Several do the same work in turns, pair by pair.
+//! Runs the same work on several contenders in turns, pair by pair.
 //!
-//! A pair is made of many short turns, so that what the machine does meanwhile meets all alike, and everybody does the same number of
-//! operations, so that no server has more behind it than another. Servers are started again before each pair: how a process happens to
-//! lie in memory may matter, all sessions of a server inherit it, and it would else be the same in all pairs.
+//! A pair consists of many short turns, so that other activity of the machine affects all contenders equally. All contenders do the
+//! same number of operations, so that all servers have the same history. The servers are restarted before each group of pairs: the
+//! memory layout of a server process may influence its speed, and all its sessions inherit the layout. Without restarts, all pairs
+//! would have the same layout.
 
 use super::sides::{Side, restart};
 use crate::counters::{Counts, Meter};
@@ -14,77 +15,78 @@ use crate::plan::Given;
 use crate::rounds::turns;
 use std::time::Duration;
 
-/// Who takes part.
+/// A contender.
 pub struct Lane<'a> {
     pub name: &'static str,
     pub side: &'a Side,
     pub schema: &'static str,
-    /// A statement about a row of a table in that schema.
+    /// A statement about a row of a table in the schema.
     pub statement: String,
 }
 
-/// How one did, pair by pair.
+/// The results of one contender, pair by pair.
 #[derive(Default)]
 pub struct Found {
-    /// Nanoseconds of one operation, with so many clients at a time.
+    /// Nanoseconds per operation, with the given number of clients at the same time.
     pub times: Vec<f64>,
-    /// What one operation cost the processes of the server.
+    /// The cost of one operation in the processes of the server.
     pub costs: Vec<Counts>,
 }
 
-/// How they meet.
+/// The rules of a contest.
 #[derive(Clone, Copy)]
 pub struct Rules {
     pub clients: u32,
     pub pairs: usize,
-    /// Of each contender in a pair.
+    /// The turns of each contender in a pair.
     pub turns: usize,
-    /// Of the first of them. The others do as much as it does.
+    /// The duration of the first turn. The other turns do the same number of operations.
     pub turn: Duration,
-    /// How many pairs the servers serve before they are started again.
+    /// How many pairs the servers serve before they are restarted.
     pub pairs_per_start: usize,
-    /// Whether what an operation costs is counted too.
+    /// Whether the cost of an operation is counted too.
     pub counted: bool,
 }
 
-/// How long it takes about to start servers again.
+/// About how long a restart of the servers takes.
 const START: Duration = Duration::from_millis(1200);
 
 impl Rules {
-    /// For those who are close to each other.
+    /// Returns the rules for contenders whose speeds are similar.
     pub fn close(pace: &Pace, clients: u32) -> Self {
         let Pace { turns, turn, pairs_per_start, write_rounds: pairs, .. } = *pace;
         Self { clients, pairs, turns, turn, pairs_per_start, counted: true }
     }
 
-    /// For those who are far apart, where less will do.
+    /// Returns the rules for contenders whose speeds are far apart. Fewer and shorter turns are enough for them.
     pub fn far(pace: &Pace, clients: u32) -> Self {
         let close = Self::close(pace, clients);
         Self { turns: 2, turn: close.turn / 2, pairs_per_start: close.pairs, ..close }
     }
 
-    /// How much is done while it is counted.
+    /// Returns how many turns are done while the cost is counted.
     fn counted_turns(&self) -> usize {
         (self.turns / 2).max(2)
     }
 
-    /// About how long it takes.
+    /// Returns about how long the contest takes.
     pub fn estimate(&self, lanes: u32) -> Duration {
-        // One turn is for the beginning, and the program that counts has to start.
+        // One turn is added for the start, and a fixed time for the start of the program that counts.
         let each = self.turn * (self.turns + self.counted_turns() + 1) as u32 + Duration::from_millis(120);
         each * lanes * self.pairs as u32 + START * self.pairs.div_ceil(self.pairs_per_start) as u32
     }
 }
 
-/// Has them meet. `prepare` is called before each pair, and `check` after it.
+/// Holds the contest. `prepare` is called before each pair, and `check` after it.
 pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
-    // As elsewhere, a single client and whoever serves it share a core: the servers are started by who is held there.
+    // As in the other parts, a single client and its server share a core. The servers inherit the core, because this thread starts
+    // them.
     let _alone = (rules.clients == 1).then(|| OneCore::hold(&[]).expect("a core can be chosen"));
     let mut sides: Vec<&Side> = lanes.iter().map(|lane| lane.side).collect();
     sides.dedup_by(|one, other| std::ptr::eq(*one, *other));
     restart(&sides);
-    // In one moment of a pair all have the same keys, and in another one others.
+    // At the same moment of a pair, all contenders use the same keys; at another moment they use other keys.
     let work = |pool: &mut Pool, lane: &Lane<'_>, moment: usize, until: Until| {
         let task = Task { statement: &lane.statement, given: Given::Row, load, seed: moment as u64 };
         pool.run(&lane.side.cluster, task, until).unwrap_or_else(|error| panic!("{}: {error:#}", lane.name))
@@ -105,7 +107,7 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
         let first = pair * (rules.turns + 2);
         let mut pools: Vec<Pool> = lanes.iter().map(|_| Pool::default()).collect();
         for (pool, lane) in pools.iter_mut().zip(lanes) {
-            // Plans are made, and relations become known.
+            // The first operations prepare plans, and the backends learn the relations.
             work(pool, lane, first, Until::Done(operations));
         }
         let mut times = vec![0.0; lanes.len()];
@@ -160,7 +162,7 @@ mod tests {
         for pace in [Pace::FULL, Pace::QUICK] {
             let rules = Rules::close(&pace, 1);
             assert!(rules.pairs >= 20);
-            // So that each pair begins where the others do, with both directions.
+            // An even number of turns makes each pair begin in the same direction as the others, and have both directions.
             assert!(rules.turns.is_multiple_of(2));
         }
     }

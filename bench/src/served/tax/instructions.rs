@@ -1,7 +1,8 @@
-//! How many instructions a transaction is: what no neighbour changes, and no processor has to be able to count.
+//! Counts the instructions of a transaction. The count does not depend on other activity of the machine, and needs no counters in
+//! the processor.
 //!
-//! The servers run beneath valgrind's callgrind, each process of them, which counts every instruction outside of the kernel. A session
-//! that does many transactions is compared with one that does few, so that neither its beginning nor its end is part of the difference.
+//! All processes of the servers run under valgrind's callgrind, which counts every instruction outside the kernel. A session with
+//! many transactions is compared with a session with few, so that the start and the end of a session cancel out.
 
 use super::Operation;
 use super::sides::{PLAIN, Side, Sides};
@@ -14,13 +15,14 @@ use pg_cache_testbed::wait_until;
 use serde::Serialize;
 use std::process::Command;
 
-/// Transactions of the session that does few, and of the one that does many. Both begin with what is done once in a session.
+/// Transactions of the short session and of the long session. Both are long enough to include the work that a session does only
+/// once.
 const FEW: u64 = 1000;
 const MANY: u64 = 3000;
-/// The words before a file's own count.
+/// The text before the count in callgrind's file.
 const COUNT: &str = "summary:";
 
-/// One operation's instructions.
+/// The instructions of one operation.
 #[derive(Serialize)]
 pub struct Instructions {
     operation: &'static str,
@@ -28,12 +30,12 @@ pub struct Instructions {
     with: f64,
 }
 
-/// Whether there is something to count them with.
+/// Returns whether valgrind is installed.
 pub fn can_be_counted() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Counts them. The servers stay beneath the program that counts.
+/// Counts the instructions. The servers keep running under callgrind afterwards.
 pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructions> {
     for side in [&sides.without, &sides.with] {
         let files = format!("--callgrind-out-file={}", file(side, "%p"));
@@ -58,7 +60,7 @@ fn of(operation: &Operation, side: &Side) -> f64 {
     (many - few) as f64 / (MANY - FEW) as f64
 }
 
-/// All instructions of a session that does so many transactions.
+/// Returns all instructions of a session that does this many transactions.
 fn session(operation: &Operation, side: &Side, transactions: u64) -> u64 {
     let lane = operation.lane("", side, PLAIN);
     let load = Load { clients: 1, pipeline: 1, keys: 1 };
@@ -77,13 +79,13 @@ fn session(operation: &Operation, side: &Side, transactions: u64) -> u64 {
     counted.expect("waited for")
 }
 
-/// The count in a file, once it is written to its end.
+/// Returns the count in a file, or `None` if the file is not complete yet.
 fn parse(text: &str) -> Option<u64> {
     let summary = text.lines().find_map(|line| line.strip_prefix(COUNT))?;
     text.contains("\ntotals:").then(|| summary.trim().parse().ok())?
 }
 
-/// Shown.
+/// Returns the counts as a table.
 pub fn table(counted: &[Instructions]) -> Table {
     let mut table = Table::new(
         1,

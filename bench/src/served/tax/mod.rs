@@ -1,4 +1,5 @@
-//! What the library costs those who write to tables that something depends on, beside what else is done to tell of a change.
+//! Measures how much the library slows down writes to tables that cached values depend on, compared with other ways to report a
+//! change.
 
 mod contest;
 mod instructions;
@@ -21,10 +22,10 @@ const CONTROL: &str = "without the library, once more";
 const BY_NOTIFY: &str = "without, a trigger with pg_notify";
 const BY_REDIS: &str = "without, a trigger that deletes from Redis";
 const CLIENTS: [u32; 2] = [1, 8];
-/// By how much a write may take longer.
+/// How much longer a write may take, as a fraction.
 const TAX_MAX: f64 = 0.03;
 
-/// What is done to a table in `{schema}`.
+/// An operation on a table in `{schema}`.
 struct Operation {
     name: &'static str,
     statement: &'static str,
@@ -55,10 +56,10 @@ impl Operation {
     }
 }
 
-/// About how long it takes.
+/// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     let each = |operation: &Operation, clients: u32| {
-        // The slowest of those who are far apart does the same number of operations in several times the time.
+        // The slowest of the contenders that are far apart needs several times as long for the same number of operations.
         let far =
             if operation.writes { Rules::far(pace, clients).estimate(3) * 3 / 2 } else { Duration::ZERO };
         Rules::close(pace, clients).estimate(3) + far
@@ -67,7 +68,7 @@ pub fn estimate(pace: &Pace) -> Duration {
     all.sum::<Duration>() + Duration::from_secs(40)
 }
 
-/// Measures it.
+/// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let sides = Sides::make();
     let counters = Counters::of_process(std::process::id());
@@ -103,7 +104,7 @@ pub fn measure(pace: &Pace) -> Section {
                 let rules = Rules { counted: counters.work(), ..Rules::far(pace, clients) };
                 let clear = || far.iter().for_each(|lane| lane.side.clear(lane.schema));
                 let found = hold(&far, rules, clear, || ());
-                // The first has its row already.
+                // The first contender already has its row.
                 rivalry.rivals.extend(Rivalry::of(String::new(), true, &far, &found).rivals.split_off(1));
             }
             rivalries.push(rivalry);
@@ -122,7 +123,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// One operation, and all who did it.
+/// One operation, with the results of all contenders.
 #[derive(Serialize)]
 struct Rivalry {
     title: String,
@@ -130,7 +131,7 @@ struct Rivalry {
     rivals: Vec<Rival>,
 }
 
-/// How one did. Ratios are to the first, taken pair by pair.
+/// The results of one contender. The ratios are to the first contender, computed pair by pair.
 #[derive(Serialize)]
 struct Rival {
     name: &'static str,
@@ -172,7 +173,8 @@ impl Rivalry {
         rival.nanoseconds.ratio
     }
 
-    /// A goal is worth what the same without the library shows beside itself.
+    /// Returns the goal of the operation. The result also shows the control server, because the difference between two equal
+    /// servers tells how precise the ratio is.
     fn goal(&self) -> Goal {
         let (with, control) = (self.ratio(WITH), self.ratio(CONTROL));
         let (wanted, met) = if self.writes {
@@ -188,7 +190,7 @@ impl Rivalry {
     }
 }
 
-/// A ratio about which the third digit behind the point is of interest.
+/// Formats a ratio near 1, where the third digit after the decimal point matters.
 fn near_one(ratio: Summary) -> String {
     with_interval(ratio, |ratio| if ratio < 1.995 { format!("{ratio:.3}") } else { digits(ratio) })
 }

@@ -1,38 +1,39 @@
-//! Servers that differ in nothing but the library, and what is written in them.
+//! The servers of the comparison, which differ only in the library, and the tables in them.
 
 use crate::bed::{self, FIRST_KEY, KEYS};
 use pg_cache_testbed::{Cluster, Conf, Redis, Stop};
 use postgres::Client;
 use std::cell::RefCell;
 
-/// Entries that depend on the tables by a tag, and results that depend on them by what their query reads.
+/// The number of entries that depend on the tables through a tag, and of entries that depend on them because their query reads
+/// them.
 const TAGGED: i64 = 1000;
 const FETCHED: i64 = 100;
 
-/// The schemas of the tables: the plain ones, and those with triggers.
+/// The schemas of the tables: the plain tables, and those with triggers.
 pub const PLAIN: &str = "plain";
 pub const NOTIFY: &str = "with_notify";
 pub const REDIS: &str = "with_redis";
 
-/// A server, and the session that looks after it.
+/// A server, and the session that administers it.
 pub struct Side {
     pub cluster: Cluster,
     admin: RefCell<Client>,
 }
 
-/// All of them.
+/// All servers of the comparison.
 pub struct Sides {
     pub without: Side,
     pub with: Side,
-    /// The first once more.
+    /// A second server without the library, as a control.
     pub control: Side,
     redis: Redis,
-    /// Whether there is the language in which a trigger can reach Redis.
+    /// Whether the server has the language in which a trigger can reach Redis.
     pub reaches_redis: bool,
 }
 
-/// Nobody waits for a disk, and nothing goes on in the background: a commit is work alone, and what the library adds to it weighs
-/// most.
+/// Sets a configuration in which no commit waits for a disk and no background work runs. A commit then costs only its own work, and
+/// the share of the library is as large as possible.
 fn quiet(conf: Conf) -> Conf {
     bed::settings(conf)
         .set("synchronous_commit", "off")
@@ -42,8 +43,8 @@ fn quiet(conf: Conf) -> Conf {
         .set("bgwriter_lru_maxpages", "0")
         .set("checkpoint_timeout", "1d")
         .set("max_wal_size", "8GB")
-        // A commit nudges the writer of the log while a full page is not flushed. So it flushes whenever it writes, and is nudged
-        // less often: that is work of another process, which has to get a core.
+        // A commit wakes the WAL writer when a full page is not flushed. With this setting, the WAL writer flushes whenever it
+        // writes, so it is woken less often. Its wake-ups would be work of another process, which needs a core.
         .set("wal_writer_flush_after", "0")
 }
 
@@ -57,7 +58,7 @@ impl Side {
         side
     }
 
-    /// Tables in a schema of their own, and what else is in it.
+    /// Creates the tables in a schema of their own, and the other objects of the schema.
     fn make_tables(&self, schema: &str, more: &str) {
         let tables = include_str!("tables.sql");
         self.execute(&format!("CREATE SCHEMA {schema}; SET search_path = {schema}; {tables} {more}"));
@@ -76,31 +77,31 @@ impl Side {
         row.unwrap_or_else(|error| panic!("{error}: {query}")).get(0)
     }
 
-    /// Starts it again beneath another program.
+    /// Restarts the server under another program.
     pub fn restart_beneath(&self, words: &[&str]) {
         self.cluster.stop(Stop::Fast);
         self.cluster.resume_beneath(words);
         self.arrive();
     }
 
-    /// Takes up a server that was started again.
+    /// Prepares a server that was restarted.
     fn arrive(&self) {
         self.admin.replace(self.cluster.connect("postgres"));
-        // What is written is in memory again, with its index.
+        // These queries bring the tables that the operations write, and their indexes, into memory again.
         self.number("SELECT count(filler) FROM plain.account");
         self.execute("SET enable_seqscan = off");
         self.number("SELECT count(id) FROM plain.account WHERE id > 0");
     }
 
-    /// Takes away what has been added to the tables.
+    /// Removes the rows that operations have added to the tables.
     pub fn clear(&self, schema: &str) {
         self.execute(&format!("TRUNCATE {schema}.entry"));
-        // It takes no company in a message.
+        // VACUUM must be the only statement of its message.
         self.execute(&format!("VACUUM {schema}.account"));
     }
 }
 
-/// Starts servers again, all at once.
+/// Restarts servers, all at the same time.
 pub fn restart(sides: &[&Side]) {
     std::thread::scope(|scope| {
         for Side { cluster, .. } in sides {
@@ -114,7 +115,7 @@ pub fn restart(sides: &[&Side]) {
 }
 
 impl Sides {
-    /// Starts and fills them.
+    /// Starts the servers and fills them.
     pub fn make() -> Self {
         let [without, with, control] = [Conf::bare(), Conf::preloaded(), Conf::bare()].map(Side::start);
         with.execute(
@@ -132,7 +133,7 @@ impl Sides {
         Self { without, with, control, redis, reaches_redis }
     }
 
-    /// Stores what depends on the tables, and makes sure that it is there.
+    /// Stores the values that depend on the tables, and checks that they exist.
     pub fn depend(&self) {
         self.with.execute(&format!(
             "SELECT count(cache_set('tagged ' || i, '1', '1 day', '{{written}}')) FROM generate_series(1, {TAGGED}) AS i;
@@ -143,7 +144,7 @@ impl Sides {
         self.check_dependents(true);
     }
 
-    /// Makes sure that all of it is still right, or nothing.
+    /// Checks that all dependent values are still valid, or, if `right` is false, that none is.
     pub fn check_dependents(&self, right: bool) {
         let hits = self.with.number(&format!(
             "SELECT (SELECT count(cache_get('tagged ' || i)) FROM generate_series(1, {TAGGED}) AS i)
@@ -152,7 +153,7 @@ impl Sides {
         assert_eq!(hits, if right { TAGGED + FETCHED } else { 0 }, "of what depends on the tables");
     }
 
-    /// Makes sure that no server has been left with more to wade through than the others, and that triggers did what they are for.
+    /// Checks that the tables of all servers have the same size, and that the triggers did their work.
     pub fn check_alike(&self) {
         let pages = "SELECT pg_relation_size('plain.account') / 8192";
         let sizes = [&self.without, &self.with, &self.control].map(|side| side.number(pages));
