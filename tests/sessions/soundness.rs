@@ -1,5 +1,5 @@
-//! States that a superuser's hand, a caught error or a second thread can bring about: each must end in an error of the statement, never
-//! in a crash of the server.
+//! Tests of states that a superuser's changes by hand, a caught error or a second thread can cause. Each must end in an
+//! error of the statement, never in a crash of the server.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;
@@ -18,7 +18,7 @@ fn refused(session: &mut Client, statement: &str) -> String {
     error.message().to_owned()
 }
 
-/// The library reads its tables by the places of their columns. A column of another type must be an error, in whichever reader.
+/// The library reads its tables by column position. Each reader must report an error if a column has another type.
 #[test]
 fn a_column_of_another_type_is_an_error() {
     let (resolve, list) = ("SELECT cache_get('k', space => 's')", "SELECT * FROM cache_spaces");
@@ -155,7 +155,8 @@ fn errors_of_a_fill_leave_the_programming_interface_balanced() {
             run(&mut session, commit);
         }
     }
-    // A caller of the library's own need not raise what it is returned, and is balanced all the same.
+    // A caller inside the library may ignore an error that it gets back. The programming interface must be balanced
+    // then, too.
     run(
         &mut session,
         "CREATE FUNCTION is_refused(cstring) RETURNS bool LANGUAGE c AS '$libdir/pg_cache', 'is_refused_wrapper';
@@ -176,7 +177,8 @@ fn errors_of_a_fill_leave_the_programming_interface_balanced() {
     }
 }
 
-/// A library may start threads. State of the session that another thread reaches for must be refused there, in the postmaster's children too.
+/// A library may start threads. The session's state must refuse access from another thread, also in children of the
+/// postmaster.
 #[test]
 fn another_thread_is_refused_the_state_of_the_session() {
     let database = Database::create();
