@@ -20,7 +20,7 @@ part=$home.part # everything unfinished is in here; the next run removes it
 build() {
     # The settings of our make must not reach PostgreSQL's make.
     unset MAKEFLAGS MAKELEVEL
-    # DESTDIR is a directory of our own, so the makefiles write nothing elsewhere, whatever they do with the prefix.
+    # DESTDIR is a directory of our own, so the makefiles cannot write elsewhere, even if they change the prefix.
     cd "$part" &&
         "$source/configure" --prefix="$home" --enable-cassert --enable-debug --without-icu --quiet &&
         make -s -j "$(nproc)" world-bin && make -s DESTDIR="$part/installed" install-world-bin &&

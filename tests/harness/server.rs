@@ -1,5 +1,5 @@
 //! An installation of PostgreSQL that contains the pg_cache build under test, and the account that runs its servers.
-//! All programs of a test server are started through [`as_server_user`], which also cleans their environment.
+//! All programs of a test server are started through `as_server_user`, which also cleans their environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

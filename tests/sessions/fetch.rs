@@ -279,7 +279,7 @@ fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
     assert_eq!(say(&mut database.connect(), GET), new);
 }
 
-/// Uncommitted rows must stay in the transaction that wrote them, whatever dependencies the caller declares.
+/// Uncommitted rows must stay in the transaction that wrote them, for any dependencies that the caller declares.
 #[test]
 fn uncommitted_rows_are_not_published_whatever_is_declared() {
     let database = Database::create();

@@ -90,8 +90,8 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
                  SELECT cache_watch('t', '{t}'), cache_watch('n', '{n}'), cache_watch('whole', '{whole}')",
             )
             .expect("tables");
-        // What the transaction did before: nothing; a write to another table; a write to the same table; writes in a
-        // savepoint that was rolled back; a change of the cache.
+        // The earlier statements of the transaction: none; a write to another table; a write to the same table; writes
+        // in a savepoint that was rolled back; a change of the cache.
         let befores = [
             "",
             "INSERT INTO u VALUES (1)",

@@ -16,7 +16,7 @@ fn a_fill_while_an_applied_commit_prepared_sends_its_messages_is_not_kept() {
     source.batch_execute("CREATE TABLE sent (v int)").expect("a table");
     source.batch_execute("CREATE PUBLICATION p FOR TABLE sent").expect("it is published");
     let mut ground = Ground::new(true);
-    // Rows are sent, and no definitions: a trigger replaces the function where they arrive.
+    // Logical replication sends rows, but no definitions. So a trigger at the subscriber replaces the function.
     set_up(
         &mut ground.witness,
         "a function",

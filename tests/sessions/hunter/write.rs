@@ -1,4 +1,5 @@
-//! Writers: each takes a table, writes the next version to it in some way, and finds out what has become of that.
+//! The writers. A writer takes a table, writes the next version to it in a random way, and finds out whether the write
+//! was committed.
 
 use super::definition::{Ending, define};
 use super::dice::Dice;
