@@ -129,7 +129,7 @@ pub(crate) fn as_server_user(program: impl AsRef<OsStr>) -> Command {
     } else {
         Command::new(program)
     };
-    // A caller's PGPORT or PGOPTIONS must not reach our servers and clients.
+    // The caller's variables, such as PGPORT or PGOPTIONS, must not reach our servers and clients.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") && name != PG_CONFIG {
             command.env_remove(name);

@@ -210,7 +210,7 @@ fn a_snapshot_from_before_a_promotion_is_served_nothing_newer() {
     assert!(is_cached(&mut new, "k"));
     assert_eq!(fetch(&mut old, "SELECT v FROM t").as_deref(), Some("1"), "what its snapshot sees");
     assert_eq!(value(&mut old, "SELECT cache_get('k')"), None);
-    // Nor does it get a lease under which it could publish what it sees.
+    // The old snapshot must not get a lease either, under which it could publish what it sees.
     run(&mut new, "SELECT cache_delete('k')");
     let leased = "SELECT cache_set('k', to_jsonb((SELECT v FROM t)), lease => lease) FROM cache_acquire('k')";
     assert_eq!(value(&mut old, leased).as_deref(), Some("false"));

@@ -19,7 +19,7 @@ const KINDS: [&str; 3] = ["plain", "tagged", "fetched"];
 /// A server with a victim in one database, and the abuser's schema in both.
 struct Ground {
     cluster: Cluster,
-    /// The name of the victim's tables, without their numbers.
+    /// The prefix of the victim's table names; numbers follow it.
     tables: &'static str,
     /// The abuses that cost the victim entries.
     wrong: Vec<String>,
@@ -102,7 +102,7 @@ impl Ground {
             }
             state.over.store(true, SeqCst);
         });
-        // The end of the abuse may cost entries, too.
+        // The end of the abuse may also cost entries.
         ask(&mut victim, self.tables, &mut during);
         self.judge(name, leaves, before, during);
     }
@@ -143,7 +143,7 @@ impl Ground {
     }
 }
 
-/// How long an abuse goes on.
+/// Returns the duration of an abuse.
 fn time() -> Duration {
     Duration::from_millis(if is_long() { 10_000 } else { 700 })
 }
@@ -190,7 +190,7 @@ struct Abuse {
 const ACTS_MIN: u32 = 20;
 
 impl Abuse {
-    /// Repeats an act until the end.
+    /// Repeats an act until the abuse is over.
     fn repeat(&self, mut act: impl FnMut()) {
         while !self.over.load(SeqCst) {
             act();
@@ -380,7 +380,7 @@ fn trees_that_grow_above_own_writes_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Settings and the password of a role change no result.
+/// Settings and the password of a role do not affect results of queries.
 #[test]
 fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -408,7 +408,7 @@ fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Temporary tables concern no session but their own.
+/// Temporary tables affect only their own session.
 #[test]
 fn commands_on_temporary_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();

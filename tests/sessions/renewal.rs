@@ -5,8 +5,8 @@
 use pg_cache_testbed::Database;
 use postgres::Client;
 
-/// A database with two schemas, the roles `renewal_group` and `renewal_member`, and a space in which each role has entries of its own.
-/// Roles belong to the whole cluster, so each test has roles of its own names.
+/// Creates a database with two schemas, the roles `<name>_group` and `<name>`, and a space in which each role has its
+/// own entries. Roles belong to the whole cluster, so each test uses other names.
 fn database(name: &str) -> (Database, Client) {
     let database = Database::create_where_roles_change();
     let mut owner = database.connect();
@@ -52,7 +52,7 @@ fn assert_renewed(old: &mut Client, new: &mut Client, query: &str) {
     assert_eq!(given[1], direct(new, query), "{query}: the old session was given {:?}", given[0]);
 }
 
-/// The session resolves the search path again only when a schema changes, and no schema does.
+/// A session resolves its search path again only when a schema changes. Here no schema changes.
 #[test]
 fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_path");
@@ -95,8 +95,9 @@ fn a_fill_after_a_revoke_in_another_database_does_not_read_the_schema_that_the_r
     forget_roles(&mut owner, "renewal_far_path");
 }
 
-/// The plan holds the policies that applied to the role when the session planned. From another database, so that the definitions of this
-/// one do not change. (PostgreSQL 15.20 plans anew by itself when roles change; 15.18 does not.)
+/// The plan contains the policies that applied to the role when the session planned. The revoke happens in another
+/// database, so the definitions of this one do not change. (PostgreSQL 15.20 makes a new plan by itself when roles
+/// change; 15.18 does not.)
 #[test]
 fn a_fill_after_a_revoke_in_another_database_does_not_use_a_plan_of_the_old_policies() {
     let (database, mut owner) = database("renewal_plan");
@@ -188,7 +189,8 @@ fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_ot
     forget_roles(&mut owner, "renewal_type");
 }
 
-/// The outer function prepares the expression that calls the inner one when it is first called in the transaction, before the fill.
+/// The outer function prepares the expression that calls the inner function at its first call in the transaction, which
+/// is before the fill.
 #[test]
 fn a_function_that_calls_another_with_the_type_of_an_altered_column_computes_nothing_for_others() {
     let (database, mut owner) = database("renewal_nested");

@@ -236,7 +236,8 @@ fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
             pair.target
                 .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
                 .expect("it fetches");
-            // The server determines the written tables before the worker can apply anything.
+            // After the restart, pg_cache first finds out which tables the prepared transaction has written. Nothing is
+            // applied before.
             wait_until("the subscription to go on", || !findings(&mut pair.target).is_empty());
         }
         assert_eq!(pair.fetched(), before, "nothing of it is visible");

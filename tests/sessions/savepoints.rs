@@ -117,7 +117,7 @@ const KEYS: usize = 5;
 const TAGS: usize = 3;
 
 impl Model {
-    /// The tag of a key's values.
+    /// Returns the tag of a key's values.
     fn tag(key: usize) -> usize {
         key % TAGS
     }
@@ -145,7 +145,7 @@ impl Chance {
     }
 }
 
-/// Random changes, savepoints, releases and rollbacks, beside the model. `PG_CACHE_TEST_SEED` repeats a run.
+/// Compares random changes, savepoints, releases and rollbacks with the model. `PG_CACHE_TEST_SEED` repeats a run.
 #[test]
 fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());

@@ -9,7 +9,7 @@ fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
-/// The message of the error that a statement must end in. The session must survive it.
+/// Runs a statement that must end in an error, and returns the message. The session must survive the error.
 fn refused(session: &mut Client, statement: &str) -> String {
     let error = session.batch_execute(statement).expect_err(statement);
     let error = error.as_db_error().unwrap_or_else(|| panic!("{statement}: the session ended: {error}"));
@@ -65,7 +65,7 @@ fn a_column_of_another_type_is_an_error() {
     run(&mut session, "DROP OWNED BY reader_of_columns; DROP ROLE reader_of_columns");
 }
 
-/// The server's scan of a relation without rows of its own would follow a null pointer.
+/// The server's scan of a relation that has no storage of its own would follow a null pointer.
 #[test]
 fn a_view_in_the_place_of_a_table_is_an_error() {
     let database = Database::create();
@@ -85,7 +85,7 @@ fn a_view_in_the_place_of_a_table_is_an_error() {
     run(&mut session, "ALTER TABLE pgcache.moved RENAME TO spaces; SELECT cache_get('k', space => 's')");
 }
 
-/// An index of another table, under the name of ours, must not lead to the rows.
+/// An index of another table with the name of the extension's index must not be used to find rows.
 #[test]
 fn an_index_of_another_table_is_not_used() {
     let database = Database::create();
@@ -103,7 +103,8 @@ fn an_index_of_another_table_is_not_used() {
     assert_eq!(found.as_deref(), Some("v"));
 }
 
-/// Every error that `cache_fetch` can end in, caught in the middle of a function that goes on to use the server's programming interface.
+/// A function catches every error that `cache_fetch` can end in, and then continues to use the server's programming
+/// interface (SPI).
 #[test]
 fn errors_of_a_fill_leave_the_programming_interface_balanced() {
     let cluster = Cluster::start(&Conf::preloaded());

@@ -12,9 +12,9 @@ pub struct Change {
     pub results: (i32, i32),
     /// Whether a fill waits for the change, because it reads a relation that the change locks until its messages are sent.
     pub blocks: bool,
-    /// Whether the change may stand in a transaction block, and so be prepared.
+    /// Whether the change is allowed in a transaction block, and so can be prepared.
     pub in_block: bool,
-    /// Whether the change is one of roles, which a session in any database can make.
+    /// Whether it is a change of roles, which a session in any database can make.
     pub of_roles: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Commits without a stand, while two sessions fetch all the time: plain commits, and commits that take long because the transaction has
-//! also set many keys or changed many names.
+//! Transactions commit without waiting at a gate, while two sessions fetch all the time. Some commits take long because
+//! the transaction has also set many keys or changed many names.
 
 use super::changes::{become_member, prepare};
 use crate::memory::cluster;

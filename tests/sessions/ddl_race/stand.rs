@@ -1,4 +1,5 @@
-//! A transaction stands between "visible" and "catalog invalidation messages sent" while another session fills.
+//! A transaction stands (waits at a gate) after its rows have become visible and before its catalog invalidation
+//! messages are sent. Meanwhile, another session fills. The tests are deterministic.
 
 use super::changes::{CHANGES, Change, become_member, prepare};
 use crate::memory::{cluster, findings};
@@ -50,7 +51,7 @@ impl Ground {
         Self { cluster, gate, witness }
     }
 
-    /// Closes the gate: from now on a committing transaction stands.
+    /// Closes the gate. From now on, a committing transaction waits there.
     pub fn close(&self) {
         std::fs::write(&self.gate, "").expect("the directory is ours");
     }
@@ -59,7 +60,7 @@ impl Ground {
         std::fs::remove_file(&self.gate).expect("it was closed");
     }
 
-    /// Waits until a session waits for an event.
+    /// Waits until a session meets a condition in `pg_stat_activity`.
     pub fn wait_for(&mut self, process: i32, what: &str, condition: &str) {
         let query = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND {condition}");
         wait_until(what, || {
@@ -174,13 +175,13 @@ fn assert_exact(neighbour_first: bool, stand: Stand) {
     assert_eq!(findings(&mut ground.witness), Vec::<String>::new());
 }
 
-/// The neighbour is told after pg_cache.
+/// The neighbour's callback runs after pg_cache's.
 #[test]
 fn a_fill_while_a_ddl_commit_stands_in_a_later_callback_is_not_kept() {
     assert_exact(true, Stand::Callback);
 }
 
-/// The neighbour is told before pg_cache.
+/// The neighbour's callback runs before pg_cache's.
 #[test]
 fn a_fill_while_a_ddl_commit_stands_in_an_earlier_callback_is_not_kept() {
     assert_exact(false, Stand::Callback);

@@ -50,7 +50,7 @@ impl Hunt<'_> {
         } else if found < at_least {
             self.stale.fetch_add(1, SeqCst);
         } else {
-            // A change of names or rules reaches sessions one after the other, until its commit returns.
+            // Until its commit returns, a change of names or rules reaches the sessions one after the other.
             if !table.kind.is_defined() {
                 table.at_least.fetch_max(found, SeqCst);
             }

@@ -1,12 +1,15 @@
-//! The staleness hunter: writers change tables in random ways, names and rules among them, while readers check each value that they
-//! are given, in two databases, and sessions are cancelled and terminated.
+//! The staleness hunter. Writers change tables in random ways, names and rules included, in two databases. Readers
+//! check each value that they get. Meanwhile, sessions are cancelled and terminated.
 //!
-//! A table holds one *version*, a number that grows with each commit. A transaction that is rolled back writes a negative number.
-//! - *At least*: the largest version that a reader has seen, or whose commit has returned to a writer, before the statement began.
-//! - *At most*: the largest version that a writer has sent a commit for when the statement has ended.
+//! A table holds one *version*, a number that grows with each commit. A transaction that is rolled back writes a
+//! negative number. Each value that a reader gets must lie between two bounds:
 //!
-//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine. `PG_CACHE_TEST_SEED` repeats
-//! what a failed run tried, though not when.
+//! - *At least*: the largest version that a reader has seen, or whose commit has returned to a writer, before the
+//!   statement began.
+//! - *At most*: the largest version for which a writer has sent a commit before the statement ended.
+//!
+//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine.
+//! `PG_CACHE_TEST_SEED` repeats the actions of a failed run, but not their timing.
 //!
 //! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
 //! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.

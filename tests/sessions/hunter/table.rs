@@ -1,4 +1,4 @@
-//! The holders of versions: a table, or a name or a rule that decides which row a query finds.
+//! The objects that hold a version: a table, or a name or rule that decides which row a query finds.
 
 use super::DATABASES;
 use super::dice::Dice;
@@ -16,8 +16,8 @@ const DEFINED: usize = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
-    /// Truncated now and then, which a transaction with an older snapshot sees at once, as PostgreSQL's documentation says. So no
-    /// REPEATABLE READ transaction reads it.
+    /// Truncated now and then. As PostgreSQL's documentation says, transactions with an older snapshot see a `TRUNCATE`
+    /// at once. So no REPEATABLE READ transaction reads this table.
     Emptied,
     /// Written to directly, and through the table that it is a partition of.
     Part,
@@ -25,7 +25,7 @@ pub enum Kind {
     Indirect,
     /// A function, replaced by one that returns the next version.
     Function,
-    /// Two tables that change names.
+    /// Two tables that swap their names.
     Swapped,
     /// A partitioned table with two tables for one partition. One of them is attached, and the other gets the next version.
     Attached,
