@@ -1,4 +1,4 @@
-# pg_cache: every target is a script in make/ that installs what it needs and says what is missing.
+# Each target runs a script in make/. The script installs what it needs, or reports what is missing.
 
 SHELL := bash
 .DEFAULT_GOAL := help

@@ -1,7 +1,8 @@
-//! Keeps the section that holds the SQL entities, which nothing references, in the linked library.
+//! Build script. It tells the linker to keep the section with the SQL entities in the library: no code references this
+//! section, so the linker would drop it.
 //!
-//! `cargo pgrx` would do it with global rustflags, and every other cargo command would then rebuild
-//! all dependencies without them. A link argument of this one library lets all commands share a build.
+//! `cargo pgrx` would do this with global rustflags, and every other cargo command would then rebuild all dependencies
+//! without them. A link argument for this library alone lets all commands share a build.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

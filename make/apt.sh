@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# How the scripts here reach Debian's archive without touching the machine's package state. Sourced by make/base.sh (programs)
-# and make/source.sh (sources).
+# Functions that fetch from Debian's archive without changing the machine's package state. make/base.sh (programs) and
+# make/source.sh (sources) source this file.
 
-# The Debian suites that may have a PostgreSQL major. No suite has 16.
+# Prints the Debian suites that may have a PostgreSQL major. No suite has 16.
 debian_suites() { # major
     case $1 in
     15) echo bookworm ;;
@@ -11,13 +11,13 @@ debian_suites() { # major
     esac
 }
 
-# The mirror that the machine's own apt sources name.
+# Prints the mirror that the machine's own apt sources name.
 debian_mirror() {
     # shellcheck disable=SC2016 # the placeholder is apt's
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p
 }
 
-# "URI SUITE" of the machine's own sources of updates and security fixes for a suite, one a line.
+# Prints the machine's own sources of updates and security fixes for a suite: "URI SUITE", one per line.
 debian_updates() { # suite
     local label
     for label in Debian Debian-Security; do
@@ -26,12 +26,13 @@ debian_updates() { # suite
     done | sort -u | awk -v suite="$1" 'index($2, suite "-") == 1'
 }
 
-# Makes an empty apt in a directory: it reads $1/conf and $1/sources.list, knows nothing as installed, and writes below $1 only.
+# Creates the configuration and state of a private apt in a directory. That apt reads $1/conf and $1/sources.list,
+# considers no package installed, and writes below $1 only.
 private_apt() { # directory
     mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
     touch "$1/status"
-    # The machine's own settings (a proxy, certificates) stay in force; its pins, its hooks and its installed packages do not
-    # count. Only this process writes here, so apt's sandbox user does not need to get in.
+    # The machine's own settings (a proxy, certificates) still apply; its pins, hooks and installed packages do not.
+    # Only this process writes here, so apt's sandbox user needs no access.
     cat >"$1/conf" <<CONF
 #clear APT::Update;
 APT::Default-Release "";
@@ -48,7 +49,7 @@ Dir::Cache "$1/cache";
 CONF
 }
 
-# A line of such a sources.list, for the one index that is needed.
+# Prints a line of such a sources.list that covers only the index that is needed.
 apt_source() { # deb or deb-src, URI, suite
     local index=Packages
     [ "$1" = deb ] || index=Sources

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make/assert.sh: prints the pg_config of a PostgreSQL $PG that checks its own assertions (--enable-cassert), built from the source
-# that make/source.sh finds, with all contrib modules, into .pg/assert/RELEASE. Progress is on stderr.
+# make/assert.sh: builds PostgreSQL $PG with assertions (--enable-cassert) and all contrib modules, into
+# .pg/assert/RELEASE, and prints its pg_config. The source comes from make/source.sh. Progress is on stderr.
 #
 # Exit status 2: there is no source of that major.
 set -euo pipefail
@@ -16,11 +16,11 @@ release=${source##*/}
 home=$PG_CACHE_DIR/assert/$release
 part=$home.part # everything unfinished is in here; the next run removes it
 
-# Without ICU, so that its headers are not needed: the servers of the other legs have it.
+# The build is without ICU, so that it does not need the headers of ICU. The servers of the other test legs have ICU.
 build() {
-    # The settings of our make are not meant for PostgreSQL's.
+    # The settings of our make must not reach PostgreSQL's make.
     unset MAKEFLAGS MAKELEVEL
-    # Installed below a directory of our own: whatever its makefiles think of the prefix, nothing is written elsewhere.
+    # DESTDIR is a directory of our own, so the makefiles cannot write elsewhere, even if they change the prefix.
     cd "$part" &&
         "$source/configure" --prefix="$home" --enable-cassert --enable-debug --without-icu --quiet &&
         make -s -j "$(nproc)" world-bin && make -s DESTDIR="$part/installed" install-world-bin &&

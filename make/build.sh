@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# make/build.sh PROFILE: builds pg_cache for PostgreSQL $PG (or that of $PG_CONFIG) if a source has changed, installs
-# it into the private installation of that server and profile, and prints that one's pg_config. Progress is on stderr.
+# make/build.sh PROFILE: builds pg_cache for PostgreSQL $PG (or that of $PG_CONFIG) if a source has changed, installs it
+# into the private installation of that server and profile, and prints the pg_config of that installation. Progress is
+# on stderr.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,7 +12,7 @@ place_work_dir
 profile=$1
 need_packages server headers
 original=$("$ROOT/make/base.sh" "$PG")
-# Installations of one major are different servers all the same.
+# Two installations of the same major are different servers, so each has its own directory.
 home=$PG_CACHE_DIR/server/$PG-$profile${PG_CONFIG:+-$(printf %s "$original" | cksum | cut -d' ' -f1)}
 pg_config=$("$ROOT/make/server.sh" "$original" "$home")
 
@@ -23,7 +24,7 @@ if [ ! -f "$stamp" ] || [ ! -f "$("$pg_config" --pkglibdir)/pg_cache.so" ] ||
     need_packages clang cc
     need_cargo_pgrx
     need_disk 2500 "building pg_cache"
-    # A source that changes while it is compiled must count as newer than the build.
+    # A source that changes during the compilation must count as newer than the build.
     rm -f "$stamp"
     touch "$home/building"
     step "building pg_cache for PostgreSQL $PG ($profile)" "build-$PG-$profile" build_and_install "$profile" "$original" "$pg_config" ||

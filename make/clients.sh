@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The cache through drivers of other languages and through a pooler: a stage of make test. It fetches the drivers through pip
-# and npm, once for a checkout, into .pg/clients. Where there is no Node.js, that part says that it was skipped.
+# A stage of make test: uses the cache through drivers of other languages and through a pooler. It fetches the drivers
+# with pip and npm, once per checkout, into .pg/clients. Without Node.js, that part reports that it was skipped.
 #
 #   make/clients.sh [compile]
 set -euo pipefail
@@ -17,7 +17,7 @@ tests=(-p pg_cache_testbed --test clients)
 home=$PG_CACHE_DIR/clients
 need_packages pgbouncer python
 
-# What was interrupted has no mark of being complete, and is fetched again.
+# Fetches a driver, unless a complete copy is there. An interrupted fetch leaves no mark, so it is repeated.
 fetch() { # driver, version, directory, command that fills it...
     [ ! -f "$3/complete" ] || return 0
     rm -rf "$3"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The private cluster in .pg: make/cluster.sh check-port PORT | start PORT PG_CONFIG | stop | remove | psql [ARGUMENT...]
+# The private cluster in .pg: make/cluster.sh check-port PORT | start PORT PG_CONFIG | stop | remove | psql
+# [ARGUMENT...]
 #
-# A test bench, not a place for data: whoever is on this machine is trusted.
+# The cluster is for tests, not for data: it trusts every account on this machine.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# What there is none of can be neither stopped nor removed nor entered; asking must not create it.
+# Without .pg there is nothing to stop, remove or connect to. These commands must not create it.
 if [ ! -e "$ROOT/.pg" ]; then
     case ${1:-} in
     stop) say "no server is running here"; exit ;;
@@ -18,8 +19,8 @@ place_work_dir
 data=$PG_CACHE_DIR/data
 log=$data/server.log
 
-# The postmaster of this cluster, and nobody who happens to have its old number: it was started for this data directory. (A
-# dead one whose parent has not noticed has no command line any more.)
+# Prints the process ID of this cluster's postmaster. The command line must name this data directory, because another
+# process may have the same ID now. (A zombie, whose parent has not waited for it yet, has no command line.)
 postmaster() {
     local pid
     pid=$(as_server head -n 1 "$data/postmaster.pid" 2>/dev/null) || return
@@ -38,8 +39,8 @@ check_port() { # port
     fi
 }
 
-# The socket's path may not exceed 107 bytes, and its directory is a list to the server: no commas, and no
-# blanks for the sake of whoever reads .pg/env without a shell.
+# The path of a socket is limited to 107 bytes. The server reads its directory setting as a list, so it must have no
+# commas. It must have no blanks either, for programs that read .pg/env without a shell.
 socket_dir() {
     local directory=$PG_CACHE_DIR/socket
     if [[ $directory =~ [^A-Za-z0-9/._+-] ]] || [ "${#directory}" -gt 80 ]; then
@@ -54,7 +55,8 @@ owned_dir() { # directory mode
 
 create() { # directory of programs
     local part=$data.part
-    # Made beside its place and moved there when it is complete, so that an interrupted one is just made again.
+    # initdb creates the cluster beside its final place, and a rename completes it. So an interrupted one is created
+    # again.
     rm -rf "$part" "$data"
     owned_dir "$part" 700
     step "creating the cluster in .pg" initdb as_server "$1/initdb" --auth=trust --username=postgres --encoding=UTF8 --locale=C.UTF-8 -D "$part" ||
@@ -67,7 +69,7 @@ start() { # port pg_config
     local port=$1 bin socket
     bin=$("$2" --bindir)
     if running; then
-        # A server keeps the library it was started with.
+        # A running server keeps the library that it was started with.
         [ "$(running_port)" = "$port" ] && [ ! "$("$2" --pkglibdir)/pg_cache.so" -nt "$data/postmaster.pid" ] && return
         stop
     fi
@@ -85,7 +87,7 @@ max_prepared_transactions = 20
 wal_level = logical
 max_wal_size = 2GB
 EOF
-    # What a caller has set for his own programs would put a trace into the details of errors.
+    # If RUST_BACKTRACE is set, the details of errors contain a backtrace.
     unset RUST_BACKTRACE
     as_server "$bin/pg_ctl" start --wait --silent -D "$data" -l "$log" </dev/null >/dev/null 2>&1 ||
         die "the server does not start: $(as_server grep -E 'FATAL|ERROR|PANIC' "$log" | tail -n 1 | cut -c1-160) (the whole log: .pg/data/server.log)"
@@ -97,7 +99,7 @@ PGDATABASE=shop
 EOF
 }
 
-# A fast shutdown: sessions end, a checkpoint is written.
+# A fast shutdown: the server ends the sessions and writes a checkpoint.
 stop() {
     local pid deadline=$((SECONDS + 60))
     pid=$(postmaster) || return 0
@@ -108,7 +110,7 @@ stop() {
     done
 }
 
-# psql as the superuser, in the shop unless told otherwise.
+# Runs psql as the superuser, in the database shop unless the arguments name another.
 session() { # argument...
     running || die "no server is running here: start it with make run"
     set -a

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# make fuzz: the fuzz targets of the core, each for FUZZ_SECONDS (60). They go on where they ended the last time; what they
-# know stands in target/fuzz. A find belongs into src/core/fuzz/regressions: from there cargo test feeds it for ever.
+# make fuzz: runs each fuzz target of the core for FUZZ_SECONDS (default 60). Each run continues with the corpus of the
+# last one, which is kept in target/fuzz. Move each finding to src/core/fuzz/regressions: cargo test then replays it in
+# every run.
 #
-# As a stage of make test it is skipped where the compiler for it is missing.
+# As a stage of make test, this is skipped if the nightly compiler is missing.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_rust
-# libFuzzer needs code that the stable compiler does not make.
+# libFuzzer needs instrumentation that only the nightly compiler generates.
 nightly() { cargo +nightly --version >/dev/null 2>&1; }
 if ! nightly; then
     needed="the fuzzer needs a nightly compiler: run rustup toolchain install nightly, then make again"
@@ -21,7 +22,7 @@ place_work_dir
 need_packages cc
 need_disk 1500 "building the fuzz targets"
 
-# In a place that all checkouts share, unless there is one.
+# cargo-fuzz is installed in a directory that all checkouts share, unless the machine has one already.
 version=0.13.2
 home=${XDG_CACHE_HOME:-$HOME/.cache}/pg_cache/cargo-fuzz-$version
 if ! cargo fuzz --version >/dev/null 2>&1; then
@@ -40,7 +41,7 @@ targets=$(cargo +nightly fuzz list)
 passed=0 failed=0
 for target in $targets; do
     mkdir -p "$known/corpus/$target" "$known/artifacts/$target"
-    # An input that takes longer than this goes on for ever.
+    # An input that exceeds the -timeout of 20 seconds counts as an endless loop.
     if step "fuzzing $target for $seconds s" "fuzz-$target" cargo +nightly fuzz run --target-dir "$known" "$target" \
         "$known/corpus/$target" "$ROOT/src/core/fuzz/regressions/$target" -- \
         -artifact_prefix="$known/artifacts/$target/" -max_total_time="$seconds" -max_len=800 -timeout=20; then

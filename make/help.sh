@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make help: the targets, from the words beside them in the Makefile.
+# make help: prints the targets with their descriptions from the Makefile.
 set -euo pipefail
 unset CDPATH
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# make install PG_CONFIG=... puts the release build into that PostgreSQL; make uninstall PG_CONFIG=... removes it.
+# make install PG_CONFIG=... installs the release build into that PostgreSQL; make uninstall PG_CONFIG=... removes it.
 #
-# The build is of the private installation first and copied from there: so building needs no rights in the
-# target's directories, and `sudo make install` has only to copy what `make install` has built before it was refused.
+# The build goes to the private installation first and is copied from there. So building needs no rights in the target's
+# directories. If `make install` lacks these rights, it stops after the build, and `sudo make install` only copies.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -14,7 +14,7 @@ choose_server
 place_work_dir
 only_one_at_a_time
 target=$PG_CONFIG
-# Root's hands make files in the checkout that its owner could not change.
+# A build as root would create files in the checkout that its owner cannot change.
 [ -z "${SUDO_USER:-}" ] || export PG_CACHE_NO_BUILD="there is no finished build: run make ${1:-install} PG_CONFIG=$target as $SUDO_USER first, then again with sudo"
 library=$("$target" --pkglibdir) scripts=$("$target" --sharedir)/extension
 sudo_hint="run it as the owner of that directory: sudo make ${1:-install} PG_CONFIG=$target"
@@ -26,7 +26,7 @@ case ${1:-install} in
 install)
     built=$("$ROOT/make/build.sh" release)
     for directory in "$library" "$scripts"; do [ -w "$directory" ] || die "cannot write to $directory: $sudo_hint"; done
-    # Not copied over: a running server has the old file mapped.
+    # The old file is removed, not overwritten: a running server has it mapped.
     rm -f "$library/pg_cache.so" "$scripts/pg_cache.control" "$scripts"/pg_cache--*.sql
     install -m 755 "$("$built" --pkglibdir)/pg_cache.so" "$library/"
     install -m 644 "$("$built" --sharedir)"/extension/pg_cache{.control,--*.sql} "$scripts/"

@@ -1,36 +1,38 @@
 # shellcheck shell=bash
-# What every script here shares: where things are, how to speak, how to run a server, what must be installed.
-# Sourced, never run. Whoever sources it has set -euo pipefail.
+# Functions that all scripts in make/ share: paths, messages, running a server, installing packages. Scripts source this
+# file and never run it. The sourcing script must have set -euo pipefail.
 
-# When whoever called us dies, however it dies, we end too, and with us what we have started: nobody is left working for a
-# make that is gone. The process stays the same, so this happens once.
+# If the calling process dies for any reason, this script receives SIGTERM and ends, and so do the programs that it
+# started. So no script keeps working for a make that is gone. exec keeps the process ID; the variable makes this happen
+# once per process.
 if [ "${PG_CACHE_MORTAL:-}" != $$ ] && [ -x "$0" ] && command -v setpriv >/dev/null; then
     PG_CACHE_MORTAL=$$ exec setpriv --pdeathsig TERM -- "$0" "$@"
 fi
 
-# What the caller has set for other programs must not reach ours: a PGSERVICE or PGHOSTADDR would lead psql to
-# another server, a CDPATH would make cd speak, a narrow umask would shut the servers' account out.
+# Variables that the caller has set for other programs must not reach ours. PGSERVICE or PGHOSTADDR would lead psql to
+# another server. CDPATH would make cd print a path. A narrow umask would lock out the servers' account.
 while read -r name; do
     case $name in PG | PG_CONFIG | PG_CACHE_* | PGRX_*) ;; *) unset "$name" ;; esac
 done < <(compgen -e PG || :)
 unset CDPATH
 umask 022
-# Where runuser and df live is not on every account's path.
+# Some accounts do not have the directories of runuser and df in their path.
 PATH=$PATH:/usr/sbin:/sbin
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PGRX_VERSION=0.18.1
 
-# The line that ends a failed command: what is wrong and what to do about it, nothing else.
+# Prints one line that says what is wrong and how to fix it, and exits with status 1.
 die() { printf 'pg_cache: %s\n' "$*" >&2; exit 1; }
 say() { printf '%s\n' "$*"; }
 
 is_root() { [ "$(id -u)" = 0 ]; }
 
-# Runs a program as the account that owns the servers: PostgreSQL refuses to run as root. For root that is whoever the
-# cluster belongs to, or postgres if there is none yet.
-# From /, because that account may not be able to read our directory. Without our lock: a server that inherited it would
-# hold it for as long as it runs.
+# Runs a program as the account that owns the servers, because PostgreSQL refuses to run as root. For root, this is the
+# owner of the cluster, or postgres if there is no cluster yet.
+#
+# The program starts in /, because that account may not be able to read our directory. It does not inherit the lock on
+# file descriptor 9: a server would hold the lock for as long as it runs.
 as_server() {
     local account=postgres
     if is_root; then
@@ -46,14 +48,14 @@ need_server_account() {
         die "root cannot run PostgreSQL, and there is no account postgres to run it: create it with useradd --system postgres"
 }
 
-# Sets PG_CACHE_DIR, the directory of everything that is built, downloaded or run, and makes sure it exists.
-# It is .pg in the checkout; where the servers' account cannot get there (a checkout in /root), .pg is a
-# link to a directory that it can reach.
+# Sets PG_CACHE_DIR, the directory for everything that is built, downloaded or run, and creates it. This is .pg in the
+# checkout. If the servers' account cannot enter the checkout (one in /root), .pg is a link to a directory that the
+# account can reach.
 place_work_dir() {
     case $ROOT in *[\`\$\"\\%]* | *$'\n'*) die "the path of this checkout has a character that shells and servers stumble over: move it to a plainer one" ;; esac
     PG_CACHE_DIR=$ROOT/.pg
     if [ ! -e "$PG_CACHE_DIR" ]; then
-        # nobody stands for the servers' account, which may not exist yet.
+        # The account nobody is tested instead of the servers' account, which may not exist yet.
         if is_root && ! (cd / && runuser -u nobody -- test -x "$ROOT") 2>/dev/null; then
             local elsewhere
             elsewhere=/var/lib/pg_cache-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
@@ -63,15 +65,16 @@ place_work_dir() {
             mkdir -p "$PG_CACHE_DIR" 2>/dev/null || die "cannot write to $ROOT: run make in a checkout of your own"
         fi
     fi
-    # The place itself: the way through the link is closed to the servers' account.
+    # PG_CACHE_DIR is the target of the link: the servers' account cannot follow the link itself.
     PG_CACHE_DIR=$(readlink -f "$PG_CACHE_DIR")
     [ -w "$PG_CACHE_DIR/" ] || die "$PG_CACHE_DIR belongs to another account: run make as that one, or remove it"
     mkdir -p "$PG_CACHE_DIR/log"
     export PG_CACHE_DIR
 }
 
-# Lets the rest of the script work alone: two at once would build and start the same things twice. The lock is on file
-# descriptor 9, which scripts that we call inherit, and servers and background commands do not: they could outlive us.
+# Acquires the lock of the checkout. Two scripts at once would build and start the same things twice. The lock is held
+# through file descriptor 9. Scripts that this one calls inherit it. Servers and background commands do not, because
+# they could outlive this script.
 only_one_at_a_time() {
     [ "${PG_CACHE_LOCKED:-}" = "$PG_CACHE_DIR" ] && return
     exec 9>"$PG_CACHE_DIR/lock" || die "cannot write $PG_CACHE_DIR/lock: remove what stands there"
@@ -79,7 +82,8 @@ only_one_at_a_time() {
     export PG_CACHE_LOCKED=$PG_CACHE_DIR
 }
 
-# Starts a command in a process group of its own, all of which ends when we do, and leaves its pid in $background.
+# Starts a command in a process group of its own and stores its process ID in $background. The whole group is killed
+# when this script exits.
 in_background() { # command...
     set -m
     "$@" 9>&- &
@@ -88,8 +92,8 @@ in_background() { # command...
     trap 'kill -- -"$background" 2>/dev/null || :' EXIT
 }
 
-# Runs a long step with its output in a log, and shows that it moves. The last line of the log is what it
-# is doing; on a terminal it is shown in place, elsewhere now and then.
+# Runs a long step with its output in a log, and shows the progress: the last line of the log. A terminal shows it in
+# place; other outputs get a line every ten seconds.
 step() { # label log command...
     local label=$1 log=$PG_CACHE_DIR/log/$2.log started=$SECONDS pid status=0 next=10
     shift 2
@@ -112,19 +116,19 @@ step() { # label log command...
     printf '    done in %d s\n' "$((SECONDS - started))"
 }
 
-# Whether what failed with this log failed for want of a network.
+# Succeeds if the log shows that the step failed because the network or the registry could not be reached.
 log_blames_network() { # log
     grep -qiE 'could not resolve|temporary failure resolving|failed to (download|fetch|connect)|could not connect|unable to (connect|update registry)|spurious network error|network is unreachable|connection refused|unable to locate package|sub-process https? returned' \
         "$PG_CACHE_DIR/log/$1.log"
 }
 
-# Ends after a failed step, with the reason if it is a known one and else with the place to read it.
+# Exits after a failed step. The message names the cause if it is a known one, and otherwise the log to read.
 die_after() { # log, what failed
     log_blames_network "$1" && die "$2: the network or the package registry cannot be reached; connect and run make again (details in .pg/log/$1.log)"
     die "$2: read .pg/log/$1.log, which ends with: $(grep -v '^[[:space:]]*$' "$PG_CACHE_DIR/log/$1.log" | tail -n 1 | cut -c1-200)"
 }
 
-# At least this much free where we build and where servers run, or the end.
+# Exits unless the build directory and the servers' directory both have this much free space.
 need_disk() { # MB, for what
     local place free
     for place in "$PG_CACHE_DIR" "$ROOT"; do
@@ -134,7 +138,7 @@ need_disk() { # MB, for what
 }
 
 need_rust() {
-    # The installer of the toolchain puts it where a new shell finds it; this one may be older.
+    # rustup adds its directory to the path of new shells only, and this shell may be older.
     command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
     command -v cargo >/dev/null || die "no Rust toolchain: install the stable one with rustup (https://rustup.rs), then run make again"
     local have want
@@ -144,8 +148,8 @@ need_rust() {
         die "Rust $have is too old, $want is needed: run rustup update stable"
 }
 
-# Settles which PostgreSQL this is about: PG is its major, by default 15 or that of PG_CONFIG. Whoever names an
-# installation gets that one and no other.
+# Chooses the PostgreSQL and sets PG to its major version, by default 15 or the major of PG_CONFIG. If the caller sets
+# PG_CONFIG, exactly that installation is used.
 choose_server() {
     if [ -n "${PG_CONFIG:-}" ]; then
         local named=$PG_CONFIG
@@ -159,11 +163,11 @@ choose_server() {
     export PG
 }
 
-# The Debian package that brings what is missing, or nothing if it is there. One line for each need.
+# Prints the Debian package that provides a need, or nothing if the machine has it already.
 missing_package() { # need
     case $1 in
     server)
-        # Of a PostgreSQL that is not the system's, make/base.sh knows what to do.
+        # make/base.sh takes care of a PostgreSQL that is not the system's.
         [ -n "${PG_CONFIG:-}" ] || [ "$PG" != 15 ] || [ -x /usr/lib/postgresql/15/bin/postgres ] || echo postgresql-15 ;;
     headers)
         if [ -n "${PG_CONFIG:-}" ]; then
@@ -171,24 +175,24 @@ missing_package() { # need
         elif [ "$PG" = 15 ]; then
             [ -f /usr/include/postgresql/15/server/postgres.h ] && [ -x /usr/lib/postgresql/15/lib/pgxs/src/test/regress/pg_regress ] || echo postgresql-server-dev-15
         fi ;;
-    # bindgen reads the server's headers with it.
+    # bindgen needs libclang to read the server's headers.
     clang) compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null || echo libclang-14-dev ;;
-    # libclang comes without the compiler's own headers (stddef.h); gcc's or clang's will do.
+    # libclang comes without the compiler's own headers (stddef.h). Those of gcc or clang work.
     cc) command -v cc >/dev/null || echo build-essential ;;
     bwrap) command -v bwrap >/dev/null || echo bubblewrap ;;
     git) command -v git >/dev/null || echo git ;;
     redis) command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null || echo "redis-server redis-tools" ;;
     pgbouncer) command -v pgbouncer >/dev/null || echo pgbouncer ;;
-    # With what it takes to make an environment of one's own.
+    # The tests need the modules that create a virtual environment.
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || echo "python3 python3-venv" ;;
     perf) command -v perf >/dev/null || echo linux-perf ;;
     valgrind) command -v valgrind >/dev/null || echo valgrind ;;
     plpython)
-        # Of a PostgreSQL that is not the system's, it came with the rest or not at all.
+        # A PostgreSQL that is not the system's came with PL/Python, or does not have it.
         [ -n "${PG_CONFIG:-}" ] || [ "$PG" != 15 ] || [ -f /usr/lib/postgresql/15/lib/plpython3.so ] || echo postgresql-plpython3-15 ;;
-    # What unpacks a Debian source package.
+    # dpkg-source unpacks a Debian source package.
     source) command -v dpkg-source >/dev/null || echo dpkg-dev ;;
-    # What PostgreSQL is built with.
+    # PostgreSQL's build needs the next four.
     flex) command -v flex >/dev/null || echo flex ;;
     bison) command -v bison >/dev/null || echo bison ;;
     readline) [ -f /usr/include/readline/readline.h ] || echo libreadline-dev ;;
@@ -197,7 +201,7 @@ missing_package() { # need
     esac
 }
 
-# Installs what the named needs lack, or says in one line who can.
+# Installs the packages that the given needs lack, or exits with the command that installs them.
 need_packages() { # need...
     local need missing=()
     for need in "$@"; do
@@ -215,8 +219,9 @@ need_packages() { # need...
 }
 
 install_packages() {
-    # What comes with the packages (a system cluster, a Redis on its standard port) is for this checkout's
-    # private servers to run: none of it is started. A file of ours that an interrupted run has left is taken over.
+    # Package scripts must not start services (a system cluster, a Redis on its standard port): this checkout runs
+    # private servers only. policy-rc.d prevents that during the installation. If an interrupted run has left our file,
+    # it is reused; a file without our mark is left alone.
     local policy=/usr/sbin/policy-rc.d mark='# pg_cache: for the time of one installation'
     if [ ! -e "$policy" ] || grep -qF "$mark" "$policy"; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
@@ -226,8 +231,8 @@ install_packages() {
     apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
-# cargo-pgrx in the version of our pgrx, in a place of its own that all checkouts share: a developer's own,
-# perhaps of another version, is used if it fits and never replaced.
+# Provides cargo-pgrx in the version of our pgrx, in a directory that all checkouts share. A cargo-pgrx that the
+# developer has installed is used if its version fits, and is never replaced.
 need_cargo_pgrx() {
     local home=${XDG_CACHE_HOME:-$HOME/.cache}/pg_cache/cargo-pgrx-$PGRX_VERSION
     if [ "$(cargo pgrx --version 2>/dev/null)" != "cargo-pgrx $PGRX_VERSION" ]; then
@@ -246,21 +251,22 @@ pg_major() { # pg_config
     "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'
 }
 
-# The number of a release, such as 15.20.
+# Prints the release of an installation, such as 15.20.
 pg_release() { # pg_config
     "$1" --version | awk '{ print $2 }'
 }
 
-# Tells pgrx where the headers are. Touching that file rebuilds everything, so it is only written when it
-# changes, and each major has its own.
+# Tells pgrx where the headers are. A newer modification time of this file rebuilds everything, so it is written only
+# when its content changes. Each major version has its own file.
 configure_pgrx() { # pg_config
     local config
     config=$(printf '[configs]\npg%s = "%s"' "$(pg_major "$1")" "$1")
     export PGRX_HOME
     PGRX_HOME=$PG_CACHE_DIR/pgrx-$(pg_major "$1")
-    # The same for a server with assertions, whose headers are others.
+    # A server with assertions has different headers, so it gets directories of its own.
     case $1 in "$PG_CACHE_DIR"/assert/*) PGRX_HOME+=-assert CARGO_TARGET_DIR=$ROOT/target/assert && export CARGO_TARGET_DIR ;; esac
-    # build.rs keeps what this would keep, without flags that make each cargo command rebuild all dependencies.
+    # This workaround would set flags that make each cargo command rebuild all dependencies. build.rs keeps the section
+    # in the library instead.
     export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
     mkdir -p "$PGRX_HOME"
     [ "$config" = "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" ] || printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
@@ -270,7 +276,7 @@ configure_pgrx() { # pg_config
 build_and_install() { # profile, pg_config of the headers, pg_config of the target
     configure_pgrx "$2"
     cd "$ROOT" || return
-    # What an earlier build has put there and this one does not would be taken for its own.
+    # Files of an earlier build must not be mistaken for files of this one.
     rm -f "$("$3" --pkglibdir)/pg_cache.so" "$("$3" --sharedir)"/extension/pg_cache{.control,--*.sql}
     cargo pgrx install --profile "$1" --no-default-features --features "pg$(pg_major "$2")" --pg-config "$3"
 }

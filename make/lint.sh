@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# make lint: what a compiler or a reader would object to. Every check runs, then the verdict.
+# make lint: formatting, compiler warnings, documentation, and rules of this repository. All checks run before the
+# verdict.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -19,17 +20,19 @@ check() { # name command...
     "$@" || { printf '    FAILED: %s\n' "$name"; status=1; }
 }
 
-# Succeeds if the pattern is nowhere; a search that did not work is no success.
+# Succeeds if the pattern occurs nowhere. A search that fails is not a success.
 nowhere() { # pattern, git's path patterns...
     local found=0
     git grep --untracked -nE "$1" -- "${@:2}" || found=$?
     [ "$found" = 1 ]
 }
 
-# The fence around unsafe code, by its rooms. The compiler denies it elsewhere; this denies opening it elsewhere.
+# Checks that only the permitted files allow unsafe code. The compiler denies unsafe code elsewhere; this check prevents
+# other files from lifting that lint.
 unsafe_is_fenced() { nowhere '\bunsafe_code\b' '*.rs' ':!src/pg/*' ':!src/core/region.rs'; }
 
-# Floors: imports point down. The core cannot name the others, which the compiler sees to.
+# Checks that imports point to lower layers only. The compiler itself ensures this for the core, which is a crate of its
+# own.
 floors_hold() {
     nowhere 'crate::(api|query|store|workers)\b' 'src/pg/*' && nowhere 'crate::api\b' 'src/query/*' 'src/store/*' 'src/workers/*'
 }
@@ -43,7 +46,7 @@ shell_scripts() {
 }
 
 check "formatting" cargo fmt --all -- --check
-# A workspace of their own, so that cargo does not see them.
+# The fuzz targets are a separate workspace, so cargo fmt does not see them.
 check "formatting of the fuzz targets" rustfmt --check --edition 2024 src/core/fuzz/fuzz_targets/*.rs
 check "clippy" cargo clippy -q --workspace --all-targets --no-default-features --features "pg$PG" -- -D warnings
 check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items --no-default-features --features "pg$PG"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make matrix: builds and tests on every supported major and on a server that checks its own assertions, then prints a row for
-# each. A failing leg does not stop the next one.
+# make matrix: builds and tests on every supported major and on a server with assertions, then prints a row for each. A
+# failing leg does not stop the next one.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -11,7 +11,7 @@ failed=0 rows=()
 leg() { # name, settings of make/test.sh...
     local began=$SECONDS log=$PG_CACHE_DIR/log/matrix-${1// /-}.log verdict version outcome
     printf '\n======== PostgreSQL %s ========\n' "$1"
-    # What needs no server was proven by make test.
+    # make test covers the stages that need no server.
     if env "${@:2}" ONLY="sql sessions suites" "$ROOT/make/test.sh" 2>&1 | tee "$log"; then verdict=ok; else verdict=FAILED failed=1; fi
     version=$(sed -nE 's/^PostgreSQL ([0-9.]+).*, rustc.*/\1/p' "$log" | tail -n 1)
     outcome=$(tail -n 1 "$log")$(sed -nE 's/^  ([a-z]+) .* \(SKIPPED\)$/, \1 skipped/p' "$log")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make run: from whatever this machine has to a running cache, and a tour of it.
+# make run: installs what is missing, builds pg_cache, starts a server with it, and shows a tour.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -10,7 +10,7 @@ place_work_dir
 only_one_at_a_time
 started=$SECONDS
 
-# What can go wrong is asked first, before anything takes long.
+# Checks that can fail come first, before any long step.
 version=$(as_server cat "$PG_CACHE_DIR/data/PG_VERSION" 2>/dev/null || :)
 [ -z "$version" ] || [ "$version" = "$PG" ] ||
     die ".pg holds a cluster of PostgreSQL $version, this is $PG: remove it with make clean, or run make run PG=$version"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make/server.sh PG_CONFIG DIRECTORY: lays out a private copy of a PostgreSQL installation, into which extensions
-# can be installed without touching the original, and prints the copy's pg_config.
+# make/server.sh PG_CONFIG DIRECTORY: creates a private copy of a PostgreSQL installation and prints the copy's
+# pg_config. Extensions can be installed into the copy without changing the original.
 #
 # PostgreSQL finds its libraries and scripts relative to its own program file. So the programs are copied, and
 # everything else is a tree of links with the same shape.
@@ -11,7 +11,7 @@ set -euo pipefail
 original=$1 copy=$2
 bin=$("$original" --bindir) lib=$("$original" --pkglibdir) share=$("$original" --sharedir) include=$("$original" --includedir-server)
 
-# The directory above all of them is what corresponds to the copy.
+# The common parent directory corresponds to the root of the copy.
 top=$bin
 for directory in "$lib" "$share"; do
     while [ "${directory#"$top"/}" = "$directory" ]; do top=${top%/*}; done
@@ -19,7 +19,7 @@ done
 
 place() { printf '%s' "$copy${1#"$top"}"; }
 marker=$copy/made-of
-# A library that has come since, such as a language's, belongs into the copy.
+# A library that was added later, such as a procedural language, must also be in the copy.
 libraries=$(find "$lib/" -maxdepth 1 -name '*.so' ! -name 'pg_cache*' -printf '%f\n' | sort | cksum)
 made_of="$original $("$original" --version) $(stat -c %Y "$bin/postgres") $libraries"
 
@@ -29,11 +29,11 @@ if [ "$(cat "$marker" 2>/dev/null)" != "$made_of" ]; then
     cp -L "$bin"/* "$(place "$bin")"
     cp -rs "$lib/." "$(place "$lib")"
     cp -rs "$share/." "$(place "$share")"
-    # Not needed by a server; there so that the copy's pg_config tells the truth.
+    # A server does not need the headers. The link makes the output of the copy's pg_config correct.
     case $include in
     "$top"/*) mkdir -p "$(dirname "$(place "$include")")" && ln -s "$include" "$(place "$include")" ;;
     esac
-    # A pg_cache that was installed in the original must not be mistaken for the one under test.
+    # A pg_cache in the original installation must not be mistaken for the one under test.
     find "$copy" -name 'pg_cache*' ! -path "$copy" -delete
     chmod -R a+rX "$copy"
     printf '%s\n' "$made_of" >"$marker"

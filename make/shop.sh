@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Fills the private cluster with the sample shop, once, and gives it the extension as it is now.
+# Loads the sample shop into the private cluster, once, and installs the current version of the extension there.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 place_work_dir
 psql() { "$ROOT/make/cluster.sh" psql -X -q -A -t -v ON_ERROR_STOP=1 "$@" || die "the sample shop cannot be prepared: what stopped it stands above"; }
 
-# A comment on the database says which sample is in it, and that it was loaded to its end.
+# A comment on the database records which sample was loaded completely.
 sample="sample shop $(cksum <"$ROOT/examples/shop.sql" | cut -d' ' -f1)"
 if [ "$(psql -d postgres -c "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'")" != "$sample" ]; then
     need_disk 2000 "the sample shop"
@@ -15,7 +15,8 @@ if [ "$(psql -d postgres -c "SELECT shobj_description(oid, 'pg_database') FROM p
     psql -d postgres -c "COMMENT ON DATABASE shop IS '$sample'"
 fi
 
-# While a version is in the making its SQL changes under the same number: install it anew when it did.
+# During development, the SQL of a version changes without a new version number. So the extension is installed again if
+# its SQL has changed.
 there=$(psql -c "SELECT 1 FROM pg_extension WHERE extname = 'pg_cache'")
 sql=$(psql -c "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'")/extension
 sql=$(cat "$sql"/pg_cache--*.sql | cksum | cut -d' ' -f1)

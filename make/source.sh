@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# make/source.sh MAJOR or RELEASE (15 or 15.20): prints the path of PostgreSQL's source tree, from Debian's source package. A major
-# stands for the newest release of it that can be had. It is fetched once, into .pg/source/RELEASE. Progress is on stderr.
+# make/source.sh MAJOR or RELEASE (15 or 15.20): prints the path of PostgreSQL's source tree, taken from Debian's source
+# package. A major stands for its newest release that is available. The tree is fetched once, into .pg/source/RELEASE.
+# Progress is on stderr.
 #
-# Debian's patches are left out: they change no test, and with them `make install` writes into the system's PostgreSQL, whatever the
-# prefix.
+# Debian's patches are left out. They change no test, and with them `make install` writes into the system's PostgreSQL,
+# whatever the prefix is.
 #
 # Exit status 2: there is no such source. The reason is on stderr.
 set -euo pipefail
@@ -23,8 +24,8 @@ none=$sources/$wanted.none # the mirror did not have it: asked once
 
 unpacked() { find "$sources" -maxdepth 1 -name "$major.*" -type d 2>/dev/null | grep -E "/$wanted(\.[0-9]+)?$" | sort -V | tail -n 1; }
 
-# Succeeds also if there is nothing to fetch. A mirror may lack the files of a version that the archive lists (those of security
-# fixes), so this tries all versions, the newest first.
+# Fetches and unpacks the source. Succeeds also if there is nothing to fetch. A mirror may lack files of a version that
+# the archive lists (those of security fixes), so this tries all versions, the newest first.
 fetch() { # suite...
     local apt=$part/apt suite version release
     for suite in "$@"; do
@@ -32,7 +33,7 @@ fetch() { # suite...
         private_apt "$apt"
         {
             apt_source deb-src "$mirror" "$suite"
-            # A machine that is up to date has the release that came last, which may be a security fix.
+            # An up-to-date machine has the latest release, which may be a security fix that only these sources have.
             debian_updates "$suite" | while read -r uri updates; do apt_source deb-src "$uri" "$updates"; done
         } >"$apt/sources.list"
         apt-get -q -c "$apt/conf" update || return

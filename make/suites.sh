@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# PostgreSQL's own regression and isolation suites on a server that has the library loaded: a stage of make test-long and of
-# make matrix. The suites come from PostgreSQL's source (make/source.sh) and must be of the server's release. If the source of that
-# release cannot be had, the suites run on a server that is built from the source that can (make/assert.sh).
+# A stage of make test-long and make matrix: runs PostgreSQL's own regression and isolation suites on a server that has
+# loaded pg_cache. The suites come from PostgreSQL's source (make/source.sh) and must match the server's release. If the
+# source of that release is not available, the suites run on a server that is built from an available source
+# (make/assert.sh).
 #
 #   make/suites.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the server, as make/test.sh does
 set -euo pipefail
@@ -12,7 +13,7 @@ place_work_dir
 need_rust
 cd "$ROOT"
 
-# Runs a script that prints a path; it ends with 2 when there is no source for what it was asked.
+# Runs a script that prints a path, and stores the path in $answer. The script ends with status 2 if there is no source.
 ask() { # script, argument...
     local status=0
     answer=$("$ROOT/make/$1" "${@:2}") || status=$?

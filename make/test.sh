@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make test: every stage that proves the project, one after the other, and a summary that says what passed, what
-# did not and where the time went. A failing stage does not hide the ones behind it.
+# make test: runs all test stages one after the other, then prints a summary of passed and failed tests and the time of
+# each stage. A failing stage does not stop the next ones.
 #
 #   make/test.sh [long]      PG=15..18 chooses the server, ONLY="stage ..." the stages
 set -euo pipefail
@@ -43,7 +43,8 @@ declare -A cargo_test=(
     [bench]="-p pg_cache_bench"
 )
 declare -A script=([clients]=make/clients.sh [setup]=tests/setup/run.sh [suites]=make/suites.sh [sanitize]=make/sanitize.sh [fuzz]=make/fuzz.sh)
-# The core compiled in another way. Each has a directory of its own, so that none rebuilds what another has built.
+# Stages that compile the core with other flags. Each has its own target directory, so that none rebuilds the work of
+# another.
 declare -A cfg=([models]=loom [counting]=counting)
 export FUZZ_SECONDS=${FUZZ_SECONDS:-10}
 read -ra chosen <<<"${ONLY:-${stages[*]}}"
@@ -62,7 +63,7 @@ with_cargo() { # stage, cargo's arguments...
     fi
     "$@"
 }
-# Compiled ahead, so that the stages' times are those of the tests.
+# Compiles the chosen stages first, so that the reported times are those of the tests alone.
 compile() {
     local stage
     for stage in "${chosen[@]}"; do
@@ -89,13 +90,13 @@ for stage in "${chosen[@]}"; do
     # Each stage reports like cargo: "test result: ok. 3 passed; 0 failed".
     good=$(sed -nE 's/^test result: .* ([0-9]+) passed; .*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
     bad=$(sed -nE 's/^test result: .* ([0-9]+) failed.*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
-    # The harness has reported a server that failed an assertion or crashed, though no test may have noticed.
+    # The harness reports a server that failed an assertion or crashed, even if no test noticed.
     if [ "$bad" = 0 ] && grep -qE '^TRAP: |was terminated by signal 11' "$log"; then bad=1; fi
     note=
     if [ "$status" = 0 ] && grep -q '^skipped, not passed: ' "$log"; then
-        # It has said why it could not run. That is no failure, and it passes nothing.
+        # The stage has reported why it could not run. This counts neither as a failure nor as passed.
         note=" (SKIPPED)" skipped=$((skipped + 1))
-    # A stage that broke before it could count, or that ran nothing at all, has failed.
+    # A stage has failed if it ended before it could count tests, or if it ran no test at all.
     elif [ "$bad" = 0 ] && { [ "$status" != 0 ] || [ "$good" = 0 ]; }; then bad=1; fi
     passed=$((passed + good)) failed=$((failed + bad))
     rows+=("$(printf '  %-10s %8d %8d %8d s   %s' "$stage" "$good" "$bad" "$((SECONDS - began))" "${what[$stage]}$note")")

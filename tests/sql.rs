@@ -1,9 +1,15 @@
-//! Runs PostgreSQL's own two test programs over `tests/pg_regress` and `tests/isolation`.
+//! Runs PostgreSQL's own two test programs, `pg_regress` and `pg_isolation_regress`, over `tests/pg_regress` and
+//! `tests/isolation`.
 //!
-//! Every file is a run of its own in a database of its own, several side by side, so that no test sees what
-//! another left behind. Roles are the whole cluster's: files that change some, and those with results of queries, which any such change
-//! invalidates, take turns. So is the memory: a file that begins by saying that it fills it has a cluster of its own. A file without its counterpart (a test nobody wrote down the answer of, an answer to
-//! no test) is a failure.
+//! Each file runs in a database of its own, so that no test sees what another left behind. Several files run side by
+//! side. A file with no expected output, or an expected output with no file, is a failure.
+//!
+//! Some files cannot share the cluster freely:
+//!
+//! - Roles belong to the whole cluster, and any change of roles invalidates results of queries. So the files that
+//!   change roles, and the files that use results of queries, run one at a time.
+//! - A file that begins with the comment "Fills the memory." gets a cluster of its own, because it would evict the
+//!   values of other files.
 
 use pg_cache_testbed::{Cluster, Conf};
 use std::collections::BTreeSet;
@@ -12,7 +18,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// A family of tests: where its files are and which program runs them.
+/// A family of tests: the place of its files and the program that runs them.
 struct Suite {
     name: &'static str,
     directory: &'static str,
@@ -39,7 +45,7 @@ const SUITES: [Suite; 2] = [
 ];
 
 fn main() -> ExitCode {
-    // Of cargo's test arguments only the filter means something here.
+    // Of cargo's test arguments, this program supports only the filter.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let tests: Vec<(&Suite, String)> = SUITES
         .iter()
@@ -78,7 +84,7 @@ fn main() -> ExitCode {
     });
 
     let mut failures = failures.into_inner().expect("no worker panics");
-    // Now that it is quiet: what all the tests together have left of the cache.
+    // All tests have ended, so the check sees the final state of the cache.
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
     for row in session.query("SELECT cache_check()", &[]).expect("the cache can be checked") {
@@ -87,7 +93,7 @@ fn main() -> ExitCode {
     for failure in &failures {
         println!("\n{failure}");
     }
-    // The words in which cargo's own test binaries report, for whoever adds them up.
+    // The summary has the format of cargo's test binaries, so that `make/test.sh` can add it up.
     let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {verdict}. {} passed; {} failed",
@@ -110,7 +116,7 @@ impl Suite {
         self.root().join("expected").join(format!("{test}.out"))
     }
 
-    /// Every name that has a test, an answer, or both. An alternative answer (`name_1.out`) belongs to `name`.
+    /// Returns all names that have a test, an answer, or both. An alternative answer (`name_1.out`) belongs to `name`.
     fn tests(&self) -> BTreeSet<String> {
         let inputs = stems(&self.root().join(self.inputs), self.input_extension);
         let answers = stems(&self.root().join("expected"), "out").into_iter().filter(|answer| {
@@ -121,13 +127,13 @@ impl Suite {
         answers.chain(inputs.iter().cloned()).collect()
     }
 
-    /// Whether a test changes roles, or finds out that somebody has changed some.
+    /// Returns whether a test changes roles, or uses results of queries, which a change of roles invalidates.
     fn is_about_roles(&self, test: &str) -> bool {
         let text = self.text(test);
         ["CREATE ROLE", "ALTER ROLE", "DROP ROLE", "cache_fetch("].iter().any(|word| text.contains(word))
     }
 
-    /// Whether others would find their values sent away.
+    /// Returns whether a test fills the memory, so that it would evict the values of other tests.
     fn fills_memory(&self, test: &str) -> bool {
         self.text(test).starts_with("-- Fills the memory.")
     }
@@ -143,7 +149,7 @@ impl Suite {
             }
         }
         let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.name).join(test);
-        // What is left of an earlier run would be read as the result of this one.
+        // Files of an earlier run would be read as the result of this one.
         let _ = std::fs::remove_dir_all(&output);
         std::fs::create_dir_all(&output).map_err(|error| error.to_string())?;
 
@@ -170,7 +176,7 @@ impl Suite {
     }
 }
 
-/// The names, without the extension, of a directory's files.
+/// Returns the names, without the extension, of the files with that extension in a directory.
 fn stems(directory: &Path, extension: &str) -> BTreeSet<String> {
     std::fs::read_dir(directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))

@@ -61,7 +61,7 @@ def values():
     large = {"large": ["é" * 1000] * 2500}
     expect(ask("SELECT cache_set('large', %s)", Jsonb(large)), True)
     expect(ask("SELECT cache_get('large')"), large)
-    # What comes back as bytes on the wire, instead of as text.
+    # The next results are in binary format on the wire, not in text format.
     expect(ask("SELECT cache_get('large')", binary=True), large)
     expect(ask("SELECT cache_get_bytes('b')", binary=True), value)
 
@@ -91,7 +91,7 @@ def keys():
     expect(ask("SELECT cache_delete_many(%s)", names), len(names))
     refused(errors.InvalidParameterValue, "longer than 1024 bytes", "SELECT cache_get(%s)", "ü" * 512 + "k")
     refused(errors.InvalidParameterValue, "must not be empty", "SELECT cache_get(%s)", "")
-    # No text of PostgreSQL has a NUL, and no jsonb.
+    # PostgreSQL's text and jsonb cannot contain a NUL.
     refused(psycopg.DataError, "NUL", "SELECT cache_get(%s)", "a\0b")
     refused(errors.UntranslatableCharacter, "unsupported Unicode escape", "SELECT cache_set('k', %s)", Jsonb("a\0b"))
     refused(UnicodeEncodeError, "surrogates not allowed", "SELECT cache_get(%s)", "\udc80")
@@ -124,7 +124,7 @@ def jsonb_that_is_none():
     refused(errors.UndefinedFunction, "function cache_set(unknown, smallint[]) does not exist", "SELECT cache_set('k', %s)", [1, 2])
     refused(errors.UndefinedFunction, "function cache_set(unknown, json) does not exist", "SELECT cache_set('k', %s)", Json({}))
     refused(psycopg.ProgrammingError, "cannot adapt type 'dict'", "SELECT cache_set('k', %s)", {})
-    # The worst of them is no error: an array of nothing is sent as {}, which is an object.
+    # The worst case raises no error: an empty list is sent as {}, which is an empty object in JSON.
     expect(ask("SELECT cache_set('k', %s)", []), True)
     expect(ask("SELECT cache_get('k')"), {})
     for value in ["hello", ["a", "b"], [1, 2], [], {}]:
@@ -157,7 +157,7 @@ def transactions():
             expect(ask("SELECT cache_get('k')"), "new")
             expect(elsewhere(), "old")
         expect(elsewhere(), "new")
-    # An error in a block of its own takes its own part only.
+    # An error in a nested block rolls back only that block.
     with connection.transaction():
         ask("SELECT cache_set('k', %s)", Jsonb("kept"))
         try:
@@ -206,7 +206,7 @@ def compute_once():
     with ThreadPoolExecutor() as threads:
         expect(list(threads.map(run, range(2))), [{"rows": [1, None]}] * 2)
     expect(len(computed), 1)
-    # Behind a pooler each of these may be in another session.
+    # Behind a pooler, each of these statements may run in another session.
     _, _, lease, _, _ = connection.execute("SELECT * FROM cache_acquire('leased')").fetchone()
     for _ in range(5):
         expect(ask("SELECT status FROM cache_acquire('leased')"), "wait")

@@ -1,15 +1,17 @@
-//! Drivers of other languages. What they do is in scripts that say what they miss and end with an error.
+//! Runs the scripts that use the cache through drivers of other languages. A script reports what it misses and ends
+//! with an error.
 
 use pg_cache_testbed::{Cluster, Conf, Pooler};
 use std::path::Path;
 use std::process::Command;
 
-/// What the script needs is named by `make/clients.sh`, or by whoever runs one test by hand.
+/// Returns an environment variable that names a program or directory of a script. `make/clients.sh` sets them; for a
+/// single test, set them by hand.
 fn named(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run make test ONLY=clients"))
 }
 
-/// Runs a script with the server behind it, then with a pooler in between.
+/// Runs a script with a direct connection to the server, then through a pooler.
 fn run(interpreter: &str, script: &str, more: &[String]) {
     let cluster = Cluster::start(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
@@ -39,7 +41,7 @@ fn python() {
     run(&named("PG_CACHE_TEST_PYTHON"), "clients.py", &[]);
 }
 
-/// Node looks for modules beside the script, where none are to be: it is told where they are.
+/// Node looks for modules beside the script. They are in another directory, which the argument names.
 #[test]
 fn node() {
     run("node", "clients.mjs", &[named("PG_CACHE_TEST_NODE_MODULES")]);

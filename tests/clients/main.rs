@@ -1,4 +1,4 @@
-//! The cache as it is met from outside: by drivers of other languages, and with a pooler in between.
+//! Tests of the cache from outside: through drivers of other languages, and through a pooler.
 
 mod language;
 mod pooler;

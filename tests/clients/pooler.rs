@@ -1,11 +1,11 @@
-//! Behind pgbouncer in transaction mode, where the next transaction of a session may be on another server connection.
+//! Tests behind pgbouncer in transaction mode: each transaction of a session may use another server connection.
 
 use pg_cache_testbed::{Cluster, Conf, Pooler};
 use postgres::types::Type;
 use postgres::{Client, SimpleQueryMessage};
 use std::collections::BTreeSet;
 
-/// A cluster and a pooler with so many server connections.
+/// Starts a cluster and a pooler with this number of server connections.
 fn pooled(connections: u32) -> (Cluster, Pooler) {
     let cluster = Cluster::start(&Conf::preloaded());
     cluster.connect("postgres").batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
@@ -13,7 +13,7 @@ fn pooled(connections: u32) -> (Cluster, Pooler) {
     (cluster, pooler)
 }
 
-/// The only value that a query of its own, with nothing prepared, returns.
+/// Returns the single value of a query. The query uses the simple protocol, so nothing is prepared.
 fn ask(session: &mut Client, query: &str) -> Option<String> {
     let answer = session.simple_query(query).unwrap_or_else(|error| panic!("{query}: {error:?}"));
     answer.iter().find_map(|message| match message {
@@ -26,7 +26,7 @@ fn get(session: &mut Client, key: &str) -> Option<String> {
     ask(session, &format!("SELECT cache_get_text('{key}')"))
 }
 
-/// Each on a server connection of its own, all of which lend themselves to whoever comes next.
+/// Returns the backends that serve this number of transactions of a session.
 fn backends(session: &mut Client, transactions: usize) -> BTreeSet<String> {
     (0..transactions).filter_map(|_| ask(session, "SELECT pg_backend_pid()")).collect()
 }
@@ -52,7 +52,7 @@ fn a_transaction_sees_its_own_and_others_see_it_at_commit() {
     assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
 }
 
-/// Nothing of the cache belongs to a server connection: each statement may use another.
+/// The cache keeps no state in a server connection, so each statement may use another one.
 #[test]
 fn statements_on_changing_server_connections_see_one_cache() {
     let (_cluster, pooler) = pooled(3);
@@ -80,7 +80,7 @@ fn statements_on_changing_server_connections_see_one_cache() {
     }
 }
 
-/// What is documented: SET stays on the server connection, for whoever gets it next, and SET LOCAL does not.
+/// As documented, `SET` stays in the server connection and reaches the client that uses it next. `SET LOCAL` does not.
 #[test]
 fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     let (_cluster, pooler) = pooled(1);
@@ -101,7 +101,8 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
 }
 
-/// It speaks of the server connection's last operation, which within a transaction is one's own.
+/// `cache_status()` reports the last operation of the server connection. Within a transaction, this is the client's own
+/// operation.
 #[test]
 fn the_status_of_an_operation_is_asked_for_in_its_transaction() {
     let (_cluster, pooler) = pooled(2);
@@ -110,7 +111,8 @@ fn the_status_of_an_operation_is_asked_for_in_its_transaction() {
     for _ in 0..3 {
         one.batch_execute("BEGIN").expect("it begins");
         assert_eq!(get(&mut one, "k").as_deref(), Some("v"));
-        // The other one's lands on the other server connection, and would be the answer on the same one.
+        // The other client's operation uses the other server connection. On the same one, it would be the reported
+        // operation.
         assert_eq!(get(&mut two, "none"), None);
         assert_eq!(ask(&mut one, "SELECT cache_status()").as_deref(), Some("hot"));
         one.batch_execute("COMMIT").expect("it ends");
@@ -125,16 +127,16 @@ fn a_client_that_goes_away_in_a_transaction_leaves_nothing() {
     one.batch_execute("BEGIN; CREATE TABLE t (); SELECT cache_set_text('k', 'new'), cache_invalidate_tag('t'), cache_flush('*')")
         .expect("it begins");
     drop(one);
-    // There is but one server connection, or another in its place: whoever gets it comes after the end of that transaction.
+    // There is only one server connection, or its replacement. The next client gets it after the end of that
+    // transaction.
     let mut two = pooler.connect("postgres");
     assert_eq!(get(&mut two, "k").as_deref(), Some("old"));
     assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
 }
 
-// Leases: cache_acquire in one transaction, cache_set with its lease in another on the other server connection. They belong here
-// as soon as there is cache_acquire.
+// The scripts of `language.rs` test leases behind the pooler, where each transaction may use another server connection.
 
-/// Statements that are prepared for one execution only are bound where they are parsed, with any pgbouncer.
+/// An unnamed statement is parsed and bound in one round trip, so it works with any pgbouncer.
 #[test]
 fn parameters_work_without_a_name_for_the_statement() {
     let (_cluster, pooler) = pooled(2);
@@ -158,8 +160,8 @@ fn parameters_work_without_a_name_for_the_statement() {
     }
 }
 
-/// A named statement belongs to a server connection. From 1.21 on pgbouncer prepares it again where it is missing; before,
-/// it holds within a transaction.
+/// A named statement belongs to a server connection. Since version 1.21, pgbouncer prepares it again where it is
+/// missing. With earlier versions, it is valid only within a transaction.
 #[test]
 fn prepared_statements_work_as_far_as_the_pooler_follows_them() {
     let (_cluster, pooler) = pooled(2);
@@ -167,7 +169,7 @@ fn prepared_statements_work_as_far_as_the_pooler_follows_them() {
     let mut transaction = session.transaction().expect("it begins");
     let set = transaction.prepare("SELECT cache_set_text($1, $2)").expect("it is prepared");
     let get = transaction.prepare("SELECT cache_get_text($1)").expect("it is prepared");
-    // Often enough for a generic plan.
+    // The statements run often enough for PostgreSQL to choose a generic plan.
     for round in 0..12 {
         let round = round.to_string();
         assert!(transaction.query_one(&set, &[&"k", &round]).expect("it is set").get::<_, bool>(0));

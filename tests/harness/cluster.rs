@@ -1,46 +1,47 @@
-//! A running server in a temporary directory.
+//! A running PostgreSQL server in a temporary directory.
 //!
-//! Whoever owns a cluster may die at any moment: a failed assertion, Ctrl-C, SIGKILL. So each cluster has a
-//! *keeper*, a small shell process that reads a pipe we hold open. When the pipe closes, for whatever
-//! reason, the keeper stops the server and removes the directory. Dropping a cluster is closing the pipe.
+//! The process that owns a cluster may die at any moment: by a failed assertion, Ctrl-C or SIGKILL. So each cluster has
+//! a *keeper*, a small shell process that reads a pipe. The owner holds the other end of the pipe open. When the pipe
+//! closes, for any reason, the keeper stops the server and removes the directory. Dropping a [`Cluster`] closes the
+//! pipe.
 
 use crate::server::{Server, as_server_user, run};
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// How to stop a server; the names are `pg_ctl`'s.
+/// The shutdown modes of `pg_ctl` that tests use.
 #[derive(Clone, Copy, Debug)]
 pub enum Stop {
-    /// Ends sessions, writes a shutdown checkpoint.
+    /// Ends the sessions and writes a shutdown checkpoint.
     Fast,
-    /// Ends everything at once: the next start recovers as after a crash.
+    /// Ends all processes at once. The next start recovers as after a crash.
     Immediate,
 }
 
-/// Server settings of a new cluster, on top of the test bench's.
+/// The settings of a new cluster, in addition to those that all test clusters have.
 #[derive(Clone, Debug, Default)]
 pub struct Conf(Vec<(String, String)>);
 
 impl Conf {
-    /// A cluster that preloads pg_cache.
+    /// Returns the settings of a cluster that preloads pg_cache.
     pub fn preloaded() -> Self {
         Self::bare().set("shared_preload_libraries", "pg_cache")
     }
 
-    /// A cluster that knows nothing of pg_cache.
+    /// Returns the settings of a cluster without pg_cache.
     pub fn bare() -> Self {
         Self::default()
     }
 
-    /// Adds a setting; of two for one name the later counts.
+    /// Adds a setting. If a name is set twice, the later value counts.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.0.push((name.to_owned(), value.to_owned()));
         self
     }
 }
 
-/// A data directory of its own with a server on it, stopped and removed on drop.
+/// A running server with a data directory of its own. Dropping the value stops the server and removes the directory.
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
@@ -49,18 +50,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Creates a cluster of the prepared installation and starts it.
+    /// Creates a cluster of the installation that the make target prepared, and starts it.
     pub fn start(conf: &Conf) -> Self {
         Self::start_on(&Server::from_env(), conf)
     }
 
     /// Creates a cluster of the given installation and starts it.
     pub fn start_on(server: &Server, conf: &Conf) -> Self {
-        // Made by the server's own account, and short: a socket's path may not exceed 107 bytes.
+        // The server's account must own the directory. The path must be short: the path of a socket is limited to 107
+        // bytes.
         let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
         let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
         let cluster = Self { server: server.clone(), keeper: start_keeper(server, &home), home };
-        // The directory itself must be passable for a client of another account.
+        // A client of another account must be able to enter the directory.
         run(as_server_user("chmod").arg("755").arg(&cluster.home));
         run(server
             .command("initdb")
@@ -76,7 +78,9 @@ impl Cluster {
         self.start_program(&self.server.program("postgres"));
     }
 
-    /// The same beneath another program, given as words, which is told to run the server and stays the same process.
+    /// Starts the server again through another program, such as a debugger. `words` are that program and its arguments;
+    /// the server program is appended. The other program must become the server without a fork, so that the process
+    /// stays the same.
     pub fn resume_beneath(&self, words: &[&str]) {
         let script = self.home.join("beneath");
         let server = self.server.program("postgres");
@@ -116,12 +120,12 @@ impl Cluster {
         self.resume();
     }
 
-    /// Makes the stopped server a standby, of no primary, from its next start on.
+    /// Makes the stopped server a standby without a primary. This takes effect at its next start.
     pub fn become_standby(&self) {
         run(as_server_user("touch").arg(self.data().join("standby.signal")));
     }
 
-    /// Makes the stopped server a standby that follows a primary, from its next start on.
+    /// Makes the stopped server a standby of `primary`. This takes effect at its next start.
     pub fn follow(&self, primary: &Self) {
         run(as_server_user("rm").arg("-r").arg(self.data()));
         let mut backup = as_server_user(self.server.program("pg_basebackup"));
@@ -131,15 +135,12 @@ impl Cluster {
         self.append(&self.data().join("postgresql.auto.conf"), &socket);
     }
 
-    /// Ends a process of the server as the kernel does when memory runs out.
+    /// Kills a process of the server with SIGKILL, as the kernel does when memory runs out.
     pub fn kill(&self, process: i32) {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));
     }
 
-    /// Lets the address space of a process of the server grow by so many bytes more and no further.
-    ///
-    /// # Panics
-    /// When there is no such process.
+    /// Limits the address space of a server process to its current size plus `more` bytes.
     pub fn limit_address_space(&self, process: i32, more: u64) {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("the kernel tells");
@@ -148,52 +149,50 @@ impl Cluster {
         run(as_server_user("prlimit").arg(format!("--pid={process}")).arg(limit));
     }
 
-    /// A new session in `database`, as the superuser.
-    ///
-    /// # Panics
-    /// When the server refuses it.
+    /// Opens a session in `database` as the superuser.
     pub fn connect(&self, database: &str) -> Client {
         self.try_connect(database).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
-    /// A new session in `database`, as the superuser, if the server allows one.
+    /// Opens a session in `database` as the superuser, or returns the server's refusal.
     pub fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
         postgres::Config::new().host_path(self.socket_dir()).user("postgres").dbname(database).connect(NoTls)
     }
 
-    /// The directory of the server's socket, which is also the PGHOST of a client program.
+    /// Returns the directory of the server's socket, which is also the `PGHOST` of a client program.
     pub fn socket_dir(&self) -> &Path {
         &self.home
     }
 
-    /// Makes a directory that belongs to the server's account and goes away with the cluster.
+    /// Creates a directory that belongs to the server's account. It is removed with the cluster.
     pub fn make_directory(&self, name: &str) -> PathBuf {
         let directory = self.home.join(name);
         run(as_server_user("mkdir").arg(&directory));
         directory
     }
 
-    /// The data directory.
+    /// Returns the data directory.
     pub fn data(&self) -> PathBuf {
         self.home.join("data")
     }
 
-    /// The installation that runs here.
+    /// Returns the installation that this cluster runs.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// What the server has logged so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
     }
 
-    /// A client program of the installation, pointed at this cluster.
+    /// Returns the command for a client program of the installation, configured to connect to this cluster.
     pub fn client(&self, program: &str) -> Command {
         self.point_here(Command::new(self.server.program(program)))
     }
 
-    /// Points a client program at this cluster, and at no other the caller's environment may name.
+    /// Configures a client program to connect to this cluster. The `PG*` variables of the caller's environment, which
+    /// may name another server, are removed.
     pub fn point_here(&self, mut command: Command) -> Command {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PG") {
@@ -208,7 +207,7 @@ impl Cluster {
         let bench: [(&str, String); 8] = [
             ("listen_addresses", String::new()),
             ("unix_socket_directories", self.home.display().to_string()),
-            // A test's cluster dies with the test: durability would only make it slow.
+            // A test's cluster ends with the test. Durability would only make it slow.
             ("fsync", "off".into()),
             ("shared_buffers", "32MB".into()),
             ("max_wal_size", "256MB".into()),
@@ -222,11 +221,11 @@ impl Cluster {
             .chain(conf.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
             .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
             .collect();
-        // The last line for a name counts.
+        // PostgreSQL uses the last line for a name.
         self.append(&self.data().join("postgresql.conf"), &lines);
     }
 
-    /// Through the server's account, which owns the file.
+    /// Appends to a file of the server. The server's account does the write, because it owns the file.
     fn append(&self, file: &Path, text: &str) {
         let mut command = as_server_user("tee");
         command.arg("-a").arg(file);
@@ -244,14 +243,14 @@ impl Drop for Cluster {
             eprintln!("the log of the cluster that saw it:\n{}", self.log());
         }
         drop(self.keeper.stdin.take());
-        // A keeper that fails leaves a directory in /tmp: no reason to hide the test's own verdict.
+        // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.
         let _ = self.keeper.wait();
     }
 }
 
-/// Starts the process that outlives us and cleans up.
+/// Starts the keeper, which outlives this process, stops the server and removes the directory.
 fn start_keeper(server: &Server, home: &Path) -> Child {
-    // `cat` ends when the pipe closes; the signals of a terminal reach us, not the keeper.
+    // `cat` ends when the pipe closes. A terminal's signals must not end the keeper, so it ignores them.
     let script = r#"
         trap '' INT TERM HUP
         cat >/dev/null

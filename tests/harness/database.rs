@@ -1,4 +1,5 @@
-//! A database of one's own in the cluster that the tests of a process share.
+//! A database of its own for each test, in a cluster that the tests of a process share. Tests that change roles use a
+//! second shared cluster, because a change of roles invalidates results of queries in all databases of a cluster.
 
 use crate::cluster::{Cluster, Conf};
 use postgres::Client;
@@ -6,11 +7,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-// Each is started by the first test that asks. A static is never dropped: its keeper ends it with the process.
+// The first test that needs a cluster starts it. A static is never dropped: the keeper stops the cluster when the
+// process ends.
 static SHARED: OnceLock<Cluster> = OnceLock::new();
 static WHERE_ROLES_CHANGE: OnceLock<Cluster> = OnceLock::new();
 
-/// A database with the extension in it, dropped with this value.
+/// A database that is dropped with this value. It has the extension, unless it was created empty.
 #[derive(Debug)]
 pub struct Database {
     cluster: &'static Cluster,
@@ -23,17 +25,18 @@ impl Database {
         Self::create_empty().with_extension()
     }
 
-    /// The same in another cluster, for tests that change roles: that invalidates results of queries in all of its databases.
+    /// Creates a database with the extension in the second cluster, for tests that change roles. Such a change
+    /// invalidates results of queries in all databases of that cluster.
     pub fn create_where_roles_change() -> Self {
         Self::create_empty_where_roles_change().with_extension()
     }
 
-    /// The same without the extension.
+    /// Creates a database without the extension in the cluster for tests that change roles.
     pub fn create_empty_where_roles_change() -> Self {
         Self::create_as(&WHERE_ROLES_CHANGE, "")
     }
 
-    /// Creates a database of another encoding, with the extension, where roles change.
+    /// Creates a database of another encoding, with the extension, in the cluster for tests that change roles.
     pub fn create_encoded(encoding: &str) -> Self {
         Self::create_as(&WHERE_ROLES_CHANGE, &format!("ENCODING '{encoding}' TEMPLATE template0"))
             .with_extension()
@@ -61,22 +64,22 @@ impl Database {
         database
     }
 
-    /// The cluster it lives in, together with other tests' databases.
+    /// Returns its cluster, which also holds databases of other tests.
     pub fn cluster(&self) -> &'static Cluster {
         self.cluster
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A new session in it, as the superuser.
+    /// Opens a session in it as the superuser.
     pub fn connect(&self) -> Client {
         self.cluster().connect(&self.name)
     }
 
-    /// A client program of the installation, pointed at this database.
+    /// Returns the command for a client program of the installation that connects to this database.
     pub fn client(&self, program: &str) -> Command {
         let mut command = self.cluster().client(program);
         command.env("PGDATABASE", &self.name);
@@ -86,7 +89,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // The verdict of the test counts, not the state of a cluster that ends with the process.
+        // Errors are ignored here: only the result of the test counts, and the cluster ends with the process anyway.
         if let Ok(mut session) = self.cluster().try_connect("postgres") {
             let _ = session.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }

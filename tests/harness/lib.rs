@@ -1,10 +1,10 @@
-//! Private clusters: real servers that a test or a measurement owns, and that never outlive it.
+//! The test harness: private PostgreSQL servers that a test or a measurement owns. A server never outlives its owner.
 //!
-//! - [`Server`] is an installation to run: the private tree that `make/server.sh` lays out.
-//! - [`Cluster`] is a data directory with a running server, in a temporary directory, reached through a
-//!   Unix socket only, so that any number of them run side by side without a port between them.
-//! - [`Database`] is a database of one's own in the cluster that the tests of a process share.
-//! - [`Pooler`] is a pgbouncer in front of a cluster, [`Redis`] a Redis.
+//! - [`Server`] is an installation of PostgreSQL: the private tree that `make/server.sh` creates.
+//! - [`Cluster`] is a data directory in a temporary directory, with a running server. Clients reach it through a Unix
+//!   socket only, so clusters need no ports and any number of them can run side by side.
+//! - [`Database`] is a database of its own in the cluster that the tests of a process share.
+//! - [`Pooler`] is a pgbouncer in front of a cluster, [`Redis`] is a Redis server.
 
 mod cluster;
 mod database;

@@ -1,7 +1,7 @@
 //! A real pgbouncer in front of a cluster, in transaction mode.
 //!
-//! Like a [`Cluster`] it has a keeper, a shell that starts it and ends it when the pipe we hold
-//! open closes: on drop, or because we died.
+//! Like a [`Cluster`], it has a keeper: a shell process that starts pgbouncer and kills it when a pipe closes. The
+//! owner holds the pipe open until it drops the [`Pooler`] or dies.
 
 use crate::cluster::Cluster;
 use crate::server::{as_server_user, run};
@@ -10,7 +10,7 @@ use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A pgbouncer on a Unix socket in a directory of its own, stopped and removed on drop.
+/// A pgbouncer on a Unix socket in a directory of its own. Dropping the value stops it and removes the directory.
 #[derive(Debug)]
 pub struct Pooler {
     home: PathBuf,
@@ -19,12 +19,11 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts a pooler with so many server connections for each database, and waits until those of postgres are open.
-    /// The one that has been idle longest is always the next: with two or more, a session that is alone changes its
-    /// server connection with each transaction.
+    /// Starts a pooler with `connections` server connections per database, and waits until those of the database
+    /// postgres are open.
     ///
-    /// # Panics
-    /// When there is no `pgbouncer`, or it does not start.
+    /// The pooler always uses the connection that has been idle longest. So with two or more connections, a session
+    /// that is alone gets another server connection for each transaction.
     pub fn start(cluster: &Cluster, connections: u32) -> Self {
         let version = version();
         let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
@@ -47,14 +46,14 @@ impl Pooler {
             conf += "max_prepared_statements = 100\n";
         }
         let pooler = Self { keeper: start_keeper(&home, &conf), home, version };
-        // The directory itself must be passable for a client of another account.
+        // A client of another account must be able to enter the directory.
         run(as_server_user("chmod").arg("755").arg(&pooler.home));
         wait_until("pgbouncer to answer", || pooler.try_connect("postgres").is_ok());
         pooler.open(connections);
         pooler
     }
 
-    /// Has all server connections of the database postgres opened, by as many transactions at once.
+    /// Makes the pooler open all server connections of the database postgres, with one concurrent transaction for each.
     fn open(&self, connections: u32) {
         let mut sessions: Vec<Client> = (0..connections).map(|_| self.connect("postgres")).collect();
         for command in ["BEGIN", "COMMIT"] {
@@ -62,15 +61,15 @@ impl Pooler {
         }
     }
 
-    /// Whether it follows prepared statements from one server connection to the other.
+    /// Returns whether this version of pgbouncer supports prepared statements across server connections.
     pub fn prepares(&self) -> bool {
         prepares(self.version)
     }
 
-    /// A new session in `database`, as the superuser.
+    /// Opens a session in `database` as the superuser.
     ///
     /// # Panics
-    /// When it is refused.
+    /// If the pooler or the server refuses the session.
     pub fn connect(&self, database: &str) -> Client {
         let log = || std::fs::read_to_string(self.home.join("log")).unwrap_or_default();
         self.try_connect(database).unwrap_or_else(|error| panic!("{error}\n{}", log()))
@@ -80,7 +79,7 @@ impl Pooler {
         postgres::Config::new().host_path(&self.home).user("postgres").dbname(database).connect(NoTls)
     }
 
-    /// The directory of its socket, which is also the PGHOST of a client program.
+    /// Returns the directory of the pooler's socket, which is also the `PGHOST` of a client program.
     pub fn socket_dir(&self) -> &Path {
         &self.home
     }
@@ -89,7 +88,7 @@ impl Pooler {
 impl Drop for Pooler {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // A keeper that fails leaves a directory in /tmp: no reason to hide the test's own verdict.
+        // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.
         let _ = self.keeper.wait();
     }
 }
@@ -109,9 +108,9 @@ fn prepares(version: (u32, u32)) -> bool {
     version >= (1, 21)
 }
 
-/// Starts the process that runs the pooler, outlives us and cleans up.
+/// Starts the keeper, which runs the pooler, outlives this process and removes the directory.
 fn start_keeper(home: &Path, conf: &str) -> Child {
-    // `cat` ends when the pipe closes; the signals of a terminal reach us, not the keeper.
+    // `cat` ends when the pipe closes. A terminal's signals must not end the keeper, so it ignores them.
     let script = r#"
         trap '' INT TERM HUP
         printf '%s' "$2" >"$1/ini"

@@ -1,14 +1,15 @@
 //! A real Redis server that a test or a measurement owns.
 //!
-//! Like a [`Cluster`](crate::Cluster) it has a keeper, a shell that starts the server and ends it when the
-//! pipe we hold open closes: on drop, or because we died.
+//! Like a [`Cluster`](crate::Cluster), it has a keeper: a shell process that starts the server and kills it when a pipe
+//! closes. The owner holds the pipe open until it drops the [`Redis`] or dies.
 
 use crate::server::{as_server_user, run};
 use crate::wait::wait_until;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A Redis on a Unix socket in a directory of its own, with nothing on disk, stopped and removed on drop.
+/// A Redis server on a Unix socket in a directory of its own. It writes nothing to disk. Dropping the value stops the
+/// server and removes the directory.
 #[derive(Debug)]
 pub struct Redis {
     home: PathBuf,
@@ -25,7 +26,7 @@ impl Redis {
         let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
         let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
         let redis = Self { keeper: start_keeper(&home), home };
-        // The directory itself must be passable for a client of another account.
+        // A client of another account must be able to enter the directory.
         run(as_server_user("chmod").arg("755").arg(&redis.home));
         wait_until("Redis to answer", || {
             let ping = redis.client("redis-cli").arg("PING").output().expect("redis-cli starts");
@@ -34,12 +35,12 @@ impl Redis {
         redis
     }
 
-    /// Its socket, the only way in.
+    /// Returns the path of the server's socket. The server accepts connections only there.
     pub fn socket(&self) -> PathBuf {
         self.home.join("socket")
     }
 
-    /// A client program (`redis-cli`, `redis-benchmark`), pointed at this server.
+    /// Returns the command for a client program (`redis-cli`, `redis-benchmark`) that connects to this server.
     pub fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.arg("-s").arg(self.socket());
@@ -55,7 +56,7 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// One line of what `INFO` says, such as `redis_version`.
+    /// Returns the value of one field of `INFO`, such as `redis_version`.
     pub fn info(&self, field: &str) -> Option<String> {
         let info = self.command(&["INFO", "everything"]);
         info.lines().find_map(|line| {
@@ -68,14 +69,14 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
-        // A keeper that fails leaves a directory in /tmp: no reason to hide the test's own verdict.
+        // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.
         let _ = self.keeper.wait();
     }
 }
 
-/// Starts the process that runs the server, outlives us and cleans up.
+/// Starts the keeper, which runs the server, outlives this process and removes the directory.
 fn start_keeper(home: &Path) -> Child {
-    // `cat` ends when the pipe closes; the signals of a terminal reach us, not the keeper.
+    // `cat` ends when the pipe closes. A terminal's signals must not end the keeper, so it ignores them.
     let script = r#"
         trap '' INT TERM HUP
         redis-server --port 0 --unixsocket "$1/socket" --unixsocketperm 777 \

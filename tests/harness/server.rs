@@ -1,14 +1,15 @@
-//! An installation of PostgreSQL with the build under test in it, and the account that runs it.
+//! An installation of PostgreSQL that contains the pg_cache build under test, and the account that runs its servers.
+//! All programs of a test server are started through `as_server_user`, which also cleans their environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Names the `pg_config` of the private installation; the make targets set it.
+/// The environment variable that names the `pg_config` of the private installation. The make targets set it.
 const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 
-/// An installation of PostgreSQL that the caller may run servers of.
+/// An installation of PostgreSQL from which a test may start servers.
 #[derive(Clone, Debug)]
 pub struct Server {
     bin: PathBuf,
@@ -20,10 +21,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// The installation that the make target prepared.
+    /// Returns the installation that the make target prepared.
     ///
     /// # Panics
-    /// Outside of `make test` and `make bench`, when nobody named one.
+    /// If the environment names none, as outside of `make test` and `make bench`.
     pub fn from_env() -> Self {
         let pg_config = std::env::var(PG_CONFIG).unwrap_or_else(|_| {
             panic!("{PG_CONFIG} is not set: run `make test`, or `. make/env.sh` for a single test")
@@ -31,7 +32,7 @@ impl Server {
         Self::new(Path::new(&pg_config))
     }
 
-    /// The installation that `pg_config` belongs to.
+    /// Returns the installation that `pg_config` belongs to.
     pub fn new(pg_config: &Path) -> Self {
         let ask = |option: &str| {
             let output = Command::new(pg_config).arg(option).output().expect("pg_config runs");
@@ -52,34 +53,36 @@ impl Server {
         Self { bin: PathBuf::from(ask("--bindir")), libraries, headers, pgxs_tests, major, without_icu }
     }
 
-    /// The major version, 15 and up.
+    /// Returns the major version, 15 or later.
     pub fn major(&self) -> u32 {
         self.major
     }
 
-    /// Whether it was built to have no collations of ICU. PostgreSQL has them unless its builder says otherwise, from 16 on.
+    /// Returns whether the server was built without ICU and so has no ICU collations. Since version 16, PostgreSQL is
+    /// built with ICU by default.
     pub fn is_without_icu(&self) -> bool {
         self.without_icu
     }
 
-    /// Whether it comes without a library that PostgreSQL's own sources have, as an unpacked server does (`make/base.sh`): tests leave out
-    /// there what needs it.
+    /// Returns whether a library of PostgreSQL's own sources is missing, as in an unpacked server (`make/base.sh`).
+    /// Tests then skip the parts that need it.
     ///
     /// # Panics
-    /// If that is the server of the major that everything is proven on.
+    /// If PostgreSQL 15 lacks the library: everything must be tested on that major.
     pub fn lacks(&self, library: &str) -> bool {
         let lacks = !self.libraries.join(library).with_extension("so").is_file();
         assert!(!lacks || self.major != 15, "PostgreSQL 15 is to be tested with {library}");
         lacks
     }
 
-    /// Makes a library for the server out of C, beside its own, and returns the name to load it by.
+    /// Compiles a C file to a server library, puts it into the server's library directory, and returns the name to load
+    /// it by.
     ///
     /// # Panics
-    /// When it does not compile.
+    /// If it does not compile.
     pub fn compile(&self, name: &str, source: &Path) -> String {
         let library = self.libraries.join(name).with_extension("so");
-        // Others may be making it, or loading it.
+        // Other tests may compile or load the same library now. So it is compiled under a unique name and then renamed.
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let part = library.with_extension(format!("{}-{number}.part", std::process::id()));
@@ -90,33 +93,34 @@ impl Server {
         name.to_owned()
     }
 
-    /// The directory of the libraries that the server loads.
+    /// Returns the directory from which the server loads libraries.
     pub fn libraries(&self) -> &Path {
         &self.libraries
     }
 
-    /// The path of a client or server program.
+    /// Returns the path of a client or server program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
 
-    /// The path of one of the test programs that come with PGXS, such as `regress/pg_regress`.
+    /// Returns the path of a test program of PGXS, such as `regress/pg_regress`.
     pub fn pgxs_test_program(&self, name: &str) -> PathBuf {
         self.pgxs_tests.join(name)
     }
 
-    /// The command that runs one of the test programs that come with PGXS as the account that owns the clusters.
+    /// Returns the command that runs a test program of PGXS as the account that owns the clusters.
     pub fn pgxs_test_command(&self, name: &str) -> Command {
         as_server_user(self.pgxs_test_program(name))
     }
 
-    /// The command that runs a program of the installation as the account that owns the clusters.
+    /// Returns the command that runs a program of the installation as the account that owns the clusters.
     pub fn command(&self, program: &str) -> Command {
         as_server_user(self.program(program))
     }
 }
 
-/// PostgreSQL refuses to run as root: root runs servers as `postgres`, everybody else as themselves.
+/// Returns the command that runs a program as the account that owns the servers. PostgreSQL refuses to run as root, so
+/// root runs servers as `postgres`. Every other account runs them as itself.
 pub(crate) fn as_server_user(program: impl AsRef<OsStr>) -> Command {
     let mut command = if runs_as_root() {
         let mut command = Command::new("runuser");
@@ -125,29 +129,29 @@ pub(crate) fn as_server_user(program: impl AsRef<OsStr>) -> Command {
     } else {
         Command::new(program)
     };
-    // A caller's PGPORT or PGOPTIONS must not reach our servers and clients.
+    // The caller's variables, such as PGPORT or PGOPTIONS, must not reach our servers and clients.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") && name != PG_CONFIG {
             command.env_remove(name);
         }
     }
-    // Where it is set, every error that passes through the library has the way it took as its detail.
+    // If this variable is set, errors that pass through pg_cache get a backtrace as their detail.
     command.env_remove("RUST_BACKTRACE");
-    // The server's account may not be able to read our working directory.
+    // The server's account may not be able to enter our working directory.
     command.current_dir("/");
     command
 }
 
-/// Whether this process is root's.
+/// Returns whether this process runs as root.
 pub(crate) fn runs_as_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Runs a command to its end and returns what it said.
+/// Runs a command to its end and returns its output.
 ///
 /// # Panics
-/// When it fails, with everything it printed.
+/// If the command fails. The message contains all its output.
 pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("the command starts");
     assert!(

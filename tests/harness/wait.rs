@@ -1,9 +1,11 @@
+//! Waiting for a condition, with a deadline.
+
 use std::time::{Duration, Instant};
 
-/// Polls until `condition` holds. Tests wait for what they need, never for a time.
+/// Polls until `condition` holds. Tests must wait for a condition, never for a fixed time.
 ///
 /// # Panics
-/// After 60 s, naming what did not happen: long enough for a slow machine, short enough to be told.
+/// After 60 seconds, with the name of the condition. This is long enough for a slow machine.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {

@@ -1,5 +1,5 @@
-//! Memory that cannot be had: a call then misses, does nothing and says so, or ends in the server's error. No session ends of it, and
-//! the cache stays in order.
+//! Tests with failing memory allocations. The affected call must miss, or do nothing and report that, or end in the
+//! server's error. No session may end, and the cache must stay consistent.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
@@ -10,7 +10,7 @@ fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// A server in which allocations of the library can be made to fail.
+/// Starts a server in which tests can make allocations of the library fail.
 fn failing_cluster() -> Cluster {
     let cluster =
         cluster(&Conf::preloaded().set("pg_cache.hot_size", "2MB").set("pg_cache.fence_slots", "1024"));
@@ -37,7 +37,7 @@ fn failing_cluster() -> Cluster {
     cluster
 }
 
-/// Every function, and what else comes to the library, with arguments of some length.
+/// Calls of every function, and other statements that run code of the library, with long arguments.
 const CALLS: [&str; 41] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
@@ -85,12 +85,13 @@ const CALLS: [&str; 41] = [
     "CREATE TABLE made (v int); ALTER TABLE made ADD w int; DROP TABLE made",
 ];
 
-/// Runs the statements of a call, each by itself, until one is an error.
+/// Runs the statements of a call one after the other, and stops at the first error.
 fn execute(session: &mut Client, call: &str) -> Result<(), postgres::Error> {
     call.split(" ;; ").try_for_each(|statement| session.batch_execute(statement))
 }
 
-/// Runs a call while allocations fail. Whether one of them did.
+/// Runs a call while allocations fail, and returns whether an allocation failed. With `all`, every allocation from the
+/// given number on fails, otherwise only that one.
 fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
     let fail = "SELECT fail_allocation($1, $2)";
     session.execute(fail, &[&number, &all]).expect("it is prepared");
@@ -98,14 +99,15 @@ fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
         let code = error.code().unwrap_or_else(|| panic!("allocation {number} of {call}: {error:?}"));
         assert_eq!(code, &SqlState::OUT_OF_MEMORY, "allocation {number} of {call}: {error:?}");
     }
-    // Out of a block that has failed before there is an answer.
+    // A failed transaction block must end before the next query can succeed.
     session.batch_execute("ROLLBACK").expect("the session lives");
     let failed = session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0);
     let _ = session.batch_execute("ROLLBACK PREPARED 'p'");
     failed
 }
 
-/// For each call the n-th allocation fails, for n from 1 until so many are not needed; alone, and together with all after it.
+/// For each call, the n-th allocation fails, for n from 1 to the number of allocations that the call makes: once alone,
+/// and once together with all later ones.
 #[test]
 fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
     let cluster = failing_cluster();
@@ -118,7 +120,8 @@ fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
         for all in [false, true] {
             let mut number = 1;
             while run(&mut session, call, number, all) {
-                // Nearby ones first, and then with growing steps: a list grows by doubling.
+                // The first allocations are tested one by one, later ones in growing steps, because a list grows by
+                // doubling.
                 number += if is_long() { 1 } else { 1 + number / 3 };
             }
         }
@@ -127,7 +130,7 @@ fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
     }
 }
 
-/// The same in a session that has just begun, and knows nothing yet.
+/// The same in a new session, which has cached nothing yet.
 #[test]
 fn whichever_allocation_fails_first_a_new_session_goes_on() {
     let cluster = failing_cluster();
@@ -152,7 +155,7 @@ fn whichever_allocation_fails_first_a_new_session_goes_on() {
     }
 }
 
-/// Runs a call that may have an error of its own.
+/// The same as `run` for a call that may also fail for other reasons.
 fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
     let fail = "SELECT fail_allocation($1, $2)";
     session.execute(fail, &[&number, &true]).expect("it is prepared");
@@ -162,7 +165,8 @@ fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
     session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0)
 }
 
-/// Under limits in bands above what the session has, calls that need some megabytes.
+/// Limits the address space to several amounts above the session's current size, and runs calls that need some
+/// megabytes.
 #[test]
 fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
     let cluster =

@@ -1,5 +1,5 @@
-//! Catalog changes that a cached result has to follow, and others that it must survive: in shared catalogs, from other databases, and
-//! where no command or message tells of them.
+//! Tests of catalog changes that must invalidate cached results, and of others that must not: in shared catalogs, from
+//! other databases, and where no command or invalidation message reports them.
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};
@@ -14,13 +14,13 @@ fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
 }
 
-/// The text of the one value that a statement returns.
+/// Returns the text of the single value that a statement returns.
 fn value(session: &mut Client, statement: &str) -> Option<String> {
     let row = session.query_one(&format!("SELECT ({statement})::text"), &[]);
     row.unwrap_or_else(|error| panic!("{statement}: {error:?}")).get(0)
 }
 
-/// A database with the extension, and a session in it.
+/// Creates a database with the extension, and opens a session in it.
 fn create(cluster: &Cluster, name: &str) -> Client {
     run(&mut cluster.connect("postgres"), &format!("CREATE DATABASE {name}"));
     let mut session = cluster.connect(name);
@@ -66,7 +66,7 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
     ];
     let mut unchanged = Vec::new();
     for (what, change) in cases {
-        // PostgreSQL 16 decides by the membership whether it is inherited.
+        // Since PostgreSQL 16, the membership decides whether it is inherited, not the role.
         if change.contains("NOINHERIT") && cluster.server().major() > 15 {
             continue;
         }
@@ -166,13 +166,14 @@ fn temporary_tables_leave_every_result() {
     assert_eq!(wrong, Vec::<&str>::new());
 }
 
-/// A parent without columns leaves the catalog rows of its new child as they are, and so no message tells of it.
+/// If a parent has no columns, `INHERIT` does not change the catalog rows of the child, so no invalidation message
+/// reports it.
 #[test]
 fn a_parent_without_columns_is_a_parent() {
     let cluster = cluster(&conf());
     let (mut writer, mut other) = (create(&cluster, "here"), cluster.connect("here"));
     run(&mut other, "CREATE TABLE top (); CREATE TABLE mid (v int); SELECT cache_watch('top')");
-    // The writer learns that its table is a part of nothing.
+    // The writer's session now remembers that its table has no parents.
     run(&mut writer, "INSERT INTO mid VALUES (1)");
     run(&mut other, "ALTER TABLE mid INHERIT top; SELECT cache_set_text('tagged', 'v', tags => '{top}')");
     for count in 1..4 {
@@ -192,7 +193,7 @@ fn a_prepared_grant_is_followed_in_other_databases() {
     let many: String =
         (0..200).map(|i| format!("; CREATE TABLE t{i} (v int); INSERT INTO t{i} VALUES (1)")).collect();
     let tags = "; SELECT cache_invalidate_tag('tag ' || i) FROM generate_series(1, 1100) AS i";
-    // What else the transaction has done, and whether the server forgets the transaction's record in between.
+    // Further changes of the transaction, and whether the server is restarted and so loses the transaction's record.
     for (more, restarts) in [("", false), (&many[..], false), (tags, false), ("", true)] {
         run(&mut there, &format!("BEGIN; GRANT two TO one{more}; PREPARE TRANSACTION 'p'"));
         if restarts {
@@ -209,7 +210,8 @@ fn a_prepared_grant_is_followed_in_other_databases() {
     }
 }
 
-/// A snapshot of a standby is older than what the server replays until its promotion, and fences know nothing of that.
+/// A snapshot taken on a standby is older than the changes that the server replays until its promotion. Fences do not
+/// cover those changes.
 #[test]
 fn a_snapshot_from_before_a_promotion_is_served_nothing_newer() {
     let primary = Cluster::start(&conf());
@@ -229,7 +231,7 @@ fn a_snapshot_from_before_a_promotion_is_served_nothing_newer() {
     assert!(is_cached(&mut new, "k"));
     assert_eq!(fetch(&mut old, "SELECT v FROM t").as_deref(), Some("1"), "what its snapshot sees");
     assert_eq!(value(&mut old, "SELECT cache_get('k')"), None);
-    // Nor does it get a lease under which it could publish what it sees.
+    // The old snapshot must not get a lease either, under which it could publish what it sees.
     run(&mut new, "SELECT cache_delete('k')");
     let leased = "SELECT cache_set('k', to_jsonb((SELECT v FROM t)), lease => lease) FROM cache_acquire('k')";
     assert_eq!(value(&mut old, leased).as_deref(), Some("false"));

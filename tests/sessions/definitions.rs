@@ -1,16 +1,18 @@
-//! Names and rules that change without a command that says so; and commands that change much, but no name and no rule.
+//! Tests of changes of definitions: changes that no command announces must invalidate results of queries, and commands
+//! that change no name and no rule must not.
 
 use crate::fences::is_cached;
 use pg_cache_testbed::{Database, Server, wait_until};
 use postgres::Client;
 
-/// A change, and how a query's result changes by it: two schemas, of which the first is searched first.
+/// A change of definitions and its effect on the result of a query. There are two schemas, `a` and `b`; `a` comes first
+/// in the search path.
 struct Case {
     name: &'static str,
     setup: &'static str,
     query: &'static str,
     change: &'static str,
-    /// No result: the query has become an error.
+    /// The results before and after the change. `None` means that the query now fails.
     results: (i32, Option<i32>),
 }
 
@@ -91,7 +93,8 @@ fn fetch(session: &mut Client, query: &str) -> Option<i32> {
     session.query_one(call, &[&query]).ok().map(|row| row.get(0))
 }
 
-/// Two sessions with the schemas. The second one has `rename_in_c`, a function of builds for tests.
+/// Opens two sessions with the schemas in their search path. The second session creates `rename_in_c`, a function that
+/// only builds for tests have.
 fn sessions(database: &Database) -> [Client; 2] {
     let mut sessions = [(); 2].map(|()| database.connect());
     sessions[1]
@@ -112,7 +115,7 @@ fn what_changes_without_a_command_is_fenced_with_its_commit() {
     for Case { name, setup, query, change, results } in CASES {
         let database = Database::create();
         let [mut reader, mut other] = sessions(&database);
-        // Only where the server was built with ICU it has collations to import.
+        // Only a server that was built with ICU has collations to import.
         if change.contains("import") && !has_icu(&mut other) {
             continue;
         }
@@ -132,7 +135,7 @@ fn what_changes_without_a_command_is_fenced_with_its_commit() {
     }
 }
 
-/// With the session go its temporary tables, and with those what depends on them.
+/// The end of a session drops its temporary tables and the objects that depend on them.
 #[test]
 fn what_goes_with_a_session_is_fenced_at_its_end() {
     let database = Database::create();
@@ -149,7 +152,7 @@ fn what_goes_with_a_session_is_fenced_at_its_end() {
     assert_eq!(fetch(&mut reader, query), None);
 }
 
-/// Each by itself, because some may not be in a block.
+/// Each statement runs by itself, because some are not allowed in a transaction block.
 const HARMLESS: [&str; 26] = [
     "CREATE INDEX t_v ON t (v)",
     "REINDEX TABLE t",
@@ -203,7 +206,7 @@ fn what_changes_no_name_and_no_rule_leaves_results() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Nor does the end of a session that leaves some behind.
+    // The end of a session that leaves a temporary table must not invalidate the result either.
     other.batch_execute("CREATE TEMP TABLE mine (id serial PRIMARY KEY)").expect("a table");
     drop(other);
     wait_until("its table to be dropped", || {

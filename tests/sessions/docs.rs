@@ -1,9 +1,10 @@
-//! What the documentation shows is run: each statement in a block of SQL, and each row of the table of first errors.
+//! Runs what the documentation shows: each statement in a block of SQL, and each row of the tables of first errors and
+//! of replacements.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::{Client, SimpleQueryMessage};
 
-/// All pages, in the order in which somebody would read them.
+/// All pages, in reading order.
 const PAGES: [&str; 3] = ["README.md", "docs/privileges.md", "docs/invalidation.md"];
 
 fn page(name: &str) -> String {
@@ -11,7 +12,7 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The statements of all blocks of SQL, each with what it says to return: the comment behind it.
+/// Returns the statements of all SQL blocks, each with the result that the comment behind it states.
 fn statements(page: &str) -> Vec<(String, Option<String>)> {
     let mut statements = Vec::new();
     let blocks = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
@@ -36,7 +37,7 @@ fn statements(page: &str) -> Vec<(String, Option<String>)> {
     statements
 }
 
-/// The first column of the last row, as psql would show it, with names for what it shows as nothing and as letters.
+/// Returns the first column of the last row, as psql shows it, but with names for null, true and false.
 fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, postgres::Error> {
     let mut last = None;
     for message in session.simple_query(statement)? {
@@ -54,7 +55,8 @@ fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, p
 
 #[test]
 fn examples_do_what_they_say() {
-    // They make a role, and so one of their own: in the others' cluster, each would lose results of queries by the other.
+    // The examples create a role, so they run in a cluster of their own. In a shared one, they would invalidate results
+    // of queries of other tests, and those would invalidate theirs.
     let cluster = Cluster::start(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
@@ -72,7 +74,7 @@ fn examples_do_what_they_say() {
     assert!(promised > 10, "the examples were found");
 }
 
-/// The parts of a table's cell that are code.
+/// Returns the code spans of a table's cell.
 fn codes(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -98,7 +100,7 @@ fn first_errors_are_the_errors_one_meets_and_their_repairs_work() {
     }
 }
 
-/// The table for those who come from elsewhere.
+/// Tests the README's table for users of other caches.
 #[test]
 fn what_replaces_a_command_of_another_cache_works() {
     let database = Database::create();
@@ -109,7 +111,7 @@ fn what_replaces_a_command_of_another_cache_works() {
     for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
         let (_, here) = row[1..].split_once('|').expect("two columns");
         for statement in codes(here) {
-            // They stand side by side, not after one another.
+            // The statements are alternatives, so each one starts with an empty cache.
             session.simple_query("SELECT cache_flush('*')").expect("it flushes");
             session.simple_query(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
             tried += 1;

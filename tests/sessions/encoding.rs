@@ -1,4 +1,4 @@
-//! Keys and values in encodings other than UTF-8, and bytes that are in no encoding.
+//! Tests of keys and values in encodings other than UTF-8, and of bytes that are invalid in the encoding.
 
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -12,7 +12,7 @@ fn refused(session: &mut Client, query: &str) -> DbError {
     error.as_db_error().unwrap_or_else(|| panic!("{query}: {error:?}")).clone()
 }
 
-/// psql with a client encoding of its own, which sends the bytes as they are.
+/// Runs psql with a client encoding. It sends the bytes of the query unchanged.
 fn psql(database: &Database, encoding: &str, query: &[u8]) -> Output {
     let mut psql = database.client("psql");
     psql.env("PGCLIENTENCODING", encoding).args(["-XAtq", "-v", "VERBOSITY=sqlstate", "-c"]);
@@ -47,7 +47,7 @@ fn bytes_that_are_no_utf_8_are_refused() {
     assert_eq!(nothing, None);
 }
 
-/// A client that speaks another encoding means the same key.
+/// The same key must be found from a client with another encoding.
 #[test]
 fn a_key_is_the_same_in_every_client_encoding() {
     let database = Database::create();
@@ -60,7 +60,7 @@ fn a_key_is_the_same_in_every_client_encoding() {
     assert_eq!(found, "ä");
     session.batch_execute("SELECT cache_invalidate_tag('ö')").expect("it works");
     assert_eq!(psql(&database, "LATIN1", b"SELECT cache_get_text('\xfc')").stdout, b"\n");
-    // What the client has no letters for is its error, and the value stays.
+    // If the client's encoding lacks a character, the client gets an error, and the value stays.
     session.batch_execute("SELECT cache_set_text('k', '鍵')").expect("it is set");
     assert!(
         String::from_utf8_lossy(&psql(&database, "LATIN1", b"SELECT cache_get_text('k')").stderr)
@@ -68,7 +68,7 @@ fn a_key_is_the_same_in_every_client_encoding() {
     );
 }
 
-/// In a database that takes any bytes, keys and values are such.
+/// An SQL_ASCII database accepts any bytes, in keys and values too.
 #[test]
 fn a_database_without_an_encoding_keeps_bytes() {
     let database = Database::create_encoded("SQL_ASCII");
@@ -94,7 +94,8 @@ fn a_database_without_an_encoding_keeps_bytes() {
     );
 }
 
-/// A message is in the database's encoding: in others than UTF-8, a name is shown with its bytes instead of its letters.
+/// An error message is in the database's encoding. In encodings other than UTF-8, it shows the bytes of a name instead
+/// of its non-ASCII letters.
 #[test]
 fn errors_name_keys_and_roles_in_any_encoding() {
     for (encoding, key, shown) in
@@ -139,7 +140,7 @@ fn errors_name_keys_and_roles_in_any_encoding() {
     }
 }
 
-/// What the extension's own tables keep has to be read in every encoding.
+/// The contents of the extension's own tables must be readable in every encoding.
 #[test]
 fn spaces_have_names_that_every_encoding_has() {
     for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
@@ -158,7 +159,7 @@ fn spaces_have_names_that_every_encoding_has() {
     database.connect().batch_execute("SELECT cache_create_space('é')").expect("UTF-8 has it");
 }
 
-/// A restore into a database of another encoding converts them, and goes past what refuses them.
+/// A restore into a database of another encoding converts the names, and bypasses the functions that would refuse them.
 #[test]
 fn a_restored_space_of_another_name_breaks_no_view() {
     let database = Database::create_encoded("LATIN1");
@@ -174,7 +175,7 @@ fn a_restored_space_of_another_name_breaks_no_view() {
     session.batch_execute("SELECT cache_stats_reset(), cache_get('k', 'e')").expect("it works");
 }
 
-/// A tag is watched as the bytes that it has in the database's encoding, as values have it.
+/// A watch stores the bytes of a tag in the database's encoding, the same as values do.
 #[test]
 fn tags_are_watched_in_any_encoding() {
     for (encoding, tag) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {
@@ -206,7 +207,7 @@ fn tags_are_watched_in_any_encoding() {
     }
 }
 
-/// Nothing but the words of an option is legal, and whatever else is given is refused by what it is.
+/// Only the listed words of an option are valid. The error for another word must name it.
 #[test]
 fn options_of_a_space_are_refused_in_any_encoding() {
     for (encoding, word, shown) in
@@ -224,7 +225,7 @@ fn options_of_a_space_are_refused_in_any_encoding() {
     }
 }
 
-/// The text of a query and its arguments are the database's, and so are the errors that they cause.
+/// The text of a query, its arguments and its errors are in the database's encoding.
 #[test]
 fn queries_and_their_arguments_are_in_any_encoding() {
     for (encoding, letter) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {
@@ -249,7 +250,7 @@ fn queries_and_their_arguments_are_in_any_encoding() {
     }
 }
 
-/// Of each function of the extension, whatever texts it takes: text that is no UTF-8 is an argument like any other.
+/// Calls each function of the extension that takes text. Text that is not UTF-8 must be an argument like any other.
 #[test]
 fn every_function_takes_text_of_any_encoding() {
     let functions = "SELECT p.oid::regprocedure::text, format('%s(%s)', p.oid::regproc, string_agg(format('%I => ', name)

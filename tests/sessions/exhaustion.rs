@@ -1,8 +1,9 @@
-//! A role without any grant does all that it may do to what it owns, and the cached entries of others stay hits.
+//! Tests of abuse: a role without any grant uses the objects that it owns in all ways. The cached entries of other
+//! roles must stay hits.
 //!
-//! The *victim* keeps asking for three kinds of entries, as an application does, and stores again what is gone: plain keys, values tagged
-//! with a watched table, and results of cached queries. The *abuser* owns tables, and may use nothing else. Each test prints the share of
-//! hits before an abuse and during it.
+//! The *victim* keeps asking for three kinds of entries, as an application does, and stores again the ones that are
+//! gone: plain keys, values tagged with a watched table, and results of cached queries. The *abuser* owns tables and
+//! has no other rights. Each test prints the share of hits before an abuse and during it.
 
 use crate::memory::cluster;
 use pg_cache_testbed::{Cluster, Conf};
@@ -18,13 +19,13 @@ const KINDS: [&str; 3] = ["plain", "tagged", "fetched"];
 /// A server with a victim in one database, and the abuser's schema in both.
 struct Ground {
     cluster: Cluster,
-    /// The name of the victim's tables, without their numbers.
+    /// The prefix of the victim's table names; numbers follow it.
     tables: &'static str,
-    /// The abuses that were felt.
+    /// The abuses that cost the victim entries.
     wrong: Vec<String>,
 }
 
-/// How many of the entries asked for were hits, of each kind.
+/// How many entries the victim asked for, and how many of them were hits, for each kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     asked: u32,
@@ -63,7 +64,7 @@ impl Ground {
         ground
     }
 
-    /// From now on the victim's entries depend on tables of this name, which are created and watched now.
+    /// Creates and watches tables of this name. From now on, the victim's entries depend on them.
     fn create_tables_of_victim(&mut self, name: &'static str) {
         let mut owner = self.cluster.connect(DATABASES[0]);
         for entry in 0..ENTRIES {
@@ -74,7 +75,7 @@ impl Ground {
         self.tables = name;
     }
 
-    /// A session of the abuser, which creates tables in the abuser's own schema.
+    /// Opens a session of the abuser. Its search path is the abuser's own schema.
     fn abuser(&self, database: &str) -> Client {
         let mut session = self.cluster.connect(database);
         session
@@ -101,12 +102,12 @@ impl Ground {
             }
             state.over.store(true, SeqCst);
         });
-        // The end of the abuse may cost entries, too.
+        // The end of the abuse may also cost entries.
         ask(&mut victim, self.tables, &mut during);
         self.judge(name, leaves, before, during);
     }
 
-    /// The same for an abuse that is done once: the shares are those before it and right after it.
+    /// Compares the shares of hits before a single act of abuse and right after it.
     fn abuse_once(&mut self, name: &str, leaves: Leaves, abuse: impl FnOnce()) {
         let (mut victim, before) = self.victim();
         abuse();
@@ -115,7 +116,8 @@ impl Ground {
         self.judge(name, leaves, before, after);
     }
 
-    /// A session of the victim whose entries are there, and the share of hits without an abuse.
+    /// Opens a session of the victim and stores its entries. Returns the session and the share of hits without an
+    /// abuse.
     fn victim(&self) -> (Client, Share) {
         let mut victim = self.cluster.connect(DATABASES[0]);
         ask(&mut victim, self.tables, &mut Share::default());
@@ -141,7 +143,7 @@ impl Ground {
     }
 }
 
-/// How long an abuse goes on.
+/// Returns the duration of an abuse.
 fn time() -> Duration {
     Duration::from_millis(if is_long() { 10_000 } else { 700 })
 }
@@ -150,7 +152,7 @@ fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// Asks for each entry once, and stores what is gone.
+/// Asks for each entry once, and stores the missing ones again.
 fn ask(victim: &mut Client, tables: &str, share: &mut Share) {
     for entry in 0..ENTRIES {
         share.asked += 1;
@@ -177,18 +179,18 @@ fn ask(victim: &mut Client, tables: &str, share: &mut Share) {
     }
 }
 
-/// An abuse that goes on beside the victim.
+/// The state of an abuse that runs concurrently with the victim.
 #[derive(Default)]
 struct Abuse {
     over: AtomicBool,
     acts: AtomicU32,
 }
 
-/// An abuse that has done less proves nothing.
+/// With fewer acts, an abuse proves nothing.
 const ACTS_MIN: u32 = 20;
 
 impl Abuse {
-    /// Repeats an act until the end.
+    /// Repeats an act until the abuse is over.
     fn repeat(&self, mut act: impl FnMut()) {
         while !self.over.load(SeqCst) {
             act();
@@ -206,7 +208,7 @@ impl Abuse {
     }
 }
 
-/// Creates tables of the abuser, in pieces.
+/// Creates tables of the abuser, in several transactions.
 fn create_tables(session: &mut Client, name: &str, count: usize) {
     let created = format!(
         "DO $$ BEGIN FOR i IN 1..{count} LOOP
@@ -217,7 +219,8 @@ fn create_tables(session: &mut Client, name: &str, count: usize) {
     session.batch_execute(&created).expect("tables");
 }
 
-/// The cache has 8192 records for relations. The abuser takes them all, and then goes on writing to tables that find none.
+/// The server has 8192 records for relations. The abuser uses them all, and then writes to further tables, which find
+/// none free.
 #[test]
 fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
     const WITHOUT_RECORD: usize = 3000;
@@ -252,7 +255,7 @@ fn temporary_tables_that_are_emptied_leave_the_entries_of_others() {
     for database in DATABASES {
         let mut abuser = ground.abuser(database);
         abuser.batch_execute("CREATE TEMP TABLE first (v int) ON COMMIT DELETE ROWS").expect("a table");
-        // In the long run more than a session remembers.
+        // The long run creates more tables than a session remembers.
         let count = if is_long() { 66_000 } else { 300 };
         ground.abuse_once(&format!("temporary tables that come and go in {database}"), Leaves::All, || {
             abuser
@@ -296,7 +299,7 @@ fn prepared_transactions_of_one_name_leave_the_entries_of_others() {
                     for abuser in &mut abusers {
                         scope.spawn(move || {
                             abuse.repeat(|| {
-                                // The name may be taken, or gone, or the transaction busy.
+                                // The name may be taken or unknown, or the transaction busy, so errors are expected.
                                 let prepared =
                                     "BEGIN; INSERT INTO prepared VALUES (1); PREPARE TRANSACTION 'same'";
                                 if abuser.batch_execute(prepared).is_err() {
@@ -333,7 +336,7 @@ fn prepared_transactions_over_many_own_tables_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Which of an abuser's tables are parts of which changes all the time, while others of its sessions commit to them.
+/// The inheritance between the abuser's tables changes all the time, while its other session commits to them.
 #[test]
 fn trees_that_grow_above_own_writes_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -377,7 +380,7 @@ fn trees_that_grow_above_own_writes_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Settings and the password of a role change no result.
+/// Settings and the password of a role do not affect results of queries.
 #[test]
 fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -405,7 +408,7 @@ fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Temporary tables concern no session but their own.
+/// Temporary tables affect only their own session.
 #[test]
 fn commands_on_temporary_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();

@@ -1,4 +1,5 @@
-//! Fences of relations are raised and lowered exactly once, however a commit goes on and whoever is in the way.
+//! Tests that fences of relations are raised and lowered exactly once: while commits wait for a standby, while sessions
+//! are cancelled, terminated or killed, and for tables, catalogs and databases whose changes have special rules.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;
@@ -7,7 +8,8 @@ use postgres::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Small, because it is looked through again and again. Sessions wait for no standby unless they ask to; there is none.
+/// The cache is small, because the tests check all of it many times. By default, sessions do not wait for a standby. A
+/// session that sets `synchronous_commit = on` waits, because the standby does not exist.
 fn conf() -> Conf {
     Conf::preloaded()
         .set("pg_cache.hot_size", "4MB")
@@ -16,7 +18,7 @@ fn conf() -> Conf {
         .set("synchronous_commit", "local")
 }
 
-/// Tables with a row each, and a value that depends on each.
+/// Creates tables with one row each, and stores a value that depends on each.
 fn tables(session: &mut Client, names: &[&str]) {
     for name in names {
         session.batch_execute(&format!("CREATE TABLE {name} AS SELECT 1 AS v")).expect("a table");
@@ -61,7 +63,7 @@ fn while_a_commit_waits_for_a_standby_nobody_else_does() {
             assert!(is_cached(&mut witness, "b"), "what it has not written is a hit");
         }
         assert_eq!(findings(&mut witness).len(), 1, "the fence is raised");
-        // Others commit beside it, to the same tables too, as far as locks of rows allow.
+        // Other sessions commit meanwhile, also to the same tables, as far as row locks allow.
         witness
             .batch_execute("INSERT INTO b SELECT 1 WHERE false; INSERT INTO a SELECT 1 WHERE false")
             .expect("it writes");
@@ -77,7 +79,8 @@ fn while_a_commit_waits_for_a_standby_nobody_else_does() {
     }
 }
 
-/// Who makes a table part of another locks what is below it only to look: it may have been written to by one whose commit waits.
+/// `ALTER TABLE … INHERIT` locks the tables below only for reading. So a transaction may have written to them whose
+/// commit still waits.
 #[test]
 fn a_tree_may_grow_above_what_a_commit_that_waits_has_written() {
     let cluster = cluster(&conf());
@@ -113,7 +116,7 @@ fn a_tree_may_grow_above_what_a_commit_that_waits_has_written() {
     assert!(!is_cached(&mut witness, "tagged"));
 }
 
-/// A generator of numbers, the same in every run.
+/// A generator of pseudo-random numbers. A seed gives the same numbers in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -125,8 +128,8 @@ impl Dice {
 
 const MANY: u32 = 200;
 
-/// Writers that write to so many tables, and are stopped wherever they happen to be: in the middle of the writes, in a check at the
-/// commit, or while the commit waits for a standby.
+/// Several writers write to up to `MANY` tables and are stopped at random moments: during the writes, during a check at
+/// the commit, or while the commit waits for a standby.
 #[test]
 fn a_storm_of_cancels_and_terminates_leaves_nothing_raised() {
     const WRITERS: u64 = 4;
@@ -148,7 +151,7 @@ fn a_storm_of_cancels_and_terminates_leaves_nothing_raised() {
              'BEGIN FOR i IN 1..n LOOP EXECUTE format(''INSERT INTO w%s VALUES (1)'', i); END LOOP; END'",
         )
         .expect("a function");
-    // After the watches: a change of the list is one of what tags mean.
+    // Values are stored after the watches, because a change of the list of watches invalidates values with tags.
     let store = "SELECT cache_set_text('calm tag', 'v', tags => '{calm}')";
     witness.batch_execute(store).expect("it is stored");
     fetch(&mut witness, "calm");
@@ -217,7 +220,7 @@ fn a_storm_of_cancels_and_terminates_leaves_nothing_raised() {
 
 fn writer(cluster: &Cluster) -> Client {
     let mut session = cluster.connect("postgres");
-    // Found under this name by who stops writers, perhaps at once: then the first round tells.
+    // The test finds writers by this name. It may stop the session during this statement; the first round then fails.
     session.batch_execute("SET application_name = 'storm'").ok();
     session
 }
@@ -269,7 +272,7 @@ fn a_server_that_crashes_in_a_storm_of_commits_returns_with_an_empty_cache() {
     }
 }
 
-/// They hold rows of whoever writes them, and no rule: a change is one of what reads them, and of nothing else.
+/// Large objects and subscriptions hold data, not definitions. A change must invalidate only results that read them.
 #[test]
 fn large_objects_and_subscriptions_change_nobody_elses_values() {
     let cluster = cluster(&conf());
@@ -291,7 +294,7 @@ fn large_objects_and_subscriptions_change_nobody_elses_values() {
     assert!(is_cached(&mut session, "calm"));
 }
 
-/// What changes without a trace at the commit is never served, and so not stored at all.
+/// A commit does not report changes of such objects, so a result that read them must not be stored.
 #[test]
 fn what_no_fence_follows_is_not_stored() {
     let cluster = cluster(&conf());
@@ -361,7 +364,7 @@ fn what_no_fence_follows_is_not_stored() {
     assert!(is_cached(&mut session, "stated"), "whoever says what it depends on has said so");
 }
 
-/// Numbers of databases come back: after some billions of objects, or when somebody asks for one.
+/// The OID of a dropped database can be reused: after some billions of objects, or with `CREATE DATABASE ... OID`.
 #[test]
 fn a_database_finds_nothing_of_one_that_had_its_number() {
     let cluster = cluster(&conf());
@@ -379,8 +382,8 @@ fn a_database_finds_nothing_of_one_that_had_its_number() {
     }
 }
 
-/// There are some thousand fences for relations, and none is ever given to another one. To use them up takes a minute: in the long
-/// run only.
+/// The server has some thousand fences for relations, and never reassigns one. Using them up takes a minute, so this
+/// test runs only in the long run.
 #[test]
 fn what_nobody_else_has_seen_takes_no_fence() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {

@@ -1,4 +1,5 @@
-//! Fills that others interfere with.
+//! Tests of `cache_fetch` while other sessions or the same transaction interfere: which results are stored, and which
+//! must not be.
 
 use crate::fences::is_cached;
 use pg_cache_testbed::{Database, wait_until};
@@ -9,7 +10,8 @@ fn fetch(session: &mut Client, key: &str, query: &str) -> Option<String> {
     session.query_one(call, &[&key, &query]).expect("it is fetched").get(0)
 }
 
-/// Who waits for a TRUNCATE and looks at a moment before it would find an empty table, which nobody has ever committed.
+/// A fill waits for a `TRUNCATE`. With a snapshot from before the wait, it would find an empty table, which no
+/// transaction has committed.
 #[test]
 fn a_fill_that_waits_for_a_truncate_sees_what_came_with_it() {
     let database = Database::create();
@@ -38,7 +40,8 @@ fn a_fill_that_waits_for_a_truncate_sees_what_came_with_it() {
     }
 }
 
-/// A session hears of new definitions when it locks what it has not locked yet: perhaps never, in a long transaction.
+/// A session processes invalidation messages when it acquires a lock that it does not hold yet. In a long transaction,
+/// this may never happen.
 #[test]
 fn a_fill_in_an_old_transaction_knows_new_definitions() {
     let database = Database::create();
@@ -50,7 +53,7 @@ fn a_fill_in_an_old_transaction_knows_new_definitions() {
     };
     other.batch_execute(&define(1)).expect("a function");
     old.batch_execute("BEGIN").expect("it begins");
-    // Whatever is locked on the way is locked afterwards.
+    // After these two calls, the transaction holds all locks that the call needs.
     for key in ["a", "b"] {
         assert_eq!(fetch(&mut old, key, "SELECT f()").as_deref(), Some("1"));
     }
@@ -59,7 +62,7 @@ fn a_fill_in_an_old_transaction_knows_new_definitions() {
     assert_eq!(fetch(&mut other, "c", "SELECT f()").as_deref(), Some("2"));
 }
 
-/// As the same session and another one find a value after a change: what a query of their own returns, whatever that is.
+/// Asserts that each of the sessions fetches what the query returns when the session runs it directly.
 fn assert_fresh(sessions: [&mut Client; 2], key: &str, query: &str) {
     for session in sessions {
         let row = session.query_opt(query, &[]).expect("it reads");
@@ -68,7 +71,7 @@ fn assert_fresh(sessions: [&mut Client; 2], key: &str, query: &str) {
     }
 }
 
-/// They stand in a plan where parts of tables do, and are none.
+/// In a plan, the branches of a `UNION ALL` look like partitions of a table, but they are tables of their own.
 #[test]
 fn the_branches_of_a_union_all_are_read() {
     let database = Database::create();
@@ -94,7 +97,7 @@ fn the_branches_of_a_union_all_are_read() {
     }
 }
 
-/// Those who help with a query that a function runs are other processes, which nobody watches.
+/// Parallel workers of a query inside a function are other processes, whose reads the fill does not observe.
 #[test]
 fn what_helpers_of_a_query_would_read_is_seen() {
     let database = Database::create();
@@ -111,7 +114,7 @@ fn what_helpers_of_a_query_would_read_is_seen() {
              SET parallel_leader_participation = off",
         )
         .expect("functions");
-    // The plan is kept, and is one for helpers.
+    // The session keeps this plan, which is a parallel one.
     session.batch_execute("SELECT looks()").expect("it looks");
     for _ in 0..2 {
         assert_fresh([&mut session, &mut other], "k", "SELECT looks()");
@@ -120,7 +123,8 @@ fn what_helpers_of_a_query_would_read_is_seen() {
     assert_fresh([&mut session, &mut other], "k", "SELECT looks()");
 }
 
-/// A session goes on with the relations that it has planned a function for. Others have not.
+/// A session keeps the plan of a function, with the relations that it found when it planned. Other sessions may find
+/// different ones.
 #[test]
 fn a_plan_of_older_names_computes_nothing_for_others() {
     let database = Database::create();
@@ -140,7 +144,7 @@ fn a_plan_of_older_names_computes_nothing_for_others() {
     assert_fresh([&mut new, &mut old], "k", "SELECT f()");
 }
 
-/// It is no command of its own there, but it makes a table.
+/// `CREATE TABLE AS` inside `EXPLAIN ANALYZE` is not a command of its own, but it creates a table.
 #[test]
 fn a_table_that_is_made_by_an_explain_may_be_in_front_of_another() {
     let database = Database::create();
@@ -156,7 +160,7 @@ fn a_table_that_is_made_by_an_explain_may_be_in_front_of_another() {
     assert_fresh([&mut session, &mut other], "k", "SELECT v FROM t");
 }
 
-/// It may return another thing each time, or change something: what it returns is its caller's alone.
+/// A volatile function may return a different result each time, or change something. So its result must not be stored.
 #[test]
 fn what_a_volatile_function_returns_is_not_stored() {
     let database = Database::create();
@@ -185,14 +189,15 @@ fn what_a_volatile_function_returns_is_not_stored() {
     assert!(stored, "whoever says what it depends on has said so");
 }
 
-/// Roles are the whole cluster's, and any change of them invalidates the results of queries in all databases. Other names are a
-/// database's own.
+/// Roles belong to the whole cluster: a change of roles invalidates the results of queries in all databases. Other
+/// names belong to one database.
 #[test]
 fn what_is_renamed_is_renamed_in_its_database_unless_it_is_a_role() {
     let databases = [(); 2].map(|()| Database::create_where_roles_change());
     let [mut one, mut other] = [&databases[0], &databases[1]].map(Database::connect);
     one.batch_execute("CREATE TABLE t (); CREATE ROLE fetch_one").expect("a table and a role");
-    // Whether the same is a hit afterwards, for a query that would fail. Others may change roles beside us: then it is neither.
+    // Returns whether a stored result is still a hit after a command. Other tests may change roles at the same time,
+    // and that also invalidates the result.
     let stays = |other: &mut Client, one: &mut Client, command: &str| {
         assert_eq!(fetch(other, "key", "SELECT 1").as_deref(), Some("1"));
         one.batch_execute(command).expect("it is renamed");
@@ -207,7 +212,8 @@ fn what_is_renamed_is_renamed_in_its_database_unless_it_is_a_role() {
     one.batch_execute("DROP ROLE fetch_other").expect("it goes");
 }
 
-/// What one statement says, alone in its message and so in a transaction of its own, if there is none yet.
+/// Runs one statement in a message of its own and returns the first value. Outside of a block, the statement is a
+/// transaction of its own.
 fn say(session: &mut Client, statement: &str) -> Option<String> {
     let said = session.simple_query(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     said.iter().find_map(|message| match message {
@@ -216,7 +222,8 @@ fn say(session: &mut Client, statement: &str) -> Option<String> {
     })
 }
 
-/// Wherever it is said that a transaction looks at one moment, what was there before it is a hit, and what came after it is not.
+/// A transaction whose isolation level gives it one snapshot, however that level was set, must get values from before
+/// its snapshot and no later ones.
 #[test]
 fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
     const GET: &str = "SELECT cache_get('k')";
@@ -263,7 +270,8 @@ fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
             assert_eq!(say(session, GET).as_deref(), Some("nothing"), "{statement}");
         }
     }
-    // Who looks so from the beginning has nothing in front of the first statement but its own coming.
+    // If the isolation level is set before the session begins, the session's first statement must work too. No
+    // transaction precedes it, except the one that starts the session.
     let name = database.name();
     say(&mut third, "COMMIT");
     say(&mut third, &format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"));
@@ -271,7 +279,7 @@ fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
     assert_eq!(say(&mut database.connect(), GET), new);
 }
 
-/// Whatever a caller declares a result to depend on, uncommitted rows stay with the transaction that has written them.
+/// Uncommitted rows must stay in the transaction that wrote them, for any dependencies that the caller declares.
 #[test]
 fn uncommitted_rows_are_not_published_whatever_is_declared() {
     let database = Database::create();
@@ -293,7 +301,7 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
         ("INSERT INTO whole VALUES (999)", "SELECT sum(v) FROM ONLY whole", "{}"),
         ("SELECT lo_put(4242, 0, '999')", "SELECT length(lo_get(4242))", "{}"),
         ("CREATE TEMP TABLE mine AS SELECT 999 AS v", "SELECT sum(v) FROM mine", "{}"),
-        // Commands keep no locks on the catalogs that they write to.
+        // Commands do not keep locks on the catalogs that they write to.
         ("CREATE INDEX ghost ON acc (v)", "SELECT count(*) FROM pg_class WHERE relname = ''ghost''", "{}"),
         ("CREATE INDEX ghost ON acc (v)", "SELECT pg_get_indexdef(to_regclass(''ghost''))", "{}"),
         ("CREATE TEMP TABLE ghost ()", "SELECT count(*) FROM pg_class WHERE relname = ''ghost''", "{calm}"),
@@ -305,7 +313,7 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
         writer.batch_execute("ROLLBACK").expect("it is rolled back");
         assert!(!is_cached(&mut other, "dirty"), "{write}; {query}");
     }
-    // A transaction that has written something else publishes what it reads.
+    // A transaction that has written only other tables still publishes its results.
     writer
         .batch_execute(
             "BEGIN; UPDATE acc SET v = 2; SELECT cache_fetch('clean', 'SELECT v FROM calm', depends => '{}')",
@@ -313,14 +321,14 @@ fn uncommitted_rows_are_not_published_whatever_is_declared() {
         .expect("it fetches");
     assert!(is_cached(&mut other, "clean"));
     writer.batch_execute("ROLLBACK").expect("it is rolled back");
-    // What is there in the session alone is stored by no transaction.
+    // A result that read a temporary table is never stored.
     let own = "CREATE TEMP TABLE mine AS SELECT 1 AS v; SELECT cache_fetch('own', 'SELECT v FROM mine', depends => '{}')";
     writer.batch_execute(own).expect("it fetches");
     assert!(!is_cached(&mut other, "own"));
 }
 
-/// A write to another server, which is here the same one, leaves this database as it is. `postgres_fdw` keeps one snapshot there for as
-/// long as the transaction lasts here.
+/// A write through a foreign table is a write to another server, here the same one. It is not a change in this
+/// database. `postgres_fdw` keeps one remote snapshot for the duration of the local transaction.
 #[test]
 fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     let database = Database::create();
@@ -365,7 +373,7 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     assert!(is_cached(&mut other, "clean"), "whoever says what it depends on has said so");
 }
 
-/// Samples, and built-in functions that tell of indexes, publications and names of relations.
+/// `TABLESAMPLE`, and built-in functions that return information about indexes, publications and names of relations.
 #[test]
 fn results_that_no_fence_follows_are_not_stored() {
     let database = Database::create();
@@ -401,7 +409,7 @@ fn results_that_no_fence_follows_are_not_stored() {
     }
 }
 
-/// PL/pgSQL prepares an expression when it first evaluates it in a transaction, which may be before the fill.
+/// PL/pgSQL prepares an expression when a transaction first evaluates it. This may happen before the fill.
 #[test]
 fn what_a_function_calls_is_seen_if_the_transaction_has_called_it_before() {
     let database = Database::create();
@@ -413,7 +421,7 @@ fn what_a_function_calls_is_seen_if_the_transaction_has_called_it_before() {
              CREATE FUNCTION through() RETURNS bool STABLE LANGUAGE plpgsql AS 'BEGIN RETURN indexed(); END'",
         )
         .expect("functions");
-    // The plans of a session are dropped by its first fill. What is prepared after that stays.
+    // The first fill drops the plans of its session. Plans that are made after it stay.
     fetch(&mut session, "first", "SELECT 1");
     for query in ["SELECT indexed()", "SELECT through()"] {
         session.batch_execute(&format!("BEGIN; {query}")).expect("it calls");

@@ -1,4 +1,4 @@
-//! The harness is proven like everything else: a cluster that outlives its test would spoil every later one.
+//! Tests of the test harness itself: a cluster that outlives its test would disturb every later test.
 
 use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
 use std::process::Command;

@@ -1,4 +1,6 @@
-//! One computes, the others wait: among many sessions, some of which are cancelled, ended or killed.
+//! Tests of leases and claims: of many sessions, one computes and the others wait. Some sessions are cancelled,
+//! terminated or killed meanwhile. No lease and no claim may outlive its end, and nothing older than its lease may be
+//! stored.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
@@ -14,7 +16,7 @@ fn crowded() -> Cluster {
     cluster(&Conf::preloaded().set("max_connections", "150"))
 }
 
-/// What a caller is told: the status, the value, the lease.
+/// The result of `cache_acquire`: the status, the value, the lease.
 type Answer = (String, Option<String>, Option<i64>);
 
 fn acquire(session: &mut Client, key: &str, how: &str) -> Result<Answer, postgres::Error> {
@@ -30,7 +32,7 @@ fn status(session: &mut Client, key: &str) -> String {
     ask(session, key).0
 }
 
-/// Is given a lease that lasts longer than any test.
+/// Acquires a lease that lasts longer than any test.
 fn lead(session: &mut Client, key: &str) -> i64 {
     let lease = acquire(session, key, ", hold => '1 hour'").expect("asking works").2;
     lease.filter(|lease| *lease > 0).expect("nobody else computes it")
@@ -54,7 +56,7 @@ fn pid(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
 
-/// Ends a session from outside, and waits until it is gone.
+/// Terminates a session and waits until it is gone.
 fn terminate(witness: &mut Client, pid: i32) {
     witness.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("it is told to end");
     wait_until("the session's end", || {
@@ -63,7 +65,7 @@ fn terminate(witness: &mut Client, pid: i32) {
     });
 }
 
-/// How many sessions wait for somebody who computes.
+/// Returns how many sessions wait for another session that computes.
 fn waiting(witness: &mut Client) -> i64 {
     witness
         .query_one(
@@ -75,7 +77,7 @@ fn waiting(witness: &mut Client) -> i64 {
         .get(0)
 }
 
-/// Has all sessions do the same at once, and says who won.
+/// Runs the same call in all sessions at once, and returns which sessions won.
 fn rush(sessions: &mut [Client], what: impl Fn(&mut Client) -> bool + Sync) -> Vec<usize> {
     let barrier = Barrier::new(sessions.len());
     thread::scope(|threads| {
@@ -116,7 +118,7 @@ fn of_a_hundred_one_is_the_first_to_set_a_key() {
 
     terminate(&mut witness, pid(&mut second));
     let third = only(&rush(&mut sessions, set));
-    // A savepoint is enough to hold it, and to give it back.
+    // A savepoint can hold the claim, and a rollback to it gives the claim back.
     sessions[third].batch_execute("ROLLBACK; BEGIN; SAVEPOINT s").expect("it rolls back");
     assert!(set(&mut sessions[third]));
     let mut third = sessions.remove(third);
@@ -128,7 +130,7 @@ fn of_a_hundred_one_is_the_first_to_set_a_key() {
     others[fourth].batch_execute("COMMIT").expect("it commits");
     assert!(rush(&mut others, set).is_empty(), "there is a value");
     others.iter_mut().for_each(|session| assert_eq!(ask(session, "k").1.as_deref(), Some(&*value)));
-    // A client that leaves in the middle of its transaction.
+    // A client disconnects in the middle of its transaction.
     witness.batch_execute("SELECT cache_delete('k')").expect("it is removed");
     let mut leaver = others.remove(0);
     let leaving = pid(&mut leaver);
@@ -159,13 +161,13 @@ fn of_a_hundred_one_computes() {
     let first = only(&rush(&mut sessions, acquire));
     sessions[first].batch_execute("ROLLBACK").expect("it rolls back");
     let second = only(&rush(&mut sessions, acquire));
-    // With the lease committed, too: who is ended will not compute.
+    // A committed lease also ends with a terminated session, because that session will not compute.
     sessions[second].batch_execute("COMMIT").expect("it commits");
     let mut second = sessions.remove(second);
     assert!(rush(&mut sessions, acquire).is_empty(), "somebody computes");
     terminate(&mut witness, pid(&mut second));
     let third = only(&rush(&mut sessions, acquire));
-    // Who is ended in the middle of his transaction neither.
+    // The same holds for a session that is terminated in the middle of its transaction.
     let mut third = sessions.remove(third);
     terminate(&mut witness, pid(&mut third));
     let fourth = only(&rush(&mut sessions, acquire));
@@ -176,7 +178,8 @@ fn of_a_hundred_one_computes() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Behind a pooler the next transaction of an application may be in another session, and its first session end.
+/// Behind a pooler, an application's next transaction may run in another session, and its first session may end in
+/// order. The lease must survive that.
 #[test]
 fn a_lease_goes_on_when_its_session_ends_in_order() {
     let cluster = cluster(&Conf::preloaded());
@@ -197,7 +200,7 @@ fn a_lease_goes_on_when_its_session_ends_in_order() {
     assert!(!land(&mut two, "k", "again", lease));
 }
 
-/// Sessions that wait in threads of their own, longer than any test takes.
+/// Sessions that wait in `cache_acquire`, each in a thread of its own, longer than any test takes.
 struct Waiters(Vec<thread::JoinHandle<Result<Answer, postgres::Error>>>, Vec<i32>);
 
 impl Waiters {
@@ -222,7 +225,7 @@ impl Waiters {
 fn who_waits_gets_the_value_when_it_is_committed() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
-    // Under the lease; by somebody who does not know of it; by somebody who goes before it.
+    // A set with the lease, a set without it, and a set in mode `absent`, which takes precedence over the lease.
     let values = [
         "SELECT cache_set('k', '\"v\"', lease => $1)",
         "SELECT cache_set('k', '\"v\"') AND $1::bigint > 0",
@@ -245,12 +248,12 @@ fn who_waits_gets_the_value_when_it_is_committed() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Each time exactly one of those who wait is the next, and the others go on waiting.
+/// When a computation ends without a value, exactly one of the waiting sessions computes next. The others keep waiting.
 #[test]
 fn who_waits_is_the_next_to_compute() {
     let cluster = cluster(&Conf::preloaded());
     let [mut leader, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
-    // Given back; rolled back; ended from outside; its time over.
+    // The four ways to end: the lease is released, rolled back, its session is terminated, or its time is over.
     for how in 0..4 {
         let hold = if how == 3 { ", hold => '200 ms'" } else { ", hold => '1 hour'" };
         leader.batch_execute("BEGIN").expect("it begins");
@@ -259,7 +262,7 @@ fn who_waits_is_the_next_to_compute() {
             leader.batch_execute("COMMIT").expect("it commits");
         }
         let waiters = match how {
-            // One of these is not there for long: nobody can count them.
+            // The lease is so short that the sessions cannot be counted while they wait for it.
             3 => {
                 let mut sessions: Vec<_> = (0..10).map(|_| cluster.connect("postgres")).collect();
                 let pids = sessions.iter_mut().map(pid).collect();
@@ -295,7 +298,8 @@ fn who_waits_is_the_next_to_compute() {
         }
         assert_eq!(ask(&mut witness, "k").1.as_deref(), Some("v"));
         witness.batch_execute("SELECT cache_delete('k')").expect("it is removed");
-        // Whoever was told to compute has left in order, and left the lease to whoever knows it.
+        // The session that was told to compute has ended in order, so its lease is still in force for sessions that
+        // know its number.
         wait_until("the lease's end", || {
             leader
                 .batch_execute("SELECT cache_set('k', '1', mode => 'absent'); SELECT cache_delete('k')")
@@ -324,9 +328,9 @@ fn who_is_disturbed_in_waiting_leaves_nothing() {
     let cancelled = disturb(&mut witness, "", "pg_cancel_backend");
     assert_eq!(cancelled, vec![Some(SqlState::QUERY_CANCELED); 5]);
     let ended = disturb(&mut witness, "", "pg_terminate_backend");
-    // Some are only told that the connection is gone.
+    // Some clients see only that the connection is closed.
     assert!(ended.iter().flatten().all(|code| *code == SqlState::ADMIN_SHUTDOWN), "{ended:?}");
-    // These end by themselves, perhaps before they can be counted.
+    // These waits end by timeouts, perhaps before the sessions could be counted.
     for (setting, code) in
         [("statement_timeout", SqlState::QUERY_CANCELED), ("lock_timeout", SqlState::LOCK_NOT_AVAILABLE)]
     {
@@ -343,7 +347,7 @@ fn who_is_disturbed_in_waiting_leaves_nothing() {
 
 #[test]
 fn a_lease_from_before_a_crash_is_refused() {
-    // With one shard, in which numbers are drawn one after the other.
+    // The cache has one shard, so the numbers of leases are consecutive.
     let cluster =
         cluster(&Conf::preloaded().set("restart_after_crash", "on").set("pg_cache.hot_size", "1MB"));
     let [mut leader, mut victim] = [(); 2].map(|()| cluster.connect("postgres"));
@@ -368,7 +372,7 @@ fn a_lease_from_before_a_crash_is_refused() {
         session.is_some()
     });
     let mut session = session.expect("it has come back");
-    // Those that are drawn now have the same numbers, in another epoch.
+    // The new leases get the same numbers, but in another epoch.
     let new = lead(&mut session, "k");
     for old in leases.into_iter().chain([last]) {
         assert_ne!(old, new);
@@ -387,7 +391,8 @@ fn a_lease_from_before_a_crash_is_refused() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// More computations at once than the smallest cache has places for: those without one compute all the same.
+/// There are more concurrent computations than the smallest cache has places for leases. Callers without a lease are
+/// told to compute too.
 #[test]
 fn hundreds_compute_at_once() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
@@ -411,7 +416,7 @@ fn hundreds_compute_at_once() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (1000, 1000), "a usual cache has places");
 }
 
-/// The caller is told whose limit it was, and not to look for another session that is at it.
+/// The status names the limit that was reached, so that the caller does not look for another session that computes.
 #[test]
 fn who_finds_no_place_for_a_claim_is_told_so() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
@@ -426,7 +431,7 @@ fn who_finds_no_place_for_a_claim_is_told_so() {
     assert_eq!(why, "refused: the space has its share of the places for leases and claims");
 }
 
-/// Everything at once, and somebody who cancels and ends sessions all the while.
+/// All operations run at once, while another session keeps cancelling and terminating sessions.
 #[test]
 fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
     const KEYS: u64 = 5;
@@ -465,7 +470,7 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
                     if let Some(lease) = lease {
                         let set = "SELECT cache_set($1, '0', '50 ms', lease => $2), pg_sleep(0.001)";
                         if let Err(error) = current.query_one(set, &[&key, &lease]) {
-                            // The application goes on as well, and gives back what it cannot use.
+                            // The application continues too, and releases the lease that it cannot use.
                             let _ = current.batch_execute("ROLLBACK");
                             let mut release =
                                 || current.execute("SELECT cache_release($1, $2)", &[&key, &lease]);
@@ -517,7 +522,7 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
     }
 }
 
-/// A lease is given as of now, but what its holder computes may be of what was there when his transaction began.
+/// A lease starts now, but its holder may compute from a snapshot of the time when its transaction began.
 #[test]
 fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change() {
     let database = Database::create();
@@ -530,14 +535,14 @@ fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change()
     for takes_over in [false, true] {
         old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM t").expect("it looks");
         writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
-        // Its own lease, or one that another session was given after the change.
+        // The session uses its own lease, or one that another session acquired after the change.
         let lease = lead(if takes_over { &mut writer } else { &mut old }, "k");
         let stored: bool = old.query_one(set, &[&lease]).expect("it sets").get(0);
         old.batch_execute("COMMIT").expect("it commits");
         let served: bool = writer.query_one(read, &[]).expect("it reads").get(0);
         assert_eq!((stored, served), (false, false), "another's lease: {takes_over}");
     }
-    // One that has begun after the change computes what others may be given.
+    // A transaction that began after the change computes a value that others may be given.
     old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ").expect("it begins");
     let lease = lead(&mut old, "k");
     assert!(old.query_one(set, &[&lease]).expect("it sets").get::<_, bool>(0));
@@ -545,7 +550,7 @@ fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change()
     assert!(writer.query_one(read, &[]).expect("it reads").get::<_, bool>(0));
 }
 
-/// A table, a function that waits for the gate, and a session that holds the gate shut.
+/// Creates a table and a function that waits at a gate. Returns a session that holds the gate closed.
 fn gated(database: &Database) -> Client {
     let mut gate = database.connect();
     gate.batch_execute(
@@ -558,8 +563,8 @@ fn gated(database: &Database) -> Client {
     gate
 }
 
-/// Runs a statement that waits at the gate after it has looked at the table, changes the table meanwhile, and opens the gate. Returns whether
-/// the statement stored its value, and its status.
+/// Runs a statement that reads the table and then waits at the gate. Meanwhile changes the table, then opens the gate.
+/// Returns whether the statement stored its value, and its status.
 fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &str) -> (bool, String) {
     let (mut worker, mut witness) = (database.connect(), database.connect());
     thread::scope(|threads| {
@@ -583,13 +588,13 @@ fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &st
 
 const BEFORE_THE_LEASE: &str = "refused: the statement looks at the database as of before the lease";
 
-/// The snapshot of a statement is older than a lease that the statement is given while it runs.
+/// A statement's snapshot is older than a lease that the statement acquires while it runs.
 #[test]
 fn a_statement_that_acquires_its_lease_after_it_has_looked_stores_nothing_old() {
     let database = Database::create();
     let mut gate = gated(&database);
     let change = "UPDATE t SET v = v + 1";
-    // Its own lease, and one that another session has acquired while it ran.
+    // The first statement uses its own lease; the second uses one that another session acquired meanwhile.
     let own = "SELECT cache_set('k', to_jsonb(s.sum), lease => l.lease)
                  FROM (SELECT sum(v) FROM t) AS s, LATERAL cache_acquire(CASE WHEN gate(s.sum) THEN 'k' END) AS l";
     let found = overtaken(&database, &mut gate, own, change);
@@ -599,7 +604,7 @@ fn a_statement_that_acquires_its_lease_after_it_has_looked_stores_nothing_old() 
     let acquire = format!("{change}; SELECT cache_set_text('lease', lease::text) FROM cache_acquire('k')");
     let found = overtaken(&database, &mut gate, others, &acquire);
     assert_eq!(found, (false, BEFORE_THE_LEASE.to_owned()));
-    // A function that is declared STABLE looks at what its caller looks at.
+    // A STABLE function uses the snapshot of its caller.
     gate.batch_execute(
         "CREATE FUNCTION stable_set(lease bigint) RETURNS boolean STABLE LANGUAGE plpgsql AS
              'BEGIN RETURN cache_set(''k'', (SELECT to_jsonb(sum(v)) FROM t), lease => lease); END'",
@@ -643,7 +648,8 @@ fn a_cursor_that_was_opened_before_the_lease_stores_nothing_old() {
     }
 }
 
-/// Whatever others commit meanwhile.
+/// A function acquires a lease and then computes in later statements. It must store its value, even if other sessions
+/// commit changes meanwhile.
 #[test]
 fn a_function_that_acquires_a_lease_and_goes_on_to_compute_stores_its_value() {
     let database = Database::create();
@@ -672,7 +678,7 @@ fn a_function_that_acquires_a_lease_and_goes_on_to_compute_stores_its_value() {
     let over = AtomicBool::new(false);
     thread::scope(|threads| {
         threads.spawn(|| {
-            // As many as others need at most: a failed test ends, too.
+            // The number is bounded, so that the thread also ends if the test fails.
             while !over.load(Ordering::Relaxed) && commits.fetch_add(1, Ordering::Relaxed) < 20_000 {
                 writer.batch_execute("UPDATE t SET v = v + 1").expect("a change");
             }
@@ -681,7 +687,7 @@ fn a_function_that_acquires_a_lease_and_goes_on_to_compute_stores_its_value() {
             let function = format!("SELECT computed('f {round}')");
             let stored: bool = session.query_one(&function, &[]).expect("it works").get(0);
             session.batch_execute(&format!("CALL computes('p {round}')")).expect("it works");
-            // Two statements in one message.
+            // The next two statements are in one message.
             session
                 .batch_execute(&format!("SELECT set_config('my.lease', lease::text, false) FROM cache_acquire('s {round}');
                      SELECT set_config('my.set', cache_set('s {round}', to_jsonb(v), lease => current_setting('my.lease')::bigint)::text, false) FROM t"))
@@ -700,7 +706,7 @@ fn a_function_that_acquires_a_lease_and_goes_on_to_compute_stores_its_value() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// A snapshot that was taken over from another session may be of any time.
+/// An imported snapshot may be of any time.
 #[test]
 fn an_imported_snapshot_stores_nothing_under_a_lease() {
     let database = Database::create();
@@ -714,7 +720,7 @@ fn an_imported_snapshot_stores_nothing_under_a_lease() {
             "BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '{snapshot}'"
         ))
         .expect("it is imported");
-    // It is given no lease, and may not use one of another session.
+    // The transaction is given no lease, and may not use a lease of another session.
     for number in 0..2 {
         let key = format!("k {number}");
         let lease = match number {
@@ -738,7 +744,7 @@ fn an_imported_snapshot_stores_nothing_under_a_lease() {
 /// A role that may write in one small space takes all places for leases and claims that it can get.
 #[test]
 fn one_grant_to_write_switches_nothing_off_for_others() {
-    // A few thousand places.
+    // This size has a few thousand places for leases and claims.
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB"));
     let [mut owner, mut evil] = [(); 2].map(|()| cluster.connect("postgres"));
     owner
@@ -760,7 +766,8 @@ fn one_grant_to_write_switches_nothing_off_for_others() {
         session.query_one("SELECT cache_status()", &[]).expect("it says").get(0)
     };
     let share = "refused: the space has its share of the places for leases and claims";
-    // What others do beside it: run queries, compute, claim. Each round on other keys.
+    // The work of other sessions meanwhile: they fetch queries, acquire leases and claim keys. Each round uses other
+    // keys.
     let others_work = |owner: &mut Client, round: &str| {
         let work = format!(
             "SELECT count(cache_fetch('{round} f ' || i, 'SELECT sum(i) FROM t')),
@@ -778,14 +785,14 @@ fn one_grant_to_write_switches_nothing_off_for_others() {
     assert_eq!(why(&mut evil), share);
     assert_eq!(take(&mut evil, 0), 0, "it has its share");
     others_work(&mut owner, "beside leases");
-    // Keys that another role computes in the same space are not shut out from being fetched.
+    // A key for which another role holds a lease in the same space can still be fetched.
     let fetched = "SELECT cache_fetch('k 7', 'SELECT sum(i) FROM t', space => 'small') IS NOT NULL AND cache_exists('k 7', 'small')";
     assert!(owner.query_one(fetched, &[]).expect("it works").get::<_, bool>(0), "a fill goes before a lease");
-    // A flush ends them.
+    // A flush ends the leases.
     owner.batch_execute("SELECT cache_flush('small')").expect("it is flushed");
     let again = take(&mut evil, 100_000);
     assert!(again > got / 2, "{again} leases after the flush, {got} before");
-    // Claims, which end with their transaction; and more leases beside them.
+    // Now claims, which end with their transaction, and more leases beside them.
     owner.batch_execute("SELECT cache_flush('small')").expect("it is flushed");
     evil.batch_execute("BEGIN").expect("it begins");
     let claims = "SELECT count(*) FILTER (WHERE cache_set('c ' || i, '1', '1 min', space => 'small', mode => 'absent'))
@@ -796,7 +803,7 @@ fn one_grant_to_write_switches_nothing_off_for_others() {
     take(&mut evil, 200_000);
     others_work(&mut owner, "beside claims");
     evil.batch_execute("ROLLBACK").expect("it rolls back");
-    // Dropping the space ends what is left, and so does the end of the session for what nobody else knows.
+    // Dropping the space ends the leases that are left. The end of the session ends those that no other session knows.
     take(&mut evil, 300_000);
     owner
         .batch_execute("SELECT cache_drop_space('small'); SELECT cache_create_space('small'), cache_grant('small', 'evil', 'write')")

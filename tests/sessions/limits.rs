@@ -1,4 +1,5 @@
-//! Input of absurd size and number: refused or bounded, and the server's memory with it.
+//! Tests with extreme sizes and numbers of inputs. Each must be refused or bounded, and the memory of the server with
+//! it.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database};
@@ -7,15 +8,15 @@ use postgres::error::SqlState;
 use std::io::Write;
 
 const MEGABYTE: u64 = 1 << 20;
-/// Nearly as much as a value of PostgreSQL can be, made of pieces because that is quick.
+/// Nearly the maximum size of a PostgreSQL value. It is made of pieces, because that is fast.
 const GIGABYTE: &str = "repeat(repeat('x', 1048576), 1023)";
 
-/// What a session's process has for itself: memory that is not shared, in bytes.
+/// Returns the private memory of a session's process, in bytes.
 fn own_memory(session: &mut Client) -> u64 {
     process_status(session, "RssAnon:")
 }
 
-/// The most it has had, together with what it has touched of shared memory.
+/// Returns the peak memory of a session's process, in bytes, including the shared memory that it has touched.
 fn most_memory(session: &mut Client) -> u64 {
     process_status(session, "VmHWM:")
 }
@@ -31,7 +32,8 @@ fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// What is for people to read, past the test program that keeps quiet about tests that pass.
+/// Prints a line for people. It bypasses the output capture of the test program, which hides the output of passing
+/// tests.
 fn show(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -62,7 +64,7 @@ fn a_value_of_a_gigabyte_is_refused_and_leaves_no_memory_behind() {
     assert!(contexts < 16 << 20, "{contexts} bytes in the server's own books");
 }
 
-/// A setting can allow what the cache has no room for. Then nothing is kept of it.
+/// The settings can allow a value that is larger than the cache. The transaction must not keep such a value.
 #[test]
 fn a_value_that_never_fits_is_not_held_back() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_value_size", "1023MB"));
@@ -80,7 +82,7 @@ fn a_value_that_never_fits_is_not_held_back() {
     assert_eq!(kept, "old");
 }
 
-/// The message of an error has to be made in memory too, and a message that cannot be made is the end of the server.
+/// An error message also needs memory. If the message cannot be allocated, the server ends.
 #[test]
 fn names_of_a_gigabyte_are_refused() {
     let database = Database::create();
@@ -100,7 +102,7 @@ fn names_of_a_gigabyte_are_refused() {
     }
 }
 
-/// Ten million in the long run.
+/// The long run makes ten million sets.
 #[test]
 fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
     let sets = if is_long() { 10_000_000 } else { 500_000 };
@@ -133,7 +135,7 @@ fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A loop with an exception block makes a savepoint each time, and releases it.
+/// A PL/pgSQL loop with an exception block creates and releases a savepoint in each round.
 #[test]
 fn a_loop_of_savepoints_over_the_same_keys_takes_no_memory_without_end() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));
@@ -153,7 +155,7 @@ fn a_loop_of_savepoints_over_the_same_keys_takes_no_memory_without_end() {
         let more = own_memory(&mut session).saturating_sub(before);
         assert!(more < 4 * MEGABYTE, "{change}: {more} bytes");
     }
-    // The transaction has held back next to nothing, and there is room in it.
+    // The transaction holds back almost nothing, so it has room for a large value.
     let row = session
         .query_one("SELECT cache_set_text('k', repeat('x', 900000)), length(cache_get_text('k'))", &[])
         .expect("it works");
@@ -182,11 +184,11 @@ fn an_object_of_many_members_takes_memory_for_what_is_in_it() {
     let before = most_memory(&mut session);
     session.batch_execute("SELECT cache_set_many(members) FROM o").expect("it works");
     let more = most_memory(&mut session) - before;
-    // Less than a kilobyte for each member.
+    // This is less than 1 kB per member.
     assert!(more < 40 * MEGABYTE, "{} MB", more / MEGABYTE);
 }
 
-/// PostgreSQL has infinite intervals from 17 on. Before, they are no intervals at all.
+/// PostgreSQL has infinite intervals since version 17. Older versions do not accept them as intervals.
 #[test]
 fn no_value_lives_for_ever() {
     let database = Database::create();
@@ -221,7 +223,7 @@ fn no_value_lives_for_ever() {
     assert_eq!((kept.get(0), kept.get(1), kept.get(2)), (Some("1"), true, false));
 }
 
-/// A key that is named often, and keys that are many.
+/// The same key many times, and many different keys.
 #[test]
 fn a_call_with_several_results_returns_at_most_64_megabytes() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "256MB"));
@@ -247,7 +249,7 @@ fn a_call_with_several_results_returns_at_most_64_megabytes() {
         return;
     }
 
-    // Of the keys in order the first ones, though they come in another order.
+    // The call returns the first keys in sort order, although they were stored in another order.
     for part in ["900000, 934999", "935000, 969999"] {
         let set = "SELECT count(*) FILTER (WHERE cache_set_text(i || repeat('x', 1000), ''))";
         let set = format!("{set} FROM generate_series({part}) AS i");
@@ -269,7 +271,7 @@ fn a_call_with_several_results_returns_at_most_64_megabytes() {
     assert_eq!(status(&mut session).as_deref(), Some("hot"));
 }
 
-/// The first value is returned, however large the settings allow it to be.
+/// A call always returns the first value, even if the settings allow it to exceed the limit.
 #[test]
 fn a_value_that_is_larger_than_what_a_call_returns_is_returned_alone() {
     if !is_long() {

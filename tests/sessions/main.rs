@@ -1,4 +1,4 @@
-//! Tests that need more than one session, or a server of their own: real clusters, real commits.
+//! Tests that need more than one session, or a server of their own. They run on real clusters and make real commits.
 
 mod allocation;
 mod catalogs;

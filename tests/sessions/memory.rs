@@ -1,16 +1,16 @@
-//! The cache in the server's shared memory: its size, its absence, and its end.
+//! Tests of the cache in the server's shared memory: its size, a server without it, and its loss in a crash.
 
 use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 
-/// What `cache_check()` finds.
+/// Returns what `cache_check()` reports.
 pub fn findings(session: &mut Client) -> Vec<String> {
     let rows = session.query("SELECT cache_check()", &[]).expect("it can be checked");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// A cluster of one's own with the extension in it.
+/// Starts a cluster for one test, with the extension installed.
 pub fn cluster(conf: &Conf) -> Cluster {
     let cluster = Cluster::start(conf);
     cluster.connect("postgres").batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
@@ -98,7 +98,7 @@ fn a_killed_session_leaves_a_cache_in_order() {
         .expect("it begins");
     let process: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
     cluster.kill(process);
-    // The postmaster ends all sessions before it makes the memory anew.
+    // The postmaster ends all sessions before it initializes the memory again.
     wait_until("the end of all sessions", || witness.batch_execute("SELECT 1").is_err());
     wait_until("the server's return", || cluster.try_connect("postgres").is_ok());
     let mut session = cluster.connect("postgres");

@@ -1,4 +1,5 @@
-//! Other extensions with the same hooks, loaded before us and after: each is called, and none takes anything from another.
+//! Tests with other extensions that use the same hooks and callbacks, loaded before and after pg_cache. Every extension
+//! must be called, and none may hide anything from another.
 
 use crate::fences::{fetch, is_cached};
 use crate::memory::{cluster, findings};
@@ -14,7 +15,7 @@ const ORDERS: [&str; 3] = [
     "pg_stat_statements, auto_explain, pg_cache",
 ];
 
-/// Where the server says that an error is.
+/// Returns the position of a statement's error, as the server reports it.
 fn position(session: &mut Client, statement: &str) -> Option<u32> {
     let error = session.batch_execute(statement).expect_err("it fails");
     match error.as_db_error().expect("the server says so").position() {
@@ -48,7 +49,7 @@ fn hooks_chain_in_every_order() {
         assert_eq!(fetch(&mut session, "t"), 2);
         session.batch_execute("EXPLAIN ANALYZE UPDATE t SET v = 3").expect("it writes");
         assert_eq!(fetch(&mut session, "t"), 3);
-        // What ends prepared transactions passes the same hook.
+        // `COMMIT PREPARED` passes the same hook.
         session.batch_execute("BEGIN; UPDATE t SET v = 4; PREPARE TRANSACTION 'p'").expect("it is prepared");
         assert_eq!(fetch(&mut session, "t"), 3);
         assert!(is_cached(&mut session, "t"), "{order}");
@@ -89,8 +90,8 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
                  SELECT cache_watch('t', '{t}'), cache_watch('n', '{n}'), cache_watch('whole', '{whole}')",
             )
             .expect("tables");
-        // The transaction has done nothing else; has written to something else; has written to the same, here and in a savepoint; has
-        // changed the cache.
+        // The earlier statements of the transaction: none; a write to another table; a write to the same table; writes
+        // in a savepoint that was rolled back; a change of the cache.
         let befores = [
             "",
             "INSERT INTO u VALUES (1)",
@@ -104,7 +105,8 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
             ("INSERT INTO part VALUES (1)", "whole"),
         ] {
             for before in befores {
-                // A session remembers what it has written, and so has to have seen it, or not.
+                // A session remembers the tables that it wrote to. So each case runs in a new session and in one that
+                // has written before.
                 let mut fresh = cluster.connect("postgres");
                 for writer in [&mut fresh, &mut session] {
                     other
@@ -121,11 +123,11 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
                 }
             }
         }
-        // What fails there takes everything back.
+        // An error in the callback aborts the whole transaction.
         other.batch_execute("SELECT cache_set('k', '1', tags => '{t}')").expect("it is set");
         let fails = "BEGIN; UPDATE t SET v = 0; SELECT cache_set('new', '1'); SET LOCAL neighbour.statement = 'SELECT 1/0'; COMMIT";
         session.batch_execute(fails).expect_err("the neighbour objects");
-        // The error is told before the transaction is taken back.
+        // The server sends the error before it aborts the transaction.
         session.batch_execute("SELECT").expect("it goes on");
         assert!(is_cached(&mut other, "k"), "{order}");
         assert!(!is_cached(&mut other, "new"), "{order}");
@@ -133,13 +135,14 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
     }
 }
 
-/// What it says of a key comes in the place of what the transaction has said, and perhaps when that is under way.
+/// The neighbour changes the cache while the transaction commits, perhaps when pg_cache's own commit has begun. Its
+/// change of a key must replace the transaction's own change.
 #[test]
 fn who_changes_the_cache_when_told_of_a_commit_is_heard_in_every_order() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
     let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
     for order in [format!("{neighbour}, pg_cache"), format!("pg_cache, {neighbour}")] {
-        // Small, because it is looked through again and again.
+        // The cache is small, because the test checks all of it many times.
         let conf = Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536");
         let cluster = cluster(&conf.set("shared_preload_libraries", &order));
         let mut other = cluster.connect("postgres");
@@ -172,7 +175,7 @@ fn who_changes_the_cache_when_told_of_a_commit_is_heard_in_every_order() {
                 writer
                     .batch_execute(&transaction(&format!("{change}, 1 / 0")))
                     .expect_err("the neighbour fails");
-                // Who is answered again has taken everything back.
+                // A session that answers the next statement has aborted the transaction completely.
                 writer.batch_execute("SELECT").expect("it goes on");
                 for session in [&mut other, &mut writer] {
                     assert_eq!(get(session, "k").as_deref(), Some("old"), "{case}");

@@ -1,4 +1,4 @@
-//! The extension installs when it was preloaded, and otherwise says what to do.
+//! Tests that the extension installs if the server preloads pg_cache, and that the error otherwise says how to do that.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Stop};
 use postgres::error::SqlState;
@@ -14,10 +14,10 @@ fn extension_installs_when_preloaded() {
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
-/// The commands of the hint are run as they stand: advice that does not work is worse than none.
+/// Runs the commands of the hint unchanged, to prove that they work.
 #[test]
 fn without_preload_the_error_names_the_commands_that_help() {
-    // Two libraries that every server has.
+    // These are libraries that every server has.
     let cluster = Cluster::start(&Conf::bare().set("shared_preload_libraries", "plpgsql, pgoutput"));
     let mut session = cluster.connect("postgres");
     let error = session.batch_execute("CREATE EXTENSION pg_cache").expect_err("it must not install");
@@ -31,14 +31,14 @@ fn without_preload_the_error_names_the_commands_that_help() {
     let command = &hint[start..end];
     assert_eq!(command, "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql', 'pgoutput', 'pg_cache'");
 
-    // Nothing of the failed attempt stays behind.
+    // The failed attempt must leave nothing behind.
     let leftovers: i64 = session
         .query_one("SELECT count(*) FROM pg_namespace WHERE nspname = 'pgcache'", &[])
         .expect("the session lives")
         .get(0);
     assert_eq!(leftovers, 0);
 
-    // The setting the cluster was started with stands in the file that ALTER SYSTEM overrides.
+    // `ALTER SYSTEM` overrides the configuration file that the cluster was started with.
     session.batch_execute(command).expect("the advice is valid SQL");
     drop(session);
     cluster.stop(Stop::Fast);
@@ -50,7 +50,7 @@ fn without_preload_the_error_names_the_commands_that_help() {
     assert_eq!(libraries, "plpgsql, pgoutput, pg_cache");
 }
 
-/// LOAD, by whoever may, lands in the same place as CREATE EXTENSION.
+/// `LOAD` must fail in the same way as `CREATE EXTENSION`.
 #[test]
 fn load_without_preload_is_refused() {
     let cluster = Cluster::start(&Conf::bare());

@@ -1,5 +1,5 @@
-//! Prepared transactions: what they have changed is gone when somebody commits them, from whatever session and in whatever life of
-//! the server, and until then it is not.
+//! Tests of prepared transactions. `COMMIT PREPARED`, in any session and also after a restart of the server, must
+//! invalidate what the transaction changed. Until then, and after `ROLLBACK PREPARED`, the old values must stay hits.
 
 use crate::fences::is_cached;
 use crate::memory::{cluster, findings};
@@ -8,7 +8,8 @@ use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 
-/// What a transaction may do to `k`, which has the tag `t`, and whether `innocent` in the same space goes with it.
+/// Changes that a transaction makes to `k`, which has the tag `t`. The flag says whether the change also invalidates
+/// `innocent`, another key of the same space.
 const CHANGES: [(&str, bool); 7] = [
     ("SELECT cache_set_text('k', 'new')", false),
     ("SELECT cache_set_text('k', 'new', tags => '{t}'), cache_delete('none')", false),
@@ -19,19 +20,19 @@ const CHANGES: [(&str, bool); 7] = [
     ("SELECT cache_flush('*')", true),
 ];
 
-/// Small, because it is looked through again and again.
+/// The cache is small, because the tests check all of it many times.
 fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
 }
 
-/// Old values, and a table to write to.
+/// Stores the old values, and creates a table to write to.
 fn fill(session: &mut Client) {
     session.batch_execute("CREATE TABLE IF NOT EXISTS log (what text)").expect("a table");
     session.batch_execute("SELECT cache_set_text('k', 'old', tags => '{t}')").expect("it is stored");
     assert!(set(session, "innocent", "old"));
 }
 
-/// Begins a transaction that does this, and prepares it.
+/// Begins a transaction, makes the change and prepares the transaction.
 fn prepare(session: &mut Client, gid: &str, change: &str) {
     let transaction =
         format!("BEGIN; INSERT INTO log VALUES ('{gid}'); {change}; PREPARE TRANSACTION '{gid}'");
@@ -46,7 +47,7 @@ fn old() -> Option<String> {
     Some("old".to_owned())
 }
 
-/// That nothing is left raised or announced.
+/// Asserts that no fence is left raised and no key is left announced.
 fn assert_quiet(session: &mut Client) {
     assert_eq!(findings(session), Vec::<String>::new());
 }
@@ -59,7 +60,8 @@ fn a_change_shows_when_it_is_committed_and_not_before() {
         for by_another in [false, true] {
             fill(&mut one);
             prepare(&mut one, "p", change);
-            // Also in the session that has prepared it: the transaction is not its own any more.
+            // This also holds for the session that prepared the transaction, because the transaction does not belong to
+            // it any more.
             for session in [&mut one, &mut two] {
                 assert_eq!(values(session), [old(), old()], "{change}");
             }
@@ -136,7 +138,7 @@ fn a_key_is_one_of_its_space_and_of_its_role() {
     assert_quiet(&mut session);
 }
 
-/// Names are given again, and what an earlier one of the name has changed is forgotten.
+/// A name can be used again. The changes of an earlier transaction of that name must then be forgotten.
 #[test]
 fn a_name_stands_for_the_last_one_that_has_it() {
     let cluster = cluster(&conf());
@@ -184,7 +186,7 @@ fn so_many_changes_that_nobody_lists_them_take_more_with_them() {
     }
 }
 
-/// Names of what fails to be prepared, and more of them than there are records.
+/// Failures of `PREPARE TRANSACTION`: it is not allowed, the name is too long or taken, or there is no free record.
 #[test]
 fn a_prepare_that_fails_leaves_nothing() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "1"));
@@ -199,7 +201,7 @@ fn a_prepare_that_fails_leaves_nothing() {
     fails(&mut one, temporary, "p", SqlState::FEATURE_NOT_SUPPORTED);
     fails(&mut one, "SELECT cache_flush('*')", &"long".repeat(50), SqlState::INVALID_PARAMETER_VALUE);
     assert_eq!(values(&mut two), [old(), old()]);
-    // Its name is taken, and so is the only place.
+    // The name is taken, and the server has no second slot for a prepared transaction.
     prepare(&mut one, "p", "SELECT cache_invalidate_tag('t')");
     fails(&mut two, "SELECT cache_flush('*')", "p", SqlState::DUPLICATE_OBJECT);
     fails(&mut two, "SELECT cache_flush('*')", "q", SqlState::OUT_OF_MEMORY);
@@ -226,7 +228,8 @@ fn who_may_not_commit_it_takes_nothing_away() {
     fill(&mut session);
     prepare(&mut session, "p", "SELECT cache_set_text('k', 'new')");
     commits(&mut session);
-    // Nor if nobody knows what it has changed.
+    // After a restart, the server has no record of the changes. A refused commit must not invalidate anything then
+    // either.
     cluster.stop(Stop::Fast);
     cluster.resume();
     let mut session = cluster.connect("postgres");
@@ -251,7 +254,7 @@ fn a_commit_that_fails_leaves_nothing_raised() {
         assert_eq!(error.code(), Some(&code), "{error}");
         error.as_db_error().expect("the server says so").message().to_owned()
     };
-    // In the server's words, though it does not come to that.
+    // The message must be the server's own, although pg_cache finds the error first.
     let unknown = fails(&mut two, "COMMIT PREPARED 'none'", SqlState::UNDEFINED_OBJECT);
     assert_eq!(unknown, fails(&mut two, "ROLLBACK PREPARED 'none'", SqlState::UNDEFINED_OBJECT));
     let block = "SELECT 1; COMMIT PREPARED 'p'";
@@ -271,7 +274,8 @@ fn a_commit_that_fails_leaves_nothing_raised() {
     assert_quiet(&mut one);
 }
 
-/// What was prepared in an earlier life may have changed anything.
+/// After a restart, there is no record of what a prepared transaction changed. So its commit must invalidate
+/// everything.
 #[test]
 fn in_another_life_everything_goes() {
     let cluster = cluster(&conf());
@@ -299,7 +303,7 @@ fn in_another_life_everything_goes() {
         assert_eq!(values(&mut session), [old(), old()]);
         session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
         assert_eq!(values(&mut session), [None, None]);
-        // And what is prepared in this one is known again.
+        // Transactions that are prepared after the restart have a record again.
         fill(&mut session);
         prepare(&mut session, "p", "SELECT cache_invalidate_tag('t')");
         session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
@@ -308,14 +312,15 @@ fn in_another_life_everything_goes() {
     }
 }
 
-/// A committer that waits for a standby which does not exist: between the commit record and the moment others see it.
+/// A session in `COMMIT PREPARED` that waits for a standby, which does not exist. It has written the commit record, but
+/// other sessions do not see the changes yet.
 struct Waiting {
     process: i32,
     thread: std::thread::JoinHandle<Result<(), postgres::Error>>,
 }
 
 impl Waiting {
-    /// Lets a session commit `p`, and waits until it waits.
+    /// Makes a session commit `p`, and returns when the session waits for the standby.
     fn begin(mut session: Client, witness: &mut Client) -> Self {
         session.batch_execute("SET synchronous_commit = on").expect("it is set");
         let process = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
@@ -333,7 +338,7 @@ impl Waiting {
     }
 }
 
-/// A cluster whose sessions wait for nobody unless they ask to.
+/// A cluster whose sessions do not wait for a standby unless they set `synchronous_commit = on`.
 fn cluster_with_standby() -> Cluster {
     cluster(&conf().set("synchronous_standby_names", "nobody").set("synchronous_commit", "local"))
 }
@@ -353,11 +358,11 @@ fn while_a_commit_is_under_way_nobody_reads_and_then_innocents_are_hits_again() 
         assert_eq!(values(&mut witness), [old(), old()]);
         let waiting = Waiting::begin(cluster.connect("postgres"), &mut witness);
         assert_eq!(values(&mut witness), [None, old().filter(|_| !by_key)]);
-        // Somebody else who tries is turned away, and takes none of what was raised with him.
+        // Another session that tries to commit it gets an error, and must not lower the raised fences.
         let error = one.batch_execute("COMMIT PREPARED 'p'").expect_err("it is busy");
         assert_eq!(error.code(), Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE), "{error}");
         assert_eq!(values(&mut witness), [None, old().filter(|_| !by_key)]);
-        // What is set meanwhile without knowing of it is nobody's loss.
+        // Values that are set meanwhile and do not depend on the change must stay.
         assert!(set(&mut one, "meanwhile", "v"));
         let outcome = waiting.stop(by, &mut witness);
         assert_eq!(outcome.is_ok(), by == "pg_cancel_backend");
@@ -371,7 +376,7 @@ fn while_a_commit_is_under_way_nobody_reads_and_then_innocents_are_hits_again() 
     }
 }
 
-/// What has come above what it has written since it was prepared, its record does not know.
+/// The transaction's record does not contain tables that became parents of its tables after it was prepared.
 #[test]
 fn a_tree_may_grow_above_what_is_prepared() {
     let cluster = cluster_with_standby();
@@ -430,7 +435,8 @@ fn without_a_cache_transactions_are_prepared_all_the_same() {
     assert_eq!(error.code(), Some(&SqlState::UNDEFINED_OBJECT));
 }
 
-/// The commands pass through us, and so do their errors: with where they are in the statement, and what they are about.
+/// The library passes the server's commands through. Their errors must keep all fields, such as the position, the table
+/// and the constraint.
 #[test]
 fn errors_of_other_commands_keep_all_they_say() {
     let cluster = cluster(&conf());

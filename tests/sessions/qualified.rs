@@ -1,10 +1,10 @@
-//! SQL of the extension, read as text: every operator, function, type and collation in it names its schema.
+//! Checks the text of the extension's SQL: every operator, function, type and collation in it must name its schema.
 
 use pg_cache_testbed::Database;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A piece of SQL. Comments are none, and identifiers in quotes are words.
+/// A token of SQL. Comments are not tokens, and quoted identifiers are words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
     /// An identifier or a keyword with the schemas before it, in lower case, or a number.
@@ -15,7 +15,7 @@ pub enum Token {
     Literal,
 }
 
-/// The pieces of some SQL.
+/// Splits SQL into tokens.
 pub fn tokens(sql: &str) -> Vec<Token> {
     let (mut tokens, mut rest) = (Vec::new(), sql);
     let is_operator = |letter: char| "+-*/<>=~!#%^&|`?".contains(letter);
@@ -51,10 +51,10 @@ pub fn tokens(sql: &str) -> Vec<Token> {
     tokens
 }
 
-/// Grammar that looks an operator up and has no form that names its schema.
+/// Syntax that looks up an operator in the search path and cannot name its schema.
 const LOOKS_UP: [&str; 8] = ["between", "in", "like", "ilike", "similar", "distinct", "nullif", "case"];
 
-/// The names in some SQL that leave open which schema they are of. `functions` and `types` are those of `pg_catalog`.
+/// Returns the names in some SQL that do not name their schema. `functions` and `types` are the names in `pg_catalog`.
 fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>) -> Vec<String> {
     let tokens = tokens(sql);
     let is = |at: usize, word: &str| tokens.get(at) == Some(&Token::Word(word.to_owned()));
@@ -85,7 +85,7 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
                 }
                 _ => {}
             },
-            // The arguments in a function's signature name types that `cargo pgrx` writes.
+            // In the signature of a function, a word before a parenthesis can be a type, which `cargo pgrx` writes.
             Token::Word(word) if opens && functions.contains(word) && !types.contains(word) => {
                 found.push(format!("function {word}"));
             }
@@ -95,7 +95,7 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
     found
 }
 
-/// The script that CREATE EXTENSION runs.
+/// Returns the script that `CREATE EXTENSION` runs.
 pub fn script(database: &Database) -> String {
     let directory: String = database
         .connect()
@@ -114,7 +114,8 @@ pub fn script(database: &Database) -> String {
     scripts.iter().map(|path| std::fs::read_to_string(path).expect("it can be read")).collect()
 }
 
-/// The statements that Rust code runs: literals that begin like one and name a schema of the extension or the server.
+/// Returns the statements that Rust code runs: string literals that begin like a statement and name a schema of the
+/// extension or the server.
 pub fn statements() -> Vec<String> {
     fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
         for file in std::fs::read_dir(directory).expect("it is there").filter_map(Result::ok) {

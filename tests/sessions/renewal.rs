@@ -1,11 +1,12 @@
-//! A session that fills must be renewed first: its plans, the expressions and types of its functions, and its resolved search path outlive
-//! the server's invalidation messages. Each test has an old session, which has planned and resolved before a change, and a new one.
+//! Tests that a session drops old state before it fills. Its plans, the expressions and types of its functions, and its
+//! resolved search path outlive the server's invalidation messages. Each test has an old session, which has planned and
+//! resolved before a change, and a new one.
 
 use pg_cache_testbed::Database;
 use postgres::Client;
 
-/// A database with two schemas, the roles `renewal_group` and `renewal_member`, and a space in which each role has entries of its own.
-/// Roles belong to the whole cluster, so each test has roles of its own names.
+/// Creates a database with two schemas, the roles `<name>_group` and `<name>`, and a space in which each role has its
+/// own entries. Roles belong to the whole cluster, so each test uses other names.
 fn database(name: &str) -> (Database, Client) {
     let database = Database::create_where_roles_change();
     let mut owner = database.connect();
@@ -20,7 +21,7 @@ fn database(name: &str) -> (Database, Client) {
     (database, owner)
 }
 
-/// A session of the role, with the search path `a, b`.
+/// Opens a session of the role with the search path `a, b`.
 fn member(database: &Database, name: &str) -> Client {
     let mut session = database.connect();
     session.batch_execute(&format!("SET ROLE {name}; SET search_path = a, b, public")).expect("it is set");
@@ -44,13 +45,14 @@ fn direct(session: &mut Client, query: &str) -> Option<String> {
     session.query_one(&format!("SELECT to_jsonb(({query}))::text"), &[]).expect("it reads").get(0)
 }
 
-/// Fills in the old session first, then reads in a new one: what a new session computes for itself is what it must be given.
+/// Fills in the old session first, then reads in a new one. The new session must be given the result that it computes
+/// itself.
 fn assert_renewed(old: &mut Client, new: &mut Client, query: &str) {
     let given = [fetch(old, query), fetch(new, query)];
     assert_eq!(given[1], direct(new, query), "{query}: the old session was given {:?}", given[0]);
 }
 
-/// The session resolves the search path again only when a schema changes, and no schema does.
+/// A session resolves its search path again only when a schema changes. Here no schema changes.
 #[test]
 fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_path");
@@ -73,7 +75,7 @@ fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_coul
     forget_roles(&mut owner, "renewal_path");
 }
 
-/// The same from another database: the definitions of this one do not change.
+/// The revoke happens in another database, so the definitions of this one do not change.
 #[test]
 fn a_fill_after_a_revoke_in_another_database_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_far_path");
@@ -93,8 +95,9 @@ fn a_fill_after_a_revoke_in_another_database_does_not_read_the_schema_that_the_r
     forget_roles(&mut owner, "renewal_far_path");
 }
 
-/// The plan holds the policies that applied to the role when the session planned. From another database, so that the definitions of this
-/// one do not change. (PostgreSQL 15.20 plans anew by itself when roles change; 15.18 does not.)
+/// The plan contains the policies that applied to the role when the session planned. The revoke happens in another
+/// database, so the definitions of this one do not change. (PostgreSQL 15.20 makes a new plan by itself when roles
+/// change; 15.18 does not.)
 #[test]
 fn a_fill_after_a_revoke_in_another_database_does_not_use_a_plan_of_the_old_policies() {
     let (database, mut owner) = database("renewal_plan");
@@ -137,8 +140,8 @@ fn a_fill_after_a_revoke_in_another_database_does_not_use_a_plan_of_the_old_poli
     forget_roles(&mut owner, "renewal_plan");
 }
 
-/// A compiled function keeps the type of a variable, and with it the precision, until its session ends. Such a function may compute what it
-/// likes for its own session.
+/// PL/pgSQL keeps the type of a variable, with its precision, until the session ends. Such a function may still compute
+/// results for its own session.
 #[test]
 fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_others() {
     const ALTER: &str = "ALTER TABLE b.t ALTER v TYPE numeric(10, 6); UPDATE b.t SET v = 1.234567";
@@ -152,9 +155,9 @@ fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_ot
         ("x b.t.v%/**/TYPE", "SELECT v INTO x FROM b.t", ALTER),
         ("x b.t.v%--\n TYPE", "SELECT v INTO x FROM b.t", ALTER),
         ("x numeric", "x := b.inner()", ALTER),
-        // The table of the type is another one since then.
+        // After the change, the name of the type's table means another table.
         ("x t.v%TYPE", "SELECT v INTO x FROM b.exact", "CREATE TABLE a.t (v numeric(10, 6))"),
-        // The function may be an error in the old session.
+        // The function may fail in the old session.
         ("x b.d", "SELECT v INTO x FROM b.exact", "DROP DOMAIN b.d; CREATE DOMAIN b.d AS numeric(10, 6)"),
     ] {
         owner
@@ -186,7 +189,8 @@ fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_ot
     forget_roles(&mut owner, "renewal_type");
 }
 
-/// The outer function prepares the expression that calls the inner one when it is first called in the transaction, before the fill.
+/// The outer function prepares the expression that calls the inner function at its first call in the transaction, which
+/// is before the fill.
 #[test]
 fn a_function_that_calls_another_with_the_type_of_an_altered_column_computes_nothing_for_others() {
     let (database, mut owner) = database("renewal_nested");
@@ -203,7 +207,7 @@ fn a_function_that_calls_another_with_the_type_of_an_altered_column_computes_not
     owner
         .batch_execute("ALTER TABLE b.t ALTER v TYPE numeric(10, 6); UPDATE b.t SET v = 1.234567")
         .expect("it is altered");
-    // The first fill drops the plans of the session. What is prepared after that stays.
+    // The first fill drops the plans of the session. Plans that are made after it stay.
     old.batch_execute("BEGIN; SELECT cache_fetch('first', 'SELECT 1', space => 'own'); SELECT look()")
         .expect("it calls");
     fetch(&mut old, "SELECT look()");
@@ -213,7 +217,7 @@ fn a_function_that_calls_another_with_the_type_of_an_altered_column_computes_not
     forget_roles(&mut owner, "renewal_nested");
 }
 
-/// CREATE FUNCTION compiles a function, to check it, and the session keeps that.
+/// `CREATE FUNCTION` compiles a function to check it, and the session keeps the compiled function.
 #[test]
 fn a_function_that_was_created_before_a_column_was_altered_computes_nothing_for_others() {
     let (database, mut owner) = database("renewal_create");
@@ -236,8 +240,8 @@ fn a_function_that_was_created_before_a_column_was_altered_computes_nothing_for_
     forget_roles(&mut owner, "renewal_create");
 }
 
-/// The plans name relations and functions by number; after the swap the names are those of others. In a transaction block, a session
-/// may hold on to more than outside.
+/// Plans refer to relations and functions by OID. After the swap, the names mean other objects. Inside a transaction
+/// block, a session may keep more state than outside.
 #[test]
 fn a_fill_after_a_swap_of_schemas_does_not_use_plans_of_the_old_names() {
     let (database, mut owner) = database("renewal_swap");

@@ -1,5 +1,5 @@
-//! What another server sends: it is applied by processes of the server that execute no statements, and what is cached of the tables
-//! that it changes goes with it, as with any other commit.
+//! Tests of logical replication: the subscriber's apply workers execute no statements, but their changes must
+//! invalidate values like any other commit. Values that depend on other tables must stay hits.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;
@@ -8,14 +8,15 @@ use postgres::Client;
 
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
 
-/// The truth about `t`.
+/// A query that returns the content of `t`, summarized.
 const TRUTH: &str = "SELECT count(*) || ' of ' || coalesce(sum(v), 0) FROM t";
 
 fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
 }
 
-/// Two servers: one whose table `t` is published, and one with the cache that has the same table, and `outside`.
+/// Two servers. The publisher publishes its table `t`. The subscriber has pg_cache, the same table, and the table
+/// `outside`, which is not replicated.
 struct Pair {
     publisher: Cluster,
     subscriber: Cluster,
@@ -58,7 +59,7 @@ impl Pair {
         }
     }
 
-    /// What the table holds that a statement sees now.
+    /// Returns the content of the subscriber's table, as a statement sees it now.
     fn truth(&mut self) -> String {
         self.target.query_one(TRUTH, &[]).expect("it reads").get(0)
     }
@@ -72,7 +73,7 @@ impl Pair {
         self.target.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
     }
 
-    /// Puts what the table holds where the cache finds it, in both ways, and what has nothing to do with it.
+    /// Stores values that depend on `t`, with `cache_fetch` and with a tag, and one that depends on `outside` only.
     fn fill(&mut self) {
         self.fetched();
         let tagged = "SELECT cache_set_text('tagged', 'old', tags => '{t}')";
@@ -87,7 +88,8 @@ impl Pair {
         }
     }
 
-    /// Reads until the table is as it is at the source, and is never given anything older than what the table held before.
+    /// Reads until the subscriber's table has the publisher's content. Asserts that no value is older than the table's
+    /// content before the read, and that the value of `outside` stays.
     fn follow(&mut self, change: &str) {
         let wanted: String = self.source.query_one(TRUTH, &[]).expect("it reads").get(0);
         wait_until(change, || {
@@ -145,7 +147,8 @@ fn what_is_applied_is_a_change() {
     pair.until_quiet();
 }
 
-/// A transaction that is large enough is sent before it has ended, kept in a file, and applied at its commit.
+/// The publisher sends a large transaction before it has ended. The subscriber keeps it in a file and applies it at the
+/// commit.
 #[test]
 fn what_is_streamed_is_a_change() {
     let mut pair = Pair::start();
@@ -165,7 +168,8 @@ fn what_is_streamed_is_a_change() {
     pair.until_quiet();
 }
 
-/// One writes at the source as fast as he can, one reads at the target: no value is older than what the table held before.
+/// A session writes at the publisher as fast as it can, and another reads at the subscriber. No value may be older than
+/// the table's content before the read.
 #[test]
 fn nothing_is_stale_while_changes_stream_in() {
     const ROUNDS: i32 = 600;
@@ -202,7 +206,7 @@ fn nothing_is_stale_while_changes_stream_in() {
     pair.until_quiet();
 }
 
-/// It is prepared and committed without a command, so that nobody tells the cache of its end.
+/// The apply worker prepares and commits without commands, so no statement tells the cache of the transaction's end.
 #[test]
 fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
     let mut pair = Pair::start();
@@ -232,12 +236,13 @@ fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
             pair.target
                 .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
                 .expect("it fetches");
-            // Before anything can be applied, what it has written is found out.
+            // After the restart, pg_cache first finds out which tables the prepared transaction has written. Nothing is
+            // applied before.
             wait_until("the subscription to go on", || !findings(&mut pair.target).is_empty());
         }
         assert_eq!(pair.fetched(), before, "nothing of it is visible");
         assert!(!pair.is_cached("fetched") && pair.is_cached("outside"));
-        // Others go on meanwhile, and take nothing back that is not theirs.
+        // Other sessions commit meanwhile, and must not lower the transaction's fences.
         pair.target.batch_execute("INSERT INTO outside VALUES (8)").expect("it writes");
         pair.target
             .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
@@ -246,13 +251,13 @@ fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
         pair.publish(end);
         pair.follow(end);
         wait_until("its end", || pair.prepared() == 0);
-        // By who applies it, without anybody's help.
+        // The apply worker lowers the fences itself, without help of another session.
         pair.until_quiet();
         pair.fill();
     }
 }
 
-/// A trigger at the target may change the cache in what is applied.
+/// A trigger at the subscriber changes the cache inside the applied transaction.
 #[test]
 fn the_cache_may_be_changed_in_two_phases() {
     let mut pair = Pair::start();
@@ -277,7 +282,7 @@ fn the_cache_may_be_changed_in_two_phases() {
     wait_until("it to be applied", || pair.truth() == "1 of 1");
     assert_eq!(get(&mut pair.target, "key"), None);
     pair.until_quiet();
-    // One that somebody else ends by its name.
+    // Now another session ends the prepared transaction by its name.
     pair.target.batch_execute("SELECT cache_set_text('key', 'old')").expect("it is stored");
     pair.publish("BEGIN; INSERT INTO t VALUES (2, 2); PREPARE TRANSACTION 'x'");
     wait_until("it to be prepared", || pair.prepared() == 1);

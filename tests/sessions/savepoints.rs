@@ -1,4 +1,5 @@
-//! Savepoints: what they do to the changes that a transaction holds back, and that many of them cost no more than as many times one.
+//! Tests of savepoints: their effect on the changes that a transaction holds back. The cost of many savepoints must
+//! grow linearly with their number.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::{get, set};
@@ -7,7 +8,7 @@ use postgres::Client;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// A script that opens so many savepoints, each inside of the last, and sets ten keys in each.
+/// Returns a script that opens nested savepoints and sets ten keys in each.
 fn nest(levels: usize) -> String {
     (0..levels)
         .map(|level| {
@@ -24,7 +25,8 @@ fn time(session: &mut Client, script: &str) -> Duration {
     began.elapsed()
 }
 
-/// Quadratic, it would take 16 times as long for four times as many: minutes, and deaf to a cancel.
+/// With quadratic cost, four times as many savepoints would take 16 times as long: minutes, in which a cancel has no
+/// effect.
 #[test]
 fn releasing_nested_savepoints_takes_time_in_proportion_to_their_number() {
     let database = Database::create();
@@ -63,7 +65,7 @@ fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
 }
 
-/// A lease is given back with the savepoint in which it was given, and only then.
+/// A rollback of the savepoint in which a lease was acquired releases the lease. Nothing else does.
 #[test]
 fn leases_of_many_savepoints_end_with_theirs() {
     let cluster = cluster(&Conf::preloaded());
@@ -93,16 +95,16 @@ fn leases_of_many_savepoints_end_with_theirs() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// What a transaction does to a key, and what it sees of it.
+/// The state of a key in the model of a transaction.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Known {
-    /// What a commit leaves. None if there is no value.
+    /// The value after a commit, or `None` if there is none.
     value: Option<String>,
     /// When the value was set in this transaction, or 0.
     set_at: u64,
 }
 
-/// A naive model: all that is known of all keys, copied at each savepoint.
+/// A naive model of a transaction: the state of all keys, copied at each savepoint.
 #[derive(Clone, Debug, Default)]
 struct Model {
     keys: HashMap<usize, Known>,
@@ -115,7 +117,7 @@ const KEYS: usize = 5;
 const TAGS: usize = 3;
 
 impl Model {
-    /// The tag of a key's values.
+    /// Returns the tag of a key's values.
     fn tag(key: usize) -> usize {
         key % TAGS
     }
@@ -126,14 +128,14 @@ impl Model {
         known.value.as_deref().filter(|_| known.set_at > over || over == 0)
     }
 
-    /// What is left when the transaction has committed.
+    /// Returns the state after the transaction has committed.
     fn committed(&self) -> Self {
         let keys = (0..KEYS).map(|key| (key, Known { value: self.seen(key).map(str::to_owned), set_at: 0 }));
         Self { keys: keys.collect(), ..Self::default() }
     }
 }
 
-/// A source of numbers that is the same for the same seed.
+/// A generator of pseudo-random numbers. A seed gives the same numbers in every run.
 struct Chance(u64);
 
 impl Chance {
@@ -143,7 +145,7 @@ impl Chance {
     }
 }
 
-/// Random changes, savepoints, releases and rollbacks, beside the model. `PG_CACHE_TEST_SEED` repeats a run.
+/// Compares random changes, savepoints, releases and rollbacks with the model. `PG_CACHE_TEST_SEED` repeats a run.
 #[test]
 fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
@@ -180,7 +182,7 @@ fn a_transaction_sees_what_a_naive_model_of_it_sees() {
                     model.keys.insert(key, Known { value: None, set_at: clock });
                     (format!("SELECT cache_delete('k{key}')"), true)
                 }
-                // A longer life changes nothing that is seen.
+                // A longer time to live changes no visible value.
                 5 => (format!("SELECT cache_touch('k{key}', '1 hour')"), true),
                 6 => {
                     let tag = chance.below(TAGS);
@@ -240,7 +242,7 @@ fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Values of savepoints that were released are replaced like others, so that there is room for the next.
+/// Setting a key again must free the value that a released savepoint set, so that there is room for the next one.
 #[test]
 fn a_loop_of_savepoints_over_large_values_stays_within_what_a_transaction_may_hold_back() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));

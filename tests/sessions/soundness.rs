@@ -1,5 +1,5 @@
-//! States that a superuser's hand, a caught error or a second thread can bring about: each must end in an error of the statement, never
-//! in a crash of the server.
+//! Tests of states that a superuser's changes by hand, a caught error or a second thread can cause. Each must end in an
+//! error of the statement, never in a crash of the server.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;
@@ -9,7 +9,7 @@ fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
-/// The message of the error that a statement must end in. The session must survive it.
+/// Runs a statement that must end in an error, and returns the message. The session must survive the error.
 fn refused(session: &mut Client, statement: &str) -> String {
     let error = session.batch_execute(statement).expect_err(statement);
     let error = error.as_db_error().unwrap_or_else(|| panic!("{statement}: the session ended: {error}"));
@@ -18,7 +18,7 @@ fn refused(session: &mut Client, statement: &str) -> String {
     error.message().to_owned()
 }
 
-/// The library reads its tables by the places of their columns. A column of another type must be an error, in whichever reader.
+/// The library reads its tables by column position. Each reader must report an error if a column has another type.
 #[test]
 fn a_column_of_another_type_is_an_error() {
     let (resolve, list) = ("SELECT cache_get('k', space => 's')", "SELECT * FROM cache_spaces");
@@ -65,7 +65,7 @@ fn a_column_of_another_type_is_an_error() {
     run(&mut session, "DROP OWNED BY reader_of_columns; DROP ROLE reader_of_columns");
 }
 
-/// The server's scan of a relation without rows of its own would follow a null pointer.
+/// The server's scan of a relation that has no storage of its own would follow a null pointer.
 #[test]
 fn a_view_in_the_place_of_a_table_is_an_error() {
     let database = Database::create();
@@ -85,7 +85,7 @@ fn a_view_in_the_place_of_a_table_is_an_error() {
     run(&mut session, "ALTER TABLE pgcache.moved RENAME TO spaces; SELECT cache_get('k', space => 's')");
 }
 
-/// An index of another table, under the name of ours, must not lead to the rows.
+/// An index of another table with the name of the extension's index must not be used to find rows.
 #[test]
 fn an_index_of_another_table_is_not_used() {
     let database = Database::create();
@@ -103,7 +103,8 @@ fn an_index_of_another_table_is_not_used() {
     assert_eq!(found.as_deref(), Some("v"));
 }
 
-/// Every error that `cache_fetch` can end in, caught in the middle of a function that goes on to use the server's programming interface.
+/// A function catches every error that `cache_fetch` can end in, and then continues to use the server's programming
+/// interface (SPI).
 #[test]
 fn errors_of_a_fill_leave_the_programming_interface_balanced() {
     let cluster = Cluster::start(&Conf::preloaded());
@@ -155,7 +156,8 @@ fn errors_of_a_fill_leave_the_programming_interface_balanced() {
             run(&mut session, commit);
         }
     }
-    // A caller of the library's own need not raise what it is returned, and is balanced all the same.
+    // A caller inside the library may ignore an error that it gets back. The programming interface must be balanced
+    // then, too.
     run(
         &mut session,
         "CREATE FUNCTION is_refused(cstring) RETURNS bool LANGUAGE c AS '$libdir/pg_cache', 'is_refused_wrapper';
@@ -176,7 +178,8 @@ fn errors_of_a_fill_leave_the_programming_interface_balanced() {
     }
 }
 
-/// A library may start threads. State of the session that another thread reaches for must be refused there, in the postmaster's children too.
+/// A library may start threads. The session's state must refuse access from another thread, also in children of the
+/// postmaster.
 #[test]
 fn another_thread_is_refused_the_state_of_the_session() {
     let database = Database::create();

@@ -1,4 +1,4 @@
-//! Spaces and grants as other sessions, restores and standbys meet them.
+//! Tests of spaces and grants across sessions, dumps and restores, copies of databases, and standbys.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Stop, wait_until};
 use postgres::Client;
@@ -34,7 +34,7 @@ fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
     assert_eq!(get(&mut one, "k", "s").expect("it may"), None);
     run(&mut two, "SELECT cache_alter_space('s', enabled => true)");
     assert_eq!(get(&mut one, "k", "s").expect("it may").as_deref(), Some("v"));
-    // By hand, too: a trigger on the table tells it.
+    // Changes of the table by hand count too, because a trigger reports them.
     run(&mut two, "UPDATE pgcache.spaces SET enabled = false WHERE name = 's'");
     assert_eq!(get(&mut one, "k", "s").expect("it may"), None);
     run(&mut two, "UPDATE pgcache.spaces SET enabled = true; SELECT cache_drop_space('s')");
@@ -68,7 +68,7 @@ fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut two, "CREATE ROLE spaces_slow; SELECT cache_grant('s', 'spaces_slow', 'read')");
-    // The first has read of the space when it waits to read who may use it.
+    // The first session has read the space's row and now waits to read the grants.
     run(&mut two, "BEGIN; LOCK TABLE pgcache.grants; SELECT cache_alter_space('s', enabled => false)");
     run(&mut one, "SET ROLE spaces_slow");
     let looking = std::thread::spawn(move || {
@@ -186,7 +186,7 @@ fn what_a_subscription_changes_of_the_tables_sessions_know() {
 fn a_new_space_takes_no_number_that_came_with_a_restore_and_no_grants() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
-    // The next object of the cluster has the next number, or other tests' objects have some of these.
+    // The next object of the cluster gets the next OID, unless a concurrent test has taken it.
     run(
         &mut session,
         "CREATE TABLE last (); INSERT INTO pgcache.spaces (number, name)
@@ -249,8 +249,8 @@ fn a_dump_carries_spaces_and_grants_but_no_values() {
     run(&mut session, "RESET ROLE; DROP ROLE spaces_dumped");
 }
 
-/// What is kept is a number, and what is dumped is a name, as it is then. In two sections, because a session may have looked at the list in
-/// between.
+/// The table of watches stores OIDs, and a dump stores the tables' names at that time. The restore runs in two
+/// sections, because a session may have read the list in between.
 #[test]
 fn a_dump_carries_watches_to_the_tables_of_their_names() {
     let [from, to] = [(); 2].map(|()| Database::create_empty());
@@ -312,7 +312,7 @@ fn a_dump_carries_watches_to_the_tables_of_their_names() {
     }
 }
 
-/// A template's spaces come along; what is cached under them does not.
+/// A copy of a database has the spaces of its template, but none of its cached values.
 #[test]
 fn a_copied_database_begins_with_the_spaces_of_its_template() {
     let cluster = Cluster::start(&Conf::preloaded());
@@ -370,7 +370,7 @@ fn on_a_standby_reads_miss_nothing_is_stored_and_nothing_fails_but_invalidation(
     }
     assert!(get(&mut session, "k", "unknown").is_err(), "bad input is told here, too");
 
-    // The standby becomes a server of its own, and its cache begins.
+    // The standby is promoted, and its cache starts to work.
     run(&mut session, "SELECT pg_promote()");
     assert_eq!(get(&mut session, "k", "s").expect("it may"), None);
     run(&mut session, "SELECT cache_set_text('k', 'v', space => 's'), cache_invalidate_tag('t')");

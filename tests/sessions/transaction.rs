@@ -1,4 +1,6 @@
-//! What becomes of a transaction's changes when its session, or its commit, does not get to the end.
+//! Tests of a transaction's changes when the session or the commit does not complete: terminated sessions, cancelled
+//! statements, failed commits, and the limits on what a transaction holds back. No change may become visible, and no
+//! fence may stay raised.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, wait_until};
@@ -33,7 +35,8 @@ fn a_session_that_ends_in_the_middle_leaves_nothing() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Who has written asks the server what its tables are a part of, and may have to wait for that.
+/// After a write, the session reads from the catalogs which tables its tables are a part of. It may have to wait for a
+/// lock then.
 #[test]
 fn a_session_that_is_stopped_while_it_asks_what_it_has_written_leaves_nothing() {
     let database = Database::create();
@@ -96,7 +99,7 @@ fn a_cancelled_statement_takes_its_changes_with_it() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// A list has no end that anybody knows of.
+/// A list of keys may be very long, so the call must check for interrupts.
 #[test]
 fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
     const KEYS: i64 = 3_000_000;
@@ -121,14 +124,14 @@ fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
     assert!(missed() < KEYS, "it went on to the end");
 }
 
-/// The check for serialization failures comes after the moment at which fences are raised and keys are announced.
+/// The check for serialization failures comes after pg_cache has raised the fences and announced the keys.
 #[test]
 fn a_commit_that_fails_at_the_last_moment_is_taken_back() {
     let cluster = cluster(&Conf::preloaded());
     let [mut one, mut two, mut witness] = [(); 3].map(|()| cluster.connect("postgres"));
     witness.batch_execute("CREATE TABLE t AS SELECT 1 AS i").expect("a table");
     assert!(set(&mut witness, "k", "old"));
-    // Each reads what the other then changes.
+    // Each transaction reads the table that the other one then changes.
     let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT sum(i) FROM t";
     one.batch_execute(begin).expect("it begins");
     two.batch_execute(begin).expect("it begins");
@@ -144,7 +147,8 @@ fn a_commit_that_fails_at_the_last_moment_is_taken_back() {
     assert!(set(&mut witness, "k", "newer"));
     let error = two.batch_execute("COMMIT").expect_err("the second one loses");
     assert_eq!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE));
-    // The error is told before anything is taken back. Whoever is answered again has done so.
+    // The server sends the error before it takes anything back. A session that answers the next statement has taken
+    // everything back.
     two.batch_execute("SELECT 1").expect("it goes on");
     assert_eq!(get(&mut witness, "k").as_deref(), Some("newer"));
     assert_eq!(findings(&mut witness), Vec::<String>::new(), "no fence is left raised, no key announced");
@@ -161,7 +165,7 @@ fn what_a_transaction_holds_back_has_an_end() {
     assert!(set(&mut session, "large", &large), "in the place of what it was");
     assert!(!set(&mut session, "k", &large));
     assert_eq!(get(&mut session, "k").as_deref(), Some("old"), "refused is not set");
-    // Removals cannot be refused: beyond the limit they take their space with them.
+    // Removals cannot be refused. Above the limit, a transaction invalidates the whole space instead of single keys.
     session
         .batch_execute("SELECT count(cache_delete('none ' || i)) FROM generate_series(1, 1000) AS i")
         .expect("it removes");
@@ -172,7 +176,7 @@ fn what_a_transaction_holds_back_has_an_end() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// Not all of its values find room. Whatever became of each, no key keeps what it had, and no memory is lost.
+/// The cache has no room for all values of the transaction. No key may keep its old value, and no memory may leak.
 #[test]
 fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
@@ -198,7 +202,8 @@ fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// True on a slow machine too: each answer is compared with what is certain about when it was given.
+/// This test also holds on a slow machine: it compares each answer only with times that are certain bounds of the
+/// moment of the answer.
 #[test]
 fn a_value_lives_until_just_before_its_time_and_never_after() {
     let database = Database::create();

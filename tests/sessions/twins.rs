@@ -1,6 +1,6 @@
-//! Twins of what the extension uses: the owner of the schema that it is installed into, or of one in a session's search path, makes
-//! operators, functions, types and tables of the same names. None of them may ever run, or the twin's maker acts as
-//! whoever has it run: a superuser.
+//! Tests against twins: the owner of the schema that the extension is installed into, or of a schema in a session's
+//! search path, creates operators, functions, types and tables with the names that the extension uses. No twin may ever
+//! run: it would run with the rights of the calling role, for example a superuser.
 
 use crate::qualified::{Token, script, statements, tokens};
 use pg_cache_testbed::{Cluster, Conf, Database};
@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::Stdio;
 
-/// What a twin writes into the server's log, whatever becomes of the transaction.
+/// The message that a twin writes to the server's log, which stays even if the transaction is rolled back.
 const RAN: &str = "a twin ran: ";
 
-/// Operators that grammar stands for: `BETWEEN`, `IN`, `IS DISTINCT FROM` and others.
+/// Operators that syntax implies: `BETWEEN`, `IN`, `IS DISTINCT FROM` and others.
 const OF_GRAMMAR: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
 fn run(session: &mut Client, statements: &str) {
@@ -24,17 +24,17 @@ fn names(session: &mut Client, query: &str) -> BTreeSet<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// An array of SQL.
+/// Returns the names as an SQL array.
 fn array(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     let quoted: Vec<_> =
         names.into_iter().map(|name| format!("'{}'", name.as_ref().replace('\'', "''"))).collect();
     format!("ARRAY[{}]::pg_catalog.text[]", quoted.join(","))
 }
 
-/// What the extension's SQL and the statements in its code name, with whatever schema.
+/// The names that the extension's SQL and the statements in its code use, in any schema.
 struct Used {
     words: BTreeSet<String>,
-    /// The words that open a parenthesis.
+    /// The words before an opening parenthesis.
     calls: BTreeSet<String>,
     operators: BTreeSet<String>,
 }
@@ -52,7 +52,7 @@ fn used(texts: &[String]) -> Used {
                     }
                     used.words.insert(name);
                 }
-                // All columns of a SELECT.
+                // `*` in a `SELECT` is not an operator.
                 Token::Operator(operator) if operator != "*" => {
                     used.operators.insert(operator.clone());
                 }
@@ -63,8 +63,8 @@ fn used(texts: &[String]) -> Used {
     used
 }
 
-/// Makes the twins in a schema, as a role that owns it. A twin has other types than its model, which fit better, or the same, which
-/// count where the schema comes before `pg_catalog`.
+/// Creates the twins in a schema, as the role that owns it. A twin has other argument types than its model, which fit a
+/// call better, or the same types, which matter if the schema precedes `pg_catalog`.
 fn make_twins(session: &mut Client, schema: &str, used: &Used, types: &BTreeSet<String>) {
     let of_server = "SELECT DISTINCT proname::text FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace";
     let functions = format!("{of_server} AND prokind IN ('f', 'w')");
@@ -133,7 +133,8 @@ fn make_twins(session: &mut Client, schema: &str, used: &Used, types: &BTreeSet<
     );
 }
 
-/// What of the extension depends on a twin: what the parser has resolved is stored with views and constraints.
+/// A query for the objects of the extension that depend on a twin. The server stores what the parser resolved in views
+/// and constraints.
 const RESOLVED_TO_TWINS: &str = "
     SELECT pg_describe_object(d.classid, d.objid, d.objsubid) || ' uses '
         || pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid)
@@ -157,7 +158,7 @@ const RESOLVED_TO_TWINS: &str = "
                 WHERE relowner <> 'twins'::regrole)
     ORDER BY 1";
 
-/// Calls of every function, in an order in which each finds what it needs.
+/// Calls of every function, ordered so that each finds the objects that it needs.
 const CALLS: &[&str] = &[
     "cache_create_space('s', '1 h', '2 h', 'cost', 0.5, 'both', 'shared', 100000, 1000, 0, '0', 1000, 0, NULL, 'off', true)",
     "cache_alter_space('s', default_ttl => '1 min', jitter => 0.1, quota => 200000)",
@@ -212,7 +213,7 @@ fn ran(cluster: &Cluster) -> Vec<String> {
 
 #[test]
 fn no_twin_of_what_the_extension_uses_ever_runs() {
-    // What is used, and the types of whatever the extension has columns and arguments of.
+    // The used names, and the types of all columns and arguments of the extension.
     let model = Database::create();
     let mut texts = statements();
     texts.push(script(&model));
@@ -255,12 +256,12 @@ fn no_twin_of_what_the_extension_uses_ever_runs() {
     for schema in ["public", "ahead"] {
         make_twins(&mut twins, schema, &used, &types);
     }
-    // A cast between types of the server is its superuser's to make.
+    // Only a superuser may create a cast between types of the server.
     assert!(twins.batch_execute("CREATE CAST (text AS oid) WITH INOUT AS IMPLICIT").is_err());
     drop(twins);
     run(&mut session, "CREATE DATABASE two TEMPLATE one OWNER twins");
 
-    // The twins do run where they are let.
+    // Counter-check: the twins run if a statement resolves to them.
     let mut user = cluster.connect("one");
     run(&mut user, "SELECT 1::float4 >= 1, octet_length(1), count(*) FROM public.orders");
     run(
@@ -284,7 +285,8 @@ fn no_twin_of_what_the_extension_uses_ever_runs() {
         let mut superuser = cluster.connect(database);
         run(&mut superuser, "SET search_path = pg_catalog");
         if database == "two" {
-            // What a dump of the first one says. It also makes what stands beside the extension, and is there already.
+            // Restores a dump of the first database. The dump also creates objects beside the extension, which exist
+            // already.
             let dump = cluster
                 .client("pg_dump")
                 .args(["--extension=pg_cache", "one"])
@@ -309,7 +311,7 @@ fn no_twin_of_what_the_extension_uses_ever_runs() {
         );
         assert!(views.len() > 6, "{views:?}");
         for path in paths {
-            // Rows that the clean-up finds.
+            // These rows refer to objects that do not exist, so the clean-up has something to remove.
             run(
                 &mut superuser,
                 "INSERT INTO pgcache.watches VALUES (1, '{gone}'); INSERT INTO pgcache.grants VALUES (0, 1, 'read')",
@@ -322,7 +324,7 @@ fn no_twin_of_what_the_extension_uses_ever_runs() {
             for view in &views {
                 run(&mut superuser, &format!("TABLE {view}"));
             }
-            // A role that may write does so as the owner of the tables.
+            // A role with write access changes the tables with the rights of their owner.
             run(&mut superuser, "SET ROLE twins");
             for call in [
                 "cache_grant('s', '-', 'read')",
@@ -338,7 +340,7 @@ fn no_twin_of_what_the_extension_uses_ever_runs() {
             );
             run(&mut superuser, "COMMIT PREPARED 'twins'");
         }
-        // So that there is something to dump.
+        // These objects give the dump some content.
         run(
             &mut superuser,
             "SELECT public.cache_create_space('s', jitter => 0.5), public.cache_grant('s', 'twins', 'admin')",

@@ -1,4 +1,5 @@
-//! Watches and grants of several sessions: what one table owner can take of a tag, and who waits for whom.
+//! Tests of watches and grants of several sessions: how much of a tag one owner of tables can use, and which calls wait
+//! for which transactions.
 
 use pg_cache_testbed::Database;
 use postgres::Client;
@@ -22,7 +23,7 @@ fn text(session: &mut Client, query: &str) -> Option<String> {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
-/// Tables `<prefix>1` to `<prefix><count>` of a role that may write in the default space.
+/// Creates a role that may write in the default space, and its tables `<role>1` to `<role><count>`.
 fn with_tables(session: &mut Client, role: &str, count: usize) {
     run(
         session,
@@ -42,7 +43,7 @@ fn drop_roles(session: &mut Client, roles: &[&str]) {
     }
 }
 
-/// Watches as many of the tables as it may, one call each, and returns how many that were and what the next one was told.
+/// Watches the tables one by one until a call is refused. Returns the number of successful calls and the error, if any.
 fn watch_all(session: &mut Client, role: &str, count: usize, tag: &str) -> (usize, Option<DbError>) {
     for i in 1..=count {
         if let Err(error) = session.execute(&format!("SELECT cache_watch('{role}{i}', '{{{tag}}}')"), &[]) {
@@ -59,7 +60,7 @@ fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused
     with_tables(&mut session, "watches_many", 300);
     let mut attacker = database.connect();
     run(&mut attacker, "SET ROLE watches_many");
-    // Under some tags at once: an entry may have several.
+    // The limit holds for each of several tags, because an entry may have several.
     for tag in ["pages", "orders", "prices"] {
         let tables = 300;
         let (watched, error) = watch_all(&mut attacker, "watches_many", tables, tag);
@@ -71,7 +72,7 @@ fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused
         assert_eq!(error.message(), message);
         assert!(error.hint().is_some_and(|hint| hint.contains("cache_watch")), "{error:?}");
     }
-    // In one transaction, in one that looks at one moment, and with the tables dropped meanwhile.
+    // The limit also holds inside a single transaction, at each isolation level.
     let more = "DO $$ BEGIN FOR i IN 20..120 LOOP PERFORM cache_watch(('watches_many' || i)::regclass, '{pages}'); END LOOP; END $$";
     for begin in ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
         run(&mut attacker, begin);
@@ -84,13 +85,13 @@ fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused
     let fetch = "SELECT cache_fetch('f', 'SELECT count(*) FROM watches_many1', tags => '{pages,orders,prices}')::text";
     assert_eq!(text(&mut session, fetch).as_deref(), Some("0"));
     assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some("miss: not there"));
-    // A watch that is there may be repeated, and the owner of the extension may go on.
+    // An existing watch may be repeated, and the owner of the extension may exceed the limit.
     run(&mut attacker, "SELECT cache_watch('watches_many1', '{pages}')");
     run(&mut session, "SELECT cache_watch('watches_many17', '{pages}')");
     drop_roles(&mut session, &["watches_many"]);
 }
 
-/// Two transactions that do not see each other's rows.
+/// The limit must hold for two transactions that do not see each other's rows.
 #[test]
 fn transactions_that_are_not_committed_count_for_what_a_tag_can_stand_for() {
     let database = Database::create_where_roles_change();
@@ -122,7 +123,7 @@ fn a_tag_stands_for_a_limited_number_of_relations_whoever_watches_them() {
         (error.code(), error.message()),
         (&SqlState::PROGRAM_LIMIT_EXCEEDED, "tag \"all\" would stand for more than 64 relations")
     );
-    // Tables that are gone make room.
+    // Dropped tables make room.
     run(&mut session, "DROP TABLE t1; SELECT cache_watch('t70', '{all}')");
     assert!(
         session
@@ -130,7 +131,7 @@ fn a_tag_stands_for_a_limited_number_of_relations_whoever_watches_them() {
             .expect("it works")
             .get::<_, bool>(0)
     );
-    // A tag for each table: every session remembers them.
+    // The tags of one table are limited, because every session remembers them.
     let tags = |from: usize, to: usize| (from..to).map(|i| format!("tag {i}")).collect::<Vec<_>>().join(",");
     run(&mut session, &format!("SELECT cache_watch('t2', '{{{}}}')", tags(0, TAGS - 1)));
     let error = refused(&mut session, "SELECT cache_watch('t2', '{one too many}')");
@@ -140,7 +141,7 @@ fn a_tag_stands_for_a_limited_number_of_relations_whoever_watches_them() {
     );
 }
 
-/// What stood for more relations before there was a limit, or was written by a superuser's hand.
+/// A tag can exceed the limit if the watches are older than the limit, or if a superuser wrote them by hand.
 #[test]
 fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
     let database = Database::create();
@@ -164,8 +165,8 @@ fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
     );
 }
 
-/// Each call in an open transaction, and each other call about other objects beside it. What a drop has left behind is what
-/// calls clean up.
+/// Runs each call in an open transaction, and each other call about other objects beside it. Some calls also clean up
+/// rows that a drop has left behind.
 #[test]
 fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_something_else() {
     let database = Database::create_where_roles_change();
@@ -200,7 +201,7 @@ fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_somethin
         ]
     };
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
-    // However short: nothing that is not held by the other is waited for.
+    // A short timeout is enough: a call must not wait unless the other transaction holds the same object.
     run(&mut two, "SET lock_timeout = '200ms'");
     let mut blocked = Vec::new();
     for open in calls("one") {
@@ -222,7 +223,7 @@ fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_somethin
     drop_roles(&mut session, &roles[..2]);
 }
 
-/// A transaction that looks at one moment sees what has been cleaned up since.
+/// A transaction with one snapshot still sees rows that were cleaned up since.
 #[test]
 fn what_was_cleaned_up_meanwhile_fails_no_call_of_a_transaction_at_one_moment() {
     let database = Database::create_where_roles_change();

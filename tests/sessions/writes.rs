@@ -1,5 +1,6 @@
-//! Every way to write to a table, each with every way to end a transaction: what depends on the table is never served after the
-//! commit, and is a hit again after a rollback. A way to write that is missing here is a bug of this table.
+//! Tests of all ways to write to a table, combined with all ways to end a transaction. Values that depend on the table
+//! must never be served after a commit, and must be hits again after a rollback. If a way to write is missing from
+//! `PATHS`, that is a bug of this file.
 
 use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
@@ -7,10 +8,10 @@ use postgres::Client;
 /// A way to write.
 struct Path {
     name: &'static str,
-    /// What has to be there, beside `t (id int primary key, v int)` with rows 1 to 3.
+    /// Statements that create more objects. `t (id int primary key, v int)` with rows 1 to 3 is always there.
     setup: &'static str,
     write: &'static str,
-    /// Tables that it changes, whose dependents must go.
+    /// The tables that the write changes. Values that depend on them must be invalidated.
     changes: &'static [&'static str],
 }
 
@@ -212,7 +213,7 @@ const PATHS: &[Path] = &[
     ),
 ];
 
-/// What is no write: what depends on the table stays a hit.
+/// Statements that are not writes. Values that depend on the table must stay hits.
 const HARMLESS: &[(&str, &str)] = &[
     ("SELECT", "SELECT * FROM t"),
     ("SELECT FOR UPDATE", "SELECT * FROM t FOR UPDATE"),
@@ -231,7 +232,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("EXPLAIN of a write", "EXPLAIN UPDATE t SET v = 2"),
 ];
 
-/// How a transaction goes on after the write, and whether the change is committed.
+/// The ways to end a transaction: a name, statements before and after the write, and whether the change is committed.
 const ENDINGS: &[(&str, &str, &str, bool)] = &[
     ("commit", "BEGIN", "COMMIT", true),
     ("rollback", "BEGIN", "ROLLBACK", false),
@@ -245,7 +246,7 @@ const ENDINGS: &[(&str, &str, &str, bool)] = &[
     ),
 ];
 
-/// A schema of its own with the table in it, and a session whose names are found there.
+/// Creates a schema with the table `t`, runs the setup there, and puts the schema first in the session's search path.
 fn prepare(session: &mut Client, schema: &str, setup: &str) {
     session
         .batch_execute(&format!(
@@ -253,7 +254,7 @@ fn prepare(session: &mut Client, schema: &str, setup: &str) {
              CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)"
         ))
         .expect("there is room for a schema");
-    // psql's \gexec, for statements that are made by a query.
+    // Like psql's \gexec: the setup is a query whose rows are the statements to run.
     if let Some(query) = setup.strip_suffix(" \\gexec") {
         for row in session.query(query, &[]).expect("the setup's query works") {
             session.batch_execute(row.get(0)).expect("the setup works");
@@ -268,7 +269,7 @@ fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
         let call = format!("SELECT cache_watch('{table}', '{{{schema}_{table}}}')");
         session.batch_execute(&call).unwrap_or_else(|error| panic!("{call}: {error}"));
     }
-    // Only then: a change of the list is a change of what tags mean.
+    // Values are set after all watches, because a change of the list of watches invalidates values with tags.
     tables.iter().for_each(|table| set(session, schema, table));
 }
 
@@ -310,7 +311,7 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
                 expect("for the writer himself", &mut writer, false);
             }
             expect("before the commit", &mut reader, true);
-            // One by one: what ends a prepared transaction may not stand beside others.
+            // Each statement is a message of its own, because some must not share a message with other statements.
             for statement in end.split("; ") {
                 writer.batch_execute(statement).unwrap_or_else(|error| panic!("{}: {error:?}", path.name));
             }
@@ -323,7 +324,8 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Then nothing comes between what is written and the commit, and again with all that the session remembers of the first time.
+/// The write is a transaction of its own, so no other statement comes between it and the commit. The second round runs
+/// with everything that the session remembers from the first.
 #[test]
 fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
     let database = Database::create();
@@ -378,8 +380,9 @@ fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// It has two transactions: after the first, rows of the part are none of the table's any more, and the second waits for those who may
-/// still look at them. What is computed between the two is right, and what was computed before the first is gone.
+/// `DETACH PARTITION ... CONCURRENTLY` uses two transactions. After the first, the rows of the partition do not belong
+/// to the table any more. The second one waits for transactions that may still see them there. A value computed between
+/// the two is correct. A value computed before the first must be invalidated.
 #[test]
 fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
     let database = Database::create();
@@ -402,7 +405,8 @@ fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
         };
         assert_eq!(sum(&mut reader), 2, "{end}");
         assert!(is_cached(&mut reader) && is_hit(&mut reader, &schema, "p"), "{end}");
-        // Who has read the table holds up the second transaction, and sees what was before the first.
+        // A transaction that has read the table delays the second transaction, and its snapshot is from before the
+        // first.
         old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM p").expect("it reads");
         let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
         let detaching = std::thread::spawn(move || {
@@ -419,7 +423,7 @@ fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
             is_cached(&mut reader)
         });
         assert_eq!(sum(&mut old), 2, "{end}: as it was, beside a new one");
-        // While it goes, its rows are nobody's but those of older moments.
+        // During the detach, only older snapshots see the rows of the partition in the table.
         reader.batch_execute("INSERT INTO p_low VALUES (2, 2)").expect("it writes");
         assert_eq!((sum(&mut reader), sum(&mut old)), (1, 2), "{end}");
         set(&mut reader, &schema, "p_low");
@@ -442,7 +446,7 @@ fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
         writer = session;
         assert!(!is_hit(&mut reader, &schema, "p_low"), "{end}: its definition has changed");
         assert_eq!((sum(&mut reader), sum(&mut old)), (1, 1), "{end}");
-        // Now it is a table of its own.
+        // The former partition is an independent table now.
         set(&mut reader, &schema, "p");
         reader.batch_execute("INSERT INTO p_low VALUES (2, 2)").expect("it writes");
         assert!(is_hit(&mut reader, &schema, "p"), "{end}");
@@ -453,7 +457,8 @@ fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
     }
 }
 
-/// Others who are told of commits may write when we have been told already. What such a table is a part of, a session may not know.
+/// Commit callbacks of other extensions may write after pg_cache's own callback. The session may not know the parents
+/// of such a table.
 #[test]
 fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
     let database = Database::create();
@@ -462,14 +467,15 @@ fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
     watch(&mut session, "late", &["p"]);
     assert!(is_hit(&mut session, "late", "p"));
     let mut writer = database.connect();
-    // As if all that it writes were written then.
+    // This setting makes pg_cache treat all writes of the session as if they came that late.
     writer
         .batch_execute("SET pg_cache.break_fencing = late; INSERT INTO late.p_high_1 VALUES (12, 1)")
         .expect("it writes");
     assert!(!is_hit(&mut session, "late", "p"));
 }
 
-/// Temporary tables are emptied, and transactions given a number, after the last moment at which the server may be asked anything.
+/// At a commit, the server empties temporary tables (`ON COMMIT DELETE ROWS`) and assigns a transaction ID for
+/// `NOTIFY`. This happens after the last moment at which pg_cache may read catalogs. It must not invalidate anything.
 #[test]
 fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
     let database = Database::create();
@@ -478,7 +484,7 @@ fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
     watch(&mut session, "itself", &["t", "p"]);
     other.batch_execute("CREATE TABLE mid (v int); CREATE TABLE leaf (v int)").expect("tables");
     session.batch_execute("INSERT INTO p VALUES (2, 2)").expect("it writes to a part");
-    // What has been written to is no part of another by that.
+    // The write to a partition does not make it a part of another table.
     other.batch_execute("ALTER TABLE leaf INHERIT mid").expect("it grows");
     set(&mut other, "itself", "p");
     let mut wrong = Vec::new();
@@ -510,8 +516,8 @@ fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The server's plans and commands name what they write to, and at each commit of a build for tests that is compared with what is
-/// fenced: here nothing is, and it is told.
+/// The server's plans and commands name the tables that they write to. At each commit, builds for tests compare these
+/// with the fences that are raised. Here the setting raises no fence, so each commit must end in an error.
 #[test]
 fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
     let database = Database::create();
@@ -548,7 +554,8 @@ fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
     }
 }
 
-/// The second one empties in place, and the server counts no command that has written.
+/// The second `TRUNCATE` of a transaction empties the table in place, and the server's command counter does not show it
+/// as a write.
 #[test]
 fn a_value_that_is_set_between_two_truncates_is_dropped() {
     let database = Database::create();
@@ -564,7 +571,8 @@ fn a_value_that_is_set_between_two_truncates_is_dropped() {
     }
 }
 
-/// Who makes a table part of another locks what is below it only to look: it may be written to at that time.
+/// `ALTER TABLE … INHERIT` locks the tables below only for reading. Another transaction may be writing to them at that
+/// time.
 #[test]
 fn a_tree_may_grow_above_while_a_leaf_is_written() {
     let database = Database::create();
@@ -575,7 +583,7 @@ fn a_tree_may_grow_above_while_a_leaf_is_written() {
         "CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid); CREATE TABLE top (v int)",
     );
     watch(&mut writer, "grown", &["top"]);
-    // So that the writer remembers what it is a part of.
+    // After this write, the session remembers the parents of `leaf`.
     writer.batch_execute("INSERT INTO leaf VALUES (1)").expect("it writes");
     writer.batch_execute("BEGIN; INSERT INTO leaf VALUES (2)").expect("it writes");
     other.batch_execute("ALTER TABLE grown.mid INHERIT grown.top").expect("it grows");
@@ -586,7 +594,7 @@ fn a_tree_may_grow_above_while_a_leaf_is_written() {
     assert!(!is_hit(&mut other, "grown", "top"));
 }
 
-/// A session that writes to the same table again and again does not look again at what it is a part of, unless that has changed.
+/// A session that writes to a table repeatedly looks up its parents again only when these have changed.
 #[test]
 fn what_a_written_table_is_a_part_of_may_change_between_two_writes() {
     let database = Database::create();

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# make run on bad days, and on a good one: each scenario in a sandbox (bubblewrap) over a copy of this checkout.
+# Tests make run on good and bad days: each scenario runs in a sandbox (bubblewrap) over a copy of this checkout.
 #
-# The sandbox takes away what the day lacks for real: the network, root's rights, a package's files, disk space.
-# A bad day has to end with one line that says what to do, a status other than 0, and nothing left behind.
+# The sandbox removes something that the scenario lacks: the network, root's rights, files of a package, or disk space.
+# On a bad day, make run must end with one line that says what to do, with a status other than 0, and leave nothing
+# behind.
 # shellcheck disable=SC2317 # scenarios are called by name
 set -euo pipefail
 unset CDPATH
@@ -10,33 +11,33 @@ umask 022
 ROOT=$(cd "$(dirname "$0")/../.." && pwd -P)
 
 home=$(mktemp -d /tmp/pg_cache-setup.XXXXXX)
-# Others may look in: the servers' account has to.
+# The servers' account must be able to enter the directory.
 chmod 755 "$home"
 clean_up() {
     jobs -p | xargs -r kill 2>/dev/null
-    # A good day that broke off may have left a server.
+    # An interrupted good day may have left a server running.
     [ ! -e "$home/clone/.pg" ] || env -u MAKEFLAGS make -s -C "$home/clone" clean >/dev/null 2>&1
     rm -rf "$home"
 }
 trap clean_up EXIT
-# The work tree as it is, without what git ignores.
+# Copies the work tree without the files that git ignores.
 fresh_copy() {
     mkdir -p "$home/clone"
     git -C "$ROOT" ls-files -z --cached --others --exclude-standard | (cd "$ROOT" && tar -c --null -T - --ignore-failed-read) | tar -x -C "$home/clone"
 }
 
-# Runs make in the copy as root or as an ordinary user, with further options of bwrap before "--". On bad
-# days with no network but a loopback of its own: no scenario gets as far as needing one, and the port is free.
+# Runs a command in the copy as root or as an ordinary user. Options of bwrap come before "--". On bad days, the sandbox
+# has no network except its own loopback: no scenario needs one, and the port is free.
 sandbox() { # root|user [bwrap option...] -- command...
     local account=$1 options=()
     shift
     [ -n "${online:-}" ] || options+=(--unshare-net)
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
-    # Root's own mounts need no user namespace; an ordinary user's do.
+    # Root can mount without a user namespace; an ordinary user cannot.
     [ "$account" = root ] || options+=(--unshare-user --uid 1000 --gid 1000)
-    # Caches of its own: what this machine has built before must not save a bad day. MAKEFLAGS would tie us to
-    # the make that runs the tests.
+    # The sandbox has caches of its own, so that earlier builds on this machine cannot hide a failure. MAKEFLAGS would
+    # connect this make to the one that runs the tests.
     local caches=(XDG_CACHE_HOME="$home/cache" CARGO_HOME="$home/cargo" CARGO_NET_RETRY=0)
     [ -z "${online:-}" ] || caches=()
     env -u MAKEFLAGS -u MAKELEVEL -u PG -u PORT -u PG_CONFIG -u ONLY -u PG_CACHE_LOCKED -u PGRX_HOME \
@@ -44,10 +45,10 @@ sandbox() { # root|user [bwrap option...] -- command...
         bwrap --dev-bind / / --chdir "$home/clone" --die-with-parent "${options[@]}" -- "$@"
 }
 
-# The line that each bad day has to end with.
+# The line with which each bad day must end.
 declare -A says
 
-# No package is known, and none of PostgreSQL's files is there.
+# Hides the package databases and all files of PostgreSQL.
 bare=(--tmpfs /var/lib --tmpfs /usr/lib/postgresql --tmpfs /usr/include/postgresql --tmpfs /var/cache)
 
 no_network_and_missing_packages() {
@@ -57,7 +58,7 @@ no_network_and_missing_packages() {
 says[no_network_and_missing_packages]='the packages postgresql-15 postgresql-server-dev-15 cannot be installed: the network or the package registry cannot be reached'
 
 no_network_for_cargo() { sandbox user -- make run; }
-# Which of the two downloads comes first depends on whether this machine's own cargo-pgrx is of our version.
+# Two downloads can fail here. The first one depends on whether this machine's cargo-pgrx has our version.
 says[no_network_for_cargo]='the network or the package registry cannot be reached'
 
 no_root_and_a_missing_package() { sandbox user --tmpfs /usr/include/postgresql -- make run; }
@@ -109,7 +110,7 @@ says[low_disk]='building and running the cache needs 4000 MB free'
 
 twice_at_once() {
     mkdir -p "$home/clone/.pg"
-    # The first one, at the point where it works.
+    # This process stands for a make that is at work: it holds the lock.
     flock -o "$home/clone/.pg/lock" sh -c 'echo >"$0/locked"; exec sleep 60' "$home" &
     local first=$!
     until [ -e "$home/locked" ]; do sleep 0.05; done
@@ -148,7 +149,7 @@ bad_day() { # name
     else verdict "$name" ""; fi
 }
 
-# Only root can install packages, and only root can show what happens when it cannot.
+# Only root can install packages, so only root can test that this fails.
 as_root=no_network_and_missing_packages
 [ "$(id -u)" = 0 ] || { as_root= && echo "not run, for it takes root: no_network_and_missing_packages"; }
 
@@ -157,12 +158,13 @@ for name in $as_root no_network_for_cargo no_root_and_a_missing_package pg_confi
     bad_day "$name"
 done
 
-# From a copy that has built nothing to a running cache and back to nothing, with this machine's network.
+# Starts from a copy without any build, runs the cache, and removes everything again, with this machine's network.
 good_day() { # root|user
     local session='unset PGSERVICE PGHOSTADDR PGOPTIONS; set -a; . .pg/env; "$(cat .pg/bin)/psql" -X -A -t -c'
     local port=54400
     while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
-    # What leads other clients elsewhere must not lead ours: there is no such server, and no time to ask it.
+    # These variables must not reach our clients: the server does not exist, and the timeout is too short for any
+    # statement.
     export PGSERVICE=elsewhere PGHOSTADDR=192.0.2.1 PGOPTIONS='-c statement_timeout=1' CDPATH=.:/tmp
     sandbox "$1" -- make run PORT=$port || return
     sandbox "$1" -- sh -c "$session 'SELECT pgcache.noop(\$\$key\$\$), count(*) FROM products'" | grep -qx '0|2000' || { echo "the server does not answer"; return 1; }
@@ -174,7 +176,7 @@ good_day() { # root|user
     [ ! -e "$home/clone/.pg" ] || { echo ".pg is still there"; return 1; }
 }
 
-# A release build each: for the long run, and for CI.
+# Each good day makes a release build, so these run only in the long run and in CI.
 if [ -n "${PG_CACHE_TEST_LONG:-}${CI:-}" ]; then
     online=1
     accounts=(root user)
@@ -182,7 +184,7 @@ if [ -n "${PG_CACHE_TEST_LONG:-}${CI:-}" ]; then
     for account in "${accounts[@]}"; do
         rm -rf "$home/clone"
         fresh_copy
-        # Root's checkouts are often where nobody else may look.
+        # Root's checkouts are often in directories that no other account can enter.
         [ "$account" = user ] || chmod 700 "$home"
         if good_day "$account" >"$home/output" 2>&1; then verdict "good_day_as_$account" ""; else verdict "good_day_as_$account" "it went wrong"; fi
         chmod 755 "$home"

@@ -1,11 +1,12 @@
-//! A subscription with `two_phase` ends prepared transactions without a command, so no session learns of the end from a statement.
+//! The DDL race for a subscription. With `two_phase`, the apply worker ends prepared transactions without a command, so
+//! no session learns of the end from a statement.
 
 use super::changes::{become_member, set_up};
 use super::stand::{Ground, direct, fetch, process};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 
-/// The transaction id has ended before the catalog invalidation messages of the transaction are sent. A session that writes in between
-/// must not take the transaction for ended.
+/// The transaction's ID counts as ended before its catalog invalidation messages are sent. A session that writes in
+/// between must not conclude that the transaction has ended.
 #[test]
 fn a_fill_while_an_applied_commit_prepared_sends_its_messages_is_not_kept() {
     const REPLACE: &str =
@@ -16,7 +17,7 @@ fn a_fill_while_an_applied_commit_prepared_sends_its_messages_is_not_kept() {
     source.batch_execute("CREATE TABLE sent (v int)").expect("a table");
     source.batch_execute("CREATE PUBLICATION p FOR TABLE sent").expect("it is published");
     let mut ground = Ground::new(true);
-    // Rows are sent, and no definitions: a trigger replaces the function where they arrive.
+    // Logical replication sends rows, but no definitions. So a trigger at the subscriber replaces the function.
     set_up(
         &mut ground.witness,
         "a function",

@@ -1,4 +1,4 @@
-//! Changes of names and rules, each with a query whose result changes.
+//! The changes of names and rules that the race tries, each with a query whose result changes.
 
 use postgres::Client;
 
@@ -12,9 +12,9 @@ pub struct Change {
     pub results: (i32, i32),
     /// Whether a fill waits for the change, because it reads a relation that the change locks until its messages are sent.
     pub blocks: bool,
-    /// Whether the change may stand in a transaction block, and so be prepared.
+    /// Whether the change is allowed in a transaction block, and so can be prepared.
     pub in_block: bool,
-    /// Whether the change is one of roles, which a session in any database can make.
+    /// Whether it is a change of roles, which a session in any database can make.
     pub of_roles: bool,
 }
 
@@ -32,7 +32,7 @@ const PLAIN: Change = Change {
 /// A table with one row, which members of `race_group` may see.
 const POLICY: &str = "CREATE TABLE b.t AS SELECT 1 AS v; ALTER TABLE b.t ENABLE ROW LEVEL SECURITY;
      CREATE POLICY p ON b.t TO race_group USING (true)";
-/// The same, while `race_member` is not a member.
+/// The same table, but `race_member` is not a member of `race_group`.
 const POLICY_FOR_OTHERS: &str =
     "CREATE TABLE b.t AS SELECT 1 AS v; ALTER TABLE b.t ENABLE ROW LEVEL SECURITY;
      CREATE POLICY p ON b.t TO race_group USING (true); REVOKE race_group FROM race_member";
@@ -240,7 +240,8 @@ pub const CHANGES: [Change; 24] = [
     },
 ];
 
-/// Creates what all changes need once in a database: two roles, and a space in which each role has entries of its own.
+/// Creates the objects that all changes need, once per database: two roles, and a space in which each role has its own
+/// entries.
 pub fn prepare(session: &mut Client) {
     session
         .batch_execute(
@@ -251,7 +252,7 @@ pub fn prepare(session: &mut Client) {
         .expect("roles and a space");
 }
 
-/// Creates the schemas anew, and what the setup says in them.
+/// Drops and creates the schemas, and runs the setup in them.
 pub fn set_up(session: &mut Client, name: &str, setup: &str) {
     session
         .batch_execute(&format!(
@@ -265,7 +266,7 @@ pub fn set_up(session: &mut Client, name: &str, setup: &str) {
 }
 
 impl Change {
-    /// Makes all as it is before the change. Returns the query, or one that runs it in a PL/pgSQL function.
+    /// Restores the state before the change. Returns the query, or one that runs it in a PL/pgSQL function.
     pub fn set_up(&self, session: &mut Client, in_function: bool) -> String {
         let function = format!(
             "CREATE OR REPLACE FUNCTION public.through() RETURNS int STABLE LANGUAGE plpgsql AS
@@ -277,7 +278,7 @@ impl Change {
     }
 }
 
-/// Makes a session one that runs the query of a change.
+/// Makes a session ready to run the query of a change: sets its role and search path.
 pub fn become_member(session: &mut Client) {
     session
         .batch_execute("SET ROLE race_member; SET search_path = a, b, pg_catalog, public")

@@ -1,5 +1,5 @@
-//! Commits without a stand, while two sessions fetch all the time: plain commits, and commits that take long because the transaction has
-//! also set many keys or changed many names.
+//! Transactions commit without waiting at a gate, while two sessions fetch all the time. Some commits take long because
+//! the transaction has also set many keys or changed many names.
 
 use super::changes::{become_member, prepare};
 use crate::memory::cluster;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const FILLERS: usize = 2;
-/// A scenario that is slow has at least so many rounds, however little time it is given.
+/// Each scenario has at least this number of rounds, even if it is slow.
 const ROUNDS_MIN: u64 = 4;
 
 /// A change that is made again and again, and the result of a query after each round.
@@ -135,13 +135,13 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Fetches all the time. A result counts if no change was under way meanwhile.
+    /// Fetches in a loop. A result counts only if no change was under way meanwhile.
     fn fill(&self, slot: usize, session: &mut Client, query: &str) {
         let call = format!("SELECT cache_fetch('k', '{query}', space => 'own')::bigint, cache_status()");
         while !self.over.load(SeqCst) {
             let moment = self.moment.load(SeqCst);
             let result = self.result.load(SeqCst);
-            // A name may mean nothing for a moment; an error is not a result.
+            // A name may refer to no object for a moment. An error is not a result.
             let Ok(row) = session.query_one(&call, &[]) else { continue };
             self.fetches.fetch_add(1, SeqCst);
             self.fills.fetch_add(u64::from(row.get::<_, Option<&str>>(1) != Some("hot")), SeqCst);
@@ -152,7 +152,8 @@ impl Crowd {
         }
     }
 
-    /// Makes the changes of a scenario for so long. Each round lasts until each filler has seen its result. Returns the number of rounds.
+    /// Makes the changes of a scenario for `time`. Each round lasts until each filler has seen its result. Returns the
+    /// number of rounds.
     fn change(&self, session: &mut Client, scenario: &Scenario, time: Duration) -> u64 {
         let began = Instant::now();
         let mut round = 0;
@@ -171,7 +172,7 @@ impl Crowd {
     }
 }
 
-/// Runs a scenario, and returns what it has found, if anything.
+/// Runs a scenario and returns a description of its findings, if any.
 fn run(cluster: &Cluster, scenario: &Scenario, time: Duration) -> Option<String> {
     let mut writer = cluster.connect("postgres");
     super::changes::set_up(&mut writer, scenario.name, scenario.setup);

@@ -1,4 +1,5 @@
-//! A transaction stands between "visible" and "catalog invalidation messages sent" while another session fills.
+//! A transaction stands (waits at a gate) after its rows have become visible and before its catalog invalidation
+//! messages are sent. Meanwhile, another session fills. The tests are deterministic.
 
 use super::changes::{CHANGES, Change, become_member, prepare};
 use crate::memory::{cluster, findings};
@@ -6,16 +7,16 @@ use pg_cache_testbed::{Cluster, Conf, Server, wait_until};
 use postgres::Client;
 use std::path::{Path, PathBuf};
 
-/// Where the transaction stands.
+/// The place where the transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stand {
     /// In the COMMIT callback of another library.
     Callback,
-    /// The same in another database, in which the extension is not installed.
+    /// In the COMMIT callback, but in another database, in which the extension is not installed.
     Elsewhere,
-    /// Where it sends its messages.
+    /// At the sending of its catalog invalidation messages.
     Messages,
-    /// The same in a COMMIT PREPARED.
+    /// At the sending of the messages, in a `COMMIT PREPARED`.
     MessagesOfPrepared,
 }
 
@@ -36,7 +37,7 @@ impl Ground {
         let order =
             if neighbour_first { format!("{neighbour}, pg_cache") } else { format!("pg_cache, {neighbour}") };
         let conf = Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536");
-        // A worker that analyzes a table would send messages as well, and stand in the way.
+        // An autovacuum worker would also send messages, and stand at the gate.
         let cluster = cluster(&conf.set("shared_preload_libraries", &order).set("autovacuum", "off"));
         let mut witness = cluster.connect("postgres");
         prepare(&mut witness);
@@ -50,7 +51,7 @@ impl Ground {
         Self { cluster, gate, witness }
     }
 
-    /// Closes the gate: from now on a committing transaction stands.
+    /// Closes the gate. From now on, a committing transaction waits there.
     pub fn close(&self) {
         std::fs::write(&self.gate, "").expect("the directory is ours");
     }
@@ -59,7 +60,7 @@ impl Ground {
         std::fs::remove_file(&self.gate).expect("it was closed");
     }
 
-    /// Waits until a session waits for an event.
+    /// Waits until a session meets a condition in `pg_stat_activity`.
     pub fn wait_for(&mut self, process: i32, what: &str, condition: &str) {
         let query = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND {condition}");
         wait_until(what, || {
@@ -67,8 +68,8 @@ impl Ground {
         });
     }
 
-    /// Lets a change commit, has another session fill while it stands, and returns which sessions are given another result than the
-    /// new one afterwards, if any.
+    /// Commits a change, fills in another session while the commit stands, and returns which sessions then get a result
+    /// other than the new one, if any.
     fn race(&mut self, change: &Change, in_function: bool, stand: Stand, setting: &str) -> Option<String> {
         let query = change.set_up(&mut self.witness, in_function);
         let [mut filler, mut reader, mut holder] = [(); 3].map(|()| self.cluster.connect("postgres"));
@@ -76,7 +77,7 @@ impl Ground {
             self.cluster.connect(if stand == Stand::Elsewhere { "template1" } else { "postgres" });
         for session in [&mut filler, &mut reader] {
             become_member(session);
-            // The catalogs are read, and the function is planned.
+            // After this, the session has read the catalogs and planned the function.
             assert_eq!(direct(session, &query), change.results.0, "{}", change.name);
             fetch(session, &query);
         }
@@ -155,7 +156,7 @@ pub fn fetch(session: &mut Client, query: &str) -> i32 {
     session.query_one(call, &[&query]).expect("it fetches").get(0)
 }
 
-/// The changes that a stand is for, each with both ways to fill.
+/// Returns the changes that fit a stand, each with both ways to fill.
 fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
     let fits = move |change: &&Change| match stand {
         Stand::MessagesOfPrepared => change.in_block,
@@ -174,13 +175,13 @@ fn assert_exact(neighbour_first: bool, stand: Stand) {
     assert_eq!(findings(&mut ground.witness), Vec::<String>::new());
 }
 
-/// The neighbour is told after pg_cache.
+/// The neighbour's callback runs after pg_cache's.
 #[test]
 fn a_fill_while_a_ddl_commit_stands_in_a_later_callback_is_not_kept() {
     assert_exact(true, Stand::Callback);
 }
 
-/// The neighbour is told before pg_cache.
+/// The neighbour's callback runs before pg_cache's.
 #[test]
 fn a_fill_while_a_ddl_commit_stands_in_an_earlier_callback_is_not_kept() {
     assert_exact(false, Stand::Callback);
@@ -201,12 +202,13 @@ fn a_fill_while_a_commit_prepared_sends_its_messages_is_not_kept() {
     assert_exact(true, Stand::MessagesOfPrepared);
 }
 
-/// A race that finds nothing where fences are lowered too early proves nothing.
+/// Checks the race itself: if fences are lowered too early, it must find stale results.
 #[test]
 fn the_race_finds_what_is_stale_where_fences_are_lowered_early() {
     let mut ground = Ground::new(true);
     let mut missed = Vec::new();
-    // Only changes that no reader waits for. A change of two transactions invalidates again with the second one.
+    // Only changes that no reader waits for are used. A change of two transactions invalidates again with the second
+    // one.
     let is_open = |(change, _): &(&Change, bool)| !change.blocks && change.in_block;
     for (change, in_function) in rounds(Stand::Callback).filter(is_open) {
         let early = "SET pg_cache.break_fencing = 'early'";

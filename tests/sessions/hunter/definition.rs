@@ -1,4 +1,5 @@
-//! Ways to make a version visible by a change of names or rules.
+//! The ways to make a version visible by a change of a name or a rule, and the ways to end the transaction of that
+//! change.
 
 use super::DATABASES;
 use super::dice::Dice;

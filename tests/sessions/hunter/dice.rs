@@ -1,4 +1,6 @@
-/// Random numbers, the same for the same seed.
+//! A generator of pseudo-random numbers.
+
+/// A generator of pseudo-random numbers. A seed gives the same numbers in every run.
 pub struct Dice(pub u64);
 
 impl Dice {

@@ -20,14 +20,15 @@ pub struct Hunt<'c> {
     pub reads: AtomicU64,
     pub hits: AtomicU64,
     pub writes: AtomicU64,
-    /// One write in so many changes names or rules, which invalidates the results of all queries in the database.
+    /// One in this number of writes changes names or rules. Such a write invalidates the results of all queries in the
+    /// database.
     pub defining_one_in: u64,
-    /// The writes that did.
+    /// The number of writes that changed names or rules.
     pub definitions: AtomicU64,
     pub errors: AtomicU64,
     pub stale: AtomicU64,
     pub future: AtomicU64,
-    /// The first findings, in words.
+    /// Descriptions of the first findings.
     findings: Mutex<Vec<String>>,
 }
 
@@ -39,7 +40,7 @@ impl Hunt<'_> {
         }
     }
 
-    /// Compares what a statement has returned with what was known before it began.
+    /// Compares the value that a statement returned with the versions that were known before it began.
     pub fn judge(&self, table: &Table, at_least: i64, value: Option<&str>, how: &str) {
         let at_most = table.at_most.load(SeqCst);
         let value = value.and_then(|value| value.parse::<i64>().ok());
@@ -49,7 +50,7 @@ impl Hunt<'_> {
         } else if found < at_least {
             self.stale.fetch_add(1, SeqCst);
         } else {
-            // A change of names or rules reaches sessions one after the other, until its commit returns.
+            // Until its commit returns, a change of names or rules reaches the sessions one after the other.
             if !table.kind.is_defined() {
                 table.at_least.fetch_max(found, SeqCst);
             }
@@ -106,7 +107,7 @@ pub struct Bag {
     pub findings: Vec<String>,
 }
 
-/// Hunts for so long, or until a stale value is found if `until_found`.
+/// Runs a hunt for `time`, or until a stale value is found if `until_found` is set.
 pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_in: u64) -> Bag {
     let seed = match std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed,
@@ -147,7 +148,7 @@ pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_i
     let began = Instant::now();
     std::thread::scope(|scope| {
         let hunt = &hunt;
-        /// Ends the hunt for all if one of them panics.
+        /// Ends the hunt for all threads if one of them panics.
         struct Over<'h>(&'h AtomicBool);
         impl Drop for Over<'_> {
             fn drop(&mut self) {

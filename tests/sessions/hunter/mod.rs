@@ -1,12 +1,15 @@
-//! The staleness hunter: writers change tables in random ways, names and rules among them, while readers check each value that they
-//! are given, in two databases, and sessions are cancelled and terminated.
+//! The staleness hunter. Writers change tables in random ways, names and rules included, in two databases. Readers
+//! check each value that they get. Meanwhile, sessions are cancelled and terminated.
 //!
-//! A table holds one *version*, a number that grows with each commit. A transaction that is rolled back writes a negative number.
-//! - *At least*: the largest version that a reader has seen, or whose commit has returned to a writer, before the statement began.
-//! - *At most*: the largest version that a writer has sent a commit for when the statement has ended.
+//! A table holds one *version*, a number that grows with each commit. A transaction that is rolled back writes a
+//! negative number. Each value that a reader gets must lie between two bounds:
 //!
-//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine. `PG_CACHE_TEST_SEED` repeats
-//! what a failed run tried, though not when.
+//! - *At least*: the largest version that a reader has seen, or whose commit has returned to a writer, before the
+//!   statement began.
+//! - *At most*: the largest version for which a writer has sent a commit before the statement ended.
+//!
+//! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine.
+//! `PG_CACHE_TEST_SEED` repeats the actions of a failed run, but not their timing.
 //!
 //! - `table`: the tables, functions and rules that hold a version, and the queries that find it.
 //! - `path`: ways to write a version to rows; `definition`: ways to make one visible by a change of names or rules.
@@ -32,7 +35,8 @@ const WRITERS: usize = 2;
 const READERS: usize = 3;
 /// Reads for each write.
 const PACE: u64 = 15;
-/// Most writes leave the results of other queries, which a change of names or rules does not.
+/// A change of names or rules invalidates the results of all queries, so it is rare. Other writes leave the results of
+/// other queries.
 const DEFINING_ONE_IN: u64 = 80;
 
 fn is_long() -> bool {
@@ -71,10 +75,10 @@ fn assert_exact(cluster: &Cluster, bag: &Bag) {
     wait_until("all fences to be lowered", || findings(&mut witness).is_empty());
 }
 
-/// A hunter that finds nothing where there is something proves nothing.
+/// Checks the hunter itself: with broken fences, it must find stale values.
 #[test]
 fn the_hunter_finds_what_is_stale_where_fences_are_broken() {
-    // Fences that are lowered early are too early for names and rules only.
+    // Lowering fences early is wrong only for changes of names and rules.
     for (how, defining_one_in) in [("never", DEFINING_ONE_IN), ("late", DEFINING_ONE_IN), ("early", 2)] {
         let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));
         let bag = hunt(&cluster, Duration::from_secs(60), true, defining_one_in);

@@ -1,4 +1,4 @@
-//! Ways to write a version to rows.
+//! The ways to write a version to rows: statements, savepoints, two-phase commits and others, committed or rolled back.
 
 use super::dice::Dice;
 use super::session::Session;
@@ -101,7 +101,7 @@ impl Path {
             Path::Copy => {
                 session.run(&format!("BEGIN; DELETE FROM {name} WHERE id = 1"))?;
                 let mut copy = session.client().copy_in(&format!("COPY {name} FROM STDIN"))?;
-                // finish() reports the error.
+                // `finish()` reports the error.
                 let _ = copy.write_all(format!("1\t{version}\n").as_bytes());
                 copy.finish()?;
                 commit(session, "COMMIT")

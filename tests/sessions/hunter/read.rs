@@ -1,4 +1,5 @@
-//! Readers: what they are given must be a version that is not older than what was known to be committed when the statement began.
+//! The readers. The version that a reader gets must not be older than the versions that were known to be committed when
+//! its statement began.
 
 use super::DATABASES;
 use super::dice::Dice;

@@ -1,4 +1,4 @@
-//! Sessions that connect again when they were ended.
+//! Sessions that reconnect after they were terminated.
 
 use super::DATABASES;
 use super::hunt::Hunt;
@@ -18,7 +18,7 @@ pub struct Session<'h> {
     client: Option<Client>,
 }
 
-/// Whether an error is one that the disturber causes.
+/// Returns whether an error is one that cancelling or terminating a session causes.
 pub fn is_expected(error: &postgres::Error) -> bool {
     error.is_closed()
         || error.code().is_none()
@@ -60,7 +60,7 @@ impl<'h> Session<'h> {
         self.client().batch_execute(sql)
     }
 
-    /// The columns of the row that a statement returns.
+    /// Returns the columns of the row that a statement returns.
     pub fn row(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
         let messages = self.client().simple_query(sql)?;
         let row = messages.iter().find_map(|message| match message {

@@ -1,4 +1,4 @@
-//! The holders of versions: a table, or a name or a rule that decides which row a query finds.
+//! The objects that hold a version: a table, or a name or rule that decides which row a query finds.
 
 use super::DATABASES;
 use super::dice::Dice;
@@ -7,17 +7,17 @@ use postgres::Client;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
-/// How many there are of a kind whose rows are written to, in each database.
+/// The number of tables of each kind whose rows are written to, per database.
 const TABLES: usize = 8;
-/// How many there are of a kind whose names or rules change.
+/// The number of tables of each kind whose names or rules change, per database.
 const DEFINED: usize = 1;
 
 /// How a table is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
-    /// Truncated now and then, which a transaction with an older snapshot sees at once, as PostgreSQL's documentation says. So no
-    /// REPEATABLE READ transaction reads it.
+    /// Truncated now and then. As PostgreSQL's documentation says, transactions with an older snapshot see a `TRUNCATE`
+    /// at once. So no REPEATABLE READ transaction reads this table.
     Emptied,
     /// Written to directly, and through the table that it is a partition of.
     Part,
@@ -25,7 +25,7 @@ pub enum Kind {
     Indirect,
     /// A function, replaced by one that returns the next version.
     Function,
-    /// Two tables that change names.
+    /// Two tables that swap their names.
     Swapped,
     /// A partitioned table with two tables for one partition. One of them is attached, and the other gets the next version.
     Attached,
@@ -51,25 +51,25 @@ impl Kind {
         Self::Schema,
     ];
 
-    /// Whether names or rules decide which version a query finds.
+    /// Returns whether names or rules decide which version a query finds.
     pub fn is_defined(self) -> bool {
         use Kind::*;
         matches!(self, Function | Swapped | Attached | Member | Policy | Schema)
     }
 
-    /// Whether the version is a row's that statements can update, too.
+    /// Returns whether the version is in a row that statements can also update directly.
     pub fn has_plain_rows(self) -> bool {
         use Kind::*;
         !matches!(self, Function | Member | Policy | Schema)
     }
 
-    /// Whether a function that is not volatile may find a version that was never visible: it reads rows with its caller's snapshot, and names
-    /// and rules that are newer.
+    /// Returns whether a function that is not volatile may find a version that was never visible. Such a function reads
+    /// rows with its caller's snapshot, but uses newer names and rules.
     pub fn mixes_moments(self) -> bool {
         self == Self::Emptied || self.is_defined() && self != Self::Function
     }
 
-    /// The role or the schema that a version is visible through.
+    /// Returns the role or schema through which a version is visible.
     pub fn side(version: i64) -> i64 {
         version.abs() % 2
     }
@@ -77,7 +77,8 @@ impl Kind {
 
 #[derive(Debug)]
 pub struct Table {
-    /// Its place among all tables, and the number of the lock that a transaction holds while it changes names or rules of the table.
+    /// Its position among all tables. A transaction that changes names or rules of the table holds the lock with this
+    /// number.
     pub number: usize,
     pub database: usize,
     pub name: String,
@@ -88,7 +89,7 @@ pub struct Table {
     pub writer: Mutex<i64>,
 }
 
-/// The schemas of a database that only a search path leads to.
+/// Returns the search path of a session, with the schemas that only a search path leads to.
 pub fn search_path() -> String {
     (0..DEFINED).map(|number| format!("schema_{number}_0, schema_{number}_1, ")).collect::<String>()
         + "public"
@@ -182,7 +183,7 @@ impl Table {
         table
     }
 
-    /// The relation that a write goes to: the table, a partition or a view of it.
+    /// Returns the relation that a write names: the table, a partition of it or a view of it.
     pub fn target(&self, dice: &mut Dice) -> String {
         match (self.kind, dice.roll(2)) {
             (Kind::Part, 0) => format!("{}_low", self.name),
@@ -191,7 +192,7 @@ impl Table {
         }
     }
 
-    /// The query that returns the version to a reader.
+    /// Returns the query that gives a reader the version.
     pub fn read(&self) -> String {
         let name = &self.name;
         match self.kind {
@@ -201,7 +202,7 @@ impl Table {
         }
     }
 
-    /// The query that returns the version to a superuser, for whom no rule hides a row.
+    /// Returns the query that gives a superuser the version. No rule hides rows from a superuser.
     pub fn read_all(&self) -> String {
         let name = &self.name;
         match self.kind {

@@ -1,4 +1,5 @@
-//! Writers: each takes a table, writes the next version to it in some way, and finds out what has become of that.
+//! The writers. A writer takes a table, writes the next version to it in a random way, and finds out whether the write
+//! was committed.
 
 use super::definition::{Ending, define};
 use super::dice::Dice;
@@ -45,13 +46,13 @@ impl Hunt<'_> {
             if let Err(error) = told {
                 session.recover(&error, &how);
             }
-            // After an error only the table knows what has become of the transaction.
+            // After an error, only the table shows whether the transaction was committed.
             settle(&mut session, table, &gid);
         }
     }
 }
 
-/// Commits a version, and notes what readers may see from when on and must see from when on.
+/// Commits a version. Before the commit, records that readers may see it; after the commit, that they must see it.
 pub fn commit(
     session: &mut Session<'_>,
     table: &Table,
@@ -64,7 +65,7 @@ pub fn commit(
     Ok(())
 }
 
-/// Waits until no session is changing a table any more, and notes which version the table has.
+/// Waits until no session changes the table any more, and records the table's version as one that readers must see.
 fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
     loop {
         let found = session.row(&format!("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '{gid}'"));
@@ -72,7 +73,7 @@ fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
             if row[0].as_deref() != Some("0") {
                 session.run(&format!("ROLLBACK PREPARED '{gid}'"))?;
             }
-            // A session that was ended may still be sending the messages about its change.
+            // A terminated session may still be sending the messages about its change.
             let lock = table.number;
             session.run(&format!("SELECT pg_advisory_lock({lock}); SELECT pg_advisory_unlock({lock})"))?;
             session.row(&table.read_all())
@@ -84,7 +85,7 @@ fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
                 return;
             }
             Err(error) => {
-                // A session that was ended may still be committing the prepared transaction.
+                // A terminated session may still be committing the prepared transaction.
                 let is_busy = error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
                     || error.code() == Some(&SqlState::UNDEFINED_OBJECT);
                 if !is_busy && !is_expected(&error) {
