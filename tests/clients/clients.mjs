@@ -1,8 +1,9 @@
-// The cache through node-postgres: what each type becomes, and the errors that newcomers meet.
+// Uses the cache through node-postgres: the JavaScript value of each type, and the errors that new users meet.
 //
 //     node clients.mjs prepared|unprepared NODE_MODULES
 //
-// "unprepared" is for a pooler that loses statements prepared on the server. Ends with "done" if all is as expected.
+// "unprepared" is for a pooler that loses statements prepared on the server. Prints "done" at the end if all is as
+// expected.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -38,7 +39,7 @@ const parts = {
             assert.equal(await ask("SELECT cache_set('j', $1)", value), true);
             assert.deepEqual(await ask("SELECT cache_get('j')"), value);
         }
-        // What is a string or an array in JavaScript has to be made JSON by hand.
+        // A JavaScript string or array must be converted to JSON explicitly.
         for (const value of ['text', '', [], ['a', 'b'], 'line\nbreak \\ " \'']) {
             assert.equal(await ask("SELECT cache_set('j', $1)", JSON.stringify(value)), true);
             assert.deepEqual(await ask("SELECT cache_get('j')"), value);
@@ -57,7 +58,7 @@ const parts = {
         assert.deepEqual(await ask("SELECT cache_get('large')"), large);
     },
 
-    // null is a miss, and the null of JSON looks like one until one asks.
+    // null is a miss, and the null of JSON looks the same. cache_exists and a cast to text tell them apart.
     async nothing() {
         assert.equal(await ask("SELECT cache_get('none')"), null);
         assert.equal(await ask("SELECT cache_set('null', $1)", JSON.stringify(null)), true);
@@ -91,10 +92,10 @@ const parts = {
         assert.equal(await ask("SELECT cache_set('life', $1, $2)", 1, '10 minutes'), true);
         const left = await ask("SELECT cache_ttl('life')");
         assert.ok(left.minutes === 9 || left.minutes === 10, JSON.stringify(left));
-        // An interval as the driver gives it can be given back.
+        // An interval object of the driver can be passed back.
         assert.equal(await ask("SELECT cache_touch('life', $1)", left), true);
         assert.equal(await ask("SELECT cache_ttl('none')"), null);
-        // The driver sends no types, and to PostgreSQL a number as an interval is one of seconds.
+        // The driver sends no types, and PostgreSQL reads a number as an interval in seconds.
         assert.equal(await ask("SELECT cache_set('life', $1, $2)", 1, 60), true);
         assert.equal(await ask("SELECT cache_ttl('life') <= '60 s'"), true);
         await refused('42883', 'function cache_set(unknown, unknown, integer) does not exist', "SELECT cache_set('life', '1', 60)");
@@ -107,12 +108,12 @@ const parts = {
         assert.equal(await ask("SELECT cache_get('tagged')"), null);
     },
 
-    // The literal errors, and what to write instead.
+    // The exact errors, and the calls that avoid them.
     async jsonb_that_is_none() {
         await refused('22P02', 'Token "hello" is invalid.', "SELECT cache_set('k', 'hello')");
         await refused('22P02', 'invalid input syntax for type json', "SELECT cache_set('k', $1)", 'hello');
         await refused('22P02', 'invalid input syntax for type json', "SELECT cache_set('k', $1)", ['a', 'b']);
-        // The worst of them is no error: the driver writes an array of nothing as {}, which is an object.
+        // The worst case raises no error: the driver writes an empty array as {}, which is an empty object in JSON.
         assert.equal(await ask("SELECT cache_set('k', $1)", []), true);
         assert.deepEqual(await ask("SELECT cache_get('k')"), {});
         for (const value of ['hello', ['a', 'b'], []]) {
@@ -122,7 +123,7 @@ const parts = {
         await refused('42804', 'Use cache_get to read it.', "SELECT cache_get_text('k')");
     },
 
-    // A query with a name is prepared once for a session.
+    // A named query is prepared once per session.
     async prepared() {
         const named = async (name, text, ...values) =>
             (await client.query({ name: prepared === 'prepared' ? name : undefined, text, values, rowMode: 'array' })).rows[0][0];
@@ -131,7 +132,7 @@ const parts = {
             assert.equal(await named('set', 'SELECT cache_set($1, $2, $3)', key, number, '1 hour'), true);
             assert.equal(await named('get', 'SELECT cache_get($1)', key), number);
             assert.equal(await named('many', 'SELECT count(*) FROM cache_get_many($1)', [key, 'none']), '1');
-            // bigint is a string here.
+            // The driver returns a bigint as a string.
             assert.equal(await named('incr', "SELECT cache_incr('prepared')"), String(number + 1));
         }
     },
@@ -153,7 +154,7 @@ const parts = {
         await other.end();
     },
 
-    // Sent without waiting for answers.
+    // The queries are sent without waiting for answers.
     async many_at_once() {
         const numbers = Array.from({ length: 100 }, (_, number) => number);
         await Promise.all(numbers.map(number => ask('SELECT cache_set($1, $2)', `all ${number}`, number)));
