@@ -1,122 +1,122 @@
--- What \df+ shows. Every object has its line here. Functions are open to everybody and ask themselves for the privilege that
--- each needs, so that whoever lacks it is told what to have granted; docs/privileges.md has the table. Views show what the caller may see.
+-- The comments that \df+ shows. Every function has its comment here. Every role may execute the functions outside of schema pgcache; each
+-- of them checks the privilege that it needs, so that its error can name the missing grant. docs/privileges.md has the table.
 
 COMMENT ON FUNCTION pgcache.noop(text) IS
-    'Takes a key and returns 0: the cost of calling a function of pg_cache, to measure others against.';
+    'Takes a key and returns 0. Measures the cost of calling a function of pg_cache.';
 REVOKE ALL ON FUNCTION pgcache.noop(text) FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.walk(integer, boolean) IS
-    'Does so many times what the commit of this transaction will do for the tables that it has written, takes it back, and returns the nanoseconds of one time.';
+    'Does what the commit of this transaction will do for the tables it has written, and undoes it, the given number of times. Returns the nanoseconds of one run.';
 REVOKE ALL ON FUNCTION pgcache.walk(integer, boolean) FROM PUBLIC;
 
 COMMENT ON FUNCTION cache_check() IS
-    'Verifies every structure of the cache and returns what is wrong with it: nothing, in a cache that is in order.';
+    'Checks every structure of the cache and returns one row for each fault. Returns no rows if the cache is in order.';
 
 COMMENT ON FUNCTION cache_get(text, text) IS
-    'The jsonb that is stored under a key, or null if there is none.';
+    'Returns the jsonb stored under a key, or null if there is none.';
 
 COMMENT ON FUNCTION cache_get_text(text, text) IS
-    'The text that is stored under a key, or null if there is none.';
+    'Returns the text stored under a key, or null if there is none.';
 
 COMMENT ON FUNCTION cache_get_bytes(text, text) IS
-    'The bytea that is stored under a key, or null if there is none.';
+    'Returns the bytea stored under a key, or null if there is none.';
 
 COMMENT ON FUNCTION cache_set(text, jsonb, interval, text[], text, text, interval, bigint) IS
-    'Stores a jsonb under a key. The session sees it at once, others when the transaction commits. Returns whether it is stored.';
+    'Stores a jsonb under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored.';
 
 COMMENT ON FUNCTION cache_set_text(text, text, interval, text[], text, text, interval, bigint) IS
-    'Stores a text under a key. The session sees it at once, others when the transaction commits. Returns whether it is stored.';
+    'Stores a text under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored.';
 
 COMMENT ON FUNCTION cache_set_bytes(text, bytea, interval, text[], text, text, interval, bigint) IS
-    'Stores a bytea under a key. The session sees it at once, others when the transaction commits. Returns whether it is stored.';
+    'Stores a bytea under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored.';
 
 COMMENT ON FUNCTION cache_acquire(text, text, interval, interval) IS
-    'The jsonb under a key (hit, or stale), or who is to compute it: one caller is told to (compute) and gets a lease for cache_set, the others wait. Compute in statements that begin after it has returned.';
+    'Returns the jsonb under a key (status hit or stale). If there is none, one caller gets the status compute and a lease for cache_set, and the others get the status wait. Compute the value in statements that begin after the call has returned.';
 
 COMMENT ON FUNCTION cache_release(text, bigint, text) IS
-    'Gives a lease back without a value, so that the next caller of cache_acquire computes. Returns whether there was such a lease.';
+    'Releases a lease without a value, so that the next caller of cache_acquire computes the value. Returns whether there was such a lease.';
 
 COMMENT ON FUNCTION cache_delete(text, text) IS
-    'Removes what is stored under a key. Others see that when the transaction commits. Returns whether there was something.';
+    'Removes the value of a key. Other sessions see that when the transaction commits. Returns whether there was a value.';
 
 COMMENT ON FUNCTION cache_exists(text, text) IS
-    'Whether something is stored under a key.';
+    'Returns whether a value is stored under a key.';
 
 COMMENT ON FUNCTION cache_ttl(text, text) IS
-    'How long what is stored under a key has to live, or null if there is nothing.';
+    'Returns the remaining time to live of a key's value, or null if there is no value.';
 
 COMMENT ON FUNCTION cache_touch(text, interval, text) IS
-    'Gives what is stored under a key another time to live. Others see that when the transaction commits. Returns whether there is something.';
+    'Sets the time to live of a key's value. Other sessions see that when the transaction commits. Returns whether there is a value.';
 
 COMMENT ON FUNCTION cache_invalidate_tag(text) IS
-    'Makes everything a miss that was stored with a tag. Others see that when the transaction commits.';
+    'Invalidates all values that were stored with a tag. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION cache_invalidate_tags(text[]) IS
-    'Makes everything a miss that was stored with one of some tags. Others see that when the transaction commits.';
+    'Invalidates all values that were stored with at least one of the tags. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION cache_flush(text) IS
-    'Makes everything in a space a miss, or in all spaces of the database: ''*''. Others see that when the transaction commits.';
+    'Invalidates all values of a space, or with ''*'' of all spaces of the database. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION cache_get_many(text[], text) IS
-    'The jsonb of each key that has one, in the order of the keys: hits only.';
+    'Returns the keys that have a jsonb, each with its jsonb, in the order of the keys.';
 
 COMMENT ON FUNCTION cache_set_many(jsonb, interval, text[], text) IS
-    'Stores each member of an object under its name, like cache_set. Returns how many are stored.';
+    'Stores each member of a JSON object under the member''s name, like cache_set. Returns how many were stored.';
 
 COMMENT ON FUNCTION cache_delete_many(text[], text) IS
-    'Removes what is stored under some keys, like cache_delete. Returns how many had something.';
+    'Removes the values of the keys, like cache_delete. Returns how many keys had a value.';
 
 COMMENT ON FUNCTION cache_incr(text, bigint, interval, text) IS
-    'Adds to a counter and returns what it holds now: at once and for all, like a sequence. A key without a value becomes a counter, with a time to live.';
+    'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it. A key without a value becomes a counter with the given time to live.';
 
 COMMENT ON FUNCTION cache_keys(text, text, integer) IS
-    'The keys in a space that have a value and are like a pattern (* anything, ? a character, \ escapes). Looks at every entry: for people.';
+    'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Reads every entry of the cache, so it is meant for inspection.';
 
 COMMENT ON FUNCTION cache_status() IS
-    'What the last operation of this session did, and why: hot, miss, bypass, done or refused.';
+    'Returns the outcome of this session''s last operation and its reason: hot, stale, waited, miss, bypass, done or refused.';
 
 COMMENT ON FUNCTION cache_create_space(text, interval, interval, text, real, text, text, bigint, bigint, bigint, interval, bigint, integer, boolean, text, boolean) IS
-    'Makes a space: a named cache with options of its own. What is null is as the built-in default says.';
+    'Creates a space: a named cache with its own options. A null option has the built-in default.';
 
 COMMENT ON FUNCTION cache_alter_space(text, interval, interval, text, real, text, text, bigint, bigint, bigint, interval, bigint, integer, boolean, text, boolean) IS
-    'Changes the options of a space that are not null.';
+    'Changes those options of a space that are not null.';
 
 COMMENT ON FUNCTION cache_drop_space(text) IS
-    'Drops a space and what is in it.';
+    'Drops a space and its values.';
 
 COMMENT ON FUNCTION cache_grant(text, regrole, text) IS
-    'Grants a privilege in a space to a role: read, write (with read), or admin (with both). Role ''-'' is everybody.';
+    'Grants a role a privilege in a space: read, write (includes read) or admin (includes both). Role ''-'' stands for every role.';
 
 COMMENT ON FUNCTION cache_revoke(text, regrole, text) IS
-    'Takes a privilege in a space back from a role.';
+    'Revokes a privilege in a space from a role.';
 
 COMMENT ON FUNCTION pgcache.changed() IS
-    'Tells all sessions that the table it is a trigger of has changed.';
+    'Trigger function: tells all sessions that its table has changed.';
 REVOKE ALL ON FUNCTION pgcache.changed() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.visible_spaces() IS
-    'What the view cache_spaces shows.';
+    'Returns the rows of the view cache_spaces.';
 
 COMMENT ON FUNCTION cache_watch(regclass, text[]) IS
-    'Lets tags stand for a table: a write to it makes everything a miss that is stored with one of them. Its own name, if none is given.';
+    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table.';
 
 COMMENT ON FUNCTION cache_unwatch(regclass) IS
-    'Lets no tag stand for a table any more.';
+    'Ends the watch of a table: no tag stands for the table any more.';
 
 COMMENT ON FUNCTION cache_invalidate_relation(regclass) IS
-    'Makes everything a miss that depends on a table, as a write to it would. Others see that when the transaction commits.';
+    'Invalidates all values that depend on a table, as a write to the table does. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION pgcache.visible_watches() IS
-    'What the view cache_watches shows.';
+    'Returns the relations and tags that the view cache_watches groups.';
 
 COMMENT ON FUNCTION cache_stats_reset() IS
-    'Begins to count anew in the views cache_stats and cache_relations, for all spaces and tables of the database.';
+    'Sets the counts of the views cache_stats and cache_relations to zero, for all spaces and tables of the database.';
 
 COMMENT ON FUNCTION pgcache.space_statistics() IS
-    'What the view cache_stats shows.';
+    'Returns the rows of the view cache_stats.';
 
 COMMENT ON FUNCTION pgcache.relation_statistics() IS
-    'What the view cache_relations shows.';
+    'Returns the relations that the view cache_relations selects from.';
 
 COMMENT ON FUNCTION cache_fetch(text, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
-    'The value under a key, or else the first column of the first row of a query, as jsonb, stored until what the query has read changes.';
+    'Returns the value stored under a key. If there is none, runs the query, returns the first column of its first row as jsonb, and stores it until a transaction changes something that the query has read.';

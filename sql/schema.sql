@@ -1,10 +1,10 @@
--- Internal objects live here; what callers use lives in the schema chosen at CREATE EXTENSION.
--- Not IF NOT EXISTS: a schema somebody else made, and may own, must not be adopted.
+-- This schema holds internal objects. The objects that callers use are in the schema chosen at CREATE EXTENSION.
+-- The statement must not say IF NOT EXISTS: an existing schema may belong to another role and must not be adopted.
 CREATE SCHEMA pgcache;
 COMMENT ON SCHEMA pgcache IS 'Internals of pg_cache. Not an interface: names may change between versions.';
 
--- The space "default" is number 0 here and has a row only if somebody has altered it. The library reads columns by their place:
--- new ones go to the end, and src/store/space.rs knows them. What is null is as the built-in default says.
+-- The space "default" has number 0. It has a row only after cache_alter_space has changed it. A null option has the built-in default.
+-- src/store/space.rs reads the columns by their position, so a new column must be the last one.
 CREATE TABLE pgcache.spaces (
     number          pg_catalog.oid PRIMARY KEY,
     name            pg_catalog.text COLLATE pg_catalog."C" NOT NULL UNIQUE CHECK (
@@ -27,23 +27,23 @@ CREATE TABLE pgcache.spaces (
     notify          pg_catalog.text CHECK (notify OPERATOR(pg_catalog.=) ANY (ARRAY['names', 'digests', 'off'])),
     enabled         pg_catalog.bool
 );
-COMMENT ON TABLE pgcache.spaces IS 'The spaces and their options, for cache_create_space and its like to write.';
+COMMENT ON TABLE pgcache.spaces IS 'Spaces and their options. Written by cache_create_space, cache_alter_space and cache_drop_space.';
 
--- Role 0 is everybody. A role that was dropped leaves its rows behind until somebody grants again; they are not dumped.
+-- Role 0 stands for every role. The rows of a dropped role stay until the next cache_grant or cache_drop_space. They are left out of dumps.
 CREATE TABLE pgcache.grants (
     space     pg_catalog.oid,
     role      pg_catalog.regrole,
     privilege pg_catalog.text CHECK (privilege OPERATOR(pg_catalog.=) ANY (ARRAY['read', 'write', 'admin'])),
     PRIMARY KEY (space, role, privilege)
 );
-COMMENT ON TABLE pgcache.grants IS 'Who may do what in which space, for cache_grant and cache_revoke to write.';
+COMMENT ON TABLE pgcache.grants IS 'Privileges of roles in spaces. Written by cache_grant and cache_revoke.';
 
--- A relation that was dropped leaves its row behind until somebody watches again; it is not dumped.
+-- The row of a dropped relation stays until the next cache_watch. It is left out of dumps.
 CREATE TABLE pgcache.watches (
     relation pg_catalog.regclass PRIMARY KEY,
     tags     pg_catalog.text[] NOT NULL
 );
-COMMENT ON TABLE pgcache.watches IS 'Which tags stand for which relations, for cache_watch and cache_unwatch to write.';
+COMMENT ON TABLE pgcache.watches IS 'Tags that stand for relations. Written by cache_watch and cache_unwatch.';
 
 SELECT pg_catalog.pg_extension_config_dump('pgcache.spaces', '');
 SELECT pg_catalog.pg_extension_config_dump('pgcache.grants',

@@ -1,5 +1,6 @@
--- However the tables change (by our functions, by COPY in a restore, by a superuser's hand, by a subscription, which
--- runs no triggers FOR EACH STATEMENT but those of TRUNCATE), every session forgets what it remembers of them.
+-- When one of the tables changes, every session must forget what it remembers of it. The triggers run for every kind of change: by the
+-- functions of the extension, by COPY in a restore, by a superuser's statements, and by a subscription. A subscription runs triggers FOR
+-- EACH STATEMENT only for TRUNCATE, so the other changes have triggers FOR EACH ROW.
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.spaces
     FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.grants
@@ -15,30 +16,29 @@ ALTER TABLE pgcache.watches ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER
 
 CREATE VIEW cache_spaces AS SELECT * FROM pgcache.visible_spaces();
 COMMENT ON VIEW cache_spaces IS
-    'The spaces that the caller may read, with their options; all of them for pg_monitor.';
+    'The spaces that the caller may read, with their options. Members of pg_monitor see all spaces.';
 GRANT SELECT ON cache_spaces TO PUBLIC;
 
 CREATE VIEW cache_watches AS
     SELECT relation, pg_catalog.array_agg(tag ORDER BY tag COLLATE pg_catalog."C") AS tags
     FROM pgcache.visible_watches() GROUP BY relation;
 COMMENT ON VIEW cache_watches IS
-    'Which tags stand for which relations: a write to the relation makes everything a miss that has the tag.';
+    'The relations that are watched, with the tags that stand for them. A write to the relation invalidates all values with one of the tags.';
 GRANT SELECT ON cache_watches TO PUBLIC;
 
 CREATE VIEW cache_stats AS SELECT * FROM pgcache.space_statistics();
 COMMENT ON VIEW cache_stats IS
-    'What happened in the spaces that the caller may read, since the server started or cache_stats_reset was called; of all of them for pg_monitor.';
+    'Statistics of the spaces that the caller may read, since the server started or cache_stats_reset was called. Members of pg_monitor see all spaces.';
 GRANT SELECT ON cache_stats TO PUBLIC;
 
--- Of what was dropped (its indexes and the table of its large values among it) only what entries have died of.
+-- A dropped relation (a table, an index, a TOAST table) is shown only if its changes have invalidated entries.
 CREATE VIEW cache_relations AS
     SELECT * FROM pgcache.relation_statistics() AS s
      WHERE relation IS NULL OR entries_killed OPERATOR(pg_catalog.>) 0
          OR EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.relation);
 COMMENT ON VIEW cache_relations IS
-    'Which tables have changed how often and when last, and how many entries died of that, since the server started or cache_stats_reset was called; for the owner of the extension and pg_monitor.';
+    'For each table: how often it has changed, when it last changed, and how many entries its changes have invalidated, since the server started or cache_stats_reset was called. For the owner of the extension and members of pg_monitor.';
 GRANT SELECT ON cache_relations TO PUBLIC;
 
--- An extension that is made anew finds nothing of what one before it has left in this database, also if a restore brings back the
--- numbers of its spaces.
+-- A new extension must not find entries of an earlier one in this database. A restore may bring back the numbers of its spaces.
 SELECT @extschema@.cache_flush('*'::pg_catalog.text);
