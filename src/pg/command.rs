@@ -431,14 +431,13 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
         Afterwards::Ended => watcher.ended(),
         Afterwards::Began if !has_looked => watcher.began(),
         Afterwards::Granted => {
-            if GRANTED.take().into_iter().any(|(kind, number)| system::has_changed_privileges(kind, number)) {
-                watcher.defining(true);
-            }
+            let mut granted = GRANTED.take().into_iter();
+            let has_changed = granted.any(|(kind, number)| system::has_changed_privileges(kind, number));
+            has_changed.then(|| watcher.defining(true));
         }
         Afterwards::Disowned => {
-            if OWNERS.take().into_iter().any(system::had_anything) {
-                watcher.defining(true);
-            }
+            let had_anything = OWNERS.take().into_iter().any(system::had_anything);
+            had_anything.then(|| watcher.defining(true));
         }
         _ => {}
     }
