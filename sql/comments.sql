@@ -43,10 +43,10 @@ COMMENT ON FUNCTION cache_exists(text, text) IS
     'Returns whether a value is stored under a key.';
 
 COMMENT ON FUNCTION cache_ttl(text, text) IS
-    'Returns the remaining time to live of a key's value, or null if there is no value.';
+    'Returns the remaining time to live of a key''s value, or null if there is no value.';
 
 COMMENT ON FUNCTION cache_touch(text, interval, text) IS
-    'Sets the time to live of a key's value. Other sessions see that when the transaction commits. Returns whether there is a value.';
+    'Sets the time to live of a key''s value. Other sessions see that when the transaction commits. Returns whether there is a value.';
 
 COMMENT ON FUNCTION cache_invalidate_tag(text) IS
     'Invalidates all values that were stored with a tag. Takes effect for other sessions when the transaction commits.';
