@@ -216,12 +216,12 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
 /// Calls `call` with the fences that a commit must raise. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     if ![Broken::Off, Broken::Early].contains(&settings::broken()) {
-        compare(tier, &[]);
+        compare(tier, &[], None);
         return call(&[]);
     }
     WRITTEN.with_borrow_mut(|written| {
         written.look(tier);
-        compare(tier, &written.fences);
+        compare(tier, &written.fences, Some(written.claims));
         written.raised = true;
         call(&written.fences)
     })
@@ -269,8 +269,11 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
 pub fn check_before_prepare(_tier: &HotTier) {
     #[cfg(debug_assertions)]
     match settings::broken() {
-        Broken::Never | Broken::Unseen => compare(_tier, &[]),
-        _ => with_fences(_tier, |fences| compare(_tier, fences)),
+        Broken::Never | Broken::Unseen => compare(_tier, &[], None),
+        _ => WRITTEN.with_borrow_mut(|written| {
+            written.look(_tier);
+            compare(_tier, &written.fences, Some(written.claims));
+        }),
     }
 }
 
@@ -286,8 +289,10 @@ pub fn over() {
     }
 }
 
-/// Checks in debug builds that the fences include those of every relation that a statement has named as its target.
-fn compare(_tier: &HotTier, _fences: &[FenceId]) {
+/// Checks in debug builds that the fences include those of every relation that a statement has named as its target. `_claims` is
+/// `Fences::claims` from before the fences were found. If a relation was given a record since, the two cannot be compared, and the
+/// commit looks again itself.
+fn compare(_tier: &HotTier, _fences: &[FenceId], _claims: Option<u64>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
         let missing = targets::named().into_iter().find(|number| {
@@ -295,7 +300,8 @@ fn compare(_tier: &HotTier, _fences: &[FenceId]) {
             add_fences(_tier, &[*number], |number| fence_of(_tier, number), &mut fences);
             fences.iter().any(|fence| _fences.binary_search(fence).is_err())
         });
-        if let Some(number) = missing {
+        let comparable = || _claims.is_none_or(|claims| claims == _tier.fences().claims());
+        if let Some(number) = missing.filter(|_| comparable()) {
             let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
             Refused::new(code, format!("relation {number} is written to and not fenced")).raise();
         }
