@@ -55,7 +55,7 @@ place_work_dir() {
     case $ROOT in *[\`\$\"\\%]* | *$'\n'*) die "the path of this checkout has a character that shells and servers stumble over: move it to a plainer one" ;; esac
     PG_CACHE_DIR=$ROOT/.pg
     if [ ! -e "$PG_CACHE_DIR" ]; then
-        # The account nobody is tested instead of the servers' account, which may not exist yet.
+        # The account `nobody` stands in for the servers' account, which may not exist yet.
         if is_root && ! (cd / && runuser -u nobody -- test -x "$ROOT") 2>/dev/null; then
             local elsewhere
             elsewhere=/var/lib/pg_cache-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)

@@ -4,7 +4,7 @@
 # Progress is on stderr.
 #
 # Debian's patches are left out. They change no test, and with them `make install` writes into the system's PostgreSQL,
-# whatever the prefix is.
+# with every prefix.
 #
 # Exit status 2: there is no such source. The reason is on stderr.
 set -euo pipefail

@@ -261,7 +261,7 @@ fn check_shard<H: Host>(
     Ok(())
 }
 
-/// What a walk has found of a space.
+/// The entries and blocks of one space that a walk has counted.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Walked {
     entries: u64,

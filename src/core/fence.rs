@@ -343,7 +343,7 @@ impl<'m> Fences<'m> {
     pub fn withdraw(&self, fence: FenceId) {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
-        // `pending` must never go below 0, whatever happened before: that would borrow from `seq`.
+        // `pending` must never go below 0, also after an unmatched withdrawal: the subtraction would borrow from `seq`.
         while old & PENDING_MASK != 0 {
             match word.compare_exchange_weak(old, old - 1, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return,
