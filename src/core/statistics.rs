@@ -135,8 +135,10 @@ const AT_BASELINE: usize = LINE + ROW_WORDS;
 
 /// The slot of a backend that has none: a position outside the region, where no row is found.
 const NOWHERE: usize = usize::MAX / 2;
-/// How often a reader begins again because rows are being folded.
-const PATIENCE: u32 = 32;
+/// How often a reader begins again at once because rows are being folded.
+const ATTEMPTS: u32 = 32;
+/// How often it then begins again after letting another thread run. A model checker explores every attempt, so it gets few.
+const YIELDS: u32 = if cfg!(loom) { 0 } else { 2_000 };
 
 /// All statistics, as one backend sees them.
 #[derive(Clone, Copy, Debug)]
@@ -327,14 +329,18 @@ impl<'m> Statistics<'m> {
         self.region.word(AT_FOLDS_ENDED).fetch_add(1, Ordering::Release);
     }
 
-    /// Reads while no row is being folded. After some attempts it reads anyway, because a backend may have died during a fold.
+    /// Reads while no row is being folded. The result is exact unless every attempt was disturbed: either a backend died during a
+    /// fold, or the memory is damaged. Then it reads anyway, and a count may be off by the rows that are being folded.
     fn undisturbed<T>(&self, read: impl Fn() -> T) -> T {
-        for _ in 0..PATIENCE {
+        for attempt in 0..ATTEMPTS + YIELDS {
             let ended = self.region.word(AT_FOLDS_ENDED).load(Ordering::Acquire);
             let result = read();
             fence(Ordering::Acquire);
             if self.region.load(AT_FOLDS_BEGUN) == ended {
                 return result;
+            }
+            if attempt >= ATTEMPTS {
+                crate::sync::yield_now();
             }
         }
         read()

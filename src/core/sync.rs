@@ -18,3 +18,11 @@ pub(crate) fn pause() {
     #[cfg(loom)]
     loom::thread::yield_now();
 }
+
+/// Lets another thread run: the one that this thread waits for may have lost its processor.
+pub(crate) fn yield_now() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
