@@ -38,7 +38,7 @@ extern "C-unwind" fn _PG_init() {
     pg::local::claim_thread();
     pg::settings::define();
     pg::shared::hook();
-    store::pending::listen();
+    store::transaction::pending::listen();
     store::command::listen();
     pg::observer::hook();
 }

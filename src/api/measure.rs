@@ -9,7 +9,7 @@ mod pgcache {
     use crate::pg::error::Refused;
     use crate::pg::shared;
     use crate::pg::varlena::TextArgument;
-    use crate::store::pending;
+    use crate::store::transaction::pending;
     use pgrx::prelude::*;
     use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Inspects utility commands before they run. It reports the effects that the server reports in no other way:
 //!
 //! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command: a
-//!   subscription with `two_phase` does both in C (`store/prepared.rs`);
+//!   subscription with `two_phase` does both in C (`store/transaction/prepared.rs`);
 //! - a transaction begins, before it has taken a snapshot, or takes over the snapshot of another transaction;
 //! - definitions change. All commands count, except a list of harmless ones and those whose changes the server reports one by one
 //!   (`definition.rs`). `definition.rs` also sees every dropped object;

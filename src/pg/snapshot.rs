@@ -4,7 +4,7 @@
 //! acquired. Either of two facts proves that:
 //!
 //! - *The statement began later.* All snapshots of a client's message are taken after the message arrived. All snapshots of a cursor,
-//!   which may outlive its message, are taken after the cursor was opened. (`store/horizon.rs` handles REPEATABLE READ.)
+//!   which may outlive its message, are taken after the cursor was opened. (`store/transaction/safe_stamp.rs` handles REPEATABLE READ.)
 //! - *The snapshot sees as much.* Within one message, a function may acquire a lease and go on to compute. When the session acquires a
 //!   lease, it remembers what a new snapshot saw at that time. A snapshot that sees all of that is as good. Only the latest lease is
 //!   remembered.

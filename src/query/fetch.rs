@@ -12,10 +12,10 @@ use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Snapshot};
 use crate::pg::{function, locks, relation, settings, shared};
 use crate::store::entry::{self, JSONB};
-use crate::store::pending;
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
-use crate::store::{lease, watch, written};
+use crate::store::transaction::{pending, table_writes};
+use crate::store::{lease, watch};
 use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
 };
@@ -96,7 +96,7 @@ fn renew_session() {
     let Some(tier) = shared::tier() else { return };
     let fences = tier.fences();
     let known = RENEWED.get();
-    let catalogs = [written::definitions(tier), fences.reserved(Reserved::Roles)];
+    let catalogs = [table_writes::definitions_fence(tier), fences.reserved(Reserved::Roles)];
     let have_changed = catalogs.iter().any(|fence| !fences.holds(*fence, known, Stamp::LATEST));
     // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
     // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
@@ -182,7 +182,7 @@ impl Ticket {
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
         renew_session();
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
-        let has_seen_foreign = wanted.depends.is_some() && written::has_seen_foreign();
+        let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
         let wrote = locks::has_written().then(crate::pg::transaction::command);
         let run = run(wanted)?;
         let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
@@ -222,7 +222,7 @@ impl Ticket {
             return Err(Status::Refused("the query reads a temporary table"));
         }
         // This holds regardless of `depends`: uncommitted rows must never be published.
-        if written::has_written_any(tier, |number| {
+        if table_writes::has_written_any(tier, |number| {
             seen.relations.contains(number) || seen.parts.contains(number)
         }) {
             return Err(Status::Bypass("the transaction has changed what the query reads"));
@@ -243,11 +243,11 @@ impl Ticket {
             if has_seen_foreign {
                 return Err(Status::Bypass("the transaction has looked at a foreign table before"));
             }
-            if written::has_written_foreign() {
+            if table_writes::has_written_foreign() {
                 return Err(Status::Refused("the query has written something"));
             }
         }
-        let definitions = written::definitions(tier);
+        let definitions = table_writes::definitions_fence(tier);
         let has_moved = || tier.fences().passed(definitions, function::compiled_since());
         if has_moved() && seen.functions.iter().any(|number| function::keeps_types(*number)) {
             return Err(Status::Refused(

@@ -6,7 +6,7 @@
 use crate::pg::command::{self, Watcher};
 use crate::pg::{definition, relation, shared};
 use crate::store::space;
-use crate::store::{horizon, pending, prepared, written};
+use crate::store::transaction::{pending, prepared, safe_stamp, table_writes};
 use pg_cache_core::Reserved;
 
 /// Registers for commands, and for definition changes that happen without a command. Must be called while the server loads the
@@ -20,7 +20,7 @@ pub fn listen() {
 /// invalidates the query results of all databases.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
-    pending::invalidate_exactly(written::definitions(tier));
+    pending::invalidate_exactly(table_writes::definitions_fence(tier));
     if roles {
         pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles));
     }
@@ -43,11 +43,11 @@ impl Watcher for Commands {
     }
 
     fn began(&self) {
-        horizon::begin();
+        safe_stamp::begin();
     }
 
     fn looks_back(&self) {
-        horizon::forget();
+        safe_stamp::forget();
     }
 
     fn defining(&self, roles: bool) {
@@ -62,7 +62,7 @@ impl Watcher for Commands {
 
     fn growing(&self) {
         if let Some(tier) = shared::tier() {
-            pending::invalidate_exactly(written::trees(tier));
+            pending::invalidate_exactly(table_writes::trees_fence(tier));
         }
     }
 

@@ -7,15 +7,11 @@
 use crate::pg::error::Refused;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::{memory, observer, queue, settings, shared, transaction};
-use crate::store::change::{Basis, OwnKey, Value};
 use crate::store::foresight;
-use crate::store::horizon;
 use crate::store::lease;
-use crate::store::ledger::Own;
-use crate::store::pending;
-use crate::store::right;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
+use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
 use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
@@ -84,7 +80,7 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
 /// Returns an error if the transaction has no safe stamp: then it gets no value and must not compute one for others.
 #[inline]
 fn has_safe_stamp() -> Result<(), Status> {
-    match horizon::is_unknown() {
+    match safe_stamp::is_unknown() {
         true => Err(Status::Bypass("the transaction's snapshot may be of any time")),
         false => Ok(()),
     }
@@ -152,7 +148,7 @@ fn ask(
     changed: &[FenceId],
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, bool), Status> {
-    let reader = horizon::reader(changed);
+    let reader = safe_stamp::reader(changed);
     match into {
         Some(into) => place.tier.get(key, reader, *into),
         None => place.tier.peek(key, reader),
@@ -242,8 +238,8 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     if let Mode::Lease(lease) = new.mode {
         let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // The lease ends with this transaction even if the value is not stored, because its computation is done.
-        pending::make_room_for_right()?;
-        pending::entitle(OwnKey::new(place, key)?, number, right::Kind::Landing);
+        pending::make_room_for_lease()?;
+        pending::hold(OwnKey::new(place, key)?, number, HeldKind::UsedLease);
     }
     if !space.options.in_memory {
         return Err(Status::Refused(NOT_IN_MEMORY));
@@ -270,16 +266,16 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         Mode::Absent => (Basis::Claim(claim(&place, key)?), now),
         Mode::Lease(lease) => leased(&place, key, lease, as_of, &dependencies)?,
     };
-    let lingering = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
+    let stale_ok = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
     let value = Value {
         bytes: memory::try_copy(new.bytes)?.into_boxed_slice(),
         kind: new.kind,
         stamp,
         expires: expires(space, new.ttl_ms),
         dependencies: dependencies.into(),
-        lingering,
+        stale_ok,
         basis,
-        command: transaction::command(),
+        command_id: transaction::command(),
     };
     Ok(pending::set(OwnKey::new(place, key)?, value)
         .inspect_err(|_| place.tier.note(&place.scope, Counter::RefusedTransaction, 1))?)

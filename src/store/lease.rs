@@ -8,14 +8,10 @@ use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::queue::{self, Waiter};
 use crate::pg::role::Role;
 use crate::pg::{query, session, settings, shared, snapshot};
-use crate::store::change::OwnKey;
 use crate::store::entry::{self, hit_of_own};
-use crate::store::horizon;
-use crate::store::ledger::Own;
-use crate::store::pending;
-use crate::store::right::Kind as Right;
 use crate::store::space::{Place, Space, hash};
 use crate::store::status::{self, Status};
+use crate::store::transaction::{HeldKind, Own, OwnKey, pending, safe_stamp};
 use pg_cache_core::{
     Acquired, Buffer, Freshness, InFlight, Key, Limit, Meta, Owner, Purpose, Stamp, Unclaimed,
 };
@@ -171,7 +167,7 @@ fn look(place: &Place, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Bu
             }
             Own::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
         };
-        match place.tier.get_stale(name, horizon::reader(changed), into) {
+        match place.tier.get_stale(name, safe_stamp::reader(changed), into) {
             Ok((meta, Freshness::Right)) => {
                 Seen::Right(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
             }
@@ -200,7 +196,7 @@ enum Taken {
 /// Makes room for a right to a key and returns the copy of the key that goes with it. This comes before the lease or claim: the
 /// session must never have a right that its transaction cannot record.
 fn to_entitle(place: &Place, key: &[u8]) -> Result<OwnKey, Status> {
-    pending::make_room_for_right()?;
+    pending::make_room_for_lease()?;
     Ok(OwnKey::new(*place, key)?)
 }
 
@@ -233,15 +229,15 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     let blind = settings::bypasses()
         || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
     let acquired = pending::with_own(place, key, hash(key), |_, changed| match blind {
-        true => place.tier.acquire_as_of(name, horizon::current(), owner, deadline),
+        true => place.tier.acquire_as_of(name, safe_stamp::current(), owner, deadline),
         false => {
-            let reader = horizon::reader(changed);
+            let reader = safe_stamp::reader(changed);
             place.tier.acquire_missing(name, reader, owner, deadline)
         }
     });
     match acquired {
         Acquired::Lead(lease) => {
-            pending::entitle(own, lease.number, Right::Lease);
+            pending::hold(own, lease.number, HeldKind::Lease);
             if !query::looks_at_one_moment() {
                 snapshot::remember(lease.acquired);
             }
@@ -262,7 +258,7 @@ pub fn lead(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
     let name = place.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
     match place.tier.begin_fill(&name, owner(), shared::tick_in(LEAD_MS_MAX)) {
         Acquired::Lead(fill) => {
-            pending::entitle(own, fill.number, Right::Lease);
+            pending::hold(own, fill.number, HeldKind::Lease);
             Ok((fill.number, fill.stamp))
         }
         Acquired::Busy(_) | Acquired::Present => Err(Status::Miss("somebody else computes it")),
@@ -308,7 +304,7 @@ pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
 
 /// Returns the stamp of a value that was computed under a lease. The error says why the value would not be stored.
 pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
-    if horizon::is_unknown() {
+    if safe_stamp::is_unknown() {
         return Err(Status::Refused("the transaction's snapshot may be of any time"));
     }
     let over = Status::Refused("the lease is over, or the key was changed");
@@ -317,7 +313,7 @@ pub fn stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     let lease = place.tier.lease(&name, number).ok_or(over)?;
     // The value may have been computed from the transaction's snapshot, which may be older than the lease.
     if query::looks_at_one_moment() {
-        return Ok(lease.stamp.min(horizon::current()));
+        return Ok(lease.stamp.min(safe_stamp::current()));
     }
     match snapshot::is_newer_than(lease.acquired) {
         true => Ok(lease.stamp),
@@ -347,7 +343,7 @@ pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Stat
     let hash = hash(key);
     let name = place.key(key, hash).ok_or(Status::Miss("not there"))?;
     let claimed = pending::with_own(place, key, hash, |_, changed| {
-        let reader = horizon::reader(changed);
+        let reader = safe_stamp::reader(changed);
         place.tier.claim(&name, (!despite_value).then_some(reader), owner())
     });
     let number = claimed.map_err(|why| match why {
@@ -356,7 +352,7 @@ pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Stat
         Unclaimed::Claimed => Status::Refused("somebody else is about to set it"),
         Unclaimed::NoPlace(limit) => no_place(limit),
     })?;
-    pending::entitle(own, number, Right::Claim);
+    pending::hold(own, number, HeldKind::Claim);
     Ok(number)
 }
 

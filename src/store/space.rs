@@ -450,11 +450,11 @@ impl Place {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        lingering: Option<Lingering>,
+        stale_ok: Option<Lingering>,
     ) -> Result<Reservation, Refusal> {
         match self.quota {
-            Some(quota) => self.tier.reserve_lingering_within(key, value, lingering, quota, QUOTA_BUDGET),
-            None => self.tier.reserve_lingering(key, value, lingering),
+            Some(quota) => self.tier.reserve_lingering_within(key, value, stale_ok, quota, QUOTA_BUDGET),
+            None => self.tier.reserve_lingering(key, value, stale_ok),
         }
     }
 

@@ -3,7 +3,6 @@
 use crate::pg::encoding::shown;
 use crate::pg::local::local;
 use crate::pg::memory::OutOfMemory;
-use crate::store::ledger::Unheld;
 use pg_cache_core::{Miss, Refusal};
 use std::cell::{Cell, RefCell};
 
@@ -83,17 +82,6 @@ pub fn last() -> Option<String> {
 impl From<OutOfMemory> for Status {
     fn from(_: OutOfMemory) -> Self {
         Self::Refused("out of memory")
-    }
-}
-
-impl From<Unheld> for Status {
-    fn from(why: Unheld) -> Self {
-        match why {
-            Unheld::TooMuch => {
-                Self::Refused("the transaction holds back more than pg_cache.max_transaction_size")
-            }
-            Unheld::OutOfMemory => OutOfMemory.into(),
-        }
     }
 }
 

@@ -12,8 +12,9 @@ use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::relation::{self, Number};
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
+use crate::store::space;
 use crate::store::status::{self, Status};
-use crate::store::{pending, space, written};
+use crate::store::transaction::{pending, table_writes};
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -79,9 +80,9 @@ pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Ve
     fences.push(own);
     fences.extend(unclaimed);
     // A tree may grow while a commit is under way that writes below it. That commit then invalidates only by the fence of trees.
-    written::renew_trees(tier);
+    table_writes::renew_trees(tier);
     if relation::is_inheritance_parent(relation) {
-        fences.push(written::trees(tier));
+        fences.push(table_writes::trees_fence(tier));
     }
 }
 

@@ -16,12 +16,12 @@ use std::cell::Cell;
 
 local! {
     /// The safe stamp; VOID while it is unknown.
-    static SAFE: Cell<Stamp> = Cell::new(Stamp::VOID);
+    static SAFE_STAMP: Cell<Stamp> = Cell::new(Stamp::VOID);
 }
 
 /// Sets the safe stamp to the present. The transaction must not have a snapshot yet: its snapshot will then be younger.
 pub fn begin() {
-    SAFE.set(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now()));
+    SAFE_STAMP.set(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now()));
 }
 
 /// Sets the safe stamp to the present at the end of a transaction. A session that never keeps a snapshot does not read the clock,
@@ -31,25 +31,25 @@ pub fn end() {
     if query::looks_at_moments()
         && let Some(tier) = shared::known_tier()
     {
-        SAFE.set(tier.fences().now());
+        SAFE_STAMP.set(tier.fences().now());
     }
 }
 
 /// Makes the safe stamp unknown, because the transaction takes over the snapshot of another one.
 pub fn forget() {
-    SAFE.set(Stamp::VOID);
+    SAFE_STAMP.set(Stamp::VOID);
 }
 
 /// Returns whether the transaction keeps a snapshot and its safe stamp is unknown.
 #[inline]
 pub fn is_unknown() -> bool {
-    query::looks_at_one_moment() && SAFE.get() == Stamp::VOID
+    query::looks_at_one_moment() && SAFE_STAMP.get() == Stamp::VOID
 }
 
 /// Returns the latest stamp that a value computed by this transaction can have.
 #[inline]
 pub fn current() -> Stamp {
-    if query::looks_at_one_moment() { SAFE.get() } else { Stamp::LATEST }
+    if query::looks_at_one_moment() { SAFE_STAMP.get() } else { Stamp::LATEST }
 }
 
 /// Returns this transaction as a reader, with the fences that it has changed itself.
@@ -58,6 +58,6 @@ pub fn reader(changed: &[FenceId]) -> Reader<'_> {
     match query::looks_at_one_moment() {
         false => Reader { changed, ..Stamp::LATEST.into() },
         // The server must know every table that a serializable transaction reads. A hit would hide them.
-        true => Reader { horizon: SAFE.get(), changed, tracked: query::is_serializable() },
+        true => Reader { horizon: SAFE_STAMP.get(), changed, tracked: query::is_serializable() },
     }
 }

@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 /// The written relations as of the last look at the locks, and the fences that follow from them. A session usually writes to the
 /// same tables again and again, so most commits only have to look at the locks.
 #[derive(Debug)]
-struct Written {
+struct TableWrites {
     /// The relations on which the transaction holds write locks, sorted.
     relations: Vec<u32>,
     /// The fences of these relations, sorted.
@@ -33,7 +33,7 @@ struct Written {
 }
 
 local! {
-    static WRITTEN: RefCell<Written> = RefCell::new(Written {
+    static TABLE_WRITES: RefCell<TableWrites> = RefCell::new(TableWrites {
         relations: Vec::new(),
         fences: Vec::new(),
         generation: None,
@@ -46,24 +46,24 @@ local! {
 
 /// Calls `call` with the fences of the relations written so far, sorted. May raise errors before the call.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
-    WRITTEN.with_borrow_mut(|written| {
+    TABLE_WRITES.with_borrow_mut(|written| {
         written.look(tier);
         call(&written.fences)
     })
 }
 
-/// Returns whether the transaction has written a relation for which `is_one` is true, or a child of such a relation. May raise
+/// Returns whether the transaction has written a relation for which `is_wanted` is true, or a child of such a relation. May raise
 /// errors.
-pub fn has_written_any(tier: &HotTier, is_one: impl Fn(&u32) -> bool) -> bool {
-    let own = WRITTEN.with_borrow_mut(|written| {
+pub fn has_written_any(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> bool {
+    let own = TABLE_WRITES.with_borrow_mut(|written| {
         written.look(tier);
         memory::copy(&written.relations)
     });
     own.into_iter().any(|own| {
-        is_one(&own)
+        is_wanted(&own)
             || matches!(
                 relation::of(own),
-                relation::Relation::Rows { ancestors } if ancestors.iter().any(&is_one)
+                relation::Relation::Rows { ancestors } if ancestors.iter().any(&is_wanted)
             )
     })
 }
@@ -71,7 +71,7 @@ pub fn has_written_any(tier: &HotTier, is_one: impl Fn(&u32) -> bool) -> bool {
 /// Returns whether the transaction has read or written a foreign table. May raise errors.
 pub fn has_seen_foreign() -> bool {
     let mut seen = Vec::new();
-    locks::each_seen(|number| seen.push(number));
+    locks::each_seen(|oid| seen.push(oid));
     seen.into_iter().any(relation::is_foreign)
 }
 
@@ -79,14 +79,14 @@ pub fn has_seen_foreign() -> bool {
 /// database. May raise errors.
 pub fn has_written_foreign() -> bool {
     let mut written = Vec::new();
-    locks::each_written(|number| written.push(number));
+    locks::each_written(|oid| written.push(oid));
     written.into_iter().any(relation::is_foreign)
 }
 
 /// Returns the fences that a write to these relations raises, sorted, and the stamp as of which this session knows the
 /// inheritance trees above them. The stamp is `LATEST` if none of the relations can have a table above it. `fence` returns the
 /// fence of one relation. May raise errors.
-pub fn of_relations(
+pub fn fences_of_relations(
     tier: &HotTier,
     relations: &[u32],
     fence: impl Fn(u32) -> FenceId,
@@ -94,19 +94,19 @@ pub fn of_relations(
     let trees = renew_trees(tier);
     let mut fences = Vec::new();
     add_fences(tier, relations, fence, &mut fences);
-    let has_parts = relations.iter().any(|number| relation::may_be_part(*number));
+    let has_parts = relations.iter().any(|oid| relation::may_be_part(*oid));
     (fences, if has_parts { trees } else { Stamp::LATEST })
 }
 
 /// Returns the relation and the tables above it in inheritance trees, each with the fence that a write to it raises. May raise
 /// errors.
-pub fn of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
+pub fn fences_of_relation(tier: &HotTier, relation: u32) -> Vec<(u32, FenceId)> {
     let mut relations = vec![relation];
     if let relation::Relation::Rows { ancestors } = relation::of(relation) {
         memory::reserve(&mut relations, ancestors.len());
         relations.extend(ancestors.iter());
     }
-    memory::collect(relations.into_iter().map(|number| (number, fence_of(tier, number))))
+    memory::collect(relations.into_iter().map(|oid| (oid, fence_of(tier, oid))))
 }
 
 /// Returns the fence that a write to the relation raises, without the fences of the tables above it. The result is valid until a
@@ -123,15 +123,15 @@ pub fn claimed_fence_of(tier: &HotTier, relation: u32) -> FenceId {
 /// Forgets what this session knows of inheritance if a tree has grown since it learned that. Returns the stamp as of which the
 /// session now knows the trees.
 pub fn renew_trees(tier: &HotTier) -> Stamp {
-    WRITTEN.with_borrow_mut(|written| {
+    TABLE_WRITES.with_borrow_mut(|written| {
         written.renew_trees(tier);
         written.trees
     })
 }
 
-impl Written {
+impl TableWrites {
     fn renew_trees(&mut self, tier: &HotTier) {
-        if have_grown(tier, self.trees, false) {
+        if have_trees_grown(tier, self.trees, false) {
             // The stamp must be taken first: a tree that grows after it is then found to have grown. The session must forget the
             // trees itself, because no invalidation message may tell of the change: if a parent has no columns, its new child's
             // own catalog rows stay as they are.
@@ -167,12 +167,12 @@ impl Written {
         self.claims = tier.fences().claims();
         let generation = relation::generation();
         self.fences.clear();
-        add_fences(tier, &self.relations, |number| fence_of(tier, number), &mut self.fences);
+        add_fences(tier, &self.relations, |oid| fence_of(tier, oid), &mut self.fences);
         self.generation = Some(generation);
     }
 
     fn has_parts(&self) -> bool {
-        self.relations.iter().any(|number| relation::may_be_part(*number))
+        self.relations.iter().any(|oid| relation::may_be_part(*oid))
     }
 }
 
@@ -182,10 +182,10 @@ fn find(found: &mut Vec<u32>) {
     loop {
         found.clear();
         let mut count = 0;
-        locks::each_written(|number| {
+        locks::each_written(|oid| {
             count += 1;
             if found.len() < found.capacity() {
-                found.push(number);
+                found.push(oid);
             }
         });
         if count == found.len() {
@@ -198,14 +198,14 @@ fn find(found: &mut Vec<u32>) {
 /// Adds the fences of these relations to `fences`, sorted. Must not be called during a walk over the locks, because it reads the
 /// server's catalogs. May raise errors.
 fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId, fences: &mut Vec<FenceId>) {
-    for number in relations {
-        match relation::of(*number) {
+    for oid in relations {
+        match relation::of(*oid) {
             relation::Relation::Irrelevant => {}
-            relation::Relation::Catalog => memory::push(fences, definitions(tier)),
+            relation::Relation::Catalog => memory::push(fences, definitions_fence(tier)),
             relation::Relation::Rows { ancestors } => {
-                let all = std::iter::once(number).chain(ancestors.iter());
+                let all = std::iter::once(oid).chain(ancestors.iter());
                 memory::reserve(fences, 1 + ancestors.len());
-                fences.extend(all.map(|number| fence(*number)));
+                fences.extend(all.map(|oid| fence(*oid)));
             }
         }
     }
@@ -219,7 +219,7 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
         compare(tier, &[], None);
         return call(&[]);
     }
-    WRITTEN.with_borrow_mut(|written| {
+    TABLE_WRITES.with_borrow_mut(|written| {
         written.look(tier);
         compare(tier, &written.fences, Some(written.claims));
         written.raised = true;
@@ -229,8 +229,8 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
 
 /// Returns all fences that the commit must raise, if a relation was given a record since they were found. Must be called after
 /// the fences were raised, and again until it returns none. May raise errors.
-pub fn claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
-    WRITTEN.with_borrow_mut(|written| {
+pub fn fences_claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
+    TABLE_WRITES.with_borrow_mut(|written| {
         if !written.raised || written.claims == tier.fences().claims() {
             return None;
         }
@@ -243,8 +243,8 @@ pub fn claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
 /// The same for a session that has looked again often enough: it gives a record to each relation itself, so that nothing is left to look
 /// for. May raise errors.
 pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
-    let relations = WRITTEN.with_borrow(|written| memory::copy(&written.relations));
-    of_relations(tier, &relations, |number| claimed_fence_of(tier, number)).0
+    let relations = TABLE_WRITES.with_borrow(|written| memory::copy(&written.relations));
+    fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid)).0
 }
 
 /// How often a commit looks again for new records: sessions that store values with watched tags while another commit hangs can keep
@@ -257,11 +257,11 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
     if [Broken::Never, Broken::Unseen].contains(&settings::broken()) {
         return (Vec::new(), Stamp::LATEST);
     }
-    let relations = WRITTEN.with_borrow_mut(|written| {
+    let relations = TABLE_WRITES.with_borrow_mut(|written| {
         written.look(tier);
         memory::copy(&written.relations)
     });
-    of_relations(tier, &relations, |number| claimed_fence_of(tier, number))
+    fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid))
 }
 
 /// Checks in debug builds that there is a fence for every relation that the statements of a transaction to be prepared have named
@@ -270,7 +270,7 @@ pub fn check_before_prepare(_tier: &HotTier) {
     #[cfg(debug_assertions)]
     match settings::broken() {
         Broken::Never | Broken::Unseen => compare(_tier, &[], None),
-        _ => WRITTEN.with_borrow_mut(|written| {
+        _ => TABLE_WRITES.with_borrow_mut(|written| {
             written.look(_tier);
             compare(_tier, &written.fences, Some(written.claims));
         }),
@@ -279,12 +279,12 @@ pub fn check_before_prepare(_tier: &HotTier) {
 
 /// Makes the next look find the fences again.
 pub fn forget() {
-    WRITTEN.with_borrow_mut(|written| written.generation = None);
+    TABLE_WRITES.with_borrow_mut(|written| written.generation = None);
 }
 
 /// Ends the state of the transaction. Cannot fail.
-pub fn over() {
-    if let Ok(mut written) = WRITTEN.try_borrow_mut() {
+pub fn end() {
+    if let Ok(mut written) = TABLE_WRITES.try_borrow_mut() {
         written.raised = false;
     }
 }
@@ -295,27 +295,27 @@ pub fn over() {
 fn compare(_tier: &HotTier, _fences: &[FenceId], _claims: Option<u64>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
-        let missing = targets::named().into_iter().find(|number| {
+        let missing = targets::named().into_iter().find(|oid| {
             let mut fences = Vec::new();
-            add_fences(_tier, &[*number], |number| fence_of(_tier, number), &mut fences);
+            add_fences(_tier, &[*oid], |oid| fence_of(_tier, oid), &mut fences);
             fences.iter().any(|fence| _fences.binary_search(fence).is_err())
         });
         let comparable = || _claims.is_none_or(|claims| claims == _tier.fences().claims());
-        if let Some(number) = missing.filter(|_| comparable()) {
+        if let Some(oid) = missing.filter(|_| comparable()) {
             let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
-            Refused::new(code, format!("relation {number} is written to and not fenced")).raise();
+            Refused::new(code, format!("relation {oid} is written to and not fenced")).raise();
         }
     }
 }
 
 /// Returns the fence of this database's definitions, which changes when the meaning of a name or a rule changes.
-pub fn definitions(tier: &HotTier) -> FenceId {
+pub fn definitions_fence(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Definitions(shared::database()))
 }
 
 /// Returns the fence of this database's inheritance trees.
 #[inline]
-pub fn trees(tier: &HotTier) -> FenceId {
+pub fn trees_fence(tier: &HotTier) -> FenceId {
     local! {
         /// The fence of a database's trees never changes, so the session looks it up once.
         static KNOWN: Cell<Option<FenceId>> = Cell::new(None);
@@ -329,15 +329,15 @@ pub fn trees(tier: &HotTier) -> FenceId {
 
 /// Returns whether an inheritance tree of the database has grown since, or is about to grow. `own` tells whether this transaction
 /// has raised the fence of trees itself.
-pub fn have_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
-    let (fences, trees) = (tier.fences(), trees(tier));
+pub fn have_trees_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
+    let (fences, trees) = (tier.fences(), trees_fence(tier));
     // `pending` must be read first: a change that is not pending any more has passed.
     fences.pending(trees) > u64::from(own) || fences.passed(trees, since)
 }
 
 /// Immediately invalidates every entry that depends on an inheritance parent. Cannot fail.
 pub fn invalidate_trees(tier: &HotTier) {
-    let trees = trees(tier);
+    let trees = trees_fence(tier);
     tier.fences().raise(trees);
     let _ = tier.lower_as(trees, tier.fences().draw());
 }
@@ -346,7 +346,7 @@ pub fn invalidate_trees(tier: &HotTier) {
 /// trees if a tree has grown above the written relations since. Raising these fences is late, but better than not invalidating at
 /// all. `grows` tells whether the transaction has raised the fence of trees itself. Runs in the COMMIT callback: it must not ask
 /// the server, allocate or fail, and neither must `with`.
-pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
+pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
     match settings::broken() {
         Broken::Off | Broken::Early => {}
         // During this pause other sessions see changes that have no fence.
@@ -354,21 +354,21 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
         Broken::Never | Broken::Unseen => return,
     }
     let database = shared::database();
-    let fence = |number| fence_of(tier, number);
-    WRITTEN.with_borrow(|written| {
+    let fence = |oid| fence_of(tier, oid);
+    TABLE_WRITES.with_borrow(|written| {
         let (mut is_known, mut has_parts) = (true, false);
-        locks::each_written(|number| {
-            if written.raised && written.relations.binary_search(&number).is_ok() {
+        locks::each_written(|oid| {
+            if written.raised && written.relations.binary_search(&oid).is_ok() {
                 return;
             }
-            match relation::remembered(number) {
+            match relation::remembered(oid) {
                 Some(relation::Relation::Irrelevant | relation::Relation::Catalog) => {}
                 Some(relation::Relation::Rows { ancestors }) => {
                     has_parts |= !ancestors.is_empty();
-                    with(fence(number));
-                    ancestors.iter().for_each(|number| with(fence(*number)));
+                    with(fence(oid));
+                    ancestors.iter().for_each(|oid| with(fence(*oid)));
                 }
-                None => is_known &= relation::was_temporary(number),
+                None => is_known &= relation::was_temporary(oid),
             }
         });
         if !is_known {
@@ -378,8 +378,8 @@ pub fn late(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId)) {
         }
         // The lock on a written relation prevents that it is given new parents. A tree can only grow above its ancestors.
         let has_parts = || has_parts || written.raised && written.has_parts();
-        if have_grown(tier, written.trees, grows) && has_parts() {
-            with(trees(tier));
+        if have_trees_grown(tier, written.trees, grows) && has_parts() {
+            with(trees_fence(tier));
         }
     });
 }

@@ -4,10 +4,10 @@
 //! fences and publishes the values, after the transaction has become visible to all sessions. `take_back` undoes `begin` after an
 //! abort. Only `begin` and `raise_more` may allocate or raise errors.
 
+use super::change::{Action, Basis, Change, OwnKey, Value};
+use super::ledger::Ledger;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, memory, queue};
-use crate::store::change::{Basis, Change, OwnKey, Value, What};
-use crate::store::ledger::Ledger;
 use pg_cache_core::{FenceId, Lowered, Reservation, Reserved, Stamp};
 
 /// The state of a commit, from its beginning until it is over. The next commit reuses the allocated memory.
@@ -15,7 +15,7 @@ use pg_cache_core::{FenceId, Lowered, Reservation, Reserved, Stamp};
 pub struct Commit {
     /// The fences that the commit has raised, sorted.
     raised: Vec<Raised>,
-    /// The steps that publish the changes, each with the place of its change in the ledger.
+    /// The steps that publish the changes, each with the index of its change in the ledger.
     steps: Vec<(usize, Step)>,
     /// Whether the changed keys are announced in the tier. They must be if other sessions can see the commit before the server
     /// calls our callback.
@@ -67,7 +67,7 @@ impl Commit {
     /// Does everything that can fail, and tells other sessions what they must know before the changes are visible: raises the
     /// fences and announces the keys. May raise errors.
     #[inline]
-    pub fn begin(&mut self, ledger: &Ledger, written: &[FenceId], command: u32) {
+    pub fn begin(&mut self, ledger: &Ledger, written: &[FenceId], command_id: u32) {
         // `self.raised` must hold only fences that are actually raised, because `take_back` withdraws each of them. So the list
         // is built in a local variable and stored after the fences are raised.
         let mut raised = std::mem::take(&mut self.raised);
@@ -77,7 +77,7 @@ impl Commit {
         let mut steps = Vec::new();
         if !ledger.changes().is_empty() {
             self.announced = locks::has_written() || !ledger.fences().is_empty();
-            steps = self.reserve(ledger, written, command, &mut raised);
+            steps = self.reserve(ledger, written, command_id, &mut raised);
         }
         raised.sort_unstable_by_key(|raised| raised.fence);
         raised.dedup_by_key(|raised| raised.fence);
@@ -99,38 +99,38 @@ impl Commit {
         &self,
         ledger: &Ledger,
         written: &[FenceId],
-        command: u32,
+        command_id: u32,
         fences: &mut Vec<Raised>,
     ) -> Vec<(usize, Step)> {
         let mut steps = Vec::new();
         memory::reserve(&mut steps, ledger.changes().len());
-        for (place, change) in ledger.changes().iter().enumerate() {
-            let Some(own) = change.what.key() else { continue };
-            if ledger.latest(&own.place, &own.bytes, own.hash) != Some(place) {
+        for (index, change) in ledger.changes().iter().enumerate() {
+            let Some(own) = change.action.key() else { continue };
+            if ledger.latest(&own.place, &own.bytes, own.hash) != Some(index) {
                 continue;
             }
             let Some(key) = own.key() else { continue };
             let tier = own.place.tier;
             tier.fetch_entry(key.mark());
-            let reserved = match &change.what {
-                What::Touch(_, expires) => {
-                    steps.push((place, Step::Touch(*expires)));
+            let reserved = match &change.action {
+                Action::Touch(_, expires) => {
+                    steps.push((index, Step::Touch(*expires)));
                     continue;
                 }
-                What::Set(own, value @ Value { basis: Basis::Lease(lease), .. }) => {
-                    let right = ledger.is_right(change, own, value, written, command);
-                    if let Some(reservation) = value.reserve(own, &key).ok().filter(|_| right) {
-                        steps.push((place, Step::Fill(reservation, *lease)));
+                Action::Set(own, value @ Value { basis: Basis::Lease(lease), .. }) => {
+                    let is_valid = ledger.is_valid(change, own, value, written, command_id);
+                    if let Some(reservation) = value.reserve(own, &key).ok().filter(|_| is_valid) {
+                        steps.push((index, Step::Fill(reservation, *lease)));
                     }
                     continue;
                 }
-                What::Set(own, value) if ledger.is_right(change, own, value, written, command) => {
+                Action::Set(own, value) if ledger.is_valid(change, own, value, written, command_id) => {
                     value.reserve(own, &key).ok()
                 }
                 _ => None,
             };
             steps.push((
-                place,
+                index,
                 match reserved {
                     Some(reservation) => Step::Publish(reservation),
                     // The previous value must go even if there is no memory for the new one.
@@ -176,39 +176,39 @@ impl Commit {
     /// Lowers the fences and publishes the values. Must be called when every session can see what the transaction has changed.
     #[inline]
     pub fn finish(&mut self, changes: &[Change]) {
-        let number = self.lower();
+        let stamp = self.lower();
         if !self.steps.is_empty() {
-            self.confirm(changes, number);
+            self.confirm(changes, stamp);
         }
         self.clear();
     }
 
-    /// Lowers all fences with one number and returns the number.
+    /// Lowers all fences with one stamp and returns the stamp.
     fn lower(&mut self) -> Stamp {
         let nothing = self.raised.is_empty() && self.late[0].is_none();
         let Some(tier) = shared::tier().filter(|_| !nothing) else { return Stamp::VOID };
-        let number = tier.fences().draw();
+        let stamp = tier.fences().draw();
         for raised in &mut self.raised {
-            raised.lowered = Some(tier.lower_as(raised.fence, number));
+            raised.lowered = Some(tier.lower_as(raised.fence, stamp));
         }
         for fence in self.late.iter_mut().map_while(Option::take) {
-            let _ = tier.lower_as(fence, number);
+            let _ = tier.lower_as(fence, stamp);
         }
-        number
+        stamp
     }
 
     /// Publishes the new values and removes the old ones.
     #[inline(never)]
-    fn confirm(&mut self, changes: &[Change], number: Stamp) {
+    fn confirm(&mut self, changes: &[Change], lowered_at: Stamp) {
         let Self { raised, steps, announced, .. } = self;
-        for (place, step) in steps.drain(..) {
-            let what = &changes[place].what;
-            let Some((tier, key)) = what.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
+        for (index, step) in steps.drain(..) {
+            let action = &changes[index].action;
+            let Some((tier, key)) = action.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
                 continue;
             };
-            match (step, what) {
-                (Step::Publish(reservation), What::Set(own, value)) => {
-                    let stamp = || stamp_of(own, value, raised, number);
+            match (step, action) {
+                (Step::Publish(reservation), Action::Set(own, value)) => {
+                    let stamp = || stamp_of(own, value, raised, lowered_at);
                     match (value.basis, *announced) {
                         (Basis::Claim(claim), true) => {
                             tier.confirm_claimed(&key, reservation, claim, stamp());
@@ -222,7 +222,7 @@ impl Commit {
                         }
                     }
                 }
-                (Step::Fill(reservation, lease), What::Set(own, value)) => {
+                (Step::Fill(reservation, lease), Action::Set(own, value)) => {
                     let changed = |fence| tier.fences().passed(fence, value.stamp);
                     match value.fences(own).any(changed) {
                         true => tier.cancel(reservation),
@@ -240,15 +240,15 @@ impl Commit {
                     tier.touch(&key, expires);
                 }
             }
-            what.key().into_iter().for_each(|own| queue::wake(own.hash));
+            action.key().into_iter().for_each(|own| queue::wake(own.hash));
         }
     }
 
     /// Undoes `begin` after an abort.
     pub fn take_back(&mut self, changes: &[Change]) {
-        for (place, step) in self.steps.drain(..) {
+        for (index, step) in self.steps.drain(..) {
             let Some((tier, key)) =
-                changes[place].what.key().and_then(|own| Some((own.place.tier, own.key()?)))
+                changes[index].action.key().and_then(|own| Some((own.place.tier, own.key()?)))
             else {
                 continue;
             };
@@ -284,20 +284,20 @@ impl Commit {
 /// Values are not stored any more, but the previous values of their keys are removed.
 #[cold]
 pub fn catch_up(changes: &[Change]) {
-    for Change { what, .. } in changes {
-        match what {
-            What::Invalidate(fence) => {
+    for Change { action, .. } in changes {
+        match action {
+            Action::Invalidate(fence) => {
                 if let Some(tier) = shared::tier() {
                     tier.fences().raise(*fence);
                     let _ = tier.lower_as(*fence, tier.fences().draw());
                 }
             }
             // A fill does not make the previous value wrong, so there is nothing to remove.
-            What::Set(_, Value { basis: Basis::Lease(_), .. }) => {}
-            What::Set(own, _) | What::Remove(own) | What::Touch(own, _) => {
+            Action::Set(_, Value { basis: Basis::Lease(_), .. }) => {}
+            Action::Set(own, _) | Action::Remove(own) | Action::Touch(own, _) => {
                 let Some(key) = own.key() else { continue };
-                match what {
-                    What::Touch(_, expires) => _ = own.place.tier.touch(&key, *expires),
+                match action {
+                    Action::Touch(_, expires) => _ = own.place.tier.touch(&key, *expires),
                     _ => _ = own.place.tier.remove(&key),
                 }
                 queue::wake(own.hash);
@@ -315,9 +315,9 @@ impl From<FenceId> for Raised {
 /// Announces the keys that are about to change.
 #[inline(never)]
 fn announce(changes: &[Change], steps: &[(usize, Step)]) {
-    for (place, step) in steps {
+    for (index, step) in steps {
         if let (Some(own), Step::Publish(reservation) | Step::Remove(Some(reservation))) =
-            (changes[*place].what.key(), step)
+            (changes[*index].action.key(), step)
             && let Some(key) = own.key()
         {
             own.place.tier.announce(&key, reservation);
@@ -327,7 +327,7 @@ fn announce(changes: &[Change], steps: &[(usize, Step)]) {
 
 /// Returns the stamp with which an announced value can be published, or none if the value must be dropped. See *set and fence* in
 /// `fence.rs` of the core.
-fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], number: Stamp) -> Option<Stamp> {
+fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], lowered_at: Stamp) -> Option<Stamp> {
     let find = |fence: FenceId| own.binary_search_by_key(&fence, |raised| raised.fence).ok();
     if value.fences(key).all(|fence| find(fence).is_none()) {
         return Some(value.stamp);
@@ -338,5 +338,5 @@ fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], number: Stamp) -> Optio
             Some(at) => own[at].lowered.is_some_and(|lowered| lowered.was_alone_since(value.stamp)),
             None => key.place.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
         })
-        .then_some(number)
+        .then_some(lowered_at)
 }

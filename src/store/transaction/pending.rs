@@ -15,20 +15,20 @@
 //! While `PENDING` is borrowed, code must never report to the client or wait for a lock: the server may terminate the session at
 //! such a point.
 
+use super::change::{Action, OwnKey, Value};
+use super::commit::{self, Commit};
+use super::held_leases::{self, HeldLeases};
+use super::ledger::{Ledger, NotRecorded, Own};
+use super::table_writes::LOOKS_MAX;
+use super::{prepared, safe_stamp, table_writes};
 use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction::{self, Listener};
 use crate::pg::{locks, observer, queue};
-use crate::store::change::{OwnKey, Value, What};
-use crate::store::commit::{self, Commit};
-use crate::store::ledger::{Ledger, Own, Unheld};
-use crate::store::right::{self, Rights};
 use crate::store::space::Place;
 use crate::store::status::Status;
-use crate::store::written::LOOKS_MAX;
-use crate::store::{horizon, prepared, written};
 use pg_cache_core::FenceId;
 use std::cell::RefCell;
 
@@ -39,7 +39,7 @@ struct Pending {
     /// The relations that were invalidated by name, each with its fence in the ledger. The commit looks up their fences again,
     /// because a relation may have been given a record (and so another fence) since.
     invalidated: Vec<(u32, FenceId)>,
-    rights: Rights,
+    held_leases: HeldLeases,
     commit: Commit,
     /// Whether the transaction has flushed a space or the database, perhaps in a savepoint that was rolled back.
     has_flushed: bool,
@@ -68,9 +68,9 @@ impl Listener for Collector {
     }
 
     fn over() {
-        written::over();
+        table_writes::end();
         observer::over();
-        horizon::end();
+        safe_stamp::end();
     }
 
     fn before_commit() {
@@ -79,7 +79,7 @@ impl Listener for Collector {
         let keeps_nothing = PENDING.with_borrow(Pending::has_nothing);
         let command = if keeps_nothing { 0 } else { transaction::command_after_all() };
         prepared::before_commit(locks::has_written());
-        written::before_commit(tier, |written| {
+        table_writes::before_commit(tier, |written| {
             PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| {
                 commit.begin(ledger, written, command);
                 ledger.begin();
@@ -88,10 +88,10 @@ impl Listener for Collector {
         // A relation may have been given a record after its fence was looked up. An entry may then depend on that record's fence
         // alone.
         let mut looks = 0;
-        while let Some(fences) = written::claimed_meanwhile(tier) {
+        while let Some(fences) = table_writes::fences_claimed_meanwhile(tier) {
             looks += 1;
             let is_enough = looks == LOOKS_MAX;
-            let fences = if is_enough { written::claim_all(tier) } else { fences };
+            let fences = if is_enough { table_writes::claim_all(tier) } else { fences };
             PENDING.with_borrow_mut(|pending| pending.commit.raise_more(tier, &fences));
             if is_enough {
                 break;
@@ -102,19 +102,19 @@ impl Listener for Collector {
 
     fn before_prepare() {
         let Some(tier) = shared::tier() else { return };
-        written::check_before_prepare(tier);
-        let in_short = PENDING.with_borrow(|pending| pending.ledger.in_short());
-        let (mut fences, marks) = in_short.unwrap_or_else(|short| short.raise());
+        table_writes::check_before_prepare(tier);
+        let summary = PENDING.with_borrow(|pending| pending.ledger.summary());
+        let (mut fences, marks) = summary.unwrap_or_else(|short| short.raise());
         let invalidated = PENDING.with_borrow(Pending::invalidated_relations);
         memory::reserve(&mut fences, invalidated.len());
-        fences.extend(invalidated.into_iter().map(|number| written::claimed_fence_of(tier, number)));
+        fences.extend(invalidated.into_iter().map(|oid| table_writes::claimed_fence_of(tier, oid)));
         prepared::record(fences, marks).unwrap_or_else(|refused| refused.raise());
     }
 
     fn prepared() {
-        prepared::stands();
+        prepared::mark_prepared();
         PENDING.with_borrow_mut(|pending| {
-            pending.rights.hand_over_leases();
+            pending.held_leases.hand_over_leases();
             pending.aborted();
         });
     }
@@ -132,25 +132,25 @@ impl Listener for Collector {
 
     fn settled() {
         PENDING.with_borrow_mut(Pending::settled);
-        prepared::over();
+        prepared::clean_up();
     }
 
     fn aborted() {
-        prepared::over();
+        prepared::clean_up();
         PENDING.with_borrow_mut(Pending::aborted);
     }
 
     fn released(depth: i32) {
         PENDING.with_borrow_mut(|pending| {
             pending.ledger.released(depth);
-            pending.rights.released(depth);
+            pending.held_leases.released(depth);
         });
     }
 
     fn rolled_back(depth: i32) {
         PENDING.with_borrow_mut(|pending| {
             pending.ledger.rolled_back(depth);
-            pending.rights.rolled_back(depth);
+            pending.held_leases.rolled_back(depth);
         });
     }
 }
@@ -161,10 +161,10 @@ impl Listener for Collector {
 pub fn rehearse(afresh: bool) {
     let Some(tier) = shared::tier() else { return };
     if afresh {
-        written::forget();
+        table_writes::forget();
     }
     let mut tables_alone = Pending::NOTHING;
-    written::before_commit(tier, |written| tables_alone.commit.begin(&Ledger::EMPTY, written, 0));
+    table_writes::before_commit(tier, |written| tables_alone.commit.begin(&Ledger::EMPTY, written, 0));
     tables_alone.raise_late();
     tables_alone.aborted();
 }
@@ -199,7 +199,7 @@ fn with_own_written<R>(
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
     // Must come before the borrow below: it may wait for a lock, and the session may be terminated there.
-    let mut changed = written::with_fences(place.tier, memory::copy::<FenceId>);
+    let mut changed = table_writes::with_fences(place.tier, memory::copy::<FenceId>);
     memory::reserve(&mut changed, PENDING.with_borrow(|pending| pending.ledger.fences().len()));
     PENDING.with_borrow(|pending| {
         let own = pending.ledger.own(place, key, hash, &changed);
@@ -210,59 +210,59 @@ fn with_own_written<R>(
 }
 
 /// Records that the transaction has set a key.
-pub fn set(key: OwnKey, value: Value) -> Result<(), Unheld> {
+pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
     // The commit will look up the key's bucket. Until then the bucket is probably out of the CPU's caches, so it is prefetched
     // here.
     key.key().into_iter().for_each(|name| key.place.tier.fetch_bucket(name.mark()));
-    PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(What::Set(key, value)))
+    PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Set(key, value)))
 }
 
 /// Records that the transaction has removed a key. If there is no room to record it, invalidates the whole space of the key
 /// instead. May raise errors.
 pub fn remove(place: &Place, key: &[u8]) {
-    let removed = OwnKey::new(*place, key)
-        .map_err(Unheld::from)
-        .and_then(|key| PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(What::Remove(key))));
+    let removed = OwnKey::new(*place, key).map_err(NotRecorded::from).and_then(|key| {
+        PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Remove(key)))
+    });
     if removed.is_err() {
         invalidate(place, place.own_fence());
     }
 }
 
 /// Records that the transaction has given a key another time to live.
-pub fn touch(key: OwnKey, expires: u32) -> Result<(), Unheld> {
+pub fn touch(key: OwnKey, expires: u32) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| {
-        if let Some(place) = pending.ledger.latest(&key.place, &key.bytes, key.hash)
-            && let What::Set(_, value) = &pending.ledger.changes()[place].what
+        if let Some(index) = pending.ledger.latest(&key.place, &key.bytes, key.hash)
+            && let Action::Set(_, value) = &pending.ledger.changes()[index].action
         {
             let bytes = memory::try_copy(&value.bytes)?.into_boxed_slice();
             let dependencies = memory::try_copy(&value.dependencies)?.into_boxed_slice();
             let value = Value { bytes, expires, dependencies, ..*value };
-            return pending.ledger.add_if_it_fits(What::Set(key, value));
+            return pending.ledger.add_if_it_fits(Action::Set(key, value));
         }
-        pending.ledger.add_if_it_fits(What::Touch(key, expires))
+        pending.ledger.add_if_it_fits(Action::Touch(key, expires))
     })
 }
 
-/// Reserves memory for one lease or claim. The error says why that failed: the transaction has too many rights, or there is no
+/// Reserves memory for one lease or claim. The error says why that failed: the transaction holds too many leases, or there is no
 /// memory.
-pub fn make_room_for_right() -> Result<(), Status> {
-    PENDING.with_borrow_mut(|pending| pending.rights.make_room())
+pub fn make_room_for_lease() -> Result<(), Status> {
+    PENDING.with_borrow_mut(|pending| pending.held_leases.make_room())
 }
 
 /// Records a lease or a claim. The caller must have made room for it.
-pub fn entitle(key: OwnKey, number: u64, kind: right::Kind) {
-    PENDING.with_borrow_mut(|pending| pending.rights.add(key, number, kind, transaction::depth()));
+pub fn hold(key: OwnKey, number: u64, kind: held_leases::Kind) {
+    PENDING.with_borrow_mut(|pending| pending.held_leases.add(key, number, kind, transaction::depth()));
 }
 
 /// Returns whether this transaction has acquired the lease or made the claim with this number.
 pub fn holds(number: u64) -> bool {
-    let kinds = [right::Kind::Lease, right::Kind::Claim];
-    PENDING.with_borrow(|pending| kinds.into_iter().any(|kind| pending.rights.has(number, kind)))
+    let kinds = [held_leases::Kind::Lease, held_leases::Kind::Claim];
+    PENDING.with_borrow(|pending| kinds.into_iter().any(|kind| pending.held_leases.has(number, kind)))
 }
 
 /// Forgets a lease that has ended.
 pub fn forget_lease(number: u64) {
-    PENDING.with_borrow_mut(|pending| pending.rights.forget_lease(number));
+    PENDING.with_borrow_mut(|pending| pending.held_leases.forget_lease(number));
 }
 
 /// Records that the transaction has invalidated everything that depends on a fence. Raises an error if there is no memory,
@@ -278,12 +278,12 @@ pub fn invalidate(place: &Place, fence: FenceId) {
 /// Records that the transaction has invalidated everything that depends on a relation, or on a table above it in an inheritance
 /// tree. May raise errors.
 pub fn invalidate_relation(place: &Place, relation: u32) {
-    let fences = written::of_relation(place.tier, relation);
+    let fences = table_writes::fences_of_relation(place.tier, relation);
     PENDING.with_borrow_mut(|pending| {
-        for (number, fence) in fences {
+        for (oid, fence) in fences {
             pending.ledger.invalidate(place, fence).unwrap_or_else(|_| OutOfMemory.raise());
-            if !pending.invalidated.contains(&(number, fence)) {
-                memory::push(&mut pending.invalidated, (number, fence));
+            if !pending.invalidated.contains(&(oid, fence)) {
+                memory::push(&mut pending.invalidated, (oid, fence));
             }
         }
     });
@@ -291,20 +291,20 @@ pub fn invalidate_relation(place: &Place, relation: u32) {
 
 /// Records the invalidation of a fence that the ledger must never replace by the fence of the database. May raise errors.
 pub fn invalidate_exactly(fence: FenceId) {
-    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(What::Invalidate(fence)));
+    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(Action::Invalidate(fence)));
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
 /// Returns whether the transaction has changed any of these fences. May raise errors.
 pub fn has_changed(tier: &HotTier, fences: &[FenceId]) -> bool {
     let any_of = |changed: &[FenceId]| fences.iter().any(|fence| changed.binary_search(fence).is_ok());
-    written::with_fences(tier, any_of) || PENDING.with_borrow(|pending| any_of(pending.ledger.fences()))
+    table_writes::with_fences(tier, any_of) || PENDING.with_borrow(|pending| any_of(pending.ledger.fences()))
 }
 
 /// Returns the keys of a place that the transaction has changed. A key may occur more than once. May raise errors.
 pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
     let keys = PENDING.with_borrow(|pending| {
-        let keys = pending.ledger.changes().iter().filter_map(|change| change.what.key());
+        let keys = pending.ledger.changes().iter().filter_map(|change| change.action.key());
         let mut found = Vec::new();
         for key in keys.filter(|key| key.place.scope.is(&place.scope)) {
             found.try_reserve(1)?;
@@ -319,7 +319,7 @@ impl Pending {
     const NOTHING: Self = Self {
         ledger: Ledger::EMPTY,
         invalidated: Vec::new(),
-        rights: Rights::NONE,
+        held_leases: HeldLeases::NONE,
         commit: Commit::NONE,
         has_flushed: false,
     };
@@ -327,13 +327,13 @@ impl Pending {
     /// Returns whether the transaction has never changed anything in the cache, and its commit has not begun.
     #[inline]
     fn has_nothing(&self) -> bool {
-        self.ledger.is_untouched() && self.rights.is_empty() && self.commit.is_none()
+        self.ledger.is_untouched() && self.held_leases.is_empty() && self.commit.is_none()
     }
 
     /// Returns the relations that were invalidated by name, without those of savepoints that were rolled back. May raise errors.
     fn invalidated_relations(&self) -> Vec<u32> {
         let stands = |(_, fence): &&(u32, FenceId)| self.ledger.fences().binary_search(fence).is_ok();
-        memory::collect(self.invalidated.iter().filter(stands).map(|(number, _)| *number))
+        memory::collect(self.invalidated.iter().filter(stands).map(|(oid, _)| *oid))
     }
 
     /// Raises the current fences of these relations. Repeats while relations are being given records. May raise errors.
@@ -344,9 +344,9 @@ impl Pending {
         let relations = self.invalidated_relations();
         for look in 1..=LOOKS_MAX {
             let claims = tier.fences().claims();
-            let fence = |number: &u32| match look {
-                LOOKS_MAX => written::claimed_fence_of(tier, *number),
-                _ => written::fence_of(tier, *number),
+            let fence = |oid: &u32| match look {
+                LOOKS_MAX => table_writes::claimed_fence_of(tier, *oid),
+                _ => table_writes::fence_of(tier, *oid),
             };
             let fences = memory::collect(relations.iter().map(fence));
             self.commit.raise_more(tier, &fences);
@@ -360,8 +360,8 @@ impl Pending {
     /// inheritance trees if a tree has grown since.
     fn raise_late(&mut self) {
         let Some(tier) = shared::tier() else { return };
-        let grows = self.commit.has_raised(written::trees(tier));
-        written::late(tier, grows, |fence| self.commit.raise_late(tier, fence));
+        let grows = self.commit.has_raised(table_writes::trees_fence(tier));
+        table_writes::each_late_fence(tier, grows, |fence| self.commit.raise_late(tier, fence));
     }
 
     /// Lowers the fences and publishes the changes. Every session can already see what the transaction has changed, in tables and
@@ -375,7 +375,7 @@ impl Pending {
             }
             self.ledger = Ledger::EMPTY;
             self.invalidated = Vec::new();
-            std::mem::replace(&mut self.rights, Rights::NONE).committed();
+            std::mem::replace(&mut self.held_leases, HeldLeases::NONE).committed();
             if std::mem::take(&mut self.has_flushed) {
                 // The flush has ended leases, and their keys are unknown here, so all waiting sessions are woken.
                 queue::wake_all();
@@ -389,6 +389,6 @@ impl Pending {
         self.has_flushed = false;
         self.ledger = Ledger::EMPTY;
         self.invalidated = Vec::new();
-        std::mem::replace(&mut self.rights, Rights::NONE).aborted();
+        std::mem::replace(&mut self.held_leases, HeldLeases::NONE).aborted();
     }
 }

@@ -3,11 +3,12 @@
 //! For each key and each fence the ledger finds the latest change in constant time. Rolling a savepoint back removes its changes;
 //! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed.
 
+use super::change::{Action, Basis, Change, OwnKey, Value};
+use super::savepoint::Savepoints;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
-use crate::store::change::{Basis, Change, OwnKey, Value, What};
-use crate::store::savepoint::Savepoints;
 use crate::store::space::Place;
+use crate::store::status::Status;
 use foldhash::fast::FixedState;
 use pg_cache_core::{FenceId, KeyMark};
 use std::collections::{HashMap, TryReserveError};
@@ -32,21 +33,32 @@ const FENCES_MAX: usize = 4096;
 
 /// The reason why a change was not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unheld {
+pub enum NotRecorded {
     /// The pending changes would exceed the limit on the transaction's memory.
-    TooMuch,
+    TooLarge,
     OutOfMemory,
 }
 
-impl From<OutOfMemory> for Unheld {
+impl From<OutOfMemory> for NotRecorded {
     fn from(_: OutOfMemory) -> Self {
         Self::OutOfMemory
     }
 }
 
-impl From<TryReserveError> for Unheld {
+impl From<TryReserveError> for NotRecorded {
     fn from(_: TryReserveError) -> Self {
         Self::OutOfMemory
+    }
+}
+
+impl From<NotRecorded> for Status {
+    fn from(why: NotRecorded) -> Self {
+        match why {
+            NotRecorded::TooLarge => {
+                Self::Refused("the transaction holds back more than pg_cache.max_transaction_size")
+            }
+            NotRecorded::OutOfMemory => OutOfMemory.into(),
+        }
     }
 }
 
@@ -61,13 +73,13 @@ pub struct Ledger {
     /// The changes of inner savepoints come after those of outer ones.
     changes: Vec<Change>,
     savepoints: Savepoints,
-    latest: Latest,
+    latest: LatestChanges,
     /// The fences that were invalidated, sorted.
     fences: Vec<FenceId>,
     bytes: usize,
-    last: u64,
-    /// The number of changes that a commit covers that has begun. These changes must keep their places. Any change behind them is
-    /// late.
+    last_sequence: u64,
+    /// The number of changes that a commit covers that has begun. These changes must keep their indexes. Any change
+    /// behind them is late.
     begun: usize,
     /// Whether a savepoint with changes was released after `tidy` last ran.
     released: bool,
@@ -75,51 +87,51 @@ pub struct Ledger {
     tidied: usize,
 }
 
-/// The places of the latest changes, where the chains begin.
+/// The indexes of the latest changes, where the chains begin.
 #[derive(Debug)]
-struct Latest {
+struct LatestChanges {
     /// Keyed by the hash of the key. Keys with the same hash share a chain.
     of_keys: HashMap<u64, usize, FixedState>,
     of_fences: HashMap<FenceId, usize, FixedState>,
 }
 
-impl Latest {
+impl LatestChanges {
     const NONE: Self = Self {
         of_keys: HashMap::with_hasher(FixedState::with_seed(0)),
         of_fences: HashMap::with_hasher(FixedState::with_seed(0)),
     };
 
-    fn make_room(&mut self, what: &What) -> Result<(), TryReserveError> {
-        match what {
-            What::Invalidate(_) => self.of_fences.try_reserve(1),
+    fn make_room(&mut self, action: &Action) -> Result<(), TryReserveError> {
+        match action {
+            Action::Invalidate(_) => self.of_fences.try_reserve(1),
             _ => self.of_keys.try_reserve(1),
         }
     }
 
-    /// Puts a place at the beginning of its chain and returns the previous beginning. The caller must have made room for it.
-    fn push(&mut self, what: &What, place: usize) -> Option<usize> {
-        match what {
-            What::Invalidate(fence) => self.of_fences.insert(*fence, place),
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
-                self.of_keys.insert(key.hash, place)
+    /// Puts an index at the beginning of its chain and returns the previous beginning. The caller must have made room for it.
+    fn push(&mut self, action: &Action, index: usize) -> Option<usize> {
+        match action {
+            Action::Invalidate(fence) => self.of_fences.insert(*fence, index),
+            Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
+                self.of_keys.insert(key.hash, index)
             }
         }
     }
 
-    /// Removes the first place of a chain. Does not allocate.
-    fn pop(&mut self, what: &What, older: Option<usize>) {
+    /// Removes the first index of a chain. Does not allocate.
+    fn pop(&mut self, action: &Action, previous: Option<usize>) {
         /// Replaces the beginning of a chain. `HashMap::insert` is not used, because it would reserve memory even when it
         /// replaces.
-        fn set<K: Hash + Eq>(chains: &mut HashMap<K, usize, FixedState>, key: &K, older: Option<usize>) {
-            match (older, chains.get_mut(key)) {
-                (Some(older), Some(latest)) => *latest = older,
+        fn set<K: Hash + Eq>(chains: &mut HashMap<K, usize, FixedState>, key: &K, previous: Option<usize>) {
+            match (previous, chains.get_mut(key)) {
+                (Some(previous), Some(latest)) => *latest = previous,
                 _ => _ = chains.remove(key),
             }
         }
-        match what {
-            What::Invalidate(fence) => set(&mut self.of_fences, fence, older),
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
-                set(&mut self.of_keys, &key.hash, older);
+        match action {
+            Action::Invalidate(fence) => set(&mut self.of_fences, fence, previous),
+            Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
+                set(&mut self.of_keys, &key.hash, previous);
             }
         }
     }
@@ -138,10 +150,10 @@ impl Ledger {
     pub const EMPTY: Self = Self {
         changes: Vec::new(),
         savepoints: Savepoints::NONE,
-        latest: Latest::NONE,
+        latest: LatestChanges::NONE,
         fences: Vec::new(),
         bytes: 0,
-        last: 0,
+        last_sequence: 0,
         begun: 0,
         released: false,
         tidied: 0,
@@ -150,7 +162,7 @@ impl Ledger {
     /// Returns whether the transaction has never changed anything, not even in a savepoint that was rolled back.
     #[inline]
     pub fn is_untouched(&self) -> bool {
-        self.last == 0
+        self.last_sequence == 0
     }
 
     /// Returns the changes in order.
@@ -177,87 +189,89 @@ impl Ledger {
     }
 
     /// Adds a change, unless the transaction's changes would then exceed `pg_cache.max_transaction_size`.
-    pub fn add_if_it_fits(&mut self, what: What) -> Result<(), Unheld> {
+    pub fn add_if_it_fits(&mut self, action: Action) -> Result<(), NotRecorded> {
         let depth = transaction::depth();
         let most = settings::max_transaction_bytes();
-        if self.bytes_with(&what, depth) > most && self.released && self.changes.len() > self.tidied / 16 * 17
+        if self.bytes_with(&action, depth) > most
+            && self.released
+            && self.changes.len() > self.tidied / 16 * 17
         {
             self.tidy();
         }
-        if self.bytes_with(&what, depth) > most {
-            return Err(Unheld::TooMuch);
+        if self.bytes_with(&action, depth) > most {
+            return Err(NotRecorded::TooLarge);
         }
-        self.put(what, depth)
+        self.put(action, depth)
     }
 
     /// Returns the size in bytes of all changes with one more.
-    fn bytes_with(&self, what: &What, depth: i32) -> usize {
-        let freed = self.replaced_by(what, depth).map_or(0, |place| self.changes[place].what.bytes());
-        self.bytes - freed + what.bytes()
+    fn bytes_with(&self, action: &Action, depth: i32) -> usize {
+        let freed = self.replaced_by(action, depth).map_or(0, |index| self.changes[index].action.bytes());
+        self.bytes - freed + action.bytes()
     }
 
-    /// Returns the place of the change that a new one replaces. That is the latest change of the same key or fence, if it belongs
+    /// Returns the index of the change that a new one replaces. That is the latest change of the same key or fence, if it belongs
     /// to the same savepoint and no commit covers it.
-    fn replaced_by(&self, what: &What, depth: i32) -> Option<usize> {
+    fn replaced_by(&self, action: &Action, depth: i32) -> Option<usize> {
         let first = self.savepoints.first(depth, self.changes.len()).max(self.begun);
-        self.latest_like(what).filter(|place| *place >= first)
+        self.latest_like(action).filter(|index| *index >= first)
     }
 
     /// Adds an invalidation of a fence. If the transaction has too many fences already, invalidates the whole database instead.
-    pub fn invalidate(&mut self, place: &Place, fence: FenceId) -> Result<(), Unheld> {
+    pub fn invalidate(&mut self, place: &Place, fence: FenceId) -> Result<(), NotRecorded> {
         let known = self.latest_of(fence).is_some() || place.fences.contains(&fence);
         let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
-        self.add(What::Invalidate(fence))
+        self.add(Action::Invalidate(fence))
     }
 
     /// Adds a change without checking the size limit.
-    pub fn add(&mut self, what: What) -> Result<(), Unheld> {
-        self.put(what, transaction::depth())
+    pub fn add(&mut self, action: Action) -> Result<(), NotRecorded> {
+        self.put(action, transaction::depth())
     }
 
     /// Adds a change that is later than all others. If there is no memory for it, the ledger stays as it was.
-    fn put(&mut self, what: What, depth: i32) -> Result<(), Unheld> {
+    fn put(&mut self, action: Action, depth: i32) -> Result<(), NotRecorded> {
         if self.released && self.changes.len() >= 2 * self.tidied + UNTIDY {
             self.tidy();
         }
-        let replaced = self.replaced_by(&what, depth);
-        self.make_room(&what, replaced)?;
-        self.last += 1;
-        self.place(Change { what, at: self.last, older: None }, depth, replaced);
+        let replaced = self.replaced_by(&action, depth);
+        self.make_room(&action, replaced)?;
+        self.last_sequence += 1;
+        self.store(Change { action, sequence: self.last_sequence, previous: None }, depth, replaced);
         Ok(())
     }
 
-    /// Allocates all memory that [`place`](Self::place) needs.
-    fn make_room(&mut self, what: &What, replaced: Option<usize>) -> Result<(), Unheld> {
+    /// Allocates all memory that [`store`](Self::store) needs.
+    fn make_room(&mut self, action: &Action, replaced: Option<usize>) -> Result<(), NotRecorded> {
         if replaced.is_some() {
             return Ok(());
         }
-        self.latest.make_room(what)?;
-        if let What::Invalidate(_) = what {
+        self.latest.make_room(action)?;
+        if let Action::Invalidate(_) = action {
             self.fences.try_reserve(1)?;
         }
         self.savepoints.make_room()?;
         Ok(self.changes.try_reserve(1)?)
     }
 
-    /// Puts a change in the place of another one, or behind all others. The caller must have made room for it.
-    fn place(&mut self, change: Change, depth: i32, replaced: Option<usize>) {
-        self.bytes += change.what.bytes();
-        if let Some(place) = replaced {
-            self.bytes -= self.changes[place].what.bytes();
-            let older = self.changes[place].older;
-            self.changes[place] = Change { older, ..change };
+    /// Replaces a change, or adds one behind all others. The caller must have made room for it.
+    fn store(&mut self, change: Change, depth: i32, replaced: Option<usize>) {
+        self.bytes += change.action.bytes();
+        if let Some(index) = replaced {
+            self.bytes -= self.changes[index].action.bytes();
+            let previous = self.changes[index].previous;
+            self.changes[index] = Change { previous, ..change };
             return;
         }
-        let place = self.changes.len();
-        if let What::Invalidate(fence) = change.what
+        let index = self.changes.len();
+        if let Action::Invalidate(fence) = change.action
             && let Err(at) = self.fences.binary_search(&fence)
         {
             self.fences.insert(at, fence);
         }
-        self.savepoints.add(depth, place);
-        let older = self.latest.push(&change.what, place);
-        self.changes.push(Change { older, ..change });
+        self.savepoints.add(depth, index);
+        let previous = self.latest.push(&change.action, index);
+        self.changes.push(Change { previous, ..change });
     }
 
     /// Removes each change that has a later one of the same key or fence in its savepoint. Without this, a loop of savepoints
@@ -269,23 +283,23 @@ impl Ledger {
         }
         let (mut kept, mut first) = (0, 0);
         let mut savepoints = std::mem::replace(&mut self.savepoints, Savepoints::NONE);
-        let mut marks = savepoints.places().peekable();
+        let mut marks = savepoints.first_indexes().peekable();
         self.latest.clear();
-        for place in 0..self.changes.len() {
-            while let Some(mark) = marks.next_if(|mark| **mark == place) {
+        for index in 0..self.changes.len() {
+            while let Some(mark) = marks.next_if(|mark| **mark == index) {
                 (*mark, first) = (kept, kept);
             }
-            let same = self.latest_like(&self.changes[place].what).filter(|same| *same >= first);
+            let same = self.latest_like(&self.changes[index].action).filter(|same| *same >= first);
             let to = same.unwrap_or(kept);
-            self.changes.swap(to, place);
+            self.changes.swap(to, index);
             match same {
                 // After the swap, the earlier change lies behind all changes that are kept.
                 Some(_) => {
-                    self.bytes -= self.changes[place].what.bytes();
-                    self.changes[to].older = self.changes[place].older;
+                    self.bytes -= self.changes[index].action.bytes();
+                    self.changes[to].previous = self.changes[index].previous;
                 }
                 None => {
-                    self.changes[to].older = self.latest.push(&self.changes[to].what, to);
+                    self.changes[to].previous = self.latest.push(&self.changes[to].action, to);
                     kept += 1;
                 }
             }
@@ -304,11 +318,11 @@ impl Ledger {
     pub fn rolled_back(&mut self, depth: i32) {
         let Some(first) = self.savepoints.roll_back(depth) else { return };
         while self.changes.len() > first
-            && let Some(Change { what, older, .. }) = self.changes.pop()
+            && let Some(Change { action, previous, .. }) = self.changes.pop()
         {
-            self.bytes -= what.bytes();
-            self.latest.pop(&what, older);
-            if let (What::Invalidate(fence), None) = (&what, older)
+            self.bytes -= action.bytes();
+            self.latest.pop(&action, previous);
+            if let (Action::Invalidate(fence), None) = (&action, previous)
                 && let Ok(at) = self.fences.binary_search(fence)
             {
                 self.fences.remove(at);
@@ -317,23 +331,23 @@ impl Ledger {
         self.tidied = self.tidied.min(self.changes.len());
     }
 
-    /// Returns the place of the latest change of a key.
+    /// Returns the index of the latest change of a key.
     pub fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
-        let is_it = |at: &usize| self.changes[*at].what.key().is_some_and(|own| own.is(place, key));
-        std::iter::successors(self.latest.of_keys.get(&hash).copied(), |at| self.changes[*at].older)
+        let is_it = |at: &usize| self.changes[*at].action.key().is_some_and(|own| own.is(place, key));
+        std::iter::successors(self.latest.of_keys.get(&hash).copied(), |at| self.changes[*at].previous)
             .find(is_it)
     }
 
-    /// Returns the place of the latest invalidation of a fence.
+    /// Returns the index of the latest invalidation of a fence.
     fn latest_of(&self, fence: FenceId) -> Option<usize> {
         self.latest.of_fences.get(&fence).copied()
     }
 
-    /// Returns the place of the latest change of the same key or fence.
-    fn latest_like(&self, what: &What) -> Option<usize> {
-        match what {
-            What::Invalidate(fence) => self.latest_of(*fence),
-            What::Set(key, _) | What::Remove(key) | What::Touch(key, _) => {
+    /// Returns the index of the latest change of the same key or fence.
+    fn latest_like(&self, action: &Action) -> Option<usize> {
+        match action {
+            Action::Invalidate(fence) => self.latest_of(*fence),
+            Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
                 self.latest(&key.place, &key.bytes, key.hash)
             }
         }
@@ -345,11 +359,11 @@ impl Ledger {
     pub fn own(&self, place: &Place, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
         let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
         let change = &self.changes[at];
-        match &change.what {
-            What::Set(key, value) if self.is_right(change, key, value, written, transaction::command()) => {
+        match &change.action {
+            Action::Set(key, value) if self.is_valid(change, key, value, written, transaction::command()) => {
                 Own::Set(value)
             }
-            What::Touch(_, expires) if *expires > shared::tick() => Own::Touched(*expires),
+            Action::Touch(_, expires) if *expires > shared::tick() => Own::Touched(*expires),
             _ => Own::Gone,
         }
     }
@@ -358,30 +372,31 @@ impl Ledger {
     ///
     /// For tables, the locks only tell that this transaction has written to them, not when. So a value that depends on a written
     /// table is valid only if the transaction has written nothing at all since it set the value.
-    pub fn is_right(
+    pub fn is_valid(
         &self,
         change: &Change,
         key: &OwnKey,
         value: &Value,
         written: &[FenceId],
-        command: u32,
+        command_id: u32,
     ) -> bool {
-        if value.command != command
+        if value.command_id != command_id
             && value.dependencies.iter().any(|fence| written.binary_search(fence).is_ok())
         {
             return false;
         }
-        value
-            .fences(key)
-            .all(|fence| self.latest_of(fence).is_none_or(|place| self.changes[place].at < change.at))
+        value.fences(key).all(|fence| {
+            self.latest_of(fence).is_none_or(|index| self.changes[index].sequence < change.sequence)
+        })
     }
 
     /// Returns the fences and the keys that the transaction changes. Values that were computed under a lease are left out,
     /// because such a value does not change the key.
-    pub fn in_short(&self) -> Result<(Vec<FenceId>, Vec<KeyMark>), OutOfMemory> {
-        let is_fill = |what: &What| matches!(what, What::Set(_, Value { basis: Basis::Lease(_), .. }));
-        let changes = self.changes.iter().filter(|change| !is_fill(&change.what));
-        let keys = changes.filter_map(|change| change.what.key()?.key());
+    pub fn summary(&self) -> Result<(Vec<FenceId>, Vec<KeyMark>), OutOfMemory> {
+        let is_fill =
+            |action: &Action| matches!(action, Action::Set(_, Value { basis: Basis::Lease(_), .. }));
+        let changes = self.changes.iter().filter(|change| !is_fill(&change.action));
+        let keys = changes.filter_map(|change| change.action.key()?.key());
         Ok((memory::try_copy(&self.fences)?, memory::try_collect(keys.map(|key| key.mark()))?))
     }
 }

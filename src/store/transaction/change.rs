@@ -36,10 +36,10 @@ pub struct Value {
     pub stamp: Stamp,
     pub expires: u32,
     pub dependencies: Box<[FenceId]>,
-    pub lingering: Option<Lingering>,
+    pub stale_ok: Option<Lingering>,
     pub basis: Basis,
-    /// The number of the command in which the value was set.
-    pub command: u32,
+    /// The id of the command in which the value was set.
+    pub command_id: u32,
 }
 
 /// The condition under which a value is set.
@@ -58,7 +58,7 @@ pub enum Basis {
 impl Value {
     /// Reserves memory for the value in the tier.
     pub fn reserve(&self, key: &OwnKey, name: &Key<'_>) -> Result<Reservation, Refusal> {
-        key.place.reserve(name, &self.as_new(), self.lingering)
+        key.place.reserve(name, &self.as_new(), self.stale_ok)
     }
 
     fn as_new(&self) -> NewValue<'_> {
@@ -87,14 +87,14 @@ impl Value {
 
 /// The kind of a change and its data.
 #[derive(Debug)]
-pub enum What {
+pub enum Action {
     Set(OwnKey, Value),
     Remove(OwnKey),
     Touch(OwnKey, u32),
     Invalidate(FenceId),
 }
 
-impl What {
+impl Action {
     /// Returns the key that is changed, if the change is of one key.
     pub fn key(&self) -> Option<&OwnKey> {
         match self {
@@ -120,10 +120,10 @@ const OVERHEAD_BYTES: usize = 256;
 /// A change and its position in the order of changes.
 #[derive(Debug)]
 pub struct Change {
-    pub what: What,
-    /// The place of the previous change of the same key or fence.
-    pub older: Option<usize>,
-    /// Grows with each change. The place of a change does not give the order, because a change replaces an older one of the same
+    pub action: Action,
+    /// The index of the previous change of the same key or fence in the ledger.
+    pub previous: Option<usize>,
+    /// Grows with each change. The index of a change does not give the order, because a change replaces an earlier one of the same
     /// savepoint.
-    pub at: u64,
+    pub sequence: u64,
 }

@@ -1,4 +1,4 @@
-//! The places where the savepoints of a transaction begin in a list that grows while they are open.
+//! Where the savepoints of a transaction begin in a list that grows while they are open.
 //!
 //! Releasing a savepoint moves one mark and touches no element of the list, so it takes the same time for any length of the list.
 
@@ -14,17 +14,17 @@ pub struct Savepoints {
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     depth: i32,
-    /// The place of the first element that belongs to the savepoint. The elements before it belong to outer savepoints.
+    /// The index of the first element that belongs to the savepoint. The elements before it belong to outer savepoints.
     first: usize,
 }
 
-/// The depth outside of all savepoints. It needs no mark, because its elements begin at place 0.
+/// The depth outside of all savepoints. It needs no mark, because its elements begin at index 0.
 const OUTERMOST: i32 = 1;
 
 impl Savepoints {
     pub const NONE: Self = Self { marks: Vec::new() };
 
-    /// Returns the place of the first element that belongs to a savepoint, in a list of this length. `depth` must be the depth of
+    /// Returns the index of the first element that belongs to a savepoint, in a list of this length. `depth` must be the depth of
     /// the innermost open savepoint.
     pub fn first(&self, depth: i32, length: usize) -> usize {
         match self.marks.last() {
@@ -43,11 +43,11 @@ impl Savepoints {
         self.marks.try_reserve(1)
     }
 
-    /// Records that the element at this place, the end of the list, belongs to the savepoint of this depth. `depth` must be the
+    /// Records that the element at this index, the end of the list, belongs to the savepoint of this depth. `depth` must be the
     /// depth of the innermost open savepoint, and there must be [room](Self::make_room) for a mark.
-    pub fn add(&mut self, depth: i32, place: usize) {
+    pub fn add(&mut self, depth: i32, index: usize) {
         if depth > OUTERMOST && self.marks.last().is_none_or(|mark| mark.depth < depth) {
-            self.marks.push(Mark { depth, first: place });
+            self.marks.push(Mark { depth, first: index });
         }
     }
 
@@ -63,7 +63,7 @@ impl Savepoints {
         true
     }
 
-    /// Rolls back the savepoint of this depth and those inside it. Returns the place of the first of their elements, if they have
+    /// Rolls back the savepoint of this depth and those inside it. Returns the index of the first of their elements, if they have
     /// any. Does not allocate.
     pub fn roll_back(&mut self, depth: i32) -> Option<usize> {
         let mut first = None;
@@ -73,8 +73,8 @@ impl Savepoints {
         first
     }
 
-    /// Returns the places of the marks, from the outermost to the innermost savepoint, for the caller to change.
-    pub fn places(&mut self) -> impl Iterator<Item = &mut usize> {
+    /// Returns the index of the first element of each savepoint, from the outermost to the innermost, for the caller to change.
+    pub fn first_indexes(&mut self) -> impl Iterator<Item = &mut usize> {
         self.marks.iter_mut().map(|mark| &mut mark.first)
     }
 }

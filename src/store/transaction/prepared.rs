@@ -7,7 +7,7 @@
 //! - *fences and keys* that it has changed in the cache by a record in shared memory (`pg/prepared.rs`).
 //!
 //! Around COMMIT PREPARED
-//! - the fences are raised before the command and lowered with a new number after it. They are lowered with a new number also
+//! - the fences are raised before the command and lowered with a new stamp after it. They are lowered with a new stamp also
 //!   when the command fails, because the error may come after the commit;
 //! - the keys are removed after the command. Another session may have found the old value before the commit and still be reading
 //!   it after the commit. So the fences of the keys' spaces are raised too, and withdrawn after the command: during the command,
@@ -23,18 +23,18 @@
 //! lets it go first.
 //!
 //! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C code. Their fences stay raised from
-//! the preparation on. They are lowered with a new number as soon as a session sees that the transaction is over. An apply worker
+//! the preparation on. They are lowered with a new stamp as soon as a session sees that the transaction is over. An apply worker
 //! checks this at the end of each of its transactions; any other session checks it when it prepares or ends a transaction or
 //! writes anything. A transaction is over when it has released its locks, because the server sends its catalog invalidations
 //! after its id has ended. Each apply worker looks, before its first commit, for the locks of transactions that were prepared
 //! before the server started.
 
+use super::table_writes::{self, LOOKS_MAX};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, memory, shared};
-use crate::store::written::{self, LOOKS_MAX};
 use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
 use pgrx::pg_sys::TransactionId;
 use pgrx::prelude::PgSqlErrorCode;
@@ -43,14 +43,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 local! {
-    static AT: RefCell<At> = RefCell::new(At::Nothing);
+    /// The two-phase command that this session is executing.
+    static COMMAND: RefCell<Command> = RefCell::new(Command::Nothing);
     /// Whether this session has looked for transactions that were prepared before the server started.
     static ADOPTED: Cell<bool> = Cell::new(false);
 }
 
 /// The two-phase command that this session is executing.
 #[derive(Debug)]
-enum At {
+enum Command {
     Nothing,
     /// The session's transaction is to be prepared under this name.
     Named(Box<[u8]>),
@@ -65,7 +66,7 @@ enum At {
 /// An attempt to end a prepared transaction. Its fences are raised.
 #[derive(Debug, Default)]
 struct Ending {
-    /// The number of the transaction's record, if it has one.
+    /// The slot of the transaction's record, if it has one.
     record: Option<usize>,
     /// The relations that the transaction has written.
     relations: Vec<u32>,
@@ -73,7 +74,7 @@ struct Ending {
     recorded: Vec<FenceId>,
     /// The keys that the transaction has changed, from its record.
     changed: Vec<KeyMark>,
-    /// The raised fences of the relations and of the record. They are lowered with a new number.
+    /// The raised fences of the relations and of the record. They are lowered with a new stamp.
     raised: Vec<FenceId>,
     /// The raised fences of the spaces of the changed keys. They are withdrawn.
     spaces: Vec<FenceId>,
@@ -84,12 +85,12 @@ struct Ending {
 /// Returns whether this session has nothing to do with prepared transactions. Cannot fail.
 #[inline]
 pub fn has_nothing() -> bool {
-    AT.try_borrow().is_ok_and(|at| matches!(*at, At::Nothing)) && !prepared::is_applier()
+    COMMAND.try_borrow().is_ok_and(|command| matches!(*command, Command::Nothing)) && !prepared::is_applier()
 }
 
 /// Notes that the transaction is to be prepared under this name, if nothing fails before its end.
 pub fn preparing(gid: &[u8]) {
-    AT.replace(At::Named(gid.into()));
+    COMMAND.replace(Command::Named(gid.into()));
 }
 
 /// Raises the fences before a command ends a prepared transaction. May raise errors.
@@ -99,16 +100,16 @@ pub fn ending(gid: &[u8], commits: bool) {
     }
     match commits {
         true => committing(gid),
-        false => _ = AT.replace(At::Ending(Ending::of_name(gid))),
+        false => _ = COMMAND.replace(Command::Ending(Ending::of_name(gid))),
     }
-    AT.with_borrow_mut(|at| {
-        if let At::Ending(ending) = at {
+    COMMAND.with_borrow_mut(|command| {
+        if let Command::Ending(ending) = command {
             ending.raise();
         }
     });
 }
 
-/// Finds the changes that COMMIT PREPARED of a name is going to make visible. After an error, the server's abort calls `over`.
+/// Finds the changes that COMMIT PREPARED of a name is going to make visible. After an error, the server's abort calls `clean_up`.
 /// Where the command is going to fail, this function raises the server's own error first, so that a role cannot invalidate
 /// anything by a command that it must not run.
 fn committing(gid: &[u8]) {
@@ -128,11 +129,11 @@ fn committing(gid: &[u8]) {
             // The record keeps the name from here on. It may have outlived its transaction, if another session failed after
             // ending that.
             Found::Recorded(ending) => {
-                AT.replace(At::Ending(Ending { relations, ..ending }));
+                COMMAND.replace(Command::Ending(Ending { relations, ..ending }));
                 if is_still_it() {
                     return;
                 }
-                if let At::Ending(ending) = AT.replace(At::Nothing) {
+                if let Command::Ending(ending) = COMMAND.replace(Command::Nothing) {
                     ending.release(false);
                 }
             }
@@ -142,7 +143,7 @@ fn committing(gid: &[u8]) {
             // server started. Otherwise another session has ended it meanwhile, and a new transaction may have the name: the loop
             // tries again.
             Found::Nothing if is_still_it() => {
-                AT.replace(At::Ending(Ending { recorded: everything(), ..Ending::default() }));
+                COMMAND.replace(Command::Ending(Ending { recorded: all_fences(), ..Ending::default() }));
                 return;
             }
             Found::Nothing => {}
@@ -159,7 +160,7 @@ fn pause() {
 
 /// Finishes after the command has succeeded.
 pub fn ended() {
-    if let At::Ending(ending) = AT.replace(At::Nothing) {
+    if let Command::Ending(ending) = COMMAND.replace(Command::Nothing) {
         ending.settle(true);
     }
     settle_unnamed();
@@ -194,7 +195,7 @@ fn no_room() -> Refused {
 
 /// Returns the fences of everything that a transaction of this database can have changed: everything cached in the database, and
 /// everything that depends on roles in the other databases.
-fn everything() -> Vec<FenceId> {
+fn all_fences() -> Vec<FenceId> {
     let fences = |reserved: [Reserved; 2]| {
         shared::tier().map(|tier| reserved.map(|what| tier.fences().reserved(what))).into_iter().flatten()
     };
@@ -206,10 +207,10 @@ fn everything() -> Vec<FenceId> {
 pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refused> {
     marks.sort_unstable();
     marks.dedup();
-    let At::Named(gid) = AT.replace(At::Nothing) else {
+    let Command::Named(gid) = COMMAND.replace(Command::Nothing) else {
         return record_unnamed(memory::collect(fences.into_iter().chain(spaces_of(&marks))));
     };
-    let (fences, marks) = bounded(fences, marks);
+    let (fences, marks) = bound(fences, marks);
     let own = prepared::own_xid();
     let ended = ended_unnoticed();
     let written = prepared::with_table(|Table { records, .. }| {
@@ -219,13 +220,13 @@ pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refus
                 format!("transaction identifier \"{}\" is already in use", shown(&gid)),
             ));
         }
-        let (number, record) = free(records, &ended).ok_or_else(no_room)?;
+        let (slot, record) = find_free(records, &ended).ok_or_else(no_room)?;
         record.write(own, &gid, &fences, &marks);
-        Ok(number)
+        Ok(slot)
     });
     // Without a table of records no transaction can be prepared, and the server raises that error itself.
-    if let Some(number) = written.transpose()? {
-        AT.replace(At::Recorded(number));
+    if let Some(slot) = written.transpose()? {
+        COMMAND.replace(Command::Recorded(slot));
     }
     Ok(())
 }
@@ -233,30 +234,30 @@ pub fn record(fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> Result<(), Refus
 /// Records a transaction that is prepared without a command, and raises its fences.
 fn record_unnamed(mut fences: Vec<FenceId>) -> Result<(), Refused> {
     let Some(tier) = shared::tier() else { return Ok(()) };
-    let (relations, trees) = written::before_unnamed_prepare(tier);
+    let (relations, trees) = table_writes::before_unnamed_prepare(tier);
     memory::reserve(&mut fences, relations.len());
     fences.extend(relations);
     fences.sort_unstable();
     fences.dedup();
     settle_unnamed();
-    let (fences, _) = bounded(fences, Vec::new());
+    let (fences, _) = bound(fences, Vec::new());
     let own = prepared::own_xid();
     let ended = ended_unnoticed();
     let written = prepared::with_table(|Table { records, .. }| {
-        let (number, record) = free(records, &ended)?;
+        let (slot, record) = find_free(records, &ended)?;
         record.write(own, &[], &fences, &[]);
         record.trees = trees;
         fences.iter().for_each(|fence| tier.fences().raise(*fence));
-        Some(number)
+        Some(slot)
     });
-    if let Some(number) = written {
-        AT.replace(At::Unnamed(number.ok_or_else(no_room)?));
+    if let Some(slot) = written {
+        COMMAND.replace(Command::Unnamed(slot.ok_or_else(no_room)?));
     }
     Ok(())
 }
 
 /// Returns a record that can be used for a new transaction: a free one, or the record of a transaction that has ended unnoticed.
-fn free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(usize, &'r mut Record)> {
+fn find_free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(usize, &'r mut Record)> {
     let is_free = |record: &Record| match record.state() {
         State::Free => true,
         State::Prepared => record.enders == 0 && ended.contains(&record.xid),
@@ -301,13 +302,13 @@ fn settle() {
         return;
     }
     prepared::with_table(|Table { unnamed, records }| {
-        let number = tier.fences().draw();
+        let stamp = tier.fences().draw();
         for record in records.iter_mut().filter(|record| is_unnamed(record) && over.contains(&record.xid)) {
-            if written::have_grown(tier, record.trees, false) {
-                written::invalidate_trees(tier);
+            if table_writes::have_trees_grown(tier, record.trees, false) {
+                table_writes::invalidate_trees(tier);
             }
             for fence in record.fences() {
-                let _ = tier.lower_as(*fence, number);
+                let _ = tier.lower_as(*fence, stamp);
             }
             record.set_state(State::Free);
             unnamed.fetch_sub(1, Ordering::Relaxed);
@@ -334,9 +335,9 @@ pub fn before_commit(has_written: bool) {
 fn adopt() {
     let Some(tier) = shared::tier() else { return };
     for (xid, relations) in locks::of_prepared() {
-        let claim = |number| written::claimed_fence_of(tier, number);
-        let (fences, trees) = written::of_relations(tier, &relations, claim);
-        let (fences, _) = bounded(fences, Vec::new());
+        let claim = |oid| table_writes::claimed_fence_of(tier, oid);
+        let (fences, trees) = table_writes::fences_of_relations(tier, &relations, claim);
+        let (fences, _) = bound(fences, Vec::new());
         if !prepared::is_in_progress(xid) {
             continue;
         }
@@ -345,7 +346,7 @@ fn adopt() {
             if records.iter().any(|record| record.state() != State::Free && record.xid == xid) {
                 return true;
             }
-            let Some((_, record)) = free(records, &ended) else { return false };
+            let Some((_, record)) = find_free(records, &ended) else { return false };
             record.write(xid, &[], &fences, &[]);
             record.trees = trees;
             record.set_state(State::Unnamed);
@@ -366,7 +367,7 @@ fn adopt() {
 /// Returns fences and keys that fit into a record. If there are too many keys, the fences of their spaces replace them. If there
 /// are too many fences, the fence of the database replaces them, with the fence of roles if roles have changed. The keys must be
 /// sorted.
-fn bounded(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, Vec<KeyMark>) {
+fn bound(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, Vec<KeyMark>) {
     if marks.len() > MARKS_MAX {
         let spaces = spaces_of(&marks);
         memory::reserve(&mut fences, spaces.len());
@@ -376,7 +377,7 @@ fn bounded(mut fences: Vec<FenceId>, mut marks: Vec<KeyMark>) -> (Vec<FenceId>, 
     if fences.len() > FENCES_MAX {
         let roles = shared::tier().map(|tier| tier.fences().reserved(Reserved::Roles));
         let changes_roles = roles.is_some_and(|roles| fences.contains(&roles));
-        fences = everything();
+        fences = all_fences();
         fences.retain(|fence| changes_roles || Some(*fence) != roles);
         marks.clear();
     }
@@ -396,25 +397,25 @@ fn spaces_of(marks: &[KeyMark]) -> Vec<FenceId> {
 
 /// Marks the record as prepared. The transaction is prepared now, and other sessions may end it from this moment on. Must not
 /// fail.
-pub fn stands() {
-    let number = match AT.replace(At::Nothing) {
-        At::Recorded(number) => number,
-        At::Unnamed(number) => {
+pub fn mark_prepared() {
+    let slot = match COMMAND.replace(Command::Nothing) {
+        Command::Recorded(slot) => slot,
+        Command::Unnamed(slot) => {
             prepared::with_table(|Table { unnamed, records }| {
-                records[number].set_state(State::Unnamed);
+                records[slot].set_state(State::Unnamed);
                 unnamed.fetch_add(1, Ordering::Relaxed);
             });
             return;
         }
         _ => return,
     };
-    prepared::with_table(|Table { records, .. }| records[number].set_state(State::Prepared));
+    prepared::with_table(|Table { records, .. }| records[slot].set_state(State::Prepared));
 }
 
 /// Cleans up after this session's transaction has ended without being prepared. Must not fail.
 #[inline]
-pub fn over() {
-    if !matches!(*AT.borrow(), At::Nothing) {
+pub fn clean_up() {
+    if !matches!(*COMMAND.borrow(), Command::Nothing) {
         abandon();
     }
 }
@@ -422,20 +423,20 @@ pub fn over() {
 /// This is a separate cold function, because it rarely runs.
 #[cold]
 fn abandon() {
-    match AT.replace(At::Nothing) {
-        At::Recorded(number) => {
-            prepared::with_table(|Table { records, .. }| records[number].set_state(State::Free));
+    match COMMAND.replace(Command::Nothing) {
+        Command::Recorded(slot) => {
+            prepared::with_table(|Table { records, .. }| records[slot].set_state(State::Free));
         }
-        At::Unnamed(number) => {
+        Command::Unnamed(slot) => {
             prepared::with_table(|Table { records, .. }| {
                 if let Some(tier) = shared::tier() {
-                    records[number].fences().iter().for_each(|fence| tier.fences().withdraw(*fence));
+                    records[slot].fences().iter().for_each(|fence| tier.fences().withdraw(*fence));
                 }
-                records[number].set_state(State::Free);
+                records[slot].set_state(State::Free);
             });
         }
-        At::Ending(ending) => ending.settle(false),
-        At::Nothing | At::Named(_) => {}
+        Command::Ending(ending) => ending.settle(false),
+        Command::Nothing | Command::Named(_) => {}
     }
 }
 
@@ -472,10 +473,10 @@ impl Ending {
             match records.iter_mut().enumerate().find(|(_, record)| is_it(record)) {
                 None => Found::Nothing,
                 Some((_, record)) if record.state() == State::Preparing => Found::Busy,
-                Some((number, record)) => {
+                Some((slot, record)) => {
                     record.enders += 1;
                     Found::Recorded(Self {
-                        record: Some(number),
+                        record: Some(slot),
                         recorded: record.fences().to_vec(),
                         changed: record.marks().to_vec(),
                         ..Self::default()
@@ -491,9 +492,9 @@ impl Ending {
     fn of_name(gid: &[u8]) -> Self {
         let record = prepared::with_table(|Table { records, .. }| {
             let is_it = |record: &Record| record.state() == State::Prepared && record.is_of(gid);
-            let (number, record) = records.iter_mut().enumerate().find(|(_, record)| is_it(record))?;
+            let (slot, record) = records.iter_mut().enumerate().find(|(_, record)| is_it(record))?;
             record.enders += 1;
-            Some(number)
+            Some(slot)
         });
         Self { record: record.flatten(), ..Self::default() }
     }
@@ -511,11 +512,11 @@ impl Ending {
         let mut wanted = std::mem::take(&mut self.recorded);
         for look in 1..=LOOKS_MAX {
             let claims = fences.claims();
-            let fence = |number| match look {
-                LOOKS_MAX => written::claimed_fence_of(tier, number),
-                _ => written::fence_of(tier, number),
+            let fence = |oid| match look {
+                LOOKS_MAX => table_writes::claimed_fence_of(tier, oid),
+                _ => table_writes::fence_of(tier, oid),
             };
-            let (relations, trees) = written::of_relations(tier, &self.relations, fence);
+            let (relations, trees) = table_writes::fences_of_relations(tier, &self.relations, fence);
             self.trees.get_or_insert(trees);
             memory::reserve(&mut wanted, relations.len());
             wanted.extend(relations);
@@ -539,14 +540,14 @@ impl Ending {
             if !self.spaces.is_empty() {
                 self.changed.iter().for_each(|mark| tier.remove_marked(mark));
             }
-            let grows = self.raised.contains(&written::trees(tier));
-            if self.trees.is_some_and(|trees| written::have_grown(tier, trees, grows)) {
-                written::invalidate_trees(tier);
+            let grows = self.raised.contains(&table_writes::trees_fence(tier));
+            if self.trees.is_some_and(|trees| table_writes::have_trees_grown(tier, trees, grows)) {
+                table_writes::invalidate_trees(tier);
             }
             if !self.raised.is_empty() {
-                let number = tier.fences().draw();
+                let stamp = tier.fences().draw();
                 for fence in &self.raised {
-                    let _ = tier.lower_as(*fence, number);
+                    let _ = tier.lower_as(*fence, stamp);
                 }
             }
             self.spaces.iter().for_each(|fence| tier.fences().withdraw(*fence));
@@ -557,7 +558,7 @@ impl Ending {
     /// Releases the record. Must not fail.
     fn release(self, succeeded: bool) {
         prepared::with_table(|Table { records, .. }| {
-            let Some(record) = self.record.map(|number| &mut records[number]) else { return };
+            let Some(record) = self.record.map(|slot| &mut records[slot]) else { return };
             record.enders = record.enders.saturating_sub(1);
             // The command may have failed after the commit, so a failed attempt keeps the record: the next attempt then raises
             // the same fences.

@@ -1,0 +1,23 @@
+//! The session's transaction: what it has changed in the cache and in tables, and how a commit publishes that.
+//!
+//! A transaction holds its changes back until it commits. The other files of the store use this room in four ways:
+//! - [`pending`] records and looks up changes, leases and claims, and receives the events of the transaction. Behind it are the
+//!   list of changes (`ledger.rs`, `change.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and the steps of a commit
+//!   (`commit.rs`);
+//! - [`table_writes`] knows the fences of the tables that the transaction has written;
+//! - [`safe_stamp`] knows which cached values the transaction may read;
+//! - [`prepared`] handles transactions that are prepared for a two-phase commit.
+
+mod change;
+mod commit;
+mod held_leases;
+mod ledger;
+pub mod pending;
+pub mod prepared;
+pub mod safe_stamp;
+mod savepoint;
+pub mod table_writes;
+
+pub use change::{Basis, OwnKey, Value};
+pub use held_leases::Kind as HeldKind;
+pub use ledger::Own;
