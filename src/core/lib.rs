@@ -53,44 +53,33 @@
 //! removing entries also updates the word that holds the space's size: once for each hold of a lock, however many entries go.
 
 mod blocks;
-mod check;
-mod cost;
 #[cfg(counting)]
 mod counting;
-mod entry;
-mod eviction;
 mod fence;
-mod flight;
+mod figures;
 mod glob;
 mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
 mod lines;
-mod quota;
-mod reading;
 mod region;
-mod room;
-mod shard;
-mod statistics;
 mod sync;
-mod tally;
 mod terms;
 mod tier;
-mod toll;
 
-pub use cost::Cost;
 #[cfg(counting)]
 pub use counting::AtomicU64;
-pub use entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
 pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
+pub use figures::cost::Cost;
+pub use figures::statistics::Counter;
 pub use glob::Glob;
 pub use layout::{BLOCK_BYTES, Sizes};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
-pub use statistics::Counter;
 pub use terms::{
     Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit, Lingering,
     Miss, NewValue, Owner, Purpose, Reader, Refusal, RelationStats, Reservation, Scope, SpaceStats, Stored,
     Unclaimed, Usage,
 };
 pub use tier::Tier;
+pub use tier::entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};

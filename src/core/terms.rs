@@ -2,11 +2,11 @@
 //!
 //! They hold no shared memory themselves. The operations that use them are in `tier.rs` and `reading.rs`.
 
-use crate::cost::Cost;
-use crate::entry::{KEY_BYTES_MAX, Kind, Meta};
 use crate::fence::{FenceId, Stamp};
+use crate::figures::cost::Cost;
+use crate::figures::statistics::{Counter, Counts};
 use crate::layout::BLOCK_BYTES;
-use crate::statistics::{Counter, Counts};
+use crate::tier::entry::{KEY_BYTES_MAX, Kind, Meta};
 
 /// What the tier needs from its host, the process that it runs in.
 pub trait Host {

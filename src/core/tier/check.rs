@@ -14,13 +14,13 @@
 
 use crate::Host;
 use crate::blocks::Bitmap;
-use crate::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
 use crate::fence::{FenceId, Fences};
+use crate::figures::statistics::{Counts, entries};
 use crate::layout::Layout;
-use crate::shard::{Guard, Queue, Shard};
-use crate::statistics::{Counts, entries};
 use crate::sync::{Ordering, fence};
 use crate::tier::Tier;
+use crate::tier::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
+use crate::tier::shard::{Guard, Queue, Shard};
 use std::collections::{HashMap, HashSet, TryReserveError};
 
 /// A damaged shard could cause pages of findings. The first ones are enough.
@@ -372,10 +372,10 @@ fn check_queue<H: Host>(
 #[cfg(all(test, not(any(loom, counting))))]
 mod tests {
     use super::*;
-    use crate::entry::{CHAINED, RUN_BLOCKS_MIN, link_at};
     use crate::layout::Sizes;
     use crate::region::Region;
     use crate::sync::AtomicU64;
+    use crate::tier::entry::{CHAINED, RUN_BLOCKS_MIN, link_at};
     use crate::{Cost, Key, Kind, NewValue, Stamp};
 
     struct Alone;

@@ -5,12 +5,12 @@
 //! What a reader may get depends on its horizon and on its own uncommitted changes, see [`Reader`]. A read writes only the visited
 //! bit, a count, and now and then the tick at which an entry was known to be right.
 
-use crate::entry::{Entry, HIDDEN, Header, LINGERS, Meta};
 use crate::fence::{FenceId, Stamp};
-use crate::shard::{Look, Shard};
-use crate::statistics::Counter;
+use crate::figures::statistics::Counter;
 use crate::terms::{Buffer, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
 use crate::tier::Tier;
+use crate::tier::entry::{Entry, HIDDEN, Header, LINGERS, Meta};
+use crate::tier::shard::{Look, Shard};
 
 /// How often a reader repeats a read without a lock before it takes the lock.
 const RETRIES: u32 = 8;

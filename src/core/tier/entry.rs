@@ -20,8 +20,8 @@
 //! holds the place and the length of the next run. So the tier can use free space of any shape.
 //!
 //! Three kinds of readers may read an entry: its owner before it is linked, a holder of the lock of its shard, and a reader that
-//! found it by the rules of [`crate::shard`] and checks afterwards whether it lived all the time
-//! ([`Sighting::lived`](crate::shard::Sighting::lived)). The bytes of a dead entry may be anything, so this code never trusts them:
+//! found it by the rules of [`crate::tier::shard`] and checks afterwards whether it lived all the time
+//! ([`Sighting::lived`](crate::tier::shard::Sighting::lived)). The bytes of a dead entry may be anything, so this code never trusts them:
 //! every loop must end by itself, and a position outside the blocks leads to the sink.
 
 use crate::blocks::Run;

@@ -4,23 +4,32 @@
 //! and finding blocks is in `room.rs`. Each operation on a key holds the lock of one shard. Blocks of unlinked entries that lie in
 //! other shards are released after that lock.
 
-use crate::cost::Cost;
-use crate::entry::{
-    DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINGERS, LINKED, TOMBSTONE, Writer, blocks_of,
-};
-use crate::eviction::{Policy, S3Fifo};
 use crate::fence::{Fences, Reserved, Stamp};
+use crate::figures::cost::Cost;
+use crate::figures::statistics::{Counter, Statistics};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::region::{Region, RegionError};
-use crate::room::Unlinked;
-use crate::shard::{Guard, Shard};
-use crate::statistics::{Counter, Statistics};
 use crate::sync::Ordering;
 use crate::terms::{
     Acquired, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit, Lingering, NewValue, Owner,
     Purpose, Reader, Refusal, Reservation, Scope, Stored, Unclaimed, Usage,
 };
+use crate::tier::allocation::Unlinked;
+use crate::tier::entry::{
+    DEPENDENCIES_MAX, Entry, HIDDEN, Header, Kind, LINGERS, LINKED, TOMBSTONE, Writer, blocks_of,
+};
+use crate::tier::eviction::{Policy, S3Fifo};
+use crate::tier::shard::{Guard, Shard};
 use std::collections::TryReserveError;
+
+pub(crate) mod allocation;
+pub(crate) mod check;
+pub(crate) mod entry;
+mod eviction;
+pub(crate) mod flight;
+mod quota;
+mod reading;
+pub(crate) mod shard;
 
 /// One entry may take at most the size of the tier divided by this.
 const ENTRY_SHARE: u64 = 20;
@@ -719,7 +728,7 @@ impl<'m, H: Host> Tier<'m, H> {
     /// Verifies every structure and returns a description of each error that it finds, or an error if there is no memory for the
     /// check.
     pub fn try_check(&self) -> Result<Vec<String>, TryReserveError> {
-        crate::check::check(self)
+        crate::tier::check::check(self)
     }
 
     /// Does the same as [`try_check`](Self::try_check), and panics if there is no memory.

@@ -40,10 +40,10 @@
 //! Access: under the shard's lock only. Keys are identified by their whole hash. Two keys with the same hash are never in flight at
 //! the same time, and a change of one voids the other's flight. That costs a publication but never causes a wrong value.
 
-use crate::check::FINDINGS_PER_SHARD;
 use crate::fence::{FenceId, Fences};
 use crate::layout::{Layout, PLACE_WORDS, PLACES_OF_SET};
 use crate::region::Region;
+use crate::tier::check::FINDINGS_PER_SHARD;
 use crate::{InFlight, Key, Lease, Limit, Owner, Purpose, Stamp};
 
 const VOID: u64 = 1 << 63;

@@ -14,9 +14,9 @@
 //! A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
 use crate::Host;
-use crate::entry::{CHAINED, Entry, Header, Kind, NONE, SPREAD};
-use crate::shard::{Guard, Queue};
-use crate::statistics::Counter;
+use crate::figures::statistics::Counter;
+use crate::tier::entry::{CHAINED, Entry, Header, Kind, NONE, SPREAD};
+use crate::tier::shard::{Guard, Queue};
 
 /// A policy decides the order in which entries are evicted. It keeps its state in the shard.
 pub(crate) trait Policy {

@@ -6,10 +6,10 @@
 //! before any backend can give them back; they are subtracted after they were given back. So a cell never shows fewer blocks than
 //! the space has, except for the blocks that backends are taking at this moment.
 
-use crate::statistics::Counter;
+use crate::figures::relation_stats::Toll;
+use crate::figures::statistics::Counter;
 use crate::terms::{Host, Scope};
 use crate::tier::Tier;
-use crate::toll::Toll;
 
 /// How many spaces a tally can hold. When another space comes, the noted changes are first added to the cells.
 const SPACES: usize = 4;

@@ -15,12 +15,12 @@
 //! many buckets as the tier has for each entry of the space. If all entries were asked for, it needs twice as many. With a quota of
 //! a thousandth of the tier, each new value takes about a thousand buckets.
 
-use crate::entry::{HIDDEN, Header, Kind, LINKED};
+use crate::figures::statistics::Counter;
 use crate::layout::BLOCK_BYTES;
-use crate::room::Unlinked;
-use crate::shard::{Guard, Shard};
-use crate::statistics::Counter;
 use crate::terms::{Host, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Scope};
+use crate::tier::allocation::Unlinked;
+use crate::tier::entry::{HIDDEN, Header, Kind, LINKED};
+use crate::tier::shard::{Guard, Shard};
 use crate::tier::{BUCKETS_PER_HOLD, Judge, Tier};
 
 impl<H: Host> Tier<'_, H> {

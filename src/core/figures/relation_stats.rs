@@ -16,13 +16,13 @@
 //! database, the new relation continues the old figures. When all records are in use, several relations share a record and cannot
 //! be told apart, so the figures of such records are reported without a name.
 
-use crate::entry::{Entry, Header};
 use crate::fence::{FenceId, Lowered, Stamp};
+use crate::figures::deltas::Tally;
 use crate::layout::{AT_CHANGES, AT_KILLED, AT_LAST};
 use crate::sync::Ordering;
-use crate::tally::Tally;
 use crate::terms::{Host, RelationStats};
 use crate::tier::Tier;
+use crate::tier::entry::{Entry, Header};
 
 /// Entries that one relation killed, during one hold of a lock.
 #[derive(Default)]

@@ -6,14 +6,16 @@
 //! - A run holds the link to the next run, so the link must be read before the run is given back.
 
 use crate::blocks::Run;
-use crate::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
-use crate::eviction::{Policy, S3Fifo, Streak, Victim};
+use crate::figures::deltas::Tally;
+use crate::figures::statistics::Counter;
 use crate::layout::{BLOCK_BYTES, Layout};
 use crate::region::Region;
-use crate::shard::{Guard, Queue, Shard};
-use crate::statistics::Counter;
-use crate::tally::Tally;
 use crate::terms::{Host, Key, Refusal, Scope};
+use crate::tier::entry::{
+    CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at,
+};
+use crate::tier::eviction::{Policy, S3Fifo, Streak, Victim};
+use crate::tier::shard::{Guard, Queue, Shard};
 use crate::tier::{Judge, Tier};
 
 /// The most evictions during one hold of a lock. Waiting writers get the lock in between.

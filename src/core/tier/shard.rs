@@ -20,13 +20,13 @@
 //! A panic while the lock is held poisons the shard: reads miss, writes are refused, and [`crate::Tier::try_check`] reports it.
 
 use crate::blocks::{Bitmap, Run};
-use crate::entry::{Entry, HEADER_WORDS, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
-use crate::eviction::{Streak, Victim};
 use crate::fence::reduce;
-use crate::flight::Flights;
 use crate::layout::{LINE, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence, pause};
+use crate::tier::entry::{Entry, HEADER_WORDS, HIDDEN, Header, IN_MAIN, LINKED, NONE, RUN_BLOCKS_MIN};
+use crate::tier::eviction::{Streak, Victim};
+use crate::tier::flight::Flights;
 use crate::{Host, Key};
 
 // Line 0: the word that readers look at.
