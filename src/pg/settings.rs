@@ -80,7 +80,7 @@ pub fn define() {
     int(
         c"pg_cache.max_value_size",
         c"The largest value that is stored.",
-        c"A value takes at most a twentieth of pg_cache.hot_size, too.",
+        c"An entry takes at most an eighth of pg_cache.hot_size, too.",
         &MAX_VALUE_SIZE,
         1,
         1024 * 1024 - 1,

@@ -100,7 +100,7 @@ impl From<Miss> for Status {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(match refusal {
-            Refusal::TooLarge => "larger than a twentieth of the cache",
+            Refusal::TooLarge => "larger than an eighth of the cache",
             Refusal::Full => "no room",
             Refusal::Quota => "no room within the quota of the space",
             Refusal::TooManyDependencies => "too many dependencies",

@@ -4,7 +4,7 @@
 //! and finding blocks is in `room.rs`. Each operation on a key holds the lock of one shard. Blocks of unlinked entries that lie in
 //! other shards are released after that lock.
 
-use crate::fence::{Fences, Reserved, Stamp};
+use crate::fence::{FenceId, Fences, Reserved, Stamp};
 use crate::figures::cost::Cost;
 use crate::figures::statistics::{Counter, Statistics};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
@@ -32,7 +32,8 @@ mod reading;
 pub(crate) mod shard;
 
 /// One entry may take at most the size of the tier divided by this.
-const ENTRY_SHARE: u64 = 20;
+const ENTRY_SHARE: u64 = 8;
+
 /// A tier in a region, as one backend sees it.
 #[derive(Debug)]
 pub struct Tier<'m, H> {
@@ -59,7 +60,7 @@ impl<'m, H: Host> Tier<'m, H> {
 
     fn new(region: Region<'m>, layout: Layout, host: H, backend: u32) -> Self {
         let share = layout.blocks_total() / ENTRY_SHARE;
-        // In a tier with room for a few entries, a twentieth would be too little for any entry.
+        // In a tier with room for a few entries, an eighth would be too little for any entry.
         let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
         Self {
             region,
@@ -578,7 +579,7 @@ impl<'m, H: Host> Tier<'m, H> {
         reserve: impl Fn(&NewValue<'_>) -> Result<Reservation, Refusal>,
     ) -> Result<i64, IncrError> {
         loop {
-            if let Some(outcome) = self.add_in_place(key, by) {
+            if let Some(outcome) = self.add(key, by) {
                 return outcome;
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
@@ -602,7 +603,8 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    fn add_in_place(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
+    /// Adds to a counter in one step, and returns its new value. Returns None if the key is absent.
+    pub fn add(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         let (entry, header) = guard.find(key).filter(|(entry, header)| {
@@ -621,6 +623,67 @@ impl<'m, H: Host> Tier<'m, H> {
         word.store(sum as u64, Ordering::Relaxed);
         guard.flights().void(key.hash);
         Some(Ok(sum))
+    }
+
+    /// Turns a value into a counter with this number. Its time to live, stamp, dependencies and [`Lingering`] time stay. Returns
+    /// false and changes nothing if the key does not hold this value any more.
+    pub fn to_counter(
+        &self,
+        key: &Key<'_>,
+        value: (Kind, &[u8]),
+        number: i64,
+        reserve: impl FnOnce(&NewValue<'_>, Option<Lingering>) -> Result<Reservation, Refusal>,
+    ) -> Result<bool, Refusal> {
+        let mut dependencies = [FenceId(0); DEPENDENCIES_MAX];
+        let guard = self.shard_of(key).lock(&self.host);
+        let found = guard.find(key).filter(|(entry, header)| {
+            !guard.poisoned()
+                && self.is_valid_in(&key.scope, entry, header, self.host.now())
+                && self.holds_value(entry, header, value)
+        });
+        let Some((entry, old)) = found else { return Ok(false) };
+        let lingering = entry.lingering(&self.layout, &old);
+        let dependencies = &mut dependencies[..old.dependencies()];
+        for (place, fence) in dependencies.iter_mut().enumerate() {
+            *fence = entry.dependency(&self.layout, &old, place);
+        }
+        drop(guard);
+        let new = NewValue {
+            bytes: &number.to_ne_bytes(),
+            kind: Kind::COUNTER,
+            stamp: old.stamp(),
+            expires: old.expires(),
+            cost: old.meta().cost,
+            dependencies,
+        };
+        let reservation = reserve(&new, lingering)?;
+        // Comparing the places of the two entries would not be enough, because another entry may lie in the same place by now.
+        let is_same = |(entry, header): (Entry<'_>, Header)| {
+            let same_dependency =
+                |place| entry.dependency(&self.layout, &header, place) == dependencies[place];
+            header.stamp() == old.stamp()
+                && header.expires() == old.expires()
+                && header.dependencies() == old.dependencies()
+                && (0..header.dependencies()).all(same_dependency)
+                && self.holds_value(&entry, &header, value)
+        };
+        let stored =
+            self.publish_if(key, reservation, |guard, valid| valid && guard.find(key).is_some_and(is_same));
+        Ok(stored != Stored::Dropped)
+    }
+
+    /// Returns whether an entry holds exactly this value. The caller must hold the lock of the entry's shard.
+    fn holds_value(&self, entry: &Entry<'_>, header: &Header, (kind, bytes): (Kind, &[u8])) -> bool {
+        let mut copy = [0; 64];
+        let mut at = header.value_at();
+        header.kind() == kind
+            && header.meta().value_len == bytes.len()
+            && bytes.chunks(copy.len()).all(|part| {
+                let copy = &mut copy[..part.len()];
+                entry.copy(&self.layout, header, at, copy);
+                at += part.len();
+                copy == part
+            })
     }
 
     /// Looks through the next `budget` buckets and removes entries that will never be served again. Returns how many entries it

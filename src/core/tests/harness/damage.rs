@@ -51,6 +51,9 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         tier.fetch_entry(key.mark());
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
+        let _ = tier.to_counter(&key, (Kind(1), &content), 1, |new, lingering| {
+            tier.reserve_lingering(&key, new, lingering)
+        });
         let _ = tier.incr(&key, 1, &value(&[], &[]));
         if let Ok(reservation) = tier.reserve(&key, &value(&content, &[])) {
             tier.announce(&key, &reservation);

@@ -1,0 +1,79 @@
+//! Tests of turning a value into a counter: the number must be the one that the value stands for, and everything else of
+//! the entry stays.
+#![cfg(not(any(loom, counting)))]
+
+// This test uses only the host and the damage functions of the harness.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{FenceId, IncrError, Key, Kind, Lingering, Miss, NewValue, Refusal, Region, Stamp, Tier};
+
+const TEXT: Kind = Kind(2);
+
+fn with_tier(what: impl FnOnce(&Tier<'_, &TestHost>, &Key<'_>)) {
+    let memory = memory(512 << 10);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"a key", 77).expect("a legal key");
+    what(&tier, &key);
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+fn text<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
+    NewValue { kind: TEXT, expires: 500, ..value(bytes, dependencies) }
+}
+
+fn to_counter(tier: &Tier<'_, &TestHost>, key: &Key<'_>, bytes: &[u8], number: i64) -> Result<bool, Refusal> {
+    tier.to_counter(key, (TEXT, bytes), number, |new, lingering| tier.reserve_lingering(key, new, lingering))
+}
+
+fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Miss> {
+    let mut found = Vec::new();
+    tier.get(key, Stamp::LATEST, &mut found).map(|meta| (meta.kind, found))
+}
+
+#[test]
+fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
+    with_tier(|tier, key| {
+        let tags = [tier.fences().tag(3 << 60), tier.fences().tag(5 << 60), tier.fences().tag(7 << 60)];
+        let lingering = Some(Lingering { ticks: 100, right_at: 1 });
+        let reserved = tier.reserve_lingering(key, &text(b"41", &tags), lingering).expect("it fits");
+        tier.publish(key, reserved);
+        assert_eq!(tier.add(key, 1), Some(Err(IncrError::OtherKind(TEXT))));
+        assert_eq!(to_counter(tier, key, b"41", 41), Ok(true));
+        assert_eq!(tier.add(key, 1), Some(Ok(42)));
+        assert_eq!(get(tier, key), Ok((Kind::COUNTER, 42_i64.to_ne_bytes().to_vec())));
+        assert_eq!(tier.peek(key, Stamp::LATEST).expect("it is there").expires, 500);
+        tier.fences().raise(tags[2]);
+        tier.fences().lower(tags[2]);
+        assert_eq!(tier.add(key, 1), None);
+        assert_eq!(get(tier, key), Err(Miss::Fenced));
+        let stale = tier.get_stale(key, Stamp::LATEST, &mut Vec::new());
+        assert!(stale.is_ok(), "the time for which it may be served stale stays");
+    });
+}
+
+#[test]
+fn a_value_that_has_changed_meanwhile_stays() {
+    with_tier(|tier, key| {
+        assert_eq!(to_counter(tier, key, b"1", 1), Ok(false));
+        tier.put(key, &text(b"2", &[])).expect("it is stored");
+        assert_eq!(to_counter(tier, key, b"1", 1), Ok(false));
+        // Another session changes the value, its life or its dependencies while the counter is being written.
+        let tag = [tier.fences().tag(9 << 60)];
+        let longer = NewValue { expires: 501, ..text(b"2", &[]) };
+        for other in
+            [text(b"3", &[]), text(b"2", &tag), longer, NewValue { kind: Kind(1), ..text(b"2", &[]) }]
+        {
+            tier.put(key, &text(b"2", &[])).expect("it is stored");
+            let outcome = tier.to_counter(key, (TEXT, b"2"), 2, |new, lingering| {
+                tier.put(key, &other).expect("it is stored");
+                tier.reserve_lingering(key, new, lingering)
+            });
+            assert_eq!(outcome, Ok(false), "{other:?}");
+            assert_eq!(get(tier, key), Ok((other.kind, other.bytes.to_vec())));
+        }
+    });
+}
