@@ -77,9 +77,9 @@ pub use layout::{BLOCK_BYTES, Sizes};
 pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
 pub use terms::{
-    Acquired, Buffer, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit, Lingering,
-    Miss, NewValue, Owner, Purpose, Reader, Refusal, RelationStats, Reservation, Scope, SpaceStats, Stored,
-    Unclaimed, Usage,
+    Acquired, Buffer, Fencing, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit,
+    Lingering, Miss, NewValue, Owner, Purpose, Reader, Refusal, RelationStats, Reservation, Scope,
+    SpaceStats, Stored, Unclaimed, Usage,
 };
 pub use tier::Tier;
 pub use tier::entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};

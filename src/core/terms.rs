@@ -190,6 +190,21 @@ pub enum Miss {
     Off,
 }
 
+/// What makes an entry wrong for a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fencing {
+    /// Another transaction is about to commit a change of the key itself.
+    Key,
+    /// This dependency has changed, or is about to change.
+    Changed(FenceId),
+    /// This dependency has changed after the reader's horizon. The entry is right for later readers.
+    Newer(FenceId),
+    /// The reader itself has changed this dependency.
+    Own(FenceId),
+    /// The entry depends on this relation, and the reader is [tracked](Reader::tracked).
+    Tracked(FenceId),
+}
+
 /// The reason why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -259,6 +259,20 @@ impl<'m> Fences<'m> {
         self.record_of(fence).is_some()
     }
 
+    /// Returns the database and the number of the relation whose record a fence belongs to. None for the fence of a record that
+    /// relations share, and for every other fence.
+    pub fn relation_of(&self, fence: FenceId) -> Option<(u32, u32)> {
+        let at = self.record_of(fence).filter(|at| self.region.load(at + AT_SHARED) == 0)?;
+        let identity = self.region.word(at).load(Ordering::Acquire);
+        (identity != 0).then_some(((identity >> 32) as u32, identity as u32))
+    }
+
+    /// Whether a fence is that of relations without a record, which share it.
+    pub fn is_of_unclaimed(&self, FenceId(at): FenceId) -> bool {
+        let words = (at as usize).checked_sub(self.layout.unclaimed_at);
+        words.is_some_and(|words| words < self.layout.unclaimed() as usize * LINE)
+    }
+
     /// Returns the position of the record that a fence belongs to.
     pub(crate) fn record_of(&self, FenceId(at): FenceId) -> Option<usize> {
         let words = (at as usize).checked_sub(self.layout.relations_at)?;
@@ -544,6 +558,8 @@ mod tests {
             assert_eq!(beside, Some(unclaimed));
             assert_ne!(fences.claims(), claims, "the writer is told to look again");
             assert_eq!(fences.write(1, 7), record);
+            assert_eq!((fences.relation_of(record), fences.relation_of(unclaimed)), (Some((1, 7)), None));
+            assert!(fences.is_of_unclaimed(unclaimed) && !fences.is_of_unclaimed(record));
             fences.lower(unclaimed);
             assert_eq!(fences.dependency(1, 7, stamp).1, Some(unclaimed), "older than that writer's change");
             let stamp = fences.now();
@@ -563,6 +579,7 @@ mod tests {
             (1..=4).for_each(|relation| _ = fences.dependency(1, relation, fences.now()));
             let (shared, beside) = fences.dependency(1, 5, fences.now());
             assert_eq!((fences.write(1, 5), beside), (shared, None));
+            assert_eq!(fences.relation_of(shared), None, "the record is that of several relations");
             let unclaimed = fences.unclaimed(1, 5);
             fences.raise(unclaimed);
             assert_eq!(fences.dependency(1, 5, fences.now()), (shared, Some(unclaimed)));

@@ -7,10 +7,11 @@
 
 use crate::fence::{FenceId, Stamp};
 use crate::figures::statistics::Counter;
-use crate::terms::{Buffer, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
-use crate::tier::Tier;
-use crate::tier::entry::{Entry, HIDDEN, Header, LINGERS, Meta};
+use crate::terms::{Buffer, Fencing, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
+use crate::tier::{BUCKETS_PER_HOLD, Tier};
+use crate::tier::entry::{Entry, HIDDEN, Header, KEY_BYTES_MAX, LINGERS, Meta};
 use crate::tier::shard::{Look, Shard};
+use std::collections::TryReserveError;
 
 /// How often a reader repeats a read without a lock before it takes the lock.
 const RETRIES: u32 = 8;
@@ -187,6 +188,70 @@ impl<H: Host> Tier<'_, H> {
             Some(outcome) => outcome,
             None => self.look_again(key, reader, now, None::<&mut ()>),
         }
+    }
+
+    /// Explains a miss by [`Miss::Fenced`] or [`Miss::Own`]: returns what makes the entry of a key wrong for this reader. It is asked
+    /// after the miss, so the answer is None if the entry has gone, or is right by now, or if a writer disturbs the look.
+    #[cold]
+    pub fn why_fenced<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Option<Fencing> {
+        let reader = reader.into();
+        let Look::Found(seen) = self.shard_of(key).look(key) else { return None };
+        let found = match seen.header.has(HIDDEN) {
+            true => Some(Fencing::Key),
+            false => self.fencing(&seen.entry, seen.header.stamp(), &key.scope, reader),
+        };
+        found.filter(|_| seen.lived())
+    }
+
+    fn fencing(&self, entry: &Entry<'_>, stamp: Stamp, scope: &Scope, reader: Reader<'_>) -> Option<Fencing> {
+        let fences = self.fences();
+        let dependencies = || scope.fences.into_iter().chain(self.dependencies_of(entry.block));
+        let fails = |horizon| dependencies().find(|fence| !fences.holds(*fence, stamp, horizon));
+        let is_own = |fence: &FenceId| reader.changed.binary_search(fence).is_ok();
+        let is_tracked = |fence: &FenceId| reader.tracked && fences.is_of_relation(*fence);
+        fails(Stamp::LATEST)
+            .map(Fencing::Changed)
+            .or_else(|| fails(reader.horizon).map(Fencing::Newer))
+            .or_else(|| dependencies().find(is_own).map(Fencing::Own))
+            .or_else(|| dependencies().find(is_tracked).map(Fencing::Tracked))
+    }
+
+    /// Returns the keys of a scope that lie between two keys, from some buckets, with the next bucket to ask for. None behind the
+    /// last bucket. The keys of other scopes are not copied. A key whose entry is not right may be among them.
+    pub fn keys_between(
+        &self,
+        scope: &Scope,
+        bucket: u64,
+        after: Option<&[u8]>,
+        before: Option<&[u8]>,
+    ) -> Result<Option<(Vec<Vec<u8>>, u64)>, TryReserveError> {
+        let buckets = u64::from(self.layout.buckets);
+        let shard = u32::try_from(bucket / buckets).ok();
+        let Some(shard) = shard.filter(|shard| *shard < self.layout.shards) else { return Ok(None) };
+        let first = bucket % buckets;
+        let next = buckets.min(first + u64::from(BUCKETS_PER_HOLD));
+        let mut found = Vec::new();
+        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        for at in (first..next).filter(|_| !guard.poisoned()) {
+            for entry in guard.in_bucket(at as u32) {
+                let header = entry.header();
+                if header.place() != scope.place() || header.role() != scope.role || header.has(HIDDEN) {
+                    continue;
+                }
+                let mut bytes = [0; KEY_BYTES_MAX];
+                let Some(key) = bytes.get_mut(..header.key_len()) else { continue };
+                entry.copy(&self.layout, &header, header.key_at(), key);
+                if after.is_some_and(|after| &*key <= after) || before.is_some_and(|before| &*key >= before) {
+                    continue;
+                }
+                let mut copy = Vec::new();
+                copy.try_reserve_exact(key.len())?;
+                copy.extend_from_slice(key);
+                found.try_reserve(1)?;
+                found.push(copy);
+            }
+        }
+        Ok(Some((found, bucket - first + next)))
     }
 
     /// Prefetches the bucket of a key. It is the first of two steps, with some time between them, for a caller that knows keys

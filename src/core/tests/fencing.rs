@@ -1,0 +1,88 @@
+//! Tests what the tier tells about a miss, and the list of a scope's keys.
+#![cfg(not(any(loom, counting)))]
+
+// This test uses only the host and the damage functions of the harness.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{FenceId, Fencing, Key, NewValue, Reader, Region, Scope, Stamp, Tier};
+
+type TestTier<'t> = Tier<'t, &'t TestHost>;
+
+fn with_tier(test: impl FnOnce(&TestTier<'_>)) {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    test(&tier);
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+fn key(scope: Scope, bytes: &[u8]) -> Key<'_> {
+    let hash =
+        bytes.iter().fold(7_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    Key::new(scope, bytes, hash).expect("a legal key")
+}
+
+fn put(tier: &TestTier<'_>, key: &Key<'_>, dependencies: &[FenceId]) {
+    let new = NewValue { stamp: tier.fences().now(), ..value(b"value", dependencies) };
+    tier.put(key, &new).expect("it is stored");
+}
+
+#[test]
+fn a_miss_is_explained_by_the_dependency_that_changed() {
+    with_tier(|tier| {
+        let key = key(tier.scope(1, 1, 0), b"key");
+        let fences = tier.fences();
+        let [one, other] = [fences.tag(1 << 60), fences.tag(7 << 60)];
+        let why = |reader: Reader<'_>| tier.why_fenced(&key, reader);
+        let latest: Reader<'_> = Stamp::LATEST.into();
+        assert_eq!(why(latest), None, "no entry");
+        put(tier, &key, &[one, other]);
+        assert_eq!(why(latest), None, "a hit");
+        assert_eq!(why(Reader { changed: &[other], ..latest }), Some(Fencing::Own(other)));
+        fences.raise(other);
+        assert_eq!(why(latest), Some(Fencing::Changed(other)), "it is about to change");
+        fences.lower(other);
+        assert_eq!(why(latest), Some(Fencing::Changed(other)));
+        let before = fences.now();
+        fences.raise(one);
+        fences.lower(one);
+        put(tier, &key, &[one, other]);
+        assert_eq!(why(before.into()), Some(Fencing::Newer(one)), "the entry is newer than the reader");
+        let (record, _) = fences.dependency(1, 7, fences.now());
+        put(tier, &key, &[record]);
+        assert_eq!(why(Reader { tracked: true, ..latest }), Some(Fencing::Tracked(record)));
+        let removal = tier.reserve_removal(&key).expect("there is room");
+        tier.announce(&key, &removal);
+        assert_eq!(why(latest), Some(Fencing::Key));
+        tier.withdraw(&key, removal);
+        assert_eq!(why(latest), None);
+    });
+}
+
+#[test]
+fn the_keys_of_a_scope_are_listed_without_those_of_others() {
+    with_tier(|tier| {
+        let [mine, other_space, other_role] = [tier.scope(1, 1, 0), tier.scope(1, 2, 0), tier.scope(1, 1, 9)];
+        let names: Vec<_> = (0..200).map(|number| format!("{number:03}")).collect();
+        for scope in [mine, other_space, other_role] {
+            names.iter().for_each(|name| put(tier, &key(scope, name.as_bytes()), &[]));
+        }
+        put(tier, &key(other_space, b"alone"), &[]);
+        let list = |after: Option<&[u8]>, before: Option<&[u8]>| {
+            let (mut found, mut bucket) = (Vec::new(), 0);
+            while let Some((keys, next)) = tier.keys_between(&mine, bucket, after, before).expect("memory") {
+                assert!(next > bucket, "each call goes on");
+                found.extend(keys.into_iter().map(|key| String::from_utf8(key).expect("digits")));
+                bucket = next;
+            }
+            found.sort();
+            found
+        };
+        assert_eq!(list(None, None), names);
+        assert_eq!(list(Some(b"150"), None), names[151..]);
+        assert_eq!(list(Some(b"150"), Some(b"160")), names[151..160]);
+    });
+}
