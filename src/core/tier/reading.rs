@@ -8,9 +8,9 @@
 use crate::fence::{FenceId, Stamp};
 use crate::figures::statistics::Counter;
 use crate::terms::{Buffer, Fencing, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
-use crate::tier::{BUCKETS_PER_HOLD, Tier};
 use crate::tier::entry::{Entry, HIDDEN, Header, KEY_BYTES_MAX, LINGERS, Meta};
 use crate::tier::shard::{Look, Shard};
+use crate::tier::{BUCKETS_PER_HOLD, Tier};
 use std::collections::TryReserveError;
 
 /// How often a reader repeats a read without a lock before it takes the lock.
