@@ -1,4 +1,4 @@
--- To be the first, or not the first, to set a key.
+-- mode => 'absent' sets a key only if it has no value, mode => 'present' only if it has one.
 \pset null '(null)'
 SELECT cache_set('k', '1', mode => 'present'), cache_status(), cache_get('k');
 SELECT cache_set('k', '1', mode => 'absent'), cache_get('k');
@@ -7,14 +7,14 @@ SELECT cache_set('k', '3', mode => 'present'), cache_get('k');
 SELECT cache_set_text('t', 'one', mode => 'absent'), cache_set_text('t', 'two', mode => 'absent'), cache_get_text('t');
 SELECT cache_set_bytes('b', '\x01', mode => 'absent'), cache_set_bytes('b', '\x02', mode => 'absent'), cache_get_bytes('b');
 
--- Whatever makes a value a miss makes it absent.
+-- A deleted, invalidated or flushed key counts as absent.
 SELECT cache_delete('k'), cache_set('k', '4', mode => 'absent', tags => '{t}');
 SELECT cache_invalidate_tag('t');
 SELECT cache_set('k', '5', mode => 'present'), cache_set('k', '5', mode => 'absent');
 SELECT cache_flush('default');
 SELECT cache_set('k', '6', mode => 'absent'), cache_get('k');
 
--- What counts is what the own transaction sees.
+-- The mode is checked against the key as the current transaction sees it, with its own uncommitted changes.
 BEGIN;
 SELECT cache_delete('k'), cache_set('k', '7', mode => 'present'), cache_set('k', '7', mode => 'absent'), cache_get('k');
 SELECT cache_set('k', '8', mode => 'absent'), cache_set('k', '8', mode => 'present'), cache_get('k');
@@ -34,7 +34,7 @@ BEGIN;
 SELECT cache_set('own', '1', mode => 'absent'), cache_delete('own'), cache_set('own', '2', mode => 'absent'), cache_touch('own', '1 h');
 COMMIT;
 SELECT cache_get('own');
--- With a change of the database, and with a delete of its own before.
+-- The same in transactions that also write to a table, and after a delete in the same transaction.
 CREATE TABLE changes (i int);
 BEGIN;
 INSERT INTO changes VALUES (1);
@@ -47,19 +47,19 @@ SELECT cache_set('both', '2', mode => 'absent', tags => '{t}'), cache_delete('k'
 SELECT cache_invalidate_tag('t');
 COMMIT;
 SELECT cache_get('both'), cache_get('k');
--- A value whose time is over.
+-- An expired value counts as absent.
 SELECT cache_set('short', '1', '100 ms'), pg_sleep(0.2) IS NOT NULL, cache_set('short', '2', mode => 'present'), cache_set('short', '2', mode => 'absent');
--- A counter is a value.
+-- A counter counts as a value.
 SELECT cache_incr('c'), cache_set('c', '1', mode => 'absent'), cache_incr('c');
 
--- To be the first goes before computing, and whoever asks is told that somebody is at it.
+-- A set with mode => 'absent' takes precedence over a lease: the set under the lease is refused.
 SELECT lease AS lease FROM cache_acquire('first') \gset
 BEGIN;
 SELECT cache_set('first', '"claimed"', mode => 'absent');
 SELECT cache_set('first', '"computed"', lease => :lease), cache_release('first', :lease);
 COMMIT;
 SELECT cache_get('first');
--- Without a cache nothing is set.
+-- With pg_cache.enabled = off, neither mode sets a value.
 SET pg_cache.enabled = off;
 SELECT cache_set('off', '1', mode => 'absent'), cache_set('off', '1', mode => 'present');
 RESET pg_cache.enabled;

@@ -1,8 +1,8 @@
--- NULL for each argument of each function, the others being as they should: an error, unless it is the argument's default.
+-- Each argument of each function is NULL once, while the others are valid. NULL is an error unless it is the argument's default.
 CREATE FUNCTION outcome(call text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE 'SELECT ' || call;
-    -- And taken back.
+    -- This error rolls back the effects of the call.
     RAISE SQLSTATE 'PC000';
 EXCEPTION WHEN SQLSTATE 'PC000' THEN RETURN 'accepted';
     WHEN null_value_not_allowed THEN RETURN 'refused';
@@ -18,7 +18,7 @@ CREATE FUNCTION valid(function name, argument text, type text) RETURNS text LANG
 $$;
 SELECT cache_create_space('a space');
 CREATE TABLE a_table (id int);
--- Here stand those that break the rule: to hold a lease for NULL is only to look.
+-- Lists the exceptions to the rule. With hold => NULL, cache_acquire looks for a value and acquires no lease.
 WITH each AS MATERIALIZED (
     SELECT *, outcome(call)
       FROM (SELECT proname, proargnames, place,

@@ -1,4 +1,4 @@
--- Loops with exception blocks: each is a savepoint, and what fails drops its part.
+-- Exception blocks in a loop: each block is a savepoint, and an error drops the changes of its block.
 DO $$
 BEGIN
     FOR i IN 1..1000 LOOP
@@ -18,7 +18,7 @@ BEGIN
 END $$;
 SELECT count(*), sum(value::int), min(value::int) FROM cache_get_many(ARRAY(SELECT 'k ' || i FROM generate_series(1, 1000) AS i));
 
--- Errors of the cache itself are caught like others, by their names.
+-- PL/pgSQL catches the cache's errors by condition name, like other errors.
 DO $$
 BEGIN
     PERFORM cache_set('kept', '1');
@@ -33,7 +33,7 @@ BEGIN
 END $$;
 SELECT cache_get('kept');
 
--- An invalidation that is rolled back leaves the values of its tag.
+-- An invalidation that is rolled back invalidates nothing.
 DO $$
 BEGIN
     BEGIN
@@ -45,7 +45,7 @@ BEGIN
 END $$;
 SELECT cache_exists('k 1') AS kept, cache_exists('k 2') AS invalidated;
 
--- Functions of each volatility, in PL/pgSQL and SQL, with the values as variables, arrays and records.
+-- STABLE functions in PL/pgSQL and SQL, and values in variables, arrays and records.
 CREATE FUNCTION total_of(order_id int) RETURNS numeric STABLE LANGUAGE plpgsql AS $$
 DECLARE found jsonb := cache_get('total ' || order_id);
 BEGIN
@@ -67,12 +67,12 @@ BEGIN
     FOR one IN SELECT * FROM cache_get_many('{k 5,k 4}') LOOP
         RAISE NOTICE '% %', one.key, one.value;
     END LOOP;
-    -- A value that is changed in place is a copy: the cache has its own.
+    -- cache_get returns a copy: changing it does not change the cached value.
     many := ARRAY[cache_get('kept')];
     many[1] := many[1] || '"changed"';
     RAISE NOTICE '% %', many, cache_get('kept');
 END $$;
--- In a transaction that commits in the middle, under an open cursor.
+-- A DO block that commits and rolls back inside a loop, while the loop's cursor is open.
 DO $$
 DECLARE one record;
 BEGIN

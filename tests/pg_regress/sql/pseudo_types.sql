@@ -1,4 +1,4 @@
--- What a query may return that is no type of a column: what has a value is one in JSON, and void has none.
+-- Queries that return a pseudo-type, which no column of a table can have. cache_fetch returns the value as JSON, and null for void.
 CREATE TABLE t (i int);
 INSERT INTO t SELECT generate_series(1, 3);
 ANALYZE t;

@@ -1,4 +1,4 @@
--- Who calls: SET ROLE and SECURITY DEFINER.
+-- The privileges of the current role apply, after SET ROLE and in SECURITY DEFINER functions.
 CREATE ROLE roles_guest;
 SELECT cache_set('k', '"of the owner"');
 SET ROLE roles_guest;
@@ -7,7 +7,7 @@ SELECT cache_set('k', '"of a guest"');
 SELECT * FROM cache_get_many('{k}');
 SELECT cache_incr('count');
 RESET ROLE;
--- A function that runs with its owner's rights lets in whoever may call it.
+-- A SECURITY DEFINER function uses the cache with its owner's privileges, for every role that may execute the function.
 CREATE FUNCTION let_in(key text) RETURNS jsonb SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE sql AS 'SELECT cache_get(key)';
 CREATE FUNCTION let_in_and_set(key text, value jsonb) RETURNS boolean SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE plpgsql AS
     $$ BEGIN RETURN cache_set(key, value); END $$;
@@ -21,8 +21,8 @@ ROLLBACK;
 SELECT let_in('k');
 RESET ROLE;
 SELECT cache_get('k');
--- In a space of scope role each has its own, also of what one transaction has not committed yet, and a function that runs with its
--- owner's rights has its owner's.
+-- In a space with scope => 'role', each role has keys of its own, also for uncommitted changes of one transaction. A SECURITY DEFINER
+-- function uses the keys of its owner.
 CREATE FUNCTION of_definer(key text) RETURNS jsonb SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE sql AS
     'SELECT cache_get(key, ''roles own'')';
 SELECT cache_create_space('roles own', scope => 'role'), cache_grant('roles own', 'roles_guest', 'write');
@@ -43,7 +43,7 @@ SET ROLE roles_guest;
 SELECT cache_get('k', 'roles own'), cache_get('only', 'roles own'), of_definer('k'), of_definer('only');
 RESET ROLE;
 SELECT cache_drop_space('roles own');
--- The settings of the session are anybody's.
+-- Any role may set pg_cache.bypass in its session.
 SET ROLE roles_guest;
 SET pg_cache.bypass = on;
 SELECT let_in('k') IS NULL AS miss;

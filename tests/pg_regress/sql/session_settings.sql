@@ -1,4 +1,4 @@
--- Switching the cache off for a session: reads miss and nothing is stored, but what is wrong still goes.
+-- pg_cache.enabled = off in a session: reads miss and sets store nothing, but deletes and invalidations take effect.
 SELECT cache_set('k', '1', tags => '{t}'), cache_set('other', '1');
 SET pg_cache.enabled = off;
 SELECT cache_get('k') IS NULL AS miss, cache_set('k', '2'), cache_exists('k'), cache_delete('other');
@@ -8,7 +8,7 @@ SET pg_cache.enabled = off;
 SELECT cache_invalidate_tag('t');
 RESET pg_cache.enabled;
 SELECT cache_get('k') IS NULL AS invalidated;
--- Refreshing: reads miss on purpose, writes store.
+-- pg_cache.bypass = on refreshes values: reads miss, sets store.
 SELECT cache_set('k', '3');
 SET pg_cache.bypass = on;
 SELECT cache_get('k') IS NULL AS miss, cache_set('k', '4'), cache_get('k') IS NULL AS miss;

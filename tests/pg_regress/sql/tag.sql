@@ -1,11 +1,11 @@
--- Tags: one call makes everything a miss that was stored with one.
+-- Tags: one call invalidates all values that were stored with the tag.
 SELECT cache_set('red', '1', tags => '{red}'), cache_set('blue', '2', tags => '{blue}'), cache_set('both', '3', tags => '{red,blue}'), cache_set('none', '4');
 CREATE VIEW seen AS SELECT k, cache_get(k) FROM unnest('{red,blue,both,none}'::text[]) AS k;
 SELECT * FROM seen;
 SELECT cache_invalidate_tag('green');
 SELECT * FROM seen;
 
--- The transaction that invalidates sees it at once, and a rollback takes it back.
+-- The transaction that invalidates a tag misses at once. A rollback undoes the invalidation.
 BEGIN;
 SELECT cache_invalidate_tag('red');
 SELECT * FROM seen;
@@ -24,7 +24,7 @@ SELECT cache_invalidate_tags('{blue,green,blue}');
 SELECT * FROM seen;
 SELECT cache_invalidate_tags('{}');
 
--- Set and invalidate in one transaction: what was set before is dropped, what was set after is a hit, also for others later.
+-- Set and invalidate in one transaction: a value set before the invalidation is dropped, a value set after it is a hit.
 SELECT cache_set('red', '"old"', tags => '{red}');
 BEGIN;
 SELECT cache_invalidate_tag('red');
@@ -53,7 +53,7 @@ SELECT cache_get('a') IS NULL AS flushed, cache_get('b');
 SELECT cache_flush('*');
 SELECT cache_get('b') IS NULL AS flushed, cache_set('b', '3'), cache_get('b');
 
--- A great many tags in one transaction, beyond which it takes the database with it.
+-- A transaction that invalidates more than 4096 tags invalidates everything in its database.
 SELECT cache_set('far', '1', tags => '{far}'), cache_set('none', '1');
 SELECT count(cache_invalidate_tag('many ' || i)) FROM generate_series(1, 4000) AS i;
 SELECT cache_get('none');

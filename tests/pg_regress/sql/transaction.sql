@@ -1,4 +1,4 @@
--- One session's transactions: it sees its own changes, and what is rolled back was never there.
+-- A transaction sees its own changes at once, and a rollback undoes them.
 SELECT cache_set('a', '"old"'), cache_set('gone', '1');
 BEGIN;
 SELECT cache_set('a', '"new"'), cache_get('a'), cache_delete('gone'), cache_exists('gone'), cache_touch('a', '1 day');
@@ -6,7 +6,7 @@ SELECT cache_get('a'), cache_ttl('a') > '23:00:00' AS touched;
 ROLLBACK;
 SELECT cache_get('a'), cache_get('gone'), cache_ttl('a') < '1 hour' AS untouched;
 
--- Savepoints drop their part, and only that; what is released belongs to the one around.
+-- ROLLBACK TO drops only the changes since its savepoint. RELEASE moves the changes to the enclosing savepoint.
 BEGIN;
 SELECT cache_set('a', '1');
 SAVEPOINT one;
@@ -39,7 +39,7 @@ BEGIN
 END $$;
 SELECT cache_get('kept');
 
--- A transaction that writes to the database announces first; the result is the same.
+-- A transaction that also writes to a table announces its changed keys before the commit. The result is the same.
 CREATE TABLE t (i int);
 BEGIN;
 INSERT INTO t VALUES (1);
@@ -52,7 +52,7 @@ SELECT cache_set('a', '"never"');
 ROLLBACK;
 SELECT cache_get('a');
 
--- A procedure that commits in the middle.
+-- A procedure that commits, sets again and rolls back.
 CREATE PROCEDURE steps() LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM cache_set('step', '1');
@@ -63,8 +63,8 @@ END $$;
 CALL steps();
 SELECT cache_get('step');
 
--- A prepared transaction is not the session's any more. What it has set is forgotten, and what the key had goes when it is
--- committed.
+-- PREPARE TRANSACTION drops the value that the transaction has set, so the session reads the earlier value again. COMMIT PREPARED
+-- removes the earlier value, too.
 SELECT cache_set('other', '"stays"');
 BEGIN;
 SELECT cache_set('a', '"prepared"'), cache_get('a');
@@ -79,7 +79,7 @@ COMMIT PREPARED 'pg_cache regress';
 SELECT cache_get('a') IS NULL AS gone, cache_get('other');
 COMMIT PREPARED 'pg_cache regress';
 
--- What the own transaction has touched to end is over in it, too, when its time has come.
+-- A value expires within the transaction that has shortened its time to live with cache_touch.
 SELECT cache_set('touched', '1', '1 hour'), cache_set('touched and set', '1', '1 hour');
 BEGIN;
 SELECT cache_touch('touched', '100 ms'), cache_touch('touched and set', '100 ms');
