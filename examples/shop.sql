@@ -1,5 +1,5 @@
--- A shop: who buys, what is sold, what was ordered. Generated from a fixed seed, so that every machine has
--- the same rows, and large enough that its dashboard takes seconds to compute.
+-- A sample shop: customers, products and orders. The rows are generated from a fixed seed, so they are the same on
+-- every machine. The shop is large enough that its dashboard takes seconds to compute.
 
 SELECT setseed(0.42);
 
@@ -57,7 +57,7 @@ SELECT i,
        (ARRAY['delivered','delivered','delivered','delivered','shipped','paid','returned'])[1 + floor(random() * 7)::int]
   FROM generate_series(1, 600000) AS i;
 
--- Two to four lines an order; a few products sell far more than the rest.
+-- Each order has two to four lines. A few products sell far more than the others.
 INSERT INTO order_items
 SELECT o.order_id, l.line, p.product_id, 1 + floor(random() * 3)::int, p.price
   FROM (SELECT order_id, line, 1 + floor(random() * random() * random() * 2000)::int AS product_id
@@ -70,7 +70,7 @@ ALTER TABLE order_items ADD FOREIGN KEY (order_id) REFERENCES orders, ADD FOREIG
 CREATE INDEX ON orders (customer_id);
 CREATE INDEX ON order_items (product_id);
 
--- What the head of the shop looks at every morning, and every colleague with the same page open.
+-- The report that the manager of the shop and the manager's colleagues open every morning.
 CREATE VIEW dashboard AS
 WITH sales AS (
     SELECT date_trunc('month', o.ordered_at AT TIME ZONE 'UTC')::date AS month,

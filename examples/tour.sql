@@ -1,32 +1,32 @@
--- The tour that `make run` plays: each capability that exists, on the sample shop, with real timings.
+-- The tour that `make run` plays: shows each capability on the sample shop, with real timings.
 
 \pset pager off
 \pset footer off
 \pset null '-'
 
 \echo
-\echo '-- pg_cache lives in the server: it is loaded when the server starts, and is an extension like any other.'
+\echo '-- pg_cache runs inside the server. The server loads the library when it starts, and CREATE EXTENSION creates the functions.'
 \echo
 \dx pg_cache
 
-\echo '-- The shop on which everything is shown:'
+\echo '-- The tour uses this sample shop:'
 \echo
 SELECT (SELECT count(*) FROM customers) AS customers, (SELECT count(*) FROM products) AS products,
        (SELECT count(*) FROM orders) AS orders, (SELECT count(*) FROM order_items) AS order_items;
 
-\echo '-- Its dashboard is the kind of query a cache is for. This is what it costs today, each time, for everyone:'
+\echo '-- The dashboard of the shop is an expensive query. Without a cache, each session pays this time on each call:'
 \echo
 \timing on
 SELECT * FROM dashboard WHERE month = '2025-11-01' ORDER BY revenue DESC LIMIT 5;
 \timing off
 
-\echo '-- And this is the floor that every cache function builds on: a million calls into the library.'
+\echo '-- No cache function can be faster than a function that does nothing. A million calls of such a function take:'
 \echo
 \timing on
 SELECT count(pgcache.noop('key')) AS calls FROM generate_series(1, 1000000);
 \timing off
 
-\echo '-- A value, set once and read a million times. Others see it when the transaction commits:'
+\echo '-- A value is set once and read a million times. Other sessions see the value when the transaction commits:'
 \echo
 SELECT cache_set('best seller', to_jsonb(p)) FROM products AS p WHERE product_id = 7;
 SELECT cache_get('best seller')->>'name' AS name, cache_ttl('best seller') > '4 min' AS for_minutes, cache_status();
@@ -34,7 +34,7 @@ SELECT cache_get('best seller')->>'name' AS name, cache_ttl('best seller') > '4 
 SELECT count(cache_get('best seller')) AS hits FROM generate_series(1, 1000000);
 \timing off
 
-\echo '-- Rollback leaves no trace:'
+\echo '-- A rollback drops the value:'
 \echo
 BEGIN;
 SELECT cache_set_text('draft', 'never seen by others');
@@ -42,7 +42,7 @@ SELECT cache_get_text('draft');
 ROLLBACK;
 SELECT cache_get_text('draft'), cache_status();
 
-\echo '-- Tags: two thousand values, and all of one category made a miss by one statement:'
+\echo '-- Tags: one statement invalidates all values of one category, here 250 of 2000:'
 \echo
 SELECT count(cache_set('product:' || product_id, to_jsonb(p), tags => ARRAY['products', 'category:' || category])) AS stored
   FROM products AS p;
@@ -52,7 +52,7 @@ SELECT cache_invalidate_tag('category:light');
 \timing off
 SELECT category, count(cache_get('product:' || product_id)) AS hits FROM products GROUP BY category ORDER BY category LIMIT 4;
 
-\echo '-- Counters count at once, whatever becomes of the transaction:'
+\echo '-- Counters, like sequences, count at once and keep their increments after a rollback:'
 \echo
 SELECT cache_delete('calls');
 BEGIN;
@@ -60,7 +60,7 @@ SELECT cache_incr('calls', ttl => '1 minute') AS calls;
 ROLLBACK;
 SELECT cache_incr('calls') AS calls;
 
-\echo '-- A space has keys and options of its own, and lets in whom it was told to:'
+\echo '-- A space has its own keys, options and privileges:'
 \echo
 SELECT count(cache_drop_space(name)) AS dropped FROM cache_spaces WHERE name = 'tour';
 SELECT cache_create_space('tour', default_ttl => '1 hour', max_value => 1000);
@@ -68,17 +68,17 @@ SELECT cache_set_text('k', 'in the space'::text, space => 'tour'), cache_get_tex
 SELECT name, default_ttl, max_value FROM cache_spaces ORDER BY name;
 SELECT cache_drop_space('tour');
 
-\echo '-- The dashboard again, this time by a key: computed once, ...'
+\echo '-- The dashboard again, now with a key. The first call runs the query ...'
 \echo
 \timing on
 SELECT jsonb_array_length(cache_fetch('dashboard', $$
     SELECT jsonb_agg(d) FROM dashboard AS d WHERE month = '2025-11-01' $$)) AS categories;
-\echo '-- ... and then read from memory, by everybody:'
+\echo '-- ... and the later calls of all sessions read the result from memory:'
 SELECT jsonb_array_length(cache_fetch('dashboard', $$
     SELECT jsonb_agg(d) FROM dashboard AS d WHERE month = '2025-11-01' $$)) AS categories, cache_status();
 \timing off
 
-\echo '-- An order arrives. Nothing was declared, no table has a trigger: the next read knows.'
+\echo '-- A new order invalidates the result at its commit, without triggers or declarations. The next call runs the query again:'
 \echo
 BEGIN;
 INSERT INTO orders SELECT max(order_id) + 1, 7, '2025-11-15', 'paid' FROM orders;
@@ -86,7 +86,7 @@ COMMIT;
 SELECT jsonb_array_length(cache_fetch('dashboard', $$
     SELECT jsonb_agg(d) FROM dashboard AS d WHERE month = '2025-11-01' $$)) AS categories, cache_status();
 
-\echo '-- A tag may stand for a table, or for a materialized view: refreshing it makes everything a miss that has the tag.'
+\echo '-- A tag may stand for a table or a materialized view. Refreshing the view invalidates all values with the tag:'
 \echo
 CREATE MATERIALIZED VIEW IF NOT EXISTS sellers AS SELECT product_id, sum(quantity) AS sold FROM order_items GROUP BY product_id;
 SELECT cache_watch('sellers');

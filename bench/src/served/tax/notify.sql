@@ -1,4 +1,4 @@
--- What is written by hand to tell others of a change.
+-- A hand-written trigger that tells other sessions of each change with pg_notify.
 
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,5 +1,5 @@
--- What is written by hand to remove what has changed from a Redis: each session keeps its connection, and waits for the answer.
--- {socket} is filled in by the harness.
+-- A hand-written trigger that deletes each changed key from Redis. Each session keeps its connection, and waits for the answer.
+-- The harness replaces {socket} with the path of the socket of Redis.
 
 CREATE EXTENSION plpython3u;
 

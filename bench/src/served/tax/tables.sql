@@ -1,5 +1,5 @@
--- What is written, once in each schema: an account whose balance changes, with room for the new version on the same page, and
--- entries that are only added. bench.first_key and bench.keys are set by the harness.
+-- The tables that the transactions write, once in each schema. Transactions update the balance of an account, whose page has room for
+-- the new version of the row, and insert entries. The harness sets bench.first_key and bench.keys.
 
 CREATE TABLE account (
     id      bigint PRIMARY KEY,
