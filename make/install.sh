@@ -19,7 +19,7 @@ target=$PG_CONFIG
 library=$("$target" --pkglibdir) scripts=$("$target" --sharedir)/extension
 sudo_hint="run it as the owner of that directory: sudo make ${1:-install} PG_CONFIG=$target"
 for directory in "$library" "$scripts"; do
-    [ -d "$directory" ] || die "$directory, where $target says extensions go, does not exist: install PostgreSQL's server package"
+    [ -d "$directory" ] || die "$directory, the directory for extensions according to $target, does not exist: install PostgreSQL's server package"
 done
 
 case ${1:-install} in

@@ -52,14 +52,14 @@ need_server_account() {
 # checkout. If the servers' account cannot enter the checkout (one in /root), .pg is a link to a directory that the
 # account can reach.
 place_work_dir() {
-    case $ROOT in *[\`\$\"\\%]* | *$'\n'*) die "the path of this checkout has a character that shells and servers stumble over: move it to a plainer one" ;; esac
+    case $ROOT in *[\`\$\"\\%]* | *$'\n'*) die "the path of this checkout contains a newline or one of the characters \` \$ \" \\ %: move the checkout to a path without these" ;; esac
     PG_CACHE_DIR=$ROOT/.pg
     if [ ! -e "$PG_CACHE_DIR" ]; then
         # The account `nobody` stands in for the servers' account, which may not exist yet.
         if is_root && ! (cd / && runuser -u nobody -- test -x "$ROOT") 2>/dev/null; then
             local elsewhere
             elsewhere=/var/lib/pg_cache-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
-            mkdir -p "$elsewhere" 2>/dev/null || die "cannot write to /var/lib, where the servers of a checkout that only root may enter go: move the checkout"
+            mkdir -p "$elsewhere" 2>/dev/null || die "cannot write to /var/lib, which holds the servers' files if only root may enter the checkout: move the checkout"
             ln -sfn "$elsewhere" "$PG_CACHE_DIR"
         else
             mkdir -p "$PG_CACHE_DIR" 2>/dev/null || die "cannot write to $ROOT: run make in a checkout of your own"
@@ -67,7 +67,7 @@ place_work_dir() {
     fi
     # PG_CACHE_DIR is the target of the link: the servers' account cannot follow the link itself.
     PG_CACHE_DIR=$(readlink -f "$PG_CACHE_DIR")
-    [ -w "$PG_CACHE_DIR/" ] || die "$PG_CACHE_DIR belongs to another account: run make as that one, or remove it"
+    [ -w "$PG_CACHE_DIR/" ] || die "$PG_CACHE_DIR belongs to another account: run make as that account, or remove the directory"
     mkdir -p "$PG_CACHE_DIR/log"
     export PG_CACHE_DIR
 }
@@ -77,7 +77,7 @@ place_work_dir() {
 # they could outlive this script.
 only_one_at_a_time() {
     [ "${PG_CACHE_LOCKED:-}" = "$PG_CACHE_DIR" ] && return
-    exec 9>"$PG_CACHE_DIR/lock" || die "cannot write $PG_CACHE_DIR/lock: remove what stands there"
+    exec 9>"$PG_CACHE_DIR/lock" || die "cannot write $PG_CACHE_DIR/lock: remove it"
     flock -n 9 || die "another make is at work in this checkout: wait until it has ended"
     export PG_CACHE_LOCKED=$PG_CACHE_DIR
 }
@@ -214,7 +214,7 @@ need_packages() { # need...
     need_disk 1000 "installing packages"
     step "installing ${missing[*]}" packages install_packages "${missing[@]}" || die_after packages "the packages ${missing[*]} cannot be installed"
     for need in "$@"; do
-        [ -z "$(missing_package "$need")" ] || die "$(missing_package "$need") is installed but does not bring what is needed: read .pg/log/packages.log"
+        [ -z "$(missing_package "$need")" ] || die "$(missing_package "$need") is installed but lacks files that the build needs: read .pg/log/packages.log"
     done
 }
 

@@ -22,8 +22,8 @@ status=0
 assert=$(PG=15 "$ROOT/make/assert.sh") || status=$?
 case $status in
 0) leg "15 assertions" PG_CONFIG="$assert" ;;
-2) rows+=("$(printf '  %-14s %-8s %-8s' "15 assertions" "?" "SKIPPED: there is no source to build it from")") ;;
-*) failed=1 rows+=("$(printf '  %-14s %-8s %-8s' "15 assertions" "?" "FAILED: it was not built")") ;;
+2) rows+=("$(printf '  %-14s %-8s %-8s' "15 assertions" "?" "SKIPPED: no source of PostgreSQL 15 is available")") ;;
+*) failed=1 rows+=("$(printf '  %-14s %-8s %-8s' "15 assertions" "?" "FAILED: the build failed")") ;;
 esac
 
 printf '\n  %-14s %-8s %-8s %8s\n' PG version verdict time

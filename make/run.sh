@@ -22,7 +22,7 @@ pg_config=$("$ROOT/make/build.sh" release)
 "$ROOT/make/cluster.sh" start "$PORT" "$pg_config"
 "$ROOT/make/shop.sh"
 "$ROOT/make/cluster.sh" psql -X -q -v ON_ERROR_STOP=1 -f "$ROOT/examples/tour.sql" ||
-    die "the tour did not reach its end: what stopped it stands above"
+    die "the tour failed: see the error above"
 cat <<EOF
 
 The server keeps running (ready in $((SECONDS - started)) s).

@@ -14,10 +14,10 @@ cd "$ROOT"
 skip() { say "skipped, not passed: the address sanitizer did not run: $*"; exit 0; }
 
 # If rustup is there, it can install a nightly toolchain. An existing nightly is not updated.
-command -v rustup >/dev/null || skip "it needs a nightly toolchain, and there is no rustup to get one with"
+command -v rustup >/dev/null || skip "it needs a nightly toolchain, and rustup is missing: install rustup"
 cargo +nightly --version >/dev/null 2>&1 ||
     timeout 600 rustup toolchain install nightly --profile minimal >/dev/null 2>&1 ||
-    skip "there is no nightly toolchain, and rustup cannot get one: rustup toolchain install nightly"
+    skip "rustup cannot install a nightly toolchain: run rustup toolchain install nightly"
 
 target=$(rustc -vV | sed -n 's/^host: //p')
 # The tests are optimised, because the sanitizer makes them several times slower. Overflow checks and debug assertions

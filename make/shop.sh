@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
 place_work_dir
-psql() { "$ROOT/make/cluster.sh" psql -X -q -A -t -v ON_ERROR_STOP=1 "$@" || die "the sample shop cannot be prepared: what stopped it stands above"; }
+psql() { "$ROOT/make/cluster.sh" psql -X -q -A -t -v ON_ERROR_STOP=1 "$@" || die "the sample shop cannot be prepared: see the error above"; }
 
 # A comment on the database records which sample was loaded completely.
 sample="sample shop $(cksum <"$ROOT/examples/shop.sql" | cut -d' ' -f1)"

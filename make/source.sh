@@ -20,7 +20,7 @@ wanted=${1:-}
 major=${BASH_REMATCH[1]}
 sources=$PG_CACHE_DIR/source
 part=$sources/$wanted.part # everything unfinished is in here; the next run removes it
-none=$sources/$wanted.none # the mirror did not have it: asked once
+none=$sources/$wanted.none # records that the mirror does not have the source, so that it is asked only once
 
 unpacked() { find "$sources" -maxdepth 1 -name "$major.*" -type d 2>/dev/null | grep -E "/$wanted(\.[0-9]+)?$" | sort -V | tail -n 1; }
 
@@ -57,7 +57,7 @@ if [ -z "$(unpacked)" ] && [ ! -f "$none" ]; then
     read -ra suites <<<"$(debian_suites "$major")"
     [ "${#suites[@]}" != 0 ] || { say "no Debian suite has the source of PostgreSQL $major"; exit 2; }
     mirror=$(debian_mirror) || mirror=
-    [ -n "$mirror" ] || { say "PostgreSQL's source comes from a Debian mirror, and apt's sources name none"; exit 2; }
+    [ -n "$mirror" ] || { say "PostgreSQL's source comes from a Debian mirror, but apt's sources name no mirror"; exit 2; }
     need_packages source
     need_disk 500 "unpacking PostgreSQL's source"
     rm -rf "$part"
@@ -67,5 +67,5 @@ if [ -z "$(unpacked)" ] && [ ! -f "$none" ]; then
     rm -rf "$part"
     [ -n "$(unpacked)" ] || touch "$none"
 fi
-[ ! -f "$none" ] || { say "the Debian mirror has no source of PostgreSQL $wanted (remove $none to ask it again)"; exit 2; }
+[ ! -f "$none" ] || { say "the Debian mirror has no source of PostgreSQL $wanted (to ask the mirror again, remove $none)"; exit 2; }
 unpacked >&3

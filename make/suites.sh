@@ -26,11 +26,11 @@ if ask source.sh "$release"; then
     source=$answer
 elif ask source.sh "$PG"; then
     source=$answer
-    say "the suites of PostgreSQL ${source##*/} run, on a server built from the same source"
+    say "running the suites of PostgreSQL ${source##*/} on a server built from the same source"
     ask assert.sh
     PG_CACHE_TEST_PG_CONFIG=$(PG_CONFIG=$answer "$ROOT/make/build.sh" dev)
 else
-    say "skipped, not passed: PostgreSQL's own suites did not run: there is no source of PostgreSQL $PG to take them from"
+    say "skipped, not passed: PostgreSQL's own suites did not run: the source of PostgreSQL $PG is not available"
     exit
 fi
 

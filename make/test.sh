@@ -21,18 +21,18 @@ stages=(core models counting sql sessions clients bench setup)
 declare -A what=(
     [core]="unit, model and property tests of the core"
     [models]="readers and writers of the core, interleaved under the memory model (loom)"
-    [counting]="a hit writes to nothing but its own count"
+    [counting]="a hit writes only to the hit count of its own backend"
     [sql]="SQL regression and interleavings (pg_regress, isolationtester)"
     [sessions]="several sessions, real clusters, restarts"
     [clients]="Python, Node.js and a pooler in front of the server"
-    [bench]="arithmetic of the measurements"
-    [setup]="make run on bad days"
-    [suites]="PostgreSQL's own regression and isolation suites; in the long run, or when named"
-    [sanitize]="the core's tests with the address sanitizer; in the long run, or when named"
-    [fuzz]="libFuzzer, for some seconds (make fuzz has more); in the long run, or when named"
+    [bench]="unit tests of the benchmark program"
+    [setup]="make run without network, packages, rights, disk space or a free port"
+    [suites]="PostgreSQL's own regression and isolation suites; only in make test-long, or if ONLY names it"
+    [sanitize]="the core's tests with the address sanitizer; only in make test-long, or if ONLY names it"
+    [fuzz]="libFuzzer for some seconds (make fuzz runs longer); only in make test-long, or if ONLY names it"
 )
 for stage in ${ONLY:-}; do
-    [ -n "${what[$stage]:-}" ] || die "there is no stage '$stage': ONLY takes ${!what[*]}"
+    [ -n "${what[$stage]:-}" ] || die "there is no stage '$stage': the stages are ${!what[*]}"
 done
 declare -A cargo_test=(
     [core]="-p pg_cache_core"
@@ -107,6 +107,6 @@ printf '  %-10s %8s %8s %10s\n' stage passed failed time
 printf '  %-10s %8s %8s %8d s   %s\n' set-up '' '' "$prepared" "packages, tools, the build under test"
 printf '%s\n' "${rows[@]}"
 printf '  %-10s %8d %8d %8d s\n\n' total "$passed" "$failed" "$((SECONDS - total))"
-[ "$skipped" = 0 ] || printf 'stages that were skipped, and proved nothing: %d\n' "$skipped"
+[ "$skipped" = 0 ] || printf 'stages that were skipped and tested nothing: %d\n' "$skipped"
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" = 0 ]
