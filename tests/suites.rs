@@ -1,18 +1,18 @@
-//! Runs PostgreSQL's own suites, regression and isolation, on a server that has the library loaded.
+//! Runs PostgreSQL's own regression and isolation suites on a server that has loaded the library.
 //!
-//! The tests and their expected results come from PostgreSQL's source (`make/source.sh`), of the same release as the server. Their
-//! output must be PostgreSQL's to the letter: no expected file here is ours.
+//! The tests and their expected results come from PostgreSQL's source (`make/source.sh`), of the same release as the server. The
+//! output must equal PostgreSQL's expected output exactly: none of the expected files is ours.
 
 use pg_cache_testbed::{Cluster, Conf};
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
-/// One of PostgreSQL's suites.
+/// A suite of PostgreSQL.
 struct Suite {
-    /// Its directory in `src/test`.
+    /// The name of the suite, which is its directory in `src/test`.
     name: &'static str,
-    /// The file there that lists the tests.
+    /// The file in that directory that lists the tests.
     schedule: &'static str,
     /// Further tests and options.
     arguments: &'static [&'static str],
@@ -29,23 +29,23 @@ const SUITES: [Suite; 2] = [
     Suite {
         name: "isolation",
         schedule: "isolation_schedule",
-        // PostgreSQL leaves these to servers with room for prepared transactions, as ours is.
+        // The schedule leaves these tests out, because they need a server with max_prepared_transactions > 0. Ours has that.
         arguments: &["prepared-transactions", "prepared-transactions-cic"],
         program: "isolation/pg_isolation_regress",
     },
 ];
 
-/// What a suite's output says of one test.
+/// The result of one test, as the output of the suite reports it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Passed,
     Failed,
-    /// It failed, and the schedule says that it may.
+    /// The test failed, but the schedule says to ignore that.
     Ignored,
 }
 
 fn main() -> ExitCode {
-    // Of cargo's test arguments only the filter means something here.
+    // The only argument of cargo test that this program uses is the filter.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let source = std::env::var_os("PG_CACHE_TEST_SOURCE").expect("make/suites.sh names PostgreSQL's source");
     let source = Path::new(&source).join("src/test");
@@ -72,14 +72,14 @@ fn main() -> ExitCode {
 }
 
 impl Suite {
-    /// Runs it and returns the number of tests that passed; what went wrong is added to `failures`.
+    /// Runs the suite and returns the number of tests that passed. Adds a message to `failures` for each failure.
     fn run(&self, directory: &Path, cluster: &Cluster, failures: &mut Vec<String>) -> usize {
         let server = cluster.server();
         let schedule = directory.join(self.schedule);
         let extra = self.arguments.iter().filter(|argument| !argument.starts_with('-'));
         let scheduled = scheduled(&schedule) + extra.count();
         let started = Instant::now();
-        // The server writes there, too.
+        // The server writes files into this directory, too.
         let output = cluster.make_directory(self.name);
 
         let mut command = server.pgxs_test_command(self.program);
@@ -119,7 +119,7 @@ impl Suite {
     }
 }
 
-/// How many tests a schedule lists.
+/// Returns the number of tests that a schedule lists.
 fn scheduled(schedule: &Path) -> usize {
     let text =
         std::fs::read_to_string(schedule).unwrap_or_else(|error| panic!("{}: {error}", schedule.display()));
@@ -129,7 +129,7 @@ fn scheduled(schedule: &Path) -> usize {
         .sum()
 }
 
-/// Reads a line of `pg_regress`. From PostgreSQL 16 on it is in the format of TAP.
+/// Reads the result from a line of `pg_regress`, if the line has one. From PostgreSQL 16 on, the lines are in TAP format.
 fn verdict(line: &str) -> Option<Verdict> {
     let after_name = line.split_once(" ... ").map(|(_, verdict)| verdict.trim_start());
     match after_name.unwrap_or(line).split_whitespace().next()? {
@@ -141,7 +141,7 @@ fn verdict(line: &str) -> Option<Verdict> {
     }
 }
 
-/// Prints the beginning of a file: after a crash every test differs.
+/// Prints the first lines of a file of differences. After a crash every test differs, so the file can be long.
 fn show_start(diffs: &Path) {
     let text = std::fs::read(diffs).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

@@ -20,11 +20,11 @@ const session = async () => {
 };
 const client = await session();
 
-/** All rows of a query, as arrays. */
+/** Returns all rows of a query, as arrays. */
 const rows = async (text, ...values) => (await client.query({ text, values, rowMode: 'array' })).rows;
-/** Its only value. */
+/** Returns the only value of the only row of a query. */
 const ask = async (text, ...values) => (await rows(text, ...values))[0][0];
-/** It fails like this, in these words. */
+/** Fails unless the query raises an error with this code, and with this text in message, detail or hint. */
 const refused = (code, message, text, ...values) =>
     assert.rejects(ask(text, ...values), error => {
         assert.equal(error.code, code, `${text}: ${error}`);
@@ -59,7 +59,7 @@ const parts = {
     },
 
     // null is a miss, and the null of JSON looks the same. cache_exists and a cast to text tell them apart.
-    async nothing() {
+    async misses_and_nulls() {
         assert.equal(await ask("SELECT cache_get('none')"), null);
         assert.equal(await ask("SELECT cache_set('null', $1)", JSON.stringify(null)), true);
         assert.equal(await ask("SELECT cache_get('null')"), null);
@@ -109,7 +109,7 @@ const parts = {
     },
 
     // The exact errors, and the calls that avoid them.
-    async jsonb_that_is_none() {
+    async values_that_are_not_jsonb() {
         await refused('22P02', 'Token "hello" is invalid.', "SELECT cache_set('k', 'hello')");
         await refused('22P02', 'invalid input syntax for type json', "SELECT cache_set('k', $1)", 'hello');
         await refused('22P02', 'invalid input syntax for type json', "SELECT cache_set('k', $1)", ['a', 'b']);

@@ -1,8 +1,8 @@
-"""The cache through psycopg 3: what each type becomes, and the errors that newcomers meet.
+"""Uses the cache through psycopg 3: the Python value of each type, and the errors that new users meet.
 
     clients.py prepared|unprepared
 
-"unprepared" is for a pooler that loses statements prepared on the server. Ends with "done" if all is as expected.
+"unprepared" is for a pooler that loses statements prepared on the server. Prints "done" at the end if all is as expected.
 """
 
 import re
@@ -24,7 +24,7 @@ if not PREPARED:
 
 
 def ask(query, *arguments, **options):
-    """The only value that a query returns."""
+    """Returns the only value of the only row of a query."""
     return connection.execute(query, arguments, **options).fetchone()[0]
 
 
@@ -34,7 +34,7 @@ def expect(actual, expected):
 
 
 def refused(error, literal, query, *arguments):
-    """The query fails like this, in these words."""
+    """Fails unless the query raises this error, with this text in its message."""
     try:
         ask(query, *arguments)
     except error as found:
@@ -66,8 +66,8 @@ def values():
     expect(ask("SELECT cache_get_bytes('b')", binary=True), value)
 
 
-def nothing():
-    """None is a miss, and the null of JSON looks like one until one asks."""
+def misses_and_nulls():
+    """None is a miss. The null of JSON looks the same: cache_exists and a cast to text tell them apart."""
     expect(ask("SELECT cache_get('none')"), None)
     expect(ask("SELECT cache_set('null', %s)", Jsonb(None)), True)
     expect(ask("SELECT cache_get('null')"), None)
@@ -116,8 +116,8 @@ def tags():
     expect(ask("SELECT cache_get('tagged')"), None)
 
 
-def jsonb_that_is_none():
-    """The literal errors, and what to write instead."""
+def values_that_are_not_jsonb():
+    """The exact errors, and the calls that avoid them."""
     refused(errors.InvalidTextRepresentation, "DETAIL:  Token \"hello\" is invalid.", "SELECT cache_set('k', 'hello')")
     refused(errors.InvalidTextRepresentation, "invalid input syntax for type json", "SELECT cache_set('k', %s)", "hello")
     refused(errors.InvalidTextRepresentation, "invalid input syntax for type json", "SELECT cache_set('k', %s)", ["a", "b"])
@@ -134,7 +134,7 @@ def jsonb_that_is_none():
 
 
 def prepared():
-    """Again and again, until psycopg and then the server would prepare for good."""
+    """Runs each statement 20 times, so that the server switches to a generic plan if psycopg prepares them."""
     for number in range(20):
         key = f"prepared {number % 3}"
         expect(ask("SELECT cache_set(%s, %s, %s)", key, Jsonb(number), timedelta(hours=1), prepare=PREPARED), True)
@@ -170,7 +170,7 @@ def transactions():
 
 
 def many_at_once():
-    """Several statements in one packet, and one statement for many rows."""
+    """Pipelined statements, executemany, COPY and a server-side cursor."""
     with connection.pipeline():
         cursors = [connection.execute("SELECT cache_set(%s, %s)", [f"pipe {i}", Jsonb(i)]) for i in range(100)]
         cursors += [connection.execute("SELECT cache_get(%s)", [f"pipe {i}"]) for i in range(100)]
@@ -186,7 +186,7 @@ def many_at_once():
 
 
 def compute_once():
-    """The loop in the README, by two at once: one computes, and both have the value."""
+    """Two threads run the loop of the README at once: one computes, and both get the value."""
     readme = Path(__file__).parents[2] / "README.md"
     [loop] = re.findall("```python\n(.*?)```", readme.read_text(), re.DOTALL)
     computed = []
@@ -216,11 +216,11 @@ def compute_once():
 
 for part in [
     values,
-    nothing,
+    misses_and_nulls,
     keys,
     lifetimes,
     tags,
-    jsonb_that_is_none,
+    values_that_are_not_jsonb,
     prepared,
     transactions,
     many_at_once,

@@ -1,6 +1,6 @@
-//! Values that say whose they are, and where the numbers come from that choose among them.
+//! Values whose bytes show their key and version, so that a wrong or torn value is recognised, and a random number generator.
 
-/// A small generator of our own: those who work at once must not share one.
+/// A small random number generator (xorshift). Each thread or process has its own, so that they share no state.
 pub struct Random(u64);
 
 impl Random {
@@ -16,7 +16,8 @@ impl Random {
     }
 }
 
-/// Whose value it is, which one, and bytes that follow from both: a mixture of two is recognised at every byte.
+/// Returns a value that contains its key, its version, and `size` bytes computed from both. A mixture of two values is recognised at
+/// every byte.
 pub fn content(key: u64, version: u64, size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 16);
     bytes.extend_from_slice(&key.to_le_bytes());
@@ -25,14 +26,15 @@ pub fn content(key: u64, version: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Fails unless these are the bytes of a value of this key.
+/// Panics unless the bytes are a complete value of this key.
 pub fn verify(key: u64, bytes: &[u8]) {
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     assert_eq!(number(0), key, "another key's value");
     assert_eq!(bytes, content(key, number(8), bytes.len() - 16), "a torn value");
 }
 
-/// Mostly small, some of several runs, a few that are spread over shards.
+/// Returns the size of the value of a version. Most values are small, some may need several runs of blocks, and a few may have runs in
+/// several shards.
 pub fn size_of(version: u64) -> usize {
     match version % 50 {
         0 => 9_000,
