@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_absent_and_said() {
+    fn unsupported_counters_are_absent_and_reported() {
         let counts = parse(
             "<not counted>,msec,task-clock,0,100.00,,\n<not supported>,,instructions,0,100.00,,\n<not supported>,,cycles,0,,\n",
         );

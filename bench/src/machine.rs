@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_processor_speaks_for_all() {
+    fn the_first_processor_names_the_model_of_all() {
         let list = "processor\t: 0\nmodel name\t: A fast one\nflags\t\t: fpu hypervisor\n\nprocessor\t: 1\n";
         assert_eq!(field(list, "model name").as_deref(), Some("A fast one"));
         assert_eq!(field(list, "bogus"), None);

@@ -56,7 +56,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn ids_are_unique_among_all_that_is_measured() {
+    fn ids_are_unique_among_parts_and_measurements() {
         let plan = crate::plan::measurements();
         let ids: Vec<_> =
             PARTS.iter().map(|part| part.id).chain(plan.iter().map(|one| one.id.as_str())).collect();

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_compared_with_takes_part() {
+    fn every_reference_is_a_contender() {
         for measurement in measurements() {
             let names: HashSet<_> = measurement.contenders.iter().map(|contender| contender.name).collect();
             assert_eq!(names.len(), measurement.contenders.len(), "{} names one twice", measurement.id);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_not_torn_apart() {
+    fn the_measurements_of_a_group_are_adjacent() {
         let mut groups: Vec<_> = measurements().iter().map(|measurement| measurement.group).collect();
         let kinds: HashSet<_> = groups.iter().copied().collect();
         groups.dedup();

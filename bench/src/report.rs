@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_counted_in_every_round_is_absent() {
+    fn a_count_that_is_missing_in_a_round_is_absent() {
         let measured = measured(&[samples(&[1.0, 1.0], &[Some(5.0), None]), samples(&[1.0, 1.0], &[])]);
         assert!(measured.contenders.iter().all(|entry| entry.server_nanoseconds.is_none()));
     }

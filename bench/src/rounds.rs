@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_takes_part_in_each_round_and_goes_first_in_turn() {
+    fn every_contender_runs_in_each_round_and_goes_first_in_turn() {
         let mut first = [0; 3];
         for round in 0..6 {
             let mut order: Vec<_> = turns(round, 3).collect();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_runs_spend_alike_cancels_out() {
+    fn costs_that_both_runs_have_cancel_out() {
         let counts = |nanoseconds| Counts { nanoseconds: Some(nanoseconds), ..Counts::default() };
         let cost = difference((100, counts(1e6 + 100.0 * 20.0)), (600, counts(1e6 + 600.0 * 20.0)));
         assert!((cost.nanoseconds.unwrap() - 20.0).abs() < 1e-6);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_one_length_tell_no_cost() {
+    fn runs_of_the_same_length_give_no_cost() {
         let counts = Counts { nanoseconds: Some(1.0), ..Counts::default() };
         assert_eq!(difference((100, counts), (100, counts)).nanoseconds, None);
     }

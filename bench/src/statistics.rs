@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_is_its_own_median_and_promises_nothing() {
+    fn one_sample_is_its_own_median_with_no_confidence() {
         let summary = Summary::of(&[7.0]).unwrap();
         assert_eq!((summary.low, summary.median, summary.high), (7.0, 7.0, 7.0));
         assert!(near(summary.confidence, 0.0));

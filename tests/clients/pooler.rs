@@ -32,7 +32,7 @@ fn backends(session: &mut Client, transactions: usize) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_transaction_sees_its_own_and_others_see_it_at_commit() {
+fn a_transaction_sees_its_changes_at_once_and_others_see_them_at_commit() {
     let (_cluster, pooler) = pooled(2);
     let [mut one, mut two] = [(); 2].map(|()| pooler.connect("postgres"));
     ask(&mut one, "SELECT cache_set_text('k', 'old', tags => '{t}')");
@@ -104,7 +104,7 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
 /// `cache_status()` reports the last operation of the server connection. Within a transaction, this is the client's own
 /// operation.
 #[test]
-fn the_status_of_an_operation_is_asked_for_in_its_transaction() {
+fn the_status_of_an_operation_is_reliable_in_its_transaction() {
     let (_cluster, pooler) = pooled(2);
     let [mut one, mut two] = [(); 2].map(|()| pooler.connect("postgres"));
     ask(&mut one, "SELECT cache_set_text('k', 'v')");
@@ -120,7 +120,7 @@ fn the_status_of_an_operation_is_asked_for_in_its_transaction() {
 }
 
 #[test]
-fn a_client_that_goes_away_in_a_transaction_leaves_nothing() {
+fn a_client_that_disconnects_in_a_transaction_leaves_no_change() {
     let (_cluster, pooler) = pooled(1);
     let mut one = pooler.connect("postgres");
     ask(&mut one, "SELECT cache_set_text('k', 'old')");
@@ -138,7 +138,7 @@ fn a_client_that_goes_away_in_a_transaction_leaves_nothing() {
 
 /// An unnamed statement is parsed and bound in one round trip, so it works with any pgbouncer.
 #[test]
-fn parameters_work_without_a_name_for_the_statement() {
+fn parameters_work_with_unnamed_statements() {
     let (_cluster, pooler) = pooled(2);
     let mut session = pooler.connect("postgres");
     for round in 0..8_i64 {
@@ -163,7 +163,7 @@ fn parameters_work_without_a_name_for_the_statement() {
 /// A named statement belongs to a server connection. Since version 1.21, pgbouncer prepares it again where it is
 /// missing. With earlier versions, it is valid only within a transaction.
 #[test]
-fn prepared_statements_work_as_far_as_the_pooler_follows_them() {
+fn prepared_statements_work_across_transactions_if_the_pooler_supports_them() {
     let (_cluster, pooler) = pooled(2);
     let mut session = pooler.connect("postgres");
     let mut transaction = session.transaction().expect("it begins");

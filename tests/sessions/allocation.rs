@@ -109,7 +109,7 @@ fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
 /// For each call, the n-th allocation fails, for n from 1 to the number of allocations that the call makes: once alone,
 /// and once together with all later ones.
 #[test]
-fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
+fn a_failed_allocation_ends_no_session_and_leaves_the_cache_consistent() {
     let cluster = failing_cluster();
     let mut session = cluster.connect("postgres");
     let mut witness = cluster.connect("postgres");
@@ -132,7 +132,7 @@ fn whichever_allocation_fails_no_session_ends_and_the_cache_stays_in_order() {
 
 /// The same in a new session, which has cached nothing yet.
 #[test]
-fn whichever_allocation_fails_first_a_new_session_goes_on() {
+fn a_failed_allocation_in_a_new_session_does_not_end_it() {
     let cluster = failing_cluster();
     let mut witness = cluster.connect("postgres");
     for call in [

@@ -85,7 +85,7 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
 }
 
 #[test]
-fn settings_and_passwords_of_roles_leave_every_result() {
+fn settings_and_passwords_of_roles_invalidate_no_result() {
     let cluster = cluster(&conf());
     let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
     run(&mut there, "CREATE ROLE me LOGIN");
@@ -112,7 +112,7 @@ fn settings_and_passwords_of_roles_leave_every_result() {
 
 /// Any role may run these commands, and without the right to grant, or without anything to drop, they change nothing.
 #[test]
-fn grants_without_the_right_to_grant_leave_every_result_of_other_databases() {
+fn grants_without_the_grant_option_invalidate_no_result_of_other_databases() {
     let cluster = cluster(&conf());
     let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
     run(&mut there, "CREATE ROLE me; CREATE ROLE other; GRANT me TO other; SET ROLE me");
@@ -131,7 +131,7 @@ fn grants_without_the_right_to_grant_leave_every_result_of_other_databases() {
 }
 
 #[test]
-fn temporary_tables_leave_every_result() {
+fn temporary_tables_invalidate_no_result() {
     let cluster = cluster(&conf());
     let (mut here, mut other) = (create(&cluster, "here"), cluster.connect("here"));
     run(&mut here, "CREATE TABLE whole (v int); CREATE ROLE reader");
@@ -169,7 +169,7 @@ fn temporary_tables_leave_every_result() {
 /// If a parent has no columns, `INHERIT` does not change the catalog rows of the child, so no invalidation message
 /// reports it.
 #[test]
-fn a_parent_without_columns_is_a_parent() {
+fn a_write_invalidates_results_of_a_parent_without_columns() {
     let cluster = cluster(&conf());
     let (mut writer, mut other) = (create(&cluster, "here"), cluster.connect("here"));
     run(&mut other, "CREATE TABLE top (); CREATE TABLE mid (v int); SELECT cache_watch('top')");
@@ -185,7 +185,7 @@ fn a_parent_without_columns_is_a_parent() {
 }
 
 #[test]
-fn a_prepared_grant_is_followed_in_other_databases() {
+fn a_prepared_grant_invalidates_in_other_databases_at_its_commit() {
     let cluster = cluster(&conf().set("max_locks_per_transaction", "256"));
     let (mut here, mut there) = (create(&cluster, "here"), create(&cluster, "there"));
     run(&mut there, "CREATE ROLE one; CREATE ROLE two; CREATE TABLE t (v int)");

@@ -111,7 +111,7 @@ fn sessions(database: &Database) -> [Client; 2] {
 }
 
 #[test]
-fn what_changes_without_a_command_is_fenced_with_its_commit() {
+fn a_change_of_definitions_invalidates_at_its_commit_with_or_without_a_command() {
     for Case { name, setup, query, change, results } in CASES {
         let database = Database::create();
         let [mut reader, mut other] = sessions(&database);
@@ -137,7 +137,7 @@ fn what_changes_without_a_command_is_fenced_with_its_commit() {
 
 /// The end of a session drops its temporary tables and the objects that depend on them.
 #[test]
-fn what_goes_with_a_session_is_fenced_at_its_end() {
+fn objects_that_a_session_drops_at_its_end_invalidate_results() {
     let database = Database::create();
     let [mut reader, mut other] = sessions(&database);
     let Case { setup, query, .. } = DISCARDED;
@@ -183,7 +183,7 @@ const HARMLESS: [&str; 26] = [
 ];
 
 #[test]
-fn what_changes_no_name_and_no_rule_leaves_results() {
+fn commands_that_change_no_name_and_no_rule_invalidate_no_result() {
     let database = Database::create();
     let [mut reader, mut other] = [(); 2].map(|()| database.connect());
     other

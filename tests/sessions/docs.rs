@@ -80,7 +80,7 @@ fn codes(cell: &str) -> Vec<&str> {
 }
 
 #[test]
-fn first_errors_are_the_errors_one_meets_and_their_repairs_work() {
+fn the_documented_first_errors_occur_and_their_repairs_work() {
     let database = Database::create();
     let mut session = database.connect();
     session.batch_execute("SELECT cache_set('order:42', '1')").expect("as above on the page");
@@ -102,7 +102,7 @@ fn first_errors_are_the_errors_one_meets_and_their_repairs_work() {
 
 /// Tests the README's table for users of other caches.
 #[test]
-fn what_replaces_a_command_of_another_cache_works() {
+fn the_documented_replacements_for_commands_of_other_caches_work() {
     let database = Database::create();
     let mut session = database.connect();
     let readme = page("README.md");

@@ -142,7 +142,7 @@ fn errors_name_keys_and_roles_in_any_encoding() {
 
 /// The contents of the extension's own tables must be readable in every encoding.
 #[test]
-fn spaces_have_names_that_every_encoding_has() {
+fn names_of_spaces_are_ascii_unless_the_database_is_utf_8() {
     for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
         let database = Database::create_encoded(encoding);
         let mut session = database.connect();

@@ -338,7 +338,7 @@ fn prepared_transactions_over_many_own_tables_leave_the_entries_of_others() {
 
 /// The inheritance between the abuser's tables changes all the time, while its other session commits to them.
 #[test]
-fn trees_that_grow_above_own_writes_leave_the_entries_of_others() {
+fn new_ancestors_of_own_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();
     for database in DATABASES {
         let mut abusers = [(); 2].map(|()| ground.abuser(database));

@@ -40,7 +40,7 @@ fn process(session: &mut Client) -> i32 {
 }
 
 #[test]
-fn while_a_commit_waits_for_a_standby_nobody_else_does() {
+fn no_other_session_waits_while_a_commit_waits_for_a_standby() {
     let cluster = cluster(&conf());
     let mut witness = cluster.connect("postgres");
     witness.batch_execute("SET statement_timeout = '20 s'").expect("it is set");
@@ -82,7 +82,7 @@ fn while_a_commit_waits_for_a_standby_nobody_else_does() {
 /// `ALTER TABLE … INHERIT` locks the tables below only for reading. So a transaction may have written to them whose
 /// commit still waits.
 #[test]
-fn a_tree_may_grow_above_what_a_commit_that_waits_has_written() {
+fn tables_written_by_a_waiting_commit_may_get_new_ancestors() {
     let cluster = cluster(&conf());
     let mut witness = cluster.connect("postgres");
     witness
@@ -131,7 +131,7 @@ const MANY: u32 = 200;
 /// Several writers write to up to `MANY` tables and are stopped at random moments: during the writes, during a check at
 /// the commit, or while the commit waits for a standby.
 #[test]
-fn a_storm_of_cancels_and_terminates_leaves_nothing_raised() {
+fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
     const WRITERS: u64 = 4;
     const ROUNDS: u32 = 60;
     let cluster = Arc::new(cluster(&conf()));
@@ -274,7 +274,7 @@ fn a_server_that_crashes_in_a_storm_of_commits_returns_with_an_empty_cache() {
 
 /// Large objects and subscriptions hold data, not definitions. A change must invalidate only results that read them.
 #[test]
-fn large_objects_and_subscriptions_change_nobody_elses_values() {
+fn changes_of_large_objects_and_subscriptions_invalidate_no_other_values() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     tables(&mut session, &["calm"]);
@@ -296,7 +296,7 @@ fn large_objects_and_subscriptions_change_nobody_elses_values() {
 
 /// A commit does not report changes of such objects, so a result that read them must not be stored.
 #[test]
-fn what_no_fence_follows_is_not_stored() {
+fn results_that_read_objects_without_a_fence_are_not_stored() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     tables(&mut session, &["t"]);
@@ -366,7 +366,7 @@ fn what_no_fence_follows_is_not_stored() {
 
 /// The OID of a dropped database can be reused: after some billions of objects, or with `CREATE DATABASE ... OID`.
 #[test]
-fn a_database_finds_nothing_of_one_that_had_its_number() {
+fn a_database_with_a_reused_oid_finds_no_old_values() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE DATABASE twin").expect("a database");
@@ -385,7 +385,7 @@ fn a_database_finds_nothing_of_one_that_had_its_number() {
 /// The server has some thousand fences for relations, and never reassigns one. Using them up takes a minute, so this
 /// test runs only in the long run.
 #[test]
-fn what_nobody_else_has_seen_takes_no_fence() {
+fn tables_that_no_value_depends_on_take_no_fence() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
         return;
     }

@@ -13,7 +13,7 @@ fn fetch(session: &mut Client, key: &str, query: &str) -> Option<String> {
 /// A fill waits for a `TRUNCATE`. With a snapshot from before the wait, it would find an empty table, which no
 /// transaction has committed.
 #[test]
-fn a_fill_that_waits_for_a_truncate_sees_what_came_with_it() {
+fn a_fill_that_waits_for_a_truncate_sees_the_rows_of_that_transaction() {
     let database = Database::create();
     let mut writer = database.connect();
     writer
@@ -43,7 +43,7 @@ fn a_fill_that_waits_for_a_truncate_sees_what_came_with_it() {
 /// A session processes invalidation messages when it acquires a lock that it does not hold yet. In a long transaction,
 /// this may never happen.
 #[test]
-fn a_fill_in_an_old_transaction_knows_new_definitions() {
+fn a_fill_in_an_old_transaction_uses_new_definitions() {
     let database = Database::create();
     let [mut old, mut other] = [(); 2].map(|()| database.connect());
     let define = |v| {
@@ -73,7 +73,7 @@ fn assert_fresh(sessions: [&mut Client; 2], key: &str, query: &str) {
 
 /// In a plan, the branches of a `UNION ALL` look like partitions of a table, but they are tables of their own.
 #[test]
-fn the_branches_of_a_union_all_are_read() {
+fn the_branches_of_a_union_all_are_dependencies() {
     let database = Database::create();
     let [mut writer, mut reader] = [(); 2].map(|()| database.connect());
     writer
@@ -99,7 +99,7 @@ fn the_branches_of_a_union_all_are_read() {
 
 /// Parallel workers of a query inside a function are other processes, whose reads the fill does not observe.
 #[test]
-fn what_helpers_of_a_query_would_read_is_seen() {
+fn reads_of_parallel_workers_in_functions_are_dependencies() {
     let database = Database::create();
     let [mut session, mut other] = [(); 2].map(|()| database.connect());
     session
@@ -126,7 +126,7 @@ fn what_helpers_of_a_query_would_read_is_seen() {
 /// A session keeps the plan of a function, with the relations that it found when it planned. Other sessions may find
 /// different ones.
 #[test]
-fn a_plan_of_older_names_computes_nothing_for_others() {
+fn a_plan_from_before_a_change_of_names_computes_nothing_for_others() {
     let database = Database::create();
     let [mut old, mut new] = [(); 2].map(|()| database.connect());
     new.batch_execute(
@@ -146,7 +146,7 @@ fn a_plan_of_older_names_computes_nothing_for_others() {
 
 /// `CREATE TABLE AS` inside `EXPLAIN ANALYZE` is not a command of its own, but it creates a table.
 #[test]
-fn a_table_that_is_made_by_an_explain_may_be_in_front_of_another() {
+fn a_table_created_by_explain_analyze_may_shadow_another() {
     let database = Database::create();
     let [mut session, mut other] = [(); 2].map(|()| database.connect());
     session.batch_execute("CREATE SCHEMA ahead; CREATE TABLE t AS SELECT 1::bigint AS v").expect("a table");
@@ -162,7 +162,7 @@ fn a_table_that_is_made_by_an_explain_may_be_in_front_of_another() {
 
 /// A volatile function may return a different result each time, or change something. So its result must not be stored.
 #[test]
-fn what_a_volatile_function_returns_is_not_stored() {
+fn the_result_of_a_volatile_function_is_not_stored() {
     let database = Database::create();
     let mut session = database.connect();
     session
@@ -192,7 +192,7 @@ fn what_a_volatile_function_returns_is_not_stored() {
 /// Roles belong to the whole cluster: a change of roles invalidates the results of queries in all databases. Other
 /// names belong to one database.
 #[test]
-fn what_is_renamed_is_renamed_in_its_database_unless_it_is_a_role() {
+fn a_renamed_role_invalidates_in_other_databases_and_a_renamed_table_does_not() {
     let databases = [(); 2].map(|()| Database::create_where_roles_change());
     let [mut one, mut other] = [&databases[0], &databases[1]].map(Database::connect);
     one.batch_execute("CREATE TABLE t (); CREATE ROLE fetch_one").expect("a table and a role");
@@ -225,7 +225,7 @@ fn say(session: &mut Client, statement: &str) -> Option<String> {
 /// A transaction whose isolation level gives it one snapshot, however that level was set, must get values from before
 /// its snapshot and no later ones.
 #[test]
-fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
+fn a_transaction_with_one_snapshot_gets_only_values_from_before_it() {
     const GET: &str = "SELECT cache_get('k')";
     const LEVEL: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
     let database = Database::create();
@@ -281,7 +281,7 @@ fn who_looks_at_one_moment_is_given_what_was_there_before_and_nothing_else() {
 
 /// Uncommitted rows must stay in the transaction that wrote them, for any dependencies that the caller declares.
 #[test]
-fn uncommitted_rows_are_not_published_whatever_is_declared() {
+fn uncommitted_rows_are_not_published_even_with_depends() {
     let database = Database::create();
     let [mut writer, mut other] = [(); 2].map(|()| database.connect());
     writer
@@ -375,7 +375,7 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
 
 /// `TABLESAMPLE`, and built-in functions that return information about indexes, publications and names of relations.
 #[test]
-fn results_that_no_fence_follows_are_not_stored() {
+fn results_of_reads_without_a_fence_are_not_stored() {
     let database = Database::create();
     let mut session = database.connect();
     session
@@ -411,7 +411,7 @@ fn results_that_no_fence_follows_are_not_stored() {
 
 /// PL/pgSQL prepares an expression when a transaction first evaluates it. This may happen before the fill.
 #[test]
-fn what_a_function_calls_is_seen_if_the_transaction_has_called_it_before() {
+fn calls_of_a_function_are_seen_if_the_transaction_has_called_it_before() {
     let database = Database::create();
     let mut session = database.connect();
     session

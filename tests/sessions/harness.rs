@@ -14,7 +14,7 @@ fn a_dropped_cluster_leaves_neither_process_nor_directory() {
 }
 
 #[test]
-fn a_dropped_database_is_gone_though_somebody_is_in_it() {
+fn a_dropped_database_is_gone_despite_open_sessions() {
     let database = Database::create_empty();
     let (name, cluster) = (database.name().to_owned(), database.cluster());
     let _session = database.connect();

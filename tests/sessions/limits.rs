@@ -66,7 +66,7 @@ fn a_value_of_a_gigabyte_is_refused_and_leaves_no_memory_behind() {
 
 /// The settings can allow a value that is larger than the cache. The transaction must not keep such a value.
 #[test]
-fn a_value_that_never_fits_is_not_held_back() {
+fn a_value_larger_than_the_cache_is_not_kept_by_its_transaction() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_value_size", "1023MB"));
     let mut session = cluster.connect("postgres");
     session.batch_execute("BEGIN; SELECT cache_set_text('k', 'old')").expect("it begins");
@@ -104,7 +104,7 @@ fn names_of_a_gigabyte_are_refused() {
 
 /// The long run makes ten million sets.
 #[test]
-fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
+fn the_memory_of_a_transaction_with_many_sets_is_bounded() {
     let sets = if is_long() { 10_000_000 } else { 500_000 };
     let cluster = cluster(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
@@ -137,7 +137,7 @@ fn sets_without_end_in_one_transaction_take_no_memory_without_end() {
 
 /// A PL/pgSQL loop with an exception block creates and releases a savepoint in each round.
 #[test]
-fn a_loop_of_savepoints_over_the_same_keys_takes_no_memory_without_end() {
+fn the_memory_of_a_loop_of_savepoints_over_the_same_keys_is_bounded() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));
     let mut session = cluster.connect("postgres");
     session.batch_execute("SELECT cache_set_text('warm', 'v'); BEGIN").expect("it begins");
@@ -171,7 +171,7 @@ fn a_loop_of_savepoints_over_the_same_keys_takes_no_memory_without_end() {
 }
 
 #[test]
-fn an_object_of_many_members_takes_memory_for_what_is_in_it() {
+fn an_object_of_many_members_takes_less_than_1_kb_for_each() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
     let mut session = cluster.connect("postgres");
     session
@@ -273,7 +273,7 @@ fn a_call_with_several_results_returns_at_most_64_megabytes() {
 
 /// A call always returns the first value, even if the settings allow it to exceed the limit.
 #[test]
-fn a_value_that_is_larger_than_what_a_call_returns_is_returned_alone() {
+fn a_value_larger_than_the_limit_of_a_call_is_returned_alone() {
     if !is_long() {
         return;
     }

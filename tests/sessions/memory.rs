@@ -18,7 +18,7 @@ pub fn cluster(conf: &Conf) -> Cluster {
 }
 
 #[test]
-fn settings_have_units_and_say_what_they_are() {
+fn settings_have_units_defaults_and_descriptions() {
     let database = Database::create();
     let mut session = database.connect();
     let rows = session
@@ -54,7 +54,7 @@ fn settings_have_units_and_say_what_they_are() {
 }
 
 #[test]
-fn it_takes_the_memory_it_is_given() {
+fn the_cache_allocates_the_configured_memory() {
     let cluster =
         cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536"));
     let mut session = cluster.connect("postgres");
@@ -70,7 +70,7 @@ fn it_takes_the_memory_it_is_given() {
 }
 
 #[test]
-fn without_memory_it_is_off_and_in_order() {
+fn a_hot_size_of_zero_switches_the_cache_off() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "0"));
     let mut session = cluster.connect("postgres");
     assert_eq!(findings(&mut session), Vec::<String>::new());
@@ -88,7 +88,7 @@ fn without_memory_it_is_off_and_in_order() {
 }
 
 #[test]
-fn a_killed_session_leaves_a_cache_in_order() {
+fn the_cache_works_again_after_a_session_was_killed() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB"));
     let mut victim = cluster.connect("postgres");
     let mut witness = cluster.connect("postgres");

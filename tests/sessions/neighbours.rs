@@ -77,7 +77,7 @@ fn hooks_chain_in_every_order() {
 }
 
 #[test]
-fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
+fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
     let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
     for order in [format!("{neighbour}, pg_cache"), format!("pg_cache, {neighbour}")] {
@@ -138,7 +138,7 @@ fn who_writes_when_told_of_a_commit_is_followed_in_every_order() {
 /// The neighbour changes the cache while the transaction commits, perhaps when pg_cache's own commit has begun. Its
 /// change of a key must replace the transaction's own change.
 #[test]
-fn who_changes_the_cache_when_told_of_a_commit_is_heard_in_every_order() {
+fn cache_changes_of_a_commit_callback_take_effect_in_every_load_order() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
     let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
     for order in [format!("{neighbour}, pg_cache"), format!("pg_cache, {neighbour}")] {

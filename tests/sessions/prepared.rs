@@ -53,7 +53,7 @@ fn assert_quiet(session: &mut Client) {
 }
 
 #[test]
-fn a_change_shows_when_it_is_committed_and_not_before() {
+fn a_prepared_change_invalidates_at_commit_prepared_and_not_before() {
     let cluster = cluster(&conf());
     let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
     for (change, all) in CHANGES {
@@ -79,7 +79,7 @@ fn a_change_shows_when_it_is_committed_and_not_before() {
 }
 
 #[test]
-fn one_that_is_rolled_back_leaves_no_trace() {
+fn a_prepared_transaction_that_is_rolled_back_changes_nothing() {
     let cluster = cluster(&conf());
     let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
     fill(&mut one);
@@ -97,7 +97,7 @@ fn one_that_is_rolled_back_leaves_no_trace() {
 }
 
 #[test]
-fn one_that_has_changed_nothing_takes_nothing_away() {
+fn a_prepared_transaction_without_changes_in_the_cache_invalidates_nothing() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     fill(&mut session);
@@ -109,7 +109,7 @@ fn one_that_has_changed_nothing_takes_nothing_away() {
 }
 
 #[test]
-fn a_key_is_one_of_its_space_and_of_its_role() {
+fn a_prepared_delete_removes_only_the_key_of_its_space_and_role() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     session
@@ -140,7 +140,7 @@ fn a_key_is_one_of_its_space_and_of_its_role() {
 
 /// A name can be used again. The changes of an earlier transaction of that name must then be forgotten.
 #[test]
-fn a_name_stands_for_the_last_one_that_has_it() {
+fn a_reused_name_stands_for_the_latest_prepared_transaction() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     fill(&mut session);
@@ -159,7 +159,7 @@ fn a_name_stands_for_the_last_one_that_has_it() {
 }
 
 #[test]
-fn so_many_changes_that_nobody_lists_them_take_more_with_them() {
+fn too_many_changes_for_a_record_invalidate_more_than_they_changed() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     let each = |what: &str, count: u32| format!("SELECT {what} FROM generate_series(1, {count}) AS i");
@@ -188,7 +188,7 @@ fn so_many_changes_that_nobody_lists_them_take_more_with_them() {
 
 /// Failures of `PREPARE TRANSACTION`: it is not allowed, the name is too long or taken, or there is no free record.
 #[test]
-fn a_prepare_that_fails_leaves_nothing() {
+fn a_failed_prepare_invalidates_nothing() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "1"));
     let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
     fill(&mut one);
@@ -213,7 +213,7 @@ fn a_prepare_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn who_may_not_commit_it_takes_nothing_away() {
+fn a_refused_commit_prepared_invalidates_nothing() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE ROLE passer_by").expect("a role");
@@ -240,7 +240,7 @@ fn who_may_not_commit_it_takes_nothing_away() {
 }
 
 #[test]
-fn a_commit_that_fails_leaves_nothing_raised() {
+fn a_failed_commit_prepared_leaves_no_fence_raised() {
     let cluster = cluster(&conf());
     let [mut one, mut two] = [(); 2].map(|()| cluster.connect("postgres"));
     one.batch_execute("CREATE DATABASE other").expect("another database");
@@ -277,7 +277,7 @@ fn a_commit_that_fails_leaves_nothing_raised() {
 /// After a restart, there is no record of what a prepared transaction changed. So its commit must invalidate
 /// everything.
 #[test]
-fn in_another_life_everything_goes() {
+fn a_commit_prepared_after_a_restart_invalidates_everything() {
     let cluster = cluster(&conf());
     let lives: [fn(&Cluster, Client); 3] = [
         |cluster, _| cluster.restart(Stop::Fast, &conf()),
@@ -344,7 +344,7 @@ fn cluster_with_standby() -> Cluster {
 }
 
 #[test]
-fn while_a_commit_is_under_way_nobody_reads_and_then_innocents_are_hits_again() {
+fn readers_miss_during_a_commit_prepared_and_only_changed_values_miss_after_it() {
     let cluster = cluster_with_standby();
     let [mut one, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     for (by, change) in [
@@ -378,7 +378,7 @@ fn while_a_commit_is_under_way_nobody_reads_and_then_innocents_are_hits_again() 
 
 /// The transaction's record does not contain tables that became parents of its tables after it was prepared.
 #[test]
-fn a_tree_may_grow_above_what_is_prepared() {
+fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
     let cluster = cluster_with_standby();
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE TABLE log (what text)").expect("a table");
@@ -408,7 +408,7 @@ fn a_tree_may_grow_above_what_is_prepared() {
 }
 
 #[test]
-fn where_nothing_can_be_prepared_no_memory_is_taken() {
+fn without_prepared_transactions_no_memory_is_allocated_for_them() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "0"));
     let mut session = cluster.connect("postgres");
     fill(&mut session);
@@ -425,7 +425,7 @@ fn where_nothing_can_be_prepared_no_memory_is_taken() {
 }
 
 #[test]
-fn without_a_cache_transactions_are_prepared_all_the_same() {
+fn transactions_can_be_prepared_without_a_cache() {
     let cluster = cluster(&conf().set("pg_cache.hot_size", "0"));
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE TABLE log (what text)").expect("a table");
@@ -438,7 +438,7 @@ fn without_a_cache_transactions_are_prepared_all_the_same() {
 /// The library passes the server's commands through. Their errors must keep all fields, such as the position, the table
 /// and the constraint.
 #[test]
-fn errors_of_other_commands_keep_all_they_say() {
+fn errors_of_other_commands_keep_all_their_fields() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     let error = session.batch_execute("CREATE TABLE t (i no_such_type)").expect_err("there is no such type");

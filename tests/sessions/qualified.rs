@@ -146,7 +146,7 @@ fn names(database: &Database, query: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_name_in_the_extensions_sql_says_of_which_schema_it_is() {
+fn every_name_in_the_extensions_sql_has_a_schema() {
     let database = Database::create();
     let functions =
         names(&database, "SELECT proname::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace");

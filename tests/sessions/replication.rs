@@ -116,7 +116,7 @@ impl Pair {
 }
 
 #[test]
-fn the_first_copy_of_a_table_is_a_change() {
+fn the_initial_copy_of_a_table_invalidates() {
     let mut pair = Pair::start();
     pair.publish("INSERT INTO t SELECT i, i FROM generate_series(1, 1000) AS i");
     pair.fill();
@@ -128,7 +128,7 @@ fn the_first_copy_of_a_table_is_a_change() {
 }
 
 #[test]
-fn what_is_applied_is_a_change() {
+fn applied_changes_invalidate() {
     let mut pair = Pair::start();
     pair.subscribe("copy_data = true");
     pair.until_copied();
@@ -150,7 +150,7 @@ fn what_is_applied_is_a_change() {
 /// The publisher sends a large transaction before it has ended. The subscriber keeps it in a file and applies it at the
 /// commit.
 #[test]
-fn what_is_streamed_is_a_change() {
+fn streamed_transactions_invalidate() {
     let mut pair = Pair::start();
     for command in ["ALTER SYSTEM SET logical_decoding_work_mem = '64kB'", "SELECT pg_reload_conf()"] {
         pair.source.batch_execute(command).expect("it is set");
@@ -171,7 +171,7 @@ fn what_is_streamed_is_a_change() {
 /// A session writes at the publisher as fast as it can, and another reads at the subscriber. No value may be older than
 /// the table's content before the read.
 #[test]
-fn nothing_is_stale_while_changes_stream_in() {
+fn no_reader_gets_a_stale_value_while_changes_stream_in() {
     const ROUNDS: i32 = 600;
     let mut pair = Pair::start();
     pair.publish("INSERT INTO t VALUES (1, 0)");
@@ -208,7 +208,7 @@ fn nothing_is_stale_while_changes_stream_in() {
 
 /// The apply worker prepares and commits without commands, so no statement tells the cache of the transaction's end.
 #[test]
-fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
+fn a_two_phase_transaction_invalidates_when_it_ends() {
     let mut pair = Pair::start();
     pair.subscribe("two_phase = true");
     pair.until_copied();
@@ -259,7 +259,7 @@ fn a_transaction_of_two_phases_is_a_change_when_it_is_committed() {
 
 /// A trigger at the subscriber changes the cache inside the applied transaction.
 #[test]
-fn the_cache_may_be_changed_in_two_phases() {
+fn a_two_phase_transaction_may_change_the_cache() {
     let mut pair = Pair::start();
     pair.target
         .batch_execute(

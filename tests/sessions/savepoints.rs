@@ -67,7 +67,7 @@ fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
 
 /// A rollback of the savepoint in which a lease was acquired releases the lease. Nothing else does.
 #[test]
-fn leases_of_many_savepoints_end_with_theirs() {
+fn rolling_back_a_savepoint_releases_only_its_own_leases() {
     let cluster = cluster(&Conf::preloaded());
     let (mut session, mut witness) = (cluster.connect("postgres"), cluster.connect("postgres"));
     let acquire = |session: &mut Client, key: &str| -> Option<i64> {
@@ -244,7 +244,7 @@ fn a_transaction_sees_what_a_naive_model_of_it_sees() {
 
 /// Setting a key again must free the value that a released savepoint set, so that there is room for the next one.
 #[test]
-fn a_loop_of_savepoints_over_large_values_stays_within_what_a_transaction_may_hold_back() {
+fn a_loop_of_savepoints_over_large_values_stays_within_max_transaction_size() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));
     let mut session = cluster.connect("postgres");
     session.batch_execute("BEGIN; SELECT cache_set_text('k', 'first')").expect("it begins");

@@ -106,7 +106,7 @@ fn an_index_of_another_table_is_not_used() {
 /// A function catches every error that `cache_fetch` can end in, and then continues to use the server's programming
 /// interface (SPI).
 #[test]
-fn errors_of_a_fill_leave_the_programming_interface_balanced() {
+fn errors_of_a_fill_leave_the_spi_stack_balanced() {
     let cluster = Cluster::start(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
     run(

@@ -15,7 +15,7 @@ fn run(session: &mut Client, statements: &str) {
 }
 
 #[test]
-fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
+fn changes_of_a_space_apply_to_the_next_transaction_of_other_sessions() {
     let database = Database::create_where_roles_change();
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut one, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
@@ -46,7 +46,7 @@ fn what_one_session_changes_of_a_space_the_next_transaction_of_others_knows() {
 }
 
 #[test]
-fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
+fn a_former_owner_of_the_database_loses_the_grants_of_pg_database_owner() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     let owned_by = |role| format!("ALTER DATABASE {} OWNER TO {role}", database.name());
@@ -63,7 +63,7 @@ fn who_owns_the_database_no_more_has_nothing_of_what_its_owner_was_granted() {
 }
 
 #[test]
-fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
+fn a_change_during_the_lookup_of_a_space_is_not_missed() {
     let database = Database::create_where_roles_change();
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
@@ -87,7 +87,7 @@ fn what_changes_while_a_session_looks_a_space_up_is_not_missed() {
 }
 
 #[test]
-fn an_extension_made_anew_finds_nothing_of_spaces_that_come_back() {
+fn a_recreated_extension_finds_no_values_of_restored_spaces() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(&mut session, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
@@ -102,7 +102,7 @@ fn an_extension_made_anew_finds_nothing_of_spaces_that_come_back() {
 }
 
 #[test]
-fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
+fn a_restored_space_with_the_oid_of_the_spaces_table_is_not_the_default_space() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     let restored = "INSERT INTO pgcache.spaces (number, name) VALUES ('pgcache.spaces'::regclass, 'twin')";
@@ -112,7 +112,7 @@ fn a_restored_space_with_the_number_of_our_table_is_not_the_default_space() {
 }
 
 #[test]
-fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
+fn the_view_of_spaces_scans_the_grants_once() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE spaces_many");
@@ -133,7 +133,7 @@ fn a_reader_of_many_spaces_sees_them_in_one_pass_over_the_grants() {
 }
 
 #[test]
-fn a_space_is_looked_up_by_its_name_and_not_among_all() {
+fn the_lookup_of_a_space_uses_only_indexes() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(&mut session, "CREATE ROLE spaces_one; SELECT cache_create_space('s'), cache_create_space('\u{e9}')");
@@ -152,7 +152,7 @@ fn a_space_is_looked_up_by_its_name_and_not_among_all() {
 }
 
 #[test]
-fn what_a_subscription_changes_of_the_tables_sessions_know() {
+fn sessions_see_the_spaces_and_grants_that_a_subscription_applies() {
     let [from, to] = [(); 2].map(|()| Database::create_where_roles_change());
     let [mut one, mut two] = [&from, &to].map(Database::connect);
     run(&mut one, "CREATE ROLE spaces_far; CREATE PUBLICATION p FOR ALL TABLES");
@@ -183,7 +183,7 @@ fn what_a_subscription_changes_of_the_tables_sessions_know() {
 }
 
 #[test]
-fn a_new_space_takes_no_number_that_came_with_a_restore_and_no_grants() {
+fn a_new_space_gets_neither_the_number_nor_the_grants_of_a_restored_space() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     // The next object of the cluster gets the next OID, unless a concurrent test has taken it.
@@ -328,7 +328,7 @@ fn a_copied_database_begins_with_the_spaces_of_its_template() {
 }
 
 #[test]
-fn on_a_standby_reads_miss_nothing_is_stored_and_nothing_fails_but_invalidation() {
+fn on_a_standby_reads_miss_sets_store_nothing_and_invalidations_fail() {
     let cluster = Cluster::start(&Conf::preloaded());
     run(&mut cluster.connect("postgres"), "CREATE EXTENSION pg_cache; SELECT cache_create_space('s')");
     cluster.stop(Stop::Fast);

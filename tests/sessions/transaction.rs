@@ -17,7 +17,7 @@ pub fn set(session: &mut Client, key: &str, value: &str) -> bool {
 }
 
 #[test]
-fn a_session_that_ends_in_the_middle_leaves_nothing() {
+fn a_session_that_ends_in_a_transaction_leaves_no_change() {
     let cluster = cluster(&Conf::preloaded());
     let mut witness = cluster.connect("postgres");
     assert!(set(&mut witness, "k", "old"));
@@ -38,7 +38,7 @@ fn a_session_that_ends_in_the_middle_leaves_nothing() {
 /// After a write, the session reads from the catalogs which tables its tables are a part of. It may have to wait for a
 /// lock then.
 #[test]
-fn a_session_that_is_stopped_while_it_asks_what_it_has_written_leaves_nothing() {
+fn a_session_that_is_stopped_while_it_looks_up_its_written_tables_leaves_no_change() {
     let database = Database::create();
     let mut witness = database.connect();
     witness.batch_execute("CREATE TABLE t AS SELECT 1 AS v; SELECT cache_watch('t')").expect("a table");
@@ -88,7 +88,7 @@ fn a_session_that_is_stopped_while_it_asks_what_it_has_written_leaves_nothing() 
 }
 
 #[test]
-fn a_cancelled_statement_takes_its_changes_with_it() {
+fn a_cancelled_statement_drops_its_changes() {
     let cluster = cluster(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
     let error = session
@@ -126,7 +126,7 @@ fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
 
 /// The check for serialization failures comes after pg_cache has raised the fences and announced the keys.
 #[test]
-fn a_commit_that_fails_at_the_last_moment_is_taken_back() {
+fn a_commit_that_fails_after_raising_its_fences_is_taken_back() {
     let cluster = cluster(&Conf::preloaded());
     let [mut one, mut two, mut witness] = [(); 3].map(|()| cluster.connect("postgres"));
     witness.batch_execute("CREATE TABLE t AS SELECT 1 AS i").expect("a table");
@@ -155,7 +155,7 @@ fn a_commit_that_fails_at_the_last_moment_is_taken_back() {
 }
 
 #[test]
-fn what_a_transaction_holds_back_has_an_end() {
+fn the_pending_changes_of_a_transaction_are_limited() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "64kB"));
     let mut session = cluster.connect("postgres");
     assert!(set(&mut session, "k", "old"));
@@ -205,7 +205,7 @@ fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
 /// This test also holds on a slow machine: it compares each answer only with times that are certain bounds of the
 /// moment of the answer.
 #[test]
-fn a_value_lives_until_just_before_its_time_and_never_after() {
+fn a_value_expires_at_most_100_ms_early_and_never_late() {
     let database = Database::create();
     let mut session = database.connect();
     let ttl = Duration::from_millis(700);

@@ -212,7 +212,7 @@ fn ran(cluster: &Cluster) -> Vec<String> {
 }
 
 #[test]
-fn no_twin_of_what_the_extension_uses_ever_runs() {
+fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
     // The used names, and the types of all columns and arguments of the extension.
     let model = Database::create();
     let mut texts = statements();

@@ -93,7 +93,7 @@ fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused
 
 /// The limit must hold for two transactions that do not see each other's rows.
 #[test]
-fn transactions_that_are_not_committed_count_for_what_a_tag_can_stand_for() {
+fn uncommitted_watches_count_towards_the_limit_of_a_tag() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     with_tables(&mut session, "watches_open", 40);
@@ -109,7 +109,7 @@ fn transactions_that_are_not_committed_count_for_what_a_tag_can_stand_for() {
 }
 
 #[test]
-fn a_tag_stands_for_a_limited_number_of_relations_whoever_watches_them() {
+fn the_limits_of_tags_and_relations_hold_for_the_owner_of_the_extension_too() {
     let database = Database::create();
     let mut session = database.connect();
     run(
@@ -168,7 +168,7 @@ fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
 /// Runs each call in an open transaction, and each other call about other objects beside it. Some calls also clean up
 /// rows that a drop has left behind.
 #[test]
-fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_something_else() {
+fn an_open_watch_or_grant_blocks_no_call_about_other_objects() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     let roles = ["watches_one", "watches_two", "watches_gone"];
@@ -225,7 +225,7 @@ fn an_open_transaction_that_has_watched_or_granted_blocks_no_call_about_somethin
 
 /// A transaction with one snapshot still sees rows that were cleaned up since.
 #[test]
-fn what_was_cleaned_up_meanwhile_fails_no_call_of_a_transaction_at_one_moment() {
+fn rows_that_another_session_has_cleaned_up_fail_no_call_under_repeatable_read() {
     let database = Database::create_where_roles_change();
     let mut session = database.connect();
     run(

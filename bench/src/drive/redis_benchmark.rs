@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_is_no_result() {
+    fn output_without_a_rate_has_no_result() {
         assert_eq!(parse("ERR unknown command"), None);
         assert_eq!(parse("\"test\",\"rps\"\n\"GET\",\"inf\"\n"), None);
     }

@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_ends_where_the_server_is_ready_however_it_is_cut() {
+    fn an_answer_ends_with_ready_for_query_in_any_fragmentation() {
         let row = [b"D".as_slice(), &length(3), b"Z\0\0"].concat();
         let whole = [row.clone(), row, [b"Z".as_slice(), &length(1), b"I"].concat()].concat();
         for cut in 1..whole.len() {
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_its_keys_where_it_says() {
+    fn a_request_has_its_keys_at_the_recorded_offsets() {
         for (given, keys, pipeline) in
             [(Given::Key, 1, 1), (Given::Keys, 100, 1), (Given::WrittenKeyAndJson, 1, 16)]
         {

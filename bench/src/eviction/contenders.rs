@@ -279,7 +279,7 @@ mod tests {
     use crate::eviction::traces::{Extent, made};
 
     #[test]
-    fn everybody_keeps_as_much_as_everybody_else() {
+    fn all_contenders_fill_their_capacity() {
         let extent = Extent { keys: 5000, requests: 50_000 };
         for trace in &made(extent)[3..5] {
             for shards in [0, 4] {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_count() {
+    fn the_capacity_is_in_bytes() {
         let request = |key, size| Request { key, size };
         // Two small values fit, or one large value.
         let requests = vec![request(0, 50), request(1, 50), request(0, 50), request(2, 100), request(0, 50)];

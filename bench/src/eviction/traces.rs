@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn zipf_asks_for_the_second_key_two_to_the_skew_times_less() {
+    fn zipf_requests_follow_the_power_law_of_the_skew() {
         for skew in [0.8, 1.0, 1.2] {
             let counts = counts(&zipf(EXTENT, skew), EXTENT.keys);
             let sum: f64 = (1..=EXTENT.keys).map(|rank| f64::from(rank).powf(-skew)).sum();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_comes_by_every_key_before_any_again() {
+    fn a_loop_requests_every_key_before_it_repeats_one() {
         let keys = cycle(EXTENT);
         for round in keys.chunks(EXTENT.keys as usize) {
             assert!(round.iter().copied().eq(0..EXTENT.keys));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scan_reads_is_never_asked_for_again() {
+    fn keys_of_a_scan_are_requested_once() {
         let keys = polluted(EXTENT);
         let scanned: Vec<_> = keys.iter().filter(|key| **key >= EXTENT.keys).collect();
         assert_eq!(scanned.len(), 200_000 / (BETWEEN_SCANS + SCAN) as usize * SCAN as usize);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_named() {
+    fn an_error_names_the_invalid_line() {
         for (line, why) in [
             ("1,a", "2 columns"),
             ("1,a,10,x", "4 columns"),

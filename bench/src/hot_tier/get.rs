@@ -142,7 +142,7 @@ mod tests {
     use std::hash::BuildHasher;
 
     #[test]
-    fn both_hash_a_key_alike() {
+    fn both_contenders_compute_the_same_hash() {
         let hashing = Hashing::with_seeds(1, 2, 3, 4);
         let bytes = key_bytes(17);
         let hash = |bytes: &[u8]| BuildHasher::hash_one(&hashing, bytes);

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_gone_is_missed_once_and_stored_with_its_tag() {
+    fn a_stored_entry_has_its_tag() {
         let sizes = tier_bed::sizes(megabytes(4));
         let memory = Memory::of_bytes(sizes.bytes);
         let host = Spinning::of(sizes);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_tier_too_small_for_a_transaction_others_are_lost_and_it_shows() {
+    fn the_hit_rate_shows_that_a_tier_is_too_small() {
         // No entry is read often enough to stay, because there are three times as many bystanders as fit.
         let phases = beside_commit(megabytes(8), 20_000, 100_000);
         assert!(phases.iter().all(|phase| phase.reads.asked > 0));

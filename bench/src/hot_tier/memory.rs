@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_live_is_counted_with_its_key_and_nothing_else() {
+    fn live_bytes_are_the_bytes_of_live_keys_and_values() {
         let memory = Memory::of_bytes(megabytes(1));
         let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
         let mut writer = Writer::new(&tier);

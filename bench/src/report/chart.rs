@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contender_of_the_plan_has_a_colour_of_its_own_kind() {
+    fn every_contender_of_the_plan_has_a_colour() {
         for measurement in crate::plan::measurements() {
             for contender in measurement.contenders {
                 assert_ne!(colour(contender.name), "#8250df", "{} has no colour", contender.name);

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_answered_takes_no_time() {
+    fn percentiles_without_answers_are_zero() {
         assert_eq!(Outcome::default().percentile(0.99), 0.0);
     }
 }

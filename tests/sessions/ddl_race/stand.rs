@@ -177,18 +177,18 @@ fn assert_exact(neighbour_first: bool, stand: Stand) {
 
 /// The neighbour's callback runs after pg_cache's.
 #[test]
-fn a_fill_while_a_ddl_commit_stands_in_a_later_callback_is_not_kept() {
+fn a_fill_while_a_ddl_commit_waits_in_a_later_callback_is_not_kept() {
     assert_exact(true, Stand::Callback);
 }
 
 /// The neighbour's callback runs before pg_cache's.
 #[test]
-fn a_fill_while_a_ddl_commit_stands_in_an_earlier_callback_is_not_kept() {
+fn a_fill_while_a_ddl_commit_waits_in_an_earlier_callback_is_not_kept() {
     assert_exact(false, Stand::Callback);
 }
 
 #[test]
-fn a_fill_while_a_change_of_roles_in_another_database_stands_is_not_kept() {
+fn a_fill_while_a_change_of_roles_in_another_database_waits_is_not_kept() {
     assert_exact(true, Stand::Elsewhere);
 }
 
@@ -204,7 +204,7 @@ fn a_fill_while_a_commit_prepared_sends_its_messages_is_not_kept() {
 
 /// Checks the race itself: if fences are lowered too early, it must find stale results.
 #[test]
-fn the_race_finds_what_is_stale_where_fences_are_lowered_early() {
+fn the_race_finds_stale_results_if_fences_are_lowered_early() {
     let mut ground = Ground::new(true);
     let mut missed = Vec::new();
     // Only changes that no reader waits for are used. A change of two transactions invalidates again with the second

@@ -44,7 +44,7 @@ fn is_long() -> bool {
 }
 
 #[test]
-fn nobody_is_given_what_is_stale_whoever_writes_and_whatever_ends() {
+fn no_reader_gets_a_stale_value_while_rows_change_and_sessions_end() {
     let cluster = cluster(&Conf::preloaded());
     let time = Duration::from_secs(if is_long() { 180 } else { 10 });
     let bag = hunt(&cluster, time, false, DEFINING_ONE_IN);
@@ -54,7 +54,7 @@ fn nobody_is_given_what_is_stale_whoever_writes_and_whatever_ends() {
 
 /// The results of queries rarely live long here, so the share of hits is small.
 #[test]
-fn nobody_is_given_what_is_stale_while_names_and_rules_change_all_the_time() {
+fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
     let cluster = cluster(&Conf::preloaded());
     let bag = hunt(&cluster, Duration::from_secs(if is_long() { 120 } else { 5 }), false, 3);
     assert_exact(&cluster, &bag);
@@ -77,7 +77,7 @@ fn assert_exact(cluster: &Cluster, bag: &Bag) {
 
 /// Checks the hunter itself: with broken fences, it must find stale values.
 #[test]
-fn the_hunter_finds_what_is_stale_where_fences_are_broken() {
+fn the_hunter_finds_stale_values_if_fences_are_broken() {
     // Lowering fences early is wrong only for changes of names and rules.
     for (how, defining_one_in) in [("never", DEFINING_ONE_IN), ("late", DEFINING_ONE_IN), ("early", 2)] {
         let cluster = cluster(&Conf::preloaded().set("pg_cache.break_fencing", how));

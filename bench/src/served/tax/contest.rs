@@ -151,14 +151,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_of_one_operation() {
+    fn counts_are_divided_by_the_number_of_operations() {
         let counts = Counts { nanoseconds: Some(100.0), instructions: Some(50.0), cycles: None };
         let one = Counts { nanoseconds: Some(10.0), instructions: Some(5.0), cycles: None };
         assert_eq!(each(counts, 10), one);
     }
 
     #[test]
-    fn everybody_goes_first_as_often_in_a_pair() {
+    fn each_contender_goes_first_equally_often_in_a_pair() {
         for pace in [Pace::FULL, Pace::QUICK] {
             let rules = Rules::close(&pace, 1);
             assert!(rules.pairs >= 20);

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_read_when_it_is_there_to_its_end() {
+    fn a_count_is_read_only_when_it_is_complete() {
         let text = "events: Ir\nsummary: 213409563\n\nfn=(1) a\n1 2\n";
         assert_eq!(parse(text), None);
         assert_eq!(parse(&format!("{text}\ntotals: 213409563\n")), Some(213_409_563));

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_may_not_be_told_apart() {
+    fn a_read_may_not_be_measurably_slower() {
         assert!(rivalry(false, &[99.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().met);
         assert!(!rivalry(false, &[101.0, 101.0, 101.0, 101.0, 101.0, 101.0]).goal().met);
         let found = rivalry(false, &[98.0, 101.0, 102.0, 102.0, 102.0, 103.0]).goal().found;
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_counted_is_a_dash() {
+    fn a_missing_count_is_a_dash() {
         let table = table(&[rivalry(true, &[300.0; 6])]);
         assert_eq!(table.head.len(), 6);
         assert_eq!(table.rows[0][3..], ["1", "–", "–"]);
