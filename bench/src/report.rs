@@ -236,9 +236,9 @@ fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
             (time, "time, at most", goal, floor, time.median <= goal, time.median <= floor)
         }
     };
-    let below = if held { "" } else { ", which is not even the least that will do" };
+    let below = if held { "" } else { ", which is below the acceptable limit" };
     Goal {
-        wanted: format!("{title}: {of} over {to}, {words} {goal} times ({floor} will do)"),
+        wanted: format!("{title}: {of} over {to}, {words} {goal} times (acceptable: {floor})"),
         found: format!("{}{below}", with_interval(found, digits)),
         met,
     }

@@ -137,7 +137,7 @@ fn section(cells: &[Cell]) -> Section {
 
     Section {
         id: "eviction".into(),
-        title: "What is kept".into(),
+        title: "Hit rate of eviction".into(),
         goals: vec![
             Goal {
                 wanted: format!(
@@ -147,9 +147,9 @@ fn section(cells: &[Cell]) -> Section {
                 met: ours >= best - BELOW_BEST_MAX,
             },
             Goal {
-                wanted: format!("nowhere more than {BELOW_LRU_MAX} points below LRU"),
+                wanted: format!("no hit rate is more than {BELOW_LRU_MAX} points below LRU"),
                 found: format!(
-                    "{missed} of {} are; the lowest is {} points ({}, {} %)",
+                    "{missed} of {} are further below; the lowest is {} points ({}, {} %)",
                     cells.len(),
                     points(worst.ours() - worst.lru()),
                     worst.trace,
@@ -160,16 +160,16 @@ fn section(cells: &[Cell]) -> Section {
         ],
         tables: vec![table],
         explained: vec![
-            "Hits in 100 questions, from an empty cache on; a value that was missed is stored. Capacities are \
-             in bytes of values, as percent of the working set's. `− best` is against the better of moka and \
-             quick_cache in that row, or on average. Ours is split into as many shards as its size makes it; \
-             quick_cache into as many; moka and LRU are whole. moka evicts after each insertion, and counts entries \
-             where all are of one size."
+            "Hits per 100 requests, starting with an empty cache. A missed value is stored. Capacities are in bytes of \
+             values, as percent of the working set. `− best` is the difference to the better of moka and quick_cache in \
+             that row, or on average. The number of shards of our tier follows from its size. quick_cache has the same \
+             number of shards; moka and LRU have one. moka evicts after each insertion, and counts entries if all values \
+             have one size."
                 .into(),
             format!(
-                "What a tier keeps follows from its region's size, which was searched for: `entries` and `content` \
-                 are what it kept on average over the second half, `content` as percent of the capacity that the \
-                 others have (within {:.0} %).",
+                "The size of our region was searched for, so that the tier keeps as many bytes of values as the others may \
+                 (within {:.0} %). `entries` and `content` are averages over the second half of the trace. `content` is in \
+                 percent of the capacity of the others.",
                 TOLERANCE * 100.0
             ),
         ],

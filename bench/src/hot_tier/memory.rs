@@ -32,7 +32,7 @@ pub fn measure(_: &Pace) -> Section {
     let beside = |fill: &Fill| (region - fill.live_bytes as f64) / fill.entries as f64;
 
     let mut table =
-        Table::new(1, ["region of 64 MB, full", "entries", "key + value", "share", "beside, each"]);
+        Table::new(1, ["region of 64 MB, full", "entries", "key + value", "share", "overhead per entry"]);
     for (name, fill) in [("16 B to 64 KB", &mixed), ("100 B", &small)] {
         table.rows.push(vec![
             name.into(),
@@ -43,7 +43,7 @@ pub fn measure(_: &Pace) -> Section {
         ]);
     }
     let usage = small.usage;
-    let mut parts = Table::new(1, ["of the region", "bytes", "share"]);
+    let mut parts = Table::new(1, ["part of the region", "bytes", "share"]);
     for (name, bytes) in [
         ("blocks", usage.block_bytes),
         ("fences", usage.fence_bytes),
@@ -68,17 +68,17 @@ pub fn measure(_: &Pace) -> Section {
                 small_share,
             ),
             Goal {
-                wanted: format!("beside key and value an entry costs at most {ENTRY_COST} bytes"),
+                wanted: format!("an entry costs at most {ENTRY_COST} bytes besides its key and value"),
                 found: format!("{:.1} bytes", beside(&small)),
                 met: beside(&small) <= ENTRY_COST as f64,
             },
         ],
         tables: vec![table, parts],
         explained: vec![format!(
-            "Filled with new keys of {KEY_BYTES} bytes until three times the region was put into it, so that what is free is in \
-             pieces. Sizes of values are 100 bytes, or any from 16 bytes to 64 KB, each doubling as likely (log-uniform). \
-             `beside, each` is the region without keys and values over the number of entries: everything there is, fences \
-             and index included. {} shards, {} fences for tags.",
+            "The region is filled with new keys of {KEY_BYTES} bytes until three times its size was stored, so that its free space is \
+             fragmented. Values have 100 bytes, or 16 bytes to 64 KB, where each power of two is equally likely (log-uniform). \
+             `overhead per entry` is the size of the region without keys and values, divided by the number of entries. It includes \
+             fences and index. The region has {} shards and {} fences for tags.",
             usage.shards,
             tier_bed::sizes(REGION).tag_fences,
         )],

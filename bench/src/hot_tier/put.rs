@@ -105,11 +105,11 @@ pub fn measure(pace: &Pace) -> Section {
         goals: found.iter().map(Found::goal).collect(),
         tables: vec![table],
         explained: vec![format!(
-            "Each put is timed by itself, with new keys; the clock's own {clock:.0} ns are taken off. Half full and full \
-             take turns in {} rounds: medians and their ratio are of rounds, p99 and the longest of all puts, whatever \
-             else the machine did meanwhile. After a row of puts the tier is made again what it was, untimed. Locks are \
-             watched in a pass of their own: how long one was held, the longest hold and the one that 99.9 % do not exceed. \
-             Among 8 MB values only the first small one of a row has to evict: what goes for it leaves room for the others.",
+            "Each put is timed separately, with a new key. The {clock:.0} ns of the clock itself are subtracted. The half-full and the full \
+             tier take turns in {} rounds. Medians and their ratio are over the rounds. p99 and the longest time are over all puts, and \
+             include other work of the machine. After a series of puts, the tier is restored to its earlier state, untimed. Lock \
+             hold times are measured in a separate pass: the longest one, and the one that 99.9 % do not exceed. Among 8 MB values, \
+             only the first small put of a series must evict, because the evicted value leaves room for the others.",
             pace.read_rounds
         )],
         figures: serde_json::json!({ "clock_nanoseconds": clock, "scenarios": found }),

@@ -28,11 +28,11 @@ fn side_by_side(report: &Report) -> String {
         let goals = if goals.is_empty() { goals } else { goals + "\n" };
         text += &format!("\n## {}\n\n{goals}{}", group[0].group, speed_table(group).align());
     }
-    text += "\n## What an operation costs the server\n\n";
+    text += "\n## Server cost of an operation\n\n";
     text += &costs(report);
-    text += "\n## How to read it\n\n";
+    text += "\n## How to read the figures\n\n";
     text += &reading(report);
-    text += "\n## What is equal, and what is not\n\n";
+    text += "\n## Equal and unequal conditions\n\n";
     text += &fairness(report);
     text
 }
@@ -41,10 +41,10 @@ fn heading(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = String::new();
     if report.quick {
-        text += "**A quick run: fewer and shorter rounds, to look at and not to quote.**\n\n";
+        text += "**A quick run: it has fewer and shorter rounds, so do not quote its figures.**\n\n";
     }
     if let Some(part) = &report.only {
-        text += &format!("**Only the measurements with `{part}` in their id.**\n\n");
+        text += &format!("**This report has only the measurements with `{part}` in their id.**\n\n");
     }
     text += &paragraph(&format!(
         "{}: {} cores{} of {}, {} GB, Linux {}. {}.",
@@ -58,11 +58,11 @@ fn heading(report: &Report) -> String {
     ));
     text.push('\n');
     text += &paragraph(&format!(
-        "Before the run the cores were {:.0} % busy with other work; during it the hypervisor kept {:.1} % of their \
-         time from it.{}",
+        "Before the run, the cores were {:.0} % busy with other work. During the run, the hypervisor took {:.1} % of their \
+         time.{}",
         machine.busy_before * 100.0,
         machine.stolen * 100.0,
-        if machine.busy_before > 0.1 { " **Too busy for figures to rely on.**" } else { "" },
+        if machine.busy_before > 0.1 { " **The machine was too busy for reliable figures.**" } else { "" },
     ));
     text
 }
@@ -144,9 +144,9 @@ fn costs(report: &Report) -> String {
         }
     }
     let explained = format!(
-        "Less is better; `× reference` is the cost over that of the row with a 1. Medians of {} rounds, intervals with \
-         {} confidence. {} It is the server's side alone, user and kernel. Where each run connects anew, as \
-         redis-benchmark does, it is the difference between a longer and a shorter one, so that connecting cancels out.",
+        "Less is better. `× reference` is the cost divided by the cost of the row with a 1. The figures are medians of {} rounds, with \
+         intervals of {} confidence. {} They count the server only, in user and kernel mode. redis-benchmark connects again in \
+         each run, so its figure is the difference between a longer and a shorter run, in which the cost of connecting cancels out.",
         report.counted_rounds,
         confidence(report.counted_rounds),
         report.counters,
@@ -163,21 +163,21 @@ fn confidence(rounds: usize) -> String {
 fn reading(report: &Report) -> String {
     [
         format!(
-            "Figures are medians of rounds: {} for reads, {} for writes. In a round each contender runs once, one \
-             right after the other, in an order that changes from round to round, after a warm-up that does not count.",
+            "Figures are medians of rounds: {} rounds for reads, {} for writes. In a round, the contenders run once each, one after \
+             the other. Their order changes from round to round. A warm-up before the rounds does not count.",
             report.read_rounds, report.write_rounds
         ),
         format!(
-            "Intervals hold the true median with {} (reads) and {} (writes) confidence. They are order statistics: \
-             two of the rounds themselves, with no assumption about how rounds are distributed.",
+            "Intervals contain the true median with {} (reads) and {} (writes) confidence. The ends of an interval are two of the \
+             measured rounds (order statistics), so no distribution of the rounds is assumed.",
             confidence(report.read_rounds),
             confidence(report.write_rounds)
         ),
-        "`× somebody` is speed over that one's speed: more than 1 is faster. It is the median of the ratios of runs \
-         in the same round, with the interval of that median, not the ratio of two medians."
+        "`× contender` is the speed divided by the speed of that contender: more than 1 is faster. It is the median of the ratios of \
+         runs in the same round, with the interval of that median. It is not the ratio of two medians."
             .into(),
-        "An operation is one key, also where 16 or 100 of them travel together.".into(),
-        "✓ is a goal that is reached by the median. What else is still acceptable stands in parentheses.".into(),
+        "An operation is one key, also if 16 or 100 keys are sent together.".into(),
+        "✓ means that the median reaches the goal. The acceptable limit is in parentheses.".into(),
     ]
     .iter()
     .map(|point| bullet(point))
@@ -186,44 +186,44 @@ fn reading(report: &Report) -> String {
 
 fn fairness(report: &Report) -> String {
     let equal = format!(
-        "Equal: {} keys of 13 bytes, the same on every side, each asked for at random; values of {VALUE_BYTES} bytes of \
-         text, which travel with every write and every read; Unix sockets; server and client on the same {} cores. Every \
-         key asked for is there.",
+        "Equal: the same {} keys of 13 bytes for all contenders, requested in random order; values of {VALUE_BYTES} bytes of \
+         text, sent with every write and every read; Unix sockets; server and client on the same {} cores. Every \
+         requested key exists.",
         count(KEYS as f64),
         report.machine.cores,
     );
     let unequal = [
-        "The no-op function looks nothing up and returns 8 bytes. It is the floor under every function of pg_cache, \
-         not a contender. Beside writes it is sent the value, too.",
-        "Clients are of one kind: a single thread that sends requests built once, in which it replaces the digits of the \
-         keys, and that reads answers to their end without looking into them. For Redis that is redis-benchmark. They work \
-         on the servers' cores; what an operation costs the server leaves them out.",
-        "Redis serves all clients from one thread, PostgreSQL each from a process of its own. These sessions stay from run to run, \
-         as those of a pool do: a new one pays for each page of shared memory that it touches for the first time. \
-         redis-benchmark connects anew, and finds a process that has touched all of its memory.",
-        "Each operation on PostgreSQL executes a prepared statement in a transaction of its own; pipelined, 16 statements \
-         and their one synchronization are one transaction. Redis begins and ends no transaction in either case. 100 keys at a \
-         time are one array for PostgreSQL, in binary form, and 100 words for Redis.",
-        "pg_cache holds values as jsonb, which every read over the wire spells as text and every write parses, but for the rows \
-         that say otherwise. Its writes have keys of their own.",
-        "With one client, server and client are kept on one core, since only one of them works at a time: what it \
-         takes to wake another core is the same for all, on a virtual machine more than the work itself, and left \
-         out. With more clients the scheduler decides.",
-        "PostgreSQL's client runs for a time, redis-benchmark a number of operations that take about as long.",
-        "Inside SQL, keys *from a scan* are read from a table in random order. pg_cache then sees the next ones where the scan is, \
-         and fetches their entries ahead; keys that are *computed* it cannot foresee.",
+        "The no-op function looks up nothing and returns 8 bytes. No function of pg_cache can be faster. In the measurements of \
+         writes, its parameters include the value.",
+        "All clients work in the same way: a single thread builds the requests once, replaces the digits of the keys in them, and \
+         reads each answer to its end without parsing the values. The client of Redis is redis-benchmark. The clients run on \
+         the servers' cores. The server cost of an operation does not include them.",
+        "Redis serves all clients from one thread, PostgreSQL serves each client from its own process. PostgreSQL's sessions stay \
+         connected from run to run, like those of a connection pool, because a new session pays for each page of shared memory \
+         that it touches first. redis-benchmark connects again in each run, to a process that has touched all of its memory.",
+        "Each operation on PostgreSQL executes a prepared statement in its own transaction. In a pipeline, 16 statements \
+         and one synchronization message are one transaction. Redis uses no transactions. A request for 100 keys has one array \
+         in binary form for PostgreSQL, and 100 words for Redis.",
+        "pg_cache stores values as jsonb, except in the rows whose names say text. Every read over the wire converts the jsonb to \
+         text, and every write parses it. The writes of pg_cache use other keys than its reads.",
+        "With one client, server and client share one core, because only one of them works at a time. This leaves out the time to \
+         wake another core, which is the same for all contenders and longer than the work itself on a virtual machine. With more \
+         clients, the scheduler chooses the cores.",
+        "PostgreSQL's client runs for a fixed time. redis-benchmark runs a fixed number of operations that take about as long.",
+        "Inside SQL, keys *from a scan* are read from a table in random order. pg_cache then finds the next keys in the scanned table \
+         and prefetches their entries. It cannot prefetch *computed* keys.",
         "Inside SQL, an operation's time includes its share of reading the keys and counting the results, the same for \
          all contenders. The subquery is planned with the query around it, the PL/pgSQL function keeps a prepared \
-         plan, the SQL function is set up anew at each call. Redis cannot take part.",
-        "The table is UNLOGGED, with a B-tree on text in the C collation, the cheapest to compare. Writing it is an \
-         upsert that leaves a dead row behind; autovacuum works as by default. A crash of the server empties it, as \
-         it does Redis, which keeps nothing on disk here.",
-        "PostgreSQL has 256 MB of shared_buffers, so that everything is in memory, no large pages, jit off, which would slow the \
-         subquery down, and inside SQL no parallel query, so that one process does the work of all contenders. \
-         Everything else, and all of Redis but persistence, is as by default.",
+         plan, and the SQL function is set up again at each call. Redis has no contender here.",
+        "The table is UNLOGGED, with a B-tree on text in the C collation, which is the cheapest to compare. A write is an \
+         upsert that leaves a dead row. Autovacuum has its default settings. A crash of the server empties the table. Redis loses \
+         its data in a crash, too, because it stores nothing on disk here.",
+        "PostgreSQL has 256 MB of shared_buffers, so all data is in memory, and no large pages. JIT is off, because it would slow \
+         down the subquery. Inside SQL there is no parallel query, so one process does the work of each contender. \
+         All other settings have their defaults, also those of Redis, except that persistence is off.",
     ];
     let unequal: String = unequal.into_iter().map(bullet).collect();
-    paragraph(&equal) + "\nNot equal, and to be kept in mind:\n\n" + &unequal
+    paragraph(&equal) + "\nNot equal:\n\n" + &unequal
 }
 
 /// Returns a paragraph, wrapped.

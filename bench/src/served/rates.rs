@@ -61,13 +61,13 @@ pub fn measure(pace: &Pace) -> Section {
     }
     Section {
         id: "rates".into(),
-        title: "At a given rate".into(),
+        title: "Requests at a fixed rate".into(),
         goals,
         tables: vec![table],
         explained: vec![format!(
-            "pgbench, {CLIENTS} clients, prepared statements, {} random keys; one request in {SETS} sets a value of 100 bytes, the \
-             others get one. Requests begin at moments drawn by chance, whether those before them are done or not, and \
-             their time counts from that moment, so that what has to wait is seen to wait. It includes pgbench's own work.",
+            "pgbench with {CLIENTS} clients, prepared statements and {} random keys. One request in {SETS} sets a value of 100 bytes, the \
+             others get one. Requests are scheduled at random moments, also if earlier requests are not answered yet. The time of a \
+             request counts from its scheduled moment, so it includes waiting and pgbench's own work.",
             count(KEYS as f64)
         )],
         figures: figures.into(),

@@ -51,9 +51,9 @@ pub fn measure(pace: &Pace) -> Section {
         goals: Vec::new(),
         tables: vec![table],
         explained: vec![
-            "The time of one operation, in one session. Inside SQL the same key is asked for again and again by one SELECT. Over \
-             the wire values travel in the binary form of their type, which for jsonb is text: what it takes to spell \
-             and to understand that is in its figures. A set is an operation with the commit that makes it visible."
+            "The time of one operation, in one session. Inside SQL, one SELECT reads the same key repeatedly. Over the wire, values are \
+             sent in the binary form of their type. For jsonb this form is text, so its figures include formatting and parsing. A \
+             set includes the commit that makes the value visible."
                 .into(),
         ],
         figures: figures.into(),

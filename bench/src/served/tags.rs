@@ -54,9 +54,9 @@ pub fn measure(pace: &Pace) -> Section {
         goals: vec![goal(&duel)],
         tables: vec![table(std::slice::from_ref(&duel))],
         explained: vec![format!(
-            "One statement and its commit, over the socket. Before each round both sides are filled anew, with entries that have \
-             {TAGS} tags each; the tags are then invalidated one after the other, and `one operation` is the median of them. \
-             Medians of {} rounds in turns.",
+            "One statement and its commit, over the socket. Before each round, both sides are filled again with entries that have \
+             {TAGS} tags each. Then the tags are invalidated one after the other, and `one operation` is the median of their times. \
+             The figures are medians of {} rounds. The two sides take turns.",
             pace.fillings
         )],
         figures: serde_json::json!({ "duel": duel }),
@@ -67,7 +67,7 @@ pub fn measure(pace: &Pace) -> Section {
 fn goal(duel: &Duel) -> Goal {
     Goal {
         wanted: format!(
-            "{MANY} entries go in the time that {FEW} take, within {:.0} %",
+            "invalidating {MANY} entries takes as long as invalidating {FEW}, within {:.0} %",
             (RATIO_MAX - 1.0) * 100.0
         ),
         found: with_interval(duel.ratio, digits),

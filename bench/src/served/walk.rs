@@ -46,11 +46,11 @@ pub fn measure(pace: &Pace) -> Section {
         0,
         [
             "relations written",
-            "locks in slots",
-            "in the table of locks",
-            "at a commit",
-            "for each",
-            "if others were written before",
+            "fast-path locks",
+            "locks in the lock table",
+            "time of a commit",
+            "per relation",
+            "after other tables were written",
         ],
     );
     let mut figures = Vec::new();
@@ -74,16 +74,16 @@ pub fn measure(pace: &Pace) -> Section {
     }
     Section {
         id: "walk".into(),
-        title: "The walk at commit".into(),
+        title: "Time of a commit for written tables".into(),
         goals: Vec::new(),
         tables: vec![table],
         explained: vec![format!(
-            "A transaction has written a row into each of so many tables without an index. `pgcache.walk` then does again and again what its \
-             commit will do for them: it walks the locks, finds that they are on what they were on before, raises the fences, walks again, and \
-             takes the fences down. It withdraws them instead of lowering them, which is one step of the same kind, and draws no number \
-             for that, which is one for the whole commit. The last column is the walk of a session whose last transaction wrote to \
-             other tables: it has to find out what the locks are on. All of it is in the processor's caches, as it is not in a commit \
-             among other work. An index that a write has opened counts as a relation here. Medians of {} rounds.",
+            "A transaction has written a row into each of these tables, which have no index. `pgcache.walk` then repeats the work of its commit \
+             for the tables: it reads the locks, finds the same relations as the last time, raises the fences, reads the locks again, and \
+             withdraws the fences. A commit lowers the fences instead, which takes the same number of steps, and draws one number for all of \
+             them, which `pgcache.walk` does not. The last column is the time of a session whose last transaction wrote to other tables, \
+             so that it must look up the locked relations. All data is in the processor's caches here. In a commit among other work it is \
+             not. An index that a write opens counts as a relation. The figures are medians of {} rounds.",
             pace.read_rounds
         )],
         figures: figures.into(),

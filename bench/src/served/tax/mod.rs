@@ -115,7 +115,7 @@ pub fn measure(pace: &Pace) -> Section {
     let tables = [table(&rivalries)].into_iter().chain(instructions.as_deref().map(instructions::table));
     Section {
         id: "tax".into(),
-        title: "What it costs those who write".into(),
+        title: "Cost for writers".into(),
         goals: rivalries.iter().map(Rivalry::goal).collect(),
         tables: tables.collect(),
         explained: explained(pace, &counters, sides.reaches_redis, instructions.is_some()),
@@ -180,7 +180,7 @@ impl Rivalry {
         let (wanted, met) = if self.writes {
             (format!("at most {:.0} % slower", TAX_MAX * 100.0), with.median <= 1.0 + TAX_MAX)
         } else {
-            ("nothing measurable: the interval contains 1".into(), (with.low..=with.high).contains(&1.0))
+            ("no measurable cost: the interval contains 1".into(), (with.low..=with.high).contains(&1.0))
         };
         Goal {
             wanted: format!("{}: {wanted}", self.title),
@@ -225,34 +225,34 @@ fn table(rivalries: &[Rivalry]) -> Table {
 
 fn explained(pace: &Pace, counters: &Counters, reaches_redis: bool, are_counted: bool) -> Vec<String> {
     let redis = if reaches_redis {
-        "The other is in PL/Python: each session keeps a socket to a Redis on the same machine, sends `DEL` for each row, and waits for \
-         the answer. It does so before the commit, which is too early to be right."
+        "The other trigger is in PL/Python: each session keeps a socket to a Redis on the same machine, sends `DEL` for each row, and waits \
+         for the answer. The trigger deletes before the commit, which is too early: a reader may store the old value again."
     } else {
         "A trigger that reaches Redis is left out, because this PostgreSQL comes without PL/Python."
     };
     let instructions = if are_counted {
-        "Instructions of one transaction are counted beneath callgrind, in runs of their own, as the difference between a session that \
-         does many and one that does few. The kernel's are not among them."
+        "Instructions of one transaction are counted under callgrind, in separate runs, as the difference between a session with many \
+         transactions and a session with few. They do not include the kernel's instructions."
     } else {
         "Instructions of one transaction are not counted, because there is no valgrind."
     };
     vec![
         format!(
-            "Prepared statements over a socket, each a transaction of its own, by primary key: an UPDATE of one of {} rows that finds room \
-             on its page, an INSERT with a number from a sequence, a SELECT. Each server is a cluster of its own, of the same build, \
-             with the same settings and data; only one of them loads the library. Both tables are watched there, and before each pair \
-             1000 entries are stored that depend on them by a tag, and 100 results that have read them; after it a write has made all \
-             of them misses. synchronous_commit and fsync are off: nobody waits for a disk, so that what the library adds weighs most. \
-             No vacuum and no checkpoint runs meanwhile.",
+            "Prepared statements over a socket, by primary key, each in its own transaction: an UPDATE of one of {} rows whose new version \
+             fits on its page, an INSERT with a number from a sequence, and a SELECT. The servers are separate clusters of the same \
+             build, with the same settings and data. Only one of them loads the library. That server watches both tables. Before each \
+             pair it stores 1000 entries that depend on the tables by a tag, and 100 results of queries that have read the tables. \
+             After a pair of writes, all of these are misses. synchronous_commit and fsync are off, so no time for the disk hides the \
+             cost of the library. No vacuum and no checkpoint runs during the measurement.",
             count(KEYS as f64)
         ),
         format!(
-            "Time over time, so less is better. {} pairs; in each everybody has {} turns of {} ms, one right after the other and everybody \
-             first in turn, and does the same number of transactions. The servers are \
-             started again before each {}, because how a server happens to lie in memory makes one or two per cent, which all \
-             of its sessions inherit. `{CONTROL}` is a third cluster, like the first: what it shows is not the library, and a goal of 3 % \
-             is worth as much as its interval is narrow. The servers' processor time is that of the \
-             sessions' processes, in runs beside those that are timed. {}",
+            "The ratios compare times, so less is better. There are {} pairs. In each pair, each contender has {} turns of {} ms, one after \
+             the other, with each contender first in turn, and does the same number of transactions. The servers are restarted \
+             before each {}, because the memory layout of a server changes its speed by one or two percent, for all of its \
+             sessions. `{CONTROL}` is a third cluster, set up like the first. Its ratio shows the noise of the machine. A goal of \
+             3 % is only as reliable as the interval of that ratio is narrow. The servers' processor time is the time of the \
+             sessions' processes, measured in separate runs. {}",
             pace.write_rounds,
             pace.turns,
             pace.turn.as_millis(),
@@ -260,8 +260,9 @@ fn explained(pace: &Pace, counters: &Counters, reaches_redis: bool, are_counted:
             counters.verdict()
         ),
         format!(
-            "The triggers are there for comparison, AFTER and FOR EACH ROW, in shorter turns and pairs of their own with the server without \
-             the library. One calls `pg_notify` in PL/pgSQL; nobody listens, which is the least that it can cost. {redis}"
+            "The triggers are for comparison. They are AFTER triggers FOR EACH ROW, and run in separate pairs with shorter turns on the server \
+             without the library. One trigger calls `pg_notify` in PL/pgSQL. No session listens, so this is the lowest cost of it. \
+             {redis}"
         ),
         instructions.into(),
     ]
