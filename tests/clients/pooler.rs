@@ -94,9 +94,9 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
 
     one.batch_execute("SET pg_cache.bypass = on").expect("it is set");
-    assert_eq!(get(&mut two, "k"), None, "the server connection has it, and with it the other client");
+    assert_eq!(get(&mut two, "k"), None, "the other client uses the same server connection");
     drop(one);
-    assert_eq!(get(&mut two, "k"), None, "and keeps it when who has set it is gone");
+    assert_eq!(get(&mut two, "k"), None, "the setting outlives the client that has set it");
     two.batch_execute("RESET pg_cache.bypass").expect("it is reset");
     assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
 }

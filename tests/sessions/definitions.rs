@@ -125,7 +125,7 @@ fn a_change_of_definitions_invalidates_at_its_commit_with_or_without_a_command()
         if !change.starts_with("DISCARD") {
             other.batch_execute("BEGIN; SAVEPOINT s").expect(name);
             other.batch_execute(change).expect(name);
-            assert!(!is_cached(&mut other, "k"), "{name}: for who has changed it");
+            assert!(!is_cached(&mut other, "k"), "{name}: in the session that has changed it");
             other.batch_execute("ROLLBACK TO s; COMMIT").expect(name);
             assert!(is_cached(&mut reader, "k"), "{name}: rolled back");
         }

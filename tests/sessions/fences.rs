@@ -194,7 +194,7 @@ fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
             "SELECT {by}(pid) FROM pg_stat_activity WHERE application_name = 'storm' ORDER BY random() LIMIT 1"
         );
         witness.batch_execute(&stop).expect("it is told");
-        assert!(is_cached(&mut witness, "calm"), "what nobody writes stays a hit");
+        assert!(is_cached(&mut witness, "calm"), "a table without writes stays a hit");
     }
     let mut counts = [0; 2];
     for writer in writers {
@@ -361,7 +361,7 @@ fn results_that_read_objects_without_a_fence_are_not_stored() {
     assert!(is_cached(&mut session, "w"), "a view is what it reads");
     let stated = "SELECT cache_fetch('stated', 'SELECT count(*) FROM pg_class', depends => '{}')";
     session.batch_execute(stated).expect("it fetches");
-    assert!(is_cached(&mut session, "stated"), "whoever says what it depends on has said so");
+    assert!(is_cached(&mut session, "stated"), "depends names the dependencies");
 }
 
 /// The OID of a dropped database can be reused: after some billions of objects, or with `CREATE DATABASE ... OID`.

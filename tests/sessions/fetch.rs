@@ -186,7 +186,7 @@ fn the_result_of_a_volatile_function_is_not_stored() {
     }
     let call = "SELECT cache_fetch('k', 'SELECT careless()', depends => '{t}'), cache_exists('k')";
     let stored: bool = session.query_one(call, &[]).expect("it fetches").get(1);
-    assert!(stored, "whoever says what it depends on has said so");
+    assert!(stored, "depends names the dependencies");
 }
 
 /// Roles belong to the whole cluster: a change of roles invalidates the results of queries in all databases. Other
@@ -370,7 +370,7 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     }
     let fetch = "SELECT cache_fetch('clean', 'SELECT sum(v) FROM far', depends => '{}')";
     writer.batch_execute(fetch).expect("it fetches");
-    assert!(is_cached(&mut other, "clean"), "whoever says what it depends on has said so");
+    assert!(is_cached(&mut other, "clean"), "depends names the dependencies");
 }
 
 /// `TABLESAMPLE`, and built-in functions that return information about indexes, publications and names of relations.

@@ -264,7 +264,7 @@ fn a_failed_commit_prepared_leaves_no_fence_raised() {
     assert_quiet(&mut one);
     two.batch_execute("ROLLBACK").expect("it ends");
     fails(&mut other, "ROLLBACK PREPARED 'p'", SqlState::FEATURE_NOT_SUPPORTED);
-    assert_eq!(values(&mut one), [old(), old()], "nobody has come near");
+    assert_eq!(values(&mut one), [old(), old()], "nothing has changed");
     fails(&mut other, "COMMIT PREPARED 'p'", SqlState::FEATURE_NOT_SUPPORTED);
     assert_quiet(&mut one);
     assert_eq!(get(&mut other, "theirs"), old());

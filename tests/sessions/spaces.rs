@@ -77,7 +77,7 @@ fn a_change_during_the_lookup_of_a_space_is_not_missed() {
     });
     let waits =
         "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'pgcache.grants'::regclass)";
-    wait_until("somebody waits", || two.query_one(waits, &[]).expect("it says").get(0));
+    wait_until("the reader to wait", || two.query_one(waits, &[]).expect("it says").get(0));
     run(&mut two, "COMMIT");
     let mut one = looking.join().expect("it ends");
     assert_eq!(get(&mut one, "k", "s").expect("it may"), None);
