@@ -40,5 +40,5 @@ extern "C-unwind" fn _PG_init() {
     pg::shared::hook();
     store::transaction::pending::listen();
     store::command::listen();
-    pg::observer::hook();
+    pg::executor::hook();
 }

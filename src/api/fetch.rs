@@ -4,7 +4,7 @@ use super::arguments::{self, invalid, null};
 use super::value::other_kind;
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
-use crate::pg::relation::{Number, Numbers};
+use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::pg::{jsonb, memory};
 use crate::query::fetch::{self, NOTHING, Wanted};
@@ -14,8 +14,8 @@ use pgrx::prelude::*;
 
 /// Returns the relations that a result depends on. Refuses a relation without rows of its own, because a write to it would never
 /// be seen.
-fn dependencies(numbers: Numbers) -> Result<Vec<u32>, Refused> {
-    let unwritable = |number: &u32| Some((Number::of(*number), Number::of(*number).unwritable()?));
+fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
+    let unwritable = |number: &u32| Some((RelationOid::of(*number), RelationOid::of(*number).unwritable()?));
     let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else { return Ok(numbers.0) };
     let name = relation.name().unwrap_or_default();
     let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
@@ -35,7 +35,7 @@ fn cache_fetch(
     tags: default!(Option<TextsArgument<'_>>, "NULL"),
     stale_ok: default!(Option<Interval>, "NULL"),
     refresh: default!(Option<bool>, "false"),
-    depends: default!(Option<Numbers>, "NULL"),
+    depends: default!(Option<RelationOids>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> Option<Jsonb> {
     let fetch = || {

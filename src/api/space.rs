@@ -8,7 +8,7 @@ use crate::pg::role::Role;
 use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, shared};
 use crate::store::entry;
-use crate::store::space::{self, DEFAULT, DEFAULT_NUMBER, NAME_BYTES_MAX, Privilege};
+use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Privilege};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
@@ -190,7 +190,7 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
             return Err(Refused::new(code, format!("space \"{name}\" already exists"))
                 .hint("Use cache_alter_space to change its options."));
         }
-        let number = catalog::new_number().to_u32();
+        let number = catalog::new_oid().to_u32();
         if has_grants(number) {
             continue;
         }
@@ -208,13 +208,13 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
     let moves = options.scope.is_some() || options.tiers.is_some();
-    let mut arguments = vec![DatumWithOid::from(i64::from(space.number))];
+    let mut arguments = vec![DatumWithOid::from(i64::from(space.oid))];
     arguments.extend(options.checked()?);
     if moves && !shared::is_in_recovery() {
         // Values that were stored with the other scope or tier must not be found again if the option is ever changed back.
         entry::flush(&space, false)?;
     }
-    write_default_row(space.number);
+    write_default_row(space.oid);
     let written = catalog::write(
         "UPDATE pgcache.spaces SET
              default_ttl = COALESCE($2, default_ttl), max_ttl = COALESCE($3, max_ttl),
@@ -236,7 +236,7 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
 /// Writes the row of the default space when it is first altered. It has no row before, so that restoring a dump cannot meet an
 /// existing row.
 fn write_default_row(number: u32) {
-    if number == DEFAULT_NUMBER {
+    if number == DEFAULT_OID {
         let statement = "INSERT INTO pgcache.spaces (number, name) VALUES ($1::pg_catalog.oid, $2) ON CONFLICT DO NOTHING";
         catalog::write(statement, &[i64::from(number).into(), DEFAULT.into()]);
     }
@@ -247,13 +247,13 @@ fn write_default_row(number: u32) {
 fn cache_drop_space(name: Option<TextArgument<'_>>) {
     let drop = || {
         let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
-        if space.number == DEFAULT_NUMBER {
+        if space.oid == DEFAULT_OID {
             let code = PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST;
             return Err(Refused::new(code, "cannot drop space \"default\"")
                 .hint("Use cache_flush('default') to forget what is in it."));
         }
         entry::flush(&space, false)?;
-        let number = [i64::from(space.number).into()];
+        let number = [i64::from(space.oid).into()];
         // The grants of dropped roles are left to `forget_dropped_roles`: another transaction that has nothing to do with this
         // space may have locked them.
         forget_dropped_roles();
@@ -294,13 +294,13 @@ fn grant_of(
     let role = role.ok_or_else(|| null("role"))?;
     if !role.is_everybody() && !role.exists() {
         let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
-        return Err(Refused::new(code, format!("role with number {} does not exist", role.number())));
+        return Err(Refused::new(code, format!("role with number {} does not exist", role.oid())));
     }
     let name = privilege.ok_or_else(|| null("privilege"))?.0;
     let privilege = Privilege::of_name(name).ok_or_else(|| {
         invalid(format!("privilege must not be \"{}\"", shown(name))).hint("Use one of: read, write, admin.")
     })?;
-    Ok([i64::from(space.number).into(), i64::from(role.number()).into(), privilege.name().to_owned().into()])
+    Ok([i64::from(space.oid).into(), i64::from(role.oid()).into(), privilege.name().to_owned().into()])
 }
 
 /// Grants a privilege in a space to a role.
@@ -341,7 +341,7 @@ mod pgcache {
     ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
         let table = trigger.relation()?.oid();
         catalog::announce_change(table);
-        if catalog::number(Table::Watches) == Some(table.to_u32()) {
+        if catalog::table_oid(Table::Watches) == Some(table.to_u32()) {
             watch::changed();
         }
         Ok(None)

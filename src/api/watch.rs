@@ -5,7 +5,7 @@ use crate::pg::catalog;
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::memory;
-use crate::pg::relation::Number;
+use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
 use crate::pg::varlena::TextsArgument;
 use crate::store::{entry, space, watch};
@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 
 /// Returns a relation that can be watched, if the current role may watch it. The owner of the extension may watch each relation.
 /// The owner of a relation may watch it if the role may also invalidate tags, because each write to a watched relation does that.
-fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
+fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE;
@@ -38,7 +38,7 @@ fn watchable(relation: Option<Number>) -> Result<Number, Refused> {
 
 /// Makes tags stand for a relation. If no tags are given, uses the relation's own name as the tag.
 #[pg_extern(volatile, parallel_unsafe)]
-fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
+fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || {
         let relation = watchable(rel)?;
         let name = relation.name().unwrap_or_default();
@@ -84,7 +84,7 @@ fn cache_watch(rel: Option<Number>, tags: default!(Option<TextsArgument<'_>>, "N
 
 /// Ends a watch.
 #[pg_extern(volatile, parallel_unsafe)]
-fn cache_unwatch(rel: Option<Number>) {
+fn cache_unwatch(rel: Option<RelationOid>) {
     let relation = watchable(rel).unwrap_or_else(|refused| Refused::raise(refused));
     let statement = "DELETE FROM pgcache.watches WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid";
     catalog::write(statement, &[i64::from(relation.get()).into()]);
@@ -92,7 +92,7 @@ fn cache_unwatch(rel: Option<Number>) {
 
 /// Invalidates everything that depends on a relation, for changes that the server does not know of.
 #[pg_extern(volatile, parallel_restricted)]
-fn cache_invalidate_relation(rel: Option<Number>) {
+fn cache_invalidate_relation(rel: Option<RelationOid>) {
     let invalidate = || {
         let relation = rel.ok_or_else(|| null("rel"))?;
         entry::invalidate_relation(&*space::for_tags()?, relation.get())

@@ -251,13 +251,13 @@ mod failing {
         }
     }
 
-    /// Makes the allocation with this number, counted from now on, fail, and all later ones if `all` is set; 0 means that none fails.
+    /// Makes the n-th allocation from now on fail, and all later ones if `all` is set; 0 means that none fails.
     /// Returns whether an allocation has failed since the last call.
     #[pg_extern(sql = false)]
-    fn fail_allocation(number: i64, all: bool) -> bool {
+    fn fail_allocation(nth: i64, all: bool) -> bool {
         let has_failed = HAS_FAILED.swap(false, Relaxed);
         ALL.store(all, Relaxed);
-        LEFT.store(u64::try_from(number).unwrap_or(0), Relaxed);
+        LEFT.store(u64::try_from(nth).unwrap_or(0), Relaxed);
         has_failed
     }
 }

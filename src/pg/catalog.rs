@@ -45,18 +45,18 @@ pub enum Rows<'n> {
     AllUncommitted,
     /// The space with this name.
     Named(&'n str),
-    /// The grants in the space with this number.
+    /// The grants in the space with this OID.
     OfSpace(u32),
 }
 
 local! {
     static GENERATION: Cell<u64> = Cell::new(1);
     static WATCHING: Cell<bool> = Cell::new(false);
-    /// The numbers of the tables, once they have been found; 0 before.
+    /// The OIDs of the tables, once they have been found; 0 before.
     static TABLES: Cell<[u32; 3]> = Cell::new([0; 3]);
 }
 
-/// Returns a number that changes whenever data read from the tables may be outdated.
+/// Returns a counter that changes whenever data read from the tables may be outdated.
 #[inline]
 pub fn generation() -> u64 {
     GENERATION.get()
@@ -68,7 +68,7 @@ fn advance() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
-    // Number 0 stands for all relations.
+    // OID 0 stands for all relations.
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
         TABLES.set([0; 3]);
         advance();
@@ -95,8 +95,8 @@ fn watch() {
     }
 }
 
-/// Returns the number of a table in this database, or None if the extension does not exist here.
-pub fn number(table: Table) -> Option<u32> {
+/// Returns the OID of a table in this database, or None if the extension does not exist here.
+pub fn table_oid(table: Table) -> Option<u32> {
     watch();
     let known = TABLES.get()[table as usize];
     if known != 0 {
@@ -111,7 +111,7 @@ pub fn number(table: Table) -> Option<u32> {
     (found != 0).then_some(found)
 }
 
-/// Returns the number of the extension's schema. Only the extension makes this schema: it refuses to be created if the schema exists
+/// Returns the OID of the extension's schema. Only the extension makes this schema: it refuses to be created if the schema exists
 /// already.
 pub fn schema() -> Option<u32> {
     // SAFETY: looks up a catalog, by a name that ends with a zero.
@@ -121,8 +121,8 @@ pub fn schema() -> Option<u32> {
 
 /// Returns the owner of the extension's tables, who is also the owner of the extension.
 pub fn owner() -> Option<pg_sys::Oid> {
-    let table = number(Table::Spaces)?;
-    // SAFETY: opens a table by its number and closes it again. In between, it reads the server's own entry for the table.
+    let table = table_oid(Table::Spaces)?;
+    // SAFETY: opens a table by its OID and closes it again. In between, it reads the server's own entry for the table.
     unsafe {
         let relation = pg_sys::table_open(table.into(), pg_sys::AccessShareLock as i32);
         let owner = (*(*relation).rd_rel).relowner;
@@ -204,8 +204,8 @@ impl Row<'_> {
         unsafe { T::from_datum(datum, false) }
     }
 
-    /// Returns the number of an object: an oid, a regclass or a regrole.
-    pub fn number(&self, column: usize) -> Option<u32> {
+    /// Returns an OID: an oid, a regclass or a regrole.
+    pub fn oid(&self, column: usize) -> Option<u32> {
         let datum = self.datum(column, &[pg_sys::OIDOID, pg_sys::REGCLASSOID, pg_sys::REGROLEOID])?;
         Some(datum.value() as u32)
     }
@@ -251,14 +251,14 @@ pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a read of
     // the cache.
     observer::note_cache();
-    let Some(number) = number(table) else { return };
+    let Some(oid) = table_oid(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: follows the way in which the server reads its catalogs: open the table, scan with a snapshot of the scan's own, deform each
     // row by the table's descriptor, close. The relation is a table, and the key's column has the type that the key compares. A tuple is
     // valid until the next one is fetched. The descriptor is valid until the table is closed: while it is open, no command can change the
     // table. If an error is raised, the server releases everything with the (sub)transaction.
     unsafe {
-        let relation = pg_sys::table_open(number.into(), lock);
+        let relation = pg_sys::table_open(oid.into(), lock);
         if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
             refuse_relation(table);
         }
@@ -319,7 +319,7 @@ fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
         let (column, equal, value) = match rows {
             Rows::All | Rows::AllUncommitted => return (key, 0),
             Rows::Named(name) => (2, pg_sys::F_TEXTEQ, name.into_datum()),
-            Rows::OfSpace(number) => (1, pg_sys::F_OIDEQ, pg_sys::Oid::from(number).into_datum()),
+            Rows::OfSpace(oid) => (1, pg_sys::F_OIDEQ, pg_sys::Oid::from(oid).into_datum()),
         };
         let value = value.unwrap_or(pg_sys::Datum::null());
         let strategy = pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber;
@@ -333,7 +333,7 @@ fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
 /// # Safety
 /// The relation must be open.
 unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
-    // SAFETY: as the caller promises. Looks up catalogs, by a name that ends with a zero and by a number.
+    // SAFETY: as the caller promises. Looks up catalogs, by a name that ends with a zero and by an OID.
     unsafe {
         let index = pg_sys::get_relname_relid(name.as_ptr(), (*(*relation).rd_rel).relnamespace);
         if index != pg_sys::InvalidOid && pg_sys::IndexGetRelation(index, true) == (*relation).rd_id {
@@ -344,9 +344,9 @@ unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Returns a number for a new row. No object of this cluster has had it, and none will until the counter wraps around, after some
+/// Returns an OID for a new row. No object of this cluster has had it, and none will until the counter wraps around, after some
 /// billions of objects.
-pub fn new_number() -> pg_sys::Oid {
+pub fn new_oid() -> pg_sys::Oid {
     refuse_if_read_only("INSERT");
     // SAFETY: the server's own counter. It must not be used during recovery, which the call above refuses.
     unsafe { pg_sys::GetNewObjectId() }

@@ -7,12 +7,14 @@
 //!   (`definition.rs`). `definition.rs` also sees every dropped object;
 //! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions that
 //!   write to the tables below it do not notice;
-//! - a database is about to be dropped. A new database may later get its number.
+//! - a database is about to be dropped. A new database may later get its OID.
 
 #![allow(unsafe_code)]
 
 use super::local::local;
 use super::system::{self, Shared};
+#[cfg(debug_assertions)]
+use super::targets;
 use super::{definition, function, memory, prepared, relation, transaction};
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -131,7 +133,7 @@ unsafe extern "C-unwind" fn utility(
 #[pg_guard]
 unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
     // SAFETY: a parsed statement.
-    unsafe { super::targets::of_command(node) };
+    unsafe { targets::of_command(node) };
 }
 
 /// Decides commands whose kind alone says what to report; None for all others. It runs outside of the guard, which would cost more than
@@ -202,7 +204,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_AlterTableStmt => {
                 let statement = &*node.cast::<pg_sys::AlterTableStmt>();
                 // The table may be temporary. REFRESH MATERIALIZED VIEW CONCURRENTLY alters a temporary table, for instance.
-                if !find(statement.relation).is_some_and(relation::is_temporary) {
+                if !relation::find(statement.relation).is_some_and(relation::is_temporary) {
                     move_parts(*watcher, statement);
                     watcher.defining(false);
                 }
@@ -217,7 +219,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             T_CopyStmt => {
                 let copy = &*node.cast::<pg_sys::CopyStmt>();
                 if copy.is_from && !copy.relation.is_null() {
-                    find(copy.relation).into_iter().for_each(definition::catalog_written);
+                    relation::find(copy.relation).into_iter().for_each(definition::catalog_written);
                 }
             }
             T_CreateFunctionStmt => {
@@ -240,7 +242,7 @@ fn is_shared(kind: pg_sys::ObjectType::Type) -> bool {
 /// Reports a change of definitions, unless the table is temporary.
 unsafe fn defining_of(watcher: &dyn Watcher, table: *const pg_sys::RangeVar) {
     // SAFETY: a name from a parsed statement.
-    if !unsafe { find(table) }.is_some_and(relation::is_temporary) {
+    if !unsafe { relation::find(table) }.is_some_and(relation::is_temporary) {
         watcher.defining(false);
     }
 }
@@ -262,11 +264,11 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
         if let Some(shared) = shared.filter(|_| by_name) {
             let mut granted = Vec::new();
             for object in nodes::<pg_sys::String>(statement.objects) {
-                let number = match shared {
+                let oid = match shared {
                     Shared::Database => pg_sys::get_database_oid((*object).sval, true),
                     Shared::Tablespace => pg_sys::get_tablespace_oid((*object).sval, true),
                 };
-                memory::push(&mut granted, (shared, number.to_u32()));
+                memory::push(&mut granted, (shared, oid.to_u32()));
             }
             GRANTED.replace(granted);
             return Afterwards::Granted;
@@ -274,7 +276,8 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
         let has_names = by_name && [OBJECT_TABLE, OBJECT_SEQUENCE].contains(&kind);
         let mut tables =
             nodes::<pg_sys::RangeVar>(if has_names { statement.objects } else { std::ptr::null() });
-        let are_temporary = has_names && tables.all(|table| find(table).is_some_and(relation::is_temporary));
+        let are_temporary =
+            has_names && tables.all(|table| relation::find(table).is_some_and(relation::is_temporary));
         if !are_temporary {
             watcher.defining(is_shared(kind));
         }
@@ -388,17 +391,6 @@ fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Af
     Afterwards::Ended
 }
 
-/// Returns the relation with this name, if there is one. The search takes no lock: if another relation gets the name at this moment, the
-/// command that renames it reports its own change.
-pub unsafe fn find(name: *const pg_sys::RangeVar) -> Option<u32> {
-    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-    // SAFETY: a name from a parsed statement. If the schema or the relation is missing, the command itself will raise the error.
-    let found = unsafe {
-        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
-    };
-    (found != pg_sys::InvalidOid).then(|| found.to_u32())
-}
-
 /// Reports relations that leave a tree without locks that would show it, and trees that grow without locks on all relations below.
 /// (DETACH PARTITION and NO INHERIT lock the part as a writer does. ATTACH PARTITION does that with all relations below, too.)
 unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) {
@@ -412,7 +404,9 @@ unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) 
                 pg_sys::AlterTableType::AT_DetachPartition => {
                     let detached = (*command).def.cast::<pg_sys::PartitionCmd>();
                     if (*detached).concurrent {
-                        find((*detached).name).into_iter().for_each(|relation| watcher.leaving(relation));
+                        relation::find((*detached).name)
+                            .into_iter()
+                            .for_each(|relation| watcher.leaving(relation));
                     }
                 }
                 _ => {}
@@ -432,7 +426,7 @@ unsafe extern "C-unwind" fn after(what: Afterwards) {
         Afterwards::Began if !has_looked => watcher.began(),
         Afterwards::Granted => {
             let mut granted = GRANTED.take().into_iter();
-            let has_changed = granted.any(|(kind, number)| system::has_changed_privileges(kind, number));
+            let has_changed = granted.any(|(kind, oid)| system::has_changed_privileges(kind, oid));
             has_changed.then(|| watcher.defining(true));
         }
         Afterwards::Disowned => {

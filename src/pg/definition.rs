@@ -25,13 +25,13 @@ type Tell = fn(roles: bool);
 static TELL: OnceLock<Tell> = OnceLock::new();
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
-const RELATIONS: u32 = CLASSES.number();
-const OF_TYPES: u32 = TYPES.number();
+const RELATIONS: u32 = CLASSES.oid();
+const OF_TYPES: u32 = TYPES.oid();
 const SCHEMAS: u32 = 2615;
-const OF_ROLES: u32 = ROLES.number();
+const OF_ROLES: u32 = ROLES.oid();
 const MEMBERSHIPS: u32 = 1261;
 const POLICIES: u32 = 3256;
-/// `pg_inherits`: which table inherits from which. The server reports a change with the number of the child.
+/// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child.
 const INHERITANCE: u32 = 2611;
 
 /// Catalogs whose changes alter no result of a query: defaults, constraints, indexes and triggers; statistics; large objects;
@@ -131,38 +131,38 @@ pub fn catalog_written(catalog: u32) {
 }
 
 /// Returns whether a change of a role may change a result: any change except that of its password and the password's expiry.
-fn role_defines(number: pg_sys::Oid) -> bool {
+fn role_defines(oid: pg_sys::Oid) -> bool {
     let read = |row: &pg_sys::FormData_pg_authid| {
         let flags = [row.rolsuper, row.rolinherit, row.rolcreaterole, row.rolcreatedb, row.rolcanlogin];
         (flags, row.rolreplication, row.rolbypassrls, row.rolconnlimit, row.rolname.data)
     };
     let [before, now] =
-        [When::BeforeUs, When::AsWritten].map(|when| system::row(&ROLES, number.to_u32(), when, read));
+        [When::BeforeUs, When::AsWritten].map(|when| system::row(&ROLES, oid.to_u32(), when, read));
     before.is_none() || before != now
 }
 
-/// The first columns of a row of `pg_policy`: the policy's number, its name, and the number of its table.
+/// The first columns of a row of `pg_policy`: the policy's OID, its name, and the OID of its table.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Policy {
-    number: pg_sys::Oid,
+    oid: pg_sys::Oid,
     name: pg_sys::NameData,
     table: pg_sys::Oid,
 }
 
 /// Returns whether a change of a policy matters. A policy of a temporary table affects no other session.
-fn policy_defines(number: pg_sys::Oid) -> bool {
+fn policy_defines(oid: pg_sys::Oid) -> bool {
     // SAFETY: the numbers of pg_policy and of the index of its first column; a row of pg_policy begins with these columns.
-    const BY_NUMBER: system::Catalog<Policy> =
+    const BY_OID: system::Catalog<Policy> =
         unsafe { system::Catalog::new(POLICIES, 3257, 1, prefix::<Policy>) };
     let table = |row: &Policy| row.table.to_u32();
     let found = [When::AsWritten, When::BeforeUs]
         .iter()
-        .find_map(|when| system::row(&BY_NUMBER, number.to_u32(), *when, table));
+        .find_map(|when| system::row(&BY_OID, oid.to_u32(), *when, table));
     !found.is_some_and(relation::is_temporary)
 }
 
-fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
+fn relation_defines(oid: pg_sys::Oid, is_internal: bool) -> bool {
     let defines = |row: &Class| {
         let is_part = [pg_sys::RELKIND_INDEX, pg_sys::RELKIND_PARTITIONED_INDEX, pg_sys::RELKIND_TOASTVALUE]
             .contains(&row.relkind);
@@ -170,17 +170,17 @@ fn relation_defines(number: pg_sys::Oid, is_internal: bool) -> bool {
         let is_transient = is_internal && row.name().starts_with(TRANSIENT);
         !is_part && !is_temporary && !is_transient
     };
-    system::row(&CLASSES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
+    system::row(&CLASSES, oid.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
 /// Returns whether a change of a type matters. The row type of a table comes and goes with the table, and an array type with the type of
 /// its elements.
-fn type_defines(number: pg_sys::Oid) -> bool {
+fn type_defines(oid: pg_sys::Oid) -> bool {
     let defines = |row: &Type| {
         let is_array = row.typelem != pg_sys::InvalidOid && row.typcategory == pg_sys::TYPCATEGORY_ARRAY;
         row.typrelid == pg_sys::InvalidOid && !is_array
     };
-    system::row(&TYPES, number.to_u32(), When::AsWritten, defines).unwrap_or(true)
+    system::row(&TYPES, oid.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
 /// Renames a relation from C, as an extension may do. For tests, in debug builds only: `CREATE FUNCTION … AS '$libdir/pg_cache',

@@ -96,7 +96,7 @@ fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
 /// Returns whether the transaction has accessed large objects. Every access to them takes the lock of a writer.
 pub fn has_seen_large_objects() -> bool {
     let mut found = false;
-    each_written(|number| found |= number == LARGE_OBJECTS);
+    each_written(|oid| found |= oid == LARGE_OBJECTS);
     found
 }
 
@@ -107,22 +107,22 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     check_thread();
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
-    for place in 0..prepared::limit() {
+    for slot in 0..prepared::limit() {
         // SAFETY: behind the entries of processes, which `allProcCount` counts, the array has one entry for each transaction that may be
         // prepared. Array and count never change while the server runs. The words of an entry are read as they are at this moment. A
         // process that changes one of the entry's lists must hold the lock of that partition.
         unsafe {
             let all = pg_sys::ProcGlobal;
-            let entry = (*all).allProcs.add((*all).allProcCount as usize + place);
-            let number = (&raw const (*entry).xid).read_volatile();
+            let entry = (*all).allProcs.add((*all).allProcCount as usize + slot);
+            let xid = (&raw const (*entry).xid).read_volatile();
             let of_database = (&raw const (*entry).databaseId).read_volatile();
-            if number == pg_sys::InvalidTransactionId || of_database != database {
+            if xid == pg_sys::InvalidTransactionId || of_database != database {
                 continue;
             }
             let mut relations = Vec::new();
             each_list(entry, |partition, list| {
-                let place = pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition;
-                let lock = &raw mut (*pg_sys::MainLWLockArray.add(place)).lock;
+                let index = pg_sys::LOCK_MANAGER_LWLOCK_OFFSET as usize + partition;
+                let lock = &raw mut (*pg_sys::MainLWLockArray.add(index)).lock;
                 LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
                 let modes = WRITERS_AND_PARENTS;
                 each_in_list(list, database.to_u32(), modes, &mut |relation| {
@@ -130,7 +130,7 @@ pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
                 });
                 LWLockRelease(lock);
             });
-            memory::push(&mut found, (number, relations));
+            memory::push(&mut found, (xid, relations));
         }
     }
     found
@@ -182,7 +182,7 @@ type Link = pg_sys::SHM_QUEUE;
 #[cfg(not(feature = "pg15"))]
 type Link = pg_sys::dlist_node;
 
-/// Calls `with` for each partition of the lock table: with its number, and the head of the entry's list of locks in it.
+/// Calls `with` for each partition of the lock table: with its index, and the head of the entry's list of locks in it.
 ///
 /// # Safety
 /// The entry must be one of the server's process array.

@@ -162,13 +162,13 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
         );
         let types = if count == 0 { &[][..] } else { std::slice::from_raw_parts(types, count as usize) };
         let types = memory::copy(types);
-        if let Some(place) =
+        if let Some(index) =
             types.iter().position(|kind| [pg_sys::InvalidOid, pg_sys::UNKNOWNOID].contains(kind))
         {
             let code = PgSqlErrorCode::ERRCODE_INDETERMINATE_DATATYPE;
             return Err(Refused::new(
                 code,
-                format!("could not determine data type of parameter ${}", place + 1),
+                format!("could not determine data type of parameter ${}", index + 1),
             ));
         }
         if (*query).commandType != pg_sys::CmdType::CMD_SELECT {

@@ -6,7 +6,7 @@
 use super::catalog;
 use super::local::local;
 use super::memory;
-use super::number::number_type;
+use super::oid_alias::oid_alias;
 use super::role::Role;
 use super::system::{self, CLASSES, INHERITS, When};
 use foldhash::fast::FixedState;
@@ -16,19 +16,19 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
-/// A relation, by its number (OID).
+/// A relation, by its oid (OID).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number(u32);
+pub struct RelationOid(u32);
 
-number_type!(Number, "regclass");
+oid_alias!(RelationOid, "regclass");
 
 /// An array of relations, by their numbers. Null elements are left out.
 #[derive(Debug)]
-pub struct Numbers(pub Vec<u32>);
+pub struct RelationOids(pub Vec<u32>);
 
-number_type!(@argument Numbers, "regclass[]", Self(Vec::new()));
+oid_alias!(@argument RelationOids, "regclass[]", Self(Vec::new()));
 
-impl FromDatum for Numbers {
+impl FromDatum for RelationOids {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
         if is_null {
             return None;
@@ -47,16 +47,16 @@ impl FromDatum for Numbers {
                 &raw mut nulls,
                 &raw mut count,
             );
-            let number = |at: usize| (!*nulls.add(at)).then(|| (*elements.add(at)).value() as u32);
-            Some(Self(memory::collect((0..count as usize).filter_map(number))))
+            let oid = |at: usize| (!*nulls.add(at)).then(|| (*elements.add(at)).value() as u32);
+            Some(Self(memory::collect((0..count as usize).filter_map(oid))))
         }
     }
 }
 
-impl Number {
-    /// Makes a `Number` of a relation's number.
-    pub fn of(number: u32) -> Self {
-        Self(number)
+impl RelationOid {
+    /// Makes a `RelationOid` of a relation's oid.
+    pub fn of(oid: u32) -> Self {
+        Self(oid)
     }
 
     pub fn get(self) -> u32 {
@@ -86,7 +86,7 @@ impl Number {
 
     /// Returns the role that owns the relation, if this session sees such a relation.
     pub fn owner(self) -> Option<Role> {
-        with_class(self.0, |row| Role::from_number(row.relowner.to_u32()))
+        with_class(self.0, |row| Role::from_oid(row.relowner.to_u32()))
     }
 
     /// Returns the kind of the relation in words, if its changes cannot be watched.
@@ -130,7 +130,7 @@ const WITH_ROWS: [u8; 4] = [
     pg_sys::RELKIND_MATVIEW,
     pg_sys::RELKIND_FOREIGN_TABLE,
 ];
-/// The first number of an object that does not belong to the system itself.
+/// The first oid of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept until
 /// the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
@@ -170,7 +170,7 @@ local! {
     static GENERATION: Cell<u64> = Cell::new(0);
 }
 
-/// Returns a number that grows whenever the session forgets something. An answer of [`of`] is true as long as this number is the same as
+/// Returns a oid that grows whenever the session forgets something. An answer of [`of`] is true as long as this oid is the same as
 /// before the call of [`of`].
 #[inline]
 pub fn generation() -> u64 {
@@ -182,7 +182,7 @@ fn forget(what: impl FnOnce(&mut Known)) {
     KNOWN.with_borrow_mut(what);
 }
 
-/// The server reports that a relation has changed, or, with number 0, that any relation may have changed. This never happens while
+/// The server reports that a relation has changed, or, with oid 0, that any relation may have changed. This never happens while
 /// `KNOWN` is borrowed: no function of the server is called then.
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
@@ -197,24 +197,24 @@ unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::O
 }
 
 /// Returns what is remembered of a relation. For code that must not ask the server, because the transaction has ended.
-pub fn remembered(number: u32) -> Option<Relation> {
-    KNOWN.with_borrow(|known| known.alone.get(&number).or_else(|| known.parts.get(&number)).cloned())
+pub fn remembered(oid: u32) -> Option<Relation> {
+    KNOWN.with_borrow(|known| known.alone.get(&oid).or_else(|| known.parts.get(&oid)).cloned())
 }
 
 /// Returns whether the session has found the relation to be temporary. ON COMMIT DELETE ROWS needs this: the server empties temporary
 /// tables when catalogs must not be read any more, and reports each as changed.
-pub fn was_temporary(number: u32) -> bool {
-    KNOWN.with_borrow(|known| known.temporary.contains(&number))
+pub fn was_temporary(oid: u32) -> bool {
+    KNOWN.with_borrow(|known| known.temporary.contains(&oid))
 }
 
-/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the number may be given to another relation.
+/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the oid may be given to another relation.
 /// Reads catalogs if the set is full.
-fn note_temporary(number: u32, is_temporary: bool) {
+fn note_temporary(oid: u32, is_temporary: bool) {
     let is_full = KNOWN.with_borrow_mut(|known| {
         if !is_temporary {
-            known.temporary.remove(&number);
+            known.temporary.remove(&oid);
         } else if known.temporary.try_reserve(1).is_ok() {
-            known.temporary.insert(number);
+            known.temporary.insert(oid);
         }
         known.temporary.len() >= known.temporary_max
     });
@@ -222,17 +222,17 @@ fn note_temporary(number: u32, is_temporary: bool) {
         // Remove the dropped relations. The remaining ones are the temporary relations that the session really has.
         let known = KNOWN.with_borrow(|known| memory::try_collect(known.temporary.iter().copied()));
         let mut dropped = known.unwrap_or_else(|short| short.raise());
-        dropped.retain(|number| !self::is_temporary(*number));
+        dropped.retain(|oid| !self::is_temporary(*oid));
         KNOWN.with_borrow_mut(|known| {
-            dropped.iter().for_each(|number| _ = known.temporary.remove(number));
+            dropped.iter().for_each(|oid| _ = known.temporary.remove(oid));
             known.temporary_max = KNOWN_MAX.max(known.temporary.len() * 2);
         });
     }
 }
 
 /// Returns whether the relation may be a part of others, as far as the session remembers.
-pub fn may_be_part(number: u32) -> bool {
-    KNOWN.with_borrow(|known| !known.alone.contains_key(&number))
+pub fn may_be_part(oid: u32) -> bool {
+    KNOWN.with_borrow(|known| !known.alone.contains_key(&oid))
 }
 
 /// Forgets all relations. For changes that give a relation a parent without a message.
@@ -246,8 +246,8 @@ pub fn forget_all() {
 
 /// Returns what a write to a relation means. It reads the catalogs if the session does not remember the relation. So it may raise an
 /// error, and no lock may be held.
-pub fn of(number: u32) -> Relation {
-    if let Some(known) = remembered(number) {
+pub fn of(oid: u32) -> Relation {
+    if let Some(known) = remembered(oid) {
         return known;
     }
     let before = generation();
@@ -255,7 +255,7 @@ pub fn of(number: u32) -> Relation {
         // SAFETY: only this backend accesses this list of the server, and the function stays loaded as long as the library does.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::null()) };
     }
-    let found = look_up(number);
+    let found = look_up(oid);
     KNOWN.with_borrow_mut(|known| {
         // The answer is not remembered if a message arrived during the look-up.
         if generation() == before {
@@ -265,29 +265,29 @@ pub fn of(number: u32) -> Relation {
                 map.clear();
             }
             if map.try_reserve(1).is_ok() {
-                map.insert(number, found.clone());
+                map.insert(oid, found.clone());
             }
         }
     });
     found
 }
 
-fn look_up(number: u32) -> Relation {
-    if number < FIRST_NORMAL {
+fn look_up(oid: u32) -> Relation {
+    if oid < FIRST_NORMAL {
         let rows = || Relation::Rows { ancestors: Rc::default() };
-        return match number {
-            _ if ROWS.contains(&number) => rows(),
-            _ if TOLD.contains(&number) => Relation::Irrelevant,
+        return match oid {
+            _ if ROWS.contains(&oid) => rows(),
+            _ if TOLD.contains(&oid) => Relation::Irrelevant,
             _ => Relation::Catalog,
         };
     }
     // If the relation does not exist, this transaction has dropped it. If this transaction had also created it, no other session has ever
     // seen it.
-    let now = class(number);
-    let Some((kind, persistence, schema)) = now.or_else(|| class_before(number)) else {
+    let now = class(oid);
+    let Some((kind, persistence, schema)) = now.or_else(|| class_before(oid)) else {
         return Relation::Irrelevant;
     };
-    note_temporary(number, now.is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP));
+    note_temporary(oid, now.is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP));
     if !WITH_ROWS.contains(&kind)
         || persistence == pg_sys::RELPERSISTENCE_TEMP
         || Some(schema) == catalog::schema()
@@ -295,7 +295,7 @@ fn look_up(number: u32) -> Relation {
         return Relation::Irrelevant;
     }
     let mut ancestors = Vec::new();
-    let mut at = number;
+    let mut at = oid;
     for seen in 0.. {
         ancestors_of(at, &mut ancestors);
         match ancestors.get(seen) {
@@ -309,9 +309,9 @@ fn look_up(number: u32) -> Relation {
 /// Returns whether every change of a relation can be seen at its commit. This is false for catalogs, whose locks are released before the
 /// commit, and for sequences and foreign tables. It is false for temporary tables, because each session has its own, and for pg_cache's
 /// own tables, whose changes are announced by messages (`catalog.rs`).
-pub fn is_followed(number: u32) -> bool {
-    number >= FIRST_NORMAL
-        && class(number).is_some_and(|(kind, persistence, schema)| {
+pub fn is_followed(oid: u32) -> bool {
+    oid >= FIRST_NORMAL
+        && class(oid).is_some_and(|(kind, persistence, schema)| {
             ![pg_sys::RELKIND_SEQUENCE, pg_sys::RELKIND_FOREIGN_TABLE].contains(&kind)
                 && persistence != pg_sys::RELPERSISTENCE_TEMP
                 && Some(schema) != catalog::schema()
@@ -319,43 +319,43 @@ pub fn is_followed(number: u32) -> bool {
 }
 
 /// Returns whether other tables inherit from the relation, or once did. Partitions do not count.
-pub fn is_inheritance_parent(number: u32) -> bool {
+pub fn is_inheritance_parent(oid: u32) -> bool {
     let is_parent = |row: &pg_sys::FormData_pg_class| {
         row.relhassubclass && row.relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE
     };
-    with_class(number, is_parent).unwrap_or(false)
+    with_class(oid, is_parent).unwrap_or(false)
 }
 
 /// Returns whether the relation is one of the server's catalogs.
-pub fn is_catalog(number: u32) -> bool {
-    number < FIRST_NORMAL
+pub fn is_catalog(oid: u32) -> bool {
+    oid < FIRST_NORMAL
 }
 
 /// Returns whether the relation is a foreign table.
-pub fn is_foreign(number: u32) -> bool {
-    class(number).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE)
+pub fn is_foreign(oid: u32) -> bool {
+    class(oid).is_some_and(|(kind, ..)| kind == pg_sys::RELKIND_FOREIGN_TABLE)
 }
 
 /// Returns whether the relation is temporary.
-pub fn is_temporary(number: u32) -> bool {
-    class(number).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP)
+pub fn is_temporary(oid: u32) -> bool {
+    class(oid).is_some_and(|(_, persistence, _)| persistence == pg_sys::RELPERSISTENCE_TEMP)
 }
 
 /// Returns whether the relation has row security: its rows then depend on the role that reads.
-pub fn has_row_security(number: u32) -> bool {
-    with_class(number, |row| row.relrowsecurity).unwrap_or(false)
+pub fn has_row_security(oid: u32) -> bool {
+    with_class(oid, |row| row.relrowsecurity).unwrap_or(false)
 }
 
 /// Returns kind, persistence and schema of a relation, if it exists.
-fn class(number: u32) -> Option<(u8, u8, u32)> {
-    with_class(number, |row| (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()))
+fn class(oid: u32) -> Option<(u8, u8, u32)> {
+    with_class(oid, |row| (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()))
 }
 
-fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
+fn with_class<R>(oid: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
     // SAFETY: a look-up in the server's cache of pg_class. Its entries are copies in this process; the entry is released after the last
     // access.
     unsafe {
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, number.into());
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, oid.into());
         if tuple.is_null() {
             return None;
         }
@@ -367,20 +367,34 @@ fn with_class<R>(number: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R
 }
 
 /// Returns kind, persistence and schema as they were before this transaction, if the relation existed then.
-fn class_before(number: u32) -> Option<(u8, u8, u32)> {
-    system::row(&CLASSES, number, When::BeforeUs, |row| {
+fn class_before(oid: u32) -> Option<(u8, u8, u32)> {
+    system::row(&CLASSES, oid, When::BeforeUs, |row| {
         (row.relkind, row.relpersistence, row.relnamespace.to_u32())
     })
 }
 
 /// Adds the direct parents of a relation, if they are not in the list yet. Parents that this transaction has removed count, too: the
 /// relation's rows are gone from them.
-fn ancestors_of(number: u32, found: &mut Vec<u32>) {
+fn ancestors_of(oid: u32, found: &mut Vec<u32>) {
     for when in [When::Now, When::BeforeUs] {
-        system::each_row(&INHERITS, number, when, |row| {
+        system::each_row(&INHERITS, oid, when, |row| {
             if !found.contains(&row.whole) {
                 memory::push(found, row.whole);
             }
         });
     }
+}
+
+/// Returns the relation with this name, if there is one. The search takes no lock: if another relation gets the name at this moment, the
+/// command that renames it reports its own change.
+///
+/// # Safety
+/// The name must be from a parsed statement.
+pub unsafe fn find(name: *const pg_sys::RangeVar) -> Option<u32> {
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    // SAFETY: as the caller promises. If the schema or the relation is missing, the command itself will raise the error.
+    let found = unsafe {
+        pg_sys::RangeVarGetRelidExtended(name, pg_sys::NoLock as i32, missing_ok, None, std::ptr::null_mut())
+    };
+    (found != pg_sys::InvalidOid).then(|| found.to_u32())
 }

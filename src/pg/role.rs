@@ -5,7 +5,7 @@
 
 use super::encoding::shown;
 use super::local::check_thread;
-use super::number::number_type;
+use super::oid_alias::oid_alias;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
@@ -14,7 +14,7 @@ unsafe extern "C" {
     fn GetUserId() -> pg_sys::Oid;
 }
 
-/// A role, by its number (OID); 0 stands for PUBLIC, all roles.
+/// A role, by its OID; 0 stands for PUBLIC, all roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role(u32);
 
@@ -30,14 +30,14 @@ impl Role {
     /// The role whose members may read statistics.
     pub const MONITOR: Self = Self(pg_sys::ROLE_PG_MONITOR);
 
-    /// Makes a `Role` of a role's number.
-    pub fn from_number(number: u32) -> Self {
-        Self(number)
+    /// Makes a `Role` of a role's OID.
+    pub fn from_oid(oid: u32) -> Self {
+        Self(oid)
     }
 
-    /// Returns the role's number.
+    /// Returns the role's OID.
     #[inline]
-    pub fn number(self) -> u32 {
+    pub fn oid(self) -> u32 {
         self.0
     }
 
@@ -52,7 +52,7 @@ impl Role {
         other.is_everybody() || unsafe { pg_sys::has_privs_of_role(self.0.into(), other.0.into()) }
     }
 
-    /// Returns whether the role exists. A user may write the number of a role that does not exist.
+    /// Returns whether the role exists. A user may write the OID of a role that does not exist.
     pub fn exists(self) -> bool {
         self.name().is_some()
     }
@@ -82,4 +82,4 @@ pub fn literal(text: &str) -> String {
     }
 }
 
-number_type!(Role, "regrole");
+oid_alias!(Role, "regrole");

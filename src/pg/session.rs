@@ -6,16 +6,16 @@ use pgrx::prelude::*;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
-/// Returns the number that identifies this session while it lives (its process id). Never 0.
-pub fn number() -> u32 {
+/// Returns the process id, which identifies this session while it lives. Never 0.
+pub fn pid() -> u32 {
     // SAFETY: a plain global, constant in a session.
     unsafe { pg_sys::MyProcPid as u32 }
 }
 
-/// Returns whether a session with this number exists.
-pub fn lives(number: u32) -> bool {
+/// Returns whether a session with this process id exists.
+pub fn lives(pid: u32) -> bool {
     // SAFETY: searches the server's process array, under its lock.
-    c_int::try_from(number).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
+    c_int::try_from(pid).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
 }
 
 static LAST_WILL: OnceLock<fn(bool)> = OnceLock::new();

@@ -16,8 +16,8 @@
 
 #![allow(unsafe_code)]
 
+use super::condition::Condition;
 use super::local::check_thread;
-use super::queue::Queue;
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
@@ -121,9 +121,9 @@ impl Backend {
     /// lock share that lock.
     fn lock_of(&self, shard: u32) -> *mut pg_sys::LWLock {
         check_thread();
-        let place = shard.min(self.shards.saturating_sub(1)) as usize;
+        let index = shard.min(self.shards.saturating_sub(1)) as usize;
         // SAFETY: within the tranche, which has a lock for each shard, and at least one. A padded lock begins with the lock.
-        unsafe { &raw mut (*self.locks.add(place)).lock }
+        unsafe { &raw mut (*self.locks.add(index)).lock }
     }
 }
 
@@ -157,7 +157,7 @@ fn sizes() -> Sizes {
 
 /// Returns the bytes to request: for the tier, its control line, the queues, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
-    sizes.bytes + size_of::<Control>() + QUEUES * size_of::<Queue>() + LINE
+    sizes.bytes + size_of::<Control>() + QUEUES * size_of::<Condition>() + LINE
 }
 
 /// Calls the previous hook.
@@ -219,9 +219,9 @@ unsafe extern "C-unwind" fn start_up() {
     words.began_ms.store(clock::now_ms(), Ordering::Relaxed);
     words.hash_seed.store(random(), Ordering::Relaxed);
     words.epoch.store((random() & EPOCH_MASK).max(1), Ordering::Relaxed);
-    for number in 0..QUEUES {
+    for index in 0..QUEUES {
         // SAFETY: the requested size includes the queues, and no other process exists yet.
-        unsafe { (*queues(control).add(number)).format() };
+        unsafe { (*queues(control).add(index)).format() };
     }
     let began_ms = words.began_ms.load(Ordering::Relaxed);
     let formatted = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
@@ -238,7 +238,7 @@ unsafe extern "C-unwind" fn start_up() {
 
 fn random() -> u64 {
     let mut bytes = [0_u8; 8];
-    // SAFETY: writes the eight bytes of the buffer. If there is no source of randomness, the time serves as the number.
+    // SAFETY: writes the eight bytes of the buffer. If there is no source of randomness, the time serves instead.
     let drawn = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), bytes.len()) };
     if drawn { u64::from_ne_bytes(bytes) } else { clock::now_ms() }
 }
@@ -249,12 +249,12 @@ fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cac
     unsafe { Region::from_raw(queues(control).add(QUEUES).cast(), sizes.bytes) }
 }
 
-fn queues(control: *mut Control) -> *mut Queue {
+fn queues(control: *mut Control) -> *mut Condition {
     control.wrapping_add(1).cast()
 }
 
 /// Returns the queue of the sessions that wait for a key with this hash. None if there is no cache.
-pub fn queue(hash: u64) -> Option<&'static Queue> {
+pub fn queue(hash: u64) -> Option<&'static Condition> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has formatted the queues, and they exist as long as shared memory does.
     (!control.is_null()).then(|| unsafe { &*queues(control).add((hash % QUEUES as u64) as usize) })
@@ -334,21 +334,21 @@ pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
 }
 
-/// Returns the epoch: a number that is constant until shared memory is created anew, and almost certainly another one after that. It has
+/// Returns the epoch: a value that is constant until shared memory is created anew, and almost certainly another one after that. It has
 /// 31 bits and is not 0; without a cache it is 0.
 pub fn epoch() -> u64 {
     with_control(|control| control.epoch.load(Ordering::Relaxed))
 }
 
-/// Returns this backend's number among all backends that may exist.
+/// Returns this backend's slot among all backends that may exist.
 fn slot() -> u32 {
-    // SAFETY: `attach` has checked that we have an entry in the process array; its number never changes.
+    // SAFETY: `attach` has checked that we have an entry in the process array; its index never changes.
     #[cfg(any(feature = "pg15", feature = "pg16"))]
-    let number = unsafe { (*pg_sys::MyProc).pgprocno };
+    let slot = unsafe { (*pg_sys::MyProc).pgprocno };
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     // SAFETY: a plain global.
-    let number = unsafe { pg_sys::MyProcNumber };
-    number as u32
+    let slot = unsafe { pg_sys::MyProcNumber };
+    slot as u32
 }
 
 /// Returns the present tick.

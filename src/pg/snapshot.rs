@@ -23,7 +23,7 @@ use std::cell::RefCell;
 /// The view of a snapshot that was taken after `moment`.
 struct Sight {
     moment: u64,
-    /// Transactions with this number or a later one had not ended (the snapshot's xmax).
+    /// Transactions with this id or a later one had not ended (the snapshot's xmax).
     end: u32,
     /// Sorted numbers of the transactions before `end` that had not ended either.
     running: Vec<u32>,
@@ -87,18 +87,18 @@ fn sees_all_of(snapshot: &pg_sys::SnapshotData, sight: &Sight) -> bool {
     is_usual
         && !precedes(snapshot.xmax.into_inner(), sight.end)
         && running(snapshot)
-            .filter(|number| precedes(*number, sight.end))
-            .all(|number| sight.running.binary_search(&number).is_ok())
+            .filter(|xid| precedes(*xid, sight.end))
+            .all(|xid| sight.running.binary_search(&xid).is_ok())
 }
 
 /// Returns the transactions that had not ended when a snapshot was taken, except the session's own.
 fn running(snapshot: &pg_sys::SnapshotData) -> impl Iterator<Item = u32> {
     let (first, count) = (snapshot.xip, snapshot.xcnt as usize);
     // SAFETY: the snapshot's array `xip` has `xcnt` elements.
-    (0..count).map(move |place| unsafe { *first.add(place) }.into_inner())
+    (0..count).map(move |index| unsafe { *first.add(index) }.into_inner())
 }
 
-/// Returns whether a transaction number precedes another. Numbers wrap around; any two that matter are less than half the range apart.
+/// Returns whether a transaction id precedes another. Ids wrap around; any two that matter are less than half the range apart.
 fn precedes(one: u32, other: u32) -> bool {
     (one.wrapping_sub(other) as i32) < 0
 }

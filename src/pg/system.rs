@@ -6,7 +6,7 @@
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_void};
 
-/// A catalog with one of its indexes, the number column with which the index begins, and a function that copies the needed columns of a
+/// A catalog with one of its indexes, the OID column with which the index begins, and a function that copies the needed columns of a
 /// row.
 ///
 /// A scan returns a row in place, on a page that all processes share. VACUUM and other commands overwrite some columns in place, for
@@ -31,8 +31,8 @@ impl<T> Catalog<T> {
         Self { table, index, column, copy }
     }
 
-    /// Returns the number of the catalog itself.
-    pub const fn number(&self) -> u32 {
+    /// Returns the OID of the catalog itself.
+    pub const fn oid(&self) -> u32 {
         self.table
     }
 }
@@ -66,17 +66,17 @@ pub struct Inheritance {
     pub whole: u32,
 }
 
-/// Relations, by their number.
+/// Relations, by their OID.
 // SAFETY: the numbers of pg_class and of the index of its first column.
 pub const CLASSES: Catalog<Class> = unsafe { Catalog::new(1259, 2662, 1, class) };
-/// Types, by their number.
+/// Types, by their OID.
 // SAFETY: the numbers of pg_type and of the index of its first column.
 pub const TYPES: Catalog<Type> = unsafe { Catalog::new(1247, 2703, 1, of_type) };
-/// Roles, by their number.
+/// Roles, by their OID.
 // SAFETY: the numbers of pg_authid and of the index of its first column; a row begins with these columns.
 pub const ROLES: Catalog<pg_sys::FormData_pg_authid> =
     unsafe { Catalog::new(1260, 2677, 1, prefix::<pg_sys::FormData_pg_authid>) };
-/// The parents of a table, by the number of the child.
+/// The parents of a table, by the OID of the child.
 // SAFETY: the numbers of pg_inherits and of the index of its first and its last but one column.
 pub const INHERITS: Catalog<Inheritance> = unsafe { Catalog::new(2611, 2680, 1, inheritance) };
 
@@ -125,25 +125,25 @@ pub enum When {
     BeforeUs,
 }
 
-/// Calls `with` for each row of a catalog that has this number in the index's column.
-pub fn each_row<T>(catalog: &Catalog<T>, number: u32, when: When, mut with: impl FnMut(&T)) {
+/// Calls `with` for each row of a catalog that has this OID in the index's column.
+pub fn each_row<T>(catalog: &Catalog<T>, oid: u32, when: When, mut with: impl FnMut(&T)) {
     let Catalog { table, index, column, copy } = *catalog;
     // SAFETY: the catalog's own numbers and its own function to copy a row. The row is valid during the call.
     unsafe {
-        each_tuple([table, index], column, number, when, |tuple, _| {
+        each_tuple([table, index], column, oid, when, |tuple, _| {
             with(&copy(pg_sys::GETSTRUCT(tuple).cast()));
         });
     }
 }
 
-/// Calls with the tuples of a catalog that have a number in a column, and with their description.
+/// Calls with the tuples of a catalog that have an OID in a column, and with their description.
 ///
 /// # Safety
 /// The two numbers are those of a catalog and of an index of it that begins with that column, an oid.
 unsafe fn each_tuple(
     [table, index]: [u32; 2],
     column: i16,
-    number: u32,
+    oid: u32,
     when: When,
     mut with: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
 ) {
@@ -156,7 +156,7 @@ unsafe fn each_tuple(
         let relation = pg_sys::table_open(table.into(), lock);
         let mut key = pg_sys::ScanKeyData::default();
         let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&raw mut key, column, equal, pg_sys::F_OIDEQ.into(), number.into());
+        pg_sys::ScanKeyInit(&raw mut key, column, equal, pg_sys::F_OIDEQ.into(), oid.into());
         let snapshot = match when {
             When::Now => std::ptr::null_mut(),
             When::AsWritten => &raw mut pg_sys::SnapshotSelfData,
@@ -190,7 +190,7 @@ pub enum Shared {
 }
 
 /// Whether this transaction has changed the privileges on an object. A GRANT by a role without the right to grant changes none.
-pub fn has_changed_privileges(kind: Shared, number: u32) -> bool {
+pub fn has_changed_privileges(kind: Shared, oid: u32) -> bool {
     use pg_sys::ObjectType::{OBJECT_DATABASE, OBJECT_TABLESPACE};
     let (catalog, object, owner, column) = match kind {
         Shared::Database => {
@@ -207,7 +207,7 @@ pub fn has_changed_privileges(kind: Shared, number: u32) -> bool {
         // SAFETY: pg_database and pg_tablespace, each with the index of its first column, and with columns for its owner, which is never
         // null, and its privileges. These are an array, which is a varlena; null stands for the owner's and the public's usual ones.
         unsafe {
-            each_tuple(catalog, 1, number, when, |tuple, description| {
+            each_tuple(catalog, 1, oid, when, |tuple, description| {
                 let mut is_null = true;
                 let value = pg_sys::heap_getattr(tuple, column as i32, description, &mut is_null);
                 let array = if is_null {
@@ -238,14 +238,14 @@ struct Dependency {
 
 /// Whether anything belonged to a role before this transaction, or was granted to it, in this database or for all of them.
 pub fn had_anything(role: u32) -> bool {
-    /// pg_shdepend with the index of what its objects depend on: a class, and a number in that.
+    /// pg_shdepend with the index of what its objects depend on: a class, and an OID in that.
     const DEPENDENCIES: [u32; 2] = [1214, 1233];
     // SAFETY: a plain global, constant in a session.
     let here = unsafe { pg_sys::MyDatabaseId };
     let mut found = false;
     // SAFETY: that index begins with the fifth column. A row begins with these columns, and is never overwritten in place.
     unsafe {
-        each_tuple(DEPENDENCIES, 5, ROLES.number(), When::BeforeUs, |tuple, _| {
+        each_tuple(DEPENDENCIES, 5, ROLES.oid(), When::BeforeUs, |tuple, _| {
             let row = prefix::<Dependency>(pg_sys::GETSTRUCT(tuple).cast());
             let is_near = row.database == here || row.database == pg_sys::InvalidOid;
             found |= is_near && row.on.to_u32() == role;
@@ -254,9 +254,9 @@ pub fn had_anything(role: u32) -> bool {
     found
 }
 
-/// Returns what `read` makes of the row with this number, if there is one.
-pub fn row<T, R>(catalog: &Catalog<T>, number: u32, when: When, mut read: impl FnMut(&T) -> R) -> Option<R> {
+/// Returns what `read` makes of the row with this OID, if there is one.
+pub fn row<T, R>(catalog: &Catalog<T>, oid: u32, when: When, mut read: impl FnMut(&T) -> R) -> Option<R> {
     let mut found = None;
-    each_row(catalog, number, when, |row| found = Some(read(row)));
+    each_row(catalog, oid, when, |row| found = Some(read(row)));
     found
 }

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{command, transaction};
+use super::{relation, transaction};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
@@ -45,13 +45,13 @@ pub fn over() {
 
 /// Notes the targets of a plan that starts.
 pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
-    // SAFETY: `resultRelations` holds positions in the plan's list of relations, counted from 1.
+    // SAFETY: `resultRelations` holds indexes into the plan's list of relations, counted from 1.
     unsafe {
-        let places = (*plan).resultRelations;
-        for at in 0..length(places) {
-            let place = (*(*places).elements.add(at)).int_value as usize;
+        let targets = (*plan).resultRelations;
+        for at in 0..length(targets) {
+            let index = (*(*targets).elements.add(at)).int_value as usize;
             let entry =
-                (*(*(*plan).rtable).elements.add(place - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
+                (*(*(*plan).rtable).elements.add(index - 1)).ptr_value.cast::<pg_sys::RangeTblEntry>();
             name((*entry).relid.to_u32());
         }
     }
@@ -78,7 +78,7 @@ pub unsafe fn of_command(node: *const pg_sys::Node) {
 
 unsafe fn find(written: *const pg_sys::RangeVar) {
     // SAFETY: a name from a parsed statement.
-    unsafe { command::find(written) }.into_iter().for_each(name);
+    unsafe { relation::find(written) }.into_iter().for_each(name);
 }
 
 unsafe fn length(list: *const pg_sys::List) -> usize {

@@ -1,68 +1,9 @@
-//! Passes the events of this session's transactions on to one listener.
-//!
-//! The order in which PostgreSQL commits a transaction decides what the listener may do at each event:
-//!
-//! 1. *before commit*: the last event that may raise an error. Other sessions cannot see the changes yet.
-//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been sent, so a
-//!    session that plans a query now may still use the old catalogs.
-//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now on sees
-//!    all changes of the transaction.
-//!
-//! After event 1, an error would restart the server. The listener must therefore neither raise an error nor allocate in events 2 and 3.
-//!
-//! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also gets
-//! *aborted* when the session is killed.
+//! The state of this session's transaction.
 
 #![allow(unsafe_code)]
 
-use super::local::{check_thread, local};
+use super::local::check_thread;
 use pgrx::prelude::*;
-use std::cell::Cell;
-use std::ffi::c_void;
-
-/// Receives the events of this session's transactions.
-///
-/// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the call.
-/// `has_nothing` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
-pub trait Listener {
-    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has no
-    /// transaction id either, its other events are not passed on.
-    fn has_nothing() -> bool;
-    /// The transaction has ended: by commit, abort or prepare. This is always the last event.
-    fn over();
-    /// The transaction is about to commit. This method may raise errors, which abort the transaction.
-    fn before_commit();
-    /// The transaction is about to be prepared; another session may commit it later. This method may raise errors.
-    fn before_prepare();
-    /// The transaction is prepared and no longer belongs to this session. This method must not fail.
-    fn prepared();
-    /// Other sessions see the changed rows, and the locks are still held. This method must not fail.
-    fn committed();
-    /// Other sessions see all changes. This event follows each `committed`. This method must not fail.
-    fn settled();
-    /// The transaction is rolled back.
-    fn aborted();
-    /// A savepoint at this depth has been released: its changes now belong to the level above it.
-    fn released(depth: i32);
-    /// A savepoint at this depth has been rolled back.
-    fn rolled_back(depth: i32);
-}
-
-/// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
-/// PostgreSQL runs the callback that was registered first last, so no other library writes after our callback before a commit.
-pub fn listen<L: Listener>() {
-    // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(transaction::<L>), std::ptr::null_mut());
-        pg_sys::RegisterSubXactCallback(Some(savepoint::<L>), std::ptr::null_mut());
-        pg_sys::RegisterResourceReleaseCallback(Some(released::<L>), std::ptr::null_mut());
-    }
-}
-
-local! {
-    /// True between `committed` and `settled`.
-    static UNSETTLED: Cell<bool> = Cell::new(false);
-}
 
 unsafe extern "C" {
     /// These functions are called without pgrx's guard: they run with every change and raise no error.
@@ -74,14 +15,14 @@ unsafe extern "C" {
 /// Returns whether the transaction has a transaction id. PostgreSQL assigns the id with the transaction's first change of the database.
 /// The id is still set while the end-of-transaction callbacks run.
 #[inline]
-pub fn has_number() -> bool {
+pub fn has_xid() -> bool {
     check_thread();
     // SAFETY: reads a variable, and raises no error.
     unsafe { GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
-/// Returns the number of the running command. It grows with each command of the transaction that has written.
-pub fn command() -> u32 {
+/// Returns the id of the running command. It grows with each command of the transaction that has written.
+pub fn command_id() -> u32 {
     check_thread();
     // SAFETY: reads a variable and raises no error. The argument `false` means that the command does not count as a writer.
     unsafe { GetCurrentCommandId(false) }
@@ -94,11 +35,11 @@ pub fn note_change() {
     unsafe { pg_sys::GetCurrentCommandId(true) };
 }
 
-/// Like [`command`], for the code that runs after the last command: the number grows if that command has written.
-pub fn command_after_all() -> u32 {
+/// Like [`command_id`], for the code that runs after the last command: the id grows if that command has written.
+pub fn next_command_id() -> u32 {
     // SAFETY: the server calls the same function between commands.
     unsafe { pg_sys::CommandCounterIncrement() };
-    command()
+    command_id()
 }
 
 /// Returns whether this process is a parallel worker of another session's query. A worker does not know what the transaction has changed
@@ -114,96 +55,4 @@ pub fn depth() -> i32 {
     check_thread();
     // SAFETY: reads a variable, and raises no error.
     unsafe { GetCurrentTransactionNestLevel() }
-}
-
-unsafe extern "C-unwind" fn transaction<L: Listener>(event: pg_sys::XactEvent::Type, _nothing: *mut c_void) {
-    use pg_sys::XactEvent::*;
-    if event == XACT_EVENT_ABORT && UNSETTLED.get() {
-        // A transaction without a transaction id failed after its COMMIT callbacks. Its changes are visible all the same.
-        settle::<L>();
-        return;
-    }
-    if has_number() || !L::has_nothing() {
-        tell::<L>(event);
-        UNSETTLED.set(event == XACT_EVENT_COMMIT);
-    }
-    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) && !UNSETTLED.get() {
-        over::<L>();
-    }
-}
-
-/// Runs when a resource owner releases its resources, in three phases. At top level, the last phase comes after the commit has sent its
-/// invalidations and released its locks.
-unsafe extern "C-unwind" fn released<L: Listener>(
-    phase: pg_sys::ResourceReleasePhase::Type,
-    _is_commit: bool,
-    is_top_level: bool,
-    _nothing: *mut c_void,
-) {
-    // Resource owners inside of the transaction's owner repeat its phases, and so does PREPARE TRANSACTION. The first call after
-    // `committed` is the right one.
-    if is_top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && UNSETTLED.get()
-    {
-        settle::<L>();
-    }
-}
-
-#[inline(never)]
-fn settle<L: Listener>() {
-    UNSETTLED.set(false);
-    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
-    unsafe { pg_sys::panic::pgrx_extern_c_guard(L::settled) };
-    over::<L>();
-}
-
-#[inline]
-fn over<L: Listener>() {
-    L::over();
-    #[cfg(debug_assertions)]
-    super::targets::over();
-}
-
-#[inline(never)]
-fn tell<L: Listener>(event: pg_sys::XactEvent::Type) {
-    use pg_sys::XactEvent::*;
-    let tell = || match event {
-        XACT_EVENT_PRE_COMMIT => L::before_commit(),
-        XACT_EVENT_PRE_PREPARE => L::before_prepare(),
-        XACT_EVENT_COMMIT => L::committed(),
-        XACT_EVENT_PREPARE => L::prepared(),
-        XACT_EVENT_ABORT => L::aborted(),
-        // Parallel workers change nothing in the cache: the functions are restricted to the leader.
-        _ => {}
-    };
-    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
-    unsafe { pg_sys::panic::pgrx_extern_c_guard(tell) }
-}
-
-unsafe extern "C-unwind" fn savepoint<L: Listener>(
-    event: pg_sys::SubXactEvent::Type,
-    _this: pg_sys::SubTransactionId,
-    _around: pg_sys::SubTransactionId,
-    _nothing: *mut c_void,
-) {
-    if !L::has_nothing() {
-        tell_of_savepoint::<L>(event);
-    }
-    #[cfg(debug_assertions)]
-    match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => super::targets::released(depth()),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => super::targets::rolled_back(depth()),
-        _ => {}
-    }
-}
-
-#[inline(never)]
-fn tell_of_savepoint<L: Listener>(event: pg_sys::SubXactEvent::Type) {
-    use pg_sys::SubXactEvent::*;
-    let tell = || match event {
-        SUBXACT_EVENT_COMMIT_SUB => L::released(depth()),
-        SUBXACT_EVENT_ABORT_SUB => L::rolled_back(depth()),
-        _ => {}
-    };
-    // SAFETY: as in `tell`.
-    unsafe { pg_sys::panic::pgrx_extern_c_guard(tell) }
 }

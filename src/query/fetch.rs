@@ -183,9 +183,9 @@ impl Ticket {
         renew_session();
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
-        let wrote = locks::has_written().then(crate::pg::transaction::command);
+        let wrote = locks::has_written().then(crate::pg::transaction::command_id);
         let run = run(wanted)?;
-        let stored = if locks::has_written().then(crate::pg::transaction::command) == wrote {
+        let stored = if locks::has_written().then(crate::pg::transaction::command_id) == wrote {
             admit(space, &run)
                 .and_then(|()| self.dependencies(space, wanted, &run.seen, has_seen_foreign))
                 .and_then(|dependencies| self.store(space, wanted, &run, &dependencies))
@@ -205,7 +205,7 @@ impl Ticket {
         has_seen_foreign: bool,
     ) -> Result<Vec<FenceId>, Status> {
         let tier = self.place.tier;
-        if !space.options.by_role && seen.relations.iter().any(|number| relation::has_row_security(*number)) {
+        if !space.options.by_role && seen.relations.iter().any(|oid| relation::has_row_security(*oid)) {
             return Err(Status::Refused("row security makes the result one of the role"));
         }
         if seen.lost {
@@ -218,28 +218,27 @@ impl Ticket {
             return Err(Status::Refused("the query samples a table"));
         }
         let observed = || seen.relations.union(&seen.parts);
-        if observed().any(|number| relation::is_temporary(*number)) {
+        if observed().any(|oid| relation::is_temporary(*oid)) {
             return Err(Status::Refused("the query reads a temporary table"));
         }
         // This holds regardless of `depends`: uncommitted rows must never be published.
-        if table_writes::has_written_any(tier, |number| {
-            seen.relations.contains(number) || seen.parts.contains(number)
-        }) {
+        if table_writes::has_written_any(tier, |oid| seen.relations.contains(oid) || seen.parts.contains(oid))
+        {
             return Err(Status::Bypass("the transaction has changed what the query reads"));
         }
         // The locks do not tell whether the transaction has written to these objects.
         let unobserved = || {
-            let native = |number: &u32| function::is_native(*number);
+            let native = |oid: &u32| function::is_native(*oid);
             seen.volatile
                 || seen.untracked
-                || observed().any(|number| relation::is_catalog(*number))
+                || observed().any(|oid| relation::is_catalog(*oid))
                 || locks::has_seen_large_objects()
                 || seen.functions.iter().any(native)
         };
         if wanted.depends.is_some() && locks::has_written() && unobserved() {
             return Err(Status::Bypass("the transaction may have changed what the query reads"));
         }
-        if observed().any(|number| relation::is_foreign(*number)) {
+        if observed().any(|oid| relation::is_foreign(*oid)) {
             if has_seen_foreign {
                 return Err(Status::Bypass("the transaction has looked at a foreign table before"));
             }
@@ -249,7 +248,7 @@ impl Ticket {
         }
         let definitions = table_writes::definitions_fence(tier);
         let has_moved = || tier.fences().passed(definitions, function::compiled_since());
-        if has_moved() && seen.functions.iter().any(|number| function::keeps_types(*number)) {
+        if has_moved() && seen.functions.iter().any(|oid| function::keeps_types(*oid)) {
             return Err(Status::Refused(
                 "a function of this session keeps types from before a definition changed",
             ));
@@ -258,7 +257,7 @@ impl Ticket {
             Some(relations) if relations.len() > RELATIONS_MAX => return Err(TOO_MANY_RELATIONS),
             Some(relations) => relations.clone(),
             None if seen.volatile => return Err(Status::Refused("the query calls a volatile function")),
-            None if seen.untracked || !observed().all(|number| relation::is_followed(*number)) => {
+            None if seen.untracked || !observed().all(|oid| relation::is_followed(*oid)) => {
                 return Err(Status::Refused("the query reads what changes without a commit"));
             }
             None if locks::has_seen_large_objects() => {
@@ -270,7 +269,7 @@ impl Ticket {
         let mut fences = watch::dependencies(tier, wanted.tags, self.stamp);
         fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
         fences.extend(wanted.tags.iter().map(|tag| space::tag(tier, tag)));
-        relations.iter().for_each(|number| watch::add_relation(tier, *number, self.stamp, &mut fences));
+        relations.iter().for_each(|oid| watch::add_relation(tier, *oid, self.stamp, &mut fences));
         fences.extend([definitions, tier.fences().reserved(Reserved::Roles)]);
         fences.sort_unstable();
         fences.dedup();

@@ -66,9 +66,9 @@ impl Watcher for Commands {
         }
     }
 
-    fn leaving(&self, number: u32) {
-        if let (Some(place), relation::Relation::Rows { .. }) = (space::any_place(), relation::of(number)) {
-            pending::invalidate_relation(&place, number);
+    fn leaving(&self, relation: u32) {
+        if let (Some(place), relation::Relation::Rows { .. }) = (space::any_place(), relation::of(relation)) {
+            pending::invalidate_relation(&place, relation);
         }
     }
 }

@@ -275,7 +275,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         dependencies: dependencies.into(),
         stale_ok,
         basis,
-        command_id: transaction::command(),
+        command_id: transaction::command_id(),
     };
     Ok(pending::set(OwnKey::new(place, key)?, value)
         .inspect_err(|_| place.tier.note(&place.scope, Counter::RefusedTransaction, 1))?)
@@ -398,9 +398,9 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
 }
 
 /// Invalidates everything that depends on a relation, when the transaction commits. `space` may be any space.
-pub fn invalidate_relation(space: &Space, number: u32) -> Result<(), Refused> {
+pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> {
     if let Some(place) = place_for_invalidation(space)? {
-        pending::invalidate_relation(&place, number);
+        pending::invalidate_relation(&place, relation);
         status::set(Status::Done);
     }
     Ok(())

@@ -202,7 +202,7 @@ fn to_entitle(place: &Place, key: &[u8]) -> Result<OwnKey, Status> {
 
 /// Returns the owner of the leases and claims of this session.
 fn owner() -> Owner {
-    Owner { session: session::number(), role: Role::current().number() }
+    Owner { session: session::pid(), role: Role::current().oid() }
 }
 
 /// Returns the status for a lease or a claim that did not fit.
@@ -361,10 +361,10 @@ pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Stat
 fn give_up(in_order: bool) {
     let Some(tier) = shared::tier() else { return };
     if in_order {
-        tier.disown_leases_of(session::number());
+        tier.disown_leases_of(session::pid());
         return;
     }
-    if tier.release_leases_of(session::number()) > 0 {
+    if tier.release_leases_of(session::pid()) > 0 {
         queue::wake_all();
     }
 }
@@ -373,7 +373,7 @@ fn give_up(in_order: bool) {
 /// that its transaction does not know. May raise errors.
 pub fn orphans() -> Vec<String> {
     let Some(tier) = shared::tier() else { return Vec::new() };
-    let mine = session::number();
+    let mine = session::pid();
     let flights = tier.in_flight().unwrap_or_else(|short| OutOfMemory::from(short).raise());
     let findings = flights.into_iter().filter_map(|flight| match flight.owner {
         0 => None,

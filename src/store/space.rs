@@ -28,8 +28,8 @@ pub const NAME_BYTES_MAX: usize = 63;
 
 /// The name of the space that always exists.
 pub const DEFAULT: &str = "default";
-/// The number of the default space. No other space has it.
-pub const DEFAULT_NUMBER: u32 = 0;
+/// The OID of the default space. No other space has it.
+pub const DEFAULT_OID: u32 = 0;
 
 /// A privilege in a space. Each includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,8 +121,8 @@ impl Options {
 /// A space as it was resolved for a role.
 #[derive(Debug)]
 pub struct Space {
-    /// The number of the space, in the tables and in the tier.
-    pub number: u32,
+    /// The OID of the space, in the tables and in the tier.
+    pub oid: u32,
     pub name: String,
     pub options: Options,
     /// The highest privilege of the role.
@@ -186,7 +186,7 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
 #[cold]
 fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
-    let at = (name.to_owned(), role.number());
+    let at = (name.to_owned(), role.oid());
     let remembered = up_to_date(|known| {
         let space = known.spaces.get(&at).cloned()?;
         known.last = Some(Rc::clone(&space));
@@ -237,7 +237,7 @@ pub fn unknown(name: &str) -> Refused {
 
 /// Returns an error if the database has no tables of pg_cache.
 fn tables() -> Result<u32, Refused> {
-    catalog::number(Table::Spaces).ok_or_else(|| {
+    catalog::table_oid(Table::Spaces).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
         Refused::new(code, "the tables of pg_cache are missing in this database")
             .hint("Run CREATE EXTENSION pg_cache, or ALTER EXTENSION pg_cache UPDATE.")
@@ -247,14 +247,14 @@ fn tables() -> Result<u32, Refused> {
 /// Reads a space from the tables.
 fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     tables()?;
-    let mut found = (name == DEFAULT).then_some((DEFAULT_NUMBER, Options::BUILT_IN));
+    let mut found = (name == DEFAULT).then_some((DEFAULT_OID, Options::BUILT_IN));
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        found = Some((row.number(0).unwrap_or_default(), Options::of(row)));
+        found = Some((row.oid(0).unwrap_or_default(), Options::of(row)));
     });
-    let Some((number, options)) = found else { return Ok(None) };
-    let granted = granted(role, Rows::OfSpace(number));
+    let Some((oid, options)) = found else { return Ok(None) };
+    let granted = granted(role, Rows::OfSpace(oid));
     let place = OnceCell::new();
-    Ok(Some(Space { number, name: name.to_owned(), options, granted, role, place }))
+    Ok(Some(Space { oid, name: name.to_owned(), options, granted, role, place }))
 }
 
 /// Returns the highest privilege of a role in some spaces. The owner of the extension has the privilege admin in all.
@@ -265,13 +265,13 @@ fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     grants_to(role, which).into_iter().filter_map(|(_, privilege)| privilege).max()
 }
 
-/// Returns the privileges that a role was granted in some spaces, each with the number of its space.
+/// Returns the privileges that a role was granted in some spaces, each with the OID of its space.
 fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
     let mut grants = Vec::new();
     catalog::read(Table::Grants, which, |row| {
-        let [space, grantee] = [0, 1].map(|column| row.number(column).unwrap_or_default());
+        let [space, grantee] = [0, 1].map(|column| row.oid(column).unwrap_or_default());
         let privilege = row.text(2).and_then(Privilege::of_name);
-        memory::push(&mut grants, (space, Role::from_number(grantee), privilege));
+        memory::push(&mut grants, (space, Role::from_oid(grantee), privilege));
     });
     let own = grants.into_iter().filter(|(_, grantee, _)| role.has_rights_of(*grantee));
     memory::collect(own.map(|(space, _, privilege)| (space, privilege)))
@@ -279,7 +279,7 @@ fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
 
 /// Returns whether a role owns the extension, or has the rights of its owner.
 pub fn is_owner(role: Role) -> bool {
-    catalog::owner().is_some_and(|owner| role.has_rights_of(Role::from_number(owner.to_u32())))
+    catalog::owner().is_some_and(|owner| role.has_rights_of(Role::from_oid(owner.to_u32())))
 }
 
 /// Returns whether the current role may see statistics.
@@ -299,7 +299,7 @@ pub fn require_owner(what: &str) -> Result<(), Refused> {
     if is_owner(Role::current()) {
         return Ok(());
     }
-    let owner = catalog::owner().map(|owner| Role::from_number(owner.to_u32()).quoted()).unwrap_or_default();
+    let owner = catalog::owner().map(|owner| Role::from_oid(owner.to_u32()).quoted()).unwrap_or_default();
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Err(Refused::new(code, format!("permission denied to {what}"))
         .detail(format!("Only the owner of the extension, {owner}, may do this.")))
@@ -337,7 +337,7 @@ pub fn for_tags() -> Result<Rc<Space>, Refused> {
 fn require_writer() -> Result<(), Refused> {
     tables()?;
     let role = Role::current();
-    let may = match up_to_date(|known| known.writers.get(&role.number()).copied()) {
+    let may = match up_to_date(|known| known.writers.get(&role.oid()).copied()) {
         Some(may) => may,
         None => {
             let generation = catalog::generation();
@@ -345,7 +345,7 @@ fn require_writer() -> Result<(), Refused> {
             memory::check();
             up_to_date(|known| {
                 if known.generation == generation && known.writers.len() < KNOWN_MAX {
-                    known.writers.insert(role.number(), may);
+                    known.writers.insert(role.oid(), may);
                 }
             });
             may
@@ -367,18 +367,18 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
     let all = may_monitor();
     let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
     granted.sort_unstable();
-    let visible = |number: u32| all || granted.binary_search_by_key(&number, |(space, _)| *space).is_ok();
+    let visible = |oid: u32| all || granted.binary_search_by_key(&oid, |(space, _)| *space).is_ok();
     let mut altered = false;
     catalog::read(Table::Spaces, Rows::All, |row| {
-        let number = row.number(0).unwrap_or_default();
-        altered |= number == DEFAULT_NUMBER;
-        if visible(number) {
+        let oid = row.oid(0).unwrap_or_default();
+        altered |= oid == DEFAULT_OID;
+        if visible(oid) {
             // In a database with another encoding, a restored dump may have a name that cannot be shown unchanged.
-            with(number, &shown(row.text(1).unwrap_or_default()), Some(row));
+            with(oid, &shown(row.text(1).unwrap_or_default()), Some(row));
         }
     });
-    if !altered && visible(DEFAULT_NUMBER) {
-        with(DEFAULT_NUMBER, DEFAULT, None);
+    if !altered && visible(DEFAULT_OID) {
+        with(DEFAULT_OID, DEFAULT, None);
     }
 }
 
@@ -417,8 +417,8 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Place> {
         let tier = shared::tier()?;
-        let (database, space) = (shared::database(), self.number);
-        let role = if self.options.by_role { self.role.number() } else { 0 };
+        let (database, space) = (shared::database(), self.oid);
+        let role = if self.options.by_role { self.role.oid() } else { 0 };
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));
         Some(Place { tier, scope: tier.scope(database, space, role), fences, quota: self.options.quota })

@@ -9,7 +9,7 @@ use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::memory::{self, OutOfMemory};
-use crate::pg::relation::{self, Number};
+use crate::pg::relation::{self, RelationOid};
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
 use crate::store::space;
@@ -54,8 +54,8 @@ pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId
     let mut found = vec![fence(tier)];
     let known = up_to_date(tier, found[0]);
     if !known.relations.is_empty() {
-        for number in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
-            add_relation(tier, *number, stamp, &mut found);
+        for oid in tags.iter().filter_map(|tag| known.relations.get(*tag)).flatten() {
+            add_relation(tier, *oid, stamp, &mut found);
         }
         found.sort_unstable();
         found.dedup();
@@ -97,10 +97,10 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     }
     let (stamp, generation) = (fences.now(), catalog::generation());
     let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
-    each(|number, tag| {
+    each(|oid, tag| {
         memory::check();
         relations.try_reserve(1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
-        memory::push(relations.entry(tag.to_vec()).or_default(), number);
+        memory::push(relations.entry(tag.to_vec()).or_default(), oid);
     });
     let known = Rc::new(Known { stamp, generation, relations });
     KNOWN.set(Some(Rc::clone(&known)));
@@ -114,17 +114,17 @@ pub fn each(with: impl FnMut(u32, &[u8])) {
 
 fn each_of(rows: Rows<'_>, mut with: impl FnMut(u32, &[u8])) {
     catalog::read(Table::Watches, rows, |row| {
-        let number = row.number(0).unwrap_or_default();
+        let oid = row.oid(0).unwrap_or_default();
         let tags = row.texts(1).unwrap_or_default();
-        tags.into_iter().flatten().for_each(|tag| with(number, tag));
+        tags.into_iter().flatten().for_each(|tag| with(oid, tag));
     });
 }
 
 /// Returns the tags that stand for a relation, as of now.
-pub fn tags_of(relation: Number) -> BTreeSet<Vec<u8>> {
+pub fn tags_of(relation: RelationOid) -> BTreeSet<Vec<u8>> {
     let mut tags = BTreeSet::new();
-    each(|number, tag| {
-        if number == relation.get() {
+    each(|oid, tag| {
+        if oid == relation.get() {
             memory::check();
             tags.insert(tag.to_vec());
         }
@@ -136,7 +136,11 @@ pub fn tags_of(relation: Number) -> BTreeSet<Vec<u8>> {
 ///
 /// The limits also count the watches that running transactions have added and not committed. So if several transactions exceed a
 /// limit together, at least the last of them is refused, and none waits for another.
-pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool) -> Result<(), Refused> {
+pub fn require_room(
+    relation: RelationOid,
+    new: &[&[u8]],
+    by_owner_of_extension: bool,
+) -> Result<(), Refused> {
     // The map is filled one entry at a time: to collect it would allocate memory for all tags in one piece.
     let mut of_tag: BTreeMap<&[u8], BTreeSet<u32>> = BTreeMap::new();
     for tag in new {
@@ -144,12 +148,12 @@ pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool
         of_tag.insert(tag, BTreeSet::new());
     }
     let mut of_relation = BTreeSet::new();
-    each_of(Rows::AllUncommitted, |number, tag| {
+    each_of(Rows::AllUncommitted, |oid, tag| {
         memory::check();
         if let Some(relations) = of_tag.get_mut(tag) {
-            relations.insert(number);
+            relations.insert(oid);
         }
-        if number == relation.get() {
+        if oid == relation.get() {
             of_relation.insert(tag.to_vec());
         }
     });
@@ -169,7 +173,7 @@ pub fn require_room(relation: Number, new: &[&[u8]], by_owner_of_extension: bool
                 "Use another tag, or cache_unwatch for a relation that the view cache_watches shows.",
             ));
         }
-        let is_theirs = |number: &&u32| owner.is_some() && Number::of(**number).owner() == owner;
+        let is_theirs = |oid: &&u32| owner.is_some() && RelationOid::of(**oid).owner() == owner;
         let theirs = || relations.iter().filter(is_theirs).count();
         if !by_owner_of_extension && theirs() > RELATIONS_PER_OWNER_MAX {
             let message = format!(

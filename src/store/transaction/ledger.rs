@@ -360,7 +360,9 @@ impl Ledger {
         let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
         let change = &self.changes[at];
         match &change.action {
-            Action::Set(key, value) if self.is_valid(change, key, value, written, transaction::command()) => {
+            Action::Set(key, value)
+                if self.is_valid(change, key, value, written, transaction::command_id()) =>
+            {
                 Own::Set(value)
             }
             Action::Touch(_, expires) if *expires > shared::tick() => Own::Touched(*expires),

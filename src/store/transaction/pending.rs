@@ -25,8 +25,8 @@ use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
-use crate::pg::transaction::{self, Listener};
-use crate::pg::{locks, observer, queue};
+use crate::pg::transaction_events::{self, Listener};
+use crate::pg::{locks, observer, queue, transaction};
 use crate::store::space::Place;
 use crate::store::status::Status;
 use pg_cache_core::FenceId;
@@ -54,7 +54,7 @@ enum Collector {}
 
 /// Registers for the server's transaction events. Must be called while the server loads the library.
 pub fn listen() {
-    transaction::listen::<Collector>();
+    transaction_events::listen::<Collector>();
 }
 
 impl Listener for Collector {
@@ -77,11 +77,11 @@ impl Listener for Collector {
         let Some(tier) = shared::tier() else { return };
         // Calls that can raise an error come first, while no RefCell is borrowed: the error unwinds past this frame.
         let keeps_nothing = PENDING.with_borrow(Pending::has_nothing);
-        let command = if keeps_nothing { 0 } else { transaction::command_after_all() };
+        let command_id = if keeps_nothing { 0 } else { transaction::next_command_id() };
         prepared::before_commit(locks::has_written());
         table_writes::before_commit(tier, |written| {
             PENDING.with_borrow_mut(|Pending { ledger, commit, .. }| {
-                commit.begin(ledger, written, command);
+                commit.begin(ledger, written, command_id);
                 ledger.begin();
             });
         });
@@ -121,7 +121,7 @@ impl Listener for Collector {
 
     fn committed() {
         PENDING.with_borrow_mut(|pending| {
-            if transaction::has_number() {
+            if transaction::has_xid() {
                 pending.raise_late();
             }
             if settings::broken() == Broken::Early {

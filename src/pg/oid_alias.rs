@@ -1,10 +1,10 @@
-//! Arguments of SQL types that are an object's number and are written as a name (regclass, regrole). Each becomes a Rust type with one
-//! number.
+//! Arguments of SQL types that are aliases of oid (regclass, regrole): an OID that is written as a name. Each becomes a Rust type with
+//! one OID.
 
 #![allow(unsafe_code)]
 
-/// Makes a Rust type with one number, `struct Type(u32)`, usable as an argument of an SQL type.
-macro_rules! number_type {
+/// Makes a Rust type with one OID, `struct Type(u32)`, usable as an argument of an SQL type.
+macro_rules! oid_alias {
     ($type:ident, $sql:literal) => {
         impl pgrx::FromDatum for $type {
             unsafe fn from_polymorphic_datum(
@@ -16,7 +16,7 @@ macro_rules! number_type {
             }
         }
 
-        number_type!(@argument $type, $sql, Self(0));
+        oid_alias!(@argument $type, $sql, Self(0));
     };
     // For types with a `FromDatum` of their own.
     (@argument $type:ident, $sql:literal, $nothing:expr) => {
@@ -53,4 +53,4 @@ macro_rules! number_type {
         }
     };
 }
-pub(crate) use number_type;
+pub(crate) use oid_alias;

@@ -1,0 +1,163 @@
+//! Passes the events of this session's transactions on to one listener.
+//!
+//! The order in which PostgreSQL commits a transaction decides what the listener may do at each event:
+//!
+//! 1. *before commit*: the last event that may raise an error. Other sessions cannot see the changes yet.
+//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been sent, so a
+//!    session that plans a query now may still use the old catalogs.
+//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now on sees
+//!    all changes of the transaction.
+//!
+//! After event 1, an error would restart the server. The listener must therefore neither raise an error nor allocate in events 2 and 3.
+//!
+//! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also gets
+//! *aborted* when the session is killed.
+
+#![allow(unsafe_code)]
+
+use super::local::local;
+#[cfg(debug_assertions)]
+use super::targets;
+use super::transaction;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::c_void;
+
+/// Receives the events of this session's transactions.
+///
+/// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the call.
+/// `has_nothing` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
+pub trait Listener {
+    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has no
+    /// transaction id either, its other events are not passed on.
+    fn has_nothing() -> bool;
+    /// The transaction has ended: by commit, abort or prepare. This is always the last event.
+    fn over();
+    /// The transaction is about to commit. This method may raise errors, which abort the transaction.
+    fn before_commit();
+    /// The transaction is about to be prepared; another session may commit it later. This method may raise errors.
+    fn before_prepare();
+    /// The transaction is prepared and no longer belongs to this session. This method must not fail.
+    fn prepared();
+    /// Other sessions see the changed rows, and the locks are still held. This method must not fail.
+    fn committed();
+    /// Other sessions see all changes. This event follows each `committed`. This method must not fail.
+    fn settled();
+    /// The transaction is rolled back.
+    fn aborted();
+    /// A savepoint at this depth has been released: its changes now belong to the level above it.
+    fn released(depth: i32);
+    /// A savepoint at this depth has been rolled back.
+    fn rolled_back(depth: i32);
+}
+
+/// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
+/// PostgreSQL runs the callback that was registered first last, so no other library writes after our callback before a commit.
+pub fn listen<L: Listener>() {
+    // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(on_transaction::<L>), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_savepoint::<L>), std::ptr::null_mut());
+        pg_sys::RegisterResourceReleaseCallback(Some(on_release::<L>), std::ptr::null_mut());
+    }
+}
+
+local! {
+    /// True between `committed` and `settled`.
+    static UNSETTLED: Cell<bool> = Cell::new(false);
+}
+
+unsafe extern "C-unwind" fn on_transaction<L: Listener>(
+    event: pg_sys::XactEvent::Type,
+    _nothing: *mut c_void,
+) {
+    use pg_sys::XactEvent::*;
+    if event == XACT_EVENT_ABORT && UNSETTLED.get() {
+        // A transaction without a transaction id failed after its COMMIT callbacks. Its changes are visible all the same.
+        settle::<L>();
+        return;
+    }
+    if transaction::has_xid() || !L::has_nothing() {
+        pass_on::<L>(event);
+        UNSETTLED.set(event == XACT_EVENT_COMMIT);
+    }
+    if matches!(event, XACT_EVENT_COMMIT | XACT_EVENT_PREPARE | XACT_EVENT_ABORT) && !UNSETTLED.get() {
+        over::<L>();
+    }
+}
+
+/// Runs when a resource owner releases its resources, in three phases. At top level, the last phase comes after the commit has sent its
+/// invalidations and released its locks.
+unsafe extern "C-unwind" fn on_release<L: Listener>(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    _is_commit: bool,
+    is_top_level: bool,
+    _nothing: *mut c_void,
+) {
+    // Resource owners inside of the transaction's owner repeat its phases, and so does PREPARE TRANSACTION. The first call after
+    // `committed` is the right one.
+    if is_top_level && phase == pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS && UNSETTLED.get()
+    {
+        settle::<L>();
+    }
+}
+
+#[inline(never)]
+fn settle<L: Listener>() {
+    UNSETTLED.set(false);
+    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(L::settled) };
+    over::<L>();
+}
+
+#[inline]
+fn over<L: Listener>() {
+    L::over();
+    #[cfg(debug_assertions)]
+    targets::over();
+}
+
+#[inline(never)]
+fn pass_on<L: Listener>(event: pg_sys::XactEvent::Type) {
+    use pg_sys::XactEvent::*;
+    let call = || match event {
+        XACT_EVENT_PRE_COMMIT => L::before_commit(),
+        XACT_EVENT_PRE_PREPARE => L::before_prepare(),
+        XACT_EVENT_COMMIT => L::committed(),
+        XACT_EVENT_PREPARE => L::prepared(),
+        XACT_EVENT_ABORT => L::aborted(),
+        // Parallel workers change nothing in the cache: the functions are restricted to the leader.
+        _ => {}
+    };
+    // SAFETY: the server calls this, and no value on this stack needs to be dropped.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(call) }
+}
+
+unsafe extern "C-unwind" fn on_savepoint<L: Listener>(
+    event: pg_sys::SubXactEvent::Type,
+    _this: pg_sys::SubTransactionId,
+    _around: pg_sys::SubTransactionId,
+    _nothing: *mut c_void,
+) {
+    if !L::has_nothing() {
+        pass_on_savepoint::<L>(event);
+    }
+    #[cfg(debug_assertions)]
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => targets::released(transaction::depth()),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => targets::rolled_back(transaction::depth()),
+        _ => {}
+    }
+}
+
+#[inline(never)]
+fn pass_on_savepoint<L: Listener>(event: pg_sys::SubXactEvent::Type) {
+    use pg_sys::SubXactEvent::*;
+    let call = || match event {
+        SUBXACT_EVENT_COMMIT_SUB => L::released(transaction::depth()),
+        SUBXACT_EVENT_ABORT_SUB => L::rolled_back(transaction::depth()),
+        _ => {}
+    };
+    // SAFETY: as in `pass_on`.
+    unsafe { pg_sys::panic::pgrx_extern_c_guard(call) }
+}
