@@ -28,7 +28,8 @@ need_packages redis
 # PL/Python is needed only for the trigger that reaches Redis, for comparison.
 [ -z "$(missing_package plpython)" ] || (need_packages plpython) || say "    going on without PL/Python: triggers that reach Redis are left out"
 
-pg_config=$("$ROOT/make/build.sh" release)
+# The build has functions that measure parts of a commit. No other build has them.
+pg_config=$(PG_CACHE_FEATURES=measure "$ROOT/make/build.sh" release)
 step "compiling the harness" compile-bench cargo build --release -q -p pg_cache_bench || die_after compile-bench "the harness does not compile"
 
 results=bench/results

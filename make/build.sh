@@ -12,8 +12,9 @@ place_work_dir
 profile=$1
 need_packages server headers
 original=$("$ROOT/make/base.sh" "$PG")
-# Two installations of the same major are different servers, so each has its own directory.
-home=$PG_CACHE_DIR/server/$PG-$profile${PG_CONFIG:+-$(printf %s "$original" | cksum | cut -d' ' -f1)}
+# Two installations of the same major are different servers, so each has its own directory. So has a build with
+# additional features of the crate (PG_CACHE_FEATURES).
+home=$PG_CACHE_DIR/server/$PG-$profile${PG_CACHE_FEATURES:+-$PG_CACHE_FEATURES}${PG_CONFIG:+-$(printf %s "$original" | cksum | cut -d' ' -f1)}
 pg_config=$("$ROOT/make/server.sh" "$original" "$home")
 
 stamp=$home/built

@@ -278,5 +278,5 @@ build_and_install() { # profile, pg_config of the headers, pg_config of the targ
     cd "$ROOT" || return
     # Files of an earlier build must not be mistaken for files of this one.
     rm -f "$("$3" --pkglibdir)/pg_cache.so" "$("$3" --sharedir)"/extension/pg_cache{.control,--*.sql}
-    cargo pgrx install --profile "$1" --no-default-features --features "pg$(pg_major "$2")" --pg-config "$3"
+    cargo pgrx install --profile "$1" --no-default-features --features "pg$(pg_major "$2")${PG_CACHE_FEATURES:+,$PG_CACHE_FEATURES}" --pg-config "$3"
 }

@@ -48,7 +48,7 @@ shell_scripts() {
 check "formatting" cargo fmt --all -- --check
 # The fuzz targets are a separate workspace, so cargo fmt does not see them.
 check "formatting of the fuzz targets" rustfmt --check --edition 2024 src/core/fuzz/fuzz_targets/*.rs
-check "clippy" cargo clippy -q --workspace --all-targets --no-default-features --features "pg$PG" -- -D warnings
+check "clippy" cargo clippy -q --workspace --all-targets --no-default-features --features "pg$PG,measure" -- -D warnings
 check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items --no-default-features --features "pg$PG"
 check "unsafe code is fenced" unsafe_is_fenced
 check "imports point down" floors_hold

@@ -5,10 +5,6 @@ COMMENT ON FUNCTION pgcache.noop(text) IS
     'Takes a key and returns 0. Measures the cost of calling a function of pg_cache.';
 REVOKE ALL ON FUNCTION pgcache.noop(text) FROM PUBLIC;
 
-COMMENT ON FUNCTION pgcache.walk(integer, boolean) IS
-    'Does what the commit of this transaction will do for the tables it has written, and undoes it, the given number of times. Returns the nanoseconds of one run.';
-REVOKE ALL ON FUNCTION pgcache.walk(integer, boolean) FROM PUBLIC;
-
 COMMENT ON FUNCTION cache_check() IS
     'Checks every structure of the cache and returns one row for each fault. Returns no rows if the cache is in order.';
 

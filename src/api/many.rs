@@ -6,7 +6,7 @@ use crate::pg::error::Refused;
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::pg::{memory, shared};
 use crate::store::entry::{self, JSONB, Mode, NewEntry, RETURNED_BYTES_MAX};
-use crate::store::foresight;
+use crate::store::prefetch;
 use crate::store::space::Privilege;
 use crate::store::status::{self, Status};
 use pgrx::prelude::*;
@@ -27,7 +27,7 @@ fn cache_get_many(
         let (mut found, mut bytes) = (Vec::new(), 0);
         for (at, key) in keys.iter().enumerate() {
             shared::check_for_interrupts();
-            foresight::look_ahead_among(&space, &keys, at);
+            prefetch::of_list(&space, &keys, at);
             let mut value = Varlena::default();
             match entry::read(&space, key, &mut value) {
                 Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),

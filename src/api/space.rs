@@ -1,7 +1,7 @@
 //! SQL functions that create, change and drop spaces, and grant and revoke privileges in them.
 
 use super::arguments::{self, invalid, null};
-use crate::pg::catalog::{self, Rows, Table};
+use crate::pg::catalog::{self, Rows, Table, spaces};
 use crate::pg::encoding::{letters, shown};
 use crate::pg::error::Refused;
 use crate::pg::role::Role;
@@ -95,12 +95,12 @@ fn check_together(name: &str) -> Result<(), Refused> {
     let mut outcome = Ok(());
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
         let ms = |column| row.interval(column).map(interval::ms);
-        if let (Some(default_ttl), Some(max_ttl)) = (ms(2), ms(3))
+        if let (Some(default_ttl), Some(max_ttl)) = (ms(spaces::DEFAULT_TTL), ms(spaces::MAX_TTL))
             && default_ttl > max_ttl
         {
             outcome = Err(invalid("default_ttl must not be longer than max_ttl"));
         }
-        if row.boolean(14) == Some(true) && row.text(7) == Some(b"role") {
+        if row.boolean(spaces::REDIS) == Some(true) && row.text(spaces::SCOPE) == Some(b"role") {
             outcome = Err(invalid("a space of scope \"role\" must not write to Redis")
                 .detail("What belongs to one role would be readable by everybody there."));
         }
@@ -328,7 +328,7 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 /// The function behind the view `cache_spaces`, and the trigger that tells sessions of changes.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::catalog::{self, Row, Table};
+    use crate::pg::catalog::{self, Row, Table, spaces};
     use crate::pg::memory;
     use crate::pg::varlena::{Text, Varlena};
     use crate::store::{space, watch};
@@ -379,21 +379,21 @@ mod pgcache {
                 &mut rows,
                 (
                     name.to_owned(),
-                    row.and_then(|row| row.interval(2)),
-                    row.and_then(|row| row.interval(3)),
-                    text(row, 4),
-                    row.and_then(|row| row.real(5)),
-                    text(row, 6),
-                    text(row, 7),
-                    row.and_then(|row| row.bigint(8)),
-                    row.and_then(|row| row.bigint(9)),
-                    row.and_then(|row| row.bigint(10)),
-                    row.and_then(|row| row.interval(11)),
-                    row.and_then(|row| row.bigint(12)),
-                    row.and_then(|row| row.integer(13)),
-                    row.and_then(|row| row.boolean(14)),
-                    text(row, 15),
-                    row.and_then(|row| row.boolean(16)),
+                    row.and_then(|row| row.interval(spaces::DEFAULT_TTL)),
+                    row.and_then(|row| row.interval(spaces::MAX_TTL)),
+                    text(row, spaces::TTL_POLICY),
+                    row.and_then(|row| row.real(spaces::JITTER)),
+                    text(row, spaces::TIERS),
+                    text(row, spaces::SCOPE),
+                    row.and_then(|row| row.bigint(spaces::QUOTA)),
+                    row.and_then(|row| row.bigint(spaces::MAX_VALUE)),
+                    row.and_then(|row| row.bigint(spaces::COMPRESS_ABOVE)),
+                    row.and_then(|row| row.interval(spaces::MIN_COST)),
+                    row.and_then(|row| row.bigint(spaces::MAX_RESULT_SIZE)),
+                    row.and_then(|row| row.integer(spaces::KEEP_WARM)),
+                    row.and_then(|row| row.boolean(spaces::REDIS)),
+                    text(row, spaces::NOTIFY),
+                    row.and_then(|row| row.boolean(spaces::ENABLED)),
                 ),
             );
         });

@@ -37,6 +37,27 @@ impl Table {
     }
 }
 
+/// The columns of `pgcache.spaces`, counted from 0, in the order of `sql/schema.sql`.
+pub mod spaces {
+    pub const OID: usize = 0;
+    pub const NAME: usize = 1;
+    pub const DEFAULT_TTL: usize = 2;
+    pub const MAX_TTL: usize = 3;
+    pub const TTL_POLICY: usize = 4;
+    pub const JITTER: usize = 5;
+    pub const TIERS: usize = 6;
+    pub const SCOPE: usize = 7;
+    pub const QUOTA: usize = 8;
+    pub const MAX_VALUE: usize = 9;
+    pub const COMPRESS_ABOVE: usize = 10;
+    pub const MIN_COST: usize = 11;
+    pub const MAX_RESULT_SIZE: usize = 12;
+    pub const KEEP_WARM: usize = 13;
+    pub const REDIS: usize = 14;
+    pub const NOTIFY: usize = 15;
+    pub const ENABLED: usize = 16;
+}
+
 /// The rows of a table to read. `Named` and `OfSpace` use an index.
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'n> {
@@ -268,7 +289,7 @@ pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
         let (mut key, keys) = key(rows);
         match rows {
             Rows::All | Rows::AllUncommitted => {}
-            Rows::Named(_) => columns.require(1, &[pg_sys::TEXTOID]),
+            Rows::Named(_) => columns.require(spaces::NAME, &[pg_sys::TEXTOID]),
             Rows::OfSpace(_) => columns.require(0, &[pg_sys::OIDOID]),
         }
         // All zeroes are a valid snapshot without data. Its type determines how it judges rows.

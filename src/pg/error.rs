@@ -52,3 +52,20 @@ impl From<Refused> for ErrorReport {
         report
     }
 }
+
+/// Raises the error of a result. It is for the outermost function of a call, which has no caller to return the error to.
+pub trait OrRaise<T> {
+    /// Returns the value, or raises the error.
+    fn or_raise(self) -> T;
+}
+
+impl<T, E: Into<Refused>> OrRaise<T> for Result<T, E> {
+    fn or_raise(self) -> T {
+        /// A separate function, so that the caller pays for a branch only.
+        #[cold]
+        fn raise<E: Into<Refused>>(error: E) -> ! {
+            error.into().raise()
+        }
+        self.unwrap_or_else(|error| raise(error))
+    }
+}

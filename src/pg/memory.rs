@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use super::allocator;
-use super::error::Refused;
+use super::error::{OrRaise, Refused};
 use super::local::check_thread;
 use pgrx::pg_sys;
 use pgrx::prelude::PgSqlErrorCode;
@@ -123,6 +123,12 @@ impl From<OutOfMemory> for Refused {
     }
 }
 
+impl From<TryReserveError> for Refused {
+    fn from(short: TryReserveError) -> Self {
+        OutOfMemory::from(short).into()
+    }
+}
+
 impl From<TryReserveError> for OutOfMemory {
     fn from(_: TryReserveError) -> Self {
         Self
@@ -139,7 +145,7 @@ pub fn try_copy<T: Copy>(from: &[T]) -> Result<Vec<T>, OutOfMemory> {
 
 /// Copies a slice. Raises an error if there is no memory.
 pub fn copy<T: Copy>(from: &[T]) -> Vec<T> {
-    try_copy(from).unwrap_or_else(|short| short.raise())
+    try_copy(from).or_raise()
 }
 
 /// Collects items into a list. Fails if there is no memory.
@@ -155,13 +161,13 @@ pub fn try_collect<T>(items: impl Iterator<Item = T>) -> Result<Vec<T>, OutOfMem
 
 /// Collects items into a list. Raises an error if there is no memory.
 pub fn collect<T>(items: impl Iterator<Item = T>) -> Vec<T> {
-    try_collect(items).unwrap_or_else(|short| short.raise())
+    try_collect(items).or_raise()
 }
 
 /// Reserves room for more items in a list. Raises an error if there is no memory.
 #[inline]
 pub fn reserve<T>(list: &mut Vec<T>, more: usize) {
-    list.try_reserve(more).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    list.try_reserve(more).or_raise();
 }
 
 /// Adds an item to a list. Raises an error if there is no memory.
@@ -183,7 +189,7 @@ pub fn check() {
 /// Copies the bytes and adds a terminating zero. Raises an error if there is no memory. Returns None if the bytes contain a zero.
 pub fn terminated(bytes: &[u8]) -> Option<CString> {
     let mut copy = Vec::new();
-    copy.try_reserve_exact(bytes.len() + 1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    copy.try_reserve_exact(bytes.len() + 1).or_raise();
     copy.extend_from_slice(bytes);
     copy.push(0);
     CString::from_vec_with_nul(copy).ok()

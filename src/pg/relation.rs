@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::catalog;
+use super::error::OrRaise;
 use super::local::local;
 use super::memory;
 use super::oid_alias::oid_alias;
@@ -221,7 +222,7 @@ fn note_temporary(oid: u32, is_temporary: bool) {
     if is_full {
         // Remove the dropped relations. The remaining ones are the temporary relations that the session really has.
         let known = KNOWN.with_borrow(|known| memory::try_collect(known.temporary.iter().copied()));
-        let mut dropped = known.unwrap_or_else(|short| short.raise());
+        let mut dropped = known.or_raise();
         dropped.retain(|oid| !self::is_temporary(*oid));
         KNOWN.with_borrow_mut(|known| {
             dropped.iter().for_each(|oid| _ = known.temporary.remove(oid));

@@ -61,7 +61,7 @@ pub fn of(key: &[u8]) -> Option<Scan<'_>> {
 impl Scan<'_> {
     /// Returns the address of the key that comes `ahead` keys after this one.
     #[inline]
-    pub fn place(&self, ahead: usize) -> usize {
+    pub fn address(&self, ahead: usize) -> usize {
         (self.key as usize).wrapping_add(self.distance.wrapping_mul(ahead))
     }
 
@@ -70,7 +70,7 @@ impl Scan<'_> {
     pub fn key(&self, ahead: usize) -> Option<Guess> {
         let page = |at: usize| at / PAGE_BYTES;
         // The byte before the key holds its length.
-        let start = self.place(ahead).wrapping_sub(1);
+        let start = self.address(ahead).wrapping_sub(1);
         let here = page(self.key as usize);
         if page(start) != here || page(start + PEEKED_BYTES - 1) != here {
             return None;

@@ -4,11 +4,11 @@
 //! effect for other sessions when the transaction commits. Only `incr` takes effect at once. Each operation sets the status of
 //! the session.
 
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory::OutOfMemory;
 use crate::pg::{memory, observer, queue, settings, shared, transaction};
-use crate::store::foresight;
 use crate::store::lease;
+use crate::store::prefetch;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
@@ -42,7 +42,7 @@ fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) 
     let outcome = match place_for_reading(space) {
         Ok(place) => {
             if into.is_some() {
-                foresight::look_ahead(&place, key);
+                prefetch::of_scan(&place, key);
             }
             look(&place, key, into)
         }
@@ -479,7 +479,7 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
         memory::check();
         let fits = end.as_ref().is_none_or(|end| key < *end);
         if fits && matches(&key) && is_there(&place, &key) {
-            found.try_reserve(1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+            found.try_reserve(1).or_raise();
             bytes += KEY_OVERHEAD_BYTES + key.len();
             found.push(key);
             while found.len() > most || bytes > RETURNED_BYTES_MAX {
@@ -497,8 +497,7 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
     own.dedup();
     let scope = place.scope;
     let mut bucket = 0;
-    let inspect =
-        |bucket| place.tier.inspect(bucket).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    let inspect = |bucket| place.tier.inspect(bucket).or_raise();
     while let Some(entries) = inspect(bucket) {
         bucket += 1;
         if bucket % 1024 == 0 {

@@ -4,6 +4,7 @@
 //! that callers get has the epoch of shared memory in front of it, so a lease from before a crash is never mistaken for a current
 //! one.
 
+use crate::pg::error::OrRaise;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::queue::{self, Waiter};
 use crate::pg::role::Role;
@@ -374,7 +375,7 @@ fn give_up(in_order: bool) {
 pub fn orphans() -> Vec<String> {
     let Some(tier) = shared::tier() else { return Vec::new() };
     let mine = session::pid();
-    let flights = tier.in_flight().unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    let flights = tier.in_flight().or_raise();
     let findings = flights.into_iter().filter_map(|flight| match flight.owner {
         0 => None,
         owner if owner == mine && flight.purpose == Purpose::Claim && !pending::holds(flight.number) => {

@@ -3,8 +3,8 @@
 
 pub mod command;
 pub mod entry;
-pub mod foresight;
 pub mod lease;
+pub mod prefetch;
 pub mod space;
 pub mod status;
 pub mod transaction;

@@ -3,7 +3,7 @@
 //! Each session remembers the spaces it has used, resolved for the role that used them, until it learns that a table of pg_cache
 //! has changed (see `pg/catalog.rs`). So an access to the last space that the session used costs a comparison of names and roles.
 
-use crate::pg::catalog::{self, Row, Rows, Table};
+use crate::pg::catalog::{self, Row, Rows, Table, spaces};
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::interval;
@@ -97,23 +97,23 @@ impl Options {
         enabled: true,
     };
 
-    /// Reads the options from a row of `pgcache.spaces`. The numbers are those of the table's columns.
+    /// Reads the options from a row of `pgcache.spaces`.
     fn of(row: &Row<'_>) -> Self {
         let ms = |column| row.interval(column).map(|interval| interval::ms(interval).max(0) as u64);
         let bytes = |column| row.bigint(column).map(|bytes| bytes as u64);
         let is = |column, name: &str| row.text(column) == Some(name.as_bytes());
         Self {
-            default_ttl_ms: ms(2),
-            max_ttl_ms: ms(3),
-            by_cost: is(4, "cost") || is(4, "adaptive"),
-            jitter: row.real(5).unwrap_or(0.0),
-            in_memory: !is(6, "table"),
-            by_role: is(7, "role"),
-            quota: bytes(8),
-            max_value: bytes(9),
-            min_cost_ms: ms(11),
-            max_result: bytes(12),
-            enabled: row.boolean(16).unwrap_or(true),
+            default_ttl_ms: ms(spaces::DEFAULT_TTL),
+            max_ttl_ms: ms(spaces::MAX_TTL),
+            by_cost: is(spaces::TTL_POLICY, "cost") || is(spaces::TTL_POLICY, "adaptive"),
+            jitter: row.real(spaces::JITTER).unwrap_or(0.0),
+            in_memory: !is(spaces::TIERS, "table"),
+            by_role: is(spaces::SCOPE, "role"),
+            quota: bytes(spaces::QUOTA),
+            max_value: bytes(spaces::MAX_VALUE),
+            min_cost_ms: ms(spaces::MIN_COST),
+            max_result: bytes(spaces::MAX_RESULT_SIZE),
+            enabled: row.boolean(spaces::ENABLED).unwrap_or(true),
         }
     }
 }
@@ -249,7 +249,7 @@ fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     tables()?;
     let mut found = (name == DEFAULT).then_some((DEFAULT_OID, Options::BUILT_IN));
     catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        found = Some((row.oid(0).unwrap_or_default(), Options::of(row)));
+        found = Some((row.oid(spaces::OID).unwrap_or_default(), Options::of(row)));
     });
     let Some((oid, options)) = found else { return Ok(None) };
     let granted = granted(role, Rows::OfSpace(oid));
@@ -370,11 +370,11 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
     let visible = |oid: u32| all || granted.binary_search_by_key(&oid, |(space, _)| *space).is_ok();
     let mut altered = false;
     catalog::read(Table::Spaces, Rows::All, |row| {
-        let oid = row.oid(0).unwrap_or_default();
+        let oid = row.oid(spaces::OID).unwrap_or_default();
         altered |= oid == DEFAULT_OID;
         if visible(oid) {
             // In a database with another encoding, a restored dump may have a name that cannot be shown unchanged.
-            with(oid, &shown(row.text(1).unwrap_or_default()), Some(row));
+            with(oid, &shown(row.text(spaces::NAME).unwrap_or_default()), Some(row));
         }
     });
     if !altered && visible(DEFAULT_OID) {

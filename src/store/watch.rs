@@ -7,8 +7,8 @@
 
 use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::shown;
-use crate::pg::error::Refused;
-use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::error::{OrRaise, Refused};
+use crate::pg::memory;
 use crate::pg::relation::{self, RelationOid};
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
@@ -99,7 +99,7 @@ fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     let mut relations = HashMap::<Vec<u8>, Vec<u32>>::new();
     each(|oid, tag| {
         memory::check();
-        relations.try_reserve(1).unwrap_or_else(|short| OutOfMemory::from(short).raise());
+        relations.try_reserve(1).or_raise();
         memory::push(relations.entry(tag.to_vec()).or_default(), oid);
     });
     let known = Rc::new(Known { stamp, generation, relations });

@@ -47,7 +47,6 @@ fn a_session_that_is_stopped_while_it_looks_up_its_written_tables_leaves_no_chan
     for ask in [
         "SELECT cache_get_text('k')",
         "SELECT cache_fetch('f', 'SELECT v FROM t')",
-        "SELECT pgcache.walk(1)",
         "COMMIT",
         "PREPARE TRANSACTION 'stopped'",
     ] {

@@ -8,7 +8,7 @@ use super::change::{Action, Basis, Change, OwnKey, Value};
 use super::ledger::Ledger;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, memory, queue};
-use pg_cache_core::{FenceId, Lowered, Reservation, Reserved, Stamp};
+use pg_cache_core::{FenceId, Key, Lowered, Reservation, Reserved, Stamp};
 
 /// The state of a commit, from its beginning until it is over. The next commit reuses the allocated memory.
 #[derive(Debug)]
@@ -110,42 +110,50 @@ impl Commit {
                 continue;
             }
             let Some(key) = own.key() else { continue };
-            let tier = own.place.tier;
-            tier.fetch_entry(key.mark());
-            let reserved = match &change.action {
-                Action::Touch(_, expires) => {
-                    steps.push((index, Step::Touch(*expires)));
-                    continue;
-                }
-                Action::Set(own, value @ Value { basis: Basis::Lease(lease), .. }) => {
+            own.place.tier.fetch_entry(key.mark());
+            let step = match &change.action {
+                Action::Touch(_, expires) => Ok(Some(Step::Touch(*expires))),
+                Action::Set(own, value) => {
                     let is_valid = ledger.is_valid(change, own, value, written, command_id);
-                    if let Some(reservation) = value.reserve(own, &key).ok().filter(|_| is_valid) {
-                        steps.push((index, Step::Fill(reservation, *lease)));
-                    }
-                    continue;
+                    self.set(own, &key, value, is_valid)
                 }
-                Action::Set(own, value) if ledger.is_valid(change, own, value, written, command_id) => {
-                    value.reserve(own, &key).ok()
-                }
-                _ => None,
+                Action::Remove(own) => self.remove(own, &key).map(Some),
+                Action::Invalidate(_) => Ok(None),
             };
-            steps.push((
-                index,
-                match reserved {
-                    Some(reservation) => Step::Publish(reservation),
-                    // The previous value must go even if there is no memory for the new one.
-                    None if !self.announced => Step::Remove(None),
-                    None => match tier.reserve_removal(&key) {
-                        Ok(reservation) => Step::Remove(Some(reservation)),
-                        Err(_) => {
-                            fences.push(own.place.own_fence().into());
-                            continue;
-                        }
-                    },
-                },
-            ));
+            match step {
+                Ok(step) => steps.extend(step.map(|step| (index, step))),
+                Err(fence) => fences.push(fence.into()),
+            }
         }
         steps
+    }
+
+    /// Returns the step that publishes a value. There is none if the value is a fill that cannot be stored. The error is the fence
+    /// that must be raised instead.
+    fn set(
+        &self,
+        own: &OwnKey,
+        key: &Key<'_>,
+        value: &Value,
+        is_valid: bool,
+    ) -> Result<Option<Step>, FenceId> {
+        let reserved = if is_valid { value.reserve(own, key).ok() } else { None };
+        match (reserved, value.basis) {
+            (Some(reservation), Basis::Lease(lease)) => Ok(Some(Step::Fill(reservation, lease))),
+            (None, Basis::Lease(_)) => Ok(None),
+            (Some(reservation), _) => Ok(Some(Step::Publish(reservation))),
+            // The previous value must go even if there is no memory for the new one.
+            (None, _) => self.remove(own, key).map(Some),
+        }
+    }
+
+    /// Returns the step that removes a key. The error is the fence that must be raised instead.
+    fn remove(&self, own: &OwnKey, key: &Key<'_>) -> Result<Step, FenceId> {
+        if !self.announced {
+            return Ok(Step::Remove(None));
+        }
+        let reservation = own.place.tier.reserve_removal(key).map_err(|_| own.place.own_fence())?;
+        Ok(Step::Remove(Some(reservation)))
     }
 
     /// Raises those of the given fences that are not raised yet. Must be called before the changes are visible. May raise errors

@@ -21,6 +21,7 @@ use super::held_leases::{self, HeldLeases};
 use super::ledger::{Ledger, NotRecorded, Own};
 use super::table_writes::LOOKS_MAX;
 use super::{prepared, safe_stamp, table_writes};
+use crate::pg::error::OrRaise;
 use crate::pg::local::local;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::settings::{self, Broken};
@@ -104,11 +105,11 @@ impl Listener for Collector {
         let Some(tier) = shared::tier() else { return };
         table_writes::check_before_prepare(tier);
         let summary = PENDING.with_borrow(|pending| pending.ledger.summary());
-        let (mut fences, marks) = summary.unwrap_or_else(|short| short.raise());
+        let (mut fences, marks) = summary.or_raise();
         let invalidated = PENDING.with_borrow(Pending::invalidated_relations);
         memory::reserve(&mut fences, invalidated.len());
         fences.extend(invalidated.into_iter().map(|oid| table_writes::claimed_fence_of(tier, oid)));
-        prepared::record(fences, marks).unwrap_or_else(|refused| refused.raise());
+        prepared::record(fences, marks).or_raise();
     }
 
     fn prepared() {
@@ -158,6 +159,7 @@ impl Listener for Collector {
 /// Does what a commit does for the tables that the transaction has written, and undoes it: raises the fences and withdraws them.
 /// Entries that depend on these tables stay valid. The transaction's changes in the cache are left out. If `afresh` is set, the
 /// session first forgets which relations it found at earlier looks. May raise errors, before any fence is raised.
+#[cfg(feature = "measure")]
 pub fn rehearse(afresh: bool) {
     let Some(tier) = shared::tier() else { return };
     if afresh {
@@ -303,7 +305,7 @@ pub fn has_changed(tier: &HotTier, fences: &[FenceId]) -> bool {
 
 /// Returns the keys of a place that the transaction has changed. A key may occur more than once. May raise errors.
 pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
-    let keys = PENDING.with_borrow(|pending| {
+    let copied = PENDING.with_borrow(|pending| -> Result<_, OutOfMemory> {
         let keys = pending.ledger.changes().iter().filter_map(|change| change.action.key());
         let mut found = Vec::new();
         for key in keys.filter(|key| key.place.scope.is(&place.scope)) {
@@ -312,7 +314,7 @@ pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
         }
         Ok(found)
     });
-    keys.unwrap_or_else(|short: OutOfMemory| short.raise())
+    copied.or_raise()
 }
 
 impl Pending {

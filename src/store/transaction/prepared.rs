@@ -31,7 +31,7 @@
 
 use super::table_writes::{self, LOOKS_MAX};
 use crate::pg::encoding::shown;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
 use crate::pg::{locks, memory, shared};
@@ -276,7 +276,7 @@ fn ended_unnoticed() -> Vec<TransactionId> {
         let prepared = records.iter().filter(|record| record.state() == State::Prepared);
         memory::try_collect(prepared.map(|record| record.xid))
     });
-    let mut ended = prepared.unwrap_or(Ok(Vec::new())).unwrap_or_else(|short| short.raise());
+    let mut ended = prepared.unwrap_or(Ok(Vec::new())).or_raise();
     ended.retain(|xid| !prepared::is_in_progress(*xid));
     ended
 }
@@ -296,7 +296,7 @@ fn settle() {
     let waiting = prepared::with_table(|Table { records, .. }| {
         memory::try_collect(records.iter().filter(|record| is_unnamed(record)).map(|record| record.xid))
     });
-    let mut over = waiting.unwrap_or(Ok(Vec::new())).unwrap_or_else(|short| short.raise());
+    let mut over = waiting.unwrap_or(Ok(Vec::new())).or_raise();
     over.retain(|xid| prepared::is_over(*xid));
     if over.is_empty() {
         return;

@@ -278,6 +278,7 @@ pub fn check_before_prepare(_tier: &HotTier) {
 }
 
 /// Makes the next look find the fences again.
+#[cfg(feature = "measure")]
 pub fn forget() {
     TABLE_WRITES.with_borrow_mut(|written| written.generation = None);
 }

@@ -50,7 +50,6 @@ INSERT INTO calls VALUES
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),
     ('cache_stats_reset', 'SELECT cache_stats_reset()'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
-    ('pgcache.walk', 'SELECT pgcache.walk(1)'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
     ('the tables', 'SELECT count(*) FROM pgcache.grants');

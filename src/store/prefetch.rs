@@ -15,15 +15,15 @@ const BUCKET_AHEAD: usize = 4;
 
 /// A key whose bucket was prefetched.
 #[derive(Clone, Copy, Debug)]
-struct Fetched {
-    /// The place of the key in the scan.
-    place: usize,
+struct Prefetched {
+    /// The address of the key in the scan.
+    address: usize,
     mark: KeyMark,
 }
 
 local! {
     /// The keys whose buckets were prefetched last, as a ring buffer.
-    static FETCHED: [Cell<Option<Fetched>>; SLOTS] = [const { Cell::new(None) }; SLOTS];
+    static PREFETCHED: [Cell<Option<Prefetched>>; SLOTS] = [const { Cell::new(None) }; SLOTS];
     /// Counts the calls. Its remainder is a position in the ring buffer.
     static TURN: Cell<usize> = Cell::new(0);
 }
@@ -32,25 +32,25 @@ const SLOTS: usize = 8;
 
 /// Prefetches the entry of a key whose bucket was prefetched some keys ago, and the bucket of a later key.
 #[inline]
-pub fn look_ahead(place: &Place, key: &[u8]) {
+pub fn of_scan(place: &Place, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };
     let turn = TURN.get().wrapping_add(1);
     TURN.set(turn);
-    if let Some(fetched) = FETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
-        && fetched.place == scan.place(ENTRY_AHEAD)
+    if let Some(prefetched) = PREFETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
+        && prefetched.address == scan.address(ENTRY_AHEAD)
     {
-        place.tier.fetch_entry(fetched.mark);
+        place.tier.fetch_entry(prefetched.mark);
     }
     let Some(guess) = scan.key(BUCKET_AHEAD) else { return };
     let Some(key) = place.key(guess.key(), hash(guess.key())) else { return };
     place.tier.fetch_bucket(key.mark());
-    FETCHED[(turn + BUCKET_AHEAD) % SLOTS]
-        .set(Some(Fetched { place: scan.place(BUCKET_AHEAD), mark: key.mark() }));
+    PREFETCHED[(turn + BUCKET_AHEAD) % SLOTS]
+        .set(Some(Prefetched { address: scan.address(BUCKET_AHEAD), mark: key.mark() }));
 }
 
 /// Does the same for the keys of a list. The caller is about to ask for the key at position `at`.
 #[inline]
-pub fn look_ahead_among(space: &Space, keys: &[&[u8]], at: usize) {
+pub fn of_list(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(place) = space.place() else { return };
     let mark = |key: &&[u8]| place.key(key, hash(key)).map(|key| key.mark());
     if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(mark) {
