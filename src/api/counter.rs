@@ -3,7 +3,7 @@
 use super::arguments;
 use super::value::{key_in, of_kind};
 use crate::pg::encoding::shown;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::varlena::TextArgument;
 use crate::store::entry;
 use crate::store::space::Privilege;
@@ -20,12 +20,12 @@ fn cache_incr(
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
     let (key, space) = key_in(key, space, Privilege::Write);
-    let add = || {
+    let add = || -> Result<_, Refused> {
         let by = arguments::by(by)?;
         let ttl = ttl.map(arguments::ttl).transpose()?;
         entry::incr(&space, key, by, ttl).or_else(|error| refuse(key, by, error))
     };
-    add().unwrap_or_else(|refused| Refused::raise(refused))
+    add().or_raise()
 }
 
 /// Turns a failure into an error for the caller. A counter for which there is no room counts nothing and returns `by`, because an

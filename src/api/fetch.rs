@@ -3,7 +3,7 @@
 use super::arguments::{self, invalid, null};
 use super::value::other_kind;
 use crate::pg::encoding::shown;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::pg::{jsonb, memory};
@@ -38,7 +38,7 @@ fn cache_fetch(
     depends: default!(Option<RelationOids>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> Option<Jsonb> {
-    let fetch = || {
+    let fetch = || -> Result<_, Refused> {
         let key = arguments::key(key)?;
         let query = memory::terminated(query.ok_or_else(|| null("query"))?.0)
             .ok_or_else(|| invalid("query must not contain a zero byte"))?;
@@ -68,5 +68,5 @@ fn cache_fetch(
             Wanted { key, query: &query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
         Ok(fetch::fill(&space, &wanted)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
     };
-    fetch().unwrap_or_else(|refused| Refused::raise(refused))
+    fetch().or_raise()
 }

@@ -1,8 +1,7 @@
 //! SQL functions that show and check what is in the cache.
 
 use super::arguments::{self, invalid, null};
-use crate::pg::error::Refused;
-use crate::pg::memory::OutOfMemory;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Text, TextArgument, Varlena};
 use crate::store::entry;
@@ -21,7 +20,7 @@ fn cache_keys(
     space: default!(Option<TextArgument<'_>>, "'default'"),
     max_keys: default!(Option<i32>, "1000"),
 ) -> SetOfIterator<'static, Text> {
-    let read = || {
+    let read = || -> Result<_, Refused> {
         let pattern = pattern.ok_or_else(|| null("pattern"))?.0;
         let glob = Glob::new(pattern).ok_or_else(|| {
             let code = PgSqlErrorCode::ERRCODE_INVALID_ESCAPE_SEQUENCE;
@@ -33,7 +32,7 @@ fn cache_keys(
         let space = arguments::space(space, Privilege::Read)?;
         Ok(entry::keys(&space, |key| glob.matches(key), most))
     };
-    let keys = read().unwrap_or_else(|refused| Refused::raise(refused));
+    let keys = read().or_raise();
     SetOfIterator::new(keys.into_iter().map(|key| Text(Varlena::of(&key))))
 }
 
@@ -50,9 +49,9 @@ fn cache_status() -> Option<String> {
 /// While other sessions change the cache a lot, the check may miss a fault that it would find in a quiet server.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_check() -> SetOfIterator<'static, String> {
-    space::require_monitor("check the cache").unwrap_or_else(|refused| Refused::raise(refused));
+    space::require_monitor("check the cache").or_raise();
     let findings = shared::tier().map_or(Ok(Vec::new()), |tier| tier.try_check());
-    let mut findings = findings.unwrap_or_else(|short| OutOfMemory::from(short).raise());
+    let mut findings = findings.or_raise();
     // `orphans` first lists the leases and then asks which sessions live, and a session may release its leases and end in
     // between. A finding of the second call was still there after its session had ended, so only findings of both calls are
     // reported.

@@ -1,7 +1,7 @@
 //! SQL functions that invalidate many entries at once, in a time that does not depend on their number.
 
 use super::arguments;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{TextArgument, TextsArgument};
 use crate::store::entry;
@@ -11,17 +11,17 @@ use pgrx::prelude::*;
 /// Invalidates all values that have a tag.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
-    let invalidate = || {
+    let invalidate = || -> Result<_, Refused> {
         let tag = arguments::tag(tag.map(|tag| tag.0))?;
         entry::invalidate_tag(&*space::for_tags()?, tag)
     };
-    invalidate().unwrap_or_else(|refused| Refused::raise(refused));
+    invalidate().or_raise();
 }
 
 /// Invalidates all values that have at least one of these tags.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
-    let invalidate = || {
+    let invalidate = || -> Result<_, Refused> {
         let tags = arguments::tags_to_invalidate(tags)?;
         let space = space::for_tags()?;
         tags.into_iter().try_for_each(|tag| {
@@ -29,17 +29,17 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
             entry::invalidate_tag(&space, tag)
         })
     };
-    invalidate().unwrap_or_else(|refused| Refused::raise(refused));
+    invalidate().or_raise();
 }
 
 /// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_flush(space: Option<TextArgument<'_>>) {
-    let flush = || {
+    let flush = || -> Result<_, Refused> {
         if space.is_some_and(|space| space.0 == b"*") {
             return entry::flush(&*space::of_owner("flush all spaces")?, true);
         }
         entry::flush(&*arguments::space(space, Privilege::Admin)?, false)
     };
-    flush().unwrap_or_else(|refused| Refused::raise(refused));
+    flush().or_raise();
 }

@@ -2,7 +2,7 @@
 
 use super::arguments::{self, null};
 use super::value::{key_in, other_kind};
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Jsonb, TextArgument, Varlena};
 use crate::store::entry::JSONB;
@@ -32,7 +32,7 @@ fn cache_acquire(
         name!(ttl, Option<Interval>),
     ),
 > {
-    let row = acquire(key, space, wait, hold).unwrap_or_else(|refused| Refused::raise(refused));
+    let row = acquire(key, space, wait, hold).or_raise();
     TableIterator::once(row)
 }
 
@@ -85,6 +85,6 @@ fn cache_release(
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> bool {
     let (key, space) = key_in(key, space, Privilege::Write);
-    let lease = lease.ok_or_else(|| null("lease")).unwrap_or_else(|refused| Refused::raise(refused));
+    let lease = lease.ok_or_else(|| null("lease")).or_raise();
     lease::release(&space, key, lease)
 }

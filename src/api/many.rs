@@ -2,7 +2,7 @@
 
 use super::arguments;
 use super::value::other_kind;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::pg::{memory, shared};
 use crate::store::entry::{self, JSONB, Mode, NewEntry, RETURNED_BYTES_MAX};
@@ -21,7 +21,7 @@ fn cache_get_many(
     keys: Option<TextsArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> TableIterator<'static, (name!(key, Text), name!(value, Jsonb))> {
-    let read = || {
+    let read = || -> Result<_, Refused> {
         let keys = arguments::keys(keys)?;
         let space = arguments::space(space, Privilege::Read)?;
         let (mut found, mut bytes) = (Vec::new(), 0);
@@ -44,7 +44,7 @@ fn cache_get_many(
         }
         Ok(found)
     };
-    TableIterator::new(read().unwrap_or_else(|refused| Refused::raise(refused)))
+    TableIterator::new(read().or_raise())
 }
 
 /// Stores each member of a JSON object under its name. Returns how many members were stored.
@@ -55,7 +55,7 @@ fn cache_set_many(
     tags: default!(Option<TextsArgument<'_>>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
-    let set = || {
+    let set = || -> Result<_, Refused> {
         let space = arguments::space(space, Privilege::Write)?;
         let entries = arguments::entries(entries, &space)?;
         let ttl = ttl.map(arguments::ttl).transpose()?;
@@ -67,7 +67,7 @@ fn cache_set_many(
         });
         Ok(stored.count() as i64)
     };
-    set().unwrap_or_else(|refused| Refused::raise(refused))
+    set().or_raise()
 }
 
 /// Removes the values of some keys. Returns how many keys had a value.
@@ -85,5 +85,5 @@ fn cache_delete_many(
         };
         keys.into_iter().map(remove).sum::<Result<i64, _>>()
     };
-    remove().unwrap_or_else(|refused| Refused::raise(refused))
+    remove().or_raise()
 }

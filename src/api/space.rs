@@ -3,7 +3,7 @@
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog::{self, Rows, Table, spaces};
 use crate::pg::encoding::{letters, shown};
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::role::Role;
 use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, shared};
@@ -151,7 +151,7 @@ macro_rules! function_of_options {
                 default_ttl, max_ttl, ttl_policy, jitter, tiers, scope, quota, max_value, compress_above,
                 min_cost, max_result_size, keep_warm, redis, notify, enabled,
             };
-            $does(name, options).unwrap_or_else(|refused| Refused::raise(refused));
+            $does(name, options).or_raise();
         }
     };
 }
@@ -245,7 +245,7 @@ fn write_default_row(number: u32) {
 /// Drops a space and everything in it.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_drop_space(name: Option<TextArgument<'_>>) {
-    let drop = || {
+    let drop = || -> Result<_, Refused> {
         let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
         if space.oid == DEFAULT_OID {
             let code = PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST;
@@ -270,7 +270,7 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         );
         Ok(())
     };
-    drop().unwrap_or_else(|refused| Refused::raise(refused));
+    drop().or_raise();
 }
 
 /// Removes the grants of dropped roles, because the number of a dropped role may be reused for another role.
@@ -306,7 +306,7 @@ fn grant_of(
 /// Grants a privilege in a space to a role.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
-    let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
+    let grant = grant_of(space, role, privilege).or_raise();
     forget_dropped_roles();
     catalog::write(
         "INSERT INTO pgcache.grants
@@ -318,7 +318,7 @@ fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: O
 /// Revokes a privilege in a space from a role.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
-    let grant = grant_of(space, role, privilege).unwrap_or_else(|refused| Refused::raise(refused));
+    let grant = grant_of(space, role, privilege).or_raise();
     let statement = "DELETE FROM pgcache.grants
          WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND role OPERATOR(pg_catalog.=) $2::pg_catalog.oid
              AND privilege OPERATOR(pg_catalog.=) $3";

@@ -1,6 +1,6 @@
 //! SQL functions for the statistics of spaces and relations.
 
-use crate::pg::error::Refused;
+use crate::pg::error::OrRaise;
 use crate::pg::shared;
 use crate::store::space;
 use pgrx::prelude::*;
@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 /// Sets the statistics of all spaces and all relations of the database to zero.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_stats_reset() {
-    space::require_owner("reset statistics").unwrap_or_else(|refused| Refused::raise(refused));
+    space::require_owner("reset statistics").or_raise();
     if let Some(tier) = shared::tier() {
         space::each_visible(|number, _, _| {
             tier.reset_stats(shared::database(), number);
@@ -20,6 +20,7 @@ fn cache_stats_reset() {
 /// The functions behind the statistics views.
 #[pg_schema]
 mod pgcache {
+    use crate::pg::error::OrRaise;
     use crate::pg::{memory, shared};
     use crate::store::space;
     use pg_cache_core::{Counter, SpaceStats};
@@ -47,7 +48,7 @@ mod pgcache {
             name!(last, Option<TimestampWithTimeZone>),
         ),
     > {
-        space::require_monitor("look at the statistics of tables").unwrap_or_else(|refused| refused.raise());
+        space::require_monitor("look at the statistics of tables").or_raise();
         let found = shared::tier().into_iter().flat_map(|tier| tier.relation_stats(shared::database()));
         TableIterator::new(found.map(|stats| {
             (

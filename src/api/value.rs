@@ -2,7 +2,7 @@
 
 use super::arguments;
 use crate::pg::encoding::shown;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 /// Returns a value of one kind. Raises an error if the value is of another kind.
 fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kind) -> Option<Varlena> {
-    let read = || {
+    let read = || -> Result<_, Refused> {
         let key = arguments::key(key)?;
         let space = arguments::space(space, Privilege::Read)?;
         let mut value = Varlena::default();
@@ -25,7 +25,7 @@ fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kin
             found => Ok(found.map(|_| value)),
         }
     };
-    read().unwrap_or_else(|refused| Refused::raise(refused))
+    read().or_raise()
 }
 
 /// Returns the error for a key that holds a value of another kind.
@@ -90,7 +90,7 @@ struct Setting<'a> {
 
 impl Setting<'_> {
     fn set(self, value: Option<&[u8]>, kind: Kind) -> bool {
-        let set = || {
+        let set = || -> Result<_, Refused> {
             let key = arguments::key(self.key)?;
             let space = arguments::space(self.space, Privilege::Write)?;
             let bytes = arguments::value(value, &space)?;
@@ -100,7 +100,7 @@ impl Setting<'_> {
             let stale_ok_ms = arguments::stale_ok(self.stale_ok)?;
             Ok(entry::set(&space, key, &NewEntry { bytes, kind, ttl_ms, tags, stale_ok_ms, mode }))
         };
-        set().unwrap_or_else(|refused| Refused::raise(refused))
+        set().or_raise()
     }
 }
 
@@ -148,7 +148,7 @@ pub(super) fn key_in<'a>(
     needed: Privilege,
 ) -> (&'a [u8], Rc<Space>) {
     let checked = arguments::key(key).and_then(|key| Ok((key, arguments::space(space, needed)?)));
-    checked.unwrap_or_else(|refused| Refused::raise(refused))
+    checked.or_raise()
 }
 
 /// Removes a value. Returns whether there was one.
@@ -158,7 +158,7 @@ fn cache_delete(
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> bool {
     let (key, space) = key_in(key, space, Privilege::Write);
-    entry::remove(&space, key).unwrap_or_else(|refused| Refused::raise(refused))
+    entry::remove(&space, key).or_raise()
 }
 
 /// Returns whether there is a value.
@@ -190,6 +190,6 @@ fn cache_touch(
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> bool {
     let (key, space) = key_in(key, space, Privilege::Write);
-    let ttl = arguments::required_ttl(ttl).unwrap_or_else(|refused| Refused::raise(refused));
+    let ttl = arguments::required_ttl(ttl).or_raise();
     entry::touch(&space, key, ttl)
 }

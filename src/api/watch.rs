@@ -3,7 +3,7 @@
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
 use crate::pg::encoding::shown;
-use crate::pg::error::Refused;
+use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory;
 use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
@@ -39,7 +39,7 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
 /// Makes tags stand for a relation. If no tags are given, uses the relation's own name as the tag.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
-    let watch = || {
+    let watch = || -> Result<_, Refused> {
         let relation = watchable(rel)?;
         let name = relation.name().unwrap_or_default();
         let tags: Vec<&[u8]> = match tags {
@@ -79,13 +79,13 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
         );
         watch::require_room(relation, &new, space::is_owner(Role::current()))
     };
-    watch().unwrap_or_else(|refused| Refused::raise(refused));
+    watch().or_raise();
 }
 
 /// Ends a watch.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_unwatch(rel: Option<RelationOid>) {
-    let relation = watchable(rel).unwrap_or_else(|refused| Refused::raise(refused));
+    let relation = watchable(rel).or_raise();
     let statement = "DELETE FROM pgcache.watches WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid";
     catalog::write(statement, &[i64::from(relation.get()).into()]);
 }
@@ -93,11 +93,11 @@ fn cache_unwatch(rel: Option<RelationOid>) {
 /// Invalidates everything that depends on a relation, for changes that the server does not know of.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_relation(rel: Option<RelationOid>) {
-    let invalidate = || {
+    let invalidate = || -> Result<_, Refused> {
         let relation = rel.ok_or_else(|| null("rel"))?;
         entry::invalidate_relation(&*space::for_tags()?, relation.get())
     };
-    invalidate().unwrap_or_else(|refused| Refused::raise(refused));
+    invalidate().or_raise();
 }
 
 /// The function behind the view `cache_watches`.
