@@ -5,7 +5,7 @@ use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Text, TextArgument, Varlena};
 use crate::store::entry;
-use crate::store::lease;
+use crate::store::flights;
 use crate::store::space::{self, Privilege};
 use crate::store::status;
 use pg_cache_core::Glob;
@@ -55,9 +55,9 @@ fn cache_check() -> SetOfIterator<'static, String> {
     // `orphans` first lists the leases and then asks which sessions live, and a session may release its leases and end in
     // between. A finding of the second call was still there after its session had ended, so only findings of both calls are
     // reported.
-    let orphans = lease::orphans();
+    let orphans = flights::orphans();
     if !orphans.is_empty() {
-        let again = lease::orphans();
+        let again = flights::orphans();
         findings.extend(orphans.into_iter().filter(|orphan| again.contains(orphan)));
     }
     SetOfIterator::new(findings)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! control   start of the tick clock | seed of the hashes | epoch    one cache line
-//! queues    sessions that wait for a key                            queue.rs
+//! queues    sessions that wait for a key                            condition.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```
 //!

@@ -15,7 +15,7 @@ use crate::store::entry::{self, JSONB};
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::transaction::{pending, table_writes};
-use crate::store::{lease, watch};
+use crate::store::{flights, watch};
 use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
 };
@@ -149,7 +149,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if query::looks_at_one_moment() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
-    let (number, stamp) = lease::lead(&place, key)?;
+    let (number, stamp) = flights::begin_fill(&place, key)?;
     Ok(Ticket { place, number, stamp })
 }
 
@@ -309,6 +309,6 @@ impl Ticket {
 
     /// Releases the right to store the result.
     fn give_back(&self, key: &[u8]) {
-        lease::land(&self.place, key, self.number);
+        flights::end_fill(&self.place, key, self.number);
     }
 }

@@ -7,7 +7,7 @@
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory::OutOfMemory;
 use crate::pg::{memory, observer, queue, settings, shared, transaction};
-use crate::store::lease;
+use crate::store::flights;
 use crate::store::prefetch;
 use crate::store::space::{self, Place, Space, hash};
 use crate::store::status::{self, Status};
@@ -236,7 +236,7 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     let place = place_to_change(space)?;
     if let Mode::Lease(lease) = new.mode {
-        let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+        let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // The lease ends with this transaction even if the value is not stored, because its computation is done.
         pending::make_room_for_lease()?;
         pending::hold(OwnKey::new(place, key)?, number, HeldKind::UsedLease);
@@ -249,7 +249,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
     let now = place.tier.fences().now();
     let as_of = match new.mode {
-        Mode::Lease(lease) => lease::stamp(&place, key, lease)?,
+        Mode::Lease(lease) => flights::lease_stamp(&place, key, lease)?,
         _ => now,
     };
     let mut dependencies = watch::dependencies(place.tier, new.tags, as_of);
@@ -288,7 +288,7 @@ fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
     if is_there(place, key) {
         return Err(Status::Refused("there is a value"));
     }
-    lease::claim(place, key, gone)
+    flights::claim(place, key, gone)
 }
 
 /// Returns the basis and the stamp of a value that was computed under a lease. Returns an error if something that the value
@@ -301,7 +301,7 @@ fn leased(
     tags: &[FenceId],
 ) -> Result<(Basis, Stamp), Status> {
     let hash = hash(key);
-    let number = lease::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+    let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
     let dependencies = || tags.iter().chain(&place.fences);
     let own = pending::with_own(place, key, hash, |own, changed| {
         !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())

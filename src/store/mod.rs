@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod entry;
+pub mod flights;
 pub mod lease;
 pub mod prefetch;
 pub mod space;

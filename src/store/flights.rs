@@ -1,0 +1,153 @@
+//! The flights of this session: leases, fills and claims, which say that the session computes or sets the value of a key.
+//!
+//! The tier records which session computes which key (`flight.rs` of the core) and has its own number for each flight. The number
+//! of a lease that callers get has the epoch of shared memory in front of it, so a lease from before a crash is never mistaken for
+//! a current one.
+
+use crate::pg::error::OrRaise;
+use crate::pg::role::Role;
+use crate::pg::{memory, query, queue, session, shared, snapshot};
+use crate::store::space::{Place, hash};
+use crate::store::status::Status;
+use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
+use pg_cache_core::{Acquired, Limit, Owner, Purpose, Stamp, Unclaimed};
+
+/// Makes room to record a flight and returns the copy of the key that goes with it. This comes before the flight is acquired: the
+/// session must never have a flight that its transaction cannot record.
+pub fn prepare(place: &Place, key: &[u8]) -> Result<OwnKey, Status> {
+    pending::make_room_for_lease()?;
+    let own = OwnKey::new(*place, key)?;
+    session::at_end(give_up);
+    Ok(own)
+}
+
+/// Returns the owner of the flights of this session.
+pub fn owner() -> Owner {
+    Owner { session: session::pid(), role: Role::current().oid() }
+}
+
+/// Returns the status for a lease or a claim that did not fit.
+pub fn no_room(limit: Limit) -> Status {
+    Status::Refused(match limit {
+        Limit::Space => "the space has its share of the places for leases and claims",
+        Limit::Role => "the role has its share of the places for leases and claims",
+        Limit::All => "all places for leases and claims are taken",
+        Limit::Off => DAMAGED,
+    })
+}
+
+const DAMAGED: &str = "part of the cache is switched off because it is damaged";
+
+/// Begins a fill: the right to store the value that this session computes for a key. Returns the number of the fill and the stamp
+/// of the value. A fill takes precedence over a lease of the key. It ends with [`end_fill`], and when the transaction or savepoint
+/// is rolled back. The error says why the session cannot store the value.
+pub fn begin_fill(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
+    let own = prepare(place, key)?;
+    let name = place.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
+    match place.tier.begin_fill(&name, owner(), shared::tick_in(FILL_MS_MAX)) {
+        Acquired::Lead(fill) => {
+            pending::hold(own, fill.number, HeldKind::Lease);
+            Ok((fill.number, fill.stamp))
+        }
+        Acquired::Busy(_) | Acquired::Present => Err(Status::Miss("somebody else computes it")),
+        Acquired::NoPlace(limit) => Err(Status::Refused(match limit {
+            Limit::Space => "too many queries of the space are being computed",
+            Limit::Role => "too many queries of the role are being computed",
+            Limit::All => "too many queries are being computed",
+            Limit::Off => DAMAGED,
+        })),
+    }
+}
+
+/// The longest time, in milliseconds, for which a session keeps other sessions from computing the same value: one hour.
+const FILL_MS_MAX: u64 = 60 * 60 * 1000;
+
+/// Ends a fill, after the value was stored or the session has given up.
+pub fn end_fill(place: &Place, key: &[u8], number: u64) {
+    let hash = hash(key);
+    if let Some(name) = place.key(key, hash) {
+        place.tier.release_lease(&name, number);
+    }
+    pending::forget_lease(number);
+    queue::wake(hash);
+}
+
+/// Returns the stamp of a value that was computed under a lease. The error says why the value would not be stored.
+pub fn lease_stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
+    if safe_stamp::is_unknown() {
+        return Err(Status::Refused("the transaction's snapshot may be of any time"));
+    }
+    let over = Status::Refused("the lease is over, or the key was changed");
+    let name = place.key(key, hash(key)).ok_or(over)?;
+    let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+    let lease = place.tier.lease(&name, number).ok_or(over)?;
+    // The value may have been computed from the transaction's snapshot, which may be older than the lease.
+    if query::looks_at_one_moment() {
+        return Ok(lease.stamp.min(safe_stamp::current()));
+    }
+    match snapshot::is_newer_than(lease.acquired) {
+        true => Ok(lease.stamp),
+        false => Err(Status::Refused("the statement looks at the database as of before the lease")),
+    }
+}
+
+/// Returns the number of a lease in the tier. Returns none if it is from before shared memory was last initialized, or is not a
+/// lease.
+pub fn number_of(lease: i64) -> Option<u64> {
+    let lease = u64::try_from(lease).ok()?;
+    (lease >> 32 == shared::epoch()).then_some(lease & u64::from(u32::MAX))
+}
+
+/// Returns the lease that callers get for a number.
+pub fn to_sql(number: u64) -> i64 {
+    (shared::epoch() << 32 | number) as i64
+}
+
+/// Claims a key for the own transaction. With `despite_value`, the value that other sessions see does not count.
+pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Status> {
+    let own = prepare(place, key)?;
+    let hash = hash(key);
+    let name = place.key(key, hash).ok_or(Status::Miss("not there"))?;
+    let claimed = pending::with_own(place, key, hash, |_, changed| {
+        let reader = safe_stamp::reader(changed);
+        place.tier.claim(&name, (!despite_value).then_some(reader), owner())
+    });
+    let number = claimed.map_err(|why| match why {
+        Unclaimed::Present => Status::Refused("there is a value"),
+        Unclaimed::Changing => Status::Refused("somebody is just changing the key"),
+        Unclaimed::Claimed => Status::Refused("somebody else is about to set it"),
+        Unclaimed::NoPlace(limit) => no_room(limit),
+    })?;
+    pending::hold(own, number, HeldKind::Claim);
+    Ok(number)
+}
+
+/// Runs when the session ends. After an orderly end its leases stay for the holders of their numbers, because the client behind a
+/// connection pooler may continue in another session. Otherwise no client will come back to compute, so the leases are released.
+fn give_up(in_order: bool) {
+    let Some(tier) = shared::tier() else { return };
+    if in_order {
+        tier.disown_leases_of(session::pid());
+        return;
+    }
+    if tier.release_leases_of(session::pid()) > 0 {
+        queue::wake_all();
+    }
+}
+
+/// Returns a message for each lease or claim that nothing will end: those of sessions that are gone, and claims of this session
+/// that its transaction does not know. May raise errors.
+pub fn orphans() -> Vec<String> {
+    let Some(tier) = shared::tier() else { return Vec::new() };
+    let mine = session::pid();
+    let flights = tier.in_flight().or_raise();
+    let findings = flights.into_iter().filter_map(|flight| match flight.owner {
+        0 => None,
+        owner if owner == mine && flight.purpose == Purpose::Claim && !pending::holds(flight.number) => {
+            Some(format!("this session has claim {} of no transaction", flight.number))
+        }
+        owner if session::lives(owner) => None,
+        owner => Some(format!("lease or claim {} is of session {owner}, which is gone", flight.number)),
+    });
+    memory::collect(findings.inspect(|_| memory::check()))
+}
