@@ -1,0 +1,70 @@
+//! The calls of the functions under test, and what the tests look at.
+
+use pg_cache_testbed::wait_until;
+use postgres::Client;
+
+/// The result of `cache_acquire`: the status, the value, the lease.
+pub type Answer = (String, Option<String>, Option<i64>);
+
+pub fn acquire(session: &mut Client, key: &str, how: &str) -> Result<Answer, postgres::Error> {
+    let query = format!("SELECT status, value #>> '{{}}', lease FROM cache_acquire($1{how})");
+    session.query_one(&query, &[&key]).map(|row| (row.get(0), row.get(1), row.get(2)))
+}
+
+pub fn ask(session: &mut Client, key: &str) -> Answer {
+    acquire(session, key, "").expect("asking works")
+}
+
+pub fn status(session: &mut Client, key: &str) -> String {
+    ask(session, key).0
+}
+
+/// Acquires a lease that lasts longer than any test.
+pub fn lead(session: &mut Client, key: &str) -> i64 {
+    let lease = acquire(session, key, ", hold => '1 hour'").expect("asking works").2;
+    lease.filter(|lease| *lease > 0).expect("nobody else computes it")
+}
+
+pub fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
+    session
+        .query_one("SELECT cache_set($1, to_jsonb($2::text), lease => $3)", &[&key, &value, &lease])
+        .expect("setting works")
+        .get(0)
+}
+
+pub fn set_absent(session: &mut Client, key: &str) -> bool {
+    session
+        .query_one("SELECT cache_set($1, to_jsonb(pg_backend_pid()), mode => 'absent')", &[&key])
+        .expect("setting works")
+        .get(0)
+}
+
+pub fn pid(session: &mut Client) -> i32 {
+    session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
+}
+
+/// Terminates a session and waits until it is gone.
+pub fn terminate(witness: &mut Client, pid: i32) {
+    witness.execute("SELECT pg_terminate_backend($1)", &[&pid]).expect("it is told to end");
+    wait_until("the session's end", || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        witness.query_one(query, &[&pid]).expect("there is a view").get::<_, i64>(0) == 0
+    });
+}
+
+/// Returns how many sessions wait for another session that computes.
+pub fn waiting(witness: &mut Client) -> i64 {
+    witness
+        .query_one(
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE wait_event_type = 'Extension' AND backend_type = 'client backend'",
+            &[],
+        )
+        .expect("there is a view")
+        .get(0)
+}
+
+pub fn only(winners: &[usize]) -> usize {
+    let [winner] = winners else { panic!("{} have won", winners.len()) };
+    *winner
+}

@@ -1,0 +1,102 @@
+//! Writes and other work in the middle of a commit, and writes that no fence covers.
+
+use super::paths::PARTITIONED;
+use super::table::{is_hit, prepare, set, watch};
+use pg_cache_testbed::Database;
+
+/// Commit callbacks of other extensions may write after pg_cache's own callback. The session may not know the parents
+/// of such a table.
+#[test]
+fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "late", PARTITIONED);
+    watch(&mut session, "late", &["p"]);
+    assert!(is_hit(&mut session, "late", "p"));
+    let mut writer = database.connect();
+    // This setting makes pg_cache treat all writes of the session as if they came that late.
+    writer
+        .batch_execute("SET pg_cache.break_fencing = late; INSERT INTO late.p_high_1 VALUES (12, 1)")
+        .expect("it writes");
+    assert!(!is_hit(&mut session, "late", "p"));
+}
+
+/// At a commit, the server empties temporary tables (`ON COMMIT DELETE ROWS`) and assigns a transaction ID for
+/// `NOTIFY`. This happens after the last moment at which pg_cache may read catalogs. It must not invalidate anything.
+#[test]
+fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
+    let database = Database::create();
+    let [mut session, mut other] = [(); 2].map(|()| database.connect());
+    prepare(&mut session, "itself", PARTITIONED);
+    watch(&mut session, "itself", &["t", "p"]);
+    other.batch_execute("CREATE TABLE mid (v int); CREATE TABLE leaf (v int)").expect("tables");
+    session.batch_execute("INSERT INTO p VALUES (2, 2)").expect("it writes to a part");
+    // The write to a partition does not make it a part of another table.
+    other.batch_execute("ALTER TABLE leaf INHERIT mid").expect("it grows");
+    set(&mut other, "itself", "p");
+    let mut wrong = Vec::new();
+    for statement in [
+        "NOTIFY something",
+        "CREATE TEMP TABLE kept (id int PRIMARY KEY, v text)",
+        "CREATE TEMP TABLE emptied (id int PRIMARY KEY, v text) ON COMMIT DELETE ROWS",
+        "CREATE TEMP TABLE dropped (id int PRIMARY KEY, v text) ON COMMIT DROP",
+        "SELECT * FROM emptied",
+        "SELECT * FROM kept",
+        "INSERT INTO kept VALUES (1, 'v')",
+        "INSERT INTO emptied SELECT 1, string_agg(md5(i::text), '') FROM generate_series(1, 1000) AS i",
+        "SELECT * FROM kept",
+        "CREATE TEMP TABLE added (id int) ON COMMIT DELETE ROWS",
+        "ALTER TABLE added ADD v text, ADD UNIQUE (id)",
+        "VACUUM FULL emptied",
+        "SELECT * FROM kept",
+        "BEGIN; SELECT * FROM kept; SELECT FROM t FOR UPDATE; COMMIT",
+        "BEGIN; SAVEPOINT s; INSERT INTO added VALUES (1); ROLLBACK TO s; COMMIT",
+    ] {
+        session.batch_execute(statement).expect(statement);
+        for table in ["t", "p"] {
+            if !is_hit(&mut other, "itself", table) {
+                wrong.push(format!("{table} after {statement}"));
+                set(&mut other, "itself", table);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The server's plans and commands name the tables that they write to. At each commit, builds for tests compare these
+/// with the fences that are raised. Here the setting raises no fence, so each commit must end in an error.
+#[test]
+fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
+    let database = Database::create();
+    let mut session = database.connect();
+    prepare(&mut session, "named", PARTITIONED);
+    session
+        .batch_execute(
+            "CREATE MATERIALIZED VIEW m AS SELECT * FROM t;
+             CREATE TEMP TABLE mine (id int); SET pg_cache.break_fencing = unseen",
+        )
+        .expect("it is set");
+    for write in [
+        "INSERT INTO t VALUES (7)",
+        "UPDATE p_low SET v = 3",
+        "COPY t FROM PROGRAM 'echo 8,8' WITH (FORMAT csv)",
+        "TRUNCATE t",
+        "REFRESH MATERIALIZED VIEW m",
+        "WITH w AS (UPDATE t SET v = 9 RETURNING id) SELECT count(*) FROM w",
+        "DO 'BEGIN DELETE FROM t; END'",
+        "BEGIN; UPDATE t SET v = 4; SAVEPOINT s; DELETE FROM p; ROLLBACK TO s; COMMIT",
+        "BEGIN; SAVEPOINT s; UPDATE t SET v = 4; RELEASE s; COMMIT",
+        "BEGIN; UPDATE t SET v = 4; PREPARE TRANSACTION 'named'",
+    ] {
+        let error = session.batch_execute(write).expect_err(write);
+        let message = error.as_db_error().expect("the server says so").message().to_owned();
+        assert!(message.ends_with("is written to and not fenced"), "{write}: {message}");
+    }
+    for write in [
+        "INSERT INTO mine VALUES (1)",
+        "SELECT * FROM t FOR UPDATE",
+        "BEGIN; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; INSERT INTO mine VALUES (2); COMMIT",
+    ] {
+        session.batch_execute(write).unwrap_or_else(|error| panic!("{write}: {error:?}"));
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests of all ways to write to a table, combined with all ways to end a transaction. Values that depend on the table
+//! must never be served after a commit, and must be hits again after a rollback. If a way to write is missing from
+//! `PATHS`, that is a bug of this file.
+//!
+//! - `paths`: the ways to write, and statements that are no writes.
+//! - `table`: the schema, the table and the values of a test.
+//! - `endings`: every way to write with every way to end the transaction.
+//! - `commit`: writes and other work in the middle of a commit.
+//! - `trees`: partitions and inheritance change while a transaction writes.
+
+mod commit;
+mod endings;
+mod paths;
+mod table;
+mod trees;

@@ -1,0 +1,229 @@
+//! The ways to write to a table, and statements that are no writes.
+
+/// A way to write.
+pub struct Path {
+    pub name: &'static str,
+    /// Statements that create more objects. `t (id int primary key, v int)` with rows 1 to 3 is always there.
+    pub setup: &'static str,
+    pub write: &'static str,
+    /// The tables that the write changes. Values that depend on them must be invalidated.
+    pub changes: &'static [&'static str],
+}
+
+const fn path(
+    name: &'static str,
+    setup: &'static str,
+    write: &'static str,
+    changes: &'static [&'static str],
+) -> Path {
+    Path { name, setup, write, changes }
+}
+
+pub const PARTITIONED: &str = "CREATE TABLE p (id int, v int) PARTITION BY RANGE (id);
+    CREATE TABLE p_low PARTITION OF p FOR VALUES FROM (0) TO (10);
+    CREATE TABLE p_high PARTITION OF p FOR VALUES FROM (10) TO (100) PARTITION BY RANGE (id);
+    CREATE TABLE p_high_1 PARTITION OF p_high FOR VALUES FROM (10) TO (50);
+    INSERT INTO p VALUES (1, 1), (11, 1)";
+
+const FAMILY: &str =
+    "CREATE TABLE child (t_id int REFERENCES t ON DELETE CASCADE, v int); INSERT INTO child VALUES (1, 1)";
+
+pub const PATHS: &[Path] = &[
+    path("INSERT", "", "INSERT INTO t VALUES (4, 4)", &["t"]),
+    path("UPDATE", "", "UPDATE t SET v = 2 WHERE id = 1", &["t"]),
+    path("DELETE", "", "DELETE FROM t WHERE id = 1", &["t"]),
+    path("INSERT ON CONFLICT", "", "INSERT INTO t VALUES (1, 9) ON CONFLICT (id) DO UPDATE SET v = 9", &["t"]),
+    path(
+        "MERGE",
+        "",
+        "MERGE INTO t USING (VALUES (1), (9)) AS s (id) ON s.id = t.id
+         WHEN MATCHED THEN UPDATE SET v = 7 WHEN NOT MATCHED THEN INSERT VALUES (s.id, 7)",
+        &["t"],
+    ),
+    path("writable CTE", "", "WITH w AS (UPDATE t SET v = 5 RETURNING id) SELECT count(*) FROM w", &["t"]),
+    path("EXPLAIN ANALYZE of a write", "", "EXPLAIN ANALYZE UPDATE t SET v = 5", &["t"]),
+    path("COPY FROM", "", "COPY t FROM PROGRAM 'echo 4,4' WITH (FORMAT csv)", &["t"]),
+    path("TRUNCATE", "", "TRUNCATE t", &["t"]),
+    path("TRUNCATE CASCADE", FAMILY, "TRUNCATE t CASCADE", &["t", "child"]),
+    path("ON DELETE CASCADE", FAMILY, "DELETE FROM t WHERE id = 1", &["t", "child"]),
+    path(
+        "ON UPDATE CASCADE",
+        "CREATE TABLE child (t_id int REFERENCES t ON UPDATE CASCADE); INSERT INTO child VALUES (1)",
+        "UPDATE t SET id = 9 WHERE id = 1",
+        &["t", "child"],
+    ),
+    path(
+        "ON DELETE SET NULL",
+        "CREATE TABLE child (t_id int REFERENCES t ON DELETE SET NULL); INSERT INTO child VALUES (1)",
+        "DELETE FROM t WHERE id = 1",
+        &["t", "child"],
+    ),
+    path(
+        "row trigger",
+        "CREATE TABLE log (id int);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (NEW.id); RETURN NEW; END';
+         CREATE TRIGGER note AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()",
+        "INSERT INTO t VALUES (4, 4)",
+        &["t", "log"],
+    ),
+    path(
+        "deferred trigger",
+        "CREATE TABLE log (id int);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (NEW.id); RETURN NEW; END';
+         CREATE CONSTRAINT TRIGGER note AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()",
+        "INSERT INTO t VALUES (4, 4)",
+        &["t", "log"],
+    ),
+    path(
+        "trigger that writes elsewhere instead",
+        "CREATE TABLE log (id int);
+         CREATE FUNCTION divert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO log VALUES (NEW.id); RETURN NULL; END';
+         CREATE TRIGGER divert BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION divert()",
+        "INSERT INTO t VALUES (4, 4)",
+        &["log"],
+    ),
+    path(
+        "rule",
+        "CREATE TABLE log (id int); CREATE RULE also AS ON INSERT TO t DO ALSO INSERT INTO log VALUES (NEW.id)",
+        "INSERT INTO t VALUES (4, 4)",
+        &["t", "log"],
+    ),
+    path("updatable view", "CREATE VIEW s AS SELECT * FROM t", "UPDATE s SET v = 8", &["t"]),
+    path(
+        "view with INSTEAD OF trigger",
+        "CREATE VIEW s AS SELECT 1 AS id;
+         CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE t SET v = 8; RETURN NEW; END';
+         CREATE TRIGGER instead INSTEAD OF INSERT ON s FOR EACH ROW EXECUTE FUNCTION instead()",
+        "INSERT INTO s VALUES (1)",
+        &["t"],
+    ),
+    path("partition routing", PARTITIONED, "INSERT INTO p VALUES (12, 1)", &["p", "p_high", "p_high_1"]),
+    path("a partition, directly", PARTITIONED, "INSERT INTO p_high_1 VALUES (12, 1)", &["p", "p_high", "p_high_1"]),
+    path("row moving between partitions", PARTITIONED, "UPDATE p SET id = 12 WHERE id = 1", &["p", "p_low", "p_high_1"]),
+    path("TRUNCATE of a partition", PARTITIONED, "TRUNCATE p_high", &["p", "p_high", "p_high_1"]),
+    path("DROP of a partition", PARTITIONED, "DROP TABLE p_low", &["p"]),
+    path("DETACH PARTITION", PARTITIONED, "ALTER TABLE p DETACH PARTITION p_low", &["p"]),
+    path(
+        "DETACH of a partition below",
+        PARTITIONED,
+        "ALTER TABLE p_high DETACH PARTITION p_high_1",
+        &["p", "p_high"],
+    ),
+    path(
+        "ATTACH PARTITION",
+        "CREATE TABLE p (id int, v int) PARTITION BY RANGE (id);
+         CREATE TABLE p_new (id int, v int); INSERT INTO p_new VALUES (1, 1)",
+        "ALTER TABLE p ATTACH PARTITION p_new FOR VALUES FROM (0) TO (10)",
+        &["p"],
+    ),
+    path("inheritance", "CREATE TABLE heir () INHERITS (t)", "INSERT INTO heir VALUES (7, 7)", &["t", "heir"]),
+    path(
+        "inheritance from two",
+        "CREATE TABLE u (w int); CREATE TABLE heir () INHERITS (t, u)",
+        "INSERT INTO heir VALUES (7, 7, 7)",
+        &["t", "u", "heir"],
+    ),
+    path(
+        "ALTER TABLE INHERIT",
+        "CREATE TABLE heir (id int NOT NULL, v int); INSERT INTO heir VALUES (7, 7)",
+        "ALTER TABLE heir INHERIT t",
+        &["t"],
+    ),
+    path(
+        "ALTER TABLE NO INHERIT",
+        "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)",
+        "ALTER TABLE heir NO INHERIT t",
+        &["t"],
+    ),
+    path("DROP of an heir", "CREATE TABLE heir () INHERITS (t); INSERT INTO heir VALUES (7, 7)", "DROP TABLE heir", &["t"]),
+    path(
+        "DROP of an heir with its schema",
+        "DROP SCHEMA IF EXISTS away CASCADE; CREATE SCHEMA away;
+         CREATE TABLE away.heir () INHERITS (t); INSERT INTO away.heir VALUES (7, 7)",
+        "DROP SCHEMA away CASCADE",
+        &["t"],
+    ),
+    path(
+        "DROP of a table between",
+        "CREATE TABLE between () INHERITS (t); CREATE TABLE heir () INHERITS (between); INSERT INTO heir VALUES (7, 7)",
+        "DROP TABLE between CASCADE",
+        &["t"],
+    ),
+    path("ALTER TABLE that rewrites", "", "ALTER TABLE t ALTER v TYPE bigint", &["t"]),
+    path("ADD COLUMN", "", "ALTER TABLE t ADD w int DEFAULT 7", &["t"]),
+    path("DROP COLUMN", "", "ALTER TABLE t DROP v", &["t"]),
+    path("RENAME COLUMN", "", "ALTER TABLE t RENAME v TO w", &["t"]),
+    path("RENAME TABLE", "", "ALTER TABLE t RENAME TO renamed", &["t"]),
+    path("SET SCHEMA", "DROP SCHEMA IF EXISTS away CASCADE; CREATE SCHEMA away", "ALTER TABLE t SET SCHEMA away", &["t"]),
+    path("DROP TABLE", "", "DROP TABLE t", &["t"]),
+    path("DROP TABLE CASCADE", FAMILY, "DROP TABLE t CASCADE", &["t"]),
+    path(
+        "REFRESH MATERIALIZED VIEW",
+        "CREATE MATERIALIZED VIEW m AS SELECT * FROM t",
+        "REFRESH MATERIALIZED VIEW m",
+        &["m"],
+    ),
+    path(
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY",
+        "CREATE MATERIALIZED VIEW m AS SELECT * FROM t; CREATE UNIQUE INDEX ON m (id); UPDATE t SET v = 77",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY m",
+        &["m"],
+    ),
+    path("PL/pgSQL", "", "DO 'BEGIN UPDATE t SET v = 3; END'", &["t"]),
+    path(
+        "PL/pgSQL with dynamic SQL",
+        "",
+        "DO $$ BEGIN EXECUTE format('UPDATE %I SET v = 3', 't'); END $$",
+        &["t"],
+    ),
+    path(
+        "PL/pgSQL beside an exception",
+        "",
+        "DO $$ BEGIN UPDATE t SET v = 3; BEGIN PERFORM 1 / 0; EXCEPTION WHEN division_by_zero THEN NULL; END; END $$",
+        &["t"],
+    ),
+    path(
+        "a function in a SELECT",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'UPDATE t SET v = 4; SELECT 1'",
+        "SELECT f()",
+        &["t"],
+    ),
+    path("LOCK and UPDATE", "", "LOCK t IN ACCESS EXCLUSIVE MODE; UPDATE t SET v = 3", &["t"]),
+    path("unlogged table", "CREATE UNLOGGED TABLE u (id int)", "INSERT INTO u VALUES (1)", &["u"]),
+    path("replica role", "", "SET LOCAL session_replication_role = replica; UPDATE t SET v = 3", &["t"]),
+    path("cache disabled", "", "SET LOCAL pg_cache.enabled = off; UPDATE t SET v = 3", &["t"]),
+    path("cache bypassed", "", "SET LOCAL pg_cache.bypass = on; UPDATE t SET v = 3", &["t"]),
+    path("prepared statement", "", "PREPARE w AS UPDATE t SET v = 3; EXECUTE w; DEALLOCATE w", &["t"]),
+    path(
+        "twenty tables",
+        "SELECT format('CREATE TABLE many_%s (id int)', i) FROM generate_series(1, 20) AS i \\gexec",
+        "DO $$ BEGIN FOR i IN 1..20 LOOP EXECUTE format('INSERT INTO many_%s VALUES (1)', i); END LOOP; END $$",
+        &["many_1", "many_10", "many_16", "many_17", "many_20"],
+    ),
+    path("cache_invalidate_relation", "", "SELECT public.cache_invalidate_relation('t')", &["t"]),
+    path(
+        "cache_invalidate_relation of a partition",
+        PARTITIONED,
+        "SELECT public.cache_invalidate_relation('p_high_1')",
+        &["p", "p_high", "p_high_1"],
+    ),
+];
+
+/// Statements that are not writes. Values that depend on the table must stay hits.
+pub const HARMLESS: &[(&str, &str)] = &[
+    ("SELECT", "SELECT * FROM t"),
+    ("SELECT FOR UPDATE", "SELECT * FROM t FOR UPDATE"),
+    ("SELECT FOR KEY SHARE", "SELECT * FROM t FOR KEY SHARE"),
+    ("ANALYZE", "ANALYZE t"),
+    ("CREATE INDEX", "CREATE INDEX ON t (v)"),
+    ("CREATE STATISTICS", "CREATE STATISTICS s ON id, v FROM t"),
+    (
+        "a foreign key to it is checked",
+        "CREATE TABLE child (t_id int REFERENCES t); INSERT INTO child VALUES (1)",
+    ),
+    ("another table", "CREATE TABLE other AS SELECT * FROM t; UPDATE other SET v = 2"),
+    ("a temporary table", "CREATE TEMP TABLE mine AS SELECT * FROM t; UPDATE mine SET v = 2"),
+    ("a temporary table of its name", "CREATE TEMP TABLE t (id int); INSERT INTO t VALUES (1)"),
+    ("a lock alone", "LOCK t IN ROW EXCLUSIVE MODE"),
+    ("EXPLAIN of a write", "EXPLAIN UPDATE t SET v = 2"),
+];

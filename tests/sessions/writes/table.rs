@@ -1,0 +1,42 @@
+//! The schema, the table and the values that depend on it.
+
+use postgres::Client;
+
+/// Creates a schema with the table `t`, runs the setup there, and puts the schema first in the session's search path.
+pub fn prepare(session: &mut Client, schema: &str, setup: &str) {
+    session
+        .batch_execute(&format!(
+            "CREATE SCHEMA {schema}; SET search_path = {schema}, public;
+             CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)"
+        ))
+        .expect("there is room for a schema");
+    // Like psql's \gexec: the setup is a query whose rows are the statements to run.
+    if let Some(query) = setup.strip_suffix(" \\gexec") {
+        for row in session.query(query, &[]).expect("the setup's query works") {
+            session.batch_execute(row.get(0)).expect("the setup works");
+        }
+    } else {
+        session.batch_execute(setup).unwrap_or_else(|error| panic!("{setup}: {error}"));
+    }
+}
+
+pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
+    for table in tables {
+        let call = format!("SELECT cache_watch('{table}', '{{{schema}_{table}}}')");
+        session.batch_execute(&call).unwrap_or_else(|error| panic!("{call}: {error}"));
+    }
+    // Values are set after all watches, because a change of the list of watches invalidates values with tags.
+    tables.iter().for_each(|table| set(session, schema, table));
+}
+
+pub fn set(session: &mut Client, schema: &str, table: &str) {
+    let name = format!("{schema}_{table}");
+    session
+        .batch_execute(&format!("SELECT cache_set_text('{name}', 'old', tags => '{{{name}}}')"))
+        .expect("setting works");
+}
+
+pub fn is_hit(session: &mut Client, schema: &str, table: &str) -> bool {
+    let name = format!("{schema}_{table}");
+    session.query_one("SELECT public.cache_get_text($1) IS NOT NULL", &[&name]).expect("reading works").get(0)
+}
