@@ -406,7 +406,7 @@ pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
 /// A transaction that keeps one snapshot (REPEATABLE READ or SERIALIZABLE) leaves the rows to the next caller: it would fail on rows that
 /// another transaction has removed since.
 pub fn clean_up(statement: &str) {
-    if !query::looks_at_one_moment() {
+    if !query::keeps_one_snapshot() {
         write(statement, &[]);
     }
 }

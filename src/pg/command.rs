@@ -33,7 +33,7 @@ pub trait Watcher: Sync {
     /// may set the isolation level.
     fn began(&self);
     /// The transaction takes over the snapshot of another transaction.
-    fn looks_back(&self);
+    fn imports_snapshot(&self);
     /// Definitions are about to change. `roles` says whether roles or privileges of the whole cluster are among them.
     fn defining(&self, roles: bool);
     /// A relation is about to leave the inheritance trees that it is a part of.
@@ -114,7 +114,7 @@ unsafe extern "C-unwind" fn utility(
         let node = (*statement).utilityStmt;
         #[cfg(debug_assertions)]
         name_targets(node);
-        let afterwards = match at_sight(node) {
+        let afterwards = match by_kind_alone(node) {
             Some(afterwards) => afterwards,
             None => before(node),
         };
@@ -138,7 +138,7 @@ unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
 
 /// Decides commands whose kind alone says what to report; None for all others. It runs outside of the guard, which would cost more than
 /// the rest.
-unsafe fn at_sight(node: *const pg_sys::Node) -> Option<Afterwards> {
+unsafe fn by_kind_alone(node: *const pg_sys::Node) -> Option<Afterwards> {
     use pg_sys::NodeTag::*;
     use pg_sys::TransactionStmtKind::*;
     // SAFETY: every node begins with its tag, which says what it is.
@@ -150,7 +150,7 @@ unsafe fn at_sight(node: *const pg_sys::Node) -> Option<Afterwards> {
                 }
                 ends => ends.gid.is_null().then_some(Afterwards::Nothing),
             },
-            tag => (is_harmless(tag) || is_told(tag)).then_some(Afterwards::Nothing),
+            tag => (is_harmless(tag) || is_reported_by_definition(tag)).then_some(Afterwards::Nothing),
         }
     }
 }
@@ -164,20 +164,10 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
     unsafe {
         match (*node).type_ {
             T_TransactionStmt => return transaction(*watcher, &*node.cast()),
-            T_VariableSetStmt => {
-                let set = &*node.cast::<pg_sys::VariableSetStmt>();
-                if set.kind == pg_sys::VariableSetKind::VAR_SET_MULTI && !set.name.is_null() {
-                    match CStr::from_ptr(set.name).to_bytes() {
-                        b"TRANSACTION SNAPSHOT" => watcher.looks_back(),
-                        // The transaction may have begun without a block, in a procedure.
-                        b"TRANSACTION" => return Afterwards::Began,
-                        _ => {}
-                    }
-                }
-            }
+            T_VariableSetStmt => return set_variable(*watcher, &*node.cast()),
             T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt => watcher.defining(true),
-            T_DropOwnedStmt => return disown((*node.cast::<pg_sys::DropOwnedStmt>()).roles),
-            T_ReassignOwnedStmt => return disown((*node.cast::<pg_sys::ReassignOwnedStmt>()).roles),
+            T_DropOwnedStmt => return note_owners((*node.cast::<pg_sys::DropOwnedStmt>()).roles),
+            T_ReassignOwnedStmt => return note_owners((*node.cast::<pg_sys::ReassignOwnedStmt>()).roles),
             // `definition.rs` sees what has changed in the role itself, but not a change of its members.
             T_AlterRoleStmt => {
                 let options = (*node.cast::<pg_sys::AlterRoleStmt>()).options;
@@ -209,12 +199,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                     watcher.defining(false);
                 }
             }
-            T_DropdbStmt => {
-                let database = pg_sys::get_database_oid((*node.cast::<pg_sys::DropdbStmt>()).dbname, true);
-                if database != pg_sys::InvalidOid {
-                    watcher.dropping(database.to_u32());
-                }
-            }
+            T_DropdbStmt => drop_database(*watcher, &*node.cast()),
             // COPY into a shared catalog writes without a plan, so the executor's hook does not see it.
             T_CopyStmt => {
                 let copy = &*node.cast::<pg_sys::CopyStmt>();
@@ -231,6 +216,29 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
         }
     }
     Afterwards::Nothing
+}
+
+/// Reports that the transaction takes over a snapshot, or sets its isolation level.
+unsafe fn set_variable(watcher: &dyn Watcher, set: &pg_sys::VariableSetStmt) -> Afterwards {
+    if set.kind == pg_sys::VariableSetKind::VAR_SET_MULTI && !set.name.is_null() {
+        // SAFETY: checked for NULL; the parser's own string.
+        match unsafe { CStr::from_ptr(set.name) }.to_bytes() {
+            b"TRANSACTION SNAPSHOT" => watcher.imports_snapshot(),
+            // The transaction may have begun without a block, in a procedure.
+            b"TRANSACTION" => return Afterwards::Began,
+            _ => {}
+        }
+    }
+    Afterwards::Nothing
+}
+
+/// Reports the database that is about to be dropped.
+unsafe fn drop_database(watcher: &dyn Watcher, statement: &pg_sys::DropdbStmt) {
+    // SAFETY: looks up a catalog, by the name from a parsed statement.
+    let database = unsafe { pg_sys::get_database_oid(statement.dbname, true) };
+    if database != pg_sys::InvalidOid {
+        watcher.dropping(database.to_u32());
+    }
 }
 
 /// Returns whether objects of this kind are shared by all databases.
@@ -286,7 +294,7 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
 }
 
 /// Notes the roles of a DROP OWNED or REASSIGN OWNED.
-unsafe fn disown(roles: *const pg_sys::List) -> Afterwards {
+unsafe fn note_owners(roles: *const pg_sys::List) -> Afterwards {
     let mut owners = Vec::new();
     // SAFETY: a parsed statement: a list of names of roles.
     for role in unsafe { nodes::<pg_sys::RoleSpec>(roles) } {
@@ -360,7 +368,7 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
 }
 
 /// Returns whether `definition.rs` sees every change of this command. For a temporary object it then reports nothing.
-fn is_told(tag: pg_sys::NodeTag) -> bool {
+fn is_reported_by_definition(tag: pg_sys::NodeTag) -> bool {
     use pg_sys::NodeTag::*;
     matches!(tag, T_CreateStmt | T_CreateTableAsStmt | T_CreateSeqStmt | T_AlterSeqStmt | T_DropStmt)
 }

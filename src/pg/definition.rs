@@ -20,9 +20,9 @@ use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
 /// Called when definitions have changed. `roles` says whether roles or memberships of the cluster are among them. May raise errors.
-type Tell = fn(roles: bool);
+type Report = fn(roles: bool);
 
-static TELL: OnceLock<Tell> = OnceLock::new();
+static REPORT: OnceLock<Report> = OnceLock::new();
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
 const RELATIONS: u32 = CLASSES.oid();
@@ -46,9 +46,9 @@ const SHARED: [u32; 5] = [OF_ROLES, MEMBERSHIPS, 1262, 1213, 6243];
 /// The prefix of the name of the transient table that a rewrite of a table uses.
 const TRANSIENT: &[u8] = b"pg_temp_";
 
-/// Installs the hook and calls `tell` from now on. Must be called while the server loads the library.
-pub fn watch(tell: Tell) {
-    if TELL.set(tell).is_ok() {
+/// Installs the hook and calls `report` from now on. Must be called while the server loads the library.
+pub fn watch(report: Report) {
+    if REPORT.set(report).is_ok() {
         // SAFETY: the postmaster runs this alone, before it has children. Our hook calls the previous hook.
         unsafe {
             PREVIOUS = pg_sys::object_access_hook;
@@ -89,7 +89,7 @@ unsafe extern "C-unwind" fn changed(
     argument: *const c_void,
 ) {
     use pg_sys::ObjectAccessType::*;
-    let Some(tell) = TELL.get() else { return };
+    let Some(report) = REPORT.get() else { return };
     // SAFETY: the server passes an argument of this type with each kind of access.
     let is_internal = unsafe {
         match access {
@@ -116,7 +116,7 @@ unsafe extern "C-unwind" fn changed(
         _ => true,
     };
     if defines {
-        tell([OF_ROLES, MEMBERSHIPS].contains(&class));
+        report([OF_ROLES, MEMBERSHIPS].contains(&class));
     }
 }
 
@@ -124,9 +124,9 @@ unsafe extern "C-unwind" fn changed(
 /// such a write, because commands that leave every result as it is lock these catalogs in the same way.
 pub fn catalog_written(catalog: u32) {
     if SHARED.contains(&catalog)
-        && let Some(tell) = TELL.get()
+        && let Some(report) = REPORT.get()
     {
-        tell(true);
+        report(true);
     }
 }
 

@@ -21,16 +21,16 @@ pub enum Snapshot {
 
 /// Returns whether the transaction keeps one snapshot: REPEATABLE READ or SERIALIZABLE.
 #[inline]
-pub fn looks_at_one_moment() -> bool {
+pub fn keeps_one_snapshot() -> bool {
     // SAFETY: a plain global of this session.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
 /// Returns whether this transaction keeps one snapshot, or the next one will by default.
 #[inline]
-pub fn looks_at_moments() -> bool {
+pub fn may_keep_one_snapshot() -> bool {
     // SAFETY: as above.
-    looks_at_one_moment() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+    keeps_one_snapshot() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
 /// Returns whether the enclosing query runs in parallel. Our function gets there only through a function that was wrongly declared

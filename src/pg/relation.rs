@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
-/// A relation, by its oid (OID).
+/// A relation, by its OID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelationOid(u32);
 
@@ -55,7 +55,7 @@ impl FromDatum for RelationOids {
 }
 
 impl RelationOid {
-    /// Makes a `RelationOid` of a relation's oid.
+    /// Makes a `RelationOid` of a relation's OID.
     pub fn of(oid: u32) -> Self {
         Self(oid)
     }
@@ -131,14 +131,14 @@ const WITH_ROWS: [u8; 4] = [
     pg_sys::RELKIND_MATVIEW,
     pg_sys::RELKIND_FOREIGN_TABLE,
 ];
-/// The first oid of an object that does not belong to the system itself.
+/// The first OID of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept until
 /// the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
-const ROWS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
+const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
 /// tablespaces. Harmless commands lock them like others, so `definition.rs` reports their changes.
-const TOLD: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
+const REPORTED: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
 /// A session forgets all that it remembers when it has seen more relations than this.
 const KNOWN_MAX: usize = 65_536;
 
@@ -171,7 +171,7 @@ local! {
     static GENERATION: Cell<u64> = Cell::new(0);
 }
 
-/// Returns a oid that grows whenever the session forgets something. An answer of [`of`] is true as long as this oid is the same as
+/// Returns a counter that grows whenever the session forgets something. An answer of [`of`] is true as long as it has the same value as
 /// before the call of [`of`].
 #[inline]
 pub fn generation() -> u64 {
@@ -183,7 +183,7 @@ fn forget(what: impl FnOnce(&mut Known)) {
     KNOWN.with_borrow_mut(what);
 }
 
-/// The server reports that a relation has changed, or, with oid 0, that any relation may have changed. This never happens while
+/// The server reports that a relation has changed, or, with OID 0, that any relation may have changed. This never happens while
 /// `KNOWN` is borrowed: no function of the server is called then.
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
@@ -208,7 +208,7 @@ pub fn was_temporary(oid: u32) -> bool {
     KNOWN.with_borrow(|known| known.temporary.contains(&oid))
 }
 
-/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the oid may be given to another relation.
+/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the OID may be given to another relation.
 /// Reads catalogs if the set is full.
 fn note_temporary(oid: u32, is_temporary: bool) {
     let is_full = KNOWN.with_borrow_mut(|known| {
@@ -277,8 +277,8 @@ fn look_up(oid: u32) -> Relation {
     if oid < FIRST_NORMAL {
         let rows = || Relation::Rows { ancestors: Rc::default() };
         return match oid {
-            _ if ROWS.contains(&oid) => rows(),
-            _ if TOLD.contains(&oid) => Relation::Irrelevant,
+            _ if NOT_DEFINITIONS.contains(&oid) => rows(),
+            _ if REPORTED.contains(&oid) => Relation::Irrelevant,
             _ => Relation::Catalog,
         };
     }

@@ -13,18 +13,18 @@ pub fn pid() -> u32 {
 }
 
 /// Returns whether a session with this process id exists.
-pub fn lives(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     // SAFETY: searches the server's process array, under its lock.
     c_int::try_from(pid).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
 }
 
-static LAST_WILL: OnceLock<fn(bool)> = OnceLock::new();
+static AT_END: OnceLock<fn(bool)> = OnceLock::new();
 
 /// Registers a function that runs when the session ends, before its open transaction is rolled back. The argument is true if the session
 /// ends in order, because its client has left; it is false after a fatal error or a termination. The function runs once in each session
 /// and must not fail.
 pub fn at_end(call: fn(bool)) {
-    if LAST_WILL.set(call).is_ok() {
+    if AT_END.set(call).is_ok() {
         // SAFETY: only this process accesses this list of the server, and the function stays loaded as long as the library does.
         unsafe { pg_sys::before_shmem_exit(Some(end), pg_sys::Datum::null()) };
     }
@@ -32,7 +32,7 @@ pub fn at_end(call: fn(bool)) {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn end(code: c_int, _nothing: pg_sys::Datum) {
-    if let Some(call) = LAST_WILL.get() {
+    if let Some(call) = AT_END.get() {
         call(code == 0);
     }
 }

@@ -20,17 +20,17 @@ use super::local::local;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
-/// The view of a snapshot that was taken after `moment`.
-struct Sight {
+/// What a snapshot sees that was taken after `moment`.
+struct SeenBySnapshot {
     moment: u64,
     /// Transactions with this id or a later one had not ended (the snapshot's xmax).
     end: u32,
-    /// Sorted numbers of the transactions before `end` that had not ended either.
+    /// Sorted ids of the transactions before `end` that had not ended either.
     running: Vec<u32>,
 }
 
 local! {
-    static LATEST: RefCell<Sight> = RefCell::new(Sight { moment: 0, end: 0, running: Vec::new() });
+    static LATEST: RefCell<SeenBySnapshot> = RefCell::new(SeenBySnapshot { moment: 0, end: 0, running: Vec::new() });
 }
 
 /// Remembers what a new snapshot sees: at least all that was committed before `moment`, which must have passed. May raise an error.
@@ -79,16 +79,16 @@ fn began() -> u64 {
     u64::try_from(began).unwrap_or(0)
 }
 
-/// Returns whether a snapshot sees the end of every transaction that had ended in `sight`. Savepoints end with their transactions, so the
-/// numbers of transactions suffice.
-fn sees_all_of(snapshot: &pg_sys::SnapshotData, sight: &Sight) -> bool {
+/// Returns whether a snapshot sees the end of every transaction that had ended in `seen`. Savepoints end with their transactions, so the
+/// ids of transactions suffice.
+fn sees_all_of(snapshot: &pg_sys::SnapshotData, seen: &SeenBySnapshot) -> bool {
     let is_usual =
         snapshot.snapshot_type == pg_sys::SnapshotType::SNAPSHOT_MVCC && !snapshot.takenDuringRecovery;
     is_usual
-        && !precedes(snapshot.xmax.into_inner(), sight.end)
+        && !precedes(snapshot.xmax.into_inner(), seen.end)
         && running(snapshot)
-            .filter(|xid| precedes(*xid, sight.end))
-            .all(|xid| sight.running.binary_search(&xid).is_ok())
+            .filter(|xid| precedes(*xid, seen.end))
+            .all(|xid| seen.running.binary_search(&xid).is_ok())
 }
 
 /// Returns the transactions that had not ended when a snapshot was taken, except the session's own.

@@ -120,7 +120,7 @@ struct Run {
 fn run(wanted: &Wanted<'_>) -> Result<Run, Refused> {
     let on = if query::is_parallel() {
         Snapshot::Active
-    } else if query::looks_at_one_moment() {
+    } else if query::keeps_one_snapshot() {
         Snapshot::Transaction
     } else {
         Snapshot::New
@@ -146,7 +146,7 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if query::is_parallel() {
         return Err(Status::Bypass("the query around runs in parallel"));
     }
-    if query::looks_at_one_moment() {
+    if query::keeps_one_snapshot() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
     let (number, stamp) = flights::begin_fill(&place, key)?;

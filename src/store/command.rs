@@ -46,7 +46,7 @@ impl Watcher for Commands {
         safe_stamp::begin();
     }
 
-    fn looks_back(&self) {
+    fn imports_snapshot(&self) {
         safe_stamp::forget();
     }
 

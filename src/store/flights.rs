@@ -82,7 +82,7 @@ pub fn lease_stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Statu
     let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
     let lease = place.tier.lease(&name, number).ok_or(over)?;
     // The value may have been computed from the transaction's snapshot, which may be older than the lease.
-    if query::looks_at_one_moment() {
+    if query::keeps_one_snapshot() {
         return Ok(lease.stamp.min(safe_stamp::current()));
     }
     match snapshot::is_newer_than(lease.acquired) {
@@ -146,7 +146,7 @@ pub fn orphans() -> Vec<String> {
         owner if owner == mine && flight.purpose == Purpose::Claim && !pending::holds(flight.number) => {
             Some(format!("this session has claim {} of no transaction", flight.number))
         }
-        owner if session::lives(owner) => None,
+        owner if session::is_alive(owner) => None,
         owner => Some(format!("lease or claim {} is of session {owner}, which is gone", flight.number)),
     });
     memory::collect(findings.inspect(|_| memory::check()))

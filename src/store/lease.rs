@@ -233,7 +233,7 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     match acquired {
         Acquired::Lead(lease) => {
             pending::hold(own, lease.number, HeldKind::Lease);
-            if !query::looks_at_one_moment() {
+            if !query::keeps_one_snapshot() {
                 snapshot::remember(lease.acquired);
             }
             Taken::Lease(flights::to_sql(lease.number))

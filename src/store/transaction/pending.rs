@@ -51,14 +51,14 @@ local! {
 }
 
 /// Receives the transaction events of this session.
-enum Collector {}
+enum TransactionEvents {}
 
 /// Registers for the server's transaction events. Must be called while the server loads the library.
 pub fn listen() {
-    transaction_events::listen::<Collector>();
+    transaction_events::listen::<TransactionEvents>();
 }
 
-impl Listener for Collector {
+impl Listener for TransactionEvents {
     #[inline]
     fn has_nothing() -> bool {
         // A session that has not attached the tier must do so before its first commit. Another library may write after this

@@ -28,7 +28,7 @@ pub fn begin() {
 /// because other sessions keep changing the clock's cache line. Cannot fail.
 #[inline]
 pub fn end() {
-    if query::looks_at_moments()
+    if query::may_keep_one_snapshot()
         && let Some(tier) = shared::known_tier()
     {
         SAFE_STAMP.set(tier.fences().now());
@@ -43,19 +43,19 @@ pub fn forget() {
 /// Returns whether the transaction keeps a snapshot and its safe stamp is unknown.
 #[inline]
 pub fn is_unknown() -> bool {
-    query::looks_at_one_moment() && SAFE_STAMP.get() == Stamp::VOID
+    query::keeps_one_snapshot() && SAFE_STAMP.get() == Stamp::VOID
 }
 
 /// Returns the latest stamp that a value computed by this transaction can have.
 #[inline]
 pub fn current() -> Stamp {
-    if query::looks_at_one_moment() { SAFE_STAMP.get() } else { Stamp::LATEST }
+    if query::keeps_one_snapshot() { SAFE_STAMP.get() } else { Stamp::LATEST }
 }
 
 /// Returns this transaction as a reader, with the fences that it has changed itself.
 #[inline]
 pub fn reader(changed: &[FenceId]) -> Reader<'_> {
-    match query::looks_at_one_moment() {
+    match query::keeps_one_snapshot() {
         false => Reader { changed, ..Stamp::LATEST.into() },
         // The server must know every table that a serializable transaction reads. A hit would hide them.
         true => Reader { horizon: SAFE_STAMP.get(), changed, tracked: query::is_serializable() },

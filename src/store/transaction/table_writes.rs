@@ -47,7 +47,7 @@ local! {
 /// Calls `call` with the fences of the relations written so far, sorted. May raise errors before the call.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     TABLE_WRITES.with_borrow_mut(|written| {
-        written.look(tier);
+        written.refresh(tier);
         call(&written.fences)
     })
 }
@@ -56,7 +56,7 @@ pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
 /// errors.
 pub fn has_written_any(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> bool {
     let own = TABLE_WRITES.with_borrow_mut(|written| {
-        written.look(tier);
+        written.refresh(tier);
         memory::copy(&written.relations)
     });
     own.into_iter().any(|own| {
@@ -143,12 +143,12 @@ impl TableWrites {
 
     /// Reads the locks and finds the fences again if the relations or their inheritance have changed, or a relation was given a
     /// record since the last look. May raise errors.
-    fn look(&mut self, tier: &HotTier) {
+    fn refresh(&mut self, tier: &HotTier) {
         self.found.clear();
         if locks::has_written() {
             self.renew_trees(tier);
             let Self { found, .. } = self;
-            find(found);
+            find_written(found);
             found.sort_unstable();
             found.dedup();
         }
@@ -178,7 +178,7 @@ impl TableWrites {
 
 /// Lists the relations on which the transaction holds write locks. Allocates only between two walks over the locks, because
 /// nothing may fail during a walk. May raise errors.
-fn find(found: &mut Vec<u32>) {
+fn find_written(found: &mut Vec<u32>) {
     loop {
         found.clear();
         let mut count = 0;
@@ -220,7 +220,7 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
         return call(&[]);
     }
     TABLE_WRITES.with_borrow_mut(|written| {
-        written.look(tier);
+        written.refresh(tier);
         compare(tier, &written.fences, Some(written.claims));
         written.raised = true;
         call(&written.fences)
@@ -258,7 +258,7 @@ pub fn before_unnamed_prepare(tier: &HotTier) -> (Vec<FenceId>, Stamp) {
         return (Vec::new(), Stamp::LATEST);
     }
     let relations = TABLE_WRITES.with_borrow_mut(|written| {
-        written.look(tier);
+        written.refresh(tier);
         memory::copy(&written.relations)
     });
     fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid))
@@ -271,7 +271,7 @@ pub fn check_before_prepare(_tier: &HotTier) {
     match settings::broken() {
         Broken::Never | Broken::Unseen => compare(_tier, &[], None),
         _ => TABLE_WRITES.with_borrow_mut(|written| {
-            written.look(_tier);
+            written.refresh(_tier);
             compare(_tier, &written.fences, Some(written.claims));
         }),
     }
@@ -357,7 +357,7 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
     let database = shared::database();
     let fence = |oid| fence_of(tier, oid);
     TABLE_WRITES.with_borrow(|written| {
-        let (mut is_known, mut has_parts) = (true, false);
+        let (mut are_all_known, mut has_parts) = (true, false);
         locks::each_written(|oid| {
             if written.raised && written.relations.binary_search(&oid).is_ok() {
                 return;
@@ -369,10 +369,10 @@ pub fn each_late_fence(tier: &HotTier, grows: bool, mut with: impl FnMut(FenceId
                     with(fence(oid));
                     ancestors.iter().for_each(|oid| with(fence(*oid)));
                 }
-                None => is_known &= relation::was_temporary(oid),
+                None => are_all_known &= relation::was_temporary(oid),
             }
         });
-        if !is_known {
+        if !are_all_known {
             // The relation may have any table as its parent, and the catalogs must not be read any more, so the whole database is
             // invalidated.
             with(tier.fences().reserved(Reserved::Database(database)));
