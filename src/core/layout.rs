@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
-//! fences   reserved | relations | unclaimed (a line each) | tags  see fence.rs
-//! counters statistics: a slot for each backend                   see statistics.rs
-//! cells    statistics: a cell for each space                     see statistics.rs
-//! zones    versions by which a reader learns that an entry died  see shard.rs
-//! visited  one bit for each entry: has a reader asked for it?    see shard.rs
-//! shards   control | flights | buckets | ghosts | bitmap         see shard.rs
-//! blocks   of the first shard, of the second one, ...            see entry.rs
+//! fences   reserved | relations | unclaimed (a line each) | tags  see fence/
+//! counters statistics: a slot for each backend                   see figures/statistics.rs
+//! cells    statistics: a cell for each space                     see figures/statistics.rs
+//! zones    versions by which a reader learns that an entry died  see tier/shard.rs
+//! visited  one bit for each entry: has a reader asked for it?    see tier/shard.rs
+//! shards   control | flights | buckets | ghosts | bitmap         see tier/shard.rs
+//! blocks   of the first shard, of the second one, ...            see tier/entry.rs
 //! ```
 //!
 //! Blocks are numbered from the start of the region. So a block's number gives the position of its words, whatever shard the block
@@ -17,7 +17,6 @@
 //! The layout is a function of the [`Sizes`] alone. The header stores the sizes. A backend that attaches computes the layout from
 //! them and keeps its own copy, so that later damage to the region cannot move anything.
 
-use crate::fence::FenceId;
 use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
@@ -43,7 +42,7 @@ const AT_SWEEP: usize = LINE + 1;
 /// How many folds of rows of statistics have begun, and how many have ended.
 pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
 pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
-/// Grows whenever an entry depends on a relation whose record is not settled for the entry's stamp: see `fence.rs`.
+/// Grows whenever an entry depends on a relation whose record is not settled for the entry's stamp: see `fence/mod.rs`.
 pub(crate) const AT_CLAIMS: usize = LINE + 4;
 /// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
@@ -240,14 +239,6 @@ impl Layout {
     /// Returns the number of cells: one for each fence that may belong to a space, and one for all spaces that have none.
     pub(crate) fn cells(&self) -> u32 {
         cells(&self.sizes)
-    }
-
-    /// Returns the cell of the space that has this fence, and the last cell if the fence is not a reserved one.
-    pub(crate) fn cell_of_fence(&self, fence: FenceId) -> u32 {
-        match (fence.0 as usize).checked_sub(self.reserved_at) {
-            Some(words) => ((words / RESERVED_WORDS) as u32).min(self.cells() - 1),
-            None => self.cells() - 1,
-        }
     }
 
     /// Empties the region and writes the header. The magic must be written last: until then, no process can attach.

@@ -6,21 +6,27 @@
 //!
 //! ```text
 //! Region ─┬─ header        magic, layout version, sizes, the clock of changes          layout.rs
-//!         ├─ fences        when each dependency of an entry last changed               fence.rs
-//!         ├─ statistics    a slot for each backend, and a cell for each space          statistics.rs
-//!         ├─ zones         versions by which a reader learns that an entry died        shard.rs
-//!         ├─ visited       one bit for each entry: has a reader asked for it?          eviction.rs
-//!         ├─ shards ─┬─ control    version, queue ends, counts                         shard.rs
-//!         │          ├─ flights    the keys that sessions compute or claim             flight.rs
-//!         │          ├─ buckets    the head of each chain of entries                   shard.rs
-//!         │          ├─ ghosts     hashes of recently evicted entries                  eviction.rs
+//!         ├─ fences        when each dependency of an entry last changed               fence/
+//!         ├─ statistics    a slot for each backend, and a cell for each space          figures/statistics.rs
+//!         ├─ zones         versions by which a reader learns that an entry died        tier/shard.rs
+//!         ├─ visited       one bit for each entry: has a reader asked for it?          tier/queues.rs
+//!         ├─ shards ─┬─ control    version, queue ends, counts                         tier/shard.rs
+//!         │          ├─ flights    the keys that sessions compute or claim             tier/flight.rs
+//!         │          ├─ buckets    the head of each chain of entries                   tier/guard.rs
+//!         │          ├─ ghosts     hashes of recently evicted entries                  tier/queues.rs
 //!         │          └─ bitmap     the blocks that are in use                          blocks.rs
-//!         └─ blocks        entries: header, dependencies, key, value                   entry.rs
+//!         └─ blocks        entries: header, dependencies, key, value                   tier/entry.rs
 //! ```
 //!
-//! The operations of a tier are in `tier.rs`, and reading is in `reading.rs`. `room.rs` finds blocks for an entry, and `quota.rs`
-//! keeps a space within its quota. `tally.rs` collects the changes of the spaces' figures during one hold of a lock. `toll.rs`
-//! counts what changes of relations have cost. The argument and result types are in `terms.rs`.
+//! # Rooms
+//!
+//! - `region.rs`, `layout.rs` and `blocks.rs` are the floor: words, positions, free blocks. They know no other room.
+//! - `fence/` has the fences and the proof of their protocol.
+//! - `figures/` has what is counted: for each backend and space, and for each relation.
+//! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
+//! - `host.rs`, `key.rs`, `value.rs` and `reader.rs` have the types that callers pass in.
+//!
+//! No two files import each other, directly or through other files.
 //!
 //! # Access rules
 //!
@@ -28,7 +34,7 @@
 //! 2. Links, queues and the bitmap are written only under the lock of their shard. A backend holds at most one shard lock at a
 //!    time, for a bounded number of steps. While it holds one, it calls nothing of the host except the host's clock of statements
 //!    and a question that only tests answer ([`Host::refuses_blocks`]).
-//! 3. Readers hold no lock. After copying, they prove that what they copied was alive (see `shard.rs`).
+//! 3. Readers hold no lock. After copying, they prove that what they copied was alive (see `tier/shard.rs`).
 //! 4. The bytes of a living entry never change, with three exceptions: its time to live, the one word of a counter, and, in an
 //!    entry that may be served stale, the word that says when the entry was last known to be right.
 //! 5. Fences are single words, changed by single atomic operations, and no lock protects them. No lock protects statistics either:
@@ -58,28 +64,32 @@ mod counting;
 mod fence;
 mod figures;
 mod glob;
+mod hash;
+mod host;
+mod key;
 mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
 mod lines;
+mod reader;
 mod region;
 mod sync;
-mod terms;
 mod tier;
+mod value;
 
 #[cfg(counting)]
 pub use counting::AtomicU64;
 pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
-pub use figures::cost::Cost;
-pub use figures::statistics::Counter;
+pub use figures::{Cost, Counter, RelationStats, SpaceStats};
 pub use glob::Glob;
+pub use host::Host;
+pub use key::{KEY_BYTES_MAX, Key, KeyMark, Scope};
 pub use layout::{BLOCK_BYTES, Sizes};
+pub use reader::{Buffer, Fencing, Freshness, Miss, Reader};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
-pub use terms::{
-    Acquired, Buffer, Fencing, Freshness, Host, InFlight, IncrError, Inspected, Key, KeyMark, Lease, Limit,
-    Lingering, Miss, NewValue, Owner, Purpose, Reader, Refusal, RelationStats, Reservation, Scope,
-    SpaceStats, Stored, Unclaimed, Usage,
-};
 pub use tier::Tier;
-pub use tier::entry::{DEPENDENCIES_MAX, KEY_BYTES_MAX, Kind, Meta};
+pub use tier::acquiring::{Acquired, Unclaimed};
+pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
+pub use tier::inspecting::{Inspected, Usage};
+pub use value::{DEPENDENCIES_MAX, IncrError, Kind, Lingering, Meta, NewValue, Refusal, Reservation, Stored};

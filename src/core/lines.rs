@@ -3,11 +3,15 @@
 //! The tests find fences and the clock by moving them and looking which word changed. So they test the real place of a word, not
 //! the place that the layout intends.
 
-use crate::fence::{FenceId, Relation, Reserved};
+use crate::fence::{FenceId, Relation, Reserved, Stamp};
+use crate::figures::Cost;
+use crate::host::Host;
+use crate::key::Key;
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
 use crate::sync::AtomicU64;
-use crate::{Cost, Host, Key, Kind, NewValue, Stamp, Tier};
+use crate::tier::Tier;
+use crate::value::{Kind, NewValue};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,6 +1,15 @@
 //! Figures: what is counted of each space and of each relation, and how long values took to compute.
 
-pub(crate) mod cost;
-pub(crate) mod deltas;
-pub(crate) mod relation_stats;
-pub(crate) mod statistics;
+mod cost;
+mod counter;
+mod deltas;
+mod relation_stats;
+mod statistics;
+
+pub use cost::Cost;
+pub use counter::Counter;
+pub(crate) use counter::{Counts, entries};
+pub(crate) use deltas::{Delta, Deltas};
+pub use relation_stats::RelationStats;
+pub use statistics::SpaceStats;
+pub(crate) use statistics::Statistics;

@@ -10,7 +10,7 @@
 //!   backend *folds* one into its cell and gives the row to the space that needs one. A later backend with the same slot continues
 //!   with the rows that it finds.
 //! - Every backend may write cells, by atomic additions. A cell receives folded counts, events of spaces that the acting backend
-//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`tally.rs`). The place, the
+//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The place, the
 //!   hand and the counts at the last reset are written by single stores.
 //! - A reader of totals adds up a cell and all rows with the cell's mark. Each count is right, and together they are as old as the
 //!   reading takes. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
@@ -20,111 +20,12 @@
 //! A number that is read from the memory must never decide where something is written. The mark of a row is compared with the known
 //! marks, and leads to a cell only if that cell exists.
 
-use crate::layout::{AT_FOLDS_BEGUN, AT_FOLDS_ENDED, CELL_WORDS, LINE, Layout, ROW_WORDS, ROWS, SLOT_WORDS};
+use super::counter::{Counter, Counts, entries, not_negative};
+use crate::layout::{
+    AT_FOLDS_BEGUN, AT_FOLDS_ENDED, BLOCK_BYTES, CELL_WORDS, LINE, Layout, ROW_WORDS, ROWS, SLOT_WORDS,
+};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::terms::{Host, Scope, SpaceStats};
-use crate::tier::Tier;
-
-/// The events that are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Counter {
-    /// A value was found and served.
-    Hit,
-    /// A key had no entry.
-    MissAbsent,
-    /// An entry had expired.
-    MissExpired,
-    /// A dependency of the entry had changed, or was about to change.
-    MissFenced,
-    /// The reader itself had changed a dependency of the entry.
-    MissOwn,
-    /// The tier or the shard was switched off.
-    MissOff,
-    /// A read was repeated because a writer disturbed it.
-    Retry,
-    /// A value was stored.
-    Stored,
-    /// A value was not made visible: the key had a value already, the lease was void, the value was not right as of its commit, or the
-    /// shard has been switched off.
-    Dropped,
-    /// A value was not stored because not enough blocks were free or could be freed.
-    RefusedFull,
-    /// A value was not stored because it is larger than the tier takes.
-    RefusedSize,
-    /// A value was not stored because the space had reached its quota.
-    RefusedQuota,
-    /// A value was not stored because the shard was switched off.
-    RefusedOff,
-    /// A value was not stored because its transaction held back too much already. The caller must [note](Tier::note) it.
-    RefusedTransaction,
-    /// Microseconds that hits have saved. The caller must [note](Tier::note) them.
-    Saved,
-    /// An entry was replaced by another value of its key, whether it was still right or not.
-    Replaced,
-    /// An entry was removed on request.
-    Removed,
-    /// An entry was removed because it had expired.
-    Expired,
-    /// An entry was removed because a dependency had changed.
-    Fenced,
-    /// An entry that was still right was evicted to free blocks.
-    Evicted,
-    /// An entry that was still right was evicted because its space had reached its quota.
-    EvictedQuota,
-    /// An entry was evicted from the small queue to free blocks: as a rule no reader had ever asked for it. Unread entries that are
-    /// evicted from the main queue are not counted here.
-    EvictedUnread,
-}
-
-impl Counter {
-    /// All counters, in order.
-    pub const ALL: [Self; 22] = [
-        Self::Hit,
-        Self::MissAbsent,
-        Self::MissExpired,
-        Self::MissFenced,
-        Self::MissOwn,
-        Self::MissOff,
-        Self::Retry,
-        Self::Stored,
-        Self::Dropped,
-        Self::RefusedFull,
-        Self::RefusedSize,
-        Self::RefusedQuota,
-        Self::RefusedOff,
-        Self::RefusedTransaction,
-        Self::Saved,
-        Self::Replaced,
-        Self::Removed,
-        Self::Expired,
-        Self::Fenced,
-        Self::Evicted,
-        Self::EvictedQuota,
-        Self::EvictedUnread,
-    ];
-
-    /// The ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
-    const GONE: std::ops::RangeInclusive<usize> = Self::Replaced as usize..=Self::EvictedQuota as usize;
-}
-
-const _: () = assert!(Counter::ALL.len() <= ROW_WORDS);
-
-/// The counts of a space.
-pub(crate) type Counts = [u64; ROW_WORDS];
-
-/// Returns how many entries exist: the stored ones minus those that have ended.
-pub(crate) fn entries(counts: &Counts) -> u64 {
-    let gone = counts[Counter::GONE].iter().fold(0, |sum: u64, count| sum.wrapping_add(*count));
-    not_negative(counts[Counter::Stored as usize].wrapping_sub(gone))
-}
-
-/// Returns 0 instead of a negative difference. Counts are read while other backends work, so an entry's end may be read before its
-/// storing.
-fn not_negative(difference: u64) -> u64 {
-    (difference as i64).max(0) as u64
-}
 
 // The words of a cell.
 const AT_PLACE: usize = 0;
@@ -139,6 +40,29 @@ const NOWHERE: usize = usize::MAX / 2;
 const ATTEMPTS: u32 = 32;
 /// How often it then begins again after letting another thread run. A model checker explores every attempt, so it gets few.
 const YIELDS: u32 = if cfg!(loom) { 0 } else { 2_000 };
+
+/// The statistics of a space. The counts begin at the last reset; entries and bytes are the present ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceStats {
+    /// The numbers of the database and of the space. None for the spaces that share the last cell, counted together.
+    pub space: Option<(u32, u32)>,
+    /// The number of entries, valid or not.
+    pub entries: u64,
+    pub(crate) blocks: u64,
+    pub(crate) counts: Counts,
+}
+
+impl SpaceStats {
+    /// Returns the bytes of blocks in use, for entries and for reservations.
+    pub fn bytes(&self) -> u64 {
+        self.blocks * BLOCK_BYTES as u64
+    }
+
+    /// Returns how often an event was counted since the last reset.
+    pub fn counted(&self, what: Counter) -> u64 {
+        self.counts[what as usize]
+    }
+}
 
 /// All statistics, as one backend sees them.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +90,12 @@ impl<'m> Statistics<'m> {
             cells_at: layout.cells_at,
             cells: layout.cells(),
         }
+    }
+
+    /// Returns the region that the statistics lie in.
+    #[inline]
+    pub(crate) fn region(&self) -> &Region<'m> {
+        &self.region
     }
 
     /// Counts an event in the space of a cell.
@@ -252,7 +182,7 @@ impl<'m> Statistics<'m> {
     }
 
     /// Returns how often an event happened in all spaces together.
-    fn total(&self, what: Counter) -> u64 {
+    pub(crate) fn total(&self, what: Counter) -> u64 {
         let what = what as usize;
         self.undisturbed(|| {
             let cells = self.cells().map(|cell| self.cell_at(cell) + AT_COUNTS);
@@ -262,7 +192,7 @@ impl<'m> Statistics<'m> {
         })
     }
 
-    fn stats(&self, cell: u32) -> SpaceStats {
+    pub(crate) fn stats(&self, cell: u32) -> SpaceStats {
         let mut counts = self.counts(cell);
         let entries = entries(&counts);
         let baseline = self.words(self.cell_at(cell) + AT_BASELINE);
@@ -275,14 +205,14 @@ impl<'m> Statistics<'m> {
     }
 
     /// Resets the counts of a cell without writing to any of them: stores the present counts, which are subtracted from now on.
-    fn reset(&self, cell: u32) {
+    pub(crate) fn reset(&self, cell: u32) {
         let counts = self.counts(cell);
         for (what, count) in counts.into_iter().enumerate() {
             self.region.store(self.cell_at(cell) + AT_BASELINE + what, count);
         }
     }
 
-    fn is_named(&self, cell: u32) -> bool {
+    pub(crate) fn is_named(&self, cell: u32) -> bool {
         self.cell_word(cell, AT_PLACE).load(Ordering::Relaxed) != 0
     }
 
@@ -377,64 +307,5 @@ fn mark(cell: u32) -> u64 {
 fn add_up(sum: &mut Counts, counts: &Counts) {
     for (sum, count) in sum.iter_mut().zip(counts) {
         *sum = sum.wrapping_add(*count);
-    }
-}
-
-impl<H: Host> Tier<'_, H> {
-    /// Returns the statistics of a space. None if no backend has made its [scope](Self::scope) yet, or if the space shares the last
-    /// cell with others. The last item of [`all_stats`](Self::all_stats) has those spaces' statistics together.
-    pub fn space_stats(&self, database: u32, space: u32) -> Option<SpaceStats> {
-        self.own_cell(database, space).map(|cell| self.statistics.stats(cell))
-    }
-
-    /// Returns the statistics of all spaces that were ever used, also of dropped ones. The last item has those of all spaces that
-    /// share the last cell.
-    pub fn all_stats(&self) -> impl Iterator<Item = SpaceStats> {
-        let seen = |cell: &u32| self.statistics.is_shared(*cell) || self.statistics.is_named(*cell);
-        self.statistics.cells().filter(seen).map(|cell| self.statistics.stats(cell))
-    }
-
-    /// Resets the counts of one space. Entries and bytes stay.
-    pub fn reset_stats(&self, database: u32, space: u32) {
-        if let Some(cell) = self.own_cell(database, space) {
-            self.statistics.reset(cell);
-        }
-    }
-
-    /// Resets the counts of all spaces. The results of [`counted`](Self::counted) stay.
-    pub fn reset_all_stats(&self) {
-        self.statistics.cells().for_each(|cell| self.statistics.reset(cell));
-    }
-
-    /// Counts an event that the caller knows of and the tier does not: see [`Counter`].
-    pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
-        self.statistics.add(scope.cell, what, by);
-    }
-
-    /// Returns how often an event happened, in all backends and spaces together, since the region was formatted.
-    pub fn counted(&self, what: Counter) -> u64 {
-        self.statistics.total(what)
-    }
-
-    /// Returns the bytes of blocks that a space has, for entries and for reservations. It is one load. For a space that shares the
-    /// last cell, it is the sum of all spaces that share it.
-    pub fn used_bytes(&self, scope: &Scope) -> u64 {
-        self.statistics.blocks(scope.cell) * crate::layout::BLOCK_BYTES as u64
-    }
-
-    /// Whether a space has statistics of its own, and so a quota. The first spaces have, as long as reserved fences are left.
-    pub fn is_counted_alone(&self, scope: &Scope) -> bool {
-        !self.statistics.is_shared(scope.cell)
-    }
-
-    fn own_cell(&self, database: u32, space: u32) -> Option<u32> {
-        Some(self.cell_of(u64::from(database) << 32 | u64::from(space)))
-            .filter(|cell| !self.statistics.is_shared(*cell))
-    }
-
-    /// Returns the cell of database and space, in the form that an entry stores them.
-    pub(crate) fn cell_of(&self, place: u64) -> u32 {
-        let known = self.fences().known_space((place >> 32) as u32, place as u32);
-        known.unwrap_or(self.layout.cells() - 1)
     }
 }

@@ -5,21 +5,21 @@
 //!   between.
 //! - A run holds the link to the next run, so the link must be read before the run is given back.
 
+use super::Tier;
+use super::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
+use super::eviction;
+use super::freeing::{EVICTIONS_PER_HOLD, Unlinked};
+use super::guard::Guard;
+use super::judge::Judge;
+use super::shard::Shard;
+use super::streak::{Queue, Streak, Victim};
 use crate::blocks::Run;
-use crate::figures::deltas::Tally;
-use crate::figures::statistics::Counter;
+use crate::figures::{Counter, Deltas};
+use crate::host::Host;
+use crate::key::Key;
 use crate::layout::{BLOCK_BYTES, Layout};
 use crate::region::Region;
-use crate::terms::{Host, Key, Refusal, Scope};
-use crate::tier::entry::{
-    CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at,
-};
-use crate::tier::eviction::{Policy, S3Fifo, Streak, Victim};
-use crate::tier::shard::{Guard, Queue, Shard};
-use crate::tier::{Judge, Tier};
-
-/// The most evictions during one hold of a lock. Waiting writers get the lock in between.
-const EVICTIONS_PER_HOLD: u32 = 32;
+use crate::value::Refusal;
 
 /// The work that is still allowed during one hold of a lock.
 struct Hold {
@@ -40,40 +40,6 @@ const SMALL_BLOCKS: u32 = 32;
 /// long to evict neighbours until a larger piece is free.
 const PIECES: u32 = 8;
 const PIECE_BLOCKS_MAX: u32 = 256;
-/// Unlinked spread entries. Their blocks are given back when no lock is held. The size is fixed, because nothing that a commit does
-/// may allocate.
-#[derive(Default)]
-pub(crate) struct Unlinked {
-    blocks: [u32; EVICTIONS_PER_HOLD as usize],
-    count: usize,
-    /// The changes of the spaces during the hold.
-    pub tally: Tally,
-}
-
-impl Unlinked {
-    /// Creates the list for a hold on behalf of a space. Most of the changes of the hold are likely to concern that space.
-    #[inline(always)]
-    pub(crate) fn within(scope: &Scope) -> Self {
-        let mut unlinked = Self::default();
-        unlinked.tally.begin(scope);
-        unlinked
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.left() == 0
-    }
-
-    fn left(&self) -> usize {
-        self.blocks.len() - self.count
-    }
-
-    fn push(&mut self, block: u32) {
-        if let Some(slot) = self.blocks.get_mut(self.count) {
-            *slot = block;
-            self.count += 1;
-        }
-    }
-}
 
 /// The blocks that have been collected for an entry so far.
 struct Room {
@@ -119,73 +85,6 @@ impl Room {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Gives the blocks of an unlinked entry back. A spread entry is put on the list `unlinked` instead; its blocks are given back
-    /// after the hold.
-    pub(crate) fn give_back<'t>(
-        &'t self,
-        guard: &Guard<'t, H>,
-        entry: &Entry<'t>,
-        header: &Header,
-        unlinked: &mut Unlinked,
-    ) {
-        if header.has(SPREAD) {
-            unlinked.push(entry.block);
-            return;
-        }
-        let mut runs = entry.runs(&self.layout, header);
-        let mut next = runs.next();
-        while let Some(data) = next {
-            // The next run is read before the run that names it is given back. If a run cannot be given back, it is damaged, and
-            // its link must not be followed.
-            next = runs.next();
-            if !guard.give(data.run) {
-                break;
-            }
-            self.note_blocks(&mut unlinked.tally, header.place(), -i64::from(data.run.blocks));
-        }
-    }
-
-    /// Finishes the work of a hold after the lock was released: settles the tally and releases the spread entries.
-    pub(crate) fn release_all(&self, unlinked: &mut Unlinked) {
-        self.settle(&mut unlinked.tally);
-        for block in &unlinked.blocks[..unlinked.count] {
-            self.release(*block);
-        }
-    }
-
-    /// Gives the blocks of an unlinked entry back. The caller must not hold a lock.
-    pub(crate) fn release(&self, block: u32) {
-        let entry = Entry::new(self.region, &self.layout, block);
-        self.release_runs(&entry, &entry.header());
-    }
-
-    /// Gives the runs of an entry back, with one lock after the other, and counts the blocks for the space.
-    fn release_runs(&self, entry: &Entry<'_>, header: &Header) {
-        let mut given = 0;
-        self.give_runs(entry.runs(&self.layout, header).map(|data| data.run), &mut given);
-        self.statistics.add_blocks(self.cell_of(header.place()), -given);
-    }
-
-    fn give_runs(&self, mut runs: impl Iterator<Item = Run>, given: &mut i64) {
-        let mut next = runs.next();
-        while let Some(run) = next {
-            let owner = self.layout.shard_of_block(run.first);
-            if owner >= self.layout.shards {
-                return;
-            }
-            let guard = Shard::new(self.region, &self.layout, owner).lock(&self.host);
-            let mut current = Some(run);
-            while let Some(run) = current {
-                next = runs.next();
-                if !guard.give(run) {
-                    return;
-                }
-                *given += i64::from(run.blocks);
-                current = next.filter(|run| self.layout.shard_of_block(run.first) == owner);
-            }
-        }
-    }
-
     /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected.
     ///
     /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first out of a few large
@@ -228,7 +127,7 @@ impl<H: Host> Tier<'_, H> {
                 };
                 room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
                 share_left -= run.blocks;
-                self.note_blocks(&mut unlinked.tally, header.place(), i64::from(run.blocks));
+                self.note_blocks(&mut unlinked.deltas, header.place(), i64::from(run.blocks));
             }
             let off = guard.poisoned();
             drop(guard);
@@ -295,12 +194,13 @@ impl<H: Host> Tier<'_, H> {
         while left > 0 && hold.evictions > 0 && !unlinked.is_full() {
             // The limit assumes that every victim may be spread and so need a slot of `unlinked`.
             let most = unlinked.left().min(hold.evictions as usize);
-            let streak = S3Fifo.victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
+            let streak =
+                eviction::victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
             let victims = streak.victims();
             let Some(newest) = victims.last() else { break };
             last = Some(newest.block);
             guard.detach_oldest(&streak);
-            self.count_evictions(&streak, &mut unlinked.tally);
+            self.count_evictions(&streak, &mut unlinked.deltas);
             hold.evictions = hold.evictions.saturating_sub(victims.len() as u32);
             let here = victims.iter().filter(|victim| !victim.spread);
             left = here.fold(left, |left, victim| left.saturating_sub(victim.blocks));
@@ -313,43 +213,19 @@ impl<H: Host> Tier<'_, H> {
         last
     }
 
-    fn count_evictions(&self, streak: &Streak, tally: &mut Tally) {
+    fn count_evictions(&self, streak: &Streak, deltas: &mut Deltas) {
         for fellows in streak.victims().chunk_by(Victim::is_of_space_of) {
             let place = fellows[0].place;
             let still_right = |victim: &&Victim| victim.why == Counter::Evicted;
             let evicted = fellows.iter().filter(still_right).count() as u32;
-            self.note_gone(tally, place, Counter::Evicted, evicted);
+            self.note_gone(deltas, place, Counter::Evicted, evicted);
             if streak.queue == Queue::Small {
-                self.note_gone(tally, place, Counter::EvictedUnread, evicted);
+                self.note_gone(deltas, place, Counter::EvictedUnread, evicted);
             }
             for victim in fellows.iter().filter(|victim| !still_right(victim)) {
-                self.note_gone(tally, place, victim.why, 1);
+                self.note_gone(deltas, place, victim.why, 1);
                 let entry = Entry::new(self.region, &self.layout, victim.block);
-                self.note_killed(tally, &entry, &entry.header());
-            }
-        }
-    }
-
-    /// Gives the blocks of evicted entries back. Entries that lie next to each other are given back as one run.
-    fn give_back_all<'t>(&'t self, guard: &Guard<'t, H>, gone: &[Victim], unlinked: &mut Unlinked) {
-        let beside = |one: &Victim, next: &Victim| {
-            one.whole && next.whole && one.block.wrapping_add(one.blocks) == next.block
-        };
-        for neighbours in gone.chunk_by(beside) {
-            let run = Run {
-                first: neighbours[0].block,
-                blocks: neighbours.iter().fold(0, |sum, victim| sum.saturating_add(victim.blocks)),
-            };
-            if neighbours[0].whole && guard.give(run) {
-                for victim in neighbours {
-                    self.note_blocks(&mut unlinked.tally, victim.place, -i64::from(victim.blocks));
-                }
-            } else {
-                // If an entry of the run is damaged, each entry is given back on its own.
-                for victim in neighbours {
-                    let entry = guard.entry(victim.block);
-                    self.give_back(guard, &entry, &entry.header(), unlinked);
-                }
+                self.note_killed(deltas, &entry, &entry.header());
             }
         }
     }

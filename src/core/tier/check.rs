@@ -12,19 +12,21 @@
 //! A block that belongs to entries of two shards is a certain finding as well, but it takes a second walk to prove it, see
 //! [`shared_blocks`].
 
-use crate::Host;
+use super::Tier;
+use super::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
+use super::guard::Guard;
+use super::shard::Shard;
+use super::streak::Queue;
 use crate::blocks::Bitmap;
 use crate::fence::{FenceId, Fences};
-use crate::figures::statistics::{Counts, entries};
+use crate::figures::{Counts, entries};
+use crate::host::Host;
 use crate::layout::Layout;
 use crate::sync::{Ordering, fence};
-use crate::tier::Tier;
-use crate::tier::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
-use crate::tier::shard::{Guard, Queue, Shard};
 use std::collections::{HashMap, HashSet, TryReserveError};
 
 /// A damaged shard could cause pages of findings. The first ones are enough.
-pub(crate) const FINDINGS_PER_SHARD: usize = 8;
+const FINDINGS_PER_SHARD: usize = 8;
 
 /// The most findings that are reported, because a person reads them.
 const FINDINGS: usize = 100;
@@ -46,8 +48,22 @@ struct Findings {
     doubts: HashSet<Doubt>,
 }
 
+impl<H: Host> Tier<'_, H> {
+    /// Verifies every structure and returns a description of each error that it finds, or an error if there is no memory for the
+    /// check.
+    pub fn try_check(&self) -> Result<Vec<String>, TryReserveError> {
+        crate::tier::check::check(self)
+    }
+
+    /// Does the same as [`try_check`](Self::try_check), and panics if there is no memory.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn check(&self) -> Vec<String> {
+        self.try_check().expect("there is memory to check with")
+    }
+}
+
 /// Checks a tier and returns the findings, or an error if there is no memory for the check.
-pub(crate) fn check<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
+fn check<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<String>, TryReserveError> {
     let Findings { certain: mut findings, mut doubts } = look(tier)?;
     for _ in 1..LOOKS {
         if doubts.is_empty() {
@@ -254,7 +270,7 @@ fn check_shard<H: Host>(
             guard.hidden()
         ));
     }
-    complaints.extend(guard.flights().complaints());
+    complaints.extend(guard.flights().complaints(FINDINGS_PER_SHARD));
     for queue in [Queue::Small, Queue::Main] {
         check_queue(guard, queue, &linked, queued[queue as usize], complaints)?;
     }

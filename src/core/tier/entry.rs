@@ -17,18 +17,20 @@
 //! it.
 //!
 //! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
-//! holds the place and the length of the next run. So the tier can use free space of any shape.
+//! holds the position and the length of the next run. So the tier can use free space of any shape.
 //!
 //! Three kinds of readers may read an entry: its owner before it is linked, a holder of the lock of its shard, and a reader that
-//! found it by the rules of [`crate::tier::shard`] and checks afterwards whether it lived all the time
-//! ([`Sighting::lived`](crate::tier::shard::Sighting::lived)). The bytes of a dead entry may be anything, so this code never trusts them:
-//! every loop must end by itself, and a position outside the blocks leads to the sink.
+//! found it by the rules of `shard.rs` and checks afterwards whether it lived all the time (`Sighting::lived`). The bytes of a dead
+//! entry may be anything, so this code never trusts them: every loop must end by itself, and a position outside the blocks leads to the sink.
 
 use crate::blocks::Run;
+use crate::fence::{FenceId, Stamp};
+use crate::figures::Cost;
+use crate::key::{KEY_BYTES_MAX, Key};
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::{Cost, FenceId, Key, Lingering, Stamp};
+use crate::value::{DEPENDENCIES_MAX, Kind, Lingering, Meta, NewValue};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -38,37 +40,6 @@ pub(crate) const NONE: u32 = 0;
 pub(crate) const RUN_BLOCKS_MIN: u32 = 4;
 /// The longest run: its length must fit into the header.
 pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
-
-/// The most bytes that a key may have. A key has at least one byte.
-pub const KEY_BYTES_MAX: usize = 1024;
-/// The most dependencies that an entry may name.
-pub const DEPENDENCIES_MAX: usize = 255;
-
-/// The kind of value that an entry holds. The caller chooses the numbers; only [`Kind::COUNTER`] has a meaning in this crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Kind(pub u8);
-
-impl Kind {
-    /// A 64-bit integer that can be added to in place. Counters are evicted last, because their values cannot be computed again.
-    pub const COUNTER: Self = Self(255);
-}
-
-/// The properties of an entry besides its key and value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Meta {
-    /// The length of the value in bytes.
-    pub value_len: usize,
-    /// The kind of the value.
-    pub kind: Kind,
-    /// When the value was read from its source, on the clock of changes.
-    pub stamp: Stamp,
-    /// When the entry was stored, in ticks.
-    pub created: u32,
-    /// When the entry expires, in ticks.
-    pub expires: u32,
-    /// How long the value took to compute.
-    pub cost: Cost,
-}
 
 /// A copy of an entry's header, read once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,12 +68,7 @@ pub(crate) const LINGERS: u64 = 64;
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
-    pub(crate) fn new(
-        identity: &crate::Key<'_>,
-        value: &crate::NewValue<'_>,
-        lingers: bool,
-        created: u32,
-    ) -> Self {
+    pub(crate) fn new(identity: &Key<'_>, value: &NewValue<'_>, lingers: bool, created: u32) -> Self {
         let mut header = Self::default();
         header.words[0] = u64::from(identity.print()) << 32;
         header.words[2] = u64::from(identity.scope.database) << 32 | u64::from(identity.scope.space);
@@ -202,12 +168,6 @@ impl Header {
             expires: self.expires(),
             cost: Cost::from_bits((self.words[6] >> 48) as u16),
         }
-    }
-}
-
-impl Lingering {
-    pub(crate) fn as_word(self) -> u64 {
-        u64::from(self.ticks) << 32 | u64::from(self.right_at)
     }
 }
 

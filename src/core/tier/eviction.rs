@@ -1,4 +1,5 @@
-//! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), behind one small trait.
+//! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, and a small queue
+//! that grows when it is too small.
 //!
 //! New entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for leave the small queue at its
 //! end, so a scan does not displace other entries. Entries that a reader asked for move to the *main* queue. If an entry at the end
@@ -13,104 +14,12 @@
 //!
 //! A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
-use crate::Host;
-use crate::figures::statistics::Counter;
-use crate::tier::entry::{CHAINED, Entry, Header, Kind, NONE, SPREAD};
-use crate::tier::shard::{Guard, Queue};
-
-/// A policy decides the order in which entries are evicted. It keeps its state in the shard.
-pub(crate) trait Policy {
-    /// Puts a new entry into a queue.
-    fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header);
-
-    /// Returns the next entries to evict, without removing them: the oldest entries of one queue. The search stops when the entries
-    /// have `wanted` blocks together, or when there are `most` of them. `useless` returns the reason if an entry is of no use any
-    /// more; such an entry gets no other round. The streak is empty if there is no entry, or if none was found in a bounded time.
-    fn victims<'m, H: Host>(
-        &self,
-        shard: &Guard<'m, H>,
-        wanted: u32,
-        most: usize,
-        useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
-    ) -> Streak;
-}
-
-/// The oldest entries of a queue, consecutive, which are evicted together.
-pub(crate) struct Streak {
-    pub queue: Queue,
-    places: [Victim; Self::MOST],
-    count: usize,
-}
-
-/// An entry to evict, and the parts of its header that the eviction needs.
-#[derive(Clone, Copy)]
-pub(crate) struct Victim {
-    pub block: u32,
-    pub hash: u32,
-    /// Database and space in one word.
-    pub place: u64,
-    pub blocks: u32,
-    /// Whether the entry lies in one run of this shard.
-    pub whole: bool,
-    pub spread: bool,
-    pub why: Counter,
-}
-
-impl Victim {
-    /// An empty slot.
-    pub(crate) const NONE: Self = Self {
-        block: NONE,
-        hash: 0,
-        place: 0,
-        blocks: 0,
-        whole: false,
-        spread: false,
-        why: Counter::Evicted,
-    };
-
-    pub(crate) fn is_of_space_of(&self, other: &Self) -> bool {
-        self.place == other.place
-    }
-}
-
-impl Streak {
-    /// The most entries in a streak. The data that their eviction needs is prefetched for all of them at once.
-    pub(crate) const MOST: usize = 32;
-
-    fn of(queue: Queue) -> Self {
-        Self { queue, places: [Victim::NONE; Self::MOST], count: 0 }
-    }
-
-    pub(crate) fn victims(&self) -> &[Victim] {
-        &self.places[..self.count]
-    }
-
-    /// Returns how many of the victims were still right.
-    pub(crate) fn evicted(&self) -> usize {
-        self.victims().iter().filter(|victim| victim.why == Counter::Evicted).count()
-    }
-
-    /// Appends an entry. Returns whether the streak has room for another entry.
-    fn push(&mut self, entry: &Entry<'_>, header: &Header, useless: Option<Counter>, most: usize) -> bool {
-        if let Some(place) = self.places.get_mut(self.count) {
-            *place = Victim {
-                block: entry.block,
-                hash: header.hash(),
-                place: header.place(),
-                blocks: header.blocks(),
-                whole: !header.has(CHAINED | SPREAD),
-                spread: header.has(SPREAD),
-                why: useless.unwrap_or(Counter::Evicted),
-            };
-            self.count += 1;
-        }
-        self.count < Self::MOST.min(most)
-    }
-}
-
-/// S3-FIFO with one bit of history for each entry, and a small queue that grows when it is too small.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct S3Fifo;
+use super::entry::{Entry, Header};
+use super::guard::Guard;
+use super::streak::{Queue, Streak};
+use crate::figures::Counter;
+use crate::host::Host;
+use crate::value::Kind;
 
 /// The inverse of a share: while more than a tenth of the blocks is free, all new entries go to the main queue.
 const OPEN_SHARE: u64 = 10;
@@ -118,99 +27,97 @@ const OPEN_SHARE: u64 = 10;
 /// anyway: a bounded time under the lock is worth more than the best victim.
 const SECOND_CHANCES: u32 = 64;
 
-impl Policy for S3Fifo {
-    fn admit<'m, H: Host>(&self, shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
-        // The previous entry at this block may have left its visited bit set.
-        shard.take_visit(entry);
-        // While the shard has much free space, no entry has to be protected from eviction.
-        let open = u64::from(shard.free_blocks()) * OPEN_SHARE > u64::from(shard.capacity());
-        let to_main = open || {
-            let returns = remembered(shard, header.hash());
-            let mut share = SmallShare::of(shard.policy_state());
-            share.learn(returns, shard.entries());
-            shard.set_policy_state(share.state());
-            returns
-        };
-        shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
-    }
-
-    fn victims<'m, H: Host>(
-        &self,
-        shard: &Guard<'m, H>,
-        wanted: u32,
-        most: usize,
-        mut useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
-    ) -> Streak {
-        let share = SmallShare::of(shard.policy_state());
-        let Some((queue, mut entry, mut why)) = self.first_victim(shard, share, &mut useless) else {
-            return Streak::of(Queue::Small);
-        };
-        let mut streak = Streak::of(queue);
-        let (mut small, mut main) = (shard.queued(Queue::Small), shard.queued(Queue::Main));
-        let mut left = wanted;
-        loop {
-            let header = entry.header();
-            shard.foresee(&entry, &header);
-            let more = streak.push(&entry, &header, why, most);
-            left = left.saturating_sub(header.blocks());
-            let queued = if queue == Queue::Small { &mut small } else { &mut main };
-            *queued = queued.saturating_sub(header.blocks().into());
-            if !more || left == 0 || share.turn(small, main) != queue {
-                break;
-            }
-            let Some(next) = shard.newer(&entry) else { break };
-            let header = next.header();
-            why = useless(&next, &header);
-            if why.is_none() && (header.kind() == Kind::COUNTER || shard.is_visited(&next)) {
-                // This entry deserves another round. The next search that reaches it gives it one.
-                break;
-            }
-            entry = next;
-        }
-        if queue == Queue::Small {
-            let mut time = shard.evicted();
-            for victim in streak.victims().iter().filter(|victim| victim.why == Counter::Evicted) {
-                remember(shard, victim.hash, time);
-                time = time.wrapping_add(1);
-            }
-        }
-        streak
-    }
+/// Puts a new entry into a queue.
+pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
+    // The previous entry at this block may have left its visited bit set.
+    shard.take_visit(entry);
+    // While the shard has much free space, no entry has to be protected from eviction.
+    let open = u64::from(shard.free_blocks()) * OPEN_SHARE > u64::from(shard.capacity());
+    let to_main = open || {
+        let returns = remembered(shard, header.hash());
+        let mut share = SmallShare::of(shard.policy_state());
+        share.learn(returns, shard.entries());
+        shard.set_policy_state(share.state());
+        returns
+    };
+    shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
 }
 
-impl S3Fifo {
-    /// Returns the entry to evict first: the oldest of its queue, after all older entries that deserve another round have got it.
-    fn first_victim<'m, H: Host>(
-        &self,
-        shard: &Guard<'m, H>,
-        share: SmallShare,
-        useless: &mut impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
-    ) -> Option<(Queue, Entry<'m>, Option<Counter>)> {
-        for round in 0..=SECOND_CHANCES {
-            let turn = share.turn(shard.queued(Queue::Small), shard.queued(Queue::Main));
-            let oldest = |queue| shard.oldest(queue).map(|entry| (queue, entry));
-            let (queue, entry) = oldest(turn).or_else(|| oldest(turn.other()))?;
-            let header = entry.header();
-            let why = useless(&entry, &header);
-            if why.is_some() {
-                return Some((queue, entry, why));
-            }
-            let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
-            if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
-                // The search met counters only. A new entry is evicted before a counter.
-                let other = shard.oldest(Queue::Small);
-                if let Some(other) = other.filter(|other| other.header().kind() != Kind::COUNTER) {
-                    return Some((Queue::Small, other, None));
-                }
-            }
-            if !spared || round == SECOND_CHANCES {
-                return Some((queue, entry, None));
-            }
-            shard.dequeue(&entry, &header);
-            shard.enqueue(Queue::Main, &entry, &header);
+/// Returns the next entries to evict, without removing them: the oldest entries of one queue. The search stops when the entries have
+/// `wanted` blocks together, or when there are `most` of them. `useless` returns the reason if an entry is of no use any more; such
+/// an entry gets no other round. The streak is empty if there is no entry, or if none was found in a bounded time.
+pub(super) fn victims<'m, H: Host>(
+    shard: &Guard<'m, H>,
+    wanted: u32,
+    most: usize,
+    mut useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
+) -> Streak {
+    let share = SmallShare::of(shard.policy_state());
+    let Some((queue, mut entry, mut why)) = first_victim(shard, share, &mut useless) else {
+        return Streak::of(Queue::Small);
+    };
+    let mut streak = Streak::of(queue);
+    let (mut small, mut main) = (shard.queued(Queue::Small), shard.queued(Queue::Main));
+    let mut left = wanted;
+    loop {
+        let header = entry.header();
+        shard.foresee(&entry, &header);
+        let more = streak.push(&entry, &header, why, most);
+        left = left.saturating_sub(header.blocks());
+        let queued = if queue == Queue::Small { &mut small } else { &mut main };
+        *queued = queued.saturating_sub(header.blocks().into());
+        if !more || left == 0 || share.turn(small, main) != queue {
+            break;
         }
-        None
+        let Some(next) = shard.newer(&entry) else { break };
+        let header = next.header();
+        why = useless(&next, &header);
+        if why.is_none() && (header.kind() == Kind::COUNTER || shard.is_visited(&next)) {
+            // This entry deserves another round. The next search that reaches it gives it one.
+            break;
+        }
+        entry = next;
     }
+    if queue == Queue::Small {
+        let mut time = shard.evicted();
+        for victim in streak.victims().iter().filter(|victim| victim.why == Counter::Evicted) {
+            remember(shard, victim.hash, time);
+            time = time.wrapping_add(1);
+        }
+    }
+    streak
+}
+
+/// Returns the entry to evict first: the oldest of its queue, after all older entries that deserve another round have got it.
+fn first_victim<'m, H: Host>(
+    shard: &Guard<'m, H>,
+    share: SmallShare,
+    useless: &mut impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
+) -> Option<(Queue, Entry<'m>, Option<Counter>)> {
+    for round in 0..=SECOND_CHANCES {
+        let turn = share.turn(shard.queued(Queue::Small), shard.queued(Queue::Main));
+        let oldest = |queue| shard.oldest(queue).map(|entry| (queue, entry));
+        let (queue, entry) = oldest(turn).or_else(|| oldest(turn.other()))?;
+        let header = entry.header();
+        let why = useless(&entry, &header);
+        if why.is_some() {
+            return Some((queue, entry, why));
+        }
+        let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
+        if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
+            // The search met counters only. A new entry is evicted before a counter.
+            let other = shard.oldest(Queue::Small);
+            if let Some(other) = other.filter(|other| other.header().kind() != Kind::COUNTER) {
+                return Some((Queue::Small, other, None));
+            }
+        }
+        if !spared || round == SECOND_CHANCES {
+            return Some((queue, entry, None));
+        }
+        shard.dequeue(&entry, &header);
+        shard.enqueue(Queue::Main, &entry, &header);
+    }
+    None
 }
 
 /// How much of both queues the small queue may take, and the measure that this follows from. The unit is 1/[`WHOLE`]; the state
@@ -319,64 +226,6 @@ mod tests {
                 share.learn(false, entries);
                 share.is_reached(u64::MAX, u64::MAX);
             }
-        }
-    }
-    #[cfg(not(any(loom, counting)))]
-    struct Alone;
-
-    #[cfg(not(any(loom, counting)))]
-    impl Host for Alone {
-        fn now(&self) -> u32 {
-            1
-        }
-        fn lock(&self, _shard: u32) {}
-        fn unlock(&self, _shard: u32) {}
-    }
-
-    /// The counters stand side by side in the main queue, and there are more of them than one search passes over.
-    #[cfg(not(any(loom, counting)))]
-    #[test]
-    fn counters_stay_while_there_is_anything_else() {
-        let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| crate::sync::AtomicU64::new(0)).collect();
-        let sizes = crate::Sizes {
-            bytes: 0,
-            reserved_fences: 4,
-            relation_fences: 0,
-            tag_fences: 1,
-            counters: 1,
-            shards: 1,
-        };
-        let tier = crate::Tier::format(crate::Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
-        let scope = tier.scope(1, 1, 0);
-        let value = crate::NewValue {
-            bytes: &[1; 80],
-            kind: Kind(1),
-            stamp: crate::Stamp::VOID,
-            expires: u32::MAX,
-            cost: crate::Cost::NONE,
-            dependencies: &[],
-        };
-        let with_key = |number: u64, what: &dyn Fn(&crate::Key<'_>)| {
-            let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            what(&crate::Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));
-        };
-        for number in 0..500 {
-            with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value), Ok(1)));
-        }
-        // Returning keys go to the main queue, so the small queue is often short enough that eviction turns to the main queue.
-        for step in 0..40_000u64 {
-            let number =
-                1_000 + crate::fence::scatter(step) % 6_000 * (crate::fence::scatter(!step) % 6_000) / 6_000;
-            with_key(number, &|key| {
-                if tier.get(key, crate::Stamp::LATEST, &mut Vec::new()).is_err() {
-                    tier.put(key, &value).expect("there is somebody to evict");
-                }
-            });
-        }
-        for number in 0..500 {
-            with_key(number, &|key| {
-                assert!(tier.peek(key, crate::Stamp::LATEST).is_ok(), "counter {number} is gone")
-            });
         }
     }
 }

@@ -40,11 +40,10 @@
 //! Access: under the shard's lock only. Keys are identified by their whole hash. Two keys with the same hash are never in flight at
 //! the same time, and a change of one voids the other's flight. That costs a publication but never causes a wrong value.
 
-use crate::fence::{FenceId, Fences};
+use crate::fence::{FenceId, Fences, Stamp};
+use crate::key::Key;
 use crate::layout::{Layout, PLACE_WORDS, PLACES_OF_SET};
 use crate::region::Region;
-use crate::tier::check::FINDINGS_PER_SHARD;
-use crate::{InFlight, Key, Lease, Limit, Owner, Purpose, Stamp};
 
 const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
@@ -57,6 +56,63 @@ const RESERVE: u32 = 8;
 
 /// Words of a record.
 const RECORD_WORDS: usize = PLACE_WORDS - 1;
+
+/// The right to publish a value that is being computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The number of the lease, different from that of every other lease of the region.
+    pub number: u64,
+    /// The moment as of which the value will be right. The value must be stored with this stamp.
+    pub stamp: Stamp,
+    /// The time on the [host's clock](Host::moment) at which the lease was acquired. It is never before the stamp was drawn.
+    pub acquired: u64,
+}
+
+/// The owner of a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The session that owns the flight.
+    pub session: u32,
+    /// The role whose share of the places the flight counts against.
+    pub role: u32,
+}
+
+/// The purpose of a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A caller computes a value and will publish it later.
+    Lease,
+    /// A session runs a query and will store its result at once.
+    Fill,
+    /// A transaction will be the first to set a key.
+    Claim,
+}
+
+/// The reason why a flight cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The space has used up its share of the places.
+    Space,
+    /// The role has used up its share of the places.
+    Role,
+    /// All places are taken.
+    All,
+    /// The shard is switched off.
+    Off,
+}
+
+/// A flight: a session computes the value of a key or has claimed the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// The number of the lease or of the claim.
+    pub number: u64,
+    /// The session that owns the flight, or 0 if no session owns it.
+    pub owner: u32,
+    /// The tick at which the flight ends by itself. A claim has the largest number, because it ends with its transaction.
+    pub deadline: u32,
+    /// The purpose of the flight.
+    pub purpose: Purpose,
+}
 
 /// The places of one shard.
 #[derive(Clone, Copy)]
@@ -228,8 +284,8 @@ impl<'m> Flights<'m> {
         self.taken().filter(move |place| !all.is_over(place, now)).map(|place| place.in_flight())
     }
 
-    /// Returns a description of each error that is found, up to a limit.
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    /// Returns a description of each error that is found, at most about `most`.
+    pub(crate) fn complaints(&self, most: usize) -> Vec<String> {
         let mut complaints = Vec::new();
         let hashes = || (0..self.places).map(|number| (number, self.place(number).hash()));
         let taken = hashes().filter(|(_, hash)| *hash != 0).count() as u64;
@@ -237,7 +293,7 @@ impl<'m> Flights<'m> {
             complaints.push(format!("{taken} keys are in flight, {} are counted", self.count()));
         }
         for (number, hash) in hashes().filter(|(_, hash)| *hash != 0) {
-            if complaints.len() >= FINDINGS_PER_SHARD {
+            if complaints.len() >= most {
                 return complaints;
             }
             if self.set_of(hash) != number / self.set_size() {

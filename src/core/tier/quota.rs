@@ -15,13 +15,17 @@
 //! many buckets as the tier has for each entry of the space. If all entries were asked for, it needs twice as many. With a quota of
 //! a thousandth of the tier, each new value takes about a thousand buckets.
 
-use crate::figures::statistics::Counter;
+use super::Tier;
+use super::entry::{HIDDEN, Header, LINKED};
+use super::freeing::Unlinked;
+use super::guard::Guard;
+use super::judge::{BUCKETS_PER_HOLD, Judge};
+use super::shard::Shard;
+use crate::figures::Counter;
+use crate::host::Host;
+use crate::key::{Key, Scope};
 use crate::layout::BLOCK_BYTES;
-use crate::terms::{Host, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Scope};
-use crate::tier::allocation::Unlinked;
-use crate::tier::entry::{HIDDEN, Header, Kind, LINKED};
-use crate::tier::shard::{Guard, Shard};
-use crate::tier::{BUCKETS_PER_HOLD, Judge, Tier};
+use crate::value::{IncrError, Kind, Lingering, NewValue, Refusal, Reservation};
 
 impl<H: Host> Tier<'_, H> {
     /// Reserves like [`reserve`](Self::reserve) for a space that may have at most `quota` bytes of blocks. It first makes room

@@ -5,13 +5,15 @@
 //! What a reader may get depends on its horizon and on its own uncommitted changes, see [`Reader`]. A read writes only the visited
 //! bit, a count, and now and then the tick at which an entry was known to be right.
 
+use super::Tier;
+use super::entry::{Entry, HIDDEN, Header, LINGERS};
+use super::shard::{Look, Shard};
 use crate::fence::{FenceId, Stamp};
-use crate::figures::statistics::Counter;
-use crate::terms::{Buffer, Fencing, Freshness, Host, Key, KeyMark, Lingering, Miss, Reader, Scope};
-use crate::tier::entry::{Entry, HIDDEN, Header, KEY_BYTES_MAX, LINGERS, Meta};
-use crate::tier::shard::{Look, Shard};
-use crate::tier::{BUCKETS_PER_HOLD, Tier};
-use std::collections::TryReserveError;
+use crate::figures::Counter;
+use crate::host::Host;
+use crate::key::{Key, KeyMark, Scope};
+use crate::reader::{Buffer, Fencing, Freshness, Miss, Reader};
+use crate::value::{Lingering, Meta};
 
 /// How often a reader repeats a read without a lock before it takes the lock.
 const RETRIES: u32 = 8;
@@ -214,44 +216,6 @@ impl<H: Host> Tier<'_, H> {
             .or_else(|| fails(reader.horizon).map(Fencing::Newer))
             .or_else(|| dependencies().find(is_own).map(Fencing::Own))
             .or_else(|| dependencies().find(is_tracked).map(Fencing::Tracked))
-    }
-
-    /// Returns the keys of a scope that lie between two keys, from some buckets, with the next bucket to ask for. None behind the
-    /// last bucket. The keys of other scopes are not copied. A key whose entry is not right may be among them.
-    pub fn keys_between(
-        &self,
-        scope: &Scope,
-        bucket: u64,
-        after: Option<&[u8]>,
-        before: Option<&[u8]>,
-    ) -> Result<Option<(Vec<Vec<u8>>, u64)>, TryReserveError> {
-        let buckets = u64::from(self.layout.buckets);
-        let shard = u32::try_from(bucket / buckets).ok();
-        let Some(shard) = shard.filter(|shard| *shard < self.layout.shards) else { return Ok(None) };
-        let first = bucket % buckets;
-        let next = buckets.min(first + u64::from(BUCKETS_PER_HOLD));
-        let mut found = Vec::new();
-        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
-        for at in (first..next).filter(|_| !guard.poisoned()) {
-            for entry in guard.in_bucket(at as u32) {
-                let header = entry.header();
-                if header.place() != scope.place() || header.role() != scope.role || header.has(HIDDEN) {
-                    continue;
-                }
-                let mut bytes = [0; KEY_BYTES_MAX];
-                let Some(key) = bytes.get_mut(..header.key_len()) else { continue };
-                entry.copy(&self.layout, &header, header.key_at(), key);
-                if after.is_some_and(|after| &*key <= after) || before.is_some_and(|before| &*key >= before) {
-                    continue;
-                }
-                let mut copy = Vec::new();
-                copy.try_reserve_exact(key.len())?;
-                copy.extend_from_slice(key);
-                found.try_reserve(1)?;
-                found.push(copy);
-            }
-        }
-        Ok(Some((found, bucket - first + next)))
     }
 
     /// Prefetches the bucket of a key. It is the first of two steps, with some time between them, for a caller that knows keys

@@ -334,7 +334,7 @@ fn announce(changes: &[Change], steps: &[(usize, Step)]) {
 }
 
 /// Returns the stamp with which an announced value can be published, or none if the value must be dropped. See *set and fence* in
-/// `fence.rs` of the core.
+/// `fence/mod.rs` of the core.
 fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], lowered_at: Stamp) -> Option<Stamp> {
     let find = |fence: FenceId| own.binary_search_by_key(&fence, |raised| raised.fence).ok();
     if value.fences(key).all(|fence| find(fence).is_none()) {

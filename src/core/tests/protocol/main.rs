@@ -8,7 +8,7 @@
 //! is three in a million.
 //!
 //! ```text
-//! memory.rs          a fence as the models see it: the counterpart of src/core/fence.rs
+//! memory.rs          a fence as the models see it: the counterpart of src/core/fence/fences.rs
 //! reader.rs          reads an entry, and judges whether the entry was right for this reader
 //! read_rule.rs       writers, fills and readers: no reader gets a stale value or one from the future
 //! keys.rs            announcing, confirming, leases, claims: no value from before a change is served after it

@@ -1,4 +1,4 @@
-//! A fence as the models see it: the counterpart of `src/core/fence.rs`. It is so small that a state of the whole
+//! A fence as the models see it: the counterpart of `src/core/fence/fences.rs`. It is so small that a state of the whole
 //! memory takes a few bytes.
 //!
 //! Each method is one atomic operation on one word in the code, so it is allowed to be one step in a model.

@@ -1,0 +1,153 @@
+//! The words of fences, and the operations on them. `fence/mod.rs` has the rules.
+
+use super::id::{FenceId, Relation, relation_fence, reserved_fence, unclaimed_fence};
+use super::stamp::Stamp;
+use crate::hash::reduce;
+use crate::layout::{AT_NOW, Layout};
+use crate::region::Region;
+use crate::sync::{AtomicU64, Ordering};
+
+const PENDING_BITS: u32 = 18;
+const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
+/// How many slots a search looks at, from the slot that the hash selects.
+pub(super) const PROBES: u32 = 16;
+
+/// The word of a fence just before it was lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "or call `lower`"]
+pub struct Lowered(u64);
+
+impl Lowered {
+    /// Whether no other writer has changed anything under this fence since `stamp`, or was about to.
+    pub fn was_alone_since(self, stamp: Stamp) -> bool {
+        self.0 & PENDING_MASK == 1 && self.0 >> PENDING_BITS <= stamp.0
+    }
+}
+
+/// All fences of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Fences<'m> {
+    pub(super) region: Region<'m>,
+    pub(super) layout: &'m Layout,
+}
+
+impl<'m> Fences<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: &'m Layout) -> Self {
+        Self { region, layout }
+    }
+
+    /// Returns the present moment. The caller must take it before the snapshot that a value is computed on.
+    pub fn now(&self) -> Stamp {
+        Stamp(self.region.word(AT_NOW).load(Ordering::SeqCst))
+    }
+
+    /// Returns the fence of a tag. Tags share fences by their hash. Sharing costs a needless miss and never causes a stale hit.
+    pub fn tag(&self, hash: u64) -> FenceId {
+        FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
+    }
+
+    /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower` and `withdraw`.
+    pub fn raise(&self, fence: FenceId) {
+        self.word(fence).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Lowers a fence with a number of its own: the change is visible now.
+    pub fn lower(&self, fence: FenceId) {
+        let _ = self.lower_as(fence, self.draw());
+    }
+
+    /// Draws the number of a change that is visible now. A transaction draws one, and lowers all its fences with it.
+    pub fn draw(&self) -> Stamp {
+        Stamp::from_number(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
+    }
+
+    /// Lowers a fence with a number that was drawn for it. Returns the word that it had before.
+    pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
+        let word = self.word(fence);
+        let mut old = word.load(Ordering::SeqCst);
+        loop {
+            let new =
+                (old >> PENDING_BITS).max(number.0) << PENDING_BITS | (old & PENDING_MASK).saturating_sub(1);
+            match word.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Lowered(old),
+                Err(found) => old = found,
+            }
+        }
+    }
+
+    /// Withdraws a change: it will not happen. `seq` stays as it is.
+    pub fn withdraw(&self, fence: FenceId) {
+        let word = self.word(fence);
+        let mut old = word.load(Ordering::SeqCst);
+        // `pending` must never go below 0, also after an unmatched withdrawal: the subtraction would borrow from `seq`.
+        while old & PENDING_MASK != 0 {
+            match word.compare_exchange_weak(old, old - 1, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(found) => old = found,
+            }
+        }
+    }
+
+    /// Whether this fence allows a value as of `stamp` to be served to a reader that may not see changes after `horizon`.
+    #[inline(always)]
+    pub fn holds(&self, fence: FenceId, stamp: Stamp, horizon: Stamp) -> bool {
+        let word = self.word(fence).load(Ordering::SeqCst);
+        // The rotation puts `pending` above `seq`, so a pending change is greater than every stamp.
+        word.rotate_right(PENDING_BITS) <= stamp.0.min(horizon.0)
+    }
+
+    /// Whether a change has been committed since `stamp`, so that older values are wrong for good. A change that is only pending
+    /// does not count, because it may still be withdrawn.
+    pub fn passed(&self, fence: FenceId, stamp: Stamp) -> bool {
+        self.word(fence).load(Ordering::SeqCst) >> PENDING_BITS > stamp.0
+    }
+
+    /// Returns how many changes are about to be committed under this fence.
+    pub fn pending(&self, fence: FenceId) -> u64 {
+        self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
+    }
+
+    /// Returns the whole word of a fence if a writer has raised it.
+    pub(crate) fn raised(&self, fence: FenceId) -> Option<u64> {
+        let word = self.word(fence).load(Ordering::SeqCst);
+        (word & PENDING_MASK > 0).then_some(word)
+    }
+
+    /// Returns all fences.
+    pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<'m> {
+        let layout = self.layout;
+        let reserved = (0..layout.sizes.reserved_fences).map(|slot| reserved_fence(layout, slot));
+        let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
+            [Relation::Any, Relation::Bulk].map(|which| relation_fence(layout, slot, which))
+        });
+        let unclaimed = (0..layout.unclaimed()).map(|number| unclaimed_fence(layout, number));
+        let tags = (0..layout.sizes.tag_fences).map(|tag| FenceId(layout.tags_at as u32 + tag));
+        reserved.chain(relations).chain(unclaimed).chain(tags)
+    }
+
+    #[inline(always)]
+    fn word(&self, FenceId(at): FenceId) -> &'m AtomicU64 {
+        self.region.word(at as usize)
+    }
+
+    /// Returns the slot that holds this mark, and takes a free slot if the mark is new. Slots are never given back. So a session
+    /// that has found its slot finds the same one for ever, without a lock.
+    pub(super) fn claim(&self, at: usize, width: usize, slots: u32, hash: u64, mark: u64) -> Option<u32> {
+        let first = reduce(hash, slots);
+        for probe in 0..PROBES.min(slots) {
+            let slot = (first + probe) % slots;
+            let word = self.region.word(at + slot as usize * width);
+            let mut found = word.load(Ordering::Acquire);
+            if found == 0 {
+                match word.compare_exchange(0, mark, Ordering::SeqCst, Ordering::Acquire) {
+                    Ok(_) => return Some(slot),
+                    Err(winner) => found = winner,
+                }
+            }
+            if found == mark {
+                return Some(slot);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,50 @@
+//! The names of fences: the positions of their words.
+
+use crate::layout::{AT_ANY, AT_BULK, LINE, Layout, RELATION_WORDS, RESERVED_WORDS};
+
+/// The name of a fence: the position of its word. An entry stores this for each dependency.
+///
+/// A name in a damaged entry may be the position of any word. That word is then read, and never written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FenceId(pub(crate) u32);
+
+impl FenceId {
+    /// Returns the cell of the space that has this fence, and the last cell if the fence is not a reserved one.
+    pub(crate) fn cell(self, layout: &Layout) -> u32 {
+        match (self.0 as usize).checked_sub(layout.reserved_at) {
+            Some(words) => ((words / RESERVED_WORDS) as u32).min(layout.cells() - 1),
+            None => layout.cells() - 1,
+        }
+    }
+}
+
+/// One of the two fences of a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Raised by every write.
+    Any,
+    /// Raised by writes that do not say which rows they change.
+    Bulk,
+}
+
+pub(super) fn unclaimed_fence(layout: &Layout, number: u32) -> FenceId {
+    FenceId((layout.unclaimed_at + number as usize * LINE) as u32)
+}
+
+/// Returns the fence of a slot, which lies behind the identity.
+pub(super) fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
+    FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
+}
+
+/// Returns the position of a relation's record.
+pub(super) fn record(layout: &Layout, slot: u32) -> usize {
+    layout.relations_at + slot as usize * RELATION_WORDS
+}
+
+pub(super) fn relation_fence(layout: &Layout, slot: u32, which: Relation) -> FenceId {
+    let word = match which {
+        Relation::Any => AT_ANY,
+        Relation::Bulk => AT_BULK,
+    };
+    FenceId((record(layout, slot) + word) as u32)
+}

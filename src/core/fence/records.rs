@@ -1,0 +1,156 @@
+//! The records of relations: how a relation claims one, and which fences its writers and its entries use. `fence/mod.rs` has the rules.
+
+use super::fences::{Fences, PROBES};
+use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
+use super::stamp::Stamp;
+use crate::hash::{reduce, scatter};
+use crate::layout::{AT_ANY, AT_CLAIMS, AT_SETTLED, AT_SHARED, LINE, RELATION_WORDS};
+use crate::sync::Ordering;
+
+/// The record of a relation.
+struct Slot {
+    number: u32,
+    is_shared: bool,
+}
+
+/// Returns a relation of a database as one word.
+fn identity(database: u32, relation: u32) -> u64 {
+    u64::from(database) << 32 | u64::from(relation)
+}
+
+impl<'m> Fences<'m> {
+    /// Returns the fence of a relation. Claims a record. If all records are taken, the relation shares one, and if there are no
+    /// records, it uses the fence of a tag.
+    pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
+        match self.claim_record(database, relation) {
+            Some(slot) => relation_fence(self.layout, slot.number, which),
+            None => self.tag(scatter(identity(database, relation))),
+        }
+    }
+
+    /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
+    /// fence is returned only while there may be a writer that does not know of the claim.
+    pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
+        let Some(slot) = self.claim_record(database, relation) else {
+            return (self.tag(scatter(identity(database, relation))), None);
+        };
+        let own = relation_fence(self.layout, slot.number, Relation::Any);
+        // 0 while the record is not settled, and otherwise one more than the stamp at which it was settled. Relations that share a
+        // record did not all claim it at the same time, so a shared record never counts as settled.
+        let settled = self.region.word(record(self.layout, slot.number) + AT_SETTLED);
+        let since = if slot.is_shared { 0 } else { settled.load(Ordering::SeqCst) };
+        if since > 0 && since <= stamp.0.saturating_add(1) {
+            return (own, None);
+        }
+        // This must come between the claim and the look at the unclaimed fence. A writer that raises the unclaimed fence after that
+        // look finds the claim.
+        self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
+        let unclaimed = self.unclaimed(database, relation);
+        if since == 0 && !slot.is_shared && self.pending(unclaimed) == 0 {
+            // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
+            settled.store(self.now().0 + 1, Ordering::SeqCst);
+        }
+        (own, (!self.holds(unclaimed, stamp, Stamp::LATEST)).then_some(unclaimed))
+    }
+
+    /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims)
+    /// returns the same number. If the number differs after the writer has raised the fence, the writer must ask again and also
+    /// raise the fence that it gets then.
+    pub fn write(&self, database: u32, relation: u32) -> FenceId {
+        match self.find_record(database, relation) {
+            _ if self.layout.sizes.relation_fences == 0 => self.tag(scatter(identity(database, relation))),
+            Some(slot) => relation_fence(self.layout, slot, Relation::Any),
+            None => self.unclaimed(database, relation),
+        }
+    }
+
+    /// Returns a number that grows whenever the answer of [`write`](Self::write) may change.
+    pub fn claims(&self) -> u64 {
+        self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
+    }
+
+    pub(super) fn unclaimed(&self, database: u32, relation: u32) -> FenceId {
+        let number = reduce(scatter(identity(database, relation)), self.layout.unclaimed());
+        unclaimed_fence(self.layout, number)
+    }
+
+    /// Claims the record of a relation, or a record that it shares. Returns None if there are no records.
+    fn claim_record(&self, database: u32, relation: u32) -> Option<Slot> {
+        let identity = identity(database, relation);
+        let hash = scatter(identity);
+        let slots = self.layout.sizes.relation_fences;
+        match self.claim(self.layout.relations_at, RELATION_WORDS, slots, hash, identity) {
+            Some(number) => Some(Slot { number, is_shared: self.is_shared(number) }),
+            None if slots == 0 => None,
+            None => {
+                let number = reduce(hash, slots);
+                if !self.is_shared(number) {
+                    self.region.word(record(self.layout, number) + AT_SHARED).store(1, Ordering::SeqCst);
+                }
+                Some(Slot { number, is_shared: true })
+            }
+        }
+    }
+
+    /// Finds the record of a relation for a writer. Claims nothing.
+    fn find_record(&self, database: u32, relation: u32) -> Option<u32> {
+        let identity = identity(database, relation);
+        let slots = self.layout.sizes.relation_fences;
+        let first = reduce(scatter(identity), slots);
+        for probe in 0..PROBES.min(slots) {
+            let slot = (first + probe) % slots;
+            match self.region.word(record(self.layout, slot)).load(Ordering::SeqCst) {
+                0 => return None,
+                found if found == identity => return Some(slot),
+                _ => {}
+            }
+        }
+        self.is_shared(first).then_some(first)
+    }
+
+    fn is_shared(&self, slot: u32) -> bool {
+        self.region.word(record(self.layout, slot) + AT_SHARED).load(Ordering::SeqCst) != 0
+    }
+
+    /// Whether a fence is that of a relation's record.
+    pub fn is_of_relation(&self, fence: FenceId) -> bool {
+        self.record_of(fence).is_some()
+    }
+
+    /// Returns the database and the number of the relation whose record a fence belongs to. None for the fence of a record that
+    /// relations share, and for every other fence.
+    pub fn relation_of(&self, fence: FenceId) -> Option<(u32, u32)> {
+        let at = self.record_of(fence).filter(|at| self.region.load(at + AT_SHARED) == 0)?;
+        let identity = self.region.word(at).load(Ordering::Acquire);
+        (identity != 0).then_some(((identity >> 32) as u32, identity as u32))
+    }
+
+    /// Whether a fence is that of relations without a record, which share it.
+    pub fn is_of_unclaimed(&self, FenceId(at): FenceId) -> bool {
+        let words = (at as usize).checked_sub(self.layout.unclaimed_at);
+        words.is_some_and(|words| words < self.layout.unclaimed() as usize * LINE)
+    }
+
+    /// Returns the position of the record that a fence belongs to.
+    pub(crate) fn record_of(&self, FenceId(at): FenceId) -> Option<usize> {
+        let words = (at as usize).checked_sub(self.layout.relations_at)?;
+        let slot = words / RELATION_WORDS;
+        (slot < self.layout.sizes.relation_fences as usize).then(|| record(self.layout, slot as u32))
+    }
+
+    /// Returns the position of the record if the fence is the one that every write of its relation raises.
+    pub(crate) fn record_of_any(&self, fence: FenceId) -> Option<usize> {
+        self.record_of(fence).filter(|record| record + AT_ANY == fence.0 as usize)
+    }
+
+    /// Returns the claimed records: the position of each, and its database and relation. The latter is None if relations share the
+    /// record.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (usize, Option<(u32, u32)>)> + use<'m> {
+        let (region, layout) = (self.region, self.layout);
+        (0..layout.sizes.relation_fences).map(move |slot| record(layout, slot)).filter_map(move |at| {
+            let identity = region.word(at).load(Ordering::Acquire);
+            let owner = ((identity >> 32) as u32, identity as u32);
+            (identity != 0).then(|| (at, Some(owner).filter(|_| region.load(at + AT_SHARED) == 0)))
+        })
+    }
+}

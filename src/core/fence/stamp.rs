@@ -1,0 +1,25 @@
+//! Moments on the clock of changes.
+
+/// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years.
+pub(crate) const STAMP_MAX: u64 = (1 << 46) - 1;
+
+/// A moment on the clock of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp(pub(super) u64);
+
+impl Stamp {
+    /// Before every change: an entry with this stamp is invalid if a dependency of it has ever changed.
+    pub const VOID: Self = Self(0);
+    /// After every change: the horizon of a reader that may see all committed changes.
+    pub const LATEST: Self = Self(STAMP_MAX);
+
+    /// Returns the moment with a number.
+    pub fn from_number(number: u64) -> Self {
+        Self(number & STAMP_MAX)
+    }
+
+    /// Returns the number of the moment.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}

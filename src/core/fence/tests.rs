@@ -1,0 +1,107 @@
+//! Unit tests of fences.
+
+use super::{Fences, Stamp};
+use crate::layout::{Layout, Sizes};
+use crate::region::Region;
+use crate::sync::AtomicU64;
+
+fn with_fences(test: impl FnOnce(Fences<'_>)) {
+    let memory: Vec<_> = (0..64 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let sizes = Sizes {
+        bytes: memory.len() * 8,
+        reserved_fences: 4,
+        relation_fences: 4,
+        tag_fences: 16,
+        counters: 1,
+        shards: 1,
+    };
+    let layout = Layout::of(sizes).expect("it is large enough");
+    let region = Region::of_words(&memory);
+    layout.format(&region);
+    test(Fences::new(region, &layout));
+}
+
+#[test]
+fn lowering_tells_who_was_alone() {
+    with_fences(|fences| {
+        let [mine, shared] = [fences.tag(0), fences.tag(u64::MAX)];
+        assert_ne!(mine, shared);
+        let stamp = fences.now();
+        for fence in [mine, shared, shared] {
+            fences.raise(fence);
+        }
+        let number = fences.draw();
+        assert!(stamp < number && number == fences.now(), "drawing moves the clock by one");
+        assert!(fences.lower_as(mine, number).was_alone_since(stamp));
+        assert!(!fences.lower_as(shared, number).was_alone_since(stamp), "another change was pending");
+        assert!(fences.holds(mine, number, Stamp::LATEST), "right as of the own commit");
+        assert!(!fences.holds(mine, stamp, Stamp::LATEST), "wrong as of what was before it");
+        assert!(!fences.holds(shared, number, Stamp::LATEST), "still pending");
+        assert!(
+            !fences.lower_as(shared, fences.draw()).was_alone_since(stamp),
+            "another change has been since the stamp"
+        );
+        fences.raise(shared);
+        assert!(
+            fences.lower_as(shared, fences.draw()).was_alone_since(Stamp::from_number(number.number() + 1))
+        );
+    });
+}
+
+#[test]
+fn late_lowering_takes_nothing_back() {
+    with_fences(|fences| {
+        let fence = fences.tag(0);
+        fences.raise(fence);
+        fences.raise(fence);
+        let (first, second) = (fences.draw(), fences.draw());
+        let _ = fences.lower_as(fence, second);
+        let _ = fences.lower_as(fence, first);
+        assert!(fences.passed(fence, first) && !fences.passed(fence, second));
+        assert_eq!(fences.pending(fence), 0);
+        assert!(!fences.lower_as(fence, second).was_alone_since(second), "nobody had raised it");
+        assert_eq!(fences.pending(fence), 0, "and nothing is borrowed from seq");
+        assert!(!fences.passed(fence, second));
+    });
+}
+
+#[test]
+fn a_relation_has_a_record_once_an_entry_depends_on_it() {
+    with_fences(|fences| {
+        let (stamp, claims) = (fences.now(), fences.claims());
+        let unclaimed = fences.write(1, 7);
+        assert!(!fences.is_of_relation(unclaimed) && unclaimed == fences.write(1, 8), "they share one");
+        assert_eq!(fences.claims(), claims, "writers claim nothing");
+        // A writer that has found no record is under way. An entry depends on both fences until that writer has ended.
+        fences.raise(unclaimed);
+        let (record, beside) = fences.dependency(1, 7, stamp);
+        assert_eq!(beside, Some(unclaimed));
+        assert_ne!(fences.claims(), claims, "the writer is told to look again");
+        assert_eq!(fences.write(1, 7), record);
+        assert_eq!((fences.relation_of(record), fences.relation_of(unclaimed)), (Some((1, 7)), None));
+        assert!(fences.is_of_unclaimed(unclaimed) && !fences.is_of_unclaimed(record));
+        fences.lower(unclaimed);
+        assert_eq!(fences.dependency(1, 7, stamp).1, Some(unclaimed), "older than that writer's change");
+        let stamp = fences.now();
+        assert_eq!(fences.dependency(1, 7, stamp), (record, None));
+        // The record is settled. Entries with this stamp or a later one do not look at the unclaimed fence any more.
+        let claims = fences.claims();
+        fences.raise(unclaimed);
+        assert_eq!(fences.dependency(1, 7, stamp), (record, None));
+        assert_eq!(fences.claims(), claims);
+        assert_eq!(fences.dependency(1, 7, Stamp::VOID).1, Some(unclaimed), "older than that");
+    });
+}
+
+#[test]
+fn relations_that_share_a_record_are_never_settled() {
+    with_fences(|fences| {
+        (1..=4).for_each(|relation| _ = fences.dependency(1, relation, fences.now()));
+        let (shared, beside) = fences.dependency(1, 5, fences.now());
+        assert_eq!((fences.write(1, 5), beside), (shared, None));
+        assert_eq!(fences.relation_of(shared), None, "the record is that of several relations");
+        let unclaimed = fences.unclaimed(1, 5);
+        fences.raise(unclaimed);
+        assert_eq!(fences.dependency(1, 5, fences.now()), (shared, Some(unclaimed)));
+    });
+}

@@ -1,0 +1,103 @@
+//! The events that are counted.
+
+use crate::layout::ROW_WORDS;
+
+/// The events that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Counter {
+    /// A value was found and served.
+    Hit,
+    /// A key had no entry.
+    MissAbsent,
+    /// An entry had expired.
+    MissExpired,
+    /// A dependency of the entry had changed, or was about to change.
+    MissFenced,
+    /// The reader itself had changed a dependency of the entry.
+    MissOwn,
+    /// The tier or the shard was switched off.
+    MissOff,
+    /// A read was repeated because a writer disturbed it.
+    Retry,
+    /// A value was stored.
+    Stored,
+    /// A value was not made visible: the key had a value already, the lease was void, the value was not right as of its commit, or the
+    /// shard has been switched off.
+    Dropped,
+    /// A value was not stored because not enough blocks were free or could be freed.
+    RefusedFull,
+    /// A value was not stored because it is larger than the tier takes.
+    RefusedSize,
+    /// A value was not stored because the space had reached its quota.
+    RefusedQuota,
+    /// A value was not stored because the shard was switched off.
+    RefusedOff,
+    /// A value was not stored because its transaction held back too much already. The caller must [note](Tier::note) it.
+    RefusedTransaction,
+    /// Microseconds that hits have saved. The caller must [note](Tier::note) them.
+    Saved,
+    /// An entry was replaced by another value of its key, whether it was still right or not.
+    Replaced,
+    /// An entry was removed on request.
+    Removed,
+    /// An entry was removed because it had expired.
+    Expired,
+    /// An entry was removed because a dependency had changed.
+    Fenced,
+    /// An entry that was still right was evicted to free blocks.
+    Evicted,
+    /// An entry that was still right was evicted because its space had reached its quota.
+    EvictedQuota,
+    /// An entry was evicted from the small queue to free blocks: as a rule no reader had ever asked for it. Unread entries that are
+    /// evicted from the main queue are not counted here.
+    EvictedUnread,
+}
+
+impl Counter {
+    /// All counters, in order.
+    pub const ALL: [Self; 22] = [
+        Self::Hit,
+        Self::MissAbsent,
+        Self::MissExpired,
+        Self::MissFenced,
+        Self::MissOwn,
+        Self::MissOff,
+        Self::Retry,
+        Self::Stored,
+        Self::Dropped,
+        Self::RefusedFull,
+        Self::RefusedSize,
+        Self::RefusedQuota,
+        Self::RefusedOff,
+        Self::RefusedTransaction,
+        Self::Saved,
+        Self::Replaced,
+        Self::Removed,
+        Self::Expired,
+        Self::Fenced,
+        Self::Evicted,
+        Self::EvictedQuota,
+        Self::EvictedUnread,
+    ];
+
+    /// The ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
+    const GONE: std::ops::RangeInclusive<usize> = Self::Replaced as usize..=Self::EvictedQuota as usize;
+}
+
+const _: () = assert!(Counter::ALL.len() <= ROW_WORDS);
+
+/// The counts of a space.
+pub(crate) type Counts = [u64; ROW_WORDS];
+
+/// Returns how many entries exist: the stored ones minus those that have ended.
+pub(crate) fn entries(counts: &Counts) -> u64 {
+    let gone = counts[Counter::GONE].iter().fold(0, |sum: u64, count| sum.wrapping_add(*count));
+    not_negative(counts[Counter::Stored as usize].wrapping_sub(gone))
+}
+
+/// Returns 0 instead of a negative difference. Counts are read while other backends work, so an entry's end may be read before its
+/// storing.
+pub(super) fn not_negative(difference: u64) -> u64 {
+    (difference as i64).max(0) as u64
+}

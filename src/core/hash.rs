@@ -1,0 +1,16 @@
+//! Functions that spread numbers.
+
+/// Returns a number below `bound`, evenly distributed if the hashes are.
+#[inline]
+pub(crate) fn reduce(hash: u64, bound: u32) -> u32 {
+    (((hash >> 32) * u64::from(bound)) >> 32) as u32
+}
+
+/// Scatters numbers that lie close together. The function is reversible, so distinct numbers stay distinct.
+#[inline]
+pub(crate) fn scatter(number: u64) -> u64 {
+    let mut bits = number;
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ bits >> 31
+}

@@ -1,0 +1,114 @@
+//! The identity of an entry: a database, a space, a role, and the bytes of a key.
+
+use crate::fence::FenceId;
+
+/// The most bytes that a key may have. A key has at least one byte.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// The database, space and role that a key belongs to: a part of an entry's identity. Made by [`crate::Tier::scope`], once for many
+/// keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// The number of the database.
+    pub database: u32,
+    /// The number of the space in the database.
+    pub space: u32,
+    /// The role that owns the entries, or 0 for entries of all roles.
+    pub role: u32,
+    pub(crate) fences: [FenceId; 2],
+    /// The cell that holds the space's statistics.
+    pub(crate) cell: u32,
+}
+
+impl Scope {
+    /// Whether both scopes have the same database, space and role.
+    pub fn is(&self, other: &Self) -> bool {
+        self.place() == other.place() && self.role == other.role
+    }
+
+    /// Returns database and space as one word, as an entry stores them.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.database) << 32 | u64::from(self.space)
+    }
+}
+
+/// The identity of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'k> {
+    pub(crate) scope: Scope,
+    pub(crate) bytes: &'k [u8],
+    pub(crate) hash: u64,
+    /// The bytes after the last whole word, as one word in little-endian order, so that they are compared at once.
+    pub(crate) tail: u64,
+}
+
+impl<'k> Key<'k> {
+    /// Makes a key of 1 to [`KEY_BYTES_MAX`] bytes. `hash` must be a hash of the bytes: equal keys must have equal hashes.
+    ///
+    /// Returns None if the key has another length.
+    pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
+        let space = u64::from(scope.space) << 32 | u64::from(scope.role);
+        // Never 0, because 0 marks an empty place for a flight.
+        let hash = mix(hash ^ space ^ u64::from(scope.database).rotate_left(48)).max(1);
+        let tail = match bytes.last_chunk::<8>() {
+            // Shifts out the bytes that belong to the last whole word: a shift instead of a loop.
+            Some(last) if !bytes.len().is_multiple_of(8) => {
+                u64::from_le_bytes(*last) >> (64 - bytes.len() % 8 * 8)
+            }
+            Some(_) => 0,
+            None => bytes.iter().rev().fold(0, |tail, byte| tail << 8 | u64::from(*byte)),
+        };
+        (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
+    }
+
+    /// Returns the mark of the key: enough to remove the key when its bytes are gone, or to prefetch its entry.
+    #[inline]
+    pub fn mark(&self) -> KeyMark {
+        let Scope { database, space, role, .. } = self.scope;
+        KeyMark { hash: self.hash, database, space, role }
+    }
+
+    /// Returns the half of the hash that an entry keeps and that chooses the bucket. The other half chooses the shard.
+    pub(crate) fn print(&self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+}
+
+/// Spreads a hash over both halves of a word, so that equal keys of different scopes differ. It is one multiplication, because no
+/// step of a read can begin before it is done.
+#[inline(always)]
+fn mix(hash: u64) -> u64 {
+    let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::fetch_bucket`]. It removes as reliably as a key
+/// does: if another key has the same hash, that key is removed too, which costs one needless miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct KeyMark {
+    /// The number of the database.
+    pub database: u32,
+    /// The number of the space in the database.
+    pub space: u32,
+    /// The role that owns the entry, or 0.
+    pub role: u32,
+    hash: u64,
+}
+
+impl KeyMark {
+    /// Returns the half of the hash that an entry keeps.
+    pub(crate) fn print(&self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Returns database and space as one word, as an entry stores them.
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.database) << 32 | u64::from(self.space)
+    }
+}

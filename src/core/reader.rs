@@ -1,0 +1,91 @@
+//! A reader: what it may see, where its values go, and why it gets none.
+
+use crate::fence::{FenceId, Stamp};
+use crate::value::Meta;
+
+/// A reader: which changes of others it may see, and what it has changed itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'r> {
+    /// The reader may not see a value if a dependency has changed after this moment.
+    pub horizon: Stamp,
+    /// The fences of what the reader has changed and not committed yet. They must be sorted.
+    pub changed: &'r [FenceId],
+    /// Whether the server must know every relation that the reader reads. Such a reader gets no entry that depends on a relation.
+    pub tracked: bool,
+}
+
+impl From<Stamp> for Reader<'_> {
+    /// Makes a reader that has changed nothing.
+    fn from(horizon: Stamp) -> Self {
+        Self { horizon, changed: &[], tracked: false }
+    }
+}
+
+/// The reason why a read returns no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// The key has no entry.
+    Absent,
+    /// The entry has expired.
+    Expired,
+    /// The entry, or one of its dependencies, has changed or is about to change.
+    Fenced,
+    /// The reader itself has changed a dependency of the entry, or it is [tracked](Reader::tracked) and the entry depends on a
+    /// relation.
+    Own,
+    /// The shard is switched off, or the entry is damaged.
+    Off,
+}
+
+/// What makes an entry wrong for a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fencing {
+    /// Another transaction is about to commit a change of the key itself.
+    Key,
+    /// This dependency has changed, or is about to change.
+    Changed(FenceId),
+    /// This dependency has changed after the reader's horizon. The entry is right for later readers.
+    Newer(FenceId),
+    /// The reader itself has changed this dependency.
+    Own(FenceId),
+    /// The entry depends on this relation, and the reader is [tracked](Reader::tracked).
+    Tracked(FenceId),
+}
+
+/// Whether a served value is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// The value is right.
+    Right,
+    /// The value was right before, and may be served until a tick.
+    Stale {
+        /// The tick until which the value may be served.
+        until: u32,
+    },
+}
+
+/// The destination that a value is copied to.
+pub trait Buffer {
+    /// Returns as many bytes as the value has, or none if there is no memory for them. The tier may call it more than once for one
+    /// value, because a writer may disturb the first copy.
+    fn room(&mut self, meta: &Meta) -> &mut [u8];
+
+    /// Whether the last call of `room` returned as many bytes as were asked for. If not, the tier has copied nothing.
+    fn had_room(&self) -> bool {
+        true
+    }
+}
+
+impl Buffer for Vec<u8> {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.resize(meta.value_len, 0);
+        self
+    }
+}
+
+/// A buffer for callers that want only the [`Meta`]. It receives no bytes.
+impl Buffer for () {
+    fn room(&mut self, _: &Meta) -> &mut [u8] {
+        &mut []
+    }
+}

@@ -1,0 +1,176 @@
+//! Begins and ends flights: leases, fills and claims.
+
+use super::Tier;
+
+use super::entry::{Entry, Header};
+use super::flight::{InFlight, Lease, Limit, Owner, Purpose};
+use super::guard::Guard;
+use crate::fence::Stamp;
+use crate::host::Host;
+use crate::key::Key;
+use crate::reader::Reader;
+use std::collections::TryReserveError;
+
+/// The answer to a caller that wants to compute a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The caller has the lease.
+    Lead(Lease),
+    /// Another flight of this key is under way.
+    Busy(InFlight),
+    /// The key has a value by now. Only callers that asked to be told get this answer.
+    Present,
+    /// There is no place for a flight. The caller may compute the value but cannot publish it.
+    NoPlace(Limit),
+}
+
+/// The reason why a key cannot be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclaimed {
+    /// The key has a value for this reader.
+    Present,
+    /// A transaction that is about to commit has announced a change of the key.
+    Changing,
+    /// Another session has claimed the key.
+    Claimed,
+    /// There is no place for the claim.
+    NoPlace(Limit),
+}
+
+impl<H: Host> Tier<'_, H> {
+    /// Claims a key that has no value for this reader: no other session can claim it until the claim ends. Without a reader, the
+    /// present entry of the key does not matter: the caller knows that it will be removed.
+    ///
+    /// A session that already has the claim gets its number again.
+    pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: Owner) -> Result<u64, Unclaimed> {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        if guard.poisoned() {
+            return Err(Unclaimed::NoPlace(Limit::Off));
+        }
+        if guard.is_changing(key) {
+            return Err(Unclaimed::Changing);
+        }
+        let is_claim = |leader: &InFlight| leader.purpose == Purpose::Claim;
+        if let Some(other) = guard.flights().leader(key.hash, now).filter(is_claim) {
+            return if other.owner == owner.session { Ok(other.number) } else { Err(Unclaimed::Claimed) };
+        }
+        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
+            return Err(Unclaimed::Present);
+        }
+        let lease = self.draw_lease(&guard, Stamp::LATEST);
+        let begun = guard.flights().begin(key, Purpose::Claim, &lease, owner, u32::MAX, now);
+        begun.map(|()| lease.number).map_err(Unclaimed::NoPlace)
+    }
+
+    fn draw_lease(&self, guard: &Guard<'_, H>, horizon: Stamp) -> Lease {
+        // The stamp must be drawn first: then a statement that begins after `acquired` sees all that was committed before the
+        // stamp.
+        let stamp = self.fences().now().min(horizon);
+        Lease { number: guard.next_lease(), stamp, acquired: self.host.moment() }
+    }
+
+    fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
+        let right = |(entry, header): (Entry<'_>, Header)| {
+            self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>).is_ok()
+        };
+        !guard.is_changing(key) && guard.find(key).is_some_and(right)
+    }
+
+    /// Asks for the lease of a key. The lease ends at `deadline`, a tick, if nothing ends it before.
+    pub fn acquire(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, None, Stamp::LATEST, owner, deadline)
+    }
+
+    /// Does the same as [`acquire`](Self::acquire) for a caller that computes on a snapshot of `horizon`. If `horizon` is earlier
+    /// than now, it becomes the stamp.
+    pub fn acquire_as_of(&self, key: &Key<'_>, horizon: Stamp, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, None, horizon, owner, deadline)
+    }
+
+    /// Does the same as [`acquire`](Self::acquire), unless the key has a value for this reader by now.
+    pub fn acquire_missing(
+        &self,
+        key: &Key<'_>,
+        reader: Reader<'_>,
+        owner: Owner,
+        deadline: u32,
+    ) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, Some(reader), reader.horizon, owner, deadline)
+    }
+
+    /// Begins a fill: the session will compute the value on a new snapshot and publish it. A fill takes over the key's lease if
+    /// there is one.
+    pub fn begin_fill(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Fill, None, Stamp::LATEST, owner, deadline)
+    }
+
+    fn begin_flight(
+        &self,
+        key: &Key<'_>,
+        purpose: Purpose,
+        reader: Option<Reader<'_>>,
+        horizon: Stamp,
+        owner: Owner,
+        deadline: u32,
+    ) -> Acquired {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        if guard.poisoned() {
+            return Acquired::NoPlace(Limit::Off);
+        }
+        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
+            return Acquired::Present;
+        }
+        let goes_before = |leader: &InFlight| purpose == Purpose::Fill && leader.purpose == Purpose::Lease;
+        if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {
+            return Acquired::Busy(leader);
+        }
+        let lease = self.draw_lease(&guard, horizon);
+        match guard.flights().begin(key, purpose, &lease, owner, deadline, now) {
+            Ok(()) => Acquired::Lead(lease),
+            Err(limit) => Acquired::NoPlace(limit),
+        }
+    }
+
+    /// Returns the flight of a key, if there is one now.
+    pub fn leader(&self, key: &Key<'_>) -> Option<InFlight> {
+        let now = self.host.now();
+        self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
+    }
+
+    /// Returns a lease by its number. None if its value could not be published any more: the lease has ended, or another session
+    /// has set or removed the key since.
+    pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
+        self.shard_of(key).lock(&self.host).flights().lease(key.hash, lease)
+    }
+
+    /// Ends a flight or a claim without a result. Returns whether it existed.
+    pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
+        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
+    }
+
+    /// Ends all flights and claims of a session that has ended. Returns their number.
+    pub fn release_leases_of(&self, session: u32) -> u32 {
+        (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session)).sum()
+    }
+
+    /// Disowns the leases of a session that has ended. A caller that knows the number of a lease can still use it.
+    pub fn disown_leases_of(&self, session: u32) {
+        (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(session));
+    }
+
+    /// Returns all flights and claims that are not over, or an error if there is no memory for the list.
+    pub fn in_flight(&self) -> Result<Vec<InFlight>, TryReserveError> {
+        let now = self.host.now();
+        let mut found = Vec::new();
+        for shard in 0..self.layout.shards {
+            let guard = self.locked(shard);
+            for flight in guard.flights().all(now) {
+                found.try_reserve(1)?;
+                found.push(flight);
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,54 @@
+//! Notes what a hold of a lock does to the figures of spaces and relations.
+
+use super::Tier;
+use super::entry::{Entry, Header};
+use crate::figures::{Counter, Delta, Deltas};
+use crate::host::Host;
+use crate::layout::AT_LAST;
+
+impl<H: Host> Tier<'_, H> {
+    /// Notes that entries of a space have gone.
+    pub(crate) fn note_gone(&self, deltas: &mut Deltas, place: u64, how: Counter, times: u32) {
+        self.delta_of(deltas, place).note_gone(how, times);
+    }
+
+    /// Notes that a space has `by` blocks more, or fewer if `by` is negative.
+    #[inline]
+    pub(crate) fn note_blocks(&self, deltas: &mut Deltas, place: u64, by: i64) {
+        self.delta_of(deltas, place).note_blocks(by);
+    }
+
+    #[inline]
+    fn delta_of<'d>(&self, deltas: &'d mut Deltas, place: u64) -> &'d mut Delta {
+        let position = deltas.position(place).unwrap_or_else(|| self.another(deltas, place));
+        deltas.at(position)
+    }
+
+    #[inline(never)]
+    fn another(&self, deltas: &mut Deltas, place: u64) -> usize {
+        deltas.add(place, self.cell_of(place), &self.statistics)
+    }
+
+    /// Notes which relation killed an entry that is being removed. The entry's blocks must still be its own.
+    #[inline]
+    pub(crate) fn note_killed(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
+        if header.dependencies() > 0 {
+            self.note_killed_by(deltas, entry, header);
+        }
+    }
+
+    /// A separate function, so that entries without dependencies do not pay for the loop.
+    #[inline(never)]
+    fn note_killed_by(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
+        let fences = self.fences();
+        let killer = (0..header.dependencies()).find_map(|index| {
+            let fence = entry.dependency(&self.layout, header, index);
+            let record = fences.record_of(fence)?;
+            let in_time = || u64::from(header.expires()) > self.region.load(record + AT_LAST);
+            (fences.passed(fence, header.stamp()) && in_time()).then_some(record)
+        });
+        if let Some(record) = killer {
+            deltas.kills.add(record, &self.region);
+        }
+    }
+}

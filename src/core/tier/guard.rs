@@ -1,0 +1,289 @@
+//! A shard whose lock this process holds: its index, its blocks and its flights. The rules are in `shard.rs`.
+
+use super::entry::{Entry, HIDDEN, Header, LINKED, NONE, RUN_BLOCKS_MIN};
+use super::flight::Flights;
+use super::shard::{
+    AT_CURSOR, AT_ENTRIES, AT_FLIGHTS, AT_FREE, AT_HIDDEN, AT_LEASES, AT_SWEPT, AT_VERSION, CHANGING,
+    POISONED, STEPS_MAX, Shard,
+};
+use crate::blocks::{Bitmap, Run};
+use crate::host::Host;
+use crate::key::Key;
+use crate::sync::{Ordering, fence};
+
+/// A shard whose lock this process holds. Dropping the guard releases the lock.
+pub(crate) struct Guard<'m, H: Host> {
+    pub(super) shard: Shard<'m>,
+    host: &'m H,
+    /// Whether a panic was already unwinding when the lock was acquired. The holder is then cleaning up, and its release of the
+    /// lock does not poison the shard.
+    unwinding: bool,
+}
+
+impl<H: Host> Drop for Guard<'_, H> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.unwinding {
+            // The panic may have left a change half done. Poisoning the shard hides it for good.
+            self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
+        }
+        self.host.unlock(self.shard.number);
+    }
+}
+
+impl<'m> Shard<'m> {
+    /// Acquires the lock.
+    pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
+        host.lock(self.number);
+        Guard { shard: self, host, unwinding: std::thread::panicking() }
+    }
+}
+
+impl<'m, H: Host> Guard<'m, H> {
+    pub(super) fn get(&self, word: usize) -> u64 {
+        self.shard.region.load(self.shard.at + word)
+    }
+
+    pub(super) fn set(&self, word: usize, value: u64) {
+        self.shard.region.store(self.shard.at + word, value);
+    }
+
+    pub(super) fn add(&self, word: usize, by: i64) {
+        self.set(word, self.get(word).wrapping_add_signed(by));
+    }
+
+    pub(crate) fn poisoned(&self) -> bool {
+        self.shard.poisoned()
+    }
+
+    pub(crate) fn entry(&self, block: u32) -> Entry<'m> {
+        self.shard.entry(block)
+    }
+
+    pub(crate) fn bitmap(&self) -> Bitmap<'m> {
+        Bitmap::new(self.shard.region, self.shard.layout, self.shard.number)
+    }
+
+    /// Returns how many blocks the shard has.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.shard.layout.blocks
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.shard.number
+    }
+
+    /// Returns how many entries have their keys in this shard.
+    pub(crate) fn entries(&self) -> u64 {
+        self.get(AT_ENTRIES)
+    }
+
+    /// Returns how many of the shard's blocks are free.
+    pub(crate) fn free_blocks(&self) -> u32 {
+        self.get(AT_FREE) as u32
+    }
+
+    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time.
+    pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
+        let version = self.shard.region.word(self.shard.at + AT_VERSION);
+        let before = version.load(Ordering::Relaxed);
+        version.store(before | CHANGING, Ordering::Relaxed);
+        fence(Ordering::Release);
+        let result = what();
+        version.store((before | CHANGING).wrapping_add(1) & !POISONED | before & POISONED, Ordering::Release);
+        result
+    }
+
+    /// Returns the entry of a key that is not hidden, with its header.
+    pub(crate) fn find(&self, key: &Key<'_>) -> Option<(Entry<'m>, Header)> {
+        self.shard.walk(key, self.chain_max(), |header| !header.has(HIDDEN))
+    }
+
+    /// Returns whether a transaction that is about to commit has announced a change of this key.
+    pub(crate) fn is_changing(&self, key: &Key<'_>) -> bool {
+        self.get(AT_HIDDEN) > 0
+            && self.shard.walk(key, self.chain_max(), |_| true).is_some_and(|(_, header)| header.has(HIDDEN))
+    }
+
+    /// Returns the flights of this shard.
+    pub(crate) fn flights(&self) -> Flights<'m> {
+        let Shard { region, layout, number, at } = self.shard;
+        Flights::new(region, layout, number, at + AT_FLIGHTS)
+    }
+
+    /// Returns a new lease number. It has 32 bits, so that the holder can combine it with other data. The number is unique in this
+    /// region until it repeats after four billion leases. A repeated number does harm only if it meets the same key.
+    pub(crate) fn next_lease(&self) -> u64 {
+        self.add(AT_LEASES, 1);
+        self.get(AT_LEASES)
+            .wrapping_mul(u64::from(self.shard.layout.shards))
+            .wrapping_add(u64::from(self.shard.number))
+            & u64::from(u32::MAX)
+    }
+
+    /// Takes blocks of this shard: one run of at least `least` and at most `want` blocks. The search looks at about `effort` words
+    /// of the bitmap.
+    pub(crate) fn take(&self, least: u32, want: u32, effort: u32) -> Option<Run> {
+        let (run, cursor) = self.bitmap().take(least, want, self.get(AT_CURSOR) as u32, effort);
+        self.set(AT_CURSOR, cursor.into());
+        self.taken(run)
+    }
+
+    /// Takes blocks around a block that has just become free. The next search continues behind them, because more blocks than
+    /// `want` may be free there.
+    pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
+        let run = self.bitmap().take_around(block, least, want)?;
+        self.set(
+            AT_CURSOR,
+            u64::from(run.first + run.blocks - self.shard.layout.first_block(self.shard.number)),
+        );
+        self.taken(Some(run))
+    }
+
+    fn taken(&self, run: Option<Run>) -> Option<Run> {
+        if let Some(run) = run {
+            self.add(AT_FREE, -i64::from(run.blocks));
+            // This fence pairs with the acquire fence of a reader that still copies from these blocks.
+            fence(Ordering::Release);
+        }
+        run
+    }
+
+    /// Gives blocks back to this shard. Returns false and changes nothing if a block is not in use or belongs to another shard.
+    pub(crate) fn give(&self, run: Run) -> bool {
+        let given = self.bitmap().give(run);
+        if given {
+            self.add(AT_FREE, run.blocks.into());
+        }
+        given
+    }
+
+    /// Puts an entry that is not yet visible at the end of its bucket. So announcements stay at the front, and old entries, which
+    /// are evicted first, are found after few steps. The caller must be inside [`change`](Self::change) and must also put the entry
+    /// into a queue.
+    pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
+        let bucket = self.shard.bucket_of(header.hash());
+        entry.set_next(NONE);
+        match self.in_bucket(bucket).last() {
+            Some(last) => last.set_next(entry.block),
+            None => self.shard.set_bucket(bucket, entry.block),
+        }
+        entry.set_flag(LINKED, true);
+        self.add(AT_ENTRIES, 1);
+    }
+
+    /// Puts an announcement at the front of its bucket: it must be the first entry of its key that a reader meets. The caller must
+    /// be inside [`change`](Self::change).
+    pub(crate) fn link_hidden(&self, entry: &Entry<'m>) {
+        let bucket = self.shard.bucket_of(entry.header().hash());
+        entry.set_next(self.shard.bucket(bucket));
+        self.shard.set_bucket(bucket, entry.block);
+        entry.set_flag(LINKED | HIDDEN, true);
+        self.add(AT_HIDDEN, 1);
+    }
+
+    /// Removes an entry from its bucket and its queue. The caller must be inside [`change`](Self::change). The blocks stay in use.
+    /// No new reader can find the entry, and a reader that has found it will learn that it died.
+    pub(crate) fn unlink(&self, entry: &Entry<'m>, header: &Header) {
+        self.detach(entry, header);
+        self.move_zone(entry.block);
+    }
+
+    fn detach(&self, entry: &Entry<'m>, header: &Header) {
+        self.unchain(entry, header.hash());
+        self.dequeue(entry, header);
+        self.add(AT_ENTRIES, -1);
+        entry.set_flag(LINKED, false);
+    }
+
+    /// Removes an announcement from its bucket. The caller must be inside [`change`](Self::change).
+    pub(crate) fn unlink_hidden(&self, entry: &Entry<'m>) {
+        self.unchain(entry, entry.header().hash());
+        self.add(AT_HIDDEN, -1);
+        entry.set_flag(LINKED, false);
+        self.move_zone(entry.block);
+        // A reader may have found this entry and not yet checked whether it is hidden. If that reader sees the HIDDEN flag cleared,
+        // it must also see that the zone moved. Otherwise it would return a value that is not committed.
+        fence(Ordering::Release);
+        entry.set_flag(HIDDEN, false);
+    }
+
+    /// Moves the version of the zone that a block lies in. Entries of several shards may begin in one zone, so no single lock
+    /// protects the version, and the step is atomic. The release order waits until all earlier stores are visible, which takes
+    /// time. That is why eviction moves a zone once for many entries.
+    pub(super) fn move_zone(&self, block: u32) {
+        if self.is_block(block) {
+            self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Returns whether a block number lies in the area of blocks. For any other number, the computed place of its zone or visited
+    /// bit may belong to something else.
+    pub(super) fn is_block(&self, block: u32) -> bool {
+        self.shard.layout.block_at(block) < self.shard.region.len()
+    }
+
+    pub(super) fn unchain(&self, entry: &Entry<'m>, hash: u32) {
+        let bucket = self.shard.bucket_of(hash);
+        let next = entry.next();
+        if self.shard.bucket(bucket) == entry.block {
+            self.shard.set_bucket(bucket, next);
+        } else if let Some(before) = self.in_bucket(bucket).find(|before| before.next() == entry.block) {
+            before.set_next(next);
+        }
+    }
+
+    /// Returns how many announcements the shard holds.
+    pub(crate) fn hidden(&self) -> u64 {
+        self.get(AT_HIDDEN)
+    }
+
+    /// Returns the bucket of a hash.
+    pub(crate) fn bucket_of(&self, hash: u32) -> u32 {
+        self.shard.bucket_of(hash)
+    }
+
+    /// Returns how many buckets the shard has, for inspection and sweeping.
+    pub(crate) fn buckets(&self) -> u32 {
+        self.shard.layout.buckets
+    }
+
+    /// Returns how many entries a bucket can have at most: all linked entries of the shard. A count larger than the blocks can hold
+    /// is damage, and the limit is then `STEPS_MAX`.
+    fn chain_max(&self) -> u32 {
+        let linked = self.entries().saturating_add(self.hidden());
+        let possible = self.shard.layout.blocks_total() / u64::from(RUN_BLOCKS_MIN);
+        if linked <= possible { STEPS_MAX.max(linked as u32) } else { STEPS_MAX }
+    }
+
+    /// Returns the entries of a bucket.
+    pub(crate) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Entry<'m>> + use<'m, H> {
+        let shard = self.shard;
+        let mut block = shard.bucket(bucket);
+        let mut steps = self.chain_max();
+        std::iter::from_fn(move || {
+            if block == NONE || steps == 0 {
+                return None;
+            }
+            steps -= 1;
+            let entry = shard.entry(block);
+            block = entry.next();
+            Some(entry)
+        })
+    }
+
+    /// Prefetches the first entry of each bucket in a range. Without it, the caller would wait for memory at each bucket.
+    pub(crate) fn foresee_buckets(&self, buckets: std::ops::Range<u32>) {
+        for bucket in buckets {
+            self.shard.region.prefetch(self.shard.layout.block_at(self.shard.bucket(bucket)));
+        }
+    }
+
+    /// Returns the bucket where the sweep of this shard continues.
+    pub(crate) fn swept(&self) -> u32 {
+        self.get(AT_SWEPT) as u32
+    }
+
+    pub(crate) fn set_swept(&self, bucket: u32) {
+        self.set(AT_SWEPT, bucket.into());
+    }
+}

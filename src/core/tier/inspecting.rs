@@ -1,0 +1,157 @@
+//! Shows the content of a tier: its entries, and how full it is.
+
+use super::Tier;
+
+use super::entry::HIDDEN;
+use super::flight::{InFlight, Purpose};
+use super::judge::BUCKETS_PER_HOLD;
+use super::shard::Shard;
+use crate::host::Host;
+use crate::key::{KEY_BYTES_MAX, Scope};
+use crate::layout::{BLOCK_BYTES, Layout};
+use crate::value::Meta;
+use std::collections::TryReserveError;
+
+/// An entry as [`crate::Tier::inspect`] shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// The number of the database.
+    pub database: u32,
+    /// The number of the space.
+    pub space: u32,
+    /// The role that owns the entry, or 0.
+    pub role: u32,
+    /// The bytes of the key.
+    pub key: Vec<u8>,
+    /// The kind, the stamp and the other properties of the value.
+    pub meta: Meta,
+    /// Whether a reader would get the entry now.
+    pub valid: bool,
+}
+
+/// How full the tier is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The number of entries, valid or not.
+    pub entries: u64,
+    /// Bytes of blocks in use, by entries and reservations.
+    pub used_bytes: u64,
+    /// Bytes of all blocks.
+    pub block_bytes: u64,
+    /// Bytes of fences.
+    pub fence_bytes: u64,
+    /// Bytes of places for flights.
+    pub flight_bytes: u64,
+    /// Bytes of statistics, of backends and of spaces.
+    pub statistics_bytes: u64,
+    /// The number of flights: values that are being computed and keys that are claimed.
+    pub flights: u64,
+    /// The number of claimed keys.
+    pub claims: u64,
+    /// The number of announced changes that are neither confirmed nor withdrawn yet.
+    pub announced: u64,
+    /// The number of shards.
+    pub shards: u32,
+    /// The number of shards that are switched off.
+    pub shards_off: u32,
+}
+
+impl<H: Host> Tier<'_, H> {
+    /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. It copies the keys, so it is meant for
+    /// inspection and not for hot paths. Returns an error if there is no memory for the copies.
+    pub fn inspect(&self, bucket: u64) -> Result<Option<Vec<Inspected>>, TryReserveError> {
+        let now = self.host.now();
+        let shard = u32::try_from(bucket / u64::from(self.layout.buckets)).ok();
+        let Some(shard) = shard.filter(|n| *n < self.layout.shards) else { return Ok(None) };
+        let mut found = Vec::new();
+        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        if guard.poisoned() {
+            return Ok(Some(found));
+        }
+        for entry in guard.in_bucket((bucket % u64::from(self.layout.buckets)) as u32) {
+            let header = entry.header();
+            if header.has(HIDDEN) {
+                continue;
+            }
+            let mut key = Vec::new();
+            key.try_reserve_exact(header.key_len())?;
+            key.resize(header.key_len(), 0);
+            entry.copy(&self.layout, &header, header.key_at(), &mut key);
+            found.try_reserve(1)?;
+            found.push(Inspected {
+                database: header.database(),
+                space: header.space(),
+                role: header.role(),
+                key,
+                meta: header.meta(),
+                valid: self.is_valid(&entry, &header, now),
+            });
+        }
+        Ok(Some(found))
+    }
+
+    /// Returns the keys of a scope that lie between two keys, from some buckets, with the next bucket to ask for. None behind the
+    /// last bucket. The keys of other scopes are not copied. A key whose entry is not right may be among them.
+    pub fn keys_between(
+        &self,
+        scope: &Scope,
+        bucket: u64,
+        after: Option<&[u8]>,
+        before: Option<&[u8]>,
+    ) -> Result<Option<(Vec<Vec<u8>>, u64)>, TryReserveError> {
+        let buckets = u64::from(self.layout.buckets);
+        let shard = u32::try_from(bucket / buckets).ok();
+        let Some(shard) = shard.filter(|shard| *shard < self.layout.shards) else { return Ok(None) };
+        let first = bucket % buckets;
+        let next = buckets.min(first + u64::from(BUCKETS_PER_HOLD));
+        let mut found = Vec::new();
+        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        for at in (first..next).filter(|_| !guard.poisoned()) {
+            for entry in guard.in_bucket(at as u32) {
+                let header = entry.header();
+                if header.place() != scope.place() || header.role() != scope.role || header.has(HIDDEN) {
+                    continue;
+                }
+                let mut bytes = [0; KEY_BYTES_MAX];
+                let Some(key) = bytes.get_mut(..header.key_len()) else { continue };
+                entry.copy(&self.layout, &header, header.key_at(), key);
+                if after.is_some_and(|after| &*key <= after) || before.is_some_and(|before| &*key >= before) {
+                    continue;
+                }
+                let mut copy = Vec::new();
+                copy.try_reserve_exact(key.len())?;
+                copy.extend_from_slice(key);
+                found.try_reserve(1)?;
+                found.push(copy);
+            }
+        }
+        Ok(Some((found, bucket - first + next)))
+    }
+
+    /// Returns how full the tier is.
+    pub fn usage(&self) -> Usage {
+        let now = self.host.now();
+        let mut usage = Usage {
+            block_bytes: self.layout.blocks_total() * BLOCK_BYTES as u64,
+            fence_bytes: (self.layout.counters_at - self.layout.reserved_at) as u64 * 8,
+            flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
+                * 8
+                * u64::from(self.layout.shards),
+            statistics_bytes: Layout::statistics_words(&self.layout.sizes) as u64 * 8,
+            shards: self.layout.shards,
+            ..Usage::default()
+        };
+        for number in 0..self.layout.shards {
+            let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
+            usage.entries = usage.entries.wrapping_add(guard.entries());
+            let is_claim = |flight: &InFlight| flight.purpose == Purpose::Claim;
+            usage.flights += guard.flights().all(now).count() as u64;
+            usage.claims += guard.flights().all(now).filter(is_claim).count() as u64;
+            usage.announced = usage.announced.wrapping_add(guard.hidden());
+            usage.used_bytes +=
+                u64::from(self.layout.blocks.saturating_sub(guard.free_blocks())) * BLOCK_BYTES as u64;
+            usage.shards_off += u32::from(guard.poisoned());
+        }
+        usage
+    }
+}

@@ -1,0 +1,56 @@
+//! Judges entries: whether an entry can ever be served again.
+
+use super::Tier;
+
+use super::entry::{Entry, Header, LINGERS};
+use crate::figures::Counter;
+use crate::host::Host;
+use crate::key::Scope;
+
+/// The number of buckets that a sweep, or the hand of a space, looks through in one hold of the lock.
+pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
+
+/// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
+/// entry probably has the same one.
+pub(crate) struct Judge<'t, 'm, H> {
+    tier: &'t Tier<'m, H>,
+    now: u32,
+    scope: Option<Scope>,
+}
+
+impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
+    pub(crate) fn new(tier: &'t Tier<'m, H>) -> Self {
+        Self { tier, now: tier.host.now(), scope: None }
+    }
+
+    /// Returns why an entry will never be served again, or None if it still may be.
+    pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
+        let expired = header.expires() <= self.now;
+        if expired && !header.has(LINGERS) {
+            return Some(Counter::Expired);
+        }
+        let tier = self.tier;
+        let fences = tier.fences();
+        let scope = match self.scope {
+            Some(scope) if scope.place() == header.place() => scope,
+            _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
+        };
+        let passed = |fence| fences.passed(fence, header.stamp());
+        if scope.fences.into_iter().any(passed) {
+            return Some(Counter::Fenced);
+        }
+        let fenced =
+            (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place)));
+        match (expired, fenced) {
+            (false, false) => None,
+            _ if self.lingers(entry, header, fenced) => None,
+            (true, _) => Some(Counter::Expired),
+            (false, true) => Some(Counter::Fenced),
+        }
+    }
+
+    /// Whether an entry that is no longer right may still be served stale.
+    fn lingers(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
+        header.has(LINGERS) && self.tier.lingers_until(entry, header, fenced) > self.now
+    }
+}

@@ -1,0 +1,266 @@
+//! Stores values: reserves memory for a value, publishes it, or announces it and confirms it when its transaction is visible.
+
+use super::Tier;
+
+use super::entry::{Entry, Header, TOMBSTONE, Writer};
+use super::eviction;
+use super::freeing::Unlinked;
+use super::guard::Guard;
+use crate::fence::Stamp;
+use crate::figures::{Cost, Counter};
+use crate::host::Host;
+use crate::key::Key;
+use crate::value::{DEPENDENCIES_MAX, Kind, Lingering, NewValue, Refusal, Reservation, Stored};
+
+impl<H: Host> Tier<'_, H> {
+    /// Writes a value to blocks where no reader can see it yet. May evict other entries. Every error of storing a value comes from
+    /// this call.
+    pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
+        self.reserve_lingering(key, value, None)
+    }
+
+    /// Does the same as [`reserve`](Self::reserve) for a value that may be served stale for some time.
+    pub fn reserve_lingering(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
+        let outcome = self.try_reserve(key, value, lingering);
+        match outcome {
+            Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
+            Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
+            Err(Refusal::Off) => self.statistics.count(key.scope.cell, Counter::RefusedOff),
+            _ => {}
+        }
+        outcome
+    }
+
+    fn try_reserve(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        lingering: Option<Lingering>,
+    ) -> Result<Reservation, Refusal> {
+        if value.dependencies.len() > DEPENDENCIES_MAX {
+            return Err(Refusal::TooManyDependencies);
+        }
+        if value.bytes.len() > self.entry_bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        let mut header = Header::new(key, value, lingering.is_some(), self.host.now());
+        if header.bytes() > self.entry_bytes_max {
+            return Err(Refusal::TooLarge);
+        }
+        let block = self.find_room(key, &mut header)?;
+        let entry = Entry::new(self.region, &self.layout, block);
+        let mut writer = Writer::new(&entry, &self.layout, &header);
+        for dependency in value.dependencies {
+            writer.write(&dependency.0.to_ne_bytes());
+        }
+        writer.align();
+        writer.write(key.bytes);
+        if value.kind == Kind::COUNTER || lingering.is_some() {
+            writer.align();
+        }
+        if let Some(lingering) = lingering {
+            writer.write(&lingering.as_word().to_ne_bytes());
+        }
+        writer.write(value.bytes);
+        writer.finish();
+        Ok(Reservation { block })
+    }
+
+    /// Reserves what a transaction needs to remove a key when it commits.
+    pub fn reserve_removal(&self, key: &Key<'_>) -> Result<Reservation, Refusal> {
+        let value = NewValue {
+            bytes: &[],
+            kind: Kind(0),
+            stamp: Stamp::VOID,
+            expires: u32::MAX,
+            cost: Cost::NONE,
+            dependencies: &[],
+        };
+        let reservation = self.reserve(key, &value)?;
+        Entry::new(self.region, &self.layout, reservation.block).set_flag(TOMBSTONE, true);
+        Ok(reservation)
+    }
+
+    /// Stores a value at once.
+    pub fn put(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Stored, Refusal> {
+        let reservation = self.reserve(key, value)?;
+        match self.publish(key, reservation) {
+            Stored::Dropped => Err(Refusal::Off),
+            stored => Ok(stored),
+        }
+    }
+
+    /// Makes a reservation visible, as a plain set does, and replaces the present entry of the key. Voids the key's flight: the
+    /// session that is computing the key cannot publish any more. Takes a bounded number of steps, allocates nothing and cannot
+    /// fail.
+    pub fn publish(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
+        self.publish_if(key, reservation, |guard, _| {
+            guard.flights().void(key.hash);
+            true
+        })
+    }
+
+    /// Makes a value visible under a lease or a claim, if no other session has set or removed the key since the lease was given.
+    /// Ends the flight or the claim.
+    ///
+    /// If a transaction has announced a change of the key, the value is stored behind the announcement. No reader sees the value
+    /// while the announcement stands. Confirming the announcement removes the value, and withdrawing it makes the value visible,
+    /// which is then right.
+    pub fn publish_leased(&self, key: &Key<'_>, reservation: Reservation, lease: u64) -> Stored {
+        self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Some(true))
+    }
+
+    pub(super) fn publish_if(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        decide: impl FnOnce(&Guard<'_, H>, bool) -> bool,
+    ) -> Stored {
+        let shard = self.shard_of(key);
+        let now = self.host.now();
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = shard.lock(&self.host);
+        let mut unlinked = Unlinked::within(&key.scope);
+        let old = guard.find(key);
+        let valid = old.is_some_and(|(entry, header)| self.is_valid_in(&key.scope, &entry, &header, now));
+        let outcome = if guard.poisoned() || !decide(&guard, valid) {
+            Stored::Dropped
+        } else {
+            self.replace(&guard, None, old, Some(&new), &mut unlinked);
+            if valid { Stored::Replaced } else { Stored::New }
+        };
+        drop(guard);
+        if outcome == Stored::Dropped {
+            self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
+        } else {
+            self.statistics.count(key.scope.cell, Counter::Stored);
+        }
+        self.release_all(&mut unlinked);
+        outcome
+    }
+
+    /// Replaces the present entry of a key with a new one, or with none, and removes an announcement. All of it happens in one
+    /// change. So readers see the state before or the state after, and never the old value between the announcement and the new
+    /// value.
+    fn replace<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        announced: Option<&Entry<'t>>,
+        old: Option<(Entry<'t>, Header)>,
+        new: Option<&Entry<'t>>,
+        unlinked: &mut Unlinked,
+    ) {
+        guard.change(|| {
+            if let Some(announced) = announced {
+                guard.unlink_hidden(announced);
+            }
+            if let Some((entry, header)) = &old {
+                guard.unlink(entry, header);
+            }
+            if let Some(new) = new {
+                let header = new.header();
+                guard.link(new, &header);
+                eviction::admit(guard, new, &header);
+            }
+        });
+        if let Some((entry, header)) = &old {
+            let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
+            self.note_gone(&mut unlinked.deltas, header.place(), how, 1);
+            self.note_killed(&mut unlinked.deltas, entry, header);
+            self.give_back(guard, entry, header, unlinked);
+        }
+    }
+
+    /// Announces that a change of the key is about to become visible. From now on the key is a miss. The caller must announce
+    /// before the change can become visible, and must then call exactly one of [`confirm`](Self::confirm),
+    /// [`confirm_as`](Self::confirm_as), [`confirm_claimed`](Self::confirm_claimed) and [`withdraw`](Self::withdraw).
+    pub fn announce(&self, key: &Key<'_>, reservation: &Reservation) {
+        let guard = self.shard_of(key).lock(&self.host);
+        let entry = Entry::new(self.region, &self.layout, reservation.block);
+        guard.change(|| guard.link_hidden(&entry));
+    }
+
+    /// Confirms an announced change: it is visible now. Takes a bounded number of steps, allocates nothing and cannot fail.
+    pub fn confirm(&self, key: &Key<'_>, reservation: Reservation) {
+        let stamp = Entry::new(self.region, &self.layout, reservation.block).header().stamp();
+        self.confirm_as(key, reservation, Some(stamp));
+    }
+
+    /// Confirms an announced change with the moment as of which the value is right (see `fence/mod.rs`, *Set and fence*). If `stamp` is
+    /// None, the value is not right: it is dropped, and the key is removed, because the old value was announced to be wrong. A
+    /// removal ignores the stamp.
+    pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        let mut unlinked = Unlinked::within(&key.scope);
+        guard.flights().void(key.hash);
+        let removal = new.header().has(TOMBSTONE);
+        let stamp = stamp.filter(|_| !removal);
+        if let Some(stamp) = stamp {
+            new.set_stamp(stamp);
+        }
+        let kept = stamp.is_some();
+        self.replace(&guard, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
+        drop(guard);
+        if kept {
+            self.statistics.count(key.scope.cell, Counter::Stored);
+        } else {
+            self.release(reservation.block);
+            if !removal {
+                self.statistics.count(key.scope.cell, Counter::Dropped);
+            }
+        }
+        self.release_all(&mut unlinked);
+    }
+
+    /// Does the same as [`confirm_as`](Self::confirm_as) for a value that was announced under a claim, and ends the claim. Returns
+    /// whether the claim still stood. If another session has set or removed the key since, that change was later, and the
+    /// announcement is withdrawn.
+    pub fn confirm_claimed(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        claim: u64,
+        stamp: Option<Stamp>,
+    ) -> bool {
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        let mut unlinked = Unlinked::within(&key.scope);
+        let stands = guard.flights().end(key.hash, claim) == Some(true);
+        let kept = stands && stamp.is_some();
+        if let Some(stamp) = stamp {
+            new.set_stamp(stamp);
+        }
+        let old = guard.find(key).filter(|_| stands);
+        self.replace(&guard, Some(&new), old, kept.then_some(&new), &mut unlinked);
+        drop(guard);
+        if kept {
+            self.statistics.count(key.scope.cell, Counter::Stored);
+        } else {
+            self.release(reservation.block);
+            self.statistics.count(key.scope.cell, Counter::Dropped);
+        }
+        self.release_all(&mut unlinked);
+        stands
+    }
+
+    /// Withdraws an announced change: it will not happen. The entry that the key had before is visible again.
+    pub fn withdraw(&self, key: &Key<'_>, reservation: Reservation) {
+        let entry = Entry::new(self.region, &self.layout, reservation.block);
+        let guard = self.shard_of(key).lock(&self.host);
+        guard.change(|| guard.unlink_hidden(&entry));
+        drop(guard);
+        self.release(reservation.block);
+    }
+
+    /// Frees the blocks of a reservation.
+    pub fn cancel(&self, reservation: Reservation) {
+        self.release(reservation.block);
+    }
+}

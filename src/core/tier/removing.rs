@@ -1,0 +1,116 @@
+//! Removes entries: on request, or because they will never be served again.
+
+use super::Tier;
+
+use super::entry::{Entry, HIDDEN, Header, LINKED};
+use super::freeing::Unlinked;
+use super::guard::Guard;
+use super::judge::{BUCKETS_PER_HOLD, Judge};
+use super::shard::Shard;
+use crate::figures::Counter;
+use crate::host::Host;
+use crate::key::{Key, KeyMark};
+
+impl<H: Host> Tier<'_, H> {
+    /// Removes a key. Returns whether it had a value that would have been served.
+    pub fn remove(&self, key: &Key<'_>) -> bool {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        guard.flights().void(key.hash);
+        let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
+        let valid = self.is_valid_in(&key.scope, &entry, &header, now);
+        let mut unlinked = Unlinked::within(&key.scope);
+        self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
+        drop(guard);
+        self.release_all(&mut unlinked);
+        valid
+    }
+
+    /// Removes a key of which only the mark is left, and voids its flight. Changes of the key that other transactions have
+    /// announced stay announced, as with [`remove`](Self::remove). Takes a bounded number of steps, allocates nothing and cannot
+    /// fail.
+    pub fn remove_marked(&self, mark: &KeyMark) {
+        let is_it = |header: &Header| {
+            header.hash() == mark.print()
+                && header.place() == mark.place()
+                && header.role() == mark.role
+                && header.has(LINKED)
+                && !header.has(HIDDEN)
+        };
+        loop {
+            let guard = Shard::of_hash(self.region, &self.layout, mark.hash()).lock(&self.host);
+            guard.flights().void(mark.hash());
+            if guard.poisoned() {
+                return;
+            }
+            let mut unlinked = Unlinked::default();
+            for entry in guard.in_bucket(guard.bucket_of(mark.print())) {
+                let header = entry.header();
+                if is_it(&header) && !unlinked.is_full() {
+                    self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
+                }
+            }
+            drop(guard);
+            self.release_all(&mut unlinked);
+            if !unlinked.is_full() {
+                return;
+            }
+        }
+    }
+
+    /// Looks through the next `budget` buckets and removes entries that will never be served again. Returns how many entries it
+    /// removed.
+    pub fn sweep(&self, budget: u32) -> u64 {
+        let mut judge = Judge::new(self);
+        let mut removed = 0;
+        let mut left = budget;
+        while left > 0 {
+            let shard = Shard::new(self.region, &self.layout, self.layout.next_swept(&self.region));
+            let guard = shard.lock(&self.host);
+            let mut unlinked = Unlinked::default();
+            let from = guard.swept().min(guard.buckets());
+            let until = guard.buckets().min(from.saturating_add(left.min(BUCKETS_PER_HOLD)));
+            let mut at = from;
+            while at < until && !guard.poisoned() && !unlinked.is_full() {
+                for entry in guard.in_bucket(at) {
+                    let header = entry.header();
+                    if !header.has(LINKED) {
+                        // The chain is damaged and perhaps a cycle. Following it would unlink the same entries again.
+                        break;
+                    }
+                    if !header.has(HIDDEN)
+                        && let Some(reason) = judge.is_useless(&entry, &header)
+                        && !unlinked.is_full()
+                    {
+                        self.drop_entry(&guard, &entry, &header, reason, &mut unlinked);
+                        removed += 1;
+                    }
+                }
+                at += 1;
+            }
+            let done = at >= guard.buckets() || guard.poisoned();
+            guard.set_swept(if done { 0 } else { at });
+            drop(guard);
+            self.release_all(&mut unlinked);
+            left -= (at - from).clamp(1, left);
+            if done {
+                self.layout.sweep_next(&self.region);
+            }
+        }
+        removed
+    }
+
+    pub(crate) fn drop_entry<'t>(
+        &'t self,
+        guard: &Guard<'t, H>,
+        entry: &Entry<'t>,
+        header: &Header,
+        reason: Counter,
+        unlinked: &mut Unlinked,
+    ) {
+        guard.change(|| guard.unlink(entry, header));
+        self.note_gone(&mut unlinked.deltas, header.place(), reason, 1);
+        self.note_killed(&mut unlinked.deltas, entry, header);
+        self.give_back(guard, entry, header, unlinked);
+    }
+}

@@ -1,0 +1,110 @@
+//! The statistics of spaces and relations, for the users of a tier.
+
+use super::Tier;
+
+use crate::fence::{FenceId, Lowered, Stamp};
+use crate::figures::{Counter, RelationStats, SpaceStats};
+use crate::host::Host;
+use crate::key::Scope;
+use crate::layout::{AT_CHANGES, AT_KILLED, AT_LAST, BLOCK_BYTES};
+use crate::sync::Ordering;
+
+impl<H: Host> Tier<'_, H> {
+    /// Returns the statistics of a space. None if no backend has made its [scope](Self::scope) yet, or if the space shares the last
+    /// cell with others. The last item of [`all_stats`](Self::all_stats) has those spaces' statistics together.
+    pub fn space_stats(&self, database: u32, space: u32) -> Option<SpaceStats> {
+        self.own_cell(database, space).map(|cell| self.statistics.stats(cell))
+    }
+
+    /// Returns the statistics of all spaces that were ever used, also of dropped ones. The last item has those of all spaces that
+    /// share the last cell.
+    pub fn all_stats(&self) -> impl Iterator<Item = SpaceStats> {
+        let seen = |cell: &u32| self.statistics.is_shared(*cell) || self.statistics.is_named(*cell);
+        self.statistics.cells().filter(seen).map(|cell| self.statistics.stats(cell))
+    }
+
+    /// Resets the counts of one space. Entries and bytes stay.
+    pub fn reset_stats(&self, database: u32, space: u32) {
+        if let Some(cell) = self.own_cell(database, space) {
+            self.statistics.reset(cell);
+        }
+    }
+
+    /// Resets the counts of all spaces. The results of [`counted`](Self::counted) stay.
+    pub fn reset_all_stats(&self) {
+        self.statistics.cells().for_each(|cell| self.statistics.reset(cell));
+    }
+
+    /// Counts an event that the caller knows of and the tier does not: see [`Counter`].
+    pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
+        self.statistics.add(scope.cell, what, by);
+    }
+
+    /// Returns how often an event happened, in all backends and spaces together, since the region was formatted.
+    pub fn counted(&self, what: Counter) -> u64 {
+        self.statistics.total(what)
+    }
+
+    /// Returns the bytes of blocks that a space has, for entries and for reservations. It is one load. For a space that shares the
+    /// last cell, it is the sum of all spaces that share it.
+    pub fn used_bytes(&self, scope: &Scope) -> u64 {
+        self.statistics.blocks(scope.cell) * BLOCK_BYTES as u64
+    }
+
+    /// Whether a space has statistics of its own, and so a quota. The first spaces have, as long as reserved fences are left.
+    pub fn is_counted_alone(&self, scope: &Scope) -> bool {
+        !self.statistics.is_shared(scope.cell)
+    }
+
+    fn own_cell(&self, database: u32, space: u32) -> Option<u32> {
+        Some(self.cell_of(u64::from(database) << 32 | u64::from(space)))
+            .filter(|cell| !self.statistics.is_shared(*cell))
+    }
+
+    /// Returns the cell of database and space, in the form that an entry stores them.
+    pub(crate) fn cell_of(&self, place: u64) -> u32 {
+        let known = self.fences().known_space((place >> 32) as u32, place as u32);
+        known.unwrap_or(self.layout.cells() - 1)
+    }
+
+    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If the fence is a
+    /// relation's, it also counts the change. This takes a bounded time, does not allocate, and never fails.
+    pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
+        let fences = self.fences();
+        let lowered = fences.lower_as(fence, number);
+        // The filter passes only one of the relation's two fences, so a change that raises both counts once.
+        if let Some(record) = fences.record_of_any(fence) {
+            self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);
+            self.region.store(record + AT_LAST, self.host.now().into());
+        }
+        lowered
+    }
+
+    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The last item
+    /// has no name: it is the sum of all records that several relations of any databases share.
+    pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
+        let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
+            relation: owner.map(|(_, relation)| relation),
+            changes: self.region.load(record + AT_CHANGES),
+            killed: self.region.load(record + AT_KILLED),
+            last: self.region.load(record + AT_LAST) as u32,
+        };
+        let of_database =
+            move |(_, owner): &(usize, Option<(u32, u32)>)| owner.is_some_and(|(of, _)| of == database);
+        let own = self.fences().records().filter(of_database).map(stats);
+        let shared = std::iter::once_with(move || {
+            let records = self.fences().records().filter(|(_, owner)| owner.is_none());
+            records.map(stats).fold(RelationStats::default(), RelationStats::and)
+        });
+        own.chain(shared).filter(RelationStats::is_any)
+    }
+
+    /// Resets the counts of the relations of a database and of the shared records. The time of the last change stays.
+    pub fn reset_relation_stats(&self, database: u32) {
+        let records = self.fences().records();
+        for (record, _) in records.filter(|(_, owner)| owner.is_none_or(|(of, _)| of == database)) {
+            self.region.store(record + AT_CHANGES, 0);
+            self.region.store(record + AT_KILLED, 0);
+        }
+    }
+}

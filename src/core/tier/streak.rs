@@ -1,0 +1,100 @@
+//! The queues of a shard, and streaks: entries of one queue that are evicted together.
+
+use super::entry::{CHAINED, Entry, Header, NONE, SPREAD};
+use crate::figures::Counter;
+
+/// The two queues of a shard. Entries leave them by eviction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Queue {
+    Small,
+    Main,
+}
+
+impl Queue {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Small => Self::Main,
+            Self::Main => Self::Small,
+        }
+    }
+}
+
+/// The oldest entries of a queue, consecutive, which are evicted together.
+pub(crate) struct Streak {
+    pub queue: Queue,
+    places: [Victim; Self::MOST],
+    count: usize,
+}
+
+/// An entry to evict, and the parts of its header that the eviction needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Victim {
+    pub block: u32,
+    pub hash: u32,
+    /// Database and space in one word.
+    pub place: u64,
+    pub blocks: u32,
+    /// Whether the entry lies in one run of this shard.
+    pub whole: bool,
+    pub spread: bool,
+    pub why: Counter,
+}
+
+impl Victim {
+    /// An empty slot.
+    pub(crate) const NONE: Self = Self {
+        block: NONE,
+        hash: 0,
+        place: 0,
+        blocks: 0,
+        whole: false,
+        spread: false,
+        why: Counter::Evicted,
+    };
+
+    pub(crate) fn is_of_space_of(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Streak {
+    /// The most entries in a streak. The data that their eviction needs is prefetched for all of them at once.
+    pub(crate) const MOST: usize = 32;
+
+    pub(super) fn of(queue: Queue) -> Self {
+        Self { queue, places: [Victim::NONE; Self::MOST], count: 0 }
+    }
+
+    pub(crate) fn victims(&self) -> &[Victim] {
+        &self.places[..self.count]
+    }
+
+    /// Returns how many of the victims were still right.
+    pub(crate) fn evicted(&self) -> usize {
+        self.victims().iter().filter(|victim| victim.why == Counter::Evicted).count()
+    }
+
+    /// Appends an entry. Returns whether the streak has room for another entry.
+    pub(super) fn push(
+        &mut self,
+        entry: &Entry<'_>,
+        header: &Header,
+        useless: Option<Counter>,
+        most: usize,
+    ) -> bool {
+        if let Some(place) = self.places.get_mut(self.count) {
+            *place = Victim {
+                block: entry.block,
+                hash: header.hash(),
+                place: header.place(),
+                blocks: header.blocks(),
+                whole: !header.has(CHAINED | SPREAD),
+                spread: header.has(SPREAD),
+                why: useless.unwrap_or(Counter::Evicted),
+            };
+            self.count += 1;
+        }
+        self.count < Self::MOST.min(most)
+    }
+}

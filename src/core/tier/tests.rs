@@ -1,0 +1,83 @@
+//! Unit tests of a tier that need to see its parts.
+
+use super::Tier;
+use super::shard::Shard;
+use crate::fence::Stamp;
+use crate::figures::Cost;
+use crate::hash::scatter;
+use crate::host::Host;
+use crate::key::Key;
+use crate::layout::Sizes;
+use crate::region::Region;
+use crate::sync::AtomicU64;
+use crate::value::{Kind, NewValue};
+
+struct Alone;
+
+impl Host for Alone {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, _shard: u32) {}
+    fn unlock(&self, _shard: u32) {}
+}
+
+/// A number that is no block has no zone and no visited bit. The computed places would hit words of another shard.
+#[test]
+fn evicting_what_is_no_block_writes_to_no_other_shard() {
+    let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 2 };
+    let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+    let (region, layout) = (tier.region, &tier.layout);
+    let others = layout.block_at(layout.first_block(1))..memory.len();
+    others.clone().for_each(|at| region.store(at, u64::MAX));
+    let guard = Shard::new(region, layout, 0).lock(&tier.host);
+    // The first number would have its zone there, the second its visited bit.
+    let zone = (others.start - layout.zone_at(0)) * 4096;
+    let visited = (others.start - layout.visited_bit(0).0) * 256;
+    for block in [zone, visited] {
+        let entry = guard.entry(block as u32);
+        guard.take_visit(&entry);
+        guard.change(|| guard.unlink(&entry, &entry.header()));
+    }
+    let written = others.filter(|at| region.load(*at) != u64::MAX).count();
+    assert_eq!(written, 0);
+}
+
+/// The counters stand side by side in the main queue, and there are more of them than one search passes over.
+#[test]
+fn counters_stay_while_there_is_anything_else() {
+    let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+    let sizes =
+        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 1 };
+    let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    let value = NewValue {
+        bytes: &[1; 80],
+        kind: Kind(1),
+        stamp: Stamp::VOID,
+        expires: u32::MAX,
+        cost: Cost::NONE,
+        dependencies: &[],
+    };
+    let with_key = |number: u64, what: &dyn Fn(&Key<'_>)| {
+        let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        what(&Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));
+    };
+    for number in 0..500 {
+        with_key(number, &|key| assert_eq!(tier.incr(key, 1, &value), Ok(1)));
+    }
+    // Returning keys go to the main queue, so the small queue is often short enough that eviction turns to the main queue.
+    for step in 0..40_000u64 {
+        let number = 1_000 + scatter(step) % 6_000 * (scatter(!step) % 6_000) / 6_000;
+        with_key(number, &|key| {
+            if tier.get(key, Stamp::LATEST, &mut Vec::new()).is_err() {
+                tier.put(key, &value).expect("there is somebody to evict");
+            }
+        });
+    }
+    for number in 0..500 {
+        with_key(number, &|key| assert!(tier.peek(key, Stamp::LATEST).is_ok(), "counter {number} is gone"));
+    }
+}

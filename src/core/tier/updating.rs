@@ -1,0 +1,146 @@
+//! Changes living entries in place: their time to live, and the value of a counter.
+
+use super::Tier;
+
+use super::entry::{Entry, Header};
+use crate::fence::FenceId;
+use crate::host::Host;
+use crate::key::Key;
+use crate::sync::Ordering;
+use crate::value::{DEPENDENCIES_MAX, IncrError, Kind, Lingering, NewValue, Refusal, Reservation, Stored};
+
+impl<H: Host> Tier<'_, H> {
+    /// Gives an entry another time to live. Returns whether the key had a value that would have been served.
+    pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        let found = guard
+            .find(key)
+            .filter(|(entry, header)| !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now));
+        if let Some((entry, _)) = &found {
+            entry.set_expires(expires);
+        }
+        found.is_some()
+    }
+
+    /// Adds to a counter in one step, and returns its new value. If the key is absent, stores a counter as `new` describes it, with
+    /// the value `by`.
+    pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        self.incr_with(key, by, new, |value| self.reserve(key, value))
+    }
+
+    pub(crate) fn incr_with(
+        &self,
+        key: &Key<'_>,
+        by: i64,
+        new: &NewValue<'_>,
+        reserve: impl Fn(&NewValue<'_>) -> Result<Reservation, Refusal>,
+    ) -> Result<i64, IncrError> {
+        loop {
+            if let Some(outcome) = self.add(key, by) {
+                return outcome;
+            }
+            let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
+            let reservation = reserve(&value).map_err(IncrError::Refused)?;
+            // An announced change of the key does not stop this: when it is confirmed, it replaces the counter. Waiting for it
+            // could take long.
+            let stored = self.publish_if(key, reservation, |guard, valid| {
+                if !valid {
+                    guard.flights().void(key.hash);
+                }
+                !valid
+            });
+            match stored {
+                Stored::New | Stored::Replaced => return Ok(by),
+                Stored::Dropped if self.shard_of(key).poisoned() => {
+                    return Err(IncrError::Refused(Refusal::Off));
+                }
+                // Another session has stored a counter first: add to that one.
+                Stored::Dropped => {}
+            }
+        }
+    }
+
+    /// Adds to a counter in one step, and returns its new value. Returns None if the key is absent.
+    pub fn add(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
+        let now = self.host.now();
+        let guard = self.shard_of(key).lock(&self.host);
+        let (entry, header) = guard.find(key).filter(|(entry, header)| {
+            !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now)
+        })?;
+        if header.kind() != Kind::COUNTER {
+            return Some(Err(IncrError::OtherKind(header.kind())));
+        }
+        let Some(word) = entry.counter(&self.layout, &header) else {
+            // The entry is damaged, or was stored as a counter without holding a number. It is valid, so the caller's loop would
+            // never replace it: refuse instead.
+            return Some(Err(IncrError::Refused(Refusal::Off)));
+        };
+        let old = word.load(Ordering::Relaxed) as i64;
+        let Some(sum) = old.checked_add(by) else { return Some(Err(IncrError::Overflow)) };
+        word.store(sum as u64, Ordering::Relaxed);
+        guard.flights().void(key.hash);
+        Some(Ok(sum))
+    }
+
+    /// Turns a value into a counter with this number. Its time to live, stamp, dependencies and [`Lingering`] time stay. Returns
+    /// false and changes nothing if the key does not hold this value any more.
+    pub fn to_counter(
+        &self,
+        key: &Key<'_>,
+        value: (Kind, &[u8]),
+        number: i64,
+        reserve: impl FnOnce(&NewValue<'_>, Option<Lingering>) -> Result<Reservation, Refusal>,
+    ) -> Result<bool, Refusal> {
+        let mut dependencies = [FenceId(0); DEPENDENCIES_MAX];
+        let guard = self.shard_of(key).lock(&self.host);
+        let found = guard.find(key).filter(|(entry, header)| {
+            !guard.poisoned()
+                && self.is_valid_in(&key.scope, entry, header, self.host.now())
+                && self.holds_value(entry, header, value)
+        });
+        let Some((entry, old)) = found else { return Ok(false) };
+        let lingering = entry.lingering(&self.layout, &old);
+        let dependencies = &mut dependencies[..old.dependencies()];
+        for (place, fence) in dependencies.iter_mut().enumerate() {
+            *fence = entry.dependency(&self.layout, &old, place);
+        }
+        drop(guard);
+        let new = NewValue {
+            bytes: &number.to_ne_bytes(),
+            kind: Kind::COUNTER,
+            stamp: old.stamp(),
+            expires: old.expires(),
+            cost: old.meta().cost,
+            dependencies,
+        };
+        let reservation = reserve(&new, lingering)?;
+        // Comparing the places of the two entries would not be enough, because another entry may lie in the same place by now.
+        let is_same = |(entry, header): (Entry<'_>, Header)| {
+            let same_dependency =
+                |place| entry.dependency(&self.layout, &header, place) == dependencies[place];
+            header.stamp() == old.stamp()
+                && header.expires() == old.expires()
+                && header.dependencies() == old.dependencies()
+                && (0..header.dependencies()).all(same_dependency)
+                && self.holds_value(&entry, &header, value)
+        };
+        let stored =
+            self.publish_if(key, reservation, |guard, valid| valid && guard.find(key).is_some_and(is_same));
+        Ok(stored != Stored::Dropped)
+    }
+
+    /// Returns whether an entry holds exactly this value. The caller must hold the lock of the entry's shard.
+    fn holds_value(&self, entry: &Entry<'_>, header: &Header, (kind, bytes): (Kind, &[u8])) -> bool {
+        let mut copy = [0; 64];
+        let mut at = header.value_at();
+        header.kind() == kind
+            && header.meta().value_len == bytes.len()
+            && bytes.chunks(copy.len()).all(|part| {
+                let copy = &mut copy[..part.len()];
+                entry.copy(&self.layout, header, at, copy);
+                at += part.len();
+                copy == part
+            })
+    }
+}

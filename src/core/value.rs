@@ -1,0 +1,110 @@
+//! The values of entries, and what becomes of a value that is to be stored.
+
+use crate::fence::{FenceId, Stamp};
+use crate::figures::Cost;
+
+/// The most dependencies that an entry may name.
+pub const DEPENDENCIES_MAX: usize = 255;
+
+/// The kind of value that an entry holds. The caller chooses the numbers; only [`Kind::COUNTER`] has a meaning in this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kind(pub u8);
+
+impl Kind {
+    /// A 64-bit integer that can be added to in place. Counters are evicted last, because their values cannot be computed again.
+    pub const COUNTER: Self = Self(255);
+}
+
+/// The properties of an entry besides its key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The length of the value in bytes.
+    pub value_len: usize,
+    /// The kind of the value.
+    pub kind: Kind,
+    /// When the value was read from its source, on the clock of changes.
+    pub stamp: Stamp,
+    /// When the entry was stored, in ticks.
+    pub created: u32,
+    /// When the entry expires, in ticks.
+    pub expires: u32,
+    /// How long the value took to compute.
+    pub cost: Cost,
+}
+
+/// A value to store.
+#[derive(Clone, Copy, Debug)]
+pub struct NewValue<'v> {
+    /// The bytes of the value.
+    pub bytes: &'v [u8],
+    /// The kind of the value.
+    pub kind: Kind,
+    /// The moment as of which the value is right.
+    pub stamp: Stamp,
+    /// The tick at which the value expires.
+    pub expires: u32,
+    /// The cost of computing the value.
+    pub cost: Cost,
+    /// The fences of the value's dependencies, apart from its database and its space; at most [`crate::DEPENDENCIES_MAX`].
+    pub dependencies: &'v [FenceId],
+}
+
+/// How long a value may be served stale to readers that accept stale values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lingering {
+    /// The number of ticks for which the value may be served stale.
+    pub ticks: u32,
+    /// The last tick at which the value was known to be right.
+    pub right_at: u32,
+}
+
+impl Lingering {
+    pub(crate) fn as_word(self) -> u64 {
+        u64::from(self.ticks) << 32 | u64::from(self.right_at)
+    }
+}
+
+/// Blocks with a value that is already written but not yet visible. It must end in a call that consumes it, such as
+/// [`crate::Tier::publish`] or [`crate::Tier::cancel`]. Otherwise its memory is lost until the region is formatted again.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "publish or cancel it, or its memory is lost"]
+pub struct Reservation {
+    pub(crate) block: u32,
+}
+
+/// The result of publishing a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// The value is stored. The key had no valid value before.
+    New,
+    /// The value is stored and replaces a valid one.
+    Replaced,
+    /// The value is dropped.
+    Dropped,
+}
+
+/// The reason why a value was not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The entry is larger than an entry may be in a tier of this size.
+    TooLarge,
+    /// There are not enough free blocks, and no entry can be evicted.
+    Full,
+    /// The value has more dependencies than an entry can hold.
+    TooManyDependencies,
+    /// The space has reached its quota.
+    Quota,
+    /// The shard is switched off.
+    Off,
+}
+
+/// The reason why a counter was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncrError {
+    /// The key holds a value of another kind.
+    OtherKind(Kind),
+    /// The result does not fit into 64 bits.
+    Overflow,
+    /// A new counter could not be stored.
+    Refused(Refusal),
+}
