@@ -1,9 +1,12 @@
 //! Runs a contender for a while and reports its speed.
 
 mod in_sql;
+mod load;
 pub mod one_core;
 mod redis_benchmark;
 pub mod wire;
+
+pub use load::{Load, Run};
 
 use crate::bed::Bed;
 use crate::plan::{Contender, Measurement, Work};
@@ -12,26 +15,6 @@ use one_core::OneCore;
 use std::cell::Cell;
 use std::time::Duration;
 use wire::{Task, Until};
-
-/// The result of one run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Run {
-    /// The number of operations done.
-    pub operations: u64,
-    /// Operations per second, by the clock of the program that ran them.
-    pub per_second: f64,
-}
-
-/// The load of a run: the same for all contenders of a measurement.
-#[derive(Clone, Copy, Debug)]
-pub struct Load {
-    /// The number of connections.
-    pub clients: u32,
-    /// Operations that a client sends before it waits for an answer.
-    pub pipeline: u32,
-    /// Keys of one operation.
-    pub keys: u32,
-}
 
 /// Runs one contender of one measurement.
 pub struct Driver<'a> {

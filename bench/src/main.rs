@@ -7,6 +7,7 @@
 
 mod bed;
 mod counters;
+mod data;
 mod drive;
 mod eviction;
 mod hot_tier;
@@ -98,7 +99,7 @@ fn measure(order: &Order) -> Result<Report> {
         if plan.is_empty() { Default::default() } else { measure_servers(plan, &pace)? };
     let sections = parts::run(&parts, &pace);
     let machine = machine::Machine::look(servers, busy_before, stolen.share())?;
-    Ok(Report::new(&pace, order, machine, side_by_side, sections))
+    Ok(Report::new(&pace, order.quick, order.only.clone(), machine, side_by_side, sections))
 }
 
 /// Measures the servers. They have stopped when this returns, so later measurements have the machine for themselves.

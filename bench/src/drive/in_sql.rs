@@ -1,7 +1,7 @@
 //! Runs one SELECT over all keys, repeatedly in one session.
 
-use super::Run;
-use crate::bed::KEYS;
+use super::load::Run;
+use crate::data::KEYS;
 use anyhow::{Result, ensure};
 use postgres::Client;
 use std::time::{Duration, Instant};

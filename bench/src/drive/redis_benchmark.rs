@@ -1,7 +1,7 @@
 //! Runs a Redis command over the wire with redis-benchmark.
 
-use super::{Load, Run};
-use crate::bed::{KEYS, REDIS_RANDOM_KEY, value};
+use super::load::{Load, Run};
+use crate::data::{KEYS, REDIS_RANDOM_KEY, value};
 use anyhow::{Context, Result, bail};
 use pg_cache_testbed::Redis;
 use std::process::Stdio;

@@ -5,8 +5,8 @@
 //! them. pgbench is not suitable: it runs a script and reads results through libpq, and spends more time on an operation than the
 //! server.
 
-use super::{Load, Run};
-use crate::bed::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
+use super::load::{Load, Run};
+use crate::data::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
 use crate::eviction::traces::Random;
 use crate::plan::Given;
 use anyhow::{Context, Result, bail, ensure};

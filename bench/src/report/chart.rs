@@ -1,8 +1,8 @@
 //! Draws the results as an SVG with horizontal bars and one panel for each group. The drawing is small enough to need no library.
 
 use super::notation::{rate, time, versions};
-use super::{Entry, Measured, Report};
-use crate::bed::{KEYS, VALUE_BYTES};
+use super::results::{Entry, Measured, Report};
+use crate::data::{KEYS, VALUE_BYTES};
 use crate::plan::Shown;
 use std::fmt::Write;
 

@@ -1,10 +1,11 @@
 //! Writes the results as Markdown tables, with all facts that a reader needs to judge them.
 
 use super::notation::{count, digits, interval, rate, time, versions, with_interval};
+use super::results::{Entry, Figure, Measured, Report};
 use super::section::Goal;
 use super::table::Table;
-use super::{Entry, Figure, Measured, Report};
-use crate::bed::{KEYS, VALUE_BYTES};
+use super::text::{bullet, paragraph};
+use crate::data::{KEYS, VALUE_BYTES};
 use crate::plan::Shown;
 use crate::statistics::Summary;
 
@@ -224,36 +225,6 @@ fn fairness(report: &Report) -> String {
     ];
     let unequal: String = unequal.into_iter().map(bullet).collect();
     paragraph(&equal) + "\nNot equal:\n\n" + &unequal
-}
-
-/// Returns a paragraph, wrapped.
-pub fn paragraph(text: &str) -> String {
-    wrapped(text, "", "")
-}
-
-/// Returns a list item, wrapped.
-pub fn bullet(text: &str) -> String {
-    wrapped(text, "- ", "  ")
-}
-
-/// Breaks lines between words, so that the text is also readable in a terminal.
-fn wrapped(text: &str, first: &str, others: &str) -> String {
-    const WIDTH: usize = 110;
-    let mut lines = vec![first.to_owned()];
-    let mut bare = true;
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is always one");
-        if !bare && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            lines.push(format!("{others}{word}"));
-            continue;
-        }
-        if !bare {
-            line.push(' ');
-        }
-        line.push_str(word);
-        bare = false;
-    }
-    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A part of the report: its tables, its goals, and whether the goals are met.
 
-use super::markdown::{bullet, paragraph};
 pub use super::table::Table;
+use super::text::{bullet, paragraph};
 use serde::{Deserialize, Serialize};
 
 /// The results of one part.

@@ -1,7 +1,7 @@
 //! Sends requests at a fixed rate for a while: measures how long they take, and whether the server answers all of them.
 
 use super::cluster;
-use crate::bed::{FIRST_KEY, KEYS, json};
+use crate::data::{FIRST_KEY, KEYS, json};
 use crate::pace::Pace;
 use crate::report::notation::{count, time};
 use crate::report::section::{Goal, Section, Table};

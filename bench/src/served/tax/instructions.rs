@@ -4,7 +4,7 @@
 //! All processes of the servers run under valgrind's callgrind, which counts every instruction outside the kernel. A session with
 //! many transactions is compared with a session with few, so that the start and the end of a session cancel out.
 
-use super::Operation;
+use super::operation::Operation;
 use super::sides::{PLAIN, Side, Sides};
 use crate::drive::Load;
 use crate::drive::wire::{Pool, Task, Until};

@@ -3,17 +3,19 @@
 
 mod contest;
 mod instructions;
+mod operation;
 mod sides;
 
-use crate::bed::KEYS;
 use crate::counters::{Counters, Counts};
+use crate::data::KEYS;
 use crate::pace::Pace;
 use crate::report::notation::{count, digits, time, with_interval};
 use crate::report::section::{Goal, Section, Table};
 use crate::statistics::{Summary, pair_ratios};
 use contest::{Found, Lane, Rules, hold};
+use operation::{OPERATIONS, Operation};
 use serde::Serialize;
-use sides::{NOTIFY, PLAIN, REDIS, Side, Sides};
+use sides::{NOTIFY, PLAIN, REDIS, Sides};
 use std::time::Duration;
 
 const WITHOUT: &str = "without the library";
@@ -24,37 +26,6 @@ const BY_REDIS: &str = "without, a trigger that deletes from Redis";
 const CLIENTS: [u32; 2] = [1, 8];
 /// How much longer a write may take, as a fraction.
 const TAX_MAX: f64 = 0.03;
-
-/// An operation on a table in `{schema}`.
-struct Operation {
-    name: &'static str,
-    statement: &'static str,
-    writes: bool,
-}
-
-const OPERATIONS: [Operation; 3] = [
-    Operation {
-        name: "UPDATE",
-        statement: "UPDATE {schema}.account SET balance = balance + 1 WHERE id = $1",
-        writes: true,
-    },
-    Operation {
-        name: "INSERT",
-        statement: "INSERT INTO {schema}.entry (account, delta) VALUES ($1, 1)",
-        writes: true,
-    },
-    Operation {
-        name: "SELECT",
-        statement: "SELECT balance FROM {schema}.account WHERE id = $1",
-        writes: false,
-    },
-];
-
-impl Operation {
-    fn lane<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Lane<'a> {
-        Lane { name, side, schema, statement: self.statement.replace("{schema}", schema) }
-    }
-}
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {

@@ -1,6 +1,7 @@
 //! The servers of the comparison, which differ only in the library, and the tables in them.
 
-use crate::bed::{self, FIRST_KEY, KEYS};
+use crate::bed;
+use crate::data::{FIRST_KEY, KEYS};
 use pg_cache_testbed::{Cluster, Conf, Redis, Stop};
 use postgres::Client;
 use std::cell::RefCell;

@@ -1,0 +1,21 @@
+//! The load of a run, and its result.
+
+/// The result of one run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// The number of operations done.
+    pub operations: u64,
+    /// Operations per second, by the clock of the program that ran them.
+    pub per_second: f64,
+}
+
+/// The load of a run: the same for all contenders of a measurement.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// The number of connections.
+    pub clients: u32,
+    /// Operations that a client sends before it waits for an answer.
+    pub pipeline: u32,
+    /// Keys of one operation.
+    pub keys: u32,
+}

@@ -1,0 +1,35 @@
+//! The operations on tables whose times the part compares.
+
+use super::contest::Lane;
+use super::sides::Side;
+
+/// An operation on a table in `{schema}`.
+pub struct Operation {
+    pub name: &'static str,
+    pub statement: &'static str,
+    pub writes: bool,
+}
+
+pub const OPERATIONS: [Operation; 3] = [
+    Operation {
+        name: "UPDATE",
+        statement: "UPDATE {schema}.account SET balance = balance + 1 WHERE id = $1",
+        writes: true,
+    },
+    Operation {
+        name: "INSERT",
+        statement: "INSERT INTO {schema}.entry (account, delta) VALUES ($1, 1)",
+        writes: true,
+    },
+    Operation {
+        name: "SELECT",
+        statement: "SELECT balance FROM {schema}.account WHERE id = $1",
+        writes: false,
+    },
+];
+
+impl Operation {
+    pub fn lane<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Lane<'a> {
+        Lane { name, side, schema, statement: self.statement.replace("{schema}", schema) }
+    }
+}
