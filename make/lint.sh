@@ -7,7 +7,7 @@ set -euo pipefail
 choose_server
 place_work_dir
 need_rust
-need_packages server headers clang cc shellcheck git
+need_packages server headers clang cc shellcheck git python
 need_cargo_pgrx
 configure_pgrx "$("$ROOT/make/base.sh" "$PG")"
 cd "$ROOT"
@@ -37,6 +37,10 @@ floors_hold() {
     nowhere 'crate::(api|query|store|workers)\b' 'src/pg/*' && nowhere 'crate::api\b' 'src/query/*' 'src/store/*' 'src/workers/*'
 }
 
+# The crates in which no two files may import each other, directly or through others. src/lib.rs joins them when its last
+# circle is gone.
+no_circles() { "$ROOT/make/imports.py" src/core/lib.rs bench/src/main.rs tests/harness/lib.rs; }
+
 no_machine_in_the_tree() {
     nowhere '(^|[^A-Za-z0-9_}.-])/(work|home|root|Users)/[a-z]' . ':!make/lint.sh' ':!Cargo.lock'
 }
@@ -52,6 +56,7 @@ check "clippy" cargo clippy -q --workspace --all-targets --no-default-features -
 check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items --no-default-features --features "pg$PG"
 check "unsafe code is fenced" unsafe_is_fenced
 check "imports point down" floors_hold
+check "no circles between files" no_circles
 check "no machine's paths" no_machine_in_the_tree
 check "shell scripts" shell_scripts
 exit "$status"
