@@ -9,9 +9,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
-    /// The number of the database.
+    /// The OID of the database.
     pub database: u32,
-    /// The number of the space in the database.
+    /// The OID of the space in the database.
     pub space: u32,
     /// The role that owns the entries, or 0 for entries of all roles.
     pub role: u32,
@@ -23,12 +23,12 @@ pub struct Scope {
 impl Scope {
     /// Whether both scopes have the same database, space and role.
     pub fn is(&self, other: &Self) -> bool {
-        self.place() == other.place() && self.role == other.role
+        self.space_id() == other.space_id() && self.role == other.role
     }
 
     /// Returns database and space as one word, as an entry stores them.
     #[inline(always)]
-    pub(crate) fn place(&self) -> u64 {
+    pub(crate) fn space_id(&self) -> u64 {
         u64::from(self.database) << 32 | u64::from(self.space)
     }
 }
@@ -49,7 +49,7 @@ impl<'k> Key<'k> {
     /// Returns None if the key has another length.
     pub fn new(scope: Scope, bytes: &'k [u8], hash: u64) -> Option<Self> {
         let space = u64::from(scope.space) << 32 | u64::from(scope.role);
-        // Never 0, because 0 marks an empty place for a flight.
+        // Never 0, because 0 marks an empty slot for a flight.
         let hash = mix(hash ^ space ^ u64::from(scope.database).rotate_left(48)).max(1);
         let tail = match bytes.last_chunk::<8>() {
             // Shifts out the bytes that belong to the last whole word: a shift instead of a loop.
@@ -70,7 +70,7 @@ impl<'k> Key<'k> {
     }
 
     /// Returns the half of the hash that an entry keeps and that chooses the bucket. The other half chooses the shard.
-    pub(crate) fn print(&self) -> u32 {
+    pub(crate) fn fingerprint(&self) -> u32 {
         (self.hash >> 32) as u32
     }
 }
@@ -83,14 +83,14 @@ fn mix(hash: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::fetch_bucket`]. It removes as reliably as a key
+/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::prefetch_bucket`]. It removes as reliably as a key
 /// does: if another key has the same hash, that key is removed too, which costs one needless miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct KeyMark {
-    /// The number of the database.
+    /// The OID of the database.
     pub database: u32,
-    /// The number of the space in the database.
+    /// The OID of the space in the database.
     pub space: u32,
     /// The role that owns the entry, or 0.
     pub role: u32,
@@ -99,7 +99,7 @@ pub struct KeyMark {
 
 impl KeyMark {
     /// Returns the half of the hash that an entry keeps.
-    pub(crate) fn print(&self) -> u32 {
+    pub(crate) fn fingerprint(&self) -> u32 {
         (self.hash >> 32) as u32
     }
 
@@ -108,7 +108,7 @@ impl KeyMark {
     }
 
     /// Returns database and space as one word, as an entry stores them.
-    pub(crate) fn place(&self) -> u64 {
+    pub(crate) fn space_id(&self) -> u64 {
         u64::from(self.database) << 32 | u64::from(self.space)
     }
 }

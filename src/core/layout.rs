@@ -3,7 +3,7 @@
 //! ```text
 //! header   magic, layout version, sizes; the clock of changes on a line of its own
 //! fences   reserved | relations | unclaimed (a line each) | tags  see fence/
-//! counters statistics: a slot for each backend                   see figures/statistics.rs
+//! slots    statistics: a slot for each backend                   see figures/statistics.rs
 //! cells    statistics: a cell for each space                     see figures/statistics.rs
 //! zones    versions by which a reader learns that an entry died  see tier/shard.rs
 //! visited  one bit for each entry: has a reader asked for it?    see tier/shard.rs
@@ -36,7 +36,7 @@ const AT_WORDS: usize = 2;
 const AT_RESERVED: usize = 3;
 const AT_RELATIONS: usize = 4;
 const AT_TAGS: usize = 5;
-const AT_COUNTERS: usize = 6;
+const AT_BACKENDS: usize = 6;
 const AT_SHARDS: usize = LINE;
 const AT_SWEEP: usize = LINE + 1;
 /// How many folds of rows of statistics have begun, and how many have ended.
@@ -92,15 +92,15 @@ pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// The words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// There is one place for a flight for this many bytes of blocks, within limits. A large tier spends about one percent on places. A
-/// model of interleavings has one key in flight, and each look at another place would be one more step to interleave.
-const BYTES_PER_PLACE: usize = 2 << 10;
-const PLACES_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
-const PLACES_MOST: usize = if cfg!(loom) { 1 } else { 512 };
-/// The number of places that a key may be in. A shard has one or more whole sets of this size, or one smaller set.
-pub(crate) const PLACES_OF_SET: u32 = 64;
-/// The words of a place: a hash and a record.
-pub(crate) const PLACE_WORDS: usize = 6;
+/// There is one slot for a flight for this many bytes of blocks, within limits. A large tier spends about one percent on them. A
+/// model of interleavings has one key in flight, and each look at another slot would be one more step to interleave.
+const BYTES_PER_FLIGHT: usize = 2 << 10;
+const FLIGHTS_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
+const FLIGHTS_MOST: usize = if cfg!(loom) { 1 } else { 512 };
+/// The number of slots that a key may be in. A shard has one or more whole sets of this size, or one smaller set.
+pub(crate) const SLOTS_OF_SET: u32 = 64;
+/// The words of a slot for a flight: a hash and a record.
+pub(crate) const FLIGHT_WORDS: usize = 6;
 
 /// The sizes of a region's parts. The whole layout follows from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +115,8 @@ pub struct Sizes {
     pub relation_fences: u32,
     /// The number of fences that tags hash into.
     pub tag_fences: u32,
-    /// The number of slots of statistics: one for each backend.
-    pub counters: u32,
+    /// The number of backends that have a slot of statistics.
+    pub backends: u32,
     /// The number of shards, or 0 for a number that suits the size.
     pub shards: u32,
 }
@@ -129,7 +129,7 @@ pub(crate) struct Layout {
     pub relations_at: usize,
     pub unclaimed_at: usize,
     pub tags_at: usize,
-    pub counters_at: usize,
+    pub slots_at: usize,
     pub cells_at: usize,
     zones_at: usize,
     visited_at: usize,
@@ -141,8 +141,8 @@ pub(crate) struct Layout {
     pub blocks: u32,
     pub buckets: u32,
     pub ghosts: u32,
-    /// The number of places for flights of each shard.
-    pub places: u32,
+    /// The number of slots for flights of each shard.
+    pub flights: u32,
     // Positions within a shard, in words.
     pub flights_at: usize,
     pub buckets_at: usize,
@@ -153,14 +153,14 @@ pub(crate) struct Layout {
 impl Layout {
     pub(crate) fn of(sizes: Sizes) -> Result<Self, RegionError> {
         // There must always be a fence to share and a slot to count in.
-        let sizes = Sizes { tag_fences: sizes.tag_fences.max(1), counters: sizes.counters.max(1), ..sizes };
+        let sizes = Sizes { tag_fences: sizes.tag_fences.max(1), backends: sizes.backends.max(1), ..sizes };
         let words = sizes.bytes / 8;
         let reserved_at = HEADER_WORDS;
         let relations_at = reserved_at + sizes.reserved_fences as usize * RESERVED_WORDS;
         let unclaimed_at = relations_at + sizes.relation_fences as usize * RELATION_WORDS;
         let tags_at = unclaimed_at + unclaimed(&sizes) as usize * LINE;
-        let counters_at = line_up(tags_at + sizes.tag_fences as usize);
-        let cells_at = counters_at + sizes.counters as usize * SLOT_WORDS;
+        let slots_at = line_up(tags_at + sizes.tag_fences as usize);
+        let cells_at = slots_at + sizes.backends as usize * SLOT_WORDS;
         let zones_at = Self::words_before_zones(&sizes);
         let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
         let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
@@ -198,7 +198,7 @@ impl Layout {
             relations_at,
             unclaimed_at,
             tags_at,
-            counters_at,
+            slots_at,
             cells_at,
             zones_at,
             visited_at,
@@ -209,7 +209,7 @@ impl Layout {
             blocks: blocks as u32,
             buckets: plan.buckets as u32,
             ghosts: plan.ghosts as u32,
-            places: plan.places as u32,
+            flights: plan.flights as u32,
             flights_at: CONTROL_WORDS,
             buckets_at: plan.buckets_at,
             ghosts_at: plan.ghosts_at,
@@ -228,7 +228,7 @@ impl Layout {
 
     /// Returns the words of statistics.
     pub(crate) fn statistics_words(sizes: &Sizes) -> usize {
-        sizes.counters as usize * SLOT_WORDS + cells(sizes) as usize * CELL_WORDS
+        sizes.backends as usize * SLOT_WORDS + cells(sizes) as usize * CELL_WORDS
     }
 
     /// Returns the number of fences for relations without a record.
@@ -253,7 +253,7 @@ impl Layout {
         region.store(AT_RESERVED, self.sizes.reserved_fences.into());
         region.store(AT_RELATIONS, self.sizes.relation_fences.into());
         region.store(AT_TAGS, self.sizes.tag_fences.into());
-        region.store(AT_COUNTERS, self.sizes.counters.into());
+        region.store(AT_BACKENDS, self.sizes.backends.into());
         region.store(AT_SHARDS, self.shards.into());
         region.word(AT_MAGIC).store(MAGIC, Ordering::Release);
     }
@@ -276,7 +276,7 @@ impl Layout {
             reserved_fences: number(AT_RESERVED)?,
             relation_fences: number(AT_RELATIONS)?,
             tag_fences: number(AT_TAGS)?,
-            counters: number(AT_COUNTERS)?,
+            backends: number(AT_BACKENDS)?,
             shards: number(AT_SHARDS)
                 .and_then(|shards| if shards == 0 { Err(RegionError::Damaged) } else { Ok(shards) })?,
         })
@@ -297,7 +297,7 @@ impl Layout {
     /// Returns the shard that a block belongs to, and the number of shards if the block's number is not valid.
     pub(crate) fn shard_of_block(&self, block: u32) -> u32 {
         match block.checked_sub(self.first_block(0)) {
-            Some(number) => (number / self.blocks).min(self.shards),
+            Some(index) => (index / self.blocks).min(self.shards),
             None => self.shards,
         }
     }
@@ -344,7 +344,7 @@ struct ShardPlan {
     blocks: usize,
     buckets: usize,
     ghosts: usize,
-    places: usize,
+    flights: usize,
     buckets_at: usize,
     ghosts_at: usize,
     bitmap_at: usize,
@@ -356,14 +356,14 @@ impl ShardPlan {
     fn of(blocks: usize) -> Self {
         let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
         let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
-        let places = (blocks * BLOCK_BYTES / BYTES_PER_PLACE).clamp(PLACES_LEAST, PLACES_MOST);
-        let set = places.min(PLACES_OF_SET as usize);
-        let places = places / set * set;
-        let buckets_at = CONTROL_WORDS + places * PLACE_WORDS;
+        let flights = (blocks * BLOCK_BYTES / BYTES_PER_FLIGHT).clamp(FLIGHTS_LEAST, FLIGHTS_MOST);
+        let set = flights.min(SLOTS_OF_SET as usize);
+        let flights = flights / set * set;
+        let buckets_at = CONTROL_WORDS + flights * FLIGHT_WORDS;
         let ghosts_at = buckets_at + buckets / 2;
         let bitmap_at = line_up(ghosts_at + ghosts / 2);
         let control_words = line_up(bitmap_at + blocks.div_ceil(64));
-        Self { blocks, buckets, ghosts, places, buckets_at, ghosts_at, bitmap_at, control_words }
+        Self { blocks, buckets, ghosts, flights, buckets_at, ghosts_at, bitmap_at, control_words }
     }
 
     fn words(&self) -> usize {

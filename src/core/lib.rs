@@ -92,4 +92,4 @@ pub use tier::Tier;
 pub use tier::acquiring::{Acquired, Unclaimed};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{Inspected, Usage};
-pub use value::{DEPENDENCIES_MAX, IncrError, Kind, Lingering, Meta, NewValue, Refusal, Reservation, Stored};
+pub use value::{DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Refusal, Reservation, StaleOk, Stored};

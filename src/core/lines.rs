@@ -1,7 +1,7 @@
 //! Tests of the cache-line layout: a word that is often written must not share its line with words that other processes read.
 //!
-//! The tests find fences and the clock by moving them and looking which word changed. So they test the real place of a word, not
-//! the place that the layout intends.
+//! The tests find fences and the clock by moving them and looking which word changed. So they test the real position of a word, not
+//! the position that the layout intends.
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};
 use crate::figures::Cost;
@@ -37,7 +37,7 @@ fn sizes() -> impl Iterator<Item = Sizes> {
                 reserved_fences: reserved,
                 relation_fences: relations,
                 tag_fences: others,
-                counters: others,
+                backends: others,
                 shards: 1 + others % 3,
             })
         })
@@ -73,7 +73,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
             assert!(others.iter().all(|line| !distinct.contains(line)), "{sizes:?}: one beside others");
             // No fence stands in the header's lines or behind the fences.
             let header = tier.layout.reserved_at / LINE;
-            let behind = tier.layout.counters_at / LINE;
+            let behind = tier.layout.slots_at / LINE;
             assert!(lines.iter().all(|line| (header..behind).contains(line)), "{sizes:?}");
         });
     }
@@ -83,7 +83,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
 #[test]
 fn a_reserved_fence_lies_beside_its_identity() {
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 1, counters: 1, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 1, backends: 1, shards: 1 };
     with_tier(sizes, |tier, moved| {
         let fences = tier.fences();
         let written = moved(&|| {
@@ -185,18 +185,18 @@ fn everything(tier: &Tier<'_, Alone>) {
 fn slots_and_shards_begin_on_lines() {
     for sizes in sizes() {
         let layout = Layout::of(sizes).expect("it fits");
-        let slot = |number: u32| layout.counters_at + number as usize * SLOT_WORDS;
-        for number in 0..layout.sizes.counters {
-            assert!(slot(number).is_multiple_of(LINE), "{sizes:?}: slot {number}");
+        let slot = |index: u32| layout.slots_at + index as usize * SLOT_WORDS;
+        for index in 0..layout.sizes.backends {
+            assert!(slot(index).is_multiple_of(LINE), "{sizes:?}: slot {index}");
         }
-        assert!(slot(layout.sizes.counters) <= layout.cells_at, "{sizes:?}: slots reach into cells");
-        let cell = |number: u32| layout.cells_at + number as usize * CELL_WORDS;
-        for number in 0..layout.cells() {
-            assert!(cell(number).is_multiple_of(LINE), "{sizes:?}: cell {number}");
+        assert!(slot(layout.sizes.backends) <= layout.cells_at, "{sizes:?}: slots reach into cells");
+        let cell = |index: u32| layout.cells_at + index as usize * CELL_WORDS;
+        for index in 0..layout.cells() {
+            assert!(cell(index).is_multiple_of(LINE), "{sizes:?}: cell {index}");
         }
         assert!(cell(layout.cells()) <= layout.zone_at(0), "{sizes:?}: cells reach into zones");
-        for number in 0..layout.shards {
-            assert!(layout.shard_at(number).is_multiple_of(LINE), "{sizes:?}: shard {number}");
+        for index in 0..layout.shards {
+            assert!(layout.shard_at(index).is_multiple_of(LINE), "{sizes:?}: shard {index}");
         }
         // The parts that readers look at without a lock must not share a line with the parts that are written under it.
         for part in [layout.zone_at(0), layout.bitmap_at, layout.block_at(layout.first_block(0))] {

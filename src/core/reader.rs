@@ -7,7 +7,7 @@ use crate::value::Meta;
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'r> {
     /// The reader may not see a value if a dependency has changed after this moment.
-    pub horizon: Stamp,
+    pub safe_stamp: Stamp,
     /// The fences of what the reader has changed and not committed yet. They must be sorted.
     pub changed: &'r [FenceId],
     /// Whether the server must know every relation that the reader reads. Such a reader gets no entry that depends on a relation.
@@ -16,8 +16,8 @@ pub struct Reader<'r> {
 
 impl From<Stamp> for Reader<'_> {
     /// Makes a reader that has changed nothing.
-    fn from(horizon: Stamp) -> Self {
-        Self { horizon, changed: &[], tracked: false }
+    fn from(safe_stamp: Stamp) -> Self {
+        Self { safe_stamp, changed: &[], tracked: false }
     }
 }
 
@@ -44,7 +44,7 @@ pub enum Fencing {
     Key,
     /// This dependency has changed, or is about to change.
     Changed(FenceId),
-    /// This dependency has changed after the reader's horizon. The entry is right for later readers.
+    /// This dependency has changed after the reader's safe stamp. The entry is right for later readers.
     Newer(FenceId),
     /// The reader itself has changed this dependency.
     Own(FenceId),
@@ -68,16 +68,16 @@ pub enum Freshness {
 pub trait Buffer {
     /// Returns as many bytes as the value has, or none if there is no memory for them. The tier may call it more than once for one
     /// value, because a writer may disturb the first copy.
-    fn room(&mut self, meta: &Meta) -> &mut [u8];
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8];
 
-    /// Whether the last call of `room` returned as many bytes as were asked for. If not, the tier has copied nothing.
-    fn had_room(&self) -> bool {
+    /// Whether the last call of `allocate` returned as many bytes as were asked for. If not, the tier has copied nothing.
+    fn was_allocated(&self) -> bool {
         true
     }
 }
 
 impl Buffer for Vec<u8> {
-    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
         self.resize(meta.value_len, 0);
         self
     }
@@ -85,7 +85,7 @@ impl Buffer for Vec<u8> {
 
 /// A buffer for callers that want only the [`Meta`]. It receives no bytes.
 impl Buffer for () {
-    fn room(&mut self, _: &Meta) -> &mut [u8] {
+    fn allocate(&mut self, _: &Meta) -> &mut [u8] {
         &mut []
     }
 }

@@ -51,14 +51,14 @@ pub struct NewValue<'v> {
 
 /// How long a value may be served stale to readers that accept stale values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lingering {
+pub struct StaleOk {
     /// The number of ticks for which the value may be served stale.
     pub ticks: u32,
     /// The last tick at which the value was known to be right.
     pub right_at: u32,
 }
 
-impl Lingering {
+impl StaleOk {
     pub(crate) fn as_word(self) -> u64 {
         u64::from(self.ticks) << 32 | u64::from(self.right_at)
     }

@@ -148,7 +148,7 @@ fn sizes() -> Sizes {
         relation_fences: RELATION_FENCES,
         tag_fences: settings::fence_slots(),
         // SAFETY: the server's own limit of backends, which it sets before it asks for sizes.
-        counters: unsafe { pg_sys::MaxBackends } as u32 + 1,
+        backends: unsafe { pg_sys::MaxBackends } as u32 + 1,
         shards: 0,
     };
     // The setting is the memory for entries. The structures beside the entries come on top.

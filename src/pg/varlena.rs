@@ -24,12 +24,12 @@ pub struct Varlena {
 
 impl Buffer for Varlena {
     #[inline]
-    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
         self.allocate(meta.value_len)
     }
 
     #[inline]
-    fn had_room(&self) -> bool {
+    fn was_allocated(&self) -> bool {
         !self.short
     }
 }

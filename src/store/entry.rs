@@ -14,7 +14,7 @@ use crate::store::status::{self, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
 use pg_cache_core::{
-    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Lingering, Meta, NewValue, Stamp,
+    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Meta, NewValue, StaleOk, Stamp,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BinaryHeap;
@@ -49,7 +49,7 @@ fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) 
         Err(status) => Err(status),
     };
     match outcome {
-        Ok(_) if into.as_ref().is_some_and(|into| !into.had_room()) => {
+        Ok(_) if into.as_ref().is_some_and(|into| !into.was_allocated()) => {
             status::set(Status::Miss("out of memory"));
             None
         }
@@ -188,7 +188,7 @@ pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<
         return Err(Status::Miss("expired"));
     }
     if let Some(into) = into {
-        let room = into.room(&meta);
+        let room = into.allocate(&meta);
         let length = room.len().min(value.bytes.len());
         room[..length].copy_from_slice(&value.bytes[..length]);
     }
@@ -266,7 +266,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         Mode::Absent => (Basis::Claim(claim(&place, key)?), now),
         Mode::Lease(lease) => leased(&place, key, lease, as_of, &dependencies)?,
     };
-    let stale_ok = new.stale_ok_ms.map(|ms| Lingering { ticks: shared::ticks(ms), right_at });
+    let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), right_at });
     let value = Value {
         bytes: memory::try_copy(new.bytes)?.into_boxed_slice(),
         kind: new.kind,

@@ -46,11 +46,11 @@ pub fn begin_fill(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
     let name = place.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
     match place.tier.begin_fill(&name, owner(), shared::tick_in(FILL_MS_MAX)) {
         Acquired::Lead(fill) => {
-            pending::hold(own, fill.number, HeldKind::Lease);
-            Ok((fill.number, fill.stamp))
+            pending::hold(own, fill.id, HeldKind::Lease);
+            Ok((fill.id, fill.stamp))
         }
         Acquired::Busy(_) | Acquired::Present => Err(Status::Miss("somebody else computes it")),
-        Acquired::NoPlace(limit) => Err(Status::Refused(match limit {
+        Acquired::NoSlot(limit) => Err(Status::Refused(match limit {
             Limit::Space => "too many queries of the space are being computed",
             Limit::Role => "too many queries of the role are being computed",
             Limit::All => "too many queries are being computed",
@@ -116,7 +116,7 @@ pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Stat
         Unclaimed::Present => Status::Refused("there is a value"),
         Unclaimed::Changing => Status::Refused("somebody is just changing the key"),
         Unclaimed::Claimed => Status::Refused("somebody else is about to set it"),
-        Unclaimed::NoPlace(limit) => no_room(limit),
+        Unclaimed::NoSlot(limit) => no_room(limit),
     })?;
     pending::hold(own, number, HeldKind::Claim);
     Ok(number)
@@ -143,11 +143,11 @@ pub fn orphans() -> Vec<String> {
     let flights = tier.in_flight().or_raise();
     let findings = flights.into_iter().filter_map(|flight| match flight.owner {
         0 => None,
-        owner if owner == mine && flight.purpose == Purpose::Claim && !pending::holds(flight.number) => {
-            Some(format!("this session has claim {} of no transaction", flight.number))
+        owner if owner == mine && flight.purpose == Purpose::Claim && !pending::holds(flight.id) => {
+            Some(format!("this session has claim {} of no transaction", flight.id))
         }
         owner if session::is_alive(owner) => None,
-        owner => Some(format!("lease or claim {} is of session {owner}, which is gone", flight.number)),
+        owner => Some(format!("lease or claim {} is of session {owner}, which is gone", flight.id)),
     });
     memory::collect(findings.inspect(|_| memory::check()))
 }

@@ -61,7 +61,7 @@ pub fn acquire(
             waiter.mark();
         }
         let seen = look(&place, &name, key, hash, into);
-        if !into.had_room() {
+        if !into.was_allocated() {
             OutOfMemory.raise();
         }
         let (stale, miss) = match seen {
@@ -114,7 +114,7 @@ fn next(taken: Taken, stale: Option<(Meta, u32)>, miss: Status, may_look_again: 
         (Taken::ByValue, _) if may_look_again => Next::LookAgain,
         (_, Some((meta, until))) => Next::Answer(Answer::Stale(meta, until), Status::Stale),
         // A session must not wait for a value that its own transaction has to compute.
-        (Taken::By(leader), None) if pending::holds(leader.number) => Next::Answer(Answer::Wait, BUSY),
+        (Taken::By(leader), None) if pending::holds(leader.id) => Next::Answer(Answer::Wait, BUSY),
         (Taken::By(leader), None) => Next::WaitFor(leader),
         (Taken::ByNobody | Taken::ByValue, None) => Next::Answer(Answer::Compute(None), miss),
     }
@@ -232,15 +232,15 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     });
     match acquired {
         Acquired::Lead(lease) => {
-            pending::hold(own, lease.number, HeldKind::Lease);
+            pending::hold(own, lease.id, HeldKind::Lease);
             if !query::keeps_one_snapshot() {
                 snapshot::remember(lease.acquired);
             }
-            Taken::Lease(flights::to_sql(lease.number))
+            Taken::Lease(flights::to_sql(lease.id))
         }
         Acquired::Busy(leader) => Taken::By(leader),
         Acquired::Present => Taken::ByValue,
-        Acquired::NoPlace(limit) => Taken::Refused(flights::no_room(limit)),
+        Acquired::NoSlot(limit) => Taken::Refused(flights::no_room(limit)),
     }
 }
 

@@ -39,11 +39,11 @@ pub fn of_scan(place: &Place, key: &[u8]) {
     if let Some(prefetched) = PREFETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
         && prefetched.address == scan.address(ENTRY_AHEAD)
     {
-        place.tier.fetch_entry(prefetched.mark);
+        place.tier.prefetch_entry(prefetched.mark);
     }
     let Some(guess) = scan.key(BUCKET_AHEAD) else { return };
     let Some(key) = place.key(guess.key(), hash(guess.key())) else { return };
-    place.tier.fetch_bucket(key.mark());
+    place.tier.prefetch_bucket(key.mark());
     PREFETCHED[(turn + BUCKET_AHEAD) % SLOTS]
         .set(Some(Prefetched { address: scan.address(BUCKET_AHEAD), mark: key.mark() }));
 }
@@ -54,9 +54,9 @@ pub fn of_list(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(place) = space.place() else { return };
     let mark = |key: &&[u8]| place.key(key, hash(key)).map(|key| key.mark());
     if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(mark) {
-        place.tier.fetch_bucket(key);
+        place.tier.prefetch_bucket(key);
     }
     if let Some(key) = keys.get(at + ENTRY_AHEAD).and_then(mark) {
-        place.tier.fetch_entry(key);
+        place.tier.prefetch_entry(key);
     }
 }

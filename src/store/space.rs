@@ -15,7 +15,7 @@ use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{
-    Counter, FenceId, IncrError, Key, Lingering, NewValue, Refusal, Reservation, Reserved, Scope,
+    Counter, FenceId, IncrError, Key, NewValue, Refusal, Reservation, Reserved, Scope, StaleOk,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{OnceCell, RefCell};
@@ -450,7 +450,7 @@ impl Place {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        stale_ok: Option<Lingering>,
+        stale_ok: Option<StaleOk>,
     ) -> Result<Reservation, Refusal> {
         match self.quota {
             Some(quota) => self.tier.reserve_lingering_within(key, value, stale_ok, quota, QUOTA_BUDGET),

@@ -269,7 +269,8 @@ mod tests {
         assert_eq!((cost.summary.median, cost.ratio_to("slow").unwrap().median), (5.0, 0.5));
         // A factor of three misses the goal of four, and a third of the time is more than three tenths.
         assert!(measured.goals.iter().all(|goal| !goal.met));
-        let missed: Vec<_> = measured.goals.iter().map(|goal| goal.found.contains("below the acceptable limit")).collect();
+        let missed: Vec<_> =
+            measured.goals.iter().map(|goal| goal.found.contains("below the acceptable limit")).collect();
         assert_eq!(missed, [false, true]);
     }
 

@@ -58,16 +58,16 @@ impl<'m> Fences<'m> {
 
     /// Draws the number of a change that is visible now. A transaction draws one, and lowers all its fences with it.
     pub fn draw(&self) -> Stamp {
-        Stamp::from_number(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
+        Stamp::from_u64(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
     }
 
     /// Lowers a fence with a number that was drawn for it. Returns the word that it had before.
-    pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
+    pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
         loop {
             let new =
-                (old >> PENDING_BITS).max(number.0) << PENDING_BITS | (old & PENDING_MASK).saturating_sub(1);
+                (old >> PENDING_BITS).max(change.0) << PENDING_BITS | (old & PENDING_MASK).saturating_sub(1);
             match word.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Lowered(old),
                 Err(found) => old = found,
@@ -88,12 +88,12 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Whether this fence allows a value as of `stamp` to be served to a reader that may not see changes after `horizon`.
+    /// Whether this fence allows a value as of `stamp` to be served to a reader that may not see changes after `safe_stamp`.
     #[inline(always)]
-    pub fn holds(&self, fence: FenceId, stamp: Stamp, horizon: Stamp) -> bool {
+    pub fn holds(&self, fence: FenceId, stamp: Stamp, safe_stamp: Stamp) -> bool {
         let word = self.word(fence).load(Ordering::SeqCst);
         // The rotation puts `pending` above `seq`, so a pending change is greater than every stamp.
-        word.rotate_right(PENDING_BITS) <= stamp.0.min(horizon.0)
+        word.rotate_right(PENDING_BITS) <= stamp.0.min(safe_stamp.0)
     }
 
     /// Whether a change has been committed since `stamp`, so that older values are wrong for good. A change that is only pending
@@ -120,7 +120,7 @@ impl<'m> Fences<'m> {
         let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
             [Relation::Any, Relation::Bulk].map(|which| relation_fence(layout, slot, which))
         });
-        let unclaimed = (0..layout.unclaimed()).map(|number| unclaimed_fence(layout, number));
+        let unclaimed = (0..layout.unclaimed()).map(|index| unclaimed_fence(layout, index));
         let tags = (0..layout.sizes.tag_fences).map(|tag| FenceId(layout.tags_at as u32 + tag));
         reserved.chain(relations).chain(unclaimed).chain(tags)
     }

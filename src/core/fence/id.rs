@@ -27,8 +27,8 @@ pub enum Relation {
     Bulk,
 }
 
-pub(super) fn unclaimed_fence(layout: &Layout, number: u32) -> FenceId {
-    FenceId((layout.unclaimed_at + number as usize * LINE) as u32)
+pub(super) fn unclaimed_fence(layout: &Layout, index: u32) -> FenceId {
+    FenceId((layout.unclaimed_at + index as usize * LINE) as u32)
 }
 
 /// Returns the fence of a slot, which lies behind the identity.

@@ -8,8 +8,8 @@ use crate::layout::{AT_ANY, AT_CLAIMS, AT_SETTLED, AT_SHARED, LINE, RELATION_WOR
 use crate::sync::Ordering;
 
 /// The record of a relation.
-struct Slot {
-    number: u32,
+struct Record {
+    slot: u32,
     is_shared: bool,
 }
 
@@ -23,7 +23,7 @@ impl<'m> Fences<'m> {
     /// records, it uses the fence of a tag.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
-            Some(slot) => relation_fence(self.layout, slot.number, which),
+            Some(record) => relation_fence(self.layout, record.slot, which),
             None => self.tag(scatter(identity(database, relation))),
         }
     }
@@ -31,14 +31,14 @@ impl<'m> Fences<'m> {
     /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
     /// fence is returned only while there may be a writer that does not know of the claim.
     pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
-        let Some(slot) = self.claim_record(database, relation) else {
+        let Some(claimed) = self.claim_record(database, relation) else {
             return (self.tag(scatter(identity(database, relation))), None);
         };
-        let own = relation_fence(self.layout, slot.number, Relation::Any);
+        let own = relation_fence(self.layout, claimed.slot, Relation::Any);
         // 0 while the record is not settled, and otherwise one more than the stamp at which it was settled. Relations that share a
         // record did not all claim it at the same time, so a shared record never counts as settled.
-        let settled = self.region.word(record(self.layout, slot.number) + AT_SETTLED);
-        let since = if slot.is_shared { 0 } else { settled.load(Ordering::SeqCst) };
+        let settled = self.region.word(record(self.layout, claimed.slot) + AT_SETTLED);
+        let since = if claimed.is_shared { 0 } else { settled.load(Ordering::SeqCst) };
         if since > 0 && since <= stamp.0.saturating_add(1) {
             return (own, None);
         }
@@ -46,7 +46,7 @@ impl<'m> Fences<'m> {
         // look finds the claim.
         self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
         let unclaimed = self.unclaimed(database, relation);
-        if since == 0 && !slot.is_shared && self.pending(unclaimed) == 0 {
+        if since == 0 && !claimed.is_shared && self.pending(unclaimed) == 0 {
             // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
             settled.store(self.now().0 + 1, Ordering::SeqCst);
         }
@@ -70,24 +70,24 @@ impl<'m> Fences<'m> {
     }
 
     pub(super) fn unclaimed(&self, database: u32, relation: u32) -> FenceId {
-        let number = reduce(scatter(identity(database, relation)), self.layout.unclaimed());
-        unclaimed_fence(self.layout, number)
+        let index = reduce(scatter(identity(database, relation)), self.layout.unclaimed());
+        unclaimed_fence(self.layout, index)
     }
 
     /// Claims the record of a relation, or a record that it shares. Returns None if there are no records.
-    fn claim_record(&self, database: u32, relation: u32) -> Option<Slot> {
+    fn claim_record(&self, database: u32, relation: u32) -> Option<Record> {
         let identity = identity(database, relation);
         let hash = scatter(identity);
         let slots = self.layout.sizes.relation_fences;
         match self.claim(self.layout.relations_at, RELATION_WORDS, slots, hash, identity) {
-            Some(number) => Some(Slot { number, is_shared: self.is_shared(number) }),
+            Some(slot) => Some(Record { slot, is_shared: self.is_shared(slot) }),
             None if slots == 0 => None,
             None => {
-                let number = reduce(hash, slots);
-                if !self.is_shared(number) {
-                    self.region.word(record(self.layout, number) + AT_SHARED).store(1, Ordering::SeqCst);
+                let slot = reduce(hash, slots);
+                if !self.is_shared(slot) {
+                    self.region.word(record(self.layout, slot) + AT_SHARED).store(1, Ordering::SeqCst);
                 }
-                Some(Slot { number, is_shared: true })
+                Some(Record { slot, is_shared: true })
             }
         }
     }
@@ -117,7 +117,7 @@ impl<'m> Fences<'m> {
         self.record_of(fence).is_some()
     }
 
-    /// Returns the database and the number of the relation whose record a fence belongs to. None for the fence of a record that
+    /// Returns the database and the OID of the relation whose record a fence belongs to. None for the fence of a record that
     /// relations share, and for every other fence.
     pub fn relation_of(&self, fence: FenceId) -> Option<(u32, u32)> {
         let at = self.record_of(fence).filter(|at| self.region.load(at + AT_SHARED) == 0)?;

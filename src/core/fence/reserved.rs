@@ -21,9 +21,9 @@ pub enum Reserved {
     Trees(u32),
     /// All entries of a space of a database.
     Space {
-        /// The number of the database.
+        /// The OID of the database.
         database: u32,
-        /// The number of the space in the database.
+        /// The OID of the space in the database.
         space: u32,
     },
 }

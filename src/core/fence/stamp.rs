@@ -10,16 +10,16 @@ pub struct Stamp(pub(super) u64);
 impl Stamp {
     /// Before every change: an entry with this stamp is invalid if a dependency of it has ever changed.
     pub const VOID: Self = Self(0);
-    /// After every change: the horizon of a reader that may see all committed changes.
+    /// After every change: the safe stamp of a reader that may see all committed changes.
     pub const LATEST: Self = Self(STAMP_MAX);
 
     /// Returns the moment with a number.
-    pub fn from_number(number: u64) -> Self {
+    pub fn from_u64(number: u64) -> Self {
         Self(number & STAMP_MAX)
     }
 
     /// Returns the number of the moment.
-    pub fn number(self) -> u64 {
+    pub fn as_u64(self) -> u64 {
         self.0
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Deltas {
 /// The changes of one space.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Delta {
-    place: u64,
+    space_id: u64,
     cell: u32,
     /// How many entries have gone, over all ways together.
     gone: u32,
@@ -39,14 +39,14 @@ impl Deltas {
     /// Begins a hold on behalf of a space. The cell of this space then needs no search.
     #[inline(always)]
     pub(crate) fn begin(&mut self, scope: &Scope) {
-        (self.spaces[0].place, self.spaces[0].cell) = (scope.place(), scope.cell);
+        (self.spaces[0].space_id, self.spaces[0].cell) = (scope.space_id(), scope.cell);
         self.count = 1;
     }
 
     /// Returns the position of a space's delta, if it has one.
     #[inline]
-    pub(crate) fn position(&self, place: u64) -> Option<usize> {
-        self.spaces[..self.count.min(SPACES)].iter().position(|delta| delta.place == place)
+    pub(crate) fn position(&self, space_id: u64) -> Option<usize> {
+        self.spaces[..self.count.min(SPACES)].iter().position(|delta| delta.space_id == space_id)
     }
 
     /// Returns the delta at a position.
@@ -57,13 +57,13 @@ impl Deltas {
 
     /// Gives a space a delta and returns its position. If all deltas are taken, they are settled first.
     #[inline]
-    pub(crate) fn add(&mut self, place: u64, cell: u32, statistics: &Statistics<'_>) -> usize {
+    pub(crate) fn add(&mut self, space_id: u64, cell: u32, statistics: &Statistics<'_>) -> usize {
         if self.count == SPACES {
             self.settle(statistics);
             self.count = 0;
         }
         let position = self.count;
-        self.spaces[position] = Delta { place, cell, ..Delta::default() };
+        self.spaces[position] = Delta { space_id, cell, ..Delta::default() };
         self.count += 1;
         position
     }

@@ -51,7 +51,7 @@ impl Kills {
 /// The statistics of a relation. The counts begin at the last reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelationStats {
-    /// The number of the relation. None for the relations that share records, counted together.
+    /// The OID of the relation. None for the relations that share records, counted together.
     pub relation: Option<u32>,
     /// The number of transactions that changed the relation.
     pub changes: u64,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts
-//! cell   of a space: its place, blocks in use, hand | counts that are in no row | counts at the last reset
+//! cell   of a space: its space_id, blocks in use, hand | counts that are in no row | counts at the last reset
 //! ```
 //!
 //! Access rules:
@@ -10,7 +10,7 @@
 //!   backend *folds* one into its cell and gives the row to the space that needs one. A later backend with the same slot continues
 //!   with the rows that it finds.
 //! - Every backend may write cells, by atomic additions. A cell receives folded counts, events of spaces that the acting backend
-//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The place, the
+//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The space_id, the
 //!   hand and the counts at the last reset are written by single stores.
 //! - A reader of totals adds up a cell and all rows with the cell's mark. Each count is right, and together they are as old as the
 //!   reading takes. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
@@ -28,7 +28,7 @@ use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 // The words of a cell.
-const AT_PLACE: usize = 0;
+const AT_SPACE: usize = 0;
 const AT_BLOCKS: usize = 1;
 const AT_HAND: usize = 2;
 const AT_COUNTS: usize = LINE;
@@ -44,7 +44,7 @@ const YIELDS: u32 = if cfg!(loom) { 0 } else { 2_000 };
 /// The statistics of a space. The counts begin at the last reset; entries and bytes are the present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceStats {
-    /// The numbers of the database and of the space. None for the spaces that share the last cell, counted together.
+    /// The OIDs of the database and of the space. None for the spaces that share the last cell, counted together.
     pub space: Option<(u32, u32)>,
     /// The number of entries, valid or not.
     pub entries: u64,
@@ -81,12 +81,12 @@ impl<'m> Statistics<'m> {
     /// Makes the statistics of a backend. A backend whose number has no slot adds to the cells directly.
     pub(crate) fn of(region: Region<'m>, layout: &Layout, backend: u32) -> Self {
         let slot =
-            (backend < layout.sizes.counters).then_some(layout.counters_at + backend as usize * SLOT_WORDS);
+            (backend < layout.sizes.backends).then_some(layout.slots_at + backend as usize * SLOT_WORDS);
         Self {
             region,
             own: slot.unwrap_or(NOWHERE),
-            slots_at: layout.counters_at,
-            slots: layout.sizes.counters as usize,
+            slots_at: layout.slots_at,
+            slots: layout.sizes.backends as usize,
             cells_at: layout.cells_at,
             cells: layout.cells(),
         }
@@ -109,7 +109,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Counts `by` events. Also finds a row that is not in its usual place, and takes one if the space has none.
+    /// Counts `by` events. Also finds a row that is not in its usual space_id, and takes one if the space has none.
     #[inline(never)]
     pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) {
         if self.own == NOWHERE {
@@ -156,12 +156,12 @@ impl<'m> Statistics<'m> {
         cell + 1 >= self.cells
     }
 
-    /// Writes the place of a cell's space into the cell, for the readers of statistics. The bits are inverted, so that the word is
+    /// Writes the space_id of a cell's space into the cell, for the readers of statistics. The bits are inverted, so that the word is
     /// never 0.
-    pub(crate) fn name(&self, cell: u32, place: u64) {
-        let word = self.cell_word(cell, AT_PLACE);
-        if !self.is_shared(cell) && word.load(Ordering::Relaxed) != !place {
-            word.store(!place, Ordering::Relaxed);
+    pub(crate) fn name(&self, cell: u32, space_id: u64) {
+        let word = self.cell_word(cell, AT_SPACE);
+        if !self.is_shared(cell) && word.load(Ordering::Relaxed) != !space_id {
+            word.store(!space_id, Ordering::Relaxed);
         }
     }
 
@@ -199,8 +199,8 @@ impl<'m> Statistics<'m> {
         for (count, baseline) in counts.iter_mut().zip(baseline) {
             *count = not_negative(count.wrapping_sub(baseline));
         }
-        let place = !self.cell_word(cell, AT_PLACE).load(Ordering::Relaxed);
-        let space = (!self.is_shared(cell)).then_some(((place >> 32) as u32, place as u32));
+        let space_id = !self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed);
+        let space = (!self.is_shared(cell)).then_some(((space_id >> 32) as u32, space_id as u32));
         SpaceStats { space, entries, blocks: self.blocks(cell), counts }
     }
 
@@ -213,7 +213,7 @@ impl<'m> Statistics<'m> {
     }
 
     pub(crate) fn is_named(&self, cell: u32) -> bool {
-        self.cell_word(cell, AT_PLACE).load(Ordering::Relaxed) != 0
+        self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed) != 0
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, lived_in, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Buffer, FailingAllocator, Host, Key, Lingering, Meta, Region, Relation, Reserved, Sizes, Stamp,
+    Acquired, Buffer, FailingAllocator, Host, Key, Meta, Region, Relation, Reserved, Sizes, StaleOk, Stamp,
     Tier,
 };
 
@@ -21,7 +21,7 @@ static ALLOCATOR: FailingAllocator = FailingAllocator;
 struct Fixed([u8; 4096]);
 
 impl Buffer for Fixed {
-    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
         &mut self.0[..meta.value_len]
     }
 }
@@ -55,16 +55,16 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         if let Acquired::Lead(lease) = tier.acquire(&key, owner(1), 50)
             && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
         {
-            tier.publish_leased(&key, reservation, lease.number);
+            tier.publish_leased(&key, reservation, lease.id);
         }
-        let lingering = Some(Lingering { ticks: 100, right_at: 0 });
+        let stale_ok = Some(StaleOk { ticks: 100, right_at: 0 });
         if let Acquired::Lead(fill) = tier.begin_fill(&key, owner(1), 50)
             && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
         {
-            tier.publish_leased(&key, reservation, fill.number);
+            tier.publish_leased(&key, reservation, fill.id);
         }
         if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
-            && let Ok(reservation) = tier.reserve_lingering(&key, &value(content, &[tag]), lingering)
+            && let Ok(reservation) = tier.reserve_lingering(&key, &value(content, &[tag]), stale_ok)
         {
             tier.announce(&key, &reservation);
             tier.confirm_claimed(&key, reservation, claim, Some(Stamp::VOID));

@@ -132,7 +132,7 @@ fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced(
     };
     tier.remove_marked(&key.mark());
     let computed = tier.reserve(&key, &value(b"computed", &[])).expect("there is room");
-    assert_eq!(tier.publish_leased(&key, computed, lease.number), Stored::Dropped);
+    assert_eq!(tier.publish_leased(&key, computed, lease.id), Stored::Dropped);
 
     tier.put(&key, &value(b"old", &[])).expect("there is room");
     let announced = tier.reserve(&key, &value(b"new", &[])).expect("there is room");

@@ -8,7 +8,7 @@ mod harness;
 
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
-use pg_cache_core::{FenceId, IncrError, Key, Kind, Lingering, Miss, NewValue, Refusal, Region, Stamp, Tier};
+use pg_cache_core::{FenceId, IncrError, Key, Kind, Miss, NewValue, Refusal, Region, StaleOk, Stamp, Tier};
 
 const TEXT: Kind = Kind(2);
 
@@ -26,7 +26,7 @@ fn text<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
 }
 
 fn to_counter(tier: &Tier<'_, &TestHost>, key: &Key<'_>, bytes: &[u8], number: i64) -> Result<bool, Refusal> {
-    tier.to_counter(key, (TEXT, bytes), number, |new, lingering| tier.reserve_lingering(key, new, lingering))
+    tier.to_counter(key, (TEXT, bytes), number, |new, stale_ok| tier.reserve_lingering(key, new, stale_ok))
 }
 
 fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Miss> {
@@ -38,8 +38,8 @@ fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Mis
 fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     with_tier(|tier, key| {
         let tags = [tier.fences().tag(3 << 60), tier.fences().tag(5 << 60), tier.fences().tag(7 << 60)];
-        let lingering = Some(Lingering { ticks: 100, right_at: 1 });
-        let reserved = tier.reserve_lingering(key, &text(b"41", &tags), lingering).expect("it fits");
+        let stale_ok = Some(StaleOk { ticks: 100, right_at: 1 });
+        let reserved = tier.reserve_lingering(key, &text(b"41", &tags), stale_ok).expect("it fits");
         tier.publish(key, reserved);
         assert_eq!(tier.add(key, 1), Some(Err(IncrError::OtherKind(TEXT))));
         assert_eq!(to_counter(tier, key, b"41", 41), Ok(true));
@@ -68,9 +68,9 @@ fn a_value_that_has_changed_meanwhile_stays() {
             [text(b"3", &[]), text(b"2", &tag), longer, NewValue { kind: Kind(1), ..text(b"2", &[]) }]
         {
             tier.put(key, &text(b"2", &[])).expect("it is stored");
-            let outcome = tier.to_counter(key, (TEXT, b"2"), 2, |new, lingering| {
+            let outcome = tier.to_counter(key, (TEXT, b"2"), 2, |new, stale_ok| {
                 tier.put(key, &other).expect("it is stored");
-                tier.reserve_lingering(key, new, lingering)
+                tier.reserve_lingering(key, new, stale_ok)
             });
             assert_eq!(outcome, Ok(false), "{other:?}");
             assert_eq!(get(tier, key), Ok((other.kind, other.bytes.to_vec())));

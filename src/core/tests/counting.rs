@@ -43,7 +43,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
     let words: Vec<AtomicU64> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, counters: 4, shards: 4 };
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, backends: 4, shards: 4 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let table = tier.fences().relation(1, 7, Relation::Any);
@@ -80,8 +80,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
         assert_eq!(found.len(), size);
 
         // Prefetching must not write anything.
-        tier.fetch_bucket(key.mark());
-        tier.fetch_entry(key.mark());
+        tier.prefetch_bucket(key.mark());
+        tier.prefetch_entry(key.mark());
         assert_eq!((written(&words), host.locks.get()), (Vec::new(), locks), "{size} bytes");
 
         // A miss on an invalidated entry must not write to the relation's record, or to any word except the count of
@@ -104,7 +104,7 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, backends: 4, shards: 1 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
     // This backend has no row for that space.
@@ -132,7 +132,7 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, counters: 4, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, backends: 4, shards: 1 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 100], &[]));
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
@@ -156,7 +156,7 @@ fn taking_out_many_tells_their_relation_once_for_a_hold() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, counters: 4, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, backends: 4, shards: 1 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let table = tier.fences().relation(1, 7, Relation::Any);
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[table]));

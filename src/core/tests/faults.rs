@@ -308,7 +308,7 @@ struct Meddler<'t, 'm> {
 }
 
 impl Buffer for Meddler<'_, '_> {
-    fn room(&mut self, _: &Meta) -> &mut [u8] {
+    fn allocate(&mut self, _: &Meta) -> &mut [u8] {
         self.asked += 1;
         assert!(self.asked < 100, "the read goes on for ever");
         self.tier.put(&self.key, &value(b"content", &[])).unwrap();
@@ -339,7 +339,7 @@ struct Stretcher<'t, 'm> {
 }
 
 impl Buffer for Stretcher<'_, '_> {
-    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
         self.asked += 1;
         assert!(self.asked < 100, "the read goes on for ever");
         self.tier.put(&self.key, &value(&vec![1; self.asked % 2], &[])).expect("it is stored");

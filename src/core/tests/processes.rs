@@ -338,7 +338,7 @@ impl<'m> Worker<'m> {
                     && let Ok(reserved) =
                         tier.reserve(key, &new_value(&content, lease.stamp, expires, &[tag]))
                 {
-                    tier.publish_leased(key, reserved, lease.number);
+                    tier.publish_leased(key, reserved, lease.id);
                 }
             }
             how => {
@@ -502,7 +502,7 @@ fn sizes() -> Sizes {
         reserved_fences: 8,
         relation_fences: 0,
         tag_fences: 64,
-        counters: HEIR as u32 + 1,
+        backends: HEIR as u32 + 1,
         shards: SHARDS,
     }
 }

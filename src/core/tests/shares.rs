@@ -32,7 +32,7 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>, &Alone)) {
     host.0.set(1);
     let memory: Vec<_> = (0..2 << 17).map(|_| AtomicU64::new(0)).collect();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 64, relation_fences: 0, tag_fences: 16, counters: 1, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 64, relation_fences: 0, tag_fences: 16, backends: 1, shards: 1 };
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     test(&tier, &host);
     assert_eq!(tier.check(), Vec::<String>::new());
@@ -82,7 +82,7 @@ fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored 
 
 fn leads(acquired: Acquired) -> u64 {
     match acquired {
-        Acquired::Lead(lease) => lease.number,
+        Acquired::Lead(lease) => lease.id,
         other => panic!("{other:?}"),
     }
 }
@@ -103,8 +103,8 @@ fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
         let limits: Vec<_> = (10_000..10_100)
             .map(|number| (lease(tier, 1, GOOD, number), lease(tier, 3, EVIL, number)))
             .collect();
-        assert!(limits.iter().all(|(space, _)| *space == Acquired::NoPlace(Limit::Space)), "{limits:?}");
-        assert!(limits.iter().all(|(_, role)| *role == Acquired::NoPlace(Limit::Role)), "{limits:?}");
+        assert!(limits.iter().all(|(space, _)| *space == Acquired::NoSlot(Limit::Space)), "{limits:?}");
+        assert!(limits.iter().all(|(_, role)| *role == Acquired::NoSlot(Limit::Role)), "{limits:?}");
         // Another role in another space finds a place in every set.
         (20_000..20_040).for_each(|number| {
             leads(lease(tier, 2, GOOD, number));
@@ -135,8 +135,7 @@ fn leases_and_claims_keep_no_fill_from_its_place() {
                 let _ = claim(tier, party, party, u64::from(party) << 32 | 1 << 20 | number);
             }
         }
-        let refused =
-            (0..100).filter(|number| lease(tier, 2, GOOD, *number) == Acquired::NoPlace(Limit::All));
+        let refused = (0..100).filter(|number| lease(tier, 2, GOOD, *number) == Acquired::NoSlot(Limit::All));
         assert!(refused.count() > 50, "the test does not take all places");
         for number in 0..100 {
             let flight = leads(fill(tier, 2, GOOD, number));
@@ -151,7 +150,7 @@ fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
     with_tier(|tier, _| {
         let refusals: Vec<_> = MANY.filter_map(|number| claim(tier, 1, EVIL, number).err()).collect();
         assert!(refusals.len() > 4_000, "{} are refused", refusals.len());
-        assert!(refusals.iter().all(|why| *why == Unclaimed::NoPlace(Limit::Space)));
+        assert!(refusals.iter().all(|why| *why == Unclaimed::NoSlot(Limit::Space)));
         for number in 20_000..20_010 {
             leads(fill(tier, 2, GOOD, number));
             leads(lease(tier, 2, GOOD, 1_000 + number));
@@ -208,7 +207,7 @@ fn leases_out_of_time_are_free() {
         for number in MANY {
             with_key(tier, 1, number, |key| tier.acquire(key, owner(EVIL), 10));
         }
-        assert_eq!(lease(tier, 1, GOOD, 9_999), Acquired::NoPlace(Limit::Space));
+        assert_eq!(lease(tier, 1, GOOD, 9_999), Acquired::NoSlot(Limit::Space));
         host.0.set(10);
         assert_eq!(tier.usage().flights, 0);
         let got = MANY.filter(|number| matches!(lease(tier, 1, GOOD, *number), Acquired::Lead(_))).count();
@@ -237,6 +236,6 @@ fn a_lease_says_when_it_was_acquired() {
     with_tier(|tier, _| {
         let Acquired::Lead(lease) = lease(tier, 1, GOOD, 1) else { panic!("nobody computes it") };
         assert_eq!(lease.acquired, 77);
-        assert_eq!(with_key(tier, 1, 1, |key| tier.lease(key, lease.number)), Some(lease));
+        assert_eq!(with_key(tier, 1, 1, |key| tier.lease(key, lease.id)), Some(lease));
     });
 }

@@ -14,7 +14,7 @@ use pg_cache_core::{
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Sizes with cells for thirty spaces, which are more than a backend has rows for.
-const MANY: Sizes = Sizes { reserved_fences: 64, counters: 4, shards: 2, ..SIZES };
+const MANY: Sizes = Sizes { reserved_fences: 64, backends: 4, shards: 2, ..SIZES };
 const ENOUGH: u32 = 100_000;
 
 fn with_key<T>(scope: Scope, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
@@ -389,13 +389,13 @@ fn several_who_store_at_once_keep_to_the_quota() {
 /// Uses as many backends as a server has by default.
 #[test]
 fn statistics_take_less_than_a_megabyte() {
-    let sizes = Sizes { reserved_fences: 256, counters: 120, ..SIZES };
+    let sizes = Sizes { reserved_fences: 256, backends: 120, ..SIZES };
     let memory = memory(2 << 20);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let taken = tier.usage().statistics_bytes;
     assert_eq!(taken, 120 * 1_600 + 257 * 448);
-    let without = Sizes { reserved_fences: 0, counters: 0, ..sizes };
+    let without = Sizes { reserved_fences: 0, backends: 0, ..sizes };
     let beside = Tier::<&TestHost>::bytes_beside_entries;
     // With both set to 0, the region still has one slot and one cell.
     assert_eq!(beside(sizes) - beside(without), 256 * 64 + taken as usize - 448);

@@ -7,7 +7,7 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
-    Counter, FenceId, Freshness, Key, Lingering, Miss, NewValue, Region, Reserved, Stamp, Tier,
+    Counter, FenceId, Freshness, Key, Miss, NewValue, Region, Reserved, StaleOk, Stamp, Tier,
 };
 
 const EXPIRES: u32 = 100;
@@ -30,8 +30,8 @@ fn with_entry(test: impl FnOnce(&Bed<'_>)) {
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
     let dependencies = [tag];
     let new = NewValue { stamp: tier.fences().now(), expires: EXPIRES, ..value(b"value", &dependencies) };
-    let lingering = Some(Lingering { ticks: TICKS, right_at: 10 });
-    let reservation = tier.reserve_lingering(&key, &new, lingering).expect("there is room");
+    let stale_ok = Some(StaleOk { ticks: TICKS, right_at: 10 });
+    let reservation = tier.reserve_lingering(&key, &new, stale_ok).expect("there is room");
     tier.publish(&key, reservation);
     test(&Bed { tier: &tier, host: &host, key, tag });
     assert_eq!(tier.check(), Vec::<String>::new());
@@ -131,7 +131,7 @@ fn who_has_changed_it_himself_does_not_get_it() {
     });
 }
 
-/// The word with the lingering time must be found in one piece or in several, behind keys and dependencies of any
+/// The word with the stale_ok time must be found in one piece or in several, behind keys and dependencies of any
 /// length.
 #[test]
 fn it_is_found_in_entries_of_any_shape() {
@@ -145,8 +145,8 @@ fn it_is_found_in_entries_of_any_shape() {
             let (name, content) = (vec![b'k'; length], vec![length as u8; size]);
             let key = Key::new(tier.scope(1, 1, 0), &name, length as u64).expect("a legal key");
             let new = NewValue { expires: 10, ..value(&content, &tags[..length % 5]) };
-            let lingering = Some(Lingering { ticks: length as u32, right_at: 10 });
-            let reservation = tier.reserve_lingering(&key, &new, lingering).expect("there is room");
+            let stale_ok = Some(StaleOk { ticks: length as u32, right_at: 10 });
+            let reservation = tier.reserve_lingering(&key, &new, stale_ok).expect("there is room");
             tier.publish(&key, reservation);
             let mut found = Vec::new();
             let (_, freshness) = tier.get_stale(&key, Stamp::LATEST, &mut found).expect("it may be served");

@@ -63,7 +63,7 @@ fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
     let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, counters: 8, shards: 2 };
+        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, backends: 8, shards: 2 };
     Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     (memory, host)
 }
@@ -163,7 +163,7 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
         reserved_fences: 8,
         relation_fences: 0,
         tag_fences: 64,
-        counters: 8,
+        backends: 8,
         shards: SHARDS,
     };
     Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
@@ -344,14 +344,12 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                             {
                                 match put(committed.load(Ordering::SeqCst), lease.stamp, &[]) {
                                     Ok(reserved) => {
-                                        if tier.publish_leased(&key, reserved, lease.number)
-                                            != Stored::Dropped
-                                        {
+                                        if tier.publish_leased(&key, reserved, lease.id) != Stored::Dropped {
                                             fills.fetch_add(1, Ordering::Relaxed);
                                         }
                                     }
                                     Err(_) => {
-                                        tier.release_lease(&key, lease.number);
+                                        tier.release_lease(&key, lease.id);
                                     }
                                 }
                             }

@@ -26,7 +26,7 @@ fn with_bed(relation_fences: u32, test: impl FnOnce(Bed<'_>)) {
     let memory: Vec<AtomicU64> = memory(512 * 1024);
     let host = TestHost::default();
     host.now.set(10);
-    let sizes = Sizes { relation_fences, counters: 4, ..SIZES };
+    let sizes = Sizes { relation_fences, backends: 4, ..SIZES };
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     test(Bed { tier, host: &host });
 }

@@ -20,8 +20,8 @@ pub enum Acquired {
     Busy(InFlight),
     /// The key has a value by now. Only callers that asked to be told get this answer.
     Present,
-    /// There is no place for a flight. The caller may compute the value but cannot publish it.
-    NoPlace(Limit),
+    /// There is no slot for a flight. The caller may compute the value but cannot publish it.
+    NoSlot(Limit),
 }
 
 /// The reason why a key cannot be claimed.
@@ -33,41 +33,41 @@ pub enum Unclaimed {
     Changing,
     /// Another session has claimed the key.
     Claimed,
-    /// There is no place for the claim.
-    NoPlace(Limit),
+    /// There is no slot for the claim.
+    NoSlot(Limit),
 }
 
 impl<H: Host> Tier<'_, H> {
     /// Claims a key that has no value for this reader: no other session can claim it until the claim ends. Without a reader, the
     /// present entry of the key does not matter: the caller knows that it will be removed.
     ///
-    /// A session that already has the claim gets its number again.
+    /// A session that already has the claim gets its ID again.
     pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: Owner) -> Result<u64, Unclaimed> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
-            return Err(Unclaimed::NoPlace(Limit::Off));
+            return Err(Unclaimed::NoSlot(Limit::Off));
         }
         if guard.is_changing(key) {
             return Err(Unclaimed::Changing);
         }
         let is_claim = |leader: &InFlight| leader.purpose == Purpose::Claim;
         if let Some(other) = guard.flights().leader(key.hash, now).filter(is_claim) {
-            return if other.owner == owner.session { Ok(other.number) } else { Err(Unclaimed::Claimed) };
+            return if other.owner == owner.session { Ok(other.id) } else { Err(Unclaimed::Claimed) };
         }
         if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
             return Err(Unclaimed::Present);
         }
         let lease = self.draw_lease(&guard, Stamp::LATEST);
         let begun = guard.flights().begin(key, Purpose::Claim, &lease, owner, u32::MAX, now);
-        begun.map(|()| lease.number).map_err(Unclaimed::NoPlace)
+        begun.map(|()| lease.id).map_err(Unclaimed::NoSlot)
     }
 
-    fn draw_lease(&self, guard: &Guard<'_, H>, horizon: Stamp) -> Lease {
+    fn draw_lease(&self, guard: &Guard<'_, H>, safe_stamp: Stamp) -> Lease {
         // The stamp must be drawn first: then a statement that begins after `acquired` sees all that was committed before the
         // stamp.
-        let stamp = self.fences().now().min(horizon);
-        Lease { number: guard.next_lease(), stamp, acquired: self.host.moment() }
+        let stamp = self.fences().now().min(safe_stamp);
+        Lease { id: guard.next_lease(), stamp, acquired: self.host.moment() }
     }
 
     fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
@@ -82,10 +82,10 @@ impl<H: Host> Tier<'_, H> {
         self.begin_flight(key, Purpose::Lease, None, Stamp::LATEST, owner, deadline)
     }
 
-    /// Does the same as [`acquire`](Self::acquire) for a caller that computes on a snapshot of `horizon`. If `horizon` is earlier
+    /// Does the same as [`acquire`](Self::acquire) for a caller that computes on a snapshot of `safe_stamp`. If `safe_stamp` is earlier
     /// than now, it becomes the stamp.
-    pub fn acquire_as_of(&self, key: &Key<'_>, horizon: Stamp, owner: Owner, deadline: u32) -> Acquired {
-        self.begin_flight(key, Purpose::Lease, None, horizon, owner, deadline)
+    pub fn acquire_as_of(&self, key: &Key<'_>, safe_stamp: Stamp, owner: Owner, deadline: u32) -> Acquired {
+        self.begin_flight(key, Purpose::Lease, None, safe_stamp, owner, deadline)
     }
 
     /// Does the same as [`acquire`](Self::acquire), unless the key has a value for this reader by now.
@@ -96,7 +96,7 @@ impl<H: Host> Tier<'_, H> {
         owner: Owner,
         deadline: u32,
     ) -> Acquired {
-        self.begin_flight(key, Purpose::Lease, Some(reader), reader.horizon, owner, deadline)
+        self.begin_flight(key, Purpose::Lease, Some(reader), reader.safe_stamp, owner, deadline)
     }
 
     /// Begins a fill: the session will compute the value on a new snapshot and publish it. A fill takes over the key's lease if
@@ -110,14 +110,14 @@ impl<H: Host> Tier<'_, H> {
         key: &Key<'_>,
         purpose: Purpose,
         reader: Option<Reader<'_>>,
-        horizon: Stamp,
+        safe_stamp: Stamp,
         owner: Owner,
         deadline: u32,
     ) -> Acquired {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {
-            return Acquired::NoPlace(Limit::Off);
+            return Acquired::NoSlot(Limit::Off);
         }
         if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
             return Acquired::Present;
@@ -126,10 +126,10 @@ impl<H: Host> Tier<'_, H> {
         if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {
             return Acquired::Busy(leader);
         }
-        let lease = self.draw_lease(&guard, horizon);
+        let lease = self.draw_lease(&guard, safe_stamp);
         match guard.flights().begin(key, purpose, &lease, owner, deadline, now) {
             Ok(()) => Acquired::Lead(lease),
-            Err(limit) => Acquired::NoPlace(limit),
+            Err(limit) => Acquired::NoSlot(limit),
         }
     }
 
@@ -139,7 +139,7 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
     }
 
-    /// Returns a lease by its number. None if its value could not be published any more: the lease has ended, or another session
+    /// Returns a lease by its ID. None if its value could not be published any more: the lease has ended, or another session
     /// has set or removed the key since.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
         self.shard_of(key).lock(&self.host).flights().lease(key.hash, lease)

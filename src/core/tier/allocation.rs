@@ -1,9 +1,8 @@
-//! Room for entries: this file finds free blocks, evicts entries to free blocks, and gives blocks back.
+//! Allocates blocks for entries: finds free blocks, and evicts entries if too few are free.
 //!
 //! - A shard's blocks are taken and given back only under the lock of that shard. A backend never holds two shard locks at once.
 //! - One hold of a lock does a bounded amount of work: a few evictions and a short search. Writers that wait get the lock in
 //!   between.
-//! - A run holds the link to the next run, so the link must be read before the run is given back.
 
 use super::Tier;
 use super::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
@@ -25,7 +24,7 @@ use crate::value::Refusal;
 struct Hold {
     evictions: u32,
     /// Words of the bitmap that may be searched before something is evicted instead. After one vain search this is 0: an eviction
-    /// frees blocks at another place, so a second search of the same words would find nothing new.
+    /// frees blocks elsewhere, so a second search of the same words would find nothing new.
     search: u32,
 }
 /// A search for blocks may look at this many words of the bitmap, and at one more word for every [`FREE_BLOCKS_PER_WORD`] free
@@ -42,14 +41,14 @@ const PIECES: u32 = 8;
 const PIECE_BLOCKS_MAX: u32 = 256;
 
 /// The blocks that have been collected for an entry so far.
-struct Room {
+struct Allocation {
     first: Option<Run>,
     last: Option<Run>,
     /// Bytes of the entry that have no block yet.
     left: usize,
 }
 
-impl Room {
+impl Allocation {
     /// Adds a run: the only run of the entry (`alone`), or the next run of a chain.
     fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, alone: bool) {
         if alone {
@@ -90,7 +89,7 @@ impl<H: Host> Tier<'_, H> {
     /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first out of a few large
     /// pieces, and if eviction does not free such pieces, out of pieces of any size. An entry that is large for a shard takes a
     /// share of every shard, so that it does not empty one shard.
-    pub(crate) fn find_room(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
+    pub(crate) fn allocate(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
         let home = self.shard_of(key);
         let mut judge = Judge::new(self);
         let blocks = header.blocks();
@@ -101,12 +100,12 @@ impl<H: Host> Tier<'_, H> {
         } else {
             (blocks / PIECES).clamp(SMALL_BLOCKS, PIECE_BLOCKS_MAX)
         };
-        let mut room = Room { first: None, last: None, left: header.bytes() };
-        let mut number = home.number;
+        let mut allocation = Allocation { first: None, last: None, left: header.bytes() };
+        let mut shard = home.index;
         let mut share_left = share;
         let mut fruitless = 0;
-        while room.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
-            let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
+        while allocation.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
+            let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
             let mut unlinked = Unlinked::within(&key.scope);
             let mut hold = Hold {
                 evictions: EVICTIONS_PER_HOLD,
@@ -115,42 +114,42 @@ impl<H: Host> Tier<'_, H> {
             if guard.poisoned() {
                 share_left = 0;
             }
-            let before = room.left;
-            while room.left > 0 && share_left >= RUN_BLOCKS_MIN {
-                let alone = room.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
+            let before = allocation.left;
+            while allocation.left > 0 && share_left >= RUN_BLOCKS_MIN {
+                let alone = allocation.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
                 // In a chain, each run gives one word to the link.
-                let want = if alone { blocks } else { blocks_of(room.left + 8) };
+                let want = if alone { blocks } else { blocks_of(allocation.left + 8) };
                 let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
                 let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
                 let Some(run) = self.take(&guard, least, want, &mut judge, &mut hold, &mut unlinked) else {
                     break;
                 };
-                room.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
+                allocation.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
                 share_left -= run.blocks;
-                self.note_blocks(&mut unlinked.deltas, header.place(), i64::from(run.blocks));
+                self.note_blocks(&mut unlinked.deltas, header.space_id(), i64::from(run.blocks));
             }
             let off = guard.poisoned();
             drop(guard);
             self.release_all(&mut unlinked);
-            if off && number == home.number {
-                return room.abandon(self, header, Refusal::Off);
+            if off && shard == home.index {
+                return allocation.abandon(self, header, Refusal::Off);
             }
-            fruitless = if room.left < before { 0 } else { fruitless + 1 };
+            fruitless = if allocation.left < before { 0 } else { fruitless + 1 };
             // The first failure may only be a lack of large pieces, so the key's own shard is tried again. A shard that gives a
             // share gives all of it before the search moves on, over several holds: the data that the visit brought into the cache
             // is only useful now.
             let goes_on = if spread { fruitless > 0 || share_left < RUN_BLOCKS_MIN } else { fruitless > 1 };
             if goes_on {
-                number = (number + 1) % self.layout.shards;
+                shard = (shard + 1) % self.layout.shards;
                 share_left = share;
                 header.words[4] |= SPREAD;
             }
         }
-        if room.left > 0 {
-            return room.abandon(self, header, Refusal::Full);
+        if allocation.left > 0 {
+            return allocation.abandon(self, header, Refusal::Full);
         }
-        room.note(header);
-        room.first.map(|run| run.first).ok_or(Refusal::Full)
+        allocation.note(header);
+        allocation.first.map(|run| run.first).ok_or(Refusal::Full)
     }
 
     /// Takes a run of the shard that we hold: a run that a short search finds, or else a run that evictions free.
@@ -205,7 +204,7 @@ impl<H: Host> Tier<'_, H> {
             let here = victims.iter().filter(|victim| !victim.spread);
             left = here.fold(left, |left, victim| left.saturating_sub(victim.blocks));
             if left == 0 && hold.evictions > EVICTIONS_PER_HOLD / 2 {
-                guard.foresee_next(streak.queue);
+                guard.prefetch_next(streak.queue);
             }
             guard.move_zones(victims);
             self.give_back_all(guard, victims, unlinked);
@@ -215,15 +214,15 @@ impl<H: Host> Tier<'_, H> {
 
     fn count_evictions(&self, streak: &Streak, deltas: &mut Deltas) {
         for fellows in streak.victims().chunk_by(Victim::is_of_space_of) {
-            let place = fellows[0].place;
+            let space_id = fellows[0].space_id;
             let still_right = |victim: &&Victim| victim.why == Counter::Evicted;
             let evicted = fellows.iter().filter(still_right).count() as u32;
-            self.note_gone(deltas, place, Counter::Evicted, evicted);
+            self.note_gone(deltas, space_id, Counter::Evicted, evicted);
             if streak.queue == Queue::Small {
-                self.note_gone(deltas, place, Counter::EvictedUnread, evicted);
+                self.note_gone(deltas, space_id, Counter::EvictedUnread, evicted);
             }
             for victim in fellows.iter().filter(|victim| !still_right(victim)) {
-                self.note_gone(deltas, place, victim.why, 1);
+                self.note_gone(deltas, space_id, victim.why, 1);
                 let entry = Entry::new(self.region, &self.layout, victim.block);
                 self.note_killed(deltas, &entry, &entry.header());
             }

@@ -92,8 +92,8 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     let (mut certain, mut doubts) = (Vec::new(), HashSet::new());
     let mut spaces = Spaces::of(tier)?;
     let mut owned = Owned::of(layout)?;
-    for number in 0..layout.shards {
-        let guard = Shard::new(region, layout, number).lock(host);
+    for shard in 0..layout.shards {
+        let guard = Shard::new(region, layout, shard).lock(host);
         let mut complaints = Vec::new();
         if guard.poisoned() {
             complaints.push("it is switched off after a panic".into());
@@ -108,7 +108,7 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
         spaces.poisoned |= guard.poisoned();
         drop(guard);
         complaints.truncate(FINDINGS_PER_SHARD);
-        certain.extend(complaints.into_iter().map(|complaint| format!("shard {number}: {complaint}")));
+        certain.extend(complaints.into_iter().map(|complaint| format!("shard {shard}: {complaint}")));
         certain.truncate(FINDINGS);
     }
     certain.extend(shared_blocks(tier, &owned.twice));
@@ -141,9 +141,9 @@ impl Owned {
     }
 
     fn add(&mut self, block: u32) {
-        let number = block.wrapping_sub(self.first);
-        let Some(word) = self.bits.get_mut((number / 64) as usize) else { return };
-        let mask = 1 << (number % 64);
+        let index = block.wrapping_sub(self.first);
+        let Some(word) = self.bits.get_mut((index / 64) as usize) else { return };
+        let mask = 1 << (index % 64);
         if *word & mask != 0 && self.twice.len() < FINDINGS {
             self.twice.insert(block);
         }
@@ -163,8 +163,8 @@ fn shared_blocks<H: Host>(tier: &Tier<'_, H>, suspects: &HashSet<u32>) -> Vec<St
         return findings;
     }
     let mut owners: HashMap<u32, (usize, u64)> = HashMap::new();
-    for number in 0..layout.shards {
-        let guard = Shard::new(region, layout, number).lock(&tier.host);
+    for shard in 0..layout.shards {
+        let guard = Shard::new(region, layout, shard).lock(&tier.host);
         if guard.poisoned() {
             continue;
         }
@@ -228,7 +228,7 @@ fn check_shard<H: Host>(
                 queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
             }
             walked.try_reserve(1)?;
-            let space = walked.entry(header.place()).or_default();
+            let space = walked.entry(header.space_id()).or_default();
             space.entries += u64::from(!header.has(HIDDEN));
             let mut bytes = 0;
             'runs: for data in entry.runs(layout, &header) {
@@ -321,8 +321,8 @@ impl Spaces {
         let mut found = Vec::new();
         found.try_reserve_exact(now.len())?;
         found.resize(now.len(), Walked::default());
-        for (place, walked) in self.walked {
-            let cell = &mut found[tier.cell_of(place) as usize];
+        for (space_id, walked) in self.walked {
+            let cell = &mut found[tier.cell_of(space_id) as usize];
             cell.entries += walked.entries;
             cell.blocks += walked.blocks;
         }
@@ -368,7 +368,7 @@ fn check_queue<H: Host>(
         seen.try_reserve(1)?;
         if !linked.contains(&entry.block) || !seen.insert(entry.block) {
             complaints.push(format!(
-                "the {queue:?} queue leads to block {}, which has no place there",
+                "the {queue:?} queue leads to block {}, which does not belong there",
                 entry.block
             ));
             return Ok(());
@@ -408,7 +408,7 @@ mod tests {
     fn an_entry_whose_runs_go_round_is_complained_of_once() {
         let memory: Vec<_> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
         let sizes =
-            Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 1 };
+            Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, backends: 1, shards: 1 };
         let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
         let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
         let value = NewValue {

@@ -8,25 +8,25 @@ use crate::layout::AT_LAST;
 
 impl<H: Host> Tier<'_, H> {
     /// Notes that entries of a space have gone.
-    pub(crate) fn note_gone(&self, deltas: &mut Deltas, place: u64, how: Counter, times: u32) {
-        self.delta_of(deltas, place).note_gone(how, times);
+    pub(crate) fn note_gone(&self, deltas: &mut Deltas, space_id: u64, how: Counter, times: u32) {
+        self.delta_of(deltas, space_id).note_gone(how, times);
     }
 
     /// Notes that a space has `by` blocks more, or fewer if `by` is negative.
     #[inline]
-    pub(crate) fn note_blocks(&self, deltas: &mut Deltas, place: u64, by: i64) {
-        self.delta_of(deltas, place).note_blocks(by);
+    pub(crate) fn note_blocks(&self, deltas: &mut Deltas, space_id: u64, by: i64) {
+        self.delta_of(deltas, space_id).note_blocks(by);
     }
 
     #[inline]
-    fn delta_of<'d>(&self, deltas: &'d mut Deltas, place: u64) -> &'d mut Delta {
-        let position = deltas.position(place).unwrap_or_else(|| self.another(deltas, place));
+    fn delta_of<'d>(&self, deltas: &'d mut Deltas, space_id: u64) -> &'d mut Delta {
+        let position = deltas.position(space_id).unwrap_or_else(|| self.another(deltas, space_id));
         deltas.at(position)
     }
 
     #[inline(never)]
-    fn another(&self, deltas: &mut Deltas, place: u64) -> usize {
-        deltas.add(place, self.cell_of(place), &self.statistics)
+    fn another(&self, deltas: &mut Deltas, space_id: u64) -> usize {
+        deltas.add(space_id, self.cell_of(space_id), &self.statistics)
     }
 
     /// Notes which relation killed an entry that is being removed. The entry's blocks must still be its own.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
-//! key directly, except for the value of a counter, which is a word of its own. An entry may be *lingering*: it may be served for a
+//! key directly, except for the value of a counter, which is a word of its own. An entry may be *stale_ok*: it may be served for a
 //! while after it stopped being right. Such an entry has a whole word before its value: `ticks : 32 | when it was last known to be
 //! right : 32`. The second half is written under the lock. The word is not part of the header, so that other entries do not pay for
 //! it.
@@ -30,7 +30,7 @@ use crate::key::{KEY_BYTES_MAX, Key};
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::value::{DEPENDENCIES_MAX, Kind, Lingering, Meta, NewValue};
+use crate::value::{DEPENDENCIES_MAX, Kind, Meta, NewValue, StaleOk};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -62,29 +62,28 @@ pub(crate) const HIDDEN: u64 = 16;
 /// Flag: the announcement has no value, because the transaction removes the key.
 pub(crate) const TOMBSTONE: u64 = 32;
 /// Flag: the entry has a word before its value that says how long it may be served after it stopped being right.
-pub(crate) const LINGERS: u64 = 64;
+pub(crate) const MAY_BE_STALE: u64 = 64;
 /// Flag: the entry is linked, that is, in a bucket, and in a queue unless it is hidden. Without this flag it is a reservation that
 /// only its owner uses.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
-    pub(crate) fn new(identity: &Key<'_>, value: &NewValue<'_>, lingers: bool, created: u32) -> Self {
+    pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, may_be_stale: bool, created: u32) -> Self {
         let mut header = Self::default();
-        header.words[0] = u64::from(identity.print()) << 32;
-        header.words[2] = u64::from(identity.scope.database) << 32 | u64::from(identity.scope.space);
-        header.words[3] = u64::from(identity.scope.role) << 32 | value.bytes.len() as u64;
-        header.words[4] = value.stamp.number() << STAMP_SHIFT | (identity.bytes.len() as u64) << KEY_SHIFT;
+        header.words[0] = u64::from(key.fingerprint()) << 32;
+        header.words[2] = u64::from(key.scope.database) << 32 | u64::from(key.scope.space);
+        header.words[3] = u64::from(key.scope.role) << 32 | value.bytes.len() as u64;
+        header.words[4] = value.stamp.as_u64() << STAMP_SHIFT | (key.bytes.len() as u64) << KEY_SHIFT;
         header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
-        let behind_key =
-            HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + identity.bytes.len();
+        let behind_key = HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + key.bytes.len();
         // A counter has a word of its own, so that it is read and written in one step.
-        let value_at = match (lingers, value.kind) {
+        let value_at = match (may_be_stale, value.kind) {
             (true, _) => behind_key.next_multiple_of(8) + 8,
             (false, Kind::COUNTER) => behind_key.next_multiple_of(8),
             (false, _) => behind_key,
         };
-        if lingers {
-            header.words[4] |= LINGERS;
+        if may_be_stale {
+            header.words[4] |= MAY_BE_STALE;
         }
         header.words[6] = u64::from(value.cost.bits()) << 48
             | u64::from(value.kind.0) << 40
@@ -103,7 +102,7 @@ impl Header {
         (self.words[0] >> 32) as u32
     }
     /// Database and space in one word.
-    pub(crate) fn place(&self) -> u64 {
+    pub(crate) fn space_id(&self) -> u64 {
         self.words[2]
     }
     pub(crate) fn database(&self) -> u32 {
@@ -119,7 +118,7 @@ impl Header {
         self.words[3] as u32 as usize
     }
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp::from_number(self.words[4] >> STAMP_SHIFT)
+        Stamp::from_u64(self.words[4] >> STAMP_SHIFT)
     }
     pub(crate) fn key_len(&self) -> usize {
         (self.words[4] >> KEY_SHIFT & KEY_MASK) as usize
@@ -145,7 +144,7 @@ impl Header {
     pub(crate) fn key_at(&self) -> usize {
         self.key_word() * 8
     }
-    /// Returns the number of the word that the key begins with.
+    /// Returns the index of the word that the key begins with.
     fn key_word(&self) -> usize {
         HEADER_WORDS + ((self.words[6] >> 32) as u8 as usize).div_ceil(2)
     }
@@ -177,7 +176,7 @@ pub(crate) fn blocks_of(bytes: usize) -> u32 {
     bytes.div_ceil(BLOCK_BYTES) as u32
 }
 
-/// An entry, identified by the number of its first block.
+/// An entry, identified by its first block.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'m> {
     region: Region<'m>,
@@ -216,17 +215,12 @@ impl<'m> Entry<'m> {
         self.region.prefetch(self.at + 3 * LINE);
     }
 
-    /// Prefetches the cache line that the header begins on.
-    pub(crate) fn foresee(&self) {
-        self.region.prefetch(self.at);
+    pub(crate) fn word(&self, index: usize) -> u64 {
+        self.region.load(self.at + index)
     }
 
-    pub(crate) fn word(&self, number: usize) -> u64 {
-        self.region.load(self.at + number)
-    }
-
-    pub(crate) fn set_word(&self, number: usize, value: u64) {
-        self.region.store(self.at + number, value);
+    pub(crate) fn set_word(&self, index: usize, value: u64) {
+        self.region.store(self.at + index, value);
     }
 
     pub(crate) fn next(&self) -> u32 {
@@ -252,7 +246,7 @@ impl<'m> Entry<'m> {
         self.set_word(4, if on { flags | flag } else { flags & !flag });
     }
     pub(crate) fn set_stamp(&self, stamp: Stamp) {
-        self.set_word(4, stamp.number() << STAMP_SHIFT | self.word(4) & ((1 << STAMP_SHIFT) - 1));
+        self.set_word(4, stamp.as_u64() << STAMP_SHIFT | self.word(4) & ((1 << STAMP_SHIFT) - 1));
     }
     pub(crate) fn set_expires(&self, expires: u32) {
         self.set_word(5, u64::from(expires) << 32 | u64::from(self.word(5) as u32));
@@ -278,7 +272,7 @@ impl<'m> Entry<'m> {
     #[inline(always)]
     pub(crate) fn is_of(&self, layout: &'m Layout, header: &Header, key: &Key<'_>) -> bool {
         let length = key.bytes.len();
-        if header.place() != key.scope.place()
+        if header.space_id() != key.scope.space_id()
             || header.role() != key.scope.role
             || header.key_len() != length
         {
@@ -354,20 +348,20 @@ impl<'m> Entry<'m> {
     }
 
     /// Returns how long the entry may be served after it stopped being right, or `None` if it may not be served then.
-    pub(crate) fn lingering(&self, layout: &'m Layout, header: &Header) -> Option<Lingering> {
-        let word = self.lingering_word(layout, header)?.load(Ordering::Relaxed);
-        Some(Lingering { ticks: (word >> 32) as u32, right_at: word as u32 })
+    pub(crate) fn stale_ok(&self, layout: &'m Layout, header: &Header) -> Option<StaleOk> {
+        let word = self.stale_ok_word(layout, header)?.load(Ordering::Relaxed);
+        Some(StaleOk { ticks: (word >> 32) as u32, right_at: word as u32 })
     }
 
-    pub(crate) fn set_lingering(&self, layout: &'m Layout, header: &Header, lingering: Lingering) {
-        if let Some(word) = self.lingering_word(layout, header) {
-            word.store(lingering.as_word(), Ordering::Relaxed);
+    pub(crate) fn set_stale_ok(&self, layout: &'m Layout, header: &Header, stale_ok: StaleOk) {
+        if let Some(word) = self.stale_ok_word(layout, header) {
+            word.store(stale_ok.as_word(), Ordering::Relaxed);
         }
     }
 
-    fn lingering_word(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
+    fn stale_ok_word(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
         let at = (header.value_at() / 8).checked_sub(1)?;
-        if header.has(LINGERS) { self.word_of(layout, header, at) } else { None }
+        if header.has(MAY_BE_STALE) { self.word_of(layout, header, at) } else { None }
     }
 
     /// Returns a word of the stream.
@@ -384,9 +378,9 @@ impl<'m> Entry<'m> {
 
     /// Returns a dependency by its position in the list.
     #[inline(always)]
-    pub(crate) fn dependency(&self, layout: &'m Layout, header: &Header, place: usize) -> FenceId {
+    pub(crate) fn dependency(&self, layout: &'m Layout, header: &Header, index: usize) -> FenceId {
         let mut bytes = [0; 4];
-        self.copy(layout, header, HEADER_BYTES + 4 * place, &mut bytes);
+        self.copy(layout, header, HEADER_BYTES + 4 * index, &mut bytes);
         FenceId(u32::from_ne_bytes(bytes))
     }
 }
@@ -446,7 +440,7 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Returns the place of the word in which a run of a chained entry names the next run.
+/// Returns the position of the word in which a run of a chained entry names the next run.
 pub(crate) fn link_at(layout: &Layout, run: Run) -> usize {
     layout.block_at(run.first) + run.blocks as usize * BLOCK_WORDS - 1
 }

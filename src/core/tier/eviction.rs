@@ -61,7 +61,7 @@ pub(super) fn victims<'m, H: Host>(
     let mut left = wanted;
     loop {
         let header = entry.header();
-        shard.foresee(&entry, &header);
+        shard.prefetch_eviction(&entry, &header);
         let more = streak.push(&entry, &header, why, most);
         left = left.saturating_sub(header.blocks());
         let queued = if queue == Queue::Small { &mut small } else { &mut main };

@@ -7,30 +7,30 @@
 //!
 //! - A *lease* belongs to a caller that computes the value anywhere, until the lease's deadline.
 //! - A *fill* belongs to a session that runs a query and stores its result. A fill goes before a lease: it takes over the lease of
-//!   its own key, and it takes the place of another key's lease when no place is free. A lease that lost its place is over: its
+//!   its own key, and it takes the slot of another key's lease when no slot is free. A lease that lost its slot is over: its
 //!   value will be refused.
 //! - A *claim* belongs to a transaction that sets a key which has no value. No other session can claim the key until that
 //!   transaction ends. A claim has no deadline, because every transaction ends its claims. It goes before a lease and a fill of its
 //!   own key: the value of the claim overtakes what they compute.
 //!
-//! # Places and shares
+//! # Slots and shares
 //!
-//! The places of a shard are divided into sets. The hash of a key selects a set, and the flight may take any place of that set. No
+//! The slots of a shard are divided into sets. The hash of a key selects a set, and the flight may take any slot of that set. No
 //! set depends on another set, so the rules below hold in each set, whatever keys a caller picks:
 //!
-//! - One place in eight is for fills only. A fill may also take the place of a lease, so no number of leases keeps a fill from a
-//!   place.
-//! - The flights of one space, and those of one role, may take at most [`SHARE`] times as many places as stay free. Leases and
-//!   claims are counted together, fills by themselves. So a space or a role that takes many places is the first to be refused, and
-//!   the others still find a place.
+//! - One slot in eight is for fills only. A fill may also take the slot of a lease, so no number of leases keeps a fill from a
+//!   slot.
+//! - The flights of one space, and those of one role, may take at most [`SHARE`] times as many slots as stay free. Leases and
+//!   claims are counted together, fills by themselves. So a space or a role that takes many slots is the first to be refused, and
+//!   the others still find a slot.
 //!
-//! A lease or a fill is *over*, and its place free, when its deadline has passed or when its space or database was flushed after
-//! its stamp. If no place is left, the caller computes without publishing, or does not claim.
+//! A lease or a fill is *over*, and its slot free, when its deadline has passed or when its space or database was flushed after
+//! its stamp. If no slot is left, the caller computes without publishing, or does not claim.
 //!
 //! ```text
-//! hashes    a word for each place: the hash of the key, 0 if the place is empty
-//! records   for each place:
-//!   word 0  number of the flight : 32 | role : 32
+//! hashes    a word for each slot: the hash of the key, 0 if the slot is empty
+//! records   for each slot:
+//!   word 0  ID of the flight : 32 | role : 32
 //!   word 1  deadline in ticks : 32 | session : 32
 //!   word 2  void : 1 | claim : 1 | fill : 1 | stamp : 46
 //!   word 3  fence of the database : 32 | fence of the space : 32
@@ -42,26 +42,26 @@
 
 use crate::fence::{FenceId, Fences, Stamp};
 use crate::key::Key;
-use crate::layout::{Layout, PLACE_WORDS, PLACES_OF_SET};
+use crate::layout::{FLIGHT_WORDS, Layout, SLOTS_OF_SET};
 use crate::region::Region;
 
 const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
 
-/// A space or a role may hold this many times as many places as are free: four fifths of a set in which no other flights are.
+/// A space or a role may hold this many times as many slots as are free: four fifths of a set in which no other flights are.
 const SHARE: u32 = 4;
-/// One place in this many is for fills only.
+/// One slot in this many is for fills only.
 const RESERVE: u32 = 8;
 
 /// Words of a record.
-const RECORD_WORDS: usize = PLACE_WORDS - 1;
+const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
 
 /// The right to publish a value that is being computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The number of the lease, different from that of every other lease of the region.
-    pub number: u64,
+    /// The ID of the lease, different from that of every other lease of the region.
+    pub id: u64,
     /// The moment as of which the value will be right. The value must be stored with this stamp.
     pub stamp: Stamp,
     /// The time on the [host's clock](Host::moment) at which the lease was acquired. It is never before the stamp was drawn.
@@ -73,7 +73,7 @@ pub struct Lease {
 pub struct Owner {
     /// The session that owns the flight.
     pub session: u32,
-    /// The role whose share of the places the flight counts against.
+    /// The role whose share of the slots the flight counts against.
     pub role: u32,
 }
 
@@ -91,11 +91,11 @@ pub enum Purpose {
 /// The reason why a flight cannot begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// The space has used up its share of the places.
+    /// The space has used up its share of the slots.
     Space,
-    /// The role has used up its share of the places.
+    /// The role has used up its share of the slots.
     Role,
-    /// All places are taken.
+    /// All slots are taken.
     All,
     /// The shard is switched off.
     Off,
@@ -104,8 +104,8 @@ pub enum Limit {
 /// A flight: a session computes the value of a key or has claimed the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// The number of the lease or of the claim.
-    pub number: u64,
+    /// The ID of the lease or of the claim.
+    pub id: u64,
     /// The session that owns the flight, or 0 if no session owns it.
     pub owner: u32,
     /// The tick at which the flight ends by itself. A claim has the largest number, because it ends with its transaction.
@@ -114,68 +114,68 @@ pub struct InFlight {
     pub purpose: Purpose,
 }
 
-/// The places of one shard.
+/// The slots of one shard.
 #[derive(Clone, Copy)]
 pub(crate) struct Flights<'m> {
     region: Region<'m>,
     layout: &'m Layout,
     at: usize,
-    places: u32,
-    /// The word in the shard's control block that counts the taken places. If it is 0, no search is needed.
+    slots: u32,
+    /// The word in the shard's control block that counts the taken slots. If it is 0, no search is needed.
     taken_at: usize,
 }
 
 impl<'m> Flights<'m> {
     pub(crate) fn new(region: Region<'m>, layout: &'m Layout, shard: u32, taken_at: usize) -> Self {
         let at = layout.shard_at(shard) + layout.flights_at;
-        Self { region, layout, at, places: layout.places, taken_at }
+        Self { region, layout, at, slots: layout.flights, taken_at }
     }
 
-    fn place(&self, number: u32) -> Place<'m> {
-        let number = number as usize;
-        let record_at = self.at + self.places as usize + number * RECORD_WORDS;
-        Place { region: self.region, hash_at: self.at + number, record_at }
+    fn slot(&self, index: u32) -> Slot<'m> {
+        let index = index as usize;
+        let record_at = self.at + self.slots as usize + index * RECORD_WORDS;
+        Slot { region: self.region, hash_at: self.at + index, record_at }
     }
 
-    /// Returns the places that are taken.
-    fn taken(&self) -> impl Iterator<Item = Place<'m>> + use<'m> {
+    /// Returns the slots that are taken.
+    fn taken(&self) -> impl Iterator<Item = Slot<'m>> + use<'m> {
         let all = *self;
-        let places = if self.count() == 0 { 0 } else { self.places };
-        (0..places).map(move |number| all.place(number)).filter(|place| place.hash() != 0)
+        let slots = if self.count() == 0 { 0 } else { self.slots };
+        (0..slots).map(move |index| all.slot(index)).filter(|slot| slot.hash() != 0)
     }
 
-    /// Returns the number of places in a set. Small shards have one set.
+    /// Returns the number of slots in a set. Small shards have one set.
     fn set_size(&self) -> u32 {
-        self.places.min(PLACES_OF_SET)
+        self.slots.min(SLOTS_OF_SET)
     }
 
     fn set_of(&self, hash: u64) -> u32 {
         // The lower half of the hash chooses the shard, and the highest bits of the upper half choose the bucket. The lowest bits
         // of the upper half, which choose the set, are independent of both.
-        (hash >> 32) as u32 % (self.places / self.set_size())
+        (hash >> 32) as u32 % (self.slots / self.set_size())
     }
 
-    /// Returns the places that a key may be in.
-    fn set(&self, hash: u64) -> impl Iterator<Item = Place<'m>> + use<'m> {
+    /// Returns the slots that a key may be in.
+    fn set(&self, hash: u64) -> impl Iterator<Item = Slot<'m>> + use<'m> {
         let (all, size) = (*self, self.set_size());
         let first = self.set_of(hash) * size;
-        (first..first + size).map(move |number| all.place(number))
+        (first..first + size).map(move |index| all.slot(index))
     }
 
-    fn of(&self, hash: u64) -> Option<Place<'m>> {
-        if self.count() == 0 { None } else { self.set(hash).find(|place| place.hash() == hash) }
+    fn of(&self, hash: u64) -> Option<Slot<'m>> {
+        if self.count() == 0 { None } else { self.set(hash).find(|slot| slot.hash() == hash) }
     }
 
     /// Whether a flight has ended by itself: its deadline has passed, or its space or database was flushed.
-    fn is_over(&self, place: &Place<'_>, now: u32) -> bool {
+    fn is_over(&self, slot: &Slot<'_>, now: u32) -> bool {
         let fences = Fences::new(self.region, self.layout);
-        let flushed = || place.fences().into_iter().any(|fence| fences.passed(fence, place.stamp()));
-        place.purpose() != Purpose::Claim && (place.deadline() <= now || flushed())
+        let flushed = || slot.fences().into_iter().any(|fence| fences.passed(fence, slot.stamp()));
+        slot.purpose() != Purpose::Claim && (slot.deadline() <= now || flushed())
     }
 
     /// Returns the flight of a key, if it is not over.
     pub(crate) fn leader(&self, hash: u64, now: u32) -> Option<InFlight> {
-        self.of(hash).filter(|place| !self.is_over(place, now)).map(|place| place.in_flight())
+        self.of(hash).filter(|slot| !self.is_over(slot, now)).map(|slot| slot.in_flight())
     }
 
     /// Begins a flight, and replaces the flight that the key has. The caller must have made sure that it may be replaced.
@@ -190,28 +190,28 @@ impl<'m> Flights<'m> {
     ) -> Result<(), Limit> {
         let hash = key.hash;
         let fills = purpose == Purpose::Fill;
-        let is_free = |place: &Place<'_>| [0, hash].contains(&place.hash()) || self.is_over(place, now);
-        let yields = |place: &Place<'_>| is_free(place) || fills && place.purpose() == Purpose::Lease;
+        let is_free = |slot: &Slot<'_>| [0, hash].contains(&slot.hash()) || self.is_over(slot, now);
+        let yields = |slot: &Slot<'_>| is_free(slot) || fills && slot.purpose() == Purpose::Lease;
         let reserved = if fills { 0 } else { self.set_size() / RESERVE };
         let open = (self.set(hash).filter(yields).count() as u32).saturating_sub(reserved);
         if open == 0 {
             return Err(Limit::All);
         }
         let competing =
-            || self.set(hash).filter(|place| !is_free(place) && (place.purpose() == Purpose::Fill) == fills);
-        if competing().filter(|place| place.fences() == key.scope.fences).count() as u32 >= open * SHARE {
+            || self.set(hash).filter(|slot| !is_free(slot) && (slot.purpose() == Purpose::Fill) == fills);
+        if competing().filter(|slot| slot.fences() == key.scope.fences).count() as u32 >= open * SHARE {
             return Err(Limit::Space);
         }
-        if competing().filter(|place| place.role() == owner.role).count() as u32 >= open * SHARE {
+        if competing().filter(|slot| slot.role() == owner.role).count() as u32 >= open * SHARE {
             return Err(Limit::Role);
         }
-        let place = self
+        let slot = self
             .of(hash)
-            .or_else(|| self.set(hash).find(|place| place.hash() == 0))
+            .or_else(|| self.set(hash).find(|slot| slot.hash() == 0))
             .or_else(|| self.set(hash).find(is_free))
-            .or_else(|| self.set(hash).filter(yields).min_by_key(Place::deadline));
-        let Some(place) = place else { return Err(Limit::All) };
-        if place.hash() == 0 {
+            .or_else(|| self.set(hash).filter(yields).min_by_key(Slot::deadline));
+        let Some(slot) = slot else { return Err(Limit::All) };
+        if slot.hash() == 0 {
             self.set_count(self.count().wrapping_add(1));
         }
         let [of_database, of_space] = key.scope.fences;
@@ -220,42 +220,42 @@ impl<'m> Flights<'m> {
             Purpose::Fill => FILL,
             Purpose::Claim => CLAIM,
         };
-        self.region.store(place.hash_at, hash);
-        place.set(0, lease.number << 32 | u64::from(owner.role));
-        place.set(1, u64::from(deadline) << 32 | u64::from(owner.session));
-        place.set(2, mark | lease.stamp.number());
-        place.set(3, u64::from(of_database.0) << 32 | u64::from(of_space.0));
-        place.set(4, lease.acquired);
+        self.region.store(slot.hash_at, hash);
+        slot.set(0, lease.id << 32 | u64::from(owner.role));
+        slot.set(1, u64::from(deadline) << 32 | u64::from(owner.session));
+        slot.set(2, mark | lease.stamp.as_u64());
+        slot.set(3, u64::from(of_database.0) << 32 | u64::from(of_space.0));
+        slot.set(4, lease.acquired);
         Ok(())
     }
 
-    /// Ends a flight or a claim. Returns None if the key has no flight of this number, and otherwise whether the flight was not
+    /// Ends a flight or a claim. Returns None if the key has no flight with this ID, and otherwise whether the flight was not
     /// void.
     pub(crate) fn end(&self, hash: u64, lease: u64) -> Option<bool> {
-        let place = self.of(hash).filter(|place| place.lease() == lease)?;
-        self.clear(&place);
-        Some(!place.is(VOID))
+        let slot = self.of(hash).filter(|slot| slot.lease() == lease)?;
+        self.clear(&slot);
+        Some(!slot.is(VOID))
     }
 
     /// Returns a lease or a fill, if it may still publish.
     pub(crate) fn lease(&self, hash: u64, lease: u64) -> Option<Lease> {
-        let place = self.of(hash).filter(|place| place.lease() == lease && !place.is(VOID | CLAIM))?;
-        Some(Lease { number: lease, stamp: place.stamp(), acquired: place.get(4) })
+        let slot = self.of(hash).filter(|slot| slot.lease() == lease && !slot.is(VOID | CLAIM))?;
+        Some(Lease { id: lease, stamp: slot.stamp(), acquired: slot.get(4) })
     }
 
     /// Voids the flight of a key that is being changed. The flight continues, so that no other session starts the same computation
     /// in vain. Its result is not published.
     pub(crate) fn void(&self, hash: u64) {
-        if let Some(place) = self.of(hash) {
-            place.set(2, place.get(2) | VOID);
+        if let Some(slot) = self.of(hash) {
+            slot.set(2, slot.get(2) | VOID);
         }
     }
 
     /// Ends all flights and claims of a session. Returns their number.
     pub(crate) fn end_all_of(&self, session: u32) -> u32 {
         let mut ended = 0;
-        for place in self.taken().filter(|place| place.session() == session) {
-            self.clear(&place);
+        for slot in self.taken().filter(|slot| slot.session() == session) {
+            self.clear(&slot);
             ended += 1;
         }
         ended
@@ -263,13 +263,13 @@ impl<'m> Flights<'m> {
 
     /// Disowns the leases of a session. A caller that knows the number of a lease can still use it.
     pub(crate) fn disown(&self, session: u32) {
-        let is_lease = |place: &Place<'_>| place.purpose() == Purpose::Lease;
-        for place in self.taken().filter(|place| place.session() == session && is_lease(place)) {
-            place.set(1, place.get(1) >> 32 << 32);
+        let is_lease = |slot: &Slot<'_>| slot.purpose() == Purpose::Lease;
+        for slot in self.taken().filter(|slot| slot.session() == session && is_lease(slot)) {
+            slot.set(1, slot.get(1) >> 32 << 32);
         }
     }
 
-    /// Returns the number of taken places.
+    /// Returns the number of taken slots.
     pub(crate) fn count(&self) -> u64 {
         self.region.load(self.taken_at)
     }
@@ -281,51 +281,51 @@ impl<'m> Flights<'m> {
     /// Returns all flights and claims that are not over.
     pub(crate) fn all(&self, now: u32) -> impl Iterator<Item = InFlight> + use<'m> {
         let all = *self;
-        self.taken().filter(move |place| !all.is_over(place, now)).map(|place| place.in_flight())
+        self.taken().filter(move |slot| !all.is_over(slot, now)).map(|slot| slot.in_flight())
     }
 
     /// Returns a description of each error that is found, at most about `most`.
     pub(crate) fn complaints(&self, most: usize) -> Vec<String> {
         let mut complaints = Vec::new();
-        let hashes = || (0..self.places).map(|number| (number, self.place(number).hash()));
+        let hashes = || (0..self.slots).map(|index| (index, self.slot(index).hash()));
         let taken = hashes().filter(|(_, hash)| *hash != 0).count() as u64;
         if taken != self.count() {
             complaints.push(format!("{taken} keys are in flight, {} are counted", self.count()));
         }
-        for (number, hash) in hashes().filter(|(_, hash)| *hash != 0) {
+        for (index, hash) in hashes().filter(|(_, hash)| *hash != 0) {
             if complaints.len() >= most {
                 return complaints;
             }
-            if self.set_of(hash) != number / self.set_size() {
-                complaints.push(format!("the flight in place {number} is in the wrong set"));
-            } else if hashes().any(|(other, same)| same == hash && other < number) {
-                complaints.push(format!("the key of the flight in place {number} has another one"));
+            if self.set_of(hash) != index / self.set_size() {
+                complaints.push(format!("the flight in slot {index} is in the wrong set"));
+            } else if hashes().any(|(other, same)| same == hash && other < index) {
+                complaints.push(format!("the key of the flight in slot {index} has another one"));
             }
         }
-        for first in (0..self.places).step_by(self.set_size() as usize) {
-            let places = (first..first + self.set_size()).map(|number| self.place(number));
-            let claims = places.filter(|place| place.hash() != 0 && place.is(CLAIM)).count() as u32;
+        for first in (0..self.slots).step_by(self.set_size() as usize) {
+            let slots = (first..first + self.set_size()).map(|index| self.slot(index));
+            let claims = slots.filter(|slot| slot.hash() != 0 && slot.is(CLAIM)).count() as u32;
             if claims > self.set_size() - self.set_size() / RESERVE {
-                complaints.push(format!("{claims} claims are in the set of place {first}"));
+                complaints.push(format!("{claims} claims are in the set of slot {first}"));
             }
         }
         complaints
     }
 
-    fn clear(&self, place: &Place<'_>) {
-        self.region.store(place.hash_at, 0);
+    fn clear(&self, slot: &Slot<'_>) {
+        self.region.store(slot.hash_at, 0);
         // A damaged count may be 0 already.
         self.set_count(self.count().saturating_sub(1));
     }
 }
 
-struct Place<'m> {
+struct Slot<'m> {
     region: Region<'m>,
     hash_at: usize,
     record_at: usize,
 }
 
-impl Place<'_> {
+impl Slot<'_> {
     fn hash(&self) -> u64 {
         self.region.load(self.hash_at)
     }
@@ -358,14 +358,14 @@ impl Place<'_> {
         }
     }
     fn stamp(&self) -> Stamp {
-        Stamp::from_number(self.get(2))
+        Stamp::from_u64(self.get(2))
     }
     fn fences(&self) -> [FenceId; 2] {
         [FenceId((self.get(3) >> 32) as u32), FenceId(self.get(3) as u32)]
     }
     fn in_flight(&self) -> InFlight {
         InFlight {
-            number: self.lease(),
+            id: self.lease(),
             owner: self.session(),
             deadline: self.deadline(),
             purpose: self.purpose(),

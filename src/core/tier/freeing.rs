@@ -1,4 +1,5 @@
-//! Gives the blocks of unlinked entries back.
+//! Gives the blocks of unlinked entries back. A run holds the link to the next run, so the link must be read before the run is
+//! given back.
 
 use super::Tier;
 
@@ -72,7 +73,7 @@ impl<H: Host> Tier<'_, H> {
             if !guard.give(data.run) {
                 break;
             }
-            self.note_blocks(&mut unlinked.deltas, header.place(), -i64::from(data.run.blocks));
+            self.note_blocks(&mut unlinked.deltas, header.space_id(), -i64::from(data.run.blocks));
         }
     }
 
@@ -93,7 +94,7 @@ impl<H: Host> Tier<'_, H> {
             };
             if neighbours[0].whole && guard.give(run) {
                 for victim in neighbours {
-                    self.note_blocks(&mut unlinked.deltas, victim.place, -i64::from(victim.blocks));
+                    self.note_blocks(&mut unlinked.deltas, victim.space_id, -i64::from(victim.blocks));
                 }
             } else {
                 // If an entry of the run is damaged, each entry is given back on its own.
@@ -123,7 +124,7 @@ impl<H: Host> Tier<'_, H> {
     pub(super) fn release_runs(&self, entry: &Entry<'_>, header: &Header) {
         let mut given = 0;
         self.give_runs(entry.runs(&self.layout, header).map(|data| data.run), &mut given);
-        self.statistics.add_blocks(self.cell_of(header.place()), -given);
+        self.statistics.add_blocks(self.cell_of(header.space_id()), -given);
     }
 
     fn give_runs(&self, mut runs: impl Iterator<Item = Run>, given: &mut i64) {

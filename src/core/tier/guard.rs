@@ -26,14 +26,14 @@ impl<H: Host> Drop for Guard<'_, H> {
             // The panic may have left a change half done. Poisoning the shard hides it for good.
             self.set(AT_VERSION, self.get(AT_VERSION) | POISONED);
         }
-        self.host.unlock(self.shard.number);
+        self.host.unlock(self.shard.index);
     }
 }
 
 impl<'m> Shard<'m> {
     /// Acquires the lock.
     pub(crate) fn lock<H: Host>(self, host: &'m H) -> Guard<'m, H> {
-        host.lock(self.number);
+        host.lock(self.index);
         Guard { shard: self, host, unwinding: std::thread::panicking() }
     }
 }
@@ -60,7 +60,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     pub(crate) fn bitmap(&self) -> Bitmap<'m> {
-        Bitmap::new(self.shard.region, self.shard.layout, self.shard.number)
+        Bitmap::new(self.shard.region, self.shard.layout, self.shard.index)
     }
 
     /// Returns how many blocks the shard has.
@@ -68,8 +68,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.blocks
     }
 
-    pub(crate) fn number(&self) -> u32 {
-        self.shard.number
+    pub(crate) fn index(&self) -> u32 {
+        self.shard.index
     }
 
     /// Returns how many entries have their keys in this shard.
@@ -106,17 +106,17 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// Returns the flights of this shard.
     pub(crate) fn flights(&self) -> Flights<'m> {
-        let Shard { region, layout, number, at } = self.shard;
-        Flights::new(region, layout, number, at + AT_FLIGHTS)
+        let Shard { region, layout, index, at } = self.shard;
+        Flights::new(region, layout, index, at + AT_FLIGHTS)
     }
 
-    /// Returns a new lease number. It has 32 bits, so that the holder can combine it with other data. The number is unique in this
-    /// region until it repeats after four billion leases. A repeated number does harm only if it meets the same key.
+    /// Returns a new lease ID. It has 32 bits, so that the holder can combine it with other data. The ID is unique in this region
+    /// until it repeats after four billion leases. A repeated ID does harm only if it meets the same key.
     pub(crate) fn next_lease(&self) -> u64 {
         self.add(AT_LEASES, 1);
         self.get(AT_LEASES)
             .wrapping_mul(u64::from(self.shard.layout.shards))
-            .wrapping_add(u64::from(self.shard.number))
+            .wrapping_add(u64::from(self.shard.index))
             & u64::from(u32::MAX)
     }
 
@@ -134,7 +134,7 @@ impl<'m, H: Host> Guard<'m, H> {
         let run = self.bitmap().take_around(block, least, want)?;
         self.set(
             AT_CURSOR,
-            u64::from(run.first + run.blocks - self.shard.layout.first_block(self.shard.number)),
+            u64::from(run.first + run.blocks - self.shard.layout.first_block(self.shard.index)),
         );
         self.taken(Some(run))
     }
@@ -216,8 +216,8 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Returns whether a block number lies in the area of blocks. For any other number, the computed place of its zone or visited
-    /// bit may belong to something else.
+    /// Returns whether a block number lies in the area of blocks. For any other number, the computed position of its zone or
+    /// visited bit may belong to something else.
     pub(super) fn is_block(&self, block: u32) -> bool {
         self.shard.layout.block_at(block) < self.shard.region.len()
     }
@@ -272,7 +272,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Prefetches the first entry of each bucket in a range. Without it, the caller would wait for memory at each bucket.
-    pub(crate) fn foresee_buckets(&self, buckets: std::ops::Range<u32>) {
+    pub(crate) fn prefetch_buckets(&self, buckets: std::ops::Range<u32>) {
         for bucket in buckets {
             self.shard.region.prefetch(self.shard.layout.block_at(self.shard.bucket(bucket)));
         }

@@ -15,9 +15,9 @@ use std::collections::TryReserveError;
 /// An entry as [`crate::Tier::inspect`] shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// The number of the database.
+    /// The OID of the database.
     pub database: u32,
-    /// The number of the space.
+    /// The OID of the space.
     pub space: u32,
     /// The role that owns the entry, or 0.
     pub role: u32,
@@ -40,7 +40,7 @@ pub struct Usage {
     pub block_bytes: u64,
     /// Bytes of fences.
     pub fence_bytes: u64,
-    /// Bytes of places for flights.
+    /// Bytes of slots for flights.
     pub flight_bytes: u64,
     /// Bytes of statistics, of backends and of spaces.
     pub statistics_bytes: u64,
@@ -109,7 +109,8 @@ impl<H: Host> Tier<'_, H> {
         for at in (first..next).filter(|_| !guard.poisoned()) {
             for entry in guard.in_bucket(at as u32) {
                 let header = entry.header();
-                if header.place() != scope.place() || header.role() != scope.role || header.has(HIDDEN) {
+                if header.space_id() != scope.space_id() || header.role() != scope.role || header.has(HIDDEN)
+                {
                     continue;
                 }
                 let mut bytes = [0; KEY_BYTES_MAX];
@@ -133,7 +134,7 @@ impl<H: Host> Tier<'_, H> {
         let now = self.host.now();
         let mut usage = Usage {
             block_bytes: self.layout.blocks_total() * BLOCK_BYTES as u64,
-            fence_bytes: (self.layout.counters_at - self.layout.reserved_at) as u64 * 8,
+            fence_bytes: (self.layout.slots_at - self.layout.reserved_at) as u64 * 8,
             flight_bytes: (self.layout.buckets_at - self.layout.flights_at) as u64
                 * 8
                 * u64::from(self.layout.shards),
@@ -141,8 +142,8 @@ impl<H: Host> Tier<'_, H> {
             shards: self.layout.shards,
             ..Usage::default()
         };
-        for number in 0..self.layout.shards {
-            let guard = Shard::new(self.region, &self.layout, number).lock(&self.host);
+        for shard in 0..self.layout.shards {
+            let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
             usage.entries = usage.entries.wrapping_add(guard.entries());
             let is_claim = |flight: &InFlight| flight.purpose == Purpose::Claim;
             usage.flights += guard.flights().all(now).count() as u64;

@@ -2,7 +2,7 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header, LINGERS};
+use super::entry::{Entry, Header, MAY_BE_STALE};
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::Scope;
@@ -26,13 +26,13 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
     /// Returns why an entry will never be served again, or None if it still may be.
     pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
         let expired = header.expires() <= self.now;
-        if expired && !header.has(LINGERS) {
+        if expired && !header.has(MAY_BE_STALE) {
             return Some(Counter::Expired);
         }
         let tier = self.tier;
         let fences = tier.fences();
         let scope = match self.scope {
-            Some(scope) if scope.place() == header.place() => scope,
+            Some(scope) if scope.space_id() == header.space_id() => scope,
             _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
         let passed = |fence| fences.passed(fence, header.stamp());
@@ -40,17 +40,17 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
             return Some(Counter::Fenced);
         }
         let fenced =
-            (0..header.dependencies()).any(|place| passed(entry.dependency(&tier.layout, header, place)));
+            (0..header.dependencies()).any(|index| passed(entry.dependency(&tier.layout, header, index)));
         match (expired, fenced) {
             (false, false) => None,
-            _ if self.lingers(entry, header, fenced) => None,
+            _ if self.may_be_stale(entry, header, fenced) => None,
             (true, _) => Some(Counter::Expired),
             (false, true) => Some(Counter::Fenced),
         }
     }
 
     /// Whether an entry that is no longer right may still be served stale.
-    fn lingers(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
-        header.has(LINGERS) && self.tier.lingers_until(entry, header, fenced) > self.now
+    fn may_be_stale(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
+        header.has(MAY_BE_STALE) && self.tier.stale_until(entry, header, fenced) > self.now
     }
 }

@@ -10,7 +10,7 @@ use crate::fence::Stamp;
 use crate::figures::{Cost, Counter};
 use crate::host::Host;
 use crate::key::Key;
-use crate::value::{DEPENDENCIES_MAX, Kind, Lingering, NewValue, Refusal, Reservation, Stored};
+use crate::value::{DEPENDENCIES_MAX, Kind, NewValue, Refusal, Reservation, StaleOk, Stored};
 
 impl<H: Host> Tier<'_, H> {
     /// Writes a value to blocks where no reader can see it yet. May evict other entries. Every error of storing a value comes from
@@ -24,9 +24,9 @@ impl<H: Host> Tier<'_, H> {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        lingering: Option<Lingering>,
+        stale_ok: Option<StaleOk>,
     ) -> Result<Reservation, Refusal> {
-        let outcome = self.try_reserve(key, value, lingering);
+        let outcome = self.try_reserve(key, value, stale_ok);
         match outcome {
             Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
             Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
@@ -40,7 +40,7 @@ impl<H: Host> Tier<'_, H> {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        lingering: Option<Lingering>,
+        stale_ok: Option<StaleOk>,
     ) -> Result<Reservation, Refusal> {
         if value.dependencies.len() > DEPENDENCIES_MAX {
             return Err(Refusal::TooManyDependencies);
@@ -48,11 +48,11 @@ impl<H: Host> Tier<'_, H> {
         if value.bytes.len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let mut header = Header::new(key, value, lingering.is_some(), self.host.now());
+        let mut header = Header::new(key, value, stale_ok.is_some(), self.host.now());
         if header.bytes() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
-        let block = self.find_room(key, &mut header)?;
+        let block = self.allocate(key, &mut header)?;
         let entry = Entry::new(self.region, &self.layout, block);
         let mut writer = Writer::new(&entry, &self.layout, &header);
         for dependency in value.dependencies {
@@ -60,11 +60,11 @@ impl<H: Host> Tier<'_, H> {
         }
         writer.align();
         writer.write(key.bytes);
-        if value.kind == Kind::COUNTER || lingering.is_some() {
+        if value.kind == Kind::COUNTER || stale_ok.is_some() {
             writer.align();
         }
-        if let Some(lingering) = lingering {
-            writer.write(&lingering.as_word().to_ne_bytes());
+        if let Some(stale_ok) = stale_ok {
+            writer.write(&stale_ok.as_word().to_ne_bytes());
         }
         writer.write(value.bytes);
         writer.finish();
@@ -171,7 +171,7 @@ impl<H: Host> Tier<'_, H> {
         });
         if let Some((entry, header)) = &old {
             let how = if new.is_some() { Counter::Replaced } else { Counter::Removed };
-            self.note_gone(&mut unlinked.deltas, header.place(), how, 1);
+            self.note_gone(&mut unlinked.deltas, header.space_id(), how, 1);
             self.note_killed(&mut unlinked.deltas, entry, header);
             self.give_back(guard, entry, header, unlinked);
         }

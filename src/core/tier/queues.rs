@@ -9,10 +9,10 @@ use crate::host::Host;
 use crate::sync::Ordering;
 
 /// How many of the entries before a victim in its bucket are prefetched.
-const NEIGHBOURS_FORESEEN: u32 = 3;
+const NEIGHBOURS_PREFETCHED: u32 = 3;
 
 /// How many entries ahead in the queue a header is prefetched.
-const FORESEEN: u32 = 16;
+const PREFETCH_DISTANCE: u32 = 16;
 
 impl<'m, H: Host> Guard<'m, H> {
     fn queue_at(queue: Queue) -> usize {
@@ -108,15 +108,14 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// Returns the ghost slot for a hash: the memory of an earlier eviction, in 32 bits.
     pub(crate) fn ghost(&self, hash: u32) -> u32 {
-        let number = self.ghost_of(hash);
-        let word =
-            self.shard.region.load(self.shard.at + self.shard.layout.ghosts_at + (number / 2) as usize);
-        (word >> (number % 2 * 32)) as u32
+        let index = self.ghost_of(hash);
+        let word = self.shard.region.load(self.shard.at + self.shard.layout.ghosts_at + (index / 2) as usize);
+        (word >> (index % 2 * 32)) as u32
     }
 
     pub(crate) fn set_ghost(&self, hash: u32, ghost: u32) {
-        let number = self.ghost_of(hash);
-        set_half(&self.shard.region, self.shard.at + self.shard.layout.ghosts_at, number, ghost);
+        let index = self.ghost_of(hash);
+        set_half(&self.shard.region, self.shard.at + self.shard.layout.ghosts_at, index, ghost);
     }
 
     fn ghost_of(&self, hash: u32) -> u32 {
@@ -129,7 +128,7 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn detach_oldest(&self, streak: &Streak) {
         let victims = streak.victims();
         let Some(last) = victims.last() else { return };
-        self.foresee_neighbours(victims);
+        self.prefetch_neighbours(victims);
         self.change(|| {
             for victim in victims {
                 let entry = self.entry(victim.block);
@@ -160,16 +159,16 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// Prefetches the entries that stand before the victims in their buckets: first the first entry of every bucket, then the
     /// second of every bucket, and so on. If it went through one bucket after the other, it would wait for memory at each step.
-    fn foresee_neighbours(&self, victims: &[Victim]) {
+    fn prefetch_neighbours(&self, victims: &[Victim]) {
         let mut before = [NONE; Streak::MOST];
         for (before, victim) in before.iter_mut().zip(victims) {
             *before = self.shard.bucket(self.bucket_of(victim.hash));
         }
-        for _ in 0..NEIGHBOURS_FORESEEN {
+        for _ in 0..NEIGHBOURS_PREFETCHED {
             let is_other = |before: u32, victim: &Victim| before != victim.block && before != NONE;
             for (before, victim) in before.iter().zip(victims) {
                 if is_other(*before, victim) {
-                    self.entry(*before).foresee();
+                    self.entry(*before).prefetch_header();
                 }
             }
             for (before, victim) in before.iter_mut().zip(victims) {
@@ -182,7 +181,7 @@ impl<'m, H: Host> Guard<'m, H> {
 
     /// Prefetches data that the next evictions of a queue will need. A memory access takes much longer than the work on the data.
     /// So each step is prefetched some evictions ahead: an entry's header, then its bucket, then its neighbours in the bucket.
-    pub(crate) fn foresee_next(&self, queue: Queue) {
+    pub(crate) fn prefetch_next(&self, queue: Queue) {
         let (region, layout) = (self.shard.region, self.shard.layout);
         let bucket_of = |entry: &Entry<'m>| self.shard.bucket_of((entry.word(0) >> 32) as u32);
         let neighbour = |entry: &Entry<'m>| self.shard.bucket(bucket_of(entry));
@@ -202,9 +201,10 @@ impl<'m, H: Host> Guard<'m, H> {
     /// Prefetches data for the eviction of an entry, and the header of an entry further on in its queue: a memory access takes much
     /// longer than the work on the data. Entries that were stored one after the other mostly lie next to each other, so the later
     /// header is guessed from the distance in blocks.
-    pub(crate) fn foresee(&self, entry: &Entry<'m>, header: &Header) {
+    pub(crate) fn prefetch_eviction(&self, entry: &Entry<'m>, header: &Header) {
         let (region, layout) = (self.shard.region, self.shard.layout);
-        let ahead = layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(FORESEEN)));
+        let ahead =
+            layout.block_at(entry.block.wrapping_add(header.blocks().wrapping_mul(PREFETCH_DISTANCE)));
         region.prefetch(ahead);
         region.prefetch(ahead + HEADER_WORDS - 1);
         let bucket = self.shard.bucket_of(header.hash());

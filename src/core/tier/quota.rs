@@ -25,7 +25,7 @@ use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::{Key, Scope};
 use crate::layout::BLOCK_BYTES;
-use crate::value::{IncrError, Kind, Lingering, NewValue, Refusal, Reservation};
+use crate::value::{IncrError, Kind, NewValue, Refusal, Reservation, StaleOk};
 
 impl<H: Host> Tier<'_, H> {
     /// Reserves like [`reserve`](Self::reserve) for a space that may have at most `quota` bytes of blocks. It first makes room
@@ -48,21 +48,21 @@ impl<H: Host> Tier<'_, H> {
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        lingering: Option<Lingering>,
+        stale_ok: Option<StaleOk>,
         quota: u64,
         budget: u32,
     ) -> Result<Reservation, Refusal> {
         let scope = &key.scope;
         if !self.is_counted_alone(scope) {
-            return self.reserve_lingering(key, value, lingering);
+            return self.reserve_lingering(key, value, stale_ok);
         }
         // Room is made before the blocks are taken. So no entry of another space is evicted for blocks that this space may not
         // have.
-        let wanted = u64::from(Header::new(key, value, lingering.is_some(), 0).blocks()) * BLOCK_BYTES as u64;
+        let wanted = u64::from(Header::new(key, value, stale_ok.is_some(), 0).blocks()) * BLOCK_BYTES as u64;
         let reserved = match quota.checked_sub(wanted) {
             Some(rest) => {
                 self.trim(scope, rest, budget);
-                self.reserve_lingering(key, value, lingering)?
+                self.reserve_lingering(key, value, stale_ok)?
             }
             None => return self.refuse(scope),
         };
@@ -138,7 +138,7 @@ impl<H: Host> Tier<'_, H> {
             true => from,
             false => guard.buckets().min(from.saturating_add(budget.min(BUCKETS_PER_HOLD))),
         };
-        guard.foresee_buckets(from..until);
+        guard.prefetch_buckets(from..until);
         let (mut at, mut freed) = (from, 0);
         while at < until && freed < excess && !unlinked.is_full() {
             for entry in guard.in_bucket(at) {
@@ -147,7 +147,7 @@ impl<H: Host> Tier<'_, H> {
                     // This is damage, perhaps a chain that loops: each turn would unlink the same entries again.
                     break;
                 }
-                if header.has(HIDDEN) || header.place() != scope.place() || unlinked.is_full() {
+                if header.has(HIDDEN) || header.space_id() != scope.space_id() || unlinked.is_full() {
                     continue;
                 }
                 let spared = || header.kind() == Kind::COUNTER || guard.take_visit(&entry) || freed >= excess;
@@ -161,7 +161,7 @@ impl<H: Host> Tier<'_, H> {
             }
             at += 1;
         }
-        let shard = u64::from(guard.number());
+        let shard = u64::from(guard.index());
         let next = if at < guard.buckets() && !guard.poisoned() {
             shard * self.buckets() + u64::from(at)
         } else {

@@ -2,18 +2,18 @@
 //!
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
 //! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock.
-//! What a reader may get depends on its horizon and on its own uncommitted changes, see [`Reader`]. A read writes only the visited
+//! What a reader may get depends on its safe stamp and on its own uncommitted changes, see [`Reader`]. A read writes only the visited
 //! bit, a count, and now and then the tick at which an entry was known to be right.
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, Header, LINGERS};
+use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
 use super::shard::{Look, Shard};
 use crate::fence::{FenceId, Stamp};
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::{Key, KeyMark, Scope};
 use crate::reader::{Buffer, Fencing, Freshness, Miss, Reader};
-use crate::value::{Lingering, Meta};
+use crate::value::{Meta, StaleOk};
 
 /// How often a reader repeats a read without a lock before it takes the lock.
 const RETRIES: u32 = 8;
@@ -75,7 +75,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Does the same as [`get`](Self::get) for a reader that accepts a stale value: if the value is no longer right, the reader
-    /// gets it as long as its [`Lingering`] time lasts. An entry that was flushed or removed is never served, and neither is an
+    /// gets it as long as its [`StaleOk`] time lasts. An entry that was flushed or removed is never served, and neither is an
     /// entry that the reader's own changes have made wrong. Counted like `get`: a stale value is a miss.
     pub fn get_stale<'r>(
         &self,
@@ -129,18 +129,18 @@ impl<H: Host> Tier<'_, H> {
         into: &mut impl Buffer,
     ) -> Option<(Meta, Freshness)> {
         let fences = self.fences();
-        let holds = |fence| fences.holds(fence, header.stamp(), reader.horizon);
+        let holds = |fence| fences.holds(fence, header.stamp(), reader.safe_stamp);
         if header.has(HIDDEN)
-            || !header.has(LINGERS)
+            || !header.has(MAY_BE_STALE)
             || header.bytes() > self.entry_bytes_max
             || !scope.fences.into_iter().all(holds)
             || self.is_changed_by(reader, entry.block, scope.fences)
         {
             return None;
         }
-        let fenced = !self.dependencies_hold(entry.block, header.stamp(), reader.horizon);
+        let fenced = !self.dependencies_hold(entry.block, header.stamp(), reader.safe_stamp);
         let freshness = if fenced || header.expires() <= now {
-            let until = self.lingers_until(entry, header, fenced);
+            let until = self.stale_until(entry, header, fenced);
             if until <= now {
                 return None;
             }
@@ -149,16 +149,16 @@ impl<H: Host> Tier<'_, H> {
             Freshness::Right
         };
         let meta = header.meta();
-        let room = into.room(&meta);
-        let length = room.len().min(meta.value_len);
-        entry.copy(&self.layout, header, header.value_at(), &mut room[..length]);
+        let target = into.allocate(&meta);
+        let length = target.len().min(meta.value_len);
+        entry.copy(&self.layout, header, header.value_at(), &mut target[..length]);
         Some((meta, freshness))
     }
 
     /// Returns the tick until which an entry that is no longer right may be served: the allowed time after it expired, or after the
     /// last moment at which its dependencies were known to be unchanged.
-    pub(crate) fn lingers_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
-        let Some(Lingering { ticks, right_at }) = entry.lingering(&self.layout, header) else { return 0 };
+    pub(crate) fn stale_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
+        let Some(StaleOk { ticks, right_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
         let right_at = if fenced { right_at.min(header.expires()) } else { header.expires() };
         right_at.saturating_add(ticks)
     }
@@ -168,18 +168,18 @@ impl<H: Host> Tier<'_, H> {
     #[cold]
     #[inline(never)]
     fn note_right(&self, key: &Key<'_>, block: u32, now: u32) {
-        let is_due = |noted: &Lingering| now.saturating_sub(noted.right_at) >= NOTED_EVERY;
+        let is_due = |noted: &StaleOk| now.saturating_sub(noted.right_at) >= NOTED_EVERY;
         let entry = Entry::new(self.region, &self.layout, block);
-        let noted = entry.lingering(&self.layout, &entry.header());
+        let noted = entry.stale_ok(&self.layout, &entry.header());
         if !noted.as_ref().is_some_and(is_due) {
             return;
         }
         let guard = self.shard_of(key).lock(&self.host);
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return };
-        if let Some(noted) = entry.lingering(&self.layout, &header).filter(is_due)
+        if let Some(noted) = entry.stale_ok(&self.layout, &header).filter(is_due)
             && self.is_valid_in(&key.scope, &entry, &header, now)
         {
-            entry.set_lingering(&self.layout, &header, Lingering { right_at: now, ..noted });
+            entry.set_stale_ok(&self.layout, &header, StaleOk { right_at: now, ..noted });
         }
     }
 
@@ -208,12 +208,12 @@ impl<H: Host> Tier<'_, H> {
     fn fencing(&self, entry: &Entry<'_>, stamp: Stamp, scope: &Scope, reader: Reader<'_>) -> Option<Fencing> {
         let fences = self.fences();
         let dependencies = || scope.fences.into_iter().chain(self.dependencies_of(entry.block));
-        let fails = |horizon| dependencies().find(|fence| !fences.holds(*fence, stamp, horizon));
+        let fails = |safe_stamp| dependencies().find(|fence| !fences.holds(*fence, stamp, safe_stamp));
         let is_own = |fence: &FenceId| reader.changed.binary_search(fence).is_ok();
         let is_tracked = |fence: &FenceId| reader.tracked && fences.is_of_relation(*fence);
         fails(Stamp::LATEST)
             .map(Fencing::Changed)
-            .or_else(|| fails(reader.horizon).map(Fencing::Newer))
+            .or_else(|| fails(reader.safe_stamp).map(Fencing::Newer))
             .or_else(|| dependencies().find(is_own).map(Fencing::Own))
             .or_else(|| dependencies().find(is_tracked).map(Fencing::Tracked))
     }
@@ -221,14 +221,14 @@ impl<H: Host> Tier<'_, H> {
     /// Prefetches the bucket of a key. It is the first of two steps, with some time between them, for a caller that knows keys
     /// before it reads them: most of the cost of a read is waiting for memory.
     #[inline]
-    pub fn fetch_bucket(&self, key: KeyMark) {
-        Shard::of_hash(self.region, &self.layout, key.hash()).fetch_bucket(key.print());
+    pub fn prefetch_bucket(&self, key: KeyMark) {
+        Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_bucket(key.fingerprint());
     }
 
     /// Prefetches the first entry of the key's bucket, which is nearly always the key's entry.
     #[inline]
-    pub fn fetch_entry(&self, key: KeyMark) {
-        Shard::of_hash(self.region, &self.layout, key.hash()).fetch_entry(key.print());
+    pub fn prefetch_entry(&self, key: KeyMark) {
+        Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_entry(key.fingerprint());
     }
 
     /// Makes one attempt without a lock. Returns None if a writer disturbed it.
@@ -260,7 +260,7 @@ impl<H: Host> Tier<'_, H> {
         }
         if is_read {
             shard.visit(seen.entry.block);
-            if seen.header.has(LINGERS) {
+            if seen.header.has(MAY_BE_STALE) {
                 self.note_right(key, seen.entry.block, now);
             }
         }
@@ -287,7 +287,7 @@ impl<H: Host> Tier<'_, H> {
         self.look_locked(&self.shard_of(key), key, reader, now, into)
     }
 
-    /// Reads under the lock, after writers have disturbed every attempt without it. The buffer is asked for room before the lock is
+    /// Reads under the lock, after writers have disturbed every attempt without it. The buffer is asked for memory before the lock is
     /// taken, because its code is not ours. If the value has another length by then, the read begins again, and it is a miss if the
     /// length keeps changing.
     #[cold]
@@ -301,8 +301,8 @@ impl<H: Host> Tier<'_, H> {
     ) -> Result<Meta, Miss> {
         let mut expected: Option<Meta> = None;
         for _ in 0..=RETRIES {
-            let mut room = match (into.as_deref_mut(), expected) {
-                (Some(buffer), Some(meta)) => Some(buffer.room(&meta)),
+            let mut target = match (into.as_deref_mut(), expected) {
+                (Some(buffer), Some(meta)) => Some(buffer.allocate(&meta)),
                 _ => None,
             };
             let guard = shard.lock(&self.host);
@@ -315,11 +315,11 @@ impl<H: Host> Tier<'_, H> {
             let Some((entry, header)) = guard.find(key) else { return Err(Miss::Absent) };
             let outcome = self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>);
             let Ok(meta) = outcome else { return outcome };
-            match &mut room {
-                // A buffer may give less room than was asked for: the buffer `()` gives none.
-                Some(room) if expected.is_some_and(|expected| expected.value_len == meta.value_len) => {
-                    let length = room.len().min(meta.value_len);
-                    entry.copy(&self.layout, &header, header.value_at(), &mut room[..length]);
+            match &mut target {
+                // A buffer may give less memory than was asked for: the buffer `()` gives none.
+                Some(target) if expected.is_some_and(|expected| expected.value_len == meta.value_len) => {
+                    let length = target.len().min(meta.value_len);
+                    entry.copy(&self.layout, &header, header.value_at(), &mut target[..length]);
                     shard.visit(entry.block);
                     return Ok(meta);
                 }
@@ -346,7 +346,7 @@ impl<H: Host> Tier<'_, H> {
         into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
         if header.bytes() > self.entry_bytes_max {
-            // No writer stores such an entry, so it is damaged. The caller's buffer must not be asked for that much room.
+            // No writer stores such an entry, so it is damaged. The caller's buffer must not be asked for that much memory.
             return Err(Miss::Off);
         }
         if header.expires() <= now {
@@ -354,10 +354,10 @@ impl<H: Host> Tier<'_, H> {
         }
         let (fences, stamp) = (self.fences(), header.stamp());
         let [database, space] = scope.fences;
-        if !fences.holds(database, stamp, reader.horizon)
-            || !fences.holds(space, stamp, reader.horizon)
+        if !fences.holds(database, stamp, reader.safe_stamp)
+            || !fences.holds(space, stamp, reader.safe_stamp)
             || header.dependencies() > 0
-                && !self.dependencies_hold(entry.block, header.stamp(), reader.horizon)
+                && !self.dependencies_hold(entry.block, header.stamp(), reader.safe_stamp)
         {
             return Err(Miss::Fenced);
         }
@@ -369,9 +369,9 @@ impl<H: Host> Tier<'_, H> {
         }
         let meta = header.meta();
         if let Some(buffer) = into {
-            let room = buffer.room(&meta);
-            let length = room.len().min(meta.value_len);
-            entry.copy(&self.layout, header, header.value_at(), &mut room[..length]);
+            let target = buffer.allocate(&meta);
+            let length = target.len().min(meta.value_len);
+            entry.copy(&self.layout, header, header.value_at(), &mut target[..length]);
         }
         Ok(meta)
     }
@@ -381,9 +381,9 @@ impl<H: Host> Tier<'_, H> {
 
     /// Whether no dependency of an entry has changed.
     #[inline(never)]
-    fn dependencies_hold(&self, block: u32, stamp: Stamp, horizon: Stamp) -> bool {
+    fn dependencies_hold(&self, block: u32, stamp: Stamp, safe_stamp: Stamp) -> bool {
         let fences = self.fences();
-        self.dependencies_of(block).all(|fence| fences.holds(fence, stamp, horizon))
+        self.dependencies_of(block).all(|fence| fences.holds(fence, stamp, safe_stamp))
     }
 
     /// Whether an entry depends on relations.
@@ -397,16 +397,16 @@ impl<H: Host> Tier<'_, H> {
     /// Whether the reader itself has changed a dependency of an entry. No fence shows that before the commit.
     #[cold]
     #[inline(never)]
-    fn is_changed_by(&self, reader: Reader<'_>, block: u32, place: [FenceId; 2]) -> bool {
+    fn is_changed_by(&self, reader: Reader<'_>, block: u32, scope: [FenceId; 2]) -> bool {
         let changed = |fence: FenceId| reader.changed.binary_search(&fence).is_ok();
-        place.into_iter().any(changed) || self.dependencies_of(block).any(changed)
+        scope.into_iter().any(changed) || self.dependencies_of(block).any(changed)
     }
 
     #[inline(always)]
     fn dependencies_of(&self, block: u32) -> impl Iterator<Item = FenceId> {
         let entry = Entry::new(self.region, &self.layout, block);
         let header = entry.header();
-        (0..header.dependencies()).map(move |place| entry.dependency(&self.layout, &header, place))
+        (0..header.dependencies()).map(move |index| entry.dependency(&self.layout, &header, index))
     }
 
     /// Whether a reader without changes would get an entry now.

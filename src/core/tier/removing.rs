@@ -31,8 +31,8 @@ impl<H: Host> Tier<'_, H> {
     /// fail.
     pub fn remove_marked(&self, mark: &KeyMark) {
         let is_it = |header: &Header| {
-            header.hash() == mark.print()
-                && header.place() == mark.place()
+            header.hash() == mark.fingerprint()
+                && header.space_id() == mark.space_id()
                 && header.role() == mark.role
                 && header.has(LINKED)
                 && !header.has(HIDDEN)
@@ -44,7 +44,7 @@ impl<H: Host> Tier<'_, H> {
                 return;
             }
             let mut unlinked = Unlinked::default();
-            for entry in guard.in_bucket(guard.bucket_of(mark.print())) {
+            for entry in guard.in_bucket(guard.bucket_of(mark.fingerprint())) {
                 let header = entry.header();
                 if is_it(&header) && !unlinked.is_full() {
                     self.drop_entry(&guard, &entry, &header, Counter::Removed, &mut unlinked);
@@ -109,7 +109,7 @@ impl<H: Host> Tier<'_, H> {
         unlinked: &mut Unlinked,
     ) {
         guard.change(|| guard.unlink(entry, header));
-        self.note_gone(&mut unlinked.deltas, header.place(), reason, 1);
+        self.note_gone(&mut unlinked.deltas, header.space_id(), reason, 1);
         self.note_killed(&mut unlinked.deltas, entry, header);
         self.give_back(guard, entry, header, unlinked);
     }

@@ -76,18 +76,18 @@ pub(crate) enum Look<'m> {
     Poisoned,
 }
 
-/// A shard, identified by its number.
+/// A shard, identified by its index.
 #[derive(Clone, Copy)]
 pub(crate) struct Shard<'m> {
     pub(super) region: Region<'m>,
     pub(super) layout: &'m Layout,
-    pub number: u32,
+    pub index: u32,
     pub(super) at: usize,
 }
 
 impl<'m> Shard<'m> {
-    pub(crate) fn new(region: Region<'m>, layout: &'m Layout, number: u32) -> Self {
-        Self { region, layout, number, at: layout.shard_at(number) }
+    pub(crate) fn new(region: Region<'m>, layout: &'m Layout, index: u32) -> Self {
+        Self { region, layout, index, at: layout.shard_at(index) }
     }
 
     /// Returns the shard of a key. The shard is chosen by the low half of the hash, the bucket by the high half.
@@ -102,15 +102,15 @@ impl<'m> Shard<'m> {
 
     /// Prefetches the cache line that holds the bucket of a hash.
     #[inline(always)]
-    pub(crate) fn fetch_bucket(&self, hash: u32) {
-        let number = self.bucket_of(hash);
-        self.region.prefetch(self.at + self.layout.buckets_at + (number / 2) as usize);
+    pub(crate) fn prefetch_bucket(&self, hash: u32) {
+        let bucket = self.bucket_of(hash);
+        self.region.prefetch(self.at + self.layout.buckets_at + (bucket / 2) as usize);
     }
 
     /// Prefetches the cache lines of the first entry in the bucket of a hash. The entry may die at any moment, so this function
     /// reads nothing of it.
     #[inline(always)]
-    pub(crate) fn fetch_entry(&self, hash: u32) {
+    pub(crate) fn prefetch_entry(&self, hash: u32) {
         let block = self.bucket(self.bucket_of(hash));
         if block != NONE {
             let entry = self.entry(block);
@@ -175,7 +175,7 @@ impl<'m> Shard<'m> {
         mut steps: u32,
         wanted: impl Fn(&Header) -> bool,
     ) -> Option<(Entry<'m>, Header)> {
-        let hash = key.print();
+        let hash = key.fingerprint();
         let mut block = self.bucket(self.bucket_of(hash));
         while block != NONE && steps > 0 {
             let entry = self.entry(block);
@@ -204,13 +204,13 @@ impl<'m> Shard<'m> {
     }
 
     #[inline]
-    pub(super) fn bucket(&self, number: u32) -> u32 {
-        let word = self.region.load(self.at + self.layout.buckets_at + (number / 2) as usize);
-        (word >> (number % 2 * 32)) as u32
+    pub(super) fn bucket(&self, index: u32) -> u32 {
+        let word = self.region.load(self.at + self.layout.buckets_at + (index / 2) as usize);
+        (word >> (index % 2 * 32)) as u32
     }
 
-    pub(super) fn set_bucket(&self, number: u32, block: u32) {
-        set_half(&self.region, self.at + self.layout.buckets_at, number, block);
+    pub(super) fn set_bucket(&self, index: u32, block: u32) {
+        set_half(&self.region, self.at + self.layout.buckets_at, index, block);
     }
 
     pub(crate) fn poisoned(&self) -> bool {
@@ -223,9 +223,9 @@ impl<'m> Shard<'m> {
 pub(super) const STEPS_MAX: u32 = 4096;
 
 /// Writes one half of a word in an array of 32-bit numbers. The caller must hold the lock.
-pub(super) fn set_half(region: &Region<'_>, at: usize, number: u32, value: u32) {
-    let at = at + (number / 2) as usize;
-    let shift = number % 2 * 32;
+pub(super) fn set_half(region: &Region<'_>, at: usize, index: u32, value: u32) {
+    let at = at + (index / 2) as usize;
+    let shift = index % 2 * 32;
     let word = region.load(at);
     region.store(at, word & !(u64::from(u32::MAX) << shift) | u64::from(value) << shift);
 }

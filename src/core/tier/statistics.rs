@@ -62,16 +62,16 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Returns the cell of database and space, in the form that an entry stores them.
-    pub(crate) fn cell_of(&self, place: u64) -> u32 {
-        let known = self.fences().known_space((place >> 32) as u32, place as u32);
+    pub(crate) fn cell_of(&self, space_id: u64) -> u32 {
+        let known = self.fences().known_space((space_id >> 32) as u32, space_id as u32);
         known.unwrap_or(self.layout.cells() - 1)
     }
 
     /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If the fence is a
     /// relation's, it also counts the change. This takes a bounded time, does not allocate, and never fails.
-    pub fn lower_as(&self, fence: FenceId, number: Stamp) -> Lowered {
+    pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
-        let lowered = fences.lower_as(fence, number);
+        let lowered = fences.lower_as(fence, change);
         // The filter passes only one of the relation's two fences, so a change that raises both counts once.
         if let Some(record) = fences.record_of_any(fence) {
             self.region.word(record + AT_CHANGES).fetch_add(1, Ordering::Relaxed);

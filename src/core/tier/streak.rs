@@ -23,7 +23,7 @@ impl Queue {
 /// The oldest entries of a queue, consecutive, which are evicted together.
 pub(crate) struct Streak {
     pub queue: Queue,
-    places: [Victim; Self::MOST],
+    victims: [Victim; Self::MOST],
     count: usize,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Victim {
     pub block: u32,
     pub hash: u32,
     /// Database and space in one word.
-    pub place: u64,
+    pub space_id: u64,
     pub blocks: u32,
     /// Whether the entry lies in one run of this shard.
     pub whole: bool,
@@ -46,7 +46,7 @@ impl Victim {
     pub(crate) const NONE: Self = Self {
         block: NONE,
         hash: 0,
-        place: 0,
+        space_id: 0,
         blocks: 0,
         whole: false,
         spread: false,
@@ -54,7 +54,7 @@ impl Victim {
     };
 
     pub(crate) fn is_of_space_of(&self, other: &Self) -> bool {
-        self.place == other.place
+        self.space_id == other.space_id
     }
 }
 
@@ -63,11 +63,11 @@ impl Streak {
     pub(crate) const MOST: usize = 32;
 
     pub(super) fn of(queue: Queue) -> Self {
-        Self { queue, places: [Victim::NONE; Self::MOST], count: 0 }
+        Self { queue, victims: [Victim::NONE; Self::MOST], count: 0 }
     }
 
     pub(crate) fn victims(&self) -> &[Victim] {
-        &self.places[..self.count]
+        &self.victims[..self.count]
     }
 
     /// Returns how many of the victims were still right.
@@ -83,11 +83,11 @@ impl Streak {
         useless: Option<Counter>,
         most: usize,
     ) -> bool {
-        if let Some(place) = self.places.get_mut(self.count) {
-            *place = Victim {
+        if let Some(slot) = self.victims.get_mut(self.count) {
+            *slot = Victim {
                 block: entry.block,
                 hash: header.hash(),
-                place: header.place(),
+                space_id: header.space_id(),
                 blocks: header.blocks(),
                 whole: !header.has(CHAINED | SPREAD),
                 spread: header.has(SPREAD),

@@ -22,12 +22,12 @@ impl Host for Alone {
     fn unlock(&self, _shard: u32) {}
 }
 
-/// A number that is no block has no zone and no visited bit. The computed places would hit words of another shard.
+/// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard.
 #[test]
 fn evicting_what_is_no_block_writes_to_no_other_shard() {
     let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 2 };
+        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, backends: 1, shards: 2 };
     let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
     let (region, layout) = (tier.region, &tier.layout);
     let others = layout.block_at(layout.first_block(1))..memory.len();
@@ -50,7 +50,7 @@ fn evicting_what_is_no_block_writes_to_no_other_shard() {
 fn counters_stay_while_there_is_anything_else() {
     let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, counters: 1, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, backends: 1, shards: 1 };
     let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let value = NewValue {

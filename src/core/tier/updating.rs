@@ -7,7 +7,7 @@ use crate::fence::FenceId;
 use crate::host::Host;
 use crate::key::Key;
 use crate::sync::Ordering;
-use crate::value::{DEPENDENCIES_MAX, IncrError, Kind, Lingering, NewValue, Refusal, Reservation, Stored};
+use crate::value::{DEPENDENCIES_MAX, IncrError, Kind, NewValue, Refusal, Reservation, StaleOk, Stored};
 
 impl<H: Host> Tier<'_, H> {
     /// Gives an entry another time to live. Returns whether the key had a value that would have been served.
@@ -83,14 +83,14 @@ impl<H: Host> Tier<'_, H> {
         Some(Ok(sum))
     }
 
-    /// Turns a value into a counter with this number. Its time to live, stamp, dependencies and [`Lingering`] time stay. Returns
+    /// Turns a value into a counter with this number. Its time to live, stamp, dependencies and [`StaleOk`] time stay. Returns
     /// false and changes nothing if the key does not hold this value any more.
     pub fn to_counter(
         &self,
         key: &Key<'_>,
         value: (Kind, &[u8]),
         number: i64,
-        reserve: impl FnOnce(&NewValue<'_>, Option<Lingering>) -> Result<Reservation, Refusal>,
+        reserve: impl FnOnce(&NewValue<'_>, Option<StaleOk>) -> Result<Reservation, Refusal>,
     ) -> Result<bool, Refusal> {
         let mut dependencies = [FenceId(0); DEPENDENCIES_MAX];
         let guard = self.shard_of(key).lock(&self.host);
@@ -100,10 +100,10 @@ impl<H: Host> Tier<'_, H> {
                 && self.holds_value(entry, header, value)
         });
         let Some((entry, old)) = found else { return Ok(false) };
-        let lingering = entry.lingering(&self.layout, &old);
+        let stale_ok = entry.stale_ok(&self.layout, &old);
         let dependencies = &mut dependencies[..old.dependencies()];
-        for (place, fence) in dependencies.iter_mut().enumerate() {
-            *fence = entry.dependency(&self.layout, &old, place);
+        for (index, fence) in dependencies.iter_mut().enumerate() {
+            *fence = entry.dependency(&self.layout, &old, index);
         }
         drop(guard);
         let new = NewValue {
@@ -114,11 +114,11 @@ impl<H: Host> Tier<'_, H> {
             cost: old.meta().cost,
             dependencies,
         };
-        let reservation = reserve(&new, lingering)?;
-        // Comparing the places of the two entries would not be enough, because another entry may lie in the same place by now.
+        let reservation = reserve(&new, stale_ok)?;
+        // Comparing the blocks of the two entries would not be enough, because another entry may lie in the same blocks by now.
         let is_same = |(entry, header): (Entry<'_>, Header)| {
             let same_dependency =
-                |place| entry.dependency(&self.layout, &header, place) == dependencies[place];
+                |index| entry.dependency(&self.layout, &header, index) == dependencies[index];
             header.stamp() == old.stamp()
                 && header.expires() == old.expires()
                 && header.dependencies() == old.dependencies()

@@ -2,7 +2,7 @@
 
 use crate::pg::memory::{self, OutOfMemory};
 use crate::store::space::{Place, hash};
-use pg_cache_core::{Cost, FenceId, Key, Kind, Lingering, Meta, NewValue, Refusal, Reservation, Stamp};
+use pg_cache_core::{Cost, FenceId, Key, Kind, Meta, NewValue, Refusal, Reservation, StaleOk, Stamp};
 
 /// A copy of a key, with its place and its hash.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Value {
     pub stamp: Stamp,
     pub expires: u32,
     pub dependencies: Box<[FenceId]>,
-    pub stale_ok: Option<Lingering>,
+    pub stale_ok: Option<StaleOk>,
     pub basis: Basis,
     /// The id of the command in which the value was set.
     pub command_id: u32,

@@ -110,7 +110,7 @@ impl Commit {
                 continue;
             }
             let Some(key) = own.key() else { continue };
-            own.place.tier.fetch_entry(key.mark());
+            own.place.tier.prefetch_entry(key.mark());
             let step = match &change.action {
                 Action::Touch(_, expires) => Ok(Some(Step::Touch(*expires))),
                 Action::Set(own, value) => {

@@ -215,7 +215,7 @@ fn with_own_written<R>(
 pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
     // The commit will look up the key's bucket. Until then the bucket is probably out of the CPU's caches, so it is prefetched
     // here.
-    key.key().into_iter().for_each(|name| key.place.tier.fetch_bucket(name.mark()));
+    key.key().into_iter().for_each(|name| key.place.tier.prefetch_bucket(name.mark()));
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Set(key, value)))
 }
 

@@ -58,6 +58,6 @@ pub fn reader(changed: &[FenceId]) -> Reader<'_> {
     match query::keeps_one_snapshot() {
         false => Reader { changed, ..Stamp::LATEST.into() },
         // The server must know every table that a serializable transaction reads. A hit would hide them.
-        true => Reader { horizon: SAFE_STAMP.get(), changed, tracked: query::is_serializable() },
+        true => Reader { safe_stamp: SAFE_STAMP.get(), changed, tracked: query::is_serializable() },
     }
 }

@@ -6,13 +6,13 @@
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, Key, Kind, Lingering, NewValue, Owner, Region, Relation,
-    Reservation, Sizes, Stamp, Tier,
+    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Owner, Region, Relation, Reservation, Sizes,
+    StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub const SIZES: Sizes =
-    Sizes { bytes: 0, reserved_fences: 4, relation_fences: 4, tag_fences: 16, counters: 1, shards: 2 };
+    Sizes { bytes: 0, reserved_fences: 4, relation_fences: 4, tag_fences: 16, backends: 1, shards: 2 };
 
 pub fn owner(session: u32) -> Owner {
     Owner { session, role: 0 }
@@ -47,12 +47,12 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         if let Ok(reservation) = tier.reserve_within(&key, &value(&content, &[]), 4_000, 100) {
             tier.publish(&key, reservation);
         }
-        tier.fetch_bucket(key.mark());
-        tier.fetch_entry(key.mark());
+        tier.prefetch_bucket(key.mark());
+        tier.prefetch_entry(key.mark());
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
-        let _ = tier.to_counter(&key, (Kind(1), &content), 1, |new, lingering| {
-            tier.reserve_lingering(&key, new, lingering)
+        let _ = tier.to_counter(&key, (Kind(1), &content), 1, |new, stale_ok| {
+            tier.reserve_lingering(&key, new, stale_ok)
         });
         let _ = tier.incr(&key, 1, &value(&[], &[]));
         if let Ok(reservation) = tier.reserve(&key, &value(&content, &[])) {
@@ -62,11 +62,11 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         if let Acquired::Lead(lease) = tier.acquire(&key, owner(1), 50)
             && let Ok(reservation) = tier.reserve(&key, &value(&content, &[]))
         {
-            tier.publish_leased(&key, reservation, lease.number);
+            tier.publish_leased(&key, reservation, lease.id);
         }
-        let lingering = Some(Lingering { ticks: 100, right_at: 0 });
+        let stale_ok = Some(StaleOk { ticks: 100, right_at: 0 });
         if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
-            && let Ok(reservation) = tier.reserve_lingering(&key, &value(&content, &[tag]), lingering)
+            && let Ok(reservation) = tier.reserve_lingering(&key, &value(&content, &[tag]), stale_ok)
         {
             tier.announce(&key, &reservation);
             tier.confirm_claimed(&key, reservation, claim, (number % 3 == 0).then_some(Stamp::VOID));
@@ -271,9 +271,9 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Reserve { key, size, announce } => {
             let content = vec![key; size as usize % 3_000];
             // Values of odd sizes may be served stale.
-            let lingering =
-                (size % 2 == 1).then_some(Lingering { ticks: size.into(), right_at: host.now.get() });
-            let reserve = |key: &Key<'_>| tier.reserve_lingering(key, &value(&content, &[]), lingering);
+            let stale_ok =
+                (size % 2 == 1).then_some(StaleOk { ticks: size.into(), right_at: host.now.get() });
+            let reserve = |key: &Key<'_>| tier.reserve_lingering(key, &value(&content, &[]), stale_ok);
             if let Ok(reserved) = with_key(tier, key, reserve) {
                 if announce {
                     with_key(tier, key, |key| tier.announce(key, &reserved));

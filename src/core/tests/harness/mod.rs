@@ -9,8 +9,8 @@ pub mod damage;
 pub mod story;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Lingering, Miss,
-    NewValue, Owner, Purpose, Refusal, Region, Relation, Reservation, Sizes, Stamp, Stored, Tier, Unclaimed,
+    Acquired, Cost, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Owner,
+    Purpose, Refusal, Region, Relation, Reservation, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,
 };
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
@@ -176,7 +176,7 @@ struct Known {
     expires: u32,
     stamp: u64,
     tags: u8,
-    lingering: Option<Lingering>,
+    stale_ok: Option<StaleOk>,
     /// Whether a change of the relation has invalidated the entry before it expired.
     killed: bool,
     /// Whether nothing else had invalidated the entry before that, so that the tier had no other reason to remove it.
@@ -241,7 +241,7 @@ impl Harness {
             reserved_fences: 1 + u32::from(SPACES + ELSEWHERE),
             relation_fences: 4,
             tag_fences: 16,
-            counters: SLOTS,
+            backends: SLOTS,
             shards,
         }
     }
@@ -464,7 +464,7 @@ impl Model {
             Err(miss) => miss,
         };
         let known = self.entries.get(&key).ok_or(miss)?;
-        let Lingering { ticks, right_at } = known.lingering.ok_or(miss)?;
+        let StaleOk { ticks, right_at } = known.stale_ok.ok_or(miss)?;
         let last = if self.is_fenced(known) { right_at.min(known.expires) } else { known.expires };
         let ended = self.changing.contains(&key) || self.flushed > known.stamp || last + ticks <= now;
         if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
@@ -788,11 +788,11 @@ fn step_both(
                     panic!("{acquired:?} beside a value")
                 }
                 (Acquired::Lead(lease), None) => {
-                    assert_eq!(lease.stamp.number(), model.now);
-                    assert_eq!(with_key(tier, key, |key| tier.lease(key, lease.number)), Some(lease));
+                    assert_eq!(lease.stamp.as_u64(), model.now);
+                    assert_eq!(with_key(tier, key, |key| tier.lease(key, lease.id)), Some(lease));
                     let deadline = Some(now + hold);
                     let flight = Flight {
-                        lease: lease.number,
+                        lease: lease.id,
                         owner: OWNER,
                         purpose: if fills { Purpose::Fill } else { Purpose::Lease },
                         deadline,
@@ -816,13 +816,13 @@ fn step_both(
         }
         Action::Land { size, give_up } => land(tier, model, begun, size, give_up, now),
         Action::Linger { key, size, tags, ttl, ticks } => {
-            let lingering = Lingering { ticks, right_at: now };
+            let stale_ok = StaleOk { ticks, right_at: now };
             let known =
-                Known { lingering: Some(lingering), ..new_value(model, key, size, tags % 8, now + ttl) };
+                Known { stale_ok: Some(stale_ok), ..new_value(model, key, size, tags % 8, now + ttl) };
             let outcome = with_key(tier, key, |key| {
                 let dependencies = dependencies(tier, known.tags);
                 let value = as_value(&known, &dependencies);
-                let reservation = tier.reserve_lingering(key, &value, Some(lingering))?;
+                let reservation = tier.reserve_lingering(key, &value, Some(stale_ok))?;
                 Ok(tier.publish(key, reservation))
             });
             match outcome {
@@ -880,20 +880,20 @@ fn land(
     }
     let (key, lease) = begun.leases.remove(0);
     // None if another session has taken over the flight after the deadline.
-    let flight = model.flights.get(&class(key)).copied().filter(|flight| flight.lease == lease.number);
+    let flight = model.flights.get(&class(key)).copied().filter(|flight| flight.lease == lease.id);
     if flight.is_some() {
         model.flights.remove(&class(key));
     }
     if give_up {
-        assert_eq!(with_key(tier, key, |key| tier.release_lease(key, lease.number)), flight.is_some());
+        assert_eq!(with_key(tier, key, |key| tier.release_lease(key, lease.id)), flight.is_some());
         return;
     }
-    let known = Known { stamp: lease.stamp.number(), ..new_value(model, key, size, 1, now + 30) };
+    let known = Known { stamp: lease.stamp.as_u64(), ..new_value(model, key, size, 1, now + 30) };
     let reservation =
         with_key(tier, key, |key| tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags))));
     match reservation {
         Ok(reservation) => {
-            let stored = with_key(tier, key, |key| tier.publish_leased(key, reservation, lease.number));
+            let stored = with_key(tier, key, |key| tier.publish_leased(key, reservation, lease.id));
             let entitled = flight.is_some_and(|flight| !flight.void);
             assert_eq!(stored != Stored::Dropped, entitled, "{stored:?}");
             model.count(key, if entitled { Counter::Stored } else { Counter::Dropped });
@@ -903,7 +903,7 @@ fn land(
         }
         Err(refusal) => {
             expect_refusal(tier, model, key, &known, refusal);
-            with_key(tier, key, |key| tier.release_lease(key, lease.number));
+            with_key(tier, key, |key| tier.release_lease(key, lease.id));
         }
     }
     expect(tier, model, key, now);
@@ -1023,7 +1023,7 @@ fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Kno
         expires,
         stamp: model.now,
         tags,
-        lingering: None,
+        stale_ok: None,
         killed: false,
         alone: false,
     }
@@ -1044,7 +1044,7 @@ fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
 /// Returns the tier's stamp for a moment on the model's clock. Both clocks start at 0 and are moved by the same
 /// actions.
 fn stamp(moment: u64) -> Stamp {
-    Stamp::from_number(moment)
+    Stamp::from_u64(moment)
 }
 
 fn published(
@@ -1102,7 +1102,7 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
             let known = verdict.expect("served what the model would not");
             assert_eq!(value, known.value, "another value");
             assert_eq!(
-                (meta.kind, meta.expires, meta.stamp.number()),
+                (meta.kind, meta.expires, meta.stamp.as_u64()),
                 (known.kind, known.expires, known.stamp)
             );
             note_right(model, key, now);
@@ -1120,10 +1120,10 @@ fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
 
 /// Notes that a reader found the value right.
 fn note_right(model: &mut Model, key: u8, now: u32) {
-    if let Some(Known { lingering: Some(lingering), .. }) = model.entries.get_mut(&key)
-        && now - lingering.right_at >= NOTED_EVERY
+    if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
+        && now - stale_ok.right_at >= NOTED_EVERY
     {
-        lingering.right_at = now;
+        stale_ok.right_at = now;
     }
 }
 
@@ -1194,7 +1194,7 @@ fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u3
                 // Both are possible, so ask the tier.
                 let meta = with_key(tier, key, |key| tier.peek(key, Stamp::LATEST));
                 let expires = meta.map_or(old.expires, |meta| meta.expires);
-                let stamp = meta.map_or(old.stamp, |meta| meta.stamp.number());
+                let stamp = meta.map_or(old.stamp, |meta| meta.stamp.as_u64());
                 let tags = if expires == fresh.expires && stamp == fresh.stamp { 0 } else { old.tags };
                 Known { value, expires, stamp, tags, ..old }
             }

@@ -5,7 +5,7 @@ use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Mutex, MutexGuard};
 use pg_cache_core::{
-    Cost, Host, Key, Kind, Lingering, Miss, NewValue, Region, Reservation, Scope, Sizes, Stamp, Tier,
+    Cost, Host, Key, Kind, Miss, NewValue, Region, Reservation, Scope, Sizes, StaleOk, Stamp, Tier,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// A region without reserved fences, so that one tag decides about every scope. That means fewer words and fewer
 /// steps.
 const SIZES: Sizes =
-    Sizes { bytes: 0, reserved_fences: 0, relation_fences: 0, tag_fences: 1, counters: 4, shards: 1 };
+    Sizes { bytes: 0, reserved_fences: 0, relation_fences: 0, tag_fences: 1, backends: 4, shards: 1 };
 /// Room for about ten entries of [`ENTRY_BYTES`].
 const REGION_WORDS: usize = 384;
 /// All entries have the same size, so that a new entry fits into the blocks of an old one.
@@ -231,9 +231,9 @@ fn put_stale(tier: &LoomTier<'_>, number: u64) {
         cost: Cost::of(Duration::from_micros(1)),
         dependencies: &[],
     };
-    let lingering = Some(Lingering { ticks: 100, right_at: 1 });
+    let stale_ok = Some(StaleOk { ticks: 100, right_at: 1 });
     with_key(tier, number, |key| {
-        let reservation = tier.reserve_lingering(key, &value, lingering).expect("there is room");
+        let reservation = tier.reserve_lingering(key, &value, stale_ok).expect("there is room");
         tier.publish(key, reservation);
     });
 }

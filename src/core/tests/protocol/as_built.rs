@@ -83,13 +83,13 @@ fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
 
 fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
     let sizes =
-        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 16, counters: 1, shards: 1 };
+        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 16, backends: 1, shards: 1 };
     Tier::format(Region::of_words(memory), sizes, host, 0).expect("it is large enough")
 }
 
 /// Converts a number of a model to a stamp of the code. A model's clock begins at 0, like the clock of a new region.
 fn moment(number: u8) -> Stamp {
-    if number == LATEST { Stamp::LATEST } else { Stamp::from_number(number.into()) }
+    if number == LATEST { Stamp::LATEST } else { Stamp::from_u64(number.into()) }
 }
 
 fn tag(fences: &Fences<'_>, number: usize) -> FenceId {
@@ -116,7 +116,7 @@ fn same_reading(fences: &Fences<'_>, step: Read, stamp: u8, now: u8, after: &Rea
         Read::Horizon => assert_eq!(fences.now(), moment(now)),
         Read::Check(fence) => {
             let missed = matches!(after.outcome, Some(Outcome::Miss | Outcome::MissForNothing));
-            let holds = fences.holds(tag(fences, fence), moment(stamp), moment(after.horizon));
+            let holds = fences.holds(tag(fences, fence), moment(stamp), moment(after.safe_stamp));
             assert_eq!(holds, !missed, "{after:?}");
         }
         _ => {}
@@ -324,7 +324,7 @@ impl Twin<'_> {
             }
             Work::Compute => {}
             Work::Publish => {
-                let lease = self.leases[number].expect("it has one").number;
+                let lease = self.leases[number].expect("it has one").id;
                 // The tier knows nothing of snapshots: its caller refuses the value and releases the lease.
                 let refused = of_this_life && worker.is_of_before_lease();
                 if refused {
@@ -337,7 +337,7 @@ impl Twin<'_> {
                 assert_eq!(Some(lands), worker.stored);
             }
             Work::GiveUp => {
-                let lease = self.leases[number].expect("it has one").number;
+                let lease = self.leases[number].expect("it has one").id;
                 if of_this_life {
                     self.with_key(|key| self.tier.release_lease(key, lease));
                 }

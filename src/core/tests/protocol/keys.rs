@@ -197,7 +197,7 @@ pub enum Variant {
     LeaseBetterThanSnapshot,
     WithdrawVoids,
     ReplacedThenUncovered,
-    ClaimTakesNoPlace,
+    ClaimTakesNoSlot,
     LookedThenClaimed,
     ClaimLeavesLease,
     VoidedClaimLands,
@@ -367,7 +367,7 @@ impl State {
                 self.flight = None;
                 !flight.void || model.variant == Variant::VoidedClaimLands
             }
-            None => model.variant == Variant::ClaimTakesNoPlace,
+            None => model.variant == Variant::ClaimTakesNoSlot,
         }
     }
 
@@ -426,7 +426,7 @@ impl State {
                     return;
                 }
                 self.writers[number].won = true;
-                if model.variant == ClaimTakesNoPlace {
+                if model.variant == ClaimTakesNoSlot {
                     return;
                 }
                 self.leases += 1;
@@ -871,8 +871,8 @@ fn keys() {
     claims(AsBuilt, Right);
     beside_set(AsBuilt, Right);
     beside_removal(AsBuilt, Right);
-    claims(ClaimTakesNoPlace, Breaks(ONE_CLAIM));
-    claims(ClaimTakesNoPlace, Breaks(ONE_FIRST));
+    claims(ClaimTakesNoSlot, Breaks(ONE_CLAIM));
+    claims(ClaimTakesNoSlot, Breaks(ONE_FIRST));
     claims(LookedThenClaimed, Breaks(ONE_CLAIM));
     claims(ClaimLeavesLease, Breaks(ONE_CLAIM));
     claims(AbortKeepsClaim, Breaks(CLAIMS_END));

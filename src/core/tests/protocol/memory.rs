@@ -27,9 +27,9 @@ impl Fence {
         self.pending -= 1;
     }
 
-    /// Returns whether a value with this stamp is right for a reader that must not see changes after `horizon`.
-    pub fn holds(self, stamp: u8, horizon: u8) -> bool {
-        self.pending == 0 && self.seq <= stamp.min(horizon)
+    /// Returns whether a value with this stamp is right for a reader that must not see changes after `safe_stamp`.
+    pub fn holds(self, stamp: u8, safe_stamp: u8) -> bool {
+        self.pending == 0 && self.seq <= stamp.min(safe_stamp)
     }
 
     /// Returns whether the transaction that found this fence when it lowered it was alone: no other transaction has
@@ -39,5 +39,5 @@ impl Fence {
     }
 }
 
-/// The horizon of a reader that sees everything that is committed.
+/// The safe stamp of a reader that sees everything that is committed.
 pub const LATEST: u8 = u8::MAX;

@@ -101,8 +101,8 @@ pub enum Variant {
     SnapshotBeforeStamp,
     PlannedBeforeStamp,
     LoweredBeforeSent,
-    NoHorizon,
-    HorizonAfterSnapshot,
+    NoSafeStamp,
+    SafeStampAfterSnapshot,
     TwoLoadsSeqFirst,
     OneFenceOfTwo,
     AbortLeavesPending,
@@ -237,9 +237,9 @@ impl Writing {
 /// Returns the program of a reader.
 fn reading(variant: Variant, repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
     let steps = |read: Read| match (variant, read) {
-        (Variant::HorizonAfterSnapshot, Read::Horizon) => vec![],
-        (Variant::HorizonAfterSnapshot, Read::Begin) if repeatable => vec![Read::Begin, Read::Horizon],
-        (Variant::NoHorizon, Read::Horizon) => vec![],
+        (Variant::SafeStampAfterSnapshot, Read::Horizon) => vec![],
+        (Variant::SafeStampAfterSnapshot, Read::Begin) if repeatable => vec![Read::Begin, Read::Horizon],
+        (Variant::NoSafeStamp, Read::Horizon) => vec![],
         (Variant::TwoLoadsSeqFirst, Read::Check(fence)) => {
             vec![Read::CheckSeq(fence), Read::CheckPending(fence)]
         }
@@ -417,8 +417,8 @@ fn read_rule() {
         one(variant, Breaks(NOT_STALE));
     }
     two(OneFenceOfTwo, Breaks(NOT_STALE));
-    one(NoHorizon, Breaks(NOT_FUTURE));
-    one(HorizonAfterSnapshot, Breaks(NOT_FUTURE));
+    one(NoSafeStamp, Breaks(NOT_FUTURE));
+    one(SafeStampAfterSnapshot, Breaks(NOT_FUTURE));
     one(AbortLeavesPending, Breaks(NO_TRACE));
     one(WithdrawBumps, Breaks(NO_TRACE));
     for variant in [SeqBeforePending, TwoLoadsPendingFirst] {

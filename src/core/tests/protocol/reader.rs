@@ -1,4 +1,4 @@
-//! A reader of one entry, under READ COMMITTED, or under REPEATABLE READ with a horizon. It takes one step for each
+//! A reader of one entry, under READ COMMITTED, or under REPEATABLE READ with a safe stamp. It takes one step for each
 //! fence that it checks, and judges at the end whether the value it got was right.
 
 use crate::memory::{Fence, LATEST};
@@ -6,7 +6,7 @@ use crate::memory::{Fence, LATEST};
 /// One atomic step of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Read {
-    /// Under REPEATABLE READ: notes the current number as the reader's horizon.
+    /// Under REPEATABLE READ: notes the current number as the reader's safe stamp.
     Horizon,
     /// Begins. The reader must see what is visible now. Under REPEATABLE READ it must not see anything else.
     Begin,
@@ -36,7 +36,7 @@ pub enum Outcome {
 pub struct Reader {
     at: u8,
     pub repeatable: bool,
-    pub horizon: u8,
+    pub safe_stamp: u8,
     pub visible: u8,
     /// Whether a transaction had aborted before the reader began.
     pub after_abort: bool,
@@ -80,7 +80,7 @@ impl Reader {
         Self {
             at: 0,
             repeatable,
-            horizon: LATEST,
+            safe_stamp: LATEST,
             visible: 0,
             after_abort: false,
             found: None,
@@ -100,12 +100,12 @@ impl Reader {
         self.at += 1;
         let mut passed = true;
         match step {
-            Read::Horizon => self.horizon = view.now,
+            Read::Horizon => self.safe_stamp = view.now,
             Read::Begin => (self.visible, self.after_abort) = (view.visible, view.aborted),
             Read::Find(entry) => self.found = Some(entry as u8),
-            Read::Check(fence) => passed = view.fences[fence].holds(entry.stamp, self.horizon),
+            Read::Check(fence) => passed = view.fences[fence].holds(entry.stamp, self.safe_stamp),
             Read::CheckPending(fence) => passed = view.fences[fence].pending == 0,
-            Read::CheckSeq(fence) => passed = view.fences[fence].seq <= entry.stamp.min(self.horizon),
+            Read::CheckSeq(fence) => passed = view.fences[fence].seq <= entry.stamp.min(self.safe_stamp),
         }
         if !passed {
             self.outcome = Some(if view.disturbed { Outcome::Miss } else { Outcome::MissForNothing });
