@@ -89,7 +89,10 @@ pub use reader::{Buffer, Fencing, Freshness, Miss, Reader};
 pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
 pub use tier::Tier;
-pub use tier::acquiring::{Acquired, Unclaimed};
+pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{Inspected, Usage};
-pub use value::{DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Refusal, Reservation, StaleOk, Stored};
+pub use value::{
+    DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, ReserveOptions, StaleOk,
+    Stored,
+};

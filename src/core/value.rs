@@ -64,6 +64,36 @@ impl StaleOk {
     }
 }
 
+/// The options of [`crate::Tier::reserve`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReserveOptions {
+    /// How long the value may be served stale, or None if it may not be.
+    pub stale_ok: Option<StaleOk>,
+    /// The quota of the space, or None if it has none.
+    pub quota: Option<Quota>,
+}
+
+impl From<Option<StaleOk>> for ReserveOptions {
+    fn from(stale_ok: Option<StaleOk>) -> Self {
+        Self { stale_ok, ..Self::default() }
+    }
+}
+
+impl From<Option<Quota>> for ReserveOptions {
+    fn from(quota: Option<Quota>) -> Self {
+        Self { quota, ..Self::default() }
+    }
+}
+
+/// The quota of a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The most bytes of blocks that the space may have.
+    pub bytes: u64,
+    /// The most buckets that are looked through to free blocks of the space.
+    pub budget: u32,
+}
+
 /// Blocks with a value that is already written but not yet visible. It must end in a call that consumes it, such as
 /// [`crate::Tier::publish`] or [`crate::Tier::cancel`]. Otherwise its memory is lost until the region is formatted again.
 #[derive(Debug, PartialEq, Eq)]

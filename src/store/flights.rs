@@ -10,7 +10,7 @@ use crate::pg::{memory, query, queue, session, shared, snapshot};
 use crate::store::space::{Place, hash};
 use crate::store::status::Status;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
-use pg_cache_core::{Acquired, Limit, Owner, Purpose, Stamp, Unclaimed};
+use pg_cache_core::{Acquired, FlightRequest, Limit, Owner, Purpose, Stamp, Unclaimed};
 
 /// Makes room to record a flight and returns the copy of the key that goes with it. This comes before the flight is acquired: the
 /// session must never have a flight that its transaction cannot record.
@@ -44,7 +44,7 @@ const DAMAGED: &str = "part of the cache is switched off because it is damaged";
 pub fn begin_fill(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
     let own = prepare(place, key)?;
     let name = place.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
-    match place.tier.begin_fill(&name, owner(), shared::tick_in(FILL_MS_MAX)) {
+    match place.tier.acquire(&name, FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX))) {
         Acquired::Lead(fill) => {
             pending::hold(own, fill.id, HeldKind::Lease);
             Ok((fill.id, fill.stamp))

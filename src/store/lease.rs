@@ -10,7 +10,7 @@ use crate::store::flights;
 use crate::store::space::{Place, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::transaction::{HeldKind, Own, pending, safe_stamp};
-use pg_cache_core::{Acquired, Buffer, Freshness, InFlight, Key, Meta, Purpose};
+use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Purpose};
 
 /// The answer to a caller that wants a value, or wants to compute it.
 #[derive(Clone, Copy, Debug)]
@@ -219,16 +219,13 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
         Ok(own) => own,
         Err(why) => return Taken::Refused(why),
     };
-    let (owner, deadline) = (flights::owner(), shared::tick_in(hold_ms));
+    let request = FlightRequest::lease(flights::owner(), shared::tick_in(hold_ms));
     // If the own transaction has removed or set the key, or the session bypasses the cache, a value in the tier does not count.
     let blind = settings::bypasses()
         || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
     let acquired = pending::with_own(place, key, hash(key), |_, changed| match blind {
-        true => place.tier.acquire_as_of(name, safe_stamp::current(), owner, deadline),
-        false => {
-            let reader = safe_stamp::reader(changed);
-            place.tier.acquire_missing(name, reader, owner, deadline)
-        }
+        true => place.tier.acquire(name, request.as_of(safe_stamp::current())),
+        false => place.tier.acquire(name, request.unless_present(safe_stamp::reader(changed))),
     });
     match acquired {
         Acquired::Lead(lease) => {

@@ -15,7 +15,8 @@ use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{
-    Counter, FenceId, IncrError, Key, NewValue, Refusal, Reservation, Reserved, Scope, StaleOk,
+    Counter, FenceId, IncrError, Key, NewValue, Quota, Refusal, Reservation, ReserveOptions, Reserved, Scope,
+    StaleOk,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{OnceCell, RefCell};
@@ -452,18 +453,16 @@ impl Place {
         value: &NewValue<'_>,
         stale_ok: Option<StaleOk>,
     ) -> Result<Reservation, Refusal> {
-        match self.quota {
-            Some(quota) => self.tier.reserve_lingering_within(key, value, stale_ok, quota, QUOTA_BUDGET),
-            None => self.tier.reserve_lingering(key, value, stale_ok),
-        }
+        self.tier.reserve(key, value, ReserveOptions { stale_ok, quota: self.quota_to_keep() })
     }
 
     /// Adds to a counter. A new counter must fit into the quota of the space.
     pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
-        match self.quota {
-            Some(quota) => self.tier.incr_within(key, by, new, quota, QUOTA_BUDGET),
-            None => self.tier.incr(key, by, new),
-        }
+        self.tier.incr(key, by, new, self.quota_to_keep())
+    }
+
+    fn quota_to_keep(&self) -> Option<Quota> {
+        self.quota.map(|bytes| Quota { bytes, budget: QUOTA_BUDGET })
     }
 
     /// Returns the fence of the space.

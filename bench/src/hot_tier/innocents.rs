@@ -219,7 +219,8 @@ fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl F
     let mut reserved: Vec<(u64, Reservation)> = Vec::with_capacity(numbers.len());
     for number in numbers {
         let bytes = key_bytes(*number);
-        let reservation = tier.reserve(&writer.key(&bytes), &value(&content)).expect("there is room");
+        let reservation =
+            tier.reserve(&writer.key(&bytes), &value(&content), Default::default()).expect("there is room");
         reserved.push((*number, reservation));
     }
     done();

@@ -10,8 +10,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, lived_in, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Buffer, FailingAllocator, Host, Key, Meta, Region, Relation, Reserved, Sizes, StaleOk, Stamp,
-    Tier,
+    Acquired, Buffer, FailingAllocator, FlightRequest, Host, Key, Meta, Quota, Region, Relation, Reserved,
+    Sizes, StaleOk, Stamp, Tier,
 };
 
 #[global_allocator]
@@ -41,8 +41,10 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         let _ = tier.get_stale(&key, Stamp::LATEST, &mut found);
         let _ = tier.peek(&key, Stamp::LATEST);
         let _ = tier.touch(&key, 100);
-        let _ = tier.incr(&key, 1, &value(&[], &[]));
-        if let Ok(reservation) = tier.reserve_within(&key, &value(content, &[]), 4_000, 100) {
+        let _ = tier.incr(&key, 1, &value(&[], &[]), None);
+        if let Ok(reservation) =
+            tier.reserve(&key, &value(content, &[]), Some(Quota { bytes: 4_000, budget: 100 }).into())
+        {
             tier.announce(&key, &reservation);
             match number % 3 {
                 0 => tier.withdraw(&key, reservation),
@@ -52,19 +54,19 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         if let Ok(reservation) = tier.reserve_removal(&key) {
             tier.cancel(reservation);
         }
-        if let Acquired::Lead(lease) = tier.acquire(&key, owner(1), 50)
-            && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
+        if let Acquired::Lead(lease) = tier.acquire(&key, FlightRequest::lease(owner(1), 50))
+            && let Ok(reservation) = tier.reserve(&key, &value(content, &[]), Default::default())
         {
             tier.publish_leased(&key, reservation, lease.id);
         }
         let stale_ok = Some(StaleOk { ticks: 100, right_at: 0 });
-        if let Acquired::Lead(fill) = tier.begin_fill(&key, owner(1), 50)
-            && let Ok(reservation) = tier.reserve(&key, &value(content, &[]))
+        if let Acquired::Lead(fill) = tier.acquire(&key, FlightRequest::fill(owner(1), 50))
+            && let Ok(reservation) = tier.reserve(&key, &value(content, &[]), Default::default())
         {
             tier.publish_leased(&key, reservation, fill.id);
         }
         if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
-            && let Ok(reservation) = tier.reserve_lingering(&key, &value(content, &[tag]), stale_ok)
+            && let Ok(reservation) = tier.reserve(&key, &value(content, &[tag]), stale_ok.into())
         {
             tier.announce(&key, &reservation);
             tier.confirm_claimed(&key, reservation, claim, Some(Stamp::VOID));
@@ -113,7 +115,7 @@ fn a_report_without_memory_says_so_and_changes_nothing() {
         let name = number.to_le_bytes();
         let key = Key::new(scope, &name, number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key");
         let _ = tier.put(&key, &value(&name, &[]));
-        tier.acquire(&key, owner(1), 1_000);
+        tier.acquire(&key, FlightRequest::lease(owner(1), 1_000));
     }
     let expected = tier.check();
     let flights = tier.in_flight().expect("there is memory");

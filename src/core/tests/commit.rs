@@ -7,7 +7,9 @@ mod harness;
 
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
-use pg_cache_core::{Acquired, FenceId, Key, Miss, NewValue, Owner, Region, Stamp, Stored, Tier};
+use pg_cache_core::{
+    Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Owner, Region, Stamp, Stored, Tier,
+};
 
 /// Sets a key under a tag that the transaction itself changes. Calls `others` before and after the changes are
 /// visible, to act as other sessions. Returns the result of a reader afterwards.
@@ -22,7 +24,8 @@ fn set_and_fence(others: impl Fn(&Tier<'_, &TestHost>, FenceId, bool)) -> Result
 
     let set_at = fences.now();
     let dependencies = [tag];
-    let reservation = tier.reserve(&key, &NewValue { stamp: set_at, ..value(b"new", &dependencies) });
+    let reservation =
+        tier.reserve(&key, &NewValue { stamp: set_at, ..value(b"new", &dependencies) }, Default::default());
     let reservation = reservation.expect("there is room");
     fences.raise(tag);
     tier.announce(&key, &reservation);
@@ -127,15 +130,16 @@ fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced(
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
-    let Acquired::Lead(lease) = tier.acquire(&key, Owner { session: 1, role: 0 }, 100) else {
+    let Acquired::Lead(lease) = tier.acquire(&key, FlightRequest::lease(Owner { session: 1, role: 0 }, 100))
+    else {
         panic!("nobody else is at it")
     };
     tier.remove_marked(&key.mark());
-    let computed = tier.reserve(&key, &value(b"computed", &[])).expect("there is room");
+    let computed = tier.reserve(&key, &value(b"computed", &[]), Default::default()).expect("there is room");
     assert_eq!(tier.publish_leased(&key, computed, lease.id), Stored::Dropped);
 
     tier.put(&key, &value(b"old", &[])).expect("there is room");
-    let announced = tier.reserve(&key, &value(b"new", &[])).expect("there is room");
+    let announced = tier.reserve(&key, &value(b"new", &[]), Default::default()).expect("there is room");
     tier.announce(&key, &announced);
     tier.remove_marked(&key.mark());
     assert_eq!((tier.check(), tier.usage().announced, tier.usage().entries), (Vec::new(), 1, 0));

@@ -26,7 +26,7 @@ fn text<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
 }
 
 fn to_counter(tier: &Tier<'_, &TestHost>, key: &Key<'_>, bytes: &[u8], number: i64) -> Result<bool, Refusal> {
-    tier.to_counter(key, (TEXT, bytes), number, |new, stale_ok| tier.reserve_lingering(key, new, stale_ok))
+    tier.to_counter(key, (TEXT, bytes), number, |new, stale_ok| tier.reserve(key, new, stale_ok.into()))
 }
 
 fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Miss> {
@@ -39,7 +39,7 @@ fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     with_tier(|tier, key| {
         let tags = [tier.fences().tag(3 << 60), tier.fences().tag(5 << 60), tier.fences().tag(7 << 60)];
         let stale_ok = Some(StaleOk { ticks: 100, right_at: 1 });
-        let reserved = tier.reserve_lingering(key, &text(b"41", &tags), stale_ok).expect("it fits");
+        let reserved = tier.reserve(key, &text(b"41", &tags), stale_ok.into()).expect("it fits");
         tier.publish(key, reserved);
         assert_eq!(tier.add(key, 1), Some(Err(IncrError::OtherKind(TEXT))));
         assert_eq!(to_counter(tier, key, b"41", 41), Ok(true));
@@ -70,7 +70,7 @@ fn a_value_that_has_changed_meanwhile_stays() {
             tier.put(key, &text(b"2", &[])).expect("it is stored");
             let outcome = tier.to_counter(key, (TEXT, b"2"), 2, |new, stale_ok| {
                 tier.put(key, &other).expect("it is stored");
-                tier.reserve_lingering(key, new, stale_ok)
+                tier.reserve(key, new, stale_ok.into())
             });
             assert_eq!(outcome, Ok(false), "{other:?}");
             assert_eq!(get(tier, key), Ok((other.kind, other.bytes.to_vec())));

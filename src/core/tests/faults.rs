@@ -145,7 +145,7 @@ fn a_counter_without_its_word_is_not_added_to() {
     let key = Key::new(tier.scope(1, 1, 0), b"no value", 1).expect("a legal key");
     tier.put(&key, &NewValue { kind: Kind::COUNTER, ..value(&[], &[]) }).expect("it is stored");
     host.patience.set(1_000);
-    assert_eq!(tier.incr(&key, 1, &value(&[], &[])), Err(IncrError::Refused(Refusal::Off)));
+    assert_eq!(tier.incr(&key, 1, &value(&[], &[]), None), Err(IncrError::Refused(Refusal::Off)));
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
@@ -258,7 +258,7 @@ fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
     tier.put(&key, &value(b"value", &[])).expect("it is stored");
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _begun = Begun(&tier, tier.reserve(&key, &value(b"other", &[])).ok());
+        let _begun = Begun(&tier, tier.reserve(&key, &value(b"other", &[]), Default::default()).ok());
         panic!("as the test wants it");
     }));
     assert!(panicked.is_err());

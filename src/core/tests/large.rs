@@ -69,7 +69,8 @@ fn half_of_the_tier_can_be_reserved_at_once() {
         put(&tier, 1_000 + number, &[1; 80]).expect("it is stored");
     }
     let bytes = vec![7; tier.entry_bytes_max() - BESIDE_VALUE];
-    let reserve = |number| with_key(&tier, number, |key| tier.reserve(key, &value(&bytes, &[])));
+    let reserve =
+        |number| with_key(&tier, number, |key| tier.reserve(key, &value(&bytes, &[]), Default::default()));
     let reserved: Vec<_> = (0..4).map(|number| reserve(number).expect("there is room")).collect();
     for (number, reservation) in (0..).zip(reserved) {
         with_key(&tier, number, |key| tier.publish(key, reservation));

@@ -14,8 +14,8 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, IncrError, Key, Kind, Mapping, NewValue, Owner, Region, Scope,
-    Sizes, Stamp, Tier,
+    Acquired, Cost, Counter, FenceId, FlightRequest, Host, IncrError, Key, Kind, Mapping, NewValue, Owner,
+    Region, Scope, Sizes, Stamp, Tier,
 };
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, set_parent_process_death_signal, waitid,
@@ -278,7 +278,9 @@ impl<'m> Worker<'m> {
             Part::Adder => {
                 let new = new_value(&[], self.tier.fences().now(), u32::MAX, &[]);
                 // Adding is refused if there is no room. An existing entry of this key is always a counter.
-                match with_key(self.scope, counter, |key| self.tier.incr(key, step(counter) as i64, &new)) {
+                match with_key(self.scope, counter, |key| {
+                    self.tier.incr(key, step(counter) as i64, &new, None)
+                }) {
                     Ok(sum) => assert_counter(counter, sum as u64),
                     Err(error) => assert!(matches!(error, IncrError::Refused(_)), "{error:?}"),
                 }
@@ -333,17 +335,18 @@ impl<'m> Worker<'m> {
                 tier.fences().lower(tag);
             }
             1 => {
-                if let Acquired::Lead(lease) =
-                    tier.acquire(key, Owner { session: self.ground.seat as u32, role: 0 }, expires)
-                    && let Ok(reserved) =
-                        tier.reserve(key, &new_value(&content, lease.stamp, expires, &[tag]))
+                if let Acquired::Lead(lease) = tier.acquire(
+                    key,
+                    FlightRequest::lease(Owner { session: self.ground.seat as u32, role: 0 }, expires),
+                ) && let Ok(reserved) =
+                    tier.reserve(key, &new_value(&content, lease.stamp, expires, &[tag]), Default::default())
                 {
                     tier.publish_leased(key, reserved, lease.id);
                 }
             }
             how => {
                 let new = new_value(&content, tier.fences().now(), expires, std::slice::from_ref(&tag));
-                let Ok(reserved) = tier.reserve(key, &new) else { return };
+                let Ok(reserved) = tier.reserve(key, &new, Default::default()) else { return };
                 match how {
                     2 => tier.cancel(reserved),
                     3 => {
@@ -380,7 +383,7 @@ impl<'m> Worker<'m> {
             for number in 0..KEYS {
                 with_key(self.scope, number, |key| {
                     let _ = self.tier.get(key, Stamp::LATEST, &mut self.value);
-                    let _ = self.tier.incr(key, 1, &new_value(&[], Stamp::VOID, u32::MAX, &[]));
+                    let _ = self.tier.incr(key, 1, &new_value(&[], Stamp::VOID, u32::MAX, &[]), None);
                 });
                 if !is_counter(number) {
                     self.write(number);

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 
 use pg_cache_core::{
-    Acquired, Cost, Host, Key, Kind, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes, Stamp, Stored,
-    Tier, Unclaimed,
+    Acquired, Cost, FlightRequest, Host, Key, Kind, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes,
+    Stamp, Stored, Tier, Unclaimed,
 };
 
 /// A host for one thread. The test sets its clock, and its locks do nothing.
@@ -54,11 +54,11 @@ fn owner(role: u32) -> Owner {
 }
 
 fn lease(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Acquired {
-    with_key(tier, space, number, |key| tier.acquire(key, owner(role), FOREVER))
+    with_key(tier, space, number, |key| tier.acquire(key, FlightRequest::lease(owner(role), FOREVER)))
 }
 
 fn fill(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Acquired {
-    with_key(tier, space, number, |key| tier.begin_fill(key, owner(role), FOREVER))
+    with_key(tier, space, number, |key| tier.acquire(key, FlightRequest::fill(owner(role), FOREVER)))
 }
 
 fn claim(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Result<u64, Unclaimed> {
@@ -75,7 +75,7 @@ fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored 
         dependencies: &[],
     };
     with_key(tier, space, number, |key| {
-        let reservation = tier.reserve(key, &value).expect("there is room");
+        let reservation = tier.reserve(key, &value, Default::default()).expect("there is room");
         tier.publish_leased(key, reservation, flight)
     })
 }
@@ -205,7 +205,7 @@ fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
 fn leases_out_of_time_are_free() {
     with_tier(|tier, host| {
         for number in MANY {
-            with_key(tier, 1, number, |key| tier.acquire(key, owner(EVIL), 10));
+            with_key(tier, 1, number, |key| tier.acquire(key, FlightRequest::lease(owner(EVIL), 10)));
         }
         assert_eq!(lease(tier, 1, GOOD, 9_999), Acquired::NoSlot(Limit::Space));
         host.0.set(10);

@@ -9,7 +9,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
-    Counter, Host, IncrError, Key, Kind, NewValue, Refusal, Region, Scope, Sizes, SpaceStats, Stamp, Tier,
+    Counter, Host, IncrError, Key, Kind, NewValue, Quota, Refusal, Region, Scope, Sizes, SpaceStats, Stamp,
+    Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -150,9 +151,13 @@ fn spaces_that_come_too_late_share_the_last_cell() {
     // The bytes of this space alone are not known, so no quota applies to it.
     assert!(tier.trim(&scopes[3], 0, ENOUGH));
     assert!(
-        with_key(scopes[3], 9, |key| tier.reserve_within(key, &value(b"1", &[]), 10, ENOUGH))
-            .map(|reservation| tier.cancel(reservation))
-            .is_ok()
+        with_key(scopes[3], 9, |key| tier.reserve(
+            key,
+            &value(b"1", &[]),
+            Some(Quota { bytes: 10, budget: ENOUGH }).into()
+        ))
+        .map(|reservation| tier.cancel(reservation))
+        .is_ok()
     );
     check(&tier);
 }
@@ -236,7 +241,7 @@ fn a_space_makes_room_within_itself() {
     put(&tier, other, 1_000..1_200);
     let counter = NewValue { expires: u32::MAX, ..value(&[], &[]) };
     for number in 2_000..2_010 {
-        with_key(scope, number, |key| assert_eq!(tier.incr(key, 1, &counter), Ok(1)));
+        with_key(scope, number, |key| assert_eq!(tier.incr(key, 1, &counter, None), Ok(1)));
     }
     assert_eq!(get(&tier, scope, 0..50), 50);
     let quota = tier.used_bytes(&scope) - 100 * 160;
@@ -290,7 +295,11 @@ fn a_space_at_its_quota_goes_on_storing() {
     let quota = 20 * 160 + 100;
     for number in 0..1_000 {
         let stored = with_key(scope, number, |key| {
-            let reservation = tier.reserve_within(key, &value(&[7; 100], &[]), quota, ENOUGH)?;
+            let reservation = tier.reserve(
+                key,
+                &value(&[7; 100], &[]),
+                Some(Quota { bytes: quota, budget: ENOUGH }).into(),
+            )?;
             Ok::<_, Refusal>(tier.publish(key, reservation))
         });
         assert!(stored.is_ok(), "{number}: {stored:?}");
@@ -300,13 +309,16 @@ fn a_space_at_its_quota_goes_on_storing() {
     assert_eq!(stats(&tier, scope).counted(Counter::EvictedQuota), 980);
     assert_eq!((stats(&tier, other).entries, tier.counted(Counter::Evicted)), (100, 0));
     // A value that is too large for the quota must not evict anything.
-    let refused =
-        with_key(scope, 5_000, |key| tier.reserve_within(key, &value(&[7; 4_000], &[]), quota, ENOUGH));
+    let refused = with_key(scope, 5_000, |key| {
+        tier.reserve(key, &value(&[7; 4_000], &[]), Some(Quota { bytes: quota, budget: ENOUGH }).into())
+    });
     assert_eq!(refused.map(|_| ()), Err(Refusal::Quota));
     assert_eq!((stats(&tier, scope).entries, stats(&tier, scope).counted(Counter::RefusedQuota)), (20, 1));
     // A new counter must fit into the quota, too. Adding to an existing counter needs no memory.
     let small = NewValue { kind: Kind(1), ..value(&[], &[]) };
-    let incr = |number, quota| with_key(scope, number, |key| tier.incr_within(key, 1, &small, quota, ENOUGH));
+    let incr = |number, quota| {
+        with_key(scope, number, |key| tier.incr(key, 1, &small, Some(Quota { bytes: quota, budget: ENOUGH })))
+    };
     assert_eq!(incr(6_000, quota), Ok(1));
     assert_eq!(incr(6_000, 0), Ok(2));
     assert_eq!(incr(6_001, 0), Err(IncrError::Refused(Refusal::Quota)));
@@ -361,9 +373,11 @@ fn several_who_store_at_once_keep_to_the_quota() {
                 for number in 0..4_000 {
                     let number = number * 3 + backend;
                     with_key(scope, number, |key| {
-                        if let Ok(reservation) =
-                            tier.reserve_within(key, &value(&[7; 100], &[]), QUOTA, ENOUGH)
-                        {
+                        if let Ok(reservation) = tier.reserve(
+                            key,
+                            &value(&[7; 100], &[]),
+                            Some(Quota { bytes: QUOTA, budget: ENOUGH }).into(),
+                        ) {
                             granted += 1;
                             if number % 7 == 0 {
                                 tier.cancel(reservation);

@@ -31,7 +31,7 @@ fn with_entry(test: impl FnOnce(&Bed<'_>)) {
     let dependencies = [tag];
     let new = NewValue { stamp: tier.fences().now(), expires: EXPIRES, ..value(b"value", &dependencies) };
     let stale_ok = Some(StaleOk { ticks: TICKS, right_at: 10 });
-    let reservation = tier.reserve_lingering(&key, &new, stale_ok).expect("there is room");
+    let reservation = tier.reserve(&key, &new, stale_ok.into()).expect("there is room");
     tier.publish(&key, reservation);
     test(&Bed { tier: &tier, host: &host, key, tag });
     assert_eq!(tier.check(), Vec::<String>::new());
@@ -146,7 +146,7 @@ fn it_is_found_in_entries_of_any_shape() {
             let key = Key::new(tier.scope(1, 1, 0), &name, length as u64).expect("a legal key");
             let new = NewValue { expires: 10, ..value(&content, &tags[..length % 5]) };
             let stale_ok = Some(StaleOk { ticks: length as u32, right_at: 10 });
-            let reservation = tier.reserve_lingering(&key, &new, stale_ok).expect("there is room");
+            let reservation = tier.reserve(&key, &new, stale_ok.into()).expect("there is room");
             tier.publish(&key, reservation);
             let mut found = Vec::new();
             let (_, freshness) = tier.get_stale(&key, Stamp::LATEST, &mut found).expect("it may be served");

@@ -10,7 +10,8 @@
 mod values;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Owner, Region, Sizes, Stamp, Stored, Tier,
+    Acquired, Cost, Counter, FenceId, FlightRequest, Host, Key, Kind, NewValue, Owner, Region, Sizes, Stamp,
+    Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -112,7 +113,10 @@ fn readers_never_see_a_torn_or_foreign_value() {
                                 cost: Cost::NONE,
                                 dependencies: &dependencies,
                             };
-                            match (backend == 1 && version.is_multiple_of(7), tier.reserve(&key, &new)) {
+                            match (
+                                backend == 1 && version.is_multiple_of(7),
+                                tier.reserve(&key, &new, Default::default()),
+                            ) {
                                 (true, Ok(reservation)) => tier.cancel(reservation),
                                 (false, Ok(reservation)) => {
                                     tier.publish(&key, reservation);
@@ -193,7 +197,7 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
                         cost: Cost::NONE,
                         dependencies: &[],
                     };
-                    if let Ok(reservation) = tier.reserve(&key, &new) {
+                    if let Ok(reservation) = tier.reserve(&key, &new, Default::default()) {
                         tier.publish(&key, reservation);
                     }
                     if number.is_multiple_of(4) {
@@ -298,7 +302,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                             cost: Cost::NONE,
                             dependencies,
                         };
-                        tier.reserve(&key, &new)
+                        tier.reserve(&key, &new, Default::default())
                     };
                     let committed = &source.committed[number as usize];
                     match (backend, number % 2) {
@@ -339,9 +343,10 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                         // Fills, with a lease, or with a stamp and a tag. A fill must read the source after it has
                         // acquired the lease or taken the stamp.
                         (2, 0) => {
-                            if let Acquired::Lead(lease) =
-                                tier.acquire(&key, Owner { session: backend, role: 0 }, u32::MAX)
-                            {
+                            if let Acquired::Lead(lease) = tier.acquire(
+                                &key,
+                                FlightRequest::lease(Owner { session: backend, role: 0 }, u32::MAX),
+                            ) {
                                 match put(committed.load(Ordering::SeqCst), lease.stamp, &[]) {
                                     Ok(reserved) => {
                                         if tier.publish_leased(&key, reserved, lease.id) != Stored::Dropped {

@@ -11,6 +11,41 @@ use crate::key::Key;
 use crate::reader::Reader;
 use std::collections::TryReserveError;
 
+/// A request for a flight: see [`Tier::acquire`].
+#[derive(Clone, Copy, Debug)]
+pub struct FlightRequest<'r> {
+    purpose: Purpose,
+    owner: Owner,
+    deadline: u32,
+    safe_stamp: Stamp,
+    reader: Option<Reader<'r>>,
+}
+
+impl<'r> FlightRequest<'r> {
+    /// Requests a lease: the caller computes the value and publishes it later. The lease ends at `deadline`, a tick, if nothing ends
+    /// it before.
+    pub fn lease(owner: Owner, deadline: u32) -> Self {
+        Self { purpose: Purpose::Lease, owner, deadline, safe_stamp: Stamp::LATEST, reader: None }
+    }
+
+    /// Requests a fill: the session computes the value on a new snapshot and publishes it at once.
+    pub fn fill(owner: Owner, deadline: u32) -> Self {
+        Self { purpose: Purpose::Fill, ..Self::lease(owner, deadline) }
+    }
+
+    /// Sets the stamp of a caller that computes on a snapshot it has already. If the stamp is earlier than the present moment, the
+    /// flight gets this stamp.
+    pub fn as_of(self, safe_stamp: Stamp) -> Self {
+        Self { safe_stamp, ..self }
+    }
+
+    /// Begins no flight if the key has a value for this reader by now. Otherwise the flight is [as of](Self::as_of) the safe stamp
+    /// of the reader.
+    pub fn unless_present(self, reader: Reader<'r>) -> Self {
+        Self { reader: Some(reader), ..self.as_of(reader.safe_stamp) }
+    }
+}
+
 /// The answer to a caller that wants to compute a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
@@ -77,43 +112,9 @@ impl<H: Host> Tier<'_, H> {
         !guard.is_changing(key) && guard.find(key).is_some_and(right)
     }
 
-    /// Asks for the lease of a key. The lease ends at `deadline`, a tick, if nothing ends it before.
-    pub fn acquire(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
-        self.begin_flight(key, Purpose::Lease, None, Stamp::LATEST, owner, deadline)
-    }
-
-    /// Does the same as [`acquire`](Self::acquire) for a caller that computes on a snapshot of `safe_stamp`. If `safe_stamp` is earlier
-    /// than now, it becomes the stamp.
-    pub fn acquire_as_of(&self, key: &Key<'_>, safe_stamp: Stamp, owner: Owner, deadline: u32) -> Acquired {
-        self.begin_flight(key, Purpose::Lease, None, safe_stamp, owner, deadline)
-    }
-
-    /// Does the same as [`acquire`](Self::acquire), unless the key has a value for this reader by now.
-    pub fn acquire_missing(
-        &self,
-        key: &Key<'_>,
-        reader: Reader<'_>,
-        owner: Owner,
-        deadline: u32,
-    ) -> Acquired {
-        self.begin_flight(key, Purpose::Lease, Some(reader), reader.safe_stamp, owner, deadline)
-    }
-
-    /// Begins a fill: the session will compute the value on a new snapshot and publish it. A fill takes over the key's lease if
-    /// there is one.
-    pub fn begin_fill(&self, key: &Key<'_>, owner: Owner, deadline: u32) -> Acquired {
-        self.begin_flight(key, Purpose::Fill, None, Stamp::LATEST, owner, deadline)
-    }
-
-    fn begin_flight(
-        &self,
-        key: &Key<'_>,
-        purpose: Purpose,
-        reader: Option<Reader<'_>>,
-        safe_stamp: Stamp,
-        owner: Owner,
-        deadline: u32,
-    ) -> Acquired {
+    /// Asks for a lease or a fill of a key. A fill takes over the key's lease if there is one.
+    pub fn acquire(&self, key: &Key<'_>, request: FlightRequest<'_>) -> Acquired {
+        let FlightRequest { purpose, owner, deadline, safe_stamp, reader } = request;
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         if guard.poisoned() {

@@ -10,33 +10,45 @@ use crate::fence::Stamp;
 use crate::figures::{Cost, Counter};
 use crate::host::Host;
 use crate::key::Key;
-use crate::value::{DEPENDENCIES_MAX, Kind, NewValue, Refusal, Reservation, StaleOk, Stored};
+use crate::value::{DEPENDENCIES_MAX, Kind, NewValue, Refusal, Reservation, ReserveOptions, StaleOk, Stored};
+
+/// What has become of a reservation.
+enum Outcome {
+    /// Its value is stored.
+    Stored,
+    /// It was the announcement of a removal.
+    Removed,
+    /// Its value is dropped.
+    Dropped,
+}
 
 impl<H: Host> Tier<'_, H> {
     /// Writes a value to blocks where no reader can see it yet. May evict other entries. Every error of storing a value comes from
     /// this call.
-    pub fn reserve(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Reservation, Refusal> {
-        self.reserve_lingering(key, value, None)
-    }
-
-    /// Does the same as [`reserve`](Self::reserve) for a value that may be served stale for some time.
-    pub fn reserve_lingering(
+    ///
+    /// If the space has a quota, its own entries are evicted until the value fits, or [`Refusal::Quota`] is returned. A space that
+    /// shares the last cell with other spaces has no quota, because its own use is not known.
+    pub fn reserve(
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
-        stale_ok: Option<StaleOk>,
+        options: ReserveOptions,
     ) -> Result<Reservation, Refusal> {
-        let outcome = self.try_reserve(key, value, stale_ok);
+        let outcome = match options.quota.filter(|_| self.is_counted_alone(&key.scope)) {
+            Some(quota) => self.reserve_within(key, value, options.stale_ok, quota),
+            None => self.try_reserve(key, value, options.stale_ok),
+        };
         match outcome {
             Err(Refusal::TooLarge) => self.statistics.count(key.scope.cell, Counter::RefusedSize),
             Err(Refusal::Full) => self.statistics.count(key.scope.cell, Counter::RefusedFull),
             Err(Refusal::Off) => self.statistics.count(key.scope.cell, Counter::RefusedOff),
-            _ => {}
+            Err(Refusal::Quota) => self.statistics.count(key.scope.cell, Counter::RefusedQuota),
+            Err(Refusal::TooManyDependencies) | Ok(_) => {}
         }
         outcome
     }
 
-    fn try_reserve(
+    pub(super) fn try_reserve(
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
@@ -81,14 +93,14 @@ impl<H: Host> Tier<'_, H> {
             cost: Cost::NONE,
             dependencies: &[],
         };
-        let reservation = self.reserve(key, &value)?;
+        let reservation = self.reserve(key, &value, ReserveOptions::default())?;
         Entry::new(self.region, &self.layout, reservation.block).set_flag(TOMBSTONE, true);
         Ok(reservation)
     }
 
     /// Stores a value at once.
     pub fn put(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Stored, Refusal> {
-        let reservation = self.reserve(key, value)?;
+        let reservation = self.reserve(key, value, ReserveOptions::default())?;
         match self.publish(key, reservation) {
             Stored::Dropped => Err(Refusal::Off),
             stored => Ok(stored),
@@ -128,21 +140,30 @@ impl<H: Host> Tier<'_, H> {
         let mut unlinked = Unlinked::within(&key.scope);
         let old = guard.find(key);
         let valid = old.is_some_and(|(entry, header)| self.is_valid_in(&key.scope, &entry, &header, now));
-        let outcome = if guard.poisoned() || !decide(&guard, valid) {
-            Stored::Dropped
-        } else {
+        let kept = !guard.poisoned() && decide(&guard, valid);
+        if kept {
             self.replace(&guard, None, old, Some(&new), &mut unlinked);
-            if valid { Stored::Replaced } else { Stored::New }
-        };
-        drop(guard);
-        if outcome == Stored::Dropped {
-            self.release(reservation.block);
-            self.statistics.count(key.scope.cell, Counter::Dropped);
-        } else {
-            self.statistics.count(key.scope.cell, Counter::Stored);
         }
-        self.release_all(&mut unlinked);
-        outcome
+        drop(guard);
+        self.conclude(key, reservation, if kept { Outcome::Stored } else { Outcome::Dropped }, &mut unlinked);
+        match (kept, valid) {
+            (false, _) => Stored::Dropped,
+            (true, true) => Stored::Replaced,
+            (true, false) => Stored::New,
+        }
+    }
+
+    /// Ends the use of a reservation after the lock was released: counts the outcome, and frees the blocks that no entry needs.
+    fn conclude(&self, key: &Key<'_>, reservation: Reservation, outcome: Outcome, unlinked: &mut Unlinked) {
+        match outcome {
+            Outcome::Stored => self.statistics.count(key.scope.cell, Counter::Stored),
+            Outcome::Removed => self.release(reservation.block),
+            Outcome::Dropped => {
+                self.release(reservation.block);
+                self.statistics.count(key.scope.cell, Counter::Dropped);
+            }
+        }
+        self.release_all(unlinked);
     }
 
     /// Replaces the present entry of a key with a new one, or with none, and removes an announcement. All of it happens in one
@@ -192,31 +213,14 @@ impl<H: Host> Tier<'_, H> {
         self.confirm_as(key, reservation, Some(stamp));
     }
 
-    /// Confirms an announced change with the moment as of which the value is right (see `fence/mod.rs`, *Set and fence*). If `stamp` is
-    /// None, the value is not right: it is dropped, and the key is removed, because the old value was announced to be wrong. A
+    /// Confirms an announced change with the moment as of which the value is right (see `fence/mod.rs`, *Set and fence*). If `stamp`
+    /// is None, the value is not right: it is dropped, and the key is removed, because the old value was announced to be wrong. A
     /// removal ignores the stamp.
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
-        let new = Entry::new(self.region, &self.layout, reservation.block);
-        let guard = self.shard_of(key).lock(&self.host);
-        let mut unlinked = Unlinked::within(&key.scope);
-        guard.flights().void(key.hash);
-        let removal = new.header().has(TOMBSTONE);
-        let stamp = stamp.filter(|_| !removal);
-        if let Some(stamp) = stamp {
-            new.set_stamp(stamp);
-        }
-        let kept = stamp.is_some();
-        self.replace(&guard, Some(&new), guard.find(key), kept.then_some(&new), &mut unlinked);
-        drop(guard);
-        if kept {
-            self.statistics.count(key.scope.cell, Counter::Stored);
-        } else {
-            self.release(reservation.block);
-            if !removal {
-                self.statistics.count(key.scope.cell, Counter::Dropped);
-            }
-        }
-        self.release_all(&mut unlinked);
+        self.confirm_if(key, reservation, stamp, |guard| {
+            guard.flights().void(key.hash);
+            true
+        });
     }
 
     /// Does the same as [`confirm_as`](Self::confirm_as) for a value that was announced under a claim, and ends the claim. Returns
@@ -229,24 +233,36 @@ impl<H: Host> Tier<'_, H> {
         claim: u64,
         stamp: Option<Stamp>,
     ) -> bool {
+        self.confirm_if(key, reservation, stamp, |guard| guard.flights().end(key.hash, claim) == Some(true))
+    }
+
+    /// Confirms an announced change, or withdraws it if `decide` returns false. Returns what `decide` has returned.
+    fn confirm_if(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        stamp: Option<Stamp>,
+        decide: impl FnOnce(&Guard<'_, H>) -> bool,
+    ) -> bool {
         let new = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
         let mut unlinked = Unlinked::within(&key.scope);
-        let stands = guard.flights().end(key.hash, claim) == Some(true);
-        let kept = stands && stamp.is_some();
+        let stands = decide(&guard);
+        let is_removal = new.header().has(TOMBSTONE);
+        let stamp = stamp.filter(|_| !is_removal);
         if let Some(stamp) = stamp {
             new.set_stamp(stamp);
         }
+        let kept = stands && stamp.is_some();
         let old = guard.find(key).filter(|_| stands);
         self.replace(&guard, Some(&new), old, kept.then_some(&new), &mut unlinked);
         drop(guard);
-        if kept {
-            self.statistics.count(key.scope.cell, Counter::Stored);
-        } else {
-            self.release(reservation.block);
-            self.statistics.count(key.scope.cell, Counter::Dropped);
-        }
-        self.release_all(&mut unlinked);
+        let outcome = match kept {
+            true => Outcome::Stored,
+            false if is_removal => Outcome::Removed,
+            false => Outcome::Dropped,
+        };
+        self.conclude(key, reservation, outcome, &mut unlinked);
         stands
     }
 

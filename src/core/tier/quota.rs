@@ -1,4 +1,4 @@
-//! Quotas: a space with a limit on its bytes makes room within itself, by evicting its own entries.
+//! Quotas: a space with a limit on its bytes frees memory within itself, by evicting its own entries.
 //!
 //! Each space has a clock hand that goes round over the buckets of all shards. The hand removes entries of the space that are of no
 //! use any more, and entries that no reader asked for since the hand's last visit. The position of the hand is stored in the
@@ -6,7 +6,7 @@
 //! is taken modulo the number of buckets.
 //!
 //! The guarantee of a quota: the blocks of a space are counted from the moment they are taken until they are given back. A
-//! reservation [within](Tier::reserve_within) a quota succeeds only if, after its own blocks were counted, the count of the space
+//! reservation within a quota succeeds only if, after its own blocks were counted, the count of the space
 //! fits in the quota. So such reservations, and the entries that they become, together never exceed the quota. The count itself may
 //! exceed it by the values that are just being tried, at most one for each backend. Two backends that try at the same time may both
 //! be refused because of each other.
@@ -25,69 +25,30 @@ use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::{Key, Scope};
 use crate::layout::BLOCK_BYTES;
-use crate::value::{IncrError, Kind, NewValue, Refusal, Reservation, StaleOk};
+use crate::value::{Kind, NewValue, Quota, Refusal, Reservation, StaleOk};
 
 impl<H: Host> Tier<'_, H> {
-    /// Reserves like [`reserve`](Self::reserve) for a space that may have at most `quota` bytes of blocks. It first makes room
-    /// within the space, and looks through at most `budget` buckets for that. If there is still no room, it returns
-    /// [`Refusal::Quota`].
-    ///
-    /// A space that shares the last cell with other spaces has no quota, because its own use is not known.
-    pub fn reserve_within(
-        &self,
-        key: &Key<'_>,
-        value: &NewValue<'_>,
-        quota: u64,
-        budget: u32,
-    ) -> Result<Reservation, Refusal> {
-        self.reserve_lingering_within(key, value, None, quota, budget)
-    }
-
-    /// Does the same for a value that may be served for some time after it stopped being right.
-    pub fn reserve_lingering_within(
+    /// Reserves for a space that has a cell of its own, within the quota of the space. It first evicts entries of the space, and
+    /// looks through at most `quota.budget` buckets for that.
+    pub(super) fn reserve_within(
         &self,
         key: &Key<'_>,
         value: &NewValue<'_>,
         stale_ok: Option<StaleOk>,
-        quota: u64,
-        budget: u32,
+        quota: Quota,
     ) -> Result<Reservation, Refusal> {
-        let scope = &key.scope;
-        if !self.is_counted_alone(scope) {
-            return self.reserve_lingering(key, value, stale_ok);
-        }
-        // Room is made before the blocks are taken. So no entry of another space is evicted for blocks that this space may not
-        // have.
+        let Quota { bytes, budget } = quota;
+        // Blocks of the space are freed before new blocks are taken. So no entry of another space is evicted for blocks that this
+        // space may not have.
         let wanted = u64::from(Header::new(key, value, stale_ok.is_some(), 0).blocks()) * BLOCK_BYTES as u64;
-        let reserved = match quota.checked_sub(wanted) {
-            Some(rest) => {
-                self.trim(scope, rest, budget);
-                self.reserve_lingering(key, value, stale_ok)?
-            }
-            None => return self.refuse(scope),
-        };
-        if self.trim(scope, quota, budget) {
+        let rest = bytes.checked_sub(wanted).ok_or(Refusal::Quota)?;
+        self.trim(&key.scope, rest, budget);
+        let reserved = self.try_reserve(key, value, stale_ok)?;
+        if self.trim(&key.scope, bytes, budget) {
             return Ok(reserved);
         }
         self.cancel(reserved);
-        self.refuse(scope)
-    }
-
-    fn refuse(&self, scope: &Scope) -> Result<Reservation, Refusal> {
-        self.statistics.count(scope.cell, Counter::RefusedQuota);
         Err(Refusal::Quota)
-    }
-
-    /// Adds like [`incr`](Self::incr). A new counter is reserved [within](Self::reserve_within) a quota.
-    pub fn incr_within(
-        &self,
-        key: &Key<'_>,
-        by: i64,
-        new: &NewValue<'_>,
-        quota: u64,
-        budget: u32,
-    ) -> Result<i64, IncrError> {
-        self.incr_with(key, by, new, |value| self.reserve_within(key, value, quota, budget))
     }
 
     /// Evicts entries of a space until the space has at most `quota` bytes of blocks, or until `budget` buckets were looked

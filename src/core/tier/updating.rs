@@ -7,7 +7,9 @@ use crate::fence::FenceId;
 use crate::host::Host;
 use crate::key::Key;
 use crate::sync::Ordering;
-use crate::value::{DEPENDENCIES_MAX, IncrError, Kind, NewValue, Refusal, Reservation, StaleOk, Stored};
+use crate::value::{
+    DEPENDENCIES_MAX, IncrError, Kind, NewValue, Quota, Refusal, Reservation, StaleOk, Stored,
+};
 
 impl<H: Host> Tier<'_, H> {
     /// Gives an entry another time to live. Returns whether the key had a value that would have been served.
@@ -24,24 +26,20 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Adds to a counter in one step, and returns its new value. If the key is absent, stores a counter as `new` describes it, with
-    /// the value `by`.
-    pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
-        self.incr_with(key, by, new, |value| self.reserve(key, value))
-    }
-
-    pub(crate) fn incr_with(
+    /// the value `by`, within the quota of the space.
+    pub fn incr(
         &self,
         key: &Key<'_>,
         by: i64,
         new: &NewValue<'_>,
-        reserve: impl Fn(&NewValue<'_>) -> Result<Reservation, Refusal>,
+        quota: Option<Quota>,
     ) -> Result<i64, IncrError> {
         loop {
             if let Some(outcome) = self.add(key, by) {
                 return outcome;
             }
             let value = NewValue { bytes: &by.to_ne_bytes(), kind: Kind::COUNTER, ..*new };
-            let reservation = reserve(&value).map_err(IncrError::Refused)?;
+            let reservation = self.reserve(key, &value, quota.into()).map_err(IncrError::Refused)?;
             // An announced change of the key does not stop this: when it is confirmed, it replaces the counter. Waiting for it
             // could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {

@@ -98,7 +98,7 @@ impl HeldLeases {
             while let Some(mark) = marks.next_if(|mark| **mark <= index) {
                 *mark = kept;
             }
-            let stays = self.not_ended.contains(&(lease.id, lease.kind));
+            let stays = self.not_ended.contains(&(lease.number, lease.kind));
             (index, kept) = (index + 1, kept + usize::from(stays));
             stays
         });
@@ -124,7 +124,7 @@ impl HeldLeases {
     /// Ends all leases except those of one kind.
     fn end_all(self, but: Kind) {
         let Self { list, not_ended, .. } = self;
-        let ends = |lease: &HeldLease| lease.kind != but && not_ended.contains(&(lease.id, lease.kind));
+        let ends = |lease: &HeldLease| lease.kind != but && not_ended.contains(&(lease.number, lease.kind));
         list.into_iter().filter(ends).for_each(HeldLease::end);
     }
 
@@ -139,7 +139,7 @@ impl HeldLeases {
         while self.list.len() > first
             && let Some(lease) = self.list.pop()
         {
-            if self.not_ended.remove(&(lease.id, lease.kind)) && lease.kind != Kind::UsedLease {
+            if self.not_ended.remove(&(lease.number, lease.kind)) && lease.kind != Kind::UsedLease {
                 lease.end();
             }
         }

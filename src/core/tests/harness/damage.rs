@@ -6,8 +6,8 @@
 use super::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Owner, Region, Relation, Reservation, Sizes,
-    StaleOk, Stamp, Tier,
+    Acquired, Cost, Counter, FenceId, FlightRequest, Host, Key, Kind, NewValue, Owner, Quota, Region,
+    Relation, Reservation, Sizes, StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,7 +44,9 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let tag = tier.fences().tag(number << 60);
         let dependencies = [tag, tier.fences().relation(1, number as u32 + 1, Relation::Any)];
         let _ = tier.put(&key, &value(&content, &dependencies));
-        if let Ok(reservation) = tier.reserve_within(&key, &value(&content, &[]), 4_000, 100) {
+        if let Ok(reservation) =
+            tier.reserve(&key, &value(&content, &[]), Some(Quota { bytes: 4_000, budget: 100 }).into())
+        {
             tier.publish(&key, reservation);
         }
         tier.prefetch_bucket(key.mark());
@@ -52,21 +54,21 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
         let _ = tier.to_counter(&key, (Kind(1), &content), 1, |new, stale_ok| {
-            tier.reserve_lingering(&key, new, stale_ok)
+            tier.reserve(&key, new, stale_ok.into())
         });
-        let _ = tier.incr(&key, 1, &value(&[], &[]));
-        if let Ok(reservation) = tier.reserve(&key, &value(&content, &[])) {
+        let _ = tier.incr(&key, 1, &value(&[], &[]), None);
+        if let Ok(reservation) = tier.reserve(&key, &value(&content, &[]), Default::default()) {
             tier.announce(&key, &reservation);
             if number % 3 == 0 { tier.withdraw(&key, reservation) } else { tier.confirm(&key, reservation) }
         }
-        if let Acquired::Lead(lease) = tier.acquire(&key, owner(1), 50)
-            && let Ok(reservation) = tier.reserve(&key, &value(&content, &[]))
+        if let Acquired::Lead(lease) = tier.acquire(&key, FlightRequest::lease(owner(1), 50))
+            && let Ok(reservation) = tier.reserve(&key, &value(&content, &[]), Default::default())
         {
             tier.publish_leased(&key, reservation, lease.id);
         }
         let stale_ok = Some(StaleOk { ticks: 100, right_at: 0 });
         if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
-            && let Ok(reservation) = tier.reserve_lingering(&key, &value(&content, &[tag]), stale_ok)
+            && let Ok(reservation) = tier.reserve(&key, &value(&content, &[tag]), stale_ok.into())
         {
             tier.announce(&key, &reservation);
             tier.confirm_claimed(&key, reservation, claim, (number % 3 == 0).then_some(Stamp::VOID));
@@ -265,7 +267,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             with_key(tier, key, |key| tier.touch(key, host.now.get().saturating_add(ttl.into())));
         }
         Blow::Incr { key, by } => {
-            let _ = with_key(tier, key, |key| tier.incr(key, by, &value(&[], &[])));
+            let _ = with_key(tier, key, |key| tier.incr(key, by, &value(&[], &[]), None));
         }
         Blow::Wait { ticks } => host.now.set(host.now.get() + u32::from(ticks)),
         Blow::Reserve { key, size, announce } => {
@@ -273,7 +275,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             // Values of odd sizes may be served stale.
             let stale_ok =
                 (size % 2 == 1).then_some(StaleOk { ticks: size.into(), right_at: host.now.get() });
-            let reserve = |key: &Key<'_>| tier.reserve_lingering(key, &value(&content, &[]), stale_ok);
+            let reserve = |key: &Key<'_>| tier.reserve(key, &value(&content, &[]), stale_ok.into());
             if let Ok(reserved) = with_key(tier, key, reserve) {
                 if announce {
                     with_key(tier, key, |key| tier.announce(key, &reserved));
@@ -298,14 +300,19 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
                 if ttl % 4 == 0 {
                     let _ = tier.claim(key, Some(Stamp::LATEST.into()), owner(1));
                 } else {
-                    tier.acquire_missing(key, Stamp::LATEST.into(), owner(1), deadline);
-                    tier.begin_fill(key, owner(2), deadline);
+                    tier.acquire(
+                        key,
+                        FlightRequest::lease(owner(1), deadline).unless_present(Stamp::LATEST.into()),
+                    );
+                    tier.acquire(key, FlightRequest::fill(owner(2), deadline));
                 }
             });
         }
         Blow::Land { key, lease, size } => {
             let content = vec![key; size as usize % 3_000];
-            if let Ok(reserved) = with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]))) {
+            if let Ok(reserved) =
+                with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]), Default::default()))
+            {
                 with_key(tier, key, |key| tier.publish_leased(key, reserved, lease.into()));
             }
         }

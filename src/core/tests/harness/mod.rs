@@ -9,8 +9,9 @@ pub mod damage;
 pub mod story;
 
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, Freshness, Host, IncrError, Key, Kind, Lease, Miss, NewValue, Owner,
-    Purpose, Refusal, Region, Relation, Reservation, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,
+    Acquired, Cost, Counter, FenceId, FlightRequest, Freshness, Host, IncrError, Key, Kind, Lease, Miss,
+    NewValue, Owner, Purpose, Quota, Refusal, Region, Relation, Reservation, Sizes, StaleOk, Stamp, Stored,
+    Tier, Unclaimed,
 };
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::cell::Cell;
@@ -633,7 +634,7 @@ fn step_both(
             let setter = owner_of(SETTER, key);
             let outcome = with_key(tier, key, |key| {
                 let dependencies = dependencies(tier, known.tags);
-                let reservation = tier.reserve(key, &as_value(&known, &dependencies))?;
+                let reservation = tier.reserve(key, &as_value(&known, &dependencies), Default::default())?;
                 if !absent {
                     return Ok(tier.publish(key, reservation));
                 }
@@ -708,7 +709,7 @@ fn step_both(
         Action::Reserve { key, size } => {
             let known = new_value(model, key, size, 1, now + 30);
             let outcome = with_key(tier, key, |key| {
-                tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)))
+                tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)), Default::default())
             });
             match outcome {
                 Ok(reservation) => begun.reserved.push((key, known, reservation)),
@@ -734,7 +735,7 @@ fn step_both(
                 if removal {
                     return tier.reserve_removal(key);
                 }
-                tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)))
+                tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)), Default::default())
             });
             match outcome {
                 Ok(reservation) => {
@@ -777,9 +778,12 @@ fn step_both(
             let owner = owner_of(OWNER, key);
             // Every second request asks for the lease only if there is no value.
             let acquired = with_key(tier, key, |key| match hold % 4 {
-                0 | 2 => tier.acquire_missing(key, Stamp::LATEST.into(), owner, now + hold),
-                1 => tier.acquire(key, owner, now + hold),
-                _ => tier.begin_fill(key, owner, now + hold),
+                0 | 2 => tier.acquire(
+                    key,
+                    FlightRequest::lease(owner, now + hold).unless_present(Stamp::LATEST.into()),
+                ),
+                1 => tier.acquire(key, FlightRequest::lease(owner, now + hold)),
+                _ => tier.acquire(key, FlightRequest::fill(owner, now + hold)),
             });
             let present = hold % 2 == 0 && model.expected(key, now).is_ok();
             match (acquired, leader) {
@@ -822,7 +826,7 @@ fn step_both(
             let outcome = with_key(tier, key, |key| {
                 let dependencies = dependencies(tier, known.tags);
                 let value = as_value(&known, &dependencies);
-                let reservation = tier.reserve_lingering(key, &value, Some(stale_ok))?;
+                let reservation = tier.reserve(key, &value, Some(stale_ok).into())?;
                 Ok(tier.publish(key, reservation))
             });
             match outcome {
@@ -889,8 +893,9 @@ fn land(
         return;
     }
     let known = Known { stamp: lease.stamp.as_u64(), ..new_value(model, key, size, 1, now + 30) };
-    let reservation =
-        with_key(tier, key, |key| tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags))));
+    let reservation = with_key(tier, key, |key| {
+        tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)), Default::default())
+    });
     match reservation {
         Ok(reservation) => {
             let stored = with_key(tier, key, |key| tier.publish_leased(key, reservation, lease.id));
@@ -925,8 +930,9 @@ fn end_claim(
     let flight = model.flights.remove(&class(key)).expect("a claim stands until it is ended");
     assert_eq!(flight.lease, claim);
     let known = new_value(model, key, size, 1, now + 30);
-    let reservation =
-        with_key(tier, key, |key| tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags))));
+    let reservation = with_key(tier, key, |key| {
+        tier.reserve(key, &as_value(&known, &dependencies(tier, known.tags)), Default::default())
+    });
     let reservation = match reservation {
         Ok(reservation) if !give_up => reservation,
         outcome => {
@@ -957,7 +963,9 @@ fn put_within(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, size: usiz
     let known = new_value(model, key, size, 0, now + 30);
     let before = innocents(tier, space_of(key));
     let was_counted = tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull);
-    let outcome = with_key(tier, key, |key| tier.reserve_within(key, &as_value(&known, &[]), quota, BUDGET));
+    let outcome = with_key(tier, key, |key| {
+        tier.reserve(key, &as_value(&known, &[]), Some(Quota { bytes: quota, budget: BUDGET }).into())
+    });
     model.trimmed[space_of(key) as usize] = true;
     if tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull) == was_counted {
         let useless = |what| tier.counted(what) > 0;
@@ -1163,7 +1171,7 @@ fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32
 
 fn incr(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, by: i64, now: u32) {
     let fresh = new_value(model, key, 0, 0, now + 40);
-    let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[])));
+    let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[]), None));
     // The model cannot know whether the counter was stored anew or added to.
     model.believe(tier, key, &[Counter::Stored, Counter::Dropped, Counter::RefusedFull]);
     let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok()).cloned();

@@ -212,7 +212,8 @@ pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> 
         cost: Cost::of(Duration::from_micros(version)),
         dependencies: &[],
     };
-    with_key(tier, number, |key| tier.reserve(key, &value)).expect("there is room, or somebody to evict")
+    with_key(tier, number, |key| tier.reserve(key, &value, Default::default()))
+        .expect("there is room, or somebody to evict")
 }
 
 pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
@@ -233,7 +234,7 @@ fn put_stale(tier: &LoomTier<'_>, number: u64) {
     };
     let stale_ok = Some(StaleOk { ticks: 100, right_at: 1 });
     with_key(tier, number, |key| {
-        let reservation = tier.reserve_lingering(key, &value, stale_ok).expect("there is room");
+        let reservation = tier.reserve(key, &value, stale_ok.into()).expect("there is room");
         tier.publish(key, reservation);
     });
 }

@@ -10,8 +10,8 @@ use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use pg_cache_core::{
-    Acquired, Cost, FenceId, Fences, Host, Key, Kind, Lease, Miss, NewValue, Owner, Region, Reservation,
-    Sizes, Stamp, Stored, Tier,
+    Acquired, Cost, FenceId, Fences, FlightRequest, Host, Key, Kind, Lease, Miss, NewValue, Owner, Region,
+    Reservation, Sizes, Stamp, Stored, Tier,
 };
 use stateright::Model;
 
@@ -236,7 +236,7 @@ impl Twin<'_> {
             cost: Cost::NONE,
             dependencies: &[],
         };
-        self.with_key(|key| self.tier.reserve(key, &value)).expect("there is room")
+        self.with_key(|key| self.tier.reserve(key, &value, Default::default())).expect("there is room")
     }
 
     fn step(&mut self, model: &Keys, before: &keys::State, step: keys::Step, after: &keys::State) {
@@ -317,7 +317,9 @@ impl Twin<'_> {
         match work {
             Work::Acquire => {
                 let deadline = self.host.now() + HOLD;
-                match self.with_key(|key| self.tier.acquire(key, owner(number), deadline)) {
+                match self
+                    .with_key(|key| self.tier.acquire(key, FlightRequest::lease(owner(number), deadline)))
+                {
                     Acquired::Lead(lease) => self.leases[number] = Some(lease),
                     other => panic!("it should lead, and is told {other:?}"),
                 }
@@ -361,7 +363,7 @@ impl Twin<'_> {
         assert_eq!(usage.flights, u64::from(state.flight.is_some_and(|flight| !flight.overdue)));
         assert_eq!(usage.entries, u64::from(state.entry.is_some()));
         if state.flight.is_some_and(|flight| !flight.overdue) {
-            let asked = self.with_key(|key| self.tier.acquire(key, owner(9), u32::MAX));
+            let asked = self.with_key(|key| self.tier.acquire(key, FlightRequest::lease(owner(9), u32::MAX)));
             assert!(matches!(asked, Acquired::Busy(_)), "{asked:?} while somebody leads");
         }
     }
