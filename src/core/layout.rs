@@ -175,23 +175,9 @@ impl Layout {
         if words / BLOCK_WORDS > u32::MAX as usize || shards_at > u32::MAX as usize {
             return Err(RegionError::TooLarge { bytes: sizes.bytes });
         }
-        let room = words - shards_at;
-        let shards = match sizes.shards {
-            0 => (room * 8 / SHARD_BYTES).clamp(1, SHARDS_MAX).next_power_of_two().min(SHARDS_MAX),
-            shards => shards as usize,
-        };
-        let shard_room = room / shards / LINE * LINE;
-        // Finds the largest shard that fits. Start with the number of blocks that would fit if blocks were all, then reduce it.
-        let mut blocks = shard_room.saturating_sub(CONTROL_WORDS) / LINE * LINE_BLOCKS;
-        while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words() > shard_room {
-            let excess = (ShardPlan::of(blocks).words() - shard_room) / BLOCK_WORDS;
-            // Removing one block frees more than its own words. Removing half of the excess each time does not go too far.
-            blocks -= (excess / 2).next_multiple_of(LINE_BLOCKS).max(LINE_BLOCKS);
-        }
-        if blocks < SHARD_BLOCKS_MIN {
-            return Err(too_small(shards_at + shards * ShardPlan::of(SHARD_BLOCKS_MIN).words()));
-        }
-        let plan = ShardPlan::of(blocks);
+        let (shards, plan) = plan_shards(&sizes, shards_at).ok_or_else(|| {
+            too_small(shards_at + sizes.shards.max(1) as usize * ShardPlan::of(SHARD_BLOCKS_MIN).words())
+        })?;
         Ok(Self {
             sizes,
             reserved_at,
@@ -206,7 +192,7 @@ impl Layout {
             shard_words: plan.control_words,
             blocks_at: shards_at + shards * plan.control_words,
             shards: shards as u32,
-            blocks: blocks as u32,
+            blocks: plan.blocks as u32,
             buckets: plan.buckets as u32,
             ghosts: plan.ghosts as u32,
             flights: plan.flights as u32,
@@ -369,6 +355,24 @@ impl ShardPlan {
     fn words(&self) -> usize {
         self.control_words + self.blocks * BLOCK_WORDS
     }
+}
+
+/// Returns the number of shards and the largest shard that fits, or None if the smallest does not fit.
+fn plan_shards(sizes: &Sizes, shards_at: usize) -> Option<(usize, ShardPlan)> {
+    let words = sizes.bytes / 8 - shards_at;
+    let shards = match sizes.shards {
+        0 => (words * 8 / SHARD_BYTES).clamp(1, SHARDS_MAX).next_power_of_two().min(SHARDS_MAX),
+        shards => shards as usize,
+    };
+    let shard_words = words / shards / LINE * LINE;
+    // Start with the number of blocks that would fit if blocks were all, then reduce it.
+    let mut blocks = shard_words.saturating_sub(CONTROL_WORDS) / LINE * LINE_BLOCKS;
+    while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words() > shard_words {
+        let excess = (ShardPlan::of(blocks).words() - shard_words) / BLOCK_WORDS;
+        // Removing one block frees more than its own words. Removing half of the excess each time does not go too far.
+        blocks -= (excess / 2).next_multiple_of(LINE_BLOCKS).max(LINE_BLOCKS);
+    }
+    (blocks >= SHARD_BLOCKS_MIN).then(|| (shards, ShardPlan::of(blocks)))
 }
 
 fn cells(sizes: &Sizes) -> u32 {

@@ -40,6 +40,49 @@ const SMALL_BLOCKS: u32 = 32;
 const PIECES: u32 = 8;
 const PIECE_BLOCKS_MAX: u32 = 256;
 
+/// Where the blocks of an entry are to come from.
+struct Plan {
+    blocks: u32,
+    /// Whether the entry takes a share of every shard.
+    spread: bool,
+    /// The most blocks that one visit of a shard may take.
+    share: u32,
+    /// The least blocks of a run, before smaller runs are taken.
+    piece: u32,
+}
+
+impl Plan {
+    fn of(blocks: u32, layout: &Layout) -> Self {
+        let spread = blocks > layout.blocks / SHARD_SHARE;
+        let share = if spread { layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };
+        let piece = if blocks <= SMALL_BLOCKS {
+            blocks
+        } else {
+            (blocks / PIECES).clamp(SMALL_BLOCKS, PIECE_BLOCKS_MAX)
+        };
+        Self { blocks, spread, share, piece }
+    }
+}
+
+/// The visit of a shard, which may take several holds of its lock.
+struct Visit {
+    shard: u32,
+    /// The blocks that this visit may still take.
+    share_left: u32,
+    /// How many of the last holds have taken no block, in any shard.
+    fruitless: u32,
+}
+
+impl Visit {
+    /// Returns whether the search moves on to the next shard.
+    ///
+    /// The first failure may only be a lack of large pieces, so the key's own shard is tried again. A shard that gives a share gives
+    /// all of it before the search moves on, over several holds: the data that the visit brought into the cache is only useful now.
+    fn is_over(&self, plan: &Plan) -> bool {
+        if plan.spread { self.fruitless > 0 || self.share_left < RUN_BLOCKS_MIN } else { self.fruitless > 1 }
+    }
+}
+
 /// The blocks that have been collected for an entry so far.
 struct Allocation {
     first: Option<Run>,
@@ -90,58 +133,21 @@ impl<H: Host> Tier<'_, H> {
     /// pieces, and if eviction does not free such pieces, out of pieces of any size. An entry that is large for a shard takes a
     /// share of every shard, so that it does not empty one shard.
     pub(crate) fn allocate(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
-        let home = self.shard_of(key);
+        let home = self.shard_of(key).index;
         let mut judge = Judge::new(self);
-        let blocks = header.blocks();
-        let spread = blocks > self.layout.blocks / SHARD_SHARE;
-        let share = if spread { self.layout.blocks / SHARD_SHARE / 2 } else { u32::MAX };
-        let piece = if blocks <= SMALL_BLOCKS {
-            blocks
-        } else {
-            (blocks / PIECES).clamp(SMALL_BLOCKS, PIECE_BLOCKS_MAX)
-        };
+        let plan = Plan::of(header.blocks(), &self.layout);
+        let mut visit = Visit { shard: home, share_left: plan.share, fruitless: 0 };
         let mut allocation = Allocation { first: None, last: None, left: header.bytes() };
-        let mut shard = home.index;
-        let mut share_left = share;
-        let mut fruitless = 0;
-        while allocation.left > 0 && fruitless <= self.layout.shards.saturating_mul(2) {
-            let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
-            let mut unlinked = Unlinked::within(&key.scope);
-            let mut hold = Hold {
-                evictions: EVICTIONS_PER_HOLD,
-                search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
-            };
-            if guard.poisoned() {
-                share_left = 0;
-            }
+        while allocation.left > 0 && visit.fruitless <= self.layout.shards.saturating_mul(2) {
             let before = allocation.left;
-            while allocation.left > 0 && share_left >= RUN_BLOCKS_MIN {
-                let alone = allocation.first.is_none() && !spread && blocks <= RUN_BLOCKS_MAX;
-                // In a chain, each run gives one word to the link.
-                let want = if alone { blocks } else { blocks_of(allocation.left + 8) };
-                let want = want.max(RUN_BLOCKS_MIN).min(share_left).min(RUN_BLOCKS_MAX);
-                let least = if fruitless == 0 { piece.min(want) } else { RUN_BLOCKS_MIN };
-                let Some(run) = self.take(&guard, least, want, &mut judge, &mut hold, &mut unlinked) else {
-                    break;
-                };
-                allocation.add(&self.region, &self.layout, run, alone && run.blocks == blocks);
-                share_left -= run.blocks;
-                self.note_blocks(&mut unlinked.deltas, header.space_id(), i64::from(run.blocks));
-            }
-            let off = guard.poisoned();
-            drop(guard);
-            self.release_all(&mut unlinked);
-            if off && shard == home.index {
+            let is_off = self.take_runs(key, &plan, &mut visit, &mut judge, &mut allocation);
+            if is_off && visit.shard == home {
                 return allocation.abandon(self, header, Refusal::Off);
             }
-            fruitless = if allocation.left < before { 0 } else { fruitless + 1 };
-            // The first failure may only be a lack of large pieces, so the key's own shard is tried again. A shard that gives a
-            // share gives all of it before the search moves on, over several holds: the data that the visit brought into the cache
-            // is only useful now.
-            let goes_on = if spread { fruitless > 0 || share_left < RUN_BLOCKS_MIN } else { fruitless > 1 };
-            if goes_on {
-                shard = (shard + 1) % self.layout.shards;
-                share_left = share;
+            visit.fruitless = if allocation.left < before { 0 } else { visit.fruitless + 1 };
+            if visit.is_over(&plan) {
+                visit.shard = (visit.shard + 1) % self.layout.shards;
+                visit.share_left = plan.share;
                 header.words[4] |= SPREAD;
             }
         }
@@ -150,6 +156,43 @@ impl<H: Host> Tier<'_, H> {
         }
         allocation.note(header);
         allocation.first.map(|run| run.first).ok_or(Refusal::Full)
+    }
+
+    /// Takes runs of a shard during one hold of its lock. Returns whether the shard is switched off.
+    fn take_runs<'t>(
+        &'t self,
+        key: &Key<'_>,
+        plan: &Plan,
+        visit: &mut Visit,
+        judge: &mut Judge<'t, '_, H>,
+        allocation: &mut Allocation,
+    ) -> bool {
+        let guard = Shard::new(self.region, &self.layout, visit.shard).lock(&self.host);
+        let mut unlinked = Unlinked::within(&key.scope);
+        let mut hold = Hold {
+            evictions: EVICTIONS_PER_HOLD,
+            search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
+        };
+        if guard.poisoned() {
+            visit.share_left = 0;
+        }
+        while allocation.left > 0 && visit.share_left >= RUN_BLOCKS_MIN {
+            let alone = allocation.first.is_none() && !plan.spread && plan.blocks <= RUN_BLOCKS_MAX;
+            // In a chain, each run gives one word to the link.
+            let want = if alone { plan.blocks } else { blocks_of(allocation.left + 8) };
+            let want = want.max(RUN_BLOCKS_MIN).min(visit.share_left).min(RUN_BLOCKS_MAX);
+            let least = if visit.fruitless == 0 { plan.piece.min(want) } else { RUN_BLOCKS_MIN };
+            let Some(run) = self.take(&guard, least, want, judge, &mut hold, &mut unlinked) else {
+                break;
+            };
+            allocation.add(&self.region, &self.layout, run, alone && run.blocks == plan.blocks);
+            visit.share_left -= run.blocks;
+            self.note_blocks(&mut unlinked.deltas, key.scope.space_id(), i64::from(run.blocks));
+        }
+        let is_off = guard.poisoned();
+        drop(guard);
+        self.release_all(&mut unlinked);
+        is_off
     }
 
     /// Takes a run of the shard that we hold: a run that a short search finds, or else a run that evictions free.

@@ -13,7 +13,7 @@
 //! [`shared_blocks`].
 
 use super::Tier;
-use super::entry::{Entry, HIDDEN, IN_MAIN, LINKED};
+use super::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED};
 use super::guard::Guard;
 use super::shard::Shard;
 use super::streak::Queue;
@@ -197,84 +197,124 @@ fn check_shard<H: Host>(
     walked: &mut HashMap<u64, Walked>,
     complaints: &mut Vec<String>,
 ) -> Result<(), TryReserveError> {
-    let layout = &tier.layout;
-    // The blocks of this shard's entries.
-    let mut mine = HashSet::new();
-    let mut linked = HashSet::new();
-    let mut hidden = 0;
-    let mut queued = [0u64; 2];
+    let mut walk = ShardWalk {
+        guard,
+        tier,
+        owned,
+        walked,
+        complaints,
+        mine: HashSet::new(),
+        linked: HashSet::new(),
+        hidden: 0,
+        queued: [0; 2],
+    };
     for bucket in 0..guard.buckets() {
+        if !walk.check_bucket(bucket)? {
+            return Ok(());
+        }
+    }
+    walk.check_counts();
+    walk.complaints.extend(guard.flights().complaints(FINDINGS_PER_SHARD));
+    for queue in [Queue::Small, Queue::Main] {
+        check_queue(guard, queue, &walk.linked, walk.queued[queue as usize], walk.complaints)?;
+    }
+    Ok(())
+}
+
+/// The walk through the entries of a shard.
+struct ShardWalk<'w, H: Host> {
+    guard: &'w Guard<'w, H>,
+    tier: &'w Tier<'w, H>,
+    owned: &'w mut Owned,
+    walked: &'w mut HashMap<u64, Walked>,
+    complaints: &'w mut Vec<String>,
+    /// The blocks of this shard's entries.
+    mine: HashSet<u32>,
+    /// The first blocks of all entries that buckets lead to.
+    linked: HashSet<u32>,
+    hidden: u64,
+    /// The blocks of the entries of each queue.
+    queued: [u64; 2],
+}
+
+impl<H: Host> ShardWalk<'_, H> {
+    /// Checks the entries of a bucket. Returns false when there are enough complaints.
+    fn check_bucket(&mut self, bucket: u32) -> Result<bool, TryReserveError> {
+        let guard = self.guard;
         for entry in guard.in_bucket(bucket) {
             let header = entry.header();
-            if complaints.len() >= FINDINGS_PER_SHARD {
-                return Ok(());
+            if self.complaints.len() >= FINDINGS_PER_SHARD {
+                return Ok(false);
             }
-            linked.try_reserve(1)?;
-            if !linked.insert(entry.block) {
-                complaints.push(format!("bucket {bucket} leads to block {} twice", entry.block));
+            self.linked.try_reserve(1)?;
+            if !self.linked.insert(entry.block) {
+                self.complaints.push(format!("bucket {bucket} leads to block {} twice", entry.block));
                 break;
             }
             if !header.has(LINKED) || header.key_len() == 0 {
-                complaints.push(format!("bucket {bucket} leads to block {}, which is no entry", entry.block));
+                self.complaints
+                    .push(format!("bucket {bucket} leads to block {}, which is no entry", entry.block));
                 break;
             }
-            if header.has(HIDDEN) {
-                hidden += 1;
-            }
             if guard.bucket_of(header.hash()) != bucket {
-                complaints.push(format!("the entry in block {} is in the wrong bucket", entry.block));
+                self.complaints.push(format!("the entry in block {} is in the wrong bucket", entry.block));
             }
-            if !header.has(HIDDEN) {
-                queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
+            if header.has(HIDDEN) {
+                self.hidden += 1;
+            } else {
+                self.queued[usize::from(header.has(IN_MAIN))] += u64::from(header.blocks());
             }
-            walked.try_reserve(1)?;
-            let space = walked.entry(header.space_id()).or_default();
-            space.entries += u64::from(!header.has(HIDDEN));
-            let mut bytes = 0;
-            'runs: for data in entry.runs(layout, &header) {
-                bytes += data.bytes();
-                space.blocks += u64::from(data.run.blocks);
-                if data.run.blocks > layout.blocks {
-                    complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
-                    break;
+            self.check_runs(&entry, &header)?;
+        }
+        Ok(true)
+    }
+
+    /// Checks that the blocks of an entry are in use, and that no other entry has them.
+    fn check_runs(&mut self, entry: &Entry<'_>, header: &Header) -> Result<(), TryReserveError> {
+        let layout = &self.tier.layout;
+        self.walked.try_reserve(1)?;
+        let space = self.walked.entry(header.space_id()).or_default();
+        space.entries += u64::from(!header.has(HIDDEN));
+        let mut bytes = 0;
+        'runs: for data in entry.runs(layout, header) {
+            bytes += data.bytes();
+            space.blocks += u64::from(data.run.blocks);
+            if data.run.blocks > layout.blocks {
+                self.complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
+                break;
+            }
+            for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
+                self.mine.try_reserve(1)?;
+                if !self.mine.insert(block) {
+                    self.complaints.push(format!("block {block} belongs to two entries"));
+                    // The chain of runs may be a cycle.
+                    break 'runs;
                 }
-                for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
-                    mine.try_reserve(1)?;
-                    if !mine.insert(block) {
-                        complaints.push(format!("block {block} belongs to two entries"));
-                        // The chain of runs may be a cycle.
-                        break 'runs;
-                    }
-                    let shard = layout.shard_of_block(block);
-                    if shard >= layout.shards || !Bitmap::new(tier.region, layout, shard).holds(block) {
-                        complaints.push(format!("block {block} belongs to an entry and is free"));
-                        break 'runs;
-                    }
-                    owned.add(block);
+                let shard = layout.shard_of_block(block);
+                if shard >= layout.shards || !Bitmap::new(self.tier.region, layout, shard).holds(block) {
+                    self.complaints.push(format!("block {block} belongs to an entry and is free"));
+                    break 'runs;
                 }
-            }
-            if bytes < header.bytes() {
-                complaints.push(format!(
-                    "the entry in block {} has {bytes} of its {} bytes",
-                    entry.block,
-                    header.bytes()
-                ));
+                self.owned.add(block);
             }
         }
+        if bytes < header.bytes() {
+            let (block, wanted) = (entry.block, header.bytes());
+            self.complaints.push(format!("the entry in block {block} has {bytes} of its {wanted} bytes"));
+        }
+        Ok(())
     }
-    if linked.len() as u64 != guard.entries().wrapping_add(guard.hidden()) || hidden != guard.hidden() {
-        complaints.push(format!(
-            "{} entries are linked, {hidden} of them hidden; {} and {} are counted",
-            linked.len(),
-            guard.entries(),
-            guard.hidden()
-        ));
+
+    fn check_counts(&mut self) {
+        let (entries, hidden) = (self.guard.entries(), self.guard.hidden());
+        if self.linked.len() as u64 != entries.wrapping_add(hidden) || self.hidden != hidden {
+            self.complaints.push(format!(
+                "{} entries are linked, {} of them hidden; {entries} and {hidden} are counted",
+                self.linked.len(),
+                self.hidden,
+            ));
+        }
     }
-    complaints.extend(guard.flights().complaints(FINDINGS_PER_SHARD));
-    for queue in [Queue::Small, Queue::Main] {
-        check_queue(guard, queue, &linked, queued[queue as usize], complaints)?;
-    }
-    Ok(())
 }
 
 /// The entries and blocks of one space that a walk has counted.
