@@ -3,7 +3,7 @@
 //! The rule: with any content of the memory, every operation must end, and none may crash. `tests/faults.rs`, the
 //! fuzzer and `tests/replay.rs` use these functions.
 
-use super::TestHost;
+use super::host::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
 use pg_cache_core::{
     Acquired, Cost, Counter, FenceId, FlightRequest, Host, Key, Kind, NewValue, Owner, Quota, Region,

@@ -1,7 +1,8 @@
 //! Decodes bytes into actions of the harness, for the fuzzer and for the test that replays its findings. Any bytes
 //! are valid.
 
-use super::{Action, ELSEWHERE, Harness, KEYS, SPACES, TAGS};
+use super::Harness;
+use super::action::{Action, ELSEWHERE, KEYS, SPACES, TAGS};
 use arbitrary::{Result, Unstructured};
 
 /// A test that bytes encode: the size of the region, the number of shards, and the actions.

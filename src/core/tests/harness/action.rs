@@ -1,0 +1,128 @@
+//! The actions that a test chooses from.
+
+/// One step of a test.
+#[derive(Clone, Debug)]
+pub enum Action {
+    Put {
+        key: u8,
+        size: usize,
+        tags: u8,
+        ttl: u32,
+        absent: bool,
+    },
+    Get {
+        key: u8,
+    },
+    Remove {
+        key: u8,
+    },
+    Touch {
+        key: u8,
+        ttl: u32,
+    },
+    Incr {
+        key: u8,
+        by: i64,
+    },
+    Wait {
+        ticks: u32,
+    },
+    /// A writer announces a change of a tag, by raising the tag's fence.
+    Raise {
+        tag: u8,
+    },
+    /// One of the writers that announced a change of the tag commits or aborts.
+    Settle {
+        tag: u8,
+        commit: bool,
+    },
+    /// Invalidates every entry of the database.
+    Flush,
+    Sweep {
+        budget: u32,
+    },
+    /// Reserves memory for a value and leaves the store unfinished.
+    Reserve {
+        key: u8,
+        size: usize,
+    },
+    /// Finishes the oldest unfinished store: publishes or cancels it.
+    Resolve {
+        publish: bool,
+    },
+    /// A transaction announces that it will set or remove a key.
+    Announce {
+        key: u8,
+        size: usize,
+        removal: bool,
+    },
+    /// The oldest transaction that announced a key commits or aborts.
+    Finish {
+        commit: bool,
+    },
+    /// A session asks for the right to compute a key: a lease or a fill.
+    Acquire {
+        key: u8,
+        hold: u32,
+    },
+    /// The session with the oldest lease stores its value or gives up.
+    Land {
+        size: usize,
+        give_up: bool,
+    },
+    /// Stores a value that may be served stale for `ticks`.
+    Linger {
+        key: u8,
+        size: usize,
+        tags: u8,
+        ttl: u32,
+        ticks: u32,
+    },
+    /// Reads a value that is right or that may be served stale.
+    GetStale {
+        key: u8,
+    },
+    /// One of two sessions claims a key that has no value, or whose value it will remove.
+    Claim {
+        key: u8,
+        second: bool,
+        removed: bool,
+    },
+    /// The session with the oldest claim sets the key, with or without an announcement, or gives up.
+    EndClaim {
+        size: usize,
+        announced: bool,
+        give_up: bool,
+    },
+    /// Another process attaches to the region.
+    Reattach,
+    /// Stores at once, in a space with a quota of `quota` bytes.
+    PutWithin {
+        key: u8,
+        size: usize,
+        quota: u16,
+    },
+    /// Trims a space to `quota` bytes.
+    Trim {
+        space: u8,
+        quota: u16,
+    },
+    /// Counts an event in one of many other spaces.
+    Elsewhere {
+        space: u8,
+    },
+    /// Resets the counts of a space.
+    Reset {
+        space: u8,
+    },
+}
+
+/// The number of keys that the actions choose from.
+pub const KEYS: u8 = 24;
+pub const TAGS: u8 = 3;
+/// The tag that stands for a relation: its fence is a relation's.
+pub const RELATION: u8 = 0;
+/// The number of spaces that hold keys, and of other spaces in which nothing is stored. Together they are more than a
+/// backend has rows for.
+pub const SPACES: u8 = 4;
+pub const ELSEWHERE: u8 = 12;

@@ -1,0 +1,59 @@
+//! The tier and the model, side by side: one action changes both.
+
+use super::action::{Action, SPACES};
+use super::expectations::{expect, expect_stale};
+use super::host::TestHost;
+use super::model::{Known, Model};
+use pg_cache_core::{Lease, Reservation, Tier};
+
+/// Operations that were begun and have not ended.
+#[derive(Default)]
+pub struct Begun {
+    pub reserved: Vec<(u8, Known, Reservation)>,
+    /// The value is None for a removal.
+    pub announced: Vec<(u8, Option<Known>, Reservation)>,
+    pub leases: Vec<(u8, Lease)>,
+    pub claims: Vec<(u8, u64)>,
+}
+
+/// A tier, its model, and the operations under way.
+pub struct Both<'a> {
+    pub tier: &'a Tier<'a, &'a TestHost>,
+    pub host: &'a TestHost,
+    pub model: &'a mut Model,
+    pub begun: &'a mut Begun,
+    pub now: u32,
+}
+
+impl Both<'_> {
+    /// Does an action on both, and compares the outcomes.
+    pub fn act(&mut self, action: &Action) {
+        match *action {
+            Action::PutWithin { key, size, quota } => self.put_within(key, size, quota.into()),
+            Action::Trim { space, quota } => self.trim(space % SPACES, quota.into()),
+            Action::Elsewhere { space } => self.elsewhere(space),
+            Action::Reset { space } => self.reset(space),
+            Action::Put { key, size, tags, ttl, absent } => self.put(key, size, tags, ttl, absent),
+            Action::Get { key } => expect(self.tier, self.model, key, self.now),
+            Action::Remove { key } => self.remove(key),
+            Action::Touch { key, ttl } => self.touch(key, ttl),
+            Action::Incr { key, by } => self.incr(key, by),
+            Action::Wait { ticks } => self.host.now.set(self.now + ticks),
+            Action::Raise { tag } => self.raise(tag),
+            Action::Settle { tag, commit } => self.settle(tag, commit),
+            Action::Flush => self.flush(),
+            Action::Sweep { budget } => self.sweep(budget),
+            Action::Reserve { key, size } => self.reserve(key, size),
+            Action::Resolve { publish } => self.resolve(publish),
+            Action::Announce { key, size, removal } => self.announce(key, size, removal),
+            Action::Finish { commit } => self.finish(commit),
+            Action::Acquire { key, hold } => self.acquire(key, hold),
+            Action::Land { size, give_up } => self.land(size, give_up),
+            Action::Linger { key, size, tags, ttl, ticks } => self.linger(key, size, tags, ttl, ticks),
+            Action::GetStale { key } => expect_stale(self.tier, self.model, key, self.now),
+            Action::Claim { key, second, removed } => self.claim(key, second, removed),
+            Action::EndClaim { size, announced, give_up } => self.end_claim(size, announced, give_up),
+            Action::Reattach => {}
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Compares answers of the tier with the model.
+
+use super::action::SPACES;
+use super::host::TestHost;
+use super::keys::{class, content, with_key};
+use super::model::{Known, Model, NOTED_EVERY, may_forget};
+use pg_cache_core::{Cost, Counter, FenceId, Freshness, Kind, Miss, NewValue, Refusal, Stamp, Stored, Tier};
+use std::time::Duration;
+
+/// Returns the entries and bytes of the other spaces.
+pub fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
+    let others = (0..SPACES).filter(|other| *other != space);
+    others
+        .filter_map(|other| tier.space_stats(1, other.into()))
+        .map(|stats| (stats.entries, stats.bytes()))
+        .collect()
+}
+
+/// Asserts that the space has no entry left that could be evicted: only counters, and memory that is reserved or
+/// announced.
+pub fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
+    for entry in (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten() {
+        let spared = entry.space != u32::from(space) || entry.meta.kind == Kind::COUNTER;
+        assert!(spared, "{entry:?} could have gone");
+    }
+}
+
+pub fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
+    let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
+    let value = content(key, size, salt);
+    Known {
+        value,
+        kind: Kind(key % 4),
+        expires,
+        stamp: model.now,
+        tags,
+        stale_ok: None,
+        killed: false,
+        alone: false,
+    }
+}
+
+pub fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
+    // The model's clock and the tier's clock move together, so the numbers of stamps are equal.
+    NewValue {
+        bytes: &known.value,
+        kind: known.kind,
+        stamp: stamp(known.stamp),
+        expires: known.expires,
+        cost: Cost::of(Duration::from_micros(7)),
+        dependencies,
+    }
+}
+
+/// Returns the tier's stamp for a moment on the model's clock. Both clocks start at 0 and are moved by the same
+/// actions.
+pub fn stamp(moment: u64) -> Stamp {
+    Stamp::from_u64(moment)
+}
+
+pub fn published(
+    tier: &Tier<'_, &TestHost>,
+    model: &mut Model,
+    key: u8,
+    known: Known,
+    stored: Stored,
+    absent: bool,
+    now: u32,
+) {
+    let valid = model.entries.get(&key).is_some_and(|known| model.verdict(known, now).is_ok());
+    let claimed = model.flights.get(&class(key)).is_some_and(|flight| flight.deadline.is_none());
+    if stored != Stored::Dropped {
+        model.count(key, Counter::Stored);
+    }
+    match (stored, absent) {
+        // A refused claim stores nothing.
+        (Stored::Dropped, _) => {}
+        // The claim has replaced the flight of a session that was computing the value.
+        (_, true) => assert!(model.flights.remove(&class(key)).is_none() || !claimed, "it is claimed"),
+        (_, false) => model.changed(key),
+    }
+    match stored {
+        Stored::New => assert!(!valid || may_forget(tier, model, key), "a valid entry was overlooked"),
+        Stored::Replaced => assert!(valid && !absent, "nothing was there to replace"),
+        Stored::Dropped => {
+            assert!(
+                absent && (valid || claimed || model.changing.contains(&key)),
+                "dropped without a reason"
+            );
+            return;
+        }
+    }
+    model.put(tier, key, known);
+}
+
+pub fn expect_refusal(
+    tier: &Tier<'_, &TestHost>,
+    model: &mut Model,
+    key: u8,
+    known: &Known,
+    refusal: Refusal,
+) {
+    model.count_refusal(key, refusal);
+    match refusal {
+        Refusal::TooLarge => assert!(known.value.len() + 600 > tier.entry_bytes_max(), "it is not too large"),
+        Refusal::Full => {}
+        other => panic!("refused: {other:?}"),
+    }
+}
+
+/// Reads a key and compares the answer with the model's.
+pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
+    let mut value = Vec::new();
+    let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
+    model.count_read(key, answer.map(|_| ()));
+    let verdict = model.expected(key, now);
+    match answer {
+        Ok(meta) => {
+            let known = verdict.expect("served what the model would not");
+            assert_eq!(value, known.value, "another value");
+            assert_eq!(
+                (meta.kind, meta.expires, meta.stamp.as_u64()),
+                (known.kind, known.expires, known.stamp)
+            );
+            note_right(model, key, now);
+        }
+        Err(Miss::Absent) => {
+            // The entry was swept or evicted, or never existed.
+            assert!(verdict.is_err() || may_forget(tier, model, key), "forgot without a reason");
+        }
+        Err(miss) => {
+            let verdict = verdict.map(|_| ());
+            assert!(verdict == Err(miss) || may_forget(tier, model, key), "{miss:?} instead of {verdict:?}");
+        }
+    }
+}
+
+/// Notes that a reader found the value right.
+pub fn note_right(model: &mut Model, key: u8, now: u32) {
+    if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
+        && now - stale_ok.right_at >= NOTED_EVERY
+    {
+        stale_ok.right_at = now;
+    }
+}
+
+/// Reads a key, accepting a stale value, and compares the answer with the model's.
+pub fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
+    let mut value = Vec::new();
+    let answer = with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut value));
+    // A stale hit counts as a miss: the one that a reader gets if it does not accept stale values.
+    model.count_read(
+        key,
+        match answer {
+            Ok((_, Freshness::Right)) => Ok(()),
+            Ok((_, Freshness::Stale { .. })) => model.expected(key, now).map(|_| ()),
+            Err(miss) => Err(miss),
+        },
+    );
+    match (answer, model.expected_stale(key, now)) {
+        (Ok((_, freshness)), Ok((known, expected))) => {
+            assert_eq!((freshness, &value), (expected, &known.value));
+            if freshness == Freshness::Right {
+                note_right(model, key, now);
+            }
+        }
+        (Ok((_, freshness)), Err(miss)) => panic!("{freshness:?} instead of {miss:?}"),
+        (Err(Miss::Absent), expected) => {
+            assert!(expected.is_err() || may_forget(tier, model, key), "forgot what may still be served");
+        }
+        (Err(miss), expected) => {
+            let expected = expected.map(|(_, freshness)| freshness);
+            assert!(
+                expected == Err(miss) || may_forget(tier, model, key),
+                "{miss:?} instead of {expected:?}"
+            );
+        }
+    }
+}
+
+pub fn counter(known: &Known) -> i64 {
+    i64::from_ne_bytes(known.value.clone().try_into().expect("a counter has eight bytes"))
+}

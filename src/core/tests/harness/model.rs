@@ -1,0 +1,276 @@
+//! The naive model: what a tier may and must return.
+
+use super::action::{Action, RELATION, SPACES, TAGS};
+use super::host::TestHost;
+use super::keys::{class, space_of};
+use pg_cache_core::{Counter, Freshness, Kind, Miss, Purpose, Refusal, StaleOk, Tier};
+use std::collections::HashMap;
+
+/// The session that computes values.
+pub const OWNER: u32 = 7;
+/// The session that claims a key and sets it at once.
+pub const SETTER: u32 = 8;
+/// The two sessions that claim keys and set them later.
+pub const CLAIMERS: [u32; 2] = [9, 10];
+/// The tier notes that an entry was found right only once in this many ticks.
+pub const NOTED_EVERY: u32 = 20;
+/// The number of backends that have a slot of statistics. One more backend attaches that has none.
+pub const SLOTS: u32 = 2;
+/// The counters whose values the model can derive from the tier's answers.
+pub const TOLD: [Counter; 9] = [
+    Counter::Hit,
+    Counter::MissAbsent,
+    Counter::MissExpired,
+    Counter::MissFenced,
+    Counter::Stored,
+    Counter::Dropped,
+    Counter::RefusedFull,
+    Counter::RefusedSize,
+    Counter::RefusedQuota,
+];
+
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub value: Vec<u8>,
+    pub kind: Kind,
+    pub expires: u32,
+    pub stamp: u64,
+    pub tags: u8,
+    pub stale_ok: Option<StaleOk>,
+    /// Whether a change of the relation has invalidated the entry before it expired.
+    pub killed: bool,
+    /// Whether nothing else had invalidated the entry before that, so that the tier had no other reason to remove it.
+    pub alone: bool,
+}
+
+/// The model's copy of a fence.
+#[derive(Clone, Copy, Default)]
+pub struct Fence {
+    pub seq: u64,
+    pub pending: u32,
+}
+
+/// The model's copy of a flight. Keys of one class have the same hash, and share a flight.
+#[derive(Clone, Copy)]
+pub struct Flight {
+    pub lease: u64,
+    pub owner: u32,
+    pub purpose: Purpose,
+    /// None for a claim, which has no deadline.
+    pub deadline: Option<u32>,
+    pub stamp: u64,
+    pub void: bool,
+}
+
+impl Flight {
+    pub fn leads(&self, now: u32, flushed: u64) -> bool {
+        self.deadline.is_none_or(|deadline| deadline > now && self.stamp >= flushed)
+    }
+}
+
+#[derive(Default)]
+pub struct Model {
+    /// The keys with announced changes. A key occurs once for each announcement.
+    pub changing: Vec<u8>,
+    pub flights: HashMap<u8, Flight>,
+    pub entries: HashMap<u8, Known>,
+    pub tags: [Fence; TAGS as usize],
+    pub flushed: u64,
+    pub now: u64,
+    /// The counts of events in each space since its last reset.
+    pub counts: [[u64; Counter::ALL.len()]; SPACES as usize],
+    /// The counts from before the resets, summed over all spaces.
+    pub forgotten: [u64; Counter::ALL.len()],
+    /// Whether a space had to make room within its own entries.
+    pub trimmed: [bool; SPACES as usize],
+    pub toll: Toll,
+}
+
+/// The effects of changes of the relation.
+#[derive(Default)]
+pub struct Toll {
+    pub changes: u64,
+    pub last: u32,
+    /// The number of entries that these changes have invalidated.
+    pub killed: u64,
+    /// The number of these entries that have been removed, and that the tier cannot have evicted before they were
+    /// invalidated.
+    pub gone: u64,
+    /// The count from before the resets.
+    pub forgotten: u64,
+}
+
+impl Model {
+    pub fn count(&mut self, key: u8, what: Counter) {
+        self.counts[space_of(key) as usize][what as usize] += 1;
+    }
+
+    pub fn count_read(&mut self, key: u8, outcome: Result<(), Miss>) {
+        self.count(
+            key,
+            match outcome {
+                Ok(()) => Counter::Hit,
+                Err(Miss::Absent) => Counter::MissAbsent,
+                Err(Miss::Expired) => Counter::MissExpired,
+                Err(Miss::Fenced) => Counter::MissFenced,
+                Err(miss) => panic!("{miss:?}"),
+            },
+        );
+    }
+
+    pub fn count_refusal(&mut self, key: u8, refusal: Refusal) {
+        self.count(
+            key,
+            match refusal {
+                Refusal::TooLarge => Counter::RefusedSize,
+                Refusal::Full => Counter::RefusedFull,
+                Refusal::Quota => Counter::RefusedQuota,
+                other => panic!("refused: {other:?}"),
+            },
+        );
+    }
+
+    /// Copies counts from the tier that the model cannot derive.
+    pub fn believe(&mut self, tier: &Tier<'_, &TestHost>, key: u8, whats: &[Counter]) {
+        let space = space_of(key);
+        let stats = tier.space_stats(1, space.into()).expect("it was used");
+        for what in whats {
+            self.counts[space as usize][*what as usize] = stats.counted(*what);
+        }
+    }
+
+    /// Asserts that the tier has counted each event in its space.
+    pub fn expect_counts(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
+        for (space, counts) in self.counts.iter().enumerate() {
+            let stats = tier.space_stats(1, space as u32);
+            for what in TOLD {
+                let counted = stats.as_ref().map_or(0, |stats| stats.counted(what));
+                assert_eq!(
+                    counted, counts[what as usize],
+                    "{what:?} in space {space} after step {step}, {action:?}"
+                );
+            }
+        }
+    }
+
+    /// Asserts that the counts of the spaces add up to the total counts.
+    pub fn expect_sums(&self, tier: &Tier<'_, &TestHost>) {
+        let all: Vec<_> = tier.all_stats().collect();
+        for what in Counter::ALL {
+            let sum: u64 = all.iter().map(|stats| stats.counted(what)).sum();
+            assert_eq!(tier.counted(what), sum + self.forgotten[what as usize], "{what:?}");
+        }
+        let usage = tier.usage();
+        assert_eq!(all.iter().map(|stats| stats.entries).sum::<u64>(), usage.entries);
+    }
+
+    /// Returns the result that a reader of a key must get.
+    pub fn expected(&self, key: u8, now: u32) -> Result<&Known, Miss> {
+        if self.changing.contains(&key) {
+            return Err(Miss::Fenced);
+        }
+        let known = self.entries.get(&key).ok_or(Miss::Absent)?;
+        self.verdict(known, now).map(|()| known)
+    }
+
+    /// Returns the result that a reader must get if it accepts stale values.
+    pub fn expected_stale(&self, key: u8, now: u32) -> Result<(&Known, Freshness), Miss> {
+        let miss = match self.expected(key, now) {
+            Ok(known) => return Ok((known, Freshness::Right)),
+            Err(miss) => miss,
+        };
+        let known = self.entries.get(&key).ok_or(miss)?;
+        let StaleOk { ticks, right_at } = known.stale_ok.ok_or(miss)?;
+        let last = if self.is_fenced(known) { right_at.min(known.expires) } else { known.expires };
+        let ended = self.changing.contains(&key) || self.flushed > known.stamp || last + ticks <= now;
+        if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
+    }
+
+    /// Compares the counts of the relation. The tier counts a killed entry when the entry is removed, and only the
+    /// tier knows when it evicted an entry. So its count must be at most the number of entries that were killed, and
+    /// at least the number of killed entries that are known to be removed.
+    pub fn expect_toll(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
+        let all = tier.relation_stats(1).collect::<Vec<_>>();
+        let found = all.first().copied().unwrap_or_default();
+        let (Toll { changes, last, killed, gone, forgotten }, counted) = (&self.toll, found.killed);
+        assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
+        assert!(all.is_empty() || found.last == *last, "after step {step}, {action:?}: {found:?}");
+        assert!(
+            (*gone..=*killed).contains(&(counted + forgotten)),
+            "{counted} and {forgotten} are counted, {killed} have died, {gone} of them gone, after step {step}, {action:?}"
+        );
+    }
+
+    /// Returns whether a change of the relation has invalidated the entry, and the entry had not expired before the
+    /// last change.
+    pub fn is_killed(&self, known: &Known) -> bool {
+        known.tags >> RELATION & 1 == 1
+            && self.tags[RELATION as usize].seq > known.stamp
+            && known.expires > self.toll.last
+    }
+
+    /// Notes a change of the relation.
+    pub fn note_change(&mut self, now: u32) {
+        self.toll.changes += 1;
+        self.toll.last = now;
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.values_mut().for_each(|known| self.note_killed(known));
+        self.entries = entries;
+    }
+
+    pub fn note_killed(&mut self, known: &mut Known) {
+        if !known.killed && self.is_killed(known) {
+            known.killed = true;
+            known.alone = self.flushed <= known.stamp
+                && (0..TAGS)
+                    .filter(|tag| *tag != RELATION && known.tags >> tag & 1 == 1)
+                    .all(|tag| self.tags[tag as usize].seq <= known.stamp);
+            self.toll.killed += 1;
+        }
+    }
+
+    /// Gives a key another value.
+    pub fn put(&mut self, tier: &Tier<'_, &TestHost>, key: u8, mut known: Known) {
+        self.take(tier, key);
+        self.note_killed(&mut known);
+        self.entries.insert(key, known);
+    }
+
+    /// Removes the value of a key.
+    pub fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
+        let known = self.entries.remove(&key);
+        if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
+            && !may_forget(tier, self, key)
+        {
+            self.toll.gone += 1;
+        }
+        known
+    }
+
+    pub fn is_fenced(&self, known: &Known) -> bool {
+        (0..TAGS).filter(|tag| known.tags >> tag & 1 == 1).any(|tag| {
+            let fence = self.tags[tag as usize];
+            fence.pending > 0 || fence.seq > known.stamp
+        })
+    }
+
+    /// Notes that the key was set or removed, which voids its flight.
+    pub fn changed(&mut self, key: u8) {
+        if let Some(flight) = self.flights.get_mut(&class(key)) {
+            flight.void = true;
+        }
+    }
+
+    pub fn verdict(&self, known: &Known, now: u32) -> Result<(), Miss> {
+        if known.expires <= now {
+            return Err(Miss::Expired);
+        }
+        if self.is_fenced(known) || self.flushed > known.stamp { Err(Miss::Fenced) } else { Ok(()) }
+    }
+}
+
+/// Returns whether the tier had a reason to forget an entry of the key's space.
+pub fn may_forget(tier: &Tier<'_, &TestHost>, model: &Model, key: u8) -> bool {
+    model.trimmed[space_of(key) as usize]
+        || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)
+}

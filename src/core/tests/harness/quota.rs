@@ -1,0 +1,86 @@
+//! Actions within quotas, and on the figures of spaces.
+
+use super::action::{ELSEWHERE, SPACES};
+use super::both::Both;
+use super::expectations::{
+    as_value, expect, expect_refusal, innocents, new_value, nothing_is_left_to_evict, published,
+};
+use super::keys::{space_of, with_key};
+use pg_cache_core::{Counter, Quota, Refusal};
+
+impl Both<'_> {
+    pub fn put_within(&mut self, key: u8, size: usize, quota: u64) {
+        let (tier, model, now) = (self.tier, &mut *self.model, self.now);
+        let known = new_value(model, key, size, 0, now + 30);
+        let before = innocents(tier, space_of(key));
+        let was_counted = tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull);
+        let outcome = with_key(tier, key, |key| {
+            tier.reserve(key, &as_value(&known, &[]), Some(Quota { bytes: quota, budget: BUDGET }).into())
+        });
+        model.trimmed[space_of(key) as usize] = true;
+        if tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull) == was_counted {
+            let useless = |what| tier.counted(what) > 0;
+            assert!(
+                before == innocents(tier, space_of(key))
+                    || useless(Counter::Expired)
+                    || useless(Counter::Fenced),
+                "another space had to make room"
+            );
+        }
+        match outcome {
+            Ok(reservation) => {
+                let stats = tier.space_stats(1, space_of(key).into()).expect("it is used");
+                assert!(stats.bytes() <= quota, "{} bytes, of {quota}", stats.bytes());
+                let stored = with_key(tier, key, |key| tier.publish(key, reservation));
+                published(tier, model, key, known, stored, false, now);
+            }
+            Err(Refusal::Quota) => {
+                model.count_refusal(key, Refusal::Quota);
+                if known.value.len() + 400 < quota as usize {
+                    nothing_is_left_to_evict(tier, space_of(key));
+                }
+            }
+            Err(refusal) => expect_refusal(tier, model, key, &known, refusal),
+        }
+        expect(tier, model, key, now);
+    }
+
+    pub fn trim(&mut self, space: u8, quota: u64) {
+        let (tier, model) = (self.tier, &mut *self.model);
+        let scope = tier.scope(1, space.into(), 0);
+        let before = innocents(tier, space);
+        let done = tier.trim(&scope, quota, BUDGET);
+        model.trimmed[space as usize] = true;
+        assert_eq!(done, tier.used_bytes(&scope) <= quota);
+        assert!(before == innocents(tier, space), "another space had to make room");
+        if !done {
+            nothing_is_left_to_evict(tier, space);
+        }
+    }
+
+    pub fn elsewhere(&mut self, space: u8) {
+        let tier = self.tier;
+        let scope = tier.scope(1, 100 + u32::from(space % ELSEWHERE), 0);
+        tier.note(&scope, Counter::Saved, 1 + u64::from(space));
+    }
+
+    pub fn reset(&mut self, space: u8) {
+        let (tier, model) = (self.tier, &mut *self.model);
+        let space = space % SPACES;
+        if let Some(stats) = tier.space_stats(1, space.into()) {
+            for what in Counter::ALL {
+                model.forgotten[what as usize] += stats.counted(what);
+            }
+        }
+        tier.reset_stats(1, space.into());
+        if space == 0 {
+            model.toll.forgotten += tier.relation_stats(1).map(|stats| stats.killed).sum::<u64>();
+            model.toll.changes = 0;
+            tier.reset_relation_stats(1);
+        }
+        model.counts[space as usize] = Default::default();
+    }
+}
+
+/// A budget that is enough to search any space twice.
+pub const BUDGET: u32 = 10_000;

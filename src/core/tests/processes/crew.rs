@@ -1,0 +1,65 @@
+//! The processes of one life.
+
+use crate::ground::PATIENCE;
+use crate::values::Random;
+use crate::worker::PARTS;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The environment variables of a started process: its seat, the seed of its random numbers, and the directory of the
+/// file.
+pub const SEAT: &str = "PG_CACHE_TEST_SEAT";
+pub const SEED: &str = "PG_CACHE_TEST_PROCESS_SEED";
+pub const DIRECTORY: &str = "PG_CACHE_TEST_DIRECTORY";
+
+/// Started processes. They are killed at the latest when this value is dropped.
+pub struct Crew(pub Vec<Child>);
+
+impl Crew {
+    pub fn start(directory: &Path, seats: std::ops::Range<usize>, random: &mut Random) -> Self {
+        let mut crew = Self(Vec::new());
+        for seat in seats {
+            let child = Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "a_process", "--ignored", "--nocapture", "--test-threads=1"])
+                .env(SEAT, seat.to_string())
+                .env(SEED, random.below(u64::MAX).to_string())
+                .env(DIRECTORY, directory)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("this program can be started again");
+            crew.0.push(child);
+        }
+        crew
+    }
+
+    /// Fails if a process has ended, from seat `from` on.
+    pub fn all_live(&mut self, from: usize) {
+        for (seat, child) in self.0.iter_mut().enumerate().skip(from) {
+            let ended = child.try_wait().expect("it is ours");
+            assert_eq!(ended, None, "process {seat}, the {:?}, has ended", PARTS.get(seat));
+        }
+    }
+
+    /// Waits for the end of a process.
+    pub fn end_of(&mut self, seat: usize) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0[seat].try_wait().expect("it is ours") {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "process {seat} of {} does not end", self.0.len());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The file that all processes map: its words for control, its locks, and the region.
+
+use crate::worker::{PARTS, with_key};
+use pg_cache_core::{Host, Mapping, Region, Sizes, Stamp, Tier};
+use std::cell::Cell;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub const SHARDS: u32 = 2;
+pub const REGION_BYTES: usize = 192 * 1024;
+/// The words before the region: those below, a line for each lock, and a line for each process.
+pub const CONTROL_WORDS: usize = 512;
+pub const STOP: usize = 0;
+pub const TICK: usize = 1;
+pub const LOCKS: usize = 8;
+pub const SEATS: usize = LOCKS + 8 * SHARDS as usize;
+// The words of a seat: the address of the mapping, the number of operations and reads, and whether an operation is
+// running. The heir also stores the number of findings of its check.
+pub const ADDRESS: usize = 0;
+pub const OPERATIONS: usize = 1;
+pub const READS: usize = 2;
+pub const BUSY: usize = 3;
+pub const FINDINGS: usize = 4;
+/// The time limit for anything that should take only a moment. Beyond it, the test assumes that it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const VICTIM: usize = 0;
+
+/// The seat of the heir, which starts when all others are gone.
+pub const HEIR: usize = PARTS.len();
+
+/// The file as one process sees it, and the seat of that process.
+pub struct Ground {
+    pub mapping: Mapping,
+    pub seat: usize,
+}
+
+impl Ground {
+    pub fn of(path: &Path, seat: usize) -> Self {
+        let file = File::options().read(true).write(true).open(path).expect("the file is there");
+        // Reserve address space first, so that no two processes map the file at the same address, even without
+        // address randomization.
+        let other: Vec<_> = (0..seat).map(|_| Mapping::of(&file).expect("it can be mapped")).collect();
+        let mapping = Mapping::of(&file).expect("it can be mapped");
+        drop(other);
+        Self { mapping, seat }
+    }
+
+    pub fn new(directory: &Path) -> Self {
+        let path = directory.join("region");
+        let file = File::create_new(&path).expect("a new file");
+        file.set_len((CONTROL_WORDS * 8 + REGION_BYTES) as u64).expect("it fits");
+        Self::of(&path, HEIR)
+    }
+
+    pub fn control(&self, at: usize) -> &AtomicU64 {
+        &self.mapping.words()[..CONTROL_WORDS][at]
+    }
+
+    pub fn region(&self) -> Region<'_> {
+        Region::of_words(&self.mapping.words()[CONTROL_WORDS..])
+    }
+
+    pub fn lock_word(&self, shard: u32) -> &AtomicU64 {
+        self.control(LOCKS + 8 * shard as usize)
+    }
+
+    pub fn seat_word(&self, seat: usize, what: usize) -> &AtomicU64 {
+        self.control(SEATS + 8 * seat + what)
+    }
+
+    pub fn note(&self, what: usize, value: u64) {
+        self.seat_word(self.seat, what).store(value, Ordering::SeqCst);
+    }
+
+    pub fn count(&self, what: usize) {
+        self.seat_word(self.seat, what).fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn noted(&self, seat: usize, what: usize) -> u64 {
+        self.seat_word(seat, what).load(Ordering::SeqCst)
+    }
+
+    pub fn stopped(&self) -> bool {
+        self.control(STOP).load(Ordering::SeqCst) != 0
+    }
+
+    pub fn holder(&self, shard: u32) -> Option<usize> {
+        (self.lock_word(shard).load(Ordering::SeqCst) as usize).checked_sub(1)
+    }
+
+    pub fn holds_a_lock(&self, seat: usize) -> bool {
+        (0..SHARDS).any(|shard| self.holder(shard) == Some(seat))
+    }
+}
+
+impl Host for &Ground {
+    fn now(&self) -> u32 {
+        self.control(TICK).load(Ordering::SeqCst) as u32
+    }
+
+    fn lock(&self, shard: u32) {
+        let (word, me) = (self.lock_word(shard), self.seat as u64 + 1);
+        if self.seat == HEIR {
+            // The process that held the lock is dead.
+            word.store(me, Ordering::SeqCst);
+            return;
+        }
+        while word.compare_exchange(0, me, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            if self.stopped() {
+                // A server process does the same when another process has crashed: it exits at once, without cleaning
+                // up.
+                std::process::exit(0);
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self, shard: u32) {
+        self.lock_word(shard).store(0, Ordering::SeqCst);
+    }
+}
+
+/// Looks at the work of a stopped or dead victim, without touching its locks. Only shards whose locks the victim
+/// holds do not change meanwhile.
+pub struct Probe<'m> {
+    pub ground: &'m Ground,
+    pub waiting: Cell<bool>,
+}
+
+impl Host for &Probe<'_> {
+    fn now(&self) -> u32 {
+        1
+    }
+    fn lock(&self, shard: u32) {
+        if self.ground.holder(shard) == Some(VICTIM) {
+            self.waiting.set(true);
+        }
+    }
+    fn unlock(&self, _: u32) {}
+}
+
+impl<'m> Probe<'m> {
+    pub fn new(ground: &'m Ground) -> Self {
+        Self { ground, waiting: Cell::new(false) }
+    }
+
+    /// Returns whether the victim is in the middle of a change. If it is, a reader has to ask for the lock.
+    pub fn finds_a_change(&self) -> bool {
+        let tier = Tier::attach(self.ground.region(), self, HEIR as u32).expect("it is formatted");
+        self.waiting.set(false);
+        // These are enough keys to reach every shard.
+        for number in 0..40 {
+            let _ = with_key(tier.scope(1, 1, 0), number, |key| tier.peek(key, Stamp::LATEST));
+        }
+        self.waiting.get()
+    }
+
+    /// Returns whether the victim has left a change half done.
+    pub fn finds_damage(&self) -> bool {
+        let shard = (0..SHARDS).find(|shard| self.ground.holder(*shard) == Some(VICTIM));
+        let Some(shard) = shard.filter(|_| self.finds_a_change()) else { return false };
+        let tier = Tier::attach(self.ground.region(), self, HEIR as u32).expect("it is formatted");
+        tier.check().iter().any(|finding| finding.starts_with(&format!("shard {shard}:")))
+    }
+}
+
+pub fn sizes() -> Sizes {
+    Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 0,
+        tag_fences: 64,
+        backends: HEIR as u32 + 1,
+        shards: SHARDS,
+    }
+}

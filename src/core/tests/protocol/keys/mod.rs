@@ -1,0 +1,91 @@
+//! The protocol of one key. The actors are transactions that set or remove the key, callers that do so at once,
+//! callers that compute its value under a lease, and transactions that claim the key to set it only if it has no
+//! value.
+//!
+//! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when other sessions can
+//! see it in the source. It is *through* when the tier has it. The key is announced from before the change is visible
+//! until it is through, which hides its value meanwhile. A computed value is the set of the changes that were visible
+//! to the session that computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a
+//! removal.
+//!
+//! A lease records what was visible when it was acquired. The tier's caller refuses a value that was computed on an
+//! older snapshot, in the statement that acquires the lease. A value that is set under a claim, while another actor
+//! sets or removes the key, counts as having been set before that change.
+
+mod properties;
+mod scenarios;
+mod state;
+mod steps;
+
+pub use scenarios::{Keys, Variant};
+pub use state::{Change, State, Step, Value, Work, Worker, Write};
+
+use crate::{Verdict, check, long};
+use properties::{
+    CLAIMS_END, LAST_THROUGH, LATER_IS_LATER, NOT_STALE, NOTHING_LOST, ONE_CLAIM, ONE_FIRST, ONE_LEADER,
+};
+
+#[test]
+fn keys() {
+    use Variant::*;
+    use Verdict::*;
+    let run = |name: &str, make: fn(Variant) -> Keys, variant, verdict| {
+        check(&format!("keys, {name}: {variant:?}"), make(variant), verdict);
+    };
+    let transactions = |variant, verdict| run("two transactions", Keys::two_transactions, variant, verdict);
+    let workers = |variant, verdict| run("two workers", Keys::two_workers, variant, verdict);
+    let at_once = |variant, verdict| run("at once", Keys::at_once, variant, verdict);
+    let restart = |variant, verdict| run("restart", Keys::restart, variant, verdict);
+    transactions(AsBuilt, Right);
+    run("two sets", Keys::two_sets, AsBuilt, Right);
+    at_once(AsBuilt, Right);
+    workers(AsBuilt, Right);
+    restart(AsBuilt, Right);
+    run("one statement", Keys::one_statement, AsBuilt, Right);
+    if long() {
+        run("everybody", Keys::everybody, AsBuilt, Right);
+    }
+    for variant in [
+        NotAnnounced,
+        AnnouncedWhenVisible,
+        AnnouncementIsAFlag,
+        RemovedBeforeAnnounced,
+        ConfirmInTwoSteps,
+        PublishedOverAnnouncement,
+        CheckedThenStored,
+        VoidsNothing,
+        VoidsWhenAnnounced,
+        // A set whose value is dropped at commit must still remove the value that the key had.
+        DroppedIsWithdrawn,
+    ] {
+        transactions(variant, Breaks(NOT_STALE));
+    }
+    transactions(CheckedThenStored, Breaks(LAST_THROUGH));
+    transactions(WithdrawRemoves, Breaks(NOTHING_LOST));
+    at_once(AtOnceVoidsNothing, Breaks(NOT_STALE));
+    workers(AnyLeaseLands, Breaks(NOT_STALE));
+    workers(AcquiredWithoutLooking, Breaks(ONE_LEADER));
+    workers(LookedThenAcquired, Breaks(ONE_LEADER));
+    restart(LeaseWithoutEpoch, Breaks(NOT_STALE));
+    run("one statement", Keys::one_statement, LeaseBetterThanSnapshot, Breaks(NOT_STALE));
+    run("one statement", Keys::one_statement, LeaseBetterThanSnapshot, Breaks(LAST_THROUGH));
+    let claims = |variant, verdict| run("two claims", Keys::two_claims, variant, verdict);
+    let beside_set = |variant, verdict| run("claim and set", Keys::claim_and_set, variant, verdict);
+    let beside_removal =
+        |variant, verdict| run("claim and removal", Keys::claim_and_removal, variant, verdict);
+    claims(AsBuilt, Right);
+    beside_set(AsBuilt, Right);
+    beside_removal(AsBuilt, Right);
+    claims(ClaimTakesNoSlot, Breaks(ONE_CLAIM));
+    claims(ClaimTakesNoSlot, Breaks(ONE_FIRST));
+    claims(LookedThenClaimed, Breaks(ONE_CLAIM));
+    claims(ClaimLeavesLease, Breaks(ONE_CLAIM));
+    claims(AbortKeepsClaim, Breaks(CLAIMS_END));
+    beside_set(VoidedClaimLands, Breaks(LATER_IS_LATER));
+    beside_set(VoidedClaimRemoves, Breaks(NOTHING_LOST));
+    // A writer that has only announced its set has not set the key yet, and will void the claim when it confirms.
+    // Refusing the claim only saves work that would probably be lost.
+    beside_set(ClaimedBesideAnnouncement, Harmless);
+    transactions(WithdrawVoids, Harmless);
+    transactions(ReplacedThenUncovered, Harmless);
+}

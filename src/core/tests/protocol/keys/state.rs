@@ -1,0 +1,160 @@
+//! The actors of the protocol, their steps, and the state between two steps.
+
+/// A change that an actor makes to the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// In a transaction, which may abort.
+    Set,
+    Remove,
+    /// Without a transaction: visible and through in one step.
+    SetAtOnce,
+    RemoveAtOnce,
+    /// In a transaction that claims the key, announces it because the transaction has changed more than the key, and
+    /// confirms it.
+    SetAbsent,
+    /// In a transaction that claims the key and has changed nothing else, so that its value need not be announced.
+    PublishAbsent,
+}
+
+impl Change {
+    pub fn sets(self) -> bool {
+        matches!(self, Self::Set | Self::SetAtOnce | Self::SetAbsent | Self::PublishAbsent)
+    }
+
+    pub fn claims(self) -> bool {
+        matches!(self, Self::SetAbsent | Self::PublishAbsent)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Announce,
+    /// The commit.
+    Show,
+    Confirm,
+    Abort,
+    Withdraw,
+    AtOnce,
+    /// Claims the key if it has no value; otherwise the claim is refused and the writer stops.
+    Claim,
+    /// Ends a claim that the writer gave up before it announced anything.
+    Release,
+    /// Publishes without an announcement: visible and through in one step.
+    Publish,
+    // Only variants have the following steps.
+    RemoveFirst,
+    Replace,
+    Uncover,
+    LookForValue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    Acquire,
+    /// Takes a snapshot and computes the value on it.
+    Compute,
+    Publish,
+    GiveUp,
+    // Only variants have the following steps.
+    LookForLeader,
+    CheckLease,
+    Store,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    Begin,
+    Look,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Writer(usize, Write),
+    Worker(usize, Work),
+    Reader(Read),
+    /// The deadline of the flight passes.
+    TimePasses,
+    /// Shared memory starts empty again. Applications keep their leases across the restart.
+    Restart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// Set by this writer.
+    Set(u8),
+    /// Computed, with these changes in it.
+    Computed(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flight {
+    pub lease: u8,
+    pub void: bool,
+    pub overdue: bool,
+    pub claimed_by: Option<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    pub at: u8,
+    pub aborted: bool,
+    /// The lease number of its claim.
+    pub claim: Option<u8>,
+    /// Whether its claim was granted, because there was no value, and has not ended.
+    pub won: bool,
+    /// Whether its claim was refused, because of a value, an announcement or another writer's claim.
+    pub refused: bool,
+    /// How many changes were through when its claim was voided.
+    pub voided_at: Option<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Worker {
+    pub at: u8,
+    pub epoch: u8,
+    pub lease: u8,
+    pub value: u8,
+    /// The changes that were visible when it acquired the lease.
+    pub as_of: u8,
+    /// Whether it holds a lease whose deadline has not passed.
+    pub leads: bool,
+    /// Whether its value was stored (true) or refused (false). None before that.
+    pub stored: Option<bool>,
+}
+
+impl Worker {
+    /// Returns whether its snapshot misses a change that was visible when it acquired the lease.
+    pub fn is_of_before_lease(&self) -> bool {
+        self.as_of & !self.value != 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Miss,
+    Hit(Value),
+    Stale,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    // The state of the source.
+    pub visible: u8,
+    // The state of the tier.
+    /// The writers whose announcements stand, as bits.
+    pub announced: u8,
+    /// Whether the value is served although the key is announced. Only mistaken variants set this.
+    pub uncovered: bool,
+    pub entry: Option<Value>,
+    pub flight: Option<Flight>,
+    pub leases: u8,
+    pub epoch: u8,
+    // Facts that the model remembers in order to judge the outcome.
+    pub through: Vec<u8>,
+    pub writers: Vec<Writer>,
+    pub workers: Vec<Worker>,
+    pub begun: bool,
+    pub expected: u8,
+    pub aborts_seen: bool,
+    pub outcome: Option<Outcome>,
+}
