@@ -97,7 +97,7 @@ impl Harness {
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");
             model.expect_counts(&tier, step, action);
-            model.expect_toll(&tier, step, action);
+            model.expect_relation(&tier, step, action);
         }
         model.expect_sums(&tier);
         host.patience.set(LOCKS_PER_STEP);

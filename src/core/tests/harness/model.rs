@@ -83,12 +83,12 @@ pub struct Model {
     pub forgotten: [u64; Counter::ALL.len()],
     /// Whether a space had to make room within its own entries.
     pub trimmed: [bool; SPACES as usize],
-    pub toll: Toll,
+    pub relation: RelationModel,
 }
 
 /// The effects of changes of the relation.
 #[derive(Default)]
-pub struct Toll {
+pub struct RelationModel {
     pub changes: u64,
     pub last: u32,
     /// The number of entries that these changes have invalidated.
@@ -189,10 +189,10 @@ impl Model {
     /// Compares the counts of the relation. The tier counts a killed entry when the entry is removed, and only the
     /// tier knows when it evicted an entry. So its count must be at most the number of entries that were killed, and
     /// at least the number of killed entries that are known to be removed.
-    pub fn expect_toll(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
+    pub fn expect_relation(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
         let all = tier.relation_stats(1).collect::<Vec<_>>();
         let found = all.first().copied().unwrap_or_default();
-        let (Toll { changes, last, killed, gone, forgotten }, counted) = (&self.toll, found.killed);
+        let (RelationModel { changes, last, killed, gone, forgotten }, counted) = (&self.relation, found.killed);
         assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
         assert!(all.is_empty() || found.last == *last, "after step {step}, {action:?}: {found:?}");
         assert!(
@@ -206,13 +206,13 @@ impl Model {
     pub fn is_killed(&self, known: &Known) -> bool {
         known.tags >> RELATION & 1 == 1
             && self.tags[RELATION as usize].seq > known.stamp
-            && known.expires > self.toll.last
+            && known.expires > self.relation.last
     }
 
     /// Notes a change of the relation.
     pub fn note_change(&mut self, now: u32) {
-        self.toll.changes += 1;
-        self.toll.last = now;
+        self.relation.changes += 1;
+        self.relation.last = now;
         let mut entries = std::mem::take(&mut self.entries);
         entries.values_mut().for_each(|known| self.note_killed(known));
         self.entries = entries;
@@ -225,7 +225,7 @@ impl Model {
                 && (0..TAGS)
                     .filter(|tag| *tag != RELATION && known.tags >> tag & 1 == 1)
                     .all(|tag| self.tags[tag as usize].seq <= known.stamp);
-            self.toll.killed += 1;
+            self.relation.killed += 1;
         }
     }
 
@@ -242,7 +242,7 @@ impl Model {
         if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
             && !may_forget(tier, self, key)
         {
-            self.toll.gone += 1;
+            self.relation.gone += 1;
         }
         known
     }

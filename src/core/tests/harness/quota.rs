@@ -74,8 +74,8 @@ impl Both<'_> {
         }
         tier.reset_stats(1, space.into());
         if space == 0 {
-            model.toll.forgotten += tier.relation_stats(1).map(|stats| stats.killed).sum::<u64>();
-            model.toll.changes = 0;
+            model.relation.forgotten += tier.relation_stats(1).map(|stats| stats.killed).sum::<u64>();
+            model.relation.changes = 0;
             tier.reset_relation_stats(1);
         }
         model.counts[space as usize] = Default::default();
