@@ -3,6 +3,7 @@ pub mod catalog;
 pub mod clock;
 pub mod command;
 pub mod condition;
+pub mod context;
 pub mod definition;
 pub mod encoding;
 pub mod error;

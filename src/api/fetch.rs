@@ -1,13 +1,15 @@
 //! The SQL function that caches the result of a query under a key that the caller chooses.
 
 use super::arguments::{self, invalid, null};
-use super::value::other_kind;
+use super::value::as_kind;
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
+use crate::pg::jsonb::Array;
+use crate::pg::memory;
+use crate::pg::query::Query;
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
-use crate::pg::{jsonb, memory};
-use crate::query::fetch::{self, NOTHING, Wanted};
+use crate::query::fetch::{self, Identity, NOTHING, Wanted};
 use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
@@ -23,8 +25,9 @@ fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
         .hint("Name the tables and materialized views that it takes its rows from."))
 }
 
-/// Returns the value that is stored under a key. If there is none, runs the query and returns the first column of its first row
-/// as jsonb. That result is stored under the key and stays valid until a transaction changes something that the query has read.
+/// Returns the value of a query, as a scalar subquery does, as jsonb. If the key holds the result of this query with these arguments,
+/// returns that. Otherwise runs the query and stores its result under the key. The result stays valid until a transaction changes
+/// something that the query has read.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(
@@ -40,9 +43,8 @@ fn cache_fetch(
 ) -> Option<Jsonb> {
     let fetch = || -> Result<_, Refused> {
         let key = arguments::key(key)?;
-        let query = memory::terminated(query.ok_or_else(|| null("query"))?.0)
-            .ok_or_else(|| invalid("query must not contain a zero byte"))?;
-        let arguments = args.map_or(Some(Vec::new()), jsonb::elements).ok_or_else(|| {
+        let query = query.ok_or_else(|| null("query"))?.0;
+        let arguments = args.map_or(Some(Array::EMPTY), Array::of).ok_or_else(|| {
             invalid("args must be an array of JSON")
                 .hint("Use args => '[1, \"two\"]' for the parameters $1 and $2.")
         })?;
@@ -55,18 +57,17 @@ fn cache_fetch(
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
         let depends = depends.map(dependencies).transpose()?;
         let space = arguments::space(space, Privilege::Read)?;
-        if !refresh {
-            let mut value = Varlena::default();
-            match fetch::read(&space, key, &mut value) {
-                Some(found) if found.kind == JSONB => return Ok(Some(Jsonb(value))),
-                Some(found) if found.kind == NOTHING => return Ok(None),
-                Some(found) => return Err(other_kind(key, found.kind, JSONB)),
-                None => {}
-            }
+        let identity = Identity::of(query, arguments);
+        if !refresh && let Some((found, value)) = fetch::read(&space, key, identity) {
+            return match found.kind {
+                NOTHING => Ok(None),
+                kind => as_kind(key, kind, value, JSONB).map(|value| Some(Jsonb(value))),
+            };
         }
-        let wanted =
-            Wanted { key, query: &query, arguments: &arguments, ttl_ms, tags: &tags, refresh, depends };
-        Ok(fetch::fill(&space, &wanted)?.map(|bytes| Jsonb(Varlena::of(&bytes))))
+        let text = &memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;
+        let query = Query { key, text, arguments };
+        let wanted = Wanted { query, identity, ttl_ms, tags: &tags, refresh, depends };
+        Ok(fetch::fill(&space, &wanted).map(|bytes| Jsonb(Varlena::of(&bytes))))
     };
     fetch().or_raise()
 }

@@ -1,7 +1,7 @@
 //! SQL functions for leases: one caller computes a value, and the other callers wait or get a stale value meanwhile.
 
 use super::arguments::{self, null};
-use super::value::{key_in, other_kind};
+use super::value::{as_kind, key_in};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Jsonb, TextArgument, Varlena};
@@ -50,12 +50,10 @@ fn acquire(
     let space = arguments::space(space, needed)?;
     let mut value = Varlena::default();
     let answer = lease::acquire(&space, key, Asked { wait_ms, hold_ms }, &mut value);
-    let of_value = |meta: Meta, status, until: u32| match meta.kind {
-        JSONB => {
-            let (age, ttl) = (shared::ms_since(meta.created), shared::ms_until(until));
-            Ok((Some(Jsonb(value)), status, None, Some(interval(age)), Some(interval(ttl))))
-        }
-        found => Err(other_kind(key, found, JSONB)),
+    let of_value = |meta: Meta, status, until: u32| {
+        let value = as_kind(key, meta.kind, value, JSONB)?;
+        let (age, ttl) = (shared::ms_since(meta.created), shared::ms_until(until));
+        Ok((Some(Jsonb(value)), status, None, Some(interval(age)), Some(interval(ttl))))
     };
     match answer {
         Ok(Answer::Hit(meta)) => of_value(meta, "hit", meta.expires),

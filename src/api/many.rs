@@ -1,7 +1,7 @@
 //! SQL functions that read or change many keys in one call.
 
 use super::arguments;
-use super::value::other_kind;
+use super::value::as_kind;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
 use crate::pg::{memory, shared};
@@ -30,8 +30,8 @@ fn cache_get_many(
             prefetch::of_list(&space, &keys, at);
             let mut value = Varlena::default();
             match entry::read(&space, key, &mut value) {
-                Some(meta) if meta.kind != JSONB => return Err(other_kind(key, meta.kind, JSONB)),
                 Some(meta) => {
+                    let value = as_kind(key, meta.kind, value, JSONB)?;
                     bytes += ROW_BYTES + key.len() + meta.value_len;
                     if bytes > RETURNED_BYTES_MAX && !found.is_empty() {
                         status::set(Status::Cut);

@@ -7,7 +7,7 @@ use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
-use crate::query::fetch::NOTHING;
+use crate::query::fetch::{IDENTITY_BYTES, NOTHING, RESULT};
 use crate::store::entry::{self, BYTEA, JSONB, NewEntry, TEXT};
 use crate::store::space::{Privilege, Space};
 use pg_cache_core::Kind;
@@ -21,15 +21,24 @@ fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kin
         let space = arguments::space(space, Privilege::Read)?;
         let mut value = Varlena::default();
         match entry::read(&space, key, &mut value) {
-            Some(found) if found.kind != kind => Err(other_kind(key, found.kind, kind)),
-            found => Ok(found.map(|_| value)),
+            Some(found) => as_kind(key, found.kind, value, kind).map(Some),
+            None => Ok(None),
         }
     };
     read().or_raise()
 }
 
+/// Returns a value that was found, if it is of the kind that was asked for. The result of a query is a jsonb.
+pub(super) fn as_kind(key: &[u8], found: Kind, value: Varlena, asked: Kind) -> Result<Varlena, Refused> {
+    match found {
+        RESULT if asked == JSONB => Ok(value.shortened(IDENTITY_BYTES)),
+        found if found == asked => Ok(value),
+        found => Err(other_kind(key, found, asked)),
+    }
+}
+
 /// Returns the error for a key that holds a value of another kind.
-pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
+fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
     let (name, function) = of_kind(found);
     let (asked, _) = of_kind(asked);
     Refused::new(
@@ -42,7 +51,7 @@ pub(super) fn other_kind(key: &[u8], found: Kind, asked: Kind) -> Refused {
 /// Returns the name of a kind, and the function that reads it.
 pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     match kind {
-        JSONB => ("jsonb", "cache_get"),
+        JSONB | RESULT => ("jsonb", "cache_get"),
         TEXT => ("text", "cache_get_text"),
         Kind::COUNTER => ("integer", "cache_incr(key, 0)"),
         NOTHING => ("the null of a query", "cache_fetch"),

@@ -74,6 +74,12 @@ pub trait Buffer {
     fn was_allocated(&self) -> bool {
         true
     }
+
+    /// Whether the value that was just copied is one that the caller wants. If not, the read is a miss, as if the key had no entry.
+    #[inline(always)]
+    fn accepts(&mut self, _meta: &Meta) -> bool {
+        true
+    }
 }
 
 impl Buffer for Vec<u8> {

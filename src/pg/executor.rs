@@ -148,7 +148,7 @@ unsafe fn samples(plan: *const pg_sys::Plan) -> bool {
 }
 
 /// Returns the nodes of a list.
-unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const *const T> {
+pub(super) unsafe fn nodes<T>(list: *const pg_sys::List) -> impl Iterator<Item = *const *const T> {
     // SAFETY: a list is a length and an array of as many pointers; an empty list is a null pointer.
     let (cells, length) = unsafe {
         if list.is_null() { (std::ptr::null_mut(), 0) } else { ((*list).elements, (*list).length) }

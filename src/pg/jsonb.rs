@@ -1,10 +1,12 @@
-//! Takes a jsonb apart. The members of an object become separate jsonb values, and the elements of an array become text.
+//! Takes a jsonb apart. The members of an object become separate jsonb values, and the elements of an array become text or the text of
+//! SQL arrays.
 
 #![allow(unsafe_code)]
 
+use super::error::Refused;
 use super::memory::{self, Scratch};
 use super::varlena::JsonbArgument;
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
 /// Returns whether the header of a jsonb has all of these bits.
@@ -51,42 +53,196 @@ pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
     }
 }
 
-/// Returns the elements of an array as text: strings without quotes, and None for a null. Returns None if the jsonb is not an array. A
-/// jsonb null by itself counts as an empty array.
-pub fn elements(argument: JsonbArgument<'_>) -> Option<Vec<Option<CString>>> {
-    use pg_sys::{JsonbIteratorToken as Token, jbvType};
-    if !is(argument, pg_sys::JB_FARRAY) {
-        return None;
+/// A JSON array.
+#[derive(Clone, Copy, Debug)]
+pub struct Array<'a>(Option<JsonbArgument<'a>>);
+
+impl<'a> Array<'a> {
+    /// An array without elements.
+    pub const EMPTY: Self = Self(None);
+
+    /// Returns an argument as an array. A JSON null counts as an array without elements. Returns None for any other JSON.
+    pub fn of(argument: JsonbArgument<'a>) -> Option<Self> {
+        let has = |what| is(argument, what);
+        if !has(pg_sys::JB_FARRAY) {
+            return None;
+        }
+        let word =
+            |at: usize| argument.bytes().get(at..)?.first_chunk().map(|word| u32::from_ne_bytes(*word));
+        if has(pg_sys::JB_FSCALAR) {
+            let is_null =
+                word(4).is_some_and(|entry| entry & pg_sys::JENTRY_TYPEMASK == pg_sys::JENTRY_ISNULL);
+            return is_null.then_some(Self::EMPTY);
+        }
+        let count = word(0).map_or(0, |head| head & pg_sys::JB_CMASK);
+        Some(Self((count > 0).then_some(argument)))
     }
-    let is_scalar = is(argument, pg_sys::JB_FSCALAR);
-    let mut elements = Vec::new();
-    // SAFETY: the iterator returns strings with their lengths, and other elements that the server can write as text.
-    unsafe {
-        let mut iterator = walk(argument);
-        let mut item = pg_sys::JsonbValue::default();
-        let scratch = Scratch::new();
-        loop {
-            match pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) {
-                Token::WJB_DONE => return Some(elements),
-                Token::WJB_ELEM if is_scalar && item.type_ != jbvType::jbvNull => return None,
-                Token::WJB_ELEM if is_scalar => {}
-                Token::WJB_ELEM if item.type_ == jbvType::jbvNull => memory::push(&mut elements, None),
-                Token::WJB_ELEM if item.type_ == jbvType::jbvString => {
-                    let string = item.val.string;
-                    let bytes = std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize);
-                    // The server's text contains no zeroes.
-                    memory::push(&mut elements, memory::terminated(bytes));
-                }
-                Token::WJB_ELEM => {
-                    let element = pg_sys::JsonbValueToJsonb(&raw mut item);
-                    let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*element).root, 0);
-                    memory::push(&mut elements, memory::terminated(CStr::from_ptr(text).to_bytes()));
-                    scratch.clear();
-                }
-                _ => {}
+
+    /// Returns the binary form. Equal arrays have equal bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0.map_or(&[], JsonbArgument::bytes)
+    }
+
+    /// Returns the elements. They are in the memory of the statement.
+    pub fn elements(self) -> Vec<Element> {
+        let mut elements = Vec::new();
+        if let Some(argument) = self.0 {
+            // SAFETY: the copy of the array lives as long as the elements are in use.
+            unsafe { walk_elements(walk(argument), |item| memory::push(&mut elements, Element(*item))) };
+        }
+        elements
+    }
+}
+
+/// Calls `visit` for each element of an array.
+///
+/// # Safety
+/// The iterator must be new, and walk through an array.
+unsafe fn walk_elements(
+    mut iterator: *mut pg_sys::JsonbIterator,
+    mut visit: impl FnMut(&mut pg_sys::JsonbValue),
+) {
+    let mut item = pg_sys::JsonbValue::default();
+    loop {
+        pgrx::check_for_interrupts!();
+        // SAFETY: as the caller promises.
+        match unsafe { pg_sys::JsonbIteratorNext(&raw mut iterator, &raw mut item, true) } {
+            pg_sys::JsonbIteratorToken::WJB_DONE => return,
+            pg_sys::JsonbIteratorToken::WJB_ELEM => visit(&mut item),
+            _ => {}
+        }
+    }
+}
+
+/// An element of a JSON array.
+#[derive(Clone, Copy)]
+pub struct Element(pg_sys::JsonbValue);
+
+/// The way in which elements become elements of an SQL array.
+#[derive(Clone, Copy, Debug)]
+pub struct Literal {
+    /// The character between elements.
+    pub delimiter: u8,
+    /// Whether the elements of the SQL array are JSON themselves. Otherwise an array among the elements is a further dimension.
+    pub of_json: bool,
+}
+
+impl Element {
+    /// Returns the element as text: a string without quotes, any other JSON as it is written. Returns None for a null.
+    pub fn text(mut self) -> Option<CString> {
+        use pg_sys::jbvType;
+        match self.0.type_ {
+            jbvType::jbvNull => None,
+            // SAFETY: the type says that this is a string. The server's text contains no zeroes.
+            jbvType::jbvString => memory::terminated(unsafe { string(&self.0) }),
+            _ => {
+                let scratch = Scratch::new();
+                // SAFETY: the element lives as long as the array does.
+                let text = unsafe { memory::terminated(json(&mut self.0)) };
+                drop(scratch);
+                text
             }
         }
     }
+
+    /// Returns an element that is an array itself as the text of an SQL array. Returns None for any other element.
+    pub fn array(self, form: impl FnOnce() -> Literal) -> Option<CString> {
+        let array = array_in(&self.0)?;
+        let form = form();
+        let mut text = Vec::new();
+        // SAFETY: the element lives as long as the array does.
+        unsafe { write_array(array, form, &mut text) };
+        memory::terminated(&text)
+    }
+}
+
+/// Returns the bytes of a string.
+///
+/// # Safety
+/// The value must be a string.
+unsafe fn string(item: &pg_sys::JsonbValue) -> &[u8] {
+    // SAFETY: as the caller promises. The bytes are in the copy of the array.
+    unsafe {
+        let string = item.val.string;
+        std::slice::from_raw_parts(string.val.cast::<u8>(), string.len as usize)
+    }
+}
+
+/// Returns a value as it is written in JSON, in the current memory context.
+///
+/// # Safety
+/// The value must come from an iterator whose array still exists.
+unsafe fn json<'a>(item: &mut pg_sys::JsonbValue) -> &'a [u8] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let value = pg_sys::JsonbValueToJsonb(item);
+        let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*value).root, 0);
+        CStr::from_ptr(text).to_bytes()
+    }
+}
+
+/// Returns the array that an element is, or None if it is none.
+fn array_in(item: &pg_sys::JsonbValue) -> Option<*mut pg_sys::JsonbContainer> {
+    if item.type_ != pg_sys::jbvType::jbvBinary {
+        return None;
+    }
+    // SAFETY: the type says that this is a nested array or object, which begins with its header.
+    unsafe {
+        let container = item.val.binary.data;
+        ((*container).header & pg_sys::JB_FARRAY != 0).then_some(container)
+    }
+}
+
+/// Writes an array as the text of an SQL array.
+///
+/// # Safety
+/// The array must exist.
+unsafe fn write_array(array: *mut pg_sys::JsonbContainer, form: Literal, text: &mut Vec<u8>) {
+    // SAFETY: raises an error if arrays are nested too deeply.
+    unsafe { pg_sys::check_stack_depth() };
+    // SAFETY: as the caller promises.
+    let iterator = unsafe { pg_sys::JsonbIteratorInit(array) };
+    let scratch = Scratch::new();
+    let mut before = b'{';
+    // SAFETY: the iterator is new. It is not in the scratch memory.
+    unsafe {
+        walk_elements(iterator, |item| {
+            memory::push(text, before);
+            before = form.delimiter;
+            match (item.type_, array_in(item).filter(|_| !form.of_json)) {
+                (pg_sys::jbvType::jbvNull, _) => write(text, b"NULL"),
+                (_, Some(nested)) => write_array(nested, form, text),
+                (pg_sys::jbvType::jbvString, _) if !form.of_json => quote(text, string(item)),
+                _ => quote(text, json(item)),
+            }
+            scratch.clear();
+        });
+    }
+    write(text, if before == b'{' { b"{}" } else { b"}" });
+}
+
+fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
+    memory::push(text, b'"');
+    for part in bytes.split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
+        match part.split_last() {
+            Some((special @ (b'"' | b'\\'), plain)) => {
+                write(text, plain);
+                write(text, &[b'\\', *special]);
+            }
+            _ => write(text, part),
+        }
+    }
+    memory::push(text, b'"');
+}
+
+/// Appends bytes. Raises an error if the text gets larger than a text can be.
+fn write(text: &mut Vec<u8>, bytes: &[u8]) {
+    if text.len() + bytes.len() > memory::LARGEST {
+        let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+        Refused::new(code, "array is too large").raise();
+    }
+    memory::reserve(text, bytes.len());
+    text.extend_from_slice(bytes);
 }
 
 /// Returns an iterator over a copy of a jsonb in the memory of the statement.

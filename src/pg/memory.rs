@@ -21,7 +21,7 @@ unsafe extern "C" {
 }
 
 /// The largest size that the server allocates. A larger request raises another error.
-const LARGEST: usize = 0x3fff_ffff;
+pub const LARGEST: usize = 0x3fff_ffff;
 
 /// Allocates zeroed bytes in the current context. Raises an error if there is no memory.
 pub fn cleared(bytes: usize) -> *mut c_void {

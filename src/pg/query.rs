@@ -3,10 +3,13 @@
 
 #![allow(unsafe_code)]
 
+use super::context::{self, Context};
+use super::encoding::shown;
 use super::error::Refused;
-use super::{memory, observer, varlena};
+use super::jsonb::{Array, Element, Literal};
+use super::{executor, memory, observer, varlena};
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, c_char};
 
 /// The snapshot that a query runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +71,23 @@ pub fn forget_catalogs() {
     }
 }
 
-/// Runs a query and returns the first column of its first row as jsonb. Returns None if that is null, or if there is no row.
+/// A query of a caller, with its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The key that the result is stored under. Errors name it.
+    pub key: &'a [u8],
+    pub text: &'a CStr,
+    pub arguments: Array<'a>,
+}
+
+/// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb. Returns None if that is null, or if there is no row.
 ///
-/// Errors of the query are raised unchanged.
-pub fn first_value(
-    text: &CStr,
-    arguments: &[Option<CString>],
-    on: Snapshot,
-) -> Result<Option<Vec<u8>>, Refused> {
+/// Raises the errors of the query, with their position in it.
+pub fn scalar(query: &Query<'_>, on: Snapshot) -> Option<Vec<u8>> {
+    context::within(query.key, query.text, |context| try_scalar(query, on, context))
+}
+
+fn try_scalar(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: the server's own function, called while no lock is held.
     unsafe {
         // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next locks
@@ -89,7 +101,7 @@ pub fn first_value(
             if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
                 pgrx::error!("cannot connect to the server's programming interface");
             }
-            let value = value_of(text, arguments, on);
+            let value = value_of(query, on, context);
             pg_sys::SPI_finish();
             value
         }
@@ -118,20 +130,16 @@ fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
 ///
 /// # Safety
 /// An SPI connection must be open.
-unsafe fn value_of(
-    text: &CStr,
-    arguments: &[Option<CString>],
-    on: Snapshot,
-) -> Result<Option<Vec<u8>>, Refused> {
+unsafe fn value_of(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: as the caller promises.
     unsafe {
-        let types = parameter_types(text)?;
-        let (mut values, nulls) = bind(arguments, &types)?;
-        let plan = prepare(text, &types);
+        let types = parameter_types(query.text)?;
+        let (mut values, nulls) = bind(query.arguments, &types, context)?;
+        let plan = prepare(query.text, &types)?;
         // This snapshot is taken after the tables are locked, as the server does for a statement of its own. A snapshot from before a
         // wait for a TRUNCATE would find the table empty, though no committed state was empty.
         on_snapshot(on, || {
-            let found = run(plan, &mut values, &nulls)?;
+            let found = run(query.text, plan, &mut values, &nulls)?;
             Ok(found.map(|(datum, kind)| memory::copy(varlena::content(to_jsonb(datum, kind)))))
         })
     }
@@ -146,10 +154,14 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
     unsafe {
         let statements = pg_sys::pg_parse_query(text.as_ptr());
         let count = if statements.is_null() { 0 } else { (*statements).length };
-        if count != 1 {
-            let message = if count == 0 { "query is empty" } else { "query must be a single statement" };
-            return Err(Refused::new(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, message)
-                .detail(format!("It has {count} statements.")));
+        let code = PgSqlErrorCode::ERRCODE_SYNTAX_ERROR;
+        match count {
+            0 => return Err(Refused::new(code, "query is empty")),
+            1 => {}
+            _ => {
+                return Err(Refused::new(code, "query must be a single statement")
+                    .detail(format!("It has {count} statements.")));
+            }
         }
         let statement = (*(*statements).elements).ptr_value.cast::<pg_sys::RawStmt>();
         let (mut types, mut count) = (std::ptr::null_mut(), 0);
@@ -160,65 +172,187 @@ unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
             &raw mut count,
             std::ptr::null_mut(),
         );
+        refuse_unless_scalar(text, (*statement).stmt, query)?;
         let types = if count == 0 { &[][..] } else { std::slice::from_raw_parts(types, count as usize) };
         let types = memory::copy(types);
-        if let Some(index) =
+        if let Some(at) =
             types.iter().position(|kind| [pg_sys::InvalidOid, pg_sys::UNKNOWNOID].contains(kind))
         {
             let code = PgSqlErrorCode::ERRCODE_INDETERMINATE_DATATYPE;
-            return Err(Refused::new(
-                code,
-                format!("could not determine data type of parameter ${}", index + 1),
-            ));
-        }
-        if (*query).commandType != pg_sys::CmdType::CMD_SELECT {
-            return Err(Refused::new(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "query must be a SELECT",
-            ));
+            let number = at + 1;
+            return Err(Refused::new(code, format!("could not determine data type of parameter ${number}"))
+                .hint(format!("Use the parameter in the query with a cast, for example ${number}::text.")));
         }
         Ok(types)
     }
 }
 
-/// Converts the arguments from text to the parameters' types.
+/// Returns an error unless the statement only reads, and returns one column.
+///
+/// # Safety
+/// `query` must be the analyzed form of `statement`.
+unsafe fn refuse_unless_scalar(
+    text: &CStr,
+    statement: *mut pg_sys::Node,
+    query: *const pg_sys::Query,
+) -> Result<(), Refused> {
+    use pg_sys::{CmdType, NodeTag};
+    let unsupported = |message| Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message);
+    // SAFETY: as the caller promises. The tag of a node names its type.
+    unsafe {
+        let command = (*query).commandType;
+        if command == CmdType::CMD_UTILITY {
+            let utility = (*query).utilityStmt;
+            let is_into = (*utility).type_ == NodeTag::T_CreateTableAsStmt
+                && (*utility.cast::<pg_sys::CreateTableAsStmt>()).is_select_into;
+            return Err(match is_into {
+                true => unsupported(WRITES).detail("SELECT INTO creates a table."),
+                false => {
+                    unsupported("query must be a SELECT").detail(format!("It is {}.", command_of(utility)))
+                }
+            });
+        }
+        if command != CmdType::CMD_SELECT {
+            return Err(unsupported(WRITES).detail(format!("It is {}.", command_of(statement))));
+        }
+        if (*query).hasModifyingCTE {
+            return Err(unsupported(WRITES).detail("A statement in its WITH clause changes data."));
+        }
+        match pg_sys::ExecCleanTargetListLength((*query).targetList) {
+            1 => Ok(()),
+            columns => {
+                let refused = Refused::new(
+                    PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+                    "query of cache_fetch must return one column",
+                )
+                .detail(format!("It returns {columns} columns."));
+                Err(if columns == 0 { refused } else { refused.hint(all_rows(text, columns)) })
+            }
+        }
+    }
+}
+
+const WRITES: &str = "query must not write";
+
+/// Returns the name of a statement's command.
+///
+/// # Safety
+/// The node must be a statement.
+unsafe fn command_of(statement: *mut pg_sys::Node) -> String {
+    // SAFETY: as the caller promises. The server's names of commands are constants.
+    unsafe {
+        let name = pg_sys::GetCommandTagName(pg_sys::CreateCommandTag(statement));
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Returns the hint for a query that returns more than one value. It shows how the query returns them as one.
+fn all_rows(text: &CStr, columns: i32) -> String {
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b';';
+    let text = text.to_bytes();
+    let text = &text[..text.iter().rposition(|byte| !is_end(byte)).map_or(0, |last| last + 1)];
+    // A comment could hide what follows it.
+    let is_plain = text.len() <= SHOWN_QUERY_BYTES_MAX
+        && !text.contains(&b'\n')
+        && !text.windows(2).any(|two| two == b"--");
+    let query = if is_plain { shown(text) } else { "...".into() };
+    match columns {
+        1 => format!(
+            "To get all rows as one value, use: SELECT jsonb_agg(value) FROM ({query}) AS all_rows(value)"
+        ),
+        _ => format!(
+            "To get all rows as one value, use: SELECT jsonb_agg(all_rows) FROM ({query}) AS all_rows"
+        ),
+    }
+}
+
+/// A hint repeats a query up to this length.
+const SHOWN_QUERY_BYTES_MAX: usize = 300;
+
+/// Converts the arguments to the parameters' types.
 ///
 /// # Safety
 /// An SPI connection must be open.
 unsafe fn bind(
-    arguments: &[Option<CString>],
+    arguments: Array<'_>,
     types: &[pg_sys::Oid],
+    context: Context,
 ) -> Result<(Vec<pg_sys::Datum>, Vec<c_char>), Refused> {
-    if arguments.len() != types.len() {
-        let code = PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE;
-        return Err(Refused::new(code, "args does not match the parameters of the query").detail(format!(
-            "It has {} elements, and the query has {} parameters.",
-            arguments.len(),
-            types.len()
-        )));
+    let elements = arguments.elements();
+    if elements.len() != types.len() {
+        let plural = if types.len() == 1 { "" } else { "s" };
+        let (expected, found) = (types.len(), elements.len());
+        let message = format!("query expects {expected} argument{plural}, got {found}");
+        let refused = Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message);
+        return Err(match found {
+            0 => refused.hint("Use args => '[1, \"two\"]' for the parameters $1 and $2."),
+            _ => refused,
+        });
     }
     let (mut values, mut nulls) = (Vec::new(), Vec::new());
     memory::reserve(&mut values, types.len());
     memory::reserve(&mut nulls, types.len());
-    for (text, kind) in arguments.iter().zip(types) {
-        nulls.push(if text.is_some() { b' ' } else { b'n' } as c_char);
-        values.push(text.as_ref().map_or(pg_sys::Datum::null(), |text| {
-            let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-            // SAFETY: calls the type's own input function, with a text that ends with a zero.
-            unsafe {
-                pg_sys::getTypeInputInfo(*kind, &raw mut input, &raw mut parameter);
-                pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, -1)
-            }
-        }));
+    for (at, (element, kind)) in elements.iter().zip(types).enumerate() {
+        // SAFETY: the type is the one that the query infers.
+        let value = context.of_parameter(at + 1, || unsafe { value_of_type(*element, *kind) });
+        nulls.push(if value.is_some() { b' ' } else { b'n' } as c_char);
+        values.push(value.unwrap_or(pg_sys::Datum::null()));
     }
     Ok((values, nulls))
+}
+
+/// Converts an argument to a type. A JSON array becomes an SQL array if the type is one.
+///
+/// # Safety
+/// The type must exist.
+unsafe fn value_of_type(element: Element, kind: pg_sys::Oid) -> Option<pg_sys::Datum> {
+    // SAFETY: calls the type's own input function, with a text that ends with a zero.
+    unsafe {
+        let of = pg_sys::get_base_element_type(kind);
+        let form = || Literal {
+            delimiter: type_input(of).delimiter,
+            of_json: [pg_sys::JSONOID, pg_sys::JSONBOID].contains(&pg_sys::getBaseType(of)),
+        };
+        let array = if of == pg_sys::InvalidOid { None } else { element.array(form) };
+        let text = array.or_else(|| element.text())?;
+        let TypeInput { function, parameter, .. } = type_input(kind);
+        Some(pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), parameter, -1))
+    }
+}
+
+/// The input function of a type, its second argument, and the character between elements in an array of the type.
+struct TypeInput {
+    function: pg_sys::Oid,
+    parameter: pg_sys::Oid,
+    delimiter: u8,
+}
+
+/// # Safety
+/// The type must exist.
+unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
+    let (mut length, mut by_value, mut alignment, mut delimiter) = (0, false, 0, 0);
+    let (mut parameter, mut function) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: as the caller promises.
+    unsafe {
+        pg_sys::get_type_io_data(
+            kind,
+            pg_sys::IOFuncSelector::IOFunc_input,
+            &raw mut length,
+            &raw mut by_value,
+            &raw mut alignment,
+            &raw mut delimiter,
+            &raw mut parameter,
+            &raw mut function,
+        );
+    }
+    TypeInput { function, parameter, delimiter: delimiter as u8 }
 }
 
 /// Returns the plan of a query, after its tables have been locked.
 ///
 /// # Safety
 /// An SPI connection must be open, and the text must have been parsed as a single statement.
-unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
+unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanPtr, Refused> {
     // SAFETY: as the caller promises. The plan has one statement, and lives as long as the SPI connection.
     unsafe {
         let plan = pg_sys::SPI_prepare(text.as_ptr(), types.len() as i32, types.as_ptr().cast_mut());
@@ -227,7 +361,11 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
         }
         let sources = pg_sys::SPI_plan_get_plan_sources(plan);
         let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
-        // This checks the query after rewriting, so that functions in views count.
+        // The checks see the query after rewriting, so that views count.
+        if executor::nodes::<pg_sys::Query>((*source).query_list).any(|query| locks_rows(*query)) {
+            let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
+            return Err(Refused::new(code, WRITES).detail("FOR UPDATE and FOR SHARE lock rows."));
+        }
         if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
             observer::note_volatile();
         }
@@ -238,15 +376,32 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> pg_sys::SPIPlanPtr {
                 pg_sys::ReleaseCachedPlan(planned, std::ptr::null_mut());
             }
         }
-        plan
+        Ok(plan)
     }
 }
 
-/// Returns the first column of the first row, with its type. The query runs on the active snapshot.
+/// Returns whether a query, or a query in its FROM or WITH clause, locks rows. The server itself refuses the others that do.
+///
+/// # Safety
+/// The query must be an analyzed one.
+unsafe fn locks_rows(query: *const pg_sys::Query) -> bool {
+    // SAFETY: as the caller promises. The lists of a query hold nodes of these types.
+    unsafe {
+        pg_sys::check_stack_depth();
+        !(*query).rowMarks.is_null()
+            || executor::nodes::<pg_sys::RangeTblEntry>((*query).rtable)
+                .any(|entry| !(**entry).subquery.is_null() && locks_rows((**entry).subquery))
+            || executor::nodes::<pg_sys::CommonTableExpr>((*query).cteList)
+                .any(|entry| locks_rows((**entry).ctequery.cast()))
+    }
+}
+
+/// Returns the value of the only row, with its type. The query runs on the active snapshot.
 ///
 /// # Safety
 /// An SPI connection must be open. The plan must belong to this connection and have as many parameters as there are values.
 unsafe fn run(
+    text: &CStr,
     plan: pg_sys::SPIPlanPtr,
     values: &mut [pg_sys::Datum],
     nulls: &[c_char],
@@ -262,15 +417,21 @@ unsafe fn run(
             std::ptr::null_mut(),
             true,
             true,
-            1,
+            2,
         );
         if status != pg_sys::SPI_OK_SELECT as i32 {
             let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
             return Err(Refused::new(code, "query must return rows"));
         }
         let table = pg_sys::SPI_tuptable;
-        if pg_sys::SPI_processed == 0 || (*(*table).tupdesc).natts == 0 {
-            return Ok(None);
+        match pg_sys::SPI_processed {
+            0 => return Ok(None),
+            1 => {}
+            _ => {
+                let code = PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION;
+                return Err(Refused::new(code, "more than one row returned by the query of cache_fetch")
+                    .hint(all_rows(text, 1)));
+            }
         }
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &raw mut is_null);
@@ -319,5 +480,6 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
 #[cfg(debug_assertions)]
 #[pg_extern(sql = false)]
 fn is_refused(text: &CStr) -> bool {
-    first_value(text, &[], Snapshot::New).is_err()
+    let query = Query { key: &[], text, arguments: Array::EMPTY };
+    context::within(query.key, text, |context| Ok(try_scalar(&query, Snapshot::New, context).is_err()))
 }

@@ -66,6 +66,26 @@ impl Varlena {
         }
     }
 
+    /// Returns the bytes behind the header.
+    pub fn bytes(&self) -> &[u8] {
+        let Some(start) = self.start else { return &[] };
+        // SAFETY: `length` bytes behind the header, which only this value refers to.
+        unsafe { std::slice::from_raw_parts(start.as_ptr().cast::<u8>().add(pg_sys::VARHDRSZ), self.length) }
+    }
+
+    /// Cuts bytes off at the end.
+    #[must_use]
+    pub fn shortened(mut self, by: usize) -> Self {
+        self.length = self.length.saturating_sub(by);
+        if let Some(start) = self.start {
+            // SAFETY: the memory has room for the header and for more bytes than that.
+            unsafe {
+                pgrx::varlena::set_varsize_4b(start.as_ptr(), (pg_sys::VARHDRSZ + self.length) as i32);
+            }
+        }
+        self
+    }
+
     fn into_datum(self) -> pg_sys::Datum {
         self.start.map_or(pg_sys::Datum::null(), |start| start.as_ptr().into())
     }

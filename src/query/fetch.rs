@@ -6,10 +6,11 @@
 //! once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency, it
 //! runs the query for itself and stores nothing.
 
-use crate::pg::error::Refused;
+use crate::pg::jsonb::Array;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::{self, Seen};
-use crate::pg::query::{self, Snapshot};
+use crate::pg::query::{self, Query, Snapshot};
+use crate::pg::varlena::Varlena;
 use crate::pg::{function, locks, relation, settings, shared};
 use crate::store::entry::{self, JSONB};
 use crate::store::space::{self, Place, Privilege, Space, hash};
@@ -19,12 +20,30 @@ use crate::store::{flights, watch};
 use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
 };
+use sha2::{Digest, Sha256};
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
 use std::time::Instant;
 
-/// The kind of a result that is null, or of a query that returned no row.
+/// The kind of a result: the bytes of a jsonb, and behind them its identity.
+pub const RESULT: Kind = Kind(5);
+/// The kind of a result that is null, or of a query that returned no row: only its identity.
 pub const NOTHING: Kind = Kind(4);
+
+pub const IDENTITY_BYTES: usize = 32;
+
+/// What identifies a result besides its key: a SHA-256 of the query's text and its arguments. A value with another identity must never be
+/// returned, so two queries with the same one must be impossible to find, also for a caller who chooses them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity([u8; IDENTITY_BYTES]);
+
+impl Identity {
+    pub fn of(query: &[u8], arguments: Array<'_>) -> Self {
+        // The length separates the two, so that no part of one can belong to the other.
+        let length = (query.len() as u64).to_le_bytes();
+        let digest = Sha256::new().chain_update(length).chain_update(query).chain_update(arguments.bytes());
+        Self(digest.finalize().into())
+    }
+}
 
 /// The most relations on which a result may depend. A result with more is not stored.
 const RELATIONS_MAX: usize = 64;
@@ -36,10 +55,8 @@ pub type Returned = Option<Vec<u8>>;
 /// The arguments of `cache_fetch`.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    pub key: &'a [u8],
-    pub query: &'a CStr,
-    /// The values of the query's parameters as text; none stands for null.
-    pub arguments: &'a [Option<CString>],
+    pub query: Query<'a>,
+    pub identity: Identity,
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Whether to compute the result even if there is a value.
@@ -52,33 +69,71 @@ pub struct Wanted<'a> {
 /// for so many minutes. A result that took no longer than any of them lives for one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
-/// Returns the value, if there is one for this session. Counts the cost of computing it as time saved.
-pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
-    let found = entry::read(space, key, into)?;
+/// Receives a value, and accepts it unless it is jsonb or null that another query has returned, or no query at all.
+struct Candidate {
+    value: Varlena,
+    identity: Identity,
+    /// Why the value was not accepted.
+    unwanted: Option<Status>,
+}
+
+impl Buffer for Candidate {
+    fn room(&mut self, meta: &Meta) -> &mut [u8] {
+        self.value.room(meta)
+    }
+
+    fn had_room(&self) -> bool {
+        self.value.had_room()
+    }
+
+    fn accepts(&mut self, meta: &Meta) -> bool {
+        let is_other = || self.value.had_room() && !self.value.bytes().ends_with(&self.identity.0);
+        self.unwanted = match meta.kind {
+            RESULT | NOTHING if is_other() => Some(OTHER_QUERY),
+            JSONB => Some(NO_QUERY),
+            _ => None,
+        };
+        self.unwanted.is_none()
+    }
+}
+
+const OTHER_QUERY: Status = Status::Miss("the key holds the result of another query or of other arguments");
+const NO_QUERY: Status = Status::Miss("the key holds a value that was set, not the result of a query");
+
+/// Returns the value, if there is one for this session and this query. Counts the cost of computing it as time saved.
+pub fn read(space: &Space, key: &[u8], identity: Identity) -> Option<(Meta, Varlena)> {
+    let mut candidate = Candidate { value: Varlena::default(), identity, unwanted: None };
+    let found = entry::read(space, key, &mut candidate);
+    if found.is_none()
+        && let Some(status) = candidate.unwanted
+    {
+        status::set(status);
+    }
+    let found = found?;
     if let Some(place) = space.place().filter(|_| found.cost != Cost::NONE) {
         place.tier.note(&place.scope, Counter::Saved, found.cost.micros());
     }
-    Some(found)
+    Some((found, candidate.value))
 }
 
 /// Runs the query and stores its result, if it can be stored. The caller must have found no value, or wants a new one.
-pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Result<Returned, Refused> {
+pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Returned {
     let missed = status::current().filter(|_| !wanted.refresh);
     // If this call runs inside the query of another fill, the outer result depends on what the cache returns here, which is not
     // tracked.
     observer::note_cache();
-    let (result, why_not) = match ticket(space, wanted.key) {
+    let (result, why_not) = match ticket(space, wanted.query.key) {
         Ok(ticket) => {
-            let (result, outcome) = ticket.run(space, wanted)?;
+            let (result, outcome) = ticket.run(space, wanted);
             (result, outcome.err())
         }
-        Err(why_not) => (run(wanted)?.result, Some(why_not)),
+        Err(why_not) => (run(wanted).result, Some(why_not)),
     };
     match why_not.or(missed) {
         Some(status) => status::set(status),
         None => status::set(Status::Done),
     }
-    Ok(result)
+    result
 }
 
 thread_local! {
@@ -117,7 +172,7 @@ struct Run {
     cost: Cost,
 }
 
-fn run(wanted: &Wanted<'_>) -> Result<Run, Refused> {
+fn run(wanted: &Wanted<'_>) -> Run {
     let on = if query::is_parallel() {
         Snapshot::Active
     } else if query::keeps_one_snapshot() {
@@ -126,8 +181,8 @@ fn run(wanted: &Wanted<'_>) -> Result<Run, Refused> {
         Snapshot::New
     };
     let began = Instant::now();
-    let (result, seen) = observer::observe(|| query::first_value(wanted.query, wanted.arguments, on));
-    Ok(Run { result: result?, seen, cost: Cost::of(began.elapsed()) })
+    let (result, seen) = observer::observe(|| query::scalar(&wanted.query, on));
+    Run { result, seen, cost: Cost::of(began.elapsed()) }
 }
 
 /// The right to store the result for a key.
@@ -179,21 +234,21 @@ fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
 impl Ticket {
     /// Runs the query, and stores the result or returns the reason why not. If the query fails, the rollback of the transaction
     /// or savepoint releases the ticket.
-    fn run(self, space: &Space, wanted: &Wanted<'_>) -> Result<(Returned, Result<(), Status>), Refused> {
+    fn run(self, space: &Space, wanted: &Wanted<'_>) -> (Returned, Result<(), Status>) {
         renew_session();
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
         let wrote = locks::has_written().then(crate::pg::transaction::command_id);
-        let run = run(wanted)?;
+        let mut run = run(wanted);
         let stored = if locks::has_written().then(crate::pg::transaction::command_id) == wrote {
             admit(space, &run)
                 .and_then(|()| self.dependencies(space, wanted, &run.seen, has_seen_foreign))
-                .and_then(|dependencies| self.store(space, wanted, &run, &dependencies))
+                .and_then(|dependencies| self.store(space, wanted, &mut run, &dependencies))
         } else {
             Err(Status::Refused("the query has written something"))
         };
-        self.give_back(wanted.key);
-        Ok((run.result, stored))
+        self.give_back(wanted.query.key);
+        (run.result, stored)
     }
 
     /// Returns the fences that the result depends on. The error says why the result cannot be stored.
@@ -287,21 +342,32 @@ impl Ticket {
         &self,
         space: &Space,
         wanted: &Wanted<'_>,
-        run: &Run,
+        run: &mut Run,
         dependencies: &[FenceId],
     ) -> Result<(), Status> {
-        let tier = self.place.tier;
+        let kind = if run.result.is_some() { RESULT } else { NOTHING };
+        let mut nothing = Vec::new();
+        let bytes = run.result.as_mut().unwrap_or(&mut nothing);
+        bytes.try_reserve_exact(IDENTITY_BYTES).map_err(OutOfMemory::from)?;
+        let length = bytes.len();
+        bytes.extend_from_slice(&wanted.identity.0);
         let value = NewValue {
-            bytes: run.result.as_deref().unwrap_or_default(),
-            kind: if run.result.is_some() { JSONB } else { NOTHING },
+            bytes,
+            kind,
             stamp: self.stamp,
             expires: entry::expires(space, wanted.ttl_ms.or_else(|| lifetime_ms(space, run.cost))),
             cost: run.cost,
             dependencies,
         };
-        let Some(key) = self.place.key(wanted.key, hash(wanted.key)) else { return Ok(()) };
-        let reservation = self.place.reserve(&key, &value, None).map_err(Status::from)?;
-        match tier.publish_leased(&key, reservation, self.number) {
+        let stored = self.publish(wanted.query.key, &value);
+        bytes.truncate(length);
+        stored
+    }
+
+    fn publish(&self, key: &[u8], value: &NewValue<'_>) -> Result<(), Status> {
+        let Some(key) = self.place.key(key, hash(key)) else { return Ok(()) };
+        let reservation = self.place.reserve(&key, value, None).map_err(Status::from)?;
+        match self.place.tier.publish_leased(&key, reservation, self.number) {
             Stored::Dropped => Err(Status::Refused("the key was changed meanwhile")),
             _ => Ok(()),
         }

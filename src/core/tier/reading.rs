@@ -31,11 +31,12 @@ impl<H: Host> Tier<'_, H> {
     ) -> Result<Meta, Miss> {
         let (reader, now) = (reader.into(), self.host.now());
         match self.try_look(key, reader, now, Some(&mut *into)) {
-            Some(Ok(meta)) => {
+            Some(Ok(meta)) if into.accepts(&meta) => {
                 self.statistics.count(key.scope.cell, Counter::Hit);
                 Ok(meta)
             }
-            Some(Err(miss)) => {
+            Some(outcome) => {
+                let miss = outcome.err().unwrap_or(Miss::Absent);
                 self.count_miss(key.scope.cell, miss);
                 Err(miss)
             }
@@ -53,7 +54,8 @@ impl<H: Host> Tier<'_, H> {
         now: u32,
         into: &mut impl Buffer,
     ) -> Result<Meta, Miss> {
-        let outcome = self.look_again(key, reader, now, Some(into));
+        let found = self.look_again(key, reader, now, Some(&mut *into));
+        let outcome = found.and_then(|meta| if into.accepts(&meta) { Ok(meta) } else { Err(Miss::Absent) });
         match outcome {
             Ok(_) => self.statistics.count(key.scope.cell, Counter::Hit),
             Err(miss) => self.count_miss(key.scope.cell, miss),

@@ -38,7 +38,7 @@ SELECT cache_set('set', '1', space => 'by_cost'), seconds('set', 'by_cost');
 
 -- Each hit adds the cost of its query to time_saved.
 SELECT cache_fetch('saved', 'SELECT slow(0.1)', space => 'cheap');
-SELECT cache_fetch('saved', 'SELECT 1 / 0', space => 'cheap') FROM generate_series(1, 4);
+SELECT cache_fetch('saved', 'SELECT slow(0.1)', space => 'cheap') FROM generate_series(1, 4);
 SELECT space, hits_hot, time_saved BETWEEN '400 ms' AND '60 s' AS saved FROM cache_stats WHERE space = 'cheap';
 SELECT cache_stats_reset();
 SELECT space, time_saved FROM cache_stats WHERE space = 'cheap';

@@ -37,7 +37,7 @@ SELECT cache_fetch('all', 'SELECT count(*) FROM p'), cache_status();
 -- Arguments, as the query infers their types; other kinds; rows that are not there.
 SELECT cache_fetch('args', 'SELECT $1::date + $2::int', '["2026-01-30", 3]');
 SELECT cache_fetch('text', 'SELECT $1 || ''!''', '["it''s \"quoted\""]'), cache_fetch('null', 'SELECT $1::int', '[null]');
-SELECT cache_fetch('row', 'SELECT o FROM orders AS o ORDER BY id'), cache_fetch('numeric', 'SELECT $1::numeric', '[12345678901234567890.123]');
+SELECT cache_fetch('row', 'SELECT o FROM orders AS o ORDER BY id LIMIT 1'), cache_fetch('numeric', 'SELECT $1::numeric', '[12345678901234567890.123]');
 SELECT cache_fetch('none', 'SELECT 1 FROM orders WHERE false') IS NULL AS none, cache_status();
 SELECT cache_fetch('none', 'SELECT 1 FROM orders WHERE false') IS NULL AS none, cache_status();
 INSERT INTO orders VALUES (3, 0);
@@ -128,20 +128,116 @@ RESET ROLE;
 SELECT cache_fetch('outer', $$ SELECT cache_fetch('inner', 'SELECT count(*) FROM other') $$), cache_status();
 SELECT cache_get('outer'), cache_get('inner');
 
+-- The identity of a result is key, text and arguments. Anything else under the key is a miss, and is replaced.
+SELECT cache_fetch('id', 'SELECT $1::int', '[1]'), cache_status();
+SELECT cache_fetch('id', 'SELECT $1::int', '[1]'), cache_status();
+SELECT cache_fetch('id', 'SELECT $1::int', '[2]'), cache_status();
+SELECT cache_fetch('id', 'SELECT $1::int', '[1]'), cache_status();
+SELECT cache_fetch('id', 'SELECT 5 + $1::int', '[1]'), cache_status();
+SELECT cache_fetch('id', 'SELECT 5 + $1::int', '[null]') IS NULL AS null, cache_status();
+SELECT cache_fetch('id', 'SELECT 5 + $1::int', '[1]'), cache_status();
+SELECT cache_get('id'), cache_status();
+SELECT * FROM cache_get_many('{id}');
+SELECT value, status FROM cache_acquire('id');
+SELECT cache_get_text('id');
+SELECT cache_set('id', '"by hand"');
+SELECT cache_fetch('id', 'SELECT 5 + $1::int', '[1]'), cache_status();
+SELECT cache_delete('id'), cache_exists('id');
+-- No arguments are no arguments, however they are written.
+SELECT cache_fetch('id', 'SELECT 1'), cache_fetch('id', 'SELECT 1', '[]'), cache_status();
+SELECT cache_fetch('id', 'SELECT 1', 'null'), cache_status();
+-- A null of another query is no null of this one.
+SELECT cache_fetch('id', 'SELECT null::int') IS NULL AS null, cache_fetch('id', 'SELECT 1'), cache_status();
+-- A mismatch counts as a miss.
+SELECT cache_create_space('counted');
+SELECT cache_fetch('id', 'SELECT $1::int', jsonb_build_array(i), space => 'counted') FROM generate_series(1, 3) AS i;
+SELECT cache_fetch('id', 'SELECT $1::int', '[3]', space => 'counted');
+SELECT round(hit_ratio::numeric, 2) AS hit_ratio FROM cache_stats WHERE space = 'counted';
+-- A transaction that has set the key itself.
+BEGIN;
+SELECT cache_set('id', '"own"');
+SELECT cache_fetch('id', 'SELECT 1'), cache_status(), cache_get('id');
+COMMIT;
+SELECT cache_get('id'), cache_fetch('id', 'SELECT 1'), cache_status();
+
+-- A JSON array binds to an array parameter.
+SELECT cache_fetch('array', 'SELECT array_agg(id ORDER BY id) FROM orders WHERE id = ANY ($1::int[])', '[[3, 1, 99]]');
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::int[])', '[[1, null, "3"]]'), cache_fetch('array', 'SELECT to_jsonb($1::int[])', '[[]]'),
+       cache_fetch('array', 'SELECT to_jsonb($1::int[][])', '[[[1, 2], [3, null]]]'), cache_fetch('array', 'SELECT $1::int[] IS NULL', '[null]'),
+       cache_fetch('array', 'SELECT to_jsonb($1::int[])', '["{1,2}"]');
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::text[])', '[["a\"b\\c", "NULL", "", "{x,y}", null, 1.50, true, {"a": [1]}]]');
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::jsonb[])', '[["a", {"a": 1}, [1, [2]], null, true]]'),
+       cache_fetch('array', 'SELECT to_jsonb($1::json[])', '[[[1], [2, 3]]]'), cache_fetch('array', 'SELECT $1::jsonb', '[[1, [2]]]');
+SELECT cache_fetch('array', 'SELECT array_length($1::box[], 1)', '[["(1,1),(0,0)", "(2,2),(1,1)"]]');
+CREATE DOMAIN ids AS int[] CHECK (array_length(VALUE, 1) < 3);
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::ids)', '[[1, 2]]'), cache_fetch('array', 'SELECT length($1::text)', '[[1, 2]]');
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::ids)', '[[1, 2, 3]]');
+SELECT cache_fetch('array', 'SELECT $1::int + cardinality($2::int[])', '[1, [1, "x"]]');
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::int[])', '[[[1, 2], [3]]]');
+SELECT cache_fetch('array', 'SELECT to_jsonb($1::int[])', '[{"a": 1}]');
+-- A JSON object binds to a JSON parameter.
+SELECT cache_fetch('object', 'SELECT $1::jsonb -> ''a''', '[{"a": [1]}]'), cache_fetch('object', 'SELECT ($1::orders).cents', '["(7,8)"]');
+
+-- One column and one row.
+CREATE TABLE dashboard AS SELECT i AS id, i * 10 AS cents FROM generate_series(1, 2) AS i;
+SELECT cache_fetch('shape', 'SELECT * FROM dashboard;');
+SELECT cache_fetch('shape', 'SELECT id FROM dashboard');
+\set VERBOSITY sqlstate
+SELECT cache_fetch('shape', 'SELECT * FROM dashboard');
+SELECT cache_fetch('shape', 'SELECT id FROM dashboard');
+\set VERBOSITY default
+SELECT cache_fetch('shape', 'SELECT id FROM dashboard -- all');
+SELECT cache_fetch('shape', 'SELECT FROM dashboard');
+SELECT cache_fetch('shape', 'SELECT jsonb_agg(all_rows) FROM (SELECT * FROM dashboard) AS all_rows');
+SELECT cache_fetch('shape', 'SELECT jsonb_agg(value) FROM (SELECT id FROM dashboard) AS all_rows(value)');
+SELECT cache_exists('shape');
+
 -- Bad queries, and what they leave.
 SELECT cache_fetch('bad', 'SELECT 1; SELECT 2');
 SELECT cache_fetch('bad', '');
+SELECT cache_fetch('bad', '/* nothing */ ; -- at all');
 SELECT cache_fetch('bad', 'SELECT 1 / 0');
 SELECT cache_fetch('bad', 'SELECT * FROM nowhere');
+SELECT cache_fetch('bad', 'SELECT 1 +');
 SELECT cache_fetch('bad', 'UPDATE orders SET cents = 0');
 SELECT cache_fetch('bad', 'WITH w AS (DELETE FROM orders RETURNING 1) SELECT count(*) FROM w');
-SELECT cache_fetch('bad', 'SELECT * FROM orders FOR UPDATE');
+SELECT cache_fetch('bad', 'SELECT id FROM orders FOR UPDATE');
+SELECT cache_fetch('bad', 'SELECT count(*) FROM (SELECT id FROM orders FOR SHARE) AS o');
+SELECT cache_fetch('bad', 'SELECT 1 AS one INTO made');
+SELECT cache_fetch('bad', 'CREATE TABLE made (id int)');
 SELECT cache_fetch('bad', 'SHOW work_mem');
 SELECT cache_fetch('bad', 'SELECT $1::int', '[1, 2]');
+SELECT cache_fetch('bad', 'SELECT $1::int + $2::int', '[1]');
 SELECT cache_fetch('bad', 'SELECT $1::int');
 SELECT cache_fetch('bad', 'SELECT $1::int', '["x"]');
 SELECT cache_fetch('bad', 'SELECT $2::int', '[1, 2]');
 SELECT cache_fetch('bad', 'SELECT $1::int', '{"a": 1}');
+SELECT cache_fetch('bad', 'SELECT $1::int', '1');
+-- Errors keep where they come from, also those that a function of the query raises, and those of a fetch inside of a fetch.
+CREATE FUNCTION fails() RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT id FROM orders WHERE cents = nothing); END $$;
+SELECT cache_fetch('bad', 'SELECT fails()');
+SELECT cache_fetch('outer', $$ SELECT cache_fetch('inner', 'SELECT 1 / 0') $$);
+CREATE DOMAIN small AS int CONSTRAINT is_small CHECK (VALUE < 10);
+DO $$
+DECLARE type text; rule text; place text;
+BEGIN
+    PERFORM cache_fetch('bad', 'SELECT $1::small', '[10]');
+EXCEPTION WHEN check_violation THEN
+    GET STACKED DIAGNOSTICS type = PG_DATATYPE_NAME, rule = CONSTRAINT_NAME, place = PG_EXCEPTION_CONTEXT;
+    RAISE INFO '% % %', type, rule, place;
+END $$;
+-- An error that the query has caught is not part of a later one.
+CREATE FUNCTION catches() RETURNS int STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        RETURN nothing;
+    EXCEPTION WHEN undefined_column THEN
+        RETURN 0;
+    END;
+END $$;
+SELECT cache_fetch('bad', 'SELECT catches() UNION ALL SELECT 1');
+SELECT cache_fetch('bad', 'SELECT 1 / catches()');
+SELECT 1 / 0;
 SELECT cache_fetch('bad', NULL);
 SELECT cache_fetch(NULL, 'SELECT 1');
 SELECT cache_fetch('bad', 'SELECT 1', stale_ok => '1 min');

@@ -1,0 +1,186 @@
+//! The context of errors in a caller's query: where in the query they are, and the key that the query belongs to.
+//!
+//! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. Everything else is lost: the position, the query
+//! that the position belongs to, the context, and the names of the object. So a frame on the server's stack of error contexts keeps a
+//! copy of each error when the server raises it, and adds what was lost when pgrx raises the error again.
+
+#![allow(unsafe_code)]
+
+use super::encoding::shown;
+use super::error::Refused;
+use super::memory;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::*;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+unsafe extern "C-unwind" {
+    // Called without pgrx: an error that one of them raises must reach the server's handler through the frames of the server.
+    fn geterrcode() -> c_int;
+    fn geterrposition() -> c_int;
+    fn errposition(position: c_int) -> c_int;
+    fn internalerrposition(position: c_int) -> c_int;
+    fn internalerrquery(query: *const c_char) -> c_int;
+    fn set_errcontext_domain(domain: *const c_char) -> c_int;
+    fn errcontext_msg(format: *const c_char, ...) -> c_int;
+    fn err_generic_string(field: c_int, text: *const c_char) -> c_int;
+    fn CopyErrorData() -> *mut pg_sys::ErrorData;
+    fn FreeErrorData(error: *mut pg_sys::ErrorData);
+}
+
+/// A frame on the server's stack of error contexts, in the memory of the statement. If the query fails, the frame stays on the stack until
+/// the error leaves the function: the server's handler then resets the stack.
+#[repr(C)]
+struct Frame {
+    callback: pg_sys::ErrorContextCallback,
+    key: *const c_char,
+    query: *const c_char,
+    memory: pg_sys::MemoryContext,
+    /// The number of the parameter whose value is being converted, or 0.
+    parameter: c_int,
+    /// The last error that the server raised. The query may have caught it.
+    raised: *mut pg_sys::ErrorData,
+    /// Whether pgrx raises `raised` again.
+    again: bool,
+}
+
+/// The context of a running query.
+#[derive(Clone, Copy, Debug)]
+pub struct Context(*mut Frame);
+
+/// Runs a query of a caller. Its errors name the key and the position in the query.
+pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R, Refused>) -> R {
+    let context = Context::enter(key, query);
+    match catch_unwind(AssertUnwindSafe(|| run(context))) {
+        Ok(Ok(result)) => {
+            context.leave();
+            result
+        }
+        Ok(Err(refused)) => refused.raise(),
+        Err(payload) => {
+            context.raise_again(matches!(payload.downcast_ref(), Some(CaughtError::PostgresError(_))));
+            resume_unwind(payload)
+        }
+    }
+}
+
+impl Context {
+    fn enter(key: &[u8], query: &CStr) -> Self {
+        let key = shown(key);
+        // SAFETY: the memory is zeroed, which is valid for a frame, and aligned for every type. It lives as long as the statement. The copy
+        // of the key has a zero after its end.
+        unsafe {
+            let copy = memory::cleared(key.len() + 1).cast::<u8>();
+            copy.copy_from_nonoverlapping(key.as_ptr(), key.len());
+            let frame = memory::cleared(size_of::<Frame>()).cast::<Frame>();
+            (*frame).callback.callback = Some(describe);
+            (*frame).callback.arg = frame.cast();
+            (*frame).callback.previous = pg_sys::error_context_stack;
+            (*frame).key = copy.cast();
+            (*frame).query = query.as_ptr();
+            (*frame).memory = pg_sys::CurrentMemoryContext;
+            pg_sys::error_context_stack = &raw mut (*frame).callback;
+            Self(frame)
+        }
+    }
+
+    fn leave(self) {
+        // SAFETY: the frame is the last one on the stack, because every later one was removed by the code that added it.
+        unsafe { pg_sys::error_context_stack = (*self.0).callback.previous };
+    }
+
+    fn raise_again(self, again: bool) {
+        // SAFETY: the frame lives as long as the statement.
+        unsafe { (*self.0).again = again };
+    }
+
+    /// Calls `convert`. Its errors name the parameter.
+    pub fn of_parameter<R>(self, number: usize, convert: impl FnOnce() -> R) -> R {
+        // SAFETY: as above. An error leaves the number in place, because the line is still to be written.
+        unsafe {
+            (*self.0).parameter = number as c_int;
+            let converted = convert();
+            (*self.0).parameter = 0;
+            converted
+        }
+    }
+}
+
+/// Adds to a message that is being raised. The server calls it for warnings and notices, too. It has no guard, so that errors pass through
+/// unchanged. No value on this stack needs to be dropped.
+#[allow(ffi_unwind_calls)]
+unsafe extern "C-unwind" fn describe(frame: *mut c_void) {
+    // SAFETY: the argument is the frame, which lives as long as the statement. The functions are the server's own, for use in such a
+    // callback. They copy the texts.
+    unsafe {
+        let frame = frame.cast::<Frame>();
+        if !(*frame).again {
+            keep(frame);
+        } else if !(*frame).raised.is_null() {
+            restore((*frame).raised);
+        }
+        set_errcontext_domain(std::ptr::null());
+        if (*frame).parameter > 0 {
+            errcontext_msg(c"parameter $%d".as_ptr(), (*frame).parameter);
+        }
+        errcontext_msg(c"query of cache_fetch, key \"%s\"".as_ptr(), (*frame).key);
+    }
+}
+
+/// Turns a position in the statement into a position in the query, as the server does for its own queries, and keeps a copy of the error.
+///
+/// # Safety
+/// Only for [`describe`].
+#[allow(ffi_unwind_calls)]
+unsafe fn keep(frame: *mut Frame) {
+    // SAFETY: as the caller promises. The copy is in the memory of the frame.
+    unsafe {
+        let position = geterrposition();
+        if position > 0 {
+            errposition(0);
+            internalerrposition(position);
+            internalerrquery((*frame).query);
+        }
+        if !(*frame).raised.is_null() {
+            FreeErrorData((*frame).raised);
+            (*frame).raised = std::ptr::null_mut();
+        }
+        // A copy needs memory, so an error about missing memory does without.
+        if geterrcode() != PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int {
+            let current = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = (*frame).memory;
+            (*frame).raised = CopyErrorData();
+            pg_sys::CurrentMemoryContext = current;
+        }
+    }
+}
+
+/// Adds what pgrx does not pass on.
+///
+/// # Safety
+/// Only for [`describe`].
+#[allow(ffi_unwind_calls)]
+unsafe fn restore(raised: *const pg_sys::ErrorData) {
+    // SAFETY: as the caller promises. Each text of an error is null or ends with a zero.
+    unsafe {
+        if !(*raised).internalquery.is_null() {
+            internalerrposition((*raised).internalpos);
+            internalerrquery((*raised).internalquery);
+        }
+        if !(*raised).context.is_null() {
+            set_errcontext_domain(std::ptr::null());
+            errcontext_msg(c"%s".as_ptr(), (*raised).context);
+        }
+        for (field, text) in [
+            (pg_sys::PG_DIAG_SCHEMA_NAME, (*raised).schema_name),
+            (pg_sys::PG_DIAG_TABLE_NAME, (*raised).table_name),
+            (pg_sys::PG_DIAG_COLUMN_NAME, (*raised).column_name),
+            (pg_sys::PG_DIAG_DATATYPE_NAME, (*raised).datatype_name),
+            (pg_sys::PG_DIAG_CONSTRAINT_NAME, (*raised).constraint_name),
+        ] {
+            if !text.is_null() {
+                err_generic_string(c_int::from(field), text);
+            }
+        }
+    }
+}
