@@ -115,4 +115,4 @@ COMMENT ON FUNCTION pgcache.relation_statistics() IS
     'Returns the relations that the view cache_relations selects from.';
 
 COMMENT ON FUNCTION cache_fetch(text, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
-    'Returns the value stored under a key. If there is none, runs the query, returns the first column of its first row as jsonb, and stores it until a transaction changes something that the query has read.';
+    'Returns the value of a query as a scalar subquery does, as jsonb. If the key holds the result of the same query text with the same arguments, returns that. Otherwise runs the query, and stores the result until a transaction changes something that the query has read.';

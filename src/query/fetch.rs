@@ -78,16 +78,16 @@ struct Candidate {
 }
 
 impl Buffer for Candidate {
-    fn room(&mut self, meta: &Meta) -> &mut [u8] {
-        self.value.room(meta)
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        self.value.allocate(meta)
     }
 
-    fn had_room(&self) -> bool {
-        self.value.had_room()
+    fn was_allocated(&self) -> bool {
+        self.value.was_allocated()
     }
 
     fn accepts(&mut self, meta: &Meta) -> bool {
-        let is_other = || self.value.had_room() && !self.value.bytes().ends_with(&self.identity.0);
+        let is_other = || self.value.was_allocated() && !self.value.bytes().ends_with(&self.identity.0);
         self.unwanted = match meta.kind {
             RESULT | NOTHING if is_other() => Some(OTHER_QUERY),
             JSONB => Some(NO_QUERY),

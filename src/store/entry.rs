@@ -14,8 +14,7 @@ use crate::store::status::{self, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
 use pg_cache_core::{
-    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Meta, Miss, NewValue, StaleOk,
-    Stamp,
+    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Meta, NewValue, StaleOk, Stamp,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BinaryHeap;
@@ -193,7 +192,7 @@ pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<
         let length = room.len().min(value.bytes.len());
         room[..length].copy_from_slice(&value.bytes[..length]);
         if !into.accepts(&meta) {
-            return Err(Miss::Absent.into());
+            return Err(Status::Miss("not there"));
         }
     }
     Ok(meta)

@@ -432,3 +432,18 @@ fn calls_of_a_function_are_seen_if_the_transaction_has_called_it_before() {
         session.batch_execute("COMMIT").expect("it commits");
     }
 }
+
+/// A table gets fences of its own when a result first depends on it. A transaction that keeps a snapshot from before must
+/// not get that result if the table has changed in between.
+#[test]
+fn a_snapshot_from_before_the_first_result_of_a_table_is_kept() {
+    let database = Database::create();
+    let [mut old, mut new] = [(); 2].map(|()| database.connect());
+    new.batch_execute("CREATE TABLE t AS SELECT 1 AS v").expect("a table");
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT v FROM t").expect("it has a snapshot");
+    new.batch_execute("UPDATE t SET v = 2").expect("it is changed");
+    assert_eq!(fetch(&mut new, "k", "SELECT v FROM t").as_deref(), Some("2"));
+    assert_eq!(fetch(&mut old, "k", "SELECT v FROM t").as_deref(), Some("1"));
+    old.batch_execute("COMMIT").expect("it ends");
+    assert_eq!(fetch(&mut old, "k", "SELECT v FROM t").as_deref(), Some("2"));
+}

@@ -11,6 +11,7 @@ mod fences;
 mod fetch;
 mod harness;
 mod hunter;
+mod identity;
 mod lease;
 mod limits;
 mod memory;

@@ -9,8 +9,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
-    Counter, Host, IncrError, Key, Kind, NewValue, Quota, Refusal, Region, Scope, Sizes, SpaceStats, Stamp,
-    Tier,
+    Buffer, Counter, Host, IncrError, Key, Kind, Meta, Miss, NewValue, Quota, Refusal, Region, Scope, Sizes,
+    SpaceStats, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -45,6 +45,35 @@ fn stats<H: Host>(tier: &Tier<'_, H>, scope: Scope) -> SpaceStats {
 
 fn check<H: Host>(tier: &Tier<'_, H>) {
     assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+/// A buffer that wants values of one kind.
+struct OfKind(Kind, Vec<u8>);
+
+impl Buffer for OfKind {
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        self.1.allocate(meta)
+    }
+
+    fn accepts(&mut self, meta: &Meta) -> bool {
+        meta.kind == self.0
+    }
+}
+
+/// A value that the reader does not want counts as a miss.
+#[test]
+fn unwanted_values_are_misses() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let scope = tier.scope(1, 1, 0);
+    put(&tier, scope, 0..1);
+    let new = value(&[7; 100], &[]);
+    let get = |kind| with_key(scope, 0, |key| tier.get(key, Stamp::LATEST, &mut OfKind(kind, Vec::new())));
+    assert_eq!(get(Kind(new.kind.0 + 1)).map(|_| ()), Err(Miss::Absent));
+    assert_eq!(get(new.kind).map(|meta| meta.value_len), Ok(100));
+    let found = stats(&tier, scope);
+    assert_eq!((found.counted(Counter::Hit), found.counted(Counter::MissAbsent)), (1, 1));
 }
 
 #[test]

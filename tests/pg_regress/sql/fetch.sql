@@ -118,6 +118,14 @@ CREATE TABLE closed AS SELECT 1 AS v;
 SET ROLE fetch_a;
 SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'all');
 RESET ROLE;
+-- A SECURITY DEFINER function fetches as its owner. In a space of scope role, its caller gets nothing of that otherwise.
+CREATE FUNCTION definer() RETURNS jsonb SECURITY DEFINER LANGUAGE sql AS $$ SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'own') $$;
+SET ROLE fetch_a;
+SELECT definer(), cache_status();
+SELECT definer(), cache_status();
+SELECT cache_get('closed', 'own');
+SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'own');
+RESET ROLE;
 -- Who may only read the space has the query run.
 SELECT cache_revoke('all', '-', 'write'), cache_grant('all', '-', 'read');
 SET ROLE fetch_a;
@@ -143,6 +151,12 @@ SELECT cache_get_text('id');
 SELECT cache_set('id', '"by hand"');
 SELECT cache_fetch('id', 'SELECT 5 + $1::int', '[1]'), cache_status();
 SELECT cache_delete('id'), cache_exists('id');
+-- A transaction that has changed the time to live of the result.
+SELECT cache_fetch('id', 'SELECT 1');
+BEGIN;
+SELECT cache_touch('id', '1 h'), cache_fetch('id', 'SELECT 1'), cache_status();
+SELECT cache_fetch('id', 'SELECT 2'), cache_status();
+COMMIT;
 -- No arguments are no arguments, however they are written.
 SELECT cache_fetch('id', 'SELECT 1'), cache_fetch('id', 'SELECT 1', '[]'), cache_status();
 SELECT cache_fetch('id', 'SELECT 1', 'null'), cache_status();
