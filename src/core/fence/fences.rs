@@ -107,6 +107,25 @@ impl<'m> Fences<'m> {
         self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
     }
 
+    /// Returns the stamp of the last change under this fence, and how many changes are about to be committed, both of the same moment.
+    pub(super) fn last_change(&self, fence: FenceId) -> (Stamp, u64) {
+        let word = self.word(fence).load(Ordering::SeqCst);
+        (Stamp(word >> PENDING_BITS), word & PENDING_MASK)
+    }
+
+    /// Sets the stamp of the last change under this fence, unless it is later already.
+    pub(super) fn cover(&self, fence: FenceId, stamp: Stamp) {
+        let word = self.word(fence);
+        let mut old = word.load(Ordering::SeqCst);
+        while old >> PENDING_BITS < stamp.0 {
+            let new = stamp.0 << PENDING_BITS | old & PENDING_MASK;
+            match word.compare_exchange_weak(old, new, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return,
+                Err(found) => old = found,
+            }
+        }
+    }
+
     /// Returns the whole word of a fence if a writer has raised it.
     pub(crate) fn raised(&self, fence: FenceId) -> Option<u64> {
         let word = self.word(fence).load(Ordering::SeqCst);

@@ -34,12 +34,15 @@
 //!
 //! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency`]).
 //! Writers claim nothing, so tables that are never cached cannot use up the records. A writer of a relation without a record raises
-//! an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Two rules make the claim safe:
+//! an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim safe:
 //! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claims`]). If so, it must
 //!   also raise the fence of the record that its relation has by now.
 //! - An entry must also depend on the unclaimed fence if a writer that looked before the claim may still be under way, or has ended
 //!   since the entry's stamp. The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence.
 //!   From the stamp of that moment on, entries depend on the record alone.
+//! - A reader with a horizon must not see changes from before the claim that are later than its horizon. So the fence of a record
+//!   takes over the number of the unclaimed fence when the record is settled. Until then, an entry also depends on the unclaimed
+//!   fence if that has the greater number.
 //!
 //! The models in `tests/protocol/` try every order of these steps.
 

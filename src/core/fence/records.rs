@@ -46,11 +46,14 @@ impl<'m> Fences<'m> {
         // look finds the claim.
         self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
         let unclaimed = self.unclaimed(database, relation);
-        if since == 0 && !claimed.is_shared && self.pending(unclaimed) == 0 {
+        let (changed, pending) = self.last_change(unclaimed);
+        if since == 0 && !claimed.is_shared && pending == 0 {
+            self.cover(own, changed);
             // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
             settled.store(self.now().0 + 1, Ordering::SeqCst);
         }
-        (own, (!self.holds(unclaimed, stamp, Stamp::LATEST)).then_some(unclaimed))
+        let is_behind = self.last_change(own).0.0 < changed.0;
+        (own, (is_behind || !self.holds(unclaimed, stamp, Stamp::LATEST)).then_some(unclaimed))
     }
 
     /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims)

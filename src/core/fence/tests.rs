@@ -1,6 +1,6 @@
 //! Unit tests of fences.
 
-use super::{Fences, Stamp};
+use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};
 use crate::region::Region;
 use crate::sync::AtomicU64;
@@ -88,6 +88,35 @@ fn a_relation_has_a_record_once_an_entry_depends_on_it() {
         assert_eq!(fences.dependency(1, 7, stamp), (record, None));
         assert_eq!(fences.claims(), claims);
         assert_eq!(fences.dependency(1, 7, Stamp::VOID).1, Some(unclaimed), "older than that");
+    });
+}
+
+/// Changes from before the claim of a record are hidden from readers whose horizon is older than these changes.
+#[test]
+fn horizons_from_before_a_claim_hold() {
+    with_fences(|fences| {
+        let change = |relation| {
+            let (horizon, fence) = (fences.now(), fences.write(1, relation));
+            fences.raise(fence);
+            fences.lower(fence);
+            (horizon, fences.now())
+        };
+        let holds = |(own, unclaimed): (FenceId, Option<FenceId>), stamp, horizon| {
+            [Some(own), unclaimed].into_iter().flatten().all(|fence| fences.holds(fence, stamp, horizon))
+        };
+        let (horizon, stamp) = change(7);
+        let settled = fences.dependency(1, 7, stamp);
+        assert_eq!(settled.1, None);
+        assert!(holds(settled, stamp, Stamp::LATEST) && holds(settled, stamp, stamp));
+        assert!(!holds(settled, stamp, horizon));
+        (1..=4).for_each(|relation| _ = fences.dependency(1, relation, fences.now()));
+        let unclaimed = fences.unclaimed(1, 5);
+        let horizon = fences.now();
+        fences.raise(unclaimed);
+        fences.lower(unclaimed);
+        let stamp = fences.now();
+        let shared = fences.dependency(1, 5, stamp);
+        assert!(holds(shared, stamp, Stamp::LATEST) && !holds(shared, stamp, horizon));
     });
 }
 

@@ -192,7 +192,8 @@ impl Model {
     pub fn expect_relation(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
         let all = tier.relation_stats(1).collect::<Vec<_>>();
         let found = all.first().copied().unwrap_or_default();
-        let (RelationModel { changes, last, killed, gone, forgotten }, counted) = (&self.relation, found.killed);
+        let (RelationModel { changes, last, killed, gone, forgotten }, counted) =
+            (&self.relation, found.killed);
         assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
         assert!(all.is_empty() || found.last == *last, "after step {step}, {action:?}: {found:?}");
         assert!(
