@@ -10,7 +10,7 @@ use super::error::Refused;
 use super::local::local;
 use super::memory;
 use super::observer;
-use super::query;
+use super::transaction;
 use super::varlena;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -406,7 +406,7 @@ pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
 /// A transaction that keeps one snapshot (REPEATABLE READ or SERIALIZABLE) leaves the rows to the next caller: it would fail on rows that
 /// another transaction has removed since.
 pub fn clean_up(statement: &str) {
-    if !query::keeps_one_snapshot() {
+    if !transaction::keeps_one_snapshot() {
         write(statement, &[]);
     }
 }

@@ -1,5 +1,5 @@
-//! Runs a caller's query with the caller's privileges, on a given snapshot. Also reports the transaction's isolation level, and drops the
-//! session's cached plans and catalog data before a fill.
+//! Runs a caller's query with the caller's privileges, on a given snapshot. Also drops the session's cached plans and catalog data
+//! before a fill.
 
 #![allow(unsafe_code)]
 
@@ -20,34 +20,6 @@ pub enum Snapshot {
     Transaction,
     /// The snapshot of the enclosing query, where no new one may be taken: while that query runs in parallel.
     Active,
-}
-
-/// Returns whether the transaction keeps one snapshot: REPEATABLE READ or SERIALIZABLE.
-#[inline]
-pub fn keeps_one_snapshot() -> bool {
-    // SAFETY: a plain global of this session.
-    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
-}
-
-/// Returns whether this transaction keeps one snapshot, or the next one will by default.
-#[inline]
-pub fn may_keep_one_snapshot() -> bool {
-    // SAFETY: as above.
-    keeps_one_snapshot() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
-}
-
-/// Returns whether the enclosing query runs in parallel. Our function gets there only through a function that was wrongly declared
-/// PARALLEL SAFE.
-pub fn is_parallel() -> bool {
-    // SAFETY: only reads a variable.
-    unsafe { pg_sys::IsInParallelMode() }
-}
-
-/// Returns whether the transaction is SERIALIZABLE: the server must then know of everything that it reads.
-#[inline]
-pub fn is_serializable() -> bool {
-    // SAFETY: as above.
-    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }
 
 /// Accepts all catalog invalidations that were announced so far.

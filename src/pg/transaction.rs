@@ -1,4 +1,4 @@
-//! The state of this session's transaction.
+//! The state of this session's transaction: its id, its command, its savepoint, its isolation level.
 
 #![allow(unsafe_code)]
 
@@ -55,4 +55,32 @@ pub fn depth() -> i32 {
     check_thread();
     // SAFETY: reads a variable, and raises no error.
     unsafe { GetCurrentTransactionNestLevel() }
+}
+
+/// Returns whether the transaction keeps one snapshot: REPEATABLE READ or SERIALIZABLE.
+#[inline]
+pub fn keeps_one_snapshot() -> bool {
+    // SAFETY: a plain global of this session.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Returns whether this transaction keeps one snapshot, or the next one will by default.
+#[inline]
+pub fn may_keep_one_snapshot() -> bool {
+    // SAFETY: as above.
+    keeps_one_snapshot() || unsafe { pg_sys::DefaultXactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Returns whether the enclosing query runs in parallel. Our function gets there only through a function that was wrongly declared
+/// PARALLEL SAFE.
+pub fn is_parallel() -> bool {
+    // SAFETY: only reads a variable.
+    unsafe { pg_sys::IsInParallelMode() }
+}
+
+/// Returns whether the transaction is SERIALIZABLE: the server must then know of everything that it reads.
+#[inline]
+pub fn is_serializable() -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_SERIALIZABLE as i32 }
 }

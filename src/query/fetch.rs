@@ -11,7 +11,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Query, Snapshot};
 use crate::pg::varlena::Varlena;
-use crate::pg::{function, locks, relation, settings, shared};
+use crate::pg::{function, locks, relation, settings, shared, transaction};
 use crate::store::entry::{self, JSONB};
 use crate::store::space::{self, Place, Privilege, Space, hash};
 use crate::store::status::{self, Status};
@@ -173,9 +173,9 @@ struct Run {
 }
 
 fn run(wanted: &Wanted<'_>) -> Run {
-    let on = if query::is_parallel() {
+    let on = if transaction::is_parallel() {
         Snapshot::Active
-    } else if query::keeps_one_snapshot() {
+    } else if transaction::keeps_one_snapshot() {
         Snapshot::Transaction
     } else {
         Snapshot::New
@@ -198,10 +198,10 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if !space.allows(Privilege::Write) {
         return Err(Status::Refused("the privilege write is missing"));
     }
-    if query::is_parallel() {
+    if transaction::is_parallel() {
         return Err(Status::Bypass("the query around runs in parallel"));
     }
-    if query::keeps_one_snapshot() {
+    if transaction::keeps_one_snapshot() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
     let (number, stamp) = flights::begin_fill(&place, key)?;
@@ -238,9 +238,9 @@ impl Ticket {
         renew_session();
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
-        let wrote = locks::has_written().then(crate::pg::transaction::command_id);
+        let wrote = locks::has_written().then(transaction::command_id);
         let mut run = run(wanted);
-        let stored = if locks::has_written().then(crate::pg::transaction::command_id) == wrote {
+        let stored = if locks::has_written().then(transaction::command_id) == wrote {
             admit(space, &run)
                 .and_then(|()| self.dependencies(space, wanted, &run.seen, has_seen_foreign))
                 .and_then(|dependencies| self.store(space, wanted, &mut run, &dependencies))

@@ -6,7 +6,7 @@
 
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
-use crate::pg::{memory, query, queue, session, shared, snapshot};
+use crate::pg::{memory, queue, session, shared, snapshot, transaction};
 use crate::store::space::{Place, hash};
 use crate::store::status::Status;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
@@ -82,7 +82,7 @@ pub fn lease_stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Statu
     let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
     let lease = place.tier.lease(&name, number).ok_or(over)?;
     // The value may have been computed from the transaction's snapshot, which may be older than the lease.
-    if query::keeps_one_snapshot() {
+    if transaction::keeps_one_snapshot() {
         return Ok(lease.stamp.min(safe_stamp::current()));
     }
     match snapshot::is_newer_than(lease.acquired) {

@@ -4,7 +4,7 @@
 
 use crate::pg::memory::OutOfMemory;
 use crate::pg::queue::{self, Waiter};
-use crate::pg::{query, settings, shared, snapshot};
+use crate::pg::{settings, shared, snapshot, transaction};
 use crate::store::entry::{self, hit_of_own};
 use crate::store::flights;
 use crate::store::space::{Place, Space, hash};
@@ -230,7 +230,7 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
     match acquired {
         Acquired::Lead(lease) => {
             pending::hold(own, lease.id, HeldKind::Lease);
-            if !query::keeps_one_snapshot() {
+            if !transaction::keeps_one_snapshot() {
                 snapshot::remember(lease.acquired);
             }
             Taken::Lease(flights::to_sql(lease.id))

@@ -10,7 +10,7 @@
 //! was in recovery. Such a transaction gets no cached values, and the values that it computes are not stored.
 
 use crate::pg::local::local;
-use crate::pg::{query, shared};
+use crate::pg::{shared, transaction};
 use pg_cache_core::{FenceId, Reader, Stamp};
 use std::cell::Cell;
 
@@ -28,7 +28,7 @@ pub fn begin() {
 /// because other sessions keep changing the clock's cache line. Cannot fail.
 #[inline]
 pub fn end() {
-    if query::may_keep_one_snapshot()
+    if transaction::may_keep_one_snapshot()
         && let Some(tier) = shared::known_tier()
     {
         SAFE_STAMP.set(tier.fences().now());
@@ -43,21 +43,21 @@ pub fn forget() {
 /// Returns whether the transaction keeps a snapshot and its safe stamp is unknown.
 #[inline]
 pub fn is_unknown() -> bool {
-    query::keeps_one_snapshot() && SAFE_STAMP.get() == Stamp::VOID
+    transaction::keeps_one_snapshot() && SAFE_STAMP.get() == Stamp::VOID
 }
 
 /// Returns the latest stamp that a value computed by this transaction can have.
 #[inline]
 pub fn current() -> Stamp {
-    if query::keeps_one_snapshot() { SAFE_STAMP.get() } else { Stamp::LATEST }
+    if transaction::keeps_one_snapshot() { SAFE_STAMP.get() } else { Stamp::LATEST }
 }
 
 /// Returns this transaction as a reader, with the fences that it has changed itself.
 #[inline]
 pub fn reader(changed: &[FenceId]) -> Reader<'_> {
-    match query::keeps_one_snapshot() {
+    match transaction::keeps_one_snapshot() {
         false => Reader { changed, ..Stamp::LATEST.into() },
         // The server must know every table that a serializable transaction reads. A hit would hide them.
-        true => Reader { safe_stamp: SAFE_STAMP.get(), changed, tracked: query::is_serializable() },
+        true => Reader { safe_stamp: SAFE_STAMP.get(), changed, tracked: transaction::is_serializable() },
     }
 }
