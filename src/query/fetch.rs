@@ -13,7 +13,7 @@ use crate::pg::query::{self, Query, Snapshot};
 use crate::pg::varlena::Varlena;
 use crate::pg::{function, locks, relation, settings, shared, transaction};
 use crate::store::entry::{self, JSONB};
-use crate::store::space::{self, Place, Privilege, Space, hash};
+use crate::store::space::{self, Keyspace, Privilege, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::transaction::{pending, table_writes};
 use crate::store::{flights, watch};
@@ -110,8 +110,8 @@ pub fn read(space: &Space, key: &[u8], identity: Identity) -> Option<(Meta, Varl
         status::set(status);
     }
     let found = found?;
-    if let Some(place) = space.place().filter(|_| found.cost != Cost::NONE) {
-        place.tier.note(&place.scope, Counter::Saved, found.cost.micros());
+    if let Some(keyspace) = space.keyspace().filter(|_| found.cost != Cost::NONE) {
+        keyspace.tier.note(&keyspace.scope, Counter::Saved, found.cost.micros());
     }
     Some((found, candidate.value))
 }
@@ -187,14 +187,14 @@ fn run(wanted: &Wanted<'_>) -> Run {
 
 /// The right to store the result for a key.
 struct Ticket {
-    place: Place,
+    keyspace: Keyspace,
     number: u64,
     stamp: Stamp,
 }
 
 /// Acquires the right to store a result. The error says why the result cannot be stored.
 fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
-    let place = entry::place_to_compute(space)?;
+    let keyspace = entry::keyspace_to_compute(space)?;
     if !space.allows(Privilege::Write) {
         return Err(Status::Refused("the privilege write is missing"));
     }
@@ -204,8 +204,8 @@ fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     if transaction::keeps_one_snapshot() {
         return Err(Status::Bypass("the transaction looks at the database as it was"));
     }
-    let (number, stamp) = flights::begin_fill(&place, key)?;
-    Ok(Ticket { place, number, stamp })
+    let (number, stamp) = flights::begin_fill(&keyspace, key)?;
+    Ok(Ticket { keyspace, number, stamp })
 }
 
 /// Returns an error if the options of the space or the settings exclude a result.
@@ -259,7 +259,7 @@ impl Ticket {
         seen: &Seen,
         has_seen_foreign: bool,
     ) -> Result<Vec<FenceId>, Status> {
-        let tier = self.place.tier;
+        let tier = self.keyspace.tier;
         if !space.options.by_role && seen.relations.iter().any(|oid| relation::has_row_security(*oid)) {
             return Err(Status::Refused("row security makes the result one of the role"));
         }
@@ -365,9 +365,9 @@ impl Ticket {
     }
 
     fn publish(&self, key: &[u8], value: &NewValue<'_>) -> Result<(), Status> {
-        let Some(key) = self.place.key(key, hash(key)) else { return Ok(()) };
-        let reservation = self.place.reserve(&key, value, None).map_err(Status::from)?;
-        match self.place.tier.publish_leased(&key, reservation, self.number) {
+        let Some(key) = self.keyspace.key(key, hash(key)) else { return Ok(()) };
+        let reservation = self.keyspace.reserve(&key, value, None).map_err(Status::from)?;
+        match self.keyspace.tier.publish_leased(&key, reservation, self.number) {
             Stored::Dropped => Err(Status::Refused("the key was changed meanwhile")),
             _ => Ok(()),
         }
@@ -375,6 +375,6 @@ impl Ticket {
 
     /// Releases the right to store the result.
     fn give_back(&self, key: &[u8]) {
-        flights::end_fill(&self.place, key, self.number);
+        flights::end_fill(&self.keyspace, key, self.number);
     }
 }

@@ -67,8 +67,10 @@ impl Watcher for Commands {
     }
 
     fn leaving(&self, relation: u32) {
-        if let (Some(place), relation::Relation::Rows { .. }) = (space::any_place(), relation::of(relation)) {
-            pending::invalidate_relation(&place, relation);
+        if let (Some(keyspace), relation::Relation::Rows { .. }) =
+            (space::any_keyspace(), relation::of(relation))
+        {
+            pending::invalidate_relation(&keyspace, relation);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::{memory, observer, queue, settings, shared, transaction};
 use crate::store::flights;
 use crate::store::prefetch;
-use crate::store::space::{self, Place, Space, hash};
+use crate::store::space::{self, Keyspace, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
@@ -39,12 +39,12 @@ pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
 #[inline(always)]
 fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
     observer::note_cache();
-    let outcome = match place_for_reading(space) {
-        Ok(place) => {
+    let outcome = match keyspace_for_reading(space) {
+        Ok(keyspace) => {
             if into.is_some() {
-                prefetch::of_scan(&place, key);
+                prefetch::of_scan(&keyspace, key);
             }
-            look(&place, key, into)
+            look(&keyspace, key, into)
         }
         Err(status) => Err(status),
     };
@@ -65,7 +65,7 @@ fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) 
 }
 
 #[inline]
-fn place_for_reading(space: &Space) -> Result<Place, Status> {
+fn keyspace_for_reading(space: &Space) -> Result<Keyspace, Status> {
     if settings::bypasses() {
         return Err(Status::Bypass("pg_cache.bypass is on"));
     }
@@ -74,7 +74,7 @@ fn place_for_reading(space: &Space) -> Result<Place, Status> {
     }
     has_memory(space)?;
     has_safe_stamp()?;
-    place_in_use(space)
+    keyspace_in_use(space)
 }
 
 /// Returns an error if the transaction has no safe stamp: then it gets no value and must not compute one for others.
@@ -93,32 +93,32 @@ fn has_memory(space: &Space) -> Result<(), Status> {
     if space.options.in_memory { Ok(()) } else { Err(Status::Bypass(NOT_IN_MEMORY)) }
 }
 
-/// Returns the place of the values of a space, if the cache and the space are enabled.
+/// Returns the keyspace of the values of a space, if the cache and the space are enabled.
 #[inline]
-fn place_in_use(space: &Space) -> Result<Place, Status> {
+fn keyspace_in_use(space: &Space) -> Result<Keyspace, Status> {
     if !settings::is_enabled() {
         return Err(Status::Bypass("pg_cache.enabled is off"));
     }
     if !space.options.enabled {
         return Err(Status::Bypass("the space is not enabled"));
     }
-    space.place().ok_or_else(no_cache)
+    space.keyspace().ok_or_else(no_cache)
 }
 
 /// Does the same for a change that is held back until the transaction commits.
-fn place_to_change(space: &Space) -> Result<Place, Status> {
+fn keyspace_to_change(space: &Space) -> Result<Keyspace, Status> {
     observer::note_cache();
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
-    place_in_use(space)
+    keyspace_in_use(space)
 }
 
 /// Does the same for a value that is computed if it is not found.
-pub fn place_to_compute(space: &Space) -> Result<Place, Status> {
+pub fn keyspace_to_compute(space: &Space) -> Result<Keyspace, Status> {
     has_memory(space)?;
     has_safe_stamp()?;
-    place_to_change(space)
+    keyspace_to_change(space)
 }
 
 #[cold]
@@ -131,27 +131,31 @@ fn no_cache() -> Status {
 
 /// Looks for the value of a key as this session must see it. Returns whether the own transaction has set it.
 #[inline(always)]
-fn look(place: &Place, bytes: &[u8], into: &mut Option<&mut impl Buffer>) -> Result<(Meta, bool), Status> {
+fn look(
+    keyspace: &Keyspace,
+    bytes: &[u8],
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, bool), Status> {
     let hash = hash(bytes);
-    let Some(key) = place.key(bytes, hash) else { return Err(Status::Miss("not there")) };
+    let Some(key) = keyspace.key(bytes, hash) else { return Err(Status::Miss("not there")) };
     if pending::is_empty() {
-        return ask(place, &key, &[], into);
+        return ask(keyspace, &key, &[], into);
     }
-    look_beside_own(place, &key, bytes, hash, into)
+    look_beside_own(keyspace, &key, bytes, hash, into)
 }
 
 /// Asks the tier for a value.
 #[inline(always)]
 fn ask(
-    place: &Place,
+    keyspace: &Keyspace,
     key: &Key<'_>,
     changed: &[FenceId],
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, bool), Status> {
     let reader = safe_stamp::reader(changed);
     match into {
-        Some(into) => place.tier.get(key, reader, *into),
-        None => place.tier.peek(key, reader),
+        Some(into) => keyspace.tier.get(key, reader, *into),
+        None => keyspace.tier.peek(key, reader),
     }
     .map(|meta| (meta, false))
     .map_err(Status::from)
@@ -162,15 +166,15 @@ fn ask(
 #[cold]
 #[inline(never)]
 fn look_beside_own(
-    place: &Place,
+    keyspace: &Keyspace,
     key: &Key<'_>,
     bytes: &[u8],
     hash: u64,
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, bool), Status> {
-    pending::with_own(place, bytes, hash, |own, changed| {
+    pending::with_own(keyspace, bytes, hash, |own, changed| {
         if let Own::Nothing | Own::Touched(_) = own {
-            let (meta, _) = ask(place, key, changed, into)?;
+            let (meta, _) = ask(keyspace, key, changed, into)?;
             let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
             return Ok((Meta { expires, ..meta }, false));
         }
@@ -200,8 +204,8 @@ pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<
 
 /// Returns whether there is a value for this session. Ignores the settings that turn reading off, because operations that change
 /// values use it.
-fn is_there(place: &Place, key: &[u8]) -> bool {
-    look(place, key, &mut None::<&mut ()>).is_ok()
+fn is_there(keyspace: &Keyspace, key: &[u8]) -> bool {
+    look(keyspace, key, &mut None::<&mut ()>).is_ok()
 }
 
 /// A value to be set.
@@ -237,37 +241,37 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
 }
 
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
-    let place = place_to_change(space)?;
+    let keyspace = keyspace_to_change(space)?;
     if let Mode::Lease(lease) = new.mode {
         let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // The lease ends with this transaction even if the value is not stored, because its computation is done.
         pending::make_room_for_lease()?;
-        pending::hold(OwnKey::new(place, key)?, number, HeldKind::UsedLease);
+        pending::hold(OwnKey::new(keyspace, key)?, number, HeldKind::UsedLease);
     }
     if !space.options.in_memory {
         return Err(Status::Refused(NOT_IN_MEMORY));
     }
     // A value that certainly does not fit is refused at once, and the key keeps its previous value.
-    place.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
+    keyspace.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
     // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
-    let now = place.tier.fences().now();
+    let now = keyspace.tier.fences().now();
     let as_of = match new.mode {
-        Mode::Lease(lease) => flights::lease_stamp(&place, key, lease)?,
+        Mode::Lease(lease) => flights::lease_stamp(&keyspace, key, lease)?,
         _ => now,
     };
-    let mut dependencies = watch::dependencies(place.tier, new.tags, as_of);
+    let mut dependencies = watch::dependencies(keyspace.tier, new.tags, as_of);
     dependencies.try_reserve(new.tags.len()).map_err(OutOfMemory::from)?;
-    dependencies.extend(new.tags.iter().map(|tag| space::tag(place.tier, tag)));
+    dependencies.extend(new.tags.iter().map(|tag| space::tag(keyspace.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
-        return Err(watch::too_many_relations(place.tier, new.tags));
+        return Err(watch::too_many_relations(keyspace.tier, new.tags));
     }
     let right_at = shared::tick();
     let (basis, stamp) = match new.mode {
         Mode::Always => (Basis::Plain, now),
-        Mode::Present if is_there(&place, key) => (Basis::Plain, now),
+        Mode::Present if is_there(&keyspace, key) => (Basis::Plain, now),
         Mode::Present => return Err(Status::Refused("there is no value")),
-        Mode::Absent => (Basis::Claim(claim(&place, key)?), now),
-        Mode::Lease(lease) => leased(&place, key, lease, as_of, &dependencies)?,
+        Mode::Absent => (Basis::Claim(claim(&keyspace, key)?), now),
+        Mode::Lease(lease) => leased(&keyspace, key, lease, as_of, &dependencies)?,
     };
     let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), right_at });
     let value = Value {
@@ -280,24 +284,24 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         basis,
         command_id: transaction::command_id(),
     };
-    Ok(pending::set(OwnKey::new(place, key)?, value)
-        .inspect_err(|_| place.tier.note(&place.scope, Counter::RefusedTransaction, 1))?)
+    Ok(pending::set(OwnKey::new(keyspace, key)?, value)
+        .inspect_err(|_| keyspace.tier.note(&keyspace.scope, Counter::RefusedTransaction, 1))?)
 }
 
 /// Claims a key for this session, if it has no value.
-fn claim(place: &Place, key: &[u8]) -> Result<u64, Status> {
+fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
     let hash = hash(key);
-    let gone = pending::with_own(place, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
-    if is_there(place, key) {
+    let gone = pending::with_own(keyspace, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    if is_there(keyspace, key) {
         return Err(Status::Refused("there is a value"));
     }
-    flights::claim(place, key, gone)
+    flights::claim(keyspace, key, gone)
 }
 
 /// Returns the basis and the stamp of a value that was computed under a lease. Returns an error if something that the value
 /// depends on has changed since the lease.
 fn leased(
-    place: &Place,
+    keyspace: &Keyspace,
     key: &[u8],
     lease: i64,
     stamp: Stamp,
@@ -305,14 +309,14 @@ fn leased(
 ) -> Result<(Basis, Stamp), Status> {
     let hash = hash(key);
     let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
-    let dependencies = || tags.iter().chain(&place.fences);
-    let own = pending::with_own(place, key, hash, |own, changed| {
+    let dependencies = || tags.iter().chain(&keyspace.fences);
+    let own = pending::with_own(keyspace, key, hash, |own, changed| {
         !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
     });
     if own {
         return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
     }
-    if dependencies().any(|fence| place.tier.fences().passed(*fence, stamp)) {
+    if dependencies().any(|fence| keyspace.tier.fences().passed(*fence, stamp)) {
         return Err(Status::Refused("what the value depends on was changed since the lease"));
     }
     Ok((Basis::Lease(number), stamp))
@@ -338,17 +342,17 @@ pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
 
 /// Removes a key. Other sessions see this when the transaction commits. Returns whether there was a value for this session.
 pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
-    let Some(place) = place_for_invalidation(space)? else { return Ok(false) };
-    let found = is_there(&place, key);
+    let Some(keyspace) = keyspace_for_invalidation(space)? else { return Ok(false) };
+    let found = is_there(&keyspace, key);
     // The removal is recorded even if there is no value: another session may be about to commit one, or may be computing one.
-    pending::remove(&place, key);
+    pending::remove(&keyspace, key);
     status::set(Status::Done);
     Ok(found)
 }
 
-/// Returns the place in which something of a space can be invalidated, or none if there is no cache. Returns an error during
+/// Returns the keyspace in which something of a space can be invalidated, or none if there is no cache. Returns an error during
 /// recovery: the invalidation would be lost when this server is promoted.
-fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
+fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refused> {
     if transaction::is_parallel_worker() {
         // A value that is not stored does no harm, but a value that is not invalidated would be wrong. So this is an error, not a
         // status.
@@ -356,25 +360,25 @@ fn place_for_invalidation(space: &Space) -> Result<Option<Place>, Refused> {
         return Err(Refused::new(code, "cannot invalidate cached values in a parallel worker")
             .hint("Declare the function that does it PARALLEL RESTRICTED."));
     }
-    let place = space.place();
-    if place.is_none() && shared::is_in_recovery() {
+    let keyspace = space.keyspace();
+    if keyspace.is_none() && shared::is_in_recovery() {
         status::set(Status::Bypass("recovery"));
         let code = PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION;
         return Err(Refused::new(code, "cannot invalidate cached values during recovery")
             .hint("Nothing is cached on a standby. Invalidate on the primary server."));
     }
-    if place.is_none() {
+    if keyspace.is_none() {
         status::set(no_cache());
     }
-    Ok(place)
+    Ok(keyspace)
 }
 
 /// Gives a value another time to live. Other sessions see this when the transaction commits. Returns whether there is a value for
 /// this session.
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
-    let touched = place_to_change(space).and_then(|place| {
-        look(&place, key, &mut None::<&mut ()>)?;
-        Ok(pending::touch(OwnKey::new(place, key)?, expires(space, Some(ttl_ms)))?)
+    let touched = keyspace_to_change(space).and_then(|keyspace| {
+        look(&keyspace, key, &mut None::<&mut ()>)?;
+        Ok(pending::touch(OwnKey::new(keyspace, key)?, expires(space, Some(ttl_ms)))?)
     });
     status::set(touched.err().unwrap_or(Status::Done));
     touched.is_ok()
@@ -383,8 +387,8 @@ pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
 /// Invalidates everything in the database that depends on a tag, when the transaction commits. `space` may be any space, because
 /// tags belong to all spaces.
 pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
-    if let Some(place) = place_for_invalidation(space)? {
-        pending::invalidate(&place, space::tag(place.tier, tag));
+    if let Some(keyspace) = keyspace_for_invalidation(space)? {
+        pending::invalidate(&keyspace, space::tag(keyspace.tier, tag));
         status::set(Status::Done);
     }
     Ok(())
@@ -392,9 +396,9 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
 
 /// Invalidates everything in the space, or in the whole database, when the transaction commits.
 pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
-    if let Some(place) = place_for_invalidation(space)? {
-        let [database, own] = place.fences;
-        pending::invalidate(&place, if everything { database } else { own });
+    if let Some(keyspace) = keyspace_for_invalidation(space)? {
+        let [database, own] = keyspace.fences;
+        pending::invalidate(&keyspace, if everything { database } else { own });
         status::set(Status::Done);
     }
     Ok(())
@@ -402,8 +406,8 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
 
 /// Invalidates everything that depends on a relation, when the transaction commits. `space` may be any space.
 pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> {
-    if let Some(place) = place_for_invalidation(space)? {
-        pending::invalidate_relation(&place, relation);
+    if let Some(keyspace) = keyspace_for_invalidation(space)? {
+        pending::invalidate_relation(&keyspace, relation);
         status::set(Status::Done);
     }
     Ok(())
@@ -415,8 +419,8 @@ pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> 
 /// If the cache cannot be used, nothing is counted, and the result is that of a new counter.
 pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
     observer::note_cache();
-    let place = match place_in_use(space) {
-        Ok(place) if space.options.in_memory => place,
+    let keyspace = match keyspace_in_use(space) {
+        Ok(keyspace) if space.options.in_memory => keyspace,
         Ok(_) => {
             status::set(Status::Refused(NOT_IN_MEMORY));
             return Ok(by);
@@ -428,23 +432,23 @@ pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i
     };
     let hash = hash(key);
     // A value that the own transaction has set will replace the counter when the transaction commits.
-    let set = pending::with_own(&place, key, hash, |own, _| match own {
+    let set = pending::with_own(&keyspace, key, hash, |own, _| match own {
         Own::Set(value) => Some(value.kind),
         _ => None,
     });
     if let Some(kind) = set {
         return Err(IncrError::OtherKind(kind));
     }
-    let Some(name) = place.key(key, hash) else { return Ok(by) };
+    let Some(name) = keyspace.key(key, hash) else { return Ok(by) };
     let new = NewValue {
         bytes: &[],
         kind: Kind::COUNTER,
-        stamp: place.tier.fences().now(),
+        stamp: keyspace.tier.fences().now(),
         expires: expires(space, ttl_ms),
         cost: Cost::NONE,
         dependencies: &[],
     };
-    let outcome = place.incr(&name, by, &new);
+    let outcome = keyspace.incr(&name, by, &new);
     queue::wake(hash);
     status::set(match outcome {
         Err(IncrError::Refused(refusal)) => refusal.into(),
@@ -464,8 +468,8 @@ const KEY_OVERHEAD_BYTES: usize = 32;
 /// them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
 pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<Vec<u8>> {
     observer::note_cache();
-    let place = match place_for_reading(space) {
-        Ok(place) => place,
+    let keyspace = match keyspace_for_reading(space) {
+        Ok(keyspace) => keyspace,
         Err(status) => {
             status::set(status);
             return Vec::new();
@@ -481,7 +485,7 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
         shared::check_for_interrupts();
         memory::check();
         let fits = end.as_ref().is_none_or(|end| key < *end);
-        if fits && matches(&key) && is_there(&place, &key) {
+        if fits && matches(&key) && is_there(&keyspace, &key) {
             found.try_reserve(1).or_raise();
             bytes += KEY_OVERHEAD_BYTES + key.len();
             found.push(key);
@@ -495,12 +499,12 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
             }
         }
     };
-    let mut own = pending::own_keys(&place);
+    let mut own = pending::own_keys(&keyspace);
     own.sort_unstable();
     own.dedup();
-    let scope = place.scope;
+    let scope = keyspace.scope;
     let mut bucket = 0;
-    let inspect = |bucket| place.tier.inspect(bucket).or_raise();
+    let inspect = |bucket| keyspace.tier.inspect(bucket).or_raise();
     while let Some(entries) = inspect(bucket) {
         bucket += 1;
         if bucket % 1024 == 0 {

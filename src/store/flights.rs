@@ -7,16 +7,16 @@
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
 use crate::pg::{memory, queue, session, shared, snapshot, transaction};
-use crate::store::space::{Place, hash};
+use crate::store::space::{Keyspace, hash};
 use crate::store::status::Status;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
 use pg_cache_core::{Acquired, FlightRequest, Limit, Owner, Purpose, Stamp, Unclaimed};
 
 /// Makes room to record a flight and returns the copy of the key that goes with it. This comes before the flight is acquired: the
 /// session must never have a flight that its transaction cannot record.
-pub fn prepare(place: &Place, key: &[u8]) -> Result<OwnKey, Status> {
+pub fn prepare(keyspace: &Keyspace, key: &[u8]) -> Result<OwnKey, Status> {
     pending::make_room_for_lease()?;
-    let own = OwnKey::new(*place, key)?;
+    let own = OwnKey::new(*keyspace, key)?;
     session::at_end(give_up);
     Ok(own)
 }
@@ -41,10 +41,10 @@ const DAMAGED: &str = "part of the cache is switched off because it is damaged";
 /// Begins a fill: the right to store the value that this session computes for a key. Returns the number of the fill and the stamp
 /// of the value. A fill takes precedence over a lease of the key. It ends with [`end_fill`], and when the transaction or savepoint
 /// is rolled back. The error says why the session cannot store the value.
-pub fn begin_fill(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
-    let own = prepare(place, key)?;
-    let name = place.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
-    match place.tier.acquire(&name, FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX))) {
+pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Status> {
+    let own = prepare(keyspace, key)?;
+    let name = keyspace.key(key, hash(key)).ok_or(Status::Miss("not there"))?;
+    match keyspace.tier.acquire(&name, FlightRequest::fill(owner(), shared::tick_in(FILL_MS_MAX))) {
         Acquired::Lead(fill) => {
             pending::hold(own, fill.id, HeldKind::Lease);
             Ok((fill.id, fill.stamp))
@@ -63,24 +63,24 @@ pub fn begin_fill(place: &Place, key: &[u8]) -> Result<(u64, Stamp), Status> {
 const FILL_MS_MAX: u64 = 60 * 60 * 1000;
 
 /// Ends a fill, after the value was stored or the session has given up.
-pub fn end_fill(place: &Place, key: &[u8], number: u64) {
+pub fn end_fill(keyspace: &Keyspace, key: &[u8], number: u64) {
     let hash = hash(key);
-    if let Some(name) = place.key(key, hash) {
-        place.tier.release_lease(&name, number);
+    if let Some(name) = keyspace.key(key, hash) {
+        keyspace.tier.release_lease(&name, number);
     }
     pending::forget_lease(number);
     queue::wake(hash);
 }
 
 /// Returns the stamp of a value that was computed under a lease. The error says why the value would not be stored.
-pub fn lease_stamp(place: &Place, key: &[u8], lease: i64) -> Result<Stamp, Status> {
+pub fn lease_stamp(keyspace: &Keyspace, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     if safe_stamp::is_unknown() {
         return Err(Status::Refused("the transaction's snapshot may be of any time"));
     }
     let over = Status::Refused("the lease is over, or the key was changed");
-    let name = place.key(key, hash(key)).ok_or(over)?;
+    let name = keyspace.key(key, hash(key)).ok_or(over)?;
     let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
-    let lease = place.tier.lease(&name, number).ok_or(over)?;
+    let lease = keyspace.tier.lease(&name, number).ok_or(over)?;
     // The value may have been computed from the transaction's snapshot, which may be older than the lease.
     if transaction::keeps_one_snapshot() {
         return Ok(lease.stamp.min(safe_stamp::current()));
@@ -104,13 +104,13 @@ pub fn to_sql(number: u64) -> i64 {
 }
 
 /// Claims a key for the own transaction. With `despite_value`, the value that other sessions see does not count.
-pub fn claim(place: &Place, key: &[u8], despite_value: bool) -> Result<u64, Status> {
-    let own = prepare(place, key)?;
+pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64, Status> {
+    let own = prepare(keyspace, key)?;
     let hash = hash(key);
-    let name = place.key(key, hash).ok_or(Status::Miss("not there"))?;
-    let claimed = pending::with_own(place, key, hash, |_, changed| {
+    let name = keyspace.key(key, hash).ok_or(Status::Miss("not there"))?;
+    let claimed = pending::with_own(keyspace, key, hash, |_, changed| {
         let reader = safe_stamp::reader(changed);
-        place.tier.claim(&name, (!despite_value).then_some(reader), owner())
+        keyspace.tier.claim(&name, (!despite_value).then_some(reader), owner())
     });
     let number = claimed.map_err(|why| match why {
         Unclaimed::Present => Status::Refused("there is a value"),

@@ -7,7 +7,7 @@ use crate::pg::queue::{self, Waiter};
 use crate::pg::{settings, shared, snapshot, transaction};
 use crate::store::entry::{self, hit_of_own};
 use crate::store::flights;
-use crate::store::space::{Place, Space, hash};
+use crate::store::space::{Keyspace, Space, hash};
 use crate::store::status::{self, Status};
 use crate::store::transaction::{HeldKind, Own, pending, safe_stamp};
 use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Purpose};
@@ -46,21 +46,21 @@ pub fn acquire(
     asked: Asked,
     into: &mut impl Buffer,
 ) -> Result<Answer, LockTimeout> {
-    let place = match entry::place_to_compute(space) {
-        Ok(place) => place,
+    let keyspace = match entry::keyspace_to_compute(space) {
+        Ok(keyspace) => keyspace,
         Err(status) => {
             status::set(status);
             return Ok(Answer::Compute(None));
         }
     };
     let hash = hash(key);
-    let Some(name) = place.key(key, hash) else { return Ok(Answer::Compute(None)) };
+    let Some(name) = keyspace.key(key, hash) else { return Ok(Answer::Compute(None)) };
     let (mut wait, mut rounds) = (Wait { began_ms: queue::now_ms(), waiter: None }, 0);
     loop {
         if let Some(waiter) = &wait.waiter {
             waiter.mark();
         }
-        let seen = look(&place, &name, key, hash, into);
+        let seen = look(&keyspace, &name, key, hash, into);
         if !into.was_allocated() {
             OutOfMemory.raise();
         }
@@ -77,8 +77,8 @@ pub fn acquire(
             Seen::Nothing(miss) => (None, miss),
         };
         let taken = match asked.hold_ms {
-            None => place.tier.leader(&name).map_or(Taken::ByNobody, Taken::By),
-            Some(hold_ms) => take(&place, &name, key, hold_ms),
+            None => keyspace.tier.leader(&name).map_or(Taken::ByNobody, Taken::By),
+            Some(hold_ms) => take(&keyspace, &name, key, hold_ms),
         };
         match next(taken, stale, miss, rounds < ROUNDS_MAX) {
             Next::Answer(answer, status) => {
@@ -171,11 +171,11 @@ enum Seen {
 }
 
 /// Looks for the value of a key as this session sees it.
-fn look(place: &Place, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Buffer) -> Seen {
+fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Buffer) -> Seen {
     if settings::bypasses() {
         return Seen::Nothing(Status::Bypass("pg_cache.bypass is on"));
     }
-    pending::with_own(place, key, hash, |own, changed| {
+    pending::with_own(keyspace, key, hash, |own, changed| {
         let touched = match own {
             Own::Nothing => None,
             Own::Touched(expires) => Some(expires),
@@ -187,7 +187,7 @@ fn look(place: &Place, name: &Key<'_>, key: &[u8], hash: u64, into: &mut impl Bu
             }
             Own::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
         };
-        match place.tier.get_stale(name, safe_stamp::reader(changed), into) {
+        match keyspace.tier.get_stale(name, safe_stamp::reader(changed), into) {
             Ok((meta, Freshness::Right)) => {
                 Seen::Right(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
             }
@@ -214,18 +214,18 @@ enum Taken {
 }
 
 /// Tries to acquire the lease of a key.
-fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
-    let own = match flights::prepare(place, key) {
+fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
+    let own = match flights::prepare(keyspace, key) {
         Ok(own) => own,
         Err(why) => return Taken::Refused(why),
     };
     let request = FlightRequest::lease(flights::owner(), shared::tick_in(hold_ms));
     // If the own transaction has removed or set the key, or the session bypasses the cache, a value in the tier does not count.
     let blind = settings::bypasses()
-        || pending::with_own(place, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
-    let acquired = pending::with_own(place, key, hash(key), |_, changed| match blind {
-        true => place.tier.acquire(name, request.as_of(safe_stamp::current())),
-        false => place.tier.acquire(name, request.unless_present(safe_stamp::reader(changed))),
+        || pending::with_own(keyspace, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    let acquired = pending::with_own(keyspace, key, hash(key), |_, changed| match blind {
+        true => keyspace.tier.acquire(name, request.as_of(safe_stamp::current())),
+        false => keyspace.tier.acquire(name, request.unless_present(safe_stamp::reader(changed))),
     });
     match acquired {
         Acquired::Lead(lease) => {
@@ -244,11 +244,11 @@ fn take(place: &Place, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken {
 /// Releases a lease at once. Returns whether there was such a lease.
 pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
     let hash = hash(key);
-    let released = space.place().zip(flights::number_of(lease)).is_some_and(|(place, number)| {
+    let released = space.keyspace().zip(flights::number_of(lease)).is_some_and(|(keyspace, number)| {
         // Claims and fills have numbers too. Callers never get these numbers and must not end them.
-        place.key(key, hash).is_some_and(|name| {
-            let is_lease = place.tier.leader(&name).is_none_or(|leader| leader.purpose == Purpose::Lease);
-            is_lease && place.tier.release_lease(&name, number)
+        keyspace.key(key, hash).is_some_and(|name| {
+            let is_lease = keyspace.tier.leader(&name).is_none_or(|leader| leader.purpose == Purpose::Lease);
+            is_lease && keyspace.tier.release_lease(&name, number)
         })
     });
     if released {

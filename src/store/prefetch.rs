@@ -3,7 +3,7 @@
 //! Most of the time of a hit is spent waiting for memory, first for the hash bucket and then for the entry. If the next keys are
 //! known, the processor can fetch their buckets and entries while the session works on other keys.
 
-use super::space::{Place, Space, hash};
+use super::space::{Keyspace, Space, hash};
 use crate::pg::local::local;
 use crate::pg::scan;
 use pg_cache_core::KeyMark;
@@ -32,18 +32,18 @@ const SLOTS: usize = 8;
 
 /// Prefetches the entry of a key whose bucket was prefetched some keys ago, and the bucket of a later key.
 #[inline]
-pub fn of_scan(place: &Place, key: &[u8]) {
+pub fn of_scan(keyspace: &Keyspace, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };
     let turn = TURN.get().wrapping_add(1);
     TURN.set(turn);
     if let Some(prefetched) = PREFETCHED[(turn + ENTRY_AHEAD) % SLOTS].get()
         && prefetched.address == scan.address(ENTRY_AHEAD)
     {
-        place.tier.prefetch_entry(prefetched.mark);
+        keyspace.tier.prefetch_entry(prefetched.mark);
     }
     let Some(guess) = scan.key(BUCKET_AHEAD) else { return };
-    let Some(key) = place.key(guess.key(), hash(guess.key())) else { return };
-    place.tier.prefetch_bucket(key.mark());
+    let Some(key) = keyspace.key(guess.key(), hash(guess.key())) else { return };
+    keyspace.tier.prefetch_bucket(key.mark());
     PREFETCHED[(turn + BUCKET_AHEAD) % SLOTS]
         .set(Some(Prefetched { address: scan.address(BUCKET_AHEAD), mark: key.mark() }));
 }
@@ -51,12 +51,12 @@ pub fn of_scan(place: &Place, key: &[u8]) {
 /// Does the same for the keys of a list. The caller is about to ask for the key at position `at`.
 #[inline]
 pub fn of_list(space: &Space, keys: &[&[u8]], at: usize) {
-    let Some(place) = space.place() else { return };
-    let mark = |key: &&[u8]| place.key(key, hash(key)).map(|key| key.mark());
+    let Some(keyspace) = space.keyspace() else { return };
+    let mark = |key: &&[u8]| keyspace.key(key, hash(key)).map(|key| key.mark());
     if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(mark) {
-        place.tier.prefetch_bucket(key);
+        keyspace.tier.prefetch_bucket(key);
     }
     if let Some(key) = keys.get(at + ENTRY_AHEAD).and_then(mark) {
-        place.tier.prefetch_entry(key);
+        keyspace.tier.prefetch_entry(key);
     }
 }

@@ -129,16 +129,16 @@ pub struct Space {
     /// The highest privilege of the role.
     granted: Option<Privilege>,
     role: Role,
-    /// The place of the space's keys, once it was found.
-    place: OnceCell<Place>,
+    /// The keyspace of the space's keys, once it was found.
+    keyspace: OnceCell<Keyspace>,
 }
 
 /// The part of the tier that holds the keys of a space, for a role.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Keyspace {
     pub tier: &'static HotTier,
     pub scope: Scope,
-    /// The fences that every entry in this place depends on: those of the database and of the space.
+    /// The fences that every entry in this keyspace depends on: those of the database and of the space.
     pub fences: [FenceId; 2],
     quota: Option<u64>,
 }
@@ -254,8 +254,8 @@ fn load(name: &str, role: Role) -> Result<Option<Space>, Refused> {
     });
     let Some((oid, options)) = found else { return Ok(None) };
     let granted = granted(role, Rows::OfSpace(oid));
-    let place = OnceCell::new();
-    Ok(Some(Space { oid, name: name.to_owned(), options, granted, role, place }))
+    let keyspace = OnceCell::new();
+    Ok(Some(Space { oid, name: name.to_owned(), options, granted, role, keyspace }))
 }
 
 /// Returns the highest privilege of a role in some spaces. The owner of the extension has the privilege admin in all.
@@ -317,9 +317,9 @@ pub fn require_monitor(what: &str) -> Result<(), Refused> {
         .hint(format!("Run GRANT pg_monitor TO {}.", Role::current().quoted())))
 }
 
-/// Returns a place of this database for operations that belong to no space.
-pub fn any_place() -> Option<Place> {
-    resolve(DEFAULT.as_bytes(), Role::current()).ok()?.place()
+/// Returns a keyspace of this database for operations that belong to no space.
+pub fn any_keyspace() -> Option<Keyspace> {
+    resolve(DEFAULT.as_bytes(), Role::current()).ok()?.keyspace()
 }
 
 /// Returns the default space if the current role owns the extension.
@@ -405,29 +405,29 @@ impl Space {
             .hint(grant_to_run(&self.name, self.role, needed))
     }
 
-    /// Returns the place of the space's keys, or none if there is no cache.
+    /// Returns the keyspace of the space's keys, or none if there is no cache.
     #[inline]
-    pub fn place(&self) -> Option<Place> {
-        if let Some(place) = self.place.get() {
-            return Some(*place);
+    pub fn keyspace(&self) -> Option<Keyspace> {
+        if let Some(keyspace) = self.keyspace.get() {
+            return Some(*keyspace);
         }
-        let place = self.find()?;
-        Some(*self.place.get_or_init(|| place))
+        let keyspace = self.find()?;
+        Some(*self.keyspace.get_or_init(|| keyspace))
     }
 
     #[cold]
-    fn find(&self) -> Option<Place> {
+    fn find(&self) -> Option<Keyspace> {
         let tier = shared::tier()?;
         let (database, space) = (shared::database(), self.oid);
         let role = if self.options.by_role { self.role.oid() } else { 0 };
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));
-        Some(Place { tier, scope: tier.scope(database, space, role), fences, quota: self.options.quota })
+        Some(Keyspace { tier, scope: tier.scope(database, space, role), fences, quota: self.options.quota })
     }
 }
 
-impl Place {
-    /// Returns a key of this place, or none if its length is not valid for a key.
+impl Keyspace {
+    /// Returns a key of this keyspace, or none if its length is not valid for a key.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8], hash: u64) -> Option<Key<'k>> {
         Key::new(self.scope, bytes, hash)

@@ -191,7 +191,7 @@ pub fn require_room(
 
 /// Invalidates the list of watches, because this transaction changes it.
 pub fn changed() {
-    if let Some(place) = space::any_place() {
-        pending::invalidate(&place, fence(place.tier));
+    if let Some(keyspace) = space::any_keyspace() {
+        pending::invalidate(&keyspace, fence(keyspace.tier));
     }
 }

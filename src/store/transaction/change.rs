@@ -1,30 +1,30 @@
 //! One change that a transaction has made in the cache. The session keeps it in its own memory until the transaction commits.
 
 use crate::pg::memory::{self, OutOfMemory};
-use crate::store::space::{Place, hash};
+use crate::store::space::{Keyspace, hash};
 use pg_cache_core::{Cost, FenceId, Key, Kind, Meta, NewValue, Refusal, Reservation, StaleOk, Stamp};
 
-/// A copy of a key, with its place and its hash.
+/// A copy of a key, with its keyspace and its hash.
 #[derive(Debug)]
 pub struct OwnKey {
-    pub place: Place,
+    pub keyspace: Keyspace,
     pub bytes: Box<[u8]>,
     pub hash: u64,
 }
 
 impl OwnKey {
-    pub fn new(place: Place, bytes: &[u8]) -> Result<Self, OutOfMemory> {
-        Ok(Self { place, bytes: memory::try_copy(bytes)?.into_boxed_slice(), hash: hash(bytes) })
+    pub fn new(keyspace: Keyspace, bytes: &[u8]) -> Result<Self, OutOfMemory> {
+        Ok(Self { keyspace, bytes: memory::try_copy(bytes)?.into_boxed_slice(), hash: hash(bytes) })
     }
 
     /// Returns the key in the form that the tier takes.
     pub fn key(&self) -> Option<Key<'_>> {
-        self.place.key(&self.bytes, self.hash)
+        self.keyspace.key(&self.bytes, self.hash)
     }
 
-    /// Returns whether this is the given key of the given place.
-    pub fn is(&self, place: &Place, bytes: &[u8]) -> bool {
-        self.place.scope.is(&place.scope) && *self.bytes == *bytes
+    /// Returns whether this is the given key of the given keyspace.
+    pub fn is(&self, keyspace: &Keyspace, bytes: &[u8]) -> bool {
+        self.keyspace.scope.is(&keyspace.scope) && *self.bytes == *bytes
     }
 }
 
@@ -58,7 +58,7 @@ pub enum Basis {
 impl Value {
     /// Reserves memory for the value in the tier.
     pub fn reserve(&self, key: &OwnKey, name: &Key<'_>) -> Result<Reservation, Refusal> {
-        key.place.reserve(name, &self.as_new(), self.stale_ok)
+        key.keyspace.reserve(name, &self.as_new(), self.stale_ok)
     }
 
     fn as_new(&self) -> NewValue<'_> {
@@ -74,7 +74,7 @@ impl Value {
 
     /// Returns the fences that the value depends on: its dependencies, its database and its space.
     pub fn fences(&self, key: &OwnKey) -> impl Iterator<Item = FenceId> {
-        self.dependencies.iter().copied().chain(key.place.fences)
+        self.dependencies.iter().copied().chain(key.keyspace.fences)
     }
 
     /// Returns the metadata of the value. The value counts as created when other sessions can see it, so its age is zero until

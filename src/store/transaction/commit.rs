@@ -106,11 +106,11 @@ impl Commit {
         memory::reserve(&mut steps, ledger.changes().len());
         for (index, change) in ledger.changes().iter().enumerate() {
             let Some(own) = change.action.key() else { continue };
-            if ledger.latest(&own.place, &own.bytes, own.hash) != Some(index) {
+            if ledger.latest(&own.keyspace, &own.bytes, own.hash) != Some(index) {
                 continue;
             }
             let Some(key) = own.key() else { continue };
-            own.place.tier.prefetch_entry(key.mark());
+            own.keyspace.tier.prefetch_entry(key.mark());
             let step = match &change.action {
                 Action::Touch(_, expires) => Ok(Some(Step::Touch(*expires))),
                 Action::Set(own, value) => {
@@ -152,7 +152,7 @@ impl Commit {
         if !self.announced {
             return Ok(Step::Remove(None));
         }
-        let reservation = own.place.tier.reserve_removal(key).map_err(|_| own.place.own_fence())?;
+        let reservation = own.keyspace.tier.reserve_removal(key).map_err(|_| own.keyspace.own_fence())?;
         Ok(Step::Remove(Some(reservation)))
     }
 
@@ -211,7 +211,7 @@ impl Commit {
         let Self { raised, steps, announced, .. } = self;
         for (index, step) in steps.drain(..) {
             let action = &changes[index].action;
-            let Some((tier, key)) = action.key().and_then(|own| Some((own.place.tier, own.key()?))) else {
+            let Some((tier, key)) = action.key().and_then(|own| Some((own.keyspace.tier, own.key()?))) else {
                 continue;
             };
             match (step, action) {
@@ -256,7 +256,7 @@ impl Commit {
     pub fn take_back(&mut self, changes: &[Change]) {
         for (index, step) in self.steps.drain(..) {
             let Some((tier, key)) =
-                changes[index].action.key().and_then(|own| Some((own.place.tier, own.key()?)))
+                changes[index].action.key().and_then(|own| Some((own.keyspace.tier, own.key()?)))
             else {
                 continue;
             };
@@ -305,8 +305,8 @@ pub fn catch_up(changes: &[Change]) {
             Action::Set(own, _) | Action::Remove(own) | Action::Touch(own, _) => {
                 let Some(key) = own.key() else { continue };
                 match action {
-                    Action::Touch(_, expires) => _ = own.place.tier.touch(&key, *expires),
-                    _ => _ = own.place.tier.remove(&key),
+                    Action::Touch(_, expires) => _ = own.keyspace.tier.touch(&key, *expires),
+                    _ => _ = own.keyspace.tier.remove(&key),
                 }
                 queue::wake(own.hash);
             }
@@ -328,7 +328,7 @@ fn announce(changes: &[Change], steps: &[(usize, Step)]) {
             (changes[*index].action.key(), step)
             && let Some(key) = own.key()
         {
-            own.place.tier.announce(&key, reservation);
+            own.keyspace.tier.announce(&key, reservation);
         }
     }
 }
@@ -344,7 +344,7 @@ fn stamp_of(key: &OwnKey, value: &Value, own: &[Raised], lowered_at: Stamp) -> O
         .fences(key)
         .all(|fence| match find(fence) {
             Some(at) => own[at].lowered.is_some_and(|lowered| lowered.was_alone_since(value.stamp)),
-            None => key.place.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
+            None => key.keyspace.tier.fences().holds(fence, value.stamp, Stamp::LATEST),
         })
         .then_some(lowered_at)
 }

@@ -149,7 +149,7 @@ impl HeldLeases {
 impl HeldLease {
     fn end(self) {
         if let Some(key) = self.key.key() {
-            self.key.place.tier.release_lease(&key, self.number);
+            self.key.keyspace.tier.release_lease(&key, self.number);
             queue::wake(self.key.hash);
         }
     }

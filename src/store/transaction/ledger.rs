@@ -7,7 +7,7 @@ use super::change::{Action, Basis, Change, OwnKey, Value};
 use super::savepoint::Savepoints;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
-use crate::store::space::Place;
+use crate::store::space::Keyspace;
 use crate::store::status::Status;
 use foldhash::fast::FixedState;
 use pg_cache_core::{FenceId, KeyMark};
@@ -218,9 +218,9 @@ impl Ledger {
     }
 
     /// Adds an invalidation of a fence. If the transaction has too many fences already, invalidates the whole database instead.
-    pub fn invalidate(&mut self, place: &Place, fence: FenceId) -> Result<(), NotRecorded> {
-        let known = self.latest_of(fence).is_some() || place.fences.contains(&fence);
-        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { place.fences[0] };
+    pub fn invalidate(&mut self, keyspace: &Keyspace, fence: FenceId) -> Result<(), NotRecorded> {
+        let known = self.latest_of(fence).is_some() || keyspace.fences.contains(&fence);
+        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { keyspace.fences[0] };
         self.add(Action::Invalidate(fence))
     }
 
@@ -332,8 +332,8 @@ impl Ledger {
     }
 
     /// Returns the index of the latest change of a key.
-    pub fn latest(&self, place: &Place, key: &[u8], hash: u64) -> Option<usize> {
-        let is_it = |at: &usize| self.changes[*at].action.key().is_some_and(|own| own.is(place, key));
+    pub fn latest(&self, keyspace: &Keyspace, key: &[u8], hash: u64) -> Option<usize> {
+        let is_it = |at: &usize| self.changes[*at].action.key().is_some_and(|own| own.is(keyspace, key));
         std::iter::successors(self.latest.of_keys.get(&hash).copied(), |at| self.changes[*at].previous)
             .find(is_it)
     }
@@ -348,7 +348,7 @@ impl Ledger {
         match action {
             Action::Invalidate(fence) => self.latest_of(*fence),
             Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
-                self.latest(&key.place, &key.bytes, key.hash)
+                self.latest(&key.keyspace, &key.bytes, key.hash)
             }
         }
     }
@@ -356,8 +356,8 @@ impl Ledger {
     /// Returns the transaction's own state of a key. `written` holds the fences of the tables that the transaction has written,
     /// sorted.
     #[cold]
-    pub fn own(&self, place: &Place, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
-        let Some(at) = self.latest(place, key, hash) else { return Own::Nothing };
+    pub fn own(&self, keyspace: &Keyspace, key: &[u8], hash: u64, written: &[FenceId]) -> Own<'_> {
+        let Some(at) = self.latest(keyspace, key, hash) else { return Own::Nothing };
         let change = &self.changes[at];
         match &change.action {
             Action::Set(key, value)

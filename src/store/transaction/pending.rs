@@ -28,7 +28,7 @@ use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction_events::{self, Listener};
 use crate::pg::{locks, observer, queue, transaction};
-use crate::store::space::Place;
+use crate::store::space::Keyspace;
 use crate::store::status::Status;
 use pg_cache_core::FenceId;
 use std::cell::RefCell;
@@ -178,15 +178,20 @@ pub fn is_empty() -> bool {
 }
 
 /// Calls `read` with the transaction's own state of a key and with the fences of everything that the transaction has changed.
-pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'_>, &[FenceId]) -> R) -> R {
+pub fn with_own<R>(
+    keyspace: &Keyspace,
+    key: &[u8],
+    hash: u64,
+    read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
+) -> R {
     if locks::has_written() {
-        return with_own_written(place, key, hash, read);
+        return with_own_written(keyspace, key, hash, read);
     }
     PENDING.with_borrow(|pending| {
         let own = if pending.ledger.changes().is_empty() {
             Own::Nothing
         } else {
-            pending.ledger.own(place, key, hash, &[])
+            pending.ledger.own(keyspace, key, hash, &[])
         };
         read(own, pending.ledger.fences())
     })
@@ -195,16 +200,16 @@ pub fn with_own<R>(place: &Place, key: &[u8], hash: u64, read: impl FnOnce(Own<'
 /// Does the same in a transaction that has written to tables.
 #[cold]
 fn with_own_written<R>(
-    place: &Place,
+    keyspace: &Keyspace,
     key: &[u8],
     hash: u64,
     read: impl FnOnce(Own<'_>, &[FenceId]) -> R,
 ) -> R {
     // Must come before the borrow below: it may wait for a lock, and the session may be terminated there.
-    let mut changed = table_writes::with_fences(place.tier, memory::copy::<FenceId>);
+    let mut changed = table_writes::with_fences(keyspace.tier, memory::copy::<FenceId>);
     memory::reserve(&mut changed, PENDING.with_borrow(|pending| pending.ledger.fences().len()));
     PENDING.with_borrow(|pending| {
-        let own = pending.ledger.own(place, key, hash, &changed);
+        let own = pending.ledger.own(keyspace, key, hash, &changed);
         changed.extend(pending.ledger.fences());
         changed.sort_unstable();
         read(own, &changed)
@@ -215,25 +220,25 @@ fn with_own_written<R>(
 pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
     // The commit will look up the key's bucket. Until then the bucket is probably out of the CPU's caches, so it is prefetched
     // here.
-    key.key().into_iter().for_each(|name| key.place.tier.prefetch_bucket(name.mark()));
+    key.key().into_iter().for_each(|name| key.keyspace.tier.prefetch_bucket(name.mark()));
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Set(key, value)))
 }
 
 /// Records that the transaction has removed a key. If there is no room to record it, invalidates the whole space of the key
 /// instead. May raise errors.
-pub fn remove(place: &Place, key: &[u8]) {
-    let removed = OwnKey::new(*place, key).map_err(NotRecorded::from).and_then(|key| {
+pub fn remove(keyspace: &Keyspace, key: &[u8]) {
+    let removed = OwnKey::new(*keyspace, key).map_err(NotRecorded::from).and_then(|key| {
         PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Remove(key)))
     });
     if removed.is_err() {
-        invalidate(place, place.own_fence());
+        invalidate(keyspace, keyspace.own_fence());
     }
 }
 
 /// Records that the transaction has given a key another time to live.
 pub fn touch(key: OwnKey, expires: u32) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| {
-        if let Some(index) = pending.ledger.latest(&key.place, &key.bytes, key.hash)
+        if let Some(index) = pending.ledger.latest(&key.keyspace, &key.bytes, key.hash)
             && let Action::Set(_, value) = &pending.ledger.changes()[index].action
         {
             let bytes = memory::try_copy(&value.bytes)?.into_boxed_slice();
@@ -269,21 +274,21 @@ pub fn forget_lease(number: u64) {
 
 /// Records that the transaction has invalidated everything that depends on a fence. Raises an error if there is no memory,
 /// because leaving out an invalidation would leave wrong values in the cache.
-pub fn invalidate(place: &Place, fence: FenceId) {
+pub fn invalidate(keyspace: &Keyspace, fence: FenceId) {
     let invalidated = PENDING.with_borrow_mut(|pending| {
-        pending.has_flushed |= place.fences.contains(&fence);
-        pending.ledger.invalidate(place, fence)
+        pending.has_flushed |= keyspace.fences.contains(&fence);
+        pending.ledger.invalidate(keyspace, fence)
     });
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
 /// Records that the transaction has invalidated everything that depends on a relation, or on a table above it in an inheritance
 /// tree. May raise errors.
-pub fn invalidate_relation(place: &Place, relation: u32) {
-    let fences = table_writes::fences_of_relation(place.tier, relation);
+pub fn invalidate_relation(keyspace: &Keyspace, relation: u32) {
+    let fences = table_writes::fences_of_relation(keyspace.tier, relation);
     PENDING.with_borrow_mut(|pending| {
         for (oid, fence) in fences {
-            pending.ledger.invalidate(place, fence).unwrap_or_else(|_| OutOfMemory.raise());
+            pending.ledger.invalidate(keyspace, fence).unwrap_or_else(|_| OutOfMemory.raise());
             if !pending.invalidated.contains(&(oid, fence)) {
                 memory::push(&mut pending.invalidated, (oid, fence));
             }
@@ -303,12 +308,12 @@ pub fn has_changed(tier: &HotTier, fences: &[FenceId]) -> bool {
     table_writes::with_fences(tier, any_of) || PENDING.with_borrow(|pending| any_of(pending.ledger.fences()))
 }
 
-/// Returns the keys of a place that the transaction has changed. A key may occur more than once. May raise errors.
-pub fn own_keys(place: &Place) -> Vec<Vec<u8>> {
+/// Returns the keys of a keyspace that the transaction has changed. A key may occur more than once. May raise errors.
+pub fn own_keys(keyspace: &Keyspace) -> Vec<Vec<u8>> {
     let copied = PENDING.with_borrow(|pending| -> Result<_, OutOfMemory> {
         let keys = pending.ledger.changes().iter().filter_map(|change| change.action.key());
         let mut found = Vec::new();
-        for key in keys.filter(|key| key.place.scope.is(&place.scope)) {
+        for key in keys.filter(|key| key.keyspace.scope.is(&keyspace.scope)) {
             found.try_reserve(1)?;
             found.push(memory::try_copy(&key.bytes)?);
         }
