@@ -9,7 +9,7 @@ pub trait Host {
     /// Releases the lock of a shard.
     fn unlock(&self, shard: u32);
     /// Returns the time on the clock that the host times statements with. Each lease keeps it. A host that never reads
-    /// [`Lease::acquired`] does not need such a clock.
+    /// [`Lease::acquired`](crate::Lease::acquired) does not need such a clock.
     #[inline]
     fn moment(&self) -> u64 {
         0

@@ -33,9 +33,9 @@ pub enum Counter {
     RefusedQuota,
     /// A value was not stored because the shard was switched off.
     RefusedOff,
-    /// A value was not stored because its transaction held back too much already. The caller must [note](Tier::note) it.
+    /// A value was not stored because its transaction held back too much already. The caller must [note](crate::Tier::note) it.
     RefusedTransaction,
-    /// Microseconds that hits have saved. The caller must [note](Tier::note) them.
+    /// Microseconds that hits have saved. The caller must [note](crate::Tier::note) them.
     Saved,
     /// An entry was replaced by another value of its key, whether it was still right or not.
     Replaced,

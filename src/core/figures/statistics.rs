@@ -121,6 +121,7 @@ impl<'m> Statistics<'m> {
     }
 
     /// Counts events of a space other than the one that this backend works for. The space gets no row for that.
+    #[inline(never)]
     pub(crate) fn add_foreign(&self, cell: u32, what: usize, by: u64) {
         let home = cell as usize % ROWS;
         let in_home = self.region.load(self.own + home) == mark(cell);

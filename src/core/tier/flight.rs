@@ -64,7 +64,7 @@ pub struct Lease {
     pub id: u64,
     /// The moment as of which the value will be right. The value must be stored with this stamp.
     pub stamp: Stamp,
-    /// The time on the [host's clock](Host::moment) at which the lease was acquired. It is never before the stamp was drawn.
+    /// The time on the [host's clock](crate::Host::moment) at which the lease was acquired. It is never before the stamp was drawn.
     pub acquired: u64,
 }
 

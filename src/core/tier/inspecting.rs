@@ -56,6 +56,9 @@ pub struct Usage {
     pub shards_off: u32,
 }
 
+/// The keys of some buckets, and the next bucket to ask for.
+type KeysAndNext = (Vec<Vec<u8>>, u64);
+
 impl<H: Host> Tier<'_, H> {
     /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. It copies the keys, so it is meant for
     /// inspection and not for hot paths. Returns an error if there is no memory for the copies.
@@ -98,7 +101,7 @@ impl<H: Host> Tier<'_, H> {
         bucket: u64,
         after: Option<&[u8]>,
         before: Option<&[u8]>,
-    ) -> Result<Option<(Vec<Vec<u8>>, u64)>, TryReserveError> {
+    ) -> Result<Option<KeysAndNext>, TryReserveError> {
         let buckets = u64::from(self.layout.buckets);
         let shard = u32::try_from(bucket / buckets).ok();
         let Some(shard) = shard.filter(|shard| *shard < self.layout.shards) else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! A shard: a lock, a hash index over the entries whose keys hash to it, their eviction queues, and a share of the blocks.
 //!
 //! Access rules:
-//! - *Writers* hold the shard's lock. Every change to the links of a bucket must happen inside [`Guard::change`], during which the
+//! - *Writers* hold the shard's lock. Every change to the links of a bucket must happen inside `Guard::change`, during which the
 //!   shard's `version` is odd.
 //! - *Readers* hold no lock. A reader reads `version`, walks the bucket, reads the header of the entry, and reads `version` again.
 //!   If both reads return the same even number, no entry was linked or unlinked in between, so the reader found a live entry of
