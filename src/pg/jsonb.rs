@@ -212,6 +212,7 @@ unsafe fn write_array(array: *mut pg_sys::JsonbContainer, form: Literal, text: &
             match (item.type_, array_in(item).filter(|_| !form.of_json)) {
                 (pg_sys::jbvType::jbvNull, _) => write(text, b"NULL"),
                 (_, Some(nested)) => write_array(nested, form, text),
+                (pg_sys::jbvType::jbvNumeric | pg_sys::jbvType::jbvBool, _) => write(text, json(item)),
                 (pg_sys::jbvType::jbvString, _) if !form.of_json => quote(text, string(item)),
                 _ => quote(text, json(item)),
             }

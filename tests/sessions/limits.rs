@@ -64,6 +64,28 @@ fn a_value_of_a_gigabyte_is_refused_and_leaves_no_memory_behind() {
     assert!(contexts < 16 << 20, "{contexts} bytes in the server's own books");
 }
 
+/// Few bytes of JSON can be more than a gigabyte of text: each of these numbers has 131 072 digits. Writing them takes half a
+/// minute, so only the long run does it.
+#[test]
+fn an_array_argument_of_a_gigabyte_is_refused() {
+    if !is_long() {
+        return;
+    }
+    let database = Database::create();
+    let mut session = database.connect();
+    let fetch = |elements: i32| {
+        format!(
+            "SELECT cache_fetch('k', 'SELECT cardinality($1::numeric[])', jsonb_build_array(jsonb_agg(1e131071)))
+               FROM generate_series(1, {elements})"
+        )
+    };
+    let error = session.batch_execute(&fetch(8_300)).expect_err("it is too large");
+    assert_eq!(error.code(), Some(&SqlState::PROGRAM_LIMIT_EXCEEDED), "{error:?}");
+    session.batch_execute(&fetch(10)).expect("this one is not");
+    let left = own_memory(&mut session);
+    assert!(left < 64 * MEGABYTE, "{left} bytes");
+}
+
 /// The settings can allow a value that is larger than the cache. The transaction must not keep such a value.
 #[test]
 fn a_value_larger_than_the_cache_is_not_kept_by_its_transaction() {
