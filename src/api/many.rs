@@ -29,17 +29,14 @@ fn cache_get_many(
             shared::check_for_interrupts();
             prefetch::of_list(&space, &keys, at);
             let mut value = Varlena::default();
-            match entry::read(&space, key, &mut value) {
-                Some(meta) => {
-                    let value = as_kind(key, meta.kind, value, JSONB)?;
-                    bytes += ROW_BYTES + key.len() + meta.value_len;
-                    if bytes > RETURNED_BYTES_MAX && !found.is_empty() {
-                        status::set(Status::Cut);
-                        break;
-                    }
-                    memory::push(&mut found, (Text(Varlena::of(key)), Jsonb(value)));
+            if let Some(meta) = entry::read(&space, key, &mut value) {
+                let value = as_kind(key, meta.kind, value, JSONB)?;
+                bytes += ROW_BYTES + key.len() + meta.value_len;
+                if bytes > RETURNED_BYTES_MAX && !found.is_empty() {
+                    status::set(Status::Cut);
+                    break;
                 }
-                None => {}
+                memory::push(&mut found, (Text(Varlena::of(key)), Jsonb(value)));
             }
         }
         Ok(found)
