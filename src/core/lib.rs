@@ -91,7 +91,7 @@ pub use region::{Region, RegionError};
 pub use tier::Tier;
 pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
-pub use tier::inspecting::{Inspected, Usage};
+pub use tier::inspecting::{Inspected, KeyPage, Usage};
 pub use value::{
     DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, ReserveOptions, StaleOk,
     Stored,

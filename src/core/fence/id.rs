@@ -9,6 +9,11 @@ use crate::layout::{AT_ANY, AT_BULK, LINE, Layout, RELATION_WORDS, RESERVED_WORD
 pub struct FenceId(pub(crate) u32);
 
 impl FenceId {
+    /// Returns the fence as a number: different for any two fences of a region.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// Returns the cell of the space that has this fence, and the last cell if the fence is not a reserved one.
     pub(crate) fn cell(self, layout: &Layout) -> u32 {
         match (self.0 as usize).checked_sub(layout.reserved_at) {

@@ -128,6 +128,11 @@ impl<'m> Fences<'m> {
         (identity != 0).then_some(((identity >> 32) as u32, identity as u32))
     }
 
+    /// Returns the unclaimed fence of the relation whose record a fence belongs to.
+    pub(crate) fn unclaimed_of(&self, fence: FenceId) -> Option<FenceId> {
+        self.relation_of(fence).map(|(database, relation)| self.unclaimed(database, relation))
+    }
+
     /// Whether a fence is that of relations without a record, which share it.
     pub fn is_of_unclaimed(&self, FenceId(at): FenceId) -> bool {
         let words = (at as usize).checked_sub(self.layout.unclaimed_at);

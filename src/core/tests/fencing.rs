@@ -7,7 +7,7 @@ mod harness;
 
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
-use pg_cache_core::{FenceId, Fencing, Key, NewValue, Reader, Region, Scope, Stamp, Tier};
+use pg_cache_core::{FenceId, Fencing, Key, KeyPage, NewValue, Reader, Region, Reserved, Scope, Stamp, Tier};
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
 
@@ -51,14 +51,52 @@ fn a_miss_is_explained_by_the_dependency_that_changed() {
         fences.lower(one);
         put(tier, &key, &[one, other]);
         assert_eq!(why(before.into()), Some(Fencing::Newer(one)), "the entry is newer than the reader");
+        let [definitions, roles] =
+            [Reserved::Definitions(1), Reserved::Roles].map(|what| fences.reserved(what));
+        put(tier, &key, &[definitions, roles]);
+        for fence in [definitions, roles] {
+            fences.raise(fence);
+            fences.lower(fence);
+            assert_eq!(why(latest), Some(Fencing::Changed(fence)));
+        }
         let (record, _) = fences.dependency(1, 7, fences.now());
         put(tier, &key, &[record]);
         assert_eq!(why(Reader { tracked: true, ..latest }), Some(Fencing::Tracked(record)));
+        let (unclaimed, stamp) = (fences.write(1, 8), fences.now());
+        fences.raise(unclaimed);
+        let (record, beside) = fences.dependency(1, 8, stamp);
+        put(tier, &key, &[record, beside.expect("a writer is under way")]);
+        assert_eq!(why(latest), Some(Fencing::Changed(record)), "the relation that the fence stands for");
+        fences.withdraw(unclaimed);
         let removal = tier.reserve_removal(&key).expect("there is room");
         tier.announce(&key, &removal);
         assert_eq!(why(latest), Some(Fencing::Key));
         tier.withdraw(&key, removal);
         assert_eq!(why(latest), None);
+    });
+}
+
+/// Other sessions replace, add and remove values between the steps of a list.
+#[test]
+fn a_key_that_has_a_value_all_the_time_is_listed_exactly_once() {
+    with_tier(|tier| {
+        let scope = tier.scope(1, 1, 0);
+        let stable: Vec<_> = (0..100).map(|number| format!("stable {number:03}")).collect();
+        stable.iter().for_each(|name| put(tier, &key(scope, name.as_bytes()), &[]));
+        let (mut found, mut bucket, mut round) = (Vec::new(), 0, 0);
+        while let Some(KeyPage { keys, next }) =
+            tier.keys_between(&scope, bucket, None, None).expect("memory")
+        {
+            found.extend(keys.into_iter().map(|key| String::from_utf8(key).expect("letters")));
+            stable.iter().for_each(|name| put(tier, &key(scope, name.as_bytes()), &[]));
+            tier.remove(&key(scope, format!("other {}", round - 1).as_bytes()));
+            put(tier, &key(scope, format!("other {round}").as_bytes()), &[]);
+            (bucket, round) = (next, round + 1);
+        }
+        found.retain(|name| name.starts_with("stable"));
+        found.sort();
+        assert_eq!(found, stable);
+        assert!(round > 2, "the list takes several steps");
     });
 }
 
@@ -73,7 +111,9 @@ fn the_keys_of_a_scope_are_listed_without_those_of_others() {
         put(tier, &key(other_space, b"alone"), &[]);
         let list = |after: Option<&[u8]>, before: Option<&[u8]>| {
             let (mut found, mut bucket) = (Vec::new(), 0);
-            while let Some((keys, next)) = tier.keys_between(&mine, bucket, after, before).expect("memory") {
+            while let Some(KeyPage { keys, next }) =
+                tier.keys_between(&mine, bucket, after, before).expect("memory")
+            {
                 assert!(next > bucket, "each call goes on");
                 found.extend(keys.into_iter().map(|key| String::from_utf8(key).expect("digits")));
                 bucket = next;

@@ -223,6 +223,10 @@ impl<'m> Entry<'m> {
         self.region.store(self.at + index, value);
     }
 
+    /// Returns database and space in one word.
+    pub(crate) fn space_id(&self) -> u64 {
+        self.word(2)
+    }
     pub(crate) fn next(&self) -> u32 {
         self.word(0) as u32
     }

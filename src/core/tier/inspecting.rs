@@ -1,7 +1,6 @@
 //! Shows the content of a tier: its entries, and how full it is.
 
 use super::Tier;
-
 use super::entry::HIDDEN;
 use super::flight::{InFlight, Purpose};
 use super::judge::BUCKETS_PER_HOLD;
@@ -27,6 +26,15 @@ pub struct Inspected {
     pub meta: Meta,
     /// Whether a reader would get the entry now.
     pub valid: bool,
+}
+
+/// Some keys of a scope, see [`crate::Tier::keys_between`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys, in no order.
+    pub keys: Vec<Vec<u8>>,
+    /// The bucket at which the next call continues.
+    pub next: u64,
 }
 
 /// How full the tier is.
@@ -55,9 +63,6 @@ pub struct Usage {
     /// The number of shards that are switched off.
     pub shards_off: u32,
 }
-
-/// The keys of some buckets, and the next bucket to ask for.
-type KeysAndNext = (Vec<Vec<u8>>, u64);
 
 impl<H: Host> Tier<'_, H> {
     /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. It copies the keys, so it is meant for
@@ -93,15 +98,15 @@ impl<H: Host> Tier<'_, H> {
         Ok(Some(found))
     }
 
-    /// Returns the keys of a scope that lie between two keys, from some buckets, with the next bucket to ask for. None behind the
-    /// last bucket. The keys of other scopes are not copied. A key whose entry is not right may be among them.
+    /// Returns the keys of a scope that lie between two keys, from some buckets. None behind the last bucket. The keys of other scopes
+    /// are not copied. A key whose entry is not right may be among them.
     pub fn keys_between(
         &self,
         scope: &Scope,
         bucket: u64,
         after: Option<&[u8]>,
         before: Option<&[u8]>,
-    ) -> Result<Option<KeysAndNext>, TryReserveError> {
+    ) -> Result<Option<KeyPage>, TryReserveError> {
         let buckets = u64::from(self.layout.buckets);
         let shard = u32::try_from(bucket / buckets).ok();
         let Some(shard) = shard.filter(|shard| *shard < self.layout.shards) else { return Ok(None) };
@@ -109,11 +114,16 @@ impl<H: Host> Tier<'_, H> {
         let next = buckets.min(first + u64::from(BUCKETS_PER_HOLD));
         let mut found = Vec::new();
         let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        // Most of the time goes into waiting for the headers, so all of them are fetched at once.
+        guard.prefetch_buckets(first as u32..next as u32);
         for at in (first..next).filter(|_| !guard.poisoned()) {
             for entry in guard.in_bucket(at as u32) {
+                // The rest of the header may lie in another line of memory.
+                if entry.space_id() != scope.space_id() {
+                    continue;
+                }
                 let header = entry.header();
-                if header.space_id() != scope.space_id() || header.role() != scope.role || header.has(HIDDEN)
-                {
+                if header.role() != scope.role || header.has(HIDDEN) {
                     continue;
                 }
                 let mut bytes = [0; KEY_BYTES_MAX];
@@ -129,7 +139,7 @@ impl<H: Host> Tier<'_, H> {
                 found.push(copy);
             }
         }
-        Ok(Some((found, bucket - first + next)))
+        Ok(Some(KeyPage { keys: found, next: bucket - first + next }))
     }
 
     /// Returns how full the tier is.

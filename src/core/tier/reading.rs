@@ -8,7 +8,7 @@
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
 use super::shard::{Look, Shard};
-use crate::fence::{FenceId, Stamp};
+use crate::fence::{FenceId, Reserved, Stamp};
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::{Key, KeyMark, Scope};
@@ -209,8 +209,22 @@ impl<H: Host> Tier<'_, H> {
 
     fn fencing(&self, entry: &Entry<'_>, stamp: Stamp, scope: &Scope, reader: Reader<'_>) -> Option<Fencing> {
         let fences = self.fences();
-        let dependencies = || scope.fences.into_iter().chain(self.dependencies_of(entry.block));
-        let fails = |safe_stamp| dependencies().find(|fence| !fences.holds(*fence, stamp, safe_stamp));
+        // Tags and relations lie behind the fences of definitions and roles. They say more, so they come first.
+        let dependencies = || self.dependencies_of(entry.block).rev().chain(scope.fences);
+        // The fence of relations without a record stands for the relation of the entry that it belongs to.
+        let stands_for = |fence| {
+            let is_it = |of: &FenceId| fences.unclaimed_of(*of) == Some(fence);
+            dependencies().find(is_it).unwrap_or(fence)
+        };
+        // A change of roles is also one of definitions, and says more.
+        let [definitions, roles] =
+            [Reserved::Definitions(scope.database), Reserved::Roles].map(|what| fences.reserved(what));
+        let fails = |safe_stamp| {
+            let failing = || dependencies().filter(|fence| !fences.holds(*fence, stamp, safe_stamp));
+            let first = failing().next()?;
+            let is_of_roles = first == definitions && failing().any(|fence| fence == roles);
+            Some(if is_of_roles { roles } else { stands_for(first) })
+        };
         let is_own = |fence: &FenceId| reader.changed.binary_search(fence).is_ok();
         let is_tracked = |fence: &FenceId| reader.tracked && fences.is_of_relation(*fence);
         fails(Stamp::LATEST)
@@ -405,7 +419,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     #[inline(always)]
-    fn dependencies_of(&self, block: u32) -> impl Iterator<Item = FenceId> {
+    fn dependencies_of(&self, block: u32) -> impl DoubleEndedIterator<Item = FenceId> {
         let entry = Entry::new(self.region, &self.layout, block);
         let header = entry.header();
         (0..header.dependencies()).map(move |index| entry.dependency(&self.layout, &header, index))
