@@ -65,11 +65,11 @@ COMMENT ON FUNCTION cache_delete_many(text[], text) IS
 COMMENT ON FUNCTION cache_incr(text, bigint, interval, text) IS
     'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it. A key without a value becomes a counter with the given time to live.';
 
-COMMENT ON FUNCTION cache_keys(text, text, integer) IS
-    'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Reads every entry of the cache, so it is meant for inspection.';
+COMMENT ON FUNCTION cache_keys(text, text, integer, text) IS
+    'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Returns at most max_keys keys that follow the key "after", in the order of their bytes. Looks at every entry of the cache, so it is meant for inspection.';
 
 COMMENT ON FUNCTION cache_status() IS
-    'Returns the outcome of this session''s last operation and its reason: hot, stale, waited, miss, bypass, done or refused.';
+    'Returns what the last call of this session did, and the cause by name, such as "invalidated: table orders". Null after a call that failed, and after a rollback.';
 
 COMMENT ON FUNCTION cache_create_space(text, interval, interval, text, real, text, text, bigint, bigint, bigint, interval, bigint, integer, boolean, text, boolean) IS
     'Creates a space: a named cache with its own options. A null option has the built-in default.';
@@ -81,10 +81,23 @@ COMMENT ON FUNCTION cache_drop_space(text) IS
     'Drops a space and its values.';
 
 COMMENT ON FUNCTION cache_grant(text, regrole, text) IS
-    'Grants a role a privilege in a space: read, write (includes read) or admin (includes both). Role ''-'' stands for every role.';
+    'Grants a role a privilege in a space: read, write (includes read) or admin (includes both). Role public stands for every role.';
+
+COMMENT ON FUNCTION cache_grant(text, text, text) IS
+    'Grants a role, given by its name, a privilege in a space: read, write (includes read) or admin (includes both). Role public stands for every role.';
 
 COMMENT ON FUNCTION cache_revoke(text, regrole, text) IS
     'Revokes a privilege in a space from a role.';
+
+COMMENT ON FUNCTION cache_revoke(text, text, text) IS
+    'Revokes a privilege in a space from a role, given by its name.';
+
+COMMENT ON FUNCTION pgcache.visible_grants() IS
+    'Returns the rows of the view cache_grants.';
+
+COMMENT ON FUNCTION pgcache.grant_restored() IS
+    'Trigger function: writes a grant that a dump has brought. Warns if its role does not exist.';
+REVOKE ALL ON FUNCTION pgcache.grant_restored() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.changed() IS
     'Trigger function: tells all sessions that its table has changed.';

@@ -29,7 +29,7 @@ CREATE TABLE pgcache.spaces (
 );
 COMMENT ON TABLE pgcache.spaces IS 'Spaces and their options. Written by cache_create_space, cache_alter_space and cache_drop_space.';
 
--- Role 0 stands for every role. The rows of a dropped role stay until the next cache_grant or cache_drop_space. They are left out of dumps.
+-- Role 0 stands for every role. The rows of a dropped role stay until the next cache_grant or cache_drop_space.
 CREATE TABLE pgcache.grants (
     space     pg_catalog.oid,
     role      pg_catalog.regrole,
@@ -37,6 +37,17 @@ CREATE TABLE pgcache.grants (
     PRIMARY KEY (space, role, privilege)
 );
 COMMENT ON TABLE pgcache.grants IS 'Privileges of roles in spaces. Written by cache_grant and cache_revoke.';
+
+-- A dump has the grants as rows of this table, with the names of the roles as texts. A restore copies them here, and the trigger
+-- `restored` writes each row to pgcache.grants. If it were the other table that is dumped, its column of type regrole would make one
+-- missing role an error of the whole COPY. This table is always empty.
+CREATE TABLE pgcache.dumped_grants (
+    space      pg_catalog.oid,
+    space_name pg_catalog.text,
+    role       pg_catalog.text,
+    privilege  pg_catalog.text
+);
+COMMENT ON TABLE pgcache.dumped_grants IS 'The form of pgcache.grants in a dump.';
 
 -- The row of a dropped relation stays until the next cache_watch. It is left out of dumps.
 CREATE TABLE pgcache.watches (
@@ -46,8 +57,14 @@ CREATE TABLE pgcache.watches (
 COMMENT ON TABLE pgcache.watches IS 'Tags that stand for relations. Written by cache_watch and cache_unwatch.';
 
 SELECT pg_catalog.pg_extension_config_dump('pgcache.spaces', '');
-SELECT pg_catalog.pg_extension_config_dump('pgcache.grants',
-    'WHERE role OPERATOR(pg_catalog.=) 0::pg_catalog.oid
-        OR EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) role)');
+-- pg_dump appends the condition to SELECT space, space_name, role, privilege FROM pgcache.dumped_grants. The grants of dropped roles are
+-- left out.
+SELECT pg_catalog.pg_extension_config_dump('pgcache.dumped_grants',
+    'WHERE false UNION ALL
+     SELECT g.space, COALESCE(s.name, ''default''), COALESCE(r.rolname::pg_catalog.text, ''public''), g.privilege
+     FROM pgcache.grants AS g
+     LEFT JOIN pgcache.spaces AS s ON s.number OPERATOR(pg_catalog.=) g.space
+     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) g.role
+     WHERE g.role OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR r.oid IS NOT NULL');
 SELECT pg_catalog.pg_extension_config_dump('pgcache.watches',
     'WHERE EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation)');

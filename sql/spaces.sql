@@ -14,10 +14,24 @@ ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER 
 ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 ALTER TABLE pgcache.watches ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 
+CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
+    FOR EACH ROW EXECUTE FUNCTION pgcache.grant_restored();
+ALTER TABLE pgcache.dumped_grants ENABLE ALWAYS TRIGGER restored;
+
 CREATE VIEW cache_spaces AS SELECT * FROM pgcache.visible_spaces();
 COMMENT ON VIEW cache_spaces IS
     'The spaces that the caller may read, with their options. Members of pg_monitor see all spaces.';
 GRANT SELECT ON cache_spaces TO PUBLIC;
+
+CREATE VIEW cache_grants AS
+    SELECT space, grantee, privilege FROM pgcache.visible_grants()
+    ORDER BY space COLLATE pg_catalog."C", grantee COLLATE pg_catalog."C", privilege COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_grants IS
+    'The privileges of roles in spaces: those that count for the caller, and all of spaces in which the caller has the privilege admin. Members of pg_monitor see all grants.';
+COMMENT ON COLUMN cache_grants.space IS 'The name of the space.';
+COMMENT ON COLUMN cache_grants.grantee IS 'The role, quoted where an SQL identifier needs quotes; public stands for every role.';
+COMMENT ON COLUMN cache_grants.privilege IS 'The privilege: read, write (includes read) or admin (includes both).';
+GRANT SELECT ON cache_grants TO PUBLIC;
 
 CREATE VIEW cache_watches AS
     SELECT relation, pg_catalog.array_agg(tag ORDER BY tag COLLATE pg_catalog."C") AS tags

@@ -21,6 +21,8 @@ pgrx::extension_sql_file!(
     requires = [
         api::invalidation::cache_flush,
         api::space::pgcache::changed,
+        api::space::pgcache::grant_restored,
+        api::space::pgcache::visible_grants,
         api::space::pgcache::visible_spaces,
         api::statistics::pgcache::relation_statistics,
         api::statistics::pgcache::space_statistics,

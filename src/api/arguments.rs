@@ -54,8 +54,8 @@ pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
 pub fn entries<'a>(argument: Option<JsonbArgument<'a>>, space: &Space) -> Result<Vec<Member<'a>>, Refused> {
     let object = argument.ok_or_else(|| null("entries"))?;
     let members = jsonb::members(object).ok_or_else(|| {
-        invalid("entries must be an object of JSON")
-            .hint("Use entries => '{\"key\": \"value\"}', with any JSON as value.")
+        invalid("entries must be a JSON object")
+            .hint("Use entries => '{\"key\": \"value\"}'. A value can be any JSON.")
     })?;
     for (name, bytes) in &members {
         key(Some(TextArgument(name)))?;
@@ -75,7 +75,7 @@ pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
     tags.dedup();
     if tags.len() > TAGS_MAX {
         return Err(invalid(format!("a value must not have more than {TAGS_MAX} tags"))
-            .detail(format!("It would have {}.", tags.len())));
+            .detail(format!("The call names {} tags.", tags.len())));
     }
     Ok(tags)
 }
@@ -93,7 +93,7 @@ pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec
 /// Returns the bytes of a value, if it may be stored in a space.
 pub fn value<'a>(argument: Option<&'a [u8]>, space: &Space) -> Result<&'a [u8], Refused> {
     let bytes = argument.ok_or_else(|| {
-        null("value").hint("Use cache_delete to remove a value, and 'null'::jsonb for a null of JSON.")
+        null("value").hint("To remove the value, run cache_delete. To store a JSON null, use 'null'::jsonb.")
     })?;
     let too_large = |limit: String, most: u64| {
         let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
@@ -145,26 +145,28 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
         b"absent" => Mode::Absent,
         b"present" => Mode::Present,
         _ => {
-            return Err(invalid(format!("mode must not be \"{}\"", shown(name))).hint(MODES));
+            return Err(
+                invalid(format!("invalid value for argument \"mode\": \"{}\"", shown(name))).hint(MODES)
+            );
         }
     };
     match (lease, mode) {
         (None, mode) => Ok(mode),
         (Some(lease), Mode::Always) => Ok(Mode::Lease(lease)),
         (Some(_), _) => Err(invalid("lease and mode must not be used together").hint(
-            "Leave mode out: a value that was computed under a lease is stored if nothing has changed since.",
+            "Omit mode. A value that was computed under a lease is stored if nothing has changed since.",
         )),
     }
 }
 
-const MODES: &str = "Use one of: always, absent, present.";
+const MODES: &str = "Available values: always, absent, present.";
 
 /// Returns the milliseconds for which a stale value may be served. Returns none if it must not be served at all.
 pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     let ms = argument.map_or(0, interval::ms);
     if ms < 0 {
         return Err(invalid("stale_ok must not be negative")
-            .hint("Leave it out if a value must not be served after its time."));
+            .hint("Omit stale_ok if a value must not be returned after it has expired."));
     }
     if ms > TTL_MS_MAX {
         return Err(
@@ -182,23 +184,25 @@ pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
     }
     if ms > WAIT_MS_MAX {
         return Err(invalid("wait must not be longer than 6 hours")
-            .hint("Use wait => interval '1 minute', and ask again."));
+            .hint("Use wait => interval '1 minute', and call the function again."));
     }
     Ok(ms as u64)
 }
 
-const NOT_TO_WAIT: &str = "Use wait => '0' not to wait.";
+const NOT_TO_WAIT: &str = "To return at once, use wait => '0'.";
 const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
 
 /// Returns the milliseconds for which a lease may be held.
 pub fn hold(interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
-        return Err(invalid("hold must be positive").hint("Use hold => NULL only to look."));
+        return Err(
+            invalid("hold must be positive").hint("To read without acquiring a lease, use hold => NULL.")
+        );
     }
     if ms > HOLD_MS_MAX {
         return Err(invalid("hold must not be longer than an hour").hint(
-            "Use an interval that the computation takes at most, hold => interval '5 minutes' for instance.",
+            "Use the longest time that the computation can take, for example hold => interval '5 minutes'.",
         ));
     }
     Ok(ms as u64)

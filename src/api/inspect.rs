@@ -4,42 +4,44 @@ use super::arguments::{self, invalid, null};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Text, TextArgument, Varlena};
+use crate::store::cause;
 use crate::store::entry;
 use crate::store::flights;
 use crate::store::space::{self, Privilege};
-use crate::store::status;
 use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
-/// Returns the keys of a space that have a value and match a pattern, sorted, and at most `max_keys` of them.
+/// Returns the keys of a space that have a value and match a pattern, in the order of their bytes: at most `max_keys` of those that
+/// follow the key `after`.
 ///
-/// Looks at every entry of the cache, so it is meant for inspection, not for frequent calls.
+/// Looks at the header of every entry of the cache, so it is meant for inspection, not for frequent calls.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_keys(
     pattern: default!(Option<TextArgument<'_>>, "'*'"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
     max_keys: default!(Option<i32>, "1000"),
+    after: default!(Option<TextArgument<'_>>, "NULL"),
 ) -> SetOfIterator<'static, Text> {
     let read = || -> Result<_, Refused> {
         let pattern = pattern.ok_or_else(|| null("pattern"))?.0;
         let glob = Glob::new(pattern).ok_or_else(|| {
             let code = PgSqlErrorCode::ERRCODE_INVALID_ESCAPE_SEQUENCE;
             Refused::new(code, "pattern must not end with an escape character")
-                .hint("Use two backslashes to mean one.")
+                .hint("To match a backslash, write two backslashes.")
         })?;
         let most = max_keys.ok_or_else(|| null("max_keys"))?;
         let most = usize::try_from(most).map_err(|_| invalid("max_keys must not be negative"))?;
         let space = arguments::space(space, Privilege::Read)?;
-        Ok(entry::keys(&space, |key| glob.matches(key), most))
+        Ok(entry::keys(&space, |key| glob.matches(key), after.map(|after| after.0), most))
     };
     let keys = read().or_raise();
     SetOfIterator::new(keys.into_iter().map(|key| Text(Varlena::of(&key))))
 }
 
-/// Returns what the last operation of this session did, and why. Returns null if there was none.
+/// Returns what the last operation of this session did, and why. Returns null if there was none, or if it was rolled back.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_status() -> Option<String> {
-    status::last()
+    cause::status_in_words()
 }
 
 /// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even

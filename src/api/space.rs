@@ -4,9 +4,9 @@ use super::arguments::{self, invalid, null};
 use crate::pg::catalog::{self, Rows, Table, spaces};
 use crate::pg::encoding::{letters, shown};
 use crate::pg::error::{OrRaise, Refused};
-use crate::pg::role::Role;
+use crate::pg::role::{self, Role};
 use crate::pg::varlena::TextArgument;
-use crate::pg::{interval, shared};
+use crate::pg::{interval, memory, shared};
 use crate::store::entry;
 use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Privilege};
 use pgrx::datum::DatumWithOid;
@@ -40,8 +40,8 @@ fn one_of(
     let Some(TextArgument(given)) = given else { return Ok(None) };
     let known = legal.iter().copied().find(|word| word.as_bytes() == given);
     known.map(Some).ok_or_else(|| {
-        invalid(format!("{name} must not be \"{}\"", shown(given)))
-            .hint(format!("Use one of: {}.", legal.join(", ")))
+        invalid(format!("invalid value for option \"{name}\": \"{}\"", shown(given)))
+            .hint(format!("Available values: {}.", legal.join(", ")))
     })
 }
 
@@ -102,7 +102,7 @@ fn check_together(name: &str) -> Result<(), Refused> {
         }
         if row.boolean(spaces::REDIS) == Some(true) && row.text(spaces::SCOPE) == Some(b"role") {
             outcome = Err(invalid("a space of scope \"role\" must not write to Redis")
-                .detail("What belongs to one role would be readable by everybody there."));
+                .detail("Every client of Redis can read all values there."));
         }
     });
     outcome
@@ -111,14 +111,16 @@ fn check_together(name: &str) -> Result<(), Refused> {
 /// Checks the name of a space that is to be created.
 fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     let bytes = name.ok_or_else(|| null("name"))?.0;
-    let name = letters(bytes)
-        .ok_or_else(|| invalid("name must be ASCII in a database of another encoding than UTF-8"))?;
+    let name = letters(bytes).ok_or_else(|| {
+        invalid("name must contain only ASCII characters")
+            .detail("The encoding of the database is not UTF-8.")
+    })?;
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(invalid(format!("name must have 1 to {NAME_BYTES_MAX} bytes"))
-            .detail(format!("It has {}.", name.len())));
+            .detail(format!("The name has {} bytes.", name.len())));
     }
     if name == "*" {
-        return Err(invalid("name must not be \"*\"").detail("That stands for all spaces."));
+        return Err(invalid("name must not be \"*\"").detail("The name \"*\" stands for all spaces."));
     }
     Ok(name.to_owned())
 }
@@ -188,7 +190,7 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
         if exists() {
             let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
             return Err(Refused::new(code, format!("space \"{name}\" already exists"))
-                .hint("Use cache_alter_space to change its options."));
+                .hint("To change its options, run cache_alter_space."));
         }
         let number = catalog::new_oid().to_u32();
         if has_grants(number) {
@@ -250,7 +252,7 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         if space.oid == DEFAULT_OID {
             let code = PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST;
             return Err(Refused::new(code, "cannot drop space \"default\"")
-                .hint("Use cache_flush('default') to forget what is in it."));
+                .hint("To remove its values, run: SELECT cache_flush('default');"));
         }
         entry::flush(&space, false)?;
         let number = [i64::from(space.oid).into()];
@@ -284,45 +286,104 @@ fn forget_dropped_roles() {
     );
 }
 
-/// Checks the arguments of a grant or revoke, and returns the values of its row.
-fn grant_of(
-    space: Option<TextArgument<'_>>,
-    role: Option<Role>,
-    privilege: Option<TextArgument<'_>>,
-) -> Result<[DatumWithOid<'static>; 3], Refused> {
-    let space = arguments::space(space, Privilege::Admin)?;
-    let role = role.ok_or_else(|| null("role"))?;
-    if !role.is_everybody() && !role.exists() {
-        let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
-        return Err(Refused::new(code, format!("role with number {} does not exist", role.oid())));
-    }
-    let name = privilege.ok_or_else(|| null("privilege"))?.0;
-    let privilege = Privilege::of_name(name).ok_or_else(|| {
-        invalid(format!("privilege must not be \"{}\"", shown(name))).hint("Use one of: read, write, admin.")
-    })?;
-    Ok([i64::from(space.oid).into(), i64::from(role.oid()).into(), privilege.name().to_owned().into()])
+/// The arguments of a grant or a revoke.
+struct Grant<'a, R> {
+    space: Option<TextArgument<'a>>,
+    /// Looks the role up, if one was given. It may raise the server's error for a role that does not exist.
+    role: Option<R>,
+    privilege: Option<TextArgument<'a>>,
 }
 
-/// Grants a privilege in a space to a role.
-#[pg_extern(volatile, parallel_unsafe)]
-fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
-    let grant = grant_of(space, role, privilege).or_raise();
+impl<R: FnOnce() -> Role> Grant<'_, R> {
+    /// Checks the arguments and returns the values of the row.
+    fn checked(self) -> Result<[DatumWithOid<'static>; 3], Refused> {
+        let space = arguments::space(self.space, Privilege::Admin)?;
+        let role = self.role.ok_or_else(|| null("role"))?;
+        let name = self.privilege.ok_or_else(|| null("privilege"))?.0;
+        let privilege = Privilege::of_name(name).ok_or_else(|| {
+            invalid(format!("unrecognized privilege: \"{}\"", shown(name)))
+                .hint("Available values: read, write, admin.")
+        })?;
+        let role = role();
+        if !role.is_everybody() && !role.exists() {
+            let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
+            return Err(Refused::new(code, format!("role with OID {} does not exist", role.oid())));
+        }
+        Ok([i64::from(space.oid).into(), i64::from(role.oid()).into(), privilege.name().to_owned().into()])
+    }
+
+    fn grant(self) {
+        write_grant(&self.checked().or_raise());
+    }
+
+    fn revoke(self) {
+        let grant = self.checked().or_raise();
+        let statement = "DELETE FROM pgcache.grants
+             WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND role OPERATOR(pg_catalog.=) $2::pg_catalog.oid
+                 AND privilege OPERATOR(pg_catalog.=) $3";
+        catalog::write(statement, &grant);
+    }
+}
+
+/// Writes the row of a grant, if it is not there.
+fn write_grant(grant: &[DatumWithOid<'_>; 3]) {
     forget_dropped_roles();
     catalog::write(
         "INSERT INTO pgcache.grants
          VALUES ($1::pg_catalog.oid, $2::pg_catalog.oid::pg_catalog.regrole, $3) ON CONFLICT DO NOTHING",
-        &grant,
+        grant,
     );
 }
 
-/// Revokes a privilege in a space from a role.
+/// Grants a privilege in a space to a role. The role is given by its name, as in GRANT.
+#[pg_extern(volatile, parallel_unsafe, name = "cache_grant")]
+fn grant_to_named(
+    space: Option<TextArgument<'_>>,
+    role: Option<TextArgument<'_>>,
+    privilege: Option<TextArgument<'_>>,
+) {
+    let role = role.map(|name| move || Role::from_text(name.0));
+    Grant { space, role, privilege }.grant();
+}
+
+/// Does the same for a role that is given as a `regrole`.
+#[pg_extern(volatile, parallel_unsafe)]
+fn cache_grant(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
+    Grant { space, role: role.map(|role| move || role), privilege }.grant();
+}
+
+/// Revokes a privilege in a space from a role. The role is given by its name, as in REVOKE.
+#[pg_extern(volatile, parallel_unsafe, name = "cache_revoke")]
+fn revoke_from_named(
+    space: Option<TextArgument<'_>>,
+    role: Option<TextArgument<'_>>,
+    privilege: Option<TextArgument<'_>>,
+) {
+    let role = role.map(|name| move || Role::from_text(name.0));
+    Grant { space, role, privilege }.revoke();
+}
+
+/// Does the same for a role that is given as a `regrole`.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: Option<TextArgument<'_>>) {
-    let grant = grant_of(space, role, privilege).or_raise();
-    let statement = "DELETE FROM pgcache.grants
-         WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND role OPERATOR(pg_catalog.=) $2::pg_catalog.oid
-             AND privilege OPERATOR(pg_catalog.=) $3";
-    catalog::write(statement, &grant);
+    Grant { space, role: role.map(|role| move || role), privilege }.revoke();
+}
+
+/// Writes the grant that a dump has brought for a role. If this cluster has no such role, warns and leaves the grant out, so that the
+/// others are restored.
+fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
+    let (space_name, privilege) = (shown(space_name), shown(privilege));
+    if let Some(role) = Role::named(role) {
+        write_grant(&[i64::from(space).into(), i64::from(role.oid()).into(), privilege.into_owned().into()]);
+        return;
+    }
+    let quoted = memory::terminated(role).map(|role| role::identifier(&role)).unwrap_or_default();
+    let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
+    let command = space::grant_to_run(&space_name, &quoted, &privilege);
+    Refused::new(code, format!("role \"{}\" does not exist", shown(role)))
+        .detail(format!("Its privilege {privilege} in space \"{space_name}\" is not restored."))
+        .hint(format!("Run: CREATE ROLE {quoted}; {command}"))
+        .warn();
 }
 
 /// The function behind the view `cache_spaces`, and the trigger that tells sessions of changes.
@@ -330,7 +391,8 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
 mod pgcache {
     use crate::pg::catalog::{self, Row, Table, spaces};
     use crate::pg::memory;
-    use crate::pg::varlena::{Text, Varlena};
+    use crate::pg::varlena::{OwnedText, Text, Varlena};
+    use crate::store::space::DEFAULT_OID;
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
@@ -345,6 +407,35 @@ mod pgcache {
             watch::changed();
         }
         Ok(None)
+    }
+
+    /// Writes each row that a restore copies into `pgcache.dumped_grants` to `pgcache.grants` instead.
+    #[pg_trigger]
+    fn grant_restored<'a>(
+        trigger: &'a PgTrigger<'a>,
+    ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
+        if let Some(row) = trigger.new() {
+            let text = |name| {
+                row.get_by_name::<OwnedText>(name).ok().flatten().map(|text| text.0).unwrap_or_default()
+            };
+            let space = row.get_by_name::<pg_sys::Oid>("space").ok().flatten();
+            let space = space.map_or(DEFAULT_OID, pg_sys::Oid::to_u32);
+            super::restore_grant(space, &text("space_name"), &text("role"), &text("privilege"));
+        }
+        Ok(None)
+    }
+
+    /// Returns the grants that the caller may see.
+    #[pg_extern(stable, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn visible_grants()
+    -> TableIterator<'static, (name!(space, String), name!(grantee, String), name!(privilege, Text))> {
+        let mut rows = Vec::new();
+        space::each_visible_grant(|space, grantee, privilege| {
+            memory::check();
+            memory::push(&mut rows, (space.to_owned(), grantee.quoted(), Text(Varlena::of(privilege))));
+        });
+        TableIterator::new(rows)
     }
 
     /// Returns the spaces that the caller may read, with their options. A null option has its built-in default.

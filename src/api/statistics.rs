@@ -21,12 +21,12 @@ fn cache_stats_reset() {
 #[pg_schema]
 mod pgcache {
     use crate::pg::error::OrRaise;
-    use crate::pg::{memory, shared};
+    use crate::pg::{memory, relation, shared};
     use crate::store::space;
     use pg_cache_core::{Counter, SpaceStats};
     use pgrx::prelude::*;
 
-    /// Returns the statistics of the relations of the database that have changed. The row without a relation has the figures of
+    /// Returns the statistics of the relations of the database that have changed, without those of the system catalogs. The row without a relation has the figures of
     /// all relations that share records.
     #[pg_extern(
         volatile,
@@ -50,6 +50,7 @@ mod pgcache {
     > {
         space::require_monitor("look at the statistics of tables").or_raise();
         let found = shared::tier().into_iter().flat_map(|tier| tier.relation_stats(shared::database()));
+        let found = found.filter(|stats| !stats.relation.is_some_and(relation::is_catalog));
         TableIterator::new(found.map(|stats| {
             (
                 stats.relation.map(pg_sys::Oid::from),

@@ -18,7 +18,7 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE;
-        Refused::new(code, format!("relation with number {} does not exist", relation.get()))
+        Refused::new(code, format!("relation with OID {} does not exist", relation.get()))
     })?;
     if let Some(what) = relation.unwatchable() {
         let code = PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE;
@@ -47,7 +47,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
             Some(_) => arguments::tags(tags)?,
         };
         if tags.is_empty() {
-            return Err(invalid("tags must not be empty").hint("Use cache_unwatch to end a watch."));
+            return Err(invalid("tags must not be empty").hint("To end a watch, run cache_unwatch."));
         }
         if let Some(tag) = tags.iter().find(|tag| tag.iter().any(|byte| b"{}".contains(byte))) {
             let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;

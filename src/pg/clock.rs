@@ -46,6 +46,11 @@ pub fn ticks(ms: u64) -> u32 {
     u32::try_from((ms / TICK_MS).max(1)).unwrap_or(u32::MAX)
 }
 
+/// Returns the milliseconds from the beginning of the clock to a tick.
+pub fn ms_of(tick: u32) -> u64 {
+    u64::from(tick) * TICK_MS
+}
+
 /// Returns the milliseconds since a tick.
 pub fn ms_since(began_ms: u64, tick: u32) -> u64 {
     now_ms().saturating_sub(began_ms).saturating_sub(u64::from(tick) * TICK_MS)

@@ -39,6 +39,13 @@ impl Refused {
     }
 }
 
+impl Refused {
+    /// Reports a warning instead: the call goes on.
+    pub fn warn(self) {
+        ErrorReport::from(self).report(PgLogLevel::WARNING);
+    }
+}
+
 impl From<Refused> for ErrorReport {
     fn from(refused: Refused) -> Self {
         let Refused { code, message, detail, hint } = refused;

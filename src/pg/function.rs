@@ -3,12 +3,13 @@
 
 #![allow(unsafe_code)]
 
+use super::encoding::shown;
 use super::local::local;
 use super::{observer, shared};
 use pg_cache_core::Stamp;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int, c_void};
 
 local! {
     /// A moment before the session compiled its first function, by calling or creating one. None before that.
@@ -57,6 +58,81 @@ pub fn keeps_types(function: u32) -> bool {
 pub fn is_native(function: u32) -> bool {
     const C: u32 = 13;
     with_function(function, |language, _| language.to_u32() == C).unwrap_or(true)
+}
+
+/// Returns a function with its argument types, such as `function f(integer)`, and with the schema if the search path does not find it. None
+/// if there is no such function, or if the current role may not call it, unless `all` is set.
+pub fn in_words(function: u32, all: bool) -> Option<String> {
+    with_function(function, |_, _| ())?;
+    // SAFETY: looks up catalogs, for a function that exists. The server returns a new string that ends with a zero.
+    unsafe {
+        let (caller, execute) = (pg_sys::GetUserId(), pg_sys::ACL_EXECUTE as pg_sys::AclMode);
+        #[cfg(feature = "pg15")]
+        let allowed = pg_sys::pg_proc_aclcheck(function.into(), caller, execute);
+        #[cfg(not(feature = "pg15"))]
+        let allowed = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function.into(), caller, execute);
+        if !all && allowed != pg_sys::AclResult::ACLCHECK_OK {
+            return None;
+        }
+        let name = CStr::from_ptr(pg_sys::format_procedure(function.into()));
+        Some(format!("function {}", shown(name.to_bytes())))
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// The server's walkers, which pgrx does not bind for every version.
+    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
+    fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: Walker,
+        context: *mut c_void,
+        flags: c_int,
+    ) -> bool;
+    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
+    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
+}
+
+type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
+
+/// Returns the first volatile function that a tree of queries calls, or 0 if it calls none.
+///
+/// # Safety
+/// The node must be a query, a list of queries, or null.
+pub unsafe fn first_volatile(queries: *mut pg_sys::Node) -> u32 {
+    let mut found = 0_u32;
+    // SAFETY: as the caller promises. The walk stops at the first volatile function, whose number it stores in `found`.
+    unsafe { find_volatile(queries, (&raw mut found).cast()) };
+    found
+}
+
+/// The server calls this for each node of a tree.
+#[pg_guard]
+#[allow(ffi_unwind_calls)] // The guard catches the error, and no value on this stack needs to be dropped.
+unsafe extern "C-unwind" fn find_volatile(node: *mut pg_sys::Node, found: *mut c_void) -> bool {
+    if node.is_null() {
+        return false;
+    }
+    // SAFETY: a node's tag names its type. The walkers take any node, and a query has a walker of its own.
+    unsafe {
+        pg_sys::check_functions_in_node(node, Some(is_volatile), found)
+            || pg_sys::ffi::pg_guard_ffi_boundary(|| match (*node).type_ {
+                pg_sys::NodeTag::T_Query => query_tree_walker(node.cast(), find_volatile, found, 0),
+                _ => expression_tree_walker(node, find_volatile, found),
+            })
+    }
+}
+
+/// The server calls this for each function of a node.
+#[pg_guard]
+unsafe extern "C-unwind" fn is_volatile(function: pg_sys::Oid, found: *mut c_void) -> bool {
+    // SAFETY: looks up a catalog. `found` is the variable of `first_volatile`.
+    unsafe {
+        let is_it = pg_sys::func_volatile(function) as u8 == pg_sys::PROVOLATILE_VOLATILE;
+        if is_it {
+            *found.cast::<u32>() = function.to_u32();
+        }
+        is_it
+    }
 }
 
 /// Calls `read` with the language and the source of a function. Returns None if there is no such function.

@@ -20,8 +20,8 @@ pub struct Seen {
     pub cache: bool,
     /// Whether observations were lost because memory was short.
     pub lost: bool,
-    /// Whether the query itself calls a volatile function.
-    pub volatile: bool,
+    /// The first volatile function that the query itself calls; 0 stands for an expression that is volatile without a function.
+    pub volatile: Option<u32>,
     /// Whether the query uses TABLESAMPLE.
     pub sampled: bool,
     /// Functions that are not built in.
@@ -141,9 +141,9 @@ pub fn note_cache() {
     }
 }
 
-/// Notes that the query of the current fill, which is about to run, calls a volatile function.
-pub fn note_volatile() {
-    with_fill(|fill| fill.volatile = true);
+/// Notes that the query of the current fill, which is about to run, calls this volatile function.
+pub fn note_volatile(function: u32) {
+    with_fill(|fill| fill.volatile = Some(function));
 }
 
 /// Adds the OID of a relation or a function to a set. Returns false if there is no memory for it.

@@ -7,7 +7,7 @@ use super::context::{self, Context};
 use super::encoding::shown;
 use super::error::Refused;
 use super::jsonb::{Array, Element, Literal};
-use super::{executor, memory, observer, varlena};
+use super::{executor, function, memory, observer, varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
 
@@ -339,7 +339,7 @@ unsafe fn prepare(text: &CStr, types: &[pg_sys::Oid]) -> Result<pg_sys::SPIPlanP
             return Err(Refused::new(code, WRITES).detail("FOR UPDATE and FOR SHARE lock rows."));
         }
         if pg_sys::contain_volatile_functions((*source).query_list.cast()) {
-            observer::note_volatile();
+            observer::note_volatile(function::first_volatile((*source).query_list.cast()));
         }
         if types.is_empty() {
             // Only the planner locks partitions and children. It runs once: without parameters, the plan is kept.

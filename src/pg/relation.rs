@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::catalog;
+use super::encoding::shown;
 use super::error::OrRaise;
 use super::local::local;
 use super::memory;
@@ -325,6 +326,35 @@ pub fn is_inheritance_parent(oid: u32) -> bool {
         row.relhassubclass && row.relkind as u8 != pg_sys::RELKIND_PARTITIONED_TABLE
     };
     with_class(oid, is_parent).unwrap_or(false)
+}
+
+/// Returns what a relation is and its name, such as `table orders`, with the schema if the search path does not find it. None if there is
+/// no such relation, or if the current role may not read it, unless `all` is set.
+pub fn in_words(number: u32, all: bool) -> Option<String> {
+    let (kind, _, schema) = class(number)?;
+    let kind = match kind {
+        pg_sys::RELKIND_VIEW => "view",
+        pg_sys::RELKIND_MATVIEW => "materialized view",
+        pg_sys::RELKIND_FOREIGN_TABLE => "foreign table",
+        pg_sys::RELKIND_SEQUENCE => "sequence",
+        _ => "table",
+    };
+    // SAFETY: looks up catalogs. The server returns new strings that end with a zero, or null.
+    unsafe {
+        let (mut is_missing, select) = (false, pg_sys::ACL_SELECT as pg_sys::AclMode);
+        let reader = pg_sys::GetUserId();
+        let allowed = pg_sys::pg_class_aclcheck_ext(number.into(), reader, select, &raw mut is_missing);
+        let name = pg_sys::get_rel_name(number.into());
+        if is_missing || name.is_null() || !all && allowed != pg_sys::AclResult::ACLCHECK_OK {
+            return None;
+        }
+        let schema = match pg_sys::RelationIsVisible(number.into()) {
+            true => std::ptr::null_mut(),
+            false => pg_sys::get_namespace_name(schema.into()),
+        };
+        let name = CStr::from_ptr(pg_sys::quote_qualified_identifier(schema, name));
+        Some(format!("{kind} {}", shown(name.to_bytes())))
+    }
 }
 
 /// Returns whether the relation is one of the server's catalogs.

@@ -5,6 +5,7 @@
 
 use super::encoding::shown;
 use super::local::check_thread;
+use super::memory;
 use super::oid_alias::oid_alias;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
@@ -64,13 +65,47 @@ impl Role {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
     }
 
+    /// Returns the role that a text names, as GRANT and `regrole` read it: `public` stands for all roles, and so does `-`. Raises the
+    /// server's error if there is no such role.
+    pub fn from_text(text: &[u8]) -> Self {
+        if [&b"public"[..], b"\"public\""].iter().any(|public| text.eq_ignore_ascii_case(public)) {
+            return Self(0);
+        }
+        let text = memory::terminated(text).unwrap_or_default();
+        // SAFETY: calls the type's own input function, with a text that ends with a zero.
+        let role = unsafe {
+            pgrx::direct_function_call::<pg_sys::Oid>(pg_sys::regrolein, &[text.as_c_str().into_datum()])
+        };
+        Self(role.map_or(0, pg_sys::Oid::to_u32))
+    }
+
+    /// Returns the role with this name, without quotes, or the one that stands for all roles if the name is `public`. None if there is no
+    /// such role.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        if name == b"public" {
+            return Some(Self(0));
+        }
+        let name = memory::terminated(name)?;
+        // SAFETY: looks up a catalog, by a name that ends with a zero. The server returns 0 if there is none.
+        let role = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+        (role != pg_sys::InvalidOid).then(|| Self(role.to_u32()))
+    }
+
     /// Returns the role's name as an SQL identifier, for messages.
     pub fn quoted(self) -> String {
+        if self.is_everybody() {
+            return "public".to_owned();
+        }
         let Some(name) = self.name() else { return self.0.to_string() };
-        // SAFETY: a string that ends with a zero. The server returns the same string, or another one in the memory of the statement.
-        let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) };
-        shown(quoted.to_bytes()).into_owned()
+        identifier(&name)
     }
+}
+
+/// Quotes a name as an SQL identifier, where it needs quotes.
+pub fn identifier(name: &CStr) -> String {
+    // SAFETY: a string that ends with a zero. The server returns the same string, or another one in the memory of the statement.
+    let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.as_ptr())) };
+    shown(quoted.to_bytes()).into_owned()
 }
 
 /// Quotes text as an SQL literal.

@@ -3,6 +3,7 @@
 //! ```text
 //! control   start of the tick clock | seed of the hashes | epoch    one cache line
 //! queues    sessions that wait for a key                            condition.rs
+//! names     tags that were invalidated lately                       names.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```
 //!
@@ -18,11 +19,12 @@
 
 use super::condition::Condition;
 use super::local::check_thread;
+use super::names::{SLOTS, Slot};
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
 unsafe extern "C" {
@@ -47,6 +49,8 @@ const RELATION_FENCES: u32 = 8192;
 #[repr(C, align(64))]
 struct Control {
     began_ms: AtomicU64,
+    /// The time of `began_ms`, as the server counts it.
+    began_at: AtomicI64,
     hash_seed: AtomicU64,
     epoch: AtomicU64,
 }
@@ -155,9 +159,10 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, and the alignment to a cache line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
-    sizes.bytes + size_of::<Control>() + QUEUES * size_of::<Condition>() + LINE
+    let queues = QUEUES * size_of::<Condition>();
+    sizes.bytes + size_of::<Control>() + queues + SLOTS * size_of::<Slot>() + LINE
 }
 
 /// Calls the previous hook.
@@ -217,11 +222,17 @@ unsafe extern "C-unwind" fn start_up() {
     // SAFETY: aligned, large enough, and not used by any other code. Every bit pattern is a valid Control.
     let words = unsafe { &*control };
     words.began_ms.store(clock::now_ms(), Ordering::Relaxed);
+    // SAFETY: only reads the system's clock.
+    words.began_at.store(unsafe { pg_sys::GetCurrentTimestamp() }, Ordering::Relaxed);
     words.hash_seed.store(random(), Ordering::Relaxed);
     words.epoch.store((random() & EPOCH_MASK).max(1), Ordering::Relaxed);
     for index in 0..QUEUES {
         // SAFETY: the requested size includes the queues, and no other process exists yet.
         unsafe { (*queues(control).add(index)).format() };
+    }
+    for index in 0..SLOTS {
+        // SAFETY: the same holds for the names.
+        unsafe { (*names(control).add(index)).format() };
     }
     let began_ms = words.began_ms.load(Ordering::Relaxed);
     let formatted = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
@@ -244,13 +255,24 @@ fn random() -> u64 {
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: the requested bytes follow the control line and the queues. Shared memory exists as long as the process does; a process
+    // SAFETY: the requested bytes follow the control line, the queues and the names. Shared memory exists as long as the process does; a process
     // that detaches from it does not call this code any more. Only regions access this memory.
-    unsafe { Region::from_raw(queues(control).add(QUEUES).cast(), sizes.bytes) }
+    unsafe { Region::from_raw(names(control).add(SLOTS).cast(), sizes.bytes) }
 }
 
 fn queues(control: *mut Control) -> *mut Condition {
     control.wrapping_add(1).cast()
+}
+
+fn names(control: *mut Control) -> *mut Slot {
+    queues(control).wrapping_add(QUEUES).cast()
+}
+
+/// Returns the slot for the name of the tag that a fence belongs to. None if there is no cache.
+pub fn name_slot(fence_number: u32) -> Option<&'static Slot> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
+    (!control.is_null()).then(|| unsafe { &*names(control).add(fence_number as usize % SLOTS) })
 }
 
 /// Returns the queue of the sessions that wait for a key with this hash. None if there is no cache.
@@ -376,11 +398,13 @@ pub fn ms_until(tick: u32) -> u64 {
     clock::ms_until(began_ms(), tick)
 }
 
-/// Returns the time at which a tick began, by the system's clock as it is set now.
+/// Returns the time at which a tick began. Each tick has one time, whenever it is asked for: if the system's clock is set after the
+/// server has started, the times are those of the clock as it was set before.
 pub fn time_of(tick: u32) -> pg_sys::TimestampTz {
-    // SAFETY: only reads the system's clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    now - ms_since(tick) as i64 * 1000
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: `start_up` has set the pointer to memory that exists as long as shared memory does.
+    let began_at = if control.is_null() { 0 } else { unsafe { &*control }.began_at.load(Ordering::Relaxed) };
+    began_at + clock::ms_of(tick) as i64 * 1000
 }
 
 /// Returns the number of this session's database.

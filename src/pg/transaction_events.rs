@@ -26,7 +26,7 @@ use std::ffi::c_void;
 /// Receives the events of this session's transactions.
 ///
 /// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the call.
-/// `has_nothing` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
+/// `has_nothing`, `undone` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
 pub trait Listener {
     /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has no
     /// transaction id either, its other events are not passed on.
@@ -45,6 +45,8 @@ pub trait Listener {
     fn settled();
     /// The transaction is rolled back.
     fn aborted();
+    /// The transaction or a savepoint has been rolled back. This method is called outside of the guard.
+    fn undone();
     /// A savepoint at this depth has been released: its changes now belong to the level above it.
     fn released(depth: i32);
     /// A savepoint at this depth has been rolled back.
@@ -72,6 +74,9 @@ unsafe extern "C-unwind" fn on_transaction<L: Listener>(
     _nothing: *mut c_void,
 ) {
     use pg_sys::XactEvent::*;
+    if event == XACT_EVENT_ABORT {
+        L::undone();
+    }
     if event == XACT_EVENT_ABORT && UNSETTLED.get() {
         // A transaction without a transaction id failed after its COMMIT callbacks. Its changes are visible all the same.
         settle::<L>();
@@ -139,6 +144,9 @@ unsafe extern "C-unwind" fn on_savepoint<L: Listener>(
     _around: pg_sys::SubTransactionId,
     _nothing: *mut c_void,
 ) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        L::undone();
+    }
     if !L::has_nothing() {
         pass_on_savepoint::<L>(event);
     }

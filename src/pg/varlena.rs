@@ -167,6 +167,40 @@ sql_types! {
     Bytea, ByteaArgument(pub) = "bytea", BYTEAOID;
 }
 
+/// The bytes of a text in a row, in the database's encoding.
+#[derive(Debug)]
+pub struct OwnedText(pub Vec<u8>);
+
+impl FromDatum for OwnedText {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller promises a Datum of a text, which lives during the call.
+        (!is_null).then(|| Self(memory::copy(unsafe { content(datum) })))
+    }
+}
+
+// SAFETY: the result borrows nothing of the Datum.
+unsafe impl pgrx::datum::UnboxDatum for OwnedText {
+    type As<'src> = Self;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> Self
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller promises a Datum of a text.
+        Self(memory::copy(unsafe { content(datum.sans_lifetime()) }))
+    }
+}
+
+impl IntoDatum for OwnedText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(Varlena::of(&self.0).into_datum())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
 /// Returns the argument of a function, or None if it is null.
 ///
 /// # Safety

@@ -14,7 +14,7 @@ use crate::pg::varlena::Varlena;
 use crate::pg::{function, locks, relation, settings, shared, transaction};
 use crate::store::entry::{self, JSONB};
 use crate::store::space::{self, Keyspace, Privilege, Space, hash};
-use crate::store::status::{self, Status};
+use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{pending, table_writes};
 use crate::store::{flights, watch};
 use pg_cache_core::{
@@ -196,16 +196,24 @@ struct Ticket {
 fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
     let keyspace = entry::keyspace_to_compute(space)?;
     if !space.allows(Privilege::Write) {
-        return Err(Status::Refused("the privilege write is missing"));
+        return Err(Status::Refused("the role does not have the privilege write"));
     }
     if transaction::is_parallel() {
-        return Err(Status::Bypass("the query around runs in parallel"));
+        return Err(Status::Bypass("the enclosing query runs in parallel"));
     }
     if transaction::keeps_one_snapshot() {
-        return Err(Status::Bypass("the transaction looks at the database as it was"));
+        return Err(Status::Bypass("the transaction keeps one snapshot"));
     }
     let (number, stamp) = flights::begin_fill(&keyspace, key)?;
     Ok(Ticket { keyspace, number, stamp })
+}
+
+/// Returns the status for a query that calls a volatile function; 0 stands for an unknown one.
+fn volatile(function: u32) -> Status {
+    match function {
+        0 => Status::Refused("the query is volatile"),
+        _ => Status::Of("refused: {} is volatile", Object::Function(function)),
+    }
 }
 
 /// Returns an error if the options of the space or the settings exclude a result.
@@ -260,42 +268,44 @@ impl Ticket {
         has_seen_foreign: bool,
     ) -> Result<Vec<FenceId>, Status> {
         let tier = self.keyspace.tier;
-        if !space.options.by_role && seen.relations.iter().any(|oid| relation::has_row_security(*oid)) {
-            return Err(Status::Refused("row security makes the result one of the role"));
+        let secured = seen.relations.iter().find(|oid| relation::has_row_security(**oid));
+        if let Some(oid) = secured.filter(|_| !space.options.by_role) {
+            let text = "refused: {} has row security, and the space is shared by all roles";
+            return Err(Status::Of(text, Object::Relation(*oid)));
         }
         if seen.lost {
             return Err(OutOfMemory.into());
         }
         if seen.cache {
-            return Err(Status::Refused("the query asks the cache itself"));
+            return Err(Status::Refused("the query calls the cache"));
         }
         if seen.sampled {
-            return Err(Status::Refused("the query samples a table"));
+            return Err(Status::Refused("the query uses TABLESAMPLE"));
         }
         let observed = || seen.relations.union(&seen.parts);
-        if observed().any(|oid| relation::is_temporary(*oid)) {
-            return Err(Status::Refused("the query reads a temporary table"));
+        if let Some(oid) = observed().find(|oid| relation::is_temporary(**oid)) {
+            return Err(Status::Of("refused: {} is temporary", Object::Relation(*oid)));
         }
         // This holds regardless of `depends`: uncommitted rows must never be published.
-        if table_writes::has_written_any(tier, |oid| seen.relations.contains(oid) || seen.parts.contains(oid))
-        {
-            return Err(Status::Bypass("the transaction has changed what the query reads"));
+        let is_read = |oid: &u32| seen.relations.contains(oid) || seen.parts.contains(oid);
+        if let Some(oid) = table_writes::first_written(tier, is_read) {
+            return Err(Status::Of("bypass: this transaction has changed {}", Object::Relation(oid)));
         }
         // The locks do not tell whether the transaction has written to these objects.
         let unobserved = || {
             let native = |oid: &u32| function::is_native(*oid);
-            seen.volatile
+            seen.volatile.is_some()
                 || seen.untracked
                 || observed().any(|oid| relation::is_catalog(*oid))
                 || locks::has_seen_large_objects()
                 || seen.functions.iter().any(native)
         };
         if wanted.depends.is_some() && locks::has_written() && unobserved() {
-            return Err(Status::Bypass("the transaction may have changed what the query reads"));
+            return Err(Status::Bypass("this transaction may have changed what the query reads"));
         }
         if observed().any(|oid| relation::is_foreign(*oid)) {
             if has_seen_foreign {
-                return Err(Status::Bypass("the transaction has looked at a foreign table before"));
+                return Err(Status::Bypass("this transaction has read a foreign table before"));
             }
             if table_writes::has_written_foreign() {
                 return Err(Status::Refused("the query has written something"));
@@ -303,17 +313,22 @@ impl Ticket {
         }
         let definitions = table_writes::definitions_fence(tier);
         let has_moved = || tier.fences().passed(definitions, function::compiled_since());
-        if has_moved() && seen.functions.iter().any(|oid| function::keeps_types(*oid)) {
-            return Err(Status::Refused(
-                "a function of this session keeps types from before a definition changed",
-            ));
+        let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));
+        if let Some(oid) = has_moved().then(keeping).flatten() {
+            let text = "refused: {} keeps types in this session from before a definition changed";
+            return Err(Status::Of(text, Object::Function(*oid)));
         }
+        let unfollowed = || observed().find(|oid| !relation::is_followed(**oid));
         let relations = match &wanted.depends {
             Some(relations) if relations.len() > RELATIONS_MAX => return Err(TOO_MANY_RELATIONS),
             Some(relations) => relations.clone(),
-            None if seen.volatile => return Err(Status::Refused("the query calls a volatile function")),
-            None if seen.untracked || !observed().all(|oid| relation::is_followed(*oid)) => {
-                return Err(Status::Refused("the query reads what changes without a commit"));
+            None if let Some(function) = seen.volatile => return Err(volatile(function)),
+            None if seen.untracked => {
+                return Err(Status::Refused("the query calls a function that reads more than tables"));
+            }
+            None if let Some(oid) = unfollowed() => {
+                let text = "refused: changes of {} cannot be followed";
+                return Err(Status::Of(text, Object::Relation(*oid)));
             }
             None if locks::has_seen_large_objects() => {
                 return Err(Status::Refused("the query reads large objects"));
@@ -332,7 +347,7 @@ impl Ticket {
             return Err(watch::too_many_relations(tier, wanted.tags));
         }
         if pending::has_changed(tier, &fences) {
-            return Err(Status::Bypass("the transaction has changed what the result depends on"));
+            return Err(Status::Bypass("this transaction has changed what the result depends on"));
         }
         Ok(fences)
     }
@@ -368,7 +383,7 @@ impl Ticket {
         let Some(key) = self.keyspace.key(key, hash(key)) else { return Ok(()) };
         let reservation = self.keyspace.reserve(&key, value, None).map_err(Status::from)?;
         match self.keyspace.tier.publish_leased(&key, reservation, self.number) {
-            Stored::Dropped => Err(Status::Refused("the key was changed meanwhile")),
+            Stored::Dropped => Err(Status::Refused("another session has changed the key meanwhile")),
             _ => Ok(()),
         }
     }

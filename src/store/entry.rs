@@ -6,11 +6,11 @@
 
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory::OutOfMemory;
-use crate::pg::{memory, observer, queue, settings, shared, transaction};
+use crate::pg::{memory, names, observer, queue, settings, shared, transaction};
 use crate::store::flights;
 use crate::store::prefetch;
 use crate::store::space::{self, Keyspace, Space, hash};
-use crate::store::status::{self, Status};
+use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
 use pg_cache_core::{
@@ -81,7 +81,7 @@ fn keyspace_for_reading(space: &Space) -> Result<Keyspace, Status> {
 #[inline]
 fn has_safe_stamp() -> Result<(), Status> {
     match safe_stamp::is_unknown() {
-        true => Err(Status::Bypass("the transaction's snapshot may be of any time")),
+        true => Err(Status::Bypass(status::SNAPSHOT_OF_UNKNOWN_AGE)),
         false => Ok(()),
     }
 }
@@ -121,10 +121,12 @@ pub fn keyspace_to_compute(space: &Space) -> Result<Keyspace, Status> {
     keyspace_to_change(space)
 }
 
+const RECOVERY: &str = "the server is in recovery";
+
 #[cold]
 fn no_cache() -> Status {
     Status::Bypass(match shared::is_in_recovery() {
-        true => "recovery",
+        true => RECOVERY,
         false => "there is no cache in this server",
     })
 }
@@ -158,7 +160,7 @@ fn ask(
         None => keyspace.tier.peek(key, reader),
     }
     .map(|meta| (meta, false))
-    .map_err(Status::from)
+    .map_err(|miss| status::of_miss(miss, keyspace.tier, &keyspace.scope, key, reader))
 }
 
 /// Looks for a value in a transaction that has changed something. Not inlined, so that transactions that only read do not pay for
@@ -269,7 +271,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     let (basis, stamp) = match new.mode {
         Mode::Always => (Basis::Plain, now),
         Mode::Present if is_there(&keyspace, key) => (Basis::Plain, now),
-        Mode::Present => return Err(Status::Refused("there is no value")),
+        Mode::Present => return Err(Status::Refused("the key has no value")),
         Mode::Absent => (Basis::Claim(claim(&keyspace, key)?), now),
         Mode::Lease(lease) => leased(&keyspace, key, lease, as_of, &dependencies)?,
     };
@@ -293,7 +295,7 @@ fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
     let hash = hash(key);
     let gone = pending::with_own(keyspace, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
     if is_there(keyspace, key) {
-        return Err(Status::Refused("there is a value"));
+        return Err(Status::Refused("the key has a value"));
     }
     flights::claim(keyspace, key, gone)
 }
@@ -316,8 +318,9 @@ fn leased(
     if own {
         return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
     }
-    if dependencies().any(|fence| keyspace.tier.fences().passed(*fence, stamp)) {
-        return Err(Status::Refused("what the value depends on was changed since the lease"));
+    if let Some(fence) = dependencies().find(|fence| keyspace.tier.fences().passed(**fence, stamp)) {
+        let dependency = Object::Dependency(*fence, keyspace.scope.space);
+        return Err(Status::Of("refused: {} changed since the lease", dependency));
     }
     Ok((Basis::Lease(number), stamp))
 }
@@ -358,14 +361,14 @@ fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refused>
         // status.
         let code = PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE;
         return Err(Refused::new(code, "cannot invalidate cached values in a parallel worker")
-            .hint("Declare the function that does it PARALLEL RESTRICTED."));
+            .hint("Declare the calling function PARALLEL RESTRICTED."));
     }
     let keyspace = space.keyspace();
     if keyspace.is_none() && shared::is_in_recovery() {
-        status::set(Status::Bypass("recovery"));
+        status::set(Status::Bypass(RECOVERY));
         let code = PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION;
         return Err(Refused::new(code, "cannot invalidate cached values during recovery")
-            .hint("Nothing is cached on a standby. Invalidate on the primary server."));
+            .hint("Invalidate the values on the primary server. A standby caches nothing."));
     }
     if keyspace.is_none() {
         status::set(no_cache());
@@ -388,7 +391,9 @@ pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
 /// tags belong to all spaces.
 pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
-        pending::invalidate(&keyspace, space::tag(keyspace.tier, tag));
+        let fence = space::tag(keyspace.tier, tag);
+        names::note(fence.number(), tag);
+        pending::invalidate(&keyspace, fence);
         status::set(Status::Done);
     }
     Ok(())
@@ -464,9 +469,17 @@ pub const RETURNED_BYTES_MAX: usize = 64 << 20;
 /// The memory of a key in a list in addition to its bytes, in bytes.
 const KEY_OVERHEAD_BYTES: usize = 32;
 
-/// Returns the keys of a space that `matches` accepts and that have a value for this session, sorted. Returns the first `most` of
-/// them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
-pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<Vec<u8>> {
+/// Returns the keys of a space that follow `after`, that `matches` accepts and that have a value for this session, sorted. Returns
+/// the first `most` of them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
+///
+/// A key that has a value during the whole call is not missed, whatever other sessions change meanwhile: an entry stays in its
+/// bucket, and a new value of a key takes the place of the old one in one step.
+pub fn keys(
+    space: &Space,
+    matches: impl Fn(&[u8]) -> bool,
+    after: Option<&[u8]>,
+    most: usize,
+) -> Vec<Vec<u8>> {
     observer::note_cache();
     let keyspace = match keyspace_for_reading(space) {
         Ok(keyspace) => keyspace,
@@ -476,47 +489,58 @@ pub fn keys(space: &Space, matches: impl Fn(&[u8]) -> bool, most: usize) -> Vec<
         }
     };
     status::set(Status::Hot);
-    // The heap has the largest key on top. That key is removed first when there are too many.
-    let (mut found, mut bytes) = (BinaryHeap::new(), 0);
-    // The least key that was left out. Keys behind it do not fit either.
-    let mut end: Option<Vec<u8>> = None;
-    let mut add = |key: Vec<u8>| {
-        // Matching a long pattern takes time with each key, so cancellation is checked for each key.
-        shared::check_for_interrupts();
-        memory::check();
-        let fits = end.as_ref().is_none_or(|end| key < *end);
-        if fits && matches(&key) && is_there(&keyspace, &key) {
-            found.try_reserve(1).or_raise();
-            bytes += KEY_OVERHEAD_BYTES + key.len();
-            found.push(key);
-            while found.len() > most || bytes > RETURNED_BYTES_MAX {
-                if found.len() <= most {
-                    status::set(Status::Cut);
-                }
-                let Some(last) = found.pop() else { break };
-                bytes -= KEY_OVERHEAD_BYTES + last.len();
-                end = Some(last);
-            }
-        }
-    };
     let mut own = pending::own_keys(&keyspace);
     own.sort_unstable();
     own.dedup();
-    let scope = keyspace.scope;
-    let mut bucket = 0;
-    let inspect = |bucket| keyspace.tier.inspect(bucket).or_raise();
-    while let Some(entries) = inspect(bucket) {
-        bucket += 1;
-        if bucket % 1024 == 0 {
-            shared::check_for_interrupts();
+    let mut first = FirstKeys { most, found: BinaryHeap::new(), bytes: 0, end: None };
+    let add = |first: &mut FirstKeys, key: Vec<u8>| {
+        // Matching a long pattern takes time with each key, so cancellation is checked for each key.
+        shared::check_for_interrupts();
+        memory::check();
+        if first.has_room_for(&key) && matches(&key) && is_there(&keyspace, &key) {
+            first.add(key);
         }
-        let mine = entries.into_iter().filter(|entry| {
-            entry.valid
-                && (entry.database, entry.space, entry.role) == (scope.database, scope.space, scope.role)
-                && own.binary_search(&entry.key).is_err()
-        });
-        mine.for_each(|entry| add(entry.key));
+    };
+    let mut bucket = 0;
+    loop {
+        shared::check_for_interrupts();
+        let found = keyspace.tier.keys_between(&keyspace.scope, bucket, after, first.end.as_deref());
+        let Some(page) = found.or_raise() else { break };
+        let others = page.keys.into_iter().filter(|key| own.binary_search(key).is_err());
+        others.for_each(|key| add(&mut first, key));
+        bucket = page.next;
     }
-    own.into_iter().for_each(add);
-    found.into_sorted_vec()
+    let is_after = |key: &Vec<u8>| after.is_none_or(|after| key.as_slice() > after);
+    own.into_iter().filter(is_after).for_each(|key| add(&mut first, key));
+    first.found.into_sorted_vec()
+}
+
+/// The first keys, in order, of those that were added.
+struct FirstKeys {
+    most: usize,
+    /// The largest key is on top. It is removed first when there are too many.
+    found: BinaryHeap<Vec<u8>>,
+    bytes: usize,
+    /// The least key that was left out. Keys behind it do not fit either.
+    end: Option<Vec<u8>>,
+}
+
+impl FirstKeys {
+    fn has_room_for(&self, key: &[u8]) -> bool {
+        self.end.as_ref().is_none_or(|end| key < end.as_slice())
+    }
+
+    fn add(&mut self, key: Vec<u8>) {
+        self.found.try_reserve(1).or_raise();
+        self.bytes += KEY_OVERHEAD_BYTES + key.len();
+        self.found.push(key);
+        while self.found.len() > self.most || self.bytes > RETURNED_BYTES_MAX {
+            if self.found.len() <= self.most {
+                status::set(Status::Cut);
+            }
+            let Some(last) = self.found.pop() else { break };
+            self.bytes -= KEY_OVERHEAD_BYTES + last.len();
+            self.end = Some(last);
+        }
+    }
 }

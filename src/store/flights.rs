@@ -8,7 +8,7 @@ use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
 use crate::pg::{memory, queue, session, shared, snapshot, transaction};
 use crate::store::space::{Keyspace, hash};
-use crate::store::status::Status;
+use crate::store::status::{DAMAGED, IN_FLIGHT, SNAPSHOT_OF_UNKNOWN_AGE, Status};
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
 use pg_cache_core::{Acquired, FlightRequest, Limit, Owner, Purpose, Stamp, Unclaimed};
 
@@ -29,14 +29,12 @@ pub fn owner() -> Owner {
 /// Returns the status for a lease or a claim that did not fit.
 pub fn no_room(limit: Limit) -> Status {
     Status::Refused(match limit {
-        Limit::Space => "the space has its share of the places for leases and claims",
-        Limit::Role => "the role has its share of the places for leases and claims",
-        Limit::All => "all places for leases and claims are taken",
+        Limit::Space => "the space has used up its share of leases and claims",
+        Limit::Role => "the role has used up its share of leases and claims",
+        Limit::All => "all leases and claims are in use",
         Limit::Off => DAMAGED,
     })
 }
-
-const DAMAGED: &str = "part of the cache is switched off because it is damaged";
 
 /// Begins a fill: the right to store the value that this session computes for a key. Returns the number of the fill and the stamp
 /// of the value. A fill takes precedence over a lease of the key. It ends with [`end_fill`], and when the transaction or savepoint
@@ -49,11 +47,11 @@ pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Statu
             pending::hold(own, fill.id, HeldKind::Lease);
             Ok((fill.id, fill.stamp))
         }
-        Acquired::Busy(_) | Acquired::Present => Err(Status::Miss("somebody else computes it")),
+        Acquired::Busy(_) | Acquired::Present => Err(IN_FLIGHT),
         Acquired::NoSlot(limit) => Err(Status::Refused(match limit {
-            Limit::Space => "too many queries of the space are being computed",
-            Limit::Role => "too many queries of the role are being computed",
-            Limit::All => "too many queries are being computed",
+            Limit::Space => "the space is computing too many queries",
+            Limit::Role => "the role is computing too many queries",
+            Limit::All => "the server is computing too many queries",
             Limit::Off => DAMAGED,
         })),
     }
@@ -75,7 +73,7 @@ pub fn end_fill(keyspace: &Keyspace, key: &[u8], number: u64) {
 /// Returns the stamp of a value that was computed under a lease. The error says why the value would not be stored.
 pub fn lease_stamp(keyspace: &Keyspace, key: &[u8], lease: i64) -> Result<Stamp, Status> {
     if safe_stamp::is_unknown() {
-        return Err(Status::Refused("the transaction's snapshot may be of any time"));
+        return Err(Status::Refused(SNAPSHOT_OF_UNKNOWN_AGE));
     }
     let over = Status::Refused("the lease is over, or the key was changed");
     let name = keyspace.key(key, hash(key)).ok_or(over)?;
@@ -87,7 +85,7 @@ pub fn lease_stamp(keyspace: &Keyspace, key: &[u8], lease: i64) -> Result<Stamp,
     }
     match snapshot::is_newer_than(lease.acquired) {
         true => Ok(lease.stamp),
-        false => Err(Status::Refused("the statement looks at the database as of before the lease")),
+        false => Err(Status::Refused("the statement's snapshot is older than the lease")),
     }
 }
 
@@ -113,9 +111,9 @@ pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64
         keyspace.tier.claim(&name, (!despite_value).then_some(reader), owner())
     });
     let number = claimed.map_err(|why| match why {
-        Unclaimed::Present => Status::Refused("there is a value"),
-        Unclaimed::Changing => Status::Refused("somebody is just changing the key"),
-        Unclaimed::Claimed => Status::Refused("somebody else is about to set it"),
+        Unclaimed::Present => Status::Refused("the key has a value"),
+        Unclaimed::Changing => Status::Refused("another transaction is changing the key"),
+        Unclaimed::Claimed => Status::Refused("another transaction is about to set the key"),
         Unclaimed::NoSlot(limit) => no_room(limit),
     })?;
     pending::hold(own, number, HeldKind::Claim);

@@ -8,7 +8,7 @@ use crate::pg::{settings, shared, snapshot, transaction};
 use crate::store::entry::{self, hit_of_own};
 use crate::store::flights;
 use crate::store::space::{Keyspace, Space, hash};
-use crate::store::status::{self, Status};
+use crate::store::status::{self, IN_FLIGHT, Status};
 use crate::store::transaction::{HeldKind, Own, pending, safe_stamp};
 use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Purpose};
 
@@ -114,13 +114,11 @@ fn next(taken: Taken, stale: Option<(Meta, u32)>, miss: Status, may_look_again: 
         (Taken::ByValue, _) if may_look_again => Next::LookAgain,
         (_, Some((meta, until))) => Next::Answer(Answer::Stale(meta, until), Status::Stale),
         // A session must not wait for a value that its own transaction has to compute.
-        (Taken::By(leader), None) if pending::holds(leader.id) => Next::Answer(Answer::Wait, BUSY),
+        (Taken::By(leader), None) if pending::holds(leader.id) => Next::Answer(Answer::Wait, IN_FLIGHT),
         (Taken::By(leader), None) => Next::WaitFor(leader),
         (Taken::ByNobody | Taken::ByValue, None) => Next::Answer(Answer::Compute(None), miss),
     }
 }
-
-const BUSY: Status = Status::Miss("somebody else computes it");
 
 /// A session's wait for the value of a key.
 struct Wait {
@@ -136,11 +134,14 @@ impl Wait {
         let waited_ms = queue::now_ms().saturating_sub(self.began_ms);
         let left_ms = wait_ms.saturating_sub(waited_ms);
         if left_ms == 0 {
-            status::set(BUSY);
+            status::set(IN_FLIGHT);
             return Ok(false);
         }
         let Some(waiter) = &self.waiter else {
             self.waiter = Waiter::of(hash);
+            if self.waiter.is_none() {
+                status::set(IN_FLIGHT);
+            }
             return Ok(self.waiter.is_some());
         };
         let patience_ms = queue::lock_timeout_ms().map_or(u64::MAX, |most| most.saturating_sub(waited_ms));
@@ -187,14 +188,15 @@ fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut i
             }
             Own::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
         };
-        match keyspace.tier.get_stale(name, safe_stamp::reader(changed), into) {
+        let reader = safe_stamp::reader(changed);
+        match keyspace.tier.get_stale(name, reader, into) {
             Ok((meta, Freshness::Right)) => {
                 Seen::Right(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
             }
             Ok((meta, Freshness::Stale { until })) => {
-                Seen::Stale(meta, until, Status::Miss("only a stale value"))
+                Seen::Stale(meta, until, status::of_stale(keyspace.tier, &keyspace.scope, name, reader))
             }
-            Err(miss) => Seen::Nothing(miss.into()),
+            Err(miss) => Seen::Nothing(status::of_miss(miss, keyspace.tier, &keyspace.scope, name, reader)),
         }
     })
 }

@@ -1,6 +1,7 @@
 //! The logic of the cache: entries, transactions, leases and spaces. This layer lies between the SQL functions and the memory
 //! tier.
 
+pub mod cause;
 pub mod command;
 pub mod entry;
 pub mod flights;

@@ -228,12 +228,12 @@ pub fn unknown(name: &str) -> Refused {
     let can_be = !matches!(name, "" | "*") && name.len() <= NAME_BYTES_MAX;
     let name = shown(name.as_bytes());
     let code = PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT;
-    let to_create = match can_be {
-        true => format!("cache_create_space({}) to create it, or ", role::literal(&name)),
+    let create = match can_be {
+        true => format!("To create it, run: SELECT cache_create_space({}); ", role::literal(&name)),
         false => String::new(),
     };
     Refused::new(code, format!("space \"{name}\" does not exist"))
-        .hint(format!("Use {to_create}the view cache_spaces to see which there are."))
+        .hint(format!("{create}To list the spaces, run: SELECT name FROM cache_spaces;"))
 }
 
 /// Returns an error if the database has no tables of pg_cache.
@@ -241,7 +241,7 @@ fn tables() -> Result<u32, Refused> {
     catalog::table_oid(Table::Spaces).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
         Refused::new(code, "the tables of pg_cache are missing in this database")
-            .hint("Run CREATE EXTENSION pg_cache, or ALTER EXTENSION pg_cache UPDATE.")
+            .hint("Run CREATE EXTENSION pg_cache; or ALTER EXTENSION pg_cache UPDATE;")
     })
 }
 
@@ -294,6 +294,11 @@ pub fn may_look() -> bool {
     may_monitor() || granted(Role::current(), Rows::All).is_some()
 }
 
+/// Returns whether a role may write in the space with this number.
+pub fn may_write(role: Role, number: u32) -> bool {
+    granted(role, Rows::OfSpace(number)) >= Some(Privilege::Write)
+}
+
 /// Returns an error unless the current role owns the extension.
 pub fn require_owner(what: &str) -> Result<(), Refused> {
     tables()?;
@@ -314,7 +319,7 @@ pub fn require_monitor(what: &str) -> Result<(), Refused> {
     }
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Err(Refused::new(code, format!("permission denied to {what}"))
-        .hint(format!("Run GRANT pg_monitor TO {}.", Role::current().quoted())))
+        .hint(format!("As a superuser, run: GRANT pg_monitor TO {};", Role::current().quoted())))
 }
 
 /// Returns a keyspace of this database for operations that belong to no space.
@@ -357,8 +362,8 @@ fn require_writer() -> Result<(), Refused> {
     }
     let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
     Err(Refused::new(code, "permission denied to invalidate tags")
-        .detail("It takes the privilege write in any space.")
-        .hint(grant_to_run(DEFAULT, role, Privilege::Write)))
+        .detail("This requires the privilege write in at least one space.")
+        .hint(grant_hint(DEFAULT, role, Privilege::Write)))
 }
 
 /// Calls `with` with each space that the current role may read, or with all spaces if the role may see statistics. The default
@@ -383,13 +388,41 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
     }
 }
 
-fn grant_to_run(space: &str, role: Role, privilege: Privilege) -> String {
-    format!(
-        "Somebody with the privilege admin can run: SELECT cache_grant({}, {}, '{}');",
-        role::literal(space),
-        role::literal(&role.quoted()),
-        privilege.name()
-    )
+/// Calls `with` with each grant that the current role may see, as the space, the role and the privilege: all grants in spaces in
+/// which it has the privilege admin, and the grants that count for itself. A role that may see statistics sees all grants. Grants of
+/// dropped roles and in dropped spaces are left out.
+pub fn each_visible_grant(mut with: impl FnMut(&str, Role, &[u8])) {
+    let (role, sees_all) = (Role::current(), may_monitor());
+    let mut names = BTreeMap::from([(DEFAULT_OID, DEFAULT.to_owned())]);
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        memory::check();
+        let name = shown(row.text(spaces::NAME).unwrap_or_default()).into_owned();
+        names.insert(row.oid(spaces::OID).unwrap_or_default(), name);
+    });
+    let admin = Some(Privilege::Admin);
+    let mut administered = if sees_all { Vec::new() } else { grants_to(role, Rows::All) };
+    administered.retain(|(_, privilege)| *privilege == admin);
+    catalog::read(Table::Grants, Rows::All, |row| {
+        let [space, grantee] = [0, 1].map(|column| row.oid(column).unwrap_or_default());
+        let grantee = Role::from_oid(grantee);
+        let is_visible = sees_all || administered.contains(&(space, admin)) || role.has_rights_of(grantee);
+        if let Some(name) =
+            names.get(&space).filter(|_| is_visible && (grantee.is_everybody() || grantee.exists()))
+        {
+            with(name, grantee, row.text(2).unwrap_or_default());
+        }
+    });
+}
+
+/// Returns the command that grants a privilege. `role` is an SQL identifier.
+pub fn grant_to_run(space: &str, role: &str, privilege: &str) -> String {
+    format!("SELECT cache_grant({}, {}, '{privilege}');", role::literal(space), role::literal(role))
+}
+
+/// Returns the hint for a role that lacks a privilege.
+fn grant_hint(space: &str, role: Role, privilege: Privilege) -> String {
+    let command = grant_to_run(space, &role.quoted(), privilege.name());
+    format!("As a role with the privilege admin in the space, run: {command}")
 }
 
 impl Space {
@@ -402,7 +435,7 @@ impl Space {
         let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
         Refused::new(code, format!("permission denied for space \"{}\"", self.name))
             .detail(format!("Role {} does not have the privilege {}.", self.role.quoted(), needed.name()))
-            .hint(grant_to_run(&self.name, self.role, needed))
+            .hint(grant_hint(&self.name, self.role, needed))
     }
 
     /// Returns the keyspace of the space's keys, or none if there is no cache.

@@ -1,9 +1,15 @@
 //! The status of the session: the outcome of its last operation, and the reason for it.
+//!
+//! A status is a small plain record: setting it costs a store and looks nothing up. `cause.rs` turns it into words when the caller asks
+//! for it. To add a reason, use `Status::Refused("…")` and the like for a text without a name, and [`Status::Of`] for a text with the
+//! name of an object: `Status::Of("refused: {} is volatile", Object::Function(number))`. Every text must be in the table of statuses in
+//! the README.
 
 use crate::pg::encoding::shown;
 use crate::pg::local::local;
 use crate::pg::memory::OutOfMemory;
-use pg_cache_core::{Miss, Refusal};
+use crate::pg::shared::HotTier;
+use pg_cache_core::{FenceId, Fencing, Key, Miss, Reader, Refusal, Scope};
 use std::cell::{Cell, RefCell};
 
 /// The outcome of an operation.
@@ -19,6 +25,8 @@ pub enum Status {
     Waited,
     /// No value, and the reason.
     Miss(&'static str),
+    /// No value, because of a change.
+    Invalidated(&'static str),
     /// A list that was cut off because it would have exceeded the most bytes that one call returns.
     Cut,
     /// The cache was not used, and the reason.
@@ -27,29 +35,48 @@ pub enum Status {
     Done,
     /// A change that was refused, and the reason.
     Refused(&'static str),
-    /// A change that was refused because of an object with a name, which [`refused_because_of`] keeps.
-    RefusedBecauseOf(&'static str),
+    /// A whole text, with `{}` in place of an object.
+    Of(&'static str, Object),
+}
+
+/// An object that a status names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A relation of the database, by its number.
+    Relation(u32),
+    /// A function, by its number.
+    Function(u32),
+    /// The dependency that a fence stands for, in an entry of a space.
+    Dependency(FenceId, u32),
+    /// The name that was given to [`about`].
+    Named,
 }
 
 local! {
     static LAST: Cell<Option<Status>> = Cell::new(None);
-    /// The name of the object because of which a change was refused. It is separate from the status, so that a hit only writes a
-    /// small value.
-    static CAUSE: RefCell<String> = RefCell::new(String::new());
+    /// The name for [`Object::Named`]. It is separate from the status, so that a hit only writes a small value.
+    static NAME: RefCell<String> = RefCell::new(String::new());
 }
 
-/// Keeps the name of the object because of which a change is refused, and returns the status.
+/// Returns a status with a name that only the caller knows, such as that of a tag. `kind` says what has the name.
 #[cold]
-pub fn refused_because_of(why: &'static str, name: &[u8]) -> Status {
+pub fn about(text: &'static str, kind: &str, name: &[u8]) -> Status {
     let name = shown(name);
-    CAUSE.with_borrow_mut(|cause| {
-        cause.clear();
-        if cause.try_reserve(name.len()).is_err() {
+    NAME.with_borrow_mut(|kept| {
+        kept.clear();
+        if kept.try_reserve(kind.len() + 1 + name.len()).is_err() {
             return OutOfMemory.into();
         }
-        cause.push_str(&name);
-        Status::RefusedBecauseOf(why)
+        kept.push_str(kind);
+        kept.push(' ');
+        kept.push_str(&name);
+        Status::Of(text, Object::Named)
     })
+}
+
+/// Calls `with` with the name that was given to [`about`] last.
+pub fn with_name<R>(with: impl FnOnce(&str) -> R) -> R {
+    NAME.with_borrow(|name| with(name))
 }
 
 /// Sets the status of the session.
@@ -58,42 +85,60 @@ pub fn set(status: Status) {
     LAST.set(Some(status));
 }
 
+/// Forgets the status, because the call that it describes was rolled back, or a later call has failed. Cannot fail.
+#[inline]
+pub fn forget() {
+    LAST.set(None);
+}
+
 /// Returns the status of the session.
 pub fn current() -> Option<Status> {
     LAST.get()
 }
 
-/// Returns the status of the session as text, if there is one.
-pub fn last() -> Option<String> {
-    LAST.get().map(|status| match status {
-        Status::Hot => "hot".to_owned(),
-        Status::Own => "hot: set by this transaction".to_owned(),
-        Status::Stale => "stale".to_owned(),
-        Status::Waited => "waited".to_owned(),
-        Status::Miss(why) => format!("miss: {why}"),
-        Status::Cut => "hot: cut off at 64 MB, which is the most that one call returns".to_owned(),
-        Status::Bypass(why) => format!("bypass: {why}"),
-        Status::Done => "done".to_owned(),
-        Status::Refused(why) => format!("refused: {why}"),
-        Status::RefusedBecauseOf(why) => CAUSE.with_borrow(|cause| format!("refused: {why} \"{cause}\"")),
-    })
+/// The reason when damage was found in shared memory.
+pub const DAMAGED: &str = "part of the cache is switched off because it is damaged";
+
+/// The reason when it is not known which changes the transaction's snapshot includes.
+pub const SNAPSHOT_OF_UNKNOWN_AGE: &str = "the age of the transaction's snapshot is unknown";
+
+/// The status when another session has the lease of the key, or runs a query for it.
+pub const IN_FLIGHT: Status = Status::Miss("another session is computing the value");
+
+/// Returns the status for a read that found no value.
+#[cold]
+#[inline(never)]
+pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>) -> Status {
+    match miss {
+        Miss::Absent => Status::Miss("not there"),
+        Miss::Expired => Status::Miss("expired"),
+        Miss::Off => Status::Bypass(DAMAGED),
+        Miss::Fenced | Miss::Own => match tier.why_fenced(key, reader) {
+            Some(fencing) => of_fencing(fencing, scope),
+            None => Status::Invalidated("a change that is over"),
+        },
+    }
+}
+
+/// Returns the status for a stale value: why there is no valid one.
+pub fn of_stale(tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>) -> Status {
+    tier.why_fenced(key, reader).map_or(Status::Miss("expired"), |fencing| of_fencing(fencing, scope))
+}
+
+fn of_fencing(fencing: Fencing, scope: &Scope) -> Status {
+    let (text, fence) = match fencing {
+        Fencing::Key => return Status::Invalidated("the key, which another transaction is changing"),
+        Fencing::Changed(fence) => ("invalidated: {}", fence),
+        Fencing::Newer(fence) => ("miss: newer than the transaction's snapshot because of {}", fence),
+        Fencing::Own(fence) => ("invalidated: {}, changed by this transaction", fence),
+        Fencing::Tracked(fence) => ("miss: a serializable transaction must read {} itself", fence),
+    };
+    Status::Of(text, Object::Dependency(fence, scope.space))
 }
 
 impl From<OutOfMemory> for Status {
     fn from(_: OutOfMemory) -> Self {
         Self::Refused("out of memory")
-    }
-}
-
-impl From<Miss> for Status {
-    fn from(miss: Miss) -> Self {
-        match miss {
-            Miss::Absent => Self::Miss("not there"),
-            Miss::Expired => Self::Miss("expired"),
-            Miss::Fenced => Self::Miss("invalidated"),
-            Miss::Own => Self::Miss("invalidated by this transaction"),
-            Miss::Off => Self::Bypass("part of the cache is switched off because it is damaged"),
-        }
     }
 }
 
@@ -104,7 +149,7 @@ impl From<Refusal> for Status {
             Refusal::Full => "no room",
             Refusal::Quota => "no room within the quota of the space",
             Refusal::TooManyDependencies => "too many dependencies",
-            Refusal::Off => "part of the cache is switched off because it is damaged",
+            Refusal::Off => DAMAGED,
         })
     }
 }

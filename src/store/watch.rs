@@ -70,7 +70,7 @@ pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
     let known = up_to_date(tier, fence(tier));
     let relations = |tag: &&&[u8]| known.relations.get(**tag).map_or(0, Vec::len);
     let tag = tags.iter().max_by_key(relations).copied().unwrap_or_default();
-    status::refused_because_of("its tags stand for too many relations, most of them the tag", tag)
+    status::about("refused: too many dependencies, most of them relations of {}", "tag", tag)
 }
 
 /// Adds the fences for the dependency of an entry on a relation. Must be called after the entry's stamp was taken.
@@ -162,7 +162,7 @@ pub fn require_room(
         let name = relation.name().unwrap_or_default();
         let message = format!("more than {TAGS_PER_RELATION_MAX} tags would stand for \"{}\"", shown(&name));
         return Err(Refused::new(code, message)
-            .hint("Use cache_unwatch to end its watches, then cache_watch with the tags that it needs."));
+            .hint("Run cache_unwatch for the relation, and then cache_watch with the tags that it needs."));
     }
     let owner = relation.owner();
     for (tag, relations) in of_tag {
@@ -170,7 +170,7 @@ pub fn require_room(
             let message =
                 format!("tag \"{}\" would stand for more than {RELATIONS_PER_TAG_MAX} relations", shown(tag));
             return Err(Refused::new(code, message).hint(
-                "Use another tag, or cache_unwatch for a relation that the view cache_watches shows.",
+                "Use another tag, or run cache_unwatch for one of its relations, which the view cache_watches lists.",
             ));
         }
         let is_theirs = |oid: &&u32| owner.is_some() && RelationOid::of(**oid).owner() == owner;

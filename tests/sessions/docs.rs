@@ -53,6 +53,41 @@ fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, p
     Ok(last)
 }
 
+/// Returns the texts of the statuses that a source file sets with a literal, as the table shows them.
+fn statuses(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let code: Vec<_> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let source = code.join("\n");
+    for outcome in ["Miss", "Invalidated", "Bypass", "Refused", "Of"] {
+        for rest in source.split(&format!("Status::{outcome}(\"")).skip(1) {
+            let text = rest.split('"').next().unwrap_or_default().replace("{}", "…");
+            found.push(match outcome {
+                "Of" => text,
+                _ => format!("{}: {text}", outcome.to_lowercase()),
+            });
+        }
+    }
+    found
+}
+
+#[test]
+fn every_status_is_documented() {
+    let table = page("docs/status.md");
+    let mut count = 0;
+    for folder in ["src/api", "src/query", "src/store"] {
+        let path = format!("{}/../{folder}", env!("CARGO_MANIFEST_DIR"));
+        for file in std::fs::read_dir(path).expect("a folder of sources") {
+            let path = file.expect("a file").path();
+            let Ok(source) = std::fs::read_to_string(&path) else { continue };
+            for status in statuses(&source) {
+                count += 1;
+                assert!(table.contains(&format!("`{status}`")), "{}: {status}", path.display());
+            }
+        }
+    }
+    assert!(count > 20, "the search found {count} statuses");
+}
+
 #[test]
 fn examples_do_what_they_say() {
     // The examples create a role, so they run in a cluster of their own. In a shared one, they would invalidate results

@@ -181,7 +181,10 @@ fn the_result_of_a_volatile_function_is_not_stored() {
         for _ in 0..2 {
             fetch(&mut session, "k", query);
             let status: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
-            assert!(status.starts_with("refused: the query "), "{query}: {status}");
+            let names_function = status.starts_with("refused: function ") && status.ends_with(" is volatile");
+            let has_written = status == "refused: the query has written something";
+            // The first call of nextval writes to the sequence, the next ones do not always.
+            assert!(names_function || query.contains("nextval") && has_written, "{query}: {status}");
         }
     }
     let call = "SELECT cache_fetch('k', 'SELECT careless()', depends => '{t}'), cache_exists('k')";

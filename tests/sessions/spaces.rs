@@ -249,6 +249,61 @@ fn a_dump_carries_spaces_and_grants_but_no_values() {
     run(&mut session, "RESET ROLE; DROP ROLE spaces_dumped");
 }
 
+/// A cluster without one of the roles: the restore warns of each of its grants, and brings all others.
+#[test]
+fn a_restore_without_a_role_loses_only_the_grants_of_that_role() {
+    let [from, to] = [(); 2].map(|()| Cluster::start(&Conf::preloaded()));
+    let mut session = from.connect("postgres");
+    run(
+        &mut session,
+        r#"CREATE EXTENSION pg_cache; CREATE ROLE stays; CREATE ROLE "Odd role"; CREATE ROLE missing; CREATE ROLE dropped;
+           SELECT cache_create_space('shop');
+           SELECT cache_grant('shop', 'missing', 'write'), cache_grant('shop', 'stays', 'write'), cache_grant('shop', 'dropped', 'read'),
+               cache_grant('shop', 'public', 'read'), cache_grant('default', 'missing', 'read'),
+               cache_grant('default', '"Odd role"', 'admin');
+           DROP ROLE dropped"#,
+    );
+    run(&mut to.connect("postgres"), r#"CREATE ROLE stays; CREATE ROLE "Odd role""#);
+    let grants = |session: &mut Client| -> Vec<String> {
+        let query = "SELECT concat_ws(' ', space, grantee, privilege) FROM cache_grants";
+        session.query(query, &[]).expect("the view is there").iter().map(|row| row.get(0)).collect()
+    };
+    let mut dumped = grants(&mut session);
+    assert_eq!(dumped.len(), 5, "{dumped:?}");
+    dumped.retain(|grant| !grant.contains("missing"));
+
+    for (dump, database) in [(&["-Fc"][..], "as_archive"), (&["--inserts"][..], "as_statements")] {
+        run(&mut to.connect("postgres"), &format!("CREATE DATABASE {database}"));
+        let dump = from.client("pg_dump").args(dump).arg("postgres").output().expect("pg_dump runs");
+        assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+        let mut command = match database {
+            "as_archive" => to.client("pg_restore"),
+            _ => to.client("psql"),
+        };
+        match database {
+            "as_archive" => command.args(["--exit-on-error", "--verbose", "--dbname", database]),
+            _ => command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", database]),
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut restore = command.spawn().expect("the program runs");
+        restore.stdin.take().expect("a pipe").write_all(&dump.stdout).expect("it reads");
+        let output = restore.wait_with_output().expect("it ends");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        let warnings = told.matches("WARNING:  role \"missing\" does not exist").count();
+        let hint = "Run: CREATE ROLE missing; SELECT cache_grant('shop', 'missing', 'write');";
+        assert!(warnings == 2 && told.contains(hint), "{told}");
+
+        let mut session = to.connect(database);
+        assert_eq!(grants(&mut session), dumped, "{database}");
+        let left: i64 =
+            session.query_one("SELECT count(*) FROM pgcache.dumped_grants", &[]).expect("it counts").get(0);
+        assert_eq!(left, 0);
+        run(&mut session, "SET ROLE stays; SELECT cache_set_text('k', 'v', space => 'shop')");
+        assert_eq!(get(&mut session, "k", "shop").expect("it may").as_deref(), Some("v"));
+    }
+}
+
 /// The table of watches stores OIDs, and a dump stores the tables' names at that time. The restore runs in two
 /// sections, because a session may have read the list in between.
 #[test]
@@ -339,10 +394,10 @@ fn on_a_standby_reads_miss_sets_store_nothing_and_invalidations_fail() {
         session.query_one("SELECT cache_status()", &[]).expect("it says").get(0)
     };
     assert_eq!(get(&mut session, "k", "s").expect("it misses"), None);
-    assert_eq!(status(&mut session), "bypass: recovery");
+    assert_eq!(status(&mut session), "bypass: the server is in recovery");
     let stored = session.query_one("SELECT cache_set_text('k', 'v', space => 's')", &[]).expect("it may");
     assert!(!stored.get::<_, bool>(0));
-    assert_eq!(status(&mut session), "bypass: recovery");
+    assert_eq!(status(&mut session), "bypass: the server is in recovery");
     let counted =
         session.query_one("SELECT cache_incr('c', 3), cache_touch('k', '1 s')", &[]).expect("it may");
     assert_eq!((counted.get::<_, i64>(0), counted.get::<_, bool>(1)), (3, false));

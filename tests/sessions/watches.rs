@@ -151,7 +151,7 @@ fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
         "CREATE TABLE t (id int); INSERT INTO pgcache.watches SELECT 1000000 + i, '{broad}' FROM generate_series(1, 300) AS i;
          INSERT INTO pgcache.watches VALUES ('t'::regclass, '{narrow}')",
     );
-    let refused = "refused: its tags stand for too many relations, most of them the tag \"broad\"";
+    let refused = "refused: too many dependencies, most of them relations of tag broad";
     let set = "SELECT cache_set_text('k', 'v', tags => '{narrow,broad,other}')";
     assert!(!session.query_one(set, &[]).expect("it is no error").get::<_, bool>(0));
     assert_eq!(text(&mut session, "SELECT cache_status()").as_deref(), Some(refused));

@@ -29,7 +29,7 @@ use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction_events::{self, Listener};
 use crate::pg::{locks, observer, queue, transaction};
 use crate::store::space::Keyspace;
-use crate::store::status::Status;
+use crate::store::status::{self, Status};
 use pg_cache_core::FenceId;
 use std::cell::RefCell;
 
@@ -139,6 +139,10 @@ impl Listener for TransactionEvents {
     fn aborted() {
         prepared::clean_up();
         PENDING.with_borrow_mut(Pending::aborted);
+    }
+
+    fn undone() {
+        status::forget();
     }
 
     fn released(depth: i32) {

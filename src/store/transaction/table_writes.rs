@@ -52,19 +52,21 @@ pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     })
 }
 
-/// Returns whether the transaction has written a relation for which `is_wanted` is true, or a child of such a relation. May raise
+/// Returns the first relation for which `is_wanted` is true and that the transaction has written, itself or in a child. May raise
 /// errors.
-pub fn has_written_any(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> bool {
+pub fn first_written(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> Option<u32> {
     let own = TABLE_WRITES.with_borrow_mut(|written| {
         written.refresh(tier);
         memory::copy(&written.relations)
     });
-    own.into_iter().any(|own| {
-        is_wanted(&own)
-            || matches!(
-                relation::of(own),
-                relation::Relation::Rows { ancestors } if ancestors.iter().any(&is_wanted)
-            )
+    own.into_iter().find_map(|own| {
+        if is_wanted(&own) {
+            return Some(own);
+        }
+        match relation::of(own) {
+            relation::Relation::Rows { ancestors } => ancestors.iter().copied().find(&is_wanted),
+            _ => None,
+        }
     })
 }
 

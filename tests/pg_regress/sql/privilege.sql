@@ -43,6 +43,7 @@ INSERT INTO calls VALUES
     ('cache_drop_space', 'SELECT cache_drop_space(''s'')'),
     ('cache_grant', 'SELECT cache_grant(''s'', ''privilege_none'', ''read'')'),
     ('cache_revoke', 'SELECT cache_revoke(''s'', ''privilege_read'', ''read'')'),
+    ('pgcache.visible_grants', 'SELECT count(*) FROM cache_grants'),
     ('cache_status', 'SELECT cache_status()'),
     ('cache_check', 'SELECT * FROM cache_check()'),
     ('pgcache.visible_spaces', 'SELECT count(*) FROM cache_spaces'),
@@ -51,15 +52,16 @@ INSERT INTO calls VALUES
     ('cache_stats_reset', 'SELECT cache_stats_reset()'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),
     ('pgcache.changed', 'SELECT pgcache.changed()'), -- by a trigger only
+    ('pgcache.grant_restored', 'SELECT pgcache.grant_restored()'), -- by a trigger only
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
     ('the tables', 'SELECT count(*) FROM pgcache.grants');
 
 -- No function is missing above.
-SELECT p.oid::regproc
+SELECT DISTINCT p.oid::regproc
   FROM pg_proc p
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
- WHERE e.extname = 'pg_cache' AND p.oid::regproc::text NOT IN (SELECT function FROM calls);
+ WHERE e.extname = 'pg_cache' AND replace(p.oid::regproc::text, 'public.', '') NOT IN (SELECT function FROM calls);
 
 -- Whether a role may: nothing of the call is left behind.
 CREATE FUNCTION may(role name, call text) RETURNS text LANGUAGE plpgsql AS $$
@@ -121,6 +123,22 @@ REVOKE privilege_read FROM privilege_none;
 SET ROLE privilege_none;
 SELECT cache_get('k', 's');
 RESET ROLE;
+
+-- PUBLIC by its name, roles as regrole, and what the view shows to whom.
+SELECT cache_grant('default', 'public', 'read'), cache_grant('s', 'PUBLIC', 'read');
+SELECT cache_grant('s', 'privilege_none'::regrole, 'read'), cache_grant(space => 's', role => '"privilege''s ""none"""', privilege => 'write');
+TABLE cache_grants;
+SET ROLE privilege_admin;
+TABLE cache_grants;
+SET ROLE privilege_none;
+TABLE cache_grants;
+SELECT cache_get('k', 's');
+SET ROLE privilege_monitor;
+SELECT count(*) FROM cache_grants;
+RESET ROLE;
+SELECT cache_revoke('default', '"public"', 'read'), cache_revoke('s', 'public', 'read'), cache_revoke('s', 'privilege_none'::regrole, 'read');
+SELECT cache_revoke('s', '"privilege''s ""none"""', 'write');
+TABLE cache_grants;
 
 -- A function acts for its owner if it is SECURITY DEFINER.
 SELECT cache_set('k', '"of s"', space => 's');

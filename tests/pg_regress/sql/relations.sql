@@ -89,6 +89,27 @@ DROP TABLE orders, events;
 SELECT cache_delete('d1');
 SELECT relation::text = :'number' AS number, fences, entries_killed FROM cache_relations;
 
+-- Each change has one time, whenever it is asked for.
+CREATE TABLE moments (id int);
+SELECT cache_fetch('moments', 'SELECT count(*) FROM moments');
+INSERT INTO moments VALUES (1);
+CREATE TABLE seen AS SELECT relation, last FROM cache_relations WHERE relation = 'moments'::regclass;
+DO $$
+BEGIN
+    FOR i IN 1 .. 20 LOOP
+        PERFORM pg_sleep(0.003);
+        INSERT INTO seen SELECT relation, last FROM cache_relations WHERE relation = 'moments'::regclass;
+    END LOOP;
+END $$;
+SELECT count(*), count(DISTINCT last) FROM seen;
+
+-- A system catalog is not shown, even if a result depends on it.
+SELECT cache_stats_reset();
+SELECT cache_fetch('catalog', 'SELECT 1', depends => '{pg_description}');
+COMMENT ON TABLE moments IS 'changes pg_description';
+SELECT cache_get('catalog'), cache_status();
+SELECT relation FROM cache_relations WHERE relation < 16384;
+
 -- A temporary table is nobody's business.
 SELECT cache_stats_reset();
 CREATE TEMP TABLE own (id int);

@@ -139,9 +139,20 @@ SELECT * FROM cache_keys(space => 'two', max_keys => 0);
 SELECT * FROM cache_keys('k\', 'two');
 SELECT * FROM cache_keys('*', 'two', -1);
 SELECT * FROM cache_keys(NULL);
+-- The cursor: what follows a key, which need not be there.
+SELECT * FROM cache_keys('key *', 'two', 3, after => 'key 12');
+SELECT * FROM cache_keys('key *', 'two', after => 'key 5b');
+SELECT * FROM cache_keys('*', 'two', after => 'key 9');
+WITH RECURSIVE page(keys) AS (
+    SELECT ARRAY(SELECT cache_keys('*', 'two', 4))
+    UNION ALL
+    SELECT ARRAY(SELECT cache_keys('*', 'two', 4, after => keys[4])) FROM page WHERE cardinality(keys) = 4
+)
+SELECT * FROM page;
 BEGIN;
 SELECT cache_delete('key 1', 'two'), cache_set('key 0', '1', space => 'two');
 SELECT * FROM cache_keys('key ?', 'two', 3);
+SELECT * FROM cache_keys('key ?', 'two', 2, after => 'key 0');
 ROLLBACK;
 
 -- Bad options, bad names: nothing is changed.

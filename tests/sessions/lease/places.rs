@@ -43,7 +43,7 @@ fn who_finds_no_place_for_a_claim_is_told_so() {
         )
         .expect("setting works");
     let why: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
-    assert_eq!(why, "refused: the space has its share of the places for leases and claims");
+    assert_eq!(why, "refused: the space has used up its share of leases and claims");
 }
 
 /// A role that may write in one small space takes all places for leases and claims that it can get.
@@ -70,7 +70,7 @@ fn one_grant_to_write_switches_nothing_off_for_others() {
     let why = |session: &mut Client| -> String {
         session.query_one("SELECT cache_status()", &[]).expect("it says").get(0)
     };
-    let share = "refused: the space has its share of the places for leases and claims";
+    let share = "refused: the space has used up its share of leases and claims";
     // The work of other sessions meanwhile: they fetch queries, acquire leases and claim keys. Each round uses other
     // keys.
     let others_work = |owner: &mut Client, round: &str| {

@@ -71,7 +71,7 @@ fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &st
     })
 }
 
-const BEFORE_THE_LEASE: &str = "refused: the statement looks at the database as of before the lease";
+const BEFORE_THE_LEASE: &str = "refused: the statement's snapshot is older than the lease";
 
 /// A statement's snapshot is older than a lease that the statement acquires while it runs.
 #[test]
@@ -217,7 +217,7 @@ fn an_imported_snapshot_stores_nothing_under_a_lease() {
         let row = session.query_one(set, &[&key, &lease]).expect("it sets");
         assert_eq!((row.get::<_, bool>(0), row.get::<_, i32>(1)), (false, 1));
         let why: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
-        let unknown = "refused: the transaction's snapshot may be of any time";
+        let unknown = "refused: the age of the transaction's snapshot is unknown";
         assert_eq!(why, if number == 0 { "refused: the lease is over" } else { unknown });
     }
     session.batch_execute("COMMIT").expect("it commits");

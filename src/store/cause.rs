@@ -1,0 +1,89 @@
+//! The status of the session in words, with the names of the objects that it is about.
+//!
+//! Names are looked up only when the caller asks for the status. A name is shown to roles that may know it: a table to roles that may
+//! read it, a function to roles that may call it, a tag to roles that may write in the space of the entry, a space to roles that may
+//! read it. Members of `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
+
+use crate::pg::encoding::shown;
+use crate::pg::role::Role;
+use crate::pg::shared::{self, HotTier};
+use crate::pg::{function, names, relation};
+use crate::store::status::{self, Object, Status};
+use crate::store::transaction::table_writes;
+use crate::store::{space, watch};
+use pg_cache_core::{FenceId, Reserved};
+
+/// Returns the status of the session as text, if there is one. May raise errors.
+pub fn status_in_words() -> Option<String> {
+    Some(match status::current()? {
+        Status::Hot => "hot".to_owned(),
+        Status::Own => "hot: set by this transaction".to_owned(),
+        Status::Stale => "stale".to_owned(),
+        Status::Waited => "waited".to_owned(),
+        Status::Miss(why) => format!("miss: {why}"),
+        Status::Invalidated(why) => format!("invalidated: {why}"),
+        Status::Cut => "hot: cut off at 64 MB, which is the most that one call returns".to_owned(),
+        Status::Bypass(why) => format!("bypass: {why}"),
+        Status::Done => "done".to_owned(),
+        Status::Refused(why) => format!("refused: {why}"),
+        Status::Of(text, object) => text.replace("{}", &name_of(object)),
+    })
+}
+
+fn name_of(object: Object) -> String {
+    match object {
+        Object::Relation(number) => relation_name(number),
+        Object::Function(number) => {
+            function::in_words(number, space::may_monitor()).unwrap_or_else(|| "a function".to_owned())
+        }
+        Object::Dependency(fence, number) => shared::tier()
+            .map_or_else(|| "a dependency".to_owned(), |tier| dependency_name(tier, fence, number)),
+        Object::Named => status::with_name(str::to_owned),
+    }
+}
+
+fn relation_name(number: u32) -> String {
+    relation::in_words(number, space::may_monitor()).unwrap_or_else(|| "a table".to_owned())
+}
+
+/// Returns what a fence stands for, in an entry of the space with this number.
+fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
+    let (fences, database) = (tier.fences(), shared::database());
+    if let Some((_, relation)) = fences.relation_of(fence).filter(|(of, _)| *of == database) {
+        return relation_name(relation);
+    }
+    if fences.is_of_relation(fence) || fences.is_of_unclaimed(fence) {
+        return "a table".to_owned();
+    }
+    if fence == fences.reserved(Reserved::Space { database, space: number }) {
+        return space_name(number);
+    }
+    let fixed = [
+        (fences.reserved(Reserved::Database(database)), "all spaces of the database"),
+        (table_writes::definitions_fence(tier), "definitions in the database"),
+        (fences.reserved(Reserved::Roles), "roles of the cluster"),
+        (watch::fence(tier), "watches in the database"),
+        (table_writes::trees_fence(tier), "inheritance trees in the database"),
+    ];
+    match fixed.iter().find(|(known, _)| *known == fence) {
+        Some((_, name)) => (*name).to_owned(),
+        None => tag_name(tier, fence, number),
+    }
+}
+
+fn space_name(number: u32) -> String {
+    let mut found = None;
+    space::each_visible(|of, name, _| {
+        if of == number {
+            found = Some(format!("space {name}"));
+        }
+    });
+    found.unwrap_or_else(|| "the space".to_owned())
+}
+
+fn tag_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
+    let may_know = space::may_write(Role::current(), number) || space::may_monitor();
+    names::of(fence.number())
+        .filter(|name| may_know && space::tag(tier, name) == fence)
+        .map_or_else(|| "a tag".to_owned(), |name| format!("tag {}", shown(&name)))
+}
