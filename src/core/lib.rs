@@ -90,6 +90,7 @@ pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
 pub use tier::Tier;
 pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
+pub use tier::census::{Census, Fill};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{Inspected, KeyPage, Usage};
 pub use value::{

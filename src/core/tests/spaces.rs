@@ -9,8 +9,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
-    Buffer, Counter, Host, IncrError, Key, Kind, Meta, Miss, NewValue, Quota, Refusal, Region, Scope, Sizes,
-    SpaceStats, Stamp, Tier,
+    Buffer, Census, Counter, Host, IncrError, Key, Kind, Meta, Miss, NewValue, Quota, Refusal, Region,
+    Reserved, Scope, Sizes, SpaceStats, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -111,6 +111,55 @@ fn figures_are_those_of_the_space() {
     tier.reset_all_stats();
     assert_eq!(stats(&tier, other).counted(Counter::Stored), 0);
     check(&tier);
+}
+
+/// Returns the counts of the entries of some spaces of database 1.
+fn census<H: Host>(tier: &Tier<'_, H>, spaces: &[u32]) -> Vec<Census> {
+    let mut counted: Vec<_> =
+        spaces.iter().map(|space| Census { database: 1, space: *space, ..Census::default() }).collect();
+    let mut bucket = Some(0);
+    while let Some(next) = bucket {
+        bucket = tier.count_entries(next, &mut counted);
+    }
+    counted
+}
+
+#[test]
+fn entries_that_no_reader_can_get_are_counted_as_dead() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    let (one, other) = (tier.scope(1, 1, 0), tier.scope(1, 2, 0));
+    put(&tier, one, 0..10);
+    put(&tier, other, 0..5);
+    put(&tier, tier.scope(2, 1, 0), 0..7);
+    let tag = [tier.fences().tag(3)];
+    let long = NewValue { bytes: &[7; 4_000], ..value(&[], &tag) };
+    with_key(one, 20, |key| tier.put(key, &long)).expect("it is stored");
+    let short_lived = NewValue { expires: 5, ..value(&[7; 100], &[]) };
+    with_key(one, 21, |key| tier.put(key, &short_lived)).expect("it is stored");
+    let all = stats(&tier, one).bytes();
+    let of_long = all - 11 * 160;
+    let expected = |live, live_bytes, dead, dead_bytes| Census {
+        database: 1,
+        space: 1,
+        live,
+        live_bytes,
+        dead,
+        dead_bytes,
+    };
+    assert_eq!(census(&tier, &[1]), [expected(12, all, 0, 0)]);
+
+    tier.fences().raise(tag[0]);
+    assert_eq!(census(&tier, &[1]), [expected(12, all, 0, 0)], "the change may still be withdrawn");
+    tier.fences().lower(tag[0]);
+    assert_eq!(census(&tier, &[1]), [expected(11, 11 * 160, 1, of_long)]);
+    host.now.set(5);
+    let [found, of_other] = census(&tier, &[1, 2])[..] else { panic!("two spaces") };
+    assert_eq!(found, expected(10, 10 * 160, 2, of_long + 160));
+    assert_eq!((of_other.space, of_other.live, of_other.dead), (2, 5, 0));
+    tier.fences().lower(tier.fences().reserved(Reserved::Space { database: 1, space: 1 }));
+    assert_eq!(census(&tier, &[1]), [expected(0, 0, 12, all)]);
 }
 
 /// An eviction must count for the space of the evicted entry, although another space is storing.

@@ -9,10 +9,12 @@
 //! - `removing.rs` and `updating.rs` change or end living entries. `freeing.rs` gives their blocks back.
 //! - `acquiring.rs` begins and ends flights, which `flight.rs` keeps.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
-//! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs` and `check.rs` look through the whole tier.
+//! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the whole
+//!   tier.
 
 pub(crate) mod acquiring;
 mod allocation;
+pub(crate) mod census;
 mod check;
 mod deltas;
 mod entry;

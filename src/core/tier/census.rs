@@ -1,0 +1,106 @@
+//! Counts what is in the tier, for the views of an operator: the entries of each space, and how full the tables of fixed size are.
+//!
+//! A count of entries reads the header of every entry of the tier. It holds the lock of one shard for a few buckets at a time, so
+//! other backends never wait long. Entries that are stored or removed meanwhile may be counted or not.
+
+use super::Tier;
+
+use super::entry::{HIDDEN, LINKED};
+use super::judge::{BUCKETS_PER_HOLD, Judge};
+use super::shard::Shard;
+use crate::host::Host;
+use crate::layout::{BLOCK_BYTES, RESERVED_WORDS};
+
+/// The entries of a space, and the bytes of their blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The number of the database.
+    pub database: u32,
+    /// The number of the space.
+    pub space: u32,
+    /// The number of entries that a reader can get, at least as stale values.
+    pub live: u64,
+    /// The bytes of these entries.
+    pub live_bytes: u64,
+    /// The number of entries that no reader can ever get again: they have expired, or a dependency has changed. Their memory is
+    /// reclaimed when it is needed.
+    pub dead: u64,
+    /// The bytes of these entries.
+    pub dead_bytes: u64,
+}
+
+/// How full a table of fixed size is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The number of places that are taken.
+    pub used: u64,
+    /// The number of all places.
+    pub capacity: u64,
+}
+
+impl<H: Host> Tier<'_, H> {
+    /// Counts the entries in the next buckets, from bucket `from` on. Adds them to the item of their space; entries of spaces without
+    /// an item are not counted. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None behind
+    /// the last one.
+    pub fn count_entries(&self, from: u64, spaces: &mut [Census]) -> Option<u64> {
+        let buckets = u64::from(self.layout.buckets);
+        let shard = u32::try_from(from / buckets).ok().filter(|number| *number < self.layout.shards)?;
+        let first = (from % buckets) as u32;
+        let until = self.layout.buckets.min(first.saturating_add(BUCKETS_PER_HOLD));
+        let mut judge = Judge::new(self);
+        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        guard.prefetch_buckets(first..until);
+        for entry in (first..until).filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
+            let header = entry.header();
+            if !header.has(LINKED) || header.has(HIDDEN) {
+                continue;
+            }
+            let place = (header.database(), header.space());
+            let Ok(at) = spaces.binary_search_by_key(&place, |item| (item.database, item.space)) else {
+                continue;
+            };
+            let blocks = entry.runs(&self.layout, &header).map(|run| u64::from(run.run.blocks));
+            let bytes = blocks.sum::<u64>() * BLOCK_BYTES as u64;
+            let item = &mut spaces[at];
+            let (count, sum) = match judge.is_useless(&entry, &header) {
+                None => (&mut item.live, &mut item.live_bytes),
+                Some(_) => (&mut item.dead, &mut item.dead_bytes),
+            };
+            *count += 1;
+            *sum = sum.saturating_add(bytes);
+        }
+        drop(guard);
+        Some(from - from % buckets + u64::from(until))
+    }
+
+    /// Returns how many of the records of databases and spaces are taken.
+    pub fn space_records(&self) -> Fill {
+        let slots = self.layout.sizes.reserved_fences;
+        let marks = (0..slots).map(|slot| self.layout.reserved_at + slot as usize * RESERVED_WORDS);
+        self.fill(marks, slots)
+    }
+
+    /// Returns how many of the records of relations are taken.
+    pub fn relation_records(&self) -> Fill {
+        let used = self.fences().records().count() as u64;
+        Fill { used, capacity: self.layout.sizes.relation_fences.into() }
+    }
+
+    /// Returns how many of the fences of tags were ever raised: for tags, and for all that shares these fences.
+    pub fn tag_fences(&self) -> Fill {
+        let slots = self.layout.sizes.tag_fences;
+        self.fill((0..slots).map(|slot| self.layout.tags_at + slot as usize), slots)
+    }
+
+    /// Returns how many of the slots for flights are taken.
+    pub fn flight_slots(&self) -> Fill {
+        let capacity = u64::from(self.layout.shards) * u64::from(self.layout.flights);
+        Fill { used: self.usage().flights, capacity }
+    }
+
+    /// Counts the words that are not 0.
+    fn fill(&self, words: impl Iterator<Item = usize>, capacity: u32) -> Fill {
+        let used = words.filter(|at| self.region.load(*at) != 0).count() as u64;
+        Fill { used, capacity: capacity.into() }
+    }
+}
