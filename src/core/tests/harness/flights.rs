@@ -96,7 +96,7 @@ impl Both<'_> {
             1 => tier.acquire(key, FlightRequest::lease(owner, now + hold)),
             _ => tier.acquire(key, FlightRequest::fill(owner, now + hold)),
         });
-        let present = hold % 2 == 0 && model.expected(key, now).is_ok();
+        let present = hold.is_multiple_of(2) && model.expected(key, now).is_ok();
         match (acquired, leader) {
             (Acquired::Present, _) => assert!(present, "there is no value"),
             (acquired, _) if present && !may_forget(tier, model, key) => {
