@@ -185,6 +185,26 @@ fn run(wanted: &Wanted<'_>) -> Run {
     Run { result, seen, cost: Cost::of(began.elapsed()) }
 }
 
+/// Returns the relations that the result depends on. The error says why they are not all known.
+fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
+    let unfollowed = || seen.relations.union(&seen.parts).find(|oid| !relation::is_followed(**oid));
+    match &wanted.depends {
+        Some(relations) if relations.len() > RELATIONS_MAX => Err(TOO_MANY_RELATIONS),
+        Some(relations) => Ok(relations.clone()),
+        None if let Some(function) = seen.volatile => Err(volatile(function)),
+        None if seen.untracked => {
+            Err(Status::Refused("the query calls a function that reads more than tables"))
+        }
+        None if let Some(oid) = unfollowed() => {
+            let text = "refused: changes of {} cannot be followed";
+            Err(Status::Of(text, Object::Relation(*oid)))
+        }
+        None if locks::has_seen_large_objects() => Err(Status::Refused("the query reads large objects")),
+        None if seen.relations.len() > RELATIONS_MAX => Err(TOO_MANY_RELATIONS),
+        None => Ok(seen.relations.iter().copied().collect()),
+    }
+}
+
 /// The right to store the result for a key.
 struct Ticket {
     keyspace: Keyspace,
@@ -250,7 +270,8 @@ impl Ticket {
         let mut run = run(wanted);
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
             admit(space, &run)
-                .and_then(|()| self.dependencies(space, wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| self.check(space, wanted, &run.seen, has_seen_foreign))
+                .and_then(|()| self.dependencies(wanted, &run.seen))
                 .and_then(|dependencies| self.store(space, wanted, &mut run, &dependencies))
         } else {
             Err(Status::Refused("the query has written something"))
@@ -259,14 +280,14 @@ impl Ticket {
         (run.result, stored)
     }
 
-    /// Returns the fences that the result depends on. The error says why the result cannot be stored.
-    fn dependencies(
+    /// Returns an error if the result must not be given to other sessions.
+    fn check(
         &self,
         space: &Space,
         wanted: &Wanted<'_>,
         seen: &Seen,
         has_seen_foreign: bool,
-    ) -> Result<Vec<FenceId>, Status> {
+    ) -> Result<(), Status> {
         let tier = self.keyspace.tier;
         let secured = seen.relations.iter().find(|oid| relation::has_row_security(**oid));
         if let Some(oid) = secured.filter(|_| !space.options.by_role) {
@@ -318,29 +339,18 @@ impl Ticket {
             let text = "refused: {} keeps types in this session from before a definition changed";
             return Err(Status::Of(text, Object::Function(*oid)));
         }
-        let unfollowed = || observed().find(|oid| !relation::is_followed(**oid));
-        let relations = match &wanted.depends {
-            Some(relations) if relations.len() > RELATIONS_MAX => return Err(TOO_MANY_RELATIONS),
-            Some(relations) => relations.clone(),
-            None if let Some(function) = seen.volatile => return Err(volatile(function)),
-            None if seen.untracked => {
-                return Err(Status::Refused("the query calls a function that reads more than tables"));
-            }
-            None if let Some(oid) = unfollowed() => {
-                let text = "refused: changes of {} cannot be followed";
-                return Err(Status::Of(text, Object::Relation(*oid)));
-            }
-            None if locks::has_seen_large_objects() => {
-                return Err(Status::Refused("the query reads large objects"));
-            }
-            None if seen.relations.len() > RELATIONS_MAX => return Err(TOO_MANY_RELATIONS),
-            None => seen.relations.iter().copied().collect(),
-        };
+        Ok(())
+    }
+
+    /// Returns the fences that the result depends on. The error says why the result cannot be stored.
+    fn dependencies(&self, wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<FenceId>, Status> {
+        let tier = self.keyspace.tier;
+        let relations = relations_of(wanted, seen)?;
         let mut fences = watch::dependencies(tier, wanted.tags, self.stamp);
         fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
         fences.extend(wanted.tags.iter().map(|tag| space::tag(tier, tag)));
         relations.iter().for_each(|oid| watch::add_relation(tier, *oid, self.stamp, &mut fences));
-        fences.extend([definitions, tier.fences().reserved(Reserved::Roles)]);
+        fences.extend([table_writes::definitions_fence(tier), tier.fences().reserved(Reserved::Roles)]);
         fences.sort_unstable();
         fences.dedup();
         if fences.len() > DEPENDENCIES_MAX {
