@@ -14,6 +14,7 @@ pub mod jsonb;
 pub mod local;
 pub mod locks;
 pub mod memory;
+pub mod name_slot;
 pub mod names;
 pub mod observer;
 pub mod oid_alias;

@@ -4,67 +4,9 @@
 //! name here, so that another session can say which tag has made its entry a miss. The table is small: each fence has one slot, fences
 //! share slots, and a slot keeps the latest name. A name may be missing or may belong to another fence, so a reader must check that the
 //! name leads to its fence.
-//!
-//! Each slot has a version, which is odd while a session writes the slot. Nothing waits: a session that finds the slot busy notes
-//! nothing, and a reader that is disturbed finds nothing.
 
+use super::name_slot::BYTES_MAX;
 use super::{memory, shared};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-
-/// The number of slots.
-pub const SLOTS: usize = 512;
-/// The most bytes of a name that are kept. No tag is longer.
-const BYTES_MAX: usize = 256;
-
-/// A name, with the number of its fence.
-#[repr(C, align(64))]
-#[derive(Debug)]
-pub struct Slot {
-    version: AtomicU64,
-    /// The number of the fence in the upper half, and the length of the name in the lower half.
-    owner: AtomicU64,
-    name: [AtomicU64; BYTES_MAX / 8],
-}
-
-impl Slot {
-    /// Makes this an empty slot. No other process may know it yet.
-    pub fn format(&self) {
-        self.version.store(0, Ordering::Relaxed);
-        self.owner.store(0, Ordering::Relaxed);
-    }
-
-    /// Copies the name of a fence, if the slot holds it.
-    fn read(&self, fence_number: u32) -> Option<([u8; BYTES_MAX], usize)> {
-        let before = self.version.load(Ordering::Acquire);
-        let owner = self.owner.load(Ordering::Relaxed);
-        let mut bytes = [0; BYTES_MAX];
-        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&self.name) {
-            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-        }
-        fence(Ordering::Acquire);
-        let undisturbed = before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before;
-        let length = (owner as u32 as usize).min(BYTES_MAX);
-        (undisturbed && length > 0 && owner >> 32 == u64::from(fence_number)).then_some((bytes, length))
-    }
-
-    fn write(&self, fence_number: u32, name: &[u8]) {
-        let before = self.version.load(Ordering::Relaxed);
-        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
-        if !before.is_multiple_of(2)
-            || self.version.compare_exchange(before, before.wrapping_add(1), acquire, relaxed).is_err()
-        {
-            return;
-        }
-        fence(Ordering::Release);
-        self.owner.store(u64::from(fence_number) << 32 | name.len() as u64, Ordering::Relaxed);
-        for (bytes, word) in name.chunks(8).zip(&self.name) {
-            let mut padded = [0; 8];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
-        }
-        self.version.store(before.wrapping_add(2), Ordering::Release);
-    }
-}
 
 /// Notes the name of a tag that is being invalidated.
 pub fn note(fence_number: u32, name: &[u8]) {

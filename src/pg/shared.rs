@@ -3,7 +3,7 @@
 //! ```text
 //! control   start of the tick clock | seed of the hashes | epoch    one cache line
 //! queues    sessions that wait for a key                            condition.rs
-//! names     tags that were invalidated lately                       names.rs
+//! names     tags that were invalidated lately                       name_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```
 //!
@@ -19,7 +19,7 @@
 
 use super::condition::Condition;
 use super::local::check_thread;
-use super::names::{SLOTS, Slot};
+use super::name_slot::{SLOTS, Slot};
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
