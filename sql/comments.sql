@@ -51,7 +51,7 @@ COMMENT ON FUNCTION cache_invalidate_tags(text[]) IS
     'Invalidates all values that were stored with at least one of the tags. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION cache_flush(text) IS
-    'Invalidates all values of a space, or with ''*'' of all spaces of the database. Takes effect for other sessions when the transaction commits.';
+    'Invalidates all values of a space, or with ''*'' of all spaces, when the transaction commits.';
 
 COMMENT ON FUNCTION cache_get_many(text[], text) IS
     'Returns the keys that have a jsonb, each with its jsonb, in the order of the keys.';
@@ -71,10 +71,10 @@ COMMENT ON FUNCTION cache_keys(text, text, integer, text) IS
 COMMENT ON FUNCTION cache_status() IS
     'Returns what the last call of this session did, and the cause by name, such as "invalidated: table orders". Null after a call that failed, and after a rollback.';
 
-COMMENT ON FUNCTION cache_create_space(text, interval, interval, text, real, text, text, bigint, bigint, bigint, interval, bigint, integer, boolean, text, boolean) IS
-    'Creates a space: a named cache with its own options. A null option has the built-in default.';
+COMMENT ON FUNCTION cache_create_space(text, interval, interval, text, real, text, text, pgcache.size, pgcache.size, pgcache.size, interval, pgcache.size, integer, boolean, text, boolean, boolean) IS
+    'Creates a space. A null option has its default. if_not_exists leaves an existing space as it is.';
 
-COMMENT ON FUNCTION cache_alter_space(text, interval, interval, text, real, text, text, bigint, bigint, bigint, interval, bigint, integer, boolean, text, boolean) IS
+COMMENT ON FUNCTION cache_alter_space(text, interval, interval, text, real, text, text, pgcache.size, pgcache.size, pgcache.size, interval, pgcache.size, integer, boolean, text, boolean) IS
     'Changes those options of a space that are not null.';
 
 COMMENT ON FUNCTION cache_drop_space(text) IS
@@ -119,10 +119,16 @@ COMMENT ON FUNCTION pgcache.visible_watches() IS
     'Returns the relations and tags that the view cache_watches groups.';
 
 COMMENT ON FUNCTION cache_stats_reset() IS
-    'Sets the counts of the views cache_stats and cache_relations to zero, for all spaces and tables of the database.';
+    'Sets the counts of the views of statistics to zero, for all spaces and tables of the database.';
+
+COMMENT ON FUNCTION pgcache.space_summary() IS
+    'Returns the rows of the view cache_stats.';
 
 COMMENT ON FUNCTION pgcache.space_statistics() IS
-    'Returns the rows of the view cache_stats.';
+    'Returns the rows of the view cache_stats_detail.';
+
+COMMENT ON FUNCTION pgcache.usage() IS
+    'Returns the rows of the view cache_usage, with the OID of each database.';
 
 COMMENT ON FUNCTION pgcache.relation_statistics() IS
     'Returns the relations that the view cache_relations selects from.';

@@ -3,6 +3,30 @@
 CREATE SCHEMA pgcache;
 COMMENT ON SCHEMA pgcache IS 'Internals of pg_cache. Not an interface: names may change between versions.';
 
+-- A number of bytes, as an argument of the functions for spaces: a number, or a text like '10MB'. The functions of the type are in
+-- src/api/size.rs. Each cast goes through the text, so the type needs no more functions.
+CREATE TYPE pgcache.size;
+CREATE FUNCTION pgcache.size_in(value pg_catalog.cstring) RETURNS pgcache.size
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'size_in_wrapper';
+CREATE FUNCTION pgcache.size_out(value pgcache.size) RETURNS pg_catalog.cstring
+    IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'size_out_wrapper';
+CREATE TYPE pgcache.size (INPUT = pgcache.size_in, OUTPUT = pgcache.size_out, LIKE = pg_catalog.int8);
+COMMENT ON TYPE pgcache.size IS 'A size in bytes: a number, or a text with a unit like 10MB.';
+COMMENT ON FUNCTION pgcache.size_in(pg_catalog.cstring) IS 'Reads a size.';
+COMMENT ON FUNCTION pgcache.size_out(pgcache.size) IS 'Writes a size.';
+CREATE CAST (pg_catalog.int2 AS pgcache.size) WITH INOUT AS IMPLICIT;
+CREATE CAST (pg_catalog.int4 AS pgcache.size) WITH INOUT AS IMPLICIT;
+CREATE CAST (pg_catalog.int8 AS pgcache.size) WITH INOUT AS IMPLICIT;
+CREATE CAST (pg_catalog.numeric AS pgcache.size) WITH INOUT AS IMPLICIT;
+CREATE CAST (pg_catalog.text AS pgcache.size) WITH INOUT AS IMPLICIT;
+CREATE CAST (pg_catalog.varchar AS pgcache.size) WITH INOUT AS IMPLICIT;
+COMMENT ON CAST (pg_catalog.int2 AS pgcache.size) IS 'Takes a number of bytes as a size.';
+COMMENT ON CAST (pg_catalog.int4 AS pgcache.size) IS 'Takes a number of bytes as a size.';
+COMMENT ON CAST (pg_catalog.int8 AS pgcache.size) IS 'Takes a number of bytes as a size.';
+COMMENT ON CAST (pg_catalog.numeric AS pgcache.size) IS 'Takes a number of bytes as a size.';
+COMMENT ON CAST (pg_catalog.text AS pgcache.size) IS 'Reads a size, as in 10MB.';
+COMMENT ON CAST (pg_catalog.varchar AS pgcache.size) IS 'Reads a size, as in 10MB.';
+
 -- The space "default" has number 0. It has a row only after cache_alter_space has changed it. A null option has the built-in default.
 -- src/store/space.rs reads the columns by their position, so a new column must be the last one.
 CREATE TABLE pgcache.spaces (

@@ -18,9 +18,22 @@ CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
     FOR EACH ROW EXECUTE FUNCTION pgcache.grant_restored();
 ALTER TABLE pgcache.dumped_grants ENABLE ALWAYS TRIGGER restored;
 
-CREATE VIEW cache_spaces AS SELECT * FROM pgcache.visible_spaces();
-COMMENT ON VIEW cache_spaces IS
-    'The spaces that the caller may read, with their options. Members of pg_monitor see all spaces.';
+-- Every view sorts its rows and has a comment on each column. Comments are short: \dv+ and \d+ show them in the last column.
+
+CREATE VIEW cache_spaces AS
+    SELECT * FROM pgcache.visible_spaces() ORDER BY name COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_spaces IS 'Spaces and the options that apply to them';
+COMMENT ON COLUMN cache_spaces.name IS 'Name of the space';
+COMMENT ON COLUMN cache_spaces.default_ttl IS 'Time to live if the call gives none';
+COMMENT ON COLUMN cache_spaces.max_ttl IS 'Longest time to live; longer ones are cut';
+COMMENT ON COLUMN cache_spaces.ttl_policy IS 'fixed, or cost: by the time of the query';
+COMMENT ON COLUMN cache_spaces.jitter IS 'Largest fraction taken off a time to live';
+COMMENT ON COLUMN cache_spaces.scope IS 'shared, or role: each role has its entries';
+COMMENT ON COLUMN cache_spaces.quota IS 'Most memory for the space; null: no limit';
+COMMENT ON COLUMN cache_spaces.max_value IS 'Largest value that may be stored';
+COMMENT ON COLUMN cache_spaces.min_cost IS 'Faster query results are not stored';
+COMMENT ON COLUMN cache_spaces.max_result_size IS 'Larger query results are not stored';
+COMMENT ON COLUMN cache_spaces.enabled IS 'Whether the space is used at all';
 GRANT SELECT ON cache_spaces TO PUBLIC;
 
 CREATE VIEW cache_grants AS
@@ -35,23 +48,85 @@ GRANT SELECT ON cache_grants TO PUBLIC;
 
 CREATE VIEW cache_watches AS
     SELECT relation, pg_catalog.array_agg(tag ORDER BY tag COLLATE pg_catalog."C") AS tags
-    FROM pgcache.visible_watches() GROUP BY relation;
-COMMENT ON VIEW cache_watches IS
-    'The relations that are watched, with the tags that stand for them. A write to the relation invalidates all values with one of the tags.';
+    FROM pgcache.visible_watches() GROUP BY relation
+    ORDER BY relation::pg_catalog.text COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_watches IS 'Watched tables and the tags that stand for them';
+COMMENT ON COLUMN cache_watches.relation IS 'Table whose changes invalidate values';
+COMMENT ON COLUMN cache_watches.tags IS 'Values with one of these tags depend on it';
 GRANT SELECT ON cache_watches TO PUBLIC;
 
-CREATE VIEW cache_stats AS SELECT * FROM pgcache.space_statistics();
-COMMENT ON VIEW cache_stats IS
-    'Statistics of the spaces that the caller may read, since the server started or cache_stats_reset was called. Members of pg_monitor see all spaces.';
+CREATE VIEW cache_stats AS
+    SELECT * FROM pgcache.space_summary() ORDER BY space COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_stats IS 'Hits, misses and memory of each space';
+COMMENT ON COLUMN cache_stats.space IS 'Name of the space';
+COMMENT ON COLUMN cache_stats.hits IS 'Reads that returned a value';
+COMMENT ON COLUMN cache_stats.misses IS 'Reads that found no value to return';
+COMMENT ON COLUMN cache_stats.hit_ratio IS 'hits / (hits + misses); null without reads';
+COMMENT ON COLUMN cache_stats.live_entries IS 'Entries that a read can return now';
+COMMENT ON COLUMN cache_stats.live_bytes IS 'Memory of the live entries';
+COMMENT ON COLUMN cache_stats.dead_entries IS 'Expired or invalidated, not yet reclaimed';
+COMMENT ON COLUMN cache_stats.dead_bytes IS 'Memory of the dead entries, free for reuse';
+COMMENT ON COLUMN cache_stats.evicted IS 'Live entries removed because memory was short';
+COMMENT ON COLUMN cache_stats.refused IS 'Values that a limit kept from being stored';
 GRANT SELECT ON cache_stats TO PUBLIC;
+
+CREATE VIEW cache_stats_detail AS
+    SELECT * FROM pgcache.space_statistics() ORDER BY space COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_stats_detail IS 'Everything that is counted for each space';
+COMMENT ON COLUMN cache_stats_detail.space IS 'Name of the space';
+COMMENT ON COLUMN cache_stats_detail.entries IS 'Entries in memory, live and dead';
+COMMENT ON COLUMN cache_stats_detail.bytes IS 'Memory of the space, with uncommitted values';
+COMMENT ON COLUMN cache_stats_detail.hits_hot IS 'Reads that returned a value from memory';
+COMMENT ON COLUMN cache_stats_detail.misses_absent IS 'Misses: the key has no entry';
+COMMENT ON COLUMN cache_stats_detail.misses_expired IS 'Misses: the time to live has ended';
+COMMENT ON COLUMN cache_stats_detail.misses_invalidated IS 'Misses: a dependency has changed';
+COMMENT ON COLUMN cache_stats_detail.misses_own IS 'Misses: own uncommitted change of a dependency';
+COMMENT ON COLUMN cache_stats_detail.misses_off IS 'Misses: a part of the cache is switched off';
+COMMENT ON COLUMN cache_stats_detail.read_retries IS 'Reads repeated after a concurrent change';
+COMMENT ON COLUMN cache_stats_detail.stored IS 'Values stored';
+COMMENT ON COLUMN cache_stats_detail.replaced IS 'Entries replaced by another value of the key';
+COMMENT ON COLUMN cache_stats_detail.removed IS 'Entries deleted on request';
+COMMENT ON COLUMN cache_stats_detail.dropped IS 'Values not stored: outdated or key taken';
+COMMENT ON COLUMN cache_stats_detail.refused_room IS 'Values not stored: no memory could be freed';
+COMMENT ON COLUMN cache_stats_detail.refused_size IS 'Values not stored: larger than an entry may be';
+COMMENT ON COLUMN cache_stats_detail.refused_quota IS 'Values not stored: quota of the space';
+COMMENT ON COLUMN cache_stats_detail.refused_transaction IS 'Values not stored: max_transaction_size';
+COMMENT ON COLUMN cache_stats_detail.refused_off IS 'Values not stored: a part is switched off';
+COMMENT ON COLUMN cache_stats_detail.gone_expired IS 'Dead entries reclaimed after they expired';
+COMMENT ON COLUMN cache_stats_detail.gone_invalidated IS 'Dead entries reclaimed after an invalidation';
+COMMENT ON COLUMN cache_stats_detail.evicted_room IS 'Live entries evicted: the cache was full';
+COMMENT ON COLUMN cache_stats_detail.evicted_quota IS 'Live entries evicted: quota of the space';
+COMMENT ON COLUMN cache_stats_detail.never_hit IS 'Evicted from the queue of unread entries';
+COMMENT ON COLUMN cache_stats_detail.time_saved IS 'Query time that hits of cache_fetch saved';
+GRANT SELECT ON cache_stats_detail TO PUBLIC;
+
+CREATE VIEW cache_usage AS
+    SELECT u.resource, COALESCE(d.datname::pg_catalog.text, u.database::pg_catalog.text) AS database,
+           u.unit, u.used, u.capacity, u.used_ratio
+      FROM pgcache.usage() WITH ORDINALITY AS u
+      LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) u.database
+     ORDER BY u.ordinality;
+COMMENT ON VIEW cache_usage IS 'How full the cache is, in total and by database';
+COMMENT ON COLUMN cache_usage.resource IS 'Resource of limited size';
+COMMENT ON COLUMN cache_usage.database IS 'Share of one database; null: whole server';
+COMMENT ON COLUMN cache_usage.unit IS 'Unit of used and capacity';
+COMMENT ON COLUMN cache_usage.used IS 'Amount in use, including dead entries';
+COMMENT ON COLUMN cache_usage.capacity IS 'Amount that exists on the server';
+COMMENT ON COLUMN cache_usage.used_ratio IS 'used / capacity';
+GRANT SELECT ON cache_usage TO PUBLIC;
 
 -- A dropped relation (a table, an index, a TOAST table) is shown only if its changes have invalidated entries.
 CREATE VIEW cache_relations AS
     SELECT * FROM pgcache.relation_statistics() AS s
      WHERE relation IS NULL OR entries_killed OPERATOR(pg_catalog.>) 0
-         OR EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.relation);
+         OR EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.relation)
+     ORDER BY entries_killed DESC, relation::pg_catalog.text COLLATE pg_catalog."C";
 COMMENT ON VIEW cache_relations IS
-    'For each table: how often it has changed, when it last changed, and how many entries its changes have invalidated, since the server started or cache_stats_reset was called. For the owner of the extension and members of pg_monitor.';
+    'Changes of each table, and entries they invalidated';
+COMMENT ON COLUMN cache_relations.relation IS 'Table; null: tables that share a record';
+COMMENT ON COLUMN cache_relations.fences IS 'Transactions that have changed the table';
+COMMENT ON COLUMN cache_relations.entries_killed IS 'Reclaimed entries that it has invalidated';
+COMMENT ON COLUMN cache_relations.last IS 'Time of the last change';
 GRANT SELECT ON cache_relations TO PUBLIC;
 
 -- A new extension must not find entries of an earlier one in this database. A restore may bring back the numbers of its spaces.

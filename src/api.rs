@@ -6,6 +6,7 @@ mod invalidation;
 mod lease;
 mod many;
 mod measure;
+mod size;
 mod space;
 mod statistics;
 mod value;

@@ -26,6 +26,8 @@ pgrx::extension_sql_file!(
         api::space::pgcache::visible_spaces,
         api::statistics::pgcache::relation_statistics,
         api::statistics::pgcache::space_statistics,
+        api::statistics::pgcache::space_summary,
+        api::statistics::pgcache::usage,
         api::watch::pgcache::visible_watches
     ]
 );

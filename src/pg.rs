@@ -28,6 +28,7 @@ pub mod scan;
 pub mod session;
 pub mod settings;
 pub mod shared;
+pub mod size;
 pub mod snapshot;
 pub mod system;
 #[cfg(debug_assertions)]

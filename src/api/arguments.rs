@@ -14,7 +14,7 @@ use std::rc::Rc;
 const TAG_BYTES_MAX: usize = 256;
 const TAGS_MAX: usize = 32;
 /// The longest time to live: a leap year, in milliseconds.
-const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
+pub const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
 
 /// Returns the error for an argument that must not be null.
 pub fn null(what: &str) -> Refused {

@@ -34,7 +34,7 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
 
 /// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database.
 #[pg_extern(volatile, parallel_restricted)]
-fn cache_flush(space: Option<TextArgument<'_>>) {
+fn cache_flush(space: default!(Option<TextArgument<'_>>, "'default'")) {
     let flush = || -> Result<_, Refused> {
         if space.is_some_and(|space| space.0 == b"*") {
             return entry::flush(&*space::of_owner("flush all spaces")?, true);

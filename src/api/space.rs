@@ -1,10 +1,11 @@
 //! SQL functions that create, change and drop spaces, and grant and revoke privileges in them.
 
 use super::arguments::{self, invalid, null};
-use crate::pg::catalog::{self, Rows, Table, spaces};
+use crate::pg::catalog::{self, Rows, Table};
 use crate::pg::encoding::{letters, shown};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::role::{self, Role};
+use crate::pg::size::Size;
 use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, memory, shared};
 use crate::store::entry;
@@ -20,29 +21,43 @@ struct Options<'a> {
     jitter: Option<f32>,
     tiers: Option<TextArgument<'a>>,
     scope: Option<TextArgument<'a>>,
-    quota: Option<i64>,
-    max_value: Option<i64>,
-    compress_above: Option<i64>,
+    quota: Option<Size>,
+    max_value: Option<Size>,
+    compress_above: Option<Size>,
     min_cost: Option<Interval>,
-    max_result_size: Option<i64>,
+    max_result_size: Option<Size>,
     keep_warm: Option<i32>,
     redis: Option<bool>,
     notify: Option<TextArgument<'a>>,
     enabled: Option<bool>,
 }
 
-/// Returns the given word, if it is one of the legal words. Returns none if no word was given.
+/// Returns the given word, if it is one of the words that have an effect. Returns none if no word was given. The planned words have
+/// no effect yet.
 fn one_of(
     name: &str,
     given: Option<TextArgument<'_>>,
-    legal: &[&'static str],
+    words: &[&'static str],
+    planned: &[&str],
 ) -> Result<Option<&'static str>, Refused> {
     let Some(TextArgument(given)) = given else { return Ok(None) };
-    let known = legal.iter().copied().find(|word| word.as_bytes() == given);
+    let known = words.iter().copied().find(|word| word.as_bytes() == given);
     known.map(Some).ok_or_else(|| {
-        invalid(format!("invalid value for option \"{name}\": \"{}\"", shown(given)))
-            .hint(format!("Available values: {}.", legal.join(", ")))
+        let given = shown(given);
+        let refused = match planned.contains(&&*given) {
+            true => not_yet(&format!("value \"{given}\" of option \"{name}\"")),
+            false => invalid(format!("invalid value for option \"{name}\": \"{given}\"")),
+        };
+        refused.hint(match words {
+            [word] => format!("Use {name} => '{word}', or leave the option out."),
+            words => format!("Available values: {}.", words.join(", ")),
+        })
     })
+}
+
+/// Returns the error for an option, or for a value of an option, that has no effect yet.
+fn not_yet(option: &str) -> Refused {
+    Refused::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, format!("{option} is not supported yet"))
 }
 
 /// Checks that a number is not too small, if it was given.
@@ -70,21 +85,33 @@ impl Options<'_> {
         if self.min_cost.is_some_and(|cost| interval::ms(cost) < 0) {
             return Err(invalid("min_cost must not be negative"));
         }
+        let bytes = |name, size: Option<Size>, least| at_least(name, size.map(|Size(bytes)| bytes), least);
+        let compress_above = bytes("compress_above", self.compress_above, 0)?;
+        let keep_warm = at_least("keep_warm", self.keep_warm, 0)?;
+        if self.compress_above.is_some() {
+            return Err(not_yet("option \"compress_above\"").hint("Leave the option out."));
+        }
+        if keep_warm.is_some_and(|entries| entries > 0) {
+            return Err(not_yet("option \"keep_warm\"").hint("Use keep_warm => 0, or leave the option out."));
+        }
+        if self.redis == Some(true) {
+            return Err(not_yet("option \"redis\"").hint("Use redis => false, or leave the option out."));
+        }
         Ok([
             self.default_ttl.into(),
             self.max_ttl.into(),
-            one_of("ttl_policy", self.ttl_policy, &["fixed", "cost", "adaptive"])?.into(),
+            one_of("ttl_policy", self.ttl_policy, &["fixed", "cost"], &["adaptive"])?.into(),
             self.jitter.into(),
-            one_of("tiers", self.tiers, &["hot", "table", "both"])?.into(),
-            one_of("scope", self.scope, &["shared", "role"])?.into(),
-            at_least("quota", self.quota, 1)?.into(),
-            at_least("max_value", self.max_value, 1)?.into(),
-            at_least("compress_above", self.compress_above, 0)?.into(),
+            one_of("tiers", self.tiers, &["hot"], &["table", "both"])?.into(),
+            one_of("scope", self.scope, &["shared", "role"], &[])?.into(),
+            bytes("quota", self.quota, 1)?.into(),
+            bytes("max_value", self.max_value, 1)?.into(),
+            compress_above.into(),
             self.min_cost.into(),
-            at_least("max_result_size", self.max_result_size, 1)?.into(),
-            at_least("keep_warm", self.keep_warm, 0)?.into(),
+            bytes("max_result_size", self.max_result_size, 1)?.into(),
+            keep_warm.into(),
             self.redis.into(),
-            one_of("notify", self.notify, &["names", "digests", "off"])?.into(),
+            one_of("notify", self.notify, &["off"], &["names", "digests"])?.into(),
             self.enabled.into(),
         ])
     }
@@ -92,20 +119,14 @@ impl Options<'_> {
 
 /// Checks the options that depend on each other. It reads the row as it is now, because a call may have changed only one of them.
 fn check_together(name: &str) -> Result<(), Refused> {
-    let mut outcome = Ok(());
-    catalog::read(Table::Spaces, Rows::Named(name), |row| {
-        let ms = |column| row.interval(column).map(interval::ms);
-        if let (Some(default_ttl), Some(max_ttl)) = (ms(spaces::DEFAULT_TTL), ms(spaces::MAX_TTL))
-            && default_ttl > max_ttl
-        {
-            outcome = Err(invalid("default_ttl must not be longer than max_ttl"));
+    let options = space::options(name);
+    let ttls = options.and_then(|options| Some((options.default_ttl_ms?, options.max_ttl_ms?)));
+    match ttls {
+        Some((default_ttl, max_ttl)) if default_ttl > max_ttl => {
+            Err(invalid("default_ttl must not be longer than max_ttl"))
         }
-        if row.boolean(spaces::REDIS) == Some(true) && row.text(spaces::SCOPE) == Some(b"role") {
-            outcome = Err(invalid("a space of scope \"role\" must not write to Redis")
-                .detail("Every client of Redis can read all values there."));
-        }
-    });
-    outcome
+        _ => Ok(()),
+    }
 }
 
 /// Checks the name of a space that is to be created.
@@ -127,7 +148,7 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
 
 /// Defines an SQL function that takes a name and the options of a space. Creating and changing a space take the same options.
 macro_rules! function_of_options {
-    ($(#[$doc:meta])* $function:ident is $does:ident) => {
+    ($(#[$doc:meta])* $function:ident($($more:ident: $kind:ident!($($type:tt)*))?) is $does:ident) => {
         $(#[$doc])*
         #[pg_extern(volatile, parallel_unsafe)]
         #[allow(clippy::too_many_arguments)]
@@ -139,36 +160,42 @@ macro_rules! function_of_options {
             jitter: default!(Option<f32>, "NULL"),
             tiers: default!(Option<TextArgument<'_>>, "NULL"),
             scope: default!(Option<TextArgument<'_>>, "NULL"),
-            quota: default!(Option<i64>, "NULL"),
-            max_value: default!(Option<i64>, "NULL"),
-            compress_above: default!(Option<i64>, "NULL"),
+            quota: default!(Option<Size>, "NULL"),
+            max_value: default!(Option<Size>, "NULL"),
+            compress_above: default!(Option<Size>, "NULL"),
             min_cost: default!(Option<Interval>, "NULL"),
-            max_result_size: default!(Option<i64>, "NULL"),
+            max_result_size: default!(Option<Size>, "NULL"),
             keep_warm: default!(Option<i32>, "NULL"),
             redis: default!(Option<bool>, "NULL"),
             notify: default!(Option<TextArgument<'_>>, "NULL"),
             enabled: default!(Option<bool>, "NULL"),
+            $($more: $kind!($($type)*),)?
         ) {
             let options = Options {
                 default_ttl, max_ttl, ttl_policy, jitter, tiers, scope, quota, max_value, compress_above,
                 min_cost, max_result_size, keep_warm, redis, notify, enabled,
             };
-            $does(name, options).or_raise();
+            $does(name, options $(, $more)?).or_raise();
         }
     };
 }
 
 function_of_options! {
     /// Creates a space.
-    cache_create_space is create
+    cache_create_space(if_not_exists: default!(Option<bool>, "false")) is create
 }
 
 function_of_options! {
     /// Changes the options of a space that are not null.
-    cache_alter_space is alter
+    cache_alter_space() is alter
 }
 
-fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
+fn create(
+    name: Option<TextArgument<'_>>,
+    options: Options<'_>,
+    if_not_exists: Option<bool>,
+) -> Result<(), Refused> {
+    let if_not_exists = if_not_exists.ok_or_else(|| null("if_not_exists"))?;
     let name = new_name(name)?;
     space::require_owner("create a space")?;
     let mut arguments = vec![0_i64.into(), name.clone().into()];
@@ -188,8 +215,12 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
     let mut written = 0;
     while written == 0 {
         if exists() {
-            let code = PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT;
-            return Err(Refused::new(code, format!("space \"{name}\" already exists"))
+            let refused = |message| Refused::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, message);
+            if if_not_exists {
+                refused(format!("space \"{name}\" already exists, skipping")).notice();
+                return Ok(());
+            }
+            return Err(refused(format!("space \"{name}\" already exists"))
                 .hint("To change its options, run cache_alter_space."));
         }
         let number = catalog::new_oid().to_u32();
@@ -209,11 +240,11 @@ fn create(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Re
 
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
-    let moves = options.scope.is_some() || options.tiers.is_some();
+    let moves = options.scope.is_some();
     let mut arguments = vec![DatumWithOid::from(i64::from(space.oid))];
     arguments.extend(options.checked()?);
     if moves && !shared::is_in_recovery() {
-        // Values that were stored with the other scope or tier must not be found again if the option is ever changed back.
+        // Values that were stored with the other scope must not be found again if the option is ever changed back.
         entry::flush(&space, false)?;
     }
     write_default_row(space.oid);
@@ -389,9 +420,11 @@ fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
 /// The function behind the view `cache_spaces`, and the trigger that tells sessions of changes.
 #[pg_schema]
 mod pgcache {
-    use crate::pg::catalog::{self, Row, Table, spaces};
-    use crate::pg::memory;
+    use crate::api::arguments::TTL_MS_MAX;
+    use crate::pg::catalog::{self, Table};
+    use crate::pg::size::Size;
     use crate::pg::varlena::{OwnedText, Text, Varlena};
+    use crate::pg::{interval, memory};
     use crate::store::space::DEFAULT_OID;
     use crate::store::{space, watch};
     use pgrx::prelude::*;
@@ -438,53 +471,44 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns the spaces that the caller may read, with their options. A null option has its built-in default.
+    /// Returns the spaces that the caller may read, with the values of their options that apply to this session.
     #[pg_extern(stable, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn visible_spaces() -> TableIterator<
         'static,
         (
             name!(name, String),
-            name!(default_ttl, Option<Interval>),
-            name!(max_ttl, Option<Interval>),
-            name!(ttl_policy, Option<Text>),
-            name!(jitter, Option<f32>),
-            name!(tiers, Option<Text>),
-            name!(scope, Option<Text>),
-            name!(quota, Option<i64>),
-            name!(max_value, Option<i64>),
-            name!(compress_above, Option<i64>),
-            name!(min_cost, Option<Interval>),
-            name!(max_result_size, Option<i64>),
-            name!(keep_warm, Option<i32>),
-            name!(redis, Option<bool>),
-            name!(notify, Option<Text>),
-            name!(enabled, Option<bool>),
+            name!(default_ttl, Interval),
+            name!(max_ttl, Interval),
+            name!(ttl_policy, &'static str),
+            name!(jitter, f32),
+            name!(scope, &'static str),
+            name!(quota, Option<String>),
+            name!(max_value, String),
+            name!(min_cost, Interval),
+            name!(max_result_size, String),
+            name!(enabled, bool),
         ),
     > {
-        let text = |row: Option<&Row<'_>>, column| Some(Text(Varlena::of(row?.text(column)?)));
+        let size = |bytes: u64| Size(i64::try_from(bytes).unwrap_or(i64::MAX)).to_string();
         let mut rows = Vec::new();
-        space::each_visible(|_, name, row| {
+        space::each_visible(|_, name, options| {
             memory::check();
+            let max_value = options.max_value_bytes();
             memory::push(
                 &mut rows,
                 (
                     name.to_owned(),
-                    row.and_then(|row| row.interval(spaces::DEFAULT_TTL)),
-                    row.and_then(|row| row.interval(spaces::MAX_TTL)),
-                    text(row, spaces::TTL_POLICY),
-                    row.and_then(|row| row.real(spaces::JITTER)),
-                    text(row, spaces::TIERS),
-                    text(row, spaces::SCOPE),
-                    row.and_then(|row| row.bigint(spaces::QUOTA)),
-                    row.and_then(|row| row.bigint(spaces::MAX_VALUE)),
-                    row.and_then(|row| row.bigint(spaces::COMPRESS_ABOVE)),
-                    row.and_then(|row| row.interval(spaces::MIN_COST)),
-                    row.and_then(|row| row.bigint(spaces::MAX_RESULT_SIZE)),
-                    row.and_then(|row| row.integer(spaces::KEEP_WARM)),
-                    row.and_then(|row| row.boolean(spaces::REDIS)),
-                    text(row, spaces::NOTIFY),
-                    row.and_then(|row| row.boolean(spaces::ENABLED)),
+                    interval::of_ms(options.ttl_ms(None)),
+                    interval::of_ms(options.max_ttl_ms.unwrap_or(TTL_MS_MAX as u64)),
+                    if options.by_cost { "cost" } else { "fixed" },
+                    options.jitter,
+                    if options.by_role { "role" } else { "shared" },
+                    options.quota.map(size),
+                    size(max_value),
+                    interval::of_ms(options.min_cost_ms.unwrap_or(0)),
+                    size(options.max_result.map_or(max_value, |most| most.min(max_value))),
+                    options.enabled,
                 ),
             );
         });

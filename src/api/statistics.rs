@@ -1,4 +1,4 @@
-//! SQL functions for the statistics of spaces and relations.
+//! SQL functions for the statistics of spaces and relations, and for the memory in use.
 
 use crate::pg::error::OrRaise;
 use crate::pg::shared;
@@ -10,23 +10,38 @@ use pgrx::prelude::*;
 fn cache_stats_reset() {
     space::require_owner("reset statistics").or_raise();
     if let Some(tier) = shared::tier() {
-        space::each_visible(|number, _, _| {
-            tier.reset_stats(shared::database(), number);
+        space::each_visible(|oid, _, _| {
+            tier.reset_stats(shared::database(), oid);
         });
         tier.reset_relation_stats(shared::database());
     }
 }
 
-/// The functions behind the statistics views.
+/// The functions behind the views of statistics.
 #[pg_schema]
 mod pgcache {
     use crate::pg::error::OrRaise;
     use crate::pg::{memory, relation, shared};
     use crate::store::space;
+    use crate::store::usage::{self, Part};
     use pg_cache_core::{Counter, SpaceStats};
     use pgrx::prelude::*;
 
-    /// Returns the statistics of the relations of the database that have changed, without those of the system catalogs. The row without a relation has the figures of
+    /// The ways in which a read misses.
+    const MISSES: [Counter; 5] =
+        [Counter::MissAbsent, Counter::MissExpired, Counter::MissFenced, Counter::MissOwn, Counter::MissOff];
+
+    /// The reasons for which a value is not stored.
+    const REFUSALS: [Counter; 5] = [
+        Counter::RefusedFull,
+        Counter::RefusedSize,
+        Counter::RefusedQuota,
+        Counter::RefusedTransaction,
+        Counter::RefusedOff,
+    ];
+
+    /// Returns the statistics of the relations of the database that have changed, without those of the system catalogs. The row
+    /// without a relation has the figures of
     /// all relations that share records.
     #[pg_extern(
         volatile,
@@ -61,7 +76,73 @@ mod pgcache {
         }))
     }
 
-    /// Returns the statistics of the spaces that the caller may read, or of all spaces if the caller may see statistics.
+    /// The counts of a space; all 0 if nothing was counted yet.
+    struct Figures(Option<SpaceStats>);
+
+    impl Figures {
+        fn of_space(oid: u32) -> Self {
+            Self(shared::tier().and_then(|tier| tier.space_stats(shared::database(), oid)))
+        }
+
+        fn of(&self, what: Counter) -> i64 {
+            self.0.as_ref().map_or(0, |stats| stats.counted(what) as i64)
+        }
+
+        fn sum(&self, all: &[Counter]) -> i64 {
+            all.iter().map(|what| self.of(*what)).sum()
+        }
+    }
+
+    /// Returns the most important figures of the spaces that the caller may read, or of all spaces if the caller may see
+    /// statistics.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn space_summary() -> TableIterator<
+        'static,
+        (
+            name!(space, String),
+            name!(hits, i64),
+            name!(misses, i64),
+            name!(hit_ratio, Option<f64>),
+            name!(live_entries, i64),
+            name!(live_bytes, i64),
+            name!(dead_entries, i64),
+            name!(dead_bytes, i64),
+            name!(evicted, i64),
+            name!(refused, i64),
+        ),
+    > {
+        let mut rows = Vec::new();
+        for (name, census) in usage::of_spaces() {
+            let figures = Figures::of_space(census.space);
+            let (hits, misses) = (figures.of(Counter::Hit), figures.sum(&MISSES));
+            memory::check();
+            memory::push(
+                &mut rows,
+                (
+                    name,
+                    hits,
+                    misses,
+                    (hits + misses > 0).then(|| rounded(hits as f64 / (hits + misses) as f64)),
+                    census.live as i64,
+                    census.live_bytes as i64,
+                    census.dead as i64,
+                    census.dead_bytes as i64,
+                    figures.sum(&[Counter::Evicted, Counter::EvictedQuota]),
+                    figures.sum(&REFUSALS),
+                ),
+            );
+        }
+        TableIterator::new(rows)
+    }
+
+    /// Rounds a ratio to hundredths of a percent.
+    fn rounded(ratio: f64) -> f64 {
+        (ratio * 10_000.0).round() / 10_000.0
+    }
+
+    /// Returns everything that is counted for the spaces that the caller may read, or for all spaces if the caller may see
+    /// statistics.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn space_statistics() -> TableIterator<
@@ -76,7 +157,7 @@ mod pgcache {
             name!(misses_invalidated, i64),
             name!(misses_own, i64),
             name!(misses_off, i64),
-            name!(hit_ratio, Option<f64>),
+            name!(read_retries, i64),
             name!(stored, i64),
             name!(replaced, i64),
             name!(removed, i64),
@@ -90,41 +171,28 @@ mod pgcache {
             name!(gone_invalidated, i64),
             name!(evicted_room, i64),
             name!(evicted_quota, i64),
-            name!(evicted_valid, i64),
             name!(never_hit, i64),
             name!(time_saved, Interval),
         ),
     > {
         let mut rows = Vec::new();
-        space::each_visible(|number, name, _| {
-            let stats = shared::tier().and_then(|tier| tier.space_stats(shared::database(), number));
-            let of = |what: Counter| stats.as_ref().map_or(0, |stats| stats.counted(what) as i64);
-            let hits = of(Counter::Hit);
-            let asked = [
-                Counter::Hit,
-                Counter::MissAbsent,
-                Counter::MissExpired,
-                Counter::MissFenced,
-                Counter::MissOwn,
-                Counter::MissOff,
-            ]
-            .map(of)
-            .iter()
-            .sum::<i64>();
+        space::each_visible(|oid, name, _| {
+            let figures = Figures::of_space(oid);
+            let of = |what| figures.of(what);
             memory::check();
             memory::push(
                 &mut rows,
                 (
                     name.to_owned(),
-                    stats.as_ref().map_or(0, |stats| stats.entries as i64),
-                    stats.as_ref().map_or(0, SpaceStats::bytes) as i64,
-                    hits,
+                    figures.0.as_ref().map_or(0, |stats| stats.entries as i64),
+                    figures.0.as_ref().map_or(0, SpaceStats::bytes) as i64,
+                    of(Counter::Hit),
                     of(Counter::MissAbsent),
                     of(Counter::MissExpired),
                     of(Counter::MissFenced),
                     of(Counter::MissOwn),
                     of(Counter::MissOff),
-                    (asked > 0).then(|| hits as f64 / asked as f64),
+                    of(Counter::Retry),
                     of(Counter::Stored),
                     of(Counter::Replaced),
                     of(Counter::Removed),
@@ -138,13 +206,42 @@ mod pgcache {
                     of(Counter::Fenced),
                     of(Counter::Evicted),
                     of(Counter::EvictedQuota),
-                    // Entries that were valid and were evicted to make room, in the cache or in the quota of their space.
-                    of(Counter::Evicted) + of(Counter::EvictedQuota),
                     of(Counter::EvictedUnread),
                     Interval::from_micros(of(Counter::Saved)),
                 ),
             );
         });
         TableIterator::new(rows)
+    }
+
+    /// Returns how much of each limited resource of the cache is used. The rows of one database have its OID.
+    #[pg_extern(
+        volatile,
+        parallel_restricted,
+        sql = "
+        CREATE FUNCTION pgcache.\"usage\"()
+        RETURNS TABLE (resource pg_catalog.text, database pg_catalog.oid, unit pg_catalog.text, used pg_catalog.int8,
+            capacity pg_catalog.int8, used_ratio pg_catalog.float8)
+        VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'usage_wrapper';
+    "
+    )]
+    #[allow(clippy::type_complexity)]
+    fn usage() -> TableIterator<
+        'static,
+        (
+            name!(resource, &'static str),
+            name!(database, Option<pg_sys::Oid>),
+            name!(unit, &'static str),
+            name!(used, i64),
+            name!(capacity, i64),
+            name!(used_ratio, Option<f64>),
+        ),
+    > {
+        space::require_monitor("look at the memory in use").or_raise();
+        let parts = shared::tier().map_or(Vec::new(), usage::parts);
+        TableIterator::new(parts.into_iter().map(|Part { resource, database, unit, fill }| {
+            let ratio = (fill.capacity > 0).then(|| rounded(fill.used as f64 / fill.capacity as f64));
+            (resource, database.map(pg_sys::Oid::from), unit, fill.used as i64, fill.capacity as i64, ratio)
+        }))
     }
 }

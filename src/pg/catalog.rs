@@ -37,7 +37,8 @@ impl Table {
     }
 }
 
-/// The columns of `pgcache.spaces`, counted from 0, in the order of `sql/schema.sql`.
+/// The columns of `pgcache.spaces` that are read, counted from 0, in the order of `sql/schema.sql`. The other columns are for options
+/// that are not supported yet.
 pub mod spaces {
     pub const OID: usize = 0;
     pub const NAME: usize = 1;
@@ -45,16 +46,11 @@ pub mod spaces {
     pub const MAX_TTL: usize = 3;
     pub const TTL_POLICY: usize = 4;
     pub const JITTER: usize = 5;
-    pub const TIERS: usize = 6;
     pub const SCOPE: usize = 7;
     pub const QUOTA: usize = 8;
     pub const MAX_VALUE: usize = 9;
-    pub const COMPRESS_ABOVE: usize = 10;
     pub const MIN_COST: usize = 11;
     pub const MAX_RESULT_SIZE: usize = 12;
-    pub const KEEP_WARM: usize = 13;
-    pub const REDIS: usize = 14;
-    pub const NOTIFY: usize = 15;
     pub const ENABLED: usize = 16;
 }
 
@@ -250,10 +246,6 @@ impl Row<'_> {
     }
 
     pub fn real(&self, column: usize) -> Option<f32> {
-        self.copied(column)
-    }
-
-    pub fn integer(&self, column: usize) -> Option<i32> {
         self.copied(column)
     }
 

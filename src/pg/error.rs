@@ -32,6 +32,11 @@ impl Refused {
 }
 
 impl Refused {
+    /// Reports the reason as a notice, and returns.
+    pub fn notice(self) {
+        ErrorReport::from(self).report(PgLogLevel::NOTICE);
+    }
+
     /// Raises the error.
     pub fn raise(self) -> ! {
         ErrorReport::from(self).report(PgLogLevel::ERROR);

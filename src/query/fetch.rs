@@ -11,7 +11,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::observer::{self, Seen};
 use crate::pg::query::{self, Query, Snapshot};
 use crate::pg::varlena::Varlena;
-use crate::pg::{function, locks, relation, settings, shared, transaction};
+use crate::pg::{function, locks, relation, shared, transaction};
 use crate::store::entry::{self, JSONB};
 use crate::store::space::{self, Keyspace, Privilege, Space, hash};
 use crate::store::status::{self, Object, Status};
@@ -246,7 +246,7 @@ fn admit(space: &Space, run: &Run) -> Result<(), Status> {
     if options.max_result.is_some_and(|most| bytes > most) {
         return Err(Status::Refused("larger than max_result_size of the space"));
     }
-    if bytes > settings::max_value_bytes() as u64 || options.max_value.is_some_and(|most| bytes > most) {
+    if bytes > options.max_value_bytes() {
         return Err(Status::Refused("larger than a value may be"));
     }
     Ok(())

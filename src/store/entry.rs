@@ -72,7 +72,6 @@ fn keyspace_for_reading(space: &Space) -> Result<Keyspace, Status> {
     if transaction::is_parallel_worker() {
         return Err(Status::Bypass("a parallel worker does not know what the transaction has changed"));
     }
-    has_memory(space)?;
     has_safe_stamp()?;
     keyspace_in_use(space)
 }
@@ -84,13 +83,6 @@ fn has_safe_stamp() -> Result<(), Status> {
         true => Err(Status::Bypass(status::SNAPSHOT_OF_UNKNOWN_AGE)),
         false => Ok(()),
     }
-}
-
-/// Returns an error if the space keeps no values in memory. The values that were stored before the option was set may be older
-/// than the ones that callers could not store since.
-#[inline]
-fn has_memory(space: &Space) -> Result<(), Status> {
-    if space.options.in_memory { Ok(()) } else { Err(Status::Bypass(NOT_IN_MEMORY)) }
 }
 
 /// Returns the keyspace of the values of a space, if the cache and the space are enabled.
@@ -116,7 +108,6 @@ fn keyspace_to_change(space: &Space) -> Result<Keyspace, Status> {
 
 /// Does the same for a value that is computed if it is not found.
 pub fn keyspace_to_compute(space: &Space) -> Result<Keyspace, Status> {
-    has_memory(space)?;
     has_safe_stamp()?;
     keyspace_to_change(space)
 }
@@ -250,9 +241,6 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         pending::make_room_for_lease()?;
         pending::hold(OwnKey::new(keyspace, key)?, number, HeldKind::UsedLease);
     }
-    if !space.options.in_memory {
-        return Err(Status::Refused(NOT_IN_MEMORY));
-    }
     // A value that certainly does not fit is refused at once, and the key keeps its previous value.
     keyspace.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
     // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
@@ -325,18 +313,14 @@ fn leased(
     Ok((Basis::Lease(number), stamp))
 }
 
-const NOT_IN_MEMORY: &str = "the space keeps nothing in memory";
-
 /// An upper bound on the bytes of an entry in addition to key and value: header, dependencies and rounding.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// Returns the tick at which a value expires that is set now. The time to live comes from the caller, the space, or the session's
 /// settings, in this order. The jitter of the space can shorten it by a random amount but never makes it longer.
 pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
-    let options = &space.options;
-    let wanted = ttl_ms.or(options.default_ttl_ms).unwrap_or_else(settings::default_ttl_ms);
-    let ttl = options.max_ttl_ms.map_or(wanted, |most| wanted.min(most));
-    let spread = match options.jitter {
+    let ttl = space.options.ttl_ms(ttl_ms);
+    let spread = match space.options.jitter {
         0.0 => 0,
         jitter => (f64::from(jitter) * shared::chance() * ttl as f64) as u64,
     };
@@ -425,11 +409,7 @@ pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> 
 pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
     observer::note_cache();
     let keyspace = match keyspace_in_use(space) {
-        Ok(keyspace) if space.options.in_memory => keyspace,
-        Ok(_) => {
-            status::set(Status::Refused(NOT_IN_MEMORY));
-            return Ok(by);
-        }
+        Ok(keyspace) => keyspace,
         Err(status) => {
             status::set(status);
             return Ok(by);

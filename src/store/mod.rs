@@ -10,4 +10,5 @@ pub mod prefetch;
 pub mod space;
 pub mod status;
 pub mod transaction;
+pub mod usage;
 pub mod watch;

@@ -10,6 +10,7 @@ use crate::pg::interval;
 use crate::pg::local::local;
 use crate::pg::memory;
 use crate::pg::role::{self, Role};
+use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
 use crate::store::status::Status;
 use foldhash::SharedSeed;
@@ -59,7 +60,7 @@ impl Privilege {
     }
 }
 
-/// The options of a space that matter to the memory tier. If an option is none, the session's settings apply.
+/// The options of a space. If an option is none, the session's settings apply, or there is no limit.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub default_ttl_ms: Option<u64>,
@@ -68,8 +69,6 @@ pub struct Options {
     pub by_cost: bool,
     /// The largest fraction of a time to live that is randomly taken off.
     pub jitter: f32,
-    /// Whether entries are kept in memory.
-    pub in_memory: bool,
     /// Whether each role has its own entries.
     pub by_role: bool,
     /// The most bytes that the space may use in the tier.
@@ -89,7 +88,6 @@ impl Options {
         max_ttl_ms: None,
         by_cost: false,
         jitter: 0.0,
-        in_memory: true,
         by_role: false,
         quota: None,
         max_value: None,
@@ -106,9 +104,8 @@ impl Options {
         Self {
             default_ttl_ms: ms(spaces::DEFAULT_TTL),
             max_ttl_ms: ms(spaces::MAX_TTL),
-            by_cost: is(spaces::TTL_POLICY, "cost") || is(spaces::TTL_POLICY, "adaptive"),
+            by_cost: is(spaces::TTL_POLICY, "cost"),
             jitter: row.real(spaces::JITTER).unwrap_or(0.0),
-            in_memory: !is(spaces::TIERS, "table"),
             by_role: is(spaces::SCOPE, "role"),
             quota: bytes(spaces::QUOTA),
             max_value: bytes(spaces::MAX_VALUE),
@@ -117,6 +114,25 @@ impl Options {
             enabled: row.boolean(spaces::ENABLED).unwrap_or(true),
         }
     }
+
+    /// Returns the time to live of a value in milliseconds, from the one that the caller asked for, if any.
+    pub fn ttl_ms(&self, wanted: Option<u64>) -> u64 {
+        let wanted = wanted.or(self.default_ttl_ms).unwrap_or_else(settings::default_ttl_ms);
+        self.max_ttl_ms.map_or(wanted, |most| wanted.min(most))
+    }
+
+    /// Returns the most bytes that a value may have by the options and the settings.
+    pub fn max_value_bytes(&self) -> u64 {
+        let most = settings::max_value_bytes() as u64;
+        self.max_value.map_or(most, |own| own.min(most))
+    }
+}
+
+/// Returns the options of a space as its row says now. None if it has no row.
+pub fn options(name: &str) -> Option<Options> {
+    let mut options = None;
+    catalog::read(Table::Spaces, Rows::Named(name), |row| options = Some(Options::of(row)));
+    options
 }
 
 /// A space as it was resolved for a role.
@@ -366,9 +382,9 @@ fn require_writer() -> Result<(), Refused> {
         .hint(grant_hint(DEFAULT, role, Privilege::Write)))
 }
 
-/// Calls `with` with each space that the current role may read, or with all spaces if the role may see statistics. The default
-/// space has no row if it was never altered.
-pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
+/// Calls `with` with the OID, name and options of each space that the current role may read, or of all spaces if the role may see
+/// statistics. The default space has no row if it was never altered.
+pub fn each_visible(mut with: impl FnMut(u32, &str, &Options)) {
     let role = Role::current();
     let all = may_monitor();
     let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
@@ -380,11 +396,11 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, Option<&Row<'_>>)) {
         altered |= oid == DEFAULT_OID;
         if visible(oid) {
             // In a database with another encoding, a restored dump may have a name that cannot be shown unchanged.
-            with(oid, &shown(row.text(spaces::NAME).unwrap_or_default()), Some(row));
+            with(oid, &shown(row.text(spaces::NAME).unwrap_or_default()), &Options::of(row));
         }
     });
     if !altered && visible(DEFAULT_OID) {
-        with(DEFAULT_OID, DEFAULT, None);
+        with(DEFAULT_OID, DEFAULT, &Options::BUILT_IN);
     }
 }
 

@@ -38,7 +38,7 @@ fn failing_cluster() -> Cluster {
 }
 
 /// Calls of every function, and other statements that run code of the library, with long arguments.
-const CALLS: [&str; 41] = [
+const CALLS: [&str; 43] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
     "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
@@ -69,6 +69,8 @@ const CALLS: [&str; 41] = [
     "SELECT cache_check()",
     "SELECT * FROM cache_spaces",
     "SELECT * FROM cache_stats",
+    "SELECT * FROM cache_stats_detail",
+    "SELECT * FROM cache_usage",
     "SELECT * FROM cache_watches",
     "SELECT * FROM cache_relations",
     "SELECT cache_stats_reset()",

@@ -167,7 +167,11 @@ fn a_restored_space_of_another_name_breaks_no_view() {
     session
         .batch_execute("INSERT INTO pgcache.spaces (number, name) VALUES (1, 'é'), (2, 'e')")
         .expect("a hand can write it");
-    for view in ["SELECT name FROM cache_spaces", "SELECT space AS name FROM cache_stats"] {
+    for view in [
+        "SELECT name FROM cache_spaces",
+        "SELECT space AS name FROM cache_stats",
+        "SELECT space AS name FROM cache_stats_detail",
+    ] {
         let names = session.query(&format!("{view} ORDER BY name"), &[]).expect("it works");
         let names: Vec<String> = names.iter().map(|row| row.get(0)).collect();
         assert_eq!(names, ["\\xe9", "default", "e"], "{view}");

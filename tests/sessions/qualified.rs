@@ -59,7 +59,14 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
     let tokens = tokens(sql);
     let is = |at: usize, word: &str| tokens.get(at) == Some(&Token::Word(word.to_owned()));
     let mut found = Vec::new();
+    // CREATE TYPE name (option = value, …) has no operators. One of the options is LIKE.
+    let mut defines_type = false;
     for (at, token) in tokens.iter().enumerate() {
+        defines_type = match token {
+            Token::Mark('(') if at >= 3 => is(at - 3, "create") && is(at - 2, "type"),
+            Token::Mark(')') => false,
+            _ => defines_type,
+        };
         let next = tokens.get(at + 1);
         let opens = next == Some(&Token::Mark('('));
         match token {
@@ -68,10 +75,12 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
                 let all_columns = operator == "*" && at >= 1 && is(at - 1, "select");
                 // SET column = …
                 let assigned = operator == "=" && (is(at + 1, "coalesce") || is(at + 1, "array"));
-                if !qualified && !all_columns && !assigned {
+                let option = operator == "=" && defines_type;
+                if !qualified && !all_columns && !assigned && !option {
                     found.push(format!("operator {operator}"));
                 }
             }
+            Token::Word(word) if word == "like" && defines_type => {}
             Token::Word(word) if LOOKS_UP.contains(&word.as_str()) && (word != "in" || opens) => {
                 found.push(format!("an operator of {word}"));
             }
@@ -166,6 +175,7 @@ fn every_name_in_the_extensions_sql_has_a_schema() {
         ),
         ("SELECT * FROM f('=') -- a = b\n WHERE pg_catalog.length(a) OPERATOR(pg_catalog.=) 1", vec![]),
         ("UPDATE t SET a = COALESCE($1, a) WHERE a = $1::pg_catalog.oid", vec!["operator ="]),
+        ("CREATE TYPE a.b (INPUT = a.c, LIKE = pg_catalog.int8); SELECT 1 = 1", vec!["operator ="]),
     ] {
         assert_eq!(unqualified(sql), expected, "{sql}");
     }

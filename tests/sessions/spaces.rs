@@ -240,8 +240,8 @@ fn a_dump_carries_spaces_and_grants_but_no_values() {
     let rows = session
         .query("SELECT name, max_value FROM cache_spaces ORDER BY name", &[])
         .expect("the view is there");
-    let spaces: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    assert_eq!(spaces, [("default".into(), 8), ("s".into(), 7)]);
+    let spaces: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(spaces, [("default".into(), "8B".into()), ("s".into(), "7B".into())]);
     assert_eq!(get(&mut session, "k", "s").expect("it may"), None);
     assert_eq!(get(&mut session, "k", "default").expect("it may"), None);
     run(&mut session, "SET ROLE spaces_dumped; SELECT cache_set_text('k', 'v', space => 's')");

@@ -106,7 +106,8 @@ fn a_call_over_many_keys_can_be_cancelled_in_the_middle() {
     let [mut session, mut witness] = [(); 2].map(|()| cluster.connect("postgres"));
     let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
     let mut missed = || -> i64 {
-        let row = witness.query_one("SELECT misses_absent FROM cache_stats WHERE space = 'default'", &[]);
+        let row =
+            witness.query_one("SELECT misses_absent FROM cache_stats_detail WHERE space = 'default'", &[]);
         let missed = row.expect("there is a view").get(0);
         if missed > 0 {
             witness.execute("SELECT pg_cancel_backend($1)", &[&process]).expect("it is told to stop");

@@ -160,7 +160,7 @@ const RESOLVED_TO_TWINS: &str = "
 
 /// Calls of every function, ordered so that each finds the objects that it needs.
 const CALLS: &[&str] = &[
-    "cache_create_space('s', '1 h', '2 h', 'cost', 0.5, 'both', 'shared', 100000, 1000, 0, '0', 1000, 0, NULL, 'off', true)",
+    "cache_create_space('s', '1 h', '2 h', 'cost', 0.5, 'hot', 'shared', 100000, '1kB', NULL, '0', 1e3, 0, false, 'off', true)",
     "cache_alter_space('s', default_ttl => '1 min', jitter => 0.1, quota => 200000)",
     "cache_alter_space('default', max_value => 100000)",
     "cache_grant('s', 'twins', 'admin')",

@@ -14,9 +14,9 @@ use crate::layout::{BLOCK_BYTES, RESERVED_WORDS};
 /// The entries of a space, and the bytes of their blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// The number of the database.
+    /// The OID of the database.
     pub database: u32,
-    /// The number of the space.
+    /// The OID of the space.
     pub space: u32,
     /// The number of entries that a reader can get, at least as stale values.
     pub live: u64,

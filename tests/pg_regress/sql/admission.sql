@@ -22,7 +22,7 @@ SET client_min_messages = error;
 SELECT * FROM fetched('huge', $$SELECT repeat('x', 9 * 1024 * 1024)$$, 'default');
 SELECT * FROM fetched('long', $$SELECT repeat('x', 3000)$$, 'tight');
 SELECT count(*), bool_and(length = 503) FROM generate_series(1, 20) AS i, fetched('k' || i, $$SELECT repeat('x', 501)$$, 'tight');
-SELECT bytes <= 2000 AS within, evicted_quota > 0 AS made_way FROM cache_stats WHERE space = 'tight';
+SELECT bytes <= 2000 AS within, evicted_quota > 0 AS made_way FROM cache_stats_detail WHERE space = 'tight';
 
 -- With ttl_policy => 'cost', the cost of the query sets the time to live, unless the caller passes ttl. max_ttl is still a limit.
 SELECT cache_create_space('by_cost', ttl_policy => 'cost', default_ttl => '1 hour'),
@@ -39,7 +39,7 @@ SELECT cache_set('set', '1', space => 'by_cost'), seconds('set', 'by_cost');
 -- Each hit adds the cost of its query to time_saved.
 SELECT cache_fetch('saved', 'SELECT slow(0.1)', space => 'cheap');
 SELECT cache_fetch('saved', 'SELECT slow(0.1)', space => 'cheap') FROM generate_series(1, 4);
-SELECT space, hits_hot, time_saved BETWEEN '400 ms' AND '60 s' AS saved FROM cache_stats WHERE space = 'cheap';
+SELECT space, hits_hot, time_saved BETWEEN '400 ms' AND '60 s' AS saved FROM cache_stats_detail WHERE space = 'cheap';
 SELECT cache_stats_reset();
-SELECT space, time_saved FROM cache_stats WHERE space = 'cheap';
+SELECT space, time_saved FROM cache_stats_detail WHERE space = 'cheap';
 SELECT * FROM cache_check();

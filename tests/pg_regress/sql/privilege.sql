@@ -47,7 +47,11 @@ INSERT INTO calls VALUES
     ('cache_status', 'SELECT cache_status()'),
     ('cache_check', 'SELECT * FROM cache_check()'),
     ('pgcache.visible_spaces', 'SELECT count(*) FROM cache_spaces'),
-    ('pgcache.space_statistics', 'SELECT count(*) FROM cache_stats'),
+    ('pgcache.space_summary', 'SELECT count(*) FROM cache_stats'),
+    ('pgcache.space_statistics', 'SELECT count(*) FROM cache_stats_detail'),
+    ('pgcache.usage', 'SELECT count(*) FROM cache_usage'),
+    ('pgcache.size_in', 'SELECT cache_alter_space(''s'', quota => ''10MB'')'),
+    ('pgcache.size_out', 'SELECT cache_alter_space(''s'', quota => 10)'), -- by a cast only
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),
     ('cache_stats_reset', 'SELECT cache_stats_reset()'),
     ('pgcache.noop', 'SELECT pgcache.noop(''k'')'),

@@ -50,22 +50,10 @@ SELECT bool_and(t > '4 min 59 s' AND t <= '10 min') AS within, count(DISTINCT t)
        max(t) - min(t) > '2 min' AS wide
   FROM (SELECT cache_ttl('j' || i, 'times') AS t FROM generate_series(1, 100) AS i) AS all_of_them;
 
--- max_value, tiers, enabled.
+-- max_value, enabled.
 SELECT cache_create_space('small', max_value => 10);
 SELECT cache_set_text('k', '1234567890', space => 'small');
 SELECT cache_set_text('k', '12345678901', space => 'small');
-SELECT cache_create_space('elsewhere', tiers => 'table');
-SELECT cache_set_text('k', 'v', space => 'elsewhere'), cache_status();
-SELECT cache_incr('c', space => 'elsewhere'), cache_incr('c', space => 'elsewhere'), cache_status();
--- A space that keeps nothing in memory any more has nothing: not what it kept before, then or later.
-SELECT cache_create_space('moved'), cache_set_text('k', 'old', space => 'moved');
-SELECT cache_alter_space('moved', tiers => 'table');
-SELECT cache_set_text('k', 'new', space => 'moved'), cache_get_text('k', 'moved');
-SELECT cache_status();
-SELECT value, status, lease FROM cache_acquire('k', 'moved');
-SELECT cache_alter_space('moved', tiers => 'both');
-SELECT cache_get_text('k', 'moved');
-SELECT cache_drop_space('moved');
 SELECT cache_alter_space('one', enabled => false);
 SELECT cache_set_text('k', 'v', space => 'one');
 SELECT cache_status();
@@ -123,7 +111,55 @@ SELECT cache_drop_space('default');
 SELECT cache_create_space('default');
 
 -- What a view shows.
-SELECT name, default_ttl, max_ttl, jitter, tiers, scope, max_value, enabled FROM cache_spaces ORDER BY name;
+SELECT name, default_ttl, max_ttl, ttl_policy, jitter, scope FROM cache_spaces;
+SELECT name, quota, max_value, min_cost, max_result_size, enabled FROM cache_spaces;
+SET pg_cache.default_ttl = '90 min';
+SELECT name, default_ttl, max_ttl FROM cache_spaces WHERE name <> 'default';
+RESET pg_cache.default_ttl;
+
+-- Sizes are numbers of bytes, or texts with the units of PostgreSQL's settings, and need no cast.
+SELECT cache_create_space('sizes', quota => 1000000, max_value => '10kB', max_result_size => ' 1.5 kB ');
+CREATE VIEW sizes AS SELECT quota, max_value, max_result_size FROM cache_spaces WHERE name = 'sizes';
+SELECT * FROM sizes;
+SELECT cache_alter_space('sizes', quota => 3::bigint * 1024 * 1024 * 1024, max_value => 1e3, max_result_size => 7::smallint);
+SELECT * FROM sizes;
+SELECT cache_alter_space('sizes', quota => '2TB'::text, max_value => '1MB'::varchar, max_result_size => '100000');
+SELECT * FROM sizes;
+PREPARE resize AS SELECT cache_alter_space('sizes', quota => $1);
+EXECUTE resize('512kB');
+EXECUTE resize(1025);
+SELECT * FROM sizes;
+SELECT cache_create_space('bad', quota => '10XB');
+SELECT cache_create_space('bad', quota => '10mb');
+SELECT cache_create_space('bad', quota => 'much');
+SELECT cache_create_space('bad', quota => '');
+SELECT cache_create_space('bad', quota => '9999999TB');
+SELECT cache_create_space('bad', quota => '-1kB');
+SELECT cache_create_space('bad', max_value => 0.4);
+DROP VIEW sizes;
+SELECT cache_drop_space('sizes');
+
+-- A space that exists is left as it is.
+SELECT cache_create_space('small', if_not_exists => true, max_value => 20);
+SELECT cache_create_space('default', if_not_exists => true);
+SELECT cache_create_space('small', if_not_exists => true, jitter => 2);
+SELECT max_value FROM cache_spaces WHERE name = 'small';
+SELECT cache_create_space('other', if_not_exists => true), cache_drop_space('other');
+
+-- Without a name, cache_flush is about the default space.
+SELECT cache_set('k', '1'), cache_set('k', '1', space => 'two');
+SELECT cache_flush();
+SELECT cache_get('k'), cache_get('k', 'two');
+
+-- Options without an effect are refused. The values that say what the cache does today are accepted.
+SELECT cache_create_space('bad', ttl_policy => 'adaptive');
+SELECT cache_create_space('bad', tiers => 'table');
+SELECT cache_alter_space('small', tiers => 'both');
+SELECT cache_create_space('bad', compress_above => '100kB');
+SELECT cache_create_space('bad', keep_warm => 1);
+SELECT cache_create_space('bad', redis => true);
+SELECT cache_create_space('bad', notify => 'names');
+SELECT cache_alter_space('small', tiers => 'hot', keep_warm => 0, redis => false, notify => 'off', ttl_policy => 'fixed');
 
 -- Keys, in order, by pattern.
 SELECT count(cache_set('key ' || i, '1', space => 'two')) FROM generate_series(1, 12) AS i;
@@ -175,9 +211,7 @@ SELECT cache_create_space('bad', compress_above => -1);
 SELECT cache_create_space('bad', min_cost => '-1 s');
 SELECT cache_create_space('bad', max_result_size => 0);
 SELECT cache_create_space('bad', keep_warm => -1);
-SELECT cache_create_space('bad', scope => 'role', redis => true);
 SELECT cache_create_space('bad', notify => 'loudly');
-SELECT cache_alter_space('own', redis => true);
 SELECT cache_alter_space('unknown', jitter => 0);
 SELECT cache_alter_space(NULL);
 SELECT cache_drop_space('unknown');

@@ -1,0 +1,20 @@
+//! The input and output functions of the SQL type `pgcache.size`, which `sql/schema.sql` creates.
+
+use super::arguments::invalid;
+use crate::pg::encoding::shown;
+use crate::pg::size::Size;
+use pgrx::prelude::*;
+use std::ffi::{CStr, CString};
+
+/// Reads a size.
+#[pg_extern(sql = false)]
+fn size_in(text: &CStr) -> Size {
+    let text = shown(text.to_bytes());
+    Size::read(&text).unwrap_or_else(|hint| invalid(format!("invalid size: \"{text}\"")).hint(hint).raise())
+}
+
+/// Writes a size.
+#[pg_extern(sql = false)]
+fn size_out(size: Size) -> CString {
+    CString::new(size.to_string()).unwrap_or_default()
+}
