@@ -1,10 +1,10 @@
--- Spaces: each with its own keys and its own options.
+-- Each space has its own keys and its own options.
 SELECT cache_create_space('one');
 SELECT cache_create_space('two');
 SELECT cache_set_text('k', 'of one', space => 'one'), cache_set_text('k', 'of two', space => 'two');
 SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two, cache_get_text('k') AS "default";
 
--- Also before the commit: a key is one of its space.
+-- The uncommitted changes of a transaction are kept by space, too.
 BEGIN;
 SELECT cache_set_text('k', 'newer', space => 'one');
 SELECT cache_delete('k', 'two');
@@ -15,13 +15,13 @@ SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two;
 SELECT cache_flush('one');
 SELECT cache_get_text('k', 'one') AS one, cache_get_text('k', 'two') AS two;
 
--- A space that is dropped takes everything with it, also for one of the same name.
+-- Dropping a space removes its values. A new space of the same name starts empty.
 SELECT cache_drop_space('two');
 SELECT cache_get_text('k', 'two');
 SELECT cache_create_space('two');
 SELECT cache_get_text('k', 'two');
 SELECT cache_status();
--- Unless it is not dropped after all.
+-- If the transaction that drops or creates a space is rolled back, nothing changes.
 SELECT cache_set_text('k', 'of two', space => 'two');
 BEGIN;
 SELECT cache_drop_space('two');
@@ -35,7 +35,7 @@ SELECT cache_get_text('k', 'three');
 ROLLBACK;
 SELECT cache_get_text('k', 'three');
 
--- default_ttl, max_ttl, jitter.
+-- The options default_ttl, max_ttl and jitter.
 CREATE FUNCTION left_of(key text, space text) RETURNS text LANGUAGE sql AS
     $$ SELECT date_trunc('minute', cache_ttl(key, space) + interval '30 s')::text $$;
 SELECT cache_create_space('times', default_ttl => '10 min', max_ttl => '1 hour');
@@ -50,7 +50,7 @@ SELECT bool_and(t > '4 min 59 s' AND t <= '10 min') AS within, count(DISTINCT t)
        max(t) - min(t) > '2 min' AS wide
   FROM (SELECT cache_ttl('j' || i, 'times') AS t FROM generate_series(1, 100) AS i) AS all_of_them;
 
--- max_value, enabled.
+-- The options max_value and enabled.
 SELECT cache_create_space('small', max_value => 10);
 SELECT cache_set_text('k', '1234567890', space => 'small');
 SELECT cache_set_text('k', '12345678901', space => 'small');
@@ -63,7 +63,7 @@ SELECT cache_alter_space('one', enabled => true);
 SELECT cache_set_text('k', 'v', space => 'one');
 SELECT cache_get_text('k', 'one');
 
--- scope: each role its own.
+-- With scope => 'role', each role has its own entries.
 CREATE ROLE space_a;
 CREATE ROLE space_b;
 SELECT cache_create_space('own', scope => 'role');
@@ -75,7 +75,7 @@ SELECT cache_get_text('k', 'own'), cache_exists('k', 'own');
 SELECT * FROM cache_keys(space => 'own');
 SELECT cache_set_text('k', 'of b', space => 'own'), cache_incr('c', 41, space => 'own');
 SELECT cache_incr('c', space => 'own');
--- In one transaction, too.
+-- The same holds for two roles in one transaction.
 BEGIN;
 SELECT cache_set_text('p', 'of b', space => 'own');
 SET LOCAL ROLE space_a;
@@ -93,7 +93,7 @@ SET ROLE space_b;
 SELECT of_a('k'), cache_get_text('k', 'own');
 RESET ROLE;
 SELECT cache_get_text('k', 'own');
--- Another scope begins with nothing, and so does the first one when it comes back.
+-- A change of the scope empties the space, and so does the change back.
 SELECT cache_alter_space('own', scope => 'shared');
 SET ROLE space_a;
 SELECT cache_get_text('k', 'own');
@@ -103,14 +103,14 @@ SET ROLE space_a;
 SELECT cache_get_text('k', 'own');
 RESET ROLE;
 
--- The default space has options as well.
+-- The default space has options, too. It can be neither dropped nor created.
 SELECT cache_alter_space('default', default_ttl => '2 min');
 SELECT cache_set('k', '1');
 SELECT left_of('k', 'default');
 SELECT cache_drop_space('default');
 SELECT cache_create_space('default');
 
--- What a view shows.
+-- The view cache_spaces shows the values of options that apply to this session.
 SELECT name, default_ttl, max_ttl, ttl_policy, jitter, scope FROM cache_spaces;
 SELECT name, quota, max_value, min_cost, max_result_size, enabled FROM cache_spaces;
 SET pg_cache.default_ttl = '90 min';
@@ -161,14 +161,14 @@ SELECT cache_create_space('bad', redis => true);
 SELECT cache_create_space('bad', notify => 'names');
 SELECT cache_alter_space('small', tiers => 'hot', keep_warm => 0, redis => false, notify => 'off', ttl_policy => 'fixed');
 
--- Keys, in order, by pattern.
+-- cache_keys returns keys in order, by pattern.
 SELECT count(cache_set('key ' || i, '1', space => 'two')) FROM generate_series(1, 12) AS i;
 SELECT cache_set('Schlüssel', '1', space => 'two'), cache_set('50% *', '1', space => 'two');
 SELECT * FROM cache_keys('key 1*', 'two');
 SELECT * FROM cache_keys('key ?', 'two', 3);
 SELECT * FROM cache_keys('Schl?ssel', 'two');
 SELECT * FROM cache_keys('*\*', 'two');
--- A backslash takes the meaning off what follows, and is no letter itself.
+-- A backslash makes the next character an ordinary one.
 SELECT cache_set('\key', '1', space => 'one'), cache_set('*', '1', space => 'one');
 SELECT * FROM cache_keys('\*', 'one');
 SELECT * FROM cache_keys(space => 'two', max_keys => 0);
@@ -191,7 +191,7 @@ SELECT * FROM cache_keys('key ?', 'two', 3);
 SELECT * FROM cache_keys('key ?', 'two', 2, after => 'key 0');
 ROLLBACK;
 
--- Bad options, bad names: nothing is changed.
+-- Invalid options and names are refused, and nothing is changed.
 SELECT cache_create_space('one');
 SELECT cache_create_space('');
 SELECT cache_create_space('*');
@@ -215,13 +215,13 @@ SELECT cache_create_space('bad', notify => 'loudly');
 SELECT cache_alter_space('unknown', jitter => 0);
 SELECT cache_alter_space(NULL);
 SELECT cache_drop_space('unknown');
--- A hint says nothing that is refused.
+-- The hint does not suggest to create a space with an invalid name.
 SELECT cache_get('k', '');
 SELECT cache_get('k', '*');
 SELECT cache_get('k', repeat('x', 64));
 SELECT count(*) FROM cache_spaces WHERE name = 'bad';
 
--- Whoever brings operators of his own does not have them run as the owner.
+-- An operator in the search path of the caller never runs with the rights of the owner.
 CREATE ROLE space_mallory;
 SELECT cache_grant('one', 'space_mallory', 'admin');
 CREATE SCHEMA mallory AUTHORIZATION space_mallory;
@@ -235,7 +235,7 @@ SELECT current_user, current_setting('search_path');
 RESET search_path;
 RESET ROLE;
 
--- An extension that is made anew finds nothing of the one before it.
+-- A new extension starts without the values of the dropped one.
 SELECT cache_set_text('k', 'old');
 SELECT cache_get_text('k');
 DROP EXTENSION pg_cache;

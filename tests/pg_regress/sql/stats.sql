@@ -1,4 +1,4 @@
--- Fills the memory. What happened, by space.
+-- Fills the memory. Tests the statistics of spaces, and how full the cache is.
 SELECT cache_create_space('s', quota => 20000), cache_create_space('other');
 SELECT cache_set('a', '1', space => 's'), cache_set('b', '1', tags => '{t}', space => 's'), cache_set('c', '1', '100 ms', space => 's');
 SELECT cache_get('a', 's'), cache_get('a', 's'), cache_get('nothing', 's');
@@ -25,14 +25,14 @@ SELECT entries = live_entries + dead_entries AS entries, bytes = live_bytes + de
   FROM cache_stats JOIN cache_stats_detail USING (space) WHERE space = 's';
 SELECT cache_delete('d', 's'), cache_delete('l', 's'), cache_delete('e', 's');
 
--- A rolled back transaction has stored nothing. What it misses of its own is counted.
+-- A transaction that is rolled back stores nothing.
 BEGIN;
 SELECT cache_set('d', '1', tags => '{u}', space => 's');
 SELECT cache_invalidate_tag('u');
 ROLLBACK;
 SELECT stored FROM cache_stats_detail WHERE space = 's';
 
--- A quota: what is older makes way within the space, and no other loses anything.
+-- A space at its quota evicts its own oldest entries, and no other space loses an entry.
 SELECT count(cache_set('o' || i, '1', space => 'other')) FROM generate_series(1, 100) AS i;
 DO $$
 BEGIN
@@ -55,7 +55,7 @@ SELECT cache_incr('n', space => 's'), cache_incr('n', space => 's');
 SELECT cache_stats_reset();
 SELECT space, entries > 0 AS some, hits, stored, hit_ratio FROM cache_stats JOIN cache_stats_detail USING (space) ORDER BY space;
 
--- Who sees what.
+-- A role sees the spaces that it may read. A member of pg_monitor sees all spaces.
 CREATE ROLE stats_reader;
 CREATE ROLE stats_monitor IN ROLE pg_monitor;
 SELECT cache_grant('s', 'stats_reader', 'read');
@@ -68,7 +68,7 @@ RESET ROLE;
 DROP ROLE stats_reader, stats_monitor;
 SELECT * FROM cache_check();
 
--- What is refused before anything is reserved is counted as well.
+-- Values that are refused before memory is reserved are counted, too.
 SELECT cache_create_space('refused', quota => 20000);
 SELECT cache_set_text('k', repeat('x', 30000), space => 'refused'), cache_status();
 SELECT cache_set_text('k', repeat('x', 8388608), space => 's'), cache_status();
@@ -76,7 +76,7 @@ SELECT count(*) FILTER (WHERE NOT stored) > 0 AS refused
   FROM (SELECT cache_set_text('k' || i, repeat('x', 1048576), space => 'other') AS stored FROM generate_series(1, 80) AS i) AS sets;
 SELECT space, refused_size > 0 AS size, refused_quota > 0 AS quota, refused_transaction > 0 AS transaction FROM cache_stats_detail;
 
--- How full the cache is.
+-- The view cache_usage.
 SELECT resource, database = current_database() AS own, unit, used > 0 AS used, used <= capacity AS within, used_ratio BETWEEN 0 AND 1 AS ratio
   FROM cache_usage;
 SELECT used = (SELECT sum(bytes) FROM cache_stats_detail) AS sum FROM cache_usage WHERE database = current_database();

@@ -9,7 +9,7 @@ SELECT cache_get('a'), cache_get('b'), cache_get('c');
 INSERT INTO "odd Name" VALUES (1);
 SELECT cache_get('b'), cache_get('c');
 
--- A watch that is rolled back watches nothing; one that ends watches no more.
+-- A watch that is rolled back has no effect. cache_unwatch ends a watch.
 BEGIN;
 SELECT cache_watch('orders', '{late}');
 SELECT cache_set('own', '1', tags => '{late}');
@@ -21,11 +21,11 @@ SELECT cache_unwatch('orders');
 SELECT cache_set('a', '1', tags => '{revenue}');
 INSERT INTO orders VALUES (3);
 SELECT cache_get('a');
--- What was stored before the list changed is a miss, because its tags may have meant something else.
+-- Values from before a change of the watches are misses, because their tags may have stood for other tables.
 SELECT cache_watch('orders', '{revenue}');
 SELECT cache_get('a'), cache_status();
 
--- In one transaction: watched, set, written, set again.
+-- One transaction watches a table, sets a value, writes the table and sets the value again.
 BEGIN;
 SELECT cache_watch('orders', '{now}');
 SELECT cache_set('a', '1', tags => '{now}');
@@ -38,7 +38,7 @@ SELECT cache_get('a');
 INSERT INTO orders VALUES (5);
 SELECT cache_get('a');
 
--- What cannot be watched.
+-- These relations cannot be watched.
 CREATE VIEW v AS SELECT * FROM orders;
 CREATE TEMP TABLE temporary (id int);
 CREATE SEQUENCE s;
@@ -55,8 +55,7 @@ SELECT cache_watch('orders', '{order:{id}}');
 SELECT cache_watch('orders', '{NULL}');
 SELECT cache_invalidate_relation(NULL);
 
--- Who may watch: the owner of the extension, and the owner of the table if he may invalidate tags. Who may do that: whoever may write
--- in a space.
+-- The owner of the extension may watch any table. The owner of a table may watch it if that role may write in any space.
 CREATE ROLE watch_owner;
 CREATE ROLE watch_other;
 CREATE TABLE theirs (id int);
