@@ -9,25 +9,31 @@ COMMENT ON FUNCTION cache_check() IS
     'Checks every structure of the cache and returns one row for each fault. Returns no rows if the cache is in order.';
 
 COMMENT ON FUNCTION cache_get(text, text) IS
-    'Returns the jsonb stored under a key, or null if there is none.';
+    'Returns the jsonb stored under a key, or null if there is none. Returns a counter as a number.';
 
 COMMENT ON FUNCTION cache_get_text(text, text) IS
-    'Returns the text stored under a key, or null if there is none.';
+    'Returns the text stored under a key, or null if there is none. Returns a counter as text.';
 
 COMMENT ON FUNCTION cache_get_bytes(text, text) IS
     'Returns the bytea stored under a key, or null if there is none.';
 
 COMMENT ON FUNCTION cache_set(text, jsonb, interval, text[], text, text, interval, bigint) IS
-    'Stores a jsonb under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored.';
+    'Stores a jsonb under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored: a value over a limit is not, and neither is one whose ttl is not positive. Then the previous value is removed.';
 
 COMMENT ON FUNCTION cache_set_text(text, text, interval, text[], text, text, interval, bigint) IS
-    'Stores a text under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored.';
+    'Stores a text under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored: a value over a limit is not, and neither is one whose ttl is not positive. Then the previous value is removed.';
 
 COMMENT ON FUNCTION cache_set_bytes(text, bytea, interval, text[], text, text, interval, bigint) IS
-    'Stores a bytea under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored.';
+    'Stores a bytea under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored: a value over a limit is not, and neither is one whose ttl is not positive. Then the previous value is removed.';
 
 COMMENT ON FUNCTION cache_acquire(text, text, interval, interval) IS
     'Returns the jsonb under a key (status hit or stale). If there is none, one caller gets the status compute and a lease for cache_set, and the others get the status wait. Compute the value in statements that begin after the call has returned.';
+
+COMMENT ON FUNCTION cache_acquire_text(text, text, interval, interval) IS
+    'Does for a text what cache_acquire does for a jsonb: returns it, or tells one caller to compute it and the others to wait.';
+
+COMMENT ON FUNCTION cache_acquire_bytes(text, text, interval, interval) IS
+    'Does for a bytea what cache_acquire does for a jsonb: returns it, or tells one caller to compute it and the others to wait.';
 
 COMMENT ON FUNCTION cache_release(text, bigint, text) IS
     'Releases a lease without a value, so that the next caller of cache_acquire computes the value. Returns whether there was such a lease.';
@@ -42,7 +48,10 @@ COMMENT ON FUNCTION cache_ttl(text, text) IS
     'Returns the remaining time to live of a key''s value, or null if there is no value.';
 
 COMMENT ON FUNCTION cache_touch(text, interval, text) IS
-    'Sets the time to live of a key''s value. Other sessions see that when the transaction commits. Returns whether there is a value.';
+    'Sets the time to live of a key''s value, or removes the value if the time is not positive. Other sessions see that when the transaction commits. Returns whether there is a value with this time.';
+
+COMMENT ON FUNCTION cache_touch_many(text[], interval, text) IS
+    'Sets the time to live of the values of the keys, like cache_touch. Returns how many keys have a value with this time.';
 
 COMMENT ON FUNCTION cache_invalidate_tag(text) IS
     'Invalidates all values that were stored with a tag. Takes effect for other sessions when the transaction commits.';
@@ -54,16 +63,28 @@ COMMENT ON FUNCTION cache_flush(text) IS
     'Invalidates all values of a space, or with ''*'' of all spaces, when the transaction commits.';
 
 COMMENT ON FUNCTION cache_get_many(text[], text) IS
-    'Returns the keys that have a jsonb, each with its jsonb, in the order of the keys.';
+    'Returns the keys that have a jsonb or a counter, each with its jsonb, in the order of the keys. Leaves out values of another kind.';
+
+COMMENT ON FUNCTION cache_get_many_text(text[], text) IS
+    'Returns the keys that have a text or a counter, each with its text, in the order of the keys. Leaves out values of another kind.';
+
+COMMENT ON FUNCTION cache_get_many_bytes(text[], text) IS
+    'Returns the keys that have a bytea, each with its bytea, in the order of the keys. Leaves out values of another kind.';
 
 COMMENT ON FUNCTION cache_set_many(jsonb, interval, text[], text) IS
     'Stores each member of a JSON object under the member''s name, like cache_set. Returns how many were stored.';
 
+COMMENT ON FUNCTION cache_set_many_text(text[], text[], interval, text[], text) IS
+    'Stores each text under the key at the same position, like cache_set_text. Returns how many were stored.';
+
+COMMENT ON FUNCTION cache_set_many_bytes(text[], bytea[], interval, text[], text) IS
+    'Stores each bytea under the key at the same position, like cache_set_bytes. Returns how many were stored.';
+
 COMMENT ON FUNCTION cache_delete_many(text[], text) IS
     'Removes the values of the keys, like cache_delete. Returns how many keys had a value.';
 
-COMMENT ON FUNCTION cache_incr(text, bigint, interval, text) IS
-    'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it. A key without a value becomes a counter with the given time to live.';
+COMMENT ON FUNCTION cache_incr(text, bigint, interval, text, text) IS
+    'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it, unless this transaction has set or removed the key before. A key without a value becomes a counter with the given time to live; with mode present it stays without a value, and the result is null. A jsonb or text that is an integer becomes a counter.';
 
 COMMENT ON FUNCTION cache_keys(text, text, integer, text) IS
     'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Returns at most max_keys keys that follow the key "after", in the order of their bytes. Looks at every entry of the cache, so it is meant for inspection.';

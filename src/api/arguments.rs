@@ -4,10 +4,9 @@ use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
 use crate::pg::jsonb::{self, Member};
 use crate::pg::varlena::{JsonbArgument, TextArgument, TextsArgument};
-use crate::pg::{interval, memory, settings};
+use crate::pg::{interval, memory};
 use crate::store::entry::Mode;
 use crate::store::space::{self, Privilege, Space};
-use pg_cache_core::KEY_BYTES_MAX;
 use pgrx::prelude::*;
 use std::rc::Rc;
 
@@ -36,8 +35,9 @@ fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refus
     }
 }
 
+/// Returns the bytes of a key of any length. Nothing is stored under a key that is empty or too long, and reading it is a miss.
 pub fn key<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
-    sized("key", argument.ok_or_else(|| null("key"))?.0, KEY_BYTES_MAX)
+    argument.map(TextArgument::bytes).ok_or_else(|| null("key"))
 }
 
 pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
@@ -51,17 +51,32 @@ pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
 }
 
 /// Returns the names and values of a JSON object whose members are to be stored.
-pub fn entries<'a>(argument: Option<JsonbArgument<'a>>, space: &Space) -> Result<Vec<Member<'a>>, Refused> {
+pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>>, Refused> {
     let object = argument.ok_or_else(|| null("entries"))?;
-    let members = jsonb::members(object).ok_or_else(|| {
+    jsonb::members(object).ok_or_else(|| {
         invalid("entries must be a JSON object")
             .hint("Use entries => '{\"key\": \"value\"}'. A value can be any JSON.")
-    })?;
-    for (name, bytes) in &members {
-        key(Some(TextArgument(name)))?;
-        value(Some(bytes), space)?;
+    })
+}
+
+/// Returns the keys and values of two arrays that are to be stored.
+pub fn pairs<'a>(
+    keys: Option<TextsArgument<'a>>,
+    values: Option<Vec<Option<&'a [u8]>>>,
+) -> Result<Vec<Member<'a>>, Refused> {
+    let keys = self::keys(keys)?;
+    let values = values.ok_or_else(|| null("values"))?;
+    if keys.len() != values.len() {
+        let code = PgSqlErrorCode::ERRCODE_ARRAY_ELEMENT_ERROR;
+        return Err(Refused::new(code, "keys and values must have the same number of elements")
+            .detail(format!("Number of keys: {}. Number of values: {}.", keys.len(), values.len())));
     }
-    Ok(members)
+    let mut pairs = Vec::new();
+    memory::reserve(&mut pairs, keys.len());
+    for (key, bytes) in keys.into_iter().zip(values) {
+        pairs.push((key, value(bytes)?));
+    }
+    Ok(pairs)
 }
 
 pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
@@ -90,40 +105,24 @@ pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec
     Ok(checked)
 }
 
-/// Returns the bytes of a value, if it may be stored in a space.
-pub fn value<'a>(argument: Option<&'a [u8]>, space: &Space) -> Result<&'a [u8], Refused> {
-    let bytes = argument.ok_or_else(|| {
+/// Returns the bytes of a value.
+pub fn value(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
+    argument.ok_or_else(|| {
         null("value").hint("To remove the value, run cache_delete. To store a JSON null, use 'null'::jsonb.")
-    })?;
-    let too_large = |limit: String, most: u64| {
-        let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-        Refused::new(code, format!("value is larger than {limit}"))
-            .detail(format!("It has {} bytes, of at most {most}.", bytes.len()))
-    };
-    let most = settings::max_value_bytes();
-    if bytes.len() > most {
-        return Err(too_large("pg_cache.max_value_size".to_owned(), most as u64));
-    }
-    match space.options.max_value {
-        Some(most) if bytes.len() as u64 > most => {
-            Err(too_large(format!("max_value of space \"{}\"", space.name), most))
-        }
-        _ => Ok(bytes),
-    }
+    })
 }
 
-/// Returns a time to live in milliseconds.
+/// Returns a time to live in milliseconds, and 0 if it is not positive. Nothing is stored with 0.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
-    lifetime("ttl", interval)
+    if interval::ms(interval) <= 0 { Ok(0) } else { lifetime("ttl", interval) }
 }
 
 /// Returns a time to live in milliseconds. Errors call the argument by `name`.
 pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
-        let instead = if name == "ttl" { ", or cache_delete to remove the value" } else { "" };
         return Err(invalid(format!("{name} must be positive"))
-            .hint(format!("Use {name} => interval '1 s' for a short life{instead}.")));
+            .hint(format!("Use {name} => interval '1 s' for a short life.")));
     }
     if ms > TTL_MS_MAX {
         return Err(invalid(format!("{name} must not be longer than a year"))
@@ -160,6 +159,18 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
 }
 
 const MODES: &str = "Available values: always, absent, present.";
+
+/// Returns whether to add to a counter only if the key has a value.
+pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
+    let name = mode.ok_or_else(|| null("mode").hint(MODES_OF_COUNTERS))?.0;
+    match name {
+        b"always" => Ok(false),
+        b"present" => Ok(true),
+        _ => Err(invalid(format!("mode must not be \"{}\"", shown(name))).hint(MODES_OF_COUNTERS)),
+    }
+}
+
+const MODES_OF_COUNTERS: &str = "Available values: always, present.";
 
 /// Returns the milliseconds for which a stale value may be served. Returns none if it must not be served at all.
 pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {

@@ -5,43 +5,40 @@ use super::value::{key_in, of_kind};
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::varlena::TextArgument;
-use crate::store::entry;
+use crate::store::counter::{self, Addition, Uncounted};
 use crate::store::space::Privilege;
-use pg_cache_core::{IncrError, Kind};
 use pgrx::prelude::*;
 
-/// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence. If there is no
-/// counter, one is created that lives for `ttl`.
+/// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence, unless the transaction
+/// has set or removed the key before. If there is no counter, one is created that lives for `ttl`.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,
     by: default!(Option<i64>, "1"),
     ttl: default!(Option<Interval>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
-) -> i64 {
+    mode: default!(Option<TextArgument<'_>>, "'always'"),
+) -> Option<i64> {
     let (key, space) = key_in(key, space, Privilege::Write);
     let add = || -> Result<_, Refused> {
         let by = arguments::by(by)?;
-        let ttl = ttl.map(arguments::ttl).transpose()?;
-        entry::incr(&space, key, by, ttl).or_else(|error| refuse(key, by, error))
+        let ttl_ms = ttl.map(arguments::ttl).transpose()?;
+        let addition = Addition { by, ttl_ms, only_present: arguments::only_present(mode)? };
+        match counter::add(&space, key, addition) {
+            Ok(sum) => Ok(Some(sum)),
+            // An error would be worse for the caller than a counter that starts again.
+            Err(Uncounted::Because(_)) => Ok((!addition.only_present).then_some(by)),
+            Err(Uncounted::Overflow) => {
+                let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
+                Err(Refused::new(code, format!("counter \"{}\" is out of range of bigint", shown(key))))
+            }
+            Err(Uncounted::OtherKind(found)) => {
+                let (name, function) = of_kind(found);
+                let code = PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH;
+                Err(Refused::new(code, format!("key \"{}\" holds {name}, not integer", shown(key)))
+                    .hint(format!("Use {function} to read it.")))
+            }
+        }
     };
     add().or_raise()
-}
-
-/// Turns a failure into an error for the caller. A counter for which there is no room counts nothing and returns `by`, because an
-/// error would be worse for the caller.
-fn refuse(key: &[u8], by: i64, error: IncrError) -> Result<i64, Refused> {
-    let name = shown(key);
-    match error {
-        IncrError::Refused(_) => Ok(by),
-        IncrError::Overflow => {
-            let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
-            Err(Refused::new(code, format!("counter \"{name}\" is out of range of bigint")))
-        }
-        IncrError::OtherKind(found) => Err(Refused::new(
-            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-            format!("key \"{name}\" holds {}, not {}", of_kind(found).0, of_kind(Kind::COUNTER).0),
-        )
-        .hint(format!("Use {} to read it.", of_kind(found).1))),
-    }
 }

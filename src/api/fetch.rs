@@ -1,7 +1,7 @@
 //! The SQL function that caches the result of a query under a key that the caller chooses.
 
 use super::arguments::{self, invalid, null};
-use super::value::as_kind;
+use super::value::Stored;
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::jsonb::Array;
@@ -10,7 +10,6 @@ use crate::pg::query::Query;
 use crate::pg::relation::{RelationOid, RelationOids};
 use crate::pg::varlena::{Jsonb, JsonbArgument, TextArgument, TextsArgument, Varlena};
 use crate::query::fetch::{self, Identity, NOTHING, Wanted};
-use crate::store::entry::JSONB;
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
@@ -61,7 +60,7 @@ fn cache_fetch(
         if !refresh && let Some((found, value)) = fetch::read(&space, key, identity) {
             return match found.kind {
                 NOTHING => Ok(None),
-                kind => as_kind(key, kind, value, JSONB).map(|value| Some(Jsonb(value))),
+                kind => Jsonb::of_found_at(key, kind, value).map(Some),
             };
         }
         let text = &memory::terminated(query).ok_or_else(|| invalid("query must not contain a zero byte"))?;

@@ -1,47 +1,66 @@
 //! SQL functions for leases: one caller computes a value, and the other callers wait or get a stale value meanwhile.
 
 use super::arguments::{self, null};
-use super::value::{as_kind, key_in};
+use super::value::{Stored, key_in};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
-use crate::pg::varlena::{Jsonb, TextArgument, Varlena};
-use crate::store::entry::JSONB;
+use crate::pg::varlena::{Bytea, Jsonb, Text, TextArgument, Varlena};
 use crate::store::lease::{self, Answer, Asked, LockTimeout};
 use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
-type Row = (Option<Jsonb>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
+type Row<T> = (Option<T>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
-/// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once,
-/// exactly one of them is told to compute the value and gets a lease.
-#[pg_extern(volatile, parallel_restricted)]
-#[allow(clippy::type_complexity)]
-fn cache_acquire(
-    key: Option<TextArgument<'_>>,
-    space: default!(Option<TextArgument<'_>>, "'default'"),
-    wait: default!(Option<Interval>, "'0'"),
-    hold: default!(Option<Interval>, "'30 s'"),
-) -> TableIterator<
-    'static,
-    (
-        name!(value, Option<Jsonb>),
-        name!(status, &'static str),
-        name!(lease, Option<i64>),
-        name!(age, Option<Interval>),
-        name!(ttl, Option<Interval>),
-    ),
-> {
-    let row = acquire(key, space, wait, hold).or_raise();
-    TableIterator::once(row)
+/// Defines an SQL function that returns a value of one type, or tells the caller whether to compute it.
+macro_rules! function_that_acquires {
+    ($(#[$doc:meta])* $function:ident returns $returned:ident) => {
+        $(#[$doc])*
+        #[pg_extern(volatile, parallel_restricted)]
+        #[allow(clippy::type_complexity)]
+        fn $function(
+            key: Option<TextArgument<'_>>,
+            space: default!(Option<TextArgument<'_>>, "'default'"),
+            wait: default!(Option<Interval>, "'0'"),
+            hold: default!(Option<Interval>, "'30 s'"),
+        ) -> TableIterator<
+            'static,
+            (
+                name!(value, Option<$returned>),
+                name!(status, &'static str),
+                name!(lease, Option<i64>),
+                name!(age, Option<Interval>),
+                name!(ttl, Option<Interval>),
+            ),
+        > {
+            let row = acquire(key, space, wait, hold).or_raise();
+            TableIterator::once(row)
+        }
+    };
 }
 
-fn acquire(
+function_that_acquires! {
+    /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once,
+    /// exactly one of them is told to compute the value and gets a lease.
+    cache_acquire returns Jsonb
+}
+
+function_that_acquires! {
+    /// Does the same for a text.
+    cache_acquire_text returns Text
+}
+
+function_that_acquires! {
+    /// Does the same for a bytea.
+    cache_acquire_bytes returns Bytea
+}
+
+fn acquire<T: Stored>(
     key: Option<TextArgument<'_>>,
     space: Option<TextArgument<'_>>,
     wait: Option<Interval>,
     hold: Option<Interval>,
-) -> Result<Row, Refused> {
+) -> Result<Row<T>, Refused> {
     let key = arguments::key(key)?;
     let wait_ms = arguments::wait(wait)?;
     let hold_ms = hold.map(arguments::hold).transpose()?;
@@ -51,9 +70,9 @@ fn acquire(
     let mut value = Varlena::default();
     let answer = lease::acquire(&space, key, Asked { wait_ms, hold_ms }, &mut value);
     let of_value = |meta: Meta, status, until: u32| {
-        let value = as_kind(key, meta.kind, value, JSONB)?;
+        let value = T::of_found_at(key, meta.kind, value)?;
         let (age, ttl) = (shared::ms_since(meta.created), shared::ms_until(until));
-        Ok((Some(Jsonb(value)), status, None, Some(interval(age)), Some(interval(ttl))))
+        Ok((Some(value), status, None, Some(interval(age)), Some(interval(ttl))))
     };
     match answer {
         Ok(Answer::Hit(meta)) => of_value(meta, "hit", meta.expires),

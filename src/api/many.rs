@@ -1,47 +1,133 @@
 //! SQL functions that read or change many keys in one call.
 
 use super::arguments;
-use super::value::as_kind;
+use super::value::{Stored, is_readable_as};
 use crate::pg::error::{OrRaise, Refused};
-use crate::pg::varlena::{Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena};
+use crate::pg::jsonb::Member;
+use crate::pg::varlena::{
+    Bytea, ByteasArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
+};
 use crate::pg::{memory, shared};
-use crate::store::entry::{self, JSONB, Mode, NewEntry, RETURNED_BYTES_MAX};
+use crate::store::entry::{self, BYTEA, JSONB, Mode, NewEntry, RETURNED_BYTES_MAX, TEXT};
 use crate::store::prefetch;
-use crate::store::space::Privilege;
+use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Status};
+use pg_cache_core::{Buffer, Kind, Meta};
 use pgrx::prelude::*;
 
 /// The memory of one row in addition to its key and value, in bytes.
 const ROW_BYTES: usize = 64;
 
-/// Returns the jsonb of each key that has one, in the order of the keys. The call stops before the row that would exceed
-/// [`RETURNED_BYTES_MAX`], unless it is the first row.
-#[pg_extern(volatile, parallel_restricted)]
-fn cache_get_many(
+/// The destination of a value of one type. It takes no bytes of a value that the type cannot represent.
+struct Destination {
+    kind: Kind,
+    value: Varlena,
+}
+
+impl Buffer for Destination {
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        if is_readable_as(meta.kind, self.kind) { Buffer::allocate(&mut self.value, meta) } else { &mut [] }
+    }
+
+    fn was_allocated(&self) -> bool {
+        self.value.was_allocated()
+    }
+}
+
+/// Returns the value of each key that has one of this type, in the order of the keys. The call stops before the row that would
+/// exceed [`RETURNED_BYTES_MAX`], unless it is the first row.
+fn get_many<T: Stored>(
     keys: Option<TextsArgument<'_>>,
-    space: default!(Option<TextArgument<'_>>, "'default'"),
-) -> TableIterator<'static, (name!(key, Text), name!(value, Jsonb))> {
+    space: Option<TextArgument<'_>>,
+) -> TableIterator<'static, (Text, T)> {
     let read = || -> Result<_, Refused> {
         let keys = arguments::keys(keys)?;
         let space = arguments::space(space, Privilege::Read)?;
-        let (mut found, mut bytes) = (Vec::new(), 0);
+        let (mut found, mut bytes, mut left_out) = (Vec::new(), 0, 0);
         for (at, key) in keys.iter().enumerate() {
             shared::check_for_interrupts();
             prefetch::of_list(&space, &keys, at);
-            let mut value = Varlena::default();
-            if let Some(meta) = entry::read(&space, key, &mut value) {
-                let value = as_kind(key, meta.kind, value, JSONB)?;
-                bytes += ROW_BYTES + key.len() + meta.value_len;
-                if bytes > RETURNED_BYTES_MAX && !found.is_empty() {
-                    status::set(Status::Cut);
-                    break;
-                }
-                memory::push(&mut found, (Text(Varlena::of(key)), Jsonb(value)));
+            let mut into = Destination { kind: T::KIND, value: Varlena::default() };
+            let Some(meta) = entry::read(&space, key, &mut into) else { continue };
+            let Some(value) = T::of_found(meta.kind, into.value) else {
+                left_out += 1;
+                continue;
+            };
+            bytes += ROW_BYTES + key.len() + meta.value_len;
+            if bytes > RETURNED_BYTES_MAX && !found.is_empty() {
+                status::set(Status::Cut);
+                return Ok(found);
             }
+            memory::push(&mut found, (Text(Varlena::of(key)), value));
+        }
+        if left_out > 0 {
+            status::set(Status::LeftOut(left_out));
         }
         Ok(found)
     };
     TableIterator::new(read().or_raise())
+}
+
+/// Defines an SQL function that reads many values of one type.
+macro_rules! function_that_gets_many {
+    ($(#[$doc:meta])* $function:ident returns $returned:ident) => {
+        $(#[$doc])*
+        #[pg_extern(volatile, parallel_restricted)]
+        fn $function(
+            keys: Option<TextsArgument<'_>>,
+            space: default!(Option<TextArgument<'_>>, "'default'"),
+        ) -> TableIterator<'static, (name!(key, Text), name!(value, $returned))> {
+            get_many(keys, space)
+        }
+    };
+}
+
+function_that_gets_many! {
+    /// Returns the jsonb of each key that has one.
+    cache_get_many returns Jsonb
+}
+
+function_that_gets_many! {
+    /// Returns the text of each key that has one.
+    cache_get_many_text returns Text
+}
+
+function_that_gets_many! {
+    /// Returns the bytea of each key that has one.
+    cache_get_many_bytes returns Bytea
+}
+
+/// The arguments that all functions that set many values have in common.
+struct Setting<'a> {
+    ttl: Option<Interval>,
+    tags: Option<TextsArgument<'a>>,
+    space: Option<TextArgument<'a>>,
+}
+
+impl<'a> Setting<'a> {
+    /// Stores values of one kind and returns how many were stored. If values are refused, the status tells why the last of them
+    /// was.
+    fn set(self, kind: Kind, entries: impl FnOnce() -> Result<Vec<Member<'a>>, Refused>) -> i64 {
+        let set = || -> Result<_, Refused> {
+            let space = arguments::space(self.space, Privilege::Write)?;
+            let entries = entries()?;
+            let ttl_ms = self.ttl.map(arguments::ttl).transpose()?;
+            let tags = &arguments::tags(self.tags)?;
+            let (mut stored, mut refused) = (0, None);
+            for (key, bytes) in entries {
+                shared::check_for_interrupts();
+                let mode = Mode::Always;
+                if entry::set(&space, key, &NewEntry { bytes, kind, ttl_ms, tags, stale_ok_ms: None, mode }) {
+                    stored += 1;
+                } else {
+                    refused = status::current();
+                }
+            }
+            refused.into_iter().for_each(status::set);
+            Ok(stored)
+        };
+        set().or_raise()
+    }
 }
 
 /// Stores each member of a JSON object under its name. Returns how many members were stored.
@@ -52,19 +138,50 @@ fn cache_set_many(
     tags: default!(Option<TextsArgument<'_>>, "NULL"),
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
-    let set = || -> Result<_, Refused> {
-        let space = arguments::space(space, Privilege::Write)?;
-        let entries = arguments::entries(entries, &space)?;
-        let ttl = ttl.map(arguments::ttl).transpose()?;
-        let tags = arguments::tags(tags)?;
-        let stored = entries.into_iter().filter(|(key, bytes)| {
-            shared::check_for_interrupts();
-            let (ttl_ms, tags, mode) = (ttl, &tags, Mode::Always);
-            entry::set(&space, key, &NewEntry { bytes, kind: JSONB, ttl_ms, tags, stale_ok_ms: None, mode })
-        });
-        Ok(stored.count() as i64)
+    Setting { ttl, tags, space }.set(JSONB, || arguments::entries(entries))
+}
+
+/// Defines an SQL function that sets many values of one kind, from an array of keys and an array of values.
+macro_rules! function_that_sets_many {
+    ($(#[$doc:meta])* $function:ident takes $argument:ident as $kind:ident) => {
+        $(#[$doc])*
+        #[pg_extern(volatile, parallel_restricted)]
+        fn $function(
+            keys: Option<TextsArgument<'_>>,
+            values: Option<$argument<'_>>,
+            ttl: default!(Option<Interval>, "NULL"),
+            tags: default!(Option<TextsArgument<'_>>, "NULL"),
+            space: default!(Option<TextArgument<'_>>, "'default'"),
+        ) -> i64 {
+            let pairs = || arguments::pairs(keys, values.map(|values| values.0));
+            Setting { ttl, tags, space }.set($kind, pairs)
+        }
     };
-    set().or_raise()
+}
+
+function_that_sets_many! {
+    /// Stores each text under the key at the same position. Returns how many were stored.
+    cache_set_many_text takes TextsArgument as TEXT
+}
+
+function_that_sets_many! {
+    /// Stores each bytea under the key at the same position. Returns how many were stored.
+    cache_set_many_bytes takes ByteasArgument as BYTEA
+}
+
+/// Returns for how many keys the operation returns true. Raises its error.
+fn count(
+    keys: Option<TextsArgument<'_>>,
+    space: Option<TextArgument<'_>>,
+    operation: impl Fn(&Space, &[u8]) -> Result<bool, Refused>,
+) -> Result<i64, Refused> {
+    let keys = arguments::keys(keys)?;
+    let space = arguments::space(space, Privilege::Write)?;
+    let each = |key: &[u8]| {
+        shared::check_for_interrupts();
+        operation(&space, key).map(i64::from)
+    };
+    keys.into_iter().map(each).sum()
 }
 
 /// Removes the values of some keys. Returns how many keys had a value.
@@ -73,14 +190,17 @@ fn cache_delete_many(
     keys: Option<TextsArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> i64 {
-    let remove = || {
-        let keys = arguments::keys(keys)?;
-        let space = arguments::space(space, Privilege::Write)?;
-        let remove = |key| {
-            shared::check_for_interrupts();
-            entry::remove(&space, key).map(i64::from)
-        };
-        keys.into_iter().map(remove).sum::<Result<i64, _>>()
-    };
-    remove().or_raise()
+    count(keys, space, entry::remove).or_raise()
+}
+
+/// Gives the values of some keys another time to live, or removes them if that is not positive. Returns how many keys have a value
+/// with this time.
+#[pg_extern(volatile, parallel_restricted)]
+fn cache_touch_many(
+    keys: Option<TextsArgument<'_>>,
+    ttl: Option<Interval>,
+    space: default!(Option<TextArgument<'_>>, "'default'"),
+) -> i64 {
+    let touch = |ttl_ms| count(keys, space, |space, key| Ok(entry::touch(space, key, ttl_ms)));
+    arguments::required_ttl(ttl).and_then(touch).or_raise()
 }

@@ -3,10 +3,10 @@
 use super::arguments;
 use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
-use crate::pg::shared;
 use crate::pg::varlena::{
     Bytea, ByteaArgument, Jsonb, JsonbArgument, Text, TextArgument, TextsArgument, Varlena,
 };
+use crate::pg::{jsonb, shared};
 use crate::query::fetch::{IDENTITY_BYTES, NOTHING, RESULT};
 use crate::store::entry::{self, BYTEA, JSONB, NewEntry, TEXT};
 use crate::store::space::{Privilege, Space};
@@ -14,27 +14,92 @@ use pg_cache_core::Kind;
 use pgrx::prelude::*;
 use std::rc::Rc;
 
-/// Returns a value of one kind. Raises an error if the value is of another kind.
-fn get(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>, kind: Kind) -> Option<Varlena> {
+/// An SQL type that values are stored as.
+pub(super) trait Stored: Sized + 'static {
+    /// The kind of the values of this type.
+    const KIND: Kind;
+
+    /// Returns a stored value.
+    fn of_bytes(value: Varlena) -> Self;
+
+    /// Returns the number of a counter as a value of this type, or none if the type has no numbers.
+    fn of_number(number: i64) -> Option<Self>;
+
+    /// Returns a value that was found, or none if this type cannot represent it.
+    fn of_found(found: Kind, value: Varlena) -> Option<Self> {
+        match found {
+            _ if !is_readable_as(found, Self::KIND) => None,
+            RESULT => Some(Self::of_bytes(value.shortened(IDENTITY_BYTES))),
+            Kind::COUNTER => {
+                let number = value.bytes().first_chunk().map(|word| i64::from_ne_bytes(*word));
+                number.and_then(Self::of_number)
+            }
+            _ => Some(Self::of_bytes(value)),
+        }
+    }
+
+    /// Does the same for the value of a key, with an error that names the key.
+    fn of_found_at(key: &[u8], found: Kind, value: Varlena) -> Result<Self, Refused> {
+        Self::of_found(found, value).ok_or_else(|| other_kind(key, found, Self::KIND))
+    }
+}
+
+/// Returns whether a value of one kind can be read as another kind. The result of a query is a jsonb. A counter can be read as jsonb and
+/// as text.
+pub(super) fn is_readable_as(found: Kind, asked: Kind) -> bool {
+    match found {
+        RESULT => asked == JSONB,
+        Kind::COUNTER => asked == JSONB || asked == TEXT,
+        _ => found == asked,
+    }
+}
+
+impl Stored for Jsonb {
+    const KIND: Kind = JSONB;
+
+    fn of_bytes(value: Varlena) -> Self {
+        Self(value)
+    }
+
+    fn of_number(number: i64) -> Option<Self> {
+        Some(jsonb::of_bigint(number))
+    }
+}
+
+impl Stored for Text {
+    const KIND: Kind = TEXT;
+
+    fn of_bytes(value: Varlena) -> Self {
+        Self(value)
+    }
+
+    fn of_number(number: i64) -> Option<Self> {
+        Some(Self(Varlena::of(number.to_string().as_bytes())))
+    }
+}
+
+impl Stored for Bytea {
+    const KIND: Kind = BYTEA;
+
+    fn of_bytes(value: Varlena) -> Self {
+        Self(value)
+    }
+
+    fn of_number(_: i64) -> Option<Self> {
+        None
+    }
+}
+
+/// Returns a value of one type. Raises an error if the value is of another kind.
+fn get<T: Stored>(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>) -> Option<T> {
     let read = || -> Result<_, Refused> {
         let key = arguments::key(key)?;
         let space = arguments::space(space, Privilege::Read)?;
         let mut value = Varlena::default();
-        match entry::read(&space, key, &mut value) {
-            Some(found) => as_kind(key, found.kind, value, kind).map(Some),
-            None => Ok(None),
-        }
+        let Some(found) = entry::read(&space, key, &mut value) else { return Ok(None) };
+        T::of_found_at(key, found.kind, value).map(Some)
     };
     read().or_raise()
-}
-
-/// Returns a value that was found, if it is of the kind that was asked for. The result of a query is a jsonb.
-pub(super) fn as_kind(key: &[u8], found: Kind, value: Varlena, asked: Kind) -> Result<Varlena, Refused> {
-    match found {
-        RESULT if asked == JSONB => Ok(value.shortened(IDENTITY_BYTES)),
-        found if found == asked => Ok(value),
-        found => Err(other_kind(key, found, asked)),
-    }
 }
 
 /// Returns the error for a key that holds a value of another kind.
@@ -53,7 +118,7 @@ pub(super) fn of_kind(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         JSONB | RESULT => ("jsonb", "cache_get"),
         TEXT => ("text", "cache_get_text"),
-        Kind::COUNTER => ("integer", "cache_incr(key, 0)"),
+        Kind::COUNTER => ("integer", "cache_get"),
         NOTHING => ("the null of a query", "cache_fetch"),
         _ => ("bytea", "cache_get_bytes"),
     }
@@ -65,7 +130,7 @@ fn cache_get(
     key: Option<TextArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> Option<Jsonb> {
-    get(key, space, JSONB).map(Jsonb)
+    get(key, space)
 }
 
 /// Returns the text that is stored under a key, or null.
@@ -74,7 +139,7 @@ fn cache_get_text(
     key: Option<TextArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> Option<Text> {
-    get(key, space, TEXT).map(Text)
+    get(key, space)
 }
 
 /// Returns the bytea that is stored under a key, or null.
@@ -83,7 +148,7 @@ fn cache_get_bytes(
     key: Option<TextArgument<'_>>,
     space: default!(Option<TextArgument<'_>>, "'default'"),
 ) -> Option<Bytea> {
-    get(key, space, BYTEA).map(Bytea)
+    get(key, space)
 }
 
 /// The arguments that all three functions that set a value have in common.
@@ -102,7 +167,7 @@ impl Setting<'_> {
         let set = || -> Result<_, Refused> {
             let key = arguments::key(self.key)?;
             let space = arguments::space(self.space, Privilege::Write)?;
-            let bytes = arguments::value(value, &space)?;
+            let bytes = arguments::value(value)?;
             let ttl_ms = self.ttl.map(arguments::ttl).transpose()?;
             let tags = &arguments::tags(self.tags)?;
             let mode = arguments::mode(self.mode, self.lease)?;
@@ -191,7 +256,7 @@ fn cache_ttl(
     Some(Interval::from_micros(shared::ms_until(found.expires) as i64 * 1000))
 }
 
-/// Gives a value another time to live. Returns whether there is a value.
+/// Gives a value another time to live, or removes it if that is not positive. Returns whether there is a value with this time.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_touch(
     key: Option<TextArgument<'_>>,

@@ -238,7 +238,7 @@ impl Row<'_> {
     pub fn texts(&self, column: usize) -> Option<Vec<Option<&[u8]>>> {
         let datum = self.datum(column, &[pg_sys::TEXTARRAYOID])?;
         // SAFETY: a Datum of an array of texts, in a tuple that lives as long as the row.
-        Some(unsafe { varlena::contents(datum) })
+        Some(unsafe { varlena::contents(datum, pg_sys::TEXTOID) })
     }
 
     pub fn interval(&self, column: usize) -> Option<Interval> {

@@ -1,11 +1,11 @@
-//! Takes a jsonb apart. The members of an object become separate jsonb values, and the elements of an array become text or the text of
-//! SQL arrays.
+//! Takes a jsonb apart, and converts integers. The members of an object become separate jsonb values, and the elements of an array become
+//! text or the text of SQL arrays.
 
 #![allow(unsafe_code)]
 
 use super::error::Refused;
 use super::memory::{self, Scratch};
-use super::varlena::JsonbArgument;
+use super::varlena::{Jsonb, JsonbArgument, Varlena};
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
@@ -244,6 +244,34 @@ fn write(text: &mut Vec<u8>, bytes: &[u8]) {
     }
     memory::reserve(text, bytes.len());
     text.extend_from_slice(bytes);
+}
+
+/// Returns an integer as a jsonb.
+pub fn of_bigint(number: i64) -> Jsonb {
+    let scratch = Scratch::new();
+    // SAFETY: the server returns a jsonb in the scratch context, which is copied before that context ends.
+    unsafe {
+        let mut value = pg_sys::JsonbValue { type_: pg_sys::jbvType::jbvNumeric, ..Default::default() };
+        value.val.numeric = pg_sys::int64_to_numeric(number);
+        let jsonb = pg_sys::JsonbValueToJsonb(&raw mut value).cast();
+        let length = pgrx::varlena::varsize_any_exhdr(jsonb);
+        let bytes = std::slice::from_raw_parts(pgrx::varlena::vardata_any(jsonb).cast(), length);
+        scratch.outside(|| Jsonb(Varlena::of(bytes)))
+    }
+}
+
+/// Returns the integer that a jsonb is, or None if it is no integer of 64 bits.
+pub fn bigint(jsonb: &Jsonb) -> Option<i64> {
+    let bytes = jsonb.0.bytes();
+    if bytes.is_empty() {
+        return None;
+    }
+    let _scratch = Scratch::new();
+    // SAFETY: the bytes are a jsonb without its header, and aligned: a Varlena begins at an aligned address, and its header has 4 bytes.
+    let text = unsafe {
+        CStr::from_ptr(pg_sys::JsonbToCString(std::ptr::null_mut(), bytes.as_ptr().cast_mut().cast(), 0))
+    };
+    text.to_str().ok()?.parse().ok()
 }
 
 /// Returns an iterator over a copy of a jsonb in the memory of the statement.

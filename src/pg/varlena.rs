@@ -241,24 +241,18 @@ unsafe fn whole(varlena: *mut pg_sys::varlena) -> *mut pg_sys::varlena {
     unsafe { pg_sys::pg_detoast_datum_packed(varlena) }
 }
 
-/// An argument that is an array of texts.
-#[derive(Debug)]
-pub struct TextsArgument<'a>(pub Vec<Option<&'a [u8]>>);
-
-sql_types!(@named TextsArgument<'_>, "text[]");
-
-/// Returns the bytes of the elements of an array of texts; None for a null.
+/// Returns the bytes of the elements of an array of texts or of byteas; None for a null.
 ///
 /// # Safety
-/// The Datum must be an array of texts. The array and the current memory context must both live for `'a`.
-pub(super) unsafe fn contents<'a>(datum: pg_sys::Datum) -> Vec<Option<&'a [u8]>> {
+/// The Datum must be an array of the type `of`, text or bytea. The array and the current memory context must both live for `'a`.
+pub(super) unsafe fn contents<'a>(datum: pg_sys::Datum, of: pg_sys::Oid) -> Vec<Option<&'a [u8]>> {
     let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
-    // SAFETY: as the caller promises; the arguments describe the type text. The server returns two arrays of `count` elements in the
+    // SAFETY: as the caller promises; the arguments describe both types. The server returns two arrays of `count` elements in the
     // current context. The elements are in the array itself, or in a copy of it in that context.
     unsafe {
         pg_sys::deconstruct_array(
             pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast(),
-            pg_sys::TEXTOID,
+            of,
             -1,
             false,
             b'i' as std::ffi::c_char,
@@ -271,15 +265,33 @@ pub(super) unsafe fn contents<'a>(datum: pg_sys::Datum) -> Vec<Option<&'a [u8]>>
     }
 }
 
-// SAFETY: as for the other arguments.
-unsafe impl<'fcx> ArgAbi<'fcx> for TextsArgument<'fcx> {
-    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: the caller promises a Datum of an array of texts.
-        Self(unsafe { passed(arg).map_or(Vec::new(), |datum| contents(datum)) })
-    }
+/// Declares a Rust type for an argument that is an array.
+macro_rules! array_arguments {
+    ($($(#[$doc:meta])* $argument:ident = $sql:literal of $oid:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $argument<'a>(pub Vec<Option<&'a [u8]>>);
 
-    unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<Self> {
-        // SAFETY: as above.
-        unsafe { passed(arg).map(|datum| Self(contents(datum))).into() }
-    }
+        sql_types!(@named $argument<'_>, $sql);
+
+        // SAFETY: as for the other arguments.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $argument<'fcx> {
+            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: the caller promises a Datum of an array of this type.
+                Self(unsafe { passed(arg).map_or(Vec::new(), |datum| contents(datum, pg_sys::$oid)) })
+            }
+
+            unsafe fn unbox_nullable_arg(arg: Arg<'_, 'fcx>) -> Nullable<Self> {
+                // SAFETY: as above.
+                unsafe { passed(arg).map(|datum| Self(contents(datum, pg_sys::$oid))).into() }
+            }
+        }
+    )*};
+}
+
+array_arguments! {
+    /// An argument that is an array of texts.
+    TextsArgument = "text[]" of TEXTOID;
+    /// An argument that is an array of byteas.
+    ByteasArgument = "bytea[]" of BYTEAOID;
 }

@@ -214,7 +214,7 @@ struct Ticket {
 
 /// Acquires the right to store a result. The error says why the result cannot be stored.
 fn ticket(space: &Space, key: &[u8]) -> Result<Ticket, Status> {
-    let keyspace = entry::keyspace_to_compute(space)?;
+    let keyspace = entry::keyspace_to_compute(space, key)?;
     if !space.allows(Privilege::Write) {
         return Err(Status::Refused("the role does not have the privilege write"));
     }
@@ -370,6 +370,9 @@ impl Ticket {
         run: &mut Run,
         dependencies: &[FenceId],
     ) -> Result<(), Status> {
+        if wanted.ttl_ms == Some(0) {
+            return Err(entry::NO_LIFE);
+        }
         let kind = if run.result.is_some() { RESULT } else { NOTHING };
         let mut nothing = Vec::new();
         let bytes = run.result.as_mut().unwrap_or(&mut nothing);

@@ -23,6 +23,7 @@ pub fn status_in_words() -> Option<String> {
         Status::Miss(why) => format!("miss: {why}"),
         Status::Invalidated(why) => format!("invalidated: {why}"),
         Status::Cut => "hot: cut off at 64 MB, which is the most that one call returns".to_owned(),
+        Status::LeftOut(count) => format!("hot: values of another kind left out: {count}"),
         Status::Bypass(why) => format!("bypass: {why}"),
         Status::Done => "done".to_owned(),
         Status::Refused(why) => format!("refused: {why}"),

@@ -1,21 +1,22 @@
 //! Reading and changing entries: the operations behind the SQL functions.
 //!
 //! Each operation first looks at what the own transaction has changed, and then at the tier. Changes go into the ledger and take
-//! effect for other sessions when the transaction commits. Only `incr` takes effect at once. Each operation sets the status of
-//! the session.
+//! effect for other sessions when the transaction commits. Counters are in `counter.rs`. Each operation sets the status of the
+//! session.
+//!
+//! *Limits*: a value that exceeds a limit is refused with a status, never with an error, and the previous value of its key goes
+//! when the transaction commits: it is outdated. A key that cannot be stored has no value.
 
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory::OutOfMemory;
-use crate::pg::{memory, names, observer, queue, settings, shared, transaction};
+use crate::pg::{memory, names, observer, settings, shared, transaction};
 use crate::store::flights;
 use crate::store::prefetch;
-use crate::store::space::{self, Keyspace, Space, hash};
+use crate::store::space::{self, Keyspace, Space, hash, unfit};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
-use pg_cache_core::{
-    Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, IncrError, Key, Kind, Meta, NewValue, StaleOk, Stamp,
-};
+use pg_cache_core::{Buffer, Counter, DEPENDENCIES_MAX, FenceId, Key, Kind, Meta, StaleOk, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BinaryHeap;
 
@@ -97,19 +98,27 @@ fn keyspace_in_use(space: &Space) -> Result<Keyspace, Status> {
     space.keyspace().ok_or_else(no_cache)
 }
 
-/// Does the same for a change that is held back until the transaction commits.
-fn keyspace_to_change(space: &Space) -> Result<Keyspace, Status> {
+/// Does the same for a change of a key that is held back until the transaction commits.
+fn keyspace_to_change(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     observer::note_cache();
     if transaction::is_parallel_worker() {
         return Err(Status::Refused("a parallel worker commits nothing"));
     }
-    keyspace_in_use(space)
+    let keyspace = keyspace_in_use(space)?;
+    unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
-/// Does the same for a value that is computed if it is not found.
-pub fn keyspace_to_compute(space: &Space) -> Result<Keyspace, Status> {
+/// Does the same for the value of a key that is computed if it is not found.
+pub fn keyspace_to_compute(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     has_safe_stamp()?;
-    keyspace_to_change(space)
+    keyspace_to_change(space, key)
+}
+
+/// Does the same for a counter.
+pub fn keyspace_to_count(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
+    observer::note_cache();
+    let keyspace = keyspace_in_use(space)?;
+    unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
 const RECOVERY: &str = "the server is in recovery";
@@ -129,6 +138,10 @@ fn look(
     bytes: &[u8],
     into: &mut Option<&mut impl Buffer>,
 ) -> Result<(Meta, bool), Status> {
+    // A key that cannot be stored may have a gigabyte, so it is never hashed.
+    if let Some(why) = unfit(bytes) {
+        return Err(Status::Miss(why));
+    }
     let hash = hash(bytes);
     let Some(key) = keyspace.key(bytes, hash) else { return Err(Status::Miss("not there")) };
     if pending::is_empty() {
@@ -206,6 +219,7 @@ fn is_there(keyspace: &Keyspace, key: &[u8]) -> bool {
 pub struct NewEntry<'a> {
     pub bytes: &'a [u8],
     pub kind: Kind,
+    /// The time to live in milliseconds, or none for the default. 0 removes the key.
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Milliseconds for which the value may be served as a stale value, to callers that accept one, after it has stopped being
@@ -226,7 +240,8 @@ pub enum Mode {
     Lease(i64),
 }
 
-/// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is not stored.
+/// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is not stored. If it exceeds a
+/// limit, the previous value of the key is removed.
 pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
     let outcome = try_set(space, key, new);
     status::set(outcome.err().unwrap_or(Status::Done));
@@ -234,19 +249,62 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
 }
 
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
-    let keyspace = keyspace_to_change(space)?;
+    let keyspace = keyspace_to_change(space, key)?;
     if let Mode::Lease(lease) = new.mode {
         let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // The lease ends with this transaction even if the value is not stored, because its computation is done.
         pending::make_room_for_lease()?;
         pending::hold(OwnKey::new(keyspace, key)?, number, HeldKind::UsedLease);
     }
-    // A value that certainly does not fit is refused at once, and the key keeps its previous value.
-    keyspace.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES)?;
+    let replaces = match new.mode {
+        Mode::Always => true,
+        Mode::Present if is_there(&keyspace, key) => true,
+        Mode::Present => return Err(NO_VALUE),
+        // The value of a lease is a fill: it does not make the previous value wrong.
+        Mode::Absent | Mode::Lease(_) => false,
+    };
+    hold_back(space, &keyspace, key, new).inspect_err(|_| {
+        if replaces {
+            remove_previous(&keyspace, key);
+        }
+    })
+}
+
+/// Removes the previous value of a key whose new value is refused. If there is no memory to record that, but there is a value,
+/// invalidates the space instead.
+#[cold]
+fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
+    if pending::remove(keyspace, key).is_err() && is_there(keyspace, key) {
+        pending::invalidate(keyspace, keyspace.own_fence());
+    }
+}
+
+pub const NO_VALUE: Status = Status::Refused("the key has no value");
+pub const NO_LIFE: Status = Status::Refused("ttl is not positive");
+
+/// Returns an error for a value that exceeds a limit even in an empty cache.
+fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
+    if new.ttl_ms == Some(0) {
+        return Err(NO_LIFE);
+    }
+    let limit = if new.bytes.len() > settings::max_value_bytes() {
+        "larger than pg_cache.max_value_size"
+    } else if space.options.max_value.is_some_and(|most| new.bytes.len() as u64 > most) {
+        "larger than max_value of the space"
+    } else {
+        return keyspace.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES);
+    };
+    keyspace.tier.note(&keyspace.scope, Counter::RefusedSize, 1);
+    Err(Status::Refused(limit))
+}
+
+/// Records a value in the ledger.
+fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
+    admit(space, keyspace, key, new)?;
     // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
     let now = keyspace.tier.fences().now();
     let as_of = match new.mode {
-        Mode::Lease(lease) => flights::lease_stamp(&keyspace, key, lease)?,
+        Mode::Lease(lease) => flights::lease_stamp(keyspace, key, lease)?,
         _ => now,
     };
     let mut dependencies = watch::dependencies(keyspace.tier, new.tags, as_of);
@@ -257,11 +315,9 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     }
     let right_at = shared::tick();
     let (basis, stamp) = match new.mode {
-        Mode::Always => (Basis::Plain, now),
-        Mode::Present if is_there(&keyspace, key) => (Basis::Plain, now),
-        Mode::Present => return Err(Status::Refused("the key has no value")),
-        Mode::Absent => (Basis::Claim(claim(&keyspace, key)?), now),
-        Mode::Lease(lease) => leased(&keyspace, key, lease, as_of, &dependencies)?,
+        Mode::Always | Mode::Present => (Basis::Plain, now),
+        Mode::Absent => (Basis::Claim(claim(keyspace, key)?), now),
+        Mode::Lease(lease) => leased(keyspace, key, lease, as_of, &dependencies)?,
     };
     let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), right_at });
     let value = Value {
@@ -274,7 +330,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
         basis,
         command_id: transaction::command_id(),
     };
-    Ok(pending::set(OwnKey::new(keyspace, key)?, value)
+    Ok(pending::set(OwnKey::new(*keyspace, key)?, value)
         .inspect_err(|_| keyspace.tier.note(&keyspace.scope, Counter::RefusedTransaction, 1))?)
 }
 
@@ -330,9 +386,15 @@ pub fn expires(space: &Space, ttl_ms: Option<u64>) -> u32 {
 /// Removes a key. Other sessions see this when the transaction commits. Returns whether there was a value for this session.
 pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     let Some(keyspace) = keyspace_for_invalidation(space)? else { return Ok(false) };
+    if let Some(why) = unfit(key) {
+        status::set(Status::Refused(why));
+        return Ok(false);
+    }
     let found = is_there(&keyspace, key);
     // The removal is recorded even if there is no value: another session may be about to commit one, or may be computing one.
-    pending::remove(&keyspace, key);
+    if pending::remove(&keyspace, key).is_err() {
+        pending::invalidate(&keyspace, keyspace.own_fence());
+    }
     status::set(Status::Done);
     Ok(found)
 }
@@ -360,10 +422,14 @@ fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refused>
     Ok(keyspace)
 }
 
-/// Gives a value another time to live. Other sessions see this when the transaction commits. Returns whether there is a value for
-/// this session.
+/// Gives a value another time to live, or removes it if `ttl_ms` is 0. Other sessions see this when the transaction commits.
+/// Returns whether there is a value for this session with the new time to live.
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
-    let touched = keyspace_to_change(space).and_then(|keyspace| {
+    let touched = keyspace_to_change(space, key).and_then(|keyspace| {
+        if ttl_ms == 0 {
+            remove_previous(&keyspace, key);
+            return Err(NO_LIFE);
+        }
         look(&keyspace, key, &mut None::<&mut ()>)?;
         Ok(pending::touch(OwnKey::new(keyspace, key)?, expires(space, Some(ttl_ms)))?)
     });
@@ -400,46 +466,6 @@ pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> 
         status::set(Status::Done);
     }
     Ok(())
-}
-
-/// Adds to a counter and returns its new value. This takes effect at once, for all sessions. A key without a value becomes a
-/// counter.
-///
-/// If the cache cannot be used, nothing is counted, and the result is that of a new counter.
-pub fn incr(space: &Space, key: &[u8], by: i64, ttl_ms: Option<u64>) -> Result<i64, IncrError> {
-    observer::note_cache();
-    let keyspace = match keyspace_in_use(space) {
-        Ok(keyspace) => keyspace,
-        Err(status) => {
-            status::set(status);
-            return Ok(by);
-        }
-    };
-    let hash = hash(key);
-    // A value that the own transaction has set will replace the counter when the transaction commits.
-    let set = pending::with_own(&keyspace, key, hash, |own, _| match own {
-        Own::Set(value) => Some(value.kind),
-        _ => None,
-    });
-    if let Some(kind) = set {
-        return Err(IncrError::OtherKind(kind));
-    }
-    let Some(name) = keyspace.key(key, hash) else { return Ok(by) };
-    let new = NewValue {
-        bytes: &[],
-        kind: Kind::COUNTER,
-        stamp: keyspace.tier.fences().now(),
-        expires: expires(space, ttl_ms),
-        cost: Cost::NONE,
-        dependencies: &[],
-    };
-    let outcome = keyspace.incr(&name, by, &new);
-    queue::wake(hash);
-    status::set(match outcome {
-        Err(IncrError::Refused(refusal)) => refusal.into(),
-        _ => Status::Done,
-    });
-    outcome
 }
 
 /// The most bytes that a call with several results returns, regardless of the size of the cache and of how often the call names a

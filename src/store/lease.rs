@@ -46,7 +46,7 @@ pub fn acquire(
     asked: Asked,
     into: &mut impl Buffer,
 ) -> Result<Answer, LockTimeout> {
-    let keyspace = match entry::keyspace_to_compute(space) {
+    let keyspace = match entry::keyspace_to_compute(space, key) {
         Ok(keyspace) => keyspace,
         Err(status) => {
             status::set(status);

@@ -3,6 +3,7 @@
 
 pub mod cause;
 pub mod command;
+pub mod counter;
 pub mod entry;
 pub mod flights;
 pub mod lease;

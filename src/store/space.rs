@@ -16,8 +16,8 @@ use crate::store::status::Status;
 use foldhash::SharedSeed;
 use foldhash::fast::FoldHasher;
 use pg_cache_core::{
-    Counter, FenceId, IncrError, Key, NewValue, Quota, Refusal, Reservation, ReserveOptions, Reserved, Scope,
-    StaleOk,
+    Counter, FenceId, IncrError, KEY_BYTES_MAX, Key, Kind, NewValue, Quota, Refusal, Reservation,
+    ReserveOptions, Reserved, Scope, StaleOk,
 };
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{OnceCell, RefCell};
@@ -514,6 +514,11 @@ impl Keyspace {
         self.quota.map(|bytes| Quota { bytes, budget: QUOTA_BUDGET })
     }
 
+    /// Turns a value into a counter with this number. Returns false if the key does not hold this value any more.
+    pub fn make_counter(&self, key: &Key<'_>, value: (Kind, &[u8]), number: i64) -> Result<bool, Refusal> {
+        self.tier.to_counter(key, value, number, |new, stale_ok| self.reserve(key, new, stale_ok))
+    }
+
     /// Returns the fence of the space.
     pub fn own_fence(&self) -> FenceId {
         self.fences[1]
@@ -524,6 +529,16 @@ impl Keyspace {
 pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
     // The rotation makes a tag's hash differ from the hash of a key with the same bytes, although nothing compares the two.
     tier.fences().tag(hash(name).rotate_left(17) ^ hash(&shared::database().to_ne_bytes()))
+}
+
+/// Returns why nothing can be stored under a key, or none if its length is valid.
+#[inline]
+pub fn unfit(key: &[u8]) -> Option<&'static str> {
+    match key.len() {
+        0 => Some("the key is empty"),
+        1..=KEY_BYTES_MAX => None,
+        _ => Some("the key is longer than 1024 bytes"),
+    }
 }
 
 /// Returns the hash of some bytes. It is the same in all backends, because they all run the same library and share the seed.

@@ -29,6 +29,8 @@ pub enum Status {
     Invalidated(&'static str),
     /// A list that was cut off because it would have exceeded the most bytes that one call returns.
     Cut,
+    /// A list without the values of another kind, and how many these were.
+    LeftOut(u32),
     /// The cache was not used, and the reason.
     Bypass(&'static str),
     /// A change that takes effect when the transaction commits, or a counter that was changed.

@@ -38,7 +38,7 @@ fn failing_cluster() -> Cluster {
 }
 
 /// Calls of every function, and other statements that run code of the library, with long arguments.
-const CALLS: [&str; 43] = [
+const CALLS: [&str; 47] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
     "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
@@ -51,6 +51,10 @@ const CALLS: [&str; 43] = [
     "SELECT cache_delete('k')",
     "SELECT cache_touch('k1', '1 min')",
     "SELECT cache_incr('count', 2)",
+    "SELECT cache_set_text('number', '7'), cache_incr('number'), cache_get('number'), cache_get_text('number')",
+    "SELECT cache_set('number', '7'), cache_incr('number'); BEGIN; SELECT cache_set('own', '7', tags => '{t}'), cache_incr('own'); COMMIT",
+    "SELECT cache_set_many_text('{n1,n2}', ARRAY['v', repeat('v', 10000)]), (SELECT count(*) FROM cache_get_many_text('{n1,n2,k1}'))",
+    "SELECT cache_set_text('n1', repeat('x', 9000000)), cache_touch('n2', '0'), cache_touch_many('{n1,n2}', '1 min')",
     "SELECT cache_keys(max_keys => 5000)",
     "SELECT cache_keys('k*')",
     "SELECT cache_invalidate_tag('t')",

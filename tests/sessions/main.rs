@@ -1,6 +1,7 @@
 //! Tests that need more than one session, or a server of their own. They run on real clusters and make real commits.
 
 mod allocation;
+mod capacity;
 mod catalogs;
 mod ddl_race;
 mod definitions;

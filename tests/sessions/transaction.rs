@@ -158,21 +158,22 @@ fn a_commit_that_fails_after_raising_its_fences_is_taken_back() {
 fn the_pending_changes_of_a_transaction_are_limited() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "64kB"));
     let mut session = cluster.connect("postgres");
-    assert!(set(&mut session, "k", "old"));
+    assert!(set(&mut session, "k", "old") && set(&mut session, "other", "old"));
     session.batch_execute("BEGIN").expect("it begins");
     let large = "x".repeat(40_000);
     assert!(set(&mut session, "large", &large));
     assert!(set(&mut session, "large", &large), "in the place of what it was");
     assert!(!set(&mut session, "k", &large));
-    assert_eq!(get(&mut session, "k").as_deref(), Some("old"), "refused is not set");
+    assert_eq!(get(&mut session, "k"), None, "the previous value of a refused one goes");
+    assert_eq!(get(&mut session, "other").as_deref(), Some("old"));
     // Removals cannot be refused. Above the limit, a transaction invalidates the whole space instead of single keys.
     session
         .batch_execute("SELECT count(cache_delete('none ' || i)) FROM generate_series(1, 1000) AS i")
         .expect("it removes");
-    assert_eq!(get(&mut session, "k"), None);
+    assert_eq!(get(&mut session, "other"), None);
     session.batch_execute("COMMIT").expect("it commits");
     let mut witness = cluster.connect("postgres");
-    assert_eq!((get(&mut witness, "k"), get(&mut witness, "large")), (None, None));
+    assert_eq!((get(&mut witness, "other"), get(&mut witness, "large")), (None, None));
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 

@@ -42,7 +42,14 @@ fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
         let reserved = tier.reserve(key, &text(b"41", &tags), stale_ok.into()).expect("it fits");
         tier.publish(key, reserved);
         assert_eq!(tier.add(key, 1), Some(Err(IncrError::OtherKind(TEXT))));
+        // The announcement of another transaction hides the value from readers, but it does not stop an addition.
+        let announced = tier.reserve_removal(key).expect("it fits");
+        tier.announce(key, &announced);
+        let mut found = [0; 4];
+        let meta = tier.peek_to_add(key, &mut found).expect("it is there");
+        assert_eq!((meta.kind, meta.value_len, found), (TEXT, 2, *b"41\0\0"));
         assert_eq!(to_counter(tier, key, b"41", 41), Ok(true));
+        tier.withdraw(key, announced);
         assert_eq!(tier.add(key, 1), Some(Ok(42)));
         assert_eq!(get(tier, key), Ok((Kind::COUNTER, 42_i64.to_ne_bytes().to_vec())));
         assert_eq!(tier.peek(key, Stamp::LATEST).expect("it is there").expires, 500);

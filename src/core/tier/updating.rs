@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::key::Key;
 use crate::sync::Ordering;
 use crate::value::{
-    DEPENDENCIES_MAX, IncrError, Kind, NewValue, Quota, Refusal, Reservation, StaleOk, Stored,
+    DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, StaleOk, Stored,
 };
 
 impl<H: Host> Tier<'_, H> {
@@ -79,6 +79,18 @@ impl<H: Host> Tier<'_, H> {
         word.store(sum as u64, Ordering::Relaxed);
         guard.flights().void(key.hash);
         Some(Ok(sum))
+    }
+
+    /// Copies the first bytes of the value that [`add`](Self::add) would add to, if it were a counter. Does not count as a read.
+    pub fn peek_to_add(&self, key: &Key<'_>, into: &mut [u8]) -> Option<Meta> {
+        let guard = self.shard_of(key).lock(&self.host);
+        let (entry, header) = guard.find(key).filter(|(entry, header)| {
+            !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, self.host.now())
+        })?;
+        let meta = header.meta();
+        let length = into.len().min(meta.value_len);
+        entry.copy(&self.layout, &header, header.value_at(), &mut into[..length]);
+        Some(meta)
     }
 
     /// Turns a value into a counter with this number. Its time to live, stamp, dependencies and [`StaleOk`] time stay. Returns

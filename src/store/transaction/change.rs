@@ -72,6 +72,13 @@ impl Value {
         }
     }
 
+    /// Copies the value.
+    pub fn try_copy(&self) -> Result<Self, OutOfMemory> {
+        let bytes = memory::try_copy(&self.bytes)?.into_boxed_slice();
+        let dependencies = memory::try_copy(&self.dependencies)?.into_boxed_slice();
+        Ok(Self { bytes, dependencies, ..*self })
+    }
+
     /// Returns the fences that the value depends on: its dependencies, its database and its space.
     pub fn fences(&self, key: &OwnKey) -> impl Iterator<Item = FenceId> {
         self.dependencies.iter().copied().chain(key.keyspace.fences)

@@ -188,10 +188,12 @@ impl Ledger {
         &self.fences
     }
 
-    /// Adds a change, unless the transaction's changes would then exceed `pg_cache.max_transaction_size`.
+    /// Adds a change, unless the transaction's changes would then exceed `pg_cache.max_transaction_size`. Removals may take a
+    /// quarter more, because a set that does not fit removes the previous value of its key.
     pub fn add_if_it_fits(&mut self, action: Action) -> Result<(), NotRecorded> {
         let depth = transaction::depth();
         let most = settings::max_transaction_bytes();
+        let most = if let Action::Remove(_) = action { most.saturating_add(most / 4) } else { most };
         if self.bytes_with(&action, depth) > most
             && self.released
             && self.changes.len() > self.tidied / 16 * 17
@@ -336,6 +338,15 @@ impl Ledger {
         let is_it = |at: &usize| self.changes[*at].action.key().is_some_and(|own| own.is(keyspace, key));
         std::iter::successors(self.latest.of_keys.get(&hash).copied(), |at| self.changes[*at].previous)
             .find(is_it)
+    }
+
+    /// Returns the value of a key, if the latest change of the key has set it.
+    pub fn latest_set(&self, key: &OwnKey) -> Option<&Value> {
+        let latest = self.latest(&key.keyspace, &key.bytes, key.hash)?;
+        match &self.changes[latest].action {
+            Action::Set(_, value) => Some(value),
+            _ => None,
+        }
     }
 
     /// Returns the index of the latest invalidation of a fence.

@@ -20,4 +20,4 @@ pub mod table_writes;
 
 pub use change::{Basis, OwnKey, Value};
 pub use held_leases::Kind as HeldKind;
-pub use ledger::Own;
+pub use ledger::{NotRecorded, Own};

@@ -30,7 +30,7 @@ use crate::pg::transaction_events::{self, Listener};
 use crate::pg::{locks, observer, queue, transaction};
 use crate::store::space::Keyspace;
 use crate::store::status::{self, Status};
-use pg_cache_core::FenceId;
+use pg_cache_core::{FenceId, Kind};
 use std::cell::RefCell;
 
 /// The state that the session keeps for its transaction.
@@ -228,29 +228,30 @@ pub fn set(key: OwnKey, value: Value) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Set(key, value)))
 }
 
-/// Records that the transaction has removed a key. If there is no room to record it, invalidates the whole space of the key
-/// instead. May raise errors.
-pub fn remove(keyspace: &Keyspace, key: &[u8]) {
-    let removed = OwnKey::new(*keyspace, key).map_err(NotRecorded::from).and_then(|key| {
-        PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Remove(key)))
-    });
-    if removed.is_err() {
-        invalidate(keyspace, keyspace.own_fence());
-    }
+/// Records that the transaction has removed a key.
+pub fn remove(keyspace: &Keyspace, key: &[u8]) -> Result<(), NotRecorded> {
+    let key = OwnKey::new(*keyspace, key)?;
+    PENDING.with_borrow_mut(|pending| pending.ledger.add_if_it_fits(Action::Remove(key)))
 }
 
 /// Records that the transaction has given a key another time to live.
 pub fn touch(key: OwnKey, expires: u32) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| {
-        if let Some(index) = pending.ledger.latest(&key.keyspace, &key.bytes, key.hash)
-            && let Action::Set(_, value) = &pending.ledger.changes()[index].action
-        {
-            let bytes = memory::try_copy(&value.bytes)?.into_boxed_slice();
-            let dependencies = memory::try_copy(&value.dependencies)?.into_boxed_slice();
-            let value = Value { bytes, expires, dependencies, ..*value };
-            return pending.ledger.add_if_it_fits(Action::Set(key, value));
-        }
-        pending.ledger.add_if_it_fits(Action::Touch(key, expires))
+        let touched = match pending.ledger.latest_set(&key) {
+            Some(value) => Action::Set(key, Value { expires, ..value.try_copy()? }),
+            None => Action::Touch(key, expires),
+        };
+        pending.ledger.add_if_it_fits(touched)
+    })
+}
+
+/// Replaces a value that the transaction has set by a counter with this number. The time to live and the dependencies stay.
+pub fn count(key: OwnKey, number: i64) -> Result<(), NotRecorded> {
+    PENDING.with_borrow_mut(|pending| {
+        let Some(value) = pending.ledger.latest_set(&key) else { return Ok(()) };
+        let bytes = memory::try_copy(&number.to_ne_bytes())?.into_boxed_slice();
+        let counter = Value { bytes, kind: Kind::COUNTER, ..value.try_copy()? };
+        pending.ledger.add_if_it_fits(Action::Set(key, counter))
     })
 }
 

@@ -11,7 +11,7 @@ END $$;
 CREATE FUNCTION valid(function name, argument text, type text) RETURNS text LANGUAGE sql AS $$
     SELECT CASE argument WHEN 'key' THEN quote_literal(function) WHEN 'space' THEN '''default''' WHEN 'privilege' THEN '''read'''
         WHEN 'name' THEN CASE function WHEN 'cache_create_space' THEN '''another''' ELSE '''a space''' END WHEN 'mode' THEN '''always''' WHEN 'query' THEN '''SELECT 1''' ELSE
-        CASE type WHEN 'text' THEN '''k''' WHEN 'text[]' THEN '''{k}''' WHEN 'jsonb' THEN '''{"k": 1}''' WHEN 'bytea' THEN '''b'''
+        CASE type WHEN 'text' THEN '''k''' WHEN 'text[]' THEN '''{k}''' WHEN 'jsonb' THEN '''{"k": 1}''' WHEN 'bytea' THEN '''b''' WHEN 'bytea[]' THEN '''{b}'''
             WHEN 'regrole' THEN '''pg_monitor''' WHEN 'regclass' THEN '''a_table'''
             WHEN 'interval' THEN '''1 min''' ELSE '1' END
     END

@@ -23,7 +23,7 @@ DO $$
 BEGIN
     PERFORM cache_set('kept', '1');
     BEGIN
-        PERFORM cache_set('kept', '2'), cache_set('', '3');
+        PERFORM cache_set('kept', '2'), cache_set('other', '3', tags => '{""}');
     EXCEPTION WHEN invalid_parameter_value THEN RAISE NOTICE '%', SQLERRM;
     END;
     BEGIN

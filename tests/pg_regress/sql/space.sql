@@ -53,7 +53,7 @@ SELECT bool_and(t > '4 min 59 s' AND t <= '10 min') AS within, count(DISTINCT t)
 -- The options max_value and enabled.
 SELECT cache_create_space('small', max_value => 10);
 SELECT cache_set_text('k', '1234567890', space => 'small');
-SELECT cache_set_text('k', '12345678901', space => 'small');
+SELECT cache_set_text('k', '12345678901', space => 'small'), cache_status(), cache_get_text('k', 'small');
 SELECT cache_alter_space('one', enabled => false);
 SELECT cache_set_text('k', 'v', space => 'one');
 SELECT cache_status();

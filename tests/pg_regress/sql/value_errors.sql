@@ -5,10 +5,9 @@ DECLARE
     call text; state text; message text; detail text; hint text;
 BEGIN
     FOREACH call IN ARRAY ARRAY[
-        'cache_get(NULL)', 'cache_get('''')', 'cache_get(repeat(''k'', 1025))', 'cache_get(''k'', NULL)', 'cache_get(''k'', ''a "space"'')',
+        'cache_get(NULL)', 'cache_get(''k'', NULL)', 'cache_get(''k'', ''a "space"'')',
         'cache_get_text(NULL)', 'cache_get_bytes(NULL)',
-        'cache_set(NULL, ''1'')', 'cache_set(''kept'', NULL)', 'cache_set('''', ''1'')', 'cache_set(repeat(''ü'', 513), ''1'')',
-        'cache_set(''kept'', ''1'', ttl => ''0'')', 'cache_set(''kept'', ''1'', ttl => ''-1 s'')', 'cache_set(''kept'', ''1'', ttl => ''367 days'')',
+        'cache_set(NULL, ''1'')', 'cache_set(''kept'', NULL)', 'cache_set(''kept'', ''1'', ttl => ''367 days'')',
         'cache_set(''kept'', ''1'', ttl => ''300 years'')', 'cache_set(''kept'', ''1'', ttl => ''178000000 years'')',
         'cache_set(''kept'', ''1'', tags => ''{""}'')', 'cache_set(''kept'', ''1'', tags => ''{NULL}'')',
         'cache_set(''kept'', ''1'', tags => ARRAY[repeat(''t'', 257)])',
@@ -17,13 +16,13 @@ BEGIN
         'cache_set(''kept'', ''1'', mode => ''missing'')', 'cache_set(''kept'', ''1'', mode => NULL)',
         'cache_set(''kept'', ''1'', stale_ok => ''-1 s'')', 'cache_set(''kept'', ''1'', stale_ok => ''2 years'')',
         'cache_set(''kept'', ''1'', mode => ''absent'', lease => 1)',
-        'cache_acquire(NULL)', 'cache_acquire('''')', 'cache_acquire(''k'', NULL)', 'cache_acquire(''k'', ''other'')',
+        'cache_acquire(NULL)', 'cache_acquire(''k'', NULL)', 'cache_acquire(''k'', ''other'')',
         'cache_acquire(''k'', wait => NULL)', 'cache_acquire(''k'', wait => ''-1 s'')', 'cache_acquire(''k'', wait => ''1 day'')',
         'cache_acquire(''k'', hold => ''0'')', 'cache_acquire(''k'', hold => ''-1 s'')', 'cache_acquire(''k'', hold => ''25 hours'')',
         'cache_release(NULL, 1)', 'cache_release(''k'', NULL)', 'cache_release(''k'', 1, ''other'')', 'cache_release(''k'', 1, NULL)',
-        'cache_set_text(''kept'', NULL)', 'cache_set_text(''kept'', repeat(''x'', 8 * 1024 * 1024 + 1))', 'cache_set_bytes(''kept'', NULL)',
-        'cache_delete(NULL)', 'cache_delete('''')', 'cache_exists(NULL)', 'cache_ttl(NULL)', 'cache_ttl(''k'', ''other'')',
-        'cache_touch(NULL, ''1 s'')', 'cache_touch(''kept'', NULL)', 'cache_touch(''kept'', ''0'')', 'cache_touch(''kept'', ''2 years'')',
+        'cache_set_text(''kept'', NULL)', 'cache_set_bytes(''kept'', NULL)',
+        'cache_delete(NULL)', 'cache_exists(NULL)', 'cache_ttl(NULL)', 'cache_ttl(''k'', ''other'')',
+        'cache_touch(NULL, ''1 s'')', 'cache_touch(''kept'', NULL)', 'cache_touch(''kept'', ''2 years'')',
         'cache_invalidate_tag(NULL)', 'cache_invalidate_tag('''')', 'cache_invalidate_tag(repeat(''t'', 257))',
         'cache_invalidate_tags(NULL)', 'cache_invalidate_tags(''{a,NULL}'')', 'cache_flush(NULL)', 'cache_flush(''other'')'
     ] LOOP

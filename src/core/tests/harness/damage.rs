@@ -53,6 +53,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         tier.prefetch_entry(key.mark());
         let _ = tier.get(&key, Stamp::LATEST, &mut found);
         let _ = tier.touch(&key, 100);
+        let _ = tier.peek_to_add(&key, &mut [0; 64]);
         let _ = tier.to_counter(&key, (Kind(1), &content), 1, |new, stale_ok| {
             tier.reserve(&key, new, stale_ok.into())
         });

@@ -1,0 +1,215 @@
+//! Counters: integers under a key that sessions add to.
+//!
+//! An addition takes effect at once, for all sessions, like `nextval`: it neither waits for other transactions nor is undone by a
+//! rollback. There is one exception. If the own transaction has set or removed the key before, its number is not the one in the
+//! tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a rollback
+//! discards it together with the change it belongs to.
+//!
+//! A text or a jsonb that is an integer can be added to, too. It becomes a counter first, with the same time to live and the same
+//! dependencies.
+
+use crate::pg::memory::OutOfMemory;
+use crate::pg::varlena::{Jsonb, Varlena};
+use crate::pg::{jsonb, memory, queue, shared, transaction};
+use crate::store::entry::{self, JSONB, NO_LIFE, NO_VALUE, TEXT};
+use crate::store::space::{Keyspace, Space, hash};
+use crate::store::status::{self, Status};
+use crate::store::transaction::{Basis, NotRecorded, Own, OwnKey, Value, pending};
+use pg_cache_core::{Cost, IncrError, Key, Kind, Miss, NewValue, Reader, Stamp};
+
+/// What is added to a counter.
+#[derive(Clone, Copy, Debug)]
+pub struct Addition {
+    pub by: i64,
+    /// The time to live of a new counter in milliseconds, or none for the default. With 0, no counter is created.
+    pub ttl_ms: Option<u64>,
+    /// Whether to add only if the key has a value.
+    pub only_present: bool,
+}
+
+/// The reason why nothing was added.
+#[derive(Clone, Copy, Debug)]
+pub enum Uncounted {
+    /// The cache cannot be used, or there is no counter and none is created.
+    Because(Status),
+    /// The value of the key is no integer.
+    OtherKind(Kind),
+    /// The sum does not fit into 64 bits.
+    Overflow,
+}
+
+impl From<Status> for Uncounted {
+    fn from(why: Status) -> Self {
+        Self::Because(why)
+    }
+}
+
+impl From<OutOfMemory> for Uncounted {
+    fn from(short: OutOfMemory) -> Self {
+        Self::Because(short.into())
+    }
+}
+
+impl From<NotRecorded> for Uncounted {
+    fn from(why: NotRecorded) -> Self {
+        Self::Because(why.into())
+    }
+}
+
+impl From<IncrError> for Uncounted {
+    fn from(error: IncrError) -> Self {
+        match error {
+            IncrError::OtherKind(kind) => Self::OtherKind(kind),
+            IncrError::Overflow => Self::Overflow,
+            IncrError::Refused(refusal) => Self::Because(refusal.into()),
+        }
+    }
+}
+
+/// Adds to a counter and returns its new value. Sets the status of the session.
+pub fn add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncounted> {
+    let outcome = try_add(space, key, addition);
+    status::set(match outcome {
+        Err(Uncounted::Because(why)) => why,
+        _ => Status::Done,
+    });
+    outcome
+}
+
+fn try_add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncounted> {
+    let keyspace = entry::keyspace_to_count(space, key)?;
+    let hash = hash(key);
+    let Some(name) = keyspace.key(key, hash) else { return Err(NO_VALUE.into()) };
+    let number = match number_of_own(&keyspace, &name, key, hash) {
+        OwnNumber::Unchanged => {
+            let sum = add_at_once(space, &keyspace, &name, addition);
+            queue::wake(hash);
+            return sum;
+        }
+        OwnNumber::Is(kind, number) => Some(number.ok_or(Uncounted::OtherKind(kind))?),
+        OwnNumber::None => None,
+    };
+    let own = OwnKey::new(keyspace, key)?;
+    match number {
+        Some(number) => {
+            let sum = number.checked_add(addition.by).ok_or(Uncounted::Overflow)?;
+            pending::count(own, sum)?;
+            Ok(sum)
+        }
+        None => {
+            addition.require_creation()?;
+            pending::set(own, addition.new_value(space, &keyspace)?)?;
+            Ok(addition.by)
+        }
+    }
+}
+
+impl Addition {
+    /// Returns an error if no counter must be created.
+    fn require_creation(&self) -> Result<(), Status> {
+        match self {
+            Self { only_present: true, .. } => Err(NO_VALUE),
+            Self { ttl_ms: Some(0), .. } => Err(NO_LIFE),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns a new counter for the ledger.
+    fn new_value(&self, space: &Space, keyspace: &Keyspace) -> Result<Value, OutOfMemory> {
+        Ok(Value {
+            bytes: memory::try_copy(&self.by.to_ne_bytes())?.into_boxed_slice(),
+            kind: Kind::COUNTER,
+            stamp: keyspace.tier.fences().now(),
+            expires: entry::expires(space, self.ttl_ms),
+            dependencies: Box::default(),
+            stale_ok: None,
+            basis: Basis::Plain,
+            command_id: transaction::command_id(),
+        })
+    }
+}
+
+/// The number of a key as the own transaction has changed it.
+enum OwnNumber {
+    /// The transaction has not changed the number: ask the tier.
+    Unchanged,
+    /// The transaction has set a value of this kind, and it is this integer, or none.
+    Is(Kind, Option<i64>),
+    /// The transaction has removed the value, or has changed what it depends on.
+    None,
+}
+
+fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> OwnNumber {
+    let mut copy = [0; INTEGER_BYTES_MAX];
+    let mut length = None;
+    let own = pending::with_own(keyspace, key, hash, |own, changed| match own {
+        Own::Set(value) if value.expires > shared::tick() => {
+            let bytes = copy.get_mut(..value.bytes.len());
+            length = bytes.map(|bytes| bytes.copy_from_slice(&value.bytes)).map(|()| value.bytes.len());
+            OwnNumber::Is(value.kind, None)
+        }
+        Own::Set(_) | Own::Gone => OwnNumber::None,
+        Own::Nothing | Own::Touched(_) => {
+            let reader = Reader { safe_stamp: Stamp::LATEST, changed, tracked: false };
+            let is_gone = || matches!(keyspace.tier.peek(name, reader), Err(Miss::Own));
+            if !changed.is_empty() && is_gone() { OwnNumber::None } else { OwnNumber::Unchanged }
+        }
+    });
+    // Reading the number may raise errors, so it comes after the ledger is no longer borrowed.
+    match (own, length) {
+        (OwnNumber::Is(kind, _), Some(length)) => OwnNumber::Is(kind, integer(kind, &copy[..length])),
+        (own, _) => own,
+    }
+}
+
+/// Adds to the number in the tier.
+fn add_at_once(
+    space: &Space,
+    keyspace: &Keyspace,
+    name: &Key<'_>,
+    addition: Addition,
+) -> Result<i64, Uncounted> {
+    let new = NewValue {
+        bytes: &[],
+        kind: Kind::COUNTER,
+        stamp: keyspace.tier.fences().now(),
+        expires: entry::expires(space, addition.ttl_ms),
+        cost: Cost::NONE,
+        dependencies: &[],
+    };
+    loop {
+        let outcome = match addition.require_creation() {
+            Ok(()) => keyspace.incr(name, addition.by, &new),
+            Err(why) => keyspace.tier.add(name, addition.by).ok_or(why)?,
+        };
+        match outcome {
+            Err(IncrError::OtherKind(kind)) => make_counter(keyspace, name, kind)?,
+            outcome => return Ok(outcome?),
+        }
+        // The value may have changed between two steps, then the addition begins again.
+        shared::check_for_interrupts();
+    }
+}
+
+/// Turns the value of a key into a counter, if it is still there.
+fn make_counter(keyspace: &Keyspace, name: &Key<'_>, kind: Kind) -> Result<(), Uncounted> {
+    let mut copy = [0; INTEGER_BYTES_MAX];
+    let Some(meta) = keyspace.tier.peek_to_add(name, &mut copy) else { return Ok(()) };
+    let bytes = copy.get(..meta.value_len).ok_or(Uncounted::OtherKind(kind))?;
+    let number = integer(meta.kind, bytes).ok_or(Uncounted::OtherKind(kind))?;
+    keyspace.make_counter(name, (meta.kind, bytes), number).map_err(Status::from)?;
+    Ok(())
+}
+
+/// The most bytes of a value that may be an integer. A jsonb takes more bytes than its text.
+const INTEGER_BYTES_MAX: usize = 64;
+
+/// Returns the integer that a value is, or none if it is no integer of 64 bits. May raise errors.
+fn integer(kind: Kind, bytes: &[u8]) -> Option<i64> {
+    match kind {
+        Kind::COUNTER => bytes.first_chunk().map(|word| i64::from_ne_bytes(*word)),
+        JSONB => jsonb::bigint(&Jsonb(Varlena::of(bytes))),
+        TEXT => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        _ => None,
+    }
+}
