@@ -32,7 +32,7 @@ fuzz: ## search for input that breaks the core, with libFuzzer   (FUZZ_SECONDS=6
 bench: ## measure pg_cache next to a table and Redis, and the hot tier by itself; results in bench/results
 	@make/bench.sh
 
-lint: ## check formatting, compiler and clippy warnings, unsafe code, imports, documentation and shell scripts
+lint: ## formatting, compiler and clippy warnings, spelling, and the rules of this repository
 	@make/lint.sh
 
 matrix: ## run the SQL and session tests and PostgreSQL's own suites on PostgreSQL 15 to 18 and on a 15 with assertions

@@ -21,6 +21,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 PGRX_VERSION=0.18.1
+TYPOS_VERSION=1.52.0
 
 # Prints one line that says what is wrong and how to fix it, and exits with status 1.
 die() { printf 'pg_cache: %s\n' "$*" >&2; exit 1; }
@@ -245,6 +246,17 @@ need_cargo_pgrx() {
         fi
     fi
     export PATH
+}
+
+# Provides the spelling checker of make lint, in a directory that all checkouts share.
+need_typos() {
+    local home=${XDG_CACHE_HOME:-$HOME/.cache}/pg_cache/typos-$TYPOS_VERSION
+    with_pip() { rm -rf "$home" && python3 -m venv "$home" && "$home/bin/pip" install -q --disable-pip-version-check "typos==$TYPOS_VERSION"; }
+    if [ ! -x "$home/bin/typos" ]; then
+        need_packages python
+        step "fetching typos $TYPOS_VERSION" typos with_pip || die_after typos "typos $TYPOS_VERSION cannot be installed"
+    fi
+    PATH=$home/bin:$PATH
 }
 
 pg_major() { # pg_config

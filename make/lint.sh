@@ -9,6 +9,7 @@ place_work_dir
 need_rust
 need_packages server headers clang cc shellcheck git python
 need_cargo_pgrx
+need_typos
 configure_pgrx "$("$ROOT/make/base.sh" "$PG")"
 cd "$ROOT"
 
@@ -44,6 +45,15 @@ no_machine_in_the_tree() {
     nowhere '(^|[^A-Za-z0-9_}.-])/(work|home|root|Users)/[a-z]' . ':!make/lint.sh' ':!Cargo.lock'
 }
 
+# Checks that a sentence of a comment or a page starts with a subject that has a name. make/words.txt lists the openings
+# that have none; it is a list of words, not a grammar, so a line can pass here and still be hard to read.
+subjects_have_names() {
+    local words
+    words=$(paste -sd'|' make/words.txt)
+    nowhere "(//[/!]?|--|#) (.*[.:;] )?($words) [a-z]" '*.rs' '*.sql' '*.sh' '*.py' '*.mjs' '*.toml' Makefile .ci/run &&
+        nowhere "(^|[.:;|'] *)($words) [a-z][^?]*\$" '*.md' 'sql/*.sql'
+}
+
 shell_scripts() {
     git ls-files -z --cached --others --exclude-standard '*.sh' .ci/run | xargs -0 shellcheck -x -S warning
 }
@@ -58,4 +68,6 @@ check "imports point down" floors_hold
 check "no circles between files" no_circles
 check "no machine's paths" no_machine_in_the_tree
 check "shell scripts" shell_scripts
+check "subjects have names" subjects_have_names
+check "spelling" typos
 exit "$status"

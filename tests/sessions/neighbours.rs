@@ -92,7 +92,7 @@ fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
             .expect("tables");
         // The earlier statements of the transaction: none; a write to another table; a write to the same table; writes
         // in a savepoint that was rolled back; a change of the cache.
-        let befores = [
+        let preludes = [
             "",
             "INSERT INTO u VALUES (1)",
             "UPDATE t SET v = v",
@@ -104,7 +104,7 @@ fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
             ("INSERT INTO n VALUES (1)", "n"),
             ("INSERT INTO part VALUES (1)", "whole"),
         ] {
-            for before in befores {
+            for before in preludes {
                 // A session remembers the tables that it wrote to. So each case runs in a new session and in one that
                 // has written before.
                 let mut fresh = cluster.connect("postgres");

@@ -1,11 +1,11 @@
--- Counters are moved at once and for all, like sequences.
+-- cache_incr takes effect at once for all sessions, and a rollback does not undo it, as for sequences.
 SELECT cache_incr('c'), cache_incr('c'), cache_incr('c', 40), cache_incr('c', -2), cache_incr('c', 0);
 SELECT cache_incr('life', ttl => '1 hour'), cache_ttl('life') > '59 min' AS an_hour, cache_incr('life', ttl => '1 day'), cache_ttl('life') < '61 min' AS as_created;
 BEGIN;
 SELECT cache_incr('c');
 ROLLBACK;
 SELECT cache_incr('c', 0), cache_exists('c');
--- The edges of bigint.
+-- The limits of bigint.
 SELECT cache_incr('edge', 9223372036854775807);
 SELECT cache_incr('edge');
 SELECT cache_incr('edge', -9223372036854775807), cache_incr('edge', -9223372036854775808);

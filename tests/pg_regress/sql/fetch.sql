@@ -1,4 +1,4 @@
--- Results of queries by a key: a hit until what the query has read changes.
+-- cache_fetch stores the result of a query by key. The result is a hit until a table that the query has read changes.
 CREATE TABLE orders (id int PRIMARY KEY, cents int);
 CREATE TABLE other (id int);
 INSERT INTO orders VALUES (1, 100), (2, 200);
@@ -11,7 +11,7 @@ SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
 SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
 SELECT cache_get('sum');
 
--- Views, functions, joins: whatever is read.
+-- The result also depends on tables that the query reads through views and functions.
 CREATE VIEW totals AS SELECT sum(cents) AS total FROM orders;
 CREATE FUNCTION total() RETURNS bigint STABLE LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT total FROM totals); END $$;
 SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_fetch('function', 'SELECT total()');
@@ -20,7 +20,7 @@ SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_status();
 SELECT cache_fetch('function', 'SELECT total()'), cache_status();
 SELECT cache_fetch('function', 'SELECT total()'), cache_status();
 
--- Partitions and heirs.
+-- Partitions.
 CREATE TABLE p (id int, v int) PARTITION BY RANGE (id);
 CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
 CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20);
@@ -34,7 +34,7 @@ INSERT INTO p VALUES (12, 1);
 SELECT cache_fetch('part', 'SELECT count(*) FROM p2'), cache_status();
 SELECT cache_fetch('all', 'SELECT count(*) FROM p'), cache_status();
 
--- Arguments, as the query infers their types; other kinds; rows that are not there.
+-- Arguments take the types that the query infers. Results of other types, and a query without rows.
 SELECT cache_fetch('args', 'SELECT $1::date + $2::int', '["2026-01-30", 3]');
 SELECT cache_fetch('text', 'SELECT $1 || ''!''', '["it''s \"quoted\""]'), cache_fetch('null', 'SELECT $1::int', '[null]');
 SELECT cache_fetch('row', 'SELECT o FROM orders AS o ORDER BY id LIMIT 1'), cache_fetch('numeric', 'SELECT $1::numeric', '[12345678901234567890.123]');
@@ -43,7 +43,7 @@ SELECT cache_fetch('none', 'SELECT 1 FROM orders WHERE false') IS NULL AS none, 
 INSERT INTO orders VALUES (3, 0);
 SELECT cache_fetch('none', 'SELECT count(*) FROM orders WHERE id = 3'), cache_status();
 
--- Tags, time to live, dependencies of one's own, refresh.
+-- The arguments tags, ttl, depends and refresh.
 SELECT cache_fetch('tagged', 'SELECT count(*) FROM orders', tags => '{t}', ttl => '1 h'), cache_ttl('tagged') > '59 min' AS an_hour;
 SELECT cache_invalidate_tag('t');
 SELECT cache_fetch('tagged', 'SELECT count(*) FROM orders', tags => '{t}'), cache_status();
@@ -55,11 +55,11 @@ INSERT INTO other VALUES (2);
 SELECT cache_fetch('depends', 'SELECT count(*) FROM orders', depends => '{other}'), cache_status();
 SELECT cache_fetch('nothing', 'SELECT count(*) FROM orders', depends => '{}'), cache_status();
 
--- A view has no rows of its own that could be written to.
+-- depends refuses views and indexes, because no transaction writes to them.
 SELECT cache_fetch('depends', 'SELECT 1', depends => '{orders,totals}');
 SELECT cache_fetch('depends', 'SELECT 1', depends => '{orders_pkey}');
 
--- Definitions and rights.
+-- A change of definitions invalidates the results of queries. Temporary tables, indexes and ANALYZE do not.
 CREATE OR REPLACE VIEW totals AS SELECT -sum(cents) AS total FROM orders;
 SELECT cache_fetch('view', 'SELECT total FROM totals'), cache_status();
 CREATE OR REPLACE FUNCTION total() RETURNS bigint STABLE LANGUAGE sql AS 'SELECT 42';
@@ -70,7 +70,7 @@ CREATE INDEX ON orders (cents);
 ANALYZE orders;
 SELECT cache_fetch('function', 'SELECT total()'), cache_status();
 
--- In a transaction that has changed what is read, the query runs for itself, and nothing of it is left.
+-- In a transaction that has written a table the query reads, cache_fetch runs the query and stores nothing.
 SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders');
 BEGIN;
 UPDATE orders SET cents = 1;
@@ -80,20 +80,20 @@ ROLLBACK;
 SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
 SELECT cache_fetch('other', 'SELECT count(*) FROM other'), cache_status();
 
--- A repeatable read is given what was right when it began, and stores nothing.
+-- A REPEATABLE READ transaction gets results from before its start, and stores none.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
 SELECT cache_fetch('new', 'SELECT count(*) FROM orders'), cache_status();
 COMMIT;
 SELECT cache_get('new');
 
--- A serializable one reads the tables themselves, so that the server knows what it has read.
+-- A SERIALIZABLE transaction gets no cached results that depend on tables, because the server must know what it reads.
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT cache_fetch('sum', 'SELECT sum(cents) FROM orders'), cache_status();
 SELECT cache_get('sum');
 COMMIT;
 
--- Row security makes a result one of its role.
+-- A result of a query on a table with row security is stored only in a space with scope => 'role'.
 CREATE TABLE secured (owner name DEFAULT current_user, v int);
 INSERT INTO secured VALUES ('fetch_a', 1), ('fetch_b', 2);
 ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
@@ -113,7 +113,7 @@ SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'all'), cache_sta
 SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'own'), cache_status();
 SELECT cache_fetch('k', 'SELECT sum(v) FROM secured', space => 'own'), cache_status();
 RESET ROLE;
--- Who may not read the table gets an error, not a value.
+-- A role without SELECT on the table gets an error.
 CREATE TABLE closed AS SELECT 1 AS v;
 SET ROLE fetch_a;
 SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'all');
@@ -126,13 +126,13 @@ SELECT definer(), cache_status();
 SELECT cache_get('closed', 'own');
 SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'own');
 RESET ROLE;
--- Who may only read the space has the query run.
+-- A role that has only the privilege read on the space gets the result of the query, which is not stored.
 SELECT cache_revoke('all', '-', 'write'), cache_grant('all', '-', 'read');
 SET ROLE fetch_a;
 SELECT cache_fetch('reader', 'SELECT 1', space => 'all'), cache_status();
 RESET ROLE;
 
--- Fetching inside of what is fetched: the inner one is stored, the outer one is not.
+-- cache_fetch in a query of cache_fetch: the inner result is stored, the outer result is not.
 SELECT cache_fetch('outer', $$ SELECT cache_fetch('inner', 'SELECT count(*) FROM other') $$), cache_status();
 SELECT cache_get('outer'), cache_get('inner');
 
@@ -206,7 +206,7 @@ SELECT cache_fetch('shape', 'SELECT jsonb_agg(all_rows) FROM (SELECT * FROM dash
 SELECT cache_fetch('shape', 'SELECT jsonb_agg(value) FROM (SELECT id FROM dashboard) AS all_rows(value)');
 SELECT cache_exists('shape');
 
--- Bad queries, and what they leave.
+-- Queries that end in an error leave no value and no lease.
 SELECT cache_fetch('bad', 'SELECT 1; SELECT 2');
 SELECT cache_fetch('bad', '');
 SELECT cache_fetch('bad', '/* nothing */ ; -- at all');
@@ -262,7 +262,7 @@ SELECT * FROM cache_check();
 DROP OWNED BY fetch_a, fetch_b;
 DROP ROLE fetch_a, fetch_b;
 
--- The null of a query is no bytea, and every other function says who reads it.
+-- The stored null of a query has a kind of its own. cache_get reads it; cache_get_bytes and cache_acquire refuse it.
 SELECT cache_fetch('null of a query', 'SELECT NULL::int') IS NULL AS null;
 SELECT cache_get('null of a query');
 SELECT cache_get_bytes('null of a query');

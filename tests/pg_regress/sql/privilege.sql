@@ -1,4 +1,4 @@
--- Who may call what: docs/privileges.md, row by row. + is allowed, - is refused with 42501.
+-- The table of privileges in docs/privileges.md, row by row. + is allowed, - is refused with 42501.
 CREATE ROLE privilege_admin;
 CREATE ROLE privilege_write;
 CREATE ROLE privilege_read;
@@ -69,14 +69,14 @@ INSERT INTO calls VALUES
     ('the tables', 'SELECT count(*) FROM pgcache.spaces'),
     ('the tables', 'SELECT count(*) FROM pgcache.grants');
 
--- No function is missing above.
+-- The list contains every function of the extension.
 SELECT DISTINCT p.oid::regproc
   FROM pg_proc p
   JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
  WHERE e.extname = 'pg_cache' AND replace(p.oid::regproc::text, 'public.', '') NOT IN (SELECT function FROM calls);
 
--- Whether a role may: nothing of the call is left behind.
+-- Returns whether a role may make a call, and rolls the call back.
 CREATE FUNCTION may(role name, call text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     BEGIN
@@ -96,7 +96,7 @@ SELECT call,
        may('privilege_none', call) AS none, may('privilege_monitor', call) AS pg_monitor
   FROM calls ORDER BY calls.ctid;
 
--- What a refusal says.
+-- The messages of refused calls.
 SET ROLE privilege_none;
 SELECT cache_get('k', 's');
 SELECT cache_set('k', '1', space => 's');
@@ -110,13 +110,13 @@ SELECT cache_create_space('it''s "a" \ space');
 SET ROLE "privilege's ""none""";
 SELECT cache_get('k', 'it''s "a" \ space');
 RESET ROLE;
--- The hint can be pasted.
+-- The command in the hint works as printed.
 SELECT cache_grant( E'it''s "a" \\ space', '"privilege''s ""none"""', 'read');
 SET ROLE "privilege's ""none""";
 SELECT cache_get('k', 'it''s "a" \ space');
 RESET ROLE;
 
--- Everybody; members of a role that was granted something; and grants that are taken back, at once.
+-- Grants to all roles and to roles with members. Revoked privileges and memberships end at once.
 SET ROLE privilege_none;
 SELECT cache_get('k', 's');
 RESET ROLE;
@@ -153,7 +153,7 @@ SELECT cache_revoke('default', '"public"', 'read'), cache_revoke('s', 'public', 
 SELECT cache_revoke('s', '"privilege''s ""none"""', 'write');
 TABLE cache_grants;
 
--- A function acts for its owner if it is SECURITY DEFINER.
+-- A SECURITY DEFINER function uses the privileges of its owner.
 SELECT cache_set('k', '"of s"', space => 's');
 CREATE FUNCTION lend(key text) RETURNS jsonb LANGUAGE sql SECURITY DEFINER SET search_path = public
     AS $$ SELECT cache_get(key, 's') $$;
@@ -162,7 +162,7 @@ SELECT lend('k');
 SELECT cache_get('k', 's');
 RESET ROLE;
 
--- Each role sees its spaces, a monitor all.
+-- cache_spaces shows a role the spaces that it has privileges on, and shows members of pg_monitor all spaces.
 SET ROLE privilege_none;
 SELECT name FROM cache_spaces ORDER BY name;
 SET ROLE privilege_read;
@@ -171,7 +171,7 @@ SET ROLE privilege_monitor;
 SELECT name FROM cache_spaces ORDER BY name;
 RESET ROLE;
 
--- Bad grants.
+-- Grants with invalid arguments.
 SELECT cache_grant('s', 'privilege_nobody', 'read');
 SELECT cache_grant('s', '4294967295', 'read');
 SELECT cache_grant('s', NULL, 'read');
@@ -179,7 +179,7 @@ SELECT cache_grant('s', 'privilege_read', 'select');
 SELECT cache_grant('s', 'privilege_read', NULL);
 SELECT cache_grant('unknown', 'privilege_read', 'read');
 
--- A role that was dropped leaves nothing to whoever gets its number.
+-- The grants of a dropped role are removed, so that a new role with its OID does not get them.
 DROP ROLE "privilege's ""none""";
 SELECT cache_grant('s', 'privilege_read', 'read');
 SELECT count(*) FROM pgcache.grants WHERE space = (SELECT number FROM pgcache.spaces WHERE name LIKE 'it%');

@@ -1,9 +1,9 @@
--- Which table keeps emptying the cache. The extension itself has come with comments.
+-- cache_relations shows which tables invalidate cached values.
 SELECT cache_stats_reset();
 CREATE TABLE orders (id int);
 CREATE TABLE customers (id int);
 SELECT cache_watch('orders'), cache_watch('customers');
--- A table is shown once something cached has depended on it: nothing has so far.
+-- A table is shown after a cached value has depended on it. No value has yet.
 SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::text;
 SELECT cache_stats_reset();
 SELECT * FROM cache_relations;
@@ -15,7 +15,7 @@ SELECT clock_timestamp() AS before \gset
 INSERT INTO orders VALUES (1);
 SELECT relation, fences, entries_killed, last BETWEEN :'before'::timestamptz - interval '1 s' AND clock_timestamp() AS just_now
   FROM cache_relations;
--- Twelve are a miss now. They are counted when their room is reclaimed: for another value, or because they are removed.
+-- Eight entries are invalid now. An entry is counted when its memory is reclaimed, by another set of its key or by a delete.
 SELECT count(cache_get('o' || i)), count(cache_get('b' || i)) FROM generate_series(1, 4) AS i;
 SELECT entries_killed FROM cache_relations;
 SELECT cache_set('o1', '2', tags => '{orders}'), cache_set('o2', '2'), cache_delete('o3'), cache_set('n1', '2'), cache_delete('n2');
@@ -24,12 +24,12 @@ SELECT cache_set('o1', '3', tags => '{orders}');
 SELECT relation, fences, entries_killed FROM cache_relations;
 INSERT INTO customers VALUES (1);
 SELECT cache_delete('b1'), cache_delete('c1'), cache_delete('c2');
--- What depended on both is counted for one of them.
+-- An entry that depended on both tables is counted for one of them.
 SELECT sum(entries_killed), max(entries_killed) FILTER (WHERE relation = 'orders'::regclass) IN (3, 4) AS one_of_them FROM cache_relations;
 SELECT relation, fences FROM cache_relations ORDER BY relation::text;
 
--- What is rolled back is no change, and a transaction makes one, whatever it does. What it sets anew takes the place of what
--- its change has made wrong.
+-- A rollback counts nothing, and a transaction counts as one change of each table that it has written. A value that the transaction
+-- sets replaces an entry that its write has invalidated.
 SELECT cache_stats_reset();
 SELECT cache_set('o1', '1', tags => '{orders}');
 BEGIN;
@@ -47,7 +47,7 @@ COMMIT;
 SELECT cache_get('o1');
 SELECT relation, fences, entries_killed FROM cache_relations;
 
--- By other ways than rows, and without a change of the table.
+-- TRUNCATE, ALTER TABLE, COPY and cache_invalidate_relation count as changes. Reads, row locks and VACUUM do not.
 SELECT cache_stats_reset();
 TRUNCATE orders;
 ALTER TABLE orders ADD COLUMN name text;
@@ -58,7 +58,7 @@ SELECT * FROM orders FOR UPDATE;
 VACUUM orders;
 SELECT relation, fences, entries_killed FROM cache_relations;
 
--- A part, and the whole. A query depends on the whole.
+-- A change of a partition counts for the partitioned table, on which the query depends.
 CREATE TABLE events (id int) PARTITION BY LIST (id);
 CREATE TABLE events_1 PARTITION OF events FOR VALUES IN (1);
 CREATE TABLE events_2 PARTITION OF events FOR VALUES IN (2);
@@ -68,7 +68,7 @@ INSERT INTO events VALUES (1);
 SELECT cache_fetch('events', 'SELECT count(*) FROM events');
 SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::text;
 
--- Not what had expired before the table changed, however late its room is reclaimed.
+-- An entry that had expired before the change is not counted, also if its memory is reclaimed afterwards.
 SELECT cache_stats_reset();
 SELECT cache_set('e1', '1', '100 ms', '{orders}'), cache_set('e2', '1', tags => '{orders}');
 DO $$
@@ -81,7 +81,7 @@ INSERT INTO orders VALUES (4);
 SELECT cache_delete('e1'), cache_delete('e2');
 SELECT relation, fences, entries_killed FROM cache_relations;
 
--- A table that is dropped is shown by its number if entries have died of it: what has emptied the cache is not forgotten.
+-- A dropped table is shown by its OID if its changes have invalidated entries.
 SELECT cache_stats_reset();
 SELECT cache_set('d1', '1', tags => '{orders}');
 SELECT 'orders'::regclass::oid AS number \gset
@@ -110,13 +110,13 @@ COMMENT ON TABLE moments IS 'changes pg_description';
 SELECT cache_get('catalog'), cache_status();
 SELECT relation FROM cache_relations WHERE relation < 16384;
 
--- A temporary table is nobody's business.
+-- Temporary tables are not shown.
 SELECT cache_stats_reset();
 CREATE TEMP TABLE own (id int);
 INSERT INTO own VALUES (1);
 SELECT count(*) FROM cache_relations;
 
--- Only for those who may look at statistics.
+-- Only members of pg_monitor see the statistics.
 CREATE ROLE relations_reader;
 CREATE ROLE relations_monitor IN ROLE pg_monitor;
 SELECT cache_grant('default', 'relations_reader', 'admin');

@@ -1,4 +1,4 @@
--- What callers get wrong. Each error has its SQLSTATE, and nothing is changed.
+-- Calls with invalid arguments. Each call prints its SQLSTATE, and changes nothing.
 SELECT cache_set('kept', '"kept"');
 DO $$
 DECLARE
@@ -37,9 +37,9 @@ BEGIN
 END $$;
 SELECT cache_get('kept');
 
--- 32 tags, though some are named twice, and one as long as tags may be.
+-- The maximum of 32 tags, where repeated tags count once, and a tag of the maximum length.
 SELECT cache_set('tags', '1', tags => ARRAY(SELECT 't' || i % 31 FROM generate_series(1, 62) AS i) || repeat('t', 256));
--- Nobody but the owner may call anything yet.
+-- Without grants, only the owner of the extension may use the cache.
 CREATE ROLE value_guest;
 SET ROLE value_guest;
 SELECT cache_get('kept');
