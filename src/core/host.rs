@@ -1,6 +1,6 @@
 //! The host of a tier: the process that it runs in.
 
-/// What the tier needs from its host, the process that it runs in.
+/// The services that the tier needs from its host, the process that it runs in.
 pub trait Host {
     /// Returns the present time in ticks. Ticks never go back, even when the system's clock does.
     fn now(&self) -> u32;

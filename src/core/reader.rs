@@ -37,7 +37,7 @@ pub enum Miss {
     Off,
 }
 
-/// What makes an entry wrong for a reader.
+/// The reason why an entry is wrong for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fencing {
     /// Another transaction is about to commit a change of the key itself.

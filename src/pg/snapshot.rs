@@ -20,7 +20,7 @@ use super::local::local;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 
-/// What a snapshot sees that was taken after `moment`.
+/// The changes that a snapshot sees if it was taken after `moment`.
 struct SeenBySnapshot {
     moment: u64,
     /// Transactions with this id or a later one had not ended (the snapshot's xmax).

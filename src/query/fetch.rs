@@ -31,7 +31,7 @@ pub const NOTHING: Kind = Kind(4);
 
 pub const IDENTITY_BYTES: usize = 32;
 
-/// What identifies a result besides its key: a SHA-256 of the query's text and its arguments. A value with another identity must never be
+/// The identity of a result besides its key: a SHA-256 of the query's text and its arguments. A value with another identity must never be
 /// returned, so two queries with the same one must be impossible to find, also for a caller who chooses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity([u8; IDENTITY_BYTES]);

@@ -17,7 +17,7 @@ use crate::store::status::{self, Status};
 use crate::store::transaction::{Basis, NotRecorded, Own, OwnKey, Value, pending};
 use pg_cache_core::{Cost, IncrError, Key, Kind, Miss, NewValue, Reader, Stamp};
 
-/// What is added to a counter.
+/// An addition to a counter.
 #[derive(Clone, Copy, Debug)]
 pub struct Addition {
     pub by: i64,

@@ -95,7 +95,7 @@ pub fn acquire(
     }
 }
 
-/// What follows for a caller that has found no valid value.
+/// The answer for a caller that has found no valid value.
 enum Next {
     /// The call ends with this answer and this status.
     Answer(Answer, Status),

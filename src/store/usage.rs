@@ -1,4 +1,4 @@
-//! What the cache holds and how full it is, as the views `cache_stats` and `cache_usage` show it.
+//! The content of the cache and how full it is, as the views `cache_stats` and `cache_usage` show it.
 
 use super::space;
 use crate::pg::memory;

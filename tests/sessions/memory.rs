@@ -49,7 +49,8 @@ fn settings_have_units_defaults_and_descriptions() {
             (name.to_owned(), value.to_owned(), unit.map(str::to_owned), context.to_owned(), true)
         })
     );
-    let error = session.batch_execute("SET pg_cache.no_such_setting = 1").expect_err("there is no such setting");
+    let error =
+        session.batch_execute("SET pg_cache.no_such_setting = 1").expect_err("there is no such setting");
     assert_eq!(error.code(), Some(&SqlState::INVALID_NAME));
 }
 

@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::key::Key;
 use crate::value::{DEPENDENCIES_MAX, Kind, NewValue, Refusal, Reservation, ReserveOptions, StaleOk, Stored};
 
-/// What has become of a reservation.
+/// The outcome of a reservation.
 enum Outcome {
     /// Its value is stored.
     Stored,

@@ -2,7 +2,7 @@
 //!
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
 //! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock.
-//! What a reader may get depends on its safe stamp and on its own uncommitted changes, see [`Reader`]. A read writes only the visited
+//! The safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only the visited
 //! bit, a count, and now and then the tick at which an entry was known to be right.
 
 use super::Tier;

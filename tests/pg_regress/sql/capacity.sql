@@ -1,4 +1,4 @@
--- What does not fit is not stored, and is never an error. The previous value goes with it, because it is outdated.
+-- A value that does not fit is not stored, and the call raises no error. The previous value is removed, because it is outdated.
 \pset null '(null)'
 
 -- A key of another length than 1 to 1024 bytes has no value, and nothing can be stored under it.

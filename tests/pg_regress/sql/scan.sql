@@ -28,7 +28,7 @@ SELECT count(*) FILTER (WHERE cache_set(key, to_jsonb(i))) FROM long;
 SELECT count(*) FILTER (WHERE cache_get(key) = to_jsonb(i)) FROM long;
 SELECT count(*) FILTER (WHERE cache_get(key) = to_jsonb(i)) FROM outside;
 
--- What is removed behind the scan stays removed, and what it meets of another kind is an error as ever.
+-- A key that the statement removes behind its scan stays removed. A value of another kind is an error, as without a scan.
 SELECT count(cache_delete(key)) FROM even WHERE i % 4 = 0;
 SELECT count(cache_get(key)) FROM even;
 SELECT cache_set_text(key, 'text') FROM even WHERE i = 4000;

@@ -45,7 +45,7 @@ SELECT bytes <= 20000 AS within, bytes > 10000 AS used, evicted_quota > 100 AS b
   FROM cache_stats JOIN cache_stats_detail USING (space) WHERE space = 's';
 SELECT cache_get_text('q200', 's') IS NOT NULL AS newest;
 SELECT count(cache_get('o' || i, 'other')) FROM generate_series(1, 100) AS i;
--- What alone is larger is refused, and what the key had goes. Of what a transaction sets together some find no room.
+-- A value larger than the quota is refused, and the previous value goes. Of the values that one transaction sets, some do not fit.
 SELECT cache_set_text('q200', repeat('x', 30000), space => 's'), cache_status();
 SELECT cache_get_text('q200', 's') IS NULL AS gone;
 SELECT count(cache_set_text('r' || i, repeat('x', 500), space => 's')) FROM generate_series(1, 200) AS i;

@@ -1,4 +1,4 @@
-//! What each step does to the state.
+//! The effect of each step on the state.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Flight, Outcome, Read, State, Value, Work, Worker, Write, Writer};
