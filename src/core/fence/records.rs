@@ -52,8 +52,10 @@ impl<'m> Fences<'m> {
             // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
             settled.store(self.now().0 + 1, Ordering::SeqCst);
         }
+        // A writer that raises the unclaimed fence after this look also raises the record's, so one look is enough.
         let is_behind = self.last_change(own).0.0 < changed.0;
-        (own, (is_behind || !self.holds(unclaimed, stamp, Stamp::LATEST)).then_some(unclaimed))
+        let depends = pending > 0 || changed.0 > stamp.0 || is_behind;
+        (own, depends.then_some(unclaimed))
     }
 
     /// Returns the fence that a writer of a relation must raise. Claims nothing. The answer holds while [`claims`](Self::claims)

@@ -5,7 +5,8 @@
 //! again after that. A fill claims the record, counts the claim (`Bump`), and then reads the unclaimed fence to
 //! decide whether its entry must depend on that fence, too. When a fill has seen the unclaimed fence at rest after a
 //! claim, it marks the record as *settled* as of that moment. Fills with a later stamp do not look at the unclaimed
-//! fence any more.
+//! fence any more. Before that mark, the record's fence takes over the number of the unclaimed fence (`Cover`): a reader
+//! with a safe stamp must still find that number.
 
 use stateright::{Model, Property};
 
@@ -38,8 +39,10 @@ enum Fill {
     /// Reads the moment as of which the record is settled.
     Settled,
     Bump,
-    /// Reads whether the unclaimed fence is at rest.
+    /// Reads whether the unclaimed fence is at rest, and its number.
     Rest,
+    /// Gives the record's fence the number of the unclaimed fence, if `Rest` found that fence at rest.
+    Cover,
     /// Settles the record as of now, if `Rest` found the fence at rest.
     Settle,
     /// Decides whether the entry also depends on the unclaimed fence.
@@ -51,6 +54,8 @@ enum Fill {
 enum Step {
     Writer(usize, Write),
     Filler(usize, Fill),
+    /// The reader will keep one snapshot, and notes its safe stamp before it takes the snapshot.
+    Keep,
     /// The reader begins.
     Begin,
     /// The reader reads the entry of a fill. It checks all fences in one step, which is enough here because
@@ -74,6 +79,8 @@ struct Filler {
     value: u8,
     settled: u8,
     rested: bool,
+    /// The number of the unclaimed fence as of `Rest`.
+    changed: u8,
     on_unclaimed: bool,
 }
 
@@ -89,9 +96,13 @@ struct State {
     visible: u8,
     writers: Vec<Writer>,
     fillers: Vec<Filler>,
-    /// The changes that the reader must see, once it has begun.
+    /// The safe stamp of a reader that keeps one snapshot.
+    safe_stamp: Option<u8>,
+    /// The changes that the reader must see, once it has begun. With a safe stamp, it must not see any others.
     begun: Option<u8>,
+    has_read: bool,
     stale: bool,
+    newer: bool,
     hits: u8,
     settled_hits: u8,
 }
@@ -106,11 +117,16 @@ enum Variant {
     SettledThoughPending,
     SettledForAll,
     SettledBeforeItRests,
+    NotCovered,
+    CoveredAfterSettled,
+    NotBehind,
 }
 
 #[derive(Clone, Debug)]
 struct Claims {
     variant: Variant,
+    /// Whether other relations share the record. Such a record is never settled.
+    shared: bool,
     writers: usize,
     fillers: usize,
 }
@@ -130,8 +146,9 @@ impl Claims {
         use Fill::*;
         let mut steps = vec![Stamp, Snapshot, Claim, Settled, Bump];
         steps.extend(match self.variant {
-            Variant::SettledBeforeItRests => [Settle, Rest],
-            _ => [Rest, Settle],
+            Variant::SettledBeforeItRests => [Settle, Rest, Cover],
+            Variant::CoveredAfterSettled => [Rest, Settle, Cover],
+            _ => [Rest, Cover, Settle],
         });
         steps.extend([Depend, Publish]);
         steps.retain(|step| *step != Bump || self.variant != Variant::NoBump);
@@ -179,20 +196,30 @@ impl Claims {
             Fill::Settled => filler.settled = state.settled,
             Fill::Bump => state.claims += 1,
             Fill::Rest => {
-                filler.rested = state.unclaimed.pending == 0 || self.variant == Variant::SettledThoughPending;
+                filler.rested = state.unclaimed.pending == 0;
+                filler.changed = state.unclaimed.seq;
+            }
+            Fill::Cover => {
+                if filler.settled == 0 && filler.rested && !self.shared && self.variant != Variant::NotCovered
+                {
+                    state.record.seq = state.record.seq.max(filler.changed);
+                }
             }
             Fill::Settle => {
-                let rested = filler.rested || self.variant == Variant::SettledBeforeItRests;
-                if filler.settled == 0 && rested {
+                let rested = filler.rested
+                    || [Variant::SettledBeforeItRests, Variant::SettledThoughPending].contains(&self.variant);
+                if filler.settled == 0 && rested && !self.shared {
                     state.settled = state.now + 1;
                 }
             }
             Fill::Depend => {
                 let is_settled = filler.settled > 0
                     && (filler.settled <= filler.stamp + 1 || self.variant == Variant::SettledForAll);
+                let is_behind = state.record.seq < filler.changed
+                    && ![Variant::NotCovered, Variant::NotBehind].contains(&self.variant);
                 filler.on_unclaimed = !is_settled
                     && self.variant != Variant::NoUnclaimedFence
-                    && !state.unclaimed.holds(filler.stamp, LATEST);
+                    && (!filler.rested || filler.changed > filler.stamp || is_behind);
             }
             Fill::Publish => {}
         }
@@ -200,13 +227,16 @@ impl Claims {
 
     fn read(state: &mut State, number: usize) {
         let filler = &state.fillers[number];
-        let holds = |fence: Fence| fence.holds(filler.stamp, LATEST);
+        let safe_stamp = state.safe_stamp.unwrap_or(LATEST);
+        let holds = |fence: Fence| fence.holds(filler.stamp, safe_stamp);
         if holds(state.record) && (!filler.on_unclaimed || holds(state.unclaimed)) {
             state.hits += 1;
             state.settled_hits += u8::from(filler.settled > 0);
-            state.stale |= state.begun.unwrap_or(0) & !filler.value != 0;
+            let begun = state.begun.unwrap_or(0);
+            state.stale |= begun & !filler.value != 0;
+            state.newer |= state.safe_stamp.is_some() && filler.value & !begun != 0;
         }
-        state.begun = Some(0);
+        state.has_read = true;
     }
 }
 
@@ -233,8 +263,9 @@ impl Model for Claims {
             actions.extend(next.map(|step| Step::Filler(number, *step)));
         }
         match state.begun {
+            None if state.safe_stamp.is_none() => actions.extend([Step::Keep, Step::Begin]),
             None => actions.push(Step::Begin),
-            Some(_) if state.hits == 0 => {
+            Some(_) if !state.has_read => {
                 let published = |number: &usize| usize::from(state.fillers[*number].at) == filling.len();
                 actions.extend((0..self.fillers).filter(published).map(Step::Read));
             }
@@ -247,6 +278,7 @@ impl Model for Claims {
         match step {
             Step::Writer(number, step) => self.write(&mut state, number, step),
             Step::Filler(number, step) => self.fill(&mut state, number, step),
+            Step::Keep => state.safe_stamp = Some(state.now),
             Step::Begin => state.begun = Some(state.visible),
             Step::Read(number) => Self::read(&mut state, number),
         }
@@ -254,27 +286,39 @@ impl Model for Claims {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always(NOT_STALE, |_, state: &State| !state.stale),
+            Property::always(NOT_NEWER, |_, state: &State| !state.newer),
             Property::sometimes("a hit on a new value", |_, state: &State| {
                 state.hits > 0 && state.visible != 0
             }),
-            Property::sometimes("a hit by a settled record", |_, state: &State| state.settled_hits > 0),
-        ]
+            Property::sometimes("a hit with a safe stamp", |_, state: &State| {
+                state.hits > 0 && state.safe_stamp.is_some()
+            }),
+        ];
+        if !self.shared {
+            let settled = |_: &Self, state: &State| state.settled_hits > 0;
+            properties.push(Property::sometimes("a hit by a settled record", settled));
+        }
+        properties
     }
 }
 
 const NOT_STALE: &str = "no stale read";
+const NOT_NEWER: &str = "no value newer than the snapshot";
 
 #[test]
 fn claims() {
     use Variant::*;
-    let run = |variant, writers, fillers, verdict| {
-        check(&format!("claims: {variant:?}"), Claims { variant, writers, fillers }, verdict);
+    let run = |variant, shared, writers, fillers, verdict| {
+        let name = format!("claims: {variant:?}{}", if shared { ", shared" } else { "" });
+        check(&name, Claims { variant, shared, writers, fillers }, verdict);
     };
-    run(AsBuilt, 1, 2, Verdict::Right);
+    run(AsBuilt, false, 1, 2, Verdict::Right);
+    run(AsBuilt, true, 1, 2, Verdict::Right);
     if long() {
-        run(AsBuilt, 2, 2, Verdict::Right);
+        run(AsBuilt, false, 2, 2, Verdict::Right);
+        run(AsBuilt, true, 2, 2, Verdict::Right);
     }
     for variant in [
         NeverLooksAgain,
@@ -282,9 +326,14 @@ fn claims() {
         NoBump,
         NoUnclaimedFence,
         SettledThoughPending,
-        SettledForAll,
         SettledBeforeItRests,
     ] {
-        run(variant, 1, 2, Verdict::Breaks(NOT_STALE));
+        run(variant, false, 1, 2, Verdict::Breaks(NOT_STALE));
     }
+    // The record's fence has the number of the unclaimed fence once it is settled, so earlier stamps are safe as well.
+    run(SettledForAll, false, 1, 2, Verdict::Harmless);
+    for variant in [NotCovered, CoveredAfterSettled] {
+        run(variant, false, 1, 2, Verdict::Breaks(NOT_NEWER));
+    }
+    run(NotBehind, true, 1, 2, Verdict::Breaks(NOT_NEWER));
 }
