@@ -1,5 +1,6 @@
--- The comments that \df+ shows. Every function has its comment here. Every role may execute the functions outside of schema pgcache; each
--- of them checks the privilege that it needs, so that its error can name the missing grant. docs/privileges.md has the table.
+-- The comments that \df+ shows. Every function has its comment here, except the two functions of the type pgcache.size: schema.sql has
+-- those. Every role may execute the functions outside of schema pgcache; each of them checks the privilege that it needs, so that its
+-- error can name the missing grant. docs/privileges.md has the table.
 
 COMMENT ON FUNCTION pgcache.noop(text) IS
     'Takes a key and returns 0. Measures the cost of calling a function of pg_cache.';
@@ -18,16 +19,16 @@ COMMENT ON FUNCTION cache_get_bytes(text, text) IS
     'Returns the bytea stored under a key, or null if there is none.';
 
 COMMENT ON FUNCTION cache_set(text, jsonb, interval, text[], text, text, interval, bigint) IS
-    'Stores a jsonb under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored: a value over a limit is not, and neither is one whose ttl is not positive. Then the previous value is removed.';
+    'Stores a jsonb under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored. A value over a limit, or with a ttl that is not positive, is not stored, and the commit removes the previous value; with mode absent or a lease, it removes nothing.';
 
 COMMENT ON FUNCTION cache_set_text(text, text, interval, text[], text, text, interval, bigint) IS
-    'Stores a text under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored: a value over a limit is not, and neither is one whose ttl is not positive. Then the previous value is removed.';
+    'Stores a text under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored. A value over a limit, or with a ttl that is not positive, is not stored, and the commit removes the previous value; with mode absent or a lease, it removes nothing.';
 
 COMMENT ON FUNCTION cache_set_bytes(text, bytea, interval, text[], text, text, interval, bigint) IS
-    'Stores a bytea under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored: a value over a limit is not, and neither is one whose ttl is not positive. Then the previous value is removed.';
+    'Stores a bytea under a key. This session sees it at once, other sessions when the transaction commits. Returns whether it was stored. A value over a limit, or with a ttl that is not positive, is not stored, and the commit removes the previous value; with mode absent or a lease, it removes nothing.';
 
 COMMENT ON FUNCTION cache_acquire(text, text, interval, interval) IS
-    'Returns the jsonb under a key (status hit or stale). If there is none, one caller gets the status compute and a lease for cache_set, and the others get the status wait. Compute the value in statements that begin after the call has returned.';
+    'Returns the jsonb under a key (status hit or stale). If there is none, one caller gets the status compute and a lease for cache_set, and the others get the status wait. Compute the value in statements that begin after the call has returned. Lease 0 means that no lease was free: cache_set stores nothing with it.';
 
 COMMENT ON FUNCTION cache_acquire_text(text, text, interval, interval) IS
     'Does for a text what cache_acquire does for a jsonb: returns it, or tells one caller to compute it and the others to wait.';
@@ -36,7 +37,7 @@ COMMENT ON FUNCTION cache_acquire_bytes(text, text, interval, interval) IS
     'Does for a bytea what cache_acquire does for a jsonb: returns it, or tells one caller to compute it and the others to wait.';
 
 COMMENT ON FUNCTION cache_release(text, bigint, text) IS
-    'Releases a lease without a value, so that the next caller of cache_acquire computes the value. Returns whether there was such a lease.';
+    'Releases a lease without a value, so that the next caller of cache_acquire is told to compute it. Returns whether there was such a lease.';
 
 COMMENT ON FUNCTION cache_delete(text, text) IS
     'Removes the value of a key. Other sessions see that when the transaction commits. Returns whether there was a value.';
@@ -60,7 +61,7 @@ COMMENT ON FUNCTION cache_invalidate_tags(text[]) IS
     'Invalidates all values that were stored with at least one of the tags. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION cache_flush(text) IS
-    'Invalidates all values of a space, or with ''*'' of all spaces, when the transaction commits.';
+    'Invalidates all values of a space, or with ''*'' of all spaces of the database. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION cache_get_many(text[], text) IS
     'Returns the keys that have a jsonb or a counter, each with its jsonb, in the order of the keys. Leaves out values of another kind.';
@@ -84,7 +85,7 @@ COMMENT ON FUNCTION cache_delete_many(text[], text) IS
     'Removes the values of the keys, like cache_delete. Returns how many keys had a value.';
 
 COMMENT ON FUNCTION cache_incr(text, bigint, interval, text, text) IS
-    'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it, unless this transaction has set or removed the key before. A key without a value becomes a counter with the given time to live; with mode present it stays without a value, and the result is null. A jsonb or text that is an integer becomes a counter.';
+    'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it, unless this transaction has set or removed the key before. A key without a value becomes a counter with the given time to live; with mode present it stays without a value, and the result is null. A jsonb or text that is an integer becomes a counter. If the counter cannot be stored, the result is the number to add.';
 
 COMMENT ON FUNCTION cache_keys(text, text, integer, text) IS
     'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Returns at most max_keys keys that follow the key "after", in the order of their bytes. Looks at every entry of the cache, so it is meant for inspection.';
@@ -93,13 +94,13 @@ COMMENT ON FUNCTION cache_status() IS
     'Returns what the last call of this session did, and the cause by name, such as "invalidated: table orders". Null after a call that failed, and after a rollback.';
 
 COMMENT ON FUNCTION cache_create_space(text, interval, interval, text, real, text, text, pgcache.size, pgcache.size, pgcache.size, interval, pgcache.size, integer, boolean, text, boolean, boolean) IS
-    'Creates a space. A null option has its default. if_not_exists leaves an existing space as it is.';
+    'Creates a space. A null option has its default. With if_not_exists, an existing space stays as it is.';
 
 COMMENT ON FUNCTION cache_alter_space(text, interval, interval, text, real, text, text, pgcache.size, pgcache.size, pgcache.size, interval, pgcache.size, integer, boolean, text, boolean) IS
-    'Changes those options of a space that are not null.';
+    'Changes the options of a space that are given. A null option stays as it is.';
 
 COMMENT ON FUNCTION cache_drop_space(text) IS
-    'Drops a space and its values.';
+    'Drops a space with its values and grants. The space default cannot be dropped.';
 
 COMMENT ON FUNCTION cache_grant(text, regrole, text) IS
     'Grants a role a privilege in a space: read, write (includes read) or admin (includes both). Role public stands for every role.';
@@ -121,26 +122,26 @@ COMMENT ON FUNCTION pgcache.grant_restored() IS
 REVOKE ALL ON FUNCTION pgcache.grant_restored() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.changed() IS
-    'Trigger function: tells all sessions that its table has changed.';
+    'Trigger function: tells all sessions that the table of the trigger has changed.';
 REVOKE ALL ON FUNCTION pgcache.changed() FROM PUBLIC;
 
 COMMENT ON FUNCTION pgcache.visible_spaces() IS
     'Returns the rows of the view cache_spaces.';
 
 COMMENT ON FUNCTION cache_watch(regclass, text[]) IS
-    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table.';
+    'Makes tags stand for a table: a write to the table invalidates all values with one of the tags. Without tags, the tag is the name of the table. The call itself invalidates all values with tags once.';
 
 COMMENT ON FUNCTION cache_unwatch(regclass) IS
-    'Ends the watch of a table: no tag stands for the table any more.';
+    'Ends the watch of a table: no tag stands for the table any more. The call itself invalidates all values with tags once.';
 
 COMMENT ON FUNCTION cache_invalidate_relation(regclass) IS
     'Invalidates all values that depend on a table, as a write to the table does. Takes effect for other sessions when the transaction commits.';
 
 COMMENT ON FUNCTION pgcache.visible_watches() IS
-    'Returns the relations and tags that the view cache_watches groups.';
+    'Returns one row for each watched table and each of its tags. The view cache_watches groups them by table.';
 
 COMMENT ON FUNCTION cache_stats_reset() IS
-    'Sets the counts of the views of statistics to zero, for all spaces and tables of the database.';
+    'Sets the counts of the views cache_stats, cache_stats_detail and cache_relations to zero, at once, for all spaces and tables of the database.';
 
 COMMENT ON FUNCTION pgcache.space_summary() IS
     'Returns the rows of the view cache_stats.';
@@ -152,7 +153,7 @@ COMMENT ON FUNCTION pgcache.usage() IS
     'Returns the rows of the view cache_usage, with the OID of each database.';
 
 COMMENT ON FUNCTION pgcache.relation_statistics() IS
-    'Returns the relations that the view cache_relations selects from.';
+    'Returns the rows from which the view cache_relations selects.';
 
 COMMENT ON FUNCTION cache_fetch(text, text, jsonb, interval, text[], interval, boolean, regclass[], text) IS
     'Returns the value of a query as a scalar subquery does, as jsonb. If the key holds the result of the same query text with the same arguments, returns that. Otherwise runs the query, and stores the result until a transaction changes something that the query has read.';

@@ -39,11 +39,10 @@ GRANT SELECT ON cache_spaces TO PUBLIC;
 CREATE VIEW cache_grants AS
     SELECT space, grantee, privilege FROM pgcache.visible_grants()
     ORDER BY space COLLATE pg_catalog."C", grantee COLLATE pg_catalog."C", privilege COLLATE pg_catalog."C";
-COMMENT ON VIEW cache_grants IS
-    'The privileges of roles in spaces: those that count for the caller, and all of spaces in which the caller has the privilege admin. Members of pg_monitor see all grants.';
-COMMENT ON COLUMN cache_grants.space IS 'The name of the space.';
-COMMENT ON COLUMN cache_grants.grantee IS 'The role, quoted where an SQL identifier needs quotes; public stands for every role.';
-COMMENT ON COLUMN cache_grants.privilege IS 'The privilege: read, write (includes read) or admin (includes both).';
+COMMENT ON VIEW cache_grants IS 'Privileges of roles in spaces';
+COMMENT ON COLUMN cache_grants.space IS 'Name of the space';
+COMMENT ON COLUMN cache_grants.grantee IS 'Role, as an SQL identifier; public: every role';
+COMMENT ON COLUMN cache_grants.privilege IS 'read, write (with read) or admin (with both)';
 GRANT SELECT ON cache_grants TO PUBLIC;
 
 CREATE VIEW cache_watches AS
@@ -121,8 +120,7 @@ CREATE VIEW cache_relations AS
      WHERE relation IS NULL OR entries_killed OPERATOR(pg_catalog.>) 0
          OR EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) s.relation)
      ORDER BY entries_killed DESC, relation::pg_catalog.text COLLATE pg_catalog."C";
-COMMENT ON VIEW cache_relations IS
-    'Changes of each table, and entries they invalidated';
+COMMENT ON VIEW cache_relations IS 'Changes of each table and their invalidations';
 COMMENT ON COLUMN cache_relations.relation IS 'Table; null: tables that share a record';
 COMMENT ON COLUMN cache_relations.fences IS 'Transactions that have changed the table';
 COMMENT ON COLUMN cache_relations.entries_killed IS 'Reclaimed entries that it has invalidated';
