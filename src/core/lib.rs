@@ -18,11 +18,12 @@
 //!         └─ blocks        entries: header, dependencies, key, value                   tier/entry.rs
 //! ```
 //!
-//! # Rooms
+//! # Files
 //!
-//! - `region.rs`, `layout.rs` and `blocks.rs` are the floor: words, positions, free blocks. They know no other room.
+//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. They import no other module of this
+//!   list.
 //! - `fence/` has the fences and the proof of their protocol.
-//! - `figures/` has what is counted: for each backend and space, and for each relation.
+//! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
 //! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
 //! - `host.rs`, `key.rs`, `value.rs` and `reader.rs` have the types that callers pass in.
 //!
@@ -30,18 +31,18 @@
 //!
 //! # Access rules
 //!
-//! 1. Memory consists of words, and every shared access is atomic ([`Region`]). So no access is ever undefined behaviour.
+//! 1. Memory consists of 64-bit words, and every shared access is atomic ([`Region`]). So no access is ever undefined behaviour.
 //! 2. Links, queues and the bitmap are written only under the lock of their shard. A backend holds at most one shard lock at a
-//!    time, for a bounded number of steps. While it holds one, it calls nothing of the host except the host's clock of statements
-//!    and a question that only tests answer ([`Host::refuses_blocks`]).
-//! 3. Readers hold no lock. After copying, they prove that what they copied was alive (see `tier/shard.rs`).
+//!    time, for a bounded number of steps. While it holds one, it calls only two other methods of the host: [`Host::moment`], and
+//!    [`Host::refuses_blocks`], with which tests make allocations fail.
+//! 3. Readers hold no lock. After a reader has copied an entry, it must check that the entry lived all the time (see `tier/shard.rs`).
 //! 4. The bytes of a living entry never change, with three exceptions: its time to live, the one word of a counter, and, in an
 //!    entry that may be served stale, the word that says when the entry was last known to be right.
 //! 5. Fences are single words, changed by single atomic operations, and no lock protects them. No lock protects statistics either:
-//!    only its backend writes a slot, and cells and the figures of relations change by atomic additions.
+//!    each slot is written only by the backend that owns it, and the counts of cells and relations change by atomic additions.
 //! 6. Positions and lengths read from the memory are never trusted. Loops are bounded, an access outside the region goes to a sink,
-//!    and code that follows a damaged link writes to blocks only. So damage costs cached values, at worst a value that another
-//!    write has overwritten, and never the process.
+//!    and code that follows a damaged link writes to blocks only. So damage can lose cached values or overwrite a cached value, but
+//!    never crashes the process.
 //!
 //! # Cost
 //!
@@ -52,11 +53,12 @@
 //! bench` prints the overhead in a full tier, and the size of fences, flights and statistics.
 //!
 //! Statistics take 1 600 bytes for each backend, whose slot has counts for eight spaces at a time, and 448 bytes for each reserved
-//! fence, which may belong to a space. With 120 backends and 256 reserved fences that is 307 kB. The fences and figures of a
+//! fence, which may belong to a space. With 120 backends and 1024 reserved fences that is 651 kB. The fences and figures of a
 //! relation take 64 bytes.
 //!
 //! A hit costs about three hundred instructions, no lock, and one store to the backend's own count for the space. Storing and
-//! removing entries also updates the word that holds the space's size: once for each hold of a lock, however many entries go.
+//! removing entries also updates the word that holds the space's size: once for each time that the lock is held, whatever the number
+//! of entries.
 
 mod blocks;
 #[cfg(counting)]

@@ -1,6 +1,6 @@
 //! Tests of the cache-line layout: a word that is often written must not share its line with words that other processes read.
 //!
-//! The tests find fences and the clock by moving them and looking which word changed. So they test the real position of a word, not
+//! The tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word, not
 //! the position that the layout intends.
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};
@@ -27,7 +27,7 @@ impl Host for Alone {
     fn unlock(&self, _shard: u32) {}
 }
 
-/// Sizes with all kinds of remainders. The part that follows them must begin on a line in every case.
+/// Sizes that do not fill whole cache lines. The next part of the region must begin on a line in every case.
 fn sizes() -> impl Iterator<Item = Sizes> {
     let numbers = [0, 1, 5, 8];
     numbers.into_iter().flat_map(move |reserved| {
@@ -44,6 +44,7 @@ fn sizes() -> impl Iterator<Item = Sizes> {
     })
 }
 
+/// Runs a test with a new tier, and with a function that makes a change and returns the positions of the words that have changed.
 fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, Alone>, &dyn Fn(&dyn Fn()) -> Vec<usize>)) {
     let words: Vec<AtomicU64> = (0..REGION_WORDS).map(|_| AtomicU64::new(0)).collect();
     let tier = Tier::format(Region::of_words(&words), sizes, Alone, 0).expect("it fits");
@@ -71,7 +72,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
             let distinct: BTreeSet<usize> = reserved.iter().copied().collect();
             assert_eq!(distinct.len(), reserved.len(), "{sizes:?}: two on one line");
             assert!(others.iter().all(|line| !distinct.contains(line)), "{sizes:?}: one beside others");
-            // No fence stands in the header's lines or behind the fences.
+            // All fences lie between the header and the statistics.
             let header = tier.layout.reserved_at / LINE;
             let behind = tier.layout.slots_at / LINE;
             assert!(lines.iter().all(|line| (header..behind).contains(line)), "{sizes:?}");
@@ -96,8 +97,8 @@ fn a_reserved_fence_lies_beside_its_identity() {
     });
 }
 
-/// Checks all words that are written when a relation changes and when that kills an entry, except the clock and the entry's own
-/// words.
+/// Checks all words of a relation's record that are written when the relation changes and when an invalidated entry is removed: the
+/// identity, two fences, and three figures.
 #[test]
 fn a_relation_has_a_line_for_itself() {
     for sizes in sizes() {
@@ -151,7 +152,7 @@ fn the_clock_has_a_line_for_itself() {
             let line = clock / LINE * LINE..clock / LINE * LINE + LINE;
             assert!(!line.contains(&0), "the magic is on it");
             assert!(line.end <= tier.layout.reserved_at, "a part of the region begins on it");
-            // No other operation writes on the clock's line. The words that a backend reads when it attaches stand on other lines.
+            // Only a commit writes on the clock's line. The words that a backend reads when it attaches stand on other lines.
             let by_others = moved(&|| everything(tier));
             assert!(!by_others.is_empty());
             let intruder = by_others.iter().find(|at| line.contains(at));
@@ -162,6 +163,7 @@ fn the_clock_has_a_line_for_itself() {
     }
 }
 
+/// Stores and reads more entries than fit, and sweeps: operations that must not move the clock.
 fn everything(tier: &Tier<'_, Alone>) {
     let scope = tier.scope(1, 1, 0);
     for number in 0..200u64 {

@@ -2,8 +2,10 @@
 //!
 //! Access rules:
 //! - All shared memory is accessed as atomic 64-bit words. A process that reads a word while another process writes it gets the old
-//!   word or the new one, never a mixture, and it is never undefined behaviour. The meaning of several words together is up to the
-//!   modules that use the region. Each of them says which lock or version protects its words.
+//!   word or the new one, never a mixture, and it is never undefined behaviour. `copy_bytes` is weaker: it may return a mixture of old
+//!   and new bytes, even within a word. Its callers must check afterwards that no process wrote meanwhile.
+//! - The meaning of several words together is up to the modules that use the region. Each of them says which lock or version protects
+//!   its words.
 //! - Positions are word numbers from the start of the region, so they mean the same at every address.
 //! - A position outside the region is a sign of damage, but must not bring the server down. Such an access goes to the
 //!   [sink](Region::SINK), a word whose content is never trusted.
@@ -23,13 +25,13 @@ pub enum RegionError {
     TooSmall {
         /// The bytes of the memory.
         bytes: usize,
-        /// The least bytes that are enough.
+        /// The smallest number of bytes that is enough.
         needed: usize,
     },
     /// The memory was not formatted by this library.
     #[error("the memory is not formatted")]
     Unformatted,
-    /// The memory has more blocks than block numbers can count.
+    /// The memory has more blocks or fences than their 32-bit numbers can count.
     #[error("{bytes} bytes are too many: at most 64 GB can be used")]
     TooLarge {
         /// The bytes of the memory.
@@ -58,7 +60,8 @@ impl<'m> Region<'m> {
     /// The alignment of a region: a cache line. So structures that are laid out in lines start on lines.
     pub const ALIGNMENT: usize = 64;
 
-    /// The position of the sink: the word that an access outside the region reads or writes.
+    /// The position of the sink: the word that an access outside the region reads or writes. It lies in the header, which must not use
+    /// this word for anything else.
     pub(crate) const SINK: usize = 7;
 
     /// Makes a region of a block of memory that other threads or processes may share.
@@ -165,8 +168,8 @@ impl<'m> Region<'m> {
     }
 }
 
-/// Copies bytes out of shared words, from byte `skip` on. Fills `into` completely. If the words end before that, leaves `into`
-/// unchanged.
+/// Copies bytes out of shared words, from byte `skip` on. Fills `into` completely. If the words end before `into` is full, leaves
+/// `into` unchanged. If another process writes the words meanwhile, the copy may be a mixture of old and new bytes.
 #[inline(always)]
 pub(crate) fn copy_bytes(words: &[AtomicU64], skip: usize, into: &mut [u8]) {
     if (words.len() * 8).checked_sub(skip).is_none_or(|rest| rest < into.len()) {
@@ -232,7 +235,7 @@ impl Mapping {
         memmap2::MmapRaw::map_raw(file).map(Self)
     }
 
-    /// Returns its words. The processes make regions and other shared structures from slices of them.
+    /// Returns the words of the file. Each process makes regions and other shared structures from slices of them.
     pub fn words(&self) -> &[AtomicU64] {
         // SAFETY: the map begins on a page, has this length, was initialised by the kernel, and stays mapped until self is dropped,
         // which the result does not outlive. Every reference to its content, in this process and in others, comes from this
@@ -243,15 +246,16 @@ impl Mapping {
     }
 }
 
-/// An allocator that can pretend to a thread that its memory is used up, for tests of allocation failures.
+/// An allocator that fails on purpose when a thread asks for that, in this thread only. Tests of allocation failures use it.
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 #[derive(Debug)]
 pub struct FailingAllocator;
 
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 thread_local! {
-    /// The number of allocations that still succeed before all fail; None if none fails.
+    /// The number of allocations of this thread that still succeed before all fail; None if none fails.
     static LEFT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+    /// The number of allocations that this thread has tried since the last call of [`FailingAllocator::with`].
     static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 

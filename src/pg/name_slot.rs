@@ -1,33 +1,35 @@
-//! A slot that holds the name of a tag, in shared memory.
+//! A slot in shared memory that holds the name of a tag, with the number of the tag's fence. `names.rs` says what the names are for.
 //!
-//! Each slot has a version, which is odd while a session writes the slot. Nothing waits: a session that finds the slot busy notes
-//! nothing, and a reader that is disturbed finds nothing.
+//! Access rules:
+//! - Each slot has a version, which is odd while a session writes the slot. A writer adds 1 before it writes and 1 afterwards.
+//! - A reader must find the same even version before and after it copies the slot. Otherwise it must not use the copy.
+//! - No session ever waits. If another session is writing the slot, a writer stores nothing, and a reader returns None.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The number of slots.
+/// The number of slots in shared memory. The number of a fence selects its slot, so fences share slots.
 pub const SLOTS: usize = 512;
-/// The most bytes of a name that are kept. No tag is longer.
+/// The most bytes of a name. No tag is longer.
 pub const BYTES_MAX: usize = 256;
 
-/// A name, with the number of its fence.
+/// The name of a tag, with the number of its fence.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Slot {
     version: AtomicU64,
-    /// The number of the fence in the upper half, and the length of the name in the lower half.
+    /// The number of the fence in the upper half, and the length of the name in bytes in the lower half. 0 if the slot is empty.
     owner: AtomicU64,
     name: [AtomicU64; BYTES_MAX / 8],
 }
 
 impl Slot {
-    /// Makes this an empty slot. No other process may know it yet.
+    /// Makes this an empty slot. Must be called before any other process can access the slot.
     pub fn format(&self) {
         self.version.store(0, Ordering::Relaxed);
         self.owner.store(0, Ordering::Relaxed);
     }
 
-    /// Copies the name of a fence, if the slot holds it.
+    /// Returns a copy of the name and its length in bytes, if the slot holds the name of this fence.
     pub fn read(&self, fence_number: u32) -> Option<([u8; BYTES_MAX], usize)> {
         let before = self.version.load(Ordering::Acquire);
         let owner = self.owner.load(Ordering::Relaxed);
@@ -41,7 +43,7 @@ impl Slot {
         (undisturbed && length > 0 && owner >> 32 == u64::from(fence_number)).then_some((bytes, length))
     }
 
-    /// Stores the name of a fence, unless another session is writing the slot.
+    /// Stores the name of a fence, unless another session is writing the slot. The name must have at most [`BYTES_MAX`] bytes.
     pub fn write(&self, fence_number: u32, name: &[u8]) {
         let before = self.version.load(Ordering::Relaxed);
         let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);

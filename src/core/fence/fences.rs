@@ -1,4 +1,4 @@
-//! The words of fences, and the operations on them. `fence/mod.rs` has the rules.
+//! The words of fences, and the operations on them. `fence/mod.rs` has the layout of the word, the rules and the proof.
 
 use super::id::{FenceId, Relation, relation_fence, reserved_fence, unclaimed_fence};
 use super::stamp::Stamp;
@@ -7,6 +7,7 @@ use crate::layout::{AT_NOW, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 
+/// The bits of `pending`, at the low end of a fence. `seq` has all other bits.
 const PENDING_BITS: u32 = 18;
 const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
 /// How many slots a search looks at, from the slot that the hash selects.
@@ -18,7 +19,8 @@ pub(super) const PROBES: u32 = 16;
 pub struct Lowered(u64);
 
 impl Lowered {
-    /// Whether no other writer has changed anything under this fence since `stamp`, or was about to.
+    /// Whether the writer that lowered the fence was alone: since `stamp`, no other writer had lowered the fence, and no other writer
+    /// still had it raised.
     pub fn was_alone_since(self, stamp: Stamp) -> bool {
         self.0 & PENDING_MASK == 1 && self.0 >> PENDING_BITS <= stamp.0
     }
@@ -36,7 +38,8 @@ impl<'m> Fences<'m> {
         Self { region, layout }
     }
 
-    /// Returns the present moment. The caller must take it before the snapshot that a value is computed on.
+    /// Returns the number of the latest change. A caller that uses it as the stamp of a value must call this before it takes the
+    /// snapshot on which it computes the value.
     pub fn now(&self) -> Stamp {
         Stamp(self.region.word(AT_NOW).load(Ordering::SeqCst))
     }
@@ -56,12 +59,13 @@ impl<'m> Fences<'m> {
         let _ = self.lower_as(fence, self.draw());
     }
 
-    /// Draws the number of a change that is visible now. A transaction draws one, and lowers all its fences with it.
+    /// Draws the number of a change. The change must be visible already. A transaction draws one number, and lowers all its fences
+    /// with it.
     pub fn draw(&self) -> Stamp {
         Stamp::from_u64(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
     }
 
-    /// Lowers a fence with a number that was drawn for it. Returns the word that it had before.
+    /// Lowers a fence with a number that was drawn for the change. Returns the word that the fence had before.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
@@ -75,7 +79,7 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Withdraws a change: it will not happen. `seq` stays as it is.
+    /// Undoes `raise` for a change that was aborted. `seq` stays as it is.
     pub fn withdraw(&self, fence: FenceId) {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
@@ -96,8 +100,8 @@ impl<'m> Fences<'m> {
         word.rotate_right(PENDING_BITS) <= stamp.0.min(safe_stamp.0)
     }
 
-    /// Whether a change has been committed since `stamp`, so that older values are wrong for good. A change that is only pending
-    /// does not count, because it may still be withdrawn.
+    /// Whether a change has been committed since `stamp`. If so, a value with this stamp never becomes valid again. A change that is
+    /// only pending does not count, because it may still be withdrawn.
     pub fn passed(&self, fence: FenceId, stamp: Stamp) -> bool {
         self.word(fence).load(Ordering::SeqCst) >> PENDING_BITS > stamp.0
     }
@@ -107,13 +111,14 @@ impl<'m> Fences<'m> {
         self.word(fence).load(Ordering::SeqCst) & PENDING_MASK
     }
 
-    /// Returns the stamp of the last change under this fence, and how many changes are about to be committed, both of the same moment.
+    /// Returns the number of the last change under this fence, and how many changes are about to be committed. Both are read at the
+    /// same moment.
     pub(super) fn last_change(&self, fence: FenceId) -> (Stamp, u64) {
         let word = self.word(fence).load(Ordering::SeqCst);
         (Stamp(word >> PENDING_BITS), word & PENDING_MASK)
     }
 
-    /// Sets the stamp of the last change under this fence, unless it is later already.
+    /// Sets `seq` to a stamp, unless `seq` is greater already. `pending` stays as it is.
     pub(super) fn cover(&self, fence: FenceId, stamp: Stamp) {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
@@ -149,8 +154,11 @@ impl<'m> Fences<'m> {
         self.region.word(at as usize)
     }
 
-    /// Returns the slot that holds this mark, and takes a free slot if the mark is new. Slots are never given back. So a session
-    /// that has found its slot finds the same one for ever, without a lock.
+    /// Returns the slot that holds this mark, and takes a free slot if the mark is new. Returns None if all slots that the search
+    /// looks at hold other marks. `at` is the position of the first slot, and `width` is the number of words of a slot; its first word
+    /// holds the mark. A mark must not be 0.
+    ///
+    /// Slots are never given back. So every later search for the mark finds the same slot, without a lock.
     pub(super) fn claim(&self, at: usize, width: usize, slots: u32, hash: u64, mark: u64) -> Option<u32> {
         let first = reduce(hash, slots);
         for probe in 0..PROBES.min(slots) {

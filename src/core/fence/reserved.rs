@@ -1,4 +1,8 @@
-//! Reserved fences: those of databases, spaces, definitions and roles.
+//! Reserved fences: one for each dependency that is neither a relation nor a tag. These are databases and spaces, and the definitions,
+//! roles, watches and inheritance trees.
+//!
+//! A reserved fence has a slot with its identity. A fence claims its slot when a session first asks for it, and keeps it until the
+//! region is formatted again.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, reserved_fence};
@@ -29,6 +33,7 @@ pub enum Reserved {
 }
 
 impl Reserved {
+    /// Returns the fence as one number. The upper half before scattering is the kind, so each kind must have another number.
     fn identity(self) -> u64 {
         match self {
             Self::Database(database) => scatter(1 << 32 | u64::from(database)),
@@ -42,9 +47,10 @@ impl Reserved {
 }
 
 impl Fences<'_> {
-    /// Returns a reserved fence: its own, or that of a tag if there are more databases and spaces than reserved fences.
+    /// Returns a reserved fence. If all slots that the search looks at belong to others, returns the fence of a tag instead.
     ///
-    /// If two identities ever had the same mark, they would share a fence as two tags do.
+    /// The mark of a slot is the hash of the identity with its lowest bit set, so that it is never 0. Two identities with the same mark
+    /// would share a fence. That costs needless misses, as with two tags that share one.
     pub fn reserved(&self, what: Reserved) -> FenceId {
         let hash = scatter(what.identity());
         match self.claim(
@@ -59,7 +65,8 @@ impl Fences<'_> {
         }
     }
 
-    /// Returns the slot of a space's own fence. None if the fence was never asked for, or if the space has none of its own.
+    /// Returns the slot of a space's fence. None if no session has asked for the fence, or if the space uses the fence of a tag. Claims
+    /// nothing.
     pub(crate) fn known_space(&self, database: u32, space: u32) -> Option<u32> {
         let hash = scatter(Reserved::Space { database, space }.identity());
         let slots = self.layout.sizes.reserved_fences;

@@ -1,5 +1,5 @@
-//! Tests a process without free memory. Operations on entries must not allocate memory. Reports about entries must
-//! return an error if an allocation fails.
+//! Tests for a process without free memory. Operations on entries must not allocate private memory. Reports about
+//! entries may allocate, and must return an error if an allocation fails.
 
 #![cfg(not(any(loom, counting)))]
 
@@ -26,7 +26,7 @@ impl Buffer for Fixed {
     }
 }
 
-/// Calls every operation on entries, in a tier that is full, so that the tier must evict.
+/// Calls every operation on entries, with more and larger entries than fit, so that the tier must evict.
 fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     let mut found = Fixed([0; 4096]);
     for (number, name) in names.iter().enumerate() {

@@ -28,8 +28,8 @@ impl Host for &CountingHost {
     fn unlock(&self, _shard: u32) {}
 }
 
-/// Returns the words that were written since the last call: their positions, the number of stores, and the number of
-/// atomic read-modify-write operations.
+/// Returns the words that were written since the last call: the position of each, the number of stores to it, and the
+/// number of atomic read-modify-write operations on it.
 fn written(words: &[AtomicU64]) -> Vec<(usize, u64, u64)> {
     let writes = words.iter().map(AtomicU64::take_writes).enumerate();
     writes
@@ -107,7 +107,7 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
         Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, backends: 4, shards: 1 };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
-    // This backend has no row for that space.
+    // The slot of this backend has no row of counts for space 1.
     let tier = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is formatted");
     store(&tier, 2, 1, &[1; 100], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
@@ -125,8 +125,8 @@ fn evicting_many_tells_their_space_once_for_a_hold() {
     assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
 }
 
-/// A hold of a lock for a large value must evict all entries that it may in one streak, so that it announces their
-/// end to readers once.
+/// While a store of a large value holds the lock, it must evict all entries that it may evict in one streak. It then
+/// tells readers once that these entries have died.
 #[test]
 fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
@@ -169,8 +169,8 @@ fn taking_out_many_tells_their_relation_once_for_a_hold() {
     let [stats] = tier.relation_stats(1).collect::<Vec<_>>()[..] else { panic!("there is one") };
     assert_eq!(stats.killed, gone);
     assert!(gone > 8 * locks && locks > 3, "{gone} taken out under {locks} locks");
-    // The fences and figures of relations come after the header and the eight reserved fences. Each takes one cache
-    // line.
+    // The records of relations come after the header and the eight reserved fences. The header takes three cache lines.
+    // Each reserved fence takes one cache line, and so does each record.
     let relations = (3 + 8) * 8..(3 + 8 + 4) * 8;
     let changed: Vec<_> = written(&words).into_iter().filter(|(at, ..)| relations.contains(at)).collect();
     let [(_, 0, changes)] = changed[..] else { panic!("{changed:?}") };

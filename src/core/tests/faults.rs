@@ -33,7 +33,7 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
             let sizes = Sizes { shards: 4, ..SIZES };
             let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
             let scope = tier.scope(1, 1, 0);
-            // The tier is full, with holes of many sizes, so that a large value is put together from many runs.
+            // The tier is full, with free runs of many sizes, so that a large value needs many runs.
             for number in 0..1_000u32 {
                 let bytes = number.to_le_bytes();
                 let key = Key::new(scope, &bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -75,7 +75,7 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
             assert!(failing < 199, "{size} bytes take too many requests");
         }
     }
-    // Some of the refusals must come in the middle of a chain.
+    // With so many refusals, some requests failed when the value already had a part of its blocks.
     assert!(refused > 10, "only {refused} were refused");
 }
 
@@ -106,8 +106,9 @@ proptest! {
     }
 }
 
-/// The check must find damage to the structures. It cannot know whether keys, values, lifetimes and stamps are right,
-/// so the entries here are little more than headers.
+/// Damages one word after the other. The check must find more than a third of the damaged words: it cannot know whether
+/// keys, values, lifetimes and stamps are right. The entries are little more than headers, so that most words belong to
+/// structures.
 #[test]
 fn check_finds_damage() {
     let memory = memory(16 * 1024);
@@ -135,7 +136,8 @@ fn check_finds_damage() {
     assert!(found * 3 > damaged, "{found} of {damaged} damaged words were noticed");
 }
 
-/// An entry of the kind counter without room for a number must not be added to, and the tier must not retry for ever.
+/// An entry of the kind counter has no room for a number. An addition must be refused, and the tier must not retry for
+/// ever.
 #[test]
 fn a_counter_without_its_word_is_not_added_to() {
     let memory = memory(48 * 1024);
@@ -158,8 +160,8 @@ fn a_chain_that_goes_round_is_swept_once() {
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let key = Key::new(tier.scope(77, 78, 0), b"key", 1).expect("a legal key");
     tier.put(&key, &value(b"value", &[])).expect("it is stored");
-    // Word 2 of an entry holds its database and its space. Word 0 ends with the next entry of the chain: here the
-    // entry itself. A block is two words.
+    // Word 2 of an entry holds its database and its space. The lower half of word 0 holds the next entry of the chain:
+    // the test puts the entry itself there. A block is two words.
     let at =
         memory.iter().position(|word| word.load(Ordering::Relaxed) == 77 << 32 | 78).expect("it is there");
     let block = (at - 2) / 2;
@@ -280,7 +282,7 @@ fn a_bucket_of_thousands_loses_nothing() {
     let key = |number: usize| Key::new(scope, &names[number], 7).expect("a legal key");
     let put = |number| assert_eq!(tier.put(&key(number), &value(b"old", &[])), Ok(Stored::New));
     (0..4_096).for_each(put);
-    // Announcements stand at the front of the chain, so that the last of the other entries are far behind.
+    // The announcements are at the front of the chain, so the last of the other entries are far behind.
     let announced: Vec<_> =
         (4_096..4_110).map(|number| (number, tier.reserve_removal(&key(number)))).collect();
     for (number, reservation) in &announced {
@@ -326,7 +328,7 @@ fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     let mut meddler = Meddler { tier: &tier, key, short: [0; 3], asked: 0 };
     let meta = tier.get(&key, Stamp::LATEST, &mut meddler).unwrap();
     assert_eq!((meta.value_len, &meddler.short), (7, b"con"));
-    // The reader was disturbed until it took the lock.
+    // The reader was disturbed in every attempt until it took the lock.
     assert!(tier.counted(Counter::Retry) >= 8);
 }
 

@@ -1,8 +1,13 @@
-//! The actions that a test chooses from.
+//! The actions that the property tests and the fuzzer choose from, in any order. `both.rs` does each action on the tier and
+//! on the model.
+//!
+//! Times are in ticks, and sizes are in bytes of the value. `tags` is a set: bit n stands for tag n. An action that ends
+//! an earlier one does nothing if there is none.
 
 /// One step of a test.
 #[derive(Clone, Debug)]
 pub enum Action {
+    /// Stores a value at once. With `absent`, only if the key has no value.
     Put {
         key: u8,
         size: usize,
@@ -24,6 +29,7 @@ pub enum Action {
         key: u8,
         by: i64,
     },
+    /// The clock moves on.
     Wait {
         ticks: u32,
     },
@@ -38,6 +44,7 @@ pub enum Action {
     },
     /// Invalidates every entry of the database.
     Flush,
+    /// Removes the dead entries of the next `budget` buckets.
     Sweep {
         budget: u32,
     },
@@ -60,17 +67,17 @@ pub enum Action {
     Finish {
         commit: bool,
     },
-    /// A session asks for the right to compute a key: a lease or a fill.
+    /// A session asks for the right to compute a key until `hold` ticks from now. `hold` also selects a lease or a fill.
     Acquire {
         key: u8,
         hold: u32,
     },
-    /// The session with the oldest lease stores its value or gives up.
+    /// The session with the oldest lease or fill stores its value or gives up.
     Land {
         size: usize,
         give_up: bool,
     },
-    /// Stores a value that may be served stale for `ticks`.
+    /// Stores a value that may be served stale for `ticks` after it has stopped being valid.
     Linger {
         key: u8,
         size: usize,
@@ -82,7 +89,7 @@ pub enum Action {
     GetStale {
         key: u8,
     },
-    /// One of two sessions claims a key that has no value, or whose value it will remove.
+    /// One of two sessions claims a key that has no value. With `removed`, it claims the key even if the key has a value.
     Claim {
         key: u8,
         second: bool,
@@ -107,7 +114,7 @@ pub enum Action {
         space: u8,
         quota: u16,
     },
-    /// Counts an event in one of many other spaces.
+    /// Counts an event in one of the [`ELSEWHERE`] spaces that hold no keys.
     Elsewhere {
         space: u8,
     },
@@ -119,10 +126,12 @@ pub enum Action {
 
 /// The number of keys that the actions choose from.
 pub const KEYS: u8 = 24;
+/// The number of tags that the actions choose from.
 pub const TAGS: u8 = 3;
-/// The tag that stands for a relation: its fence is a relation's.
+/// The tag that stands for a relation: its fence is the fence of a relation.
 pub const RELATION: u8 = 0;
-/// The number of spaces that hold keys, and of other spaces in which nothing is stored. Together they are more than a
-/// backend has rows for.
+/// The number of spaces that hold keys.
 pub const SPACES: u8 = 4;
+/// The number of other spaces, in which nothing is stored. Together with the spaces that hold keys, they are more than a
+/// backend has rows of counts for.
 pub const ELSEWHERE: u8 = 12;
