@@ -5,8 +5,8 @@
 
 A file imports another file if it names an item of that file: in a `use`, or in a path that begins with `crate::`,
 `self::`, `super::` or the name of a child module. Declaring a child module is not an import. If a module passes on an
-item of another module with `pub use`, a file that takes the item from there imports both. So the files of a room must
-never take from the door of their own room what it only passes on.
+item of another module with `pub use`, a file that takes the item from there imports both. So a file must never import
+such an item from the `mod.rs` of its own folder: it must name the file that defines the item.
 
 Prints the shortest circle of each group of files that import each other, and fails if there is one.
 """

@@ -41,8 +41,7 @@ mod pgcache {
     ];
 
     /// Returns the statistics of the relations of the database that have changed, without those of the system catalogs. The row
-    /// without a relation has the figures of
-    /// all relations that share records.
+    /// without a relation has the figures of all relations that share records.
     #[pg_extern(
         volatile,
         parallel_restricted,
