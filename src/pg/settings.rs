@@ -69,7 +69,7 @@ pub fn define() {
     );
     int(
         c"pg_cache.default_ttl",
-        c"How long a value lives if its caller does not say.",
+        c"The time to live of values for which neither the call nor the space sets one.",
         c"",
         &DEFAULT_TTL,
         100,
@@ -100,7 +100,7 @@ pub fn define() {
     GucRegistry::define_bool_guc(
         c"pg_cache.enabled",
         c"Whether this session uses the cache.",
-        c"If off, reads miss and values are not stored. Invalidation goes on all the same.",
+        c"If off, reads miss and values are not stored. Invalidation goes on.",
         &ENABLED,
         GucContext::Userset,
         GucFlags::default(),
@@ -108,7 +108,7 @@ pub fn define() {
     GucRegistry::define_bool_guc(
         c"pg_cache.bypass",
         c"Whether this session's reads miss on purpose.",
-        c"Values are stored as ever, so that a session with this setting refreshes what it computes.",
+        c"Values are stored as usual, so a session with this setting refreshes the values that it computes.",
         &BYPASS,
         GucContext::Userset,
         GucFlags::default(),

@@ -3,6 +3,7 @@
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::{Client, SimpleQueryMessage};
+use std::path::{Path, PathBuf};
 
 /// All pages, in reading order.
 const PAGES: [&str; 3] = ["README.md", "docs/privileges.md", "docs/invalidation.md"];
@@ -53,21 +54,41 @@ fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, p
     Ok(last)
 }
 
-/// Returns the texts of the statuses that a source file sets with a literal, as the table shows them.
+/// Returns the texts of the statuses that a source file sets with literals, as the table shows them: all string literals between the
+/// parentheses of a status.
 fn statuses(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let code: Vec<_> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let source = code.join("\n");
     for outcome in ["Miss", "Invalidated", "Bypass", "Refused", "Of"] {
-        for rest in source.split(&format!("Status::{outcome}(\"")).skip(1) {
-            let text = rest.split('"').next().unwrap_or_default().replace("{}", "…");
-            found.push(match outcome {
-                "Of" => text,
-                _ => format!("{}: {text}", outcome.to_lowercase()),
-            });
+        for rest in source.split(&format!("Status::{outcome}(")).skip(1) {
+            let mut depth = 1;
+            for (at, part) in rest.split('"').enumerate() {
+                if at % 2 == 1 {
+                    let text = part.replace("{}", "…");
+                    found.push(match outcome {
+                        "Of" => text,
+                        _ => format!("{}: {text}", outcome.to_lowercase()),
+                    });
+                    continue;
+                }
+                for letter in part.chars().take_while(|_| depth > 0) {
+                    depth += i32::from(letter == '(') - i32::from(letter == ')');
+                }
+                if depth <= 0 {
+                    break;
+                }
+            }
         }
     }
     found
+}
+
+/// Returns the source files in a folder and in its subfolders.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("a file").path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
 #[test]
@@ -76,9 +97,8 @@ fn every_status_is_documented() {
     let mut count = 0;
     for folder in ["src/api", "src/query", "src/store"] {
         let path = format!("{}/../{folder}", env!("CARGO_MANIFEST_DIR"));
-        for file in std::fs::read_dir(path).expect("a folder of sources") {
-            let path = file.expect("a file").path();
-            let Ok(source) = std::fs::read_to_string(&path) else { continue };
+        for path in sources(Path::new(&path)) {
+            let source = std::fs::read_to_string(&path).expect("a source file");
             for status in statuses(&source) {
                 count += 1;
                 assert!(table.contains(&format!("`{status}`")), "{}: {status}", path.display());
