@@ -1,11 +1,12 @@
 //! Storage of a shard: blocks of 16 bytes, allocated in runs, with one bit for each block.
 //!
-//! A bit is set while its block is in use. The free space has no lists, so there is nothing to corrupt and nothing to merge: free
-//! neighbours are one run. A search continues where the last one ended (next fit) and goes round. Entries are evicted in about the
-//! order in which they came in, so free space opens up ahead of the search.
+//! A bit is set while its block is in use. There are no lists of free blocks that could be corrupted, and freed blocks need no
+//! merging: free blocks that are neighbours form one run. A search starts where the last search ended (next fit) and wraps around
+//! at the end. Entries are evicted in about the order in which they were stored, so free space opens up ahead of the search.
 //!
-//! Access: the bitmap is read and written only under the shard's lock, with one exception. While a lock is held, a block of a
-//! linked entry of that shard always stays in use. So the holder may read the bit of such a block, even in another shard.
+//! Access: the bitmap must only be read and written under the shard's lock, with one exception. The holder of a shard's lock may
+//! also read the bits of blocks in other shards that belong to linked entries of its own shard. The lock keeps these entries
+//! linked, so their blocks stay in use.
 
 use crate::layout::Layout;
 use crate::region::Region;
@@ -13,7 +14,7 @@ use crate::region::Region;
 /// A run of consecutive blocks of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// The first block of the run, by number within the region.
+    /// The first block of the run. Blocks are numbered from the start of the region.
     pub first: u32,
     pub blocks: u32,
 }
@@ -22,9 +23,11 @@ pub(crate) struct Run {
 #[derive(Clone, Copy)]
 pub(crate) struct Bitmap<'m> {
     region: Region<'m>,
+    /// The position of the bitmap's first word in the region.
     at: usize,
+    /// The number of blocks in the shard.
     blocks: u32,
-    /// The number of the shard's first block.
+    /// The number of the shard's first block in the region.
     first: u32,
 }
 
@@ -38,8 +41,9 @@ impl<'m> Bitmap<'m> {
         }
     }
 
-    /// Takes the next free run of at least `least` blocks at or after `cursor`, and at most `want` blocks of it. The search goes
-    /// round once and looks at no more than about `effort` words of the bitmap. Also returns the cursor for the next search.
+    /// Takes the next free run of at least `least` blocks at or after `cursor`, and at most `want` blocks of it. The search wraps
+    /// around at most once and looks at no more than about `effort` words of the bitmap. Also returns the cursor for the next
+    /// search. The cursor counts from the shard's first block.
     pub(crate) fn take(&self, least: u32, want: u32, cursor: u32, effort: u32) -> (Option<Run>, u32) {
         let from = if cursor < self.blocks { cursor } else { 0 };
         let (mut at, mut left, mut wrapped) = (from, effort.saturating_mul(64), false);
@@ -51,7 +55,7 @@ impl<'m> Bitmap<'m> {
                 self.set(start, end - start, true);
                 return (Some(Run { first: self.first + start, blocks: end - start }), end);
             }
-            // Looking at a word for a few of its blocks costs as much as for all.
+            // A look at a few blocks of a word costs as much as a look at all 64.
             left = left.saturating_sub((end - at).max(64));
             at = end;
             if at >= self.blocks {
@@ -69,9 +73,10 @@ impl<'m> Bitmap<'m> {
         }
     }
 
-    /// Takes the largest free run around a block, with at most `want` blocks. Takes nothing if the run has fewer than `least`.
+    /// Takes at most `want` blocks of the free run around a block. The search for the start of the run goes back at most `want`
+    /// blocks. Takes nothing if fewer than `least` blocks are free from there on.
     ///
-    /// This finds blocks that were freed a moment ago without a search.
+    /// This finds blocks that were freed a moment ago, without a search.
     pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
         let local = self.local(block)?;
         if self.in_use(local) {
@@ -86,7 +91,8 @@ impl<'m> Bitmap<'m> {
         Some(Run { first: self.first + start, blocks: end - start })
     }
 
-    /// Gives blocks back. Returns false if one of them is already free or not in this shard; then no block is given back.
+    /// Gives blocks back. If the run is empty, or one of its blocks is already free or not in this shard, returns false and gives
+    /// no block back.
     pub(crate) fn give(&self, run: Run) -> bool {
         let Some(start) = self.local(run.first) else { return false };
         if run.blocks == 0
@@ -99,7 +105,7 @@ impl<'m> Bitmap<'m> {
         true
     }
 
-    /// Returns how many blocks are in use, counted one by one.
+    /// Returns how many blocks are in use. The blocks are counted one by one, so this is only for checks.
     pub(crate) fn count(&self) -> u32 {
         (0..self.blocks).filter(|block| self.in_use(*block)).count() as u32
     }
@@ -109,6 +115,7 @@ impl<'m> Bitmap<'m> {
         self.local(block).is_some_and(|local| self.in_use(local))
     }
 
+    /// Converts the number of a block in the region to its number in the shard. Returns None if the block is in another shard.
     fn local(&self, block: u32) -> Option<u32> {
         block.checked_sub(self.first).filter(|local| *local < self.blocks)
     }
@@ -131,12 +138,13 @@ impl<'m> Bitmap<'m> {
         end
     }
 
-    /// Returns the first of the consecutive free blocks that end with `local`, which must be free. Never looks before `least`.
+    /// Returns the first block of the free run that ends with the block `local`, which must be free. Never looks at blocks before
+    /// the block `least`.
     fn free_since(&self, local: u32, least: u32) -> u32 {
         let mut at = local;
         while at > least {
-            // The bits of the blocks below `at` in one word, shifted to the top. The word is the one before if `at` is the first of
-            // its word.
+            // Shifts the bits of the blocks just below `at` to the top of the word, so that leading zeros count free blocks. If
+            // `at` is the first block of its word, these bits are in the word before it.
             let bits = (at - 1) % 64 + 1;
             let below = self.region.load(self.at + ((at - 1) / 64) as usize) << (64 - bits);
             let free = below.leading_zeros().min(bits);

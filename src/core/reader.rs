@@ -1,16 +1,17 @@
-//! A reader: what it may see, where its values go, and why it gets none.
+//! The types of a read: the reader with the changes that it may see, the buffer for the value, and the reasons for a miss.
 
 use crate::fence::{FenceId, Stamp};
 use crate::value::Meta;
 
-/// A reader: which changes of others it may see, and what it has changed itself.
+/// A reader: which changes of other transactions it may see, and which dependencies it has changed itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'r> {
     /// The reader may not see a value if a dependency has changed after this moment.
     pub safe_stamp: Stamp,
-    /// The fences of what the reader has changed and not committed yet. They must be sorted.
+    /// The fences of the dependencies that the reader has changed and not committed yet. They must be sorted.
     pub changed: &'r [FenceId],
-    /// Whether the server must know every relation that the reader reads. Such a reader gets no entry that depends on a relation.
+    /// Whether the server must see every relation that the reader reads, as in a SERIALIZABLE transaction. A tracked reader never
+    /// gets an entry that depends on a relation.
     pub tracked: bool,
 }
 
@@ -37,14 +38,14 @@ pub enum Miss {
     Off,
 }
 
-/// The reason why an entry is wrong for a reader.
+/// The reason for a miss by [`Miss::Fenced`] or [`Miss::Own`]: why an entry is not valid for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fencing {
     /// Another transaction is about to commit a change of the key itself.
     Key,
     /// This dependency has changed, or is about to change.
     Changed(FenceId),
-    /// This dependency has changed after the reader's safe stamp. The entry is right for later readers.
+    /// This dependency has changed after the reader's safe stamp. The entry is valid for readers with a later safe stamp.
     Newer(FenceId),
     /// The reader itself has changed this dependency.
     Own(FenceId),
@@ -52,36 +53,37 @@ pub enum Fencing {
     Tracked(FenceId),
 }
 
-/// Whether a served value is right.
+/// Whether a served value is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// The value is right.
+    /// The value is valid.
     Right,
-    /// The value was right before, and may be served until a tick.
+    /// The value is no longer valid, but the entry allows serving it until a tick.
     Stale {
         /// The tick until which the value may be served.
         until: u32,
     },
 }
 
-/// The destination that a value is copied to.
+/// The destination of a value: the tier asks it for memory and copies the value there.
 pub trait Buffer {
-    /// Returns as many bytes as the value has, or none if there is no memory for them. The tier may call it more than once for one
-    /// value, because a writer may disturb the first copy.
+    /// Returns memory for the value, [`Meta::value_len`] bytes. Returns an empty slice if there is no memory, or if the caller
+    /// wants no bytes. The tier may call this more than once in one read, because a writer may disturb the first copy.
     fn allocate(&mut self, meta: &Meta) -> &mut [u8];
 
-    /// Whether the last call of `allocate` returned as many bytes as were asked for. If not, the tier has copied nothing.
+    /// Returns false if the last call of `allocate` found no memory. The tier has then copied nothing.
     fn was_allocated(&self) -> bool {
         true
     }
 
-    /// Whether the value that was just copied is one that the caller wants. If not, the read is a miss, as if the key had no entry.
+    /// Returns whether the caller accepts the value that was just copied. If not, the read is a miss, as if the key had no entry.
     #[inline(always)]
     fn accepts(&mut self, _meta: &Meta) -> bool {
         true
     }
 }
 
+/// A buffer for tests and benchmarks. If there is no memory, `resize` aborts the process, so a backend must never use it.
 impl Buffer for Vec<u8> {
     fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
         self.resize(meta.value_len, 0);

@@ -1,4 +1,5 @@
-//! The atomics of the core. Only this file knows whether they are the standard ones, a model checker's, or ones that count writes.
+//! The atomics of the core. Only this file knows which ones they are: the standard library's, a model checker's (`--cfg loom`), or
+//! ones that count writes (`--cfg counting`).
 
 #[cfg(counting)]
 pub(crate) use crate::counting::AtomicU64;
@@ -10,7 +11,7 @@ pub(crate) use std::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Tells the processor, or the model checker, that this thread waits for another thread.
+/// Tells the processor, or the model checker, that this thread waits for another thread in a loop.
 #[inline]
 pub(crate) fn pause() {
     #[cfg(not(loom))]
@@ -19,7 +20,8 @@ pub(crate) fn pause() {
     loom::thread::yield_now();
 }
 
-/// Lets another thread run: the one that this thread waits for may have lost its processor.
+/// Lets another thread run on this processor. A loop that has waited long calls this, because the thread that it waits for may have
+/// lost its processor.
 pub(crate) fn yield_now() {
     #[cfg(not(loom))]
     std::thread::yield_now();

@@ -1,4 +1,5 @@
-//! Deltas: what one hold of a lock does to the figures of spaces and relations. They are added to shared memory after the hold.
+//! Deltas: what one hold of a lock does to the figures of spaces and relations. They are added to shared memory after the hold, and
+//! some of them already during the hold if it concerns more than a few spaces, or several relations.
 //!
 //! One hold may evict dozens of entries, mostly of few spaces. The cells of the spaces are words that all backends write to. So a
 //! hold writes each cell once, not once for every entry. The blocks of a space are added to its cell after they were taken, and

@@ -1,34 +1,39 @@
-//! The figures of relations: how often each relation has changed, when it changed last, and how many entries its changes killed.
+//! The figures of relations: how often each relation has changed, when it changed last, and how many entries its changes *killed*.
+//! A change of a relation kills an entry that depends on the relation: the entry is no longer valid.
 //!
-//! These figures stand on the cache line of the relation's fences, which belongs to this relation alone (`fence/mod.rs`). Access rules:
-//! - A writer that lowers a relation's fence with [`lower_as`](crate::Tier::lower_as) also increments the number of changes and stores the time. The
-//!   writer has just changed another word of the same line, so this touches no additional line and disturbs no other backend.
-//! - A backend that removes an entry that was not right any more notes which relation killed it. It adds to the relation's figure
-//!   when it holds no lock any more, once for a series of entries that the same relation killed. Readers that find a dead entry
-//!   write nothing.
+//! The figures are in the relation's record, on the same cache line as the relation's fences (`fence/mod.rs`). Access rules:
+//! - A writer that lowers a relation's fence with [`lower_as`](crate::Tier::lower_as) also increments the number of changes and
+//!   stores the time. The writer has just changed another word of the same line, so this touches no additional line.
+//! - A backend that removes a killed entry notes the relation in `Kills`. Kills of the same relation in a row are added to its
+//!   figure at once, after the lock was released. If the next killed entry belongs to another relation, the kills before it are
+//!   added while the lock is held. Readers that find a killed entry write nothing.
 //! - Every access is a single atomic step on a single word. So a reset may write 0 while other backends add.
 //!
-//! An entry is counted when its memory is reclaimed, not when it dies, because no code looks at the entry at that moment. Its death
-//! is attributed to the first relation among its dependencies that has changed since its stamp. If the entry expired before or at
-//! the time of the relation's last change, the relation is not blamed: only the time of the last change is known.
+//! A killed entry is counted when its memory is reclaimed, because no code looks at the entry at the moment of the change. The kill
+//! is counted for the first relation among the entry's dependencies that has changed since the entry's stamp. If the entry expired
+//! before or at the time of the relation's last change, it is not counted for that relation: only the time of the last change is
+//! known, so the entry may have expired before any change.
 //!
-//! A relation keeps its record for as long as the region lives (`fence/mod.rs`). If PostgreSQL reuses the OID of a dropped relation or
-//! database, the new relation continues the old figures. When all records are in use, several relations share a record and cannot
-//! be told apart, so the figures of such records are reported without a name.
+//! A relation keeps its record for as long as the region lives (`fence/mod.rs`). If PostgreSQL reuses the OID of a dropped relation
+//! or database, the new relation continues the old figures. When all records are in use, several relations share a record and
+//! cannot be told apart, so the figures of such records are reported without a name.
 
 use crate::layout::AT_KILLED;
 use crate::region::Region;
 use crate::sync::Ordering;
 
-/// Entries that one relation killed, during one hold of a lock.
+/// Counts the entries that a relation killed and that are removed during one hold of a lock.
 #[derive(Default)]
 pub(crate) struct Kills {
+    /// The position of the relation's record in the region.
     record: usize,
+    /// The number of kills that are not in the record yet.
     count: u32,
 }
 
 impl Kills {
-    /// Adds an entry. If another relation killed the entries before it, they are settled first.
+    /// Counts an entry that the relation with this record killed. If another relation killed the entries before it, their count is
+    /// settled first.
     #[inline]
     pub(crate) fn add(&mut self, record: usize, region: &Region<'_>) {
         if self.record != record {
@@ -38,7 +43,7 @@ impl Kills {
         self.count += 1;
     }
 
-    /// Adds the number to the relation's figure.
+    /// Adds the count to the figure in the relation's record, and resets the count to 0.
     #[inline]
     pub(crate) fn settle(&mut self, region: &Region<'_>) {
         let count = std::mem::take(&mut self.count);
@@ -51,7 +56,7 @@ impl Kills {
 /// The statistics of a relation. The counts begin at the last reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelationStats {
-    /// The OID of the relation. None for the relations that share records, counted together.
+    /// The OID of the relation. It is None for the sum of all records that several relations share.
     pub relation: Option<u32>,
     /// The number of transactions that changed the relation.
     pub changes: u64,
@@ -66,7 +71,7 @@ impl RelationStats {
         self.changes > 0 || self.killed > 0
     }
 
-    /// Adds the figures of both, for a sum without a name.
+    /// Returns the sum of both figures, without the name of a relation.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             relation: None,

@@ -1,8 +1,10 @@
 //! Allocates blocks for entries: finds free blocks, and evicts entries if too few are free.
 //!
-//! - A shard's blocks are taken and given back only under the lock of that shard. A backend never holds two shard locks at once.
-//! - One hold of a lock does a bounded amount of work: a few evictions and a short search. Writers that wait get the lock in
-//!   between.
+//! - A shard's blocks must only be taken and given back under the lock of that shard. A backend never holds two shard locks at
+//!   once.
+//! - A backend does a bounded amount of work before it releases the lock: a few evictions and a short search. Then it acquires the
+//!   lock again if it needs more blocks. So waiting writers get the lock in between. The time from acquiring to releasing the lock
+//!   is called a *hold*.
 
 use super::Tier;
 use super::entry::{CHAINED, Entry, Header, RUN_BLOCKS_MAX, RUN_BLOCKS_MIN, SPREAD, blocks_of, link_at};
@@ -20,34 +22,35 @@ use crate::layout::{BLOCK_BYTES, Layout};
 use crate::region::Region;
 use crate::value::Refusal;
 
-/// The work that is still allowed during one hold of a lock.
+/// The work that is still allowed during this hold of a lock.
 struct Hold {
     evictions: u32,
-    /// Words of the bitmap that may be searched before something is evicted instead. After one vain search this is 0: an eviction
-    /// frees blocks elsewhere, so a second search of the same words would find nothing new.
+    /// The words of the bitmap that may be searched before an entry is evicted instead. It is 0 after a search without success:
+    /// evictions free blocks in other places, so a second search of the same words would find nothing new.
     search: u32,
 }
 /// A search for blocks may look at this many words of the bitmap, and at one more word for every [`FREE_BLOCKS_PER_WORD`] free
-/// blocks, before something is evicted instead. So the search is long if the shard has many holes, and cheap if the shard is full.
+/// blocks, before an entry is evicted instead. So the search is long if the shard has many holes, and cheap if the shard is full.
 const SEARCH_WORDS_LEAST: u32 = 8;
 const FREE_BLOCKS_PER_WORD: u32 = 32;
-/// An entry that needs more than one part in this many of a shard's blocks is spread over several shards.
+/// An entry that needs more than an eighth of a shard's blocks is spread over several shards.
 const SHARD_SHARE: u32 = 8;
-/// An entry of at most this many blocks (512 bytes) is first tried in one run.
+/// For an entry of at most this many blocks (512 bytes), the first attempt looks for one run.
 const SMALL_BLOCKS: u32 = 32;
-/// A larger entry is first tried in about this many runs, each of at most [`PIECE_BLOCKS_MAX`] blocks (4 KB). It would take too
-/// long to evict neighbours until a larger piece is free.
+/// For a larger entry, the first attempt accepts only runs of at least an eighth of its blocks, or of at least [`PIECE_BLOCKS_MAX`]
+/// blocks (4 KB) if that is less. Evicting neighbours until a longer run is free would take too long.
 const PIECES: u32 = 8;
 const PIECE_BLOCKS_MAX: u32 = 256;
 
-/// Where the blocks of an entry are to come from.
+/// Where the blocks of an entry will come from.
 struct Plan {
+    /// The blocks that the entry needs in one run.
     blocks: u32,
-    /// Whether the entry takes a share of every shard.
+    /// Whether the entry takes its blocks from several shards in equal shares, because it is large for one shard.
     spread: bool,
-    /// The most blocks that one visit of a shard may take.
+    /// The most blocks that one visit to a shard may take.
     share: u32,
-    /// The least blocks of a run, before smaller runs are taken.
+    /// The blocks of the shortest run that is taken at first. Shorter runs are taken after a hold that took no block.
     piece: u32,
 }
 
@@ -64,20 +67,22 @@ impl Plan {
     }
 }
 
-/// The visit of a shard, which may take several holds of its lock.
+/// A visit to a shard, which may take several holds of its lock.
 struct Visit {
     shard: u32,
     /// The blocks that this visit may still take.
     share_left: u32,
-    /// How many of the last holds have taken no block, in any shard.
+    /// How many holds in a row have taken no block. It counts across shards.
     fruitless: u32,
 }
 
 impl Visit {
     /// Returns whether the search moves on to the next shard.
     ///
-    /// The first failure may only be a lack of large pieces, so the key's own shard is tried again. A shard that gives a share gives
-    /// all of it before the search moves on, over several holds: the data that the visit brought into the cache is only useful now.
+    /// If the entry is not spread, the first hold without a block may only lack long runs. So the search stays in the shard for one
+    /// more hold, with short runs. After that, each further shard gets one hold, until a shard gives blocks. If the entry is
+    /// spread, the visit goes on over several holds until the shard has given its whole share: the shard's data is in the
+    /// processor's cache now, and would not be there at a later visit.
     fn is_over(&self, plan: &Plan) -> bool {
         if plan.spread { self.fruitless > 0 || self.share_left < RUN_BLOCKS_MIN } else { self.fruitless > 1 }
     }
@@ -92,7 +97,7 @@ struct Allocation {
 }
 
 impl Allocation {
-    /// Adds a run: the only run of the entry (`alone`), or the next run of a chain.
+    /// Adds a run. It is the only run of the entry if `alone` is true, and the next run of a chain otherwise.
     fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, alone: bool) {
         if alone {
             self.left = 0;
@@ -115,7 +120,7 @@ impl Allocation {
         }
     }
 
-    /// Gives all collected blocks back and returns the refusal `why`.
+    /// Gives all collected blocks back and returns the error `why`.
     fn abandon<H: Host>(self, tier: &Tier<'_, H>, header: &mut Header, why: Refusal) -> Result<u32, Refusal> {
         self.note(header);
         if let Some(first) = self.first {
@@ -129,9 +134,11 @@ impl Allocation {
 impl<H: Host> Tier<'_, H> {
     /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected.
     ///
-    /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first out of a few large
-    /// pieces, and if eviction does not free such pieces, out of pieces of any size. An entry that is large for a shard takes a
-    /// share of every shard, so that it does not empty one shard.
+    /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first from a few long runs,
+    /// and if evictions do not free such runs, from runs of any length. An entry that is large for a shard takes a sixteenth of a
+    /// shard's blocks from one shard after the other, so that it does not empty one shard.
+    ///
+    /// Returns the first block of the entry.
     pub(crate) fn allocate(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
         let home = self.shard_of(key).index;
         let mut judge = Judge::new(self);
@@ -158,7 +165,7 @@ impl<H: Host> Tier<'_, H> {
         allocation.first.map(|run| run.first).ok_or(Refusal::Full)
     }
 
-    /// Takes runs of a shard during one hold of its lock. Returns whether the shard is switched off.
+    /// Takes runs of the visited shard during one hold of its lock. Returns whether the shard is switched off.
     fn take_runs<'t>(
         &'t self,
         key: &Key<'_>,
@@ -178,7 +185,7 @@ impl<H: Host> Tier<'_, H> {
         }
         while allocation.left > 0 && visit.share_left >= RUN_BLOCKS_MIN {
             let alone = allocation.first.is_none() && !plan.spread && plan.blocks <= RUN_BLOCKS_MAX;
-            // In a chain, each run gives one word to the link.
+            // In a chain, one word of each run is the link.
             let want = if alone { plan.blocks } else { blocks_of(allocation.left + 8) };
             let want = want.max(RUN_BLOCKS_MIN).min(visit.share_left).min(RUN_BLOCKS_MAX);
             let least = if visit.fruitless == 0 { plan.piece.min(want) } else { RUN_BLOCKS_MIN };
@@ -195,7 +202,7 @@ impl<H: Host> Tier<'_, H> {
         is_off
     }
 
-    /// Takes a run of the shard that we hold: a run that a short search finds, or else a run that evictions free.
+    /// Takes a run of the locked shard. If a short search finds none, evicts entries to free one.
     fn take<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -214,7 +221,7 @@ impl<H: Host> Tier<'_, H> {
         }
         while run.is_none() && hold.evictions > 0 && !unlinked.is_full() {
             let Some(freed) = self.evict(guard, want, judge, hold, unlinked) else {
-                // There is no entry to evict, so a full search of the bitmap is worth its cost.
+                // There is no entry to evict, so only a full search of the bitmap can still find a run.
                 return guard.take(least, want, u32::MAX);
             };
             run = guard.take_around(freed, least, want);
@@ -222,8 +229,9 @@ impl<H: Host> Tier<'_, H> {
         run
     }
 
-    /// Evicts entries of the shard that we hold, until at least `wanted` blocks are free or the budget of the hold is used up.
-    /// Returns the block of the last evicted entry: the freed blocks mostly lie next to each other.
+    /// Evicts entries of the locked shard until they have freed at least `wanted` blocks in it, or the budget of the hold is used
+    /// up. Returns the first block of the last evicted entry. Mostly the other freed blocks are next to it, so the caller looks for
+    /// a run there. Returns None if there is no entry to evict.
     fn evict<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -234,7 +242,7 @@ impl<H: Host> Tier<'_, H> {
     ) -> Option<u32> {
         let (mut left, mut last) = (wanted, None);
         while left > 0 && hold.evictions > 0 && !unlinked.is_full() {
-            // The limit assumes that every victim may be spread and so need a slot of `unlinked`.
+            // A spread victim needs a slot of `unlinked`, and any victim may be spread.
             let most = unlinked.left().min(hold.evictions as usize);
             let streak =
                 eviction::victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
@@ -255,6 +263,7 @@ impl<H: Host> Tier<'_, H> {
         last
     }
 
+    /// Counts the victims for their spaces: as evicted if they were still valid, as expired or fenced otherwise.
     fn count_evictions(&self, streak: &Streak, deltas: &mut Deltas) {
         for fellows in streak.victims().chunk_by(Victim::is_of_space_of) {
             let space_id = fellows[0].space_id;

@@ -5,23 +5,25 @@
 //! word 1   newer : 32     | older in the queue : 32          under the lock
 //! word 2   database : 32  | space : 32                       never change while the entry lives
 //! word 3   role : 32      | length of the value : 32         never change
-//! word 4   stamp : 46     | length of the key : 11 | flags : 7   flags under the lock
+//! word 4   stamp : 46     | length of the key : 11 | flags : 7   stamp and flags under the lock
 //! word 5   expires : 32   | created : 32                     ticks; expires under the lock
 //! word 6   cost : 16      | kind : 8 | dependencies : 8 | value at : 16 | blocks of the first run : 16
 //! ```
 //!
 //! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
-//! key directly, except for the value of a counter, which is a word of its own. An entry may be *stale_ok*: it may be served for a
-//! while after it stopped being right. Such an entry has a whole word before its value: `ticks : 32 | when it was last known to be
-//! right : 32`. The second half is written under the lock. The word is not part of the header, so that other entries do not pay for
-//! it.
+//! key directly, except for the value of a counter, which is a word of its own.
+//!
+//! An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such an
+//! entry has one more word before its value: `ticks : 32 | when the entry was last known to be valid : 32`. The second half is
+//! written under the lock. The word is not part of the header, so that other entries do not pay for it.
 //!
 //! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
-//! holds the position and the length of the next run. So the tier can use free space of any shape.
+//! holds the first block and the length of the next run. So the tier can use scattered free space.
 //!
 //! Three kinds of readers may read an entry: its owner before it is linked, a holder of the lock of its shard, and a reader that
-//! found it by the rules of `shard.rs` and checks afterwards whether it lived all the time (`Sighting::lived`). The bytes of a dead
-//! entry may be anything, so this code never trusts them: every loop must end by itself, and a position outside the blocks leads to the sink.
+//! found it by the rules of `shard.rs` and checks afterwards whether it lived all the time (`Sighting::lived`). An entry is *dead*
+//! once it was removed. The bytes of a dead entry may be anything, so this code never trusts them: every loop must end by itself,
+//! and the number of a block that does not exist leads to the sink (`Layout::block_at`).
 
 use crate::blocks::Run;
 use crate::fence::{FenceId, Stamp};
@@ -36,9 +38,9 @@ pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
 /// The block number that means "no entry": block 0 lies in the region's header.
 pub(crate) const NONE: u32 = 0;
-/// The shortest run of a chained entry: room for a header and the link to the next run.
+/// The blocks of the shortest run of a chained entry: room for a header and the link to the next run.
 pub(crate) const RUN_BLOCKS_MIN: u32 = 4;
-/// The longest run: its length must fit into the header.
+/// The blocks of the longest run: its length must fit into 16 bits of the header.
 pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
 
 /// A copy of an entry's header, read once.
@@ -53,7 +55,7 @@ const KEY_MASK: u64 = (1 << 11) - 1;
 
 /// Flag: the entry is in the main queue, not in the small one.
 pub(crate) const IN_MAIN: u64 = 1;
-/// Flag: the entry has its bytes in a chain of runs.
+/// Flag: the entry is chained: its bytes are in several runs, or in a run that ends with a link.
 pub(crate) const CHAINED: u64 = 2;
 /// Flag: the entry may have runs in other shards than the shard of its key.
 pub(crate) const SPREAD: u64 = 8;
@@ -61,10 +63,10 @@ pub(crate) const SPREAD: u64 = 8;
 pub(crate) const HIDDEN: u64 = 16;
 /// Flag: the announcement has no value, because the transaction removes the key.
 pub(crate) const TOMBSTONE: u64 = 32;
-/// Flag: the entry has a word before its value that says how long it may be served after it stopped being right.
+/// Flag: the entry has a word before its value that says how long it may be served after it stopped being valid.
 pub(crate) const MAY_BE_STALE: u64 = 64;
-/// Flag: the entry is linked, that is, in a bucket, and in a queue unless it is hidden. Without this flag it is a reservation that
-/// only its owner uses.
+/// Flag: the entry is *linked*: it is in a bucket, and also in an eviction queue unless it is hidden. An entry without this flag is
+/// a reservation that only its owner uses.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
@@ -98,10 +100,11 @@ impl Header {
         Self { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) }
     }
 
+    /// Returns the 32 bits of the key's hash that the entry keeps (`Key::fingerprint`).
     pub(crate) fn hash(&self) -> u32 {
         (self.words[0] >> 32) as u32
     }
-    /// Database and space in one word.
+    /// Returns database and space in one word.
     pub(crate) fn space_id(&self) -> u64 {
         self.words[2]
     }
@@ -135,12 +138,15 @@ impl Header {
     pub(crate) fn kind(&self) -> Kind {
         Kind((self.words[6] >> 40) as u8)
     }
+    /// Returns the number of dependencies.
     pub(crate) fn dependencies(&self) -> usize {
         ((self.words[6] >> 32) as u8 as usize).min(DEPENDENCIES_MAX)
     }
+    /// Returns how many blocks the first run of a chained entry has.
     pub(crate) fn first_run(&self) -> u32 {
         (self.words[6] as u16).into()
     }
+    /// Returns the offset of the key in bytes, from the start of the entry.
     pub(crate) fn key_at(&self) -> usize {
         self.key_word() * 8
     }
@@ -148,9 +154,11 @@ impl Header {
     fn key_word(&self) -> usize {
         HEADER_WORDS + ((self.words[6] >> 32) as u8 as usize).div_ceil(2)
     }
+    /// Returns the offset of the value in bytes, from the start of the entry.
     pub(crate) fn value_at(&self) -> usize {
         (self.words[6] >> 16) as u16 as usize
     }
+    /// Returns the length of the entry in bytes, with its header and without links.
     pub(crate) fn bytes(&self) -> usize {
         self.value_at() + self.value_len()
     }
@@ -172,7 +180,7 @@ impl Header {
 
 /// Returns how many blocks a run needs to hold this many bytes.
 pub(crate) fn blocks_of(bytes: usize) -> u32 {
-    // The length may come from the header of a dead entry. It is then still at most about 4 GB, which is below 2^32 blocks.
+    // The cast cannot lose bits: even a length from the header of a dead entry is at most about 4 GB, that is, 2^28 blocks.
     bytes.div_ceil(BLOCK_BYTES) as u32
 }
 
@@ -206,8 +214,8 @@ impl<'m> Entry<'m> {
         self.region.prefetch(self.at);
     }
 
-    /// Prefetches the lines behind the line that the header begins on. In small entries they hold the key and the value. They are
-    /// fetched at the same time as the header, not after the header has said where they are.
+    /// Prefetches the three cache lines after the line that the header begins on. In small entries they hold the key and the value.
+    /// The processor fetches them at the same time as the header, before the code knows from the header where key and value are.
     #[inline(always)]
     pub(crate) fn prefetch(&self) {
         self.region.prefetch(self.at + LINE);
@@ -296,7 +304,7 @@ impl<'m> Entry<'m> {
     }
 
     // The rare path reads the header again instead of receiving it, so that the fast path can keep the header in registers. If the
-    // header differs by now, the entry has died, and the caller's later check will find that.
+    // header has changed meanwhile, the entry has died, and the caller's later check (`Sighting::lived`) finds that.
     #[cold]
     #[inline(never)]
     fn has_key_chained(self, layout: &'m Layout, key: &[u8]) -> bool {
@@ -320,7 +328,7 @@ impl<'m> Entry<'m> {
         }
     }
 
-    /// Does the same over several runs. Returns whether all bytes were there.
+    /// Copies bytes of a chained entry from `offset` on. Returns whether all bytes were there.
     #[cold]
     #[inline(never)]
     fn copy_chained(self, layout: &'m Layout, offset: usize, into: &mut [u8]) -> bool {
@@ -351,7 +359,7 @@ impl<'m> Entry<'m> {
         self.word_of(layout, header, header.value_at() / 8)
     }
 
-    /// Returns how long the entry may be served after it stopped being right, or `None` if it may not be served then.
+    /// Returns how long the entry may be served after it stopped being valid, or `None` if it may not be served then.
     pub(crate) fn stale_ok(&self, layout: &'m Layout, header: &Header) -> Option<StaleOk> {
         let word = self.stale_ok_word(layout, header)?.load(Ordering::Relaxed);
         Some(StaleOk { ticks: (word >> 32) as u32, right_at: word as u32 })
@@ -368,7 +376,7 @@ impl<'m> Entry<'m> {
         if header.has(MAY_BE_STALE) { self.word_of(layout, header, at) } else { None }
     }
 
-    /// Returns a word of the stream.
+    /// Returns the word at index `at` of the stream, in which links do not count.
     fn word_of(&self, layout: &'m Layout, header: &Header, mut at: usize) -> Option<&'m AtomicU64> {
         for run in self.runs(layout, header) {
             let words = run.words(self.region, layout);
@@ -389,7 +397,7 @@ impl<'m> Entry<'m> {
     }
 }
 
-/// A run, with the words in it that hold data.
+/// A run of an entry. If the entry is chained, the last word of the run is the link and holds no data.
 #[derive(Clone, Copy)]
 pub(crate) struct DataRun {
     pub run: Run,
@@ -410,7 +418,7 @@ impl DataRun {
     }
 }
 
-/// The runs of an entry. The iterator ends when the runs hold all bytes of the entry, so a damaged chain never loops forever.
+/// Iterates over the runs of an entry. It ends when the runs hold all bytes of the entry, so a damaged chain never loops forever.
 pub(crate) struct Runs<'m> {
     region: Region<'m>,
     layout: &'m Layout,
@@ -444,7 +452,7 @@ impl Iterator for Runs<'_> {
     }
 }
 
-/// Returns the position of the word in which a run of a chained entry names the next run.
+/// Returns the position of a run's link, the word in which a run of a chained entry names the next run.
 pub(crate) fn link_at(layout: &Layout, run: Run) -> usize {
     layout.block_at(run.first) + run.blocks as usize * BLOCK_WORDS - 1
 }
@@ -455,8 +463,9 @@ pub(crate) struct Writer<'m> {
     layout: &'m Layout,
     runs: Runs<'m>,
     words: std::slice::Iter<'m, AtomicU64>,
-    /// Bytes of the word that is not full yet.
+    /// The bytes of the word that is not full yet.
     open: [u8; 8],
+    /// How many bytes of `open` are filled.
     filled: usize,
 }
 

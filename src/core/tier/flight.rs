@@ -1,31 +1,31 @@
 //! Flights: which session computes the value of which key, and which transaction has claimed a key.
 //!
-//! A flight is a right to publish. It is drawn before the computation begins, and its stamp is the moment as of which the result
-//! will be right. Setting or removing the key voids the flight, so a value computed before a change is never published after it.
-//! There is at most one flight for each key, so that the next caller learns that the key is being computed. A flight has one of
-//! three [purposes](Purpose):
+//! A flight is the right to publish a value for a key. A lease or a fill begins before its value is computed, and the value is
+//! published with the stamp from that time. Setting or removing the key *voids* the flight, so a value that was computed before a
+//! change is never published after it. A key has at most one flight. So the next caller learns that another session is already
+//! computing the value. A flight has one of three [purposes](Purpose):
 //!
-//! - A *lease* belongs to a caller that computes the value anywhere, until the lease's deadline.
-//! - A *fill* belongs to a session that runs a query and stores its result. A fill goes before a lease: it takes over the lease of
-//!   its own key, and it takes the slot of another key's lease when no slot is free. A lease that lost its slot is over: its
-//!   value will be refused.
+//! - A *lease* belongs to a caller that computes the value outside of the cache, until the lease's deadline.
+//! - A *fill* belongs to a session that runs a query and stores its result. A fill has priority over leases: it replaces the lease
+//!   of its own key. When no slot is free, it also takes the slot of another key's lease, the one with the earliest deadline. A
+//!   lease that lost its slot has ended: its value will be refused.
 //! - A *claim* belongs to a transaction that sets a key which has no value. No other session can claim the key until that
-//!   transaction ends. A claim has no deadline, because every transaction ends its claims. It goes before a lease and a fill of its
-//!   own key: the value of the claim overtakes what they compute.
+//!   transaction ends. A claim has no deadline, because every transaction ends its claims. A claim has priority over the lease or
+//!   the fill of its own key: it replaces that flight, so the value which that flight computes is refused.
 //!
 //! # Slots and shares
 //!
 //! The slots of a shard are divided into sets. The hash of a key selects a set, and the flight may take any slot of that set. No
-//! set depends on another set, so the rules below hold in each set, whatever keys a caller picks:
+//! set depends on another set, so the rules below hold in each set, for any choice of keys:
 //!
-//! - One slot in eight is for fills only. A fill may also take the slot of a lease, so no number of leases keeps a fill from a
-//!   slot.
-//! - The flights of one space, and those of one role, may take at most [`SHARE`] times as many slots as stay free. Leases and
-//!   claims are counted together, fills by themselves. So a space or a role that takes many slots is the first to be refused, and
-//!   the others still find a slot.
+//! - One slot in eight is reserved for fills. A fill may also take the slot of a lease, so leases never keep a fill from a slot.
+//! - The flights of one space, and those of one role, may take about [`SHARE`] times as many slots as are free. Leases and claims
+//!   are counted together, fills separately. So a space or a role that takes many slots is refused first, and other spaces and
+//!   roles still find a slot.
 //!
-//! A lease or a fill is *over*, and its slot free, when its deadline has passed or when its space or database was flushed after
-//! its stamp. If no slot is left, the caller computes without publishing, or does not claim.
+//! A lease or a fill is *over* when its deadline has passed, or when its space or database was flushed after its stamp was drawn.
+//! Its slot is then free. If no slot is free, the caller of a lease or fill computes the value without publishing it, and a claim
+//! is refused.
 //!
 //! ```text
 //! hashes    a word for each slot: the hash of the key, 0 if the slot is empty
@@ -37,8 +37,9 @@
 //!   word 4  the time of acquisition, on the clock of the host
 //! ```
 //!
-//! Access: under the shard's lock only. Keys are identified by their whole hash. Two keys with the same hash are never in flight at
-//! the same time, and a change of one voids the other's flight. That costs a publication but never causes a wrong value.
+//! Access: flights must only be read and written under the shard's lock. The 64 bits of its hash identify a key. Two keys with the
+//! same hash are never in flight at the same time, and a change of one key voids the flight of the other. Such a collision costs
+//! one publication but never causes a wrong value.
 
 use crate::fence::{FenceId, Fences, Stamp};
 use crate::key::Key;
@@ -49,12 +50,13 @@ const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
 
-/// A space or a role may hold this many times as many slots as are free: four fifths of a set in which no other flights are.
+/// A space or a role may hold this many times as many slots as are free. With 4, it may hold four fifths of a set that has no other
+/// flights.
 const SHARE: u32 = 4;
-/// One slot in this many is for fills only.
+/// One slot in this many is reserved for fills.
 const RESERVE: u32 = 8;
 
-/// Words of a record.
+/// The words of a record: the words of a slot without the word for the hash.
 const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
 
 /// The right to publish a value that is being computed.
@@ -62,9 +64,11 @@ const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
 pub struct Lease {
     /// The ID of the lease, different from that of every other lease of the region.
     pub id: u64,
-    /// The moment as of which the value will be right. The value must be stored with this stamp.
+    /// The stamp from the time at which the lease was acquired, or the caller's safe stamp if that is older. The value must be
+    /// stored with this stamp.
     pub stamp: Stamp,
-    /// The time on the [host's clock](crate::Host::moment) at which the lease was acquired. It is never before the stamp was drawn.
+    /// The time on the [host's clock](crate::Host::moment) at which the lease was acquired. The stamp is never drawn after this
+    /// time.
     pub acquired: u64,
 }
 
@@ -84,7 +88,7 @@ pub enum Purpose {
     Lease,
     /// A session runs a query and will store its result at once.
     Fill,
-    /// A transaction will be the first to set a key.
+    /// A transaction has claimed a key without a value and will set it.
     Claim,
 }
 
@@ -95,7 +99,7 @@ pub enum Limit {
     Space,
     /// The role has used up its share of the slots.
     Role,
-    /// All slots are taken.
+    /// No slot of the key's set is free for this purpose.
     All,
     /// The shard is switched off.
     Off,
@@ -104,11 +108,12 @@ pub enum Limit {
 /// A flight: a session computes the value of a key or has claimed the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// The ID of the lease or of the claim.
+    /// The ID of the lease, the fill or the claim.
     pub id: u64,
     /// The session that owns the flight, or 0 if no session owns it.
     pub owner: u32,
-    /// The tick at which the flight ends by itself. A claim has the largest number, because it ends with its transaction.
+    /// The tick at which the flight ends by itself. For a claim it is the largest possible tick, because a claim ends with its
+    /// transaction.
     pub deadline: u32,
     /// The purpose of the flight.
     pub purpose: Purpose,
@@ -121,7 +126,7 @@ pub(crate) struct Flights<'m> {
     layout: &'m Layout,
     at: usize,
     slots: u32,
-    /// The word in the shard's control block that counts the taken slots. If it is 0, no search is needed.
+    /// The position of the word in the shard's control block that counts the taken slots. If the count is 0, no search is needed.
     taken_at: usize,
 }
 
@@ -162,11 +167,13 @@ impl<'m> Flights<'m> {
         (first..first + size).map(move |index| all.slot(index))
     }
 
+    /// Returns the slot with the flight of a key, even if the flight is over.
     fn of(&self, hash: u64) -> Option<Slot<'m>> {
         if self.count() == 0 { None } else { self.set(hash).find(|slot| slot.hash() == hash) }
     }
 
-    /// Whether a flight has ended by itself: its deadline has passed, or its space or database was flushed.
+    /// Returns whether a lease or a fill has ended by itself: its deadline has passed, or its space or database was flushed. A
+    /// claim never ends by itself.
     fn is_over(&self, slot: &Slot<'_>, now: u32) -> bool {
         let fences = Fences::new(self.region, self.layout);
         let flushed = || slot.fences().into_iter().any(|fence| fences.passed(fence, slot.stamp()));
@@ -178,7 +185,8 @@ impl<'m> Flights<'m> {
         self.of(hash).filter(|slot| !self.is_over(slot, now)).map(|slot| slot.in_flight())
     }
 
-    /// Begins a flight, and replaces the flight that the key has. The caller must have made sure that it may be replaced.
+    /// Begins a flight. If the key already has a flight, the new flight replaces it; the caller must have checked that this is
+    /// allowed.
     pub(crate) fn begin(
         &self,
         key: &Key<'_>,
@@ -190,6 +198,7 @@ impl<'m> Flights<'m> {
     ) -> Result<(), Limit> {
         let hash = key.hash;
         let fills = purpose == Purpose::Fill;
+        // The slot of the key's own flight counts as free, because the new flight replaces that flight.
         let is_free = |slot: &Slot<'_>| [0, hash].contains(&slot.hash()) || self.is_over(slot, now);
         let yields = |slot: &Slot<'_>| is_free(slot) || fills && slot.purpose() == Purpose::Lease;
         let reserved = if fills { 0 } else { self.set_size() / RESERVE };
@@ -197,6 +206,7 @@ impl<'m> Flights<'m> {
         if open == 0 {
             return Err(Limit::All);
         }
+        // The flights that count against the shares of the space and of the role.
         let competing =
             || self.set(hash).filter(|slot| !is_free(slot) && (slot.purpose() == Purpose::Fill) == fills);
         if competing().filter(|slot| slot.fences() == key.scope.fences).count() as u32 >= open * SHARE {
@@ -229,29 +239,29 @@ impl<'m> Flights<'m> {
         Ok(())
     }
 
-    /// Ends a flight or a claim. Returns None if the key has no flight with this ID, and otherwise whether the flight was not
-    /// void.
+    /// Ends a flight. Returns None if the key has no flight with this ID. Otherwise returns true if the flight was valid until now,
+    /// and false if it was void.
     pub(crate) fn end(&self, hash: u64, lease: u64) -> Option<bool> {
         let slot = self.of(hash).filter(|slot| slot.lease() == lease)?;
         self.clear(&slot);
         Some(!slot.is(VOID))
     }
 
-    /// Returns a lease or a fill, if it may still publish.
+    /// Returns a lease or a fill by its ID, if it may still publish its value.
     pub(crate) fn lease(&self, hash: u64, lease: u64) -> Option<Lease> {
         let slot = self.of(hash).filter(|slot| slot.lease() == lease && !slot.is(VOID | CLAIM))?;
         Some(Lease { id: lease, stamp: slot.stamp(), acquired: slot.get(4) })
     }
 
-    /// Voids the flight of a key that is being changed. The flight continues, so that no other session starts the same computation
-    /// in vain. Its result is not published.
+    /// Voids the flight of a key that is being changed: its result will not be published. The flight keeps its slot, so that no
+    /// other session starts the same computation meanwhile.
     pub(crate) fn void(&self, hash: u64) {
         if let Some(slot) = self.of(hash) {
             slot.set(2, slot.get(2) | VOID);
         }
     }
 
-    /// Ends all flights and claims of a session. Returns their number.
+    /// Ends all flights of a session. Returns their number.
     pub(crate) fn end_all_of(&self, session: u32) -> u32 {
         let mut ended = 0;
         for slot in self.taken().filter(|slot| slot.session() == session) {
@@ -261,7 +271,8 @@ impl<'m> Flights<'m> {
         ended
     }
 
-    /// Disowns the leases of a session. A caller that knows the number of a lease can still use it.
+    /// Removes the session from its leases, so that they outlive the session. A caller that knows the ID of a lease can still use
+    /// it.
     pub(crate) fn disown(&self, session: u32) {
         let is_lease = |slot: &Slot<'_>| slot.purpose() == Purpose::Lease;
         for slot in self.taken().filter(|slot| slot.session() == session && is_lease(slot)) {
@@ -278,7 +289,7 @@ impl<'m> Flights<'m> {
         self.region.store(self.taken_at, count);
     }
 
-    /// Returns all flights and claims that are not over.
+    /// Returns all flights that are not over.
     pub(crate) fn all(&self, now: u32) -> impl Iterator<Item = InFlight> + use<'m> {
         let all = *self;
         self.taken().filter(move |slot| !all.is_over(slot, now)).map(|slot| slot.in_flight())
