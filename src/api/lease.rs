@@ -10,9 +10,10 @@ use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
+/// A row of the result: value, status, lease, age and time to live.
 type Row<T> = (Option<T>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
-/// Defines an SQL function that returns a value of one type, or tells the caller whether to compute it.
+/// Defines an SQL function that returns the stored value of one type, or tells the caller whether to compute the value.
 macro_rules! function_that_acquires {
     ($(#[$doc:meta])* $function:ident returns $returned:ident) => {
         $(#[$doc])*
@@ -40,18 +41,18 @@ macro_rules! function_that_acquires {
 }
 
 function_that_acquires! {
-    /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once,
-    /// exactly one of them is told to compute the value and gets a lease.
+    /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once, one
+    /// of them gets a lease and computes the value. If no slot for a lease is free, all of them compute the value without a lease.
     cache_acquire returns Jsonb
 }
 
 function_that_acquires! {
-    /// Does the same for a text.
+    /// Does the same as `cache_acquire` for a text.
     cache_acquire_text returns Text
 }
 
 function_that_acquires! {
-    /// Does the same for a bytea.
+    /// Does the same as `cache_acquire` for a bytea.
     cache_acquire_bytes returns Bytea
 }
 
@@ -64,7 +65,7 @@ fn acquire<T: Stored>(
     let key = arguments::key(key)?;
     let wait_ms = arguments::wait(wait)?;
     let hold_ms = hold.map(arguments::hold).transpose()?;
-    // A caller that only looks changes nothing, so it only needs the privilege read.
+    // A caller with a null `hold` only looks and wants no lease. It changes nothing, so it only needs the privilege read.
     let needed = if hold_ms.is_some() { Privilege::Write } else { Privilege::Read };
     let space = arguments::space(space, needed)?;
     let mut value = Varlena::default();
@@ -78,6 +79,8 @@ fn acquire<T: Stored>(
         Ok(Answer::Hit(meta)) => of_value(meta, "hit", meta.expires),
         Ok(Answer::Stale(meta, until)) => of_value(meta, "stale", until),
         Ok(Answer::Compute(lease)) => {
+            // If the caller wanted a lease and no lease could be given, it gets `NONE`: `cache_set` refuses a value with that
+            // lease.
             let lease = lease.or(hold_ms.map(|_| lease::NONE));
             Ok((None, "compute", lease, None, None))
         }
@@ -93,7 +96,7 @@ fn interval(ms: u64) -> Interval {
     Interval::from_micros(ms as i64 * 1000)
 }
 
-/// Releases a lease without storing a value: the next caller that asks is told to compute it. Returns whether there was such a
+/// Releases a lease without storing a value, so that the next caller can get a lease of the key. Returns whether the key had this
 /// lease.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_release(

@@ -1,4 +1,4 @@
-//! SQL functions that make the changes of tables invalidate entries.
+//! SQL functions for watches, by which a change of a table invalidates the entries with a tag.
 
 use super::arguments::{self, invalid, null};
 use crate::pg::catalog;
@@ -12,8 +12,10 @@ use crate::store::{entry, space, watch};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// Returns a relation that can be watched, if the current role may watch it. The owner of the extension may watch each relation.
-/// The owner of a relation may watch it if the role may also invalidate tags, because each write to a watched relation does that.
+/// Returns the relation, or an error if it cannot be watched or the current role may not watch it.
+///
+/// The owner of the extension may watch every relation. The owner of a relation may watch it only if the role may also invalidate
+/// tags, because each write to a watched relation invalidates its tags.
 fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
@@ -36,7 +38,8 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     Ok(relation)
 }
 
-/// Makes tags stand for a relation. If no tags are given, uses the relation's own name as the tag.
+/// Makes tags stand for a relation: a change of the relation then invalidates the entries with one of the tags. If no tags are
+/// given, uses the relation's own name as the tag.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || -> Result<_, Refused> {
@@ -61,7 +64,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
             memory::check();
             memory::copy(tag)
         }));
-        // The number of a dropped relation may be reused for another relation, so its watches are removed.
+        // PostgreSQL may reuse the OID of a dropped relation for another relation, so watches of dropped relations are removed.
         catalog::clean_up(
             "DELETE FROM pgcache.watches WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
                  SELECT w.ctid FROM pgcache.watches AS w
@@ -77,12 +80,13 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
              SET tags = ARRAY(SELECT pg_catalog.unnest(w.tags) UNION SELECT pg_catalog.unnest(excluded.tags) ORDER BY 1)",
             &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
+        // The limits count the watch as well, so they are checked after it was written. An error undoes the write.
         watch::require_room(relation, &new, space::is_owner(Role::current()))
     };
     watch().or_raise();
 }
 
-/// Ends a watch.
+/// Ends the watch of a relation: no tag stands for it any more.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_unwatch(rel: Option<RelationOid>) {
     let relation = watchable(rel).or_raise();
@@ -90,7 +94,7 @@ fn cache_unwatch(rel: Option<RelationOid>) {
     catalog::write(statement, &[i64::from(relation.get()).into()]);
 }
 
-/// Invalidates everything that depends on a relation, for changes that the server does not know of.
+/// Invalidates all entries that depend on a relation. Callers use it after changes that the library cannot notice.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_relation(rel: Option<RelationOid>) {
     let invalidate = || -> Result<_, Refused> {

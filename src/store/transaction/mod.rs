@@ -1,6 +1,6 @@
 //! The session's transaction: what it has changed in the cache and in tables, and how a commit publishes that.
 //!
-//! A transaction holds its changes back until it commits. The other files of the store use this room in four ways:
+//! A transaction holds its changes back until it commits. The other files of the store use this module in four ways:
 //! - [`pending`] records and looks up changes, leases and claims, and receives the events of the transaction. Behind it are the
 //!   list of changes (`ledger.rs`, `change.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and the steps of a commit
 //!   (`commit.rs`);

@@ -1,13 +1,16 @@
-//! Where the savepoints of a transaction begin in a list that grows while they are open.
+//! Marks the element of a list at which each open savepoint begins. The list grows while savepoints are open. The ledger
+//! (`ledger.rs`) and the list of held leases (`held_leases.rs`) are such lists.
 //!
-//! Releasing a savepoint moves one mark and touches no element of the list, so it takes the same time for any length of the list.
+//! A *depth* is the nesting depth of a savepoint, as PostgreSQL counts it: 1 is outside of all savepoints, 2 is the outermost
+//! savepoint. Releasing a savepoint changes one mark and no element of the list, so its time does not depend on the length of the
+//! list.
 
 use std::collections::TryReserveError;
 
-/// The open savepoints under which an element was added to the list.
+/// The open savepoints that have elements in the list.
 #[derive(Debug)]
 pub struct Savepoints {
-    /// The marks of inner savepoints come after those of outer ones. A savepoint without elements has no mark.
+    /// One mark for each savepoint that has elements. The marks of inner savepoints come after those of outer ones.
     marks: Vec<Mark>,
 }
 
@@ -18,14 +21,15 @@ struct Mark {
     first: usize,
 }
 
-/// The depth outside of all savepoints. It needs no mark, because its elements begin at index 0.
+/// The depth outside of all savepoints. It needs no mark, because the elements of this depth begin at index 0.
 const OUTERMOST: i32 = 1;
 
 impl Savepoints {
+    /// The state of a transaction in which no savepoint has elements.
     pub const NONE: Self = Self { marks: Vec::new() };
 
-    /// Returns the index of the first element that belongs to a savepoint, in a list of this length. `depth` must be the depth of
-    /// the innermost open savepoint.
+    /// Returns the index of the first element of the innermost open savepoint. `depth` must be the depth of that savepoint. If the
+    /// savepoint has no elements yet, returns `length`, which must be the length of the list.
     pub fn first(&self, depth: i32, length: usize) -> usize {
         match self.marks.last() {
             Some(mark) if mark.depth == depth => mark.first,
@@ -34,6 +38,7 @@ impl Savepoints {
         }
     }
 
+    /// Returns whether no open savepoint has elements. The list may still have elements from outside of all savepoints.
     pub fn is_empty(&self) -> bool {
         self.marks.is_empty()
     }
@@ -43,16 +48,16 @@ impl Savepoints {
         self.marks.try_reserve(1)
     }
 
-    /// Records that the element at this index, the end of the list, belongs to the savepoint of this depth. `depth` must be the
-    /// depth of the innermost open savepoint, and there must be [room](Self::make_room) for a mark.
+    /// Records that the innermost open savepoint owns the element at `index`, which must be the end of the list. `depth` must be
+    /// the depth of that savepoint. The caller must have called [`make_room`](Self::make_room) before.
     pub fn add(&mut self, depth: i32, index: usize) {
         if depth > OUTERMOST && self.marks.last().is_none_or(|mark| mark.depth < depth) {
             self.marks.push(Mark { depth, first: index });
         }
     }
 
-    /// Releases the savepoint of this depth: its elements now belong to the savepoint around it. Returns whether it had any. Does
-    /// not allocate.
+    /// Releases the innermost open savepoint, which must have this depth. Its elements now belong to the savepoint around it.
+    /// Returns whether the savepoint had elements. Does not allocate.
     pub fn release(&mut self, depth: i32) -> bool {
         let Some(mark) = self.marks.pop_if(|mark| mark.depth >= depth) else { return false };
         let outer = depth - 1;
@@ -63,8 +68,8 @@ impl Savepoints {
         true
     }
 
-    /// Rolls back the savepoint of this depth and those inside it. Returns the index of the first of their elements, if they have
-    /// any. Does not allocate.
+    /// Rolls back the savepoint of this depth and the savepoints inside it. If they have elements, returns the index of the first
+    /// one: the caller must remove this element and all that follow. Does not allocate.
     pub fn roll_back(&mut self, depth: i32) -> Option<usize> {
         let mut first = None;
         while let Some(mark) = self.marks.pop_if(|mark| mark.depth >= depth) {
@@ -73,7 +78,8 @@ impl Savepoints {
         first
     }
 
-    /// Returns the index of the first element of each savepoint, from the outermost to the innermost, for the caller to change.
+    /// Returns the index of the first element of each savepoint, from the outermost to the innermost. A caller that removes
+    /// elements from the list must adjust these indexes.
     pub fn first_indexes(&mut self) -> impl Iterator<Item = &mut usize> {
         self.marks.iter_mut().map(|mark| &mut mark.first)
     }
