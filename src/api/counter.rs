@@ -28,6 +28,7 @@ fn cache_incr(
             Ok(sum) => Ok(Some(sum)),
             // An error would be worse for the caller than a counter that starts again.
             Err(Uncounted::Because(_)) => Ok((!addition.only_present).then_some(by)),
+            Err(Uncounted::NotRecorded(sum, _)) => Ok(Some(sum)),
             Err(Uncounted::Overflow) => {
                 let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;
                 Err(Refused::new(code, format!("counter \"{}\" is out of range of bigint", shown(key))))

@@ -16,6 +16,9 @@ use pgrx::prelude::*;
 /// Returns the relations that a result depends on. Refuses a relation without rows of its own, because a write to it would never
 /// be seen.
 fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
+    if numbers.0.contains(&0) {
+        return Err(null("element of depends"));
+    }
     let unwritable = |number: &u32| Some((RelationOid::of(*number), RelationOid::of(*number).unwritable()?));
     let Some((relation, what)) = numbers.0.iter().find_map(unwritable) else { return Ok(numbers.0) };
     let name = relation.name().unwrap_or_default();
@@ -54,9 +57,13 @@ fn cache_fetch(
             return Err(Refused::new(code, "argument \"stale_ok\" of cache_fetch is not supported yet"));
         }
         let refresh = refresh.ok_or_else(|| null("refresh"))?;
-        let depends = depends.map(dependencies).transpose()?;
+        let mut depends = depends.map(dependencies).transpose()?;
+        if let Some(oids) = &mut depends {
+            oids.sort_unstable();
+            oids.dedup();
+        }
         let space = arguments::space(space, Privilege::Read)?;
-        let identity = Identity::of(query, arguments);
+        let identity = Identity::of(query, arguments, depends.as_deref());
         if !refresh && let Some((found, value)) = fetch::read(&space, key, identity) {
             return match found.kind {
                 NOTHING => Ok(None),

@@ -60,8 +60,11 @@ fn get_many<T: Stored>(
             }
             memory::push(&mut found, (Text(Varlena::of(key)), value));
         }
-        if left_out > 0 {
-            status::set(Status::LeftOut(left_out));
+        match found.is_empty() {
+            _ if left_out > 0 => status::set(Status::LeftOut(left_out)),
+            // The status of the last key stays: it says why there is no value.
+            true => {}
+            false => status::set(Status::Hot),
         }
         Ok(found)
     };

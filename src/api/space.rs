@@ -10,6 +10,7 @@ use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, memory, shared};
 use crate::store::entry;
 use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Privilege};
+use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
@@ -176,6 +177,7 @@ macro_rules! function_of_options {
                 min_cost, max_result_size, keep_warm, redis, notify, enabled,
             };
             $does(name, options $(, $more)?).or_raise();
+            status::set(Status::Done);
         }
     };
 }
@@ -304,6 +306,7 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
         Ok(())
     };
     drop().or_raise();
+    status::set(Status::Done);
 }
 
 /// Removes the grants of dropped roles, because the number of a dropped role may be reused for another role.
@@ -345,6 +348,7 @@ impl<R: FnOnce() -> Role> Grant<'_, R> {
 
     fn grant(self) {
         write_grant(&self.checked().or_raise());
+        status::set(Status::Done);
     }
 
     fn revoke(self) {
@@ -353,6 +357,7 @@ impl<R: FnOnce() -> Role> Grant<'_, R> {
              WHERE space OPERATOR(pg_catalog.=) $1::pg_catalog.oid AND role OPERATOR(pg_catalog.=) $2::pg_catalog.oid
                  AND privilege OPERATOR(pg_catalog.=) $3";
         catalog::write(statement, &grant);
+        status::set(Status::Done);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::pg::memory;
 use crate::pg::relation::RelationOid;
 use crate::pg::role::Role;
 use crate::pg::varlena::TextsArgument;
+use crate::store::status::{self, Status};
 use crate::store::{entry, space, watch};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -84,6 +85,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
         watch::require_room(relation, &new, space::is_owner(Role::current()))
     };
     watch().or_raise();
+    status::set(Status::Done);
 }
 
 /// Ends the watch of a relation: no tag stands for it any more.
@@ -92,6 +94,7 @@ fn cache_unwatch(rel: Option<RelationOid>) {
     let relation = watchable(rel).or_raise();
     let statement = "DELETE FROM pgcache.watches WHERE relation OPERATOR(pg_catalog.=) $1::pg_catalog.oid";
     catalog::write(statement, &[i64::from(relation.get()).into()]);
+    status::set(Status::Done);
 }
 
 /// Invalidates all entries that depend on a relation. Callers use it after changes that the library cannot notice.

@@ -1,7 +1,8 @@
 //! The context of errors in a caller's query: where in the query they are, and the key that the query belongs to.
 //!
-//! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. Everything else is lost: the position, the query
-//! that the position belongs to, the context, and the names of the object. So a frame on the server's stack of error contexts keeps a
+//! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. A SQLSTATE that pgrx does not know becomes XX000,
+//! and texts that are not UTF-8 are damaged. Everything else is lost: the position, the query that the position belongs to, the context,
+//! and the names of the object. So a frame on the server's stack of error contexts keeps a
 //! copy of each error when the server raises it, and adds what was lost when pgrx raises the error again.
 
 #![allow(unsafe_code)]
@@ -18,6 +19,10 @@ unsafe extern "C-unwind" {
     // Called without pgrx: an error that one of them raises must reach the server's handler through the frames of the server.
     fn geterrcode() -> c_int;
     fn geterrposition() -> c_int;
+    fn errcode(sqlstate: c_int) -> c_int;
+    fn errmsg_internal(format: *const c_char, ...) -> c_int;
+    fn errdetail_internal(format: *const c_char, ...) -> c_int;
+    fn errhint(format: *const c_char, ...) -> c_int;
     fn errposition(position: c_int) -> c_int;
     fn internalerrposition(position: c_int) -> c_int;
     fn internalerrquery(query: *const c_char) -> c_int;
@@ -155,7 +160,7 @@ unsafe fn keep(frame: *mut Frame) {
     }
 }
 
-/// Adds what pgrx does not pass on.
+/// Restores everything that pgrx changes or does not pass on.
 ///
 /// # Safety
 /// Only for [`describe`].
@@ -163,6 +168,16 @@ unsafe fn keep(frame: *mut Frame) {
 unsafe fn restore(raised: *const pg_sys::ErrorData) {
     // SAFETY: as the caller promises. Each text of an error is null or ends with a zero.
     unsafe {
+        errcode((*raised).sqlerrcode);
+        if !(*raised).message.is_null() {
+            errmsg_internal(c"%s".as_ptr(), (*raised).message);
+        }
+        if !(*raised).detail.is_null() {
+            errdetail_internal(c"%s".as_ptr(), (*raised).detail);
+        }
+        if !(*raised).hint.is_null() {
+            errhint(c"%s".as_ptr(), (*raised).hint);
+        }
         if !(*raised).internalquery.is_null() {
             internalerrposition((*raised).internalpos);
             internalerrquery((*raised).internalquery);

@@ -49,8 +49,8 @@ impl FromDatum for RelationOids {
                 &raw mut nulls,
                 &raw mut count,
             );
-            let oid = |at: usize| (!*nulls.add(at)).then(|| (*elements.add(at)).value() as u32);
-            Some(Self(memory::collect((0..count as usize).filter_map(oid))))
+            let oid = |at: usize| if *nulls.add(at) { 0 } else { (*elements.add(at)).value() as u32 };
+            Some(Self(memory::collect((0..count as usize).map(oid))))
         }
     }
 }

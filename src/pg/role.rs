@@ -65,10 +65,10 @@ impl Role {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
     }
 
-    /// Returns the role that a text names, as GRANT and `regrole` read it: `public` stands for all roles, and so does `-`. Raises the
-    /// server's error if there is no such role.
+    /// Returns the role that a text names, as GRANT and `regrole` read it: `public` stands for all roles, and so does `-`. A quoted name
+    /// is taken as it is written. Raises the server's error if there is no such role.
     pub fn from_text(text: &[u8]) -> Self {
-        if [&b"public"[..], b"\"public\""].iter().any(|public| text.eq_ignore_ascii_case(public)) {
+        if text.eq_ignore_ascii_case(b"public") || text == b"\"public\"" {
             return Self(0);
         }
         let text = memory::terminated(text).unwrap_or_default();

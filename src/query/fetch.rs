@@ -31,16 +31,21 @@ pub const NOTHING: Kind = Kind(4);
 
 pub const IDENTITY_BYTES: usize = 32;
 
-/// The identity of a result besides its key: a SHA-256 of the query's text and its arguments. A value with another identity must never be
-/// returned, so two queries with the same one must be impossible to find, also for a caller who chooses them.
+/// The identity of a result besides its key: a SHA-256 of the query's text, its arguments, and the relations that the caller has named
+/// as its dependencies. A value with another identity must never be returned, so two queries with the same one must be impossible to
+/// find, also for a caller who chooses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity([u8; IDENTITY_BYTES]);
 
 impl Identity {
-    pub fn of(query: &[u8], arguments: Array<'_>) -> Self {
-        // The length separates the two, so that no part of one can belong to the other.
-        let length = (query.len() as u64).to_le_bytes();
-        let digest = Sha256::new().chain_update(length).chain_update(query).chain_update(arguments.bytes());
+    /// Returns the identity of a result. `depends` must be sorted.
+    pub fn of(query: &[u8], arguments: Array<'_>, depends: Option<&[u32]>) -> Self {
+        // The lengths separate the parts, so that no byte of one can belong to another.
+        let mut digest = Sha256::new().chain_update((query.len() as u64).to_le_bytes()).chain_update(query);
+        let count = depends.map_or(u64::MAX, |oids| oids.len() as u64);
+        digest.update(count.to_le_bytes());
+        depends.unwrap_or_default().iter().for_each(|oid| digest.update(oid.to_le_bytes()));
+        digest.update(arguments.bytes());
         Self(digest.finalize().into())
     }
 }
@@ -69,7 +74,8 @@ pub struct Wanted<'a> {
 /// for so many minutes. A result that took no longer than any of them lives for one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
-/// Receives a value, and accepts it unless it is jsonb or null that another query has returned, or no query at all.
+/// Receives a value, and accepts the result of its own query. A value of `cache_set_text` or `cache_set_bytes` is passed on as well,
+/// because it is an error.
 struct Candidate {
     value: Varlena,
     identity: Identity,
@@ -90,7 +96,7 @@ impl Buffer for Candidate {
         let is_other = || self.value.was_allocated() && !self.value.bytes().ends_with(&self.identity.0);
         self.unwanted = match meta.kind {
             RESULT | NOTHING if is_other() => Some(OTHER_QUERY),
-            JSONB => Some(NO_QUERY),
+            JSONB | Kind::COUNTER => Some(NO_QUERY),
             _ => None,
         };
         self.unwanted.is_none()
@@ -239,9 +245,18 @@ fn volatile(function: u32) -> Status {
 /// Returns an error if the options of the space or the settings exclude a result.
 fn admit(space: &Space, run: &Run) -> Result<(), Status> {
     let options = &space.options;
-    let bytes = run.result.as_ref().map_or(0, Vec::len) as u64;
     if options.min_cost_ms.is_some_and(|least| run.cost.micros() < least.saturating_mul(1000)) {
         return Err(Status::Refused("computed in less than min_cost of the space"));
+    }
+    Ok(())
+}
+
+/// Returns an error if the result must not be stored because of its size or its time to live.
+fn admit_size(space: &Space, wanted: &Wanted<'_>, run: &Run) -> Result<(), Status> {
+    let options = &space.options;
+    let bytes = run.result.as_ref().map_or(0, Vec::len) as u64;
+    if wanted.ttl_ms == Some(0) {
+        return Err(entry::NO_LIFE);
     }
     if options.max_result.is_some_and(|most| bytes > most) {
         return Err(Status::Refused("larger than max_result_size of the space"));
@@ -272,7 +287,12 @@ impl Ticket {
             admit(space, &run)
                 .and_then(|()| self.check(space, wanted, &run.seen, has_seen_foreign))
                 .and_then(|()| self.dependencies(wanted, &run.seen))
-                .and_then(|dependencies| self.store(space, wanted, &mut run, &dependencies))
+                .and_then(|dependencies| {
+                    // The previous value of the key is outdated for this caller, as after a refused `cache_set`.
+                    admit_size(space, wanted, &run)
+                        .and_then(|()| self.store(space, wanted, &mut run, &dependencies))
+                        .inspect_err(|_| entry::remove_previous(&self.keyspace, wanted.query.key))
+                })
         } else {
             Err(Status::Refused("the query has written something"))
         };
@@ -370,9 +390,6 @@ impl Ticket {
         run: &mut Run,
         dependencies: &[FenceId],
     ) -> Result<(), Status> {
-        if wanted.ttl_ms == Some(0) {
-            return Err(entry::NO_LIFE);
-        }
         let kind = if run.result.is_some() { RESULT } else { NOTHING };
         let mut nothing = Vec::new();
         let bytes = run.result.as_mut().unwrap_or(&mut nothing);

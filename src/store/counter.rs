@@ -32,6 +32,8 @@ pub struct Addition {
 pub enum Uncounted {
     /// The cache cannot be used, or there is no counter and none is created.
     Because(Status),
+    /// The transaction has set this sum's previous number, and the sum could not be recorded.
+    NotRecorded(i64, Status),
     /// The value of the key is no integer.
     OtherKind(Kind),
     /// The sum does not fit into 64 bits.
@@ -70,7 +72,7 @@ impl From<IncrError> for Uncounted {
 pub fn add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncounted> {
     let outcome = try_add(space, key, addition);
     status::set(match outcome {
-        Err(Uncounted::Because(why)) => why,
+        Err(Uncounted::Because(why) | Uncounted::NotRecorded(_, why)) => why,
         _ => Status::Done,
     });
     outcome
@@ -93,7 +95,7 @@ fn try_add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncount
     match number {
         Some(number) => {
             let sum = number.checked_add(addition.by).ok_or(Uncounted::Overflow)?;
-            pending::count(own, sum)?;
+            pending::count(own, sum).map_err(|why| Uncounted::NotRecorded(sum, why.into()))?;
             Ok(sum)
         }
         None => {

@@ -249,7 +249,11 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
 }
 
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
-    let keyspace = keyspace_to_change(space, key)?;
+    let keyspace = keyspace_to_change(space, key).inspect_err(|_| {
+        if new.mode == Mode::Always {
+            remove_while_disabled(space, key);
+        }
+    })?;
     if let Mode::Lease(lease) = new.mode {
         let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
         // The lease ends with this transaction even if the value is not stored, because its computation is done.
@@ -273,9 +277,21 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
 /// Removes the previous value of a key whose new value is refused. If there is no memory to record that, but there is a value,
 /// invalidates the space instead.
 #[cold]
-fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
+pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
     if pending::remove(keyspace, key).is_err() && is_there(keyspace, key) {
         pending::invalidate(keyspace, keyspace.own_fence());
+    }
+}
+
+/// Removes the value of a key whose new value is refused because the cache or the space is not enabled: it would be outdated once they
+/// are enabled again.
+#[cold]
+fn remove_while_disabled(space: &Space, key: &[u8]) {
+    if !transaction::is_parallel_worker()
+        && unfit(key).is_none()
+        && let Some(keyspace) = space.keyspace()
+    {
+        remove_previous(&keyspace, key);
     }
 }
 
@@ -425,7 +441,12 @@ fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refused>
 /// Gives a value another time to live, or removes it if `ttl_ms` is 0. Other sessions see this when the transaction commits.
 /// Returns whether there is a value for this session with the new time to live.
 pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
-    let touched = keyspace_to_change(space, key).and_then(|keyspace| {
+    let keyspace = keyspace_to_change(space, key).inspect_err(|_| {
+        if ttl_ms == 0 {
+            remove_while_disabled(space, key);
+        }
+    });
+    let touched = keyspace.and_then(|keyspace| {
         if ttl_ms == 0 {
             remove_previous(&keyspace, key);
             return Err(NO_LIFE);

@@ -62,7 +62,7 @@ fn statuses(source: &str) -> Vec<String> {
     let source = code.join("\n");
     for outcome in ["Miss", "Invalidated", "Bypass", "Refused", "Of"] {
         for rest in source.split(&format!("Status::{outcome}(")).skip(1) {
-            let mut depth = 1;
+            let mut depth = 1_i32;
             for (at, part) in rest.split('"').enumerate() {
                 if at % 2 == 1 {
                     let text = part.replace("{}", "…");
@@ -72,8 +72,11 @@ fn statuses(source: &str) -> Vec<String> {
                     });
                     continue;
                 }
-                for letter in part.chars().take_while(|_| depth > 0) {
+                for letter in part.chars() {
                     depth += i32::from(letter == '(') - i32::from(letter == ')');
+                    if depth == 0 {
+                        break;
+                    }
                 }
                 if depth <= 0 {
                     break;

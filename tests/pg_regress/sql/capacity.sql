@@ -82,3 +82,10 @@ SELECT cache_get('fits');
 SELECT * FROM cache_check();
 -- The result of a query is returned, and not stored.
 SELECT cache_fetch('fetched', 'SELECT 7', ttl => '0'), cache_status(), cache_exists('fetched');
+
+-- Values that are set or removed while the cache or the space is not enabled replace nothing, but the previous value goes.
+SELECT cache_set('off', '1'), cache_set('touched', '1');
+SET pg_cache.enabled = off;
+SELECT cache_set('off', '2'), cache_touch('touched', '-1 s');
+RESET pg_cache.enabled;
+SELECT cache_get('off'), cache_get('touched');

@@ -267,3 +267,33 @@ SELECT cache_fetch('null of a query', 'SELECT NULL::int') IS NULL AS null;
 SELECT cache_get('null of a query');
 SELECT cache_get_bytes('null of a query');
 SELECT status FROM cache_acquire('null of a query');
+
+-- A counter is never taken for the result of a query. Neither is a result that was stored with other depends: its writer has said
+-- itself when it becomes invalid.
+SELECT cache_incr('counted', 7), cache_fetch('counted', 'SELECT 99'), cache_status(), cache_fetch('counted', 'SELECT 99'), cache_status();
+CREATE TABLE counted (i int);
+SELECT cache_fetch('pinned', 'SELECT count(*) FROM counted', depends => '{}');
+INSERT INTO counted VALUES (1);
+SELECT cache_fetch('pinned', 'SELECT count(*) FROM counted', depends => '{}'), cache_status();
+SELECT cache_fetch('pinned', 'SELECT count(*) FROM counted'), cache_status();
+SELECT cache_fetch('pinned', 'SELECT count(*) FROM counted', depends => '{counted,NULL}');
+
+-- If the result is refused because of its size or its time to live, the previous value of the key goes.
+SELECT cache_create_space('short', max_result_size => 100);
+SELECT cache_fetch('k', 'SELECT 1', space => 'short');
+SELECT cache_fetch('k', 'SELECT repeat(''x'', 200)', space => 'short') IS NOT NULL AS returned, cache_status(), cache_get('k', 'short');
+SELECT cache_fetch('k', 'SELECT 1', space => 'short'), cache_fetch('k', 'SELECT 1', refresh => true, ttl => '0', space => 'short'), cache_get('k', 'short');
+
+-- The error of a query keeps its SQLSTATE, also one that only the query knows.
+CREATE FUNCTION raises(code text) RETURNS int STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'raised' USING ERRCODE = code, DETAIL = 'its detail', HINT = 'its hint';
+END $$;
+SELECT cache_fetch('raises', 'SELECT raises(''AB123'')');
+\echo :LAST_ERROR_SQLSTATE
+DO $$
+BEGIN
+    PERFORM cache_fetch('raises', 'SELECT raises(''AB123'')');
+EXCEPTION WHEN SQLSTATE 'AB123' THEN
+    RAISE NOTICE 'caught: %', SQLERRM;
+END $$;

@@ -179,6 +179,16 @@ SELECT cache_grant('s', 'privilege_read', 'select');
 SELECT cache_grant('s', 'privilege_read', NULL);
 SELECT cache_grant('unknown', 'privilege_read', 'read');
 
+-- A quoted name is taken as it is written: these roles are not all roles.
+CREATE ROLE "PUBLIC";
+CREATE ROLE "Public";
+SELECT cache_grant('s', '"PUBLIC"', 'write'), cache_grant('s', '"Public"', 'read'), cache_grant('s', 'Public', 'read');
+SELECT grantee, privilege FROM cache_grants WHERE space = 's' AND lower(grantee) LIKE '%public%' ORDER BY grantee COLLATE "C";
+SELECT cache_revoke('s', '"Public"', 'read'), cache_revoke('s', '"PUBLIC"', 'write');
+SELECT grantee, privilege FROM cache_grants WHERE space = 's' AND lower(grantee) LIKE '%public%';
+SELECT cache_revoke('s', 'public', 'read');
+DROP ROLE "PUBLIC", "Public";
+
 -- The grants of a dropped role are removed, so that a new role with its OID does not get them.
 DROP ROLE "privilege's ""none""";
 SELECT cache_grant('s', 'privilege_read', 'read');

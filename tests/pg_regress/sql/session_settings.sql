@@ -1,9 +1,10 @@
--- pg_cache.enabled = off in a session: reads miss and sets store nothing, but deletes and invalidations take effect.
+-- pg_cache.enabled = off in a session: reads miss and sets store nothing, but the previous value goes, and deletes and invalidations take effect.
 SELECT cache_set('k', '1', tags => '{t}'), cache_set('other', '1');
 SET pg_cache.enabled = off;
 SELECT cache_get('k') IS NULL AS miss, cache_set('k', '2'), cache_exists('k'), cache_delete('other');
 RESET pg_cache.enabled;
 SELECT cache_get('k'), cache_exists('other');
+SELECT cache_set('k', '1', tags => '{t}');
 SET pg_cache.enabled = off;
 SELECT cache_invalidate_tag('t');
 RESET pg_cache.enabled;

@@ -121,6 +121,16 @@ SELECT cache_set('k', '1', space => 's'), cache_status();
 COMMIT;
 SELECT cache_status();
 
+-- Calls that change spaces, grants and watches set the status as well. The status of a call for many keys tells whether it found any.
+SELECT cache_get('none', 's'), cache_status();
+SELECT cache_watch('orders'), cache_status();
+SELECT cache_get('none', 's');
+SELECT cache_grant('s', 'status_reader', 'read'), cache_status();
+SELECT cache_set('one', '1');
+SELECT key, cache_status() FROM cache_get_many('{one,none}');
+SELECT key FROM cache_get_many('{none}');
+SELECT cache_status();
+
 -- A dropped table has no name.
 CALL store('SELECT count(*) FROM orders');
 INSERT INTO orders VALUES (5);
