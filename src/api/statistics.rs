@@ -70,7 +70,7 @@ mod pgcache {
                 stats.relation.map(pg_sys::Oid::from),
                 stats.changes as i64,
                 stats.killed as i64,
-                TimestampWithTimeZone::try_from(shared::time_of(stats.last)).ok(),
+                TimestampWithTimeZone::try_from(shared::time_of(stats.last_change)).ok(),
             )
         }))
     }

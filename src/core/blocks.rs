@@ -49,8 +49,10 @@ impl<'m> Bitmap<'m> {
         let (mut at, mut left, mut wrapped) = (from, effort.saturating_mul(64), false);
         loop {
             let limit = self.blocks.min(at.saturating_add(left));
-            let start = self.next(at, true, limit);
-            let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
+            let start = self.next_free(at, limit);
+            // If nothing is free before the limit, the search must not look behind it: the cursor would pass a free run there.
+            let want = if start < limit { want } else { 0 };
+            let end = self.next_used(start, self.blocks.min(start.saturating_add(want)));
             if start < limit && end - start >= least {
                 self.set(start, end - start, true);
                 return (Some(Run { first: self.first + start, blocks: end - start }), end);
@@ -79,11 +81,11 @@ impl<'m> Bitmap<'m> {
     /// This finds blocks that were freed a moment ago, without a search.
     pub(crate) fn take_around(&self, block: u32, least: u32, want: u32) -> Option<Run> {
         let local = self.local(block)?;
-        if self.in_use(local) {
+        if self.is_set(local) {
             return None;
         }
-        let start = self.free_since(local, local.saturating_sub(want));
-        let end = self.next(start, false, self.blocks.min(start.saturating_add(want)));
+        let start = self.start_of_free_run(local, local.saturating_sub(want));
+        let end = self.next_used(start, self.blocks.min(start.saturating_add(want)));
         if end - start < least {
             return None;
         }
@@ -97,7 +99,7 @@ impl<'m> Bitmap<'m> {
         let Some(start) = self.local(run.first) else { return false };
         if run.blocks == 0
             || run.blocks > self.blocks - start
-            || self.next(start, true, start + run.blocks) != start + run.blocks
+            || self.next_free(start, start + run.blocks) != start + run.blocks
         {
             return false;
         }
@@ -107,12 +109,12 @@ impl<'m> Bitmap<'m> {
 
     /// Returns how many blocks are in use. The blocks are counted one by one, so this is only for checks.
     pub(crate) fn count(&self) -> u32 {
-        (0..self.blocks).filter(|block| self.in_use(*block)).count() as u32
+        (0..self.blocks).filter(|block| self.is_set(*block)).count() as u32
     }
 
     /// Returns whether a block is in this shard and in use.
-    pub(crate) fn holds(&self, block: u32) -> bool {
-        self.local(block).is_some_and(|local| self.in_use(local))
+    pub(crate) fn is_in_use(&self, block: u32) -> bool {
+        self.local(block).is_some_and(|local| self.is_set(local))
     }
 
     /// Converts the number of a block in the region to its number in the shard. Returns None if the block is in another shard.
@@ -120,29 +122,39 @@ impl<'m> Bitmap<'m> {
         block.checked_sub(self.first).filter(|local| *local < self.blocks)
     }
 
-    fn in_use(&self, local: u32) -> bool {
+    fn is_set(&self, local: u32) -> bool {
         self.region.load(self.at + (local / 64) as usize) >> (local % 64) & 1 == 1
     }
 
-    /// Returns the first block in `from..end` that is free, or in use if `free` is false; `end` if there is none.
-    fn next(&self, from: u32, free: bool, end: u32) -> u32 {
+    /// Returns the first block in `from..end` that is free, or `end` if there is none.
+    fn next_free(&self, from: u32, end: u32) -> u32 {
+        self.next(from, end, |word| !word)
+    }
+
+    /// Returns the first block in `from..end` that is in use, or `end` if there is none.
+    fn next_used(&self, from: u32, end: u32) -> u32 {
+        self.next(from, end, |word| word)
+    }
+
+    /// Returns the first block in `from..end` whose bit `wanted` sets in the word, or `end` if there is none.
+    fn next(&self, from: u32, end: u32, wanted: impl Fn(u64) -> u64) -> u32 {
         let mut at = from;
         while at < end {
             let word = self.region.load(self.at + (at / 64) as usize);
-            let wanted = if free { !word } else { word } >> (at % 64);
-            if wanted != 0 {
-                return (at + wanted.trailing_zeros()).min(end);
+            let rest = wanted(word) >> (at % 64);
+            if rest != 0 {
+                return (at + rest.trailing_zeros()).min(end);
             }
             at += 64 - at % 64;
         }
         end
     }
 
-    /// Returns the first block of the free run that ends with the block `local`, which must be free. Never looks at blocks before
-    /// the block `least`.
-    fn free_since(&self, local: u32, least: u32) -> u32 {
-        let mut at = local;
-        while at > least {
+    /// Returns the first block of the free run that ends with `block`, which must be free. Never looks at blocks before
+    /// `lower_bound`.
+    fn start_of_free_run(&self, block: u32, lower_bound: u32) -> u32 {
+        let mut at = block;
+        while at > lower_bound {
             // Shifts the bits of the blocks just below `at` to the top of the word, so that leading zeros count free blocks. If
             // `at` is the first block of its word, these bits are in the word before it.
             let bits = (at - 1) % 64 + 1;
@@ -153,7 +165,7 @@ impl<'m> Bitmap<'m> {
                 break;
             }
         }
-        at.max(least)
+        at.max(lower_bound)
     }
 
     fn set(&self, start: u32, blocks: u32, used: bool) {
@@ -166,5 +178,34 @@ impl<'m> Bitmap<'m> {
             self.region.store(word_at, if used { old | mask } else { old & !mask });
             at += span;
         }
+    }
+}
+
+#[cfg(all(test, not(any(loom, counting))))]
+mod tests {
+    use super::*;
+    use crate::layout::Sizes;
+    use crate::sync::AtomicU64;
+
+    #[test]
+    fn a_search_that_reaches_its_limit_leaves_the_cursor_at_the_limit() {
+        let memory: Vec<_> = (0..64 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
+        let sizes = Sizes {
+            bytes: memory.len() * 8,
+            reserved_fences: 1,
+            relation_fences: 1,
+            tag_fences: 1,
+            backends: 1,
+            shards: 1,
+        };
+        let layout = Layout::of(sizes).expect("it is large enough");
+        let region = Region::of_words(&memory);
+        layout.format(&region);
+        let bitmap = Bitmap::new(region, &layout, 0);
+        assert_eq!(bitmap.take(1, 8, 0, 0), (None, 0), "no word may be searched");
+        let first = layout.first_block(0);
+        assert_eq!(bitmap.take(64, 64, 0, 1), (Some(Run { first, blocks: 64 }), 64));
+        assert_eq!(bitmap.take(1, 8, 0, 1), (None, 64), "all blocks of the word are in use");
+        assert_eq!(bitmap.take(1, 8, 64, 1), (Some(Run { first: first + 64, blocks: 8 }), 72));
     }
 }

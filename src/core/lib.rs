@@ -86,7 +86,7 @@ pub use glob::Glob;
 pub use host::Host;
 pub use key::{KEY_BYTES_MAX, Key, KeyMark, Scope};
 pub use layout::{BLOCK_BYTES, Sizes};
-pub use reader::{Buffer, Fencing, Freshness, Miss, Reader};
+pub use reader::{Buffer, Freshness, InvalidBecause, Miss, Reader};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};

@@ -67,7 +67,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
                 let [at] = moved(&|| fences.raise(fence))[..] else { panic!("a fence is one word") };
                 at / LINE
             };
-            let lines: Vec<usize> = fences.all().map(line_of).collect();
+            let lines: Vec<usize> = fences.all_fences().map(line_of).collect();
             let (reserved, others) = lines.split_at(sizes.reserved_fences as usize);
             let distinct: BTreeSet<usize> = reserved.iter().copied().collect();
             assert_eq!(distinct.len(), reserved.len(), "{sizes:?}: two on one line");

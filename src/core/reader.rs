@@ -9,7 +9,7 @@ pub struct Reader<'r> {
     /// The reader may not see a value if a dependency has changed after this moment.
     pub safe_stamp: Stamp,
     /// The fences of the dependencies that the reader has changed and not committed yet. They must be sorted.
-    pub changed: &'r [FenceId],
+    pub changed_fences: &'r [FenceId],
     /// Whether the server must see every relation that the reader reads, as in a SERIALIZABLE transaction. A tracked reader never
     /// gets an entry that depends on a relation.
     pub tracked: bool,
@@ -18,7 +18,7 @@ pub struct Reader<'r> {
 impl From<Stamp> for Reader<'_> {
     /// Makes a reader that has changed nothing.
     fn from(safe_stamp: Stamp) -> Self {
-        Self { safe_stamp, changed: &[], tracked: false }
+        Self { safe_stamp, changed_fences: &[], tracked: false }
     }
 }
 
@@ -40,7 +40,7 @@ pub enum Miss {
 
 /// The reason for a miss by [`Miss::Fenced`] or [`Miss::Own`]: why an entry is not valid for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fencing {
+pub enum InvalidBecause {
     /// Another transaction is about to commit a change of the key itself.
     Key,
     /// This dependency has changed, or is about to change.
@@ -57,7 +57,7 @@ pub enum Fencing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     /// The value is valid.
-    Right,
+    Valid,
     /// The value is no longer valid, but the entry allows serving it until a tick.
     Stale {
         /// The tick until which the value may be served.
@@ -83,11 +83,20 @@ pub trait Buffer {
     }
 }
 
-/// A buffer for tests and benchmarks. If there is no memory, `resize` aborts the process, so a backend must never use it.
+/// If there is no memory, the vector has no capacity afterwards. Otherwise it has room for at least one byte, also for an empty
+/// value.
 impl Buffer for Vec<u8> {
     fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        if self.try_reserve(meta.value_len.max(1).saturating_sub(self.len())).is_err() {
+            *self = Self::new();
+            return self;
+        }
         self.resize(meta.value_len, 0);
         self
+    }
+
+    fn was_allocated(&self) -> bool {
+        self.capacity() > 0
     }
 }
 

@@ -151,19 +151,19 @@ impl<'m> Region<'m> {
 
     /// Returns exactly `N` words from a position on, or None if the region ends before.
     #[inline(always)]
-    pub(crate) fn chunk<const N: usize>(&self, at: usize) -> Option<&'m [AtomicU64; N]> {
-        self.run(at, N)?.first_chunk()
+    pub(crate) fn array_at<const N: usize>(&self, at: usize) -> Option<&'m [AtomicU64; N]> {
+        self.slice_at(at, N)?.first_chunk()
     }
 
     /// Returns `count` words from a position on, or None if the region ends before.
     #[inline(always)]
-    pub(crate) fn run(&self, at: usize, count: usize) -> Option<&'m [AtomicU64]> {
+    pub(crate) fn slice_at(&self, at: usize, count: usize) -> Option<&'m [AtomicU64]> {
         self.words.get(at..at.wrapping_add(count))
     }
 
     /// Returns all words from a position on, or None if the position is outside the region.
     #[inline(always)]
-    pub(crate) fn since(&self, at: usize) -> Option<&'m [AtomicU64]> {
+    pub(crate) fn from(&self, at: usize) -> Option<&'m [AtomicU64]> {
         self.words.get(at..)
     }
 }
@@ -254,9 +254,9 @@ pub struct FailingAllocator;
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 thread_local! {
     /// The number of allocations of this thread that still succeed before all fail; None if none fails.
-    static LEFT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+    static ALLOCATIONS_LEFT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
     /// The number of allocations that this thread has tried since the last call of [`FailingAllocator::with`].
-    static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    static ALLOCATIONS_TRIED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
@@ -264,11 +264,11 @@ impl FailingAllocator {
     /// Runs a call in which this thread's allocations fail after the first `allocations` ones. Returns the result and the number of
     /// allocations that were tried.
     pub fn with<R>(allocations: u64, call: impl FnOnce() -> R) -> (R, u64) {
-        ASKED.set(0);
-        LEFT.set(Some(allocations));
+        ALLOCATIONS_TRIED.set(0);
+        ALLOCATIONS_LEFT.set(Some(allocations));
         let result = call();
-        LEFT.set(None);
-        (result, ASKED.get())
+        ALLOCATIONS_LEFT.set(None);
+        (result, ALLOCATIONS_TRIED.get())
     }
 }
 
@@ -276,10 +276,10 @@ impl FailingAllocator {
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 unsafe impl std::alloc::GlobalAlloc for FailingAllocator {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        ASKED.set(ASKED.get() + 1);
-        match LEFT.get() {
+        ALLOCATIONS_TRIED.set(ALLOCATIONS_TRIED.get() + 1);
+        match ALLOCATIONS_LEFT.get() {
             Some(0) => return std::ptr::null_mut(),
-            Some(left) => LEFT.set(Some(left - 1)),
+            Some(left) => ALLOCATIONS_LEFT.set(Some(left - 1)),
             None => {}
         }
         // SAFETY: the caller's promises to this function are those that the system's allocator needs.

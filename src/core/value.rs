@@ -39,7 +39,7 @@ pub struct NewValue<'v> {
     pub bytes: &'v [u8],
     /// The kind of the value.
     pub kind: Kind,
-    /// The moment as of which the value is right.
+    /// The moment as of which the value is valid.
     pub stamp: Stamp,
     /// The tick at which the value expires.
     pub expires: u32,
@@ -54,13 +54,13 @@ pub struct NewValue<'v> {
 pub struct StaleOk {
     /// The number of ticks for which the value may be served stale.
     pub ticks: u32,
-    /// The last tick at which the value was known to be right.
-    pub right_at: u32,
+    /// The last tick at which the value was known to be valid.
+    pub valid_at: u32,
 }
 
 impl StaleOk {
     pub(crate) fn as_word(self) -> u64 {
-        u64::from(self.ticks) << 32 | u64::from(self.right_at)
+        u64::from(self.ticks) << 32 | u64::from(self.valid_at)
     }
 }
 

@@ -162,7 +162,7 @@ fn renew_session() {
     // PostgreSQL prepares an expression again after its plan was dropped, and then its functions are observed. Functions that are
     // not built in need this only if definitions have changed since this session first compiled one: one of them may then keep
     // outdated types.
-    let have_moved = || fences.passed(catalogs[0], function::compiled_since());
+    let have_moved = || fences.has_changed_since(catalogs[0], function::compiled_since());
     let unseen = || observer::has_prepared_untracked() || observer::has_prepared_functions() && have_moved();
     if have_changed || unseen() {
         // The stamp must be taken first: a change that is announced after it is found the next time.
@@ -353,7 +353,7 @@ impl Ticket {
             }
         }
         let definitions = table_writes::definitions_fence(tier);
-        let has_moved = || tier.fences().passed(definitions, function::compiled_since());
+        let has_moved = || tier.fences().has_changed_since(definitions, function::compiled_since());
         let keeping = || seen.functions.iter().find(|oid| function::keeps_types(**oid));
         if let Some(oid) = has_moved().then(keeping).flatten() {
             let text = "refused: {} keeps types in this session from before a definition changed";

@@ -152,7 +152,7 @@ fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> 
         }
         Own::Set(_) | Own::Gone => OwnNumber::None,
         Own::Nothing | Own::Touched(_) => {
-            let reader = Reader { safe_stamp: Stamp::LATEST, changed, tracked: false };
+            let reader = Reader { safe_stamp: Stamp::LATEST, changed_fences: changed, tracked: false };
             let is_gone = || matches!(keyspace.tier.peek(name, reader), Err(Miss::Own));
             if !changed.is_empty() && is_gone() { OwnNumber::None } else { OwnNumber::Unchanged }
         }

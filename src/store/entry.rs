@@ -329,13 +329,13 @@ fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>)
     if dependencies.len() > DEPENDENCIES_MAX {
         return Err(watch::too_many_relations(keyspace.tier, new.tags));
     }
-    let right_at = shared::tick();
+    let valid_at = shared::tick();
     let (basis, stamp) = match new.mode {
         Mode::Always | Mode::Present => (Basis::Plain, now),
         Mode::Absent => (Basis::Claim(claim(keyspace, key)?), now),
         Mode::Lease(lease) => leased(keyspace, key, lease, as_of, &dependencies)?,
     };
-    let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), right_at });
+    let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), valid_at });
     let value = Value {
         bytes: memory::try_copy(new.bytes)?.into_boxed_slice(),
         kind: new.kind,
@@ -378,7 +378,8 @@ fn leased(
     if own {
         return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
     }
-    if let Some(fence) = dependencies().find(|fence| keyspace.tier.fences().passed(**fence, stamp)) {
+    if let Some(fence) = dependencies().find(|fence| keyspace.tier.fences().has_changed_since(**fence, stamp))
+    {
         let dependency = Object::Dependency(*fence, keyspace.scope.space);
         return Err(Status::Of("refused: {} changed since the lease", dependency));
     }

@@ -65,7 +65,7 @@ pub fn acquire(
             OutOfMemory.raise();
         }
         let (stale, miss) = match seen {
-            Seen::Right(meta, own) => {
+            Seen::Valid(meta, own) => {
                 status::set(match (&wait.waiter, own) {
                     (Some(_), _) => Status::Waited,
                     (None, true) => Status::Own,
@@ -164,7 +164,7 @@ const ROUNDS_MAX: u32 = 64;
 /// The value of a key as this session sees it.
 enum Seen {
     /// There is a valid value. The flag tells whether the own transaction has set it.
-    Right(Meta, bool),
+    Valid(Meta, bool),
     /// There is only a stale value, which may be served until this tick. The status says why there is no valid one.
     Stale(Meta, u32, Status),
     /// There is no value. The status says why.
@@ -182,7 +182,7 @@ fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut i
             Own::Touched(expires) => Some(expires),
             Own::Set(value) => {
                 return match hit_of_own(value, &mut Some(into)) {
-                    Ok(meta) => Seen::Right(meta, true),
+                    Ok(meta) => Seen::Valid(meta, true),
                     Err(status) => Seen::Nothing(status),
                 };
             }
@@ -190,8 +190,8 @@ fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut i
         };
         let reader = safe_stamp::reader(changed);
         match keyspace.tier.get_stale(name, reader, into) {
-            Ok((meta, Freshness::Right)) => {
-                Seen::Right(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
+            Ok((meta, Freshness::Valid)) => {
+                Seen::Valid(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
             }
             Ok((meta, Freshness::Stale { until })) => {
                 Seen::Stale(meta, until, status::of_stale(keyspace.tier, &keyspace.scope, name, reader))

@@ -9,7 +9,7 @@ use crate::pg::encoding::shown;
 use crate::pg::local::local;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::shared::HotTier;
-use pg_cache_core::{FenceId, Fencing, Key, Miss, Reader, Refusal, Scope};
+use pg_cache_core::{FenceId, InvalidBecause, Key, Miss, Reader, Refusal, Scope};
 use std::cell::{Cell, RefCell};
 
 /// The outcome of an operation.
@@ -116,7 +116,7 @@ pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader:
         Miss::Expired => Status::Miss("expired"),
         Miss::Off => Status::Bypass(DAMAGED),
         Miss::Fenced | Miss::Own => match tier.why_fenced(key, reader) {
-            Some(fencing) => of_fencing(fencing, scope),
+            Some(because) => of_invalid(because, scope),
             None => Status::Invalidated("a change that is over"),
         },
     }
@@ -124,16 +124,16 @@ pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader:
 
 /// Returns the status for a stale value: why there is no valid one.
 pub fn of_stale(tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>) -> Status {
-    tier.why_fenced(key, reader).map_or(Status::Miss("expired"), |fencing| of_fencing(fencing, scope))
+    tier.why_fenced(key, reader).map_or(Status::Miss("expired"), |because| of_invalid(because, scope))
 }
 
-fn of_fencing(fencing: Fencing, scope: &Scope) -> Status {
-    let (text, fence) = match fencing {
-        Fencing::Key => return Status::Invalidated("the key, which another transaction is changing"),
-        Fencing::Changed(fence) => ("invalidated: {}", fence),
-        Fencing::Newer(fence) => ("miss: newer than the transaction's snapshot because of {}", fence),
-        Fencing::Own(fence) => ("invalidated: {}, changed by this transaction", fence),
-        Fencing::Tracked(fence) => ("miss: a serializable transaction must read {} itself", fence),
+fn of_invalid(because: InvalidBecause, scope: &Scope) -> Status {
+    let (text, fence) = match because {
+        InvalidBecause::Key => return Status::Invalidated("the key, which another transaction is changing"),
+        InvalidBecause::Changed(fence) => ("invalidated: {}", fence),
+        InvalidBecause::Newer(fence) => ("miss: newer than the transaction's snapshot because of {}", fence),
+        InvalidBecause::Own(fence) => ("invalidated: {}, changed by this transaction", fence),
+        InvalidBecause::Tracked(fence) => ("miss: a serializable transaction must read {} itself", fence),
     };
     Status::Of(text, Object::Dependency(fence, scope.space))
 }

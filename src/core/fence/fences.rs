@@ -102,7 +102,7 @@ impl<'m> Fences<'m> {
 
     /// Whether a change has been committed since `stamp`. If so, a value with this stamp never becomes valid again. A change that is
     /// only pending does not count, because it may still be withdrawn.
-    pub fn passed(&self, fence: FenceId, stamp: Stamp) -> bool {
+    pub fn has_changed_since(&self, fence: FenceId, stamp: Stamp) -> bool {
         self.word(fence).load(Ordering::SeqCst) >> PENDING_BITS > stamp.0
     }
 
@@ -119,7 +119,7 @@ impl<'m> Fences<'m> {
     }
 
     /// Sets `seq` to a stamp, unless `seq` is greater already. `pending` stays as it is.
-    pub(super) fn cover(&self, fence: FenceId, stamp: Stamp) {
+    pub(super) fn advance_seq(&self, fence: FenceId, stamp: Stamp) {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
         while old >> PENDING_BITS < stamp.0 {
@@ -132,13 +132,13 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the whole word of a fence if a writer has raised it.
-    pub(crate) fn raised(&self, fence: FenceId) -> Option<u64> {
+    pub(crate) fn word_if_raised(&self, fence: FenceId) -> Option<u64> {
         let word = self.word(fence).load(Ordering::SeqCst);
         (word & PENDING_MASK > 0).then_some(word)
     }
 
     /// Returns all fences.
-    pub(crate) fn all(&self) -> impl Iterator<Item = FenceId> + use<'m> {
+    pub(crate) fn all_fences(&self) -> impl Iterator<Item = FenceId> + use<'m> {
         let layout = self.layout;
         let reserved = (0..layout.sizes.reserved_fences).map(|slot| reserved_fence(layout, slot));
         let relations = (0..layout.sizes.relation_fences).flat_map(|slot| {
@@ -155,15 +155,22 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the slot that holds this mark, and takes a free slot if the mark is new. Returns None if all slots that the search
-    /// looks at hold other marks. `at` is the position of the first slot, and `width` is the number of words of a slot; its first word
-    /// holds the mark. A mark must not be 0.
+    /// looks at hold other marks. `first_slot_at` is the position of the first slot, and `slot_words` is the number of words of a
+    /// slot; its first word holds the mark. A mark must not be 0.
     ///
     /// Slots are never given back. So every later search for the mark finds the same slot, without a lock.
-    pub(super) fn claim(&self, at: usize, width: usize, slots: u32, hash: u64, mark: u64) -> Option<u32> {
+    pub(super) fn claim(
+        &self,
+        first_slot_at: usize,
+        slot_words: usize,
+        slots: u32,
+        hash: u64,
+        mark: u64,
+    ) -> Option<u32> {
         let first = reduce(hash, slots);
         for probe in 0..PROBES.min(slots) {
             let slot = (first + probe) % slots;
-            let word = self.region.word(at + slot as usize * width);
+            let word = self.region.word(first_slot_at + slot as usize * slot_words);
             let mut found = word.load(Ordering::Acquire);
             if found == 0 {
                 match word.compare_exchange(0, mark, Ordering::SeqCst, Ordering::Acquire) {

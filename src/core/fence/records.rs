@@ -48,7 +48,7 @@ impl<'m> Fences<'m> {
         let unclaimed = self.unclaimed(database, relation);
         let (changed, pending) = self.last_change(unclaimed);
         if since == 0 && !claimed.is_shared && pending == 0 {
-            self.cover(own, changed);
+            self.advance_seq(own, changed);
             // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
             settled.store(self.now().0 + 1, Ordering::SeqCst);
         }

@@ -51,8 +51,8 @@ impl Fences<'_> {
     ///
     /// The mark of a slot is the hash of the identity with its lowest bit set, so that it is never 0. Two identities with the same mark
     /// would share a fence. That costs needless misses, as with two tags that share one.
-    pub fn reserved(&self, what: Reserved) -> FenceId {
-        let hash = scatter(what.identity());
+    pub fn reserved(&self, which: Reserved) -> FenceId {
+        let hash = scatter(which.identity());
         match self.claim(
             self.layout.reserved_at,
             RESERVED_WORDS,

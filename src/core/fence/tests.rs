@@ -55,11 +55,11 @@ fn late_lowering_takes_nothing_back() {
         let (first, second) = (fences.draw(), fences.draw());
         let _ = fences.lower_as(fence, second);
         let _ = fences.lower_as(fence, first);
-        assert!(fences.passed(fence, first) && !fences.passed(fence, second));
+        assert!(fences.has_changed_since(fence, first) && !fences.has_changed_since(fence, second));
         assert_eq!(fences.pending(fence), 0);
         assert!(!fences.lower_as(fence, second).was_alone_since(second), "nobody had raised it");
         assert_eq!(fences.pending(fence), 0, "and nothing is borrowed from seq");
-        assert!(!fences.passed(fence, second));
+        assert!(!fences.has_changed_since(fence, second));
     });
 }
 

@@ -63,21 +63,21 @@ pub struct RelationStats {
     /// The number of entries that a change of the relation invalidated and whose memory has been reclaimed.
     pub killed: u64,
     /// The tick of the last change.
-    pub last: u32,
+    pub last_change: u32,
 }
 
 impl RelationStats {
-    pub(crate) fn is_any(&self) -> bool {
+    pub(crate) fn is_nonzero(&self) -> bool {
         self.changes > 0 || self.killed > 0
     }
 
     /// Returns the sum of both figures, without the name of a relation.
-    pub(crate) fn and(self, other: Self) -> Self {
+    pub(crate) fn sum(self, other: Self) -> Self {
         Self {
             relation: None,
             changes: self.changes.wrapping_add(other.changes),
             killed: self.killed.wrapping_add(other.killed),
-            last: self.last.max(other.last),
+            last_change: self.last_change.max(other.last_change),
         }
     }
 }

@@ -59,7 +59,7 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
         {
             tier.publish_leased(&key, reservation, lease.id);
         }
-        let stale_ok = Some(StaleOk { ticks: 100, right_at: 0 });
+        let stale_ok = Some(StaleOk { ticks: 100, valid_at: 0 });
         if let Acquired::Lead(fill) = tier.acquire(&key, FlightRequest::fill(owner(1), 50))
             && let Ok(reservation) = tier.reserve(&key, &value(content, &[]), Default::default())
         {
@@ -136,4 +136,22 @@ fn a_report_without_memory_says_so_and_changes_nothing() {
         }
     }
     assert!(enough > 3 && short[0] > 3 && short[1] > 0, "{short:?} of {enough}");
+}
+
+#[test]
+fn a_vector_without_memory_says_so() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    for content in [&[7; 100][..], &[]] {
+        let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+        tier.put(&key, &value(content, &[])).expect("there is room");
+        for (allocations, was_allocated) in [(0, false), (1, true)] {
+            let mut found = Vec::new();
+            let (meta, _) = FailingAllocator::with(allocations, || tier.get(&key, Stamp::LATEST, &mut found));
+            assert_eq!(meta.map(|meta| meta.value_len), Ok(content.len()));
+            assert_eq!(found.was_allocated(), was_allocated);
+            assert_eq!(found, if was_allocated { content } else { &[] });
+        }
+    }
 }

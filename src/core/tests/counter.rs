@@ -38,7 +38,7 @@ fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Mis
 fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     with_tier(|tier, key| {
         let tags = [tier.fences().tag(3 << 60), tier.fences().tag(5 << 60), tier.fences().tag(7 << 60)];
-        let stale_ok = Some(StaleOk { ticks: 100, right_at: 1 });
+        let stale_ok = Some(StaleOk { ticks: 100, valid_at: 1 });
         let reserved = tier.reserve(key, &text(b"41", &tags), stale_ok.into()).expect("it fits");
         tier.publish(key, reserved);
         assert_eq!(tier.add(key, 1), Some(Err(IncrError::OtherKind(TEXT))));

@@ -7,7 +7,9 @@ mod harness;
 
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
-use pg_cache_core::{FenceId, Fencing, Key, KeyPage, NewValue, Reader, Region, Reserved, Scope, Stamp, Tier};
+use pg_cache_core::{
+    FenceId, InvalidBecause, Key, KeyPage, NewValue, Reader, Region, Reserved, Scope, Stamp, Tier,
+};
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
 
@@ -41,36 +43,44 @@ fn a_miss_is_explained_by_the_dependency_that_changed() {
         assert_eq!(why(latest), None, "no entry");
         put(tier, &key, &[one, other]);
         assert_eq!(why(latest), None, "a hit");
-        assert_eq!(why(Reader { changed: &[other], ..latest }), Some(Fencing::Own(other)));
+        assert_eq!(why(Reader { changed_fences: &[other], ..latest }), Some(InvalidBecause::Own(other)));
         fences.raise(other);
-        assert_eq!(why(latest), Some(Fencing::Changed(other)), "it is about to change");
+        assert_eq!(why(latest), Some(InvalidBecause::Changed(other)), "it is about to change");
         fences.lower(other);
-        assert_eq!(why(latest), Some(Fencing::Changed(other)));
+        assert_eq!(why(latest), Some(InvalidBecause::Changed(other)));
         let before = fences.now();
         fences.raise(one);
         fences.lower(one);
         put(tier, &key, &[one, other]);
-        assert_eq!(why(before.into()), Some(Fencing::Newer(one)), "the entry is newer than the reader");
+        assert_eq!(
+            why(before.into()),
+            Some(InvalidBecause::Newer(one)),
+            "the entry is newer than the reader"
+        );
         let [definitions, roles] =
             [Reserved::Definitions(1), Reserved::Roles].map(|what| fences.reserved(what));
         put(tier, &key, &[definitions, roles]);
         for fence in [definitions, roles] {
             fences.raise(fence);
             fences.lower(fence);
-            assert_eq!(why(latest), Some(Fencing::Changed(fence)));
+            assert_eq!(why(latest), Some(InvalidBecause::Changed(fence)));
         }
         let (record, _) = fences.dependency(1, 7, fences.now());
         put(tier, &key, &[record]);
-        assert_eq!(why(Reader { tracked: true, ..latest }), Some(Fencing::Tracked(record)));
+        assert_eq!(why(Reader { tracked: true, ..latest }), Some(InvalidBecause::Tracked(record)));
         let (unclaimed, stamp) = (fences.write(1, 8), fences.now());
         fences.raise(unclaimed);
         let (record, beside) = fences.dependency(1, 8, stamp);
         put(tier, &key, &[record, beside.expect("a writer is under way")]);
-        assert_eq!(why(latest), Some(Fencing::Changed(record)), "the relation that the fence stands for");
+        assert_eq!(
+            why(latest),
+            Some(InvalidBecause::Changed(record)),
+            "the relation that the fence stands for"
+        );
         fences.withdraw(unclaimed);
         let removal = tier.reserve_removal(&key).expect("there is room");
         tier.announce(&key, &removal);
-        assert_eq!(why(latest), Some(Fencing::Key));
+        assert_eq!(why(latest), Some(InvalidBecause::Key));
         tier.withdraw(&key, removal);
         assert_eq!(why(latest), None);
     });

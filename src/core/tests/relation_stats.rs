@@ -77,7 +77,7 @@ fn changes_are_counted_with_their_time() {
         bed.change(one);
         bed.host.now.set(25);
         bed.change(one);
-        let expected = RelationStats { relation: Some(7), changes: 2, killed: 0, last: 25 };
+        let expected = RelationStats { relation: Some(7), changes: 2, killed: 0, last_change: 25 };
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
         // An abort is no change. Changing the relation's bulk fence, a tag or the definitions does not count as
         // another change of the relation.
@@ -240,7 +240,7 @@ fn a_reset_begins_anew() {
         assert_eq!(bed.tier.relation_stats(2).count(), 1, "another database's");
         // These entries were invalidated before the reset and are removed after it.
         bed.sweep();
-        let expected = RelationStats { relation: Some(7), changes: 0, killed: 1, last: 10 };
+        let expected = RelationStats { relation: Some(7), changes: 0, killed: 1, last_change: 10 };
         assert_eq!(bed.tier.relation_stats(DATABASE).collect::<Vec<_>>(), [expected]);
         bed.change(table);
         assert_eq!(bed.stats(7).changes, 1);
@@ -264,7 +264,7 @@ fn those_that_share_are_told_together_and_without_a_name() {
         named.sort_unstable();
         let alone: Vec<_> = (1..=4).filter(|number| *number != shared as u32 + 1).collect();
         assert_eq!(named, alone);
-        let expected = RelationStats { relation: None, changes: 3, killed: 3, last: 10 };
+        let expected = RelationStats { relation: None, changes: 3, killed: 3, last_change: 10 };
         assert_eq!(stats.last(), Some(&expected));
         assert_eq!(bed.tier.relation_stats(2).collect::<Vec<_>>(), [expected], "they may be of any database");
         bed.tier.reset_relation_stats(2);

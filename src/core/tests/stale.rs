@@ -30,7 +30,7 @@ fn with_entry(test: impl FnOnce(&Bed<'_>)) {
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
     let dependencies = [tag];
     let new = NewValue { stamp: tier.fences().now(), expires: EXPIRES, ..value(b"value", &dependencies) };
-    let stale_ok = Some(StaleOk { ticks: TICKS, right_at: 10 });
+    let stale_ok = Some(StaleOk { ticks: TICKS, valid_at: 10 });
     let reservation = tier.reserve(&key, &new, stale_ok.into()).expect("there is room");
     tier.publish(&key, reservation);
     test(&Bed { tier: &tier, host: &host, key, tag });
@@ -64,7 +64,7 @@ impl Bed<'_> {
 #[test]
 fn what_has_expired_lingers_until_its_end() {
     with_entry(|bed| {
-        assert_eq!(bed.get_stale(), Ok(Freshness::Right));
+        assert_eq!(bed.get_stale(), Ok(Freshness::Valid));
         bed.host.now.set(EXPIRES);
         assert_eq!(bed.get(), Err(Miss::Expired));
         assert_eq!(bed.get_stale(), Ok(Freshness::Stale { until: EXPIRES + TICKS }));
@@ -122,7 +122,7 @@ fn a_flush_and_a_removal_end_it_at_once() {
 fn who_has_changed_it_himself_does_not_get_it() {
     with_entry(|bed| {
         let changed = [bed.tag];
-        let reader = pg_cache_core::Reader { changed: &changed, ..Stamp::LATEST.into() };
+        let reader = pg_cache_core::Reader { changed_fences: &changed, ..Stamp::LATEST.into() };
         let mut found = Vec::new();
         assert_eq!(bed.tier.get_stale(&bed.key, reader, &mut found).map(|_| ()), Err(Miss::Own));
         bed.change(bed.tag);
@@ -145,7 +145,7 @@ fn it_is_found_in_entries_of_any_shape() {
             let (name, content) = (vec![b'k'; length], vec![length as u8; size]);
             let key = Key::new(tier.scope(1, 1, 0), &name, length as u64).expect("a legal key");
             let new = NewValue { expires: 10, ..value(&content, &tags[..length % 5]) };
-            let stale_ok = Some(StaleOk { ticks: length as u32, right_at: 10 });
+            let stale_ok = Some(StaleOk { ticks: length as u32, valid_at: 10 });
             let reservation = tier.reserve(&key, &new, stale_ok.into()).expect("there is room");
             tier.publish(&key, reservation);
             let mut found = Vec::new();

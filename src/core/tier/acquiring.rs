@@ -3,7 +3,7 @@
 use super::Tier;
 
 use super::entry::{Entry, Header};
-use super::flight::{InFlight, Lease, Limit, Owner, Purpose};
+use super::flight::{Ended, InFlight, Lease, Limit, Owner, Purpose};
 use super::guard::Guard;
 use crate::fence::Stamp;
 use crate::host::Host;
@@ -143,12 +143,12 @@ impl<H: Host> Tier<'_, H> {
     /// Returns a lease by its ID. None if its value could not be published any more: the lease has ended, or another session
     /// has set or removed the key since.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
-        self.shard_of(key).lock(&self.host).flights().lease(key.hash, lease)
+        self.shard_of(key).lock(&self.host).flights().publishable(key.hash, lease)
     }
 
     /// Ends a flight or a claim without a result. Returns whether it existed.
     pub fn release_lease(&self, key: &Key<'_>, lease: u64) -> bool {
-        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease).is_some()
+        self.shard_of(key).lock(&self.host).flights().end(key.hash, lease) != Ended::Missing
     }
 
     /// Ends all flights and claims of a session that has ended. Returns their number.

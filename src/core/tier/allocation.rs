@@ -31,7 +31,7 @@ struct Hold {
 }
 /// A search for blocks may look at this many words of the bitmap, and at one more word for every [`FREE_BLOCKS_PER_WORD`] free
 /// blocks, before an entry is evicted instead. So the search is long if the shard has many holes, and cheap if the shard is full.
-const SEARCH_WORDS_LEAST: u32 = 8;
+const SEARCH_WORDS_MIN: u32 = 8;
 const FREE_BLOCKS_PER_WORD: u32 = 32;
 /// An entry that needs more than an eighth of a shard's blocks is spread over several shards.
 const SHARD_SHARE: u32 = 8;
@@ -73,7 +73,7 @@ struct Visit {
     /// The blocks that this visit may still take.
     share_left: u32,
     /// How many holds in a row have taken no block. It counts across shards.
-    fruitless: u32,
+    holds_without_blocks: u32,
 }
 
 impl Visit {
@@ -84,7 +84,11 @@ impl Visit {
     /// spread, the visit goes on over several holds until the shard has given its whole share: the shard's data is in the
     /// processor's cache now, and would not be there at a later visit.
     fn is_over(&self, plan: &Plan) -> bool {
-        if plan.spread { self.fruitless > 0 || self.share_left < RUN_BLOCKS_MIN } else { self.fruitless > 1 }
+        if plan.spread {
+            self.holds_without_blocks > 0 || self.share_left < RUN_BLOCKS_MIN
+        } else {
+            self.holds_without_blocks > 1
+        }
     }
 }
 
@@ -97,9 +101,9 @@ struct Allocation {
 }
 
 impl Allocation {
-    /// Adds a run. It is the only run of the entry if `alone` is true, and the next run of a chain otherwise.
-    fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, alone: bool) {
-        if alone {
+    /// Adds a run. It is the only run of the entry if `in_one_run` is true, and the next run of a chain otherwise.
+    fn add(&mut self, region: &Region<'_>, layout: &Layout, run: Run, in_one_run: bool) {
+        if in_one_run {
             self.left = 0;
         } else {
             region.store(link_at(layout, run), 0);
@@ -113,7 +117,7 @@ impl Allocation {
     }
 
     /// Writes into the header whether the entry is chained, and the length of its first run.
-    fn note(&self, header: &mut Header) {
+    fn record_chain(&self, header: &mut Header) {
         if let (Some(first), Some(_)) = (self.first, self.last) {
             header.words[4] |= CHAINED;
             header.words[6] |= u64::from(first.blocks);
@@ -122,7 +126,7 @@ impl Allocation {
 
     /// Gives all collected blocks back and returns the error `why`.
     fn abandon<H: Host>(self, tier: &Tier<'_, H>, header: &mut Header, why: Refusal) -> Result<u32, Refusal> {
-        self.note(header);
+        self.record_chain(header);
         if let Some(first) = self.first {
             let entry = Entry::new(tier.region, &tier.layout, first.first);
             tier.release_runs(&entry, header);
@@ -143,15 +147,16 @@ impl<H: Host> Tier<'_, H> {
         let home = self.shard_of(key).index;
         let mut judge = Judge::new(self);
         let plan = Plan::of(header.blocks(), &self.layout);
-        let mut visit = Visit { shard: home, share_left: plan.share, fruitless: 0 };
-        let mut allocation = Allocation { first: None, last: None, left: header.bytes() };
-        while allocation.left > 0 && visit.fruitless <= self.layout.shards.saturating_mul(2) {
+        let mut visit = Visit { shard: home, share_left: plan.share, holds_without_blocks: 0 };
+        let mut allocation = Allocation { first: None, last: None, left: header.byte_len() };
+        while allocation.left > 0 && visit.holds_without_blocks <= self.layout.shards.saturating_mul(2) {
             let before = allocation.left;
             let is_off = self.take_runs(key, &plan, &mut visit, &mut judge, &mut allocation);
             if is_off && visit.shard == home {
                 return allocation.abandon(self, header, Refusal::Off);
             }
-            visit.fruitless = if allocation.left < before { 0 } else { visit.fruitless + 1 };
+            visit.holds_without_blocks =
+                if allocation.left < before { 0 } else { visit.holds_without_blocks + 1 };
             if visit.is_over(&plan) {
                 visit.shard = (visit.shard + 1) % self.layout.shards;
                 visit.share_left = plan.share;
@@ -161,7 +166,7 @@ impl<H: Host> Tier<'_, H> {
         if allocation.left > 0 {
             return allocation.abandon(self, header, Refusal::Full);
         }
-        allocation.note(header);
+        allocation.record_chain(header);
         allocation.first.map(|run| run.first).ok_or(Refusal::Full)
     }
 
@@ -178,21 +183,21 @@ impl<H: Host> Tier<'_, H> {
         let mut unlinked = Unlinked::within(&key.scope);
         let mut hold = Hold {
             evictions: EVICTIONS_PER_HOLD,
-            search: SEARCH_WORDS_LEAST + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
+            search: SEARCH_WORDS_MIN + guard.free_blocks() / FREE_BLOCKS_PER_WORD,
         };
         if guard.poisoned() {
             visit.share_left = 0;
         }
         while allocation.left > 0 && visit.share_left >= RUN_BLOCKS_MIN {
-            let alone = allocation.first.is_none() && !plan.spread && plan.blocks <= RUN_BLOCKS_MAX;
+            let in_one_run = allocation.first.is_none() && !plan.spread && plan.blocks <= RUN_BLOCKS_MAX;
             // In a chain, one word of each run is the link.
-            let want = if alone { plan.blocks } else { blocks_of(allocation.left + 8) };
+            let want = if in_one_run { plan.blocks } else { blocks_of(allocation.left + 8) };
             let want = want.max(RUN_BLOCKS_MIN).min(visit.share_left).min(RUN_BLOCKS_MAX);
-            let least = if visit.fruitless == 0 { plan.piece.min(want) } else { RUN_BLOCKS_MIN };
+            let least = if visit.holds_without_blocks == 0 { plan.piece.min(want) } else { RUN_BLOCKS_MIN };
             let Some(run) = self.take(&guard, least, want, judge, &mut hold, &mut unlinked) else {
                 break;
             };
-            allocation.add(&self.region, &self.layout, run, alone && run.blocks == plan.blocks);
+            allocation.add(&self.region, &self.layout, run, in_one_run && run.blocks == plan.blocks);
             visit.share_left -= run.blocks;
             self.note_blocks(&mut unlinked.deltas, key.scope.space_id(), i64::from(run.blocks));
         }
@@ -247,8 +252,8 @@ impl<H: Host> Tier<'_, H> {
             let streak =
                 eviction::victims(guard, left, most, |entry, header| judge.is_useless(entry, header));
             let victims = streak.victims();
-            let Some(newest) = victims.last() else { break };
-            last = Some(newest.block);
+            let Some(last_victim) = victims.last() else { break };
+            last = Some(last_victim.block);
             guard.detach_oldest(&streak);
             self.count_evictions(&streak, &mut unlinked.deltas);
             hold.evictions = hold.evictions.saturating_sub(victims.len() as u32);
@@ -265,15 +270,15 @@ impl<H: Host> Tier<'_, H> {
 
     /// Counts the victims for their spaces: as evicted if they were still valid, as expired or fenced otherwise.
     fn count_evictions(&self, streak: &Streak, deltas: &mut Deltas) {
-        for fellows in streak.victims().chunk_by(Victim::is_of_space_of) {
-            let space_id = fellows[0].space_id;
-            let still_right = |victim: &&Victim| victim.why == Counter::Evicted;
-            let evicted = fellows.iter().filter(still_right).count() as u32;
+        for of_one_space in streak.victims().chunk_by(Victim::is_of_space_of) {
+            let space_id = of_one_space[0].space_id;
+            let was_valid = |victim: &&Victim| victim.why == Counter::Evicted;
+            let evicted = of_one_space.iter().filter(was_valid).count() as u32;
             self.note_gone(deltas, space_id, Counter::Evicted, evicted);
             if streak.queue == Queue::Small {
                 self.note_gone(deltas, space_id, Counter::EvictedUnread, evicted);
             }
-            for victim in fellows.iter().filter(|victim| !still_right(victim)) {
+            for victim in of_one_space.iter().filter(|victim| !was_valid(victim)) {
                 self.note_gone(deltas, space_id, victim.why, 1);
                 let entry = Entry::new(self.region, &self.layout, victim.block);
                 self.note_killed(deltas, &entry, &entry.header());

@@ -114,8 +114,8 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     certain.extend(shared_blocks(tier, &owned.twice));
     doubts.extend(spaces.complaints(tier)?.into_iter().map(Doubt::Counted));
     let fences = Fences::new(region, layout);
-    let raised = |fence: FenceId| fences.raised(fence).map(|word| Doubt::Raised(fence, word));
-    for doubt in fences.all().filter_map(raised) {
+    let raised = |fence: FenceId| fences.word_if_raised(fence).map(|word| Doubt::Raised(fence, word));
+    for doubt in fences.all_fences().filter_map(raised) {
         doubts.try_reserve(1)?;
         doubts.insert(doubt);
     }
@@ -277,7 +277,7 @@ impl<H: Host> ShardWalk<'_, H> {
         space.entries += u64::from(!header.has(HIDDEN));
         let mut bytes = 0;
         'runs: for data in entry.runs(layout, header) {
-            bytes += data.bytes();
+            bytes += data.byte_len();
             space.blocks += u64::from(data.run.blocks);
             if data.run.blocks > layout.blocks {
                 self.complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
@@ -291,15 +291,15 @@ impl<H: Host> ShardWalk<'_, H> {
                     break 'runs;
                 }
                 let shard = layout.shard_of_block(block);
-                if shard >= layout.shards || !Bitmap::new(self.tier.region, layout, shard).holds(block) {
+                if shard >= layout.shards || !Bitmap::new(self.tier.region, layout, shard).is_in_use(block) {
                     self.complaints.push(format!("block {block} belongs to an entry and is free"));
                     break 'runs;
                 }
                 self.owned.add(block);
             }
         }
-        if bytes < header.bytes() {
-            let (block, wanted) = (entry.block, header.bytes());
+        if bytes < header.byte_len() {
+            let (block, wanted) = (entry.block, header.byte_len());
             self.complaints.push(format!("the entry in block {block} has {bytes} of its {wanted} bytes"));
         }
         Ok(())

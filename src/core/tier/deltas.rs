@@ -32,7 +32,7 @@ impl<H: Host> Tier<'_, H> {
     /// Notes which relation killed an entry that is being removed. The entry's blocks must still be its own.
     #[inline]
     pub(crate) fn note_killed(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
-        if header.dependencies() > 0 {
+        if header.dependency_count() > 0 {
             self.note_killed_by(deltas, entry, header);
         }
     }
@@ -41,11 +41,11 @@ impl<H: Host> Tier<'_, H> {
     #[inline(never)]
     fn note_killed_by(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
         let fences = self.fences();
-        let killer = (0..header.dependencies()).find_map(|index| {
+        let killer = (0..header.dependency_count()).find_map(|index| {
             let fence = entry.dependency(&self.layout, header, index);
             let record = fences.record_of(fence)?;
             let in_time = || u64::from(header.expires()) > self.region.load(record + AT_LAST);
-            (fences.passed(fence, header.stamp()) && in_time()).then_some(record)
+            (fences.has_changed_since(fence, header.stamp()) && in_time()).then_some(record)
         });
         if let Some(record) = killer {
             deltas.kills.add(record, &self.region);

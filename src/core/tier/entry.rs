@@ -96,7 +96,7 @@ impl Header {
 
     /// Reads a header from memory.
     #[inline(always)]
-    pub(crate) fn of(words: &[AtomicU64; HEADER_WORDS]) -> Self {
+    pub(crate) fn load(words: &[AtomicU64; HEADER_WORDS]) -> Self {
         Self { words: words.each_ref().map(|word| word.load(Ordering::Relaxed)) }
     }
 
@@ -139,7 +139,7 @@ impl Header {
         Kind((self.words[6] >> 40) as u8)
     }
     /// Returns the number of dependencies.
-    pub(crate) fn dependencies(&self) -> usize {
+    pub(crate) fn dependency_count(&self) -> usize {
         ((self.words[6] >> 32) as u8 as usize).min(DEPENDENCIES_MAX)
     }
     /// Returns how many blocks the first run of a chained entry has.
@@ -159,12 +159,12 @@ impl Header {
         (self.words[6] >> 16) as u16 as usize
     }
     /// Returns the length of the entry in bytes, with its header and without links.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         self.value_at() + self.value_len()
     }
     /// Returns how many blocks the entry needs if it lies in one run.
     pub(crate) fn blocks(&self) -> u32 {
-        blocks_of(self.bytes())
+        blocks_of(self.byte_len())
     }
     pub(crate) fn meta(&self) -> Meta {
         Meta {
@@ -199,13 +199,13 @@ impl<'m> Entry<'m> {
 
     #[inline(always)]
     pub(crate) fn header(&self) -> Header {
-        self.header_words().map(Header::of).unwrap_or_default()
+        self.header_words().map(Header::load).unwrap_or_default()
     }
 
     /// Returns the words of the header, or `None` if the region ends before the end of the header.
     #[inline(always)]
     pub(crate) fn header_words(&self) -> Option<&'m [AtomicU64; HEADER_WORDS]> {
-        self.region.chunk(self.at)
+        self.region.array_at(self.at)
     }
 
     /// Prefetches the cache line that the header begins on.
@@ -235,10 +235,10 @@ impl<'m> Entry<'m> {
     pub(crate) fn space_id(&self) -> u64 {
         self.word(2)
     }
-    pub(crate) fn next(&self) -> u32 {
+    pub(crate) fn bucket_next(&self) -> u32 {
         self.word(0) as u32
     }
-    pub(crate) fn set_next(&self, next: u32) {
+    pub(crate) fn set_bucket_next(&self, next: u32) {
         self.set_word(0, self.word(0) >> 32 << 32 | u64::from(next));
     }
     pub(crate) fn newer(&self) -> u32 {
@@ -276,7 +276,7 @@ impl<'m> Entry<'m> {
             },
             chained,
             // No entry is larger than all blocks together. The limit makes the walk end in time if the length is damaged.
-            bytes: header.bytes().min(layout.blocks_total() as usize * BLOCK_BYTES),
+            bytes: header.byte_len().min(layout.blocks_total() as usize * BLOCK_BYTES),
         }
     }
 
@@ -293,7 +293,7 @@ impl<'m> Entry<'m> {
         if header.has(CHAINED) {
             return (*self).has_key_chained(layout, key.bytes);
         }
-        let Some(words) = self.region.run(self.at + header.key_word(), length.div_ceil(8)) else {
+        let Some(words) = self.region.slice_at(self.at + header.key_word(), length.div_ceil(8)) else {
             return false;
         };
         let (whole, rest) = key.bytes.as_chunks::<8>();
@@ -323,7 +323,7 @@ impl<'m> Entry<'m> {
             (*self).copy_chained(layout, offset, into);
             return;
         }
-        if let Some(words) = self.region.since(self.at) {
+        if let Some(words) = self.region.from(self.at) {
             copy_bytes(words, offset, into);
         }
     }
@@ -362,7 +362,7 @@ impl<'m> Entry<'m> {
     /// Returns how long the entry may be served after it stopped being valid, or `None` if it may not be served then.
     pub(crate) fn stale_ok(&self, layout: &'m Layout, header: &Header) -> Option<StaleOk> {
         let word = self.stale_ok_word(layout, header)?.load(Ordering::Relaxed);
-        Some(StaleOk { ticks: (word >> 32) as u32, right_at: word as u32 })
+        Some(StaleOk { ticks: (word >> 32) as u32, valid_at: word as u32 })
     }
 
     pub(crate) fn set_stale_ok(&self, layout: &'m Layout, header: &Header, stale_ok: StaleOk) {
@@ -406,7 +406,7 @@ pub(crate) struct DataRun {
 
 impl DataRun {
     /// Returns how many bytes of the stream fit into the run.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn byte_len(&self) -> usize {
         self.run.blocks as usize * BLOCK_BYTES - 8 * usize::from(self.chained)
     }
 
@@ -414,7 +414,7 @@ impl DataRun {
     #[inline]
     pub(crate) fn words<'m>(&self, region: Region<'m>, layout: &Layout) -> &'m [AtomicU64] {
         let words = self.run.blocks as usize * BLOCK_WORDS - usize::from(self.chained);
-        region.run(layout.block_at(self.run.first), words).unwrap_or(&[])
+        region.slice_at(layout.block_at(self.run.first), words).unwrap_or(&[])
     }
 }
 
@@ -464,8 +464,8 @@ pub(crate) struct Writer<'m> {
     runs: Runs<'m>,
     words: std::slice::Iter<'m, AtomicU64>,
     /// The bytes of the word that is not full yet.
-    open: [u8; 8],
-    /// How many bytes of `open` are filled.
+    partial_word: [u8; 8],
+    /// How many bytes of `partial_word` are filled.
     filled: usize,
 }
 
@@ -474,7 +474,7 @@ impl<'m> Writer<'m> {
     pub(crate) fn new(entry: &Entry<'m>, layout: &'m Layout, header: &Header) -> Self {
         let runs = entry.runs(layout, header);
         let mut writer =
-            Self { region: entry.region, layout, runs, words: [].iter(), open: [0; 8], filled: 0 };
+            Self { region: entry.region, layout, runs, words: [].iter(), partial_word: [0; 8], filled: 0 };
         for word in header.words {
             writer.put(word);
         }
@@ -485,13 +485,13 @@ impl<'m> Writer<'m> {
         let mut rest = bytes;
         if self.filled > 0 {
             let (head, behind) = rest.split_at(rest.len().min(8 - self.filled));
-            self.open[self.filled..self.filled + head.len()].copy_from_slice(head);
+            self.partial_word[self.filled..self.filled + head.len()].copy_from_slice(head);
             self.filled += head.len();
             rest = behind;
             if self.filled < 8 {
                 return;
             }
-            self.put(u64::from_ne_bytes(self.open));
+            self.put(u64::from_ne_bytes(self.partial_word));
         }
         let mut words = rest.chunks_exact(8);
         for word in &mut words {
@@ -500,8 +500,8 @@ impl<'m> Writer<'m> {
             self.put(u64::from_ne_bytes(bytes));
         }
         let tail = words.remainder();
-        self.open = [0; 8];
-        self.open[..tail.len()].copy_from_slice(tail);
+        self.partial_word = [0; 8];
+        self.partial_word[..tail.len()].copy_from_slice(tail);
         self.filled = tail.len();
     }
 
@@ -515,7 +515,7 @@ impl<'m> Writer<'m> {
     /// Writes the last word if it is not full.
     pub(crate) fn finish(mut self) {
         if self.filled > 0 {
-            self.put(u64::from_ne_bytes(self.open));
+            self.put(u64::from_ne_bytes(self.partial_word));
         }
     }
 

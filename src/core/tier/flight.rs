@@ -19,9 +19,9 @@
 //! set depends on another set, so the rules below hold in each set, for any choice of keys:
 //!
 //! - One slot in eight is reserved for fills. A fill may also take the slot of a lease, so leases never keep a fill from a slot.
-//! - The flights of one space, and those of one role, may take about [`SHARE`] times as many slots as are free. Leases and claims
-//!   are counted together, fills separately. So a space or a role that takes many slots is refused first, and other spaces and
-//!   roles still find a slot.
+//! - The flights of one space, and those of one role, may take about [`SHARE_PER_FREE_SLOT`] times as many slots as are free.
+//!   Leases and claims are counted together, fills separately. So a space or a role that takes many slots is refused first, and
+//!   other spaces and roles still find a slot.
 //!
 //! A lease or a fill is *over* when its deadline has passed, or when its space or database was flushed after its stamp was drawn.
 //! Its slot is then free. If no slot is free, the caller of a lease or fill computes the value without publishing it, and a claim
@@ -52,9 +52,9 @@ const FILL: u64 = 1 << 61;
 
 /// A space or a role may hold this many times as many slots as are free. With 4, it may hold four fifths of a set that has no other
 /// flights.
-const SHARE: u32 = 4;
+const SHARE_PER_FREE_SLOT: u32 = 4;
 /// One slot in this many is reserved for fills.
-const RESERVE: u32 = 8;
+const ONE_RESERVED_IN: u32 = 8;
 
 /// The words of a record: the words of a slot without the word for the hash.
 const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
@@ -119,6 +119,17 @@ pub struct InFlight {
     pub purpose: Purpose,
 }
 
+/// What [`Flights::end`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The key has no flight with this ID.
+    Missing,
+    /// The flight was void.
+    Void,
+    /// The flight was valid until now.
+    Valid,
+}
+
 /// The slots of one shard.
 #[derive(Clone, Copy)]
 pub(crate) struct Flights<'m> {
@@ -168,7 +179,7 @@ impl<'m> Flights<'m> {
     }
 
     /// Returns the slot with the flight of a key, even if the flight is over.
-    fn of(&self, hash: u64) -> Option<Slot<'m>> {
+    fn slot_of_key(&self, hash: u64) -> Option<Slot<'m>> {
         if self.count() == 0 { None } else { self.set(hash).find(|slot| slot.hash() == hash) }
     }
 
@@ -176,13 +187,13 @@ impl<'m> Flights<'m> {
     /// claim never ends by itself.
     fn is_over(&self, slot: &Slot<'_>, now: u32) -> bool {
         let fences = Fences::new(self.region, self.layout);
-        let flushed = || slot.fences().into_iter().any(|fence| fences.passed(fence, slot.stamp()));
+        let flushed = || slot.fences().into_iter().any(|fence| fences.has_changed_since(fence, slot.stamp()));
         slot.purpose() != Purpose::Claim && (slot.deadline() <= now || flushed())
     }
 
     /// Returns the flight of a key, if it is not over.
     pub(crate) fn leader(&self, hash: u64, now: u32) -> Option<InFlight> {
-        self.of(hash).filter(|slot| !self.is_over(slot, now)).map(|slot| slot.in_flight())
+        self.slot_of_key(hash).filter(|slot| !self.is_over(slot, now)).map(|slot| slot.in_flight())
     }
 
     /// Begins a flight. If the key already has a flight, the new flight replaces it; the caller must have checked that this is
@@ -200,26 +211,30 @@ impl<'m> Flights<'m> {
         let fills = purpose == Purpose::Fill;
         // The slot of the key's own flight counts as free, because the new flight replaces that flight.
         let is_free = |slot: &Slot<'_>| [0, hash].contains(&slot.hash()) || self.is_over(slot, now);
-        let yields = |slot: &Slot<'_>| is_free(slot) || fills && slot.purpose() == Purpose::Lease;
-        let reserved = if fills { 0 } else { self.set_size() / RESERVE };
-        let open = (self.set(hash).filter(yields).count() as u32).saturating_sub(reserved);
-        if open == 0 {
+        let can_be_taken = |slot: &Slot<'_>| is_free(slot) || fills && slot.purpose() == Purpose::Lease;
+        let reserved = if fills { 0 } else { self.set_size() / ONE_RESERVED_IN };
+        let free_slots = (self.set(hash).filter(can_be_taken).count() as u32).saturating_sub(reserved);
+        if free_slots == 0 {
             return Err(Limit::All);
         }
         // The flights that count against the shares of the space and of the role.
         let competing =
             || self.set(hash).filter(|slot| !is_free(slot) && (slot.purpose() == Purpose::Fill) == fills);
-        if competing().filter(|slot| slot.fences() == key.scope.fences).count() as u32 >= open * SHARE {
+        if competing().filter(|slot| slot.fences() == key.scope.fences).count() as u32
+            >= free_slots * SHARE_PER_FREE_SLOT
+        {
             return Err(Limit::Space);
         }
-        if competing().filter(|slot| slot.role() == owner.role).count() as u32 >= open * SHARE {
+        if competing().filter(|slot| slot.role() == owner.role).count() as u32
+            >= free_slots * SHARE_PER_FREE_SLOT
+        {
             return Err(Limit::Role);
         }
         let slot = self
-            .of(hash)
+            .slot_of_key(hash)
             .or_else(|| self.set(hash).find(|slot| slot.hash() == 0))
             .or_else(|| self.set(hash).find(is_free))
-            .or_else(|| self.set(hash).filter(yields).min_by_key(Slot::deadline));
+            .or_else(|| self.set(hash).filter(can_be_taken).min_by_key(Slot::deadline));
         let Some(slot) = slot else { return Err(Limit::All) };
         if slot.hash() == 0 {
             self.set_count(self.count().wrapping_add(1));
@@ -239,24 +254,24 @@ impl<'m> Flights<'m> {
         Ok(())
     }
 
-    /// Ends a flight. Returns None if the key has no flight with this ID. Otherwise returns true if the flight was valid until now,
-    /// and false if it was void.
-    pub(crate) fn end(&self, hash: u64, lease: u64) -> Option<bool> {
-        let slot = self.of(hash).filter(|slot| slot.lease() == lease)?;
+    /// Ends the flight of a key, if it has this ID.
+    pub(crate) fn end(&self, hash: u64, id: u64) -> Ended {
+        let slot = self.slot_of_key(hash).filter(|slot| slot.id() == id);
+        let Some(slot) = slot else { return Ended::Missing };
         self.clear(&slot);
-        Some(!slot.is(VOID))
+        if slot.is(VOID) { Ended::Void } else { Ended::Valid }
     }
 
     /// Returns a lease or a fill by its ID, if it may still publish its value.
-    pub(crate) fn lease(&self, hash: u64, lease: u64) -> Option<Lease> {
-        let slot = self.of(hash).filter(|slot| slot.lease() == lease && !slot.is(VOID | CLAIM))?;
-        Some(Lease { id: lease, stamp: slot.stamp(), acquired: slot.get(4) })
+    pub(crate) fn publishable(&self, hash: u64, id: u64) -> Option<Lease> {
+        let slot = self.slot_of_key(hash).filter(|slot| slot.id() == id && !slot.is(VOID | CLAIM))?;
+        Some(Lease { id, stamp: slot.stamp(), acquired: slot.get(4) })
     }
 
     /// Voids the flight of a key that is being changed: its result will not be published. The flight keeps its slot, so that no
     /// other session starts the same computation meanwhile.
     pub(crate) fn void(&self, hash: u64) {
-        if let Some(slot) = self.of(hash) {
+        if let Some(slot) = self.slot_of_key(hash) {
             slot.set(2, slot.get(2) | VOID);
         }
     }
@@ -310,13 +325,14 @@ impl<'m> Flights<'m> {
             if self.set_of(hash) != index / self.set_size() {
                 complaints.push(format!("the flight in slot {index} is in the wrong set"));
             } else if hashes().any(|(other, same)| same == hash && other < index) {
-                complaints.push(format!("the key of the flight in slot {index} has another one"));
+                complaints
+                    .push(format!("the key of the flight in slot {index} also has a flight in another slot"));
             }
         }
         for first in (0..self.slots).step_by(self.set_size() as usize) {
             let slots = (first..first + self.set_size()).map(|index| self.slot(index));
             let claims = slots.filter(|slot| slot.hash() != 0 && slot.is(CLAIM)).count() as u32;
-            if claims > self.set_size() - self.set_size() / RESERVE {
+            if claims > self.set_size() - self.set_size() / ONE_RESERVED_IN {
                 complaints.push(format!("{claims} claims are in the set of slot {first}"));
             }
         }
@@ -346,7 +362,7 @@ impl Slot<'_> {
     fn set(&self, word: usize, value: u64) {
         self.region.store(self.record_at + word, value);
     }
-    fn lease(&self) -> u64 {
+    fn id(&self) -> u64 {
         self.get(0) >> 32
     }
     fn role(&self) -> u32 {
@@ -375,11 +391,6 @@ impl Slot<'_> {
         [FenceId((self.get(3) >> 32) as u32), FenceId(self.get(3) as u32)]
     }
     fn in_flight(&self) -> InFlight {
-        InFlight {
-            id: self.lease(),
-            owner: self.session(),
-            deadline: self.deadline(),
-            purpose: self.purpose(),
-        }
+        InFlight { id: self.id(), owner: self.session(), deadline: self.deadline(), purpose: self.purpose() }
     }
 }

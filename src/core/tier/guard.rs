@@ -162,9 +162,9 @@ impl<'m, H: Host> Guard<'m, H> {
     /// into a queue.
     pub(crate) fn link(&self, entry: &Entry<'m>, header: &Header) {
         let bucket = self.shard.bucket_of(header.hash());
-        entry.set_next(NONE);
+        entry.set_bucket_next(NONE);
         match self.in_bucket(bucket).last() {
-            Some(last) => last.set_next(entry.block),
+            Some(last) => last.set_bucket_next(entry.block),
             None => self.shard.set_bucket(bucket, entry.block),
         }
         entry.set_flag(LINKED, true);
@@ -175,7 +175,7 @@ impl<'m, H: Host> Guard<'m, H> {
     /// be inside [`change`](Self::change).
     pub(crate) fn link_hidden(&self, entry: &Entry<'m>) {
         let bucket = self.shard.bucket_of(entry.header().hash());
-        entry.set_next(self.shard.bucket(bucket));
+        entry.set_bucket_next(self.shard.bucket(bucket));
         self.shard.set_bucket(bucket, entry.block);
         entry.set_flag(LINKED | HIDDEN, true);
         self.add(AT_HIDDEN, 1);
@@ -224,11 +224,12 @@ impl<'m, H: Host> Guard<'m, H> {
 
     pub(super) fn unchain(&self, entry: &Entry<'m>, hash: u32) {
         let bucket = self.shard.bucket_of(hash);
-        let next = entry.next();
+        let next = entry.bucket_next();
         if self.shard.bucket(bucket) == entry.block {
             self.shard.set_bucket(bucket, next);
-        } else if let Some(before) = self.in_bucket(bucket).find(|before| before.next() == entry.block) {
-            before.set_next(next);
+        } else if let Some(before) = self.in_bucket(bucket).find(|before| before.bucket_next() == entry.block)
+        {
+            before.set_bucket_next(next);
         }
     }
 
@@ -266,7 +267,7 @@ impl<'m, H: Host> Guard<'m, H> {
             }
             steps -= 1;
             let entry = shard.entry(block);
-            block = entry.next();
+            block = entry.bucket_next();
             Some(entry)
         })
     }

@@ -35,12 +35,12 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
             Some(scope) if scope.space_id() == header.space_id() => scope,
             _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
-        let passed = |fence| fences.passed(fence, header.stamp());
-        if scope.fences.into_iter().any(passed) {
+        let has_changed = |fence| fences.has_changed_since(fence, header.stamp());
+        if scope.fences.into_iter().any(has_changed) {
             return Some(Counter::Fenced);
         }
-        let fenced =
-            (0..header.dependencies()).any(|index| passed(entry.dependency(&tier.layout, header, index)));
+        let fenced = (0..header.dependency_count())
+            .any(|index| has_changed(entry.dependency(&tier.layout, header, index)));
         match (expired, fenced) {
             (false, false) => None,
             _ if self.may_be_stale(entry, header, fenced) => None,
@@ -49,7 +49,7 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         }
     }
 
-    /// Whether an entry that is no longer right may still be served stale.
+    /// Whether an entry that is no longer valid may still be served stale.
     fn may_be_stale(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> bool {
         header.has(MAY_BE_STALE) && self.tier.stale_until(entry, header, fenced) > self.now
     }

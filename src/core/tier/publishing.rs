@@ -4,6 +4,7 @@ use super::Tier;
 
 use super::entry::{Entry, Header, TOMBSTONE, Writer};
 use super::eviction;
+use super::flight::Ended;
 use super::freeing::Unlinked;
 use super::guard::Guard;
 use crate::fence::Stamp;
@@ -61,7 +62,7 @@ impl<H: Host> Tier<'_, H> {
             return Err(Refusal::TooLarge);
         }
         let mut header = Header::new(key, value, stale_ok.is_some(), self.host.now());
-        if header.bytes() > self.entry_bytes_max {
+        if header.byte_len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
         }
         let block = self.allocate(key, &mut header)?;
@@ -124,7 +125,7 @@ impl<H: Host> Tier<'_, H> {
     /// while the announcement stands. Confirming the announcement removes the value, and withdrawing it makes the value visible,
     /// which is then right.
     pub fn publish_leased(&self, key: &Key<'_>, reservation: Reservation, lease: u64) -> Stored {
-        self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Some(true))
+        self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Ended::Valid)
     }
 
     pub(super) fn publish_if(
@@ -233,7 +234,7 @@ impl<H: Host> Tier<'_, H> {
         claim: u64,
         stamp: Option<Stamp>,
     ) -> bool {
-        self.confirm_if(key, reservation, stamp, |guard| guard.flights().end(key.hash, claim) == Some(true))
+        self.confirm_if(key, reservation, stamp, |guard| guard.flights().end(key.hash, claim) == Ended::Valid)
     }
 
     /// Confirms an announced change, or withdraws it if `decide` returns false. Returns what `decide` has returned.

@@ -173,7 +173,7 @@ impl<'m, H: Host> Guard<'m, H> {
             }
             for (before, victim) in before.iter_mut().zip(victims) {
                 if is_other(*before, victim) {
-                    *before = self.entry(*before).next();
+                    *before = self.entry(*before).bucket_next();
                 }
             }
         }
@@ -187,7 +187,7 @@ impl<'m, H: Host> Guard<'m, H> {
         let neighbour = |entry: &Entry<'m>| self.shard.bucket(bucket_of(entry));
         let Some(first) = self.oldest(queue) else { return };
         let second = self.entry(first.newer());
-        region.prefetch(layout.block_at(self.entry(neighbour(&second)).next()));
+        region.prefetch(layout.block_at(self.entry(neighbour(&second)).bucket_next()));
         let third = self.entry(second.newer());
         region.prefetch(layout.block_at(neighbour(&third)));
         let fifth = self.entry(self.entry(third.newer()).newer());

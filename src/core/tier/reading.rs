@@ -3,7 +3,7 @@
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
 //! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock.
 //! The safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only the visited
-//! bit, a count, and now and then the tick at which an entry was known to be right.
+//! bit, a count, and now and then the tick at which an entry was known to be valid.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
@@ -12,12 +12,12 @@ use crate::fence::{FenceId, Reserved, Stamp};
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::{Key, KeyMark, Scope};
-use crate::reader::{Buffer, Fencing, Freshness, Miss, Reader};
+use crate::reader::{Buffer, Freshness, InvalidBecause, Miss, Reader};
 use crate::value::{Meta, StaleOk};
 
 /// How often a reader repeats a read without a lock before it takes the lock.
 const RETRIES: u32 = 8;
-/// The note that an entry was right is renewed after this many ticks: one second, if a tick is a twentieth of a second.
+/// The note that an entry was valid is renewed after this many ticks: one second, if a tick is a twentieth of a second.
 const NOTED_EVERY: u32 = 20;
 
 impl<H: Host> Tier<'_, H> {
@@ -76,9 +76,9 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.count(cell, what);
     }
 
-    /// Does the same as [`get`](Self::get) for a reader that accepts a stale value: if the value is no longer right, the reader
+    /// Does the same as [`get`](Self::get) for a reader that accepts a stale value: if the value is no longer valid, the reader
     /// gets it as long as its [`StaleOk`] time lasts. An entry that was flushed or removed is never served, and neither is an
-    /// entry that the reader's own changes have made wrong. Counted like `get`: a stale value is a miss.
+    /// entry that the reader's own changes have made invalid. Counted like `get`: a stale value is a miss.
     pub fn get_stale<'r>(
         &self,
         key: &Key<'_>,
@@ -87,13 +87,13 @@ impl<H: Host> Tier<'_, H> {
     ) -> Result<(Meta, Freshness), Miss> {
         let reader = reader.into();
         match self.get(key, reader, into) {
-            Ok(meta) => Ok((meta, Freshness::Right)),
+            Ok(meta) => Ok((meta, Freshness::Valid)),
             Err(miss @ (Miss::Expired | Miss::Fenced)) => self.look_stale(key, reader, into).ok_or(miss),
             Err(miss) => Err(miss),
         }
     }
 
-    /// Looks for an entry that may be served although it is not right. Gives up after some attempts if writers keep disturbing it.
+    /// Looks for an entry that may be served although it is not valid. Gives up after some attempts if writers keep disturbing it.
     #[cold]
     fn look_stale(
         &self,
@@ -134,7 +134,7 @@ impl<H: Host> Tier<'_, H> {
         let holds = |fence| fences.holds(fence, header.stamp(), reader.safe_stamp);
         if header.has(HIDDEN)
             || !header.has(MAY_BE_STALE)
-            || header.bytes() > self.entry_bytes_max
+            || header.byte_len() > self.entry_bytes_max
             || !scope.fences.into_iter().all(holds)
             || self.is_changed_by(reader, entry.block, scope.fences)
         {
@@ -148,7 +148,7 @@ impl<H: Host> Tier<'_, H> {
             }
             Freshness::Stale { until }
         } else {
-            Freshness::Right
+            Freshness::Valid
         };
         let meta = header.meta();
         let target = into.allocate(&meta);
@@ -157,20 +157,20 @@ impl<H: Host> Tier<'_, H> {
         Some((meta, freshness))
     }
 
-    /// Returns the tick until which an entry that is no longer right may be served: the allowed time after it expired, or after the
+    /// Returns the tick until which an entry that is no longer valid may be served: the allowed time after it expired, or after the
     /// last moment at which its dependencies were known to be unchanged.
     pub(crate) fn stale_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
-        let Some(StaleOk { ticks, right_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
-        let right_at = if fenced { right_at.min(header.expires()) } else { header.expires() };
-        right_at.saturating_add(ticks)
+        let Some(StaleOk { ticks, valid_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
+        let valid_at = if fenced { valid_at.min(header.expires()) } else { header.expires() };
+        valid_at.saturating_add(ticks)
     }
 
-    /// Notes that an entry was right just now, unless that was noted lately. It takes the lock, because the entry may have died
+    /// Notes that an entry was valid just now, unless that was noted lately. It takes the lock, because the entry may have died
     /// since it was read, and its word may belong to another entry.
     #[cold]
     #[inline(never)]
-    fn note_right(&self, key: &Key<'_>, block: u32, now: u32) {
-        let is_due = |noted: &StaleOk| now.saturating_sub(noted.right_at) >= NOTED_EVERY;
+    fn note_valid(&self, key: &Key<'_>, block: u32, now: u32) {
+        let is_due = |noted: &StaleOk| now.saturating_sub(noted.valid_at) >= NOTED_EVERY;
         let entry = Entry::new(self.region, &self.layout, block);
         let noted = entry.stale_ok(&self.layout, &entry.header());
         if !noted.as_ref().is_some_and(is_due) {
@@ -181,7 +181,7 @@ impl<H: Host> Tier<'_, H> {
         if let Some(noted) = entry.stale_ok(&self.layout, &header).filter(is_due)
             && self.is_valid_in(&key.scope, &entry, &header, now)
         {
-            entry.set_stale_ok(&self.layout, &header, StaleOk { right_at: now, ..noted });
+            entry.set_stale_ok(&self.layout, &header, StaleOk { valid_at: now, ..noted });
         }
     }
 
@@ -194,20 +194,26 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Explains a miss by [`Miss::Fenced`] or [`Miss::Own`]: returns what makes the entry of a key wrong for this reader. It is asked
-    /// after the miss, so the answer is None if the entry has gone, or is right by now, or if a writer disturbs the look.
+    /// Explains a miss by [`Miss::Fenced`] or [`Miss::Own`]: returns why the entry of a key is not valid for this reader. It is
+    /// asked after the miss, so the answer is None if the entry has gone, or is valid by now, or if a writer disturbs the look.
     #[cold]
-    pub fn why_fenced<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Option<Fencing> {
+    pub fn why_fenced<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Option<InvalidBecause> {
         let reader = reader.into();
         let Look::Found(seen) = self.shard_of(key).look(key) else { return None };
         let found = match seen.header.has(HIDDEN) {
-            true => Some(Fencing::Key),
-            false => self.fencing(&seen.entry, seen.header.stamp(), &key.scope, reader),
+            true => Some(InvalidBecause::Key),
+            false => self.invalid_because(&seen.entry, seen.header.stamp(), &key.scope, reader),
         };
         found.filter(|_| seen.lived())
     }
 
-    fn fencing(&self, entry: &Entry<'_>, stamp: Stamp, scope: &Scope, reader: Reader<'_>) -> Option<Fencing> {
+    fn invalid_because(
+        &self,
+        entry: &Entry<'_>,
+        stamp: Stamp,
+        scope: &Scope,
+        reader: Reader<'_>,
+    ) -> Option<InvalidBecause> {
         let fences = self.fences();
         // Tags and relations lie behind the fences of definitions and roles. They say more, so they come first.
         let dependencies = || self.dependencies_of(entry.block).rev().chain(scope.fences);
@@ -225,13 +231,13 @@ impl<H: Host> Tier<'_, H> {
             let is_of_roles = first == definitions && failing().any(|fence| fence == roles);
             Some(if is_of_roles { roles } else { stands_for(first) })
         };
-        let is_own = |fence: &FenceId| reader.changed.binary_search(fence).is_ok();
+        let is_own = |fence: &FenceId| reader.changed_fences.binary_search(fence).is_ok();
         let is_tracked = |fence: &FenceId| reader.tracked && fences.is_of_relation(*fence);
         fails(Stamp::LATEST)
-            .map(Fencing::Changed)
-            .or_else(|| fails(reader.safe_stamp).map(Fencing::Newer))
-            .or_else(|| dependencies().find(is_own).map(Fencing::Own))
-            .or_else(|| dependencies().find(is_tracked).map(Fencing::Tracked))
+            .map(InvalidBecause::Changed)
+            .or_else(|| fails(reader.safe_stamp).map(InvalidBecause::Newer))
+            .or_else(|| dependencies().find(is_own).map(InvalidBecause::Own))
+            .or_else(|| dependencies().find(is_tracked).map(InvalidBecause::Tracked))
     }
 
     /// Prefetches the bucket of a key. It is the first of two steps, with some time between them, for a caller that knows keys
@@ -277,7 +283,7 @@ impl<H: Host> Tier<'_, H> {
         if is_read {
             shard.visit(seen.entry.block);
             if seen.header.has(MAY_BE_STALE) {
-                self.note_right(key, seen.entry.block, now);
+                self.note_valid(key, seen.entry.block, now);
             }
         }
         Some(Ok(meta))
@@ -361,7 +367,7 @@ impl<H: Host> Tier<'_, H> {
         now: u32,
         into: Option<&mut impl Buffer>,
     ) -> Result<Meta, Miss> {
-        if header.bytes() > self.entry_bytes_max {
+        if header.byte_len() > self.entry_bytes_max {
             // No writer stores such an entry, so it is damaged. The caller's buffer must not be asked for that much memory.
             return Err(Miss::Off);
         }
@@ -372,7 +378,7 @@ impl<H: Host> Tier<'_, H> {
         let [database, space] = scope.fences;
         if !fences.holds(database, stamp, reader.safe_stamp)
             || !fences.holds(space, stamp, reader.safe_stamp)
-            || header.dependencies() > 0
+            || header.dependency_count() > 0
                 && !self.dependencies_hold(entry.block, header.stamp(), reader.safe_stamp)
         {
             return Err(Miss::Fenced);
@@ -380,7 +386,7 @@ impl<H: Host> Tier<'_, H> {
         if reader.tracked && self.is_of_relations(entry.block) {
             return Err(Miss::Own);
         }
-        if !reader.changed.is_empty() && self.is_changed_by(reader, entry.block, scope.fences) {
+        if !reader.changed_fences.is_empty() && self.is_changed_by(reader, entry.block, scope.fences) {
             return Err(Miss::Own);
         }
         let meta = header.meta();
@@ -414,7 +420,7 @@ impl<H: Host> Tier<'_, H> {
     #[cold]
     #[inline(never)]
     fn is_changed_by(&self, reader: Reader<'_>, block: u32, scope: [FenceId; 2]) -> bool {
-        let changed = |fence: FenceId| reader.changed.binary_search(&fence).is_ok();
+        let changed = |fence: FenceId| reader.changed_fences.binary_search(&fence).is_ok();
         scope.into_iter().any(changed) || self.dependencies_of(block).any(changed)
     }
 
@@ -422,7 +428,7 @@ impl<H: Host> Tier<'_, H> {
     fn dependencies_of(&self, block: u32) -> impl DoubleEndedIterator<Item = FenceId> {
         let entry = Entry::new(self.region, &self.layout, block);
         let header = entry.header();
-        (0..header.dependencies()).map(move |index| entry.dependency(&self.layout, &header, index))
+        (0..header.dependency_count()).map(move |index| entry.dependency(&self.layout, &header, index))
     }
 
     /// Whether a reader without changes would get an entry now.

@@ -183,7 +183,7 @@ impl<'m> Shard<'m> {
             let words = entry.header_words()?;
             let first = words[0].load(Ordering::Relaxed);
             if (first >> 32) as u32 == hash {
-                let header = Header::of(words);
+                let header = Header::load(words);
                 if entry.is_of(self.layout, &header, key) && wanted(&header) {
                     return Some((entry, header));
                 }

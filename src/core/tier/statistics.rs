@@ -87,16 +87,16 @@ impl<H: Host> Tier<'_, H> {
             relation: owner.map(|(_, relation)| relation),
             changes: self.region.load(record + AT_CHANGES),
             killed: self.region.load(record + AT_KILLED),
-            last: self.region.load(record + AT_LAST) as u32,
+            last_change: self.region.load(record + AT_LAST) as u32,
         };
         let of_database =
             move |(_, owner): &(usize, Option<(u32, u32)>)| owner.is_some_and(|(of, _)| of == database);
         let own = self.fences().records().filter(of_database).map(stats);
         let shared = std::iter::once_with(move || {
             let records = self.fences().records().filter(|(_, owner)| owner.is_none());
-            records.map(stats).fold(RelationStats::default(), RelationStats::and)
+            records.map(stats).fold(RelationStats::default(), RelationStats::sum)
         });
-        own.chain(shared).filter(RelationStats::is_any)
+        own.chain(shared).filter(RelationStats::is_nonzero)
     }
 
     /// Resets the counts of the relations of a database and of the shared records. The time of the last change stays.

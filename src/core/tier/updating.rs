@@ -111,7 +111,7 @@ impl<H: Host> Tier<'_, H> {
         });
         let Some((entry, old)) = found else { return Ok(false) };
         let stale_ok = entry.stale_ok(&self.layout, &old);
-        let dependencies = &mut dependencies[..old.dependencies()];
+        let dependencies = &mut dependencies[..old.dependency_count()];
         for (index, fence) in dependencies.iter_mut().enumerate() {
             *fence = entry.dependency(&self.layout, &old, index);
         }
@@ -131,8 +131,8 @@ impl<H: Host> Tier<'_, H> {
                 |index| entry.dependency(&self.layout, &header, index) == dependencies[index];
             header.stamp() == old.stamp()
                 && header.expires() == old.expires()
-                && header.dependencies() == old.dependencies()
-                && (0..header.dependencies()).all(same_dependency)
+                && header.dependency_count() == old.dependency_count()
+                && (0..header.dependency_count()).all(same_dependency)
                 && self.holds_value(&entry, &header, value)
         };
         let stored =

@@ -231,7 +231,7 @@ impl Commit {
                     }
                 }
                 (Step::Fill(reservation, lease), Action::Set(own, value)) => {
-                    let changed = |fence| tier.fences().passed(fence, value.stamp);
+                    let changed = |fence| tier.fences().has_changed_since(fence, value.stamp);
                     match value.fences(own).any(changed) {
                         true => tier.cancel(reservation),
                         false => {

@@ -54,10 +54,12 @@ pub fn current() -> Stamp {
 
 /// Returns this transaction as a reader, with the fences that it has changed itself.
 #[inline]
-pub fn reader(changed: &[FenceId]) -> Reader<'_> {
+pub fn reader(changed_fences: &[FenceId]) -> Reader<'_> {
     match transaction::keeps_one_snapshot() {
-        false => Reader { changed, ..Stamp::LATEST.into() },
+        false => Reader { changed_fences, ..Stamp::LATEST.into() },
         // The server must know every table that a serializable transaction reads. A hit would hide them.
-        true => Reader { safe_stamp: SAFE_STAMP.get(), changed, tracked: transaction::is_serializable() },
+        true => {
+            Reader { safe_stamp: SAFE_STAMP.get(), changed_fences, tracked: transaction::is_serializable() }
+        }
     }
 }

@@ -335,7 +335,7 @@ pub fn trees_fence(tier: &HotTier) -> FenceId {
 pub fn have_trees_grown(tier: &HotTier, since: Stamp, own: bool) -> bool {
     let (fences, trees) = (tier.fences(), trees_fence(tier));
     // `pending` must be read first: a change that is not pending any more has passed.
-    fences.pending(trees) > u64::from(own) || fences.passed(trees, since)
+    fences.pending(trees) > u64::from(own) || fences.has_changed_since(trees, since)
 }
 
 /// Immediately invalidates every entry that depends on an inheritance parent. Cannot fail.

@@ -67,7 +67,7 @@ pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
         {
             tier.publish_leased(&key, reservation, lease.id);
         }
-        let stale_ok = Some(StaleOk { ticks: 100, right_at: 0 });
+        let stale_ok = Some(StaleOk { ticks: 100, valid_at: 0 });
         if let Ok(claim) = tier.claim(&key, Some(Stamp::LATEST.into()), owner(2))
             && let Ok(reservation) = tier.reserve(&key, &value(&content, &[tag]), stale_ok.into())
         {
@@ -275,7 +275,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
             let content = vec![key; size as usize % 3_000];
             // Values of odd sizes may be served stale.
             let stale_ok =
-                (size % 2 == 1).then_some(StaleOk { ticks: size.into(), right_at: host.now.get() });
+                (size % 2 == 1).then_some(StaleOk { ticks: size.into(), valid_at: host.now.get() });
             let reserve = |key: &Key<'_>| tier.reserve(key, &value(&content, &[]), stale_ok.into());
             if let Ok(reserved) = with_key(tier, key, reserve) {
                 if announce {

@@ -138,9 +138,9 @@ pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) 
 /// Notes that a reader found the value right.
 pub fn note_right(model: &mut Model, key: u8, now: u32) {
     if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
-        && now - stale_ok.right_at >= NOTED_EVERY
+        && now - stale_ok.valid_at >= NOTED_EVERY
     {
-        stale_ok.right_at = now;
+        stale_ok.valid_at = now;
     }
 }
 
@@ -152,7 +152,7 @@ pub fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now:
     model.count_read(
         key,
         match answer {
-            Ok((_, Freshness::Right)) => Ok(()),
+            Ok((_, Freshness::Valid)) => Ok(()),
             Ok((_, Freshness::Stale { .. })) => model.expected(key, now).map(|_| ()),
             Err(miss) => Err(miss),
         },
@@ -160,7 +160,7 @@ pub fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now:
     match (answer, model.expected_stale(key, now)) {
         (Ok((_, freshness)), Ok((known, expected))) => {
             assert_eq!((freshness, &value), (expected, &known.value));
-            if freshness == Freshness::Right {
+            if freshness == Freshness::Valid {
                 note_right(model, key, now);
             }
         }

@@ -176,12 +176,12 @@ impl Model {
     /// Returns the result that a reader must get if it accepts stale values.
     pub fn expected_stale(&self, key: u8, now: u32) -> Result<(&Known, Freshness), Miss> {
         let miss = match self.expected(key, now) {
-            Ok(known) => return Ok((known, Freshness::Right)),
+            Ok(known) => return Ok((known, Freshness::Valid)),
             Err(miss) => miss,
         };
         let known = self.entries.get(&key).ok_or(miss)?;
-        let StaleOk { ticks, right_at } = known.stale_ok.ok_or(miss)?;
-        let last = if self.is_fenced(known) { right_at.min(known.expires) } else { known.expires };
+        let StaleOk { ticks, valid_at } = known.stale_ok.ok_or(miss)?;
+        let last = if self.is_fenced(known) { valid_at.min(known.expires) } else { known.expires };
         let ended = self.changing.contains(&key) || self.flushed > known.stamp || last + ticks <= now;
         if ended { Err(miss) } else { Ok((known, Freshness::Stale { until: last + ticks })) }
     }
@@ -195,7 +195,7 @@ impl Model {
         let (RelationModel { changes, last, killed, gone, forgotten }, counted) =
             (&self.relation, found.killed);
         assert_eq!(found.changes, *changes, "after step {step}, {action:?}");
-        assert!(all.is_empty() || found.last == *last, "after step {step}, {action:?}: {found:?}");
+        assert!(all.is_empty() || found.last_change == *last, "after step {step}, {action:?}: {found:?}");
         assert!(
             (*gone..=*killed).contains(&(counted + forgotten)),
             "{counted} and {forgotten} are counted, {killed} have died, {gone} of them gone, after step {step}, {action:?}"

@@ -112,7 +112,7 @@ impl Both<'_> {
 
     pub fn linger(&mut self, key: u8, size: usize, tags: u8, ttl: u32, ticks: u32) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
-        let stale_ok = StaleOk { ticks, right_at: now };
+        let stale_ok = StaleOk { ticks, valid_at: now };
         let known = Known { stale_ok: Some(stale_ok), ..new_value(model, key, size, tags % 8, now + ttl) };
         let outcome = with_key(tier, key, |key| {
             let dependencies = dependencies(tier, known.tags);

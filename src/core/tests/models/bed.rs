@@ -232,7 +232,7 @@ fn put_stale(tier: &LoomTier<'_>, number: u64) {
         cost: Cost::of(Duration::from_micros(1)),
         dependencies: &[],
     };
-    let stale_ok = Some(StaleOk { ticks: 100, right_at: 1 });
+    let stale_ok = Some(StaleOk { ticks: 100, valid_at: 1 });
     with_key(tier, number, |key| {
         let reservation = tier.reserve(key, &value, stale_ok.into()).expect("there is room");
         tier.publish(key, reservation);

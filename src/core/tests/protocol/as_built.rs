@@ -101,10 +101,13 @@ fn same_fences(fences: &Fences<'_>, now: u8, expected: &[Fence]) {
     for (number, expected) in expected.iter().enumerate() {
         let fence = tag(fences, number);
         assert_eq!(fences.pending(fence), u64::from(expected.pending), "fence {number}");
-        assert!(!fences.passed(fence, moment(expected.seq)), "fence {number} is beyond {expected:?}");
+        assert!(
+            !fences.has_changed_since(fence, moment(expected.seq)),
+            "fence {number} is beyond {expected:?}"
+        );
         let before = expected.seq.checked_sub(1);
         assert!(
-            before.is_none_or(|before| fences.passed(fence, moment(before))),
+            before.is_none_or(|before| fences.has_changed_since(fence, moment(before))),
             "fence {number}: {expected:?}"
         );
     }
