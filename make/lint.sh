@@ -34,7 +34,7 @@ unsafe_is_fenced() { nowhere '\bunsafe_code\b' '*.rs' ':!src/pg/*' ':!src/core/r
 
 # Checks that imports point to lower layers only. The compiler itself ensures this for the core, which is a crate of its
 # own.
-floors_hold() {
+layers_hold() {
     nowhere 'crate::(api|query|store|workers)\b' 'src/pg/*' && nowhere 'crate::api\b' 'src/query/*' 'src/store/*' 'src/workers/*'
 }
 
@@ -64,7 +64,7 @@ check "formatting of the fuzz targets" rustfmt --check --edition 2024 src/core/f
 check "clippy" cargo clippy -q --workspace --all-targets --no-default-features --features "pg$PG,measure" -- -D warnings
 check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc -q --workspace --no-deps --document-private-items --no-default-features --features "pg$PG"
 check "unsafe code is fenced" unsafe_is_fenced
-check "imports point down" floors_hold
+check "imports point down" layers_hold
 check "no circles between files" no_circles
 check "no machine's paths" no_machine_in_the_tree
 check "shell scripts" shell_scripts

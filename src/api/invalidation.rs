@@ -13,7 +13,7 @@ use pgrx::prelude::*;
 fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
     let invalidate = || -> Result<_, Refused> {
         let tag = arguments::tag(tag.map(|tag| tag.0))?;
-        entry::invalidate_tag(&*space::for_tags()?, tag)
+        entry::invalidate_tag(&*space::require_tag_writer()?, tag)
     };
     invalidate().or_raise();
 }
@@ -23,7 +23,7 @@ fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
 fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     let invalidate = || -> Result<_, Refused> {
         let tags = arguments::tags_to_invalidate(tags)?;
-        let space = space::for_tags()?;
+        let space = space::require_tag_writer()?;
         tags.into_iter().try_for_each(|tag| {
             shared::check_for_interrupts();
             entry::invalidate_tag(&space, tag)

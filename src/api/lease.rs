@@ -5,7 +5,7 @@ use super::value::{Stored, key_in};
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::shared;
 use crate::pg::varlena::{Bytea, Jsonb, Text, TextArgument, Varlena};
-use crate::store::lease::{self, Answer, Asked, LockTimeout};
+use crate::store::lease::{self, AcquireOptions, Answer, LockTimeout};
 use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 type Row<T> = (Option<T>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
 /// Defines an SQL function that returns the stored value of one type, or tells the caller whether to compute the value.
-macro_rules! function_that_acquires {
+macro_rules! acquire_function {
     ($(#[$doc:meta])* $function:ident returns $returned:ident) => {
         $(#[$doc])*
         #[pg_extern(volatile, parallel_restricted)]
@@ -40,18 +40,18 @@ macro_rules! function_that_acquires {
     };
 }
 
-function_that_acquires! {
+acquire_function! {
     /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once, one
     /// of them gets a lease and computes the value. If no slot for a lease is free, all of them compute the value without a lease.
     cache_acquire returns Jsonb
 }
 
-function_that_acquires! {
+acquire_function! {
     /// Does the same as `cache_acquire` for a text.
     cache_acquire_text returns Text
 }
 
-function_that_acquires! {
+acquire_function! {
     /// Does the same as `cache_acquire` for a bytea.
     cache_acquire_bytes returns Bytea
 }
@@ -69,19 +69,19 @@ fn acquire<T: Stored>(
     let needed = if hold_ms.is_some() { Privilege::Write } else { Privilege::Read };
     let space = arguments::space(space, needed)?;
     let mut value = Varlena::default();
-    let answer = lease::acquire(&space, key, Asked { wait_ms, hold_ms }, &mut value);
-    let of_value = |meta: Meta, status, until: u32| {
+    let answer = lease::acquire(&space, key, AcquireOptions { wait_ms, hold_ms }, &mut value);
+    let row_of = |meta: Meta, status, until: u32| {
         let value = T::of_found_at(key, meta.kind, value)?;
         let (age, ttl) = (shared::ms_since(meta.created), shared::ms_until(until));
         Ok((Some(value), status, None, Some(interval(age)), Some(interval(ttl))))
     };
     match answer {
-        Ok(Answer::Hit(meta)) => of_value(meta, "hit", meta.expires),
-        Ok(Answer::Stale(meta, until)) => of_value(meta, "stale", until),
+        Ok(Answer::Hit(meta)) => row_of(meta, "hit", meta.expires),
+        Ok(Answer::Stale(meta, until)) => row_of(meta, "stale", until),
         Ok(Answer::Compute(lease)) => {
-            // If the caller wanted a lease and no lease could be given, it gets `NONE`: `cache_set` refuses a value with that
-            // lease.
-            let lease = lease.or(hold_ms.map(|_| lease::NONE));
+            // If the caller wanted a lease and no lease could be given, it gets `UNAVAILABLE`: `cache_set` refuses a value with
+            // that lease.
+            let lease = lease.or(hold_ms.map(|_| lease::UNAVAILABLE));
             Ok((None, "compute", lease, None, None))
         }
         Ok(Answer::Wait) => Ok((None, "wait", None, None, None)),

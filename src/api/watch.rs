@@ -31,11 +31,11 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     if space::is_owner(Role::current()) {
         return Ok(relation);
     }
-    if !relation.is_mine() {
+    if !relation.is_owned_by_current_role() {
         let code = PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE;
         return Err(Refused::new(code, format!("must be owner of table {name}")));
     }
-    space::for_tags()?;
+    space::require_tag_writer()?;
     Ok(relation)
 }
 
@@ -82,7 +82,7 @@ fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>
             &[DatumWithOid::from(i64::from(relation.get())), bytes.into()],
         );
         // The limits count the watch as well, so they are checked after it was written. An error undoes the write.
-        watch::require_room(relation, &new, space::is_owner(Role::current()))
+        watch::check_limits(relation, &new, space::is_owner(Role::current()))
     };
     watch().or_raise();
     status::set(Status::Done);
@@ -102,7 +102,7 @@ fn cache_unwatch(rel: Option<RelationOid>) {
 fn cache_invalidate_relation(rel: Option<RelationOid>) {
     let invalidate = || -> Result<_, Refused> {
         let relation = rel.ok_or_else(|| null("rel"))?;
-        entry::invalidate_relation(&*space::for_tags()?, relation.get())
+        entry::invalidate_relation(&*space::require_tag_writer()?, relation.get())
     };
     invalidate().or_raise();
 }

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// The number of slots in shared memory. The number of a fence selects its slot, so fences share slots.
-pub const SLOTS: usize = 512;
+pub const NAME_SLOTS: usize = 512;
 /// The most bytes of a name. No tag is longer.
 pub const BYTES_MAX: usize = 256;
 
@@ -18,7 +18,7 @@ pub const BYTES_MAX: usize = 256;
 pub struct Slot {
     version: AtomicU64,
     /// The number of the fence in the upper half, and the length of the name in bytes in the lower half. 0 if the slot is empty.
-    owner: AtomicU64,
+    fence_and_length: AtomicU64,
     name: [AtomicU64; BYTES_MAX / 8],
 }
 
@@ -26,21 +26,22 @@ impl Slot {
     /// Makes this an empty slot. Must be called before any other process can access the slot.
     pub fn format(&self) {
         self.version.store(0, Ordering::Relaxed);
-        self.owner.store(0, Ordering::Relaxed);
+        self.fence_and_length.store(0, Ordering::Relaxed);
     }
 
     /// Returns a copy of the name and its length in bytes, if the slot holds the name of this fence.
     pub fn read(&self, fence_number: u32) -> Option<([u8; BYTES_MAX], usize)> {
         let before = self.version.load(Ordering::Acquire);
-        let owner = self.owner.load(Ordering::Relaxed);
+        let fence_and_length = self.fence_and_length.load(Ordering::Relaxed);
         let mut bytes = [0; BYTES_MAX];
         for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&self.name) {
             *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
         }
         fence(Ordering::Acquire);
         let undisturbed = before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before;
-        let length = (owner as u32 as usize).min(BYTES_MAX);
-        (undisturbed && length > 0 && owner >> 32 == u64::from(fence_number)).then_some((bytes, length))
+        let length = (fence_and_length as u32 as usize).min(BYTES_MAX);
+        (undisturbed && length > 0 && fence_and_length >> 32 == u64::from(fence_number))
+            .then_some((bytes, length))
     }
 
     /// Stores the name of a fence, unless another session is writing the slot. The name must have at most [`BYTES_MAX`] bytes.
@@ -53,7 +54,7 @@ impl Slot {
             return;
         }
         fence(Ordering::Release);
-        self.owner.store(u64::from(fence_number) << 32 | name.len() as u64, Ordering::Relaxed);
+        self.fence_and_length.store(u64::from(fence_number) << 32 | name.len() as u64, Ordering::Relaxed);
         for (bytes, word) in name.chunks(8).zip(&self.name) {
             let mut padded = [0; 8];
             padded[..bytes.len()].copy_from_slice(bytes);

@@ -74,7 +74,7 @@ impl RelationOid {
     }
 
     /// Returns whether the current role owns the relation.
-    pub fn is_mine(self) -> bool {
+    pub fn is_owned_by_current_role(self) -> bool {
         // SAFETY: looks up a catalog, for a relation that exists.
         unsafe {
             #[cfg(feature = "pg15")]

@@ -19,7 +19,7 @@
 
 use super::condition::Condition;
 use super::local::check_thread;
-use super::name_slot::{SLOTS, Slot};
+use super::name_slot::{NAME_SLOTS, Slot};
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
@@ -162,7 +162,7 @@ fn sizes() -> Sizes {
 /// Returns the bytes to request: for the tier, its control line, the queues, the names, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
-    sizes.bytes + size_of::<Control>() + queues + SLOTS * size_of::<Slot>() + LINE
+    sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + LINE
 }
 
 /// Calls the previous hook.
@@ -230,7 +230,7 @@ unsafe extern "C-unwind" fn start_up() {
         // SAFETY: the requested size includes the queues, and no other process exists yet.
         unsafe { (*queues(control).add(index)).format() };
     }
-    for index in 0..SLOTS {
+    for index in 0..NAME_SLOTS {
         // SAFETY: the same holds for the names.
         unsafe { (*names(control).add(index)).format() };
     }
@@ -257,7 +257,7 @@ fn random() -> u64 {
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
     // SAFETY: the requested bytes follow the control line, the queues and the names. Shared memory exists as long as the process does; a process
     // that detaches from it does not call this code any more. Only regions access this memory.
-    unsafe { Region::from_raw(names(control).add(SLOTS).cast(), sizes.bytes) }
+    unsafe { Region::from_raw(names(control).add(NAME_SLOTS).cast(), sizes.bytes) }
 }
 
 fn queues(control: *mut Control) -> *mut Condition {
@@ -272,7 +272,7 @@ fn names(control: *mut Control) -> *mut Slot {
 pub fn name_slot(fence_number: u32) -> Option<&'static Slot> {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
-    (!control.is_null()).then(|| unsafe { &*names(control).add(fence_number as usize % SLOTS) })
+    (!control.is_null()).then(|| unsafe { &*names(control).add(fence_number as usize % NAME_SLOTS) })
 }
 
 /// Returns the queue of the sessions that wait for a key with this hash. None if there is no cache.

@@ -31,7 +31,7 @@ pub struct LockTimeout;
 
 /// How long a caller waits for another one, and how long it may hold a lease.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct AcquireOptions {
     /// Milliseconds to wait for another caller's value.
     pub wait_ms: u64,
     /// Milliseconds for which the lease may be held. None if the caller only looks and wants no lease.
@@ -43,7 +43,7 @@ pub struct Asked {
 pub fn acquire(
     space: &Space,
     key: &[u8],
-    asked: Asked,
+    options: AcquireOptions,
     into: &mut impl Buffer,
 ) -> Result<Answer, LockTimeout> {
     let keyspace = match entry::keyspace_to_compute(space, key) {
@@ -76,7 +76,7 @@ pub fn acquire(
             Seen::Stale(meta, until, miss) => (Some((meta, until)), miss),
             Seen::Nothing(miss) => (None, miss),
         };
-        let taken = match asked.hold_ms {
+        let taken = match options.hold_ms {
             None => keyspace.tier.leader(&name).map_or(Taken::ByNobody, Taken::By),
             Some(hold_ms) => take(&keyspace, &name, key, hold_ms),
         };
@@ -87,7 +87,7 @@ pub fn acquire(
             }
             Next::LookAgain => rounds += 1,
             Next::WaitFor(leader) => {
-                if !wait.goes_on(leader, asked.wait_ms, hash)? {
+                if !wait.goes_on(leader, options.wait_ms, hash)? {
                     return Ok(Answer::Wait);
                 }
             }
@@ -263,4 +263,4 @@ pub fn release(space: &Space, key: &[u8], lease: i64) -> bool {
 
 /// The lease that callers get when they ask for one and none can be given. `cache_set` refuses a value with this lease: without a
 /// lease it would take the value to be current as of the call.
-pub const NONE: i64 = 0;
+pub const UNAVAILABLE: i64 = 0;

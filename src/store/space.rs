@@ -351,7 +351,7 @@ pub fn of_owner(what: &str) -> Result<Rc<Space>, Refused> {
 
 /// Returns the default space if the current role may write in any space. Tags belong to the database, so each role that may write
 /// in some space may invalidate them.
-pub fn for_tags() -> Result<Rc<Space>, Refused> {
+pub fn require_tag_writer() -> Result<Rc<Space>, Refused> {
     require_writer()?;
     resolve(DEFAULT.as_bytes(), Role::current())
 }

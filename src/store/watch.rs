@@ -136,7 +136,7 @@ pub fn tags_of(relation: RelationOid) -> BTreeSet<Vec<u8>> {
 ///
 /// The limits also count the watches that running transactions have added and not committed. So if several transactions exceed a
 /// limit together, at least the last of them is refused, and none waits for another.
-pub fn require_room(
+pub fn check_limits(
     relation: RelationOid,
     new: &[&[u8]],
     by_owner_of_extension: bool,

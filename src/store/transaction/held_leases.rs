@@ -6,7 +6,7 @@
 //! another session.
 
 use super::change::OwnKey;
-use super::savepoint::Savepoints;
+use super::savepoint::SavepointMarks;
 use crate::pg::memory::OutOfMemory;
 use crate::pg::queue;
 use crate::store::status::Status;
@@ -40,7 +40,7 @@ const HELD_MAX: usize = 1 << 16;
 pub struct HeldLeases {
     /// The leases of inner savepoints come after those of outer ones. A lease that is not in `not_ended` has ended.
     list: Vec<HeldLease>,
-    savepoints: Savepoints,
+    savepoints: SavepointMarks,
     /// The leases that have not ended.
     not_ended: HashSet<(u64, Kind), FixedState>,
 }
@@ -51,7 +51,7 @@ const UNTIDY: usize = 64;
 impl HeldLeases {
     pub const NONE: Self = Self {
         list: Vec::new(),
-        savepoints: Savepoints::NONE,
+        savepoints: SavepointMarks::NONE,
         not_ended: HashSet::with_hasher(FixedState::with_seed(0)),
     };
 

@@ -4,7 +4,7 @@
 //! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed.
 
 use super::change::{Action, Basis, Change, OwnKey, Value};
-use super::savepoint::Savepoints;
+use super::savepoint::SavepointMarks;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
 use crate::store::space::Keyspace;
@@ -72,7 +72,7 @@ impl From<NotRecorded> for Status {
 pub struct Ledger {
     /// The changes of inner savepoints come after those of outer ones.
     changes: Vec<Change>,
-    savepoints: Savepoints,
+    savepoints: SavepointMarks,
     latest: LatestChanges,
     /// The fences that were invalidated, sorted.
     fences: Vec<FenceId>,
@@ -149,7 +149,7 @@ const UNTIDY: usize = 64;
 impl Ledger {
     pub const EMPTY: Self = Self {
         changes: Vec::new(),
-        savepoints: Savepoints::NONE,
+        savepoints: SavepointMarks::NONE,
         latest: LatestChanges::NONE,
         fences: Vec::new(),
         bytes: 0,
@@ -215,7 +215,7 @@ impl Ledger {
     /// Returns the index of the change that a new one replaces. That is the latest change of the same key or fence, if it belongs
     /// to the same savepoint and no commit covers it.
     fn replaced_by(&self, action: &Action, depth: i32) -> Option<usize> {
-        let first = self.savepoints.first(depth, self.changes.len()).max(self.begun);
+        let first = self.savepoints.first_of_innermost(depth, self.changes.len()).max(self.begun);
         self.latest_like(action).filter(|index| *index >= first)
     }
 
@@ -284,7 +284,7 @@ impl Ledger {
             return;
         }
         let (mut kept, mut first) = (0, 0);
-        let mut savepoints = std::mem::replace(&mut self.savepoints, Savepoints::NONE);
+        let mut savepoints = std::mem::replace(&mut self.savepoints, SavepointMarks::NONE);
         let mut marks = savepoints.first_indexes().peekable();
         self.latest.clear();
         for index in 0..self.changes.len() {

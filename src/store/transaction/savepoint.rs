@@ -9,7 +9,7 @@ use std::collections::TryReserveError;
 
 /// The open savepoints that have elements in the list.
 #[derive(Debug)]
-pub struct Savepoints {
+pub struct SavepointMarks {
     /// One mark for each savepoint that has elements. The marks of inner savepoints come after those of outer ones.
     marks: Vec<Mark>,
 }
@@ -22,18 +22,18 @@ struct Mark {
 }
 
 /// The depth outside of all savepoints. It needs no mark, because the elements of this depth begin at index 0.
-const OUTERMOST: i32 = 1;
+const TOP_LEVEL: i32 = 1;
 
-impl Savepoints {
+impl SavepointMarks {
     /// The state of a transaction in which no savepoint has elements.
     pub const NONE: Self = Self { marks: Vec::new() };
 
     /// Returns the index of the first element of the innermost open savepoint. `depth` must be the depth of that savepoint. If the
     /// savepoint has no elements yet, returns `length`, which must be the length of the list.
-    pub fn first(&self, depth: i32, length: usize) -> usize {
+    pub fn first_of_innermost(&self, depth: i32, length: usize) -> usize {
         match self.marks.last() {
             Some(mark) if mark.depth == depth => mark.first,
-            _ if depth <= OUTERMOST => 0,
+            _ if depth <= TOP_LEVEL => 0,
             _ => length,
         }
     }
@@ -51,7 +51,7 @@ impl Savepoints {
     /// Records that the innermost open savepoint owns the element at `index`, which must be the end of the list. `depth` must be
     /// the depth of that savepoint. The caller must have called [`make_room`](Self::make_room) before.
     pub fn add(&mut self, depth: i32, index: usize) {
-        if depth > OUTERMOST && self.marks.last().is_none_or(|mark| mark.depth < depth) {
+        if depth > TOP_LEVEL && self.marks.last().is_none_or(|mark| mark.depth < depth) {
             self.marks.push(Mark { depth, first: index });
         }
     }
@@ -61,7 +61,7 @@ impl Savepoints {
     pub fn release(&mut self, depth: i32) -> bool {
         let Some(mark) = self.marks.pop_if(|mark| mark.depth >= depth) else { return false };
         let outer = depth - 1;
-        if outer > OUTERMOST && self.marks.last().is_none_or(|around| around.depth < outer) {
+        if outer > TOP_LEVEL && self.marks.last().is_none_or(|around| around.depth < outer) {
             // This push cannot allocate: it uses the memory of the mark that was just removed.
             self.marks.push(Mark { depth: outer, ..mark });
         }
