@@ -177,7 +177,7 @@ fn everything(tier: &Tier<'_, Alone>) {
             cost: Cost::NONE,
             dependencies: &[],
         };
-        tier.put(&key, &value).expect("there is room, or somebody to evict");
+        tier.put(&key, &value).expect("there is room, or an entry can be evicted");
         tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it was just stored");
     }
     tier.sweep(1000);

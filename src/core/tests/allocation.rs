@@ -89,7 +89,7 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
 }
 
 #[test]
-fn what_is_done_to_entries_allocates_nothing() {
+fn operations_on_entries_allocate_nothing() {
     let memory = memory(64 * 1024);
     let host = TestHost::default();
     host.now.set(1);

@@ -100,7 +100,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
 /// Evicting entries of another space must update the counts of that space once for each hold of a lock, not once for
 /// each entry.
 #[test]
-fn evicting_many_tells_their_space_once_for_a_hold() {
+fn evictions_update_the_counts_of_a_space_once_per_lock() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
     let sizes =
@@ -152,7 +152,7 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
 /// Removing many entries that one relation has invalidated must update the relation's count once for each hold of a
 /// lock.
 #[test]
-fn taking_out_many_tells_their_relation_once_for_a_hold() {
+fn removals_update_the_count_of_a_relation_once_per_lock() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
     let sizes =
@@ -189,5 +189,5 @@ fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8], dep
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     let hash = u64::from_le_bytes(number);
     let key = Key::new(tier.scope(1, space, 0), &number, hash).expect("a legal key");
-    tier.put(&key, &value).expect("there is room, or somebody to evict");
+    tier.put(&key, &value).expect("there is room, or an entry can be evicted");
 }

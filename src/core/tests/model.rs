@@ -10,7 +10,7 @@
 #[allow(dead_code)]
 mod harness;
 
-use harness::{Action, ELSEWHERE, Harness, KEYS, SPACES};
+use harness::{Action, Harness, KEYS, OTHER_SPACES, SPACES};
 use proptest::prelude::*;
 
 fn action() -> impl Strategy<Value = Action> {
@@ -29,30 +29,30 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(key, by)| Action::Incr { key, by }),
         2 => (1u32..20).prop_map(|ticks| Action::Wait { ticks }),
         4 => tag.clone().prop_map(|tag| Action::Raise { tag }),
-        8 => (tag, prop::bool::weighted(0.7)).prop_map(|(tag, commit)| Action::Settle { tag, commit }),
+        8 => (tag, prop::bool::weighted(0.7)).prop_map(|(tag, commit)| Action::LowerOrWithdraw { tag, commit }),
         1 => Just(Action::Flush),
         1 => (1u32..200).prop_map(|budget| Action::Sweep { budget }),
         2 => (key.clone(), size.clone()).prop_map(|(key, size)| Action::Reserve { key, size }),
         3 => (key.clone(), size.clone(), any::<bool>())
             .prop_map(|(key, size, removal)| Action::Announce { key, size, removal }),
-        3 => any::<bool>().prop_map(|commit| Action::Finish { commit }),
+        3 => any::<bool>().prop_map(|commit| Action::EndTransaction { commit }),
         3 => (key.clone(), 1u32..40).prop_map(|(key, hold)| Action::Acquire { key, hold }),
-        3 => (size.clone(), any::<bool>()).prop_map(|(size, give_up)| Action::Land { size, give_up }),
+        3 => (size.clone(), any::<bool>()).prop_map(|(size, give_up)| Action::EndLease { size, give_up }),
         4 => (key.clone(), size.clone(), 0u8..8, 1u32..50, 1u32..60).prop_map(
-            |(key, size, tags, ttl, ticks)| Action::Linger { key, size, tags, ttl, ticks }
+            |(key, size, tags, ttl, ticks)| Action::PutStaleOk { key, size, tags, ttl, ticks }
         ),
         5 => key.clone().prop_map(|key| Action::GetStale { key }),
         3 => (key.clone(), any::<bool>(), any::<bool>())
             .prop_map(|(key, second, removed)| Action::Claim { key, second, removed }),
         3 => (size, any::<bool>(), any::<bool>())
             .prop_map(|(size, announced, give_up)| Action::EndClaim { size, announced, give_up }),
-        2 => any::<bool>().prop_map(|publish| Action::Resolve { publish }),
+        2 => any::<bool>().prop_map(|publish| Action::PublishOrCancel { publish }),
         2 => Just(Action::Reattach),
         4 => (key, 0usize..1500, 0u16..8000)
             .prop_map(|(key, size, quota)| Action::PutWithin { key, size, quota }),
         1 => (0..SPACES, 0u16..4000).prop_map(|(space, quota)| Action::Trim { space, quota }),
-        4 => (0..ELSEWHERE).prop_map(|space| Action::Elsewhere { space }),
-        1 => (0..SPACES).prop_map(|space| Action::Reset { space }),
+        4 => (0..OTHER_SPACES).prop_map(|space| Action::CountInOtherSpace { space }),
+        1 => (0..SPACES).prop_map(|space| Action::ResetCounts { space }),
     ]
 }
 

@@ -38,7 +38,7 @@ pub enum Action {
         tag: u8,
     },
     /// One of the writers that announced a change of the tag commits or aborts.
-    Settle {
+    LowerOrWithdraw {
         tag: u8,
         commit: bool,
     },
@@ -54,7 +54,7 @@ pub enum Action {
         size: usize,
     },
     /// Finishes the oldest unfinished store: publishes or cancels it.
-    Resolve {
+    PublishOrCancel {
         publish: bool,
     },
     /// A transaction announces that it will set or remove a key.
@@ -64,7 +64,7 @@ pub enum Action {
         removal: bool,
     },
     /// The oldest transaction that announced a key commits or aborts.
-    Finish {
+    EndTransaction {
         commit: bool,
     },
     /// A session asks for the right to compute a key until `hold` ticks from now. `hold` also selects a lease or a fill.
@@ -73,12 +73,12 @@ pub enum Action {
         hold: u32,
     },
     /// The session with the oldest lease or fill stores its value or gives up.
-    Land {
+    EndLease {
         size: usize,
         give_up: bool,
     },
     /// Stores a value that may be served stale for `ticks` after it has stopped being valid.
-    Linger {
+    PutStaleOk {
         key: u8,
         size: usize,
         tags: u8,
@@ -114,12 +114,12 @@ pub enum Action {
         space: u8,
         quota: u16,
     },
-    /// Counts an event in one of the [`ELSEWHERE`] spaces that hold no keys.
-    Elsewhere {
+    /// Counts an event in one of the [`OTHER_SPACES`] spaces that hold no keys.
+    CountInOtherSpace {
         space: u8,
     },
     /// Resets the counts of a space.
-    Reset {
+    ResetCounts {
         space: u8,
     },
 }
@@ -134,4 +134,4 @@ pub const RELATION: u8 = 0;
 pub const SPACES: u8 = 4;
 /// The number of other spaces, in which nothing is stored. Together with the spaces that hold keys, they are more than a
 /// backend has rows of counts for.
-pub const ELSEWHERE: u8 = 12;
+pub const OTHER_SPACES: u8 = 12;

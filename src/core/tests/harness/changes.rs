@@ -13,7 +13,7 @@ impl Both<'_> {
         model.tags[tag as usize].pending += 1;
     }
 
-    pub fn settle(&mut self, tag: u8, commit: bool) {
+    pub fn lower_or_withdraw(&mut self, tag: u8, commit: bool) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let fence = &mut model.tags[tag as usize];
         if fence.pending > 0 {
@@ -52,7 +52,7 @@ impl Both<'_> {
         }
     }
 
-    pub fn resolve(&mut self, publish: bool) {
+    pub fn publish_or_cancel(&mut self, publish: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.reserved.is_empty() {
             return;
@@ -87,7 +87,7 @@ impl Both<'_> {
         expect(tier, model, key, now);
     }
 
-    pub fn finish(&mut self, commit: bool) {
+    pub fn end_transaction(&mut self, commit: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.announced.is_empty() {
             return;

@@ -179,14 +179,14 @@ pub enum Blow {
         announce: bool,
     },
     /// Finishes the oldest unfinished store.
-    Resolve {
+    PublishOrCancel {
         publish: bool,
     },
     Acquire {
         key: u8,
         ttl: u8,
     },
-    Land {
+    PublishLeased {
         key: u8,
         lease: u8,
         size: u16,
@@ -284,7 +284,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
                 begun.push((key, announce, reserved));
             }
         }
-        Blow::Resolve { publish } if !begun.is_empty() => {
+        Blow::PublishOrCancel { publish } if !begun.is_empty() => {
             let (key, announced, reserved) = begun.remove(0);
             with_key(tier, key, |key| match (announced, publish) {
                 (true, true) => tier.confirm(key, reserved),
@@ -309,7 +309,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
                 }
             });
         }
-        Blow::Land { key, lease, size } => {
+        Blow::PublishLeased { key, lease, size } => {
             let content = vec![key; size as usize % 3_000];
             if let Ok(reserved) =
                 with_key(tier, key, |key| tier.reserve(key, &value(&content, &[]), Default::default()))
@@ -348,7 +348,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
         Blow::Check => {
             tier.check();
         }
-        Blow::Resolve { .. } | Blow::Reattach => {}
+        Blow::PublishOrCancel { .. } | Blow::Reattach => {}
     }
 }
 

@@ -7,7 +7,7 @@ use super::model::{CLAIMERS, Flight, Known, OWNER, may_forget};
 use pg_cache_core::{Acquired, Counter, FlightRequest, Purpose, Stamp, Stored, Unclaimed};
 
 impl Both<'_> {
-    pub fn land(&mut self, size: usize, give_up: bool) {
+    pub fn end_lease(&mut self, size: usize, give_up: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         if begun.leases.is_empty() {
             return;

@@ -18,7 +18,7 @@ mod quota;
 pub mod story;
 mod values;
 
-pub use action::{Action, ELSEWHERE, KEYS, SPACES};
+pub use action::{Action, KEYS, OTHER_SPACES, SPACES};
 pub use host::TestHost;
 
 use both::{Begun, Both};
@@ -65,7 +65,7 @@ impl Harness {
     fn sizes(shards: u32) -> Sizes {
         Sizes {
             bytes: 0,
-            reserved_fences: 1 + u32::from(SPACES + ELSEWHERE),
+            reserved_fences: 1 + u32::from(SPACES + OTHER_SPACES),
             relation_fences: 4,
             tag_fences: 16,
             backends: SLOTS,

@@ -1,6 +1,6 @@
 //! Actions within quotas, and on the figures of spaces.
 
-use super::action::{ELSEWHERE, SPACES};
+use super::action::{OTHER_SPACES, SPACES};
 use super::both::Both;
 use super::expectations::{
     as_value, expect, expect_refusal, innocents, new_value, nothing_is_left_to_evict, published,
@@ -58,13 +58,13 @@ impl Both<'_> {
         }
     }
 
-    pub fn elsewhere(&mut self, space: u8) {
+    pub fn count_in_other_space(&mut self, space: u8) {
         let tier = self.tier;
-        let scope = tier.scope(1, 100 + u32::from(space % ELSEWHERE), 0);
+        let scope = tier.scope(1, 100 + u32::from(space % OTHER_SPACES), 0);
         tier.note(&scope, Counter::Saved, 1 + u64::from(space));
     }
 
-    pub fn reset(&mut self, space: u8) {
+    pub fn reset_counts(&mut self, space: u8) {
         let (tier, model) = (self.tier, &mut *self.model);
         let space = space % SPACES;
         if let Some(stats) = tier.space_stats(1, space.into()) {

@@ -2,7 +2,7 @@
 //! are valid.
 
 use super::Harness;
-use super::action::{Action, ELSEWHERE, KEYS, SPACES, TAGS};
+use super::action::{Action, KEYS, OTHER_SPACES, SPACES, TAGS};
 use arbitrary::{Result, Unstructured};
 
 /// A test that bytes encode: the size of the region, the number of shards, and the actions.
@@ -49,21 +49,21 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
         4 => Action::Incr { key: key(bytes)?, by: *bytes.choose(&[-5, -1, 1, 3, i64::MAX, i64::MIN])? },
         5 => Action::Wait { ticks: bytes.int_in_range(1..=20)? },
         6 => Action::Raise { tag: bytes.int_in_range(0..=TAGS - 1)? },
-        7 => Action::Settle { tag: bytes.int_in_range(0..=TAGS - 1)?, commit: bytes.arbitrary()? },
+        7 => Action::LowerOrWithdraw { tag: bytes.int_in_range(0..=TAGS - 1)?, commit: bytes.arbitrary()? },
         8 => Action::Flush,
         9 => Action::Sweep { budget: bytes.int_in_range(1..=200)? },
         10 => Action::Reserve { key: key(bytes)?, size: size(bytes)? },
-        11 => Action::Resolve { publish: bytes.arbitrary()? },
+        11 => Action::PublishOrCancel { publish: bytes.arbitrary()? },
         12 => Action::Announce { key: key(bytes)?, size: size(bytes)?, removal: bytes.arbitrary()? },
-        13 => Action::Finish { commit: bytes.arbitrary()? },
+        13 => Action::EndTransaction { commit: bytes.arbitrary()? },
         14 => Action::Acquire { key: key(bytes)?, hold: bytes.int_in_range(1..=40)? },
-        15 => Action::Land { size: size(bytes)?, give_up: bytes.arbitrary()? },
+        15 => Action::EndLease { size: size(bytes)?, give_up: bytes.arbitrary()? },
         16 => Action::Reattach,
         17 | 18 => Action::PutWithin { key: key(bytes)?, size: size(bytes)?, quota: bytes.arbitrary()? },
         19 => Action::Trim { space: bytes.int_in_range(0..=SPACES - 1)?, quota: bytes.arbitrary()? },
-        20 | 21 => Action::Elsewhere { space: bytes.int_in_range(0..=ELSEWHERE - 1)? },
-        22 => Action::Reset { space: bytes.int_in_range(0..=SPACES - 1)? },
-        23 => Action::Linger {
+        20 | 21 => Action::CountInOtherSpace { space: bytes.int_in_range(0..=OTHER_SPACES - 1)? },
+        22 => Action::ResetCounts { space: bytes.int_in_range(0..=SPACES - 1)? },
+        23 => Action::PutStaleOk {
             key: key(bytes)?,
             size: size(bytes)?,
             tags: bytes.int_in_range(0..=7)?,

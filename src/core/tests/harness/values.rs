@@ -110,7 +110,7 @@ impl Both<'_> {
         tier.sweep(budget);
     }
 
-    pub fn linger(&mut self, key: u8, size: usize, tags: u8, ttl: u32, ticks: u32) {
+    pub fn put_stale_ok(&mut self, key: u8, size: usize, tags: u8, ttl: u32, ticks: u32) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let stale_ok = StaleOk { ticks, valid_at: now };
         let known = Known { stale_ok: Some(stale_ok), ..new_value(model, key, size, tags % 8, now + ttl) };

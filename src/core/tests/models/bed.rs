@@ -213,7 +213,7 @@ pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> 
         dependencies: &[],
     };
     with_key(tier, number, |key| tier.reserve(key, &value, Default::default()))
-        .expect("there is room, or somebody to evict")
+        .expect("there is room, or an entry can be evicted")
 }
 
 pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
