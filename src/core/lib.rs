@@ -37,7 +37,7 @@
 //!    [`Host::refuses_blocks`], with which tests make allocations fail.
 //! 3. Readers hold no lock. After a reader has copied an entry, it must check that the entry lived all the time (see `tier/shard.rs`).
 //! 4. The bytes of a living entry never change, with three exceptions: its time to live, the one word of a counter, and, in an
-//!    entry that may be served stale, the word that says when the entry was last known to be right.
+//!    entry that may be served stale, the word that says when the entry was last known to be valid.
 //! 5. Fences are single words, changed by single atomic operations, and no lock protects them. No lock protects statistics either:
 //!    each slot is written only by the backend that owns it, and the counts of cells and relations change by atomic additions.
 //! 6. Positions and lengths read from the memory are never trusted. Loops are bounded, an access outside the region goes to a sink,

@@ -122,7 +122,7 @@ pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) 
                 (meta.kind, meta.expires, meta.stamp.as_u64()),
                 (known.kind, known.expires, known.stamp)
             );
-            note_right(model, key, now);
+            note_valid(model, key, now);
         }
         Err(Miss::Absent) => {
             // The entry was swept or evicted, or never existed.
@@ -135,8 +135,8 @@ pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) 
     }
 }
 
-/// Notes that a reader found the value right.
-pub fn note_right(model: &mut Model, key: u8, now: u32) {
+/// Notes that a reader found the value valid.
+pub fn note_valid(model: &mut Model, key: u8, now: u32) {
     if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
         && now - stale_ok.valid_at >= NOTED_EVERY
     {
@@ -161,7 +161,7 @@ pub fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now:
         (Ok((_, freshness)), Ok((known, expected))) => {
             assert_eq!((freshness, &value), (expected, &known.value));
             if freshness == Freshness::Valid {
-                note_right(model, key, now);
+                note_valid(model, key, now);
             }
         }
         (Ok((_, freshness)), Err(miss)) => panic!("{freshness:?} instead of {miss:?}"),
