@@ -49,10 +49,13 @@ impl Hunt<'_> {
             2 => (format!("SELECT a.v FROM {name} AS a JOIN {name} AS b USING (id) WHERE b.id = 1"), ""),
             _ => (table.read(), ""),
         };
-        let (key, depends) = match dice.roll(4) {
-            0 if !by_function => (format!("tagged {name}"), format!(", tags => '{{{name}}}'")),
-            1 => (name.clone(), format!(", depends => '{{{name}}}'")),
-            2 => (name.clone(), format!(", depends => '{{}}', tags => '{{{name}}}'")),
+        // Results with other `depends` also replace each other.
+        let (key, depends) = match turn / 5 % 3 {
+            _ if dice.roll(4) == 0 && !by_function => {
+                (format!("tagged {name}"), format!(", tags => '{{{name}}}'"))
+            }
+            0 => (name.clone(), format!(", depends => '{{{name}}}'")),
+            1 => (name.clone(), format!(", depends => '{{}}', tags => '{{{name}}}'")),
             _ => (name.clone(), String::new()),
         };
         self.call(session, &key, &query, &format!("{arguments}{depends}"), dice)
