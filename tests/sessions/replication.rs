@@ -78,7 +78,7 @@ impl Pair {
         self.fetched();
         let tagged = "SELECT cache_set_text('tagged', 'old', tags => '{t}')";
         self.target.batch_execute(tagged).expect("it is stored");
-        let outside = "SELECT cache_fetch('outside', 'SELECT v FROM outside')";
+        let outside = "SELECT cache_fetch('outside', 'SELECT sum(v) FROM outside')";
         self.target.batch_execute(outside).expect("it fetches");
         for key in ["fetched", "tagged", "outside"] {
             wait_until("a value to be stored", || {
@@ -177,7 +177,9 @@ fn no_reader_gets_a_stale_value_while_changes_stream_in() {
     pair.publish("INSERT INTO t VALUES (1, 0)");
     pair.subscribe("copy_data = true");
     pair.until_copied();
-    pair.target.batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')").expect("it fetches");
+    pair.target
+        .batch_execute("SELECT cache_fetch('outside', 'SELECT sum(v) FROM outside')")
+        .expect("it fetches");
     let mut source = pair.publisher.connect("postgres");
     let writer = std::thread::spawn(move || {
         for _ in 0..ROUNDS {
@@ -234,7 +236,7 @@ fn a_two_phase_transaction_invalidates_when_it_ends() {
             pair.subscriber.resume();
             pair.target = pair.subscriber.connect("postgres");
             pair.target
-                .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
+                .batch_execute("SELECT cache_fetch('outside', 'SELECT sum(v) FROM outside')")
                 .expect("it fetches");
             // After the restart, pg_cache first finds out which tables the prepared transaction has written. Nothing is
             // applied before.
@@ -245,7 +247,7 @@ fn a_two_phase_transaction_invalidates_when_it_ends() {
         // Other sessions commit meanwhile, and must not lower the transaction's fences.
         pair.target.batch_execute("INSERT INTO outside VALUES (8)").expect("it writes");
         pair.target
-            .batch_execute("SELECT cache_fetch('outside', 'SELECT v FROM outside')")
+            .batch_execute("SELECT cache_fetch('outside', 'SELECT sum(v) FROM outside')")
             .expect("it fetches");
         assert_eq!(findings(&mut pair.target).len(), 1, "what it has written is raised");
         pair.publish(end);
