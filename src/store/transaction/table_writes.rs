@@ -223,7 +223,7 @@ pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R
     }
     TABLE_WRITES.with_borrow_mut(|written| {
         written.refresh(tier);
-        compare(tier, &written.fences, Some(written.claims));
+        compare(tier, &written.fences, Some((written.claims, written.generation)));
         written.raised = true;
         call(&written.fences)
     })
@@ -274,7 +274,7 @@ pub fn check_before_prepare(_tier: &HotTier) {
         Broken::Never | Broken::Unseen => compare(_tier, &[], None),
         _ => TABLE_WRITES.with_borrow_mut(|written| {
             written.refresh(_tier);
-            compare(_tier, &written.fences, Some(written.claims));
+            compare(_tier, &written.fences, Some((written.claims, written.generation)));
         }),
     }
 }
@@ -292,10 +292,10 @@ pub fn end() {
     }
 }
 
-/// Checks in debug builds that the fences include those of every relation that a statement has named as its target. `_claims` is
-/// `Fences::claims` from before the fences were found. If a relation was given a record since, the two cannot be compared, and the
-/// commit looks again itself.
-fn compare(_tier: &HotTier, _fences: &[FenceId], _claims: Option<u64>) {
+/// Checks in debug builds that the fences include those of every relation that a statement has named as its target. `_as_of` has
+/// `Fences::claims` and `relation::generation` from before the fences were found. If a relation was given a record since, or the session
+/// has learned that a tree has grown, the two cannot be compared: the commit looks again itself, or raises the fence of trees.
+fn compare(_tier: &HotTier, _fences: &[FenceId], _as_of: Option<(u64, Option<u64>)>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
         let missing = targets::named().into_iter().find(|oid| {
@@ -303,7 +303,8 @@ fn compare(_tier: &HotTier, _fences: &[FenceId], _claims: Option<u64>) {
             add_fences(_tier, &[*oid], |oid| fence_of(_tier, oid), &mut fences);
             fences.iter().any(|fence| _fences.binary_search(fence).is_err())
         });
-        let comparable = || _claims.is_none_or(|claims| claims == _tier.fences().claims());
+        let now = || (_tier.fences().claims(), Some(relation::generation()));
+        let comparable = || _as_of.is_none_or(|as_of| as_of == now());
         if let Some(oid) = missing.filter(|_| comparable()) {
             let code = pgrx::PgSqlErrorCode::ERRCODE_INTERNAL_ERROR;
             Refused::new(code, format!("relation {oid} is written to and not fenced")).raise();
