@@ -26,6 +26,11 @@ impl Scope {
         self.space_id() == other.space_id() && self.role == other.role
     }
 
+    /// Returns the fences of the space and of the database, on which every entry depends.
+    pub fn fences(&self) -> [FenceId; 2] {
+        self.fences
+    }
+
     /// Returns database and space as one word, as an entry stores them.
     #[inline(always)]
     pub(crate) fn space_id(&self) -> u64 {

@@ -2,15 +2,15 @@
 //!
 //! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. A SQLSTATE that pgrx does not know becomes XX000,
 //! and texts that are not UTF-8 are damaged. Everything else is lost: the position, the query that the position belongs to, the context,
-//! and the names of the object. So a frame on the server's stack of error contexts keeps a
-//! copy of each error when the server raises it, and adds what was lost when pgrx raises the error again.
+//! and the names of the object. So a frame on the server's stack of error contexts keeps
+//! copies of the last errors when the server raises them, and adds what was lost when pgrx raises the error again.
 
 #![allow(unsafe_code)]
 
 use super::encoding::shown;
 use super::error::Refused;
 use super::memory;
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -43,11 +43,17 @@ struct Frame {
     memory: pg_sys::MemoryContext,
     /// The number of the parameter whose value is being converted, or 0.
     parameter: c_int,
-    /// The last error that the server raised. The query may have caught it.
-    raised: *mut pg_sys::ErrorData,
-    /// Whether pgrx raises `raised` again.
-    again: bool,
+    /// The last errors that the server raised, in a ring. The query may have caught some, and may have raised an earlier one again.
+    raised: [*mut pg_sys::ErrorData; KEPT],
+    /// The slot of the next error in `raised`.
+    next: usize,
+    /// The error that pgrx raises again, or null.
+    again: *const pg_sys::ErrorData,
 }
+
+/// How many of the last errors are kept. The server does not call this file when a handler raises an error again, so that error must be
+/// among them.
+const KEPT: usize = 8;
 
 /// The context of a running query.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +69,9 @@ pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R
         }
         Ok(Err(refused)) => refused.raise(),
         Err(payload) => {
-            context.raise_again(matches!(payload.downcast_ref(), Some(CaughtError::PostgresError(_))));
+            if let Some(CaughtError::PostgresError(report)) = payload.downcast_ref() {
+                context.raise_again(report);
+            }
             resume_unwind(payload)
         }
     }
@@ -94,9 +102,23 @@ impl Context {
         unsafe { pg_sys::error_context_stack = (*self.0).callback.previous };
     }
 
-    fn raise_again(self, again: bool) {
-        // SAFETY: the frame lives as long as the statement.
-        unsafe { (*self.0).again = again };
+    /// Notes which error pgrx raises again: the latest one with the message and the SQLSTATE of the report. If there is none, the error is
+    /// raised as pgrx passes it on.
+    fn raise_again(self, report: &ErrorReportWithLevel) {
+        let code = report.sql_error_code();
+        // SAFETY: the frame and the copies in it live as long as the statement. The message of an error is null or ends with a zero.
+        unsafe {
+            let frame = &mut *self.0;
+            let is_same = |error: *mut pg_sys::ErrorData| {
+                !error.is_null()
+                    && ((*error).sqlerrcode == code as c_int
+                        || code == PgSqlErrorCode::ERRCODE_INTERNAL_ERROR)
+                    && !(*error).message.is_null()
+                    && CStr::from_ptr((*error).message).to_string_lossy() == report.message()
+            };
+            let latest_first = (1..=KEPT).map(|back| frame.raised[(frame.next + KEPT - back) % KEPT]);
+            frame.again = { latest_first }.find(|error| is_same(*error)).unwrap_or(std::ptr::null_mut());
+        }
     }
 
     /// Calls `convert`. Its errors name the parameter.
@@ -119,10 +141,10 @@ unsafe extern "C-unwind" fn describe(frame: *mut c_void) {
     // callback. They copy the texts.
     unsafe {
         let frame = frame.cast::<Frame>();
-        if !(*frame).again {
+        if (*frame).again.is_null() {
             keep(frame);
-        } else if !(*frame).raised.is_null() {
-            restore((*frame).raised);
+        } else {
+            restore((*frame).again);
         }
         set_errcontext_domain(std::ptr::null());
         if (*frame).parameter > 0 {
@@ -146,17 +168,25 @@ unsafe fn keep(frame: *mut Frame) {
             internalerrposition(position);
             internalerrquery((*frame).query);
         }
-        if !(*frame).raised.is_null() {
-            FreeErrorData((*frame).raised);
-            (*frame).raised = std::ptr::null_mut();
-        }
         // A copy needs memory, so an error about missing memory does without.
-        if geterrcode() != PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int {
-            let current = pg_sys::CurrentMemoryContext;
-            pg_sys::CurrentMemoryContext = (*frame).memory;
-            (*frame).raised = CopyErrorData();
-            pg_sys::CurrentMemoryContext = current;
+        if geterrcode() == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int {
+            return;
         }
+        let current = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = (*frame).memory;
+        let copy = CopyErrorData();
+        pg_sys::CurrentMemoryContext = current;
+        // A warning or a notice ends nothing, and is never raised again.
+        if (*copy).elevel < PgLogLevel::ERROR as c_int {
+            FreeErrorData(copy);
+            return;
+        }
+        let slot = (*frame).next % KEPT;
+        if !(*frame).raised[slot].is_null() {
+            FreeErrorData((*frame).raised[slot]);
+        }
+        (*frame).raised[slot] = copy;
+        (*frame).next = (slot + 1) % KEPT;
     }
 }
 

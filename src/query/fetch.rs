@@ -287,12 +287,7 @@ impl Ticket {
             admit(space, &run)
                 .and_then(|()| self.check(space, wanted, &run.seen, has_seen_foreign))
                 .and_then(|()| self.dependencies(wanted, &run.seen))
-                .and_then(|dependencies| {
-                    // The previous value of the key is outdated for this caller, as after a refused `cache_set`.
-                    admit_size(space, wanted, &run)
-                        .and_then(|()| self.store(space, wanted, &mut run, &dependencies))
-                        .inspect_err(|_| entry::remove_previous(&self.keyspace, wanted.query.key))
-                })
+                .and_then(|dependencies| self.store(space, wanted, &mut run, &dependencies))
         } else {
             Err(Status::Refused("the query has written something"))
         };
@@ -390,6 +385,9 @@ impl Ticket {
         run: &mut Run,
         dependencies: &[FenceId],
     ) -> Result<(), Status> {
+        // If the result does not fit, the previous value of the key is outdated for this caller, as after a refused `cache_set`.
+        let does_not_fit = |_: &Status| entry::remove_previous(&self.keyspace, wanted.query.key);
+        admit_size(space, wanted, run).inspect_err(does_not_fit)?;
         let kind = if run.result.is_some() { RESULT } else { NOTHING };
         let mut nothing = Vec::new();
         let bytes = run.result.as_mut().unwrap_or(&mut nothing);
@@ -409,9 +407,10 @@ impl Ticket {
         stored
     }
 
-    fn publish(&self, key: &[u8], value: &NewValue<'_>) -> Result<(), Status> {
-        let Some(key) = self.keyspace.key(key, hash(key)) else { return Ok(()) };
-        let reservation = self.keyspace.reserve(&key, value, None).map_err(Status::from)?;
+    fn publish(&self, bytes: &[u8], value: &NewValue<'_>) -> Result<(), Status> {
+        let Some(key) = self.keyspace.key(bytes, hash(bytes)) else { return Ok(()) };
+        let reserved = self.keyspace.reserve(&key, value, None).map_err(Status::from);
+        let reservation = reserved.inspect_err(|_| entry::remove_previous(&self.keyspace, bytes))?;
         match self.keyspace.tier.publish_leased(&key, reservation, self.number) {
             Stored::Dropped => Err(Status::Refused("another session has changed the key meanwhile")),
             _ => Ok(()),

@@ -1,8 +1,8 @@
 //! The status of the session in words, with the names of the objects that it is about.
 //!
 //! Names are looked up only when the caller asks for the status. A name is shown to roles that may know it: a table to roles that may
-//! read it, a function to roles that may call it, a tag to roles that may write in the space of the entry, a space to roles that may
-//! read it. Members of `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
+//! read it, a function to roles that may call it, a tag to roles that may write in every space of the database, a space to roles that may
+//! read it. (Two tags may share a fence, so the tag may be one that only entries of another space have.) Members of `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
 
 use crate::pg::encoding::shown;
 use crate::pg::role::Role;
@@ -68,7 +68,7 @@ fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
     ];
     match fixed.iter().find(|(known, _)| *known == fence) {
         Some((_, name)) => (*name).to_owned(),
-        None => tag_name(tier, fence, number),
+        None => tag_name(tier, fence),
     }
 }
 
@@ -82,9 +82,9 @@ fn space_name(number: u32) -> String {
     found.unwrap_or_else(|| "the space".to_owned())
 }
 
-fn tag_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
-    let may_know = space::may_write(Role::current(), number) || space::may_monitor();
+fn tag_name(tier: &HotTier, fence: FenceId) -> String {
+    let may_know = || space::may_monitor() || space::may_write_everywhere(Role::current());
     names::of(fence.number())
-        .filter(|name| may_know && space::tag(tier, name) == fence)
+        .filter(|name| space::tag(tier, name) == fence && may_know())
         .map_or_else(|| "a tag".to_owned(), |name| format!("tag {}", shown(&name)))
 }

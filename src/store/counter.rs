@@ -151,6 +151,11 @@ fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> 
             OwnNumber::Is(value.kind, None)
         }
         Own::Set(_) | Own::Gone => OwnNumber::None,
+        Own::Nothing | Own::Touched(_)
+            if keyspace.scope.fences().iter().any(|fence| changed.contains(fence)) =>
+        {
+            OwnNumber::None
+        }
         Own::Nothing | Own::Touched(_) => {
             let reader = Reader { safe_stamp: Stamp::LATEST, changed_fences: changed, tracked: false };
             let is_gone = || matches!(keyspace.tier.peek(name, reader), Err(Miss::Own));

@@ -310,9 +310,16 @@ pub fn may_look() -> bool {
     may_monitor() || granted(Role::current(), Rows::All).is_some()
 }
 
-/// Returns whether a role may write in the space with this number.
-pub fn may_write(role: Role, number: u32) -> bool {
-    granted(role, Rows::OfSpace(number)) >= Some(Privilege::Write)
+/// Returns whether a role may write in every space of the database.
+pub fn may_write_everywhere(role: Role) -> bool {
+    let mut writable = grants_to(role, Rows::All);
+    writable.retain(|(_, privilege)| *privilege >= Some(Privilege::Write));
+    let is_writable = |oid: u32| writable.iter().any(|(space, _)| *space == oid);
+    let mut all = is_writable(DEFAULT_OID);
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        all &= is_writable(row.oid(spaces::OID).unwrap_or_default())
+    });
+    all
 }
 
 /// Returns an error unless the current role owns the extension.

@@ -171,3 +171,30 @@ fn identities_hold_in_loops_of_dynamic_sql_and_in_parallel_queries() {
     let row = session.query_one("SELECT sum(fetches(i)), sum(i) FROM t", &[]).expect("it fetches");
     assert_eq!(row.get::<_, i64>(0), row.get::<_, i64>(1));
 }
+
+/// A fetch whose result is refused because another session has set the key meanwhile must leave that newer value.
+#[test]
+fn a_refused_fetch_leaves_the_newer_value_of_another_session() {
+    let database = Database::create();
+    let [mut gate, mut fetching] = [(); 2].map(|()| database.connect());
+    gate.batch_execute(
+        "CREATE FUNCTION gated() RETURNS text STABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN ''older''; END';
+         SELECT pg_advisory_lock(1)",
+    )
+    .expect("a gate");
+    let fetch = std::thread::spawn(move || {
+        let found: String =
+            value(&mut fetching, "SELECT cache_fetch('k', 'SELECT gated()', depends => '{}') #>> '{}'");
+        (found, status(&mut fetching))
+    });
+    wait_until("the query to run", || {
+        let query = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        value(&mut gate, query)
+    });
+    gate.batch_execute("SELECT cache_set('k', '\"newer\"')").expect("it is set");
+    gate.batch_execute("SELECT pg_advisory_unlock(1)").expect("the gate opens");
+    let (found, status) = fetch.join().expect("it fetches");
+    assert_eq!((&*found, &*status), ("older", "refused: another session has changed the key meanwhile"));
+    assert_eq!(value::<String>(&mut gate, "SELECT cache_get('k') #>> '{}'"), "newer");
+}

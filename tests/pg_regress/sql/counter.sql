@@ -93,3 +93,15 @@ SELECT cache_incr('c', NULL);
 SELECT cache_incr('c', ttl => '2 years');
 SELECT cache_incr('c', space => 'other');
 SELECT * FROM cache_check();
+
+-- After a flush in the own transaction, additions belong to the transaction, also for keys without a value.
+BEGIN;
+SELECT cache_flush();
+SELECT cache_incr('flushed'), cache_incr('flushed'), cache_incr('flushed');
+COMMIT;
+SELECT cache_incr('flushed');
+BEGIN;
+SELECT cache_flush();
+SELECT cache_incr('rolled back');
+ROLLBACK;
+SELECT cache_get('rolled back');

@@ -297,3 +297,24 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'AB123' THEN
     RAISE NOTICE 'caught: %', SQLERRM;
 END $$;
+
+-- An error that a handler raises again is the error of the query, whatever the handler has reported or caught before.
+CREATE FUNCTION raises_again(report text) RETURNS int STABLE LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'first' USING ERRCODE = '40001';
+EXCEPTION WHEN OTHERS THEN
+    IF report = 'caught' THEN
+        BEGIN
+            PERFORM 'x'::int;
+        EXCEPTION WHEN OTHERS THEN
+            NULL;
+        END;
+    ELSE
+        RAISE NOTICE 'the handler reports %', SQLERRM;
+    END IF;
+    RAISE;
+END $$;
+SELECT cache_fetch('again', 'SELECT raises_again(''notice'')');
+\echo :LAST_ERROR_SQLSTATE
+SELECT cache_fetch('again', 'SELECT raises_again(''caught'')');
+\echo :LAST_ERROR_SQLSTATE
