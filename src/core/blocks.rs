@@ -150,7 +150,7 @@ impl<'m> Bitmap<'m> {
         end
     }
 
-    /// Returns the first block of the free run that ends with `block`, which must be free. Never looks at blocks before
+    /// Returns the first block of the free run that ends with `block`, which must be free. Never returns a block before
     /// `lower_bound`.
     fn start_of_free_run(&self, block: u32, lower_bound: u32) -> u32 {
         let mut at = block;

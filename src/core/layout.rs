@@ -29,6 +29,7 @@ const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
 /// The words of a cache line.
 pub(crate) const LINE: usize = 8;
 
+// The last word of the first line is the sink (`Region::SINK`), which accesses outside the region use. It must have no other meaning.
 const HEADER_WORDS: usize = 3 * LINE;
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 1;
@@ -61,7 +62,8 @@ const VISITED_BLOCKS: u32 = 4;
 const BYTES_PER_BUCKET: usize = 256;
 /// There is one ghost, the memory of an eviction, for this many bytes of blocks.
 const BYTES_PER_GHOST: usize = 512;
-/// The intended bytes of a shard. A region has at most [`SHARDS_MAX`] shards.
+/// The intended bytes of a shard. If `Sizes::shards` is 0, a region has at most [`SHARDS_MAX`] shards, so the shards of a region above
+/// 2 GB are larger.
 const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
 /// The smallest useful shard: a few entries. Tests use it to reach every corner case. Models of interleavings take each step in
@@ -70,16 +72,23 @@ const SHARD_BLOCKS_MIN: usize = if cfg!(loom) { 48 } else { 128 };
 
 /// A reserved fence has a cache line of its own, with an identity and the fence.
 pub(crate) const RESERVED_WORDS: usize = LINE;
-/// A relation has a cache line of its own: an identity, whether other relations share the record, its two fences, and its figures.
+/// A relation has a record on a cache line of its own. Its first word is the identity of the relation.
 pub(crate) const RELATION_WORDS: usize = LINE;
+/// 1 if other relations share the record.
 pub(crate) const AT_SHARED: usize = 1;
+/// The fence that every write raises.
 pub(crate) const AT_ANY: usize = 2;
+/// The second fence, see `Relation::Bulk`.
 pub(crate) const AT_BULK: usize = 3;
+/// How many transactions have changed the relation.
 pub(crate) const AT_CHANGES: usize = 4;
+/// The tick of the last change.
 pub(crate) const AT_LAST: usize = 5;
+/// How many entries the changes have killed.
 pub(crate) const AT_KILLED: usize = 6;
+/// 0, or one more than the stamp at which the record was settled.
 pub(crate) const AT_SETTLED: usize = 7;
-/// Relations without a record share one fence for this many records, up to a limit.
+/// There is one unclaimed fence for this many records, up to a limit. Writers of relations that have claimed no record share them.
 const RECORDS_PER_UNCLAIMED: u32 = 32;
 const UNCLAIMED_MAX: u32 = 256;
 /// The number of spaces that a backend counts for in its own slot, and the words of a row of counts. The marks of all rows fill one
@@ -92,8 +101,8 @@ pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// The words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
-/// There is one slot for a flight for this many bytes of blocks, within limits. A large tier spends about one percent on them. A
-/// model of interleavings has one key in flight, and each look at another slot would be one more step to interleave.
+/// There is one slot for a flight for this many bytes of blocks, within limits. They take one to two and a half percent of a tier
+/// up to 2 GB, and less of a larger one. A model of interleavings has one key in flight, and each look at another slot would be one more step to interleave.
 const BYTES_PER_FLIGHT: usize = 2 << 10;
 const FLIGHTS_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
 const FLIGHTS_MOST: usize = if cfg!(loom) { 1 } else { 512 };
@@ -110,8 +119,8 @@ pub struct Sizes {
     /// The number of reserved fences, each on a cache line of its own: up to four for each database, one for each space, one for
     /// roles. Each comes with a cell of statistics that a space can use.
     pub reserved_fences: u32,
-    /// The number of relations that have fences of their own. Further relations share records with them; if this is 0, relations
-    /// use the fences of tags.
+    /// The number of relations that have fences of their own. When all records are taken, further relations that entries depend
+    /// on share a record. If this is 0, relations use the fences of tags.
     pub relation_fences: u32,
     /// The number of fences that tags hash into.
     pub tag_fences: u32,

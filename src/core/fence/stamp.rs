@@ -1,4 +1,4 @@
-//! Moments on the clock of changes.
+//! Moments on the clock of changes: a number that each committing writer increments. A fence stores 46 bits of it.
 
 /// The largest number on the clock of changes. At a million commits per second, the clock reaches it in two years.
 pub(crate) const STAMP_MAX: u64 = (1 << 46) - 1;
@@ -13,7 +13,7 @@ impl Stamp {
     /// After every change: the safe stamp of a reader that may see all committed changes.
     pub const LATEST: Self = Self(STAMP_MAX);
 
-    /// Returns the moment with a number.
+    /// Returns the moment whose number is in the lowest 46 bits. The other bits are ignored, so the word may also hold flags there.
     pub fn from_u64(number: u64) -> Self {
         Self(number & STAMP_MAX)
     }

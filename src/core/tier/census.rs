@@ -22,8 +22,8 @@ pub struct Census {
     pub live: u64,
     /// The bytes of these entries.
     pub live_bytes: u64,
-    /// The number of entries that no reader can ever get again: they have expired, or a dependency has changed. Their memory is
-    /// reclaimed when it is needed.
+    /// The number of entries that no reader can ever get again: they have expired, a dependency has changed, or their space or
+    /// database was flushed. Their memory is reclaimed when it is needed.
     pub dead: u64,
     /// The bytes of these entries.
     pub dead_bytes: u64,
@@ -40,7 +40,7 @@ pub struct Fill {
 
 impl<H: Host> Tier<'_, H> {
     /// Counts the entries in the next buckets, from bucket `from` on. Adds them to the item of their space; entries of spaces without
-    /// an item are not counted. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None behind
+    /// an item are not counted, and neither are those of a shard that is switched off. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None behind
     /// the last one.
     pub fn count_entries(&self, from: u64, spaces: &mut [Census]) -> Option<u64> {
         let buckets = u64::from(self.layout.buckets);
@@ -73,7 +73,7 @@ impl<H: Host> Tier<'_, H> {
         Some(from - from % buckets + u64::from(until))
     }
 
-    /// Returns how many of the records of databases and spaces are taken.
+    /// Returns how many of the slots of reserved fences are taken: by databases, by spaces, and by the others in `Reserved`.
     pub fn space_records(&self) -> Fill {
         let slots = self.layout.sizes.reserved_fences;
         let marks = (0..slots).map(|slot| self.layout.reserved_at + slot as usize * RESERVED_WORDS);
@@ -86,13 +86,14 @@ impl<H: Host> Tier<'_, H> {
         Fill { used, capacity: self.layout.sizes.relation_fences.into() }
     }
 
-    /// Returns how many of the fences of tags were ever raised: for tags, and for all that shares these fences.
+    /// Returns how many fences of tags have had a committed change or have a pending one: for tags, and for all that shares these
+    /// fences.
     pub fn tag_fences(&self) -> Fill {
         let slots = self.layout.sizes.tag_fences;
         self.fill((0..slots).map(|slot| self.layout.tags_at + slot as usize), slots)
     }
 
-    /// Returns how many of the slots for flights are taken.
+    /// Returns how many slots have a flight that is not over.
     pub fn flight_slots(&self) -> Fill {
         let capacity = u64::from(self.layout.shards) * u64::from(self.layout.flights);
         Fill { used: self.usage().flights, capacity }

@@ -1,4 +1,5 @@
-//! Notes what a hold of a lock does to the figures of spaces and relations.
+//! Notes, in the `Deltas` of the caller, the effect of a hold of a shard's lock on the figures of spaces and relations. The caller settles
+//! the `Deltas` after the hold. `figures/deltas.rs` has the reasons.
 
 use super::Tier;
 use super::entry::{Entry, Header};
@@ -7,7 +8,7 @@ use crate::host::Host;
 use crate::layout::AT_LAST;
 
 impl<H: Host> Tier<'_, H> {
-    /// Notes that entries of a space have gone.
+    /// Notes that `times` entries of a space have gone, for the reason `how`.
     pub(crate) fn note_gone(&self, deltas: &mut Deltas, space_id: u64, how: Counter, times: u32) {
         self.delta_of(deltas, space_id).note_gone(how, times);
     }
@@ -29,7 +30,8 @@ impl<H: Host> Tier<'_, H> {
         deltas.add(space_id, self.cell_of(space_id), &self.statistics)
     }
 
-    /// Notes which relation killed an entry that is being removed. The entry's blocks must still be its own.
+    /// Counts the removal of an entry for the first of its relations that has changed since its stamp, unless the entry had expired by
+    /// that relation's last change. The caller must hold the lock, and must not have given the entry's blocks back.
     #[inline]
     pub(crate) fn note_killed(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
         if header.dependency_count() > 0 {

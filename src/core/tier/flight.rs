@@ -24,7 +24,8 @@
 //!   other spaces and roles still find a slot.
 //!
 //! A lease or a fill is *over* when its deadline has passed, or when its space or database was flushed after its stamp was drawn.
-//! Its slot is then free. If no slot is free, the caller of a lease or fill computes the value without publishing it, and a claim
+//! Its slot is then free. Until another flight takes the slot, or the key is changed, a flight that is over may still publish its value:
+//! the stamp, not the deadline, keeps the value right. If no slot is free, the caller of a lease or fill computes the value without publishing it, and a claim
 //! is refused.
 //!
 //! ```text
@@ -50,8 +51,8 @@ const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
 
-/// A space or a role may hold this many times as many slots as are free. With 4, it may hold four fifths of a set that has no other
-/// flights.
+/// A space or a role may hold this many times as many slots as are free for its purpose. With 4, and no other flights in the set, it
+/// may hold four fifths of these slots.
 const SHARE_PER_FREE_SLOT: u32 = 4;
 /// One slot in this many is reserved for fills.
 const ONE_RESERVED_IN: u32 = 8;
@@ -62,7 +63,7 @@ const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
 /// The right to publish a value that is being computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The ID of the lease, different from that of every other lease of the region.
+    /// The ID of the lease, in 32 bits. IDs repeat after millions of leases: see `Guard::next_lease`.
     pub id: u64,
     /// The stamp from the time at which the lease was acquired, or the caller's safe stamp if that is older. The value must be
     /// stored with this stamp.

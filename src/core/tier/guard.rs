@@ -82,7 +82,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.get(AT_FREE) as u32
     }
 
-    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time.
+    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time. Calls must not be nested:
+    /// the end of the inner call would make the version even too early.
     pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
         let version = self.shard.region.word(self.shard.at + AT_VERSION);
         let before = version.load(Ordering::Relaxed);
@@ -110,8 +111,9 @@ impl<'m, H: Host> Guard<'m, H> {
         Flights::new(region, layout, index, at + AT_FLIGHTS)
     }
 
-    /// Returns a new lease ID. It has 32 bits, so that the holder can combine it with other data. The ID is unique in this region
-    /// until it repeats after four billion leases. A repeated ID does harm only if it meets the same key.
+    /// Returns a new lease ID. It has 32 bits, so that the holder can combine it with other data. A shard repeats its IDs after 2^32
+    /// divided by the number of shards leases of that shard: four million in a region with 1024 shards. A repeated ID does harm only
+    /// if a session still holds the old lease of the same key.
     pub(crate) fn next_lease(&self) -> u64 {
         self.add(AT_LEASES, 1);
         self.get(AT_LEASES)
@@ -248,7 +250,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.buckets
     }
 
-    /// Returns how many entries a bucket can have at most: all linked entries of the shard. A count larger than the blocks can hold
+    /// Returns the number of steps after which a walk of a bucket must end: the number of linked entries of the shard. A count larger than the blocks can hold
     /// is damage, and the limit is then `STEPS_MAX`.
     fn chain_max(&self) -> u32 {
         let linked = self.entries().saturating_add(self.hidden());
