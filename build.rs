@@ -1,5 +1,6 @@
-//! Build script. It tells the linker to keep the section with the SQL entities in the library: no code references this
-//! section, so the linker would drop it.
+//! Build script. It sets the link arguments of the library. On macOS, symbols of the server may stay undefined until the
+//! server loads the library; this is untested. Elsewhere, the linker must keep the section with the SQL entities: no code
+//! references this section, so the linker would drop it.
 //!
 //! `cargo pgrx` would do this with global rustflags, and every other cargo command would then rebuild all dependencies
 //! without them. A link argument for this library alone lets all commands share a build.

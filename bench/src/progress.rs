@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// A progress display: on a terminal it rewrites one line; elsewhere it prints a line every ten seconds.
+/// A progress display. On a terminal, each call of `say` rewrites one line. Elsewhere, a call prints a line if the last one is at least ten
+/// seconds old, so the caller must call `say` often. Texts are cut at 90 characters.
 pub struct Progress {
     started: Instant,
     said: Instant,
@@ -23,7 +24,7 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs();
         if self.in_place {
             eprint!("\r\x1b[K    {seconds:4} s  {what:.90}");
-            // An error here is ignored: if the terminal cannot be written to, no reader misses the text.
+            // The error of the flush alone is ignored; `eprint!` itself panics if the terminal cannot be written to.
             let _ = stderr().flush();
         } else if self.said.elapsed() >= Duration::from_secs(10) {
             eprintln!("    {seconds:4} s  {what:.90}");

@@ -43,7 +43,8 @@ impl Summary {
         })
     }
 
-    /// Converts to the inverse unit, for example from operations per second to the time of one operation.
+    /// Returns `numerator` divided by each figure: 1e9 turns operations per second into nanoseconds per operation. All figures must be
+    /// above 0.
     pub fn inverted(self, numerator: f64) -> Self {
         Self {
             median: numerator / self.median,
@@ -54,7 +55,7 @@ impl Summary {
     }
 }
 
-/// Returns the ratios of the two contenders' results, run by run.
+/// Returns `of[i] / to[i]` for each run. Both must have the same number of runs, in the same order.
 pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
@@ -62,9 +63,10 @@ pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
 /// Returns the rank, counted from either end, of the samples that bound the interval of the median, and the confidence of the
 /// interval.
 ///
-/// Each sample is above the true median with probability 1/2, for any distribution. The interval between the k-th lowest and the
+/// Each sample is above the true median with probability 1/2, for any distribution, if the samples are independent. The interval between the k-th lowest and the
 /// k-th highest sample misses the true median only if fewer than k samples lie on one side: 2 · P(Binomial(count, 1/2) < k). The
-/// function chooses the narrowest interval with enough confidence, or the whole range if there are too few samples.
+/// function chooses the narrowest interval with enough confidence, or the whole range if there are too few samples. `count` must be at
+/// most 1000: with more samples, the probabilities underflow, and the interval would be too narrow.
 fn interval_rank(count: usize) -> (usize, f64) {
     let mut best = None;
     // First P(Binomial = 0), then P(Binomial < 1), P(Binomial < 2) ...

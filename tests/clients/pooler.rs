@@ -52,7 +52,8 @@ fn a_transaction_sees_its_changes_at_once_and_others_see_them_at_commit() {
     assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
 }
 
-/// The cache keeps no state in a server connection, so each statement may use another one.
+/// Entries, counters and tags are in shared memory, so each statement may use another server connection. Only settings and
+/// `cache_status()` belong to a connection.
 #[test]
 fn statements_on_changing_server_connections_see_one_cache() {
     let (_cluster, pooler) = pooled(3);
@@ -161,7 +162,7 @@ fn parameters_work_with_unnamed_statements() {
 }
 
 /// A named statement belongs to a server connection. Since version 1.21, pgbouncer prepares it again where it is
-/// missing. With earlier versions, it is valid only within a transaction.
+/// missing, if `max_prepared_statements` is not 0, as here. With earlier versions, it is valid only within a transaction.
 #[test]
 fn prepared_statements_work_across_transactions_if_the_pooler_supports_them() {
     let (_cluster, pooler) = pooled(2);

@@ -1,5 +1,6 @@
-//! Tests that fences of relations are raised and lowered exactly once: while commits wait for a standby, while sessions
-//! are cancelled, terminated or killed, and for tables, catalogs and databases whose changes have special rules.
+//! Tests of the fences of relations: each raised fence is lowered again, while commits wait for a standby and while sessions
+//! are cancelled, terminated or killed. Also tests which results are not stored because no fence covers them, databases with a
+//! reused OID, and which tables take a fence.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::get;
@@ -26,6 +27,7 @@ fn tables(session: &mut Client, names: &[&str]) {
     }
 }
 
+/// Fetches column `v` of the table, with the table's name as the key.
 pub fn fetch(session: &mut Client, table: &str) -> i32 {
     let query = format!("SELECT cache_fetch('{table}', 'SELECT v FROM {table}')::int");
     session.query_one(&query, &[]).expect("it fetches").get(0)
@@ -220,7 +222,8 @@ fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
 
 fn writer(cluster: &Cluster) -> Client {
     let mut session = cluster.connect("postgres");
-    // The test finds writers by this name. It may stop the session during this statement; the first round then fails.
+    // The test finds writers by this name. It may stop the session during this statement. After a terminate, the first round fails;
+    // after a cancel, the session has no name and is not stopped from outside again.
     session.batch_execute("SET application_name = 'storm'").ok();
     session
 }
@@ -272,7 +275,8 @@ fn a_server_that_crashes_in_a_storm_of_commits_returns_with_an_empty_cache() {
     }
 }
 
-/// Large objects and subscriptions hold data, not definitions. A change must invalidate only results that read them.
+/// Large objects and subscriptions hold data, not definitions. A change of their catalogs must not invalidate results of other
+/// tables, as a change of definitions does.
 #[test]
 fn changes_of_large_objects_and_subscriptions_invalidate_no_other_values() {
     let cluster = cluster(&conf());
@@ -294,7 +298,8 @@ fn changes_of_large_objects_and_subscriptions_invalidate_no_other_values() {
     assert!(is_cached(&mut session, "calm"));
 }
 
-/// A commit does not report changes of such objects, so a result that read them must not be stored.
+/// No fence covers sequences, temporary and foreign tables, large objects that functions read, the extension's own tables, and some
+/// catalogs. A result that read one of them must not be stored.
 #[test]
 fn results_that_read_objects_without_a_fence_are_not_stored() {
     let cluster = cluster(&conf());

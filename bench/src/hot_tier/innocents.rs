@@ -16,7 +16,8 @@ const OTHERS: u64 = 1 << 32;
 
 const BESIDE_REGION: usize = megabytes(32);
 const SETS_PER_SECOND: u64 = 10_000;
-/// The number of keys that the writer sets: three times as many as fit, so that each set evicts an entry.
+/// The number of keys that the writer sets: three times as many as fit. Most sets are of keys that are not in the
+/// tier, and must evict an entry.
 const SET_KEYS: u64 = 500_000;
 const HIT_PERCENT_MIN: f64 = 99.0;
 
@@ -261,7 +262,7 @@ impl Stage {
     }
 }
 
-/// Ends the other thread too if this thread panics. Otherwise the other thread would wait forever.
+/// Ends the other thread when dropped, also by a panic. Otherwise the other thread would wait forever.
 struct EndOnDrop<'s>(&'s Stage);
 
 impl Drop for EndOnDrop<'_> {
