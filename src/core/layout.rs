@@ -11,8 +11,8 @@
 //! blocks   of the first shard, of the second one, ...            see tier/entry.rs
 //! ```
 //!
-//! Blocks are numbered from the start of the region. So a block's number gives the position of its words, whatever shard the block
-//! belongs to. Block 0 lies in the header and never belongs to an entry.
+//! Blocks are numbered from the start of the region. So a block's number gives the position of its words, in every shard.
+//! Block 0 lies in the header and never belongs to an entry.
 //!
 //! The layout is a function of the [`Sizes`] alone. The header stores the sizes. A backend that attaches computes the layout from
 //! them and keeps its own copy, so that later damage to the region cannot move anything.
@@ -102,7 +102,8 @@ pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// The words of a shard's control block.
 pub(crate) const CONTROL_WORDS: usize = 3 * LINE;
 /// There is one slot for a flight for this many bytes of blocks, within limits. They take one to two and a half percent of a tier
-/// up to 2 GB, and less of a larger one. A model of interleavings has one key in flight, and each look at another slot would be one more step to interleave.
+/// up to 2 GB, and less of a larger one. A model of interleavings has one key in flight, and each look at another slot would be one
+/// more step to interleave.
 const BYTES_PER_FLIGHT: usize = 2 << 10;
 const FLIGHTS_LEAST: usize = if cfg!(loom) { 1 } else { 32 };
 const FLIGHTS_MOST: usize = if cfg!(loom) { 1 } else { 512 };

@@ -500,7 +500,7 @@ const KEY_OVERHEAD_BYTES: usize = 32;
 /// Returns the keys of a space that follow `after`, that `matches` accepts and that have a value for this session, sorted. Returns
 /// the first `most` of them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
 ///
-/// A key that has a value during the whole call is not missed, whatever other sessions change meanwhile: an entry stays in its
+/// A key that has a value during the whole call is not missed, even if other sessions change it meanwhile: an entry stays in its
 /// bucket, and a new value of a key takes the place of the old one in one step.
 pub fn keys(
     space: &Space,

@@ -298,7 +298,7 @@ EXCEPTION WHEN SQLSTATE 'AB123' THEN
     RAISE NOTICE 'caught: %', SQLERRM;
 END $$;
 
--- An error that a handler raises again is the error of the query, whatever the handler has reported or caught before.
+-- An error that a handler raises again is the error of the query, even if the handler has reported or caught others before.
 CREATE FUNCTION raises_again(report text) RETURNS int STABLE LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'first' USING ERRCODE = '40001';
