@@ -1,4 +1,5 @@
-//! Begins and ends flights: leases, fills and claims.
+//! Begins and ends flights: leases, fills and claims. `flight.rs` explains them. The functions here take the lock that its rules
+//! demand; the caller must not hold one.
 
 use super::Tier;
 
@@ -22,8 +23,8 @@ pub struct FlightRequest<'r> {
 }
 
 impl<'r> FlightRequest<'r> {
-    /// Requests a lease: the caller computes the value and publishes it later. The lease ends at `deadline`, a tick, if nothing ends
-    /// it before.
+    /// Requests a lease: the caller computes the value and publishes it later. The lease ends at the tick `deadline`, unless
+    /// something ends it before.
     pub fn lease(owner: Owner, deadline: u32) -> Self {
         Self { purpose: Purpose::Lease, owner, deadline, safe_stamp: Stamp::LATEST, reader: None }
     }
@@ -49,9 +50,9 @@ impl<'r> FlightRequest<'r> {
 /// The answer to a caller that wants to compute a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// The caller has the lease.
+    /// The caller has the lease or the fill.
     Lead(Lease),
-    /// Another flight of this key is under way.
+    /// Another flight of this key is under way. Its owner may be the same session.
     Busy(InFlight),
     /// The key has a value by now. Only callers that asked to be told get this answer.
     Present,
@@ -73,10 +74,12 @@ pub enum Unclaimed {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Claims a key that has no value for this reader: no other session can claim it until the claim ends. Without a reader, the
-    /// present entry of the key does not matter: the caller knows that it will be removed.
+    /// Claims a key that has no value for this reader, and returns the ID of the claim. No other session can claim the key until
+    /// the claim ends. Without a reader, the present entry of the key does not matter: the caller knows that it will be removed.
     ///
-    /// A session that already has the claim gets its ID again.
+    /// A session that already has the claim gets its ID again. The caller must end each claim: with
+    /// [`confirm_claimed`](Self::confirm_claimed), [`publish_leased`](Self::publish_leased) or
+    /// [`release_lease`](Self::release_lease).
     pub fn claim(&self, key: &Key<'_>, reader: Option<Reader<'_>>, owner: Owner) -> Result<u64, Unclaimed> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -98,6 +101,7 @@ impl<H: Host> Tier<'_, H> {
         begun.map(|()| lease.id).map_err(Unclaimed::NoSlot)
     }
 
+    /// Makes the ID, the stamp and the time of a new flight. The stamp is the present moment, or `safe_stamp` if that is earlier.
     fn draw_lease(&self, guard: &Guard<'_, H>, safe_stamp: Stamp) -> Lease {
         // The stamp must be drawn first: then a statement that begins after `acquired` sees all that was committed before the
         // stamp.
@@ -105,6 +109,7 @@ impl<H: Host> Tier<'_, H> {
         Lease { id: guard.next_lease(), stamp, acquired: self.host.moment() }
     }
 
+    /// Whether the reader would get a value of the key. No announcement of a change of the key may stand.
     fn has_value(&self, guard: &Guard<'_, H>, key: &Key<'_>, reader: Reader<'_>, now: u32) -> bool {
         let right = |(entry, header): (Entry<'_>, Header)| {
             self.serve(&entry, &header, &key.scope, reader, now, None::<&mut ()>).is_ok()
@@ -140,8 +145,8 @@ impl<H: Host> Tier<'_, H> {
         self.shard_of(key).lock(&self.host).flights().leader(key.hash, now)
     }
 
-    /// Returns a lease by its ID. None if its value could not be published any more: the lease has ended, or another session
-    /// has set or removed the key since.
+    /// Returns a lease or a fill by its ID. None if its value could not be published any more: it has ended, or the key was set or
+    /// removed since.
     pub fn lease(&self, key: &Key<'_>, lease: u64) -> Option<Lease> {
         self.shard_of(key).lock(&self.host).flights().publishable(key.hash, lease)
     }
@@ -156,7 +161,7 @@ impl<H: Host> Tier<'_, H> {
         (0..self.layout.shards).map(|shard| self.locked(shard).flights().end_all_of(session)).sum()
     }
 
-    /// Disowns the leases of a session that has ended. A caller that knows the number of a lease can still use it.
+    /// Disowns the leases of a session that has ended. A caller that knows the ID of a lease can still use it.
     pub fn disown_leases_of(&self, session: u32) {
         (0..self.layout.shards).for_each(|shard| self.locked(shard).flights().disown(session));
     }

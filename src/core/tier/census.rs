@@ -18,7 +18,7 @@ pub struct Census {
     pub database: u32,
     /// The OID of the space.
     pub space: u32,
-    /// The number of entries that a reader can get, at least as stale values.
+    /// The number of entries that a reader may still get, perhaps only as stale values.
     pub live: u64,
     /// The bytes of these entries.
     pub live_bytes: u64,
@@ -39,9 +39,10 @@ pub struct Fill {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Counts the entries in the next buckets, from bucket `from` on. Adds them to the item of their space; entries of spaces without
-    /// an item are not counted, and neither are those of a shard that is switched off. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None behind
-    /// the last one.
+    /// Counts the entries in the next buckets, from bucket `from` on. Buckets are numbered through all shards. Adds the entries to
+    /// the item of their space; entries of spaces without an item are not counted, and neither are those of a shard that is
+    /// switched off. `spaces` must be sorted by database and space. Returns the bucket to continue with, or None if there is no
+    /// bucket `from`.
     pub fn count_entries(&self, from: u64, spaces: &mut [Census]) -> Option<u64> {
         let buckets = u64::from(self.layout.buckets);
         let shard = u32::try_from(from / buckets).ok().filter(|number| *number < self.layout.shards)?;

@@ -1,5 +1,6 @@
-//! Notes, in the `Deltas` of the caller, the effect of a hold of a shard's lock on the figures of spaces and relations. The caller settles
-//! the `Deltas` after the hold. `figures/deltas.rs` has the reasons.
+//! Notes, in the `Deltas` of the caller, the effect of a hold of a shard's lock on the figures of spaces and relations. A hold is
+//! the time from acquiring to releasing a lock. The caller settles the `Deltas` after the hold: adds them to the shared memory.
+//! `figures/deltas.rs` has the reasons.
 
 use super::Tier;
 use super::entry::{Entry, Header};
@@ -25,13 +26,15 @@ impl<H: Host> Tier<'_, H> {
         deltas.at(position)
     }
 
+    /// Gives a space a delta. A separate function, because most spaces have one already.
     #[inline(never)]
     fn another(&self, deltas: &mut Deltas, space_id: u64) -> usize {
         deltas.add(space_id, self.cell_of(space_id), &self.statistics)
     }
 
-    /// Counts the removal of an entry for the first of its relations that has changed since its stamp, unless the entry had expired by
-    /// that relation's last change. The caller must hold the lock, and must not have given the entry's blocks back.
+    /// Counts the removal of an entry for the first of its relations that has changed since its stamp and for the last time before
+    /// the entry expired. If there is none, counts nothing. The caller must hold the lock, and must not have given the entry's
+    /// blocks back.
     #[inline]
     pub(crate) fn note_killed(&self, deltas: &mut Deltas, entry: &Entry<'_>, header: &Header) {
         if header.dependency_count() > 0 {

@@ -10,6 +10,9 @@
 //! word 6   cost : 16      | kind : 8 | dependencies : 8 | value at : 16 | blocks of the first run : 16
 //! ```
 //!
+//! "Under the lock" is the lock of the key's shard. "Value at" is an offset in bytes from the start of the entry. "Blocks of the
+//! first run" is 0 unless the entry is chained (see below).
+//!
 //! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
 //! key directly, except for the value of a counter, which is a word of its own.
 //!
@@ -20,10 +23,12 @@
 //! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
 //! holds the first block and the length of the next run. So the tier can use scattered free space.
 //!
-//! Three kinds of readers may read an entry: its owner before it is linked, a holder of the lock of its shard, and a reader that
-//! found it by the rules of `shard.rs` and checks afterwards whether it lived all the time (`Sighting::lived`). An entry is *dead*
-//! once it was removed. The bytes of a dead entry may be anything, so this code never trusts them: every loop must end by itself,
-//! and the number of a block that does not exist leads to the sink (`Layout::block_at`).
+//! Three kinds of readers may read an entry: the backend that owns it, before it is linked and after it was unlinked; a holder of
+//! the lock of its shard; and a reader that found it by the rules of `shard.rs` and checks afterwards whether it lived all the time
+//! (`Sighting::lived`). Only the owner of an entry that is not linked, or a holder of the lock, may call the functions that write.
+//!
+//! An entry is *dead* once it was removed. The bytes of a dead entry may be anything, so this code never trusts them: every loop
+//! must end by itself, and the number of a block that does not exist leads to the sink (`Layout::block_at`).
 
 use crate::blocks::Run;
 use crate::fence::{FenceId, Stamp};
@@ -38,7 +43,7 @@ pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
 /// The block number that means "no entry": block 0 lies in the region's header.
 pub(crate) const NONE: u32 = 0;
-/// The blocks of the shortest run of a chained entry: room for a header and the link to the next run.
+/// The blocks of the shortest run: 64 bytes, room for a header and the link to the next run. No entry has fewer blocks.
 pub(crate) const RUN_BLOCKS_MIN: u32 = 4;
 /// The blocks of the longest run: its length must fit into 16 bits of the header.
 pub(crate) const RUN_BLOCKS_MAX: u32 = u16::MAX as u32;
@@ -66,10 +71,12 @@ pub(crate) const TOMBSTONE: u64 = 32;
 /// Flag: the entry has a word before its value that says how long it may be served after it stopped being valid.
 pub(crate) const MAY_BE_STALE: u64 = 64;
 /// Flag: the entry is *linked*: it is in a bucket, and also in an eviction queue unless it is hidden. An entry without this flag is
-/// a reservation that only its owner uses.
+/// dead, or it is a reservation that only its owner uses.
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
+    /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the value has fewer
+    /// than 4 GB and at most `DEPENDENCIES_MAX` dependencies.
     pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, may_be_stale: bool, created: u32) -> Self {
         let mut header = Self::default();
         header.words[0] = u64::from(key.fingerprint()) << 32;
@@ -354,7 +361,8 @@ impl<'m> Entry<'m> {
         false
     }
 
-    /// Returns the word that holds a counter's value.
+    /// Returns the word that holds a counter's value, or `None` if the entry's blocks end before it. The caller must have checked
+    /// that the entry is a counter.
     pub(crate) fn counter(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
         self.word_of(layout, header, header.value_at() / 8)
     }
@@ -481,6 +489,7 @@ impl<'m> Writer<'m> {
         writer
     }
 
+    /// Appends bytes to the stream. The runs must have room for them: bytes beyond the last run are dropped.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         if self.filled > 0 {
@@ -512,7 +521,7 @@ impl<'m> Writer<'m> {
         }
     }
 
-    /// Writes the last word if it is not full.
+    /// Writes the last word if it is not full. Every writer must end with this call.
     pub(crate) fn finish(mut self) {
         if self.filled > 0 {
             self.put(u64::from_ne_bytes(self.partial_word));

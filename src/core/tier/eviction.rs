@@ -1,13 +1,13 @@
 //! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, and a small queue
 //! that grows when it is too small.
 //!
-//! New entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for leave the small queue at its
-//! end, so a scan does not displace other entries. Entries that a reader asked for move to the *main* queue. If an entry at the end
-//! of the main queue was asked for, it gets another round. The policy remembers for a while the keys that left the small queue, as
-//! *ghosts*: if such a key returns, its entry goes directly to the main queue.
+//! New entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for are evicted at the end of the
+//! small queue, so a scan does not displace other entries. Entries that a reader asked for move from there to the *main* queue. If
+//! an entry at the end of the main queue was asked for, it gets another round. The policy remembers for a while the hashes of valid
+//! entries that were evicted from the small queue, as *ghosts*: if such a key returns, its entry goes directly to the main queue.
 //!
-//! If many recently evicted keys return, the workload has changed, and the small queue is too short for new entries to be asked for
-//! twice while they are in it. The small queue then grows to two fifths of the blocks, and shrinks again slowly.
+//! If many recently evicted keys return, the workload has changed, and the small queue is too short: new entries leave it before a
+//! reader asks for them again. The small queue then grows to two fifths of the blocks, and shrinks again slowly.
 //!
 //! While more than a tenth of the shard is free, all new entries enter the main queue. Otherwise all early entries would be in the
 //! small queue, and a loop over more keys than fit in the tier would wash them out.
@@ -27,7 +27,7 @@ const OPEN_SHARE: u64 = 10;
 /// anyway: a bounded time under the lock is worth more than the best victim.
 const SECOND_CHANCES: u32 = 64;
 
-/// Puts a new entry into a queue.
+/// Puts a new entry, which must be in no queue, into the queue that the policy chooses.
 pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
     // The previous entry at this block may have left its visited bit set.
     shard.take_visit(entry);
@@ -43,9 +43,12 @@ pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header
     shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
 }
 
-/// Returns the next entries to evict, without removing them: the oldest entries of one queue. The search stops when the entries have
-/// `wanted` blocks together, or when there are `most` of them. `useless` returns the reason if an entry is of no use any more; such
-/// an entry gets no other round. The streak is empty if there is no entry, or if none was found in a bounded time.
+/// Returns the next entries to evict: the oldest entries of one queue. The search stops when the entries have `wanted` blocks
+/// together, when there are `most` of them, or at an entry that deserves another round. `useless` returns the reason if an entry is
+/// of no use any more; such an entry gets no other round. The streak is empty if the shard has no entry.
+///
+/// The entries stay linked, but their ghosts are stored already. So the caller must evict all of them under the same hold of the
+/// lock.
 pub(super) fn victims<'m, H: Host>(
     shard: &Guard<'m, H>,
     wanted: u32,
@@ -120,17 +123,18 @@ fn first_victim<'m, H: Host>(
     None
 }
 
-/// How much of both queues the small queue may take, and the measure that this follows from. The unit is 1/[`WHOLE`]; the state
-/// fits into one word of the shard.
+/// The share of both queues that the small queue may take, and the measure from which it follows. Both are fractions of [`WHOLE`];
+/// the state fits into one word of the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SmallShare {
-    /// Which part of the recent new entries had been evicted shortly before.
+    /// The share of those recent new entries whose keys had been evicted shortly before.
     returning: u32,
     /// The share of the small queue beyond [`SMALL_LEAST`].
     extra: u32,
 }
 
 const WHOLE: u32 = 1 << 31;
+/// The least and the greatest share of the small queue: a twentieth, and two fifths.
 const SMALL_LEAST: u32 = WHOLE / 20;
 const SMALL_MOST: u32 = WHOLE / 5 * 2;
 /// If more than this returns, the small queue is too short. A workload with skewed popularity stays below it, however strong the
@@ -168,6 +172,7 @@ impl SmallShare {
         if self.is_reached(small, main) { Queue::Small } else { Queue::Main }
     }
 
+    /// Returns whether the small queue has its share of the blocks, or more.
     fn is_reached(self, small: u64, main: u64) -> bool {
         // A shard has far fewer than 2^32 blocks. But damaged counts must not overflow either.
         let share = u64::from(SMALL_LEAST.saturating_add(self.extra));
@@ -181,13 +186,14 @@ fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted: u64) {
 }
 
 /// Returns whether an entry with this hash left the small queue recently: since then, at most half as many entries were evicted as
-/// the shard holds.
+/// the shard holds. The count of evictions has 16 bits, so it begins again after 65 536 of them.
 fn remembered<H: Host>(shard: &Guard<'_, H>, hash: u32) -> bool {
     let ghost = shard.ghost(hash);
     let ago = (shard.evicted() as u16).wrapping_sub(ghost as u16);
     (ghost >> 16) as u16 == print(hash) && u64::from(ago) <= shard.entries() / 2
 }
 
+/// Returns the bits of the hash that a ghost keeps. They are never all 0, because 0 means "no ghost".
 fn print(hash: u32) -> u16 {
     (hash as u16) | 1
 }
@@ -196,6 +202,7 @@ fn print(hash: u32) -> u16 {
 mod tests {
     use super::*;
 
+    /// Returns the share after `times` new entries in a shard of 1 000 entries.
     fn after(returns: impl Fn(u32) -> bool, times: u32, from: SmallShare) -> SmallShare {
         let mut share = from;
         (0..times).for_each(|time| share.learn(returns(time), 1_000));
@@ -217,6 +224,7 @@ mod tests {
         assert!(least.is_reached(6, 94) && !least.is_reached(4, 96));
     }
 
+    /// The state may be damaged. No value of it may cause an overflow, which panics in tests.
     #[test]
     fn any_state_is_bearable() {
         for state in [u64::MAX, u64::from(u32::MAX), !u64::from(u32::MAX)] {

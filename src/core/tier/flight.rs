@@ -24,23 +24,23 @@
 //!   other spaces and roles still find a slot.
 //!
 //! A lease or a fill is *over* when its deadline has passed, or when its space or database was flushed after its stamp was drawn.
-//! Its slot is then free. Until another flight takes the slot, or the key is changed, a flight that is over may still publish its value:
-//! the stamp, not the deadline, keeps the value right. If no slot is free, the caller of a lease or fill computes the value without publishing it, and a claim
-//! is refused.
+//! Its slot is then free. Until another flight takes the slot, or the key is changed, a flight that is over may still publish its
+//! value: the stamp, not the deadline, keeps the value right. If no slot is free, the caller of a lease or fill computes the value
+//! without publishing it, and a claim is refused.
 //!
 //! ```text
 //! hashes    a word for each slot: the hash of the key, 0 if the slot is empty
 //! records   for each slot:
 //!   word 0  ID of the flight : 32 | role : 32
 //!   word 1  deadline in ticks : 32 | session : 32
-//!   word 2  void : 1 | claim : 1 | fill : 1 | stamp : 46
+//!   word 2  void : 1 | claim : 1 | fill : 1 | unused : 15 | stamp : 46
 //!   word 3  fence of the database : 32 | fence of the space : 32
 //!   word 4  the time of acquisition, on the clock of the host
 //! ```
 //!
-//! Access: flights must only be read and written under the shard's lock. The 64 bits of its hash identify a key. Two keys with the
-//! same hash are never in flight at the same time, and a change of one key voids the flight of the other. Such a collision costs
-//! one publication but never causes a wrong value.
+//! Access: flights must only be read and written under the shard's lock. A key is identified by the 64 bits of its hash. Two keys
+//! with the same hash are never in flight at the same time, and a change of one key voids the flight of the other. Such a collision
+//! costs one publication but never causes a wrong value.
 
 use crate::fence::{FenceId, Fences, Stamp};
 use crate::key::Key;
@@ -51,8 +51,8 @@ const VOID: u64 = 1 << 63;
 const CLAIM: u64 = 1 << 62;
 const FILL: u64 = 1 << 61;
 
-/// A space or a role may hold this many times as many slots as are free for its purpose. With 4, and no other flights in the set, it
-/// may hold four fifths of these slots.
+/// A space or a role may hold this many times as many slots as are free for its purpose. With 4, and no other flights in the set,
+/// it may hold four fifths of these slots.
 const SHARE_PER_FREE_SLOT: u32 = 4;
 /// One slot in this many is reserved for fills.
 const ONE_RESERVED_IN: u32 = 8;
@@ -60,7 +60,7 @@ const ONE_RESERVED_IN: u32 = 8;
 /// The words of a record: the words of a slot without the word for the hash.
 const RECORD_WORDS: usize = FLIGHT_WORDS - 1;
 
-/// The right to publish a value that is being computed.
+/// The right to publish a value that is being computed: a lease, or in the same form a fill or a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The ID of the lease, in 32 bits. IDs repeat after millions of leases: see `Guard::next_lease`.
@@ -76,7 +76,7 @@ pub struct Lease {
 /// The owner of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The session that owns the flight.
+    /// The session that owns the flight: a number that the caller chooses. 0 stands for no session.
     pub session: u32,
     /// The role whose share of the slots the flight counts against.
     pub role: u32,
@@ -198,7 +198,7 @@ impl<'m> Flights<'m> {
     }
 
     /// Begins a flight. If the key already has a flight, the new flight replaces it; the caller must have checked that this is
-    /// allowed.
+    /// allowed. After an error nothing has changed.
     pub(crate) fn begin(
         &self,
         key: &Key<'_>,
@@ -263,7 +263,7 @@ impl<'m> Flights<'m> {
         if slot.is(VOID) { Ended::Void } else { Ended::Valid }
     }
 
-    /// Returns a lease or a fill by its ID, if it may still publish its value.
+    /// Returns a lease or a fill by its ID, if it may still publish its value. Its deadline may have passed.
     pub(crate) fn publishable(&self, hash: u64, id: u64) -> Option<Lease> {
         let slot = self.slot_of_key(hash).filter(|slot| slot.id() == id && !slot.is(VOID | CLAIM))?;
         Some(Lease { id, stamp: slot.stamp(), acquired: slot.get(4) })
@@ -296,7 +296,7 @@ impl<'m> Flights<'m> {
         }
     }
 
-    /// Returns the number of taken slots.
+    /// Returns the number of taken slots, also those of flights that are over.
     pub(crate) fn count(&self) -> u64 {
         self.region.load(self.taken_at)
     }
@@ -340,6 +340,7 @@ impl<'m> Flights<'m> {
         complaints
     }
 
+    /// Makes a taken slot free.
     fn clear(&self, slot: &Slot<'_>) {
         self.region.store(slot.hash_at, 0);
         // A damaged count may be 0 already.
@@ -347,6 +348,7 @@ impl<'m> Flights<'m> {
     }
 }
 
+/// A slot of a shard: the position of its hash and that of its record.
 struct Slot<'m> {
     region: Region<'m>,
     hash_at: usize,

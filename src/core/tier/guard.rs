@@ -82,8 +82,9 @@ impl<'m, H: Host> Guard<'m, H> {
         self.get(AT_FREE) as u32
     }
 
-    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time. Calls must not be nested:
-    /// the end of the inner call would make the version even too early.
+    /// Runs `what`, which changes links, while the version is odd. Readers wait or retry during that time. Calls must not be
+    /// nested: the end of the inner call would make the version even too early. If `what` panics, the version stays odd, and the
+    /// guard's drop poisons the shard.
     pub(crate) fn change<T>(&self, what: impl FnOnce() -> T) -> T {
         let version = self.shard.region.word(self.shard.at + AT_VERSION);
         let before = version.load(Ordering::Relaxed);
@@ -111,9 +112,9 @@ impl<'m, H: Host> Guard<'m, H> {
         Flights::new(region, layout, index, at + AT_FLIGHTS)
     }
 
-    /// Returns a new lease ID. It has 32 bits, so that the holder can combine it with other data. A shard repeats its IDs after 2^32
-    /// divided by the number of shards leases of that shard: four million in a region with 1024 shards. A repeated ID does harm only
-    /// if a session still holds the old lease of the same key.
+    /// Returns a new lease ID. It has 32 bits, so that the holder can combine it with other data. The IDs of a shard repeat, but
+    /// not before the shard has given out 2^32 divided by the number of shards: four million IDs if there are 1024 shards. A
+    /// repeated ID does harm only if a session still holds the old lease of the same key.
     pub(crate) fn next_lease(&self) -> u64 {
         self.add(AT_LEASES, 1);
         self.get(AT_LEASES)
@@ -123,7 +124,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Takes blocks of this shard: one run of at least `least` and at most `want` blocks. The search looks at about `effort` words
-    /// of the bitmap.
+    /// of the bitmap. Returns None if it finds no such run there.
     pub(crate) fn take(&self, least: u32, want: u32, effort: u32) -> Option<Run> {
         let (run, cursor) = self.bitmap().take(least, want, self.get(AT_CURSOR) as u32, effort);
         self.set(AT_CURSOR, cursor.into());
@@ -190,6 +191,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.move_zone(entry.block);
     }
 
+    /// Does the work of `unlink` except for moving the zone.
     fn detach(&self, entry: &Entry<'m>, header: &Header) {
         self.unchain(entry, header.hash());
         self.dequeue(entry, header);
@@ -210,8 +212,8 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Moves the version of the zone that a block lies in. Entries of several shards may begin in one zone, so no single lock
-    /// protects the version, and the step is atomic. The release order waits until all earlier stores are visible, which takes
-    /// time. That is why eviction moves a zone once for many entries.
+    /// protects the version, and the step is atomic. An atomic addition may wait until all earlier stores are visible. That is why
+    /// eviction moves a zone once for many entries.
     pub(super) fn move_zone(&self, block: u32) {
         if self.is_block(block) {
             self.shard.region.word(self.shard.layout.zone_at(block)).fetch_add(1, Ordering::Release);
@@ -224,6 +226,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.block_at(block) < self.shard.region.len()
     }
 
+    /// Removes an entry from its bucket. The caller must be inside [`change`](Self::change).
     pub(super) fn unchain(&self, entry: &Entry<'m>, hash: u32) {
         let bucket = self.shard.bucket_of(hash);
         let next = entry.bucket_next();
@@ -250,15 +253,16 @@ impl<'m, H: Host> Guard<'m, H> {
         self.shard.layout.buckets
     }
 
-    /// Returns the number of steps after which a walk of a bucket must end: the number of linked entries of the shard. A count larger than the blocks can hold
-    /// is damage, and the limit is then `STEPS_MAX`.
+    /// Returns the number of steps after which a walk of a bucket must end: the number of linked entries of the shard, but at least
+    /// `STEPS_MAX`. A count larger than the blocks can hold is damage, and the limit is then `STEPS_MAX`.
     fn chain_max(&self) -> u32 {
         let linked = self.entries().saturating_add(self.hidden());
         let possible = self.shard.layout.blocks_total() / u64::from(RUN_BLOCKS_MIN);
         if linked <= possible { STEPS_MAX.max(linked as u32) } else { STEPS_MAX }
     }
 
-    /// Returns the entries of a bucket.
+    /// Returns the entries of a bucket, also the hidden ones. The caller may unlink an entry that the iterator has returned: the
+    /// iterator has already read the link to the next one.
     pub(crate) fn in_bucket(&self, bucket: u32) -> impl Iterator<Item = Entry<'m>> + use<'m, H> {
         let shard = self.shard;
         let mut block = shard.bucket(bucket);

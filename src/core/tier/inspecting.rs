@@ -31,9 +31,9 @@ pub struct Inspected {
 /// Some keys of a scope, see [`crate::Tier::keys_between`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPage {
-    /// The keys, in no order.
+    /// The keys, in no order. The list may be empty although further buckets have keys.
     pub keys: Vec<Vec<u8>>,
-    /// The bucket at which the next call continues.
+    /// The bucket at which the next call continues. Buckets are numbered through all shards.
     pub next: u64,
 }
 
@@ -46,7 +46,7 @@ pub struct Usage {
     pub used_bytes: u64,
     /// Bytes of all blocks.
     pub block_bytes: u64,
-    /// Bytes of fences.
+    /// Bytes of fences, with the records of relations.
     pub fence_bytes: u64,
     /// Bytes of slots for flights.
     pub flight_bytes: u64,
@@ -65,8 +65,9 @@ pub struct Usage {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. It copies the keys, so it is meant for
-    /// inspection and not for hot paths. Returns an error if there is no memory for the copies.
+    /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. Buckets are numbered through all
+    /// shards. Hidden entries and those of a shard that is switched off are left out. It copies the keys under the lock, so it is
+    /// meant for inspection and not for hot paths. Returns an error if there is no memory for the copies.
     pub fn inspect(&self, bucket: u64) -> Result<Option<Vec<Inspected>>, TryReserveError> {
         let now = self.host.now();
         let shard = u32::try_from(bucket / u64::from(self.layout.buckets)).ok();
@@ -98,8 +99,9 @@ impl<H: Host> Tier<'_, H> {
         Ok(Some(found))
     }
 
-    /// Returns the keys of a scope that lie between two keys, from some buckets. None behind the last bucket. The keys of other scopes
-    /// are not copied. A key whose entry is not right may be among them.
+    /// Returns the keys of a scope that lie between two keys, from the next buckets, `bucket` first. Both ends are excluded; None
+    /// is no limit. Returns None if there is no bucket with this number. The keys of other scopes are not copied. Keys whose
+    /// entries are no longer valid may be among the result.
     pub fn keys_between(
         &self,
         scope: &Scope,

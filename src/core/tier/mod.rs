@@ -1,16 +1,18 @@
 //! The tier as its users see it: a map from keys to values that may evict entries at any time.
 //!
-//! Each operation on a key holds the lock of one shard. Blocks of unlinked entries that lie in other shards are released after that
-//! lock. This file makes a [`Tier`] and the scopes of its keys. The operations are in files of their own:
+//! A *shard* is a part of the tier with a lock of its own (`shard.rs`). An operation that changes a key holds the lock of the key's
+//! shard. It gives blocks in other shards back after it has released that lock. A read holds a lock only if writers keep disturbing
+//! it. This file makes a [`Tier`] and the scopes of its keys. The operations are in files of their own:
 //!
 //! - A get: `reading.rs` finds an entry through `shard.rs`, and `entry.rs` says where its bytes are.
 //! - A set: `publishing.rs` takes blocks through `allocation.rs`, writes the entry, and links it through `guard.rs`.
-//! - When no block is free, `allocation.rs` asks `eviction.rs` for entries to evict. They are a `streak.rs` of one of the `queues.rs`.
+//! - When no block is free, `allocation.rs` asks `eviction.rs` for entries to evict. They are a streak (`streak.rs`): the oldest
+//!   entries of one of the eviction queues (`queues.rs`).
 //! - `removing.rs` and `updating.rs` change or end living entries. `freeing.rs` gives their blocks back.
-//! - `acquiring.rs` begins and ends flights, which `flight.rs` keeps.
+//! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed. `flight.rs` keeps them.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
-//! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the whole
-//!   tier.
+//! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
+//!   whole tier.
 
 pub(crate) mod acquiring;
 mod allocation;
@@ -46,7 +48,8 @@ use entry::blocks_of;
 use guard::Guard;
 use shard::Shard;
 
-/// One entry may take at most the size of the tier divided by this.
+/// An entry may take at most the blocks of the tier divided by this, so that one value never evicts most other entries.
+/// [`Tier::new`] allows more in a very small tier.
 const ENTRY_SHARE: u64 = 8;
 
 /// A tier in a region, as one backend sees it.
@@ -63,7 +66,8 @@ pub struct Tier<'m, H> {
 impl<'m, H: Host> Tier<'m, H> {
     /// Formats a region as an empty tier. No other process may use the region meanwhile.
     ///
-    /// `sizes.bytes` is ignored: the region's own size counts.
+    /// `sizes.bytes` is ignored: the region's own size counts. `backend` is the number of the caller's slot of statistics. Two
+    /// processes must not use the same number at the same time. A backend without a slot passes `sizes.backends` or more.
     pub fn format(region: Region<'m>, sizes: Sizes, host: H, backend: u32) -> Result<Self, RegionError> {
         let layout = Layout::of(Sizes { bytes: region.bytes(), ..sizes })?;
         layout.format(&region);
@@ -75,7 +79,8 @@ impl<'m, H: Host> Tier<'m, H> {
 
     fn new(region: Region<'m>, layout: Layout, host: H, backend: u32) -> Self {
         let share = layout.blocks_total() / ENTRY_SHARE;
-        // In a tier with room for a few entries, an eighth would be too little for any entry.
+        // In a tier with room for a few entries, an eighth would be too little for any entry. There, an entry may have 2 KB, but at
+        // most half of the blocks.
         let blocks = share.max(u64::from(blocks_of(2048)).min(layout.blocks_total() / 2));
         Self {
             region,
@@ -86,7 +91,8 @@ impl<'m, H: Host> Tier<'m, H> {
         }
     }
 
-    /// Attaches to the tier in a region that was formatted before, perhaps by another process and at another address.
+    /// Attaches to the tier in a region that was formatted before, perhaps by another process and at another address. `backend` is
+    /// as in [`format`](Self::format).
     pub fn attach(region: Region<'m>, host: H, backend: u32) -> Result<Self, RegionError> {
         Ok(Self::new(region, Layout::read(&region)?, host, backend))
     }
@@ -96,7 +102,8 @@ impl<'m, H: Host> Tier<'m, H> {
         Layout::of(sizes).map(|layout| layout.shards)
     }
 
-    /// Returns the bytes that a region of these sizes uses for its header, fences and statistics, and not for entries.
+    /// Returns the bytes that a region of these sizes uses for its header, fences and statistics. They do not depend on the bytes
+    /// for entries, unlike the zones, the visited bits and the control data of the shards, which are not included.
     pub fn bytes_beside_entries(sizes: Sizes) -> usize {
         Layout::words_before_zones(&sizes) * 8
     }
@@ -115,7 +122,8 @@ impl<'m, H: Host> Tier<'m, H> {
         scope
     }
 
-    /// Returns the scope that an entry names. Unlike [`scope`](Self::scope), it does not add the space to the statistics.
+    /// Returns the scope that an entry names. Unlike [`scope`](Self::scope), it does not add the space to the statistics. Both
+    /// claim the fences of the database and the space if they have none yet.
     pub(crate) fn scope_of(&self, database: u32, space: u32, role: u32) -> Scope {
         let fences = self.fences();
         let fences = [
@@ -130,6 +138,7 @@ impl<'m, H: Host> Tier<'m, H> {
         self.entry_bytes_max
     }
 
+    /// Acquires the lock of a shard. The caller must not hold another one.
     fn locked(&self, shard: u32) -> Guard<'_, H> {
         Shard::new(self.region, &self.layout, shard).lock(&self.host)
     }

@@ -214,9 +214,9 @@ impl<H: Host> Tier<'_, H> {
         self.confirm_as(key, reservation, Some(stamp));
     }
 
-    /// Confirms an announced change with the moment as of which the value is right (see `fence/mod.rs`, *Set and fence*). If `stamp`
-    /// is None, the value is not right: it is dropped, and the key is removed, because the old value was announced to be wrong. A
-    /// removal ignores the stamp.
+    /// Confirms an announced change with the moment as of which the value is right (see `fence/mod.rs`, *Set and fence*). If
+    /// `stamp` is None, the value is not right: it is dropped, and the key is removed, because the old value was announced to be
+    /// wrong. A removal ignores the stamp.
     pub fn confirm_as(&self, key: &Key<'_>, reservation: Reservation, stamp: Option<Stamp>) {
         self.confirm_if(key, reservation, stamp, |guard| {
             guard.flights().void(key.hash);

@@ -2,8 +2,8 @@
 //!
 //! A reader finds the entry, checks its time to live and its fences, copies the value, and then proves that the entry was alive all
 //! the while (see `shard.rs`). If a writer disturbs it, the reader tries again, and after some attempts takes the shard's lock.
-//! The safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only the visited
-//! bit, a count, and now and then the tick at which an entry was known to be valid.
+//! The safe stamp of a reader and its own uncommitted changes decide which entries it may get, see [`Reader`]. A read writes only
+//! the visited bit, a count, and now and then the tick at which an entry was known to be valid.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, MAY_BE_STALE};
@@ -15,13 +15,14 @@ use crate::key::{Key, KeyMark, Scope};
 use crate::reader::{Buffer, Freshness, InvalidBecause, Miss, Reader};
 use crate::value::{Meta, StaleOk};
 
-/// How often a reader repeats a read without a lock before it takes the lock.
+/// How often a reader repeats a read without a lock before it takes the lock. Other loops of this file use the same limit.
 const RETRIES: u32 = 8;
 /// The note that an entry was valid is renewed after this many ticks: one second, if a tick is a twentieth of a second.
 const NOTED_EVERY: u32 = 20;
 
 impl<H: Host> Tier<'_, H> {
-    /// Copies the value of a key into a buffer, if this reader may see it.
+    /// Copies the value of a key into a buffer, if this reader may see it. Counts a hit or a miss. After a miss, the content of the
+    /// buffer has no meaning.
     #[inline(always)]
     pub fn get<'r>(
         &self,
@@ -121,6 +122,8 @@ impl<H: Host> Tier<'_, H> {
         None
     }
 
+    /// Copies the value of an entry if this reader may get it, as a stale value if it is not valid. Returns None if not. The caller
+    /// must check afterwards that the entry lived.
     fn serve_stale(
         &self,
         entry: &Entry<'_>,
@@ -157,8 +160,9 @@ impl<H: Host> Tier<'_, H> {
         Some((meta, freshness))
     }
 
-    /// Returns the tick until which an entry that is no longer valid may be served: the allowed time after it expired, or after the
-    /// last moment at which its dependencies were known to be unchanged.
+    /// Returns the tick until which an entry that is no longer valid may be served: the allowed time after it expired, or, if a
+    /// dependency has changed (`fenced`), after the last tick at which the entry was known to be valid, or after it expired,
+    /// whichever was earlier. 0 if it may not be served.
     pub(crate) fn stale_until(&self, entry: &Entry<'_>, header: &Header, fenced: bool) -> u32 {
         let Some(StaleOk { ticks, valid_at }) = entry.stale_ok(&self.layout, header) else { return 0 };
         let valid_at = if fenced { valid_at.min(header.expires()) } else { header.expires() };
@@ -194,8 +198,9 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Explains a miss by [`Miss::Fenced`] or [`Miss::Own`]: returns why the entry of a key is not valid for this reader. It is
-    /// asked after the miss, so the answer is None if the entry has gone, or is valid by now, or if a writer disturbs the look.
+    /// Explains a miss by [`Miss::Fenced`] or [`Miss::Own`]: returns why the entry of a key is not valid for this reader. The
+    /// caller asks after the miss, so the answer is None if the entry has gone, or is valid by now, or if a writer disturbs the
+    /// look.
     #[cold]
     pub fn why_fenced<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Option<InvalidBecause> {
         let reader = reader.into();
@@ -215,9 +220,11 @@ impl<H: Host> Tier<'_, H> {
         reader: Reader<'_>,
     ) -> Option<InvalidBecause> {
         let fences = self.fences();
-        // Tags and relations lie behind the fences of definitions and roles. They say more, so they come first.
+        // An entry lists the fences of definitions and roles first, and then those of tags and relations. The latter say more, so
+        // the search begins at the end of the list.
         let dependencies = || self.dependencies_of(entry.block).rev().chain(scope.fences);
-        // The fence of relations without a record stands for the relation of the entry that it belongs to.
+        // An unclaimed fence belongs to several relations. The answer names the fence of the relation among the dependencies that
+        // uses it.
         let stands_for = |fence| {
             let is_it = |of: &FenceId| fences.unclaimed_of(*of) == Some(fence);
             dependencies().find(is_it).unwrap_or(fence)
@@ -240,8 +247,8 @@ impl<H: Host> Tier<'_, H> {
             .or_else(|| dependencies().find(is_tracked).map(InvalidBecause::Tracked))
     }
 
-    /// Prefetches the bucket of a key. It is the first of two steps, with some time between them, for a caller that knows keys
-    /// before it reads them: most of the cost of a read is waiting for memory.
+    /// Prefetches the bucket of a key. A caller that knows keys some time before it reads them calls this first, and
+    /// [`prefetch_entry`](Self::prefetch_entry) a little later: most of the cost of a read is waiting for memory.
     #[inline]
     pub fn prefetch_bucket(&self, key: KeyMark) {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_bucket(key.fingerprint());
@@ -253,7 +260,8 @@ impl<H: Host> Tier<'_, H> {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_entry(key.fingerprint());
     }
 
-    /// Makes one attempt without a lock. Returns None if a writer disturbed it.
+    /// Makes one attempt without a lock. Returns None if a writer disturbed it. Counts nothing. Without a buffer, it copies nothing
+    /// and does not mark the entry as visited.
     #[inline(always)]
     fn try_look(
         &self,
@@ -309,9 +317,9 @@ impl<H: Host> Tier<'_, H> {
         self.look_locked(&self.shard_of(key), key, reader, now, into)
     }
 
-    /// Reads under the lock, after writers have disturbed every attempt without it. The buffer is asked for memory before the lock is
-    /// taken, because its code is not ours. If the value has another length by then, the read begins again, and it is a miss if the
-    /// length keeps changing.
+    /// Reads under the lock, after writers have disturbed every attempt without it. The buffer is asked for memory before the lock
+    /// is taken, because the code of the caller must not run under it. The first round finds the length of the value, and the
+    /// second copies it. If the length has changed meanwhile, another round follows, and it is a miss if the length keeps changing.
     #[cold]
     fn look_locked(
         &self,
@@ -356,7 +364,8 @@ impl<H: Host> Tier<'_, H> {
         Err(Miss::Absent)
     }
 
-    /// Decides whether this reader may have an entry, and copies its value if so.
+    /// Decides whether this reader may have an entry, and copies its value if so. The caller must have found that the entry is not
+    /// hidden. It must hold the lock, or check afterwards that the entry lived; otherwise neither answer counts.
     #[inline(always)]
     pub(crate) fn serve(
         &self,
@@ -398,10 +407,11 @@ impl<H: Host> Tier<'_, H> {
         Ok(meta)
     }
 
-    // The following functions serve only some entries and some readers. They are apart and read the header again, for the reason
-    // that `entry.rs` gives.
+    // The following functions serve only some entries and some readers. They are separate functions and read the header again, so
+    // that the fast path can keep the header in registers.
 
-    /// Whether no dependency of an entry has changed.
+    /// Whether the fences of all dependencies of an entry hold: none has changed since the stamp, is about to change, or has
+    /// changed after the safe stamp.
     #[inline(never)]
     fn dependencies_hold(&self, block: u32, stamp: Stamp, safe_stamp: Stamp) -> bool {
         let fences = self.fences();
@@ -416,7 +426,8 @@ impl<H: Host> Tier<'_, H> {
         self.dependencies_of(block).any(|fence| fences.is_of_relation(fence))
     }
 
-    /// Whether the reader itself has changed a dependency of an entry. No fence shows that before the commit.
+    /// Whether the reader itself has changed a dependency of an entry, or its space or database. No fence shows that before the
+    /// commit.
     #[cold]
     #[inline(never)]
     fn is_changed_by(&self, reader: Reader<'_>, block: u32, scope: [FenceId; 2]) -> bool {

@@ -5,10 +5,10 @@
 //!   shard's `version` is odd.
 //! - *Readers* hold no lock. A reader reads `version`, walks the bucket, reads the header of the entry, and reads `version` again.
 //!   If both reads return the same even number, no entry was linked or unlinked in between, so the reader found a live entry of
-//!   this key. The reader also notes the version of the entry's *zone*. A zone is 64 KB of blocks, and its version moves whenever
-//!   an entry that begins in it dies. Then the reader copies the value and finally reads the zone version again. If the zone
-//!   version did not move, the entry lived during the whole copy. A live entry is never rewritten except for single words, such as
-//!   its expiry time or its counter.
+//!   this key. The reader also notes the version of the entry's *zone*. A zone is 64 KB of blocks, and its version moves when
+//!   entries that begin in it die: once for each of them, or once for several that die together. Then the reader copies the value
+//!   and finally reads the zone version again. If the zone version did not move, the entry lived during the whole copy. A live
+//!   entry is never rewritten except for single words, such as its expiry time or its counter.
 //! - Blocks belong to their shard; an entry belongs to the shard of its key. An entry may use blocks of other shards. The locks of
 //!   these shards are then acquired one after the other, never two at once.
 //!
@@ -26,20 +26,30 @@ use crate::layout::{LINE, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering, fence, pause};
 
-// Line 0: the word that readers look at.
+// The words of the control block. Line 0 has the word that readers look at.
 pub(super) const AT_VERSION: usize = 0;
-// Lines 1 and 2: only accessed under the lock.
+// Lines 1 and 2 are only accessed under the lock.
+/// The block, counted from the shard's first, at which the next search for free blocks begins.
 pub(super) const AT_CURSOR: usize = LINE;
+/// The number of free blocks.
 pub(super) const AT_FREE: usize = LINE + 1;
+/// The state of both eviction queues, [`QUEUE_WORDS`] each.
 pub(super) const AT_QUEUES: usize = LINE + 2;
+/// The number of linked entries that are not hidden.
 pub(super) const AT_ENTRIES: usize = LINE + 6;
+/// The number of entries that were evicted so far while they were still valid.
 pub(super) const AT_EVICTED: usize = LINE + 7;
+/// The bucket at which the sweep of this shard continues.
 pub(super) const AT_SWEPT: usize = 2 * LINE;
+/// The number of hidden entries.
 pub(super) const AT_HIDDEN: usize = 2 * LINE + 1;
+/// The number of lease IDs that were given out.
 pub(super) const AT_LEASES: usize = 2 * LINE + 2;
+/// The state of the eviction policy, see `eviction.rs`.
 pub(super) const AT_POLICY: usize = 2 * LINE + 3;
+/// The number of slots that have a flight.
 pub(super) const AT_FLIGHTS: usize = 2 * LINE + 4;
-/// Words of a queue's state: its two ends, and the number of blocks in it.
+/// The words of a queue's state: its two ends (newest : 32 | oldest : 32), and the number of blocks in it.
 pub(super) const QUEUE_WORDS: usize = 2;
 
 /// Bit of a version: a writer is changing links right now.
@@ -59,7 +69,8 @@ pub(crate) struct Sighting<'m> {
 }
 
 impl Sighting<'_> {
-    /// Returns whether the entry has lived until now. If it has, everything read of it since the lookup is valid.
+    /// Returns whether the entry has lived until now. If it has, everything read of it since the lookup is valid. If not, the
+    /// caller must discard what it has read.
     #[inline(always)]
     pub(crate) fn lived(&self) -> bool {
         fence(Ordering::Acquire);
@@ -95,7 +106,7 @@ impl<'m> Shard<'m> {
         Self::new(region, layout, reduce(hash << 32, layout.shards))
     }
 
-    /// Initializes the count of free blocks of a new shard.
+    /// Initializes the count of free blocks of a new shard. All other words must be 0 already.
     pub(crate) fn format(&self) {
         self.region.store(self.at + AT_FREE, self.layout.blocks.into());
     }
@@ -163,8 +174,8 @@ impl<'m> Shard<'m> {
         }
     }
 
-    /// Walks a bucket and returns the first entry of a key whose header is `wanted`. Without the lock the links may lead anywhere,
-    /// so the number of steps is bounded.
+    /// Walks a bucket and returns the first entry of a key whose header is `wanted`. Passes at most `steps` entries: without the
+    /// lock the links may lead anywhere.
     ///
     /// If a key has several entries, all but the last are hidden. So the first entry tells whether a transaction is changing the
     /// key.
@@ -213,13 +224,15 @@ impl<'m> Shard<'m> {
         set_half(&self.region, self.at + self.layout.buckets_at, index, block);
     }
 
+    /// Returns whether the shard is switched off. It stays off until the region is formatted again.
     pub(crate) fn poisoned(&self) -> bool {
         self.region.load(self.at + AT_VERSION) & POISONED != 0
     }
 }
 
-/// More steps than a bucket has entries, unless the hash is bad: the average is at most four. Readers report a miss for an entry
-/// beyond this limit. A lock holder walks to the end of the bucket, because it must not overlook an entry that it has to remove.
+/// The most entries that a reader passes in a bucket. A bucket has fewer unless the hash is bad: a full shard has at most four
+/// entries for each bucket. Readers report a miss for an entry beyond this limit. A lock holder walks to the end of the bucket,
+/// because it must not overlook an entry that it has to remove.
 pub(super) const STEPS_MAX: u32 = 4096;
 
 /// Writes one half of a word in an array of 32-bit numbers. The caller must hold the lock.
