@@ -37,14 +37,14 @@ const FREE_BLOCKS_PER_WORD: u32 = 32;
 const SHARD_SHARE: u32 = 8;
 /// For an entry of at most this many blocks (512 bytes), the first attempt looks for one run.
 const SMALL_BLOCKS: u32 = 32;
-/// For a larger entry, the first attempt accepts only runs of at least an eighth of its blocks, or of at least [`PIECE_BLOCKS_MAX`]
-/// blocks (4 KB) if that is less. Evicting neighbours until a longer run is free would take too long.
+/// For a larger entry, the first attempt accepts only runs of at least an eighth of its blocks. This minimum is itself at least
+/// [`SMALL_BLOCKS`] and at most [`PIECE_BLOCKS_MAX`] (4 KB): evicting neighbours until a longer run is free would take too long.
 const PIECES: u32 = 8;
 const PIECE_BLOCKS_MAX: u32 = 256;
 
 /// Where the blocks of an entry will come from.
 struct Plan {
-    /// The blocks that the entry needs in one run.
+    /// The blocks that the entry needs if it lies in one run.
     blocks: u32,
     /// Whether the entry takes its blocks from several shards in equal shares, because it is large for one shard.
     spread: bool,
@@ -136,13 +136,15 @@ impl Allocation {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected.
+    /// Takes blocks for an entry, evicts other entries if needed, and records in the entry's header how the runs are connected. The
+    /// caller must not hold a lock. After an error, no block stays taken.
     ///
     /// One run in the key's own shard is best. If the free space is fragmented, the entry is chained: first from a few long runs,
     /// and if evictions do not free such runs, from runs of any length. An entry that is large for a shard takes a sixteenth of a
     /// shard's blocks from one shard after the other, so that it does not empty one shard.
     ///
-    /// Returns the first block of the entry.
+    /// Returns the first block of the entry. Gives up with [`Refusal::Full`] after more than twice as many holds as there are
+    /// shards in a row without a block, and with [`Refusal::Off`] when the key's own shard is switched off.
     pub(crate) fn allocate(&self, key: &Key<'_>, header: &mut Header) -> Result<u32, Refusal> {
         let home = self.shard_of(key).index;
         let mut judge = Judge::new(self);

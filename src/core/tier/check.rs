@@ -38,7 +38,8 @@ const LOOKS: usize = 4;
 enum Doubt {
     /// A count that differs from what the walk has found.
     Counted(String),
-    /// A raised fence, with its whole word. A fence that is raised again and again has a different word each time.
+    /// A raised fence, with its whole word. A commit changes the word even if the next writer raises the fence at once, so only a
+    /// fence that stays raised without a commit makes the same finding again.
     Raised(FenceId, u64),
 }
 
@@ -49,8 +50,8 @@ struct Findings {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Verifies every structure and returns a description of each error that it finds, or an error if there is no memory for the
-    /// check.
+    /// Verifies every structure and returns a description of each error that it finds, a hundred at most, or an error if there is
+    /// no memory for the check. The caller must not hold a lock, and must not have raised a fence.
     pub fn try_check(&self) -> Result<Vec<String>, TryReserveError> {
         crate::tier::check::check(self)
     }
@@ -444,6 +445,8 @@ mod tests {
         fn unlock(&self, _shard: u32) {}
     }
 
+    /// Damage may turn the chain of an entry's runs into a cycle. The check must end after the first turn and report it once. If it
+    /// followed the cycle, it would report each block again.
     #[test]
     fn an_entry_whose_runs_go_round_is_complained_of_once() {
         let memory: Vec<_> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();

@@ -15,8 +15,8 @@ use crate::key::Scope;
 /// The most evictions during one hold of a lock. Waiting writers get the lock in between.
 pub(super) const EVICTIONS_PER_HOLD: u32 = 32;
 
-/// Unlinked spread entries. Their blocks are given back when no lock is held. The size is fixed, because nothing that a commit does
-/// may allocate.
+/// Unlinked entries that are spread over several shards. Their blocks are given back when no lock is held. The size is fixed,
+/// because nothing that a commit does may allocate. Every list must end in one call of [`Tier::release_all`].
 #[derive(Default)]
 pub(crate) struct Unlinked {
     blocks: [u32; EVICTIONS_PER_HOLD as usize],
@@ -42,6 +42,7 @@ impl Unlinked {
         self.blocks.len() - self.count
     }
 
+    /// Adds an entry. The list must not be full: the blocks of an entry that has no place here are lost.
     fn push(&mut self, block: u32) {
         if let Some(slot) = self.blocks.get_mut(self.count) {
             *slot = block;
@@ -51,8 +52,8 @@ impl Unlinked {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Gives the blocks of an unlinked entry back. A spread entry is put on the list `unlinked` instead; its blocks are given back
-    /// after the hold.
+    /// Gives the blocks of an unlinked entry back, whose zone has moved. A spread entry is put on the list `unlinked` instead; its
+    /// blocks are given back after the hold.
     pub(crate) fn give_back<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -77,7 +78,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Gives the blocks of evicted entries back. Entries that lie next to each other are given back as one run.
+    /// Gives the blocks of evicted entries back, whose zones have moved. Entries that lie next to each other are given back as one
+    /// run.
     pub(super) fn give_back_all<'t>(
         &'t self,
         guard: &Guard<'t, H>,
@@ -106,7 +108,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Finishes the work of a hold after the lock was released: settles the deltas and releases the spread entries.
+    /// Finishes the work of a hold after the lock was released: settles the deltas and releases the spread entries. It must be
+    /// called once for each list.
     pub(crate) fn release_all(&self, unlinked: &mut Unlinked) {
         unlinked.deltas.settle(&self.statistics);
         for block in &unlinked.blocks[..unlinked.count] {
@@ -127,6 +130,8 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.add_blocks(self.cell_of(header.space_id()), -given);
     }
 
+    /// Gives runs back and adds the number of their blocks to `given`. Neighbours in the chain that lie in one shard need one hold
+    /// of its lock. Stops at a run that cannot be given back, because it is damaged.
     fn give_runs(&self, mut runs: impl Iterator<Item = Run>, given: &mut i64) {
         let mut next = runs.next();
         while let Some(run) = next {

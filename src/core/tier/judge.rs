@@ -7,11 +7,12 @@ use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::Scope;
 
-/// The number of buckets that a sweep, or the hand of a space, looks through in one hold of the lock.
+/// The number of buckets that a sweep, a count, a listing of keys or the hand of a space looks through in one hold of a shard's
+/// lock. Waiting writers get the lock in between.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
 
 /// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
-/// entry probably has the same one.
+/// entry probably has the same one. It also keeps the tick at which it was made; a later tick would only find more entries useless.
 pub(crate) struct Judge<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     now: u32,
@@ -23,7 +24,8 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         Self { tier, now: tier.host.now(), scope: None }
     }
 
-    /// Returns why an entry will never be served again, or None if it still may be.
+    /// Returns why an entry will never be served again, or None if it still may be. The caller must hold the lock of the entry's
+    /// shard. A change that is only pending does not count, because it may be withdrawn.
     pub(crate) fn is_useless(&mut self, entry: &Entry<'_>, header: &Header) -> Option<Counter> {
         let expired = header.expires() <= self.now;
         if expired && !header.has(MAY_BE_STALE) {

@@ -1,4 +1,8 @@
 //! Stores values: reserves memory for a value, publishes it, or announces it and confirms it when its transaction is visible.
+//!
+//! An *announcement* is a hidden entry at the front of its bucket. While it stands, its key is a miss for every reader. So from the
+//! announcement until [`Tier::confirm`], no reader sees the old value or the new one. The functions here take locks; the caller
+//! must not hold one.
 
 use super::Tier;
 
@@ -25,7 +29,7 @@ enum Outcome {
 
 impl<H: Host> Tier<'_, H> {
     /// Writes a value to blocks where no reader can see it yet. May evict other entries. Every error of storing a value comes from
-    /// this call.
+    /// this call. After an error, no memory is held.
     ///
     /// If the space has a quota, its own entries are evicted until the value fits, or [`Refusal::Quota`] is returned. A space that
     /// shares the last cell with other spaces has no quota, because its own use is not known.
@@ -49,6 +53,7 @@ impl<H: Host> Tier<'_, H> {
         outcome
     }
 
+    /// Does the work of `reserve` without a quota and without counting.
     pub(super) fn try_reserve(
         &self,
         key: &Key<'_>,
@@ -99,7 +104,7 @@ impl<H: Host> Tier<'_, H> {
         Ok(reservation)
     }
 
-    /// Stores a value at once.
+    /// Stores a value at once: reserves it and [publishes](Self::publish) it.
     pub fn put(&self, key: &Key<'_>, value: &NewValue<'_>) -> Result<Stored, Refusal> {
         let reservation = self.reserve(key, value, ReserveOptions::default())?;
         match self.publish(key, reservation) {
@@ -109,8 +114,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Makes a reservation visible, as a plain set does, and replaces the present entry of the key. Voids the key's flight: the
-    /// session that is computing the key cannot publish any more. Takes a bounded number of steps, allocates nothing and cannot
-    /// fail.
+    /// session that is computing the key cannot publish any more. Takes a bounded number of steps, allocates nothing and raises no
+    /// error. The value is dropped only if the shard is switched off.
     pub fn publish(&self, key: &Key<'_>, reservation: Reservation) -> Stored {
         self.publish_if(key, reservation, |guard, _| {
             guard.flights().void(key.hash);
@@ -118,8 +123,8 @@ impl<H: Host> Tier<'_, H> {
         })
     }
 
-    /// Makes a value visible under a lease or a claim, if no other session has set or removed the key since the lease was given.
-    /// Ends the flight or the claim.
+    /// Makes a value visible under a lease, a fill or a claim, if the key was not set or removed since it was given, and if it has
+    /// not lost its slot. Otherwise drops the value. Ends the flight.
     ///
     /// If a transaction has announced a change of the key, the value is stored behind the announcement. No reader sees the value
     /// while the announcement stands. Confirming the announcement removes the value, and withdrawing it makes the value visible,
@@ -128,6 +133,8 @@ impl<H: Host> Tier<'_, H> {
         self.publish_if(key, reservation, |guard, _| guard.flights().end(key.hash, lease) == Ended::Valid)
     }
 
+    /// Makes a reservation visible if `decide` returns true, and otherwise drops it. `decide` runs under the lock of the shard, so
+    /// it must not take another lock. It receives whether the key has a valid value.
     pub(super) fn publish_if(
         &self,
         key: &Key<'_>,
@@ -267,7 +274,7 @@ impl<H: Host> Tier<'_, H> {
         stands
     }
 
-    /// Withdraws an announced change: it will not happen. The entry that the key had before is visible again.
+    /// Withdraws an announced change: it will not happen. Readers find the present entry of the key again, if there is one.
     pub fn withdraw(&self, key: &Key<'_>, reservation: Reservation) {
         let entry = Entry::new(self.region, &self.layout, reservation.block);
         let guard = self.shard_of(key).lock(&self.host);
@@ -276,7 +283,7 @@ impl<H: Host> Tier<'_, H> {
         self.release(reservation.block);
     }
 
-    /// Frees the blocks of a reservation.
+    /// Frees the blocks of a reservation that was not announced.
     pub fn cancel(&self, reservation: Reservation) {
         self.release(reservation.block);
     }

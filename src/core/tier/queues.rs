@@ -1,4 +1,5 @@
-//! The eviction queues of a shard, its visited bits and its ghosts, for the holder of the lock.
+//! The eviction queues of a shard, its visited bits and its ghosts, for the holder of the lock. `eviction.rs` has the policy that
+//! uses them. A queue is a doubly linked list of entries, from the oldest to the newest.
 
 use super::entry::{Entry, HEADER_WORDS, Header, IN_MAIN, LINKED, NONE};
 use super::guard::Guard;
@@ -28,7 +29,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(Self::queue_at(queue), u64::from(newest) << 32 | u64::from(oldest));
     }
 
-    /// Returns how many blocks the entries of a queue have.
+    /// Returns how many blocks the entries of a queue would have if each of them lay in one run. Blocks that only links need do not
+    /// count.
     pub(crate) fn queued(&self, queue: Queue) -> u64 {
         self.get(Self::queue_at(queue) + 1)
     }
@@ -58,7 +60,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(Self::queue_at(queue) + 1, header.blocks().into());
     }
 
-    /// Removes an entry from its queue.
+    /// Removes an entry from its queue. Its flag `IN_MAIN` tells which queue that is.
     pub(crate) fn dequeue(&self, entry: &Entry<'m>, header: &Header) {
         let queue = if entry.word(4) & IN_MAIN != 0 { Queue::Main } else { Queue::Small };
         let (mut newest, mut oldest) = self.ends(queue);
@@ -92,7 +94,7 @@ impl<'m, H: Host> Guard<'m, H> {
         self.is_block(entry.block) && self.shard.region.load(at) & mask != 0
     }
 
-    /// Returns the word that the policy may use as it likes.
+    /// Returns the word that the eviction policy uses as it likes. It is 0 at first.
     pub(crate) fn policy_state(&self) -> u64 {
         self.get(AT_POLICY)
     }
@@ -101,12 +103,13 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_POLICY, state);
     }
 
-    /// Returns how many entries this shard has evicted so far.
+    /// Returns how many entries this shard has evicted so far although they were still of use.
     pub(crate) fn evicted(&self) -> u64 {
         self.get(AT_EVICTED)
     }
 
-    /// Returns the ghost slot for a hash: the memory of an earlier eviction, in 32 bits.
+    /// Returns the ghost slot for a hash: the memory of an earlier eviction, in 32 bits. 0 if there is none. Hashes share slots, so
+    /// the ghost may be that of another key.
     pub(crate) fn ghost(&self, hash: u32) -> u32 {
         let index = self.ghost_of(hash);
         let word = self.shard.region.load(self.shard.at + self.shard.layout.ghosts_at + (index / 2) as usize);
@@ -123,8 +126,9 @@ impl<'m, H: Host> Guard<'m, H> {
         reduce(u64::from(hash.wrapping_mul(0x9e37_79b1)) << 32, self.shard.layout.ghosts)
     }
 
-    /// Removes the oldest entries of a queue from their buckets and from the queue, in one change. It does not tell readers that
-    /// already found these entries: the caller must [move their zones](Self::move_zones) before it gives any of their blocks back.
+    /// Removes the oldest entries of a queue from their buckets, in one change, and from the queue. The streak must have been made
+    /// under the same hold of the lock. Readers that already found these entries do not learn of it: the caller must
+    /// [move their zones](Self::move_zones) before it gives any of their blocks back.
     pub(crate) fn detach_oldest(&self, streak: &Streak) {
         let victims = streak.victims();
         let Some(last) = victims.last() else { return };
@@ -148,8 +152,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.add(AT_EVICTED, streak.evicted() as i64);
     }
 
-    /// Moves the zone versions of dead entries, so that readers learn of their death. Neighbours share a zone, and one move is
-    /// enough for them.
+    /// Moves the zone versions of dead entries, so that readers learn of their death. Entries that follow each other in `gone` and
+    /// share a zone need one move only.
     pub(crate) fn move_zones(&self, gone: &[Victim]) {
         let zone_at = |victim: &Victim| self.shard.layout.zone_at(victim.block);
         for neighbours in gone.chunk_by(|one, next| zone_at(one) == zone_at(next)) {
@@ -158,7 +162,7 @@ impl<'m, H: Host> Guard<'m, H> {
     }
 
     /// Prefetches the entries that stand before the victims in their buckets: first the first entry of every bucket, then the
-    /// second of every bucket, and so on. If it went through one bucket after the other, it would wait for memory at each step.
+    /// second of every bucket, and so on. A walk through one bucket after the other would wait for memory at each step.
     fn prefetch_neighbours(&self, victims: &[Victim]) {
         let mut before = [NONE; Streak::MOST];
         for (before, victim) in before.iter_mut().zip(victims) {

@@ -12,7 +12,8 @@ use crate::host::Host;
 use crate::key::{Key, KeyMark};
 
 impl<H: Host> Tier<'_, H> {
-    /// Removes a key. Returns whether it had a value that would have been served.
+    /// Removes a key and voids its flight. Returns whether the key had a value that would have been served to a reader without
+    /// changes of its own. A change of the key that a transaction has announced stays announced.
     pub fn remove(&self, key: &Key<'_>) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -59,7 +60,7 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Looks through the next `budget` buckets and removes entries that will never be served again. Returns how many entries it
-    /// removed.
+    /// removed. All backends together go round over the buckets: each call continues where the last one ended.
     pub fn sweep(&self, budget: u32) -> u64 {
         let mut judge = Judge::new(self);
         let mut removed = 0;
@@ -100,6 +101,8 @@ impl<H: Host> Tier<'_, H> {
         removed
     }
 
+    /// Unlinks an entry, gives its blocks back, and counts it under `reason`. `unlinked` must not be full, or the blocks of a
+    /// spread entry would be lost.
     pub(crate) fn drop_entry<'t>(
         &'t self,
         guard: &Guard<'t, H>,

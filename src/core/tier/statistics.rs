@@ -1,4 +1,4 @@
-//! The statistics of spaces and relations, for the users of a tier.
+//! The statistics of spaces and relations, for the users of a tier. `figures/` has the structures and their access rules.
 
 use super::Tier;
 
@@ -67,8 +67,9 @@ impl<H: Host> Tier<'_, H> {
         known.unwrap_or(self.layout.cells() - 1)
     }
 
-    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If the fence is a
-    /// relation's, it also counts the change. This takes a bounded time, does not allocate, and never fails.
+    /// Lowers a fence with a number that was drawn for it ([`Fences::lower_as`](crate::Fences::lower_as)). If it is the fence that
+    /// every write of a relation raises, it also counts the change. It takes no lock, does not
+    /// allocate, and never fails.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let fences = self.fences();
         let lowered = fences.lower_as(fence, change);

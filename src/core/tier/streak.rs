@@ -3,7 +3,7 @@
 use super::entry::{CHAINED, Entry, Header, NONE, SPREAD};
 use crate::figures::Counter;
 
-/// The two queues of a shard. Entries leave them by eviction.
+/// The two eviction queues of a shard: see `eviction.rs`. Every linked entry that is not hidden is in one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Queue {
@@ -30,14 +30,19 @@ pub(crate) struct Streak {
 /// An entry to evict, and the parts of its header that the eviction needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Victim {
+    /// The first block.
     pub block: u32,
+    /// The 32 bits of the key's hash that the entry keeps.
     pub hash: u32,
     /// Database and space in one word.
     pub space_id: u64,
+    /// The number of blocks, without those that only links need.
     pub blocks: u32,
     /// Whether the entry lies in one run of this shard.
     pub whole: bool,
+    /// Whether the entry may have blocks in other shards.
     pub spread: bool,
+    /// `Evicted` if the entry is still of use, and otherwise the reason why it is of no use.
     pub why: Counter,
 }
 
@@ -70,12 +75,12 @@ impl Streak {
         &self.victims[..self.count]
     }
 
-    /// Returns how many of the victims were still right.
+    /// Returns how many of the victims were still of use.
     pub(crate) fn evicted(&self) -> usize {
         self.victims().iter().filter(|victim| victim.why == Counter::Evicted).count()
     }
 
-    /// Appends an entry. Returns whether the streak has room for another entry.
+    /// Appends an entry. Returns whether the streak has room for another entry, up to `most`. A full streak ignores the entry.
     pub(super) fn push(
         &mut self,
         entry: &Entry<'_>,

@@ -45,7 +45,8 @@ fn evicting_what_is_no_block_writes_to_no_other_shard() {
     assert_eq!(written, 0);
 }
 
-/// The counters stand side by side in the main queue, and there are more of them than one search passes over.
+/// Eviction takes a counter only if the shard has nothing else in its small queue. Here the counters stand side by side in the main
+/// queue, and there are more of them than one search passes over. If the search took the last of those, counters would be missing.
 #[test]
 fn counters_stay_while_there_is_anything_else() {
     let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();

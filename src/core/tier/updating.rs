@@ -12,7 +12,8 @@ use crate::value::{
 };
 
 impl<H: Host> Tier<'_, H> {
-    /// Gives an entry another time to live. Returns whether the key had a value that would have been served.
+    /// Gives an entry another time to live: it expires at the tick `expires`. Returns false and changes nothing if the key has no
+    /// value that would be served.
     pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -25,8 +26,8 @@ impl<H: Host> Tier<'_, H> {
         found.is_some()
     }
 
-    /// Adds to a counter in one step, and returns its new value. If the key is absent, stores a counter as `new` describes it, with
-    /// the value `by`, within the quota of the space.
+    /// Adds to a counter in one step, and returns its new value. If the key has no valid value, stores a counter as `new` describes
+    /// it, but with the value `by`, within the quota of the space. The bytes and the kind of `new` are ignored.
     pub fn incr(
         &self,
         key: &Key<'_>,
@@ -59,7 +60,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Adds to a counter in one step, and returns its new value. Returns None if the key is absent.
+    /// Adds to a counter in one step, and returns its new value. Returns None if the key has no valid value. After an error the
+    /// value is as before.
     pub fn add(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
@@ -81,7 +83,8 @@ impl<H: Host> Tier<'_, H> {
         Some(Ok(sum))
     }
 
-    /// Copies the first bytes of the value that [`add`](Self::add) would add to, if it were a counter. Does not count as a read.
+    /// Copies the first bytes of the value that [`add`](Self::add) would add to, if it were a counter: as many as `into` holds.
+    /// Returns None if the key has no valid value. Does not count as a read.
     pub fn peek_to_add(&self, key: &Key<'_>, into: &mut [u8]) -> Option<Meta> {
         let guard = self.shard_of(key).lock(&self.host);
         let (entry, header) = guard.find(key).filter(|(entry, header)| {
@@ -93,8 +96,9 @@ impl<H: Host> Tier<'_, H> {
         Some(meta)
     }
 
-    /// Turns a value into a counter with this number. Its time to live, stamp, dependencies and [`StaleOk`] time stay. Returns
-    /// false and changes nothing if the key does not hold this value any more.
+    /// Turns a value, given as its kind and its bytes, into a counter with this number. Its time to live, stamp, cost, dependencies
+    /// and [`StaleOk`] time stay. `reserve` must reserve the new value that it receives; it runs without a lock. Returns false and
+    /// changes nothing if the key does not hold this value any more.
     pub fn to_counter(
         &self,
         key: &Key<'_>,
