@@ -7,20 +7,21 @@ use crate::layout::{AT_NOW, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
 
-/// The bits of `pending`, at the low end of a fence. `seq` has all other bits.
+/// The bits of `pending`, at the low end of a fence. `seq` has all other bits. PostgreSQL has at most 2^18 - 1 backends
+/// (`MAX_BACKENDS`).
 const PENDING_BITS: u32 = 18;
 const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
-/// How many slots a search looks at, from the slot that the hash selects.
+/// How many slots a search looks at, from the slot that the hash selects. A search that finds no slot among them gives up.
 pub(super) const PROBES: u32 = 16;
 
-/// The word of a fence just before it was lowered.
+/// The word of a fence just before it was lowered: it tells whether other writers used the fence at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "or call `lower`"]
 pub struct Lowered(u64);
 
 impl Lowered {
-    /// Whether the writer that lowered the fence was alone: since `stamp`, no other writer had lowered the fence, and no other writer
-    /// still had it raised.
+    /// Whether the writer that lowered the fence was alone: since `stamp`, no other writer had lowered the fence, and no other
+    /// writer still had it raised.
     pub fn was_alone_since(self, stamp: Stamp) -> bool {
         self.0 & PENDING_MASK == 1 && self.0 >> PENDING_BITS <= stamp.0
     }
@@ -49,7 +50,8 @@ impl<'m> Fences<'m> {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }
 
-    /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower` and `withdraw`.
+    /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower`, `lower_as` and
+    /// `withdraw`. Until then, every entry that depends on the fence is a miss.
     pub fn raise(&self, fence: FenceId) {
         self.word(fence).fetch_add(1, Ordering::SeqCst);
     }
@@ -65,7 +67,8 @@ impl<'m> Fences<'m> {
         Stamp::from_u64(self.region.word(AT_NOW).fetch_add(1, Ordering::SeqCst).wrapping_add(1))
     }
 
-    /// Lowers a fence with a number that was drawn for the change. Returns the word that the fence had before.
+    /// Lowers a fence with a number that was [drawn](Self::draw) for the change. Returns the word that the fence had before. `seq`
+    /// never goes back: if another writer has lowered the fence with a later number, that number stays.
     pub fn lower_as(&self, fence: FenceId, change: Stamp) -> Lowered {
         let word = self.word(fence);
         let mut old = word.load(Ordering::SeqCst);
@@ -100,8 +103,8 @@ impl<'m> Fences<'m> {
         word.rotate_right(PENDING_BITS) <= stamp.0.min(safe_stamp.0)
     }
 
-    /// Whether a change has been committed since `stamp`. If so, a value with this stamp never becomes valid again. A change that is
-    /// only pending does not count, because it may still be withdrawn.
+    /// Whether a change has been committed since `stamp`. If so, a value with this stamp never becomes valid again. A change that
+    /// is only pending does not count, because it may still be withdrawn.
     pub fn has_changed_since(&self, fence: FenceId, stamp: Stamp) -> bool {
         self.word(fence).load(Ordering::SeqCst) >> PENDING_BITS > stamp.0
     }

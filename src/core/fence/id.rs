@@ -4,7 +4,8 @@ use crate::layout::{AT_ANY, AT_BULK, LINE, Layout, RELATION_WORDS, RESERVED_WORD
 
 /// The name of a fence: the position of its word. An entry stores this for each dependency.
 ///
-/// A name in a damaged entry may be the position of any word. That word is then read, and never written to.
+/// A name in a damaged entry may be the position of any word. That word is then read, and never written to: a writer raises only
+/// the fences that it has looked up itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FenceId(pub(crate) u32);
 
@@ -14,7 +15,8 @@ impl FenceId {
         self.0
     }
 
-    /// Returns the cell of the space that has this fence, and the last cell if the fence is not a reserved one.
+    /// Returns the cell of the statistics of the space that has this fence, and the last cell if the fence is not a reserved one.
+    /// The number of the cell is that of the fence's slot.
     pub(crate) fn cell(self, layout: &Layout) -> u32 {
         match (self.0 as usize).checked_sub(layout.reserved_at) {
             Some(words) => ((words / RESERVED_WORDS) as u32).min(layout.cells() - 1),
@@ -32,6 +34,7 @@ pub enum Relation {
     Bulk,
 }
 
+/// Returns an unclaimed fence: one for the relations that have no record (`fence/mod.rs`).
 pub(super) fn unclaimed_fence(layout: &Layout, index: u32) -> FenceId {
     FenceId((layout.unclaimed_at + index as usize * LINE) as u32)
 }

@@ -1,4 +1,5 @@
-//! Fences: one word for each dependency of entries, which says when the dependency last changed.
+//! Fences: one word for each dependency of entries, which says when the dependency last changed. A dependency is a relation, a tag
+//! that the user gave the entry, or one of those in `reserved.rs`. A *writer* is a transaction that changes a dependency.
 //!
 //! A fence is `(seq : 46 | pending : 18)`. `seq` is the number, on the clock of changes, of the last committed change. `pending`
 //! counts the transactions that are about to commit one.
@@ -14,8 +15,8 @@
 //!
 //! Why that is enough: a reader that starts after step 2 finds `pending` or, after step 3, a `seq` that was drawn from the clock
 //! after step 2. A stamp at least as large was taken after that draw, so the snapshot of such a value saw the change. No lock
-//! protects fences: each step is one atomic operation on one word. Every access must be sequentially consistent, because a stamp
-//! and a fence are different words.
+//! protects fences: each step is one atomic operation on one word. Every access of the protocol must be sequentially consistent,
+//! because a stamp and a fence are different words.
 //!
 //! *Set and fence*: a transaction that sets a value and lowers the fences of the value's dependencies would invalidate its own
 //! value. To prevent that, the value is published as of the commit. All of these conditions must hold, or the value is dropped and
@@ -40,9 +41,9 @@
 //! - An entry must also depend on the unclaimed fence if a writer that looked before the claim may still be under way, or has ended
 //!   since the entry's stamp. The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence.
 //!   From the stamp of that moment on, entries depend on the record alone.
-//! - A reader with a horizon must not see changes from before the claim that are later than its horizon. So the fence of a record
-//!   takes over the number of the unclaimed fence when the record is settled. Until then, an entry also depends on the unclaimed
-//!   fence if that has the greater number.
+//! - A reader with a horizon (the safe stamp of a [`Reader`](crate::Reader)) must not see changes from before the claim that are
+//!   later than its horizon. So the fence of a record takes over the number of the unclaimed fence when the record is settled.
+//!   Until then, an entry also depends on the unclaimed fence if that has the greater number.
 //!
 //! The models in `tests/protocol/` try every order of these steps.
 

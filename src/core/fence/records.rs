@@ -1,4 +1,5 @@
-//! The records of relations: how a relation claims one, and which fences its writers and its entries use. `fence/mod.rs` has the rules.
+//! The records of relations: how a relation claims one, and which fences its writers and its entries use. `fence/mod.rs` has the
+//! rules.
 
 use super::fences::{Fences, PROBES};
 use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
@@ -19,8 +20,8 @@ fn identity(database: u32, relation: u32) -> u64 {
 }
 
 impl<'m> Fences<'m> {
-    /// Returns the fence of a relation. Claims a record. If all records are taken, the relation shares one, and if there are no
-    /// records, it uses the fence of a tag.
+    /// Returns the fence of a relation. Claims a record. If all records that the search looks at are taken, the relation shares
+    /// one, and if there are no records, it uses the fence of a tag.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),
@@ -29,7 +30,8 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
-    /// fence is returned only while there may be a writer that does not know of the claim.
+    /// fence is returned only if a writer that does not know of the claim may be under way or may have committed after the stamp,
+    /// or if the record does not have the number of such a writer's change yet.
     pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
         let Some(claimed) = self.claim_record(database, relation) else {
             return (self.tag(scatter(identity(database, relation))), None);
@@ -74,12 +76,13 @@ impl<'m> Fences<'m> {
         self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
     }
 
+    /// Returns the fence that writers of a relation raise while the relation has no record.
     pub(super) fn unclaimed(&self, database: u32, relation: u32) -> FenceId {
         let index = reduce(scatter(identity(database, relation)), self.layout.unclaimed());
         unclaimed_fence(self.layout, index)
     }
 
-    /// Claims the record of a relation, or a record that it shares. Returns None if there are no records.
+    /// Claims the record of a relation, or a record that it shares. Returns None if the region was formatted without records.
     fn claim_record(&self, database: u32, relation: u32) -> Option<Record> {
         let identity = identity(database, relation);
         let hash = scatter(identity);
@@ -97,7 +100,7 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Finds the record of a relation for a writer. Claims nothing.
+    /// Finds the record of a relation for a writer. Claims nothing. Returns None if the relation has no record yet.
     fn find_record(&self, database: u32, relation: u32) -> Option<u32> {
         let identity = identity(database, relation);
         let slots = self.layout.sizes.relation_fences;

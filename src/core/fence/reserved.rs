@@ -1,5 +1,5 @@
-//! Reserved fences: one for each dependency that is neither a relation nor a tag. These are databases and spaces, and the definitions,
-//! roles, watches and inheritance trees.
+//! Reserved fences: one for each dependency that is neither a relation nor a tag. These are databases and spaces, and the
+//! definitions, roles, watches and inheritance trees.
 //!
 //! A reserved fence has a slot with its identity. A fence claims its slot when a session first asks for it, and keeps it until the
 //! region is formatted again.
@@ -47,10 +47,11 @@ impl Reserved {
 }
 
 impl Fences<'_> {
-    /// Returns a reserved fence. If all slots that the search looks at belong to others, returns the fence of a tag instead.
+    /// Returns a reserved fence, and claims a slot for it if it has none. If all slots that the search looks at belong to others,
+    /// returns the fence of a tag instead.
     ///
-    /// The mark of a slot is the hash of the identity with its lowest bit set, so that it is never 0. Two identities with the same mark
-    /// would share a fence. That costs needless misses, as with two tags that share one.
+    /// The mark of a slot is the hash of the identity with its lowest bit set, so that it is never 0. Two identities with the same
+    /// mark would share a fence. That costs needless misses, as with two tags that share one.
     pub fn reserved(&self, which: Reserved) -> FenceId {
         let hash = scatter(which.identity());
         match self.claim(
@@ -65,8 +66,8 @@ impl Fences<'_> {
         }
     }
 
-    /// Returns the slot of a space's fence. None if no session has asked for the fence, or if the space uses the fence of a tag. Claims
-    /// nothing.
+    /// Returns the slot of a space's fence. None if no session has asked for the fence, or if the space uses the fence of a tag.
+    /// Claims nothing.
     pub(crate) fn known_space(&self, database: u32, space: u32) -> Option<u32> {
         let hash = scatter(Reserved::Space { database, space }.identity());
         let slots = self.layout.sizes.reserved_fences;

@@ -1,4 +1,4 @@
-//! Unit tests of fences.
+//! Unit tests of fences. The rules that they test are in `fence/mod.rs`.
 
 use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};
@@ -21,6 +21,8 @@ fn with_fences(test: impl FnOnce(Fences<'_>)) {
     test(Fences::new(region, &layout));
 }
 
+/// A transaction may publish its value as of its commit only if no other writer has used the fence since the stamp. If lowering
+/// reported a shared fence as alone, such a value could miss the other writer's change.
 #[test]
 fn lowering_tells_who_was_alone() {
     with_fences(|fences| {
@@ -46,6 +48,8 @@ fn lowering_tells_who_was_alone() {
     });
 }
 
+/// Writers may lower a fence in another order than that of their numbers. `seq` must keep the larger number, and lowering a fence
+/// that is not raised must leave it as it is.
 #[test]
 fn late_lowering_takes_nothing_back() {
     with_fences(|fences| {
@@ -63,6 +67,8 @@ fn late_lowering_takes_nothing_back() {
     });
 }
 
+/// Only an entry claims a record. A writer that looked before the claim must be covered: by the unclaimed fence until it has ended,
+/// and by the number of claims, which tells it to look again.
 #[test]
 fn a_relation_has_a_record_once_an_entry_depends_on_it() {
     with_fences(|fences| {
@@ -120,6 +126,7 @@ fn horizons_from_before_a_claim_hold() {
     });
 }
 
+/// A shared record was not claimed for all of its relations at once, so its entries must depend on the unclaimed fence while that is raised.
 #[test]
 fn relations_that_share_a_record_are_never_settled() {
     with_fences(|fences| {

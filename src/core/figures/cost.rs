@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A duration in 16 bits: `microseconds = mantissa : 11 << exponent : 5`. The relative error is at most a thousandth, for a
-/// microsecond and for a week alike.
+/// A duration in 16 bits: `microseconds = mantissa : 11 << exponent : 5`. It is at most a thousandth too short, for a microsecond
+/// and for a week alike. The longest duration is about 50 days.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost(u16);
 

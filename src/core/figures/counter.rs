@@ -1,4 +1,4 @@
-//! The events that are counted.
+//! The events that are counted for each space. `statistics.rs` keeps the counts.
 
 use crate::layout::ROW_WORDS;
 
@@ -14,16 +14,17 @@ pub enum Counter {
     MissExpired,
     /// A dependency of the entry had changed, or was about to change.
     MissFenced,
-    /// The reader itself had changed a dependency of the entry.
+    /// The reader itself had changed a dependency of the entry, or it was tracked ([`Reader::tracked`](crate::Reader::tracked)) and
+    /// the entry depended on a relation.
     MissOwn,
-    /// The tier or the shard was switched off.
+    /// The tier or the shard was switched off, or the entry was damaged.
     MissOff,
     /// A read was repeated because a writer disturbed it.
     Retry,
     /// A value was stored.
     Stored,
-    /// A value was not made visible: the key had a value already, the lease was void, the value was not right as of its commit, or the
-    /// shard has been switched off.
+    /// A value was not made visible: the key had a value already, the lease was void, the value was not right as of its commit, or
+    /// the shard has been switched off.
     Dropped,
     /// A value was not stored because not enough blocks were free or could be freed.
     RefusedFull,
@@ -49,13 +50,13 @@ pub enum Counter {
     Evicted,
     /// An entry that was still right was evicted because its space had reached its quota.
     EvictedQuota,
-    /// An entry was evicted from the small queue to free blocks: as a rule no reader had ever asked for it. Unread entries that are
-    /// evicted from the main queue are not counted here.
+    /// An entry that was still right was evicted from the small queue to free blocks: as a rule no reader had ever asked for it.
+    /// Such an entry is also counted as `Evicted`. Unread entries that are evicted from the main queue are not counted here.
     EvictedUnread,
 }
 
 impl Counter {
-    /// All counters, in order.
+    /// All counters, in the order of their numbers.
     pub const ALL: [Self; 22] = [
         Self::Hit,
         Self::MissAbsent,
@@ -81,13 +82,13 @@ impl Counter {
         Self::EvictedUnread,
     ];
 
-    /// The ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
+    /// The counters of the ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
     const GONE: std::ops::RangeInclusive<usize> = Self::Replaced as usize..=Self::EvictedQuota as usize;
 }
 
 const _: () = assert!(Counter::ALL.len() <= ROW_WORDS);
 
-/// The counts of a space.
+/// The counts of a space, by the number of the counter. The words after the last counter are 0.
 pub(crate) type Counts = [u64; ROW_WORDS];
 
 /// Returns how many entries exist: the stored ones minus those that have ended.

@@ -1,5 +1,6 @@
-//! Deltas: what one hold of a lock does to the figures of spaces and relations. They are added to shared memory after the hold, and
-//! some of them already during the hold if it concerns more than a few spaces, or several relations.
+//! Deltas: the changes that one *hold* of a lock, from acquiring to releasing it, makes to the figures of spaces and relations.
+//! They are added to shared memory after the hold, and some of them already during the hold if it concerns more than a few spaces,
+//! or several relations.
 //!
 //! One hold may evict dozens of entries, mostly of few spaces. The cells of the spaces are words that all backends write to. So a
 //! hold writes each cell once, not once for every entry. The blocks of a space are added to its cell after they were taken, and
@@ -69,7 +70,8 @@ impl Deltas {
         position
     }
 
-    /// Adds the changes to the cells and the kills to the relation, and clears them.
+    /// Adds the changes to the cells and the kills to the relation, and clears them. Deltas that are dropped without this call make
+    /// the figures wrong.
     #[inline]
     pub(crate) fn settle(&mut self, statistics: &Statistics<'_>) {
         for delta in self.spaces.iter_mut().take(self.count) {
@@ -83,7 +85,7 @@ impl Deltas {
 }
 
 impl Delta {
-    /// Notes that entries of the space have gone.
+    /// Notes that entries of the space have gone. A counter that is not among the fates of an entry is ignored.
     #[inline]
     pub(crate) fn note_gone(&mut self, how: Counter, times: u32) {
         if let Some(count) = (how as usize).checked_sub(FIRST).and_then(|way| self.ways.get_mut(way)) {

@@ -5,13 +5,16 @@
 //! cell   of a space: its space_id, blocks in use, hand | counts that are in no row | counts at the last reset
 //! ```
 //!
+//! The mark of a row is the number of its cell plus 1, or 0 if the row is free. The space_id is database and space in one word. The
+//! hand is the position of the space's own evictions (`tier/quota.rs`).
+//!
 //! Access rules:
 //! - Only a backend itself writes the rows of its slot, with plain loads and stores. A slot has few rows. When all are taken, the
 //!   backend *folds* one into its cell and gives the row to the space that needs one. A later backend with the same slot continues
 //!   with the rows that it finds.
 //! - Every backend may write cells, by atomic additions. A cell receives folded counts, events of spaces that the acting backend
-//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The space_id, the
-//!   hand and the counts at the last reset are written by single stores.
+//!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The
+//!   space_id, the hand and the counts at the last reset are written by single stores.
 //! - A reader of totals adds up a cell and all rows with the cell's mark. Each count is right, and together they are as old as the
 //!   reading takes. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
 //! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
@@ -109,7 +112,8 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Counts `by` events. Also finds a row that is not in its usual space_id, and takes one if the space has none.
+    /// Counts `by` events. Also finds a row that is not in its usual place, and takes one if the space has none. The usual place of
+    /// a cell's row is the number of the cell modulo the number of rows.
     #[inline(never)]
     pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) {
         if self.own == NOWHERE {
@@ -157,8 +161,8 @@ impl<'m> Statistics<'m> {
         cell + 1 >= self.cells
     }
 
-    /// Writes the space_id of a cell's space into the cell, for the readers of statistics. The bits are inverted, so that the word is
-    /// never 0.
+    /// Writes the space_id of a cell's space into the cell, for the readers of statistics. The bits are inverted, so that the word
+    /// is never 0.
     pub(crate) fn name(&self, cell: u32, space_id: u64) {
         let word = self.cell_word(cell, AT_SPACE);
         if !self.is_shared(cell) && word.load(Ordering::Relaxed) != !space_id {
@@ -193,6 +197,7 @@ impl<'m> Statistics<'m> {
         })
     }
 
+    /// Returns the statistics in a cell.
     pub(crate) fn stats(&self, cell: u32) -> SpaceStats {
         let mut counts = self.counts(cell);
         let entries = entries(&counts);
@@ -213,6 +218,7 @@ impl<'m> Statistics<'m> {
         }
     }
 
+    /// Whether a backend has used the space of a cell: see [`name`](Self::name).
     pub(crate) fn is_named(&self, cell: u32) -> bool {
         self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed) != 0
     }
@@ -231,7 +237,7 @@ impl<'m> Statistics<'m> {
         (0..ROWS).find(|row| self.region.load(self.own + row) == mark)
     }
 
-    /// Takes a row for a space that has none.
+    /// Takes a row for a space that has none: the usual one if it is free, or another free one, or the usual one after a fold.
     fn take_row(&self, cell: u32) -> usize {
         let row = self.row_of(0).map_or(cell as usize % ROWS, |free| {
             let home = cell as usize % ROWS;
@@ -260,8 +266,9 @@ impl<'m> Statistics<'m> {
         self.region.word(AT_FOLDS_ENDED).fetch_add(1, Ordering::Release);
     }
 
-    /// Reads while no row is being folded. The result is exact unless every attempt was disturbed: either a backend died during a
-    /// fold, or the memory is damaged. Then it reads anyway, and a count may be off by the rows that are being folded.
+    /// Reads while no row is being folded. The result is exact unless every attempt was disturbed, for example because a backend
+    /// died during a fold, or because the memory is damaged. Then it reads anyway, and a count may be off by the rows that are
+    /// being folded.
     fn undisturbed<T>(&self, read: impl Fn() -> T) -> T {
         for attempt in 0..ATTEMPTS + YIELDS {
             let ended = self.region.word(AT_FOLDS_ENDED).load(Ordering::Acquire);
