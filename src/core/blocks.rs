@@ -187,6 +187,8 @@ mod tests {
     use crate::layout::Sizes;
     use crate::sync::AtomicU64;
 
+    /// If the cursor went beyond the limit, later searches would pass free blocks. If it stayed behind, they would search the same
+    /// words again.
     #[test]
     fn a_search_that_reaches_its_limit_leaves_the_cursor_at_the_limit() {
         let memory: Vec<_> = (0..64 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();

@@ -1,6 +1,7 @@
 //! Patterns over keys: `*` matches any bytes, `?` matches one character, and `\` makes the next byte literal.
 //!
-//! Keys are bytes. Where a key holds a valid UTF-8 character, `?` matches the whole character; anywhere else it matches one byte.
+//! Keys are bytes. Where a key holds bytes in the form of a UTF-8 character, `?` matches the whole character; anywhere else it
+//! matches one byte.
 
 /// A valid pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ impl<'p> Glob<'p> {
     }
 }
 
-/// Returns how many bytes the first character has, or 1 if the bytes do not begin with a UTF-8 character.
+/// Returns how many bytes the first character has, or 1 if the bytes do not begin with a UTF-8 character. Checks only the form: the
+/// first byte, and that enough continuation bytes follow.
 fn first_character(bytes: &[u8]) -> usize {
     let length = match bytes.first() {
         Some(0xc2..=0xdf) => 2,

@@ -1,6 +1,7 @@
 //! Functions that spread numbers.
 
-/// Returns a number below `bound`, evenly distributed if the hashes are.
+/// Returns a number below `bound`, evenly distributed if the upper halves of the hashes are: the lower half is ignored. Returns 0
+/// if `bound` is 0.
 #[inline]
 pub(crate) fn reduce(hash: u64, bound: u32) -> u32 {
     (((hash >> 32) * u64::from(bound)) >> 32) as u32

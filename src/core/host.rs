@@ -2,14 +2,16 @@
 
 /// The services that the tier needs from its host, the process that it runs in.
 pub trait Host {
-    /// Returns the present time in ticks. Ticks never go back, even when the system's clock does.
+    /// Returns the present time in ticks: units of time that the host chooses, and that it counts from the time at which the region
+    /// was formatted or earlier. Ticks never go back, even when the system's clock does.
     fn now(&self) -> u32;
-    /// Acquires the lock of a shard. The tier holds it for a bounded number of steps.
+    /// Acquires the exclusive lock of a shard, and waits until it is free. It must not fail. The tier holds it for a bounded number
+    /// of steps, and never asks for a second one meanwhile.
     fn lock(&self, shard: u32);
     /// Releases the lock of a shard.
     fn unlock(&self, shard: u32);
-    /// Returns the time on the clock that the host times statements with. Each lease keeps it. A host that never reads
-    /// [`Lease::acquired`](crate::Lease::acquired) does not need such a clock.
+    /// Returns the time on the clock by which the host tells when a statement began. Each lease keeps the time at which it was
+    /// acquired. A host that never reads [`Lease::acquired`](crate::Lease::acquired) does not need such a clock.
     #[inline]
     fn moment(&self) -> u64 {
         0

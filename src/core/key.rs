@@ -13,8 +13,9 @@ pub struct Scope {
     pub database: u32,
     /// The OID of the space in the database.
     pub space: u32,
-    /// The role that owns the entries, or 0 for entries of all roles.
+    /// The OID of the role that owns the entries, or 0 for entries of all roles.
     pub role: u32,
+    /// The fences of the database and of the space, in this order.
     pub(crate) fences: [FenceId; 2],
     /// The cell that holds the space's statistics.
     pub(crate) cell: u32,
@@ -26,7 +27,7 @@ impl Scope {
         self.space_id() == other.space_id() && self.role == other.role
     }
 
-    /// Returns the fences of the space and of the database, on which every entry depends.
+    /// Returns the fences of the database and of the space, in this order. Every entry of the scope depends on both.
     pub fn fences(&self) -> [FenceId; 2] {
         self.fences
     }
@@ -80,16 +81,16 @@ impl<'k> Key<'k> {
     }
 }
 
-/// Spreads a hash over both halves of a word, so that equal keys of different scopes differ. It is one multiplication, because no
-/// step of a read can begin before it is done.
+/// Spreads a hash over both halves of a word, so that equal keys of different scopes have different halves. It is one
+/// multiplication, because no step of a read can begin before it is done.
 #[inline(always)]
 fn mix(hash: u64) -> u64 {
     let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
     product as u64 ^ (product >> 64) as u64
 }
 
-/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::prefetch_bucket`]. It removes as reliably as a key
-/// does: if another key has the same hash, that key is removed too, which costs one needless miss.
+/// A key without its bytes: see [`crate::Tier::remove_marked`] and [`crate::Tier::prefetch_bucket`]. It removes as reliably as a
+/// key does: if another key of the same scope looks the same in the index, that key is removed too, which costs one needless miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct KeyMark {

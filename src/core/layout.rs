@@ -29,7 +29,8 @@ const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
 /// The words of a cache line.
 pub(crate) const LINE: usize = 8;
 
-// The last word of the first line is the sink (`Region::SINK`), which accesses outside the region use. It must have no other meaning.
+// The last word of the first line is the sink (`Region::SINK`), which accesses outside the region use. It must have no other
+// meaning.
 const HEADER_WORDS: usize = 3 * LINE;
 const AT_MAGIC: usize = 0;
 const AT_VERSION: usize = 1;
@@ -48,7 +49,7 @@ pub(crate) const AT_CLAIMS: usize = LINE + 4;
 /// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
-/// The bytes of a block, the unit of storage.
+/// The bytes of a block, the unit of storage. With 16, the 32-bit number of a block reaches 64 GB.
 pub const BLOCK_BYTES: usize = 16;
 /// The words of a block.
 pub(crate) const BLOCK_WORDS: usize = BLOCK_BYTES / 8;
@@ -62,8 +63,8 @@ const VISITED_BLOCKS: u32 = 4;
 const BYTES_PER_BUCKET: usize = 256;
 /// There is one ghost, the memory of an eviction, for this many bytes of blocks.
 const BYTES_PER_GHOST: usize = 512;
-/// The intended bytes of a shard. If `Sizes::shards` is 0, a region has at most [`SHARDS_MAX`] shards, so the shards of a region above
-/// 2 GB are larger.
+/// The intended bytes of a shard. If `Sizes::shards` is 0, a region has at most [`SHARDS_MAX`] shards, so the shards of a region
+/// above 2 GB are larger.
 const SHARD_BYTES: usize = 2 << 20;
 const SHARDS_MAX: usize = 1024;
 /// The smallest useful shard: a few entries. Tests use it to reach every corner case. Models of interleavings take each step in

@@ -1,6 +1,9 @@
 //! The data structures of pg_cache: bytes and atomics, without any PostgreSQL code.
 //!
-//! A [`Tier`] stores entries in a block of memory that many processes share. Reading takes no lock.
+//! A [`Tier`] stores entries in a block of memory that many processes share. An *entry* holds the value of a key. Each key belongs
+//! to a *space*, a set of keys in one database. A *dependency* of an entry is a relation, or something else, whose change makes the
+//! value invalid; a *fence* is the word that says when the dependency last changed. Reading takes no lock, unless writers disturb
+//! every attempt.
 //!
 //! # Memory map
 //!
@@ -9,7 +12,7 @@
 //!         ├─ fences        when each dependency of an entry last changed               fence/
 //!         ├─ statistics    a slot for each backend, and a cell for each space          figures/statistics.rs
 //!         ├─ zones         versions by which a reader learns that an entry died        tier/shard.rs
-//!         ├─ visited       one bit for each entry: has a reader asked for it?          tier/queues.rs
+//!         ├─ visited       one bit for each entry: has a reader asked for it?          tier/shard.rs
 //!         ├─ shards ─┬─ control    version, queue ends, counts                         tier/shard.rs
 //!         │          ├─ flights    the keys that sessions compute or claim             tier/flight.rs
 //!         │          ├─ buckets    the head of each chain of entries                   tier/guard.rs
@@ -20,12 +23,14 @@
 //!
 //! # Files
 //!
-//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. They import no other module of this
-//!   list.
+//! - `region.rs`, `layout.rs` and `blocks.rs` are the lowest layer: words, positions, free blocks. They import only
+//!   each other and `sync.rs`.
+//! - `sync.rs` chooses the atomics, and `counting.rs` has those that count writes. `hash.rs` spreads numbers.
 //! - `fence/` has the fences and the proof of their protocol.
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
 //! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
-//! - `host.rs`, `key.rs`, `value.rs` and `reader.rs` have the types that callers pass in.
+//! - `host.rs`, `key.rs`, `value.rs` and `reader.rs` have the types that callers pass in. `glob.rs` matches keys with
+//!   patterns. `lines.rs` tests the layout.
 //!
 //! No two files import each other, directly or through other files.
 //!
@@ -33,13 +38,16 @@
 //!
 //! 1. Memory consists of 64-bit words, and every shared access is atomic ([`Region`]). So no access is ever undefined behaviour.
 //! 2. Links, queues and the bitmap are written only under the lock of their shard. A backend holds at most one shard lock at a
-//!    time, for a bounded number of steps. While it holds one, it calls only two other methods of the host: [`Host::moment`], and
-//!    [`Host::refuses_blocks`], with which tests make allocations fail.
-//! 3. Readers hold no lock. After a reader has copied an entry, it must check that the entry lived all the time (see `tier/shard.rs`).
-//! 4. The bytes of a living entry never change, with three exceptions: its time to live, the one word of a counter, and, in an
-//!    entry that may be served stale, the word that says when the entry was last known to be valid.
+//!    time, for a bounded number of steps. While it holds one, it calls only three other methods of the host: [`Host::now`],
+//!    [`Host::moment`], and [`Host::refuses_blocks`], with which tests make allocations fail.
+//! 3. Readers hold no lock, until writers have disturbed them several times. After a reader has copied an entry, it must check that
+//!    the entry lived all the time (see `tier/shard.rs`).
+//! 4. Apart from the links and flags in its header, the bytes of a living entry never change, with three exceptions: its time to
+//!    live, the one word of a counter, and, in an entry that may be served stale, the word that says when the entry was last known
+//!    to be valid.
 //! 5. Fences are single words, changed by single atomic operations, and no lock protects them. No lock protects statistics either:
-//!    each slot is written only by the backend that owns it, and the counts of cells and relations change by atomic additions.
+//!    each slot is written only by the backend that owns it, and the counts of cells and relations change by single atomic
+//!    operations.
 //! 6. Positions and lengths read from the memory are never trusted. Loops are bounded, an access outside the region goes to a sink,
 //!    and code that follows a damaged link writes to blocks only. So damage can lose cached values or overwrite a cached value, but
 //!    never crashes the process.
@@ -47,7 +55,8 @@
 //! # Cost
 //!
 //! An entry takes 56 bytes of header, 4 bytes for each dependency (an odd number of them takes 4 more), its key and its value,
-//! rounded up to 16 bytes. An entry that may be served stale takes one more word. An entry in several pieces takes 8 more bytes for
+//! rounded up to 16 bytes. An entry that may be served stale takes one more word. In such an entry, and in a
+//! counter, the key is also padded to whole words. An entry in several pieces takes 8 more bytes for
 //! each piece. In addition, each 256 bytes of blocks come with 4 bytes of buckets, 2 of ghosts, 2 of bitmap and half a byte of
 //! visited bits. So an entry with a key of 20 bytes and a value of 100 bytes takes 176 + 6 bytes: 62 more than its content. `make
 //! bench` prints the overhead in a full tier, and the size of fences, flights and statistics.
@@ -56,9 +65,10 @@
 //! fence, which may belong to a space. With 120 backends and 1024 reserved fences that is 651 kB. The fences and figures of a
 //! relation take 64 bytes.
 //!
-//! A hit costs about three hundred instructions, no lock, and one store to the backend's own count for the space. Storing and
-//! removing entries also updates the word that holds the space's size: once for each time that the lock is held, whatever the number
-//! of entries.
+//! A hit costs about three hundred instructions, no lock, and one store to the backend's own count for the space. It also sets the
+//! entry's visited bit if the bit is clear, and now and then takes a lock for an entry that may be served stale
+//! (`tier/reading.rs`). Storing and removing entries also updates the word that holds the space's size: as a rule once for each
+//! hold of a lock, for any number of entries (`figures/deltas.rs`).
 
 mod blocks;
 #[cfg(counting)]

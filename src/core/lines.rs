@@ -1,7 +1,7 @@
 //! Tests of the cache-line layout: a word that is often written must not share its line with words that other processes read.
 //!
-//! The tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word, not
-//! the position that the layout intends.
+//! The tests change a fence or the clock and look which word of the region has changed. So they test the real position of a word,
+//! not the position that the layout intends.
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};
 use crate::figures::Cost;
@@ -58,6 +58,7 @@ fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, Alone>, &dyn Fn(&dyn Fn()
     test(&tier, &moved);
 }
 
+/// Every read checks the fences of its database and space. A commit that writes another word of the same line would slow them down.
 #[test]
 fn a_reserved_fence_has_a_line_for_itself() {
     for sizes in sizes() {
@@ -140,6 +141,7 @@ fn a_relation_has_a_line_for_itself() {
     }
 }
 
+/// Every committing writer moves the clock, so nothing else may lie on its line.
 #[test]
 fn the_clock_has_a_line_for_itself() {
     for sizes in sizes() {

@@ -6,7 +6,7 @@ use crate::value::Meta;
 /// A reader: which changes of other transactions it may see, and which dependencies it has changed itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'r> {
-    /// The reader may not see a value if a dependency has changed after this moment.
+    /// The reader may not see a value if a dependency has changed after this moment: the reader's snapshot may not see that change.
     pub safe_stamp: Stamp,
     /// The fences of the dependencies that the reader has changed and not committed yet. They must be sorted.
     pub changed_fences: &'r [FenceId],
@@ -76,15 +76,16 @@ pub trait Buffer {
         true
     }
 
-    /// Returns whether the caller accepts the value that was just copied. If not, the read is a miss, as if the key had no entry.
+    /// Returns whether the caller accepts the value that was just copied. If not, the read is a miss, as if the key had no entry. A
+    /// read that serves a stale value does not ask.
     #[inline(always)]
     fn accepts(&mut self, _meta: &Meta) -> bool {
         true
     }
 }
 
-/// If there is no memory, the vector has no capacity afterwards. Otherwise it has room for at least one byte, also for an empty
-/// value.
+/// The value replaces the content of the vector. If there is no memory, the vector has no capacity afterwards. Otherwise it has
+/// room for at least one byte, also for an empty value.
 impl Buffer for Vec<u8> {
     fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
         if self.try_reserve(meta.value_len.max(1).saturating_sub(self.len())).is_err() {

@@ -2,10 +2,10 @@
 //!
 //! Access rules:
 //! - All shared memory is accessed as atomic 64-bit words. A process that reads a word while another process writes it gets the old
-//!   word or the new one, never a mixture, and it is never undefined behaviour. `copy_bytes` is weaker: it may return a mixture of old
-//!   and new bytes, even within a word. Its callers must check afterwards that no process wrote meanwhile.
-//! - The meaning of several words together is up to the modules that use the region. Each of them says which lock or version protects
-//!   its words.
+//!   word or the new one, never a mixture, and it is never undefined behaviour. `copy_bytes` is weaker: it may return a mixture of
+//!   old and new bytes, even within a word. Its callers must check afterwards that no process wrote meanwhile.
+//! - The meaning of several words together is up to the modules that use the region. Each of them says which lock or version
+//!   protects its words.
 //! - Positions are word numbers from the start of the region, so they mean the same at every address.
 //! - A position outside the region is a sign of damage, but must not bring the server down. Such an access goes to the
 //!   [sink](Region::SINK), a word whose content is never trusted.
@@ -60,8 +60,8 @@ impl<'m> Region<'m> {
     /// The alignment of a region: a cache line. So structures that are laid out in lines start on lines.
     pub const ALIGNMENT: usize = 64;
 
-    /// The position of the sink: the word that an access outside the region reads or writes. It lies in the header, which must not use
-    /// this word for anything else.
+    /// The position of the sink: the word that an access outside the region reads or writes. It lies in the header, which must not
+    /// use this word for anything else.
     pub(crate) const SINK: usize = 7;
 
     /// Makes a region of a block of memory that other threads or processes may share.
@@ -85,7 +85,8 @@ impl<'m> Region<'m> {
         Ok(Self { words })
     }
 
-    /// Makes a region of words that are already atomic: those of a test or of a model checker.
+    /// Makes a region of words that are already atomic: those of a test or of a model checker. It has to have at least one cache
+    /// line. The start is not checked for alignment, on which only the speed depends.
     pub fn of_words(words: &'m [AtomicU64]) -> Self {
         Self { words }
     }
@@ -129,7 +130,8 @@ impl<'m> Region<'m> {
         self.word(at).load(Ordering::Relaxed)
     }
 
-    /// Writes a word under a lock, or before any other process can see it.
+    /// Writes a word, with no order against other words. The caller must hold the lock that protects the word, or be its only
+    /// writer, or write a value that is right in any order with the writes of others.
     #[inline]
     pub(crate) fn store(&self, at: usize, value: u64) {
         self.word(at).store(value, Ordering::Relaxed);

@@ -39,7 +39,7 @@ pub struct NewValue<'v> {
     pub bytes: &'v [u8],
     /// The kind of the value.
     pub kind: Kind,
-    /// The moment as of which the value is valid.
+    /// The moment as of which the value is valid, drawn before the snapshot on which it was computed (`fence/mod.rs`).
     pub stamp: Stamp,
     /// The tick at which the value expires.
     pub expires: u32,
@@ -49,7 +49,7 @@ pub struct NewValue<'v> {
     pub dependencies: &'v [FenceId],
 }
 
-/// How long a value may be served stale to readers that accept stale values.
+/// How long a value may be served *stale*, that is, after it expired or a dependency changed, to readers that accept stale values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleOk {
     /// The number of ticks for which the value may be served stale.
@@ -90,7 +90,7 @@ impl From<Option<Quota>> for ReserveOptions {
 pub struct Quota {
     /// The most bytes of blocks that the space may have.
     pub bytes: u64,
-    /// The most buckets that are looked through to free blocks of the space.
+    /// The most buckets that one search looks through to free blocks of the space. A reservation makes up to two searches.
     pub budget: u32,
 }
 
@@ -109,7 +109,7 @@ pub enum Stored {
     New,
     /// The value is stored and replaces a valid one.
     Replaced,
-    /// The value is dropped.
+    /// The value is dropped: its lease or claim was void or had ended, or the shard is switched off.
     Dropped,
 }
 
