@@ -2,8 +2,8 @@
 
 /// The services that the tier needs from its host, the process that it runs in.
 pub trait Host {
-    /// Returns the present time in ticks: units of time that the host chooses, and that it counts from the time at which the region
-    /// was formatted or earlier. Ticks never go back, even when the system's clock does.
+    /// Returns the present time in ticks, units of time that the host chooses. All processes of a region must count the same ticks
+    /// from the same moment. Ticks never go back, even when the system's clock does.
     fn now(&self) -> u32;
     /// Acquires the exclusive lock of a shard, and waits until it is free. It must not fail. The tier holds it for a bounded number
     /// of steps, and never asks for a second one meanwhile.

@@ -51,7 +51,7 @@ impl<'m> Fences<'m> {
     }
 
     /// Raises a fence: a change is about to become visible. The caller must then call exactly one of `lower`, `lower_as` and
-    /// `withdraw`. Until then, every entry that depends on the fence is a miss.
+    /// `withdraw`. Until then, no entry that depends on the fence is valid.
     pub fn raise(&self, fence: FenceId) {
         self.word(fence).fetch_add(1, Ordering::SeqCst);
     }

@@ -126,7 +126,8 @@ fn horizons_from_before_a_claim_hold() {
     });
 }
 
-/// A shared record was not claimed for all of its relations at once, so its entries must depend on the unclaimed fence while that is raised.
+/// A shared record was not claimed for all of its relations at once, so its entries must depend on the unclaimed fence while that
+/// is raised.
 #[test]
 fn relations_that_share_a_record_are_never_settled() {
     with_fences(|fences| {
