@@ -112,11 +112,12 @@ impl Suite {
         self.root().join(self.inputs).join(format!("{test}.{}", self.input_extension))
     }
 
+    /// Returns the path of the expected output.
     fn answer(&self, test: &str) -> PathBuf {
         self.root().join("expected").join(format!("{test}.out"))
     }
 
-    /// Returns all names that have a test, an answer, or both. An alternative answer (`name_1.out`) belongs to `name`.
+    /// Returns all names that have an input, an answer, or both. An alternative answer (`name_1.out`) belongs to `name`.
     fn tests(&self) -> BTreeSet<String> {
         let inputs = stems(&self.root().join(self.inputs), self.input_extension);
         let answers = stems(&self.root().join("expected"), "out").into_iter().filter(|answer| {
@@ -138,10 +139,12 @@ impl Suite {
         self.text(test).starts_with("-- Fills the memory.")
     }
 
+    /// Returns the text of the input, or an empty text if there is none. `run` reports a missing input.
     fn text(&self, test: &str) -> String {
         std::fs::read_to_string(self.input(test)).unwrap_or_default()
     }
 
+    /// Runs one test in a new database of the cluster. The error contains the output of the program and the differences.
     fn run(&self, test: &str, cluster: &Cluster) -> Result<(), String> {
         for file in [self.input(test), self.answer(test)] {
             if !file.is_file() {

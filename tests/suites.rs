@@ -1,7 +1,8 @@
 //! Runs PostgreSQL's own regression and isolation suites on a server that has loaded the library.
 //!
-//! The tests and their expected results come from PostgreSQL's source (`make/source.sh`), of the same release as the server. The
-//! output must equal PostgreSQL's expected output exactly: none of the expected files is ours.
+//! The tests and their expected results come from PostgreSQL's source (`make/source.sh`), of the same release as the server.
+//! `PG_CACHE_TEST_SOURCE` names the directory of that source. The output must equal PostgreSQL's expected output exactly: none
+//! of the expected files is ours.
 
 use pg_cache_testbed::{Cluster, Conf};
 use std::path::Path;
@@ -16,6 +17,7 @@ struct Suite {
     schedule: &'static str,
     /// Further tests and options.
     arguments: &'static [&'static str],
+    /// The program that runs the suite, in the directory of PGXS's test programs.
     program: &'static str,
 }
 
@@ -23,6 +25,7 @@ const SUITES: [Suite; 2] = [
     Suite {
         name: "regress",
         schedule: "parallel_schedule",
+        // The same limit as in PostgreSQL's own makefile.
         arguments: &["--max-concurrent-tests=20"],
         program: "regress/pg_regress",
     },

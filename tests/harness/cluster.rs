@@ -57,7 +57,7 @@ impl Cluster {
 
     /// Creates a cluster of the given installation and starts it.
     pub fn start_on(server: &Server, conf: &Conf) -> Self {
-        // The server's account must own the directory. The path must be short: the path of a socket is limited to 107
+        // The server's account must own the directory. Its path must be short, because the path of a socket has at most 107
         // bytes.
         let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
         let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
@@ -125,7 +125,8 @@ impl Cluster {
         run(as_server_user("touch").arg(self.data().join("standby.signal")));
     }
 
-    /// Makes the stopped server a standby of `primary`. This takes effect at its next start.
+    /// Makes the stopped server a standby of `primary`, which must be running. Replaces the data directory by a base backup of
+    /// the primary, with the primary's settings. This takes effect at the next start.
     pub fn follow(&self, primary: &Self) {
         run(as_server_user("rm").arg("-r").arg(self.data()));
         let mut backup = as_server_user(self.server.program("pg_basebackup"));

@@ -1,4 +1,5 @@
-//! A real pgbouncer in front of a cluster, in transaction mode.
+//! A real pgbouncer in front of a cluster, in transaction mode: a client uses a server connection only for the duration of a
+//! transaction.
 //!
 //! Like a [`Cluster`], it has a keeper: a shell process that starts pgbouncer and kills it when a pipe closes. The
 //! owner holds the pipe open until it drops the [`Pooler`] or dies.
@@ -24,6 +25,9 @@ impl Pooler {
     ///
     /// The pooler always uses the connection that has been idle longest. So with two or more connections, a session
     /// that is alone gets another server connection for each transaction.
+    ///
+    /// # Panics
+    /// When there is no `pgbouncer`, or it does not start.
     pub fn start(cluster: &Cluster, connections: u32) -> Self {
         let version = version();
         let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
@@ -93,6 +97,7 @@ impl Drop for Pooler {
     }
 }
 
+/// Returns the major and minor version of the installed pgbouncer.
 fn version() -> (u32, u32) {
     let said = run(Command::new("pgbouncer").arg("--version"));
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
@@ -104,6 +109,7 @@ fn version() -> (u32, u32) {
     }
 }
 
+/// Returns whether this version has the setting `max_prepared_statements`.
 fn prepares(version: (u32, u32)) -> bool {
     version >= (1, 21)
 }

@@ -1,5 +1,5 @@
 //! An installation of PostgreSQL that contains the pg_cache build under test, and the account that runs its servers.
-//! All programs of a test server are started through `as_server_user`, which also cleans their environment.
+//! Programs that must run as that account are started through `as_server_user`, which also removes the caller's `PG*` variables.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -58,8 +58,8 @@ impl Server {
         self.major
     }
 
-    /// Returns whether the server was built without ICU and so has no ICU collations. Since version 16, PostgreSQL is
-    /// built with ICU by default.
+    /// Returns whether the server was configured with `--without-icu` and so has no ICU collations. Since version 16,
+    /// PostgreSQL is built with ICU unless this option is given. `make/assert.sh` gives it for every version.
     pub fn is_without_icu(&self) -> bool {
         self.without_icu
     }

@@ -37,7 +37,8 @@ fn failing_cluster() -> Cluster {
     cluster
 }
 
-/// Calls of every function, and other statements that run code of the library, with long arguments.
+/// Calls of the functions, and other statements that run code of the library, with long arguments. ` ;; ` separates statements
+/// that must not share a message.
 const CALLS: [&str; 47] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
@@ -96,8 +97,9 @@ fn execute(session: &mut Client, call: &str) -> Result<(), postgres::Error> {
     call.split(" ;; ").try_for_each(|statement| session.batch_execute(statement))
 }
 
-/// Runs a call while allocations fail, and returns whether an allocation failed. With `all`, every allocation from the
-/// given number on fails, otherwise only that one.
+/// Runs a call while allocations fail, and returns whether an allocation failed. `number` counts the library's allocations from
+/// 1. With `all`, every allocation from that number on fails, otherwise only that one. False means that the call makes fewer
+/// allocations.
 fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
     let fail = "SELECT fail_allocation($1, $2)";
     session.execute(fail, &[&number, &all]).expect("it is prepared");
@@ -136,7 +138,7 @@ fn a_failed_allocation_ends_no_session_and_leaves_the_cache_consistent() {
     }
 }
 
-/// The same in a new session, which has cached nothing yet.
+/// The same in a new session, which remembers nothing of the catalogs yet.
 #[test]
 fn a_failed_allocation_in_a_new_session_does_not_end_it() {
     let cluster = failing_cluster();
@@ -171,8 +173,8 @@ fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
     session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0)
 }
 
-/// Limits the address space to several amounts above the session's current size, and runs calls that need some
-/// megabytes.
+/// Limits the address space to several amounts above the session's current size, and runs calls that need some megabytes. The
+/// amounts are multiples of 256 kB below 12 MB in the long run, else multiples of 768 kB below 4 MB.
 #[test]
 fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
     let cluster =

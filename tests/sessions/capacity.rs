@@ -8,6 +8,7 @@ fn text(session: &mut Client, call: &str) -> Option<String> {
     session.query_one(&format!("SELECT ({call})::text"), &[]).expect(call).get(0)
 }
 
+/// The previous value is outdated, so a refused set removes it: at once for the transaction, and for others when it commits.
 #[test]
 fn the_previous_value_of_a_refused_one_goes_with_the_commit() {
     let database = Database::create();
@@ -27,8 +28,8 @@ fn the_previous_value_of_a_refused_one_goes_with_the_commit() {
     }
 }
 
-/// A large value evicts others. A value of more than an eighth of the cache is refused, although pg_cache.max_value_size
-/// would allow it.
+/// A large value evicts others. A value of more than an eighth of the cache (256 kB here) is refused, although
+/// `pg_cache.max_value_size` would allow it.
 #[test]
 fn an_entry_takes_at_most_an_eighth_of_a_small_cache() {
     let conf = Conf::preloaded().set("pg_cache.max_value_size", "1023MB");
@@ -52,8 +53,9 @@ fn an_entry_takes_at_most_an_eighth_of_a_small_cache() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// A job that replaces more values than one transaction may hold back loses the values that do not fit. Other keys of
-/// the space stay, unless even the removals do not fit.
+/// A transaction that replaces more values than it may hold back (here 64 kB, about 30 values of 2000 bytes) does not store the
+/// values that do not fit, and removes their previous values. If even the removals do not fit, as with 800 keys, it invalidates
+/// the whole space instead of single keys.
 #[test]
 fn values_beyond_the_limit_of_a_transaction_remove_their_previous_ones() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "64kB"));

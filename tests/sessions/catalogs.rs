@@ -193,7 +193,8 @@ fn a_prepared_grant_invalidates_in_other_databases_at_its_commit() {
     let many: String =
         (0..200).map(|i| format!("; CREATE TABLE t{i} (v int); INSERT INTO t{i} VALUES (1)")).collect();
     let tags = "; SELECT cache_invalidate_tag('tag ' || i) FROM generate_series(1, 1100) AS i";
-    // Further changes of the transaction, and whether the server is restarted and so loses the transaction's record.
+    // Further changes of the transaction, and whether the server is restarted and so loses the transaction's record. A record
+    // holds 1024 fences. With more, as the tags here, it holds those of the database instead, and must keep that of the roles.
     for (more, restarts) in [("", false), (&many[..], false), (tags, false), ("", true)] {
         run(&mut there, &format!("BEGIN; GRANT two TO one{more}; PREPARE TRANSACTION 'p'"));
         if restarts {

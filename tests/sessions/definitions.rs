@@ -93,8 +93,8 @@ fn fetch(session: &mut Client, query: &str) -> Option<i32> {
     session.query_one(call, &[&query]).ok().map(|row| row.get(0))
 }
 
-/// Opens two sessions with the schemas in their search path. The second session creates `rename_in_c`, a function that
-/// only builds for tests have.
+/// Opens two sessions with the schemas in their search path. The second session creates `rename_in_c`: a function that renames a
+/// relation without a command, and that only builds for tests have.
 fn sessions(database: &Database) -> [Client; 2] {
     let mut sessions = [(); 2].map(|()| database.connect());
     sessions[1]
@@ -152,7 +152,8 @@ fn objects_that_a_session_drops_at_its_end_invalidate_results() {
     assert_eq!(fetch(&mut reader, query), None);
 }
 
-/// Each statement runs by itself, because some are not allowed in a transaction block.
+/// Commands that change no name and no rule of permanent objects. Each statement runs by itself, because some are not allowed in
+/// a transaction block.
 const HARMLESS: [&str; 26] = [
     "CREATE INDEX t_v ON t (v)",
     "REINDEX TABLE t",

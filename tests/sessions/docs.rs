@@ -1,11 +1,11 @@
-//! Runs what the documentation shows: each statement in a block of SQL, and each row of the tables of first errors and
-//! of replacements.
+//! Runs what the documentation shows: each statement in a block of SQL, and each row of the tables of first errors and of
+//! replacements. Also checks that `docs/status.md` lists every status.
 
 use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
-/// All pages, in reading order.
+/// The pages with blocks of SQL, in the order in which a reader runs them.
 const PAGES: [&str; 3] = ["README.md", "docs/privileges.md", "docs/invalidation.md"];
 
 fn page(name: &str) -> String {

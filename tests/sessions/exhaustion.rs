@@ -219,8 +219,9 @@ fn create_tables(session: &mut Client, name: &str, count: usize) {
     session.batch_execute(&created).expect("tables");
 }
 
-/// The server has 8192 records for relations. The abuser uses them all, and then writes to further tables, which find
-/// none free.
+/// The server has 8192 records for relations. A relation takes one when a value first depends on it, never because of a write. If
+/// writes took records, the abuser's tables would use them all up, and new tables of the victim would share records with them.
+/// Writes to tables without a record raise shared fences, which no entry of the victim may depend on.
 #[test]
 fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
     const WITHOUT_RECORD: usize = 3000;
@@ -255,7 +256,7 @@ fn temporary_tables_that_are_emptied_leave_the_entries_of_others() {
     for database in DATABASES {
         let mut abuser = ground.abuser(database);
         abuser.batch_execute("CREATE TEMP TABLE first (v int) ON COMMIT DELETE ROWS").expect("a table");
-        // The long run creates more tables than a session remembers.
+        // The long run creates more tables than a session remembers (`KNOWN_MAX` in `src/pg/relation.rs`).
         let count = if is_long() { 66_000 } else { 300 };
         ground.abuse_once(&format!("temporary tables that come and go in {database}"), Leaves::All, || {
             abuser

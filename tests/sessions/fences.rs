@@ -41,6 +41,9 @@ fn process(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
 
+/// While a commit waits, its change is not visible and its fence is raised. Values that depend on the changed table are misses
+/// and cannot be stored. Values of other tables stay hits, and no other session waits. A cancel or a terminate ends only the
+/// wait: the transaction is committed on this server. After a terminate, the client does not learn of that.
 #[test]
 fn no_other_session_waits_while_a_commit_waits_for_a_standby() {
     let cluster = cluster(&conf());
@@ -81,8 +84,10 @@ fn no_other_session_waits_while_a_commit_waits_for_a_standby() {
     }
 }
 
-/// `ALTER TABLE … INHERIT` locks the tables below only for reading. So a transaction may have written to them whose
-/// commit still waits.
+/// `ALTER TABLE … INHERIT` locks the tables below only for reading. So a transaction may have written to them whose commit still
+/// waits, and that commit has raised no fence of the new ancestor. Values of the ancestor may be stored meanwhile: every value
+/// that depends on a table with children also depends on the database's fence of trees (`src/store/watch.rs`). When the waiting
+/// commit ends, it finds that a tree has grown, and invalidates all these values.
 #[test]
 fn tables_written_by_a_waiting_commit_may_get_new_ancestors() {
     let cluster = cluster(&conf());
@@ -131,7 +136,10 @@ impl Dice {
 const MANY: u32 = 200;
 
 /// Several writers write to up to `MANY` tables and are stopped at random moments: during the writes, during a check at
-/// the commit, or while the commit waits for a standby.
+/// the commit, or while the commit waits for a standby. No fence may stay raised, and writes must invalidate afterwards.
+///
+/// A transaction writes to 1, 16, 17 or `MANY` tables. Before PostgreSQL 18, a backend keeps its first 16 locks of writers in
+/// fast-path slots, and further ones in the main lock table. pg_cache reads both places (`src/pg/locks.rs`).
 #[test]
 fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
     const WRITERS: u64 = 4;
@@ -222,8 +230,8 @@ fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
 
 fn writer(cluster: &Cluster) -> Client {
     let mut session = cluster.connect("postgres");
-    // The test finds writers by this name. It may stop the session during this statement. After a terminate, the first round fails;
-    // after a cancel, the session has no name and is not stopped from outside again.
+    // The test finds writers by this name. It may stop the session during this statement. After a terminate, the first round
+    // fails. After a cancel, the session has no name and is not stopped from outside again.
     session.batch_execute("SET application_name = 'storm'").ok();
     session
 }
@@ -298,8 +306,8 @@ fn changes_of_large_objects_and_subscriptions_invalidate_no_other_values() {
     assert!(is_cached(&mut session, "calm"));
 }
 
-/// No fence covers sequences, temporary and foreign tables, large objects that functions read, the extension's own tables, and some
-/// catalogs. A result that read one of them must not be stored.
+/// No fence covers sequences, temporary and foreign tables, large objects that functions read, the extension's own tables and the
+/// cache itself, and some catalogs. A result that read one of them must not be stored, unless `depends` is given.
 #[test]
 fn results_that_read_objects_without_a_fence_are_not_stored() {
     let cluster = cluster(&conf());
@@ -387,8 +395,9 @@ fn a_database_with_a_reused_oid_finds_no_old_values() {
     }
 }
 
-/// The server has some thousand fences for relations, and never reassigns one. Using them up takes a minute, so this
-/// test runs only in the long run.
+/// The server has 8192 records for relations, each with its fences, and never reassigns one. If each new table took one, those
+/// of the procedure `come_and_go`, with their indexes, would use them all up. Then watched tables would share records with
+/// written ones, and their values would be invalidated. This takes a minute, so this test runs only in the long run.
 #[test]
 fn tables_that_no_value_depends_on_take_no_fence() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {

@@ -376,7 +376,8 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     assert!(is_cached(&mut other, "clean"), "depends names the dependencies");
 }
 
-/// `TABLESAMPLE`, and built-in functions that return information about indexes, publications and names of relations.
+/// No fence covers the rows that `TABLESAMPLE` chooses, and what built-in functions report about indexes, publications and names of
+/// relations.
 #[test]
 fn results_of_reads_without_a_fence_are_not_stored() {
     let database = Database::create();

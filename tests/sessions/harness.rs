@@ -27,6 +27,8 @@ fn a_dropped_database_is_gone_despite_open_sessions() {
     assert_eq!(count, 0);
 }
 
+/// The keeper of a cluster writes the crash lines of the server's log to standard error, where `make/test.sh` finds them. Runs
+/// the ignored test below in another process, and reads what its keeper has written.
 #[test]
 fn a_crash_that_no_test_notices_is_reported_when_its_cluster_goes() {
     let this = std::env::current_exe().expect("the path of this program");

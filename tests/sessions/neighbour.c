@@ -1,14 +1,18 @@
 /*
  * Another extension that registers callbacks for the end of transactions.
  *
- * neighbour.statement: a statement that runs when a transaction is about to commit. A library that is loaded before pg_cache runs it after
- * pg_cache has looked at what the transaction wrote; a library that is loaded after pg_cache runs it before that.
+ * PostgreSQL calls the callback that was registered last first. So if this library is loaded before pg_cache, its callback runs
+ * after that of pg_cache, and else before it.
  *
- * neighbour.gate: a file. While it exists, a transaction that has committed waits: others see its rows, and the server has not sent its
- * catalog invalidation messages. A library that is loaded before pg_cache waits after pg_cache's own callback, else before it.
+ * neighbour.statement: a statement that runs when a transaction is about to commit: after pg_cache has looked at what the
+ * transaction wrote, if this library is loaded before pg_cache, and else before that.
  *
- * neighbour_hold_messages(gate): shares the lock for sending catalog invalidation messages while the file exists. Every transaction that
- * changed a catalog then waits between its callbacks and its messages, COMMIT PREPARED included.
+ * neighbour.gate: a file. While it exists, a transaction that has committed waits in this library's callback: others see its rows,
+ * and the server has not sent its catalog invalidation messages.
+ *
+ * neighbour_hold_messages(gate): holds SInvalWriteLock in shared mode while the file exists. To send catalog invalidation messages,
+ * a transaction takes this lock exclusively. So every transaction that has changed a catalog waits after its rows have become
+ * visible and before its messages are sent, also in COMMIT PREPARED.
  */
 #include "postgres.h"
 
@@ -32,7 +36,7 @@ PG_FUNCTION_INFO_V1(neighbour_hold_messages);
 static char *statement;
 static char *gate;
 
-/* Waits while the file exists, and at most 30 s. Raises no error: in a COMMIT callback that would restart the server. */
+/* Waits while the file exists, and at most about 30 s. Raises no error: in a COMMIT callback that would restart the server. */
 static void
 wait_at(const char *file)
 {

@@ -24,6 +24,8 @@ fn position(session: &mut Client, statement: &str) -> Option<u32> {
     }
 }
 
+/// In every load order, pg_cache invalidates, pg_stat_statements counts and auto_explain logs. Errors keep their position in the
+/// statement.
 #[test]
 fn hooks_chain_in_every_order() {
     if ["pg_stat_statements", "auto_explain"].into_iter().any(|library| Server::from_env().lacks(library)) {
@@ -49,7 +51,7 @@ fn hooks_chain_in_every_order() {
         assert_eq!(fetch(&mut session, "t"), 2);
         session.batch_execute("EXPLAIN ANALYZE UPDATE t SET v = 3").expect("it writes");
         assert_eq!(fetch(&mut session, "t"), 3);
-        // `COMMIT PREPARED` passes the same hook.
+        // `COMMIT PREPARED` passes the hook for utility commands, as EXPLAIN does.
         session.batch_execute("BEGIN; UPDATE t SET v = 4; PREPARE TRANSACTION 'p'").expect("it is prepared");
         assert_eq!(fetch(&mut session, "t"), 3);
         assert!(is_cached(&mut session, "t"), "{order}");
@@ -76,6 +78,7 @@ fn hooks_chain_in_every_order() {
     }
 }
 
+/// The neighbour (`neighbour.c`) writes to a table from its commit callback: before pg_cache looks at the locks, or after that.
 #[test]
 fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");

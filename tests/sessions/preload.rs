@@ -14,7 +14,8 @@ fn extension_installs_when_preloaded() {
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
-/// Runs the commands of the hint unchanged, to prove that they work.
+/// Runs the `ALTER SYSTEM` command of the hint unchanged and restarts the server, to prove that the advice works. The command must
+/// keep the libraries that are preloaded already.
 #[test]
 fn without_preload_the_error_names_the_commands_that_help() {
     // These are libraries that every server has.
@@ -58,7 +59,7 @@ fn load_without_preload_is_refused() {
     assert_eq!(error.code(), Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE));
 }
 
-/// A crash of one session makes the postmaster start over; preloaded libraries must survive that.
+/// After an immediate stop, the server recovers as after a crash. The preloaded library must work then.
 #[test]
 fn extension_works_after_an_immediate_stop() {
     let cluster = Cluster::start(&Conf::preloaded());

@@ -8,8 +8,9 @@ use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 
-/// Changes that a transaction makes to `k`, which has the tag `t`. The flag says whether the change also invalidates
-/// `innocent`, another key of the same space.
+/// Changes that a transaction makes to `k`, which has the tag `t`. `COMMIT PREPARED` publishes no value that the transaction has
+/// set, so after each of these changes `k` is a miss. The flag says whether the change also invalidates `innocent`, another key of
+/// the same space.
 const CHANGES: [(&str, bool); 7] = [
     ("SELECT cache_set_text('k', 'new')", false),
     ("SELECT cache_set_text('k', 'new', tags => '{t}'), cache_delete('none')", false),
@@ -158,6 +159,8 @@ fn a_reused_name_stands_for_the_latest_prepared_transaction() {
     assert_quiet(&mut session);
 }
 
+/// A record holds 144 keys and 1024 fences (`src/pg/prepared.rs`). If there are more keys, the fences of their spaces replace them.
+/// If there are more fences, for instance of tags, the fence of the database replaces them.
 #[test]
 fn too_many_changes_for_a_record_invalidate_more_than_they_changed() {
     let cluster = cluster(&conf());
@@ -186,7 +189,7 @@ fn too_many_changes_for_a_record_invalidate_more_than_they_changed() {
     }
 }
 
-/// Failures of `PREPARE TRANSACTION`: it is not allowed, the name is too long or taken, or there is no free record.
+/// Failures of `PREPARE TRANSACTION`: it is not allowed, the name is too long or taken, or the server has no free slot for it.
 #[test]
 fn a_failed_prepare_invalidates_nothing() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "1"));
@@ -376,7 +379,8 @@ fn readers_miss_during_a_commit_prepared_and_only_changed_values_miss_after_it()
     }
 }
 
-/// The transaction's record does not contain tables that became parents of its tables after it was prepared.
+/// The transaction's record does not contain tables that became parents of its tables after it was prepared. So its commit looks
+/// the parents up again, and if a tree grows during the commit, it invalidates all values that depend on tables with children.
 #[test]
 fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
     let cluster = cluster_with_standby();

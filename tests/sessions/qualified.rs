@@ -1,4 +1,6 @@
 //! Checks the text of the extension's SQL: every operator, function, type and collation in it must name its schema.
+//! Otherwise, the search path of a caller could lead to an object of the same name in another schema. `twins.rs` tests that at
+//! run time.
 
 use pg_cache_testbed::Database;
 use std::collections::BTreeSet;
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// A token of SQL. Comments are not tokens, and quoted identifiers are words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
-    /// An identifier or a keyword with the schemas before it, in lower case, or a number.
+    /// An identifier or a keyword with the schemas before it, in lower case, a number, or `::`.
     Word(String),
     Operator(String),
     /// A character that is part of the grammar.

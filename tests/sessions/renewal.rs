@@ -52,7 +52,8 @@ fn assert_renewed(old: &mut Client, new: &mut Client, query: &str) {
     assert_eq!(given[1], direct(new, query), "{query}: the old session was given {:?}", given[0]);
 }
 
-/// A session resolves its search path again only when a schema changes. Here no schema changes.
+/// A session resolves its search path again when a row of `pg_namespace` or `pg_authid` changes. A revoke of a membership changes
+/// neither.
 #[test]
 fn a_fill_after_the_revoke_of_a_role_does_not_read_the_schema_that_the_role_could_use() {
     let (database, mut owner) = database("renewal_path");
@@ -125,6 +126,7 @@ fn a_fill_after_a_revoke_in_another_database_does_not_use_a_plan_of_the_old_poli
             let fetch_prepared = |session: &mut Client| -> Option<String> {
                 session.query_one(&prepared, &[&query]).expect("it fetches").get(0)
             };
+            // PostgreSQL may use a generic plan from the sixth execution on.
             for _ in 0..6 {
                 old.batch_execute("SELECT cache_delete('k', space => 'own')").expect("it is removed");
                 assert_eq!(fetch_prepared(&mut old).as_deref(), Some("1"), "{query}");

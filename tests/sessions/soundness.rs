@@ -23,7 +23,7 @@ fn refused(session: &mut Client, statement: &str) -> String {
 fn a_column_of_another_type_is_an_error() {
     let (resolve, list) = ("SELECT cache_get('k', space => 's')", "SELECT * FROM cache_spaces");
     let (set, watches) = ("SELECT cache_set('k', '1', tags => '{t}')", "SELECT * FROM cache_watches");
-    // A small integer where the library expects the address of a text or of an interval.
+    // The worst case is a small integer where the library expects the address of a text or of an interval.
     let cases: [(&str, &[&str]); 9] = [
         ("spaces ALTER quota TYPE text", &[resolve, list]),
         ("spaces ALTER default_ttl TYPE integer USING 1", &[resolve, list]),
@@ -178,8 +178,8 @@ fn errors_of_a_fill_leave_the_spi_stack_balanced() {
     }
 }
 
-/// A library may start threads. The session's state must refuse access from another thread, also in children of the
-/// postmaster.
+/// A library may start threads. The session's state must refuse access from another thread, in each session: the postmaster has
+/// loaded the library, and the sessions are its children.
 #[test]
 fn another_thread_is_refused_the_state_of_the_session() {
     let database = Database::create();
