@@ -1,5 +1,5 @@
-//! Runs the scripts that use the cache through drivers of other languages. A script reports what it misses and ends
-//! with an error.
+//! Runs the scripts that use the cache through drivers of other languages. If a result is not the expected one, a script says so
+//! and ends with an error.
 
 use pg_cache_testbed::{Cluster, Conf, Pooler};
 use std::path::Path;
@@ -11,7 +11,7 @@ fn named(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run make test ONLY=clients"))
 }
 
-/// Runs a script with a direct connection to the server, then through a pooler.
+/// Runs a script with a direct connection to the server, then through a pooler. `more` holds further arguments of the script.
 fn run(interpreter: &str, script: &str, more: &[String]) {
     let cluster = Cluster::start(&Conf::preloaded());
     let mut session = cluster.connect("postgres");

@@ -14,6 +14,7 @@ fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
+/// A session keeps copies of spaces and grants. It must read them again when another session has committed a change of them.
 #[test]
 fn changes_of_a_space_apply_to_the_next_transaction_of_other_sessions() {
     let database = Database::create_where_roles_change();
@@ -68,7 +69,7 @@ fn a_change_during_the_lookup_of_a_space_is_not_missed() {
     let [mut one, mut two] = [(); 2].map(|()| database.connect());
     run(&mut two, "SELECT cache_create_space('s'), cache_set_text('k', 'v', space => 's')");
     run(&mut two, "CREATE ROLE spaces_slow; SELECT cache_grant('s', 'spaces_slow', 'read')");
-    // The first session has read the space's row and now waits to read the grants.
+    // The first session will read the space's row and then wait for this lock to read the grants.
     run(&mut two, "BEGIN; LOCK TABLE pgcache.grants; SELECT cache_alter_space('s', enabled => false)");
     run(&mut one, "SET ROLE spaces_slow");
     let looking = std::thread::spawn(move || {
@@ -86,6 +87,7 @@ fn a_change_during_the_lookup_of_a_space_is_not_missed() {
     run(&mut two, "DROP ROLE spaces_slow");
 }
 
+/// Values are found by the numbers of their spaces, and the restored rows have the old numbers.
 #[test]
 fn a_recreated_extension_finds_no_values_of_restored_spaces() {
     let database = Database::create_where_roles_change();
@@ -146,6 +148,7 @@ fn the_lookup_of_a_space_uses_only_indexes() {
         let mut transaction = reader.transaction().expect("it begins");
         transaction.query_one("SELECT cache_get_text('k', $1)", &[&name]).expect("it may");
         let scans = transaction.query_one(scans, &[]).expect("it says");
+        // One index scan finds the space, one its grants.
         assert_eq!((scans.get::<_, i64>(0), scans.get::<_, i64>(1)), (0, 2), "{name}");
     }
     run(&mut session, "DROP ROLE spaces_one");
@@ -249,7 +252,7 @@ fn a_dump_carries_spaces_and_grants_but_no_values() {
     run(&mut session, "RESET ROLE; DROP ROLE spaces_dumped");
 }
 
-/// A cluster without one of the roles: the restore warns of each of its grants, and brings all others.
+/// If the cluster lacks a role, the restore must warn of each grant to that role, and restore all other grants.
 #[test]
 fn a_restore_without_a_role_loses_only_the_grants_of_that_role() {
     let [from, to] = [(); 2].map(|()| Cluster::start(&Conf::preloaded()));
@@ -304,8 +307,8 @@ fn a_restore_without_a_role_loses_only_the_grants_of_that_role() {
     }
 }
 
-/// The table of watches stores OIDs, and a dump stores the tables' names at that time. The restore runs in two
-/// sections, because a session may have read the list in between.
+/// The table of watches stores OIDs, and a dump stores the tables' names at that time. The restore runs section by section, because
+/// a session may read the list of watches before the section that restores it.
 #[test]
 fn a_dump_carries_watches_to_the_tables_of_their_names() {
     let [from, to] = [(); 2].map(|()| Database::create_empty());

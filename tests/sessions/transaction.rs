@@ -35,8 +35,8 @@ fn a_session_that_ends_in_a_transaction_leaves_no_change() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// After a write, the session reads from the catalogs which tables its tables are a part of. It may have to wait for a
-/// lock then.
+/// After a write, the session reads from the catalogs which tables its tables are a part of. It may have to wait for a lock on
+/// `pg_inherits` then. If it is stopped there, its transaction must end with all its locks, and change nothing.
 #[test]
 fn a_session_that_is_stopped_while_it_looks_up_its_written_tables_leaves_no_change() {
     let database = Database::create();

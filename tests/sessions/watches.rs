@@ -5,7 +5,7 @@ use pg_cache_testbed::Database;
 use postgres::Client;
 use postgres::error::{DbError, SqlState};
 
-/// The limits of `src/store/watch.rs`.
+/// The limits of `src/store/watch.rs`: relations of one owner and of all owners for one tag, and tags for one relation.
 const OF_OWNER: usize = 16;
 const OF_TAG: usize = 64;
 const TAGS: usize = 32;
@@ -165,8 +165,8 @@ fn a_refused_set_names_the_tag_that_stands_for_too_many_relations() {
     );
 }
 
-/// Runs each call in an open transaction, and each other call about other objects beside it. Some calls also clean up
-/// rows that a drop has left behind.
+/// One session runs a call and keeps its transaction open. Meanwhile, another session runs every call about other objects, and none
+/// of them may wait for a lock. Some calls also clean up rows that a drop has left behind.
 #[test]
 fn an_open_watch_or_grant_blocks_no_call_about_other_objects() {
     let database = Database::create_where_roles_change();
@@ -223,7 +223,8 @@ fn an_open_watch_or_grant_blocks_no_call_about_other_objects() {
     drop_roles(&mut session, &roles[..2]);
 }
 
-/// A transaction with one snapshot still sees rows that were cleaned up since.
+/// Calls delete rows of dropped tables and roles. A REPEATABLE READ transaction still sees such rows after another session has
+/// deleted them, and must not fail because of them.
 #[test]
 fn rows_that_another_session_has_cleaned_up_fail_no_call_under_repeatable_read() {
     let database = Database::create_where_roles_change();

@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-/// A change. The query runs as the role `race_member`, with the search path `a, b`.
+/// A change. The query runs as the role `race_member`, with the schemas `a` and `b` first in the search path.
 pub struct Change {
     pub name: &'static str,
     pub setup: &'static str,
@@ -18,6 +18,7 @@ pub struct Change {
     pub of_roles: bool,
 }
 
+/// The values of the fields that a change does not state.
 const PLAIN: Change = Change {
     name: "",
     setup: "",
@@ -240,8 +241,7 @@ pub const CHANGES: [Change; 24] = [
     },
 ];
 
-/// Creates the objects that all changes need, once per database: two roles, and a space in which each role has its own
-/// entries.
+/// Creates the objects that all changes need, once per cluster: two roles, and a space in which each role has its own entries.
 pub fn prepare(session: &mut Client) {
     session
         .batch_execute(
@@ -252,7 +252,7 @@ pub fn prepare(session: &mut Client) {
         .expect("roles and a space");
 }
 
-/// Drops and creates the schemas, and runs the setup in them.
+/// Drops and creates the schemas, restores the roles, and runs the setup.
 pub fn set_up(session: &mut Client, name: &str, setup: &str) {
     session
         .batch_execute(&format!(

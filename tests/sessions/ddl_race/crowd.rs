@@ -17,8 +17,9 @@ struct Scenario {
     name: &'static str,
     setup: &'static str,
     query: &'static str,
-    /// The statements of a round, in one transaction.
+    /// Returns the statements of a round, which run in one transaction. Rounds count from 1.
     change: fn(u64) -> String,
+    /// Returns the result of the query after a round; after round 0, the result before any change.
     result: fn(u64) -> i64,
     /// Further changes of the transaction, which make its commit slow.
     besides: Besides,
@@ -129,6 +130,7 @@ struct Crowd {
     over: AtomicBool,
     /// The latest moment of which each filler has seen the result.
     judged: [AtomicU64; FILLERS],
+    /// The number of calls of `cache_fetch` that returned, how many of them were no hits, and how many results were wrong.
     fetches: AtomicU64,
     fills: AtomicU64,
     stale: AtomicU64,

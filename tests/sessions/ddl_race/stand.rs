@@ -20,9 +20,10 @@ enum Stand {
     MessagesOfPrepared,
 }
 
-/// A server with the neighbour loaded.
+/// A server with the neighbour (`neighbour.c`) loaded.
 pub struct Ground {
     pub cluster: Cluster,
+    /// The file at which sessions wait while it exists.
     pub gate: PathBuf,
     pub witness: Client,
 }
@@ -31,6 +32,7 @@ pub struct Ground {
 const WAYS: [bool; 2] = [false, true];
 
 impl Ground {
+    /// If the neighbour is loaded first, its callbacks run after those of pg_cache.
     pub fn new(neighbour_first: bool) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
         let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
@@ -51,7 +53,8 @@ impl Ground {
         Self { cluster, gate, witness }
     }
 
-    /// Closes the gate. From now on, a committing transaction waits there.
+    /// Closes the gate. From now on, a session that has set `neighbour.gate` waits there when it commits, and so does
+    /// `hold_messages`.
     pub fn close(&self) {
         std::fs::write(&self.gate, "").expect("the directory is ours");
     }
@@ -69,7 +72,7 @@ impl Ground {
     }
 
     /// Commits a change, fills in another session while the commit stands, and returns which sessions then get a result
-    /// other than the new one, if any.
+    /// other than the new one, if any. The committing session runs `setting` first.
     fn race(&mut self, change: &Change, in_function: bool, stand: Stand, setting: &str) -> Option<String> {
         let query = change.set_up(&mut self.witness, in_function);
         let [mut filler, mut reader, mut holder] = [(); 3].map(|()| self.cluster.connect("postgres"));

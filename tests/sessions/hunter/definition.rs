@@ -13,6 +13,7 @@ pub enum Ending {
     Commit,
     /// The commit takes long: the transaction has also set many keys.
     Slow,
+    /// The change is made in a savepoint, which is released.
     Savepoint,
     TwoPhases,
     TwoPhasesRolledBack,
@@ -30,7 +31,8 @@ impl Ending {
     }
 }
 
-/// Changes a name or a rule so that a version becomes visible, or rolls that back.
+/// Changes a name or a rule so that a version becomes visible, or rolls that back. `gid` names the prepared transaction. The caller
+/// must hold the table's `writer`. After an error, the transaction may be open, prepared, or committed.
 pub fn define(
     ending: Ending,
     session: &mut Session<'_>,
@@ -60,6 +62,7 @@ pub fn define(
     commit(session, table, version, "COMMIT")
 }
 
+/// Returns the statements that make a version visible. The version is negative if they will be rolled back.
 fn statements(table: &Table, version: i64) -> String {
     let name = &table.name;
     let side = Kind::side(version);

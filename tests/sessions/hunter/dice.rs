@@ -1,10 +1,10 @@
 //! A generator of pseudo-random numbers.
 
-/// A generator of pseudo-random numbers. A seed gives the same numbers in every run.
+/// The generator SplitMix64. A seed gives the same numbers in every run.
 pub struct Dice(pub u64);
 
 impl Dice {
-    /// A number below `sides`.
+    /// Returns a number below `sides`, which must not be 0.
     pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
+/// The state that all threads share. Writers have the slots from 0 on, readers the slots behind them.
 pub struct Hunt<'c> {
     pub cluster: &'c Cluster,
     pub tables: Vec<Table>,
@@ -16,7 +17,9 @@ pub struct Hunt<'c> {
     pub focus: [AtomicUsize; WRITERS],
     /// The process of each session, or 0.
     pub sessions: [AtomicI32; WRITERS + READERS],
+    /// Tells all threads to end.
     pub over: AtomicBool,
+    /// The number of values that readers got with `cache_fetch` or asked for with `cache_acquire`, and how many of them were hits.
     pub reads: AtomicU64,
     pub hits: AtomicU64,
     pub writes: AtomicU64,
@@ -25,14 +28,19 @@ pub struct Hunt<'c> {
     pub defining_one_in: u64,
     /// The number of writes that changed names or rules.
     pub definitions: AtomicU64,
+    /// The number of calls that ended in an error. Most were cancelled or terminated.
     pub errors: AtomicU64,
+    /// The number of values below the lower bound of their statement (`mod.rs`), and of values in a REPEATABLE READ transaction
+    /// that differ from the table.
     pub stale: AtomicU64,
+    /// The number of values above the upper bound, and of values that are no committed version.
     pub future: AtomicU64,
     /// Descriptions of the first findings.
     findings: Mutex<Vec<String>>,
 }
 
 impl Hunt<'_> {
+    /// Keeps the description of a finding, if there are less than ten.
     pub fn find(&self, finding: String) {
         let mut findings = self.findings.lock().expect("nobody panics with it");
         if findings.len() < 10 {
@@ -40,7 +48,8 @@ impl Hunt<'_> {
         }
     }
 
-    /// Compares the value that a statement returned with the versions that were known before it began.
+    /// Compares the value that a statement returned with the bounds of `mod.rs`. `at_least` must be the table's bound from before
+    /// the statement began. Must be called after the statement has ended.
     pub fn judge(&self, table: &Table, at_least: i64, value: Option<&str>, how: &str) {
         let at_most = table.at_most.load(SeqCst);
         let value = value.and_then(|value| value.parse::<i64>().ok());
@@ -62,11 +71,13 @@ impl Hunt<'_> {
         ));
     }
 
+    /// Counts a read, and whether it was a hit.
     pub fn count(&self, hit: bool) {
         self.reads.fetch_add(1, SeqCst);
         self.hits.fetch_add(u64::from(hit), SeqCst);
     }
 
+    /// Chooses a table of the database for a read: in one case of three the table of a writer, if it is in this database.
     pub fn choose(&self, database: usize, dice: &mut Dice) -> &Table {
         let focus = &self.tables[self.focus[dice.roll(WRITERS)].load(SeqCst)];
         if focus.database == database && dice.roll(3) == 0 {

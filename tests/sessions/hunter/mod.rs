@@ -33,10 +33,10 @@ use std::time::Duration;
 const DATABASES: [&str; 2] = ["hunt_one", "hunt_two"];
 const WRITERS: usize = 2;
 const READERS: usize = 3;
-/// Reads for each write.
+/// The number of reads for each write.
 const PACE: u64 = 15;
-/// A change of names or rules invalidates the results of all queries, so it is rare. Other writes leave the results of
-/// other queries.
+/// One in this number of writes changes names or rules. Such a change invalidates the results of all queries in its database, so it
+/// is rare. Other writes invalidate only the results of queries that read their table.
 const DEFINING_ONE_IN: u64 = 80;
 
 fn is_long() -> bool {
@@ -52,7 +52,7 @@ fn no_reader_gets_a_stale_value_while_rows_change_and_sessions_end() {
     assert!(bag.hits * 10 > bag.reads * 7, "{} hits of {} reads prove little", bag.hits, bag.reads);
 }
 
-/// The results of queries rarely live long here, so the share of hits is small.
+/// One in three writes changes names or rules here. So the results of queries rarely live long, and the share of hits is small.
 #[test]
 fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
     let cluster = cluster(&Conf::preloaded());

@@ -10,9 +10,11 @@ use std::io::Write;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     Update,
+    /// An update with the cache switched off in the writer's session. It must invalidate all the same.
     Disabled,
     Savepoint,
     SavepointRolledBack,
+    /// The transaction commits, and its only write was rolled back.
     OnlySavepointRolledBack,
     Exception,
     DeleteAndInsert,
@@ -23,11 +25,13 @@ pub enum Path {
     TwoPhases,
     TwoPhasesRolledBack,
     RolledBack,
+    /// An update, and a set of the value in the same transaction.
     AndSet,
     Trigger,
 }
 
 impl Path {
+    /// Chooses a path that the table's kind supports. An update is twice as likely as any other path of `ALL`.
     pub fn choose(table: &Table, dice: &mut Dice) -> Self {
         use Path::*;
         const ALL: [Path; 15] = [
@@ -54,6 +58,8 @@ impl Path {
         }
     }
 
+    /// Writes the version. Paths that are rolled back write the negative version, and commit none. `gid` names the prepared
+    /// transaction. The caller must hold the table's `writer`. After an error, the transaction may be open, prepared, or committed.
     pub fn go(
         self,
         session: &mut Session<'_>,

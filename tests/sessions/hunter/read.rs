@@ -9,6 +9,7 @@ use super::table::{Kind, Table};
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Hunt<'_> {
+    /// Reads at random until the hunt is over.
     pub fn read(&self, slot: usize, seed: u64) {
         let mut dice = Dice(seed);
         let mut session = Session::reader(self, slot);
@@ -28,6 +29,7 @@ impl Hunt<'_> {
         }
     }
 
+    /// Returns the version of the table through `cache_fetch`. The query and its options change with every few versions.
     fn fetch(
         &self,
         session: &mut Session<'_>,
@@ -61,6 +63,7 @@ impl Hunt<'_> {
         self.call(session, &key, &query, &format!("{arguments}{depends}"), dice)
     }
 
+    /// Calls `cache_fetch` with further arguments, which begin with a comma, and counts the outcome.
     fn call(
         &self,
         session: &mut Session<'_>,
@@ -98,7 +101,7 @@ impl Hunt<'_> {
         session.run("COMMIT")
     }
 
-    /// Reads in one snapshot, through the cache and without it.
+    /// Reads in one snapshot, through the cache and without it. Both must return the same.
     fn read_moment(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
         session.run(match dice.roll(2) {
             0 => "BEGIN ISOLATION LEVEL REPEATABLE READ",

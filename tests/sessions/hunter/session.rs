@@ -10,11 +10,15 @@ use std::sync::atomic::Ordering::SeqCst;
 /// The role of all readers.
 pub const READER: &str = "hunt_reader";
 
+/// The session of a writer or a reader, as an application with a connection of its own.
 pub struct Session<'h> {
     pub hunt: &'h Hunt<'h>,
+    /// The position in `Hunt::sessions`.
     slot: usize,
+    /// The position in `DATABASES`.
     pub database: usize,
     is_reader: bool,
+    /// None before the first connection, and after a change of the database.
     client: Option<Client>,
 }
 
@@ -34,6 +38,7 @@ impl<'h> Session<'h> {
         Self { is_reader: false, ..Self::reader(hunt, slot) }
     }
 
+    /// Returns the connection. Connects if there is none or it is closed.
     pub fn client(&mut self) -> &mut Client {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             self.hunt.sessions[self.slot].store(0, SeqCst);
@@ -60,7 +65,7 @@ impl<'h> Session<'h> {
         self.client().batch_execute(sql)
     }
 
-    /// Returns the columns of the row that a statement returns.
+    /// Returns the columns of the first row that a statement returns. Without a row, returns one column that is null.
     pub fn row(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
         let messages = self.client().simple_query(sql)?;
         let row = messages.iter().find_map(|message| match message {
@@ -72,7 +77,8 @@ impl<'h> Session<'h> {
         Ok(row.unwrap_or_else(|| vec![None]))
     }
 
-    /// Ends the transaction after an error, and reports the error if it was not expected.
+    /// Ends the transaction after an error, and reports the error if it was not expected. Repeats the rollback until it succeeds,
+    /// because a cancel or a terminate may hit it, too.
     pub fn recover(&mut self, error: &postgres::Error, what: &str) {
         self.hunt.errors.fetch_add(1, SeqCst);
         if !is_expected(error) {

@@ -21,7 +21,7 @@ pub enum Kind {
     Emptied,
     /// Written to directly, and through the table that it is a partition of.
     Part,
-    /// Written to through a view, a trigger and a foreign key that cascades.
+    /// Written to directly, through a view, and by a trigger of another table.
     Indirect,
     /// A function, replaced by one that returns the next version.
     Function,
@@ -75,21 +75,24 @@ impl Kind {
     }
 }
 
+/// A table, or the objects of another kind, that hold a version.
 #[derive(Debug)]
 pub struct Table {
     /// Its position among all tables. A transaction that changes names or rules of the table holds the lock with this
     /// number.
     pub number: usize,
+    /// The position in `DATABASES`.
     pub database: usize,
     pub name: String,
     pub kind: Kind,
+    /// The bounds of the versions that a reader may get (`mod.rs`). They never decrease.
     pub at_least: AtomicI64,
     pub at_most: AtomicI64,
-    /// The version that was tried last. Held by the writer.
+    /// The version that was tried last. A writer holds the lock from before it tries a version until the outcome is known.
     pub writer: Mutex<i64>,
 }
 
-/// Returns the search path of a session, with the schemas that only a search path leads to.
+/// Returns the search path of readers. It contains the schemas of `Kind::Schema`, whose tables queries find only by it.
 pub fn search_path() -> String {
     (0..DEFINED).map(|number| format!("schema_{number}_0, schema_{number}_1, ")).collect::<String>()
         + "public"

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 impl Hunt<'_> {
+    /// Writes at random until the hunt is over. Pauses while there are less than `PACE` reads for each write.
     pub fn write(&self, slot: usize, seed: u64) {
         let mut dice = Dice(seed);
         let mut session = Session::writer(self, slot);
@@ -52,7 +53,8 @@ impl Hunt<'_> {
     }
 }
 
-/// Commits a version. Before the commit, records that readers may see it; after the commit, that they must see it.
+/// Commits a version with the command `how`. Before the commit, records that readers may see it; after the commit, that they must
+/// see it. After an error, the outcome is unknown.
 pub fn commit(
     session: &mut Session<'_>,
     table: &Table,
@@ -65,7 +67,8 @@ pub fn commit(
     Ok(())
 }
 
-/// Waits until no session changes the table any more, and records the table's version as one that readers must see.
+/// Waits until no session changes the table any more, and records the table's version as one that readers must see. Rolls back the
+/// prepared transaction `gid`, if one is left. The caller must hold the table's `writer`, so that no other version is tried.
 fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
     loop {
         let found = session.row(&format!("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '{gid}'"));

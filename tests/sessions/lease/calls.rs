@@ -6,25 +6,29 @@ use postgres::Client;
 /// The result of `cache_acquire`: the status, the value, the lease.
 pub type Answer = (String, Option<String>, Option<i64>);
 
+/// Calls `cache_acquire`. `how` holds further arguments, which begin with a comma.
 pub fn acquire(session: &mut Client, key: &str, how: &str) -> Result<Answer, postgres::Error> {
     let query = format!("SELECT status, value #>> '{{}}', lease FROM cache_acquire($1{how})");
     session.query_one(&query, &[&key]).map(|row| (row.get(0), row.get(1), row.get(2)))
 }
 
+/// Calls `cache_acquire` without waiting. If there is no value and no session computes it, this acquires a lease.
 pub fn ask(session: &mut Client, key: &str) -> Answer {
     acquire(session, key, "").expect("asking works")
 }
 
+/// Like `ask`, but returns only the status.
 pub fn status(session: &mut Client, key: &str) -> String {
     ask(session, key).0
 }
 
-/// Acquires a lease that lasts longer than any test.
+/// Acquires a lease that lasts longer than any test. Another session must not hold one for the key.
 pub fn lead(session: &mut Client, key: &str) -> i64 {
     let lease = acquire(session, key, ", hold => '1 hour'").expect("asking works").2;
     lease.filter(|lease| *lease > 0).expect("nobody else computes it")
 }
 
+/// Sets the value under a lease. Returns whether the lease was still valid.
 pub fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
     session
         .query_one("SELECT cache_set($1, to_jsonb($2::text), lease => $3)", &[&key, &value, &lease])
@@ -32,6 +36,8 @@ pub fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
         .get(0)
 }
 
+/// Sets the key to the session's process ID with mode `absent`, which claims the key until the transaction ends. Returns false if
+/// there is a value, or another session has claimed the key.
 pub fn set_absent(session: &mut Client, key: &str) -> bool {
     session
         .query_one("SELECT cache_set($1, to_jsonb(pg_backend_pid()), mode => 'absent')", &[&key])
@@ -64,6 +70,7 @@ pub fn waiting(witness: &mut Client) -> i64 {
         .get(0)
 }
 
+/// Returns the only winner. Panics if there is none, or several.
 pub fn only(winners: &[usize]) -> usize {
     let [winner] = winners else { panic!("{} have won", winners.len()) };
     *winner

@@ -33,6 +33,8 @@ fn rush(sessions: &mut [Client], what: impl Fn(&mut Client) -> bool + Sync) -> V
     })
 }
 
+/// A set with mode `absent` claims its key until the transaction ends. Exactly one session gets the claim, and the next one gets it
+/// when the first rolls back, is terminated, or disconnects.
 #[test]
 fn of_a_hundred_one_is_the_first_to_set_a_key() {
     let cluster = crowded();
@@ -80,6 +82,7 @@ fn of_a_hundred_one_is_the_first_to_set_a_key() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
+/// Exactly one session gets the lease of a key. When it rolls back or is terminated, exactly one other session gets it.
 #[test]
 fn of_a_hundred_one_computes() {
     let cluster = crowded();

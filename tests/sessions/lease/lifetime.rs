@@ -1,11 +1,11 @@
-//! A lease outlives its session, but not a crash of the server.
+//! A lease outlives a session whose client disconnects, but not a crash of the server.
 
 use super::calls::{ask, land, lead, pid, status};
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, wait_until};
 
-/// Behind a pooler, an application's next transaction may run in another session, and its first session may end in
-/// order. The lease must survive that.
+/// Behind a pooler, an application's next transaction may run in another session, and the pooler may close the first one. The lease
+/// must survive that.
 #[test]
 fn a_lease_goes_on_when_its_session_ends_in_order() {
     let cluster = cluster(&Conf::preloaded());
@@ -26,6 +26,7 @@ fn a_lease_goes_on_when_its_session_ends_in_order() {
     assert!(!land(&mut two, "k", "again", lease));
 }
 
+/// The number of a lease contains the epoch of shared memory: a random number that the server draws when it initializes the memory.
 #[test]
 fn a_lease_from_before_a_crash_is_refused() {
     // The cache has one shard, so the numbers of leases are consecutive.
@@ -53,7 +54,7 @@ fn a_lease_from_before_a_crash_is_refused() {
         session.is_some()
     });
     let mut session = session.expect("it has come back");
-    // The new leases get the same numbers, but in another epoch.
+    // Apart from the epoch, the new leases get the same numbers.
     let new = lead(&mut session, "k");
     for old in leases.into_iter().chain([last]) {
         assert_ne!(old, new);

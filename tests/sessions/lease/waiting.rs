@@ -7,10 +7,13 @@ use postgres::Client;
 use postgres::error::SqlState;
 use std::thread;
 
-/// Sessions that wait in `cache_acquire`, each in a thread of its own, longer than any test takes.
+/// Sessions that wait in `cache_acquire`, each in a thread of its own, longer than any test takes: the threads, and the process
+/// IDs of the sessions.
 struct Waiters(Vec<thread::JoinHandle<Result<Answer, postgres::Error>>>, Vec<i32>);
 
 impl Waiters {
+    /// Starts sessions that run `before` and then wait for the key `k`. Returns when all of them wait. No other session of the
+    /// cluster may wait.
     fn of(cluster: &Cluster, witness: &mut Client, number: usize, before: &str) -> Self {
         let mut sessions: Vec<_> = (0..number).map(|_| cluster.connect("postgres")).collect();
         sessions.iter_mut().for_each(|session| session.batch_execute(before).expect("it is legal"));
@@ -22,6 +25,7 @@ impl Waiters {
         Self(threads, pids)
     }
 
+    /// Waits for all answers.
     fn end(self) -> Vec<Result<Answer, postgres::Error>> {
         wait_until("their answers", || self.0.iter().all(thread::JoinHandle::is_finished));
         self.0.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
@@ -105,7 +109,7 @@ fn who_waits_is_the_next_to_compute() {
         }
         assert_eq!(ask(&mut witness, "k").1.as_deref(), Some("v"));
         witness.batch_execute("SELECT cache_delete('k')").expect("it is removed");
-        // The session that was told to compute has ended in order, so its lease is still in force for sessions that
+        // The client of the session that was told to compute has disconnected, so its lease is still valid: another session may
         // know its number.
         wait_until("the lease's end", || {
             leader
@@ -117,6 +121,7 @@ fn who_waits_is_the_next_to_compute() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
+/// A cancel, a terminate and the timeouts end a wait. The lease of the computing session stays valid.
 #[test]
 fn who_is_disturbed_in_waiting_leaves_nothing() {
     let cluster = cluster(&Conf::preloaded());
@@ -152,6 +157,7 @@ fn who_is_disturbed_in_waiting_leaves_nothing() {
     assert_eq!(status(&mut witness, "k"), "hit");
 }
 
+/// A flush ends the leases of its space, so one of the waiting sessions computes next.
 #[test]
 fn who_waits_for_a_lease_computes_when_the_space_is_flushed() {
     let cluster = cluster(&Conf::preloaded());

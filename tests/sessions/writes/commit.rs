@@ -31,7 +31,8 @@ fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
     watch(&mut session, "itself", &["t", "p"]);
     other.batch_execute("CREATE TABLE mid (v int); CREATE TABLE leaf (v int)").expect("tables");
     session.batch_execute("INSERT INTO p VALUES (2, 2)").expect("it writes to a part");
-    // The write to a partition does not make it a part of another table.
+    // A tree grows after the session has written to a partition. The commits below write to no part of a tree, so this must not
+    // make them invalidate anything.
     other.batch_execute("ALTER TABLE leaf INHERIT mid").expect("it grows");
     set(&mut other, "itself", "p");
     let mut wrong = Vec::new();

@@ -19,6 +19,8 @@ const ENDINGS: &[(&str, &str, &str, bool)] = &[
     ),
 ];
 
+/// Before the end, the values are misses for the writer and hits for others. After a commit, they are misses for all sessions.
+/// After a rollback, they are hits for all sessions.
 #[test]
 fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
     let database = Database::create();
@@ -41,6 +43,7 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
             expect("at first", &mut reader, true);
             writer.batch_execute(begin).expect("it begins");
             writer.batch_execute(path.write).unwrap_or_else(|error| panic!("{}: {error:?}", path.name));
+            // A deferred trigger writes only when the transaction commits.
             if !path.name.starts_with("deferred") {
                 expect("for the writer himself", &mut writer, false);
             }

@@ -3,7 +3,8 @@
 /// A way to write.
 pub struct Path {
     pub name: &'static str,
-    /// Statements that create more objects. `t (id int primary key, v int)` with rows 1 to 3 is always there.
+    /// Statements that create more objects, or a query with the suffix ` \gexec`, whose rows are these statements (as in psql).
+    /// `t (id int primary key, v int)` with rows 1 to 3 is always there.
     pub setup: &'static str,
     pub write: &'static str,
     /// The tables that the write changes. Values that depend on them must be invalidated.
@@ -19,12 +20,14 @@ const fn path(
     Path { name, setup, write, changes }
 }
 
+/// A partitioned table `p` of two levels.
 pub const PARTITIONED: &str = "CREATE TABLE p (id int, v int) PARTITION BY RANGE (id);
     CREATE TABLE p_low PARTITION OF p FOR VALUES FROM (0) TO (10);
     CREATE TABLE p_high PARTITION OF p FOR VALUES FROM (10) TO (100) PARTITION BY RANGE (id);
     CREATE TABLE p_high_1 PARTITION OF p_high FOR VALUES FROM (10) TO (50);
     INSERT INTO p VALUES (1, 1), (11, 1)";
 
+/// A table with a foreign key to `t` that cascades.
 const FAMILY: &str =
     "CREATE TABLE child (t_id int REFERENCES t ON DELETE CASCADE, v int); INSERT INTO child VALUES (1, 1)";
 
@@ -194,6 +197,8 @@ pub const PATHS: &[Path] = &[
     path("cache disabled", "", "SET LOCAL pg_cache.enabled = off; UPDATE t SET v = 3", &["t"]),
     path("cache bypassed", "", "SET LOCAL pg_cache.bypass = on; UPDATE t SET v = 3", &["t"]),
     path("prepared statement", "", "PREPARE w AS UPDATE t SET v = 3; EXECUTE w; DEALLOCATE w", &["t"]),
+    // Before PostgreSQL 18, a backend keeps its first 16 locks of writers in fast-path slots, and further ones in the main lock
+    // table. pg_cache reads both places (`src/pg/locks.rs`).
     path(
         "twenty tables",
         "SELECT format('CREATE TABLE many_%s (id int)', i) FROM generate_series(1, 20) AS i \\gexec",
@@ -209,7 +214,7 @@ pub const PATHS: &[Path] = &[
     ),
 ];
 
-/// Statements that are not writes. Values that depend on the table must stay hits.
+/// Statements that do not write to `t`, each with a name. Values that depend on `t` must stay hits.
 pub const HARMLESS: &[(&str, &str)] = &[
     ("SELECT", "SELECT * FROM t"),
     ("SELECT FOR UPDATE", "SELECT * FROM t FOR UPDATE"),

@@ -20,6 +20,7 @@ pub fn prepare(session: &mut Client, schema: &str, setup: &str) {
     }
 }
 
+/// Watches the tables, each with a tag `<schema>_<table>`, and stores a value with each tag under the same name.
 pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
     for table in tables {
         let call = format!("SELECT cache_watch('{table}', '{{{schema}_{table}}}')");
@@ -29,6 +30,7 @@ pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
     tables.iter().for_each(|table| set(session, schema, table));
 }
 
+/// Stores the value that depends on a table of `watch`.
 pub fn set(session: &mut Client, schema: &str, table: &str) {
     let name = format!("{schema}_{table}");
     session
@@ -36,6 +38,7 @@ pub fn set(session: &mut Client, schema: &str, table: &str) {
         .expect("setting works");
 }
 
+/// Returns whether the value that depends on a table of `watch` is a hit.
 pub fn is_hit(session: &mut Client, schema: &str, table: &str) -> bool {
     let name = format!("{schema}_{table}");
     session.query_one("SELECT public.cache_get_text($1) IS NOT NULL", &[&name]).expect("reading works").get(0)
