@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 // The first test that needs a cluster starts it. A static is never dropped: the keeper stops the cluster when the
 // process ends.
 static SHARED: OnceLock<Cluster> = OnceLock::new();
+// The cluster for tests that change roles.
 static WHERE_ROLES_CHANGE: OnceLock<Cluster> = OnceLock::new();
 
 /// A database that is dropped with this value. It has the extension, unless it was created empty.
@@ -52,6 +53,7 @@ impl Database {
         self
     }
 
+    /// Creates a database with these options of `CREATE DATABASE`. Starts the cluster if it does not run yet.
     fn create_as(cluster: &'static OnceLock<Cluster>, options: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));

@@ -11,6 +11,7 @@ use postgres::Client;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+/// The database of the victim, and another one.
 const DATABASES: [&str; 2] = ["victims", "elsewhere"];
 /// Entries of each kind.
 const ENTRIES: usize = 12;
@@ -126,6 +127,8 @@ impl Ground {
         (victim, before)
     }
 
+    /// Prints both shares. Records the abuse as wrong if less than 99 % of a kind that it must leave were hits. Panics if an entry
+    /// was missing before the abuse, because the comparison then proves nothing.
     fn judge(&mut self, name: &str, leaves: Leaves, before: Share, during: Share) {
         let [was, is] = [before, during].map(Share::percent);
         let found =
@@ -138,6 +141,7 @@ impl Ground {
         }
     }
 
+    /// Panics if an abuse was wrong. Each test must end with this.
     fn assert_spared(self) {
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
     }

@@ -33,6 +33,7 @@ pub fn fetch(session: &mut Client, table: &str) -> i32 {
     session.query_one(&query, &[]).expect("it fetches").get(0)
 }
 
+/// Returns whether the key is a hit.
 pub fn is_cached(session: &mut Client, key: &str) -> bool {
     session.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
 }

@@ -13,6 +13,7 @@ fn status(session: &mut Client) -> String {
     value(session, "SELECT cache_status()")
 }
 
+/// The status of a fetch whose key holds the result of another query.
 const OTHER: &str = "miss: the key holds the result of another query or of other arguments";
 
 /// Two sessions fetch the same keys with their own arguments, while hits, misses and fills of both overlap.

@@ -17,6 +17,7 @@ pub fn cluster(conf: &Conf) -> Cluster {
     cluster
 }
 
+/// A new, renamed or changed setting fails here until the list and the README have it. The prefix `pg_cache` is reserved.
 #[test]
 fn settings_have_units_defaults_and_descriptions() {
     let database = Database::create();
@@ -88,6 +89,7 @@ fn a_hot_size_of_zero_switches_the_cache_off() {
     }
 }
 
+/// A killed session may have left anything in shared memory. So the postmaster ends all sessions and initializes the memory again.
 #[test]
 fn the_cache_works_again_after_a_session_was_killed() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB"));
@@ -99,7 +101,6 @@ fn the_cache_works_again_after_a_session_was_killed() {
         .expect("it begins");
     let process: i32 = victim.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
     cluster.kill(process);
-    // The postmaster ends all sessions before it initializes the memory again.
     wait_until("the end of all sessions", || witness.batch_execute("SELECT 1").is_err());
     wait_until("the server's return", || cluster.try_connect("postgres").is_ok());
     let mut session = cluster.connect("postgres");

@@ -9,6 +9,7 @@ use postgres::Client;
 use postgres::error::ErrorPosition;
 use std::path::Path;
 
+/// Load orders: pg_cache is the first, the middle and the last library.
 const ORDERS: [&str; 3] = [
     "pg_cache, pg_stat_statements, auto_explain",
     "auto_explain, pg_cache, pg_stat_statements",

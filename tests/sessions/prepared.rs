@@ -40,6 +40,7 @@ fn prepare(session: &mut Client, gid: &str, change: &str) {
     session.batch_execute(&transaction).unwrap_or_else(|error| panic!("{transaction}: {error}"));
 }
 
+/// Returns the values of `k` and `innocent`.
 fn values(session: &mut Client) -> [Option<String>; 2] {
     ["k", "innocent"].map(|key| get(session, key))
 }
@@ -215,6 +216,7 @@ fn a_failed_prepare_invalidates_nothing() {
     assert_quiet(&mut two);
 }
 
+/// Only the role that prepared a transaction, or a superuser, may commit it.
 #[test]
 fn a_refused_commit_prepared_invalidates_nothing() {
     let cluster = cluster(&conf());
@@ -242,6 +244,8 @@ fn a_refused_commit_prepared_invalidates_nothing() {
     assert_eq!(values(&mut session), [None, None]);
 }
 
+/// `COMMIT PREPARED` fails for an unknown name, in a transaction block, and in another database. Whether pg_cache or the server
+/// finds the error first, no fence may stay raised, and the message must be the server's.
 #[test]
 fn a_failed_commit_prepared_leaves_no_fence_raised() {
     let cluster = cluster(&conf());
@@ -335,6 +339,7 @@ impl Waiting {
         Self { process, thread }
     }
 
+    /// Ends the wait with a server function, and returns what the client got. The transaction is committed in any case.
     fn stop(self, by: &str, witness: &mut Client) -> Result<(), postgres::Error> {
         witness.execute(&format!("SELECT {by}({})", self.process), &[]).expect("it is told to stop");
         self.thread.join().expect("the thread ends")
@@ -346,6 +351,8 @@ fn cluster_with_standby() -> Cluster {
     cluster(&conf().set("synchronous_standby_names", "nobody").set("synchronous_commit", "local"))
 }
 
+/// While a `COMMIT PREPARED` waits for a standby, changed values are misses. A changed key raises the fence of its space, so all
+/// values of the space are misses meanwhile, and hits again afterwards.
 #[test]
 fn readers_miss_during_a_commit_prepared_and_only_changed_values_miss_after_it() {
     let cluster = cluster_with_standby();

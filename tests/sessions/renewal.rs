@@ -28,6 +28,7 @@ fn member(database: &Database, name: &str) -> Client {
     session
 }
 
+/// Drops the roles of a test, which would outlive its database.
 fn forget_roles(owner: &mut Client, name: &str) {
     owner
         .batch_execute(&format!(
@@ -36,11 +37,13 @@ fn forget_roles(owner: &mut Client, name: &str) {
         .expect("they are dropped");
 }
 
+/// Returns the result of the query through the cache, in the space in which each role has its own entries.
 fn fetch(session: &mut Client, query: &str) -> Option<String> {
     let call = "SELECT cache_fetch('k', $1, space => 'own')::text";
     session.query_one(call, &[&query]).expect("it fetches").get(0)
 }
 
+/// Returns the result of the query without the cache.
 fn direct(session: &mut Client, query: &str) -> Option<String> {
     session.query_one(&format!("SELECT to_jsonb(({query}))::text"), &[]).expect("it reads").get(0)
 }

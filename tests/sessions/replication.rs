@@ -37,6 +37,7 @@ impl Pair {
         Self { publisher, subscriber, source, target }
     }
 
+    /// Creates the subscription with these options.
     fn subscribe(&mut self, options: &str) {
         let from = self.publisher.socket_dir().display();
         let subscription = format!(
@@ -46,6 +47,7 @@ impl Pair {
         self.target.batch_execute(&subscription).expect("it subscribes");
     }
 
+    /// Waits until each table is in the state `r` (ready): copied, and applied by the subscription's main worker.
     fn until_copied(&mut self) {
         wait_until("the first copy of the tables", || {
             let query = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
@@ -53,6 +55,7 @@ impl Pair {
         });
     }
 
+    /// Runs statements at the publisher, each in a message of its own.
     fn publish(&mut self, change: &str) {
         for statement in change.split("; ") {
             self.source.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
@@ -64,6 +67,7 @@ impl Pair {
         self.target.query_one(TRUTH, &[]).expect("it reads").get(0)
     }
 
+    /// Returns the same through `cache_fetch`.
     fn fetched(&mut self) -> String {
         let fetch = "SELECT cache_fetch('fetched', $1) #>> '{}'";
         self.target.query_one(fetch, &[&TRUTH]).expect("it fetches").get(0)
@@ -106,10 +110,12 @@ impl Pair {
         assert!(self.is_cached("outside"), "{change}: what is outside of it was taken away");
     }
 
+    /// Returns the number of prepared transactions at the subscriber.
     fn prepared(&mut self) -> i64 {
         self.target.query_one("SELECT count(*) FROM pg_prepared_xacts", &[]).expect("a view").get(0)
     }
 
+    /// Waits until `cache_check` reports no raised fence.
     fn until_quiet(&mut self) {
         wait_until("nothing to be raised any more", || findings(&mut self.target).is_empty());
     }

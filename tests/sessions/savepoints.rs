@@ -169,6 +169,7 @@ fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     for transaction in 0..if long { 2_000 } else { 25 } {
         let mut models = vec![outside.clone()];
         session.batch_execute("BEGIN").expect("it begins");
+        // One transaction in ten is long, so that the ledger merges the changes of released savepoints (from 64 changes on).
         let steps = if chance.below(10) == 0 { 600 } else { chance.below(50) };
         for step in 0..steps {
             clock += 1;

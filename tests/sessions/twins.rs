@@ -39,6 +39,7 @@ struct Used {
     operators: BTreeSet<String>,
 }
 
+/// Collects the names in some texts of SQL.
 fn used(texts: &[String]) -> Used {
     let operators = OF_GRAMMAR.map(str::to_owned).into();
     let mut used = Used { words: BTreeSet::new(), calls: BTreeSet::new(), operators };
@@ -212,6 +213,7 @@ const CALLS: &[&str] = &[
     "cache_stats_reset()",
 ];
 
+/// Returns the lines that twins have written to the server's log so far.
 fn ran(cluster: &Cluster) -> Vec<String> {
     cluster
         .log()

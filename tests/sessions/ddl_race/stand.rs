@@ -150,10 +150,12 @@ pub fn process(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
 
+/// Returns the result of the query without the cache.
 pub fn direct(session: &mut Client, query: &str) -> i32 {
     session.query_one(&format!("SELECT ({query})::int"), &[]).expect("it reads").get(0)
 }
 
+/// Returns the result of the query through the cache, in the space in which each role has its own entries.
 pub fn fetch(session: &mut Client, query: &str) -> i32 {
     let call = "SELECT cache_fetch('k', $1, space => 'own')::int";
     session.query_one(call, &[&query]).expect("it fetches").get(0)
@@ -169,6 +171,7 @@ fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
     CHANGES.iter().filter(fits).flat_map(|change| WAYS.map(|in_function| (change, in_function)))
 }
 
+/// Runs all races of a stand. Panics if a session gets an old result, or a fence stays raised.
 fn assert_exact(neighbour_first: bool, stand: Stand) {
     let mut ground = Ground::new(neighbour_first);
     let wrong: Vec<_> = rounds(stand)
@@ -190,6 +193,7 @@ fn a_fill_while_a_ddl_commit_waits_in_an_earlier_callback_is_not_kept() {
     assert_exact(false, Stand::Callback);
 }
 
+/// The extension is not installed in the database of the change.
 #[test]
 fn a_fill_while_a_change_of_roles_in_another_database_waits_is_not_kept() {
     assert_exact(true, Stand::Elsewhere);

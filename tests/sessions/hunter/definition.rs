@@ -26,6 +26,7 @@ impl Ending {
         [Commit, Slow, Slow, Slow, Savepoint, TwoPhases, TwoPhasesRolledBack, RolledBack][dice.roll(8)]
     }
 
+    /// Returns whether the change is committed, if no error occurs.
     fn commits(self) -> bool {
         !matches!(self, Self::TwoPhasesRolledBack | Self::RolledBack)
     }

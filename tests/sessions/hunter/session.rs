@@ -54,6 +54,7 @@ impl<'h> Session<'h> {
         self.client.as_mut().expect("it is there")
     }
 
+    /// Changes the database, with a new connection. No transaction may be open.
     pub fn go_to(&mut self, database: usize) {
         if self.database != database {
             self.hunt.sessions[self.slot].store(0, SeqCst);
@@ -61,6 +62,7 @@ impl<'h> Session<'h> {
         }
     }
 
+    /// Runs statements in one message.
     pub fn run(&mut self, sql: &str) -> Result<(), postgres::Error> {
         self.client().batch_execute(sql)
     }

@@ -28,7 +28,7 @@ pub fn lead(session: &mut Client, key: &str) -> i64 {
     lease.filter(|lease| *lease > 0).expect("nobody else computes it")
 }
 
-/// Sets the value under a lease. Returns whether the lease was still valid.
+/// Sets the value under a lease. Returns whether the set was accepted.
 pub fn land(session: &mut Client, key: &str, value: &str, lease: i64) -> bool {
     session
         .query_one("SELECT cache_set($1, to_jsonb($2::text), lease => $3)", &[&key, &value, &lease])

@@ -1,5 +1,5 @@
-//! Leases and claims of one space or one role never take all places. A place is a record in shared memory for one lease, claim or
-//! fill of `cache_fetch`. The size of the cache decides how many there are.
+//! Leases and claims of one space or one role never take all places. A place is a slot in shared memory
+//! (`src/core/tier/flight.rs`) for one lease, claim or fill of `cache_fetch`. The size of the cache decides how many there are.
 
 use super::calls::{pid, terminate};
 use crate::memory::{cluster, findings};
