@@ -32,6 +32,8 @@ fn fetch(session: &mut Client, query: &str) -> Option<String> {
     value(session, &format!("SELECT cache_fetch('k', $q${query}$q$) #>> '{{}}'"))
 }
 
+/// Each change is made in the other database. It must invalidate the result, and the query must return another result afterwards:
+/// a case whose result stays the same proves nothing.
 #[test]
 fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
     let cluster = cluster(&conf());
@@ -84,6 +86,7 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
     assert_eq!(findings(&mut here), Vec::<String>::new());
 }
 
+/// Defaults of settings, passwords and comments decide no privilege, so they must invalidate nothing.
 #[test]
 fn settings_and_passwords_of_roles_invalidate_no_result() {
     let cluster = cluster(&conf());
@@ -130,6 +133,8 @@ fn grants_without_the_grant_option_invalidate_no_result_of_other_databases() {
     assert!(!is_cached(&mut here, "k"));
 }
 
+/// Other sessions cannot read a temporary table, so commands on it must invalidate nothing, even if it is a child of a permanent
+/// table.
 #[test]
 fn temporary_tables_invalidate_no_result() {
     let cluster = cluster(&conf());

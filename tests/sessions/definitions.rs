@@ -110,6 +110,8 @@ fn sessions(database: &Database) -> [Client; 2] {
     sessions
 }
 
+/// In the session of the change, the result is a miss at once. For others, it is a hit after a rollback to a savepoint, and a miss
+/// after a commit.
 #[test]
 fn a_change_of_definitions_invalidates_at_its_commit_with_or_without_a_command() {
     for Case { name, setup, query, change, results } in CASES {

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Output;
 
+/// Runs a query that must end in an error of the server, and returns that.
 fn refused(session: &mut Client, query: &str) -> DbError {
     let error = session.batch_execute(query).expect_err("it is an error");
     error.as_db_error().unwrap_or_else(|| panic!("{query}: {error:?}")).clone()
@@ -19,6 +20,7 @@ fn psql(database: &Database, encoding: &str, query: &[u8]) -> Output {
     psql.arg(OsStr::from_bytes(query)).output().expect("psql starts")
 }
 
+/// In a UTF-8 database, every key, value and tag must be valid UTF-8 (SQLSTATE 22021), also if the client declares SQL_ASCII.
 #[test]
 fn bytes_that_are_no_utf_8_are_refused() {
     let database = Database::create();

@@ -225,7 +225,7 @@ fn create_tables(session: &mut Client, name: &str, count: usize) {
 
 /// The server has 8192 records for relations. A relation takes one when a value first depends on it, never because of a write. If
 /// writes took records, the abuser's tables would use them all up, and new tables of the victim would share records with them.
-/// Writes to tables without a record raise shared fences, which no entry of the victim may depend on.
+/// Tables without a record share fences. An entry depends on such a fence only while a writer may not know of a new record.
 #[test]
 fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
     const WITHOUT_RECORD: usize = 3000;

@@ -63,6 +63,7 @@ fn a_former_owner_of_the_database_loses_the_grants_of_pg_database_owner() {
     run(&mut session, "DROP ROLE spaces_owner; DROP ROLE spaces_heir");
 }
 
+/// A session reads the space and its grants one after the other. A change that commits in between must apply to the next call.
 #[test]
 fn a_change_during_the_lookup_of_a_space_is_not_missed() {
     let database = Database::create_where_roles_change();
@@ -154,6 +155,8 @@ fn the_lookup_of_a_space_uses_only_indexes() {
     run(&mut session, "DROP ROLE spaces_one");
 }
 
+/// The extension's tables can be replicated. The apply worker fires only triggers that are enabled for it, and the trigger that
+/// reports changes of these tables must be one of them.
 #[test]
 fn sessions_see_the_spaces_and_grants_that_a_subscription_applies() {
     let [from, to] = [(); 2].map(|()| Database::create_where_roles_change());
@@ -185,6 +188,7 @@ fn sessions_see_the_spaces_and_grants_that_a_subscription_applies() {
     run(&mut one, "DROP ROLE spaces_far");
 }
 
+/// The number of a new space is an OID. It must be another than the numbers of spaces and grants that a restore has brought.
 #[test]
 fn a_new_space_gets_neither_the_number_nor_the_grants_of_a_restored_space() {
     let database = Database::create_where_roles_change();
