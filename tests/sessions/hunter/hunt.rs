@@ -40,7 +40,7 @@ pub struct Hunt<'c> {
 }
 
 impl Hunt<'_> {
-    /// Keeps the description of a finding, if there are less than ten.
+    /// Keeps the description of a finding, if there are fewer than ten.
     pub fn find(&self, finding: String) {
         let mut findings = self.findings.lock().expect("nobody panics with it");
         if findings.len() < 10 {

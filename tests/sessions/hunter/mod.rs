@@ -35,8 +35,8 @@ const WRITERS: usize = 2;
 const READERS: usize = 3;
 /// The number of reads for each write.
 const PACE: u64 = 15;
-/// One in this number of writes changes names or rules. Such a change invalidates the results of all queries in its database, so it
-/// is rare. Other writes invalidate only the results of queries that read their table.
+/// One in this number of writes changes names or rules. Such a change invalidates the results of all queries in its database, or on
+/// the server if it is a change of roles, so it is rare. Other writes invalidate only what depends on their table.
 const DEFINING_ONE_IN: u64 = 80;
 
 fn is_long() -> bool {

@@ -10,7 +10,7 @@ use std::io::Write;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     Update,
-    /// An update with the cache switched off in the writer's session. It must invalidate all the same.
+    /// An update in a transaction that has switched the cache off. It must invalidate all the same.
     Disabled,
     Savepoint,
     SavepointRolledBack,

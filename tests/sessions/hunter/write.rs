@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 impl Hunt<'_> {
-    /// Writes at random until the hunt is over. Pauses while there are less than `PACE` reads for each write.
+    /// Writes at random until the hunt is over. Pauses while there are fewer than `PACE` reads for each write.
     pub fn write(&self, slot: usize, seed: u64) {
         let mut dice = Dice(seed);
         let mut session = Session::writer(self, slot);
