@@ -43,7 +43,15 @@ impl Host for Alone {
 
 /// Returns the sizes of a tier, with as many fences as in a small installation.
 pub fn sizes(bytes: usize) -> Sizes {
-    Sizes { bytes, reserved_fences: 64, relation_fences: 256, tag_fences: 16_384, backends: 4, shards: 0 }
+    Sizes {
+        bytes,
+        reserved_fences: 64,
+        relation_fences: 256,
+        tag_fences: 16_384,
+        backends: 4,
+        shards: 0,
+        locations: 0,
+    }
 }
 
 /// Returns the scope of all entries in a measurement.

@@ -68,6 +68,11 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
+    /// Returns the scope of the key.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// Returns the mark of the key: enough to remove the key when its bytes are gone, or to prefetch its entry.
     #[inline]
     pub fn mark(&self) -> KeyMark {

@@ -7,7 +7,7 @@
 //! cells    statistics: a cell for each space                     see figures/statistics.rs
 //! zones    versions by which a reader learns that an entry died  see tier/shard.rs
 //! visited  one bit for each entry: has a reader asked for it?    see tier/shard.rs
-//! shards   control | flights | buckets | ghosts | bitmap         see tier/shard.rs
+//! shards   control | flights | buckets | ghosts | bitmap | directory   see tier/shard.rs, tier/directory.rs
 //! blocks   of the first shard, of the second one, ...            see tier/entry.rs
 //! ```
 //!
@@ -21,7 +21,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 4;
+pub(crate) const VERSION: u64 = 6;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -46,6 +46,7 @@ pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
 pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
 /// Grows whenever an entry depends on a relation whose record is not settled for the entry's stamp: see `fence/mod.rs`.
 pub(crate) const AT_CLAIMS: usize = LINE + 4;
+const AT_LOCATIONS: usize = LINE + 5;
 /// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
@@ -112,6 +113,8 @@ const FLIGHTS_MOST: usize = if cfg!(loom) { 1 } else { 512 };
 pub(crate) const SLOTS_OF_SET: u32 = 64;
 /// The words of a slot for a flight: a hash and a record.
 pub(crate) const FLIGHT_WORDS: usize = 6;
+/// The locations that a key may be in: one set of the directory, a cache line.
+pub(crate) const LOCATIONS_OF_SET: usize = LINE;
 
 /// The sizes of a region's parts. The whole layout follows from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,9 @@ pub struct Sizes {
     pub backends: u32,
     /// The number of shards, or 0 for a number that suits the size.
     pub shards: u32,
+    /// The least number of locations that the directory has room for: where values are saved outside of the region. 0 if there is no
+    /// such place.
+    pub locations: u32,
 }
 
 /// The positions of a region's parts, in words.
@@ -159,6 +165,9 @@ pub(crate) struct Layout {
     pub buckets_at: usize,
     pub ghosts_at: usize,
     pub bitmap_at: usize,
+    pub directory_at: usize,
+    /// The number of sets in the directory of each shard.
+    pub location_sets: u32,
 }
 
 impl Layout {
@@ -178,7 +187,7 @@ impl Layout {
 
         let too_small =
             |needed_words: usize| RegionError::TooSmall { bytes: sizes.bytes, needed: needed_words * 8 };
-        let least = shards_at + ShardPlan::of(SHARD_BLOCKS_MIN).words();
+        let least = shards_at + ShardPlan::of(SHARD_BLOCKS_MIN, sets_of(&sizes, sizes.shards.max(1))).words();
         if words < least {
             return Err(too_small(least));
         }
@@ -187,7 +196,11 @@ impl Layout {
             return Err(RegionError::TooLarge { bytes: sizes.bytes });
         }
         let (shards, plan) = plan_shards(&sizes, shards_at).ok_or_else(|| {
-            too_small(shards_at + sizes.shards.max(1) as usize * ShardPlan::of(SHARD_BLOCKS_MIN).words())
+            let shards = sizes.shards.max(1);
+            too_small(
+                shards_at
+                    + shards as usize * ShardPlan::of(SHARD_BLOCKS_MIN, sets_of(&sizes, shards)).words(),
+            )
         })?;
         Ok(Self {
             sizes,
@@ -211,6 +224,8 @@ impl Layout {
             buckets_at: plan.buckets_at,
             ghosts_at: plan.ghosts_at,
             bitmap_at: plan.bitmap_at,
+            directory_at: plan.directory_at,
+            location_sets: plan.location_sets as u32,
         })
     }
 
@@ -221,6 +236,11 @@ impl Layout {
             + unclaimed(sizes) as usize * LINE
             + sizes.tag_fences as usize;
         line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes)
+    }
+
+    /// Returns about how many words the directories of all shards have.
+    pub(crate) fn directory_words(sizes: &Sizes) -> usize {
+        (sizes.locations as usize).next_multiple_of(LOCATIONS_OF_SET)
     }
 
     /// Returns the words of statistics.
@@ -252,6 +272,7 @@ impl Layout {
         region.store(AT_TAGS, self.sizes.tag_fences.into());
         region.store(AT_BACKENDS, self.sizes.backends.into());
         region.store(AT_SHARDS, self.shards.into());
+        region.store(AT_LOCATIONS, self.sizes.locations.into());
         region.word(AT_MAGIC).store(MAGIC, Ordering::Release);
     }
 
@@ -276,6 +297,7 @@ impl Layout {
             backends: number(AT_BACKENDS)?,
             shards: number(AT_SHARDS)
                 .and_then(|shards| if shards == 0 { Err(RegionError::Damaged) } else { Ok(shards) })?,
+            locations: number(AT_LOCATIONS)?,
         })
         .map_err(|_| RegionError::Damaged)
     }
@@ -345,12 +367,14 @@ struct ShardPlan {
     buckets_at: usize,
     ghosts_at: usize,
     bitmap_at: usize,
+    directory_at: usize,
+    location_sets: usize,
     /// All words of the shard except its blocks.
     control_words: usize,
 }
 
 impl ShardPlan {
-    fn of(blocks: usize) -> Self {
+    fn of(blocks: usize, location_sets: usize) -> Self {
         let buckets = (blocks * BLOCK_BYTES / BYTES_PER_BUCKET).max(4).next_multiple_of(2);
         let ghosts = (blocks * BLOCK_BYTES / BYTES_PER_GHOST).max(4).next_multiple_of(2);
         let flights = (blocks * BLOCK_BYTES / BYTES_PER_FLIGHT).clamp(FLIGHTS_LEAST, FLIGHTS_MOST);
@@ -359,8 +383,20 @@ impl ShardPlan {
         let buckets_at = CONTROL_WORDS + flights * FLIGHT_WORDS;
         let ghosts_at = buckets_at + buckets / 2;
         let bitmap_at = line_up(ghosts_at + ghosts / 2);
-        let control_words = line_up(bitmap_at + blocks.div_ceil(64));
-        Self { blocks, buckets, ghosts, flights, buckets_at, ghosts_at, bitmap_at, control_words }
+        let directory_at = line_up(bitmap_at + blocks.div_ceil(64));
+        let control_words = directory_at + location_sets * LOCATIONS_OF_SET;
+        Self {
+            blocks,
+            buckets,
+            ghosts,
+            flights,
+            buckets_at,
+            ghosts_at,
+            bitmap_at,
+            directory_at,
+            location_sets,
+            control_words,
+        }
     }
 
     fn words(&self) -> usize {
@@ -372,18 +408,27 @@ impl ShardPlan {
 fn plan_shards(sizes: &Sizes, shards_at: usize) -> Option<(usize, ShardPlan)> {
     let words = sizes.bytes / 8 - shards_at;
     let shards = match sizes.shards {
-        0 => (words * 8 / SHARD_BYTES).clamp(1, SHARDS_MAX).next_power_of_two().min(SHARDS_MAX),
+        0 => (words.saturating_sub(Layout::directory_words(sizes)) * 8 / SHARD_BYTES)
+            .clamp(1, SHARDS_MAX)
+            .next_power_of_two()
+            .min(SHARDS_MAX),
         shards => shards as usize,
     };
     let shard_words = words / shards / LINE * LINE;
+    let plan = |blocks| ShardPlan::of(blocks, sets_of(sizes, shards as u32));
     // Start with the number of blocks that would fit if blocks were all, then reduce it.
-    let mut blocks = shard_words.saturating_sub(CONTROL_WORDS) / LINE * LINE_BLOCKS;
-    while blocks >= SHARD_BLOCKS_MIN && ShardPlan::of(blocks).words() > shard_words {
-        let excess = (ShardPlan::of(blocks).words() - shard_words) / BLOCK_WORDS;
+    let mut blocks = shard_words.saturating_sub(plan(0).control_words) / LINE * LINE_BLOCKS;
+    while blocks >= SHARD_BLOCKS_MIN && plan(blocks).words() > shard_words {
+        let excess = (plan(blocks).words() - shard_words) / BLOCK_WORDS;
         // Removing one block frees more than its own words. Removing half of the excess each time does not go too far.
         blocks -= (excess / 2).next_multiple_of(LINE_BLOCKS).max(LINE_BLOCKS);
     }
-    (blocks >= SHARD_BLOCKS_MIN).then(|| (shards, ShardPlan::of(blocks)))
+    (blocks >= SHARD_BLOCKS_MIN).then(|| (shards, plan(blocks)))
+}
+
+/// Returns how many sets the directory of each shard has.
+fn sets_of(sizes: &Sizes, shards: u32) -> usize {
+    sizes.locations.div_ceil(shards).div_ceil(LOCATIONS_OF_SET as u32) as usize
 }
 
 fn cells(sizes: &Sizes) -> u32 {

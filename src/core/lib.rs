@@ -17,7 +17,8 @@
 //!         │          ├─ flights    the keys that sessions compute or claim             tier/flight.rs
 //!         │          ├─ buckets    the head of each chain of entries                   tier/guard.rs
 //!         │          ├─ ghosts     hashes of recently evicted entries                  tier/queues.rs
-//!         │          └─ bitmap     the blocks that are in use                          blocks.rs
+//!         │          ├─ bitmap     the blocks that are in use                          blocks.rs
+//!         │          └─ directory  where values are saved outside of the region        tier/directory.rs
 //!         └─ blocks        entries: header, dependencies, key, value                   tier/entry.rs
 //! ```
 //!
@@ -29,8 +30,8 @@
 //! - `fence/` has the fences and the proof of their protocol.
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
 //! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
-//! - `host.rs`, `key.rs`, `value.rs` and `reader.rs` have the types that callers pass in. `glob.rs` matches keys with
-//!   patterns. `lines.rs` tests the layout.
+//! - `host.rs`, `key.rs`, `value.rs`, `location.rs` and `reader.rs` have the types that callers pass in. `glob.rs` matches keys
+//!   with patterns. `lines.rs` tests the layout.
 //!
 //! No two files import each other, directly or through other files.
 //!
@@ -82,6 +83,7 @@ mod key;
 mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
 mod lines;
+mod location;
 mod reader;
 mod region;
 mod sync;
@@ -96,6 +98,7 @@ pub use glob::Glob;
 pub use host::Host;
 pub use key::{KEY_BYTES_MAX, Key, KeyMark, Scope};
 pub use layout::{BLOCK_BYTES, Sizes};
+pub use location::{Location, SEGMENTS_MAX};
 pub use reader::{Buffer, Freshness, InvalidBecause, Miss, Reader};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::{FailingAllocator, Mapping};
@@ -105,6 +108,8 @@ pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
 pub use tier::census::{Census, Fill};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{Inspected, KeyPage, Usage};
+pub use tier::promoting::SavedValue;
+pub use tier::saving::{Batch, Marked};
 pub use value::{
     DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, ReserveOptions, StaleOk,
     Stored,

@@ -1,6 +1,7 @@
 //! The types of a read: the reader with the changes that it may see, the buffer for the value, and the reasons for a miss.
 
 use crate::fence::{FenceId, Stamp};
+use crate::location::Location;
 use crate::value::Meta;
 
 /// A reader: which changes of other transactions it may see, and which dependencies it has changed itself.
@@ -27,6 +28,9 @@ impl From<Stamp> for Reader<'_> {
 pub enum Miss {
     /// The key has no entry.
     Absent,
+    /// The key has no entry in memory, but a value of it may be saved at this location. The read was not counted: the caller must
+    /// [note](crate::Tier::note) a `HitSaved`, or [count](crate::Tier::count_miss) the miss that the read ends with.
+    Saved(Location),
     /// The entry has expired.
     Expired,
     /// The entry, or one of its dependencies, has changed or is about to change.

@@ -2,6 +2,7 @@
 
 use crate::fence::{FenceId, Stamp};
 use crate::figures::Cost;
+use crate::location::Location;
 
 /// The most dependencies that an entry may name.
 pub const DEPENDENCIES_MAX: usize = 255;
@@ -137,4 +138,7 @@ pub enum IncrError {
     Overflow,
     /// A new counter could not be stored.
     Refused(Refusal),
+    /// The key has no value in memory, but one may be saved at this location. The caller must promote the saved value or forget the
+    /// location, and try again.
+    Saved(Location),
 }

@@ -15,6 +15,12 @@ impl FenceId {
         self.0
     }
 
+    /// Returns the fence with this number. The number must come from [`number`](Self::number) in the same region; otherwise the fence
+    /// may be any word, and must not be raised.
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Returns the cell of the statistics of the space that has this fence, and the last cell if the fence is not a reserved one.
     /// The number of the cell is that of the fence's slot.
     pub(crate) fn cell(self, layout: &Layout) -> u32 {

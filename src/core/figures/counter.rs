@@ -53,11 +53,15 @@ pub enum Counter {
     /// An entry that was still right was evicted from the small queue to free blocks: as a rule no reader had ever asked for it.
     /// Such an entry is also counted as `Evicted`. Unread entries that are evicted from the main queue are not counted here.
     EvictedUnread,
+    /// A saved value was served to a reader whose key had no entry in memory. The caller must [note](crate::Tier::note) it.
+    HitSaved,
+    /// A saved value became an entry again.
+    Promoted,
 }
 
 impl Counter {
     /// All counters, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Hit,
         Self::MissAbsent,
         Self::MissExpired,
@@ -80,6 +84,8 @@ impl Counter {
         Self::Evicted,
         Self::EvictedQuota,
         Self::EvictedUnread,
+        Self::HitSaved,
+        Self::Promoted,
     ];
 
     /// The counters of the ways in which an entry ends. Each stored entry ends in exactly one of them, or still exists.
@@ -91,10 +97,11 @@ const _: () = assert!(Counter::ALL.len() <= ROW_WORDS);
 /// The counts of a space, by the number of the counter. The words after the last counter are 0.
 pub(crate) type Counts = [u64; ROW_WORDS];
 
-/// Returns how many entries exist: the stored ones minus those that have ended.
+/// Returns how many entries exist: the stored and promoted ones minus those that have ended.
 pub(crate) fn entries(counts: &Counts) -> u64 {
     let gone = counts[Counter::GONE].iter().fold(0, |sum: u64, count| sum.wrapping_add(*count));
-    not_negative(counts[Counter::Stored as usize].wrapping_sub(gone))
+    let begun = counts[Counter::Stored as usize].wrapping_add(counts[Counter::Promoted as usize]);
+    not_negative(begun.wrapping_sub(gone))
 }
 
 /// Returns 0 instead of a negative difference. Counts are read while other backends work, so an entry's end may be read before its

@@ -42,8 +42,15 @@ fn written(words: &[AtomicU64]) -> Vec<(usize, u64, u64)> {
 fn a_hit_writes_to_its_own_statistics_only() {
     let words: Vec<AtomicU64> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, backends: 4, shards: 4 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 4,
+        tag_fences: 16,
+        backends: 4,
+        shards: 4,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let table = tier.fences().relation(1, 7, Relation::Any);
@@ -103,8 +110,15 @@ fn a_hit_writes_to_its_own_statistics_only() {
 fn evictions_update_the_counts_of_a_space_once_per_lock() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, backends: 4, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 0,
+        tag_fences: 16,
+        backends: 4,
+        shards: 1,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
     // The slot of this backend has no row of counts for space 1.
@@ -131,8 +145,15 @@ fn evictions_update_the_counts_of_a_space_once_per_lock() {
 fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 16, backends: 4, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 0,
+        tag_fences: 16,
+        backends: 4,
+        shards: 1,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 100], &[]));
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
@@ -155,8 +176,15 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
 fn removals_update_the_count_of_a_relation_once_per_lock() {
     let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = CountingHost::default();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 4, tag_fences: 16, backends: 4, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 4,
+        tag_fences: 16,
+        backends: 4,
+        shards: 1,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let table = tier.fences().relation(1, 7, Relation::Any);
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[table]));

@@ -53,6 +53,10 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..SPACES, 0u16..4000).prop_map(|(space, quota)| Action::Trim { space, quota }),
         4 => (0..OTHER_SPACES).prop_map(|space| Action::CountInOtherSpace { space }),
         1 => (0..SPACES).prop_map(|space| Action::ResetCounts { space }),
+        4 => (0u8..3, any::<bool>()).prop_map(|(shard, oldest)| Action::Mark { shard, oldest }),
+        4 => any::<bool>().prop_map(|leave| Action::Locate { leave }),
+        1 => Just(Action::Recycle),
+        2 => (0..KEYS).prop_map(|key| Action::Promote { key }),
     ]
 }
 

@@ -31,8 +31,15 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>, &Alone)) {
     let host = Alone::default();
     host.0.set(1);
     let memory: Vec<_> = (0..2 << 17).map(|_| AtomicU64::new(0)).collect();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 64, relation_fences: 0, tag_fences: 16, backends: 1, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 64,
+        relation_fences: 0,
+        tag_fences: 16,
+        backends: 1,
+        shards: 1,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     test(&tier, &host);
     assert_eq!(tier.check(), Vec::<String>::new());

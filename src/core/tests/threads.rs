@@ -63,8 +63,15 @@ fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
 fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
     let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
     let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 64, backends: 8, shards: 2 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 0,
+        tag_fences: 64,
+        backends: 8,
+        shards: 2,
+        locations: 0,
+    };
     Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     (memory, host)
 }
@@ -169,6 +176,7 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
         tag_fences: 64,
         backends: 8,
         shards: SHARDS,
+        locations: 0,
     };
     Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let stop = AtomicBool::new(false);

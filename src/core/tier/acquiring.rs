@@ -9,6 +9,7 @@ use super::guard::Guard;
 use crate::fence::Stamp;
 use crate::host::Host;
 use crate::key::Key;
+use crate::location::Location;
 use crate::reader::Reader;
 use std::collections::TryReserveError;
 
@@ -56,6 +57,9 @@ pub enum Acquired {
     Busy(InFlight),
     /// The key has a value by now. Only callers that asked to be told get this answer.
     Present,
+    /// The key has no value in memory, but one may be saved at this location. Only callers that asked to be told of values get this
+    /// answer. The caller must promote the saved value or forget the location, and ask again.
+    Saved(Location),
     /// There is no slot for a flight. The caller may compute the value but cannot publish it.
     NoSlot(Limit),
 }
@@ -65,6 +69,9 @@ pub enum Acquired {
 pub enum Unclaimed {
     /// The key has a value for this reader.
     Present,
+    /// The key has no value in memory, but one may be saved at this location. The caller must promote the saved value or forget the
+    /// location, and try again.
+    Saved(Location),
     /// A transaction that is about to commit has announced a change of the key.
     Changing,
     /// Another session has claimed the key.
@@ -93,8 +100,13 @@ impl<H: Host> Tier<'_, H> {
         if let Some(other) = guard.flights().leader(key.hash, now).filter(is_claim) {
             return if other.owner == owner.session { Ok(other.id) } else { Err(Unclaimed::Claimed) };
         }
-        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
-            return Err(Unclaimed::Present);
+        if let Some(reader) = reader {
+            if self.has_value(&guard, key, reader, now) {
+                return Err(Unclaimed::Present);
+            }
+            if let Some(location) = guard.location(key) {
+                return Err(Unclaimed::Saved(location));
+            }
         }
         let lease = self.draw_lease(&guard, Stamp::LATEST);
         let begun = guard.flights().begin(key, Purpose::Claim, &lease, owner, u32::MAX, now);
@@ -125,8 +137,13 @@ impl<H: Host> Tier<'_, H> {
         if guard.poisoned() {
             return Acquired::NoSlot(Limit::Off);
         }
-        if reader.is_some_and(|reader| self.has_value(&guard, key, reader, now)) {
-            return Acquired::Present;
+        if let Some(reader) = reader {
+            if self.has_value(&guard, key, reader, now) {
+                return Acquired::Present;
+            }
+            if let Some(location) = guard.location(key).filter(|_| !guard.is_changing(key)) {
+                return Acquired::Saved(location);
+            }
         }
         let goes_before = |leader: &InFlight| purpose == Purpose::Fill && leader.purpose == Purpose::Lease;
         if let Some(leader) = guard.flights().leader(key.hash, now).filter(|leader| !goes_before(leader)) {

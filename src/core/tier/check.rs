@@ -216,6 +216,7 @@ fn check_shard<H: Host>(
     }
     walk.check_counts();
     walk.complaints.extend(guard.flights().complaints(FINDINGS_PER_SHARD));
+    walk.complaints.extend(guard.directory_complaints(FINDINGS_PER_SHARD));
     for queue in [Queue::Small, Queue::Main] {
         check_queue(guard, queue, &walk.linked, walk.queued[queue as usize], walk.complaints)?;
     }

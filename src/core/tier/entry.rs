@@ -66,8 +66,11 @@ pub(crate) const CHAINED: u64 = 2;
 pub(crate) const SPREAD: u64 = 8;
 /// Flag: the entry announces the change of a transaction that is about to commit. A reader that finds it reports a miss.
 pub(crate) const HIDDEN: u64 = 16;
-/// Flag: the announcement has no value, because the transaction removes the key.
+/// Flag of an announcement: it has no value, because the transaction removes the key.
 pub(crate) const TOMBSTONE: u64 = 32;
+/// Flag of an entry that is not hidden: a saver has copied it, see `saving.rs`. It shares its bit with [`TOMBSTONE`]: an announcement
+/// with that flag never becomes visible.
+pub(crate) const MARKED: u64 = TOMBSTONE;
 /// Flag: the entry has a word before its value that says how long it may be served after it stopped being valid.
 pub(crate) const MAY_BE_STALE: u64 = 64;
 /// Flag: the entry is *linked*: it is in a bucket, and also in an eviction queue unless it is hidden. An entry without this flag is
@@ -269,6 +272,10 @@ impl<'m> Entry<'m> {
     }
     pub(crate) fn set_expires(&self, expires: u32) {
         self.set_word(5, u64::from(expires) << 32 | u64::from(self.word(5) as u32));
+    }
+    /// Writes the tick of storing. The entry must not be linked yet.
+    pub(crate) fn set_created(&self, created: u32) {
+        self.set_word(5, self.word(5) >> 32 << 32 | u64::from(created));
     }
 
     /// Returns the entry's runs of blocks, in order.

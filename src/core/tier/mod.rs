@@ -10,6 +10,8 @@
 //!   entries of one of the eviction queues (`queues.rs`).
 //! - `removing.rs` and `updating.rs` change or end living entries. `freeing.rs` gives their blocks back.
 //! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed. `flight.rs` keeps them.
+//! - `directory.rs` knows where values are saved outside of the region. `saving.rs` hands entries to the saver, and `promoting.rs`
+//!   brings saved values back.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
 //! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
 //!   whole tier.
@@ -19,6 +21,7 @@ mod allocation;
 pub(crate) mod census;
 mod check;
 mod deltas;
+mod directory;
 mod entry;
 mod eviction;
 pub(crate) mod flight;
@@ -26,11 +29,13 @@ mod freeing;
 mod guard;
 pub(crate) mod inspecting;
 mod judge;
+pub(crate) mod promoting;
 mod publishing;
 mod queues;
 mod quota;
 mod reading;
 mod removing;
+pub(crate) mod saving;
 mod shard;
 mod statistics;
 mod streak;
@@ -102,10 +107,11 @@ impl<'m, H: Host> Tier<'m, H> {
         Layout::of(sizes).map(|layout| layout.shards)
     }
 
-    /// Returns the bytes that a region of these sizes uses for its header, fences and statistics. They do not depend on the bytes
+    /// Returns the bytes that a region of these sizes uses for its header, fences, statistics, records of segments
+    /// and directory. They do not depend on the bytes
     /// for entries, unlike the zones, the visited bits and the control data of the shards, which are not included.
     pub fn bytes_beside_entries(sizes: Sizes) -> usize {
-        Layout::words_before_zones(&sizes) * 8
+        (Layout::words_before_zones(&sizes) + Layout::directory_words(&sizes)) * 8
     }
 
     /// Returns the fences of the tier.

@@ -150,7 +150,7 @@ impl<H: Host> Tier<'_, H> {
         let valid = old.is_some_and(|(entry, header)| self.is_valid_in(&key.scope, &entry, &header, now));
         let kept = !guard.poisoned() && decide(&guard, valid);
         if kept {
-            self.replace(&guard, None, old, Some(&new), &mut unlinked);
+            self.replace(&guard, key, None, old, Some(&new), &mut unlinked);
         }
         drop(guard);
         self.conclude(key, reservation, if kept { Outcome::Stored } else { Outcome::Dropped }, &mut unlinked);
@@ -174,18 +174,20 @@ impl<H: Host> Tier<'_, H> {
         self.release_all(unlinked);
     }
 
-    /// Replaces the present entry of a key with a new one, or with none, and removes an announcement. All of it happens in one
-    /// change. So readers see the state before or the state after, and never the old value between the announcement and the new
-    /// value.
+    /// Replaces the present entry of a key with a new one, or with none, removes an announcement, and forgets where the old value is
+    /// saved. All of it happens in one change. So readers see the state before or the state after, and never the old value between
+    /// the announcement and the new value.
     fn replace<'t>(
         &'t self,
         guard: &Guard<'t, H>,
+        key: &Key<'_>,
         announced: Option<&Entry<'t>>,
         old: Option<(Entry<'t>, Header)>,
         new: Option<&Entry<'t>>,
         unlinked: &mut Unlinked,
     ) {
         guard.change(|| {
+            guard.forget_location(key.fingerprint());
             if let Some(announced) = announced {
                 guard.unlink_hidden(announced);
             }
@@ -263,7 +265,11 @@ impl<H: Host> Tier<'_, H> {
         }
         let kept = stands && stamp.is_some();
         let old = guard.find(key).filter(|_| stands);
-        self.replace(&guard, Some(&new), old, kept.then_some(&new), &mut unlinked);
+        if stands {
+            self.replace(&guard, key, Some(&new), old, kept.then_some(&new), &mut unlinked);
+        } else {
+            guard.change(|| guard.unlink_hidden(&new));
+        }
         drop(guard);
         let outcome = match kept {
             true => Outcome::Stored,

@@ -36,11 +36,7 @@ impl<H: Host> Tier<'_, H> {
                 self.statistics.count(key.scope.cell, Counter::Hit);
                 Ok(meta)
             }
-            Some(outcome) => {
-                let miss = outcome.err().unwrap_or(Miss::Absent);
-                self.count_miss(key.scope.cell, miss);
-                Err(miss)
-            }
+            Some(outcome) => Err(self.missed(key, outcome.err())),
             None => self.get_again(key, reader, now, into),
         }
     }
@@ -55,26 +51,39 @@ impl<H: Host> Tier<'_, H> {
         now: u32,
         into: &mut impl Buffer,
     ) -> Result<Meta, Miss> {
-        let found = self.look_again(key, reader, now, Some(&mut *into));
-        let outcome = found.and_then(|meta| if into.accepts(&meta) { Ok(meta) } else { Err(Miss::Absent) });
-        match outcome {
-            Ok(_) => self.statistics.count(key.scope.cell, Counter::Hit),
-            Err(miss) => self.count_miss(key.scope.cell, miss),
+        match self.look_again(key, reader, now, Some(&mut *into)) {
+            Ok(meta) if into.accepts(&meta) => {
+                self.statistics.count(key.scope.cell, Counter::Hit);
+                Ok(meta)
+            }
+            outcome => Err(self.missed(key, outcome.err())),
         }
-        outcome
     }
 
-    /// A function of its own, so that a hit does not choose among counters.
+    /// Looks whether a value of an absent key is saved, and counts the miss otherwise. Without a miss, the buffer has refused the value:
+    /// that counts as an absent key. A function of its own, so that a hit does not choose among counters.
     #[inline(never)]
-    fn count_miss(&self, cell: u32, miss: Miss) {
+    fn missed(&self, key: &Key<'_>, miss: Option<Miss>) -> Miss {
+        if miss == Some(Miss::Absent)
+            && let Some(location) = self.location(key)
+        {
+            return Miss::Saved(location);
+        }
+        let miss = miss.unwrap_or(Miss::Absent);
+        self.count_miss(&key.scope, miss);
+        miss
+    }
+
+    /// Counts a miss that was not counted: one that a [`Miss::Saved`] ended with.
+    pub fn count_miss(&self, scope: &Scope, miss: Miss) {
         let what = match miss {
-            Miss::Absent => Counter::MissAbsent,
+            Miss::Absent | Miss::Saved(_) => Counter::MissAbsent,
             Miss::Expired => Counter::MissExpired,
             Miss::Fenced => Counter::MissFenced,
             Miss::Own => Counter::MissOwn,
             Miss::Off => Counter::MissOff,
         };
-        self.statistics.count(cell, what);
+        self.statistics.count(scope.cell, what);
     }
 
     /// Does the same as [`get`](Self::get) for a reader that accepts a stale value: if the value is no longer valid, the reader
@@ -192,10 +201,14 @@ impl<H: Host> Tier<'_, H> {
     /// Returns what [`get`](Self::get) would return, without a value, and does not count as a read.
     pub fn peek<'r>(&self, key: &Key<'_>, reader: impl Into<Reader<'r>>) -> Result<Meta, Miss> {
         let (reader, now) = (reader.into(), self.host.now());
-        match self.try_look(key, reader, now, None::<&mut ()>) {
+        let outcome = match self.try_look(key, reader, now, None::<&mut ()>) {
             Some(outcome) => outcome,
             None => self.look_again(key, reader, now, None::<&mut ()>),
-        }
+        };
+        outcome.map_err(|miss| match self.location(key) {
+            Some(location) if miss == Miss::Absent => Miss::Saved(location),
+            _ => miss,
+        })
     }
 
     /// Explains a miss by [`Miss::Fenced`] or [`Miss::Own`]: returns why the entry of a key is not valid for this reader. The

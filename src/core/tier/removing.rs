@@ -12,12 +12,13 @@ use crate::host::Host;
 use crate::key::{Key, KeyMark};
 
 impl<H: Host> Tier<'_, H> {
-    /// Removes a key and voids its flight. Returns whether the key had a value that would have been served to a reader without
+    /// Removes a key and voids its flight. Returns whether the key had a value in memory that would have been served to a reader without
     /// changes of its own. A change of the key that a transaction has announced stays announced.
     pub fn remove(&self, key: &Key<'_>) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         guard.flights().void(key.hash);
+        guard.forget_location(key.fingerprint());
         let Some((entry, header)) = guard.find(key).filter(|_| !guard.poisoned()) else { return false };
         let valid = self.is_valid_in(&key.scope, &entry, &header, now);
         let mut unlinked = Unlinked::within(&key.scope);
@@ -41,6 +42,7 @@ impl<H: Host> Tier<'_, H> {
         loop {
             let guard = Shard::of_hash(self.region, &self.layout, mark.hash()).lock(&self.host);
             guard.flights().void(mark.hash());
+            guard.forget_location(mark.fingerprint());
             if guard.poisoned() {
                 return;
             }
@@ -83,6 +85,8 @@ impl<H: Host> Tier<'_, H> {
                         && let Some(reason) = judge.is_useless(&entry, &header)
                         && !unlinked.is_full()
                     {
+                        // A saved copy is of no use either.
+                        guard.forget_location(header.hash());
                         self.drop_entry(&guard, &entry, &header, reason, &mut unlinked);
                         removed += 1;
                     }

@@ -2,7 +2,7 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header};
+use super::entry::{Entry, Header, MARKED};
 use crate::fence::FenceId;
 use crate::host::Host;
 use crate::key::Key;
@@ -12,15 +12,17 @@ use crate::value::{
 };
 
 impl<H: Host> Tier<'_, H> {
-    /// Gives an entry another time to live: it expires at the tick `expires`. Returns false and changes nothing if the key has no
-    /// value that would be served.
+    /// Gives an entry another time to live: it expires at the tick `expires`. Returns false if the key has no value in memory that
+    /// would be served. A saved copy has the old time to live, so its location is forgotten. A value that is only saved is lost.
     pub fn touch(&self, key: &Key<'_>, expires: u32) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
         let found = guard
             .find(key)
             .filter(|(entry, header)| !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now));
+        guard.forget_location(key.fingerprint());
         if let Some((entry, _)) = &found {
+            entry.set_flag(MARKED, false);
             entry.set_expires(expires);
         }
         found.is_some()
@@ -44,17 +46,18 @@ impl<H: Host> Tier<'_, H> {
             // An announced change of the key does not stop this: when it is confirmed, it replaces the counter. Waiting for it
             // could take long.
             let stored = self.publish_if(key, reservation, |guard, valid| {
-                if !valid {
+                let absent = !valid && guard.location(key).is_none();
+                if absent {
                     guard.flights().void(key.hash);
                 }
-                !valid
+                absent
             });
             match stored {
                 Stored::New | Stored::Replaced => return Ok(by),
                 Stored::Dropped if self.shard_of(key).poisoned() => {
                     return Err(IncrError::Refused(Refusal::Off));
                 }
-                // Another session has stored a counter first: add to that one.
+                // Another session has stored a value first, or saved one: add to that one.
                 Stored::Dropped => {}
             }
         }
@@ -65,9 +68,12 @@ impl<H: Host> Tier<'_, H> {
     pub fn add(&self, key: &Key<'_>, by: i64) -> Option<Result<i64, IncrError>> {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);
-        let (entry, header) = guard.find(key).filter(|(entry, header)| {
-            !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now)
-        })?;
+        let found = guard
+            .find(key)
+            .filter(|(entry, header)| !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, now));
+        let Some((entry, header)) = found else {
+            return guard.location(key).map(|location| Err(IncrError::Saved(location)));
+        };
         if header.kind() != Kind::COUNTER {
             return Some(Err(IncrError::OtherKind(header.kind())));
         }

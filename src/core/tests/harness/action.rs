@@ -122,6 +122,21 @@ pub enum Action {
     ResetCounts {
         space: u8,
     },
+    /// The saver marks and copies the oldest entries of a shard, or entries of some buckets.
+    Mark {
+        shard: u8,
+        oldest: bool,
+    },
+    /// The saver locates the copies of its last batch. With `leave`, the entries leave the memory.
+    Locate {
+        leave: bool,
+    },
+    /// The saver frees its oldest segment.
+    Recycle,
+    /// A reader promotes a saved value.
+    Promote {
+        key: u8,
+    },
 }
 
 /// The number of keys that the actions choose from.

@@ -55,6 +55,10 @@ impl Both<'_> {
             Action::GetStale { key } => expect_stale(self.tier, self.model, key, self.now),
             Action::Claim { key, second, removed } => self.claim(key, second, removed),
             Action::EndClaim { size, announced, give_up } => self.end_claim(size, announced, give_up),
+            Action::Mark { shard, oldest } => self.mark(shard, oldest),
+            Action::Locate { leave } => self.locate(leave),
+            Action::Recycle => self.recycle(),
+            Action::Promote { key } => self.promote(key),
             Action::Reattach => {}
         }
     }

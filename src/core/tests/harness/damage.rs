@@ -11,8 +11,15 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub const SIZES: Sizes =
-    Sizes { bytes: 0, reserved_fences: 4, relation_fences: 4, tag_fences: 16, backends: 1, shards: 2 };
+pub const SIZES: Sizes = Sizes {
+    bytes: 0,
+    reserved_fences: 4,
+    relation_fences: 4,
+    tag_fences: 16,
+    backends: 1,
+    shards: 2,
+    locations: 0,
+};
 
 pub fn owner(session: u32) -> Owner {
     Owner { session, role: 0 }

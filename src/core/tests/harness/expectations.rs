@@ -4,7 +4,9 @@ use super::action::SPACES;
 use super::host::TestHost;
 use super::keys::{class, content, with_key};
 use super::model::{Known, Model, NOTED_EVERY, may_forget};
-use pg_cache_core::{Cost, Counter, FenceId, Freshness, Kind, Miss, NewValue, Refusal, Stamp, Stored, Tier};
+use pg_cache_core::{
+    Cost, Counter, FenceId, Freshness, Kind, Location, Meta, Miss, NewValue, Refusal, Stamp, Stored, Tier,
+};
 use std::time::Duration;
 
 /// Returns the entries and bytes of the other spaces.
@@ -111,8 +113,16 @@ pub fn expect_refusal(
 /// Reads a key and compares the answer with the model's.
 pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
-    let answer = with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value));
-    model.count_read(key, answer.map(|_| ()));
+    let answer = match with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value)) {
+        Err(Miss::Saved(location)) => {
+            let answer = get_saved(tier, model, (key, now), location, &mut value, false);
+            answer.map(|(meta, _)| meta)
+        }
+        answer => {
+            model.count_read(key, answer.map(|_| ()));
+            answer
+        }
+    };
     let verdict = model.expected(key, now);
     match answer {
         Ok(meta) => {
@@ -135,6 +145,49 @@ pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) 
     }
 }
 
+/// Reads a saved value as the server does, and counts the read. A copy that is of no use loses its location.
+fn get_saved(
+    tier: &Tier<'_, &TestHost>,
+    model: &mut Model,
+    (key, now): (u8, u32),
+    location: Location,
+    value: &mut Vec<u8>,
+    stale: bool,
+) -> Result<(Meta, Freshness), Miss> {
+    let copy = model.saver.copy(location);
+    let answer = with_key(tier, key, |name| {
+        assert_eq!(tier.location(name), Some(location), "it stood a moment ago");
+        if !copy.is_of(key) {
+            tier.forget_location(name, location);
+            return Err(Miss::Absent);
+        }
+        if tier.is_saved_useless(name.scope(), &copy.saved()) {
+            tier.forget_location(name, location);
+        }
+        tier.note_asked(name, location);
+        match stale {
+            false => tier.judge_saved(name.scope(), &copy.saved(), Stamp::LATEST).map(|()| Freshness::Valid),
+            true => tier.judge_saved_stale(name.scope(), &copy.saved(), Stamp::LATEST),
+        }
+    });
+    *value = copy.value.clone();
+    let outcome = answer.map(|freshness| (copy.meta, freshness));
+    // A stale hit counts as the miss that a reader gets if it does not accept stale values.
+    let counted = match outcome {
+        Ok((_, Freshness::Valid)) => Ok(()),
+        Ok((_, Freshness::Stale { .. })) => model.expected(key, now).map(|_| ()),
+        Err(miss) => Err(miss),
+    };
+    with_key(tier, key, |name| match counted {
+        Ok(()) => tier.note(name.scope(), Counter::HitSaved, 1),
+        Err(miss) => {
+            tier.count_miss(name.scope(), miss);
+            model.count_read(key, Err(miss));
+        }
+    });
+    outcome
+}
+
 /// Notes that a reader found the value valid.
 pub fn note_valid(model: &mut Model, key: u8, now: u32) {
     if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
@@ -147,16 +200,19 @@ pub fn note_valid(model: &mut Model, key: u8, now: u32) {
 /// Reads a key, accepting a stale value, and compares the answer with the model's.
 pub fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
-    let answer = with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut value));
-    // A stale hit counts as a miss: the one that a reader gets if it does not accept stale values.
-    model.count_read(
-        key,
-        match answer {
-            Ok((_, Freshness::Valid)) => Ok(()),
-            Ok((_, Freshness::Stale { .. })) => model.expected(key, now).map(|_| ()),
-            Err(miss) => Err(miss),
-        },
-    );
+    let answer = match with_key(tier, key, |key| tier.get_stale(key, Stamp::LATEST, &mut value)) {
+        Err(Miss::Saved(location)) => get_saved(tier, model, (key, now), location, &mut value, true),
+        answer => {
+            // A stale hit counts as a miss: the one that a reader gets if it does not accept stale values.
+            let counted = match answer {
+                Ok((_, Freshness::Valid)) => Ok(()),
+                Ok((_, Freshness::Stale { .. })) => model.expected(key, now).map(|_| ()),
+                Err(miss) => Err(miss),
+            };
+            model.count_read(key, counted);
+            answer
+        }
+    };
     match (answer, model.expected_stale(key, now)) {
         (Ok((_, freshness)), Ok((known, expected))) => {
             assert_eq!((freshness, &value), (expected, &known.value));

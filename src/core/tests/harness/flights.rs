@@ -4,6 +4,7 @@ use super::both::Both;
 use super::expectations::{as_value, expect, expect_refusal, new_value, stamp};
 use super::keys::{class, dependencies, owner_of, with_key};
 use super::model::{CLAIMERS, Flight, Known, OWNER, may_forget};
+use super::saving::settle;
 use pg_cache_core::{Acquired, Counter, FlightRequest, Purpose, Stamp, Stored, Unclaimed};
 
 impl Both<'_> {
@@ -90,12 +91,22 @@ impl Both<'_> {
         let leader = leader.filter(|flight| !fills || flight.purpose != Purpose::Lease);
         let owner = owner_of(OWNER, key);
         // Every second request asks for the lease only if there is no value.
-        let acquired = with_key(tier, key, |key| match hold % 4 {
-            0 | 2 => tier
-                .acquire(key, FlightRequest::lease(owner, now + hold).unless_present(Stamp::LATEST.into())),
-            1 => tier.acquire(key, FlightRequest::lease(owner, now + hold)),
-            _ => tier.acquire(key, FlightRequest::fill(owner, now + hold)),
-        });
+        let acquire = || {
+            with_key(tier, key, |key| match hold % 4 {
+                0 | 2 => tier.acquire(
+                    key,
+                    FlightRequest::lease(owner, now + hold).unless_present(Stamp::LATEST.into()),
+                ),
+                1 => tier.acquire(key, FlightRequest::lease(owner, now + hold)),
+                _ => tier.acquire(key, FlightRequest::fill(owner, now + hold)),
+            })
+        };
+        let acquired = loop {
+            match acquire() {
+                Acquired::Saved(location) => settle(tier, &model.saver, key, location),
+                acquired => break acquired,
+            }
+        };
         let present = hold.is_multiple_of(2) && model.expected(key, now).is_ok();
         match (acquired, leader) {
             (Acquired::Present, _) => assert!(present, "there is no value"),
@@ -135,7 +146,12 @@ impl Both<'_> {
         let owner = CLAIMERS[usize::from(second)];
         let by = owner_of(owner, key);
         let reader = (!removed).then_some(Stamp::LATEST.into());
-        let claimed = with_key(tier, key, |key| tier.claim(key, reader, by));
+        let claimed = loop {
+            match with_key(tier, key, |key| tier.claim(key, reader, by)) {
+                Err(Unclaimed::Saved(location)) => settle(tier, &model.saver, key, location),
+                claimed => break claimed,
+            }
+        };
         let other = model.flights.get(&class(key)).filter(|flight| flight.deadline.is_none());
         match (claimed, other) {
             _ if model.changing.contains(&key) => {

@@ -15,6 +15,7 @@ mod host;
 mod keys;
 mod model;
 mod quota;
+mod saving;
 pub mod story;
 mod values;
 
@@ -70,6 +71,7 @@ impl Harness {
             tag_fences: 16,
             backends: SLOTS,
             shards,
+            locations: 16,
         }
     }
 
@@ -113,6 +115,7 @@ impl Harness {
         // When every key is removed, no entry may be in use.
         for key in 0..KEYS {
             with_key(&tier, key, |key| tier.remove(key));
+            assert_eq!(with_key(&tier, key, |key| tier.location(key)), None, "a removed key is still saved");
         }
         let usage = tier.usage();
         assert_eq!((usage.entries, usage.announced, usage.flights), (0, 0, 0));

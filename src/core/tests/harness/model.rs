@@ -3,6 +3,7 @@
 use super::action::{Action, RELATION, SPACES, TAGS};
 use super::host::TestHost;
 use super::keys::{class, space_of};
+use super::saving::Saver;
 use pg_cache_core::{Counter, Freshness, Kind, Miss, Purpose, Refusal, StaleOk, Tier};
 use std::collections::HashMap;
 
@@ -84,6 +85,8 @@ pub struct Model {
     /// Whether a space had to make room within its own entries.
     pub trimmed: [bool; SPACES as usize],
     pub relation: RelationModel,
+    /// What is saved outside of the tier.
+    pub saver: Saver,
 }
 
 /// The effects of changes of the relation.

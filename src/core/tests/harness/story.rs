@@ -35,7 +35,12 @@ impl Story {
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
     // The first codes keep their meaning, so that old findings still decode to the same actions.
     let what: u8 = bytes.arbitrary()?;
-    Ok(match if what < 221 { what % 17 } else { what % 11 + 17 } {
+    let code = match what {
+        0..221 => what % 17,
+        221..232 => what % 11 + 17,
+        _ => what % 4 + 28,
+    };
+    Ok(match code {
         0 => Action::Put {
             key: key(bytes)?,
             size: size(bytes)?,
@@ -74,6 +79,10 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
         25 | 26 => {
             Action::Claim { key: key(bytes)?, second: bytes.arbitrary()?, removed: bytes.arbitrary()? }
         }
+        28 => Action::Mark { shard: bytes.arbitrary()?, oldest: bytes.arbitrary()? },
+        29 => Action::Locate { leave: bytes.arbitrary()? },
+        30 => Action::Recycle,
+        31 => Action::Promote { key: key(bytes)? },
         _ => Action::EndClaim {
             size: size(bytes)?,
             announced: bytes.arbitrary()?,

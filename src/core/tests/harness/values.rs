@@ -4,13 +4,19 @@ use super::both::Both;
 use super::expectations::{as_value, counter, expect, expect_refusal, new_value, published};
 use super::keys::{dependencies, owner_of, with_key};
 use super::model::{Known, SETTER, may_forget};
-use pg_cache_core::{Counter, IncrError, Kind, StaleOk, Stamp, Stored};
+use super::saving::settle;
+use pg_cache_core::{Counter, IncrError, Kind, StaleOk, Stamp, Stored, Unclaimed};
 
 impl Both<'_> {
     pub fn incr(&mut self, key: u8, by: i64) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let fresh = new_value(model, key, 0, 0, now + 40);
-        let outcome = with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[]), None));
+        let outcome = loop {
+            match with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[]), None)) {
+                Err(IncrError::Saved(location)) => settle(tier, &model.saver, key, location),
+                outcome => break outcome,
+            }
+        };
         // The model cannot know whether the counter was stored anew or added to.
         model.believe(tier, key, &[Counter::Stored, Counter::Dropped, Counter::RefusedFull]);
         let known = model.entries.get(&key).filter(|known| model.verdict(known, now).is_ok()).cloned();
@@ -22,6 +28,7 @@ impl Both<'_> {
             (Err(IncrError::OtherKind(kind)), Some(known)) => assert_eq!(kind, known.kind),
             (Err(IncrError::Overflow), Some(known)) => assert_eq!(counter(known).checked_add(by), None),
             (Err(IncrError::Refused(_)), _) => {}
+            (Err(IncrError::Saved(_)), _) => unreachable!("it was settled"),
             (Err(error), None) => panic!("{error:?} on nothing"),
 
             (Ok(_), Some(known)) => {
@@ -58,14 +65,20 @@ impl Both<'_> {
     pub fn put(&mut self, key: u8, size: usize, tags: u8, ttl: u32, absent: bool) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let known = new_value(model, key, size, tags % 8, now + ttl);
-        let setter = owner_of(SETTER, key);
+        let (setter, number) = (owner_of(SETTER, key), key);
         let outcome = with_key(tier, key, |key| {
             let dependencies = dependencies(tier, known.tags);
             let reservation = tier.reserve(key, &as_value(&known, &dependencies), Default::default())?;
             if !absent {
                 return Ok(tier.publish(key, reservation));
             }
-            Ok(match tier.claim(key, Some(Stamp::LATEST.into()), setter) {
+            let claimed = loop {
+                match tier.claim(key, Some(Stamp::LATEST.into()), setter) {
+                    Err(Unclaimed::Saved(location)) => settle(tier, &model.saver, number, location),
+                    claimed => break claimed,
+                }
+            };
+            Ok(match claimed {
                 Ok(claim) => tier.publish_leased(key, reservation, claim),
                 Err(_) => {
                     tier.cancel(reservation);

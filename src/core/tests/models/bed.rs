@@ -13,8 +13,15 @@ use std::time::Duration;
 
 /// A region without reserved fences, so that one tag decides about every scope. That means fewer words and fewer
 /// steps.
-const SIZES: Sizes =
-    Sizes { bytes: 0, reserved_fences: 0, relation_fences: 0, tag_fences: 1, backends: 4, shards: 1 };
+const SIZES: Sizes = Sizes {
+    bytes: 0,
+    reserved_fences: 0,
+    relation_fences: 0,
+    tag_fences: 1,
+    backends: 4,
+    shards: 1,
+    locations: 0,
+};
 /// Room for about ten entries of [`ENTRY_BYTES`].
 const REGION_WORDS: usize = 384;
 /// All entries have the same size, so that a new entry fits into the blocks of an old one.

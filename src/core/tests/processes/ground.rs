@@ -175,5 +175,6 @@ pub fn sizes() -> Sizes {
         tag_fences: 64,
         backends: HEIR as u32 + 1,
         shards: SHARDS,
+        locations: 0,
     }
 }

@@ -82,8 +82,15 @@ fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
 }
 
 fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 16, backends: 1, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 4,
+        relation_fences: 0,
+        tag_fences: 16,
+        backends: 1,
+        shards: 1,
+        locations: 0,
+    };
     Tier::format(Region::of_words(memory), sizes, host, 0).expect("it is large enough")
 }
 

@@ -1,0 +1,165 @@
+//! The saver of the tests, and actions on saved values. Its copies are what rows of a table are for the server.
+
+use super::action::SPACES;
+use super::both::Both;
+use super::host::TestHost;
+use super::keys::{SCOPES, with_key};
+use pg_cache_core::{
+    Batch, FenceId, Key, Location, Marked, Meta, NewValue, ReserveOptions, SavedValue, StaleOk, Stored, Tier,
+};
+use std::collections::HashMap;
+
+/// The most entries of a batch.
+const BATCH: usize = 6;
+/// The number of segments that the saver fills in turns.
+const SEGMENTS: u16 = 4;
+
+/// A copy of an entry.
+#[derive(Clone)]
+pub struct SavedCopy {
+    identity: (u32, u32, Vec<u8>),
+    pub value: Vec<u8>,
+    pub meta: Meta,
+    dependencies: Vec<FenceId>,
+    stale_ok: Option<StaleOk>,
+}
+
+impl SavedCopy {
+    pub fn is_of(&self, key: u8) -> bool {
+        let (space, role) = SCOPES[key as usize % SCOPES.len()];
+        self.identity == (space.into(), role, vec![b'k'; 1 + (key / 6) as usize * 50])
+    }
+
+    pub fn saved(&self) -> SavedValue<'_> {
+        SavedValue { meta: self.meta, dependencies: &self.dependencies, stale_ok: self.stale_ok }
+    }
+}
+
+/// A saver with its copies, and with a batch that is written and not yet located.
+#[derive(Default)]
+pub struct Saver {
+    copies: HashMap<Location, SavedCopy>,
+    batch: Option<(Batch, Vec<Location>)>,
+    segment: u16,
+    written: u64,
+    bucket: u64,
+}
+
+impl Saver {
+    fn write(&mut self, copy: SavedCopy) -> Location {
+        self.written += 1;
+        let location = Location::new(self.segment, self.written).expect("a legal location");
+        self.copies.insert(location, copy);
+        location
+    }
+
+    /// Returns the copy at a location. A location that leads nowhere fails the test.
+    pub fn copy(&self, location: Location) -> &SavedCopy {
+        self.copies.get(&location).unwrap_or_else(|| panic!("nothing is saved at {location:?}"))
+    }
+}
+
+fn read(tier: &Tier<'_, &TestHost>, marked: &Marked) -> SavedCopy {
+    let mut key = vec![0; marked.key_len()];
+    let mut dependencies = vec![FenceId::from_number(0); marked.dependency_count()];
+    let mut value = vec![0; marked.meta().value_len];
+    let stale_ok = tier.read_marked(marked, &mut key, &mut dependencies, &mut value);
+    SavedCopy {
+        identity: (marked.space(), marked.role(), key),
+        value,
+        meta: marked.meta(),
+        dependencies,
+        stale_ok,
+    }
+}
+
+/// Promotes the value at a location, or forgets the location, so that the caller's operation can try again.
+pub fn settle(tier: &Tier<'_, &TestHost>, saver: &Saver, key: u8, location: Location) {
+    with_key(tier, key, |name| {
+        if !saver.copy(location).is_of(key) || !promote(tier, saver.copy(location), name, location) {
+            tier.forget_location(name, location);
+        }
+    });
+}
+
+fn promote(tier: &Tier<'_, &TestHost>, copy: &SavedCopy, key: &Key<'_>, location: Location) -> bool {
+    let value = NewValue {
+        bytes: &copy.value,
+        kind: copy.meta.kind,
+        stamp: copy.meta.stamp,
+        expires: copy.meta.expires,
+        cost: copy.meta.cost,
+        dependencies: &copy.dependencies,
+    };
+    if tier.is_saved_useless(&scope_of(tier, copy), &copy.saved()) {
+        return false;
+    }
+    let options = ReserveOptions { stale_ok: copy.stale_ok, quota: None };
+    tier.reserve(key, &value, options)
+        .is_ok_and(|reserved| tier.promote(key, reserved, location, copy.meta.created) == Stored::New)
+}
+
+fn scope_of(tier: &Tier<'_, &TestHost>, copy: &SavedCopy) -> pg_cache_core::Scope {
+    tier.scope(1, copy.identity.0, copy.identity.1)
+}
+
+impl Both<'_> {
+    /// Marks and copies entries of one shard, without locating the copies.
+    pub fn mark(&mut self, shard: u8, oldest: bool) {
+        let (tier, saver) = (self.tier, &mut self.model.saver);
+        let mut batch = Batch::with_room(BATCH).expect("there is memory");
+        // Space 3 is not saved.
+        let admits = |space| space < u32::from(SPACES - 1);
+        if oldest {
+            tier.mark_oldest(u32::from(shard) % tier.shards(), 1, admits, &mut batch);
+        } else {
+            let next = tier.mark_bucket(saver.bucket, 1, admits, &mut batch);
+            saver.bucket = next.unwrap_or(0);
+        }
+        let copies: Vec<_> = batch.marked().iter().map(|marked| saver.write(read(tier, marked))).collect();
+        saver.batch = Some((batch, copies));
+    }
+
+    /// Locates the copies of the last batch.
+    pub fn locate(&mut self, leave: bool) {
+        let Some((batch, locations)) = self.model.saver.batch.take() else { return };
+        for (marked, location) in batch.marked().iter().zip(locations) {
+            self.tier.locate(marked, location, leave);
+        }
+    }
+
+    /// Frees the oldest segment: copies what was asked for to the next segment, and forgets the rest.
+    pub fn recycle(&mut self) {
+        let (tier, saver) = (self.tier, &mut self.model.saver);
+        // A batch that is not yet located is given up. Its entries stay marked.
+        saver.batch = None;
+        let oldest = (saver.segment + 1) % SEGMENTS;
+        let mut asked = Vec::new();
+        for shard in 0..tier.shards() {
+            tier.each_location(shard, |location, was_asked| {
+                if was_asked && location.segment() == oldest {
+                    asked.push(location);
+                }
+            });
+        }
+        for from in asked {
+            let copy = saver.copy(from).clone();
+            let key = (0..super::KEYS).find(|key| copy.is_of(*key)).expect("a copy of a key");
+            let to = saver.write(copy);
+            assert!(with_key(tier, key, |key| tier.move_location(key, from, to)), "no process interferes");
+        }
+        tier.forget_segment(oldest);
+        saver.copies.retain(|location, _| location.segment() != oldest);
+        saver.segment = oldest;
+    }
+
+    /// Promotes the saved value of a key, if the key has no other.
+    pub fn promote(&mut self, key: u8) {
+        let (tier, saver) = (self.tier, &self.model.saver);
+        if let Some(location) = with_key(tier, key, |key| tier.location(key))
+            && saver.copy(location).is_of(key)
+        {
+            with_key(tier, key, |key| promote(tier, saver.copy(location), key, location));
+        }
+    }
+}

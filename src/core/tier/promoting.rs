@@ -1,0 +1,119 @@
+//! Brings saved values back: judges a saved copy as if it were an entry, and makes it an entry again.
+
+use super::Tier;
+use super::entry::Entry;
+use super::eviction;
+use crate::fence::{FenceId, Stamp};
+use crate::figures::Counter;
+use crate::host::Host;
+use crate::key::{Key, Scope};
+use crate::location::Location;
+use crate::reader::{Freshness, Miss, Reader};
+use crate::value::{Meta, Reservation, StaleOk, Stored};
+
+/// What a saved copy says of its value.
+#[derive(Clone, Copy, Debug)]
+pub struct SavedValue<'v> {
+    /// The properties of the value.
+    pub meta: Meta,
+    /// The fences of the value's dependencies.
+    pub dependencies: &'v [FenceId],
+    /// How long the value may be served stale, or None if it may not be.
+    pub stale_ok: Option<StaleOk>,
+}
+
+impl<H: Host> Tier<'_, H> {
+    /// Decides whether a reader may have a saved value, by the rules of [`get`](Self::get). The value must be that of the scope's key.
+    pub fn judge_saved<'r>(
+        &self,
+        scope: &Scope,
+        saved: &SavedValue<'_>,
+        reader: impl Into<Reader<'r>>,
+    ) -> Result<(), Miss> {
+        let reader = reader.into();
+        if saved.meta.expires <= self.host.now() {
+            return Err(Miss::Expired);
+        }
+        if !self.saved_holds(scope, saved, reader.safe_stamp) {
+            return Err(Miss::Fenced);
+        }
+        if self.is_own(scope, saved, reader) { Err(Miss::Own) } else { Ok(()) }
+    }
+
+    /// Decides the same by the rules of [`get_stale`](Self::get_stale), and returns whether the value is still valid.
+    pub fn judge_saved_stale<'r>(
+        &self,
+        scope: &Scope,
+        saved: &SavedValue<'_>,
+        reader: impl Into<Reader<'r>>,
+    ) -> Result<Freshness, Miss> {
+        let reader = reader.into();
+        let miss = match self.judge_saved(scope, saved, reader) {
+            Ok(()) => return Ok(Freshness::Valid),
+            Err(miss @ (Miss::Expired | Miss::Fenced)) => miss,
+            Err(miss) => return Err(miss),
+        };
+        let holds = |fence| self.fences().holds(fence, saved.meta.stamp, reader.safe_stamp);
+        let Some(StaleOk { ticks, valid_at }) = saved.stale_ok else { return Err(miss) };
+        if !scope.fences.into_iter().all(holds) || self.is_own(scope, saved, reader) {
+            return Err(miss);
+        }
+        let expires = saved.meta.expires;
+        let fenced = !saved.dependencies.iter().copied().all(holds);
+        let until = if fenced { valid_at.min(expires) } else { expires }.saturating_add(ticks);
+        if until > self.host.now() { Ok(Freshness::Stale { until }) } else { Err(miss) }
+    }
+
+    /// Returns whether no reader will ever get a saved value again.
+    pub fn is_saved_useless(&self, scope: &Scope, saved: &SavedValue<'_>) -> bool {
+        let fences = self.fences();
+        let has_changed = |fence: &FenceId| fences.has_changed_since(*fence, saved.meta.stamp);
+        scope.fences.iter().any(has_changed)
+            || (saved.meta.expires <= self.host.now() || saved.dependencies.iter().any(has_changed))
+                && self.judge_saved_stale(scope, saved, Stamp::LATEST).is_err()
+    }
+
+    fn saved_holds(&self, scope: &Scope, saved: &SavedValue<'_>, safe_stamp: Stamp) -> bool {
+        let holds = |fence: &FenceId| self.fences().holds(*fence, saved.meta.stamp, safe_stamp);
+        scope.fences.iter().chain(saved.dependencies).all(holds)
+    }
+
+    /// Whether the reader has changed a dependency itself, or must not get values of relations at all.
+    fn is_own(&self, scope: &Scope, saved: &SavedValue<'_>, reader: Reader<'_>) -> bool {
+        let changed = |fence: &FenceId| reader.changed_fences.binary_search(fence).is_ok();
+        reader.tracked && saved.dependencies.iter().any(|fence| self.fences().is_of_relation(*fence))
+            || scope.fences.iter().chain(saved.dependencies).any(changed)
+    }
+
+    /// Makes a saved copy an entry of the memory again, with the reservation into which the caller has copied it. The copy stays where
+    /// it is, and so does its location. The value is dropped if the location does not stand any more, or if the key has an entry by now.
+    ///
+    /// This is no change of the key: flights go on.
+    pub fn promote(
+        &self,
+        key: &Key<'_>,
+        reservation: Reservation,
+        location: Location,
+        created: u32,
+    ) -> Stored {
+        let new = Entry::new(self.region, &self.layout, reservation.block);
+        new.set_created(created);
+        let guard = self.shard_of(key).lock(&self.host);
+        let stands = guard.shard.location(key.fingerprint()) == Some(location);
+        let kept = !guard.poisoned() && stands && guard.find(key).is_none();
+        if kept {
+            guard.change(|| {
+                let header = new.header();
+                guard.link(&new, &header);
+                eviction::admit(&guard, &new, &header);
+            });
+        }
+        drop(guard);
+        if !kept {
+            self.release(reservation.block);
+            return Stored::Dropped;
+        }
+        self.statistics.count(key.scope.cell, Counter::Promoted);
+        Stored::New
+    }
+}
