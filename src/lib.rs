@@ -11,10 +11,13 @@ mod pg;
 mod query;
 /// Entries, transactions and spaces: the logic of the cache.
 mod store;
+/// Background workers.
+mod workers;
 
 pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/segments.sql", name = "segments", requires = ["schema"]);
 pgrx::extension_sql_file!(
     "../sql/spaces.sql",
     name = "spaces",
@@ -45,4 +48,5 @@ extern "C-unwind" fn _PG_init() {
     store::transaction::pending::listen();
     store::command::listen();
     pg::executor::hook();
+    workers::register();
 }

@@ -1,4 +1,5 @@
 pub mod allocator;
+pub mod background;
 pub mod catalog;
 pub mod clock;
 pub mod command;
@@ -25,6 +26,7 @@ pub mod queue;
 pub mod relation;
 pub mod role;
 pub mod scan;
+pub mod segment;
 pub mod session;
 pub mod settings;
 pub mod shared;
@@ -36,3 +38,4 @@ pub mod targets;
 pub mod transaction;
 pub mod transaction_events;
 pub mod varlena;
+pub mod worker_slot;

@@ -68,6 +68,11 @@ impl<'k> Key<'k> {
         (1..=KEY_BYTES_MAX).contains(&bytes.len()).then_some(Self { scope, bytes, hash, tail })
     }
 
+    /// Returns the bytes of the key.
+    pub fn bytes(&self) -> &'k [u8] {
+        self.bytes
+    }
+
     /// Returns the scope of the key.
     pub fn scope(&self) -> &Scope {
         &self.scope

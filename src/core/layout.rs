@@ -5,6 +5,7 @@
 //! fences   reserved | relations | unclaimed (a line each) | tags  see fence/
 //! slots    statistics: a slot for each backend                   see figures/statistics.rs
 //! cells    statistics: a cell for each space                     see figures/statistics.rs
+//! segments what the saver notes of its segments                  see segments.rs
 //! zones    versions by which a reader learns that an entry died  see tier/shard.rs
 //! visited  one bit for each entry: has a reader asked for it?    see tier/shard.rs
 //! shards   control | flights | buckets | ghosts | bitmap | directory   see tier/shard.rs, tier/directory.rs
@@ -17,6 +18,7 @@
 //! The layout is a function of the [`Sizes`] alone. The header stores the sizes. A backend that attaches computes the layout from
 //! them and keeps its own copy, so that later damage to the region cannot move anything.
 
+use crate::location::SEGMENTS_MAX;
 use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
@@ -97,6 +99,8 @@ const UNCLAIMED_MAX: u32 = 256;
 /// line.
 pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
 pub(crate) const ROW_WORDS: usize = 3 * LINE;
+/// The words of a record of a segment.
+pub(crate) const SEGMENT_WORDS: usize = 4;
 /// The words of a slot of statistics.
 pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
 /// The words of a space's cell: one line, the counts of the cell, and the counts at the last reset.
@@ -148,6 +152,7 @@ pub(crate) struct Layout {
     pub tags_at: usize,
     pub slots_at: usize,
     pub cells_at: usize,
+    pub segments_at: usize,
     zones_at: usize,
     visited_at: usize,
     shards_at: usize,
@@ -181,6 +186,7 @@ impl Layout {
         let tags_at = unclaimed_at + unclaimed(&sizes) as usize * LINE;
         let slots_at = line_up(tags_at + sizes.tag_fences as usize);
         let cells_at = slots_at + sizes.backends as usize * SLOT_WORDS;
+        let segments_at = cells_at + cells(&sizes) as usize * CELL_WORDS;
         let zones_at = Self::words_before_zones(&sizes);
         let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
         let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
@@ -210,6 +216,7 @@ impl Layout {
             tags_at,
             slots_at,
             cells_at,
+            segments_at,
             zones_at,
             visited_at,
             shards_at,
@@ -229,13 +236,13 @@ impl Layout {
         })
     }
 
-    /// Returns the words of header, fences and statistics.
+    /// Returns the words of header, fences, statistics and records of segments.
     pub(crate) fn words_before_zones(sizes: &Sizes) -> usize {
         let fences = sizes.reserved_fences as usize * RESERVED_WORDS
             + sizes.relation_fences as usize * RELATION_WORDS
             + unclaimed(sizes) as usize * LINE
             + sizes.tag_fences as usize;
-        line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes)
+        line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes) + segment_words(sizes)
     }
 
     /// Returns about how many words the directories of all shards have.
@@ -424,6 +431,10 @@ fn plan_shards(sizes: &Sizes, shards_at: usize) -> Option<(usize, ShardPlan)> {
         blocks -= (excess / 2).next_multiple_of(LINE_BLOCKS).max(LINE_BLOCKS);
     }
     (blocks >= SHARD_BLOCKS_MIN).then(|| (shards, plan(blocks)))
+}
+
+fn segment_words(sizes: &Sizes) -> usize {
+    if sizes.locations == 0 { 0 } else { usize::from(SEGMENTS_MAX) * SEGMENT_WORDS }
 }
 
 /// Returns how many sets the directory of each shard has.

@@ -86,6 +86,7 @@ mod lines;
 mod location;
 mod reader;
 mod region;
+mod segments;
 mod sync;
 mod tier;
 mod value;
@@ -103,6 +104,7 @@ pub use reader::{Buffer, Freshness, InvalidBecause, Miss, Reader};
 #[cfg(all(feature = "testing", not(any(loom, counting))))]
 pub use region::{FailingAllocator, Mapping};
 pub use region::{Region, RegionError};
+pub use segments::SegmentRecord;
 pub use tier::Tier;
 pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
 pub use tier::census::{Census, Fill};

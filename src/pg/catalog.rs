@@ -46,6 +46,7 @@ pub mod spaces {
     pub const MAX_TTL: usize = 3;
     pub const TTL_POLICY: usize = 4;
     pub const JITTER: usize = 5;
+    pub const TIERS: usize = 6;
     pub const SCOPE: usize = 7;
     pub const QUOTA: usize = 8;
     pub const MAX_VALUE: usize = 9;

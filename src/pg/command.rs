@@ -43,6 +43,9 @@ pub trait Watcher: Sync {
     fn growing(&self);
     /// A database is about to be dropped.
     fn dropping(&self, database: u32);
+    /// The command will fail if another process is connected to the database: DROP, RENAME and SET TABLESPACE of it, and CREATE DATABASE
+    /// with it as the template.
+    fn needs_alone(&self, database: u32);
 }
 
 static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
@@ -177,6 +180,9 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
             }
             T_RenameStmt => {
                 let statement = &*node.cast::<pg_sys::RenameStmt>();
+                if statement.renameType == pg_sys::ObjectType::OBJECT_DATABASE {
+                    needs_alone(*watcher, CStr::from_ptr(statement.subname));
+                }
                 if statement.relation.is_null() {
                     watcher.defining(is_shared(statement.renameType));
                 } else {
@@ -200,6 +206,17 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 }
             }
             T_DropdbStmt => drop_database(*watcher, &*node.cast()),
+            // The definitions stay as they are: a database is not one, and its settings are reported by `definition.rs`.
+            T_CreatedbStmt => {
+                let template = option((*node.cast::<pg_sys::CreatedbStmt>()).options, c"template");
+                needs_alone(*watcher, template.unwrap_or(c"template1"));
+            }
+            T_AlterDatabaseStmt => {
+                let statement = &*node.cast::<pg_sys::AlterDatabaseStmt>();
+                if option(statement.options, c"tablespace").is_some() {
+                    needs_alone(*watcher, CStr::from_ptr(statement.dbname));
+                }
+            }
             // COPY into a shared catalog writes without a plan, so the executor's hook does not see it.
             T_CopyStmt => {
                 let copy = &*node.cast::<pg_sys::CopyStmt>();
@@ -238,6 +255,27 @@ unsafe fn drop_database(watcher: &dyn Watcher, statement: &pg_sys::DropdbStmt) {
     let database = unsafe { pg_sys::get_database_oid(statement.dbname, true) };
     if database != pg_sys::InvalidOid {
         watcher.dropping(database.to_u32());
+        watcher.needs_alone(database.to_u32());
+    }
+}
+
+/// Reports a database to which no other process may be connected.
+unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
+    let database = unsafe { pg_sys::get_database_oid(name.as_ptr(), true) };
+    if database != pg_sys::InvalidOid {
+        watcher.needs_alone(database.to_u32());
+    }
+}
+
+/// Returns the text of an option of a statement. None if the statement has no such option, or if the option has no value.
+unsafe fn option<'s>(options: *const pg_sys::List, name: &CStr) -> Option<&'s CStr> {
+    // SAFETY: a list of options from a parsed statement, which lives as long as the caller uses it. The server's function returns the text of
+    // any option with a value.
+    unsafe {
+        let mut found = nodes::<pg_sys::DefElem>(options)
+            .filter(|option| CStr::from_ptr((**option).defname) == name && !(**option).arg.is_null());
+        found.next().map(|option| CStr::from_ptr(pg_sys::defGetString(option.cast_mut())))
     }
 }
 
@@ -352,8 +390,6 @@ fn is_harmless(tag: pg_sys::NodeTag) -> bool {
             | T_CreateTrigStmt
             | T_AlterStatsStmt
             | T_RefreshMatViewStmt
-            | T_CreatedbStmt
-            | T_AlterDatabaseStmt
             | T_AlterDatabaseSetStmt
             | T_AlterRoleSetStmt
             | T_AlterSystemStmt

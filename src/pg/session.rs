@@ -18,6 +18,14 @@ pub fn is_alive(pid: u32) -> bool {
     c_int::try_from(pid).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
 }
 
+/// Asks another process of the server to end.
+pub fn terminate(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        // The process may have ended meanwhile.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
 static AT_END: OnceLock<fn(bool)> = OnceLock::new();
 
 /// Registers a function that runs when the session ends, before its open transaction is rolled back. The argument is true if the session

@@ -10,6 +10,13 @@ use pgrx::pg_sys;
 static HOT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
 /// 8 MB of fences. The chance that two given tags share a fence is one in a million, and sharing costs only needless misses.
 static FENCE_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
+/// A million locations of saved values, 8 bytes each.
+static TABLE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+/// Off: no values are saved in tables.
+static TABLE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SAVE_RATE: GucSetting<i32> = GucSetting::<i32>::new(20_000);
+static SWEEP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
@@ -65,6 +72,56 @@ pub fn define() {
         1024,
         1 << 28,
         GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    int(
+        c"pg_cache.table_entries",
+        c"How many values that are saved in tables can be found, over all databases.",
+        c"Each takes 8 bytes of shared memory. 0 switches saving off.",
+        &TABLE_ENTRIES,
+        0,
+        1 << 28,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    int(
+        c"pg_cache.table_size",
+        c"Disk space for values that are saved in tables, over all databases.",
+        c"0 switches saving off.",
+        &TABLE_SIZE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_KB,
+    );
+    int(
+        c"pg_cache.save_rate",
+        c"How many values per second a worker saves that will not be evicted soon.",
+        c"",
+        &SAVE_RATE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    int(
+        c"pg_cache.sweep_interval",
+        c"How often entries that are of no use any more are removed.",
+        c"They are never returned, whether they are removed or not.",
+        &SWEEP_INTERVAL,
+        100,
+        60 * 60 * 1000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"pg_cache.max_workers",
+        c"The most background workers that save values, each for one database at a time.",
+        c"They count towards max_worker_processes.",
+        &MAX_WORKERS,
+        0,
+        32,
+        GucContext::Sighup,
         GucFlags::default(),
     );
     int(
@@ -171,4 +228,29 @@ pub fn max_value_bytes() -> usize {
 /// Returns how many bytes one transaction may hold back until it commits.
 pub fn max_transaction_bytes() -> usize {
     MAX_TRANSACTION_SIZE.get() as usize * 1024
+}
+
+/// Returns how many locations of saved values the directory has.
+pub fn table_entries() -> u32 {
+    TABLE_ENTRIES.get() as u32
+}
+
+/// Returns the most bytes of all tables for saved values; 0 if nothing is saved.
+pub fn table_bytes() -> u64 {
+    TABLE_SIZE.get() as u64 * 1024
+}
+
+/// Returns how many values a worker may save per second that will not be evicted soon.
+pub fn save_rate() -> u64 {
+    SAVE_RATE.get() as u64
+}
+
+/// Returns the milliseconds between two sweeps.
+pub fn sweep_interval_ms() -> u64 {
+    SWEEP_INTERVAL.get() as u64
+}
+
+/// Returns the most workers that run at the same time.
+pub fn max_workers() -> usize {
+    MAX_WORKERS.get() as usize
 }

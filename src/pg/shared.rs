@@ -4,6 +4,7 @@
 //! control   start of the tick clock | seed of the hashes | epoch    one cache line
 //! queues    sessions that wait for a key                            condition.rs
 //! names     tags that were invalidated lately                       name_slot.rs
+//! workers   the background workers, and the databases closed to them   worker_slot.rs
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```
 //!
@@ -20,6 +21,7 @@
 use super::condition::Condition;
 use super::local::check_thread;
 use super::name_slot::{NAME_SLOTS, Slot};
+use super::worker_slot::{WORKER_SLOTS, WorkerSlot};
 use super::{clock, prepared, settings};
 use pg_cache_core::{Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
@@ -154,15 +156,17 @@ fn sizes() -> Sizes {
         // SAFETY: the server's own limit of backends, which it sets before it asks for sizes.
         backends: unsafe { pg_sys::MaxBackends } as u32 + 1,
         shards: 0,
+        locations: settings::table_entries(),
     };
     // The setting is the memory for entries. The structures beside the entries come on top.
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, and the alignment to a cache line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers, and the alignment to a cache line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
-    sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + LINE
+    let workers = WORKER_SLOTS * size_of::<WorkerSlot>();
+    sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + LINE
 }
 
 /// Calls the previous hook.
@@ -234,6 +238,10 @@ unsafe extern "C-unwind" fn start_up() {
         // SAFETY: the same holds for the names.
         unsafe { (*names(control).add(index)).format() };
     }
+    for index in 0..WORKER_SLOTS {
+        // SAFETY: the same holds for the slots of workers.
+        unsafe { (*workers(control).add(index)).format() };
+    }
     let began_ms = words.began_ms.load(Ordering::Relaxed);
     let formatted = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
         // SAFETY: the memory and the locks that `request` has asked for, computed from the same settings.
@@ -255,9 +263,9 @@ fn random() -> u64 {
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: the requested bytes follow the control line, the queues and the names. Shared memory exists as long as the process does; a process
+    // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as the process does; a process
     // that detaches from it does not call this code any more. Only regions access this memory.
-    unsafe { Region::from_raw(names(control).add(NAME_SLOTS).cast(), sizes.bytes) }
+    unsafe { Region::from_raw(workers(control).add(WORKER_SLOTS).cast(), sizes.bytes) }
 }
 
 fn queues(control: *mut Control) -> *mut Condition {
@@ -266,6 +274,18 @@ fn queues(control: *mut Control) -> *mut Condition {
 
 fn names(control: *mut Control) -> *mut Slot {
     queues(control).wrapping_add(QUEUES).cast()
+}
+
+fn workers(control: *mut Control) -> *mut WorkerSlot {
+    names(control).wrapping_add(NAME_SLOTS).cast()
+}
+
+/// Returns the slots of background workers. There are none if there is no cache.
+pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    let count = if control.is_null() { 0 } else { WORKER_SLOTS };
+    // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
+    (0..count).map(move |index| unsafe { &*workers(control).add(index) })
 }
 
 /// Returns the slot for the name of the tag that a fence belongs to. None if there is no cache.

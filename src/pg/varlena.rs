@@ -86,7 +86,7 @@ impl Varlena {
         self
     }
 
-    fn into_datum(self) -> pg_sys::Datum {
+    pub(super) fn into_datum(self) -> pg_sys::Datum {
         self.start.map_or(pg_sys::Datum::null(), |start| start.as_ptr().into())
     }
 }

@@ -17,6 +17,7 @@ use pg_cache_core::{FenceId, Reserved};
 pub fn status_in_words() -> Option<String> {
     Some(match status::current()? {
         Status::Hot => "hot".to_owned(),
+        Status::Table => "hit: table".to_owned(),
         Status::Own => "hot: set by this transaction".to_owned(),
         Status::Stale => "stale".to_owned(),
         Status::Waited => "waited".to_owned(),

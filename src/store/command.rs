@@ -4,7 +4,7 @@
 //! two-phase steps and safe stamps.
 
 use crate::pg::command::{self, Watcher};
-use crate::pg::{definition, relation, shared};
+use crate::pg::{background, definition, relation, shared};
 use crate::store::space;
 use crate::store::transaction::{pending, prepared, safe_stamp, table_writes};
 use pg_cache_core::Reserved;
@@ -58,6 +58,10 @@ impl Watcher for Commands {
         if let Some(tier) = shared::tier() {
             pending::invalidate_exactly(tier.fences().reserved(Reserved::Database(database)));
         }
+    }
+
+    fn needs_alone(&self, database: u32) {
+        background::close(database);
     }
 
     fn growing(&self) {

@@ -14,6 +14,7 @@ use crate::pg::{jsonb, memory, queue, shared, transaction};
 use crate::store::entry::{self, JSONB, NO_LIFE, NO_VALUE, TEXT};
 use crate::store::space::{Keyspace, Space, hash};
 use crate::store::status::{self, Status};
+use crate::store::table::reading;
 use crate::store::transaction::{Basis, NotRecorded, Own, OwnKey, Value, pending};
 use pg_cache_core::{Cost, IncrError, Key, Kind, Miss, NewValue, Reader, Stamp};
 
@@ -64,6 +65,7 @@ impl From<IncrError> for Uncounted {
             IncrError::OtherKind(kind) => Self::OtherKind(kind),
             IncrError::Overflow => Self::Overflow,
             IncrError::Refused(refusal) => Self::Because(refusal.into()),
+            IncrError::Saved(_) => Self::Because(NO_VALUE),
         }
     }
 }
@@ -191,6 +193,7 @@ fn add_at_once(
         };
         match outcome {
             Err(IncrError::OtherKind(kind)) => make_counter(keyspace, name, kind)?,
+            Err(IncrError::Saved(location)) => reading::settle(keyspace, name, location),
             outcome => return Ok(outcome?),
         }
         // The value may have changed between two steps, then the addition begins again.

@@ -14,9 +14,12 @@ use crate::store::flights;
 use crate::store::prefetch;
 use crate::store::space::{self, Keyspace, Space, hash, unfit};
 use crate::store::status::{self, Object, Status};
+use crate::store::table::reading;
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
-use pg_cache_core::{Buffer, Counter, DEPENDENCIES_MAX, FenceId, Key, Kind, Meta, StaleOk, Stamp};
+use pg_cache_core::{
+    Buffer, Counter, DEPENDENCIES_MAX, FenceId, Key, Kind, Location, Meta, Miss, Reader, StaleOk, Stamp,
+};
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BinaryHeap;
 
@@ -54,8 +57,12 @@ fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) 
             status::set(Status::Miss("out of memory"));
             None
         }
-        Ok((meta, own)) => {
-            status::set(if own { Status::Own } else { Status::Hot });
+        Ok((meta, source)) => {
+            status::set(match source {
+                Source::Memory => Status::Hot,
+                Source::Table => Status::Table,
+                Source::Own => Status::Own,
+            });
             Some(meta)
         }
         Err(status) => {
@@ -131,13 +138,22 @@ fn no_cache() -> Status {
     })
 }
 
-/// Looks for the value of a key as this session must see it. Returns whether the own transaction has set it.
+/// Where a value was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Memory,
+    Table,
+    /// The own transaction has set it.
+    Own,
+}
+
+/// Looks for the value of a key as this session must see it.
 #[inline(always)]
 fn look(
     keyspace: &Keyspace,
     bytes: &[u8],
     into: &mut Option<&mut impl Buffer>,
-) -> Result<(Meta, bool), Status> {
+) -> Result<(Meta, Source), Status> {
     // A key that cannot be stored may have a gigabyte, so it is never hashed.
     if let Some(why) = unfit(bytes) {
         return Err(Status::Miss(why));
@@ -157,14 +173,32 @@ fn ask(
     key: &Key<'_>,
     changed: &[FenceId],
     into: &mut Option<&mut impl Buffer>,
-) -> Result<(Meta, bool), Status> {
+) -> Result<(Meta, Source), Status> {
     let reader = safe_stamp::reader(changed);
-    match into {
+    let outcome = match into {
         Some(into) => keyspace.tier.get(key, reader, *into),
         None => keyspace.tier.peek(key, reader),
+    };
+    match outcome {
+        Ok(meta) => Ok((meta, Source::Memory)),
+        Err(Miss::Saved(location)) => ask_table(keyspace, key, location, reader, into),
+        Err(miss) => Err(status::of_miss(miss, keyspace.tier, &keyspace.scope, key, reader)),
     }
-    .map(|meta| (meta, false))
-    .map_err(|miss| status::of_miss(miss, keyspace.tier, &keyspace.scope, key, reader))
+}
+
+/// Asks the table tier for a value that is not in memory.
+#[cold]
+#[inline(never)]
+fn ask_table(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    location: Location,
+    reader: Reader<'_>,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, Source), Status> {
+    reading::read(keyspace, key, location, reader, into)
+        .map(|meta| (meta, Source::Table))
+        .map_err(|miss| status::of_miss(miss, keyspace.tier, &keyspace.scope, key, reader))
 }
 
 /// Looks for a value in a transaction that has changed something. Not inlined, so that transactions that only read do not pay for
@@ -177,15 +211,15 @@ fn look_beside_own(
     bytes: &[u8],
     hash: u64,
     into: &mut Option<&mut impl Buffer>,
-) -> Result<(Meta, bool), Status> {
+) -> Result<(Meta, Source), Status> {
     pending::with_own(keyspace, bytes, hash, |own, changed| {
         if let Own::Nothing | Own::Touched(_) = own {
-            let (meta, _) = ask(keyspace, key, changed, into)?;
+            let (meta, source) = ask(keyspace, key, changed, into)?;
             let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
-            return Ok((Meta { expires, ..meta }, false));
+            return Ok((Meta { expires, ..meta }, source));
         }
         match own {
-            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, true)),
+            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, Source::Own)),
             _ => Err(Status::Miss("removed by this transaction")),
         }
     })

@@ -9,6 +9,7 @@ use crate::pg::role::Role;
 use crate::pg::{memory, queue, session, shared, snapshot, transaction};
 use crate::store::space::{Keyspace, hash};
 use crate::store::status::{DAMAGED, IN_FLIGHT, SNAPSHOT_OF_UNKNOWN_AGE, Status};
+use crate::store::table::reading;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};
 use pg_cache_core::{Acquired, FlightRequest, Limit, Owner, Purpose, Stamp, Unclaimed};
 
@@ -47,7 +48,7 @@ pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Statu
             pending::hold(own, fill.id, HeldKind::Lease);
             Ok((fill.id, fill.stamp))
         }
-        Acquired::Busy(_) | Acquired::Present => Err(IN_FLIGHT),
+        Acquired::Busy(_) | Acquired::Present | Acquired::Saved(_) => Err(IN_FLIGHT),
         Acquired::NoSlot(limit) => Err(Status::Refused(match limit {
             Limit::Space => "the space is computing too many queries",
             Limit::Role => "the role is computing too many queries",
@@ -106,12 +107,17 @@ pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64
     let own = prepare(keyspace, key)?;
     let hash = hash(key);
     let name = keyspace.key(key, hash).ok_or(Status::Miss("not there"))?;
-    let claimed = pending::with_own(keyspace, key, hash, |_, changed| {
-        let reader = safe_stamp::reader(changed);
-        keyspace.tier.claim(&name, (!despite_value).then_some(reader), owner())
-    });
+    let claimed = loop {
+        let claimed = pending::with_own(keyspace, key, hash, |_, changed| {
+            let reader = safe_stamp::reader(changed);
+            keyspace.tier.claim(&name, (!despite_value).then_some(reader), owner())
+        });
+        let Err(Unclaimed::Saved(location)) = claimed else { break claimed };
+        reading::settle(keyspace, &name, location);
+        shared::check_for_interrupts();
+    };
     let number = claimed.map_err(|why| match why {
-        Unclaimed::Present => Status::Refused("the key has a value"),
+        Unclaimed::Present | Unclaimed::Saved(_) => Status::Refused("the key has a value"),
         Unclaimed::Changing => Status::Refused("another transaction is changing the key"),
         Unclaimed::Claimed => Status::Refused("another transaction is about to set the key"),
         Unclaimed::NoSlot(limit) => no_room(limit),

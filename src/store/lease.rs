@@ -9,8 +9,9 @@ use crate::store::entry::{self, hit_of_own};
 use crate::store::flights;
 use crate::store::space::{Keyspace, Space, hash};
 use crate::store::status::{self, IN_FLIGHT, Status};
+use crate::store::table::reading;
 use crate::store::transaction::{HeldKind, Own, pending, safe_stamp};
-use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Purpose};
+use pg_cache_core::{Acquired, Buffer, FlightRequest, Freshness, InFlight, Key, Meta, Miss, Purpose};
 
 /// The answer to a caller that wants a value, or wants to compute it.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +190,11 @@ fn look(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64, into: &mut i
             Own::Gone => return Seen::Nothing(Status::Miss("removed by this transaction")),
         };
         let reader = safe_stamp::reader(changed);
-        match keyspace.tier.get_stale(name, reader, into) {
+        let outcome = match keyspace.tier.get_stale(name, reader, into) {
+            Err(Miss::Saved(location)) => reading::read_stale(keyspace, name, location, reader, into),
+            outcome => outcome,
+        };
+        match outcome {
             Ok((meta, Freshness::Valid)) => {
                 Seen::Valid(Meta { expires: touched.unwrap_or(meta.expires), ..meta }, false)
             }
@@ -225,10 +230,15 @@ fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken 
     // If the own transaction has removed or set the key, or the session bypasses the cache, a value in the tier does not count.
     let blind = settings::bypasses()
         || pending::with_own(keyspace, key, hash(key), |own, _| matches!(own, Own::Gone | Own::Set(_)));
-    let acquired = pending::with_own(keyspace, key, hash(key), |_, changed| match blind {
-        true => keyspace.tier.acquire(name, request.as_of(safe_stamp::current())),
-        false => keyspace.tier.acquire(name, request.unless_present(safe_stamp::reader(changed))),
-    });
+    let acquired = loop {
+        let acquired = pending::with_own(keyspace, key, hash(key), |_, changed| match blind {
+            true => keyspace.tier.acquire(name, request.as_of(safe_stamp::current())),
+            false => keyspace.tier.acquire(name, request.unless_present(safe_stamp::reader(changed))),
+        });
+        let Acquired::Saved(location) = acquired else { break acquired };
+        reading::settle(keyspace, name, location);
+        shared::check_for_interrupts();
+    };
     match acquired {
         Acquired::Lead(lease) => {
             pending::hold(own, lease.id, HeldKind::Lease);
@@ -238,7 +248,7 @@ fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken 
             Taken::Lease(flights::to_sql(lease.id))
         }
         Acquired::Busy(leader) => Taken::By(leader),
-        Acquired::Present => Taken::ByValue,
+        Acquired::Present | Acquired::Saved(_) => Taken::ByValue,
         Acquired::NoSlot(limit) => Taken::Refused(flights::no_room(limit)),
     }
 }

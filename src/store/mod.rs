@@ -10,6 +10,7 @@ pub mod lease;
 pub mod prefetch;
 pub mod space;
 pub mod status;
+pub mod table;
 pub mod transaction;
 pub mod usage;
 pub mod watch;

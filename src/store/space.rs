@@ -60,6 +60,18 @@ impl Privilege {
     }
 }
 
+/// The places where a space keeps its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tiers {
+    /// Only in memory.
+    Hot,
+    /// In memory until they are saved in a table, and then only there.
+    Table,
+    /// In memory, and in a table before they are evicted.
+    #[default]
+    Both,
+}
+
 /// The options of a space. If an option is none, the session's settings apply, or there is no limit.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -67,6 +79,7 @@ pub struct Options {
     pub max_ttl_ms: Option<u64>,
     /// Whether the cost of computing a query result determines its time to live.
     pub by_cost: bool,
+    pub tiers: Tiers,
     /// The largest fraction of a time to live that is randomly taken off.
     pub jitter: f32,
     /// Whether each role has its own entries.
@@ -87,6 +100,7 @@ impl Options {
         default_ttl_ms: None,
         max_ttl_ms: None,
         by_cost: false,
+        tiers: Tiers::Both,
         jitter: 0.0,
         by_role: false,
         quota: None,
@@ -105,6 +119,11 @@ impl Options {
             default_ttl_ms: ms(spaces::DEFAULT_TTL),
             max_ttl_ms: ms(spaces::MAX_TTL),
             by_cost: is(spaces::TTL_POLICY, "cost"),
+            tiers: match row.text(spaces::TIERS) {
+                Some(b"hot") => Tiers::Hot,
+                Some(b"table") => Tiers::Table,
+                _ => Tiers::Both,
+            },
             jitter: row.real(spaces::JITTER).unwrap_or(0.0),
             by_role: is(spaces::SCOPE, "role"),
             quota: bytes(spaces::QUOTA),
@@ -409,6 +428,13 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, &Options)) {
     if !altered && visible(DEFAULT_OID) {
         with(DEFAULT_OID, DEFAULT, &Options::BUILT_IN);
     }
+}
+
+/// Calls `with` with the OID and options of each space that has a row.
+pub fn each(mut with: impl FnMut(u32, &Options)) {
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        with(row.oid(spaces::OID).unwrap_or_default(), &Options::of(row));
+    });
 }
 
 /// Calls `with` with each grant that the current role may see, as the space, the role and the privilege: all grants in spaces in

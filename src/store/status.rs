@@ -17,6 +17,8 @@ use std::cell::{Cell, RefCell};
 pub enum Status {
     /// A value from the memory tier.
     Hot,
+    /// A value from a table, where it was saved.
+    Table,
     /// A value that the own transaction has set.
     Own,
     /// A stale value: it is not valid any more.
@@ -112,7 +114,7 @@ pub const IN_FLIGHT: Status = Status::Miss("another session is computing the val
 #[inline(never)]
 pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>) -> Status {
     match miss {
-        Miss::Absent => Status::Miss("not there"),
+        Miss::Absent | Miss::Saved(_) => Status::Miss("not there"),
         Miss::Expired => Status::Miss("expired"),
         Miss::Off => Status::Bypass(DAMAGED),
         Miss::Fenced | Miss::Own => match tier.why_fenced(key, reader) {

@@ -76,7 +76,10 @@ fn a_saved_value_is_found_by_its_location_after_it_left_the_memory() {
         tier.publish(&key, reserved.expect("there is room"));
         let batch = mark(tier);
         let marked = only(&batch);
-        assert_eq!((marked.space(), marked.role(), marked.key_len(), marked.dependency_count()), (1, 0, 3, 1));
+        assert_eq!(
+            (marked.space(), marked.role(), marked.key_len(), marked.dependency_count()),
+            (1, 0, 3, 1)
+        );
         let (mut name, mut fences) = (vec![0; 3], vec![FenceId::from_number(0)]);
         let mut bytes = vec![0; marked.meta().value_len];
         assert_eq!(tier.read_marked(marked, &mut name, &mut fences, &mut bytes), Some(stale_ok));
@@ -236,7 +239,8 @@ fn a_promotion_goes_behind_an_announced_change() {
         let key = key(tier, b"key");
         put(tier, &key, b"old");
         save(tier, 8);
-        let reserved = tier.reserve(&key, &new(tier, b"new", &[]), Default::default()).expect("there is room");
+        let reserved =
+            tier.reserve(&key, &new(tier, b"new", &[]), Default::default()).expect("there is room");
         tier.announce(&key, &reserved);
         assert_eq!(promote(tier, &key, b"old", 8), Stored::New);
         assert_eq!(get(tier, &key), Err(Miss::Fenced));
@@ -353,7 +357,8 @@ fn a_full_set_forgets_its_oldest_location() {
         // All keys have the same hash in the upper half except for the lowest bits, so they share a set.
         let names: Vec<_> = (0..12_u8).map(|number| [b'k', number]).collect();
         let scope = tier.scope(DATABASE, 0, 0);
-        let keys: Vec<_> = names.iter().enumerate().map(|(number, name)| same_set(scope, name, number)).collect();
+        let keys: Vec<_> =
+            names.iter().enumerate().map(|(number, name)| same_set(scope, name, number)).collect();
         for (position, key) in (1..).zip(&keys) {
             put(tier, key, b"value");
             save(tier, position);
@@ -384,7 +389,8 @@ fn a_segment_is_forgotten_as_a_whole_and_copies_that_were_asked_for_move_on() {
     with_tier(|tier, _| {
         let names: Vec<_> = (0..6_u8).map(|number| [b'k', number]).collect();
         let keys: Vec<_> = names.iter().map(|name| key(tier, name)).collect();
-        let location = |number: u64| Location::new(1 + (number % 2) as u16, number).expect("a legal location");
+        let location =
+            |number: u64| Location::new(1 + (number % 2) as u16, number).expect("a legal location");
         for (number, key) in (1..).zip(&keys) {
             put(tier, key, b"value");
             assert!(tier.locate(only(&mark(tier)), location(number), true));

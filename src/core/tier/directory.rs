@@ -31,7 +31,10 @@ use crate::hash::reduce;
 use crate::host::Host;
 use crate::key::Key;
 use crate::layout::LOCATIONS_OF_SET;
+#[cfg(doc)]
+use crate::location::SEGMENTS_MAX;
 use crate::location::{LOCATION_BITS, Location};
+use crate::segments::SegmentRecord;
 use crate::sync::Ordering;
 
 /// Bit of a word: a reader has asked for the saved copy.
@@ -194,6 +197,16 @@ impl<H: Host> Tier<'_, H> {
                 what(location, word & ASKED != 0);
             }
         }
+    }
+
+    /// Returns the record of a segment. None if the tier has no directory, or if the segment is not below [`SEGMENTS_MAX`].
+    pub fn segment(&self, segment: u16) -> Option<SegmentRecord<'_>> {
+        SegmentRecord::new(self.region, &self.layout, segment)
+    }
+
+    /// Returns the number of buckets of all shards, for [`sweep`](Self::sweep) and [`mark_bucket`](Self::mark_bucket).
+    pub fn buckets_total(&self) -> u64 {
+        u64::from(self.layout.buckets) * u64::from(self.layout.shards)
     }
 
     /// Returns the number of shards, for [`each_location`](Self::each_location).

@@ -158,7 +158,7 @@ impl<H: Host> Tier<'_, H> {
         guard: &Guard<'_, H>,
         entry: &Entry<'_>,
         database: u32,
-        admits: &impl Fn(u32) -> bool,
+        admits: impl Fn(u32) -> bool,
         judge: &mut Judge<'_, '_, H>,
         batch: &mut Batch,
     ) {

@@ -1,0 +1,38 @@
+//! The records of segments: four words for each segment, in which the saver notes what the segment is.
+//!
+//! The core gives the words no meaning. They lie in the region, so that they live and die with the locations that name the segments.
+//! All words of a record are 0 until the saver writes them.
+
+use crate::layout::{Layout, SEGMENT_WORDS};
+use crate::location::SEGMENTS_MAX;
+use crate::region::Region;
+use crate::sync::Ordering;
+
+/// The record of a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentRecord<'m> {
+    region: Region<'m>,
+    at: usize,
+}
+
+impl<'m> SegmentRecord<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: &Layout, segment: u16) -> Option<Self> {
+        let at = layout.segments_at + usize::from(segment) * SEGMENT_WORDS;
+        (layout.location_sets > 0 && segment < SEGMENTS_MAX).then_some(Self { region, at })
+    }
+
+    /// Returns a word of the record: 0 to 3.
+    pub fn word(&self, index: usize) -> u64 {
+        self.region.word(self.at + index % SEGMENT_WORDS).load(Ordering::Acquire)
+    }
+
+    /// Writes a word of the record. What was written before is visible to a process that reads this word.
+    pub fn set_word(&self, index: usize, value: u64) {
+        self.region.word(self.at + index % SEGMENT_WORDS).store(value, Ordering::Release);
+    }
+
+    /// Replaces the first word if it is `old`. Returns whether it was. So only one of several processes claims a record.
+    pub fn claim(&self, old: u64, new: u64) -> bool {
+        self.region.word(self.at).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}

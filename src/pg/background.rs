@@ -1,0 +1,242 @@
+//! Background workers: registering, starting and ending them, and waiting in them.
+//!
+//! A worker handles signals like a session: SIGTERM ends it at the next check for interrupts, SIGHUP makes it read the configuration again,
+//! and SIGUSR1 makes it absorb barriers, without which DROP DATABASE of any database would hang. All of these set the latch that the worker
+//! waits on.
+
+#![allow(unsafe_code)]
+
+use super::worker_slot::WorkerSlot;
+use super::{memory, session, shared};
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+unsafe extern "C-unwind" {
+    /// The server's signal handlers. A handler must be the function itself, without pgrx's guard.
+    fn die(signal: std::ffi::c_int);
+    fn SignalHandlerForConfigReload(signal: std::ffi::c_int);
+}
+
+const LIBRARY: &CStr = c"pg_cache";
+/// How long the postmaster waits before it starts the launcher again after it has failed.
+const RESTART_SECONDS: i32 = 5;
+
+/// Describes a worker.
+fn describe(name: &CStr, function: &CStr, restart_seconds: i32, database: u32) -> pg_sys::BackgroundWorker {
+    // SAFETY: all zeroes are valid for this plain structure.
+    let mut worker: pg_sys::BackgroundWorker = unsafe { std::mem::zeroed() };
+    copy(&mut worker.bgw_name, name);
+    copy(&mut worker.bgw_type, name);
+    copy(&mut worker.bgw_library_name, LIBRARY);
+    copy(&mut worker.bgw_function_name, function);
+    worker.bgw_flags = (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as i32;
+    worker.bgw_start_time = pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = restart_seconds;
+    worker.bgw_main_arg = pg_sys::Oid::from(database).into();
+    worker
+}
+
+/// Copies a string into a field of fixed size, and cuts it off if it is longer. The field ends with a zero.
+fn copy(field: &mut [std::ffi::c_char], text: &CStr) {
+    let room = field.len().saturating_sub(1);
+    for (to, from) in field.iter_mut().take(room).zip(text.to_bytes()) {
+        *to = *from as std::ffi::c_char;
+    }
+}
+
+/// The main functions of the launcher and of the worker of a database.
+#[derive(Clone, Copy, Debug)]
+pub struct Mains {
+    pub launcher: fn(),
+    /// The argument is the OID of the database.
+    pub worker: fn(u32),
+}
+
+static MAINS: OnceLock<Mains> = OnceLock::new();
+
+/// Registers the launcher. Must be called while the server loads the library.
+pub fn register(mains: Mains) {
+    if MAINS.set(mains).is_ok() {
+        let mut worker = describe(c"pg_cache launcher", c"pg_cache_launcher", RESTART_SECONDS, 0);
+        // SAFETY: the server copies the description.
+        unsafe { pg_sys::RegisterBackgroundWorker(&raw mut worker) };
+    }
+}
+
+// The server finds these two functions by their names.
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_cache_launcher(_nothing: pg_sys::Datum) {
+    connect(0);
+    if let Some(mains) = MAINS.get() {
+        (mains.launcher)();
+    }
+}
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_cache_worker(database: pg_sys::Datum) {
+    let database = database.value() as u32;
+    connect(database);
+    if let Some(mains) = MAINS.get() {
+        (mains.worker)(database);
+    }
+}
+
+/// A worker that this process has started.
+#[derive(Debug)]
+pub struct Started {
+    handle: *mut pg_sys::BackgroundWorkerHandle,
+    /// The OID of its database.
+    pub database: u32,
+}
+
+/// Starts a worker for a database. None if the server has no free slot for a worker.
+pub fn start(database: u32) -> Option<Started> {
+    let mut worker = describe(c"pg_cache worker", c"pg_cache_worker", pg_sys::BGW_NEVER_RESTART, database);
+    worker.bgw_notify_pid = session::pid() as i32;
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: the server copies the description, and allocates the handle in the current memory context.
+    let registered = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, &raw mut handle) };
+    registered.then_some(Started { handle, database })
+}
+
+impl Started {
+    /// Returns whether the worker has ended.
+    pub fn is_over(&self) -> bool {
+        let mut pid = 0;
+        // SAFETY: the handle that the server has given to this process.
+        let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.handle, &raw mut pid) };
+        status == pg_sys::BgwHandleStatus::BGWH_STOPPED
+            || status == pg_sys::BgwHandleStatus::BGWH_POSTMASTER_DIED
+    }
+
+    /// Asks the worker to end.
+    pub fn end(&self) {
+        // SAFETY: as above.
+        unsafe { pg_sys::TerminateBackgroundWorker(self.handle) };
+    }
+}
+
+/// Connects this worker to a database, or to none if `database` is 0. Ends the process with an error if the database cannot be used.
+fn connect(database: u32) {
+    // SAFETY: the first calls of a background worker, in the order that the server's own workers use.
+    unsafe {
+        pg_sys::pqsignal(pg_sys::SIGHUP as i32, Some(SignalHandlerForConfigReload));
+        pg_sys::pqsignal(pg_sys::SIGTERM as i32, Some(die));
+        pg_sys::BackgroundWorkerUnblockSignals();
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
+    }
+}
+
+/// Waits for some time, or until another process or a signal wakes this one. Raises an error if the worker must end.
+pub fn wait(time: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: this process's own latch. The server's function handles what a signal has asked for.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            time.as_millis() as std::ffi::c_long,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    attend();
+}
+
+/// Does what signals have asked for: ends the worker, absorbs barriers, reads the configuration again.
+pub fn attend() {
+    pgrx::check_for_interrupts!();
+    // SAFETY: a flag of this process, and the server's function for it, outside of a transaction.
+    unsafe {
+        if pg_sys::ConfigReloadPending != 0 {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}
+
+/// Runs a function in a transaction of its own. The commit does not wait for the disk. If the function raises an error, the worker ends.
+pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
+    // SAFETY: a worker outside of a transaction. The server's own workers do the same.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+        pg_sys::synchronous_commit = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as i32;
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = work();
+        pg_sys::PopActiveSnapshot();
+        pg_sys::CommitTransactionCommand();
+        result
+    }
+}
+
+/// Returns the OIDs of all databases, and whether each accepts connections. Must run in a transaction.
+pub fn databases() -> Vec<(u32, bool)> {
+    let mut found = Vec::new();
+    // SAFETY: scans a catalog as the server does. A tuple is valid until the next one is fetched.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let form = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(tuple);
+            memory::push(&mut found, (form.oid.to_u32(), form.datallowconn));
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+    found
+}
+
+/// For how long a database stays closed to workers after a command has asked them to leave. The command holds a lock on the database
+/// afterwards, on which a new worker waits.
+const CLOSED_MS: u64 = 10_000;
+/// How long a command waits for the worker of a database to leave.
+const LEAVE_MS: u64 = 5_000;
+
+/// Returns whether a database is closed to workers now.
+pub fn is_closed(database: u32) -> bool {
+    shared::worker_slots().any(|slot| {
+        let closed = slot.closed.load(Ordering::Relaxed);
+        (closed >> 32) as u32 == database && closed as u32 > shared::tick()
+    })
+}
+
+/// Closes a database to workers for some time, and waits until its worker has left.
+pub fn close(database: u32) {
+    let until = shared::tick_in(CLOSED_MS);
+    let is_free = |slot: &&WorkerSlot| (slot.closed.load(Ordering::Relaxed) as u32) <= shared::tick();
+    if let Some(slot) = shared::worker_slots().find(is_free) {
+        slot.closed.store(u64::from(database) << 32 | u64::from(until), Ordering::Relaxed);
+    }
+    let patience = Instant::now();
+    let is_its = |slot: &WorkerSlot| {
+        let pid = slot.pid.load(Ordering::Acquire);
+        (slot.database.load(Ordering::Acquire) == database && pid != 0 && session::is_alive(pid))
+            .then_some(pid)
+    };
+    while let Some(pid) = shared::worker_slots().find_map(is_its)
+        && patience.elapsed().as_millis() < u128::from(LEAVE_MS)
+    {
+        session::terminate(pid);
+        shared::check_for_interrupts();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,448 @@
+//! The tables that hold saved values: rows are appended, read by their position, and removed by truncating the table.
+//!
+//! A row is found by its position only: its block and its number in the block. No index and no snapshot decides whether it exists, so
+//! rows are inserted frozen, and neither hint bits nor the end of the inserting transaction matter. The memory tier knows which
+//! rows are in use (`pg_cache_core::Location`).
+//!
+//! A reader holds AccessShareLock on the table only while it reads, and never waits for the lock. Everything in a table may be wrong, because
+//! a superuser can write to it: readers check the file, the columns, and the length of each value before they use a row.
+
+#![allow(unsafe_code)]
+
+use super::memory::{self, Scratch};
+use super::varlena;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// The columns of a segment, in the order of `sql/segments.sql`.
+const COLUMNS: usize = 17;
+/// The types of the columns.
+const TYPES: [pg_sys::Oid; COLUMNS] = [
+    pg_sys::INT2OID,
+    pg_sys::INT2OID,
+    pg_sys::INT4OID,
+    pg_sys::OIDOID,
+    pg_sys::OIDOID,
+    pg_sys::INT8OID,
+    pg_sys::INT8OID,
+    pg_sys::INT8OID,
+    pg_sys::INT4OID,
+    pg_sys::INT4OID,
+    pg_sys::INT4OID,
+    pg_sys::INT4OID,
+    pg_sys::INT4OID,
+    pg_sys::INT4OID,
+    pg_sys::BYTEAOID,
+    pg_sys::BYTEAOID,
+    pg_sys::BYTEAOID,
+];
+/// The lowest bits of a position are the number of the row in its block. A block has fewer rows than that.
+const ROW_BITS: u32 = 9;
+
+/// A row of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRow<'r> {
+    /// The version of the row format.
+    pub format: i16,
+    /// The kind of the value.
+    pub kind: i16,
+    /// The number of this part of the value, from 0 on.
+    pub part: i32,
+    /// The OID of the space.
+    pub space: u32,
+    /// The role that owns the value, or 0.
+    pub role: u32,
+    /// A number that all parts of a value share, and no other value.
+    pub item: i64,
+    /// When the value was read from its source, on the clock of changes.
+    pub stamp: i64,
+    /// How long the value took to compute, in microseconds.
+    pub cost: i64,
+    /// When the value was stored, in ticks.
+    pub created: u32,
+    /// When the value expires, in ticks.
+    pub expires: u32,
+    /// For how many ticks the value may be served stale, and the last tick at which it was known to be valid. 0 ticks: it may not be.
+    pub stale_ticks: u32,
+    pub valid_at: u32,
+    /// The length of the whole value in bytes.
+    pub length: u32,
+    /// The life of the shared memory to which stamps, ticks and fences belong.
+    pub epoch: u32,
+    pub key: &'r [u8],
+    /// The fences of the value's dependencies, four bytes each.
+    pub dependencies: &'r [u8],
+    /// This part of the value.
+    pub value: &'r [u8],
+}
+
+impl SegmentRow<'_> {
+    /// The most bytes of key, dependencies and value together, so that a row fits into a block.
+    pub const BYTES_MAX: usize = 7900;
+}
+
+/// A segment that is open and locked.
+#[derive(Debug)]
+pub struct Segment {
+    relation: pg_sys::Relation,
+    lock: i32,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: `open` has opened the relation and acquired the lock. After an error, the abort of the transaction releases both, and this
+        // code runs before the abort.
+        unsafe {
+            let oid = (*self.relation).rd_id;
+            pg_sys::RelationClose(self.relation);
+            pg_sys::UnlockRelationOid(oid, self.lock);
+        }
+    }
+}
+
+impl Segment {
+    /// Opens a segment for reading. None if another session holds or awaits a stronger lock, or if it is no segment.
+    pub fn to_read(oid: u32) -> Option<Self> {
+        Self::open(oid, pg_sys::AccessShareLock as i32)
+    }
+
+    /// Opens a segment for appending, under the same conditions.
+    pub fn to_append(oid: u32) -> Option<Self> {
+        Self::open(oid, pg_sys::RowExclusiveLock as i32)
+    }
+
+    /// Opens a segment that no other session reads, to remove its rows, under the same conditions.
+    pub fn to_truncate(oid: u32) -> Option<Self> {
+        Self::open(oid, pg_sys::AccessExclusiveLock as i32)
+    }
+
+    fn open(oid: u32, lock: i32) -> Option<Self> {
+        let oid = pg_sys::Oid::from(oid);
+        if !lock_without_waiting(oid, lock) {
+            return None;
+        }
+        // SAFETY: the relation is locked, so its entry in the server's cache stays valid. A null pointer means that it does not exist.
+        unsafe {
+            let relation = pg_sys::RelationIdGetRelation(oid);
+            if relation.is_null() {
+                pg_sys::UnlockRelationOid(oid, lock);
+                return None;
+            }
+            let segment = Self { relation, lock };
+            segment.is_well_formed().then_some(segment)
+        }
+    }
+
+    /// Whether the relation is an ordinary unlogged table with the columns of a segment.
+    fn is_well_formed(&self) -> bool {
+        // SAFETY: the relation is open; its descriptor has `natts` attributes.
+        unsafe {
+            let form = &*(*self.relation).rd_rel;
+            let descriptor = (*self.relation).rd_att;
+            form.relkind as u8 == pg_sys::RELKIND_RELATION
+                && form.relpersistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED
+                && form.relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
+                && (*descriptor).natts as usize == COLUMNS
+                && TYPES.iter().enumerate().all(|(column, kind)| column_type(descriptor, column) == *kind)
+        }
+    }
+
+    /// Returns the number of the table's file. Rows keep their positions as long as the file is the same.
+    pub fn file(&self) -> u32 {
+        // SAFETY: the relation is open.
+        #[cfg(feature = "pg15")]
+        let file = unsafe { (*self.relation).rd_node.relNode };
+        #[cfg(not(feature = "pg15"))]
+        // SAFETY: as above.
+        let file = unsafe { (*self.relation).rd_locator.relNumber };
+        file.into()
+    }
+
+    /// Returns the size of the table in bytes.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.blocks()) * u64::from(pg_sys::BLCKSZ)
+    }
+
+    fn blocks(&self) -> u32 {
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
+    }
+
+    /// Returns the row at a position, with a pin on its block. None if there is none.
+    pub fn row(&self, position: u64) -> Option<PinnedRow<'_>> {
+        let block = u32::try_from(position >> ROW_BITS).ok()?;
+        let number = (position & ((1 << ROW_BITS) - 1)) as u16;
+        // Reading behind the end of the file would raise an error.
+        (number > 0 && block < self.blocks()).then(|| self.pinned_row(block, number)).flatten()
+    }
+
+    /// Returns the row that directly follows a position: in the same block, or the first row of the next block.
+    pub fn next_row(&self, position: u64) -> Option<(u64, PinnedRow<'_>)> {
+        next(position).into_iter().find_map(|next| Some((next, self.row(next)?)))
+    }
+
+    fn pinned_row(&self, block: u32, number: u16) -> Option<PinnedRow<'_>> {
+        let mut row = PinnedRow { buffer: 0, values: [pg_sys::Datum::null(); COLUMNS], segment: self };
+        // SAFETY: follows `heap_fetch`. The block exists. The content lock is held while the line pointer is read; afterwards the pin
+        // protects the bytes of the tuple. The page may be damaged: it is read as zeros then, and the line pointer must lie within it.
+        unsafe {
+            row.buffer = pg_sys::ReadBufferExtended(
+                self.relation,
+                pg_sys::ForkNumber::MAIN_FORKNUM,
+                block,
+                pg_sys::ReadBufferMode::RBM_ZERO_ON_ERROR,
+                std::ptr::null_mut(),
+            );
+            pg_sys::LockBuffer(row.buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let page = pg_sys::BufferGetPage(row.buffer);
+            let mut tuple: pg_sys::HeapTupleData = std::mem::zeroed();
+            if !pg_sys::PageIsNew(page) && number <= pg_sys::PageGetMaxOffsetNumber(page) {
+                let item = pg_sys::PageGetItemId(page, number);
+                let (start, length) = ((*item).lp_off() as usize, (*item).lp_len() as usize);
+                let is_whole = length >= std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits)
+                    && start + length <= pg_sys::BLCKSZ as usize;
+                if (*item).lp_flags() == pg_sys::LP_NORMAL && is_whole {
+                    tuple.t_data = page.cast::<u8>().add(start).cast();
+                    tuple.t_len = length as u32;
+                }
+            }
+            pg_sys::LockBuffer(row.buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+            (!tuple.t_data.is_null() && row.deform(&mut tuple)).then_some(row)
+        }
+    }
+
+    /// Removes all rows and gives the file's space back to the system. The segment must be open to truncate.
+    pub fn truncate(&self) {
+        if self.lock == pg_sys::AccessExclusiveLock as i32 && self.blocks() > 0 {
+            // SAFETY: the relation is open, and locked as the server requires.
+            unsafe { pg_sys::heap_truncate_one_rel(self.relation) };
+        }
+    }
+
+    /// Appends rows and returns their positions. The segment must be open to append; otherwise it returns no positions.
+    ///
+    /// Raises an error if there is no memory, or if the disk is full.
+    pub fn append(&self, rows: &[SegmentRow<'_>]) -> Vec<u64> {
+        let mut positions = Vec::new();
+        if self.lock != pg_sys::RowExclusiveLock as i32 || rows.is_empty() {
+            return positions;
+        }
+        memory::reserve(&mut positions, rows.len());
+        let mut slots: Vec<*mut pg_sys::TupleTableSlot> = Vec::new();
+        memory::reserve(&mut slots, rows.len());
+        // The rows take memory of this context, which is freed at once.
+        let _scratch = Scratch::new();
+        // SAFETY: the relation is open and locked for writing. Each tuple is formed by the relation's own descriptor, from values of the
+        // descriptor's types, as `is_well_formed` has checked. The slots are released here or with the memory context.
+        unsafe {
+            let descriptor = (*self.relation).rd_att;
+            for row in rows {
+                let tuple = form(descriptor, row);
+                let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
+                pg_sys::ExecStoreHeapTuple(tuple, slot, true);
+                slots.push(slot);
+            }
+            pg_sys::heap_multi_insert(
+                self.relation,
+                slots.as_mut_ptr(),
+                slots.len() as i32,
+                pg_sys::GetCurrentCommandId(true),
+                (pg_sys::HEAP_INSERT_FROZEN | pg_sys::HEAP_INSERT_SKIP_FSM) as i32,
+                std::ptr::null_mut(),
+            );
+            for slot in slots {
+                let place = (*slot).tts_tid;
+                let block = u64::from(place.ip_blkid.bi_hi) << 16 | u64::from(place.ip_blkid.bi_lo);
+                positions.push(block << ROW_BITS | u64::from(place.ip_posid));
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+        }
+        positions
+    }
+}
+
+/// Returns the two positions at which the next row may be.
+fn next(position: u64) -> [u64; 2] {
+    [position + 1, ((position >> ROW_BITS) + 1) << ROW_BITS | 1]
+}
+
+/// Returns whether [`Segment::next_row`] finds the row at `after` from the row at `position`, if no row lies between them.
+pub fn is_next(position: u64, after: u64) -> bool {
+    next(position).contains(&after)
+}
+
+/// Returns the type of a column, counted from 0; 0 if the column was dropped.
+///
+/// # Safety
+/// The descriptor must have that many columns.
+unsafe fn column_type(descriptor: pg_sys::TupleDesc, column: usize) -> pg_sys::Oid {
+    // SAFETY: as the caller promises.
+    #[cfg(not(feature = "pg18"))]
+    return unsafe { (*(*descriptor).attrs.as_ptr().add(column)).atttypid };
+    #[cfg(feature = "pg18")]
+    // SAFETY: as above.
+    return unsafe { (*pg_sys::TupleDescAttr(descriptor, column as i32)).atttypid };
+}
+
+/// Acquires a lock on a relation if that is possible at once. Raises no error if the lock table is full.
+fn lock_without_waiting(oid: pg_sys::Oid, lock: i32) -> bool {
+    // SAFETY: follows `ConditionalLockRelationOid`. The tag is that of a relation of this database. Once the lock is held, invalidation
+    // messages must be accepted, unless that was done when the same lock was acquired before.
+    unsafe {
+        let mut tag: pg_sys::LOCKTAG = std::mem::zeroed();
+        tag.locktag_field1 = pg_sys::MyDatabaseId.to_u32();
+        tag.locktag_field2 = oid.to_u32();
+        tag.locktag_type = pg_sys::LockTagType::LOCKTAG_RELATION as u8;
+        tag.locktag_lockmethodid = pg_sys::DEFAULT_LOCKMETHOD as u8;
+        let mut local: *mut pg_sys::LOCALLOCK = std::ptr::null_mut();
+        let result = pg_sys::LockAcquireExtended(
+            &raw const tag,
+            lock,
+            false,
+            true,
+            false,
+            &raw mut local,
+            #[cfg(feature = "pg18")]
+            false,
+        );
+        use pg_sys::LockAcquireResult::{LOCKACQUIRE_ALREADY_CLEAR, LOCKACQUIRE_NOT_AVAIL};
+        if result == LOCKACQUIRE_NOT_AVAIL {
+            return false;
+        }
+        if result != LOCKACQUIRE_ALREADY_CLEAR {
+            pg_sys::AcceptInvalidationMessages();
+            pg_sys::MarkLockClear(local);
+        }
+        true
+    }
+}
+
+/// Forms a tuple in the current memory context.
+///
+/// # Safety
+/// The descriptor must have the columns of a segment.
+unsafe fn form(descriptor: pg_sys::TupleDesc, row: &SegmentRow<'_>) -> pg_sys::HeapTuple {
+    let signed = |number: u32| pg_sys::Datum::from(number as i32);
+    let mut values = [
+        row.format.into(),
+        row.kind.into(),
+        row.part.into(),
+        pg_sys::Oid::from(row.space).into(),
+        pg_sys::Oid::from(row.role).into(),
+        row.item.into(),
+        row.stamp.into(),
+        row.cost.into(),
+        signed(row.created),
+        signed(row.expires),
+        signed(row.stale_ticks),
+        signed(row.valid_at),
+        signed(row.length),
+        signed(row.epoch),
+        varlena::Varlena::of(row.key).into_datum(),
+        varlena::Varlena::of(row.dependencies).into_datum(),
+        varlena::Varlena::of(row.value).into_datum(),
+    ];
+    let mut nulls = [false; COLUMNS];
+    // SAFETY: one value and one flag for each column, as the caller promises.
+    unsafe { pg_sys::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr()) }
+}
+
+/// A row in a block that is pinned: the row's bytes stay where they are until it is dropped.
+#[derive(Debug)]
+pub struct PinnedRow<'s> {
+    buffer: i32,
+    values: [pg_sys::Datum; COLUMNS],
+    segment: &'s Segment,
+}
+
+impl Drop for PinnedRow<'_> {
+    fn drop(&mut self) {
+        if self.buffer != 0 {
+            // SAFETY: the pin of `pinned_row`.
+            unsafe { pg_sys::ReleaseBuffer(self.buffer) };
+        }
+    }
+}
+
+impl PinnedRow<'_> {
+    /// Takes the tuple apart. Returns whether it has all columns, and whether each value lies within the tuple.
+    ///
+    /// # Safety
+    /// The tuple's bytes must be in the pinned block.
+    unsafe fn deform(&mut self, tuple: &mut pg_sys::HeapTupleData) -> bool {
+        // SAFETY: `is_well_formed` has checked the columns. The tuple has at least a header, so its number of attributes can be read. If it
+        // has fewer than the descriptor, the missing ones are null.
+        unsafe {
+            let mut nulls = [true; COLUMNS];
+            pg_sys::heap_deform_tuple(
+                tuple,
+                (*self.segment.relation).rd_att,
+                self.values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            let end = tuple.t_data as usize + tuple.t_len as usize;
+            let is_within = |value: &pg_sys::Datum| {
+                let start: *const pg_sys::varlena = value.cast_mut_ptr();
+                (start as usize) < end
+                    && is_plain(start)
+                    && start as usize + pgrx::varlena::varsize_any(start) <= end
+            };
+            nulls.iter().all(|null| !null) && self.values[COLUMNS - 3..].iter().all(is_within)
+        }
+    }
+
+    /// Returns the columns of the row.
+    pub fn row(&self) -> SegmentRow<'_> {
+        let number = |column: usize| self.values[column].value();
+        // SAFETY: `deform` has checked that the value is plain and lies within the tuple, which is pinned as long as `self` lives.
+        let bytes = |column: usize| unsafe { varlena::content(self.values[column]) };
+        SegmentRow {
+            format: number(0) as i16,
+            kind: number(1) as i16,
+            part: number(2) as i32,
+            space: number(3) as u32,
+            role: number(4) as u32,
+            item: number(5) as i64,
+            stamp: number(6) as i64,
+            cost: number(7) as i64,
+            created: number(8) as u32,
+            expires: number(9) as u32,
+            stale_ticks: number(10) as u32,
+            valid_at: number(11) as u32,
+            length: number(12) as u32,
+            epoch: number(13) as u32,
+            key: bytes(14),
+            dependencies: bytes(15),
+            value: bytes(16),
+        }
+    }
+}
+
+/// Whether a varlena is neither compressed nor stored elsewhere.
+///
+/// # Safety
+/// At least one byte must be readable.
+unsafe fn is_plain(start: *const pg_sys::varlena) -> bool {
+    // SAFETY: as the caller promises. A value with a header of one byte is plain, too, unless it refers to another place.
+    unsafe {
+        pgrx::varlena::varatt_is_4b_u(start)
+            || pgrx::varlena::varatt_is_1b(start) && !pgrx::varlena::varatt_is_1b_e(start)
+    }
+}
+
+/// Returns the OIDs of the segments of this database, which are named `segment_1`, `segment_2` and so on.
+pub fn all(schema: u32, most: usize) -> Vec<u32> {
+    let mut found = Vec::new();
+    memory::reserve(&mut found, most);
+    for number in 1..=most {
+        let Ok(name) = std::ffi::CString::new(format!("segment_{number}")) else { continue };
+        found.extend(oid_of(&name, schema));
+    }
+    found
+}
+
+fn oid_of(name: &CStr, schema: u32) -> Option<u32> {
+    // SAFETY: looks up a catalog, by a name that ends with a zero.
+    let oid = unsafe { pg_sys::get_relname_relid(name.as_ptr(), schema.into()) };
+    (oid != pg_sys::InvalidOid).then(|| oid.to_u32())
+}

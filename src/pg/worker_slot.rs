@@ -1,0 +1,65 @@
+//! A slot in shared memory that tells of a background worker: for which database it works, and what it has done.
+//!
+//! The worker writes its slot; every session reads it for the view `cache_workers`. Each number is one word, so a reader may see some numbers
+//! from before and others from after a step of the worker.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The number of slots: one for the launcher, and one for each worker that may run.
+pub const WORKER_SLOTS: usize = 33;
+
+/// A background worker.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct WorkerSlot {
+    /// The process id; 0 if the slot is free.
+    pub pid: AtomicU32,
+    /// The OID of the database; 0 for the launcher.
+    pub database: AtomicU32,
+    /// The tick at which the worker started.
+    pub started: AtomicU32,
+    /// The tick of its last step.
+    pub worked: AtomicU32,
+    /// How many values it has saved.
+    pub saved: AtomicU64,
+    /// How many copies came too late, because the entry had changed meanwhile.
+    pub outdated: AtomicU64,
+    /// How many tables it has emptied.
+    pub freed: AtomicU64,
+    /// How many entries it has swept.
+    pub swept: AtomicU64,
+    /// A database that is closed to workers, and the tick until which it is: `database : 32 | tick : 32`.
+    pub closed: AtomicU64,
+}
+
+impl WorkerSlot {
+    /// Makes this a free slot. Must be called before any other process can access the slot.
+    pub fn format(&self) {
+        for word in [&self.pid, &self.database, &self.started, &self.worked] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&self.saved, &self.outdated, &self.freed, &self.swept, &self.closed] {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the slot if it is free. Returns whether this process has it now.
+    pub fn take(&self, pid: u32, database: u32, tick: u32) -> bool {
+        let taken = self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if taken {
+            for word in [&self.saved, &self.outdated, &self.freed, &self.swept] {
+                word.store(0, Ordering::Relaxed);
+            }
+            self.started.store(tick, Ordering::Relaxed);
+            self.worked.store(tick, Ordering::Relaxed);
+            self.database.store(database, Ordering::Release);
+        }
+        taken
+    }
+
+    /// Gives the slot back.
+    pub fn give_back(&self) {
+        self.database.store(0, Ordering::Relaxed);
+        self.pid.store(0, Ordering::Release);
+    }
+}

@@ -1,0 +1,173 @@
+//! Reading a saved value, and bringing it back into memory.
+//!
+//! The order of the steps keeps a reader from ever getting an old value:
+//! 1. The memory tier has answered that the key has no entry, and where a value may be saved.
+//! 2. Lock the table, without waiting. Then its rows stay until the lock is released.
+//! 3. Ask for the location again. If it is the same, the row is the present value of a key with these bits.
+//! 4. Compare the whole key with that of the row, and judge the row as the memory tier judges an entry.
+//!
+//! A row that is wrong for good costs its location. A table that cannot be locked is a miss.
+
+use super::record::Record;
+use super::row;
+use crate::pg::segment::{PinnedRow, Segment, SegmentRow};
+use crate::pg::shared;
+use crate::store::space::Keyspace;
+use pg_cache_core::{
+    Buffer, Counter, Freshness, Key, Location, Meta, Miss, NewValue, Reader, SavedValue, Stored,
+};
+
+/// Copies a saved value into a buffer, if this reader may see it, and makes it an entry of the memory again. Without a buffer, only looks.
+/// Counts the read if there is a buffer.
+pub fn read(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    location: Location,
+    reader: Reader<'_>,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<Meta, Miss> {
+    let judge = |saved: &SavedValue<'_>| keyspace.tier.judge_saved(&keyspace.scope, saved, reader);
+    let outcome = fetch(keyspace, key, location, judge, into);
+    if into.is_some() {
+        count(keyspace, outcome.as_ref().err().copied());
+    }
+    outcome.map(|(meta, ())| meta)
+}
+
+/// Does the same for a reader that accepts a stale value.
+pub fn read_stale(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    location: Location,
+    reader: Reader<'_>,
+    into: &mut impl Buffer,
+) -> Result<(Meta, Freshness), Miss> {
+    let judge = |saved: &SavedValue<'_>| keyspace.tier.judge_saved_stale(&keyspace.scope, saved, reader);
+    let outcome = fetch(keyspace, key, location, judge, &mut Some(into));
+    let missed = match outcome {
+        Ok((_, Freshness::Valid)) => None,
+        Ok((meta, Freshness::Stale { .. })) if meta.expires <= shared::tick() => Some(Miss::Expired),
+        Ok((_, Freshness::Stale { .. })) => Some(Miss::Fenced),
+        Err(miss) => Some(miss),
+    };
+    count(keyspace, missed);
+    outcome
+}
+
+fn count(keyspace: &Keyspace, missed: Option<Miss>) {
+    match missed {
+        None => keyspace.tier.note(&keyspace.scope, Counter::HitSaved, 1),
+        Some(miss) => keyspace.tier.count_miss(&keyspace.scope, miss),
+    }
+}
+
+/// Brings a saved value back into memory, or forgets it, so that an operation that decides whether the key has a value can try again.
+pub fn settle(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
+    let mut copy = Vec::new();
+    let judge = |saved: &SavedValue<'_>| match keyspace.tier.is_saved_useless(&keyspace.scope, saved) {
+        true => Err(Miss::Expired),
+        false => Ok(()),
+    };
+    let _ = fetch(keyspace, key, location, judge, &mut Some(&mut copy));
+    // If the value is in memory now, its location is of no use to an operation that changes the key.
+    keyspace.tier.forget_location(key, location);
+}
+
+/// Finds the row of a location, judges it, and copies its value.
+fn fetch<J>(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    location: Location,
+    judge: impl FnOnce(&SavedValue<'_>) -> Result<J, Miss>,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, J), Miss> {
+    let tier = keyspace.tier;
+    let Some(record) = Record::read(tier, location.segment()) else { return Err(Miss::Absent) };
+    if record.database != shared::database() {
+        return Err(Miss::Absent);
+    }
+    let Some(segment) = Segment::to_read(record.table) else { return Err(Miss::Absent) };
+    if tier.location(key) != Some(location) {
+        return Err(Miss::Absent);
+    }
+    let is_of_file = segment.file() == record.file;
+    let found = segment.row(location.position()).filter(|found| is_of_file && is_of(&found.row(), key));
+    let Some(found) = found else {
+        tier.forget_location(key, location);
+        return Err(Miss::Absent);
+    };
+    let first = found.row();
+    let (meta, dependencies, stale_ok) =
+        (row::meta(&first), row::dependencies(&first), row::stale_ok(&first));
+    let saved = SavedValue { meta, dependencies: &dependencies, stale_ok };
+    let judged = judge(&saved).inspect_err(|_| {
+        if tier.is_saved_useless(&keyspace.scope, &saved) {
+            tier.forget_location(key, location);
+        }
+    })?;
+    let Some(into) = into else { return Ok((meta, judged)) };
+    let target = into.allocate(&meta);
+    if target.len() == meta.value_len {
+        if !copy(&segment, location.position(), &found, target) {
+            tier.forget_location(key, location);
+            return Err(Miss::Absent);
+        }
+        promote(keyspace, key, location, &saved, target);
+    }
+    if into.accepts(&meta) { Ok((meta, judged)) } else { Err(Miss::Absent) }
+}
+
+/// Whether a row begins a value of a key.
+fn is_of(found: &SegmentRow<'_>, key: &Key<'_>) -> bool {
+    let scope = key.scope();
+    row::is_current(found)
+        && found.part == 0
+        && found.space == scope.space
+        && found.role == scope.role
+        && found.key == key.bytes()
+        && found.value.len() <= found.length as usize
+}
+
+/// Copies the value that begins in a row. Returns false if a part is missing.
+pub(super) fn copy(segment: &Segment, mut position: u64, first: &PinnedRow<'_>, target: &mut [u8]) -> bool {
+    let item = first.row().item;
+    let (mut rest, mut part) = (target, 0);
+    let mut take = |value: &[u8]| {
+        let Some((head, behind)) = std::mem::take(&mut rest).split_at_mut_checked(value.len()) else {
+            return None;
+        };
+        head.copy_from_slice(value);
+        rest = behind;
+        Some(rest.is_empty())
+    };
+    let mut is_done = take(first.row().value);
+    while is_done == Some(false) {
+        part += 1;
+        let Some((next, found)) = segment.next_row(position) else { return false };
+        let row = found.row();
+        if row.item != item || row.part != part || !row::is_current(&row) || row.value.is_empty() {
+            return false;
+        }
+        position = next;
+        is_done = take(row.value);
+        shared::check_for_interrupts();
+    }
+    is_done == Some(true)
+}
+
+/// Makes a saved value an entry of the memory again. That may fail; the value stays saved.
+fn promote(keyspace: &Keyspace, key: &Key<'_>, location: Location, saved: &SavedValue<'_>, bytes: &[u8]) {
+    let meta = saved.meta;
+    let new = NewValue {
+        bytes,
+        kind: meta.kind,
+        stamp: meta.stamp,
+        expires: meta.expires,
+        cost: meta.cost,
+        dependencies: saved.dependencies,
+    };
+    keyspace.tier.note_asked(key, location);
+    if let Ok(reservation) = keyspace.reserve(key, &new, saved.stale_ok) {
+        let _: Stored = keyspace.tier.promote(key, reservation, location, meta.created);
+    }
+}

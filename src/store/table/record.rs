@@ -1,0 +1,111 @@
+//! The records of segments in shared memory: which table a segment is, and how full it is.
+//!
+//! ```text
+//! word 0   database : 32 | table : 32       0 if the segment is free
+//! word 1   file : 32     | turn : 32        turn: the order in which segments were begun; 0 if the segment is empty
+//! word 2   to be freed : 1 | rows : 24 | bytes of the table : 39
+//! word 3   began : 32    | expires : 32     the tick of the first row, and the latest tick at which a row is of use
+//! ```
+//!
+//! Segments are numbered for the whole server. The worker of the table's database writes the record; everyone may read it.
+
+use crate::pg::shared::{self, HotTier};
+use pg_cache_core::{SEGMENTS_MAX, SegmentRecord};
+
+const OWNER: usize = 0;
+const FILE: usize = 1;
+const USE: usize = 2;
+const TICKS: usize = 3;
+const BYTES_BITS: u32 = 39;
+const ROWS_BITS: u32 = 24;
+const TO_BE_FREED: u64 = 1 << 63;
+
+/// What the record of a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The OID of the database.
+    pub database: u32,
+    /// The OID of the table.
+    pub table: u32,
+    /// The number of the table's file.
+    pub file: u32,
+    /// The order in which segments were begun: a smaller number is older. 0 if the segment is empty.
+    pub turn: u32,
+    /// The bytes of the table.
+    pub bytes: u64,
+    /// The number of values that were appended, up to a limit.
+    pub rows: u32,
+    /// Whether the saver of another database waits for this segment's space.
+    pub is_to_be_freed: bool,
+    /// The tick at which the first row was written.
+    pub began: u32,
+    /// The latest tick at which a value may be served.
+    pub expires: u32,
+}
+
+impl Record {
+    fn of(words: SegmentRecord<'_>) -> Option<Self> {
+        let owner = words.word(OWNER);
+        let (file, usage, ticks) = (words.word(FILE), words.word(USE), words.word(TICKS));
+        (owner != 0).then_some(Self {
+            database: (owner >> 32) as u32,
+            table: owner as u32,
+            file: (file >> 32) as u32,
+            turn: file as u32,
+            bytes: usage & ((1 << BYTES_BITS) - 1),
+            rows: (usage >> BYTES_BITS) as u32 & ((1 << ROWS_BITS) - 1),
+            is_to_be_freed: usage & TO_BE_FREED != 0,
+            began: (ticks >> 32) as u32,
+            expires: ticks as u32,
+        })
+    }
+
+    /// Returns the record of a segment, or None if the segment is free.
+    pub fn read(tier: &HotTier, segment: u16) -> Option<Self> {
+        Self::of(tier.segment(segment)?)
+    }
+
+    /// Writes the record, except for the table, which never changes while the segment is in use.
+    pub fn write(&self, tier: &HotTier, segment: u16) {
+        if let Some(words) = tier.segment(segment) {
+            let rows = u64::from(self.rows.min((1 << ROWS_BITS) - 1));
+            let bytes = self.bytes.min((1 << BYTES_BITS) - 1);
+            words.set_word(USE, u64::from(self.is_to_be_freed) << 63 | rows << BYTES_BITS | bytes);
+            words.set_word(TICKS, u64::from(self.began) << 32 | u64::from(self.expires));
+            words.set_word(FILE, u64::from(self.file) << 32 | u64::from(self.turn));
+        }
+    }
+}
+
+/// Calls `with` with each segment that is in use, of all databases.
+pub fn each(tier: &HotTier, mut with: impl FnMut(u16, Record)) {
+    for segment in 0..SEGMENTS_MAX {
+        if let Some(record) = Record::read(tier, segment) {
+            with(segment, record);
+        }
+    }
+}
+
+/// Returns the bytes of all segments of the server.
+pub fn bytes(tier: &HotTier) -> u64 {
+    let mut sum: u64 = 0;
+    each(tier, |_, record| sum = sum.saturating_add(record.bytes));
+    sum
+}
+
+/// Returns the segment of a table of this database, and makes the table a segment if it is none. None if the server has no free segment.
+pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
+    let mine = u64::from(shared::database()) << 32 | u64::from(table);
+    let owner = |segment: u16| tier.segment(segment).map_or(0, |words| words.word(OWNER));
+    let known = (0..SEGMENTS_MAX).find(|segment| owner(*segment) == mine);
+    known.or_else(|| {
+        (0..SEGMENTS_MAX).find(|segment| tier.segment(*segment).is_some_and(|words| words.claim(0, mine)))
+    })
+}
+
+/// Makes a segment free. No location may lead to it.
+pub fn release(tier: &HotTier, segment: u16) {
+    if let Some(words) = tier.segment(segment) {
+        [FILE, USE, TICKS, OWNER].into_iter().for_each(|index| words.set_word(index, 0));
+    }
+}

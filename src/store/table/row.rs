@@ -1,0 +1,52 @@
+//! The form of a value in rows: a row holds as much of the value as fits into a block, and further rows, the *parts*, hold the rest.
+
+use crate::pg::memory;
+use crate::pg::segment::SegmentRow;
+use crate::pg::shared;
+use pg_cache_core::{Cost, FenceId, Kind, Meta, StaleOk, Stamp};
+use std::time::Duration;
+
+/// The version of the row format. A row of another format is no value.
+pub const FORMAT: i16 = 1;
+
+/// Calls `with` with each row of a value, in order.
+pub fn parts_of<'r>(whole: SegmentRow<'r>, mut with: impl FnMut(SegmentRow<'r>)) {
+    let room = SegmentRow::BYTES_MAX.saturating_sub(whole.key.len() + whole.dependencies.len());
+    let (first, mut rest) = whole.value.split_at(whole.value.len().min(room));
+    with(SegmentRow { value: first, ..whole });
+    let mut part = 0;
+    while !rest.is_empty() {
+        let (value, behind) = rest.split_at(rest.len().min(SegmentRow::BYTES_MAX));
+        part += 1;
+        with(SegmentRow { part, key: &[], dependencies: &[], value, ..whole });
+        rest = behind;
+    }
+}
+
+/// Returns the properties of the value that a row holds, or begins to hold.
+pub fn meta(row: &SegmentRow<'_>) -> Meta {
+    Meta {
+        value_len: row.length as usize,
+        kind: Kind(row.kind as u8),
+        stamp: Stamp::from_u64(row.stamp as u64),
+        created: row.created,
+        expires: row.expires,
+        cost: Cost::of(Duration::from_micros(row.cost as u64)),
+    }
+}
+
+/// Returns for how long the value may be served stale.
+pub fn stale_ok(row: &SegmentRow<'_>) -> Option<StaleOk> {
+    (row.stale_ticks > 0).then_some(StaleOk { ticks: row.stale_ticks, valid_at: row.valid_at })
+}
+
+/// Returns the dependencies of the value.
+pub fn dependencies(row: &SegmentRow<'_>) -> Vec<FenceId> {
+    let (numbers, _) = row.dependencies.as_chunks::<4>();
+    memory::collect(numbers.iter().map(|number| FenceId::from_number(u32::from_ne_bytes(*number))))
+}
+
+/// Whether a row belongs to this life of the shared memory, and has the format that this library reads.
+pub fn is_current(row: &SegmentRow<'_>) -> bool {
+    row.format == FORMAT && u64::from(row.epoch) == shared::epoch()
+}

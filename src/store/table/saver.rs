@@ -1,0 +1,432 @@
+//! The saver of a database: copies entries to its segments, and frees segments.
+//!
+//! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the worker.
+//! An error ends the worker. That loses nothing: a row without a location does not exist, and the next worker finds everything else
+//! in the records.
+//!
+//! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest, so that
+//! one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted rows, and no old
+//! snapshot can make a table grow.
+
+use super::record::{self, Record};
+use super::row::{self, FORMAT};
+use crate::pg::memory;
+use crate::pg::segment::{self, Segment, SegmentRow};
+use crate::pg::settings;
+use crate::pg::shared::{self, HotTier};
+use crate::store::space::{self, Tiers, hash};
+use pg_cache_core::{Batch, FenceId, Key, Location, Marked, Meta, SavedValue, StaleOk};
+use std::collections::BTreeMap;
+
+/// The number of tables that `sql/segments.sql` creates.
+pub const SEGMENTS: usize = 8;
+/// The most entries that are marked in one hold of a shard's lock.
+const MARKED_MAX: usize = 128;
+/// The most bytes that are appended at once, unless one value is larger.
+const APPENDED_MAX: usize = 1 << 20;
+/// The least size of a segment: one block per part of a small value.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// What a row takes besides its key, its dependencies and its value.
+const ROW_BYTES: u64 = 120;
+/// After so many milliseconds, the rows of a segment that are still in use are copied on, and the others leave the disk.
+const KEPT_MS: u64 = 60 * 60 * 1000;
+
+/// A saver. It exists as long as its worker.
+#[derive(Debug)]
+pub struct Saver {
+    tier: &'static HotTier,
+    /// The segments of this database, in the order of their names.
+    segments: Vec<u16>,
+    /// The number of the last value.
+    item: i64,
+    /// Where the spaces of this database keep their entries, and the generation of the tables as of which that is right.
+    spaces: (u64, BTreeMap<u32, Tiers>),
+    batch: Batch,
+    /// The bucket at which the walk through all entries continues.
+    bucket: u64,
+    /// How many values were saved, and how many copies came too late because the entry had changed.
+    pub saved: u64,
+    pub outdated: u64,
+}
+
+/// A copy of an entry or of a row, on its way to a row.
+struct Copied {
+    key: Vec<u8>,
+    dependencies: Vec<FenceId>,
+    value: Vec<u8>,
+    meta: Meta,
+    stale_ok: Option<StaleOk>,
+    space: u32,
+    role: u32,
+}
+
+/// Which rows of a segment are copied on before it is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// Those that a reader has asked for, up to a quarter of a segment.
+    Asked,
+    /// All that are in use.
+    All,
+}
+
+impl Saver {
+    /// Makes the saver of this database, and makes its tables segments. None if there is no tier, no table or no free segment.
+    pub fn new() -> Option<Self> {
+        let tier = shared::tier().filter(|tier| tier.has_directory())?;
+        let mut saver = Self {
+            tier,
+            segments: Vec::new(),
+            item: 0,
+            spaces: (0, BTreeMap::new()),
+            batch: Batch::with_room(MARKED_MAX).ok()?,
+            bucket: 0,
+            saved: 0,
+            outdated: 0,
+        };
+        for table in segment::all(crate::pg::catalog::schema()?, SEGMENTS) {
+            let Some(number) = record::adopt(tier, table) else { break };
+            memory::push(&mut saver.segments, number);
+            saver.verify(number);
+        }
+        (saver.segments.len() > 1).then_some(saver)
+    }
+
+    /// Empties a segment whose table is not the one that its locations lead to: it was just adopted, or a command has rewritten it.
+    fn verify(&self, number: u16) {
+        let Some(record) = Record::read(self.tier, number) else { return };
+        let is_same = Segment::to_read(record.table).is_some_and(|open| open.file() == record.file);
+        if !is_same {
+            self.free(number);
+        }
+    }
+
+    fn records(&self) -> impl Iterator<Item = (u16, Record)> + '_ {
+        self.segments.iter().filter_map(|number| Some((*number, Record::read(self.tier, *number)?)))
+    }
+
+    fn segment_bytes() -> u64 {
+        (settings::table_bytes() / SEGMENTS as u64).max(SEGMENT_BYTES_MIN)
+    }
+
+    /// Saves entries that will be evicted soon: the oldest ones of all shards. Returns whether there were any.
+    pub fn save_due(&mut self) -> bool {
+        let mut found = false;
+        for shard in 0..self.tier.shards() {
+            found |= self.save_batch(|saver, admits, batch| {
+                saver.tier.mark_oldest(shard, shared::database(), admits, batch);
+            }) > 0;
+        }
+        found
+    }
+
+    /// Saves other entries, about so many, and goes on where the last call has ended. Returns whether there were any.
+    pub fn save_rest(&mut self, budget: u64) -> bool {
+        let (mut saved, mut left) = (0, self.tier.buckets_total());
+        while saved < budget && left > 0 {
+            let from = self.bucket;
+            saved += self.save_batch(|saver, admits, batch| {
+                let next = saver.tier.mark_bucket(saver.bucket, shared::database(), admits, batch);
+                saver.bucket = next.unwrap_or(0);
+            });
+            left = left.saturating_sub(self.bucket.abs_diff(from).max(1));
+        }
+        saved > 0
+    }
+
+    /// Marks entries and saves them. Returns how many were marked.
+    fn save_batch(&mut self, mark: impl FnOnce(&mut Self, &dyn Fn(u32) -> bool, &mut Batch)) -> u64 {
+        self.learn_spaces();
+        let mut batch = std::mem::take(&mut self.batch);
+        let spaces = std::mem::take(&mut self.spaces);
+        mark(self, &|space| spaces.1.get(&space).copied().unwrap_or_default() != Tiers::Hot, &mut batch);
+        self.spaces = spaces;
+        self.save(batch.marked());
+        let marked = batch.marked().len() as u64;
+        self.batch = batch;
+        shared::check_for_interrupts();
+        marked
+    }
+
+    fn learn_spaces(&mut self) {
+        let generation = crate::pg::catalog::generation();
+        if self.spaces.0 != generation {
+            let mut found = BTreeMap::new();
+            space::each(|oid, options| _ = found.insert(oid, options.tiers));
+            self.spaces = (generation, found);
+        }
+    }
+
+    /// Copies marked entries to rows, and adds their locations.
+    fn save(&mut self, marked: &[Marked]) {
+        let mut rest = marked;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let is_within = |one: &&Marked| {
+                bytes += one.meta().value_len + one.key_len();
+                bytes <= APPENDED_MAX
+            };
+            let count = rest.iter().take_while(is_within).count().max(1);
+            let (some, behind) = rest.split_at(count);
+            let copies = memory::collect(some.iter().map(|one| self.copy(one)));
+            let Some(places) = self.append(&copies) else { return };
+            for (one, place) in some.iter().zip(places) {
+                let leave = self.spaces.1.get(&one.space()) == Some(&Tiers::Table);
+                match place.is_some_and(|place| self.tier.locate(one, place, leave)) {
+                    true => self.saved += 1,
+                    false => self.outdated += 1,
+                }
+            }
+            rest = behind;
+        }
+    }
+
+    fn copy(&self, marked: &Marked) -> Copied {
+        let mut copied = Copied {
+            key: zeroed(marked.key_len(), 0),
+            dependencies: zeroed(marked.dependency_count(), FenceId::from_number(0)),
+            value: zeroed(marked.meta().value_len, 0),
+            meta: marked.meta(),
+            stale_ok: None,
+            space: marked.space(),
+            role: marked.role(),
+        };
+        copied.stale_ok =
+            self.tier.read_marked(marked, &mut copied.key, &mut copied.dependencies, &mut copied.value);
+        copied
+    }
+
+    /// Appends values to the current segment. Returns the location of each, or None for a value whose parts are not consecutive. None
+    /// altogether if no segment has room now.
+    fn append(&mut self, copies: &[Copied]) -> Option<Vec<Option<Location>>> {
+        let wanted = copies.iter().map(|one| ROW_BYTES + (one.key.len() + one.value.len()) as u64).sum();
+        let (number, mut record) = self.current(wanted)?;
+        let segment = Segment::to_append(record.table)?;
+        if segment.file() != record.file {
+            drop(segment);
+            self.free(number);
+            return None;
+        }
+        let fences: Vec<Vec<u8>> = memory::collect(copies.iter().map(|one| {
+            memory::collect(one.dependencies.iter().flat_map(|fence| fence.number().to_ne_bytes()))
+        }));
+        let (mut rows, mut heads) = (Vec::new(), Vec::new());
+        for (one, dependencies) in copies.iter().zip(&fences) {
+            self.item += 1;
+            memory::push(&mut heads, rows.len());
+            row::parts_of(self.row(one, dependencies), |part| memory::push(&mut rows, part));
+        }
+        let positions = segment.append(&rows);
+        let place = |(index, head): (usize, &usize)| {
+            let end = heads.get(index + 1).copied().unwrap_or(rows.len());
+            let parts = positions.get(*head..end)?;
+            let follows = |pair: &[u64]| segment::is_next(pair[0], pair[1]);
+            let is_consecutive = parts.windows(2).all(follows);
+            parts.first().filter(|_| is_consecutive).and_then(|first| Location::new(number, *first))
+        };
+        let places = memory::collect(heads.iter().enumerate().map(place));
+        record.bytes = segment.bytes();
+        record.rows = record.rows.saturating_add(heads.len() as u32);
+        record.expires = copies.iter().map(|one| last_tick(one)).fold(record.expires, u32::max);
+        record.write(self.tier, number);
+        Some(places)
+    }
+
+    fn row<'r>(&self, one: &'r Copied, dependencies: &'r [u8]) -> SegmentRow<'r> {
+        let stale_ok = one.stale_ok.unwrap_or(StaleOk { ticks: 0, valid_at: 0 });
+        SegmentRow {
+            format: FORMAT,
+            kind: one.meta.kind.0.into(),
+            part: 0,
+            space: one.space,
+            role: one.role,
+            item: self.item,
+            stamp: one.meta.stamp.as_u64() as i64,
+            cost: one.meta.cost.micros() as i64,
+            created: one.meta.created,
+            expires: one.meta.expires,
+            stale_ticks: stale_ok.ticks,
+            valid_at: stale_ok.valid_at,
+            length: one.value.len() as u32,
+            epoch: shared::epoch() as u32,
+            key: &one.key,
+            dependencies,
+            value: &one.value,
+        }
+    }
+
+    /// Returns the segment to append to, which has room for so many bytes. Goes on to the empty segment if the current one is full.
+    fn current(&mut self, wanted: u64) -> Option<(u16, Record)> {
+        let youngest =
+            self.records().filter(|(_, record)| record.turn > 0).max_by_key(|(_, record)| record.turn);
+        if let Some((number, record)) = youngest
+            && record.bytes + wanted <= Self::segment_bytes()
+        {
+            return Some((number, record));
+        }
+        let (number, mut record) = self.records().find(|(_, record)| record.turn == 0)?;
+        if !self.has_room() {
+            return None;
+        }
+        let mut turn = 0;
+        record::each(self.tier, |_, other| turn = turn.max(other.turn));
+        record = Record { turn: turn + 1, began: shared::tick(), expires: 0, rows: 0, bytes: 0, ..record };
+        record.write(self.tier, number);
+        Some((number, record))
+    }
+
+    /// Whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the oldest segment of the
+    /// server must be freed first: by this saver, or by the saver of its database, which is asked for that.
+    fn has_room(&self) -> bool {
+        let limit = settings::table_bytes();
+        if record::bytes(self.tier) + Self::segment_bytes() <= limit {
+            return true;
+        }
+        let mut oldest: Option<(u16, Record)> = None;
+        record::each(self.tier, |number, record| {
+            if record.turn > 0 && oldest.is_none_or(|(_, known)| record.turn < known.turn) {
+                oldest = Some((number, record));
+            }
+        });
+        if let Some((number, record)) = oldest.filter(|(_, record)| !record.is_to_be_freed) {
+            Record { is_to_be_freed: true, ..record }.write(self.tier, number);
+        }
+        false
+    }
+
+    /// Frees segments that are due, one in each call: those whose rows have all expired, those that are mostly out of use, those
+    /// that are too old, those that another database waits for, and the oldest if no segment is empty. Returns whether there was one, and
+    /// None if the tables are gone: then the saver must end.
+    pub fn maintain(&mut self) -> Option<bool> {
+        if !self.has_tables() {
+            return None;
+        }
+        let (used, now) = (self.used_rows(), shared::tick());
+        let has_empty = self.records().any(|(_, record)| record.turn == 0);
+        let youngest = self.records().map(|(_, record)| record.turn).max().unwrap_or(0);
+        let too_large = record::bytes(self.tier) > settings::table_bytes();
+        let mut due: Option<(u32, u16, Keep)> = None;
+        for (number, record) in self.records().filter(|(_, record)| record.turn > 0) {
+            let used = used.get(&number).copied().unwrap_or(0);
+            let is_old = shared::ms_since(record.began) >= KEPT_MS;
+            let is_youngest = record.turn == youngest;
+            let keep = if used == 0 && (!is_youngest || record.expires <= now) || record.expires <= now {
+                Some(Keep::All)
+            } else if record.is_to_be_freed || too_large {
+                Some(Keep::Asked)
+            } else if !is_youngest && (used * 2 < record.rows || is_old && used < record.rows) {
+                Some(Keep::All)
+            } else if !has_empty && !is_youngest {
+                Some(Keep::Asked)
+            } else {
+                None
+            };
+            if let Some(keep) = keep
+                && due.is_none_or(|(turn, ..)| record.turn < turn)
+            {
+                due = Some((record.turn, number, keep));
+            }
+        }
+        let Some((_, number, keep)) = due else { return Some(false) };
+        self.copy_on(number, keep);
+        Some(self.free(number))
+    }
+
+    /// Returns whether all tables are there. If not, the extension was dropped, and the segments become free.
+    fn has_tables(&self) -> bool {
+        let tables = crate::pg::catalog::schema().map_or(Vec::new(), |schema| segment::all(schema, SEGMENTS));
+        let gone = self.records().filter(|(_, record)| !tables.contains(&record.table));
+        let gone: Vec<u16> = memory::collect(gone.map(|(number, _)| number));
+        gone.iter().for_each(|number| {
+            self.tier.forget_segment(*number);
+            record::release(self.tier, *number);
+        });
+        gone.is_empty()
+    }
+
+    /// Returns how many rows of each segment have a location.
+    fn used_rows(&self) -> BTreeMap<u16, u32> {
+        let mut used = BTreeMap::new();
+        for shard in 0..self.tier.shards() {
+            self.tier.each_location(shard, |location, _| *used.entry(location.segment()).or_insert(0) += 1);
+        }
+        used
+    }
+
+    /// Copies rows of a segment to the current one, and moves their locations.
+    fn copy_on(&mut self, number: u16, keep: Keep) {
+        let mut locations = Vec::new();
+        for shard in 0..self.tier.shards() {
+            self.tier.each_location(shard, |location, asked| {
+                if location.segment() == number && (asked || keep == Keep::All) {
+                    locations.push(location);
+                }
+            });
+        }
+        let mut left = match keep {
+            Keep::Asked => Self::segment_bytes() / 4,
+            Keep::All => u64::MAX,
+        };
+        for some in locations.chunks(MARKED_MAX) {
+            let Some(copies) = self.copies_of_rows(number, some) else { return };
+            let is_within = |(_, one): &&(Location, Copied)| {
+                left = left.saturating_sub(ROW_BYTES + one.value.len() as u64);
+                left > 0
+            };
+            let count = copies.iter().take_while(is_within).count();
+            let (from, copies): (Vec<_>, Vec<_>) = copies.into_iter().take(count).unzip();
+            let Some(places) = self.append(&copies).filter(|_| count > 0) else { return };
+            for ((from, one), to) in from.into_iter().zip(&copies).zip(places) {
+                let scope = self.tier.scope(shared::database(), one.space, one.role);
+                if let Some((key, to)) = Key::new(scope, &one.key, hash(&one.key)).zip(to) {
+                    self.tier.move_location(&key, from, to);
+                }
+            }
+            shared::check_for_interrupts();
+        }
+    }
+
+    /// Copies the values at some locations of a segment that may still be served. None if the segment cannot be read.
+    fn copies_of_rows(&self, number: u16, locations: &[Location]) -> Option<Vec<(Location, Copied)>> {
+        let record = Record::read(self.tier, number)?;
+        let segment = Segment::to_read(record.table).filter(|open| open.file() == record.file)?;
+        let copy = |location: &Location| {
+            let found = segment.row(location.position())?;
+            let first = found.row();
+            let dependencies = row::dependencies(&first);
+            let (meta, stale_ok) = (row::meta(&first), row::stale_ok(&first));
+            let scope = self.tier.scope(shared::database(), first.space, first.role);
+            let saved = SavedValue { meta, dependencies: &dependencies, stale_ok };
+            if !row::is_current(&first) || first.part != 0 || self.tier.is_saved_useless(&scope, &saved) {
+                return None;
+            }
+            let mut value = zeroed(meta.value_len, 0);
+            let key = memory::copy(first.key);
+            let (space, role) = (first.space, first.role);
+            super::reading::copy(&segment, location.position(), &found, &mut value)
+                .then_some((*location, Copied { key, dependencies, value, meta, stale_ok, space, role }))
+        };
+        Some(memory::collect(locations.iter().filter_map(copy)))
+    }
+
+    /// Empties a segment: no location leads to it afterwards, and its table has no rows. If its table is locked, it keeps its turn, so
+    /// that the next call of [`maintain`](Self::maintain) tries again. Returns whether the table is empty now.
+    fn free(&self, number: u16) -> bool {
+        self.tier.forget_segment(number);
+        let Some(record) = Record::read(self.tier, number) else { return false };
+        let Some(segment) = Segment::to_truncate(record.table) else { return false };
+        segment.truncate();
+        Record { file: segment.file(), turn: 0, rows: 0, bytes: 0, is_to_be_freed: false, ..record }
+            .write(self.tier, number);
+        true
+    }
+}
+
+/// Returns the last tick at which a value may be served.
+fn last_tick(one: &Copied) -> u32 {
+    one.meta.expires.saturating_add(one.stale_ok.map_or(0, |stale_ok| stale_ok.ticks))
+}
+
+/// Returns a list of equal items. Raises an error if there is no memory.
+fn zeroed<T: Copy>(count: usize, item: T) -> Vec<T> {
+    memory::collect(std::iter::repeat_n(item, count))
+}

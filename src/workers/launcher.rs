@@ -1,0 +1,156 @@
+//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save.
+//!
+//! It is connected to no database, so it is in nobody's way. A database has work if values were stored in it since its last worker ended, or
+//! if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more databases have work, a worker that has run
+//! for some time is ended, so that the others get their turn.
+
+use crate::pg::background::{self, Started};
+use crate::pg::shared::{self, HotTier};
+use crate::pg::{session, settings};
+use crate::store::table::record;
+use pg_cache_core::Counter;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How often the launcher looks for databases that have work.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a worker may run while another database waits for its turn.
+const TURN: Duration = Duration::from_secs(30);
+/// How long the launcher waits before it starts a worker for a database whose last worker has ended early.
+const BACKOFF: Duration = Duration::from_secs(5);
+/// The buckets that are swept between two looks at the signals.
+const SWEPT_AT_ONCE: u32 = 4096;
+
+/// The main function of the launcher.
+pub fn run() {
+    let Some(tier) = shared::tier() else { return };
+    let Some(slot) = shared::worker_slots().next() else { return };
+    let taken = slot.take(session::pid(), 0, shared::tick()) || {
+        slot.give_back();
+        slot.take(session::pid(), 0, shared::tick())
+    };
+    debug_assert!(taken, "only one launcher runs");
+    let mut launcher = Launcher { tier, running: Vec::new(), known: BTreeMap::new() };
+    let mut swept = Instant::now();
+    loop {
+        background::wait(LOOK);
+        if swept.elapsed() >= Duration::from_millis(settings::sweep_interval_ms()) {
+            swept = Instant::now();
+            slot.swept.fetch_add(launcher.sweep(), std::sync::atomic::Ordering::Relaxed);
+        }
+        launcher.manage();
+        slot.worked.store(shared::tick(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// What the launcher knows of a database.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// How many values had been stored when its last worker ended.
+    stored: u64,
+    /// When its last worker was started.
+    started: Option<Instant>,
+}
+
+struct Launcher {
+    tier: &'static HotTier,
+    running: Vec<Started>,
+    known: BTreeMap<u32, Known>,
+}
+
+impl Launcher {
+    /// Removes the entries that are of no use any more. Returns their number.
+    fn sweep(&self) -> u64 {
+        let mut removed = 0;
+        let mut left = self.tier.buckets_total();
+        while left > 0 {
+            removed += self.tier.sweep(SWEPT_AT_ONCE.min(u32::try_from(left).unwrap_or(u32::MAX)));
+            left = left.saturating_sub(SWEPT_AT_ONCE.into());
+            background::attend();
+        }
+        removed
+    }
+
+    /// Starts and ends workers.
+    fn manage(&mut self) {
+        let stored = self.stored();
+        let known = &mut self.known;
+        self.running.retain(|worker| {
+            let is_over = worker.is_over();
+            if is_over {
+                let stored = stored.get(&worker.database).copied().unwrap_or(0);
+                known.entry(worker.database).or_default().stored = stored;
+            }
+            !is_over
+        });
+        let mut wanted: BTreeSet<u32> = BTreeSet::new();
+        if settings::table_bytes() > 0 && self.tier.has_directory() {
+            let has_new = |(database, stored): &(&u32, &u64)| {
+                self.known.get(database).is_none_or(|known| known.stored != **stored)
+            };
+            wanted.extend(stored.iter().filter(has_new).map(|(database, _)| *database));
+        }
+        let off = settings::table_bytes() == 0;
+        record::each(self.tier, |_, record| {
+            if record.turn > 0 && (off || record.is_to_be_freed) {
+                wanted.insert(record.database);
+            }
+        });
+        let is_idle = |database: &u32| {
+            let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
+            !self.running.iter().any(|worker| worker.database == *database)
+                && !self.known.get(database).is_some_and(recently)
+                && !background::is_closed(*database)
+        };
+        wanted.retain(is_idle);
+        if wanted.is_empty() {
+            return;
+        }
+        let databases = background::in_transaction(background::databases);
+        for database in wanted {
+            match databases.iter().find(|(oid, _)| *oid == database) {
+                None => self.forget(database),
+                Some((_, false)) => {}
+                Some((_, true)) if self.running.len() < settings::max_workers() => {
+                    self.known.entry(database).or_default().started = Some(Instant::now());
+                    self.running.extend(background::start(database));
+                }
+                Some((_, true)) => self.end_longest(),
+            }
+        }
+    }
+
+    /// Returns how many values were stored in each database.
+    fn stored(&self) -> BTreeMap<u32, u64> {
+        let mut stored = BTreeMap::new();
+        for stats in self.tier.all_stats() {
+            if let Some((database, _)) = stats.space.filter(|(database, _)| *database != 0) {
+                *stored.entry(database).or_insert(0) += stats.counted(Counter::Stored);
+            }
+        }
+        stored
+    }
+
+    /// Ends the worker that has run for the longest time, if that is long enough.
+    fn end_longest(&self) {
+        let age = |worker: &&Started| {
+            self.known.get(&worker.database).and_then(|known| known.started).map(|at| at.elapsed())
+        };
+        if let Some(oldest) = self.running.iter().max_by_key(age)
+            && age(&oldest) >= Some(TURN)
+        {
+            oldest.end();
+        }
+    }
+
+    /// Frees the segments of a database that was dropped.
+    fn forget(&mut self, database: u32) {
+        self.known.remove(&database);
+        record::each(self.tier, |segment, record| {
+            if record.database == database {
+                self.tier.forget_segment(segment);
+                record::release(self.tier, segment);
+            }
+        });
+    }
+}
