@@ -199,6 +199,7 @@ mod tests {
             tag_fences: 1,
             backends: 1,
             shards: 1,
+            locations: 0,
         };
         let layout = Layout::of(sizes).expect("it is large enough");
         let region = Region::of_words(&memory);

@@ -39,6 +39,7 @@ fn sizes() -> impl Iterator<Item = Sizes> {
                 tag_fences: others,
                 backends: others,
                 shards: 1 + others % 3,
+                locations: others % 100,
             })
         })
     })
@@ -84,8 +85,15 @@ fn a_reserved_fence_has_a_line_for_itself() {
 /// The identity must stand on the line of its fence, because a caller that looks up one needs the other.
 #[test]
 fn a_reserved_fence_lies_beside_its_identity() {
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 8, relation_fences: 0, tag_fences: 1, backends: 1, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 8,
+        relation_fences: 0,
+        tag_fences: 1,
+        backends: 1,
+        shards: 1,
+        locations: 0,
+    };
     with_tier(sizes, |tier, moved| {
         let fences = tier.fences();
         let written = moved(&|| {

@@ -14,6 +14,7 @@ fn with_fences(test: impl FnOnce(Fences<'_>)) {
         tag_fences: 16,
         backends: 1,
         shards: 1,
+        locations: 0,
     };
     let layout = Layout::of(sizes).expect("it is large enough");
     let region = Region::of_words(&memory);

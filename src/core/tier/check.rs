@@ -451,8 +451,15 @@ mod tests {
     #[test]
     fn an_entry_whose_runs_go_round_is_complained_of_once() {
         let memory: Vec<_> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-        let sizes =
-            Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, backends: 1, shards: 1 };
+        let sizes = Sizes {
+            bytes: 0,
+            reserved_fences: 4,
+            relation_fences: 0,
+            tag_fences: 1,
+            backends: 1,
+            shards: 1,
+            locations: 0,
+        };
         let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
         let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
         let value = NewValue {

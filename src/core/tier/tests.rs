@@ -26,8 +26,15 @@ impl Host for Alone {
 #[test]
 fn evicting_what_is_no_block_writes_to_no_other_shard() {
     let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, backends: 1, shards: 2 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 4,
+        relation_fences: 0,
+        tag_fences: 1,
+        backends: 1,
+        shards: 2,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
     let (region, layout) = (tier.region, &tier.layout);
     let others = layout.block_at(layout.first_block(1))..memory.len();
@@ -50,8 +57,15 @@ fn evicting_what_is_no_block_writes_to_no_other_shard() {
 #[test]
 fn counters_stay_while_there_is_anything_else() {
     let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes =
-        Sizes { bytes: 0, reserved_fences: 4, relation_fences: 0, tag_fences: 1, backends: 1, shards: 1 };
+    let sizes = Sizes {
+        bytes: 0,
+        reserved_fences: 4,
+        relation_fences: 0,
+        tag_fences: 1,
+        backends: 1,
+        shards: 1,
+        locations: 0,
+    };
     let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let value = NewValue {
