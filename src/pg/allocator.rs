@@ -3,7 +3,7 @@
 //! Rust aborts the process if memory for a plain `Box` or `String` cannot be allocated, and the postmaster then ends all sessions. So two
 //! rules hold in this library:
 //! - a piece whose size comes from data must be requested in a way that can fail (`try_reserve`, or the helpers in `memory.rs`);
-//! - a loop over data that allocates small pieces must call [`is_short`] now and then, and end with an error if it returns true.
+//! - a loop over data that allocates small pieces must call [`is_short`] in each turn, and end with an error if it returns true.
 //!
 //! The reserve serves everything else: texts of errors, what pgrx allocates to raise them, nodes of small maps. It is a static of the
 //! library, so neither the server's allocations nor those of other libraries can use it up.

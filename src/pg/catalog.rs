@@ -59,7 +59,7 @@ pub mod spaces {
 #[derive(Clone, Copy, Debug)]
 pub enum Rows<'n> {
     All,
-    /// All rows, including those that running transactions have added, and those that they have removed.
+    /// All rows, including those that other running transactions have added or removed.
     AllUncommitted,
     /// The space with this name.
     Named(&'n str),
@@ -137,7 +137,7 @@ pub fn schema() -> Option<u32> {
     (schema != pg_sys::InvalidOid).then(|| schema.to_u32())
 }
 
-/// Returns the owner of the extension's tables, who is also the owner of the extension.
+/// Returns the owner of `pgcache.spaces`, as which [`write`] runs. None if the extension does not exist here.
 pub fn owner() -> Option<pg_sys::Oid> {
     let table = table_oid(Table::Spaces)?;
     // SAFETY: opens a table by its OID and closes it again. In between, it reads the server's own entry for the table.
@@ -358,8 +358,8 @@ unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Returns an OID for a new row. No object of this cluster has had it, and none will until the counter wraps around, after some
-/// billions of objects.
+/// Returns an OID for a new row, from the counter of the cluster. The counter returns an OID again only after it has wrapped around,
+/// after about four billion OIDs.
 pub fn new_oid() -> pg_sys::Oid {
     refuse_if_read_only("INSERT");
     // SAFETY: the server's own counter. It must not be used during recovery, which the call above refuses.
@@ -376,7 +376,8 @@ fn refuse_if_read_only(statement: &str) {
     }
 }
 
-/// Sends an invalidation message for a table with the commit of this transaction, and to this session at once.
+/// Sends an invalidation message for a table with the commit of this transaction, and to this session when the
+/// running command ends.
 pub fn announce_change(table: pg_sys::Oid) {
     // SAFETY: the trigger's own table, which is locked by the statement that fired the trigger.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
@@ -404,8 +405,7 @@ pub fn clean_up(statement: &str) {
     }
 }
 
-/// Makes the session act as the owner, until dropped. If an error is raised meanwhile, the abort of the (sub)transaction restores the
-/// role and the settings.
+/// Makes the session act as the owner, until dropped. An error that is raised meanwhile unwinds and so drops this value, too.
 struct AsOwner {
     user: pg_sys::Oid,
     context: i32,

@@ -5,7 +5,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds per tick. The server's uptime and an entry's lifetime together must fit into 32 bits of ticks, which are six years.
+/// Milliseconds per tick. The server's uptime and an entry's lifetime together must fit into 32 bits of ticks, which are 6.8 years.
 const TICK_MS: u64 = 50;
 /// How far the clock may lag behind: the kernel updates it with its timer, at least a hundred times a second.
 const LAG_MS: u64 = 10;
@@ -51,12 +51,12 @@ pub fn ms_of(tick: u32) -> u64 {
     u64::from(tick) * TICK_MS
 }
 
-/// Returns the milliseconds since a tick.
+/// Returns the milliseconds since a tick; 0 if the tick has not come yet.
 pub fn ms_since(began_ms: u64, tick: u32) -> u64 {
     now_ms().saturating_sub(began_ms).saturating_sub(u64::from(tick) * TICK_MS)
 }
 
-/// Returns the milliseconds from now until a tick.
+/// Returns the milliseconds from now until a tick; 0 if the tick is over.
 pub fn ms_until(began_ms: u64, tick: u32) -> u64 {
     (u64::from(tick) * TICK_MS).saturating_sub(now_ms().saturating_sub(began_ms))
 }

@@ -25,16 +25,18 @@ use std::sync::OnceLock;
 pub trait Watcher: Sync {
     /// The transaction will be prepared under this name, if nothing fails until its end.
     fn preparing(&self, gid: &[u8]);
-    /// A prepared transaction is about to be committed or rolled back by the next command.
+    /// The command is about to commit or roll back a prepared transaction.
     fn ending(&self, gid: &[u8], commits: bool);
-    /// The command announced by `ending` has succeeded. If it fails, its transaction aborts, and this method is not called.
+    /// The command announced by `ending` has succeeded. If it fails, this session's transaction aborts, and this
+    /// method is not called.
     fn ended(&self);
     /// A transaction has begun and has not taken a snapshot yet. Called after the command: after BEGIN, and after SET TRANSACTION, which
     /// may set the isolation level.
     fn began(&self);
     /// The transaction takes over the snapshot of another transaction.
     fn imports_snapshot(&self);
-    /// Definitions are about to change. `roles` says whether roles or privileges of the whole cluster are among them.
+    /// Definitions are about to change. After GRANT and REVOKE on databases and tablespaces, DROP OWNED and REASSIGN OWNED, this is
+    /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges of the whole cluster are among them.
     fn defining(&self, roles: bool);
     /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);
@@ -336,7 +338,7 @@ unsafe fn note_owners(roles: *const pg_sys::List) -> Afterwards {
     let mut owners = Vec::new();
     // SAFETY: a parsed statement: a list of names of roles.
     for role in unsafe { nodes::<pg_sys::RoleSpec>(roles) } {
-        // SAFETY: as above. A role that is not there the command will name.
+        // SAFETY: as above. If a role does not exist, the command itself raises the error.
         memory::push(&mut owners, unsafe { pg_sys::get_rolespec_oid(role, true) }.to_u32());
     }
     OWNERS.replace(owners);

@@ -2,8 +2,8 @@
 //!
 //! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. A SQLSTATE that pgrx does not know becomes XX000,
 //! and texts that are not UTF-8 are damaged. Everything else is lost: the position, the query that the position belongs to, the context,
-//! and the names of the object. So a frame on the server's stack of error contexts keeps
-//! copies of the last errors when the server raises them, and adds what was lost when pgrx raises the error again.
+//! and the names of the object. So a frame on the server's stack of error contexts keeps copies of the last errors when the
+//! server raises them, and adds what was lost when pgrx raises the error again.
 
 #![allow(unsafe_code)]
 
@@ -123,7 +123,7 @@ impl Context {
 
     /// Calls `convert`. Its errors name the parameter.
     pub fn of_parameter<R>(self, number: usize, convert: impl FnOnce() -> R) -> R {
-        // SAFETY: as above. An error leaves the number in place, because the line is still to be written.
+        // SAFETY: as above. An error leaves the number in place: `describe` needs it when pgrx raises the error again.
         unsafe {
             (*self.0).parameter = number as c_int;
             let converted = convert();

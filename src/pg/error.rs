@@ -45,7 +45,7 @@ impl Refused {
 }
 
 impl Refused {
-    /// Reports a warning instead: the call goes on.
+    /// Reports the reason as a warning, and returns.
     pub fn warn(self) {
         ErrorReport::from(self).report(PgLogLevel::WARNING);
     }

@@ -1,7 +1,7 @@
 //! Watches the executor: the hook runs when a plan starts.
 //!
-//! During a fill, the hook reports the relations of the plan (`observer.rs`). Outside of fills, it makes two checks only: whether a fill
-//! is running, and whether the plan writes to a system catalog. A write to a catalog that all databases share takes the same locks as a
+//! During a fill, the hook reports the relations of the plan (`observer.rs`). Outside of fills, it checks only whether a fill is running
+//! and whether the plan writes to a system catalog, and it restores one flag (`restore_prepared_functions`). A write to a catalog that all databases share takes the same locks as a
 //! harmless command, so the hook must report it (`definition.rs`).
 
 #![allow(unsafe_code)]
@@ -79,7 +79,7 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Returns a copy of the plan that runs without parallel workers: this process cannot observe what functions read in a worker.
+/// Returns a shallow copy of the plan that runs without parallel workers: this process cannot observe what functions read in a worker.
 ///
 /// The original stays unchanged, because the plan may be cached for other executions. The copy is made in the memory context of the
 /// query.

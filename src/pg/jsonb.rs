@@ -78,7 +78,7 @@ impl<'a> Array<'a> {
         Some(Self((count > 0).then_some(argument)))
     }
 
-    /// Returns the binary form. Equal arrays have equal bytes.
+    /// Returns the binary form; no bytes for an empty array. `[1]` and `[1.0]` are equal in SQL, but their bytes differ.
     pub fn bytes(self) -> &'a [u8] {
         self.0.map_or(&[], JsonbArgument::bytes)
     }

@@ -1,7 +1,7 @@
 //! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written.
 //!
-//! Every write locks its relation in a mode that only writers take. The transaction holds the lock until it ends; rolling back a
-//! savepoint releases the savepoint's locks. So the lock manager knows what a transaction has written, however it wrote. The server keeps
+//! Every write locks its relation in a mode that no mere reader takes. The transaction holds the lock until it ends, except on most
+//! system catalogs (`relation.rs`). Rolling back a savepoint releases the savepoint's locks. So the lock manager knows what a transaction has written, however it wrote. The server keeps
 //! the locks of a backend in two places in shared memory:
 //! - *fast-path slots* in the backend's entry of the process array (PGPROC), for weak locks. Only the backend itself sets its slots.
 //!   Other processes may move a lock from a slot to the main table.
@@ -49,8 +49,8 @@ const fn in_each_slot(bits: u64) -> u64 {
     all
 }
 
-/// Returns whether the transaction has changed anything in the database, which other sessions will see when it commits. Only meaningful
-/// until the transaction has committed: afterwards the answer is no.
+/// Returns whether the transaction has a transaction id, which the server assigns with its first change of the database. Only
+/// meaningful until the transaction has committed: afterwards the answer is no.
 #[inline]
 pub fn has_written() -> bool {
     check_thread();

@@ -32,8 +32,8 @@ pub fn cleared(bytes: usize) -> *mut c_void {
     start
 }
 
-/// Allocates zeroed bytes in the current context. Returns a null pointer if there is no memory. The core asks for room before it takes a
-/// lock.
+/// Allocates zeroed bytes in the current context. Returns a null pointer if there is no memory. Raises an error above
+/// [`LARGEST`], so the caller must not hold a lock.
 #[inline]
 pub fn try_cleared(bytes: usize) -> *mut c_void {
     const FLAGS: u32 = pg_sys::MCXT_ALLOC_NO_OOM | pg_sys::MCXT_ALLOC_ZERO;
@@ -88,7 +88,7 @@ impl Scratch {
         }
     }
 
-    /// Frees all memory of the context.
+    /// Frees all memory of the context. The caller must not use any of it afterwards.
     pub fn clear(&self) {
         // SAFETY: `new` made the context, and the caller uses no memory of it any more.
         unsafe { pg_sys::MemoryContextReset(self.context) };

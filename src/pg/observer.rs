@@ -155,7 +155,7 @@ fn note(oids: &mut BTreeSet<u32>, oid: u32) -> bool {
     has_memory
 }
 
-/// Runs `run` and returns what it read and called. The observations count for the enclosing fill, too.
+/// Runs `run` and returns what it read and called. The observations, except `volatile`, count for the enclosing fill, too.
 pub fn observe<R>(run: impl FnOnce() -> R) -> (R, Seen) {
     /// Removes the fill from the list, also if `run` ends in an error.
     struct Fill;

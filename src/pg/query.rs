@@ -320,7 +320,8 @@ unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
     TypeInput { function, parameter, delimiter: delimiter as u8 }
 }
 
-/// Returns the plan of a query, after its tables have been locked.
+/// Returns the plan of a query, after its tables have been locked. If the query has parameters, its partitions and children are not
+/// locked until it runs.
 ///
 /// # Safety
 /// An SPI connection must be open, and the text must have been parsed as a single statement.
@@ -368,7 +369,7 @@ unsafe fn locks_rows(query: *const pg_sys::Query) -> bool {
     }
 }
 
-/// Returns the value of the only row, with its type. The query runs on the active snapshot.
+/// Returns the value of the only row, with its type. None if there is no row or its value is null; an error if there are more. The query runs on the active snapshot.
 ///
 /// # Safety
 /// An SPI connection must be open. The plan must belong to this connection and have as many parameters as there are values.

@@ -32,7 +32,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Enters the queue of a key: every later change of the key wakes this session. None if there is no cache.
+    /// Enters the queue of a key. A change of the key wakes this session only after [`Self::mark`]. None if there is no cache.
     pub fn of(hash: u64) -> Option<Self> {
         let queue = shared::queue(hash)?;
         queue.enter();

@@ -24,7 +24,7 @@ pub struct RelationOid(u32);
 
 oid_alias!(RelationOid, "regclass");
 
-/// An array of relations, by their numbers. Null elements are left out.
+/// An array of relations, by their OIDs. A null element becomes 0.
 #[derive(Debug)]
 pub struct RelationOids(pub Vec<u32>);
 
@@ -117,7 +117,7 @@ impl RelationOid {
 /// The meaning of a write to a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Nothing: an index, a sequence, a temporary table, a view, or a table of pg_cache.
+    /// Nothing: an index, a sequence, a temporary table, a view, a table of pg_cache, or a catalog whose changes `definition.rs` reports.
     Irrelevant,
     /// Definitions may have changed.
     Catalog,
@@ -140,7 +140,7 @@ const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 26
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
 /// tablespaces. Harmless commands lock them like others, so `definition.rs` reports their changes.
 const REPORTED: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
-/// A session forgets all that it remembers when it has seen more relations than this.
+/// When `alone` or `parts` has this many relations, the session clears that map before it adds another one.
 const KNOWN_MAX: usize = 65_536;
 
 /// The memory of a session. The keys are OIDs, which the server assigns: no user can choose them to cause collisions.

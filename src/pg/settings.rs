@@ -46,7 +46,7 @@ pub enum Broken {
 #[cfg(debug_assertions)]
 static BREAK_FENCING: GucSetting<Broken> = GucSetting::<Broken>::new(Broken::Off);
 
-/// The least size that is used. A smaller region could not hold even a few entries beside its own structures.
+/// The least size that is used, in kB. A smaller region could not hold even a few entries beside its own structures.
 const HOT_SIZE_LEAST: i32 = 1024;
 
 /// Registers the settings. Must be called before the sizes of shared memory are computed, because these depend on the settings.

@@ -263,7 +263,8 @@ fn random() -> u64 {
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as the process does; a process
+    // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as the
+    // process does; a process
     // that detaches from it does not call this code any more. Only regions access this memory.
     unsafe { Region::from_raw(workers(control).add(WORKER_SLOTS).cast(), sizes.bytes) }
 }
@@ -427,7 +428,7 @@ pub fn time_of(tick: u32) -> pg_sys::TimestampTz {
     began_at + clock::ms_of(tick) as i64 * 1000
 }
 
-/// Returns the number of this session's database.
+/// Returns the OID of this session's database.
 pub fn database() -> u32 {
     // SAFETY: a plain global, constant once a session has begun.
     unsafe { pg_sys::MyDatabaseId }.to_u32()

@@ -118,6 +118,7 @@ unsafe fn inheritance(row: *const c_void) -> Inheritance {
 /// The state in which a catalog is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum When {
+    /// The committed rows, with the changes of earlier commands of this transaction.
     Now,
     /// Like `Now`, with the rows that the running command has written.
     AsWritten,
@@ -136,7 +137,7 @@ pub fn each_row<T>(catalog: &Catalog<T>, oid: u32, when: When, mut with: impl Fn
     }
 }
 
-/// Calls with the tuples of a catalog that have an OID in a column, and with their description.
+/// Calls `with` for each tuple of a catalog that has this OID in a column, with the description of the tuples.
 ///
 /// # Safety
 /// The two numbers are those of a catalog and of an index of it that begins with that column, an oid.
@@ -189,7 +190,7 @@ pub enum Shared {
     Tablespace,
 }
 
-/// Whether this transaction has changed the privileges on an object. A GRANT by a role without the right to grant changes none.
+/// Returns whether this transaction has changed the privileges on an object. A GRANT by a role without the right to grant changes none.
 pub fn has_changed_privileges(kind: Shared, oid: u32) -> bool {
     use pg_sys::ObjectType::{OBJECT_DATABASE, OBJECT_TABLESPACE};
     let (catalog, object, owner, column) = match kind {
@@ -226,7 +227,7 @@ pub fn has_changed_privileges(kind: Shared, oid: u32) -> bool {
     read(When::BeforeUs) != read(When::AsWritten)
 }
 
-/// A row of pg_shdepend begins so: an object of a database, and what it depends on.
+/// The first columns of a row of pg_shdepend: an object of a database, and the shared object that it depends on.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Dependency {
@@ -236,7 +237,7 @@ struct Dependency {
     on: pg_sys::Oid,
 }
 
-/// Whether anything belonged to a role before this transaction, or was granted to it, in this database or for all of them.
+/// Returns whether a role owned anything before this transaction, or had been granted anything, in this database or for all databases.
 pub fn had_anything(role: u32) -> bool {
     /// pg_shdepend with the index of what its objects depend on: a class, and an OID in that.
     const DEPENDENCIES: [u32; 2] = [1214, 1233];

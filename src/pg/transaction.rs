@@ -28,7 +28,7 @@ pub fn command_id() -> u32 {
     unsafe { GetCurrentCommandId(false) }
 }
 
-/// Marks the running command as a writer. TRUNCATE needs this: if this transaction has created or already emptied the table, the server
+/// Marks the running command as a writer. TRUNCATE needs this: if this subtransaction has created or already emptied the table, the server
 /// empties the table in place and does not count the command as a writer.
 pub fn note_change() {
     // SAFETY: the server calls the same function in each command that writes.

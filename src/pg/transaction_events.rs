@@ -8,10 +8,10 @@
 //! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now on sees
 //!    all changes of the transaction.
 //!
-//! After event 1, an error would restart the server. The listener must therefore neither raise an error nor allocate in events 2 and 3.
+//! In events 2 and 3, an error of a transaction that has a transaction id would restart the server. The listener must therefore neither raise an error nor allocate in events 2 and 3.
 //!
 //! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also gets
-//! *aborted* when the session is killed.
+//! *aborted* when the session is terminated within a transaction.
 
 #![allow(unsafe_code)]
 
@@ -54,7 +54,8 @@ pub trait Listener {
 }
 
 /// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
-/// PostgreSQL runs the callback that was registered first last, so no other library writes after our callback before a commit.
+/// PostgreSQL runs callbacks in the reverse order of registration. So before a commit, only a library that was loaded earlier can still
+/// write after our callback.
 pub fn listen<L: Listener>() {
     // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
     unsafe {

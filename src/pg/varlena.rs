@@ -13,7 +13,8 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 use std::ptr::NonNull;
 
-/// A value's copy with its header, in the memory of the running statement.
+/// A value's copy with its header, in the memory of the running statement. It must have been allocated before it becomes a result: without
+/// memory, its Datum is a null pointer.
 #[derive(Debug, Default)]
 pub struct Varlena {
     start: Option<NonNull<pg_sys::varlena>>,
