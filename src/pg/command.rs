@@ -36,7 +36,8 @@ pub trait Watcher: Sync {
     /// The transaction takes over the snapshot of another transaction.
     fn imports_snapshot(&self);
     /// Definitions are about to change. After GRANT and REVOKE on databases and tablespaces, DROP OWNED and REASSIGN OWNED, this is
-    /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges of the whole cluster are among them.
+    /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges of the whole cluster
+    /// are among them.
     fn defining(&self, roles: bool);
     /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);

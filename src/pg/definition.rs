@@ -1,6 +1,7 @@
-//! Reports changes of definitions where the server makes them, in the object access hook, whether a command or C code makes them. The
-//! hook does not see all changes: GRANT does not call it, for instance, so `command.rs` reports those by command. An extension may create objects, a command may create further objects along with its own, and dropping an object drops its dependents. `command.rs`
-//! sees only commands.
+//! Reports changes of definitions where the server makes them, in the object access hook, whether a command or C code makes them.
+//! The hook does not see all changes: GRANT does not call it, for instance, so `command.rs` reports those by command. An extension
+//! may create objects, a command may create further objects along with its own, and dropping an object drops its dependents.
+//! `command.rs` sees only commands.
 //!
 //! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary tables, the
 //! transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed object, not on

@@ -1,8 +1,8 @@
 //! Watches the executor: the hook runs when a plan starts.
 //!
-//! During a fill, the hook reports the relations of the plan (`observer.rs`). Outside of fills, it checks only whether a fill is running
-//! and whether the plan writes to a system catalog, and it restores one flag (`restore_prepared_functions`). A write to a catalog that all databases share takes the same locks as a
-//! harmless command, so the hook must report it (`definition.rs`).
+//! During a fill, the hook reports the relations of the plan (`observer.rs`). Outside of fills, it checks only whether a fill is
+//! running and whether the plan writes to a system catalog, and it restores one flag (`restore_prepared_functions`). A write to a
+//! catalog that all databases share takes the same locks as a harmless command, so the hook must report it (`definition.rs`).
 
 #![allow(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Reads the locks that this session's transaction holds. Its write locks show which relations it may have written.
 //!
 //! Every write locks its relation in a mode that no mere reader takes. The transaction holds the lock until it ends, except on most
-//! system catalogs (`relation.rs`). Rolling back a savepoint releases the savepoint's locks. So the lock manager knows what a transaction has written, however it wrote. The server keeps
-//! the locks of a backend in two places in shared memory:
+//! system catalogs (`relation.rs`). Rolling back a savepoint releases the savepoint's locks. So the lock manager knows what a
+//! transaction has written, however it wrote. The server keeps the locks of a backend in two places in shared memory:
 //! - *fast-path slots* in the backend's entry of the process array (PGPROC), for weak locks. Only the backend itself sets its slots.
 //!   Other processes may move a lock from a slot to the main table.
 //! - *the main lock table*. The backend's PGPROC has a list of its locks for each partition of the table. Only the backend itself adds

@@ -273,9 +273,9 @@ pub fn find(gid: &[u8]) -> Option<Found> {
         "SELECT p.transaction::pg_catalog.text, p.ownerid, p.dbid FROM pg_catalog.pg_prepared_xact() AS p
                   WHERE p.gid OPERATOR(pg_catalog.=) $1";
     let (mut role, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: called within a transaction and outside of transaction blocks, like COMMIT PREPARED and ROLLBACK PREPARED. The query runs as the
-    // bootstrap superuser, because the privilege to call the view's function may have been revoked. If an error is raised, the end of the
-    // transaction restores the role and the snapshot.
+    // SAFETY: called within a transaction and outside of transaction blocks, like COMMIT PREPARED and ROLLBACK PREPARED. The query
+    // runs as the bootstrap superuser, because the privilege to call the view's function may have been revoked. If an error is
+    // raised, the end of the transaction restores the role and the snapshot.
     let is_superuser = unsafe {
         let is_superuser = pg_sys::superuser();
         pg_sys::GetUserIdAndSecContext(&raw mut role, &raw mut context);

@@ -369,7 +369,8 @@ unsafe fn locks_rows(query: *const pg_sys::Query) -> bool {
     }
 }
 
-/// Returns the value of the only row, with its type. None if there is no row or its value is null; an error if there are more. The query runs on the active snapshot.
+/// Returns the value of the only row, with its type. None if there is no row or its value is null; an error if there are more. The
+/// query runs on the active snapshot.
 ///
 /// # Safety
 /// An SPI connection must be open. The plan must belong to this connection and have as many parameters as there are values.

@@ -8,7 +8,8 @@
 //! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now on sees
 //!    all changes of the transaction.
 //!
-//! In events 2 and 3, an error of a transaction that has a transaction id would restart the server. The listener must therefore neither raise an error nor allocate in events 2 and 3.
+//! In events 2 and 3, an error of a transaction that has a transaction id would restart the server. The listener must therefore
+//! neither raise an error nor allocate in events 2 and 3.
 //!
 //! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also gets
 //! *aborted* when the session is terminated within a transaction.
