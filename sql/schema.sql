@@ -28,7 +28,7 @@ COMMENT ON CAST (pg_catalog.text AS pgcache.size) IS 'Reads a size, as in 10MB.'
 COMMENT ON CAST (pg_catalog.varchar AS pgcache.size) IS 'Reads a size, as in 10MB.';
 
 -- The space "default" has number 0. It has a row only after cache_alter_space has changed it. A null option has the built-in default.
--- src/store/space.rs reads the columns by their position, so a new column must be the last one.
+-- src/pg/catalog.rs has the positions of the columns that are read, so a new column must be the last one.
 CREATE TABLE pgcache.spaces (
     number          pg_catalog.oid PRIMARY KEY,
     name            pg_catalog.text COLLATE pg_catalog."C" NOT NULL UNIQUE CHECK (

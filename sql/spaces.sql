@@ -1,6 +1,8 @@
--- When one of the tables changes, every session must forget what it remembers of it. The triggers run for every kind of change: by the
--- functions of the extension, by COPY in a restore, by a superuser's statements, and by a subscription. A subscription runs triggers FOR
--- EACH STATEMENT only for TRUNCATE, so the other changes have triggers FOR EACH ROW.
+-- The triggers on the internal tables, and all views. This part of the script runs after the functions exist.
+
+-- When one of the tables changes, every session must forget what it remembers of it. The triggers run for every kind of change: by
+-- the functions of the extension, by COPY in a restore, by a superuser's statements, and by a subscription. When a subscription
+-- applies changes, triggers FOR EACH STATEMENT run only for TRUNCATE, so the other changes have triggers FOR EACH ROW.
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.spaces
     FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.grants

@@ -203,7 +203,7 @@ pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
 const NOT_TO_WAIT: &str = "To return at once, use wait => '0'.";
 const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
 
-/// Returns the milliseconds for which a lease may be held.
+/// Returns the milliseconds for which a lease may be held, which must be positive.
 pub fn hold(interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {

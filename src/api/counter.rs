@@ -1,4 +1,4 @@
-//! Counters: integers in the cache that sessions increment without a transaction.
+//! Counters: integers in the cache. An addition does not wait for the commit of the session's transaction.
 
 use super::arguments;
 use super::value::{key_in, of_kind};
@@ -10,7 +10,8 @@ use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
 /// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence, unless the transaction
-/// has set or removed the key before. If there is no counter, one is created that lives for `ttl`.
+/// has set, removed or invalidated the key before. If there is no counter, one is created that lives for `ttl`. If it cannot be
+/// created, returns `by`. With mode `present` creates none, and returns null.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,

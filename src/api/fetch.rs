@@ -27,9 +27,9 @@ fn dependencies(numbers: RelationOids) -> Result<Vec<u32>, Refused> {
         .hint("Name the tables and materialized views that it takes its rows from."))
 }
 
-/// Returns the value of a query, as a scalar subquery does, as jsonb. If the key holds the result of this query with these arguments,
-/// returns that. Otherwise runs the query and stores its result under the key. The result stays valid until a transaction changes
-/// something that the query has read.
+/// Returns the value of a query, as a scalar subquery does, as jsonb. If the key holds the result of this query with these
+/// arguments, returns that. Otherwise runs the query and stores its result under the key. The result stays valid until its time to
+/// live ends, or until a transaction changes something that the query has read, or with `depends`, one of these relations.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::too_many_arguments)]
 fn cache_fetch(

@@ -38,7 +38,7 @@ fn cache_keys(
     SetOfIterator::new(keys.into_iter().map(|key| Text(Varlena::of(&key))))
 }
 
-/// Returns what the last operation of this session did, and why. Returns null if there was none, or if it was rolled back.
+/// Returns what the last operation of this session did, and why. Returns null if there was none, if it failed, or after a rollback.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_status() -> Option<String> {
     cause::status_in_words()

@@ -1,4 +1,5 @@
-//! SQL functions that invalidate many entries at once, in a time that does not depend on their number.
+//! SQL functions that invalidate many entries at once, in a time that does not depend on their number. Other sessions see the
+//! invalidation when the transaction commits.
 
 use super::arguments;
 use crate::pg::error::{OrRaise, Refused};

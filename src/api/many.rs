@@ -172,7 +172,7 @@ function_that_sets_many! {
     cache_set_many_bytes takes ByteasArgument as BYTEA
 }
 
-/// Returns for how many keys the operation returns true. Raises its error.
+/// Returns for how many keys the operation returns true. Stops at the first error and returns it.
 fn count(
     keys: Option<TextsArgument<'_>>,
     space: Option<TextArgument<'_>>,

@@ -20,7 +20,7 @@ mod pgcache {
 }
 
 /// Does what the commit of this transaction will do for the tables that it has written, `times` times, and undoes it each time.
-/// Returns the nanoseconds of one run. With `afresh`, each run behaves as if the session's last transaction had written to other
+/// Returns the average nanoseconds of one run. With `afresh`, each run behaves as if the session's last transaction had written to other
 /// tables. Only builds with the feature `measure` have this function (`CREATE FUNCTION … AS '$libdir/pg_cache',
 /// 'rehearse_commit_wrapper'`).
 ///

@@ -405,8 +405,8 @@ fn cache_revoke(space: Option<TextArgument<'_>>, role: Option<Role>, privilege: 
     Grant { space, role: role.map(|role| move || role), privilege }.revoke();
 }
 
-/// Writes the grant that a dump has brought for a role. If this cluster has no such role, warns and leaves the grant out, so that the
-/// others are restored.
+/// Writes the grant that a dump has brought for a role. If this cluster has no such role, warns and leaves the grant out, so that
+/// the others are restored.
 fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
     let (space_name, privilege) = (shown(space_name), shown(privilege));
     if let Some(role) = Role::named(role) {
@@ -422,7 +422,8 @@ fn restore_grant(space: u32, space_name: &[u8], role: &[u8], privilege: &[u8]) {
         .warn();
 }
 
-/// The function behind the view `cache_spaces`, and the trigger that tells sessions of changes.
+/// The functions behind the views `cache_spaces` and `cache_grants`, and the functions of the triggers `changed`, `emptied` and
+/// `restored` of `sql/spaces.sql`.
 #[pg_schema]
 mod pgcache {
     use crate::api::arguments::TTL_MS_MAX;

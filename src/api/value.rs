@@ -44,8 +44,8 @@ pub(super) trait Stored: Sized + 'static {
     }
 }
 
-/// Returns whether a value of one kind can be read as another kind. The result of a query is a jsonb. A counter can be read as jsonb and
-/// as text.
+/// Returns whether a value of one kind can be read as another kind. The result of a query is a jsonb. A counter can be read as
+/// jsonb and as text.
 pub(super) fn is_readable_as(found: Kind, asked: Kind) -> bool {
     match found {
         RESULT => asked == JSONB,

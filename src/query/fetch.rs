@@ -1,7 +1,7 @@
 //! Returns a value by its key, or computes it by running a query (`cache_fetch`).
 //!
-//! *Filling*: the stamp is taken before the snapshot on which the query runs. The query always runs on a new snapshot, not on the
-//! caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query runs
+//! *Filling*: the stamp is taken before the snapshot on which the query runs. A result is only stored if its query ran on a new
+//! snapshot, not on the caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query runs
 //! (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored at
 //! once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency, it
 //! runs the query for itself and stores nothing.
@@ -31,9 +31,9 @@ pub const NOTHING: Kind = Kind(4);
 
 pub const IDENTITY_BYTES: usize = 32;
 
-/// The identity of a result besides its key: a SHA-256 of the query's text, its arguments, and the relations that the caller has named
-/// as its dependencies. A value with another identity must never be returned, so two queries with the same one must be impossible to
-/// find, also for a caller who chooses them.
+/// The identity of a result besides its key: a SHA-256 of the query's text, its arguments, and the relations that the caller has
+/// named as its dependencies. A value with another identity must never be returned, so it must be infeasible to find two queries
+/// with the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity([u8; IDENTITY_BYTES]);
 
@@ -74,8 +74,8 @@ pub struct Wanted<'a> {
 /// for so many minutes. A result that took no longer than any of them lives for one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
-/// Receives a value, and accepts the result of its own query. A value of `cache_set_text` or `cache_set_bytes` is passed on as well,
-/// because it is an error.
+/// Receives a value, and accepts the result of its own query. It also accepts a text or bytea of `cache_set_text` or
+/// `cache_set_bytes`, so that `cache_fetch` can raise the error for a value of another kind.
 struct Candidate {
     value: Varlena,
     identity: Identity,
@@ -178,6 +178,8 @@ struct Run {
     cost: Cost,
 }
 
+/// Runs the query and observes what it reads. In a parallel query or a transaction that keeps one snapshot, it runs on the snapshot
+/// that is there, and its result must not be stored.
 fn run(wanted: &Wanted<'_>) -> Run {
     let on = if transaction::is_parallel() {
         Snapshot::Active
@@ -242,7 +244,7 @@ fn volatile(function: u32) -> Status {
     }
 }
 
-/// Returns an error if the options of the space or the settings exclude a result.
+/// Returns an error if the options of the space exclude a result because it was computed too fast.
 fn admit(space: &Space, run: &Run) -> Result<(), Status> {
     let options = &space.options;
     if options.min_cost_ms.is_some_and(|least| run.cost.micros() < least.saturating_mul(1000)) {
@@ -267,7 +269,7 @@ fn admit_size(space: &Space, wanted: &Wanted<'_>, run: &Run) -> Result<(), Statu
     Ok(())
 }
 
-/// Returns the time to live of a result by its cost in milliseconds, if the space uses this policy.
+/// Returns the time to live of a result in milliseconds, by its cost. None if the space does not use this policy.
 fn lifetime_ms(space: &Space, cost: Cost) -> Option<u64> {
     let longer = |(seconds, _): &&(u64, u64)| cost.micros() > seconds * 1_000_000;
     let minutes = BY_COST.iter().find(longer).map_or(1, |(_, minutes)| *minutes);

@@ -1,8 +1,9 @@
 //! The status of the session in words, with the names of the objects that it is about.
 //!
-//! Names are looked up only when the caller asks for the status. A name is shown to roles that may know it: a table to roles that may
-//! read it, a function to roles that may call it, a tag to roles that may write in every space of the database, a space to roles that may
-//! read it. (Two tags may share a fence, so the tag may be one that only entries of another space have.) Members of `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
+//! Names are looked up only when the caller asks for the status. A name is shown to roles that may know it: a table to roles that
+//! may read it, a function to roles that may call it, a tag to roles that may write in every space of the database, a space to
+//! roles that may read it. (Two tags may share a fence, so the tag may be one that only entries of another space have.) Members of
+//! `pg_monitor` and the owner of the extension see all names. Other roles see `a table`, for instance.
 
 use crate::pg::encoding::shown;
 use crate::pg::role::Role;
@@ -13,7 +14,7 @@ use crate::store::transaction::table_writes;
 use crate::store::{space, watch};
 use pg_cache_core::{FenceId, Reserved};
 
-/// Returns the status of the session as text, if there is one. May raise errors.
+/// Returns the status of the session as text. None if the session has no status: see [`status::forget`]. May raise errors.
 pub fn status_in_words() -> Option<String> {
     Some(match status::current()? {
         Status::Hot => "hot".to_owned(),

@@ -16,8 +16,8 @@ pub fn listen() {
     definition::watch(defining);
 }
 
-/// Invalidates the query results that depend on definitions. If `roles` is set, roles or their rights change too, so this
-/// invalidates the query results of all databases.
+/// Records that the transaction changes definitions: its commit invalidates all query results of the database. If `roles` is set,
+/// roles or their rights change too, so the commit invalidates the query results of all databases.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
     pending::invalidate_exactly(table_writes::definitions_fence(tier));

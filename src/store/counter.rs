@@ -1,8 +1,8 @@
 //! Counters: integers under a key that sessions add to.
 //!
 //! An addition takes effect at once, for all sessions, like `nextval`: it neither waits for other transactions nor is undone by a
-//! rollback. There is one exception. If the own transaction has set or removed the key before, its number is not the one in the
-//! tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a rollback
+//! rollback. There is one exception. If the own transaction has set, removed or invalidated the key before, its number is not the
+//! one in the tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a rollback
 //! discards it together with the change it belongs to.
 //!
 //! A text or a jsonb that is an integer can be added to, too. It becomes a counter first, with the same time to live and the same
@@ -31,9 +31,9 @@ pub struct Addition {
 /// The reason why nothing was added.
 #[derive(Clone, Copy, Debug)]
 pub enum Uncounted {
-    /// The cache cannot be used, or there is no counter and none is created.
+    /// The status has the reason: the cache cannot be used, there is no memory, or there is no counter and none is created.
     Because(Status),
-    /// The transaction has set this sum's previous number, and the sum could not be recorded.
+    /// The key has a number that the transaction itself has set, and this sum could not be recorded: the number stays as it was.
     NotRecorded(i64, Status),
     /// The value of the key is no integer.
     OtherKind(Kind),
@@ -211,7 +211,7 @@ fn make_counter(keyspace: &Keyspace, name: &Key<'_>, kind: Kind) -> Result<(), U
     Ok(())
 }
 
-/// The most bytes of a value that may be an integer. A jsonb takes more bytes than its text.
+/// The most bytes of a value that may be an integer. A longer value counts as no integer, even a text with many leading zeros.
 const INTEGER_BYTES_MAX: usize = 64;
 
 /// Returns the integer that a value is, or none if it is no integer of 64 bits. May raise errors.

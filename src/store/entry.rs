@@ -4,8 +4,9 @@
 //! effect for other sessions when the transaction commits. Counters are in `counter.rs`. Each operation sets the status of the
 //! session.
 //!
-//! *Limits*: a value that exceeds a limit is refused with a status, never with an error, and the previous value of its key goes
-//! when the transaction commits: it is outdated. A key that cannot be stored has no value.
+//! *Limits*: a value that exceeds a limit is refused with a status, never with an error. Its key's previous value is outdated, so
+//! it is removed when the transaction commits. It stays if the new value was set with [`Mode::Absent`] or [`Mode::Lease`], because
+//! these never replace a value. A key that cannot be stored has no value.
 
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory::OutOfMemory;
@@ -23,7 +24,8 @@ use pg_cache_core::{
 use pgrx::prelude::PgSqlErrorCode;
 use std::collections::BinaryHeap;
 
-/// The kinds of values. A value can only be read as the kind that it was stored as.
+/// The kinds of values that callers set. `query/fetch.rs` has the kinds of query results, and the core has `Kind::COUNTER`.
+/// `is_readable_as` in `api/value.rs` says which kind can be read as which type.
 pub const JSONB: Kind = Kind(1);
 pub const TEXT: Kind = Kind(2);
 pub const BYTEA: Kind = Kind(3);
@@ -105,7 +107,8 @@ fn keyspace_in_use(space: &Space) -> Result<Keyspace, Status> {
     space.keyspace().ok_or_else(no_cache)
 }
 
-/// Does the same for a change of a key that is held back until the transaction commits.
+/// Returns the keyspace for a change that is held back until the transaction commits. Returns an error in a parallel worker, and
+/// for a key that cannot be stored.
 fn keyspace_to_change(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     observer::note_cache();
     if transaction::is_parallel_worker() {
@@ -115,13 +118,13 @@ fn keyspace_to_change(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
-/// Does the same for the value of a key that is computed if it is not found.
+/// Does the same for a value that is computed if it is not found. The transaction must also have a safe stamp.
 pub fn keyspace_to_compute(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     has_safe_stamp()?;
     keyspace_to_change(space, key)
 }
 
-/// Does the same for a counter.
+/// Returns the keyspace for an addition to a counter. Returns an error for a key that cannot be stored.
 pub fn keyspace_to_count(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     observer::note_cache();
     let keyspace = keyspace_in_use(space)?;
@@ -253,7 +256,7 @@ fn is_there(keyspace: &Keyspace, key: &[u8]) -> bool {
 pub struct NewEntry<'a> {
     pub bytes: &'a [u8],
     pub kind: Kind,
-    /// The time to live in milliseconds, or none for the default. 0 removes the key.
+    /// The time to live in milliseconds, or none for the default. With 0 the value is refused like one that exceeds a limit.
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Milliseconds for which the value may be served as a stale value, to callers that accept one, after it has stopped being
@@ -266,16 +269,16 @@ pub struct NewEntry<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Always,
-    /// Only if there is no value, and no other transaction is about to set one on this condition.
+    /// Only if there is no value, no other session has claimed the key, and no commit that is under way changes it.
     Absent,
     /// Only if there is a value.
     Present,
-    /// Only if nothing that the value depends on has changed since this lease was acquired.
+    /// Only if this lease can still be used, and neither the key nor a dependency of the value has changed since it was acquired.
     Lease(i64),
 }
 
-/// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is not stored. If it exceeds a
-/// limit, the previous value of the key is removed.
+/// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is refused; see *Limits* above for
+/// the previous value of the key.
 pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
     let outcome = try_set(space, key, new);
     status::set(outcome.err().unwrap_or(Status::Done));
@@ -308,7 +311,7 @@ fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> 
     })
 }
 
-/// Removes the previous value of a key whose new value is refused. If there is no memory to record that, but there is a value,
+/// Removes the previous value of a key whose new value is refused. If the removal cannot be recorded, but there is a value,
 /// invalidates the space instead.
 #[cold]
 pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
@@ -317,8 +320,8 @@ pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
     }
 }
 
-/// Removes the value of a key whose new value is refused because the cache or the space is not enabled: it would be outdated once they
-/// are enabled again.
+/// Removes the value of a key whose new value is refused because the cache or the space is not enabled: it would be outdated once
+/// they are enabled again.
 #[cold]
 fn remove_while_disabled(space: &Space, key: &[u8]) {
     if !transaction::is_parallel_worker()
@@ -420,7 +423,8 @@ fn leased(
     Ok((Basis::Lease(number), stamp))
 }
 
-/// An upper bound on the bytes of an entry in addition to key and value: header, dependencies and rounding.
+/// An estimate of the bytes of an entry in addition to key and value: header, dependencies and rounding. Each dependency takes four
+/// bytes, so an entry with many dependencies can need more. The commit may then refuse it, and removes the previous value.
 const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// Returns the tick at which a value expires that is set now. The time to live comes from the caller, the space, or the session's
@@ -450,8 +454,8 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     Ok(found)
 }
 
-/// Returns the keyspace in which something of a space can be invalidated, or none if there is no cache. Returns an error during
-/// recovery: the invalidation would be lost when this server is promoted.
+/// Returns the keyspace in which something of a space can be invalidated, or none if there is no cache. Returns an error in a
+/// parallel worker. Returns an error during recovery too: a standby caches nothing, so the values are on the primary server.
 fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refused> {
     if transaction::is_parallel_worker() {
         // A value that is not stored does no harm, but a value that is not invalidated would be wrong. So this is an error, not a

@@ -38,8 +38,8 @@ pub fn no_room(limit: Limit) -> Status {
 }
 
 /// Begins a fill: the right to store the value that this session computes for a key. Returns the number of the fill and the stamp
-/// of the value. A fill takes precedence over a lease of the key. It ends with [`end_fill`], and when the transaction or savepoint
-/// is rolled back. The error says why the session cannot store the value.
+/// of the value. A fill takes precedence over a lease of the key. It ends with [`end_fill`], when the transaction or savepoint is
+/// rolled back, or after [`FILL_MS_MAX`]. The error says why the session cannot store the value.
 pub fn begin_fill(keyspace: &Keyspace, key: &[u8]) -> Result<(u64, Stamp), Status> {
     let own = prepare(keyspace, key)?;
     let name = keyspace.key(key, hash(key)).ok_or(Status::Miss("not there"))?;

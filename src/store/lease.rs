@@ -40,7 +40,7 @@ pub struct AcquireOptions {
 }
 
 /// Looks for a value, and acquires the lease to compute it if there is none. Takes effect at once, independent of the
-/// transaction, with one exception: if the transaction is rolled back, the lease is released.
+/// transaction, with one exception: if the transaction or the savepoint is rolled back, the lease is released.
 pub fn acquire(
     space: &Space,
     key: &[u8],
@@ -106,8 +106,8 @@ enum Next {
     WaitFor(InFlight),
 }
 
-/// Decides between computing the value, serving a stale one, and waiting. `may_look_again` limits the number of rounds, in case `look`
-/// and `take` never agree because the entry is damaged.
+/// Decides between computing the value, serving a stale one, and waiting. `may_look_again` limits the number of rounds, in case
+/// `look` and `take` never agree because the entry is damaged.
 fn next(taken: Taken, stale: Option<(Meta, u32)>, miss: Status, may_look_again: bool) -> Next {
     match (taken, stale) {
         (Taken::Lease(lease), _) => Next::Answer(Answer::Compute(Some(lease)), miss),
@@ -129,8 +129,8 @@ struct Wait {
 }
 
 impl Wait {
-    /// Enters the queue of the key, or sleeps in it. Afterwards the caller must look again. Returns false if the session must not
-    /// wait any longer.
+    /// The first call enters the queue of the key, and later calls sleep in it. After each call the caller must look again: a
+    /// change before the session entered the queue does not wake it. Returns false if the session must not wait any longer.
     fn goes_on(&mut self, leader: InFlight, wait_ms: u64, hash: u64) -> Result<bool, LockTimeout> {
         let waited_ms = queue::now_ms().saturating_sub(self.began_ms);
         let left_ms = wait_ms.saturating_sub(waited_ms);

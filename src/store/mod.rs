@@ -1,5 +1,7 @@
-//! The logic of the cache: entries, transactions, leases and spaces. This layer lies between the SQL functions and the memory
-//! tier.
+//! The logic of the cache: entries, transactions, leases and spaces.
+//!
+//! The layers `api` and `query` call this one. It uses `pg/` for the server, and the crate `pg_cache_core` for the *tier*: the
+//! entries in shared memory. `docs/architecture.md` explains the words fence, stamp, flight and ledger.
 
 pub mod cause;
 pub mod command;

@@ -27,7 +27,7 @@ local! {
     /// Counts the calls. Its remainder is a position in the ring buffer.
     static TURN: Cell<usize> = Cell::new(0);
 }
-/// The length of the ring buffer.
+/// The length of the ring buffer. It must be greater than `BUCKET_AHEAD`.
 const SLOTS: usize = 8;
 
 /// Prefetches the entry of a key whose bucket was prefetched some keys ago, and the bucket of a later key.

@@ -201,7 +201,8 @@ impl Known {
         Self { generation: 0, last: None, spaces: BTreeMap::new(), writers: BTreeMap::new() };
 }
 
-/// The most spaces that a session remembers. When there are more, the session forgets all and starts again.
+/// The most spaces, and the most roles, that a session remembers. If there are more spaces, the session forgets all spaces. If
+/// there are more roles, it does not remember the others.
 const KNOWN_MAX: usize = 1024;
 
 /// Returns a space if the current role has this privilege in it.
@@ -271,7 +272,7 @@ pub fn unknown(name: &str) -> Refused {
         .hint(format!("{create}To list the spaces, run: SELECT name FROM cache_spaces;"))
 }
 
-/// Returns an error if the database has no tables of pg_cache.
+/// Returns the OID of the table of spaces, or an error if the database has no tables of pg_cache.
 fn tables() -> Result<u32, Refused> {
     catalog::table_oid(Table::Spaces).ok_or_else(|| {
         let code = PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
@@ -329,7 +330,8 @@ pub fn may_look() -> bool {
     may_monitor() || granted(Role::current(), Rows::All).is_some()
 }
 
-/// Returns whether a role may write in every space of the database.
+/// Returns whether a role was granted a privilege to write in every space of the database. Does not check whether it owns the
+/// extension.
 pub fn may_write_everywhere(role: Role) -> bool {
     let mut writable = grants_to(role, Rows::All);
     writable.retain(|(_, privilege)| *privilege >= Some(Privilege::Write));
@@ -438,8 +440,8 @@ pub fn each(mut with: impl FnMut(u32, &Options)) {
 }
 
 /// Calls `with` with each grant that the current role may see, as the space, the role and the privilege: all grants in spaces in
-/// which it has the privilege admin, and the grants that count for itself. A role that may see statistics sees all grants. Grants of
-/// dropped roles and in dropped spaces are left out.
+/// which it has the privilege admin, and the grants that count for itself. A role that may see statistics sees all grants. Grants
+/// of dropped roles and in dropped spaces are left out.
 pub fn each_visible_grant(mut with: impl FnMut(&str, Role, &[u8])) {
     let (role, sees_all) = (Role::current(), may_monitor());
     let mut names = BTreeMap::from([(DEFAULT_OID, DEFAULT.to_owned())]);
@@ -560,7 +562,7 @@ impl Keyspace {
 
 /// Returns the fence of a tag. Tags belong to the database: the same name in another database is another tag.
 pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
-    // The rotation makes a tag's hash differ from the hash of a key with the same bytes, although nothing compares the two.
+    // Without the rotation, a tag whose name is the bytes of the database's OID would have the hash 0.
     tier.fences().tag(hash(name).rotate_left(17) ^ hash(&shared::database().to_ne_bytes()))
 }
 

@@ -35,7 +35,7 @@ pub enum Status {
     LeftOut(u32),
     /// The cache was not used, and the reason.
     Bypass(&'static str),
-    /// A change that takes effect when the transaction commits, or a counter that was changed.
+    /// The operation has succeeded, for instance a change, a query whose result was stored, or a lease that was released.
     Done,
     /// A change that was refused, and the reason.
     Refused(&'static str),
@@ -46,9 +46,9 @@ pub enum Status {
 /// An object that a status names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// A relation of the database, by its number.
+    /// A relation of the database, by its OID.
     Relation(u32),
-    /// A function, by its number.
+    /// A function, by its OID.
     Function(u32),
     /// The dependency that a fence stands for, in an entry of a space.
     Dependency(FenceId, u32),
@@ -95,7 +95,7 @@ pub fn forget() {
     LAST.set(None);
 }
 
-/// Returns the status of the session.
+/// Returns the status of the session. None if there was no operation, or if the status was [forgotten](forget).
 pub fn current() -> Option<Status> {
     LAST.get()
 }

@@ -63,7 +63,7 @@ pub fn parts(tier: &HotTier) -> Vec<Part> {
     parts
 }
 
-/// Returns the databases that have entries, each with the bytes of its spaces. Spaces beyond the last space record are in no database.
+/// Returns the databases that have entries, each with the bytes of its spaces. Spaces that share a record count for no database.
 fn of_databases(tier: &HotTier) -> Vec<(u32, u64)> {
     let spaces = tier.all_stats().filter_map(|stats| Some((stats.space?.0, stats.bytes())));
     let mut spaces: Vec<(u32, u64)> = memory::collect(spaces.filter(|(_, bytes)| *bytes > 0));

@@ -128,7 +128,7 @@ const OVERHEAD_BYTES: usize = 256;
 #[derive(Debug)]
 pub struct Change {
     pub action: Action,
-    /// The index of the previous change of the same key or fence in the ledger.
+    /// The index in the ledger of the previous change of the same fence, or of a key with the same hash.
     pub previous: Option<usize>,
     /// Grows with each change. The index of a change does not give the order, because a change replaces an earlier one of the same
     /// savepoint.

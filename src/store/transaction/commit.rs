@@ -10,7 +10,7 @@ use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, memory, queue};
 use pg_cache_core::{FenceId, Key, Lowered, Reservation, Reserved, Stamp};
 
-/// The state of a commit, from its beginning until it is over. The next commit reuses the allocated memory.
+/// The state of a commit, from its beginning until it is over. The next commit reuses the memory of `raised`.
 #[derive(Debug)]
 pub struct Commit {
     /// The fences that the commit has raised, sorted.
@@ -45,7 +45,8 @@ enum Step {
 /// The most fences for which a commit keeps the allocated memory for the next one.
 const KEPT_MAX: usize = 128;
 
-/// The most fences that a commit raises late. A commit that finds more relations raises the fence of its database instead.
+/// The most fences that a commit raises late. The last place is for the fence of the database, which stands for all further
+/// fences.
 const LATE_MAX: usize = 16;
 
 impl Commit {
@@ -191,7 +192,7 @@ impl Commit {
         self.clear();
     }
 
-    /// Lowers all fences with one stamp and returns the stamp.
+    /// Lowers all fences with one stamp and returns the stamp. Returns VOID if no fence was raised.
     fn lower(&mut self) -> Stamp {
         let nothing = self.raised.is_empty() && self.late[0].is_none();
         let Some(tier) = shared::tier().filter(|_| !nothing) else { return Stamp::VOID };

@@ -1,5 +1,5 @@
-//! The leases that a transaction holds: those that it has acquired, the keys that it has claimed, and those that end when it
-//! commits.
+//! The leases that a transaction holds: those that it has acquired, the keys that it has claimed, and the leases with which it has
+//! set a value. The last two end when it commits.
 //!
 //! A lease takes effect at once. It is released when the transaction, or the savepoint in which it was acquired, is rolled back. An
 //! acquired lease outlives the commit of its transaction, because its holder may compute the value in a later transaction or in

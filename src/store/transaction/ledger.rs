@@ -28,7 +28,7 @@ pub enum Own<'p> {
     Gone,
 }
 
-/// The most fences that one transaction raises. A transaction that invalidates more tags invalidates the whole database instead.
+/// If the ledger has this many fences, [`Ledger::invalidate`] adds the fence of the whole database instead of another one.
 const FENCES_MAX: usize = 4096;
 
 /// The reason why a change was not recorded.

@@ -1,10 +1,10 @@
 //! The pending changes of this session's transaction, and how they are committed or rolled back.
 //!
-//! The session collects its changes in its own memory, in order. Each change has the depth of the savepoint in which it was made.
+//! The session collects its changes in its own memory, in order, and marks where the changes of each savepoint begin.
 //! The session sees its own changes at once. Other sessions see them when the transaction commits:
 //! - *before commit* does everything that can fail. It copies values to memory that no other session can see yet, and raises
-//!   fences. If the transaction has also changed the database, it announces the changed keys, because other sessions can see the
-//!   commit before the server calls our callback;
+//!   fences. If the transaction has also changed the database or invalidated anything, it announces the changed keys, because other
+//!   sessions can see the commit before the server calls our callback;
 //! - *settled* runs when the changed rows are visible and the catalog invalidations are sent. It lowers the fences and publishes
 //!   the values, which is a bounded walk over plain memory. If the fences were lowered earlier, a session could compute a result
 //!   with old catalogs and store it with a new stamp;
@@ -181,7 +181,9 @@ pub fn is_empty() -> bool {
     !locks::has_written() && PENDING.with_borrow(|pending| pending.ledger.changes().is_empty())
 }
 
-/// Calls `read` with the transaction's own state of a key and with the fences of everything that the transaction has changed.
+/// Calls `read` with the transaction's own state of a key and with the fences of everything that the transaction has changed,
+/// sorted. May raise errors before the call. `PENDING` is borrowed during the call, so `read` must keep the rule at the head of this
+/// file.
 pub fn with_own<R>(
     keyspace: &Keyspace,
     key: &[u8],
@@ -245,7 +247,8 @@ pub fn touch(key: OwnKey, expires: u32) -> Result<(), NotRecorded> {
     })
 }
 
-/// Replaces a value that the transaction has set by a counter with this number. The time to live and the dependencies stay.
+/// Replaces a value that the transaction has set by a counter with this number. The time to live and the dependencies stay. Does
+/// nothing if the latest change of the key did not set it.
 pub fn count(key: OwnKey, number: i64) -> Result<(), NotRecorded> {
     PENDING.with_borrow_mut(|pending| {
         let Some(value) = pending.ledger.latest_set(&key) else { return Ok(()) };

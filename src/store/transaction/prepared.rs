@@ -1,8 +1,8 @@
 //! The changes of prepared transactions, until a session commits them. That may be another session, and the server may have
 //! restarted.
 //!
-//! While a transaction is only prepared, none of its changes is visible, and the cache stays as it is. The values that the
-//! transaction set are dropped. COMMIT PREPARED finds its changes again:
+//! While a transaction is only prepared, none of its changes is visible. Its cached values stay valid, unless it was prepared
+//! without a command (see below). The values that it set are dropped. COMMIT PREPARED finds its changes again:
 //! - *relations* by the locks, which the server keeps for a prepared transaction, also across a restart (`pg/locks.rs`);
 //! - *fences and keys* that it has changed in the cache by a record in shared memory (`pg/prepared.rs`).
 //!
@@ -93,7 +93,7 @@ pub fn preparing(gid: &[u8]) {
     COMMAND.replace(Command::Named(gid.into()));
 }
 
-/// Raises the fences before a command ends a prepared transaction. May raise errors.
+/// Raises the fences before COMMIT PREPARED (`commits`). Before ROLLBACK PREPARED only finds the record. May raise errors.
 pub fn ending(gid: &[u8], commits: bool) {
     if shared::tier().is_none() {
         return;
@@ -266,8 +266,8 @@ fn find_free<'r>(records: &'r mut [Record], ended: &[TransactionId]) -> Option<(
     records.iter_mut().enumerate().find(|(_, record)| is_free(record))
 }
 
-/// Returns the recorded transactions that are not prepared any more, if all records are taken. Returns none otherwise. May raise
-/// errors.
+/// Returns the recorded transactions that are not prepared any more. Returns an empty list if a record is free: then the caller
+/// needs none of theirs. May raise errors.
 fn ended_unnoticed() -> Vec<TransactionId> {
     let prepared = prepared::with_table(|Table { records, .. }| {
         if records.iter().any(|record| record.state() == State::Free) {
@@ -420,7 +420,7 @@ pub fn clean_up() {
     }
 }
 
-/// This is a separate cold function, because it rarely runs.
+/// Undoes the two-phase command of this session, as far as it has begun. Must not fail.
 #[cold]
 fn abandon() {
     match COMMAND.replace(Command::Nothing) {

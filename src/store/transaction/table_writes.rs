@@ -242,15 +242,15 @@ pub fn fences_claimed_meanwhile(tier: &HotTier) -> Option<Vec<FenceId>> {
     })
 }
 
-/// The same for a session that has looked again often enough: it gives a record to each relation itself, so that nothing is left to look
-/// for. May raise errors.
+/// Returns all fences that the commit must raise, for a commit that has looked [`LOOKS_MAX`] times. Gives a record to each
+/// relation, so that the commit need not look again. May raise errors.
 pub fn claim_all(tier: &HotTier) -> Vec<FenceId> {
     let relations = TABLE_WRITES.with_borrow(|written| memory::copy(&written.relations));
     fences_of_relations(tier, &relations, |oid| claimed_fence_of(tier, oid)).0
 }
 
-/// How often a commit looks again for new records: sessions that store values with watched tags while another commit hangs can keep
-/// giving some.
+/// How often a commit looks whether a relation was given a record since. Other sessions can give records to ever more relations, so
+/// the number of looks must have a limit.
 pub const LOOKS_MAX: u32 = 8;
 
 /// Returns the fences that a transaction must raise that is prepared without a command, and the stamp as of which this session
@@ -293,8 +293,9 @@ pub fn end() {
 }
 
 /// Checks in debug builds that the fences include those of every relation that a statement has named as its target. `_as_of` has
-/// `Fences::claims` and `relation::generation` from before the fences were found. If a relation was given a record since, or the session
-/// has learned that a tree has grown, the two cannot be compared: the commit looks again itself, or raises the fence of trees.
+/// `Fences::claims` and `relation::generation` from before the fences were found. If a relation was given a record since, or the
+/// session has learned that a tree has grown, the two cannot be compared: the commit looks again itself, or raises the fence of
+/// trees.
 fn compare(_tier: &HotTier, _fences: &[FenceId], _as_of: Option<(u64, Option<u64>)>) {
     #[cfg(debug_assertions)]
     if locks::has_written() && [Broken::Off, Broken::Early, Broken::Unseen].contains(&settings::broken()) {
