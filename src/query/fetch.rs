@@ -1,8 +1,8 @@
 //! Returns a value by its key, or computes it by running a query (`cache_fetch`).
 //!
 //! *Filling*: the stamp is taken before the snapshot on which the query runs. A result is only stored if its query ran on a new
-//! snapshot, not on the caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query runs
-//! (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored at
+//! snapshot, not on the caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query
+//! runs (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored at
 //! once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency, it
 //! runs the query for itself and stores nothing.
 

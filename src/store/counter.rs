@@ -2,8 +2,8 @@
 //!
 //! An addition takes effect at once, for all sessions, like `nextval`: it neither waits for other transactions nor is undone by a
 //! rollback. There is one exception. If the own transaction has set, removed or invalidated the key before, its number is not the
-//! one in the tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a rollback
-//! discards it together with the change it belongs to.
+//! one in the tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a
+//! rollback discards it together with the change it belongs to.
 //!
 //! A text or a jsonb that is an integer can be added to, too. It becomes a counter first, with the same time to live and the same
 //! dependencies.

@@ -182,8 +182,8 @@ pub fn is_empty() -> bool {
 }
 
 /// Calls `read` with the transaction's own state of a key and with the fences of everything that the transaction has changed,
-/// sorted. May raise errors before the call. `PENDING` is borrowed during the call, so `read` must keep the rule at the head of this
-/// file.
+/// sorted. May raise errors before the call. `PENDING` is borrowed during the call, so `read` must keep the rule at the head of
+/// this file.
 pub fn with_own<R>(
     keyspace: &Keyspace,
     key: &[u8],
