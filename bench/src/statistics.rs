@@ -20,7 +20,8 @@ pub struct Summary {
     pub low: f64,
     /// The upper end of the interval.
     pub high: f64,
-    /// The probability that the interval holds the true median. It is at least 0.95 if there are six or more samples.
+    /// The probability that the interval holds the true median. It is at least 0.95 for 6 to 1074 samples, smaller for fewer, and
+    /// wrong for more (see `interval_rank`).
     pub confidence: f64,
 }
 
@@ -63,10 +64,13 @@ pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
 /// Returns the rank, counted from either end, of the samples that bound the interval of the median, and the confidence of the
 /// interval.
 ///
-/// Each sample is above the true median with probability 1/2, for any distribution, if the samples are independent. The interval between the k-th lowest and the
-/// k-th highest sample misses the true median only if fewer than k samples lie on one side: 2 · P(Binomial(count, 1/2) < k). The
-/// function chooses the narrowest interval with enough confidence, or the whole range if there are too few samples. `count` must be at
-/// most 1000: with more samples, the probabilities underflow, and the interval would be too narrow.
+/// If the samples are independent and come from one continuous distribution, each is above the true median with probability 1/2.
+/// The interval between the k-th lowest and the k-th highest sample misses the true median only if fewer than k samples lie on one
+/// side of it. The probability of that is 2 · P(Binomial(count, 1/2) < k). The function chooses the narrowest interval with enough
+/// confidence, or the whole range if there are too few samples.
+///
+/// `count` must be at most 1074. From 1075 on, 0.5^count is 0 as an `f64`: the function then returns the middle rank with
+/// confidence 1, so the interval shrinks to the one or two samples in the middle.
 fn interval_rank(count: usize) -> (usize, f64) {
     let mut best = None;
     // First P(Binomial = 0), then P(Binomial < 1), P(Binomial < 2) ...
