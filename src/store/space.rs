@@ -175,6 +175,8 @@ pub struct Keyspace {
     pub scope: Scope,
     /// The fences that every entry in this keyspace depends on: those of the database and of the space.
     pub fences: [FenceId; 2],
+    /// The places where the space keeps its values.
+    pub tiers: Tiers,
     quota: Option<u64>,
 }
 
@@ -506,7 +508,8 @@ impl Space {
         let role = if self.options.by_role { self.role.oid() } else { 0 };
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));
-        Some(Keyspace { tier, scope: tier.scope(database, space, role), fences, quota: self.options.quota })
+        let Options { tiers, quota, .. } = self.options;
+        Some(Keyspace { tier, scope: tier.scope(database, space, role), fences, tiers, quota })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save.
 //!
-//! It is connected to no database, so it is in nobody's way. A database has work if values were stored in it since its last worker ended, or
-//! if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more databases have work, a worker that has run
+//! It is connected to no database, so it is in nobody's way. A database has work if values were stored in it since its last worker was
+//! started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more databases have work, a worker that has run
 //! for some time is ended, so that the others get their turn.
 
 use crate::pg::background::{self, Started};
@@ -46,7 +46,7 @@ pub fn run() {
 /// What the launcher knows of a database.
 #[derive(Clone, Copy, Default)]
 struct Known {
-    /// How many values had been stored when its last worker ended.
+    /// How many values had been stored when its last worker was started. If more are stored now, that worker may have left some.
     stored: u64,
     /// When its last worker was started.
     started: Option<Instant>,
@@ -74,15 +74,7 @@ impl Launcher {
     /// Starts and ends workers.
     fn manage(&mut self) {
         let stored = self.stored();
-        let known = &mut self.known;
-        self.running.retain(|worker| {
-            let is_over = worker.is_over();
-            if is_over {
-                let stored = stored.get(&worker.database).copied().unwrap_or(0);
-                known.entry(worker.database).or_default().stored = stored;
-            }
-            !is_over
-        });
+        self.running.retain(|worker| !worker.is_over());
         let mut wanted: BTreeSet<u32> = BTreeSet::new();
         if settings::table_bytes() > 0 && self.tier.has_directory() {
             let has_new = |(database, stored): &(&u32, &u64)| {
@@ -112,7 +104,8 @@ impl Launcher {
                 None => self.forget(database),
                 Some((_, false)) => {}
                 Some((_, true)) if self.running.len() < settings::max_workers() => {
-                    self.known.entry(database).or_default().started = Some(Instant::now());
+                    let stored = stored.get(&database).copied().unwrap_or(0);
+                    self.known.insert(database, Known { stored, started: Some(Instant::now()) });
                     self.running.extend(background::start(database));
                 }
                 Some((_, true)) => self.end_longest(),

@@ -44,7 +44,7 @@ fn work(mut saver: Saver, slot: &WorkerSlot, database: u32) {
             is_busy |= background::in_transaction(|| saver.save_rest(budget));
         }
         let interval = Duration::from_millis(settings::sweep_interval_ms());
-        if is_busy || maintained.elapsed() >= interval {
+        if saver.needs_segment() || maintained.elapsed() >= interval {
             maintained = Instant::now();
             match background::in_transaction(|| saver.maintain()) {
                 None => return,

@@ -25,6 +25,7 @@ mod replication;
 mod savepoints;
 mod soundness;
 mod spaces;
+mod tables;
 mod transaction;
 mod twins;
 mod watches;

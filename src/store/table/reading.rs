@@ -12,7 +12,7 @@ use super::record::Record;
 use super::row;
 use crate::pg::segment::{PinnedRow, Segment, SegmentRow};
 use crate::pg::shared;
-use crate::store::space::Keyspace;
+use crate::store::space::{Keyspace, Tiers};
 use pg_cache_core::{
     Buffer, Counter, Freshness, Key, Location, Meta, Miss, NewValue, Reader, SavedValue, Stored,
 };
@@ -68,7 +68,9 @@ pub fn settle(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
         true => Err(Miss::Expired),
         false => Ok(()),
     };
-    let _ = fetch(keyspace, key, location, judge, &mut Some(&mut copy));
+    let mut memory = *keyspace;
+    memory.tiers = Tiers::Both;
+    let _ = fetch(&memory, key, location, judge, &mut Some(&mut copy));
     // If the value is in memory now, its location is of no use to an operation that changes the key.
     keyspace.tier.forget_location(key, location);
 }
@@ -155,7 +157,7 @@ pub(super) fn copy(segment: &Segment, mut position: u64, first: &PinnedRow<'_>, 
     is_done == Some(true)
 }
 
-/// Makes a saved value an entry of the memory again. That may fail; the value stays saved.
+/// Makes a saved value an entry of the memory again, unless its space keeps values in tables only. That may fail; the value stays saved.
 fn promote(keyspace: &Keyspace, key: &Key<'_>, location: Location, saved: &SavedValue<'_>, bytes: &[u8]) {
     let meta = saved.meta;
     let new = NewValue {
@@ -167,6 +169,9 @@ fn promote(keyspace: &Keyspace, key: &Key<'_>, location: Location, saved: &Saved
         dependencies: saved.dependencies,
     };
     keyspace.tier.note_asked(key, location);
+    if keyspace.tiers == Tiers::Table {
+        return;
+    }
     if let Ok(reservation) = keyspace.reserve(key, &new, saved.stale_ok) {
         let _: Stored = keyspace.tier.promote(key, reservation, location, meta.created);
     }

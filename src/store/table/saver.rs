@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 pub const SEGMENTS: usize = 8;
 /// The most entries that are marked in one hold of a shard's lock.
 const MARKED_MAX: usize = 128;
+/// How many batches of one shard are saved before the saver goes on to the next shard.
+const BATCHES_PER_SHARD: u32 = 8;
 /// The most bytes that are appended at once, unless one value is larger.
 const APPENDED_MAX: usize = 1 << 20;
 /// The least size of a segment: one block per part of a small value.
@@ -112,11 +114,24 @@ impl Saver {
     pub fn save_due(&mut self) -> bool {
         let mut found = false;
         for shard in 0..self.tier.shards() {
-            found |= self.save_batch(|saver, admits, batch| {
-                saver.tier.mark_oldest(shard, shared::database(), admits, batch);
-            }) > 0;
+            // The search looks at a limited number of entries, so that many full batches mean that others have been saved or evicted.
+            for _ in 0..BATCHES_PER_SHARD {
+                let marked = self.save_batch(|saver, admits, batch| {
+                    saver.tier.mark_oldest(shard, shared::database(), admits, batch);
+                });
+                found |= marked > 0;
+                if marked < MARKED_MAX as u64 {
+                    break;
+                }
+            }
         }
         found
+    }
+
+    /// Whether a segment must be freed before many more values can be saved.
+    pub fn needs_segment(&self) -> bool {
+        self.records().all(|(_, record)| record.turn > 0)
+            || self.records().any(|(_, record)| record.is_to_be_freed)
     }
 
     /// Saves other entries, about so many, and goes on where the last call has ended. Returns whether there were any.

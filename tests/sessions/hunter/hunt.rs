@@ -22,6 +22,8 @@ pub struct Hunt<'c> {
     /// The number of values that readers got with `cache_fetch` or asked for with `cache_acquire`, and how many of them were hits.
     pub reads: AtomicU64,
     pub hits: AtomicU64,
+    /// The number of hits whose value came from a table.
+    pub table_hits: AtomicU64,
     pub writes: AtomicU64,
     /// One in this number of writes changes names or rules. Such a write invalidates the results of all queries in the
     /// database.
@@ -71,10 +73,12 @@ impl Hunt<'_> {
         ));
     }
 
-    /// Counts a read, and whether it was a hit.
-    pub fn count(&self, hit: bool) {
+    /// Counts a read with this status of the session, and whether it was a hit.
+    pub fn count(&self, status: Option<&str>) {
+        let from_table = status == Some("hit: table");
         self.reads.fetch_add(1, SeqCst);
-        self.hits.fetch_add(u64::from(hit), SeqCst);
+        self.hits.fetch_add(u64::from(status == Some("hot") || from_table), SeqCst);
+        self.table_hits.fetch_add(u64::from(from_table), SeqCst);
     }
 
     /// Chooses a table of the database for a read: in one case of three the table of a writer, if it is in this database.
@@ -112,6 +116,7 @@ impl Hunt<'_> {
 pub struct Bag {
     pub reads: u64,
     pub hits: u64,
+    pub table_hits: u64,
     pub stale: u64,
     pub future: u64,
     pub definitions: u64,
@@ -120,6 +125,17 @@ pub struct Bag {
 
 /// Runs a hunt for `time`, or until a stale value is found if `until_found` is set.
 pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_in: u64) -> Bag {
+    hunt_in_spaces(cluster, time, until_found, defining_one_in, "both")
+}
+
+/// Does the same with spaces that keep their values in these tiers.
+pub fn hunt_in_spaces(
+    cluster: &Cluster,
+    time: Duration,
+    until_found: bool,
+    defining_one_in: u64,
+    tiers: &str,
+) -> Bag {
     let seed = match std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed,
         None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_secs()),
@@ -135,7 +151,9 @@ pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_i
                 "CREATE EXTENSION pg_cache; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC;
                  SELECT cache_create_space('own', scope => 'role');
                  SELECT cache_grant(space, '{READER}', privilege)
-                   FROM unnest('{{default,own}}'::text[]) AS space, unnest('{{read,write}}'::text[]) AS privilege"
+                   FROM unnest('{{default,own}}'::text[]) AS space, unnest('{{read,write}}'::text[]) AS privilege;
+                 INSERT INTO pgcache.spaces (number, name) VALUES (0, 'default');
+                 UPDATE pgcache.spaces SET tiers = '{tiers}'"
             ))
             .expect("it installs");
         Table::create_all(database, &mut session, &mut tables);
@@ -148,6 +166,7 @@ pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_i
         over: AtomicBool::new(false),
         reads: AtomicU64::new(0),
         hits: AtomicU64::new(0),
+        table_hits: AtomicU64::new(0),
         writes: AtomicU64::new(0),
         defining_one_in,
         definitions: AtomicU64::new(0),
@@ -186,14 +205,22 @@ pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_i
         }
         hunt.over.store(true, SeqCst);
     });
-    let [reads, hits, writes, definitions, errors, stale, future] =
-        [&hunt.reads, &hunt.hits, &hunt.writes, &hunt.definitions, &hunt.errors, &hunt.stale, &hunt.future]
-            .map(|count| count.load(SeqCst));
+    let [reads, hits, table_hits, writes, definitions, errors, stale, future] = [
+        &hunt.reads,
+        &hunt.hits,
+        &hunt.table_hits,
+        &hunt.writes,
+        &hunt.definitions,
+        &hunt.errors,
+        &hunt.stale,
+        &hunt.future,
+    ]
+    .map(|count| count.load(SeqCst));
     println!(
-        "hunt: seed = {seed}, {:.1} s, reads = {reads}, hits = {hits}, writes = {writes}, definitions = {definitions}, disturbed = {errors}, \
+        "hunt: seed = {seed}, {:.1} s, reads = {reads}, hits = {hits} ({table_hits} in tables), writes = {writes}, definitions = {definitions}, disturbed = {errors}, \
          stale = {stale}, future = {future}",
         began.elapsed().as_secs_f64()
     );
     let findings = hunt.findings.into_inner().expect("nobody panics with it");
-    Bag { reads, hits, stale, future, definitions, findings }
+    Bag { reads, hits, table_hits, stale, future, definitions, findings }
 }

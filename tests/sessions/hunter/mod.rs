@@ -26,7 +26,7 @@ mod table;
 mod write;
 
 use crate::memory::{cluster, findings};
-use hunt::{Bag, hunt};
+use hunt::{Bag, hunt, hunt_in_spaces};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 use std::time::Duration;
 
@@ -50,6 +50,22 @@ fn no_reader_gets_a_stale_value_while_rows_change_and_sessions_end() {
     let bag = hunt(&cluster, time, false, DEFINING_ONE_IN);
     assert_exact(&cluster, &bag);
     assert!(bag.hits * 10 > bag.reads * 7, "{} hits of {} reads prove little", bag.hits, bag.reads);
+}
+
+/// The values leave the memory as soon as they are saved, so most hits come from tables.
+#[test]
+fn no_reader_gets_a_stale_value_from_a_table() {
+    let cluster =
+        cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB").set("pg_cache.table_size", "4MB"));
+    let time = Duration::from_secs(if is_long() { 180 } else { 10 });
+    let bag = hunt_in_spaces(&cluster, time, false, DEFINING_ONE_IN, "table");
+    assert_exact(&cluster, &bag);
+    assert!(
+        bag.table_hits * 10 > bag.reads,
+        "{} of {} reads were hits in a table",
+        bag.table_hits,
+        bag.reads
+    );
 }
 
 /// One in three writes changes names or rules here. So the results of queries rarely live long, and the share of hits is small.

@@ -1,0 +1,418 @@
+//! Tests of the table tier: values that left the memory are found in tables, no change of a key brings an old value back, and nothing that a
+//! DBA does to the tables, to databases or to the workers causes an error or a wrong value.
+//!
+//! The tests wait until the background worker has saved values, so each of them has a cluster of its own, with a small memory tier.
+
+use crate::memory::{cluster, findings};
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+
+/// A cluster with the least memory and with a table tier.
+fn with_tables(table_size: &str) -> Cluster {
+    cluster(&conf(table_size))
+}
+
+fn conf(table_size: &str) -> Conf {
+    Conf::preloaded().set("pg_cache.hot_size", "1MB").set("pg_cache.table_size", table_size)
+}
+
+fn one<T: for<'a> postgres::types::FromSql<'a>>(session: &mut Client, query: &str) -> T {
+    session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// Makes the default space keep its values in tables only: an entry leaves the memory as soon as it is saved.
+fn only_tables(session: &mut Client) {
+    let command = "INSERT INTO pgcache.spaces (number, name, tiers) VALUES (0, 'default', 'table')
+                   ON CONFLICT (number) DO UPDATE SET tiers = 'table'";
+    session.batch_execute(command).expect("the space is altered");
+}
+
+/// Waits until a key is served from a table.
+fn wait_saved(session: &mut Client, key: &str) {
+    wait_until("the value to be saved", || status_of(session, key).1.as_deref() == Some("hit: table"));
+}
+
+/// Returns the value of a key, and the status of the read.
+fn status_of(session: &mut Client, key: &str) -> (Option<String>, Option<String>) {
+    let value = one(session, &format!("SELECT cache_get_text('{key}')"));
+    (value, one(session, "SELECT cache_status()"))
+}
+
+/// Sets a key and waits until its value is in a table only.
+fn save(session: &mut Client, key: &str, value: &str) {
+    assert!(one::<bool>(session, &format!("SELECT cache_set_text('{key}', '{value}', '1 hour', '{{tag}}')")));
+    wait_saved(session, key);
+}
+
+#[test]
+fn values_outlive_their_eviction() {
+    let cluster = with_tables("64MB");
+    let mut session = cluster.connect("postgres");
+    let set = "SELECT count(cache_set_text('k' || i, repeat('v', 200) || i, '1 hour'))
+               FROM generate_series($1::int, $1 + 99) AS i";
+    // The memory has room for about three thousand of these values, and evicts new ones after some hundred others.
+    for from in (0..6_000).step_by(100) {
+        session.query(set, &[&from]).expect("values are set");
+        wait_until("the values to be saved", || rows(&mut session) >= i64::from(from) + 100);
+    }
+    let right = "SELECT count(*) FROM generate_series(0, 5999) AS i
+                 WHERE cache_get_text('k' || i) = repeat('v', 200) || i";
+    assert_eq!(one::<i64>(&mut session, right), 6_000);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// The number of rows in all segments.
+fn rows(session: &mut Client) -> i64 {
+    let counts: Vec<_> =
+        (1..=8).map(|number| format!("(SELECT count(*) FROM pgcache.segment_{number})")).collect();
+    one(session, &format!("SELECT {}", counts.join(" + ")))
+}
+
+#[test]
+fn a_large_value_comes_back_whole() {
+    let cluster =
+        cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.table_size", "64MB"));
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    for bytes in [7_000, 8_000, 100_000, 1_900_000] {
+        let value =
+            format!("(SELECT string_agg(md5(i::text), '') FROM generate_series(1, {}) AS i)", bytes / 32);
+        assert!(one::<bool>(&mut session, &format!("SELECT cache_set_text('large', {value}, '1 hour')")));
+        wait_until("the value to be saved", || {
+            assert!(
+                one::<bool>(&mut session, &format!("SELECT cache_get_text('large') = {value}")),
+                "{bytes}"
+            );
+            one::<Option<String>>(&mut session, "SELECT cache_status()").as_deref() == Some("hit: table")
+        });
+    }
+}
+
+/// Each change of a key whose value is only in a table must be seen by the next read.
+#[test]
+fn no_change_of_a_key_brings_a_saved_value_back() {
+    let cluster = with_tables("64MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    session.batch_execute("CREATE TABLE pages (id int); INSERT INTO pages VALUES (1)").expect("a table");
+    for (change, expected) in [
+        ("SELECT cache_set_text('key', 'new', '1 hour')", Some("new")),
+        ("SELECT cache_delete('key')", None),
+        ("SELECT cache_touch('key', '100 ms'); SELECT pg_sleep(0.2)", None),
+        ("SELECT cache_touch('key', '1 hour')", Some("old")),
+        ("SELECT cache_invalidate_tag('tag')", None),
+        ("SELECT cache_flush()", None),
+        ("SELECT cache_flush('*')", None),
+        ("BEGIN; SELECT cache_set_text('key', 'new', '1 hour'); ROLLBACK", Some("old")),
+        ("BEGIN; SELECT cache_delete('key'); ROLLBACK", Some("old")),
+        // COMMIT PREPARED removes the key, because the value of a prepared transaction is not kept.
+        (
+            "BEGIN; SELECT cache_set_text('key', 'new', '1 hour'); PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'",
+            None,
+        ),
+        ("SELECT cache_set_text('key', 'new', '1 hour', mode => 'absent')", Some("old")),
+        ("SELECT cache_set_text('key', 'new', '1 hour', mode => 'present')", Some("new")),
+    ] {
+        save(&mut session, "key", "old");
+        // A touch that shortens the life must not lose the value for longer than the touch says.
+        for command in change.split("; ") {
+            session.batch_execute(command).expect(command);
+        }
+        let found = status_of(&mut session, "key");
+        let may_be_lost = change.contains("cache_touch('key', '1 hour')");
+        assert!(
+            found.0.as_deref() == expected || may_be_lost && found.0.is_none(),
+            "{change}: {found:?} instead of {expected:?}"
+        );
+        assert_eq!(findings(&mut session), Vec::<String>::new(), "{change}");
+    }
+}
+
+#[test]
+fn a_saved_value_counts_where_the_key_must_have_none() {
+    let cluster = with_tables("64MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    save(&mut session, "key", "41");
+    assert!(!one::<bool>(&mut session, "SELECT cache_set_text('key', 'x', '1 hour', mode => 'absent')"));
+    save(&mut session, "key", "41");
+    assert!(one::<bool>(&mut session, "SELECT cache_exists('key')"));
+    assert_eq!(one::<i64>(&mut session, "SELECT cache_incr('key')"), 42);
+    save(&mut session, "key", "43");
+    let row = session.query_one("SELECT value, status FROM cache_acquire_text('key')", &[]).expect("a row");
+    assert_eq!(
+        row.get::<_, Option<String>>(0).as_deref(),
+        Some("43"),
+        "{:?}",
+        row.get::<_, Option<String>>(1)
+    );
+    save(&mut session, "key", "44");
+    assert!(one::<bool>(&mut session, "SELECT cache_delete('key')"));
+    assert!(!one::<bool>(&mut session, "SELECT cache_exists('key')"));
+}
+
+/// A result of a query is saved with its dependencies.
+#[test]
+fn a_saved_result_is_invalid_after_a_write_to_its_table() {
+    let cluster = with_tables("64MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    session.batch_execute("CREATE TABLE pages (id int); INSERT INTO pages VALUES (1)").expect("a table");
+    let fetch = "SELECT (cache_fetch('sum', 'SELECT sum(id) FROM pages')#>>'{}')::bigint";
+    for expected in 1..5_i64 {
+        wait_until("the result to be saved", || {
+            assert_eq!(one::<i64>(&mut session, fetch), (1..=expected).sum::<i64>());
+            one::<Option<String>>(&mut session, "SELECT cache_status()").as_deref() == Some("hit: table")
+        });
+        let mut other = cluster.connect("postgres");
+        other.execute("INSERT INTO pages VALUES ($1)", &[&(expected as i32 + 1)]).expect("a write");
+    }
+}
+
+/// The bytes of all segments.
+fn size(session: &mut Client) -> i64 {
+    one(session, "SELECT sum(pg_relation_size(oid))::bigint FROM pg_class WHERE relname LIKE 'segment\\_%'")
+}
+
+/// A snapshot that stays open must not make the tables grow.
+#[test]
+fn the_tables_stay_within_their_size_while_a_snapshot_is_open() {
+    let cluster = with_tables("4MB");
+    let mut session = cluster.connect("postgres");
+    let mut old = cluster.connect("postgres");
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT cache_get_text('k1')")
+        .expect("a snapshot");
+    let set = "SELECT count(*) FILTER (WHERE cache_set_text('k' || i, repeat('v', 300) || i, '1 hour')) FROM generate_series($1::int, $1 + 499) AS i";
+    let (mut most, mut begun) = (0, 0);
+    for round in 0..80 {
+        let stored: i64 = session.query_one(set, &[&(round * 500)]).expect("values are set").get(0);
+        assert_eq!(stored, 500, "a set has failed");
+        most = most.max(size(&mut session));
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        begun = begun.max(one::<i64>(
+            &mut session,
+            "SELECT count(*) FROM pg_class WHERE relname LIKE 'segment\\_%' AND pg_relation_size(oid) > 0",
+        ));
+    }
+    assert!(begun > 4, "{begun} segments were used: too little was saved");
+    assert!(most <= (4 << 20) + (4 << 20) / 8, "{most} bytes");
+    let dead: i64 = one(
+        &mut session,
+        "SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_all_tables WHERE relname LIKE 'segment\\_%'",
+    );
+    assert_eq!(dead, 0);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// Whatever a superuser does to the tables, reads return the right value or none, and never an error.
+#[test]
+fn reads_bear_what_is_done_to_the_tables() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    let all = |command: &str| {
+        (1..=8).map(|number| command.replace('#', &number.to_string())).collect::<Vec<_>>().join("; ")
+    };
+    for command in [
+        all("TRUNCATE pgcache.segment_#"),
+        all("VACUUM FULL pgcache.segment_#"),
+        all("DELETE FROM pgcache.segment_#"),
+        all("UPDATE pgcache.segment_# SET value = 'x'"),
+        all(
+            "INSERT INTO pgcache.segment_# SELECT 1, 2, 0, 0, 0, 1, 0, 0, 1, 2000000000, 0, 0, 5, 7, 'key', '', 'wrong'",
+        ),
+        all("ALTER TABLE pgcache.segment_# ADD COLUMN more int"),
+        all("ALTER TABLE pgcache.segment_# DROP COLUMN more"),
+        all("ALTER TABLE pgcache.segment_# SET LOGGED"),
+    ] {
+        for key in 0..20 {
+            one::<bool>(&mut session, &format!("SELECT cache_set_text('key{key}', 'value{key}', '1 hour')"));
+        }
+        if !command.contains("SET LOGGED") && !command.contains("COLUMN") {
+            wait_saved(&mut session, "key7");
+        }
+        for one in command.split("; ") {
+            session.batch_execute(one).unwrap_or_else(|error| panic!("{one}: {error:?}"));
+        }
+        for key in 0..20 {
+            let (value, status) = status_of(&mut session, &format!("key{key}"));
+            let right = format!("value{key}");
+            assert!(value.is_none() || value.as_ref() == Some(&right), "{command}: {value:?}, {status:?}");
+        }
+        assert_eq!(findings(&mut session), Vec::<String>::new(), "{command}");
+    }
+}
+
+/// A session that holds a lock on a segment for long delays neither reads nor sets.
+#[test]
+fn a_locked_segment_is_a_miss_and_nobody_waits() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    save(&mut session, "key", "value");
+    let mut owner = cluster.connect("postgres");
+    owner.batch_execute("BEGIN").expect("a transaction");
+    for number in 1..=8 {
+        owner.batch_execute(&format!("LOCK TABLE pgcache.segment_{number}")).expect("a lock");
+    }
+    session.batch_execute("SET statement_timeout = '5s'").expect("a limit");
+    assert_eq!(status_of(&mut session, "key"), (None, Some("miss: not there".to_owned())));
+    assert!(one::<bool>(&mut session, "SELECT cache_set_text('other', 'value', '1 hour')"));
+    assert_eq!(status_of(&mut session, "other").0.as_deref(), Some("value"));
+    owner.batch_execute("ROLLBACK").expect("the locks are released");
+    wait_saved(&mut session, "other");
+}
+
+#[test]
+fn workers_leave_a_database_that_is_dropped_or_copied() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    for round in 0..3 {
+        session.batch_execute("CREATE DATABASE busy").expect("a database");
+        let mut busy = cluster.connect("busy");
+        busy.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+        only_tables(&mut busy);
+        save(&mut busy, "key", "value");
+        drop(busy);
+        wait_until("the session's end", || {
+            one::<i64>(
+                &mut session,
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = 'busy' AND backend_type = 'client backend'",
+            ) == 0
+        });
+        session.batch_execute("CREATE DATABASE copied TEMPLATE busy").expect("the worker has left");
+        let mut copied = cluster.connect("copied");
+        assert_eq!(status_of(&mut copied, "key").0, None, "round {round}: the copy has no entry in memory");
+        drop(copied);
+        wait_until("the session's end", || {
+            one::<i64>(
+                &mut session,
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = 'copied' AND backend_type = 'client backend'",
+            ) == 0
+        });
+        session.batch_execute("ALTER DATABASE copied RENAME TO renamed").expect("the worker has left");
+        session.batch_execute("DROP DATABASE renamed").expect("the worker has left");
+        session.batch_execute("DROP DATABASE busy").expect("the worker has left");
+    }
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+#[test]
+fn the_extension_can_be_dropped_and_created_again_while_values_are_saved() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    for round in 0..3 {
+        only_tables(&mut session);
+        save(&mut session, "key", "value");
+        session
+            .batch_execute("DROP EXTENSION pg_cache; CREATE EXTENSION pg_cache")
+            .expect("it is created again");
+        let (value, status) = status_of(&mut session, "key");
+        assert!(value.is_none() || value.as_deref() == Some("value"), "round {round}: {value:?} {status:?}");
+    }
+}
+
+fn workers(session: &mut Client) -> Vec<i32> {
+    let query = "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pg_cache%' ORDER BY pid";
+    session.query(query, &[]).expect("a view").iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn terminated_workers_come_back_and_a_fast_shutdown_is_fast() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    save(&mut session, "one", "value");
+    let before = workers(&mut session);
+    assert_eq!(before.len(), 2, "the launcher and a worker");
+    session
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'pg_cache%'",
+        )
+        .expect("they end");
+    assert!(one::<bool>(&mut session, "SELECT cache_set_text('two', 'value', '1 hour')"));
+    wait_saved(&mut session, "two");
+    assert_eq!(status_of(&mut session, "one").0.as_deref(), Some("value"), "nothing is lost");
+    assert!(workers(&mut session).iter().all(|pid| !before.contains(pid)));
+    drop(session);
+    let began = std::time::Instant::now();
+    cluster.stop(Stop::Fast);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    cluster.resume();
+}
+
+/// After a crash both places are empty, and the locations of the tables' old rows lead nowhere.
+#[test]
+fn a_crash_empties_both_places() {
+    let cluster = with_tables("8MB");
+    for victim in ["pg_cache worker", "pg_cache launcher", "client backend"] {
+        let mut session = cluster.connect("postgres");
+        only_tables(&mut session);
+        save(&mut session, "key", "value");
+        let query = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{victim}' LIMIT 1");
+        cluster.kill(one(&mut session, &query));
+        wait_until("the end of recovery", || cluster.try_connect("postgres").is_ok());
+        let mut session = cluster.connect("postgres");
+        assert_eq!(status_of(&mut session, "key").0, None, "{victim}");
+        save(&mut session, "key", "again");
+        assert_eq!(status_of(&mut session, "key").0.as_deref(), Some("again"), "{victim}");
+        assert_eq!(findings(&mut session), Vec::<String>::new(), "{victim}");
+    }
+}
+
+#[test]
+fn switching_the_tier_off_empties_the_tables() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    save(&mut session, "key", "value");
+    session.batch_execute("ALTER SYSTEM SET pg_cache.table_size = 0").expect("a setting");
+    session.batch_execute("SELECT pg_reload_conf()").expect("a reload");
+    wait_until("the tables to be empty", || size(&mut session) == 0);
+    assert_eq!(status_of(&mut session, "key").0, None);
+    assert!(one::<bool>(&mut session, "SELECT cache_set_text('key', 'value', '1 hour')"));
+    assert_eq!(status_of(&mut session, "key"), (Some("value".to_owned()), Some("hot".to_owned())));
+}
+
+/// 32 sessions work with the same keys, half of them in long transactions, while segments are switched and a DBA reads the tables. No session
+/// may wait for a lock because of that.
+#[test]
+fn no_session_waits_while_segments_switch() {
+    let cluster = cluster(
+        &conf("2MB").set("log_lock_waits", "on").set("deadlock_timeout", "10ms").set("max_connections", "60"),
+    );
+    let mut dba = cluster.connect("postgres");
+    dba.batch_execute("BEGIN; SELECT count(*) FROM pgcache.segment_1").expect("a look");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    std::thread::scope(|scope| {
+        for number in 0..32_u32 {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let mut session = cluster.connect("postgres");
+                let mut round = number;
+                while std::time::Instant::now() < until {
+                    round += 1;
+                    let key = round.wrapping_mul(7919) % 100;
+                    let work = format!(
+                        "SELECT cache_set_text('k{key}', repeat('v', 700) || '{key}', '1 hour'); SELECT cache_get_text('k{}')",
+                        key + 1
+                    );
+                    let work = match number % 2 {
+                        0 => work,
+                        _ => format!("BEGIN; {work}; SELECT pg_sleep(0.05); COMMIT"),
+                    };
+                    session.batch_execute(&work).expect("it works");
+                }
+            });
+        }
+    });
+    dba.batch_execute("ROLLBACK").expect("the look ends");
+    let log = cluster.log();
+    let waits: Vec<_> = log.lines().filter(|line| line.contains("still waiting for")).collect();
+    assert!(
+        waits.iter().all(|line| !line.contains("AccessShareLock") && !line.contains("relation")),
+        "{waits:#?}"
+    );
+    assert!(!log.contains("deadlock detected"), "{log}");
+    assert_eq!(findings(&mut dba), Vec::<String>::new());
+}
