@@ -1,8 +1,10 @@
-//! Compares the models with the code. The test takes every step that a model can take with the real tier, too. Both
-//! must give the same answers and end in the same state.
+//! Compares three models with the code: `read_rule.rs`, `set_and_fence.rs` and `keys/`, as built and with few actors.
+//! The test takes every step that such a model can take with the real tier, too. Both must give the same answers and
+//! end in the same state.
 //!
 //! The walk reaches each state on one path, and tries each step from that state after the same path on a new tier. So
-//! the results of the other modules about the order of steps also hold for the operations of the real tier.
+//! the results of these modules about the order of steps also hold for the operations of the real tier. A step that
+//! only the model has, such as a commit becoming visible, does nothing with the tier.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -22,7 +24,8 @@ use crate::reader::{Outcome, Read, Reader};
 use crate::say;
 use crate::set_and_fence::{self, Act, SetAndFence};
 
-/// Takes every step from every state of a model. Calls `replay` with the path that ends with the step.
+/// Takes every step from every state of a model. For each step, calls `replay` with the initial state and the path that
+/// ends with the step. `replay` must take the path on a new tier, and panic if the tier and the model differ.
 fn walk<M>(name: &str, model: &M, replay: impl Fn(&M::State, &[(M::Action, M::State)]))
 where
     M: Model,
@@ -75,6 +78,7 @@ impl Host for &TestHost {
 /// The size of the region: enough for the few entries that exist at the same time, and quick to format.
 const REGION_BYTES: usize = 10 * 1024;
 
+/// Runs a test on a new tier.
 fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
     let memory: Vec<_> = (0..REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
     let host = TestHost::default();
@@ -99,10 +103,13 @@ fn moment(number: u8) -> Stamp {
     if number == LATEST { Stamp::LATEST } else { Stamp::from_u64(number.into()) }
 }
 
+/// Returns the tag fence that stands for a fence of a model. The tier has 16 tag fences, and the highest four bits of the
+/// hash select one, so different numbers below 16 get different fences.
 fn tag(fences: &Fences<'_>, number: usize) -> FenceId {
     fences.tag((number as u64) << 60)
 }
 
+/// Asserts that the clock and the fences of the tier are as in the model.
 fn same_fences(fences: &Fences<'_>, now: u8, expected: &[Fence]) {
     assert_eq!(fences.now(), moment(now));
     for (number, expected) in expected.iter().enumerate() {
@@ -133,6 +140,7 @@ fn same_reading(fences: &Fences<'_>, step: Read, stamp: u8, now: u8, after: &Rea
     }
 }
 
+/// Takes a path of the read rule with the fences of a new tier.
 fn replay_read_rule(path: &[(read_rule::Step, read_rule::State)]) {
     with_tier(|tier| {
         let fences = tier.fences();
@@ -168,6 +176,7 @@ fn replay_read_rule(path: &[(read_rule::Step, read_rule::State)]) {
     });
 }
 
+/// Takes a path of a transaction that sets a value and changes its dependencies, with the fences of a new tier.
 fn replay_set_and_fence(
     model: &SetAndFence,
     start: &set_and_fence::State,
@@ -249,6 +258,7 @@ impl Twin<'_> {
         self.with_key(|key| self.tier.reserve(key, &value, Default::default())).expect("there is room")
     }
 
+    /// Takes a step with the tier, and compares the answers with the model's next state.
     fn step(&mut self, model: &Keys, before: &keys::State, step: keys::Step, after: &keys::State) {
         match step {
             keys::Step::Writer(number, keys::Write::Claim) => {
@@ -318,6 +328,7 @@ impl Twin<'_> {
         }
     }
 
+    /// Ends the claim of a writer, which must have one.
     fn release(&mut self, number: usize) {
         let claim = self.claims[number].take().expect("it is claimed");
         assert!(self.with_key(|key| self.tier.release_lease(key, claim)), "nobody else ends a claim");
@@ -358,6 +369,8 @@ impl Twin<'_> {
         }
     }
 
+    /// Asserts that the tier is in the model's state. The last check may begin a flight, so the tier must not be used
+    /// after this.
     fn compare(&self, state: &keys::State) {
         let mut bytes = vec![];
         let found = self.with_key(|key| self.tier.get(key, Stamp::LATEST, &mut bytes)).map(|_| bytes);
@@ -379,6 +392,7 @@ impl Twin<'_> {
     }
 }
 
+/// Takes a path of the key protocol with a new tier.
 fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::State)]) {
     let memory: Vec<_> = (0..REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
     let host = TestHost::default();

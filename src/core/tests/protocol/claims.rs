@@ -109,16 +109,27 @@ struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
+    /// The protocol as it is built.
     AsBuilt,
+    /// A writer does not look for a record again.
     NeverLooksAgain,
+    /// A writer looks again before it raises the fence that it found first.
     LooksAgainBeforeRaising,
+    /// A fill does not count its claim.
     NoBump,
+    /// An entry never depends on the unclaimed fence.
     NoUnclaimedFence,
+    /// A fill settles the record although the unclaimed fence is raised.
     SettledThoughPending,
+    /// Once a record is settled, fills with an earlier stamp do not depend on the unclaimed fence either.
     SettledForAll,
+    /// A fill settles the record before it looks at the unclaimed fence.
     SettledBeforeItRests,
+    /// The record's fence never takes over the number of the unclaimed fence, and `NotBehind` applies.
     NotCovered,
+    /// The record's fence takes over that number after the record is settled.
     CoveredAfterSettled,
+    /// An entry does not depend on the unclaimed fence for the reason that the record's fence has a smaller number.
     NotBehind,
 }
 

@@ -1,17 +1,18 @@
 //! Checks the protocols of fences and keys in every state that they can reach.
 //!
 //! Each module is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared
-//! memory would hold. `stateright` tries every order of those steps. The result holds for the order of steps, for a
-//! few actors and a few fences. `as_built.rs` shows that the operations of the code do what the steps say: it takes
-//! the same paths with the real tier. Memory is sequentially consistent in the models. The checker identifies a state
-//! by a 64-bit hash. Among ten million states, the chance that it mistakes a new state for a known one and skips it
-//! is three in a million.
+//! memory would hold. The crate `stateright` tries every order of those steps. The result holds for the order of
+//! steps, for a few actors and a few fences. For `read_rule.rs`, `set_and_fence.rs` and `keys/`, `as_built.rs` shows
+//! that the operations of the code do what the steps say: it takes the same paths with the real tier. The other
+//! models are compared with the code by reading only. Memory is sequentially consistent in the models. The checker
+//! identifies a state by a 64-bit hash. Among ten million states, the chance that it mistakes a new state for a known
+//! one and skips it is three in a million.
 //!
 //! ```text
 //! memory.rs          a fence as the models see it: the counterpart of src/core/fence/fences.rs
 //! reader.rs          reads an entry, and judges whether the entry was right for this reader
 //! read_rule.rs       writers, fills and readers: no reader gets a stale value or one from the future
-//! keys.rs            announcing, confirming, leases, claims: no value from before a change is served after it
+//! keys/              announcing, confirming, leases, claims: no value from before a change is served after it
 //! claims.rs          a relation gets a record while a writer that found none is still at work
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
@@ -30,19 +31,18 @@
 //! # How to read a counterexample
 //!
 //! When a property fails that should hold, or holds although it should fail, the test fails. For a property that
-//! should hold, it prints the shortest path to the failure: one step a line, in the order of time, with the actor's
-//! number and, in brackets, the fence's. `PG_CACHE_TEST_PATHS=1` also prints the counterexamples of the controls.
-//! They are worth reading: each is the reason for one rule of the design. Actors that do not occur in a path do not
-//! matter to it. Read the path from its end: what did the last reader get, which step computed that value, which
-//! writer had shown its change before the reader began, and why did no check between them see the change?
+//! should hold, it prints the shortest path to the failure: one step a line, in the order of time. For example,
+//! `Writer(0, Raise(1))` means that writer 0 raises fence 1. `PG_CACHE_TEST_PATHS=1` also prints the counterexamples
+//! of the controls. They are worth reading: each is the reason for one rule of the design. Actors that do not occur in
+//! a path do not matter to it. Read the path from its end: what did the last reader get, which step computed that
+//! value, which writer had shown its change before the reader began, and why did no check between them see the change?
 //!
 //! # Where to add a protocol
 //!
 //! Add a new protocol as a module of its own with a `State`, a `Step` and variants, run by [`check`], with the fences
-//! of `memory.rs` and the reader of `reader.rs`. Extra actors for an existing protocol belong in its module: patterns
-//! are one more dependency that the reader checks, waiters use the result of the read rule's fills, and rows of the
-//! table tier are entries that come back. A protocol that has a counterpart in the code also belongs in
-//! `as_built.rs`.
+//! of `memory.rs` and the reader of `reader.rs`. Extra actors for an existing protocol belong in its module. For
+//! example, one more kind of dependency is one more fence that the reader of `read_rule.rs` checks. A protocol whose
+//! steps are operations of this crate also belongs in `as_built.rs`.
 
 mod as_built;
 mod claims;
@@ -77,7 +77,8 @@ pub fn long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// Visits every state of a model, prints how many there were, and compares the result with `verdict`.
+/// Visits the states of a model, prints how many it visited, and panics if the result differs from `verdict`. `name`
+/// is printed with the result.
 pub fn check<M>(name: &str, model: M, verdict: Verdict)
 where
     M: Model + Clone + Send + Sync + 'static,
@@ -85,8 +86,8 @@ where
     M::Action: Clone + Debug + PartialEq,
 {
     let began = Instant::now();
-    // A control stops as soon as its property has failed. A variant that should hold stops at the first failure;
-    // without one, the checker visits every state.
+    // A control stops as soon as its property has failed; a `sometimes` property fails only when every state was
+    // visited. A variant that should hold stops at the first failure; without one, the checker visits every state.
     let until = match verdict {
         Verdict::Breaks(property) => HasDiscoveries::AnyOf([property].into()),
         Verdict::Right | Verdict::Harmless => HasDiscoveries::AnyFailures,
@@ -131,8 +132,9 @@ where
     say(&format!("  {name:<58} {states:>9} states {seconds:>5.1} s   {outcome}"));
 }
 
-/// Returns the steps of the shortest path on which a property fails. The checker works on several paths at the same
-/// time and may report a longer one, so this searches again for shorter paths until there is none.
+/// Returns the steps of the shortest path on which a property fails, one step a line. `path` is a path that the checker
+/// has reported. With more than one thread, the checker may report a longer one first, so this searches for shorter
+/// paths until there is none.
 fn shortest<M>(model: &M, property: &str, mut path: Path<M::State, M::Action>) -> String
 where
     M: Model + Clone + Send + Sync + 'static,

@@ -1,9 +1,10 @@
 //! A fence as the models see it: the counterpart of `src/core/fence/fences.rs`. It is so small that a state of the whole
 //! memory takes a few bytes.
 //!
-//! Each method is one atomic operation on one word in the code, so it is allowed to be one step in a model.
+//! In the code, each method is one atomic operation on one word. So it may be one step in a model.
 
-/// A fence. The numbers of changes stay small in a model, because each writer draws only one or two.
+/// A fence: `seq` is the number of the last change, and `pending` counts the writers that have raised the fence. The
+/// numbers stay small in a model, because each writer draws only one or two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Fence {
     pub seq: u8,
@@ -11,6 +12,7 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// A change is about to become visible. Each raise is followed by one `lower` or one `withdraw`.
     pub fn raise(&mut self) {
         self.pending += 1;
     }
@@ -23,6 +25,7 @@ impl Fence {
         found
     }
 
+    /// Takes one raise back for a change that was aborted.
     pub fn withdraw(&mut self) {
         self.pending -= 1;
     }

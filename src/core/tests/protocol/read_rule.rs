@@ -89,26 +89,45 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// The rule as it is built.
     AsBuilt,
     /// As built, with writers that also change catalogs.
     Catalogs,
+    /// Writers do not raise fences. They only move `seq` when their changes are visible.
     NoPending,
+    /// A writer that lowers or withdraws a fence clears the raises of all writers.
     PendingIsAFlag,
+    /// A writer raises its fences after its changes are visible.
     RaisedWhenVisible,
+    /// A writer draws its number before its changes are visible.
     DrawnBeforeVisible,
+    /// A writer lowers a fence in two steps: `pending` first, then `seq`.
     PendingBeforeSeq,
+    /// A writer that lowers a fence overwrites `seq`, even with a smaller number.
     SeqWithoutMax,
+    /// A fill takes its stamp after its snapshot.
     SnapshotBeforeStamp,
+    /// A fill plans before it takes its stamp.
     PlannedBeforeStamp,
+    /// A writer lowers its fences before it sends its catalog invalidations.
     LoweredBeforeSent,
+    /// A REPEATABLE READ reader has no safe stamp.
     NoSafeStamp,
+    /// A REPEATABLE READ reader notes its safe stamp after it has taken its snapshot.
     SafeStampAfterSnapshot,
+    /// A reader checks a fence in two steps: `seq` first, then `pending`.
     TwoLoadsSeqFirst,
+    /// A reader checks only the first fence of an entry.
     OneFenceOfTwo,
+    /// A writer that aborts leaves its fences raised.
     AbortLeavesPending,
+    /// A writer draws a number for each of its fences.
     NumberForEachFence,
+    /// A writer lowers a fence in two steps: `seq` first, then `pending`.
     SeqBeforePending,
+    /// A writer that aborts lowers its fences with a new number.
     WithdrawBumps,
+    /// A reader checks a fence in two steps: `pending` first, then `seq`.
     TwoLoadsPendingFirst,
 }
 

@@ -1,5 +1,8 @@
-//! A reader of one entry, under READ COMMITTED, or under REPEATABLE READ with a safe stamp. It takes one step for each
-//! fence that it checks, and judges at the end whether the value it got was right.
+//! A reader of one entry, under READ COMMITTED, or under REPEATABLE READ. It takes one step for each fence that it
+//! checks, and judges at the end whether the value that it got was right.
+//!
+//! A REPEATABLE READ reader has a *safe stamp*: the number on the clock of changes just before it took its snapshot. It
+//! must not use an entry whose fence has a later number.
 
 use crate::memory::{Fence, LATEST};
 
@@ -8,17 +11,18 @@ use crate::memory::{Fence, LATEST};
 pub enum Read {
     /// Under REPEATABLE READ: notes the current number as the reader's safe stamp.
     Horizon,
-    /// Begins. The reader must see what is visible now. Under REPEATABLE READ it must not see anything else.
+    /// Begins. The reader must see every change that is visible now. Under REPEATABLE READ it must not see any other.
     Begin,
     /// Finds the entry that this actor has published.
     Find(usize),
+    /// Checks this fence of the entry.
     Check(usize),
     // Only variants have the following steps.
     CheckPending(usize),
     CheckSeq(usize),
 }
 
-/// How the read ended.
+/// How the read ended. The order of the checks matters: a hit is stale even if it is also from the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Miss,
@@ -34,13 +38,19 @@ pub enum Outcome {
 /// The state of a reader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reader {
+    /// How many steps of its program the reader has taken.
     at: u8,
+    /// Whether the reader is under REPEATABLE READ.
     pub repeatable: bool,
+    /// [`LATEST`] under READ COMMITTED.
     pub safe_stamp: u8,
+    /// The changes that were visible when the reader began, as bits.
     pub visible: u8,
     /// Whether a transaction had aborted before the reader began.
     pub after_abort: bool,
+    /// The actor whose entry the reader has found.
     pub found: Option<u8>,
+    /// None while the read goes on.
     pub outcome: Option<Outcome>,
 }
 
@@ -51,8 +61,9 @@ pub struct Entry {
     pub value: u8,
 }
 
-/// The state of the model that a reader sees in a step.
+/// The state of the model that a reader sees in a step. Sets of changes have one bit for each change.
 pub struct View<'v> {
+    /// The clock of changes: the number that was drawn last.
     pub now: u8,
     pub fences: &'v [Fence],
     /// The changes that are visible.
@@ -88,7 +99,8 @@ impl Reader {
         }
     }
 
-    /// Returns the possible next steps. `entries` are the actors that have published an entry.
+    /// Returns the possible next steps: none once the read has ended. `entries` are the actors that have published an
+    /// entry; the reader may find any of them, and waits while there is none.
     pub fn next(&self, program: &[Read], entries: impl Iterator<Item = usize>) -> Vec<Read> {
         match program.get(usize::from(self.at)).filter(|_| self.outcome.is_none()) {
             Some(Read::Find(_)) => entries.map(Read::Find).collect(),
@@ -96,6 +108,8 @@ impl Reader {
         }
     }
 
+    /// Takes a step. `entry` is the entry that the reader has found, and does not matter before that. A check that
+    /// fails ends the read with a miss. The last step of the program ends it with a hit, and judges the value.
     pub fn step(&mut self, step: Read, program: &[Read], view: &View<'_>, entry: Entry) {
         self.at += 1;
         let mut passed = true;
@@ -121,6 +135,7 @@ impl Reader {
         }
     }
 
+    /// Returns whether the read has ended with a right value, and `what` holds for the reader.
     pub fn hit(&self, what: impl Fn(&Self) -> bool) -> bool {
         self.outcome == Some(Outcome::Hit) && what(self)
     }

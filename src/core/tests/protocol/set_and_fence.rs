@@ -88,19 +88,33 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// The rule as it is built.
     AsBuilt,
+    /// A transaction checks only the `seq` of its own fences.
     SeqOnly,
+    /// A transaction checks only the `pending` of its own fences.
     PendingOnly,
+    /// A value stays although its transaction has changed a dependency after it computed the value.
     KeptOverOwnChange,
+    /// The same, but only if the transaction had also changed that dependency before.
     KeptIfFenceWasOwn,
+    /// A transaction draws a number for each of its fences.
     NumberForEachFence,
+    /// Only the last of the own fences decides whether the value stays.
     LastFenceDecides,
+    /// A transaction does not check the dependencies that it has not changed.
     OthersNotLookedAt,
+    /// A transaction checks these dependencies before it draws its number.
     OthersLookedAtBeforeDraw,
+    /// A transaction checks its own fences in steps of their own, before it draws its number.
     OwnLookedAtBeforeDraw,
+    /// A transaction publishes its value before its changes are visible.
     PublishedBeforeVisible,
+    /// A value is published with the stamp from its computation. Its own transaction has changed it since.
     StampedAsComputed,
+    /// A transaction checks its own fences in steps of their own, after it has drawn its number.
     OwnLookedAtAfterDraw,
+    /// A transaction compares the `seq` of its own fences with their `seq` at the time of the stamp.
     SeqAsItWas,
 }
 

@@ -87,12 +87,19 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// The protocol as it is built.
     AsBuilt,
+    /// A backend does not raise the fence. It only moves `seq` after the attempt.
     NotRaised,
+    /// A backend whose attempt has failed withdraws the fence.
     ErrorWithdraws,
+    /// A backend whose attempt has failed leaves the fence raised.
     ErrorLeavesPending,
+    /// A backend that lowers the fence clears the raises of all backends.
     PendingIsAFlag,
+    /// After a restart, a backend raises no fence, instead of the fence of the database.
     ForgottenByRestart,
+    /// A backend whose attempt has succeeded withdraws the fence.
     CommitWithdraws,
 }
 

@@ -4,32 +4,59 @@ use super::state::{Change, Work, Worker, Write, Writer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// The protocol as it is built.
     AsBuilt,
+    /// A transaction does not announce its change.
     NotAnnounced,
+    /// A transaction announces its change after the change is visible.
     AnnouncedWhenVisible,
+    /// The end of one announcement ends all announcements of the key.
     AnnouncementIsAFlag,
+    /// A transaction removes the old value before it announces its change, and not when it confirms.
     RemovedBeforeAnnounced,
+    /// A transaction ends its announcement first, and replaces the value in a later step.
     ConfirmInTwoSteps,
+    /// A value that is stored while the key is announced is served at once.
     PublishedOverAnnouncement,
+    /// A worker ends its lease first, and stores its value in a later step.
     CheckedThenStored,
+    /// A transaction that confirms its change does not void the flight of the key.
     VoidsNothing,
+    /// A transaction voids the flight when it announces its change, and not when it confirms.
     VoidsWhenAnnounced,
+    /// A change without a transaction does not void the flight of the key.
     AtOnceVoidsNothing,
+    /// An abort removes the value of the key.
     WithdrawRemoves,
+    /// A commit withdraws its announcement instead of confirming it, so the old value stays.
     DroppedIsWithdrawn,
+    /// A value is stored although the flight of the key belongs to another lease.
     AnyLeaseLands,
+    /// A worker acquires a lease although another worker has one.
     AcquiredWithoutLooking,
+    /// A worker looks for another leader first, and acquires its lease in a later step.
     LookedThenAcquired,
+    /// A lease does not contain the epoch. After a restart, it may have the number of a new lease.
     LeaseWithoutEpoch,
+    /// A value is stored although its snapshot is older than the lease.
     LeaseBetterThanSnapshot,
+    /// An abort voids the flight of the key.
     WithdrawVoids,
+    /// A transaction replaces the value first, and ends its announcement in a later step.
     ReplacedThenUncovered,
+    /// A claim is granted but not recorded as the flight of the key.
     ClaimTakesNoSlot,
+    /// A writer looks for a value first, and claims the key in a later step without looking again.
     LookedThenClaimed,
+    /// A claim does not replace the flight of a lease.
     ClaimLeavesLease,
+    /// The value of a claim is stored although another writer has voided the claim.
     VoidedClaimLands,
+    /// A writer whose claim was voided removes the value of the key.
     VoidedClaimRemoves,
+    /// A writer that gives up before it announced anything does not end its claim.
     AbortKeepsClaim,
+    /// A claim is granted although another writer has announced a change of the key.
     ClaimedBesideAnnouncement,
 }
 
