@@ -2,9 +2,9 @@
 //! changes.
 //!
 //! The tier must never serve a value that the model would not serve: another key's value, a torn value, an expired
-//! one, or one that a fence has passed. It may forget entries only after it has evicted or refused something. Its
-//! counts for each space must match its actions. After every step all structures are verified. The fuzzer uses the
-//! same harness.
+//! one, or one that a fence has passed. It may forget entries only after it has evicted an entry, refused a value
+//! because it was full, or trimmed the space. Its counts for each space must match its actions. After every step all
+//! structures are verified. The fuzzer uses the same harness.
 
 // Other tests use the part of the harness that overwrites memory.
 #[allow(dead_code)]

@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use values::Random;
 
+/// Returns byte strings of random lengths up to 700, always the same.
 fn strings(count: u64) -> impl Iterator<Item = Vec<u8>> {
     let mut random = Random::new(2026);
     (0..count).map(move |_| {
@@ -24,7 +25,7 @@ fn strings(count: u64) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Feeds the files of a folder, and returns how many there are.
+/// Calls `feed` with the content of each file of a folder, and returns how many files there are.
 fn replay(folder: &str, feed: impl Fn(&[u8])) -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(folder);
     let files = std::fs::read_dir(&folder).expect("a folder of regressions");
@@ -32,6 +33,8 @@ fn replay(folder: &str, feed: impl Fn(&[u8])) -> usize {
     paths.inspect(|path| feed(&std::fs::read(path).expect("it can be read"))).count()
 }
 
+/// The tier must agree with the model for each story. Together the stories must contain every kind of action: a kind that
+/// no bytes encode would never be tested.
 #[test]
 fn bytes_are_stories_that_the_model_agrees_with() {
     let mut told = HashSet::new();
@@ -44,6 +47,7 @@ fn bytes_are_stories_that_the_model_agrees_with() {
     assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
 }
 
+/// No operation may crash or run for ever, whatever the bytes do to the memory.
 #[test]
 fn a_tier_endures_what_bytes_do_to_its_memory() {
     strings(300).for_each(|bytes| endure(&bytes));

@@ -1,6 +1,8 @@
-//! Fuzzes a tier whose memory is overwritten while it works. No operation may crash or run for ever.
+//! Fuzzes a tier whose memory is overwritten while it works. No operation may crash or run for ever. `make fuzz`
+//! runs this.
 #![no_main]
 
+// This target uses only a part of the harness.
 #[allow(dead_code)]
 #[path = "../../tests/harness/mod.rs"]
 mod harness;

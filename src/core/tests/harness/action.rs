@@ -21,10 +21,12 @@ pub enum Action {
     Remove {
         key: u8,
     },
+    /// Gives a valid value a new time to live.
     Touch {
         key: u8,
         ttl: u32,
     },
+    /// Adds to a counter, or stores a new one.
     Incr {
         key: u8,
         by: i64,
@@ -72,7 +74,7 @@ pub enum Action {
         key: u8,
         hold: u32,
     },
-    /// The session with the oldest lease or fill stores its value or gives up.
+    /// The session with the oldest lease or fill stores a value of `size` bytes or gives up.
     EndLease {
         size: usize,
         give_up: bool,

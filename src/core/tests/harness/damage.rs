@@ -1,7 +1,8 @@
 //! Tests for damaged memory: words of the region are overwritten while a tier works in it.
 //!
 //! The rule: with any content of the memory, every operation must end, and none may crash. `tests/faults.rs`, the
-//! fuzzer and `tests/replay.rs` use these functions.
+//! fuzzer and `tests/replay.rs` test this rule with these functions. Many other tests use the helpers, such as
+//! [`memory`] and [`value`].
 
 use super::host::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
@@ -33,14 +34,15 @@ pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
     NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: Cost::NONE, dependencies }
 }
 
-/// Returns a formatted tier that contains entries, leases, fences and counts of every kind.
+/// Formats a tier, and calls every operation on it, so that all structures have been used.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
     let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
 
-/// Calls every operation of a tier, on a few keys. The answers do not matter here. Each call must return.
+/// Calls the operations of a tier on 40 keys. The answers do not matter here. Each call must return. Another `salt` gives
+/// the same keys other hashes.
 pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     let mut found = Vec::new();
     for number in 0..40u64 {
@@ -128,8 +130,8 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.reset_relation_stats(1);
 }
 
-/// Overwrites one word with any value, with a small number that looks like a position, with one bit flipped, with
-/// another word of the region, or with the largest number.
+/// Overwrites word `at`. From 0 on, `how` selects the new value: any bits, a small number that looks like a position, the
+/// old value with one bit flipped, the value of another word, or the largest number.
 pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
     let old = memory[at].load(Ordering::Relaxed);
     let new = match how {
@@ -208,16 +210,18 @@ pub enum Blow {
     Inspect {
         bucket: u8,
     },
+    /// Reads the statistics, resets them, and ends the leases of a session.
     Look,
     Check,
+    /// Another process attaches to the region, if its header still allows that.
     Reattach,
 }
 
-/// The number of locks that one step may take before the test fails, because the step does not seem to end. A check
-/// takes one lock for each block.
+/// The number of the lock at which the test fails, because a step does not seem to end. It is chosen far above what a
+/// step needs.
 const LOCKS_PER_STEP: u32 = 50_000;
 
-/// Runs the steps that the bytes encode. With any content of the memory, each step must end, and none may crash.
+/// Runs the first 200 steps that the bytes encode. With any content of the memory, each step must end, and none may crash.
 pub fn endure(bytes: &[u8]) {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
@@ -247,8 +251,10 @@ pub fn endure(bytes: &[u8]) {
     every_operation(&tier, 2);
 }
 
+/// Unfinished stores: the key, whether it is announced, and the reservation.
 type Begun = Vec<(u8, bool, Reservation)>;
 
+/// Does one step. `Reattach` is done by the caller.
 fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, begun: &mut Begun, blow: &Blow) {
     match *blow {
         Blow::Anywhere { at, how, bits } => scribble(memory, at as usize % memory.len(), how % 5, bits),
@@ -359,7 +365,7 @@ fn suffer(tier: &Tier<'_, &TestHost>, memory: &[AtomicU64], host: &TestHost, beg
     }
 }
 
-/// Calls `what` with one of the keys that a tier of `lived_in` has.
+/// Calls `what` with one of the keys that [`lived_in`] has used: the same bytes, and the hash for its salt, which is 1.
 fn with_key<T>(tier: &Tier<'_, &TestHost>, key: u8, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let number = u64::from(key % 40);
     let bytes = vec![b'k'; 1 + number as usize];

@@ -9,7 +9,7 @@ use pg_cache_core::{
 };
 use std::time::Duration;
 
-/// Returns the entries and bytes of the other spaces.
+/// Returns the entries and bytes of each other space that was used.
 pub fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
     let others = (0..SPACES).filter(|other| *other != space);
     others
@@ -27,6 +27,7 @@ pub fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
     }
 }
 
+/// Returns a new value of a key, as of now. It differs from the values of other moments.
 pub fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
     let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
     let value = content(key, size, salt);
@@ -60,6 +61,8 @@ pub fn stamp(moment: u64) -> Stamp {
     Stamp::from_u64(moment)
 }
 
+/// Notes that a store has ended with `stored`, and asserts that this was a possible result. `absent` says that the value
+/// was stored under a claim, which is granted only if the key has no value.
 pub fn published(
     tier: &Tier<'_, &TestHost>,
     model: &mut Model,
@@ -95,6 +98,7 @@ pub fn published(
     model.put(tier, key, known);
 }
 
+/// Counts a refusal, and asserts that the tier may refuse the value. An entry takes less than 600 bytes beside its value.
 pub fn expect_refusal(
     tier: &Tier<'_, &TestHost>,
     model: &mut Model,
@@ -188,7 +192,7 @@ fn get_saved(
     outcome
 }
 
-/// Notes that a reader found the value valid.
+/// Notes that a reader found the value valid, if the last such note is old enough.
 pub fn note_valid(model: &mut Model, key: u8, now: u32) {
     if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
         && now - stale_ok.valid_at >= NOTED_EVERY
@@ -234,6 +238,7 @@ pub fn expect_stale(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now:
     }
 }
 
+/// Returns the number of a counter.
 pub fn counter(known: &Known) -> i64 {
     i64::from_ne_bytes(known.value.clone().try_into().expect("a counter has eight bytes"))
 }

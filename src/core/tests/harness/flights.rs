@@ -1,4 +1,5 @@
-//! Actions on flights: leases, fills and claims.
+//! Actions on flights. A flight is the right to publish a value for a key: a lease, a fill or a claim. `flight.rs` of the
+//! tier has the rules.
 
 use super::both::Both;
 use super::expectations::{as_value, expect, expect_refusal, new_value, stamp};
@@ -14,7 +15,7 @@ impl Both<'_> {
             return;
         }
         let (key, lease) = begun.leases.remove(0);
-        // None if another session has taken over the flight after the deadline.
+        // None if the flight has ended: another flight has replaced it, or a claimed value was published.
         let flight = model.flights.get(&class(key)).copied().filter(|flight| flight.lease == lease.id);
         if flight.is_some() {
             model.flights.remove(&class(key));

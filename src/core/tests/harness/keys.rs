@@ -46,5 +46,6 @@ pub fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
     if tag == RELATION {
         return tier.fences().relation(1, 7, Relation::Any);
     }
+    // The highest bits of a hash select the fence, so no two tags share one.
     tier.fences().tag(u64::from(tag) << 60)
 }

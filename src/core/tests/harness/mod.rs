@@ -1,9 +1,9 @@
 //! A test harness that runs the same actions on a tier and on a naive model, and compares the two.
 //!
 //! The model is a map of entries, a clock, and the number of the last change of each fence. The tier may forget an
-//! entry when it had to evict, but it must never serve a value that the model would not serve. After every step the
-//! harness verifies all structures of the tier and compares the counters. `tests/model.rs`, the fuzzer and
-//! `tests/replay.rs` use it.
+//! entry after it had to make room, but it must never serve a value that the model would not serve. After every step
+//! the harness verifies all structures of the tier and compares the counters. `tests/model.rs`, the fuzzer and
+//! `tests/replay.rs` use all of this. Other tests use only [`TestHost`], [`damage`] and [`cases`].
 
 mod action;
 mod both;
@@ -29,9 +29,9 @@ use pg_cache_core::{Region, Sizes, Tier};
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::sync::atomic::AtomicU64;
 
-/// Returns the configuration of a property test. `make test` repeats the same cases, so that it gives the same result
-/// for the same code. `make test-long` tries other cases, and twenty times as many. `PG_CACHE_TEST_SEED` repeats a
-/// run whose seed was printed.
+/// Returns the configuration of a property test with this number of cases. `make test` repeats the same cases, so that
+/// it gives the same result for the same code. `make test-long` tries other cases, and twenty times as many.
+/// `PG_CACHE_TEST_SEED` repeats a run whose seed was printed.
 pub fn cases(number: u32) -> ProptestConfig {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
     let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -49,15 +49,19 @@ pub fn cases(number: u32) -> ProptestConfig {
     }
 }
 
-/// The limit of locks for one step and the check after it. The check takes one lock for each block.
+/// The number of the lock at which the test fails, because a step and the check after it do not seem to end. It is
+/// chosen far above what they need.
 const LOCKS_PER_STEP: u32 = 50_000;
 
+/// The memory of a region. Each run formats it anew.
 pub struct Harness {
     memory: Vec<AtomicU64>,
     shards: u32,
 }
 
 impl Harness {
+    /// Allocates a region with `bytes` beside its fences and statistics. Its words are not 0 at first, because formatting
+    /// must not rely on that.
     pub fn new(bytes: usize, shards: u32) -> Self {
         let bytes = bytes + Tier::<&TestHost>::bytes_beside_entries(Self::sizes(shards));
         Self { memory: (0..bytes / 8).map(|_| AtomicU64::new(0xdead_beef)).collect(), shards }
@@ -75,6 +79,8 @@ impl Harness {
         }
     }
 
+    /// Runs the actions on a new tier and on its model. Panics if they differ. Does nothing if the region is too small for
+    /// this number of shards.
     pub fn run(&self, actions: &[Action]) {
         let host = TestHost::default();
         host.now.set(1);
@@ -89,12 +95,14 @@ impl Harness {
         let mut backend = 0;
         for (step, action) in actions.iter().enumerate() {
             if let Action::Reattach = action {
+                // The last of these numbers has no slot of statistics.
                 backend = (backend + 1) % (SLOTS + 1);
                 tier = Tier::attach(region, &host, backend).expect("what was formatted can be attached");
             }
             host.patience.set(LOCKS_PER_STEP);
             let now = host.now.get();
             Both { tier: &tier, host: &host, model: &mut model, begun: &mut begun, now }.act(action);
+            // Writers of the test may have fences raised, which is no error here.
             let held: Vec<_> =
                 tier.check().into_iter().filter(|finding| !finding.ends_with("fences are raised")).collect();
             assert!(held.is_empty(), "after step {step}, {action:?}: {held:?}");

@@ -30,6 +30,7 @@ pub const TOLD: [Counter; 9] = [
     Counter::RefusedQuota,
 ];
 
+/// An entry as the model knows it.
 #[derive(Clone, Debug)]
 pub struct Known {
     pub value: Vec<u8>,
@@ -44,7 +45,7 @@ pub struct Known {
     pub alone: bool,
 }
 
-/// The model's copy of a fence.
+/// The model's copy of a fence: the number of its last change, and how many writers have it raised.
 #[derive(Clone, Copy, Default)]
 pub struct Fence {
     pub seq: u64,
@@ -60,10 +61,13 @@ pub struct Flight {
     /// None for a claim, which has no deadline.
     pub deadline: Option<u32>,
     pub stamp: u64,
+    /// Whether the key was set or removed since, so that the value must be refused.
     pub void: bool,
 }
 
 impl Flight {
+    /// Returns whether the flight is not over. A lease or a fill is over after its deadline, and after a flush of the
+    /// database that is later than its stamp.
     pub fn leads(&self, now: u32, flushed: u64) -> bool {
         self.deadline.is_none_or(|deadline| deadline > now && self.stamp >= flushed)
     }
@@ -73,10 +77,13 @@ impl Flight {
 pub struct Model {
     /// The keys with announced changes. A key occurs once for each announcement.
     pub changing: Vec<u8>,
+    /// The flight of each class of keys, even if it is over.
     pub flights: HashMap<u8, Flight>,
     pub entries: HashMap<u8, Known>,
     pub tags: [Fence; TAGS as usize],
+    /// The number of the last flush.
     pub flushed: u64,
+    /// The clock of changes.
     pub now: u64,
     /// The counts of events in each space since its last reset.
     pub counts: [[u64; Counter::ALL.len()]; SPACES as usize],
@@ -93,6 +100,7 @@ pub struct Model {
 #[derive(Default)]
 pub struct RelationModel {
     pub changes: u64,
+    /// The tick of the last change.
     pub last: u32,
     /// The number of entries that these changes have invalidated.
     pub killed: u64,
@@ -222,6 +230,7 @@ impl Model {
         self.entries = entries;
     }
 
+    /// Notes whether a change of the relation has invalidated the entry, unless that is noted already.
     pub fn note_killed(&mut self, known: &mut Known) {
         if !known.killed && self.is_killed(known) {
             known.killed = true;
@@ -240,7 +249,7 @@ impl Model {
         self.entries.insert(key, known);
     }
 
-    /// Removes the value of a key.
+    /// Removes the value of a key and returns it. None if the model has none.
     pub fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
         let known = self.entries.remove(&key);
         if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
@@ -251,6 +260,7 @@ impl Model {
         known
     }
 
+    /// Returns whether a tag of the entry is about to change, or has changed since the entry's stamp.
     pub fn is_fenced(&self, known: &Known) -> bool {
         (0..TAGS).filter(|tag| known.tags >> tag & 1 == 1).any(|tag| {
             let fence = self.tags[tag as usize];
@@ -265,6 +275,7 @@ impl Model {
         }
     }
 
+    /// Returns the reason why a reader must not get the entry, apart from announcements of its key.
     pub fn verdict(&self, known: &Known, now: u32) -> Result<(), Miss> {
         if known.expires <= now {
             return Err(Miss::Expired);

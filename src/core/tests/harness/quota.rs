@@ -9,6 +9,7 @@ use super::keys::{space_of, with_key};
 use pg_cache_core::{Counter, Quota, Refusal};
 
 impl Both<'_> {
+    /// Stores a value within a quota. If the tier has evicted no entry for lack of room, no other space may have lost any.
     pub fn put_within(&mut self, key: u8, size: usize, quota: u64) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let known = new_value(model, key, size, 0, now + 30);
@@ -36,6 +37,7 @@ impl Both<'_> {
             }
             Err(Refusal::Quota) => {
                 model.count_refusal(key, Refusal::Quota);
+                // An entry takes less than 400 bytes beside its value.
                 if known.value.len() + 400 < quota as usize {
                     nothing_is_left_to_evict(tier, space_of(key));
                 }
@@ -82,5 +84,6 @@ impl Both<'_> {
     }
 }
 
-/// A budget that is enough to search any space twice.
+/// A budget, in buckets, that is far more than twice the buckets of the regions of these tests. So a trim looks at each
+/// entry twice.
 pub const BUDGET: u32 = 10_000;

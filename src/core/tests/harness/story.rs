@@ -14,7 +14,8 @@ pub struct Story {
 }
 
 impl Story {
-    /// Decodes a story. If the bytes end in the middle of an action, the story ends before it.
+    /// Decodes a story of at most 200 actions. If the bytes end in the middle of an action, each field without bytes gets
+    /// the first value of its range.
     pub fn of(bytes: &[u8]) -> Self {
         let mut bytes = Unstructured::new(bytes);
         let kilobytes = bytes.int_in_range(12..=80).unwrap_or(12);

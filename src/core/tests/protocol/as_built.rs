@@ -103,8 +103,8 @@ fn moment(number: u8) -> Stamp {
     if number == LATEST { Stamp::LATEST } else { Stamp::from_u64(number.into()) }
 }
 
-/// Returns the tag fence that stands for a fence of a model. The tier has 16 tag fences, and the highest four bits of the
-/// hash select one, so different numbers below 16 get different fences.
+/// Returns the tag fence that stands for a fence of a model. The tier has 16 tag fences, and the highest four bits of
+/// the hash select one, so different numbers below 16 get different fences.
 fn tag(fences: &Fences<'_>, number: usize) -> FenceId {
     fences.tag((number as u64) << 60)
 }

@@ -40,17 +40,20 @@ pub enum End {
     Fail,
     Draw,
     Lower,
+    /// Stops using the record. If the ender knows that the transaction is ended, the record ends, too.
     Retire,
 }
 
 /// One atomic step of the session that prepares the second transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prepare {
+    /// Takes a record. A command fails here if an ender still uses a record of the same name.
     Record,
     /// The server gives the name to the transaction. The name must be free.
     Name,
     /// From now on other sessions may end the transaction.
     Stand,
+    /// An error before the transaction has the name. Its record is given back.
     Fail,
 }
 
@@ -79,9 +82,12 @@ pub enum Step {
 enum Slot {
     #[default]
     Free,
+    /// A command is preparing the transaction.
     Preparing,
     Prepared,
+    /// The transaction has ended, but other enders still use the record. The name must not be given away yet.
     Gone,
+    /// The transaction is prepared without a command, so the record does not have its name.
     Unnamed,
 }
 
@@ -89,6 +95,7 @@ enum Slot {
 pub struct Record {
     slot: Slot,
     transaction: u8,
+    /// How many enders use the record.
     enders: u8,
 }
 
@@ -97,6 +104,7 @@ impl Record {
         ![Slot::Free, Slot::Unnamed].contains(&self.slot)
     }
 
+    /// Ends the record. It becomes free when no ender uses it any more.
     fn retire(&mut self, variant: Variant) {
         let keep = self.enders > 0 && variant != Variant::GoneIsFree;
         self.slot = if keep { Slot::Gone } else { Slot::Free };
@@ -108,11 +116,14 @@ enum Stage {
     #[default]
     Idle,
     Asked,
+    /// It has looked for the record and must ask again.
     Looked,
+    /// It knows which fence to raise, if any.
     Found,
     Raised,
     /// The attempt is over. The value says whether the transaction is known to be ended.
     Tried(bool),
+    /// The value is that of `Tried`, here and in `Lowered`.
     Drawn(bool),
     Lowered(bool),
     Over,
@@ -121,10 +132,12 @@ enum Stage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ender {
     stage: Stage,
+    /// Whether it commits the transaction or rolls it back.
     commits: bool,
     /// The transaction that had the name when it asked.
     asked: Option<u8>,
     record: Option<u8>,
+    /// The fence that it raises. None if it rolls back.
     fence: Option<u8>,
     number: u8,
 }
@@ -150,6 +163,7 @@ pub struct State {
     preparing: Preparing,
     /// The record of the second transaction.
     own: Option<u8>,
+    /// The number that was drawn for the fence of the second transaction (`SettleDraw`).
     settling: Option<u8>,
     /// Whether an ender has committed the second transaction although it had raised the fence of the first one.
     mistaken: bool,
@@ -188,6 +202,7 @@ pub enum Variant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Command,
+    /// No command: a subscription with `two_phase` prepares it in C code.
     Nobody,
 }
 
@@ -213,6 +228,7 @@ pub struct Names {
 const FILL: [Fill; 3] = [Fill::Stamp, Fill::Snapshot, Fill::Publish];
 
 impl Names {
+    /// Returns the possible next steps of an ender.
     fn ends(&self, state: &State, ender: &Ender) -> Vec<End> {
         let next = if ender.fence.is_some() { End::Draw } else { End::Retire };
         match ender.stage {
@@ -399,6 +415,7 @@ impl Names {
             && state.own.is_some_and(unnamed)
     }
 
+    /// Lowers the fence of a second transaction that has ended without a command, and frees its record.
     fn settle(&self, state: &mut State) {
         let fence = &mut state.fences[usize::from(SECOND)];
         let number = state.settling.take().expect("it has drawn a number");

@@ -4,10 +4,12 @@
 pub struct Random(u64);
 
 impl Random {
+    /// Seeds the generator. An even seed counts as the next odd one, because the state must not be 0.
     pub fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
+    /// Returns a number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -16,8 +18,8 @@ impl Random {
     }
 }
 
-/// Returns a value that contains its key, its version, and `size` bytes computed from both. A mixture of two values is recognised at
-/// every byte.
+/// Returns a value of `size` + 16 bytes: its key, its version, and `size` bytes computed from both. If two values are mixed,
+/// [`verify`] finds every byte that does not belong to the version at the front. Values of different versions may have equal bytes.
 pub fn content(key: u64, version: u64, size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 16);
     bytes.extend_from_slice(&key.to_le_bytes());

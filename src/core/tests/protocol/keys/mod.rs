@@ -1,12 +1,12 @@
-//! The protocol of one key. The actors are transactions that set or remove the key, callers that do so at once,
-//! callers that compute its value under a lease, and transactions that claim the key to set it only if it has no
-//! value.
+//! The protocol of one key. The actors are *writers* and *workers*. A writer is a transaction that sets or removes the
+//! key, a caller that does so at once, or a transaction that claims the key to set it only if it has no value. A worker
+//! computes the value under a lease. The *flight* of the key is the lease or the claim that the tier has recorded.
 //!
 //! Each step is what the tier does under one hold of the shard's lock. A change is *visible* when other sessions can
-//! see it in the source. It is *through* when the tier has it. The key is announced from before the change is visible
-//! until it is through, which hides its value meanwhile. A computed value is the set of the changes that were visible
-//! to the session that computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a
-//! removal.
+//! see it in the source, which is the database that the values are computed from. It is *through* when the tier has it.
+//! A transaction announces the key before its change is visible, and until the change is through. An announcement
+//! hides the value of the key. A computed value is the set of the changes that were visible to the session that
+//! computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a removal.
 //!
 //! A lease records what was visible when it was acquired. The tier's caller refuses a value that was computed on an
 //! older snapshot, in the statement that acquires the lease. A value that is set under a claim, while another actor

@@ -4,13 +4,21 @@ use super::scenarios::{Keys, Variant};
 use super::state::{Change, Outcome, Read, State, Step, Value, Work, Worker, Write, Writer};
 use stateright::{Model, Property};
 
+/// No reader gets a value from before a change that was visible when the reader began.
 pub const NOT_STALE: &str = "no stale read";
+/// The value of the key contains the last change that the tier has.
 pub const LAST_THROUGH: &str = "what stands is of the last change through";
+/// The key has no value only if it had none at first, after a removal, or after a restart.
 pub const NOTHING_LOST: &str = "only a removal leaves nothing";
+/// At most one worker has a lease whose deadline has not passed.
 pub const ONE_LEADER: &str = "one leader";
+/// At most one claim is in force.
 pub const ONE_CLAIM: &str = "one claim";
+/// If all writers claim the key, at most one of them sets it.
 pub const ONE_FIRST: &str = "one is the first to set it";
+/// The value of a voided claim never replaces the value that was set meanwhile.
 pub const LATER_IS_LATER: &str = "what is set after a claim stays";
+/// No claim outlives its writer.
 pub const CLAIMS_END: &str = "claims end";
 
 impl Model for Keys {

@@ -63,8 +63,11 @@ pub enum Variant {
 #[derive(Clone, Debug)]
 pub struct Keys {
     pub variant: Variant,
+    /// The change of each writer.
     pub changes: &'static [Change],
+    /// The number of workers.
     pub workers: usize,
+    /// Whether the server may restart, once.
     pub restarts: bool,
     /// Whether the key has no value at first.
     pub empty: bool,
@@ -73,7 +76,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Two transactions that announce the same key.
+    /// A transaction that sets the key and one that removes it.
     pub fn two_transactions(variant: Variant) -> Self {
         Self {
             variant,
@@ -85,6 +88,7 @@ impl Keys {
         }
     }
 
+    /// Two transactions that set the key.
     pub fn two_sets(variant: Variant) -> Self {
         Self {
             variant,
@@ -96,11 +100,13 @@ impl Keys {
         }
     }
 
+    /// A transaction that sets the key, beside a set and a removal without a transaction.
     pub fn at_once(variant: Variant) -> Self {
         let changes = &[Change::Set, Change::SetAtOnce, Change::RemoveAtOnce];
         Self { variant, changes, workers: 1, restarts: false, empty: false, one_statement: false }
     }
 
+    /// Two workers, and a transaction that removes the key.
     pub fn two_workers(variant: Variant) -> Self {
         Self {
             variant,
@@ -112,6 +118,7 @@ impl Keys {
         }
     }
 
+    /// Two workers and a transaction that sets the key, while the server may restart.
     pub fn restart(variant: Variant) -> Self {
         Self {
             variant,
@@ -123,6 +130,7 @@ impl Keys {
         }
     }
 
+    /// Two transactions, a set without a transaction, and two workers. Only the long run has time for this.
     pub fn everybody(variant: Variant) -> Self {
         let changes = &[Change::Set, Change::Remove, Change::SetAtOnce];
         Self { variant, changes, workers: 2, restarts: false, empty: false, one_statement: false }
@@ -151,6 +159,7 @@ impl Keys {
         Self { variant, changes, workers: 1, restarts: false, empty: false, one_statement: false }
     }
 
+    /// Returns the program of a writer that commits.
     pub fn writes(&self, change: Change) -> &'static [Write] {
         use Write::{
             Announce, AtOnce, Claim, Confirm, LookForValue, Publish, RemoveFirst, Replace, Show, Uncover,
@@ -174,6 +183,7 @@ impl Keys {
         }
     }
 
+    /// Returns the program of a worker that does not give up.
     pub fn work(&self) -> &'static [Work] {
         use Work::{Acquire, CheckLease, Compute, LookForLeader, Publish, Store};
         match self.variant {
@@ -184,6 +194,7 @@ impl Keys {
         }
     }
 
+    /// Returns whether a writer has no step left: its claim was refused, it has committed, or it has undone its change.
     pub fn is_over(&self, number: usize, writer: &Writer) -> bool {
         writer.refused
             || usize::from(writer.at)

@@ -37,7 +37,7 @@ pub enum Write {
     AtOnce,
     /// Claims the key if it has no value; otherwise the claim is refused and the writer stops.
     Claim,
-    /// Ends a claim that the writer gave up before it announced anything.
+    /// Ends the claim of a writer that aborts before it has announced anything.
     Release,
     /// Publishes without an announcement: visible and through in one step.
     Publish,
@@ -89,13 +89,18 @@ pub enum Value {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
     pub lease: u8,
+    /// Whether the key was set or removed since the flight began, so that its value must not be stored.
     pub void: bool,
+    /// Whether the deadline has passed. Another worker may then acquire a lease, but until it does, the value of this
+    /// one may still be stored.
     pub overdue: bool,
+    /// The writer that has claimed the key. None for a lease.
     pub claimed_by: Option<u8>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
+    /// How many steps the writer has taken. It starts at 0 again when the writer aborts.
     pub at: u8,
     pub aborted: bool,
     /// The lease number of its claim.
@@ -104,15 +109,19 @@ pub struct Writer {
     pub won: bool,
     /// Whether its claim was refused, because of a value, an announcement or another writer's claim.
     pub refused: bool,
-    /// How many changes were through when its claim was voided.
+    /// How many changes were through when its claim was voided. None if it was not voided.
     pub voided_at: Option<u8>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Worker {
+    /// How many steps the worker has taken.
     pub at: u8,
+    /// The epoch in which it acquired the lease.
     pub epoch: u8,
+    /// The number of its lease. 0 before it has one.
     pub lease: u8,
+    /// The changes in the value that it has computed, as bits.
     pub value: u8,
     /// The changes that were visible when it acquired the lease.
     pub as_of: u8,
@@ -139,6 +148,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     // The state of the source.
+    /// The changes that are visible, as bits.
     pub visible: u8,
     // The state of the tier.
     /// The writers whose announcements stand, as bits.
@@ -147,14 +157,20 @@ pub struct State {
     pub uncovered: bool,
     pub entry: Option<Value>,
     pub flight: Option<Flight>,
+    /// The number of the last lease or claim since the restart.
     pub leases: u8,
+    /// How many times the server has restarted.
     pub epoch: u8,
     // Facts that the model remembers in order to judge the outcome.
+    /// The changes that are through, in order.
     pub through: Vec<u8>,
     pub writers: Vec<Writer>,
     pub workers: Vec<Worker>,
+    /// Whether the reader has begun.
     pub begun: bool,
+    /// The changes that were visible when the reader began, as bits.
     pub expected: u8,
+    /// Whether a writer had aborted, and had withdrawn its change, before the reader began.
     pub aborts_seen: bool,
     pub outcome: Option<Outcome>,
 }

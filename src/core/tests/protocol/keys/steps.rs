@@ -4,10 +4,12 @@ use super::scenarios::{Keys, Variant};
 use super::state::{Flight, Outcome, Read, State, Value, Work, Worker, Write, Writer};
 
 impl State {
+    /// Returns whether an announcement hides the value from readers.
     pub fn is_covered(&self) -> bool {
         self.announced != 0 && !self.uncovered
     }
 
+    /// Voids the flight of the key, because the key is set or removed.
     pub fn void(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.void = true;
@@ -48,6 +50,7 @@ impl State {
         }
     }
 
+    /// Stores a value. Announcements still hide it, except in a mistaken variant.
     pub fn store(&mut self, model: &Keys, value: Value) {
         self.entry = Some(value);
         self.uncovered = model.variant == Variant::PublishedOverAnnouncement && self.announced != 0;
@@ -238,6 +241,7 @@ impl State {
         }
     }
 
+    /// Returns the result of a reader that looks now.
     pub fn look(&self) -> Outcome {
         let Some(value) = self.entry.filter(|_| !self.is_covered()) else { return Outcome::Miss };
         let place = |change: u8| self.through.iter().position(|through| *through == change);
@@ -253,6 +257,8 @@ impl State {
         if missed { Outcome::Stale } else { Outcome::Hit(value) }
     }
 
+    /// Restarts the server: the tier is empty, the transactions that were not visible have aborted, and the visible
+    /// changes count as through. A read that is under way ends with a miss.
     pub fn restart(&mut self, model: &Keys) {
         for (number, writer) in self.writers.iter_mut().enumerate() {
             let end = model.writes(model.changes[number]).len() as u8;
