@@ -88,6 +88,7 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     tier.release_leases_of(2);
 }
 
+/// No operation on entries may ask for private memory, also when it has to evict.
 #[test]
 fn operations_on_entries_allocate_nothing() {
     let memory = memory(64 * 1024);
@@ -138,6 +139,8 @@ fn a_report_without_memory_says_so_and_changes_nothing() {
     assert!(enough > 3 && short[0] > 3 && short[1] > 0, "{short:?} of {enough}");
 }
 
+/// If a reader's vector cannot grow, the read is still a hit, the vector stays empty, and `was_allocated` returns
+/// false.
 #[test]
 fn a_vector_without_memory_says_so() {
     let memory = memory(48 * 1024);

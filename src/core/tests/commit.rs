@@ -45,11 +45,15 @@ fn set_and_fence(others: impl Fn(&Tier<'_, &TestHost>, FenceId, bool)) -> Result
     tier.get(&key, Stamp::LATEST, &mut found).map(|_| found)
 }
 
+/// If no other session changes the tag, the value is a hit after the commit, although its own transaction has
+/// changed the tag.
 #[test]
 fn a_value_set_along_with_the_change_it_follows_from_is_a_hit() {
     assert_eq!(set_and_fence(|_, _, _| ()), Ok(b"new".into()));
 }
 
+/// If another session changes the tag, before or after the changes are visible, the new value is dropped and the
+/// old value is gone.
 #[test]
 fn it_is_dropped_when_somebody_else_has_changed_the_same_and_the_old_one_does_not_come_back() {
     let changes = |tier: &Tier<'_, &TestHost>, tag| {
@@ -70,6 +74,7 @@ fn it_is_dropped_when_somebody_else_has_changed_the_same_and_the_old_one_does_no
     );
 }
 
+/// A change of the tag that another session aborts must not cause the value to be dropped.
 #[test]
 fn a_change_that_somebody_else_gives_up_takes_nothing_away() {
     for at in [false, true] {
@@ -83,6 +88,7 @@ fn a_change_that_somebody_else_gives_up_takes_nothing_away() {
     }
 }
 
+/// After a removal is confirmed with a stamp, the key has no value and no block is in use.
 #[test]
 fn a_removal_confirmed_as_of_a_commit_leaves_no_value() {
     let memory = memory(48 * 1024);
@@ -97,6 +103,7 @@ fn a_removal_confirmed_as_of_a_commit_leaves_no_value() {
     assert_eq!((tier.check(), tier.usage().used_bytes), (Vec::new(), 0));
 }
 
+/// Removing by a mark removes the key. It must keep keys that differ in hash, space, role or database.
 #[test]
 fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
     let memory = memory(48 * 1024);
@@ -124,6 +131,7 @@ fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
     assert_eq!((tier.check(), tier.usage().entries), (Vec::new(), 4));
 }
 
+/// Removing by a mark voids a lease of the key, and keeps an announced change, which can still be confirmed.
 #[test]
 fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced() {
     let memory = memory(48 * 1024);
@@ -149,6 +157,8 @@ fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced(
     assert_eq!((tier.check(), tier.usage().announced), (Vec::new(), 0));
 }
 
+/// A mark cannot distinguish keys of one scope that have the same hash. So all of them are removed, also if they
+/// are more than one hold of the lock can remove.
 #[test]
 fn keys_that_share_a_hash_go_together_however_many_they_are() {
     let memory = memory(256 * 1024);

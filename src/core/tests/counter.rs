@@ -34,6 +34,8 @@ fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Mis
     tier.get(key, Stamp::LATEST, &mut found).map(|meta| (meta.kind, found))
 }
 
+/// A value that becomes a counter keeps its expiry, its dependencies, and the time for which it may be served
+/// stale.
 #[test]
 fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     with_tier(|tier, key| {
@@ -62,6 +64,8 @@ fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     });
 }
 
+/// If the key has no value, or its value, expiry, dependencies or kind have changed meanwhile, `to_counter` must
+/// return false and change nothing.
 #[test]
 fn a_value_that_has_changed_meanwhile_stays() {
     with_tier(|tier, key| {

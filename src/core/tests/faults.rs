@@ -191,6 +191,8 @@ fn a_clock_of_changes_at_its_end_is_no_reason_to_fail() {
     assert_eq!(clocks, 1);
 }
 
+/// Formatting must refuse memory that is too small. Attaching must refuse memory that is not formatted, is
+/// truncated, or has another layout.
 #[test]
 fn what_is_no_region_is_refused() {
     let host = TestHost::default();
@@ -318,6 +320,8 @@ impl Buffer for Meddler<'_, '_> {
     }
 }
 
+/// A reader that is disturbed in every attempt must take the lock in the end, and must not write behind the end of
+/// the room.
 #[test]
 fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     let memory = memory(64 * 1024);
@@ -350,6 +354,7 @@ impl Buffer for Stretcher<'_, '_> {
     }
 }
 
+/// A value whose length changes in every attempt ends the read with a miss.
 #[test]
 fn a_read_whose_value_never_keeps_its_length_ends() {
     let memory = memory(64 * 1024);

@@ -32,6 +32,8 @@ fn put(tier: &TestTier<'_>, key: &Key<'_>, dependencies: &[FenceId]) {
     tier.put(key, &new).expect("it is stored");
 }
 
+/// The explanation must name the dependency that made the entry invalid for this reader, and the reason. It must be
+/// None without an entry and for a valid one.
 #[test]
 fn a_miss_is_explained_by_the_dependency_that_changed() {
     with_tier(|tier| {
@@ -110,6 +112,8 @@ fn a_key_that_has_a_value_all_the_time_is_listed_exactly_once() {
     });
 }
 
+/// A list contains exactly the keys of its scope, and of these only those between its limits. The limits themselves
+/// are not in it.
 #[test]
 fn the_keys_of_a_scope_are_listed_without_those_of_others() {
     with_tier(|tier| {

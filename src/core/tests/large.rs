@@ -51,6 +51,7 @@ fn largest_entries_fit(bytes: usize, shards: u32) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// The largest entries must fit in regions of several sizes. 0 shards means that the tier chooses their number.
 #[test]
 fn an_entry_may_take_an_eighth_of_the_blocks() {
     for (bytes, shards) in [(128 << 10, 1), (512 << 10, 2), (1 << 20, 4), (4 << 20, 0), (16 << 20, 0)] {

@@ -69,6 +69,8 @@ impl Bed<'_> {
     }
 }
 
+/// Each change of a relation counts once, with the tick of the last one. Aborts, other fences, and relations of
+/// other databases must not count.
 #[test]
 fn changes_are_counted_with_their_time() {
     with_bed(4, |bed| {
@@ -97,6 +99,8 @@ fn changes_are_counted_with_their_time() {
     });
 }
 
+/// An invalidated entry counts once when it is replaced, removed or swept, and not before. A valid entry that goes
+/// in these ways must not count.
 #[test]
 fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
     with_bed(4, |bed| {
@@ -131,6 +135,7 @@ fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
     });
 }
 
+/// An invalidated entry counts if eviction removes it. A valid entry that is evicted must not count.
 #[test]
 fn who_is_evicted_dead_is_counted() {
     with_bed(4, |bed| {
@@ -154,6 +159,7 @@ fn who_is_evicted_dead_is_counted() {
     });
 }
 
+/// An invalidated entry counts if a quota removes it. A valid entry that the quota evicts must not count.
 #[test]
 fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
     with_bed(4, |bed| {
@@ -186,6 +192,8 @@ fn whoever_they_belong_to_each_is_counted_once() {
     });
 }
 
+/// An entry counts for the first relation among its dependencies that has changed since its stamp. A tag that has
+/// changed, too, does not matter, and an entry that only a tag has invalidated counts for no relation.
 #[test]
 fn it_is_the_first_relation_that_has_changed() {
     with_bed(4, |bed| {
@@ -227,6 +235,8 @@ fn what_was_over_before_is_not_counted() {
     });
 }
 
+/// A reset sets the counts of one database to 0. Entries that were invalidated before it and are removed after it
+/// still count.
 #[test]
 fn a_reset_begins_anew() {
     with_bed(4, |bed| {
@@ -281,6 +291,7 @@ fn those_that_share_are_told_together_and_without_a_name() {
     });
 }
 
+/// A reader that misses an invalidated entry must not count it.
 #[test]
 fn who_reads_counts_nothing() {
     with_bed(4, |bed| {

@@ -97,6 +97,8 @@ fn leads(acquired: Acquired) -> u64 {
 /// These are more keys than there are places.
 const MANY: std::ops::Range<u64> = 0..5_000;
 
+/// A role that asks for every lease is refused, and so are its space and the role in other spaces. Another role in
+/// another space must still get leases and claims.
 #[test]
 fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
     with_tier(|tier, _| {
@@ -120,6 +122,7 @@ fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
     });
 }
 
+/// Many roles in one space together must leave places to other spaces.
 #[test]
 fn many_roles_in_one_space_take_no_more_than_the_space_may() {
     with_tier(|tier, _| {
@@ -132,6 +135,8 @@ fn many_roles_in_one_space_take_no_more_than_the_space_may() {
     });
 }
 
+/// When leases and claims have taken all the places that they may have, every fill must still get a place and be
+/// stored.
 #[test]
 fn leases_and_claims_keep_no_fill_from_its_place() {
     with_tier(|tier, _| {
@@ -178,6 +183,7 @@ fn fills_of_one_role_leave_places_to_fills_of_others() {
     });
 }
 
+/// A committed flush of a space ends its leases and frees their places. It must not end claims.
 #[test]
 fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
     with_tier(|tier, _| {
@@ -208,6 +214,7 @@ fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
     });
 }
 
+/// The places of leases are free when their deadline has passed.
 #[test]
 fn leases_out_of_time_are_free() {
     with_tier(|tier, host| {
@@ -222,6 +229,7 @@ fn leases_out_of_time_are_free() {
     });
 }
 
+/// A fill replaces a lease of its key, and the value of that lease is refused. It does not replace another fill.
 #[test]
 fn a_fill_goes_before_the_lease_of_its_key() {
     with_tier(|tier, _| {
@@ -238,6 +246,7 @@ fn a_fill_goes_before_the_lease_of_its_key() {
     });
 }
 
+/// A lease contains the time on the host's clock at which it was acquired.
 #[test]
 fn a_lease_says_when_it_was_acquired() {
     with_tier(|tier, _| {

@@ -76,6 +76,8 @@ fn unwanted_values_are_misses() {
     assert_eq!((found.counted(Counter::Hit), found.counted(Counter::MissAbsent)), (1, 1));
 }
 
+/// Each space has counts, entries and bytes of its own. A reset sets the counts of one space to 0, and keeps its
+/// entries and bytes.
 #[test]
 fn figures_are_those_of_the_space() {
     let memory = memory(256 * 1024);
@@ -124,6 +126,8 @@ fn census<H: Host>(tier: &Tier<'_, H>, spaces: &[u32]) -> Vec<Census> {
     counted
 }
 
+/// A census counts entries that have expired or are invalidated as dead. A change that is only pending kills
+/// nothing.
 #[test]
 fn entries_that_no_reader_can_get_are_counted_as_dead() {
     let memory = memory(256 * 1024);
@@ -189,6 +193,8 @@ fn who_is_evicted_is_counted_where_it_was() {
     check(&tier);
 }
 
+/// A backend that gets the slot of an earlier one must not lose its counts. Counts of a backend without a slot must
+/// not be lost either.
 #[test]
 fn a_later_backend_goes_on_where_the_one_before_ended() {
     let memory = memory(256 * 1024);
@@ -209,6 +215,8 @@ fn a_later_backend_goes_on_where_the_one_before_ended() {
     check(&tier);
 }
 
+/// If there are more spaces than cells, the last spaces share a cell. Their counts are summed without a name, and
+/// no quota applies to them.
 #[test]
 fn spaces_that_come_too_late_share_the_last_cell() {
     let memory = memory(256 * 1024);

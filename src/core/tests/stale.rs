@@ -61,6 +61,8 @@ impl Bed<'_> {
     }
 }
 
+/// An expired entry may be served stale for its number of ticks. A sweep must keep it until then, and remove it
+/// after that.
 #[test]
 fn what_has_expired_lingers_until_its_end() {
     with_entry(|bed| {
@@ -75,6 +77,7 @@ fn what_has_expired_lingers_until_its_end() {
     });
 }
 
+/// An invalidated entry may be served stale for its number of ticks, from the last tick at which a hit was noted.
 #[test]
 fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
     with_entry(|bed| {
@@ -102,6 +105,7 @@ fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
     });
 }
 
+/// After a flush of its space, or an announced removal, an entry must not be served stale.
 #[test]
 fn a_flush_and_a_removal_end_it_at_once() {
     with_entry(|bed| {
@@ -118,6 +122,7 @@ fn a_flush_and_a_removal_end_it_at_once() {
     });
 }
 
+/// A session that has itself changed a dependency must not get the stale value. Other sessions do.
 #[test]
 fn who_has_changed_it_himself_does_not_get_it() {
     with_entry(|bed| {

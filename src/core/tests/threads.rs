@@ -84,6 +84,8 @@ fn duration() -> Duration {
     Duration::from_secs(if long { 60 } else { 3 })
 }
 
+/// Two writers, a remover and three readers. A reader must never get bytes of two values, or the value of another
+/// key.
 #[test]
 fn readers_never_see_a_torn_or_foreign_value() {
     let seed = Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()) << 20 | 1;
@@ -274,6 +276,8 @@ fn number_of(key: u64, bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"))
 }
 
+/// A reader reads the committed number, then the tier, then the committed number again. The number in the tier must
+/// lie between the two.
 #[test]
 fn a_visible_change_is_never_followed_by_an_older_value() {
     let seed = u64::from(std::process::id()) << 20 | 1;

@@ -99,6 +99,7 @@ fn a_removed_value_is_whole_or_absent() {
     });
 }
 
+/// Two backends set the same key. Either value may stay, and no block may be lost.
 #[test]
 fn two_who_set_a_key_leave_one_value() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -109,6 +110,8 @@ fn two_who_set_a_key_leave_one_value() {
     });
 }
 
+/// One backend sets a key that has a value, and another removes it. The removal must find a value, and the result
+/// is the new value or nothing.
 #[test]
 fn setting_and_removing_leave_the_value_or_nothing() {
     let image = Image::of(|tier| put(tier, 1, 1));

@@ -13,10 +13,11 @@ pub const SEAT: &str = "PG_CACHE_TEST_SEAT";
 pub const SEED: &str = "PG_CACHE_TEST_PROCESS_SEED";
 pub const DIRECTORY: &str = "PG_CACHE_TEST_DIRECTORY";
 
-/// Started processes. They are killed at the latest when this value is dropped.
+/// Started processes, in the order of their seats. They are killed at the latest when this value is dropped.
 pub struct Crew(pub Vec<Child>);
 
 impl Crew {
+    /// Starts a process for each of these seats, on the file in this directory.
     pub fn start(directory: &Path, seats: std::ops::Range<usize>, random: &mut Random) -> Self {
         let mut crew = Self(Vec::new());
         for seat in seats {
@@ -34,7 +35,7 @@ impl Crew {
         crew
     }
 
-    /// Fails if a process has ended, from seat `from` on.
+    /// Fails if a process has ended. Skips the first `from` processes of the crew.
     pub fn all_live(&mut self, from: usize) {
         for (seat, child) in self.0.iter_mut().enumerate().skip(from) {
             let ended = child.try_wait().expect("it is ours");
@@ -42,7 +43,7 @@ impl Crew {
         }
     }
 
-    /// Waits for the end of a process.
+    /// Waits for the end of a process. `seat` is its place in the crew, which is 0 for the heir.
     pub fn end_of(&mut self, seat: usize) -> ExitStatus {
         let started = Instant::now();
         loop {

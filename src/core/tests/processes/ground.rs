@@ -26,6 +26,7 @@ pub const FINDINGS: usize = 4;
 /// The time limit for anything that should take only a moment. Beyond it, the test assumes that it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The seat of the process that is killed.
 pub const VICTIM: usize = 0;
 
 /// The seat of the heir, which starts when all others are gone.
@@ -38,6 +39,7 @@ pub struct Ground {
 }
 
 impl Ground {
+    /// Maps the file for the process with this seat.
     pub fn of(path: &Path, seat: usize) -> Self {
         let file = File::options().read(true).write(true).open(path).expect("the file is there");
         // Reserve address space first, so that no two processes map the file at the same address, even without
@@ -48,6 +50,8 @@ impl Ground {
         Self { mapping, seat }
     }
 
+    /// Creates the file, and maps it for the process that runs the test. That process has the seat of the heir: while
+    /// the heir lives, the test only waits for it.
     pub fn new(directory: &Path) -> Self {
         let path = directory.join("region");
         let file = File::create_new(&path).expect("a new file");
@@ -87,6 +91,7 @@ impl Ground {
         self.control(STOP).load(Ordering::SeqCst) != 0
     }
 
+    /// Returns the seat of the process that holds a lock.
     pub fn holder(&self, shard: u32) -> Option<usize> {
         (self.lock_word(shard).load(Ordering::SeqCst) as usize).checked_sub(1)
     }

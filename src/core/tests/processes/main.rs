@@ -1,12 +1,12 @@
-//! Tests several processes on one region in a file, one of which is killed at some moment. Even then no process may
+//! Tests several processes on one region in a file. One process is killed at some moment. Even then no process may
 //! read a wrong value, every operation on the damaged region must end, and a newly formatted region must work.
 //!
-//! A life of the region goes as in a server. The processes work until each of them has met the others. One is killed
-//! by SIGKILL: at any moment, or when it is seen to hold a lock, or in the middle of a change. Then all others must
-//! end. Either they are told to stop, also while they wait for a lock of the dead process, or they are killed as
-//! well. Then a new process, the *heir*, attaches to the region, reads everything that is left, and works with it.
-//! The values that it reads before it changes anything must be right, and each call must end. At last the region is
-//! formatted, and the next life begins.
+//! A life of the region goes as in a server. The processes work until enough has happened: reads, stores, evictions,
+//! and reads that were disturbed. One process, the *victim*, is killed by SIGKILL: at any moment, or when it is seen to
+//! hold a lock, or in the middle of a change. Then all others must end. Either they are told to stop, also while they
+//! wait for a lock of the dead process, or they are killed as well. Then a new process, the *heir*, attaches to the
+//! region, reads everything that is left, and works with it. The values that it reads before it changes anything must
+//! be right, and each call must end. At last the region is formatted, and the next life begins.
 //!
 //! The locks are in the same file, before the region. No process repairs the lock of a dead process: a process that
 //! waits for it waits until it is told to stop. Each process is this test program, started again.
@@ -186,6 +186,8 @@ fn watch(lives: Arc<AtomicU64>) {
     });
 }
 
+/// Runs lives of the region. It also fails if too few of the kills hit an operation, a held lock or a change,
+/// because the test would then prove little.
 #[test]
 fn one_is_killed_and_all_begin_anew() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
