@@ -157,8 +157,7 @@ fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced(
     assert_eq!((tier.check(), tier.usage().announced), (Vec::new(), 0));
 }
 
-/// A mark cannot distinguish keys of one scope that have the same hash. So all of them are removed, also if they
-/// are more than one hold of the lock can remove.
+/// A mark cannot distinguish keys of one scope that have the same hash. So removing by the mark removes all of them.
 #[test]
 fn keys_that_share_a_hash_go_together_however_many_they_are() {
     let memory = memory(256 * 1024);
