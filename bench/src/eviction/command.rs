@@ -29,7 +29,7 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     let Extent { keys, requests } = extent;
     anyhow::ensure!(keys >= 100 && requests > 0, "that is too little to simulate");
     let traces = match files[..] {
-        [] => traces::made(extent),
+        [] => super::made(extent),
         _ => files.iter().map(|file| traces::read(file)).collect::<Result<_>>()?,
     };
     let section = simulate(&traces, shards);

@@ -6,9 +6,11 @@
 
 use super::traces::{Request, Trace};
 use crate::tier_bed::{self, Alone, Memory};
-use pg_cache_core::{Counter, Refusal, Scope, Sizes, Stamp, Tier};
+use pg_cache_core::{Cost, Counter, NewValue, Refusal, Scope, Sizes, Stamp, Tier};
 use quick_cache::sync::DefaultLifecycle;
+use serde::Serialize;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
 
 /// The hash function of all contenders, without a random seed.
 type Hashing = BuildHasherDefault<DefaultHasher>;
@@ -17,10 +19,14 @@ type Hashing = BuildHasherDefault<DefaultHasher>;
 pub const NAMES: [&str; 4] = ["pg_cache", "LRU", "moka", "quick_cache"];
 
 /// The outcome of replaying a trace on a contender.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     /// Hits in 100 requests.
     pub hit_percent: f64,
+    /// Bytes that were hit, in percent of the bytes that were requested.
+    pub byte_percent: f64,
+    /// The cost that the hits saved, in percent of the cost of all requests. 0 if no cost is known.
+    pub cost_percent: f64,
     /// Bytes of values that the contender kept, on average over the second half of the trace.
     pub held: f64,
     /// Entries that the contender kept, on average over the second half of the trace.
@@ -47,9 +53,13 @@ const LOOKS: usize = 8;
 fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
     let length = trace.requests.len();
     let part = (length / 2 / LOOKS).max(1);
-    let (mut hits, mut looks, mut entries, mut held) = (0_u64, 0.0, 0, 0);
+    let (mut hits, mut all) = (Sums::default(), Sums::default());
+    let (mut looks, mut entries, mut held) = (0.0, 0, 0);
     for (place, request) in trace.requests.iter().enumerate() {
-        hits += u64::from(cache.ask(*request));
+        all.add(request);
+        if cache.ask(*request) {
+            hits.add(request);
+        }
         if (length - 1 - place).is_multiple_of(part) && place >= length / 2 {
             let now = cache.held();
             looks += 1.0;
@@ -58,11 +68,34 @@ fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
         }
     }
     Outcome {
-        hit_percent: hits as f64 * 100.0 / length as f64,
+        hit_percent: percent(hits.requests, all.requests),
+        byte_percent: percent(hits.bytes, all.bytes),
+        cost_percent: percent(hits.cost, all.cost),
         held: held as f64 / looks,
         entries: entries as f64 / looks,
         refused: cache.refused(),
     }
+}
+
+/// What requests add up to.
+#[derive(Default)]
+struct Sums {
+    requests: u64,
+    bytes: u64,
+    /// In microseconds.
+    cost: u64,
+}
+
+impl Sums {
+    fn add(&mut self, request: &Request) {
+        self.requests += 1;
+        self.bytes += u64::from(request.size);
+        self.cost += u64::from(request.cost);
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
 }
 
 /// How far our tier's content may differ from the capacity, as a fraction. The size of the region is found by trial.
@@ -136,7 +169,9 @@ impl Cache for Ours<'_> {
         if self.content.len() < size {
             self.content.resize(size, b'x');
         }
-        match self.tier.put(&key, &tier_bed::value(&self.content[..size])) {
+        let cost = Cost::of(Duration::from_micros(request.cost.into()));
+        let value = NewValue { cost, ..tier_bed::value(&self.content[..size]) };
+        match self.tier.put(&key, &value) {
             Ok(_) | Err(Refusal::TooLarge) => false,
             Err(other) => panic!("the tier refuses a value: {other:?}"),
         }
@@ -303,12 +338,13 @@ mod tests {
 
     #[test]
     fn the_capacity_is_in_bytes() {
-        let request = |key, size| Request { key, size };
+        let request = |key, size| Request { key, size, cost: key * 10 };
         // Two small values fit, or one large value.
         let requests = vec![request(0, 50), request(1, 50), request(0, 50), request(2, 100), request(0, 50)];
         let trace = Trace { name: "t".into(), requests, working_set: 200 };
         let lru = replay(&trace, Lru::new(100));
         assert_eq!(lru.hit_percent, 20.0);
+        assert_eq!((lru.byte_percent.round(), lru.cost_percent), (17.0, 0.0));
         assert_eq!(replay(&trace, Lru::new(99)).refused, 1);
         assert_eq!(replay(&trace, Moka::new(1000, None)).hit_percent, 40.0);
         assert_eq!(replay(&trace, Quick::new(1000, 10, 1)).hit_percent, 40.0);
@@ -319,7 +355,7 @@ mod tests {
     fn a_value_too_large_for_our_tier_is_counted() {
         let memory = Memory::of_bytes(256 * 1024);
         let tier = Tier::format(memory.region(), tier_bed::sizes(0), Alone, 0).unwrap();
-        let requests = vec![Request { key: 0, size: 200_000 }, Request { key: 0, size: 200_000 }];
+        let requests = vec![Request { key: 0, size: 200_000, cost: 0 }; 2];
         let outcome = replay(&Trace { name: "t".into(), requests, working_set: 200_000 }, Ours::new(tier));
         assert_eq!((outcome.hit_percent, outcome.refused, outcome.entries), (0.0, 2, 0.0));
     }

@@ -2,6 +2,7 @@
 
 pub mod command;
 mod contenders;
+mod mixed;
 pub mod traces;
 
 use crate::pace::Pace;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use traces::Trace;
+use traces::{Extent, Trace};
 
 /// Capacities, in percent of the working set.
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
@@ -19,15 +20,51 @@ const PERCENTS: [u64; 4] = [1, 5, 10, 25];
 const BELOW_BEST_MAX: f64 = 0.5;
 /// How far any of our cells may be below the cell of LRU, in percentage points.
 const BELOW_LRU_MAX: f64 = 2.0;
+/// Mixed values are judged at capacities from here on, in percent. A smaller cache holds few of the largest values.
+const MIXED_PERCENT_MIN: u64 = 5;
 
 /// Simulates the traces of the report.
 pub fn measure(pace: &Pace) -> Section {
-    simulate(&traces::made(pace.traces), 0)
+    simulate(&made(pace.traces), 0)
 }
 
-/// Returns about how long the simulation takes: less than two microseconds for each request to each contender, trials included.
+/// Returns about how long the simulation takes: less than two microseconds for each request to each contender, trials included, and
+/// five if the values are large.
 pub fn estimate(pace: &Pace) -> Duration {
-    Duration::from_micros(u64::from(pace.traces.requests) * 6 * 4 * 2)
+    Duration::from_micros(u64::from(pace.traces.requests) * 4 * (6 * 2 + 5 * 5))
+}
+
+/// Returns all made traces, in the order of the report.
+fn made(extent: Extent) -> Vec<Trace> {
+    let mut traces = traces::made(extent);
+    traces.extend(mixed::made(extent));
+    traces
+}
+
+/// A share of the requests that a cache can hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+enum Share {
+    Requests,
+    Bytes,
+    Cost,
+}
+
+impl Share {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Bytes => "bytes",
+            Self::Cost => "cost",
+        }
+    }
+
+    fn of(self, outcome: &Outcome) -> f64 {
+        match self {
+            Self::Requests => outcome.hit_percent,
+            Self::Bytes => outcome.byte_percent,
+            Self::Cost => outcome.cost_percent,
+        }
+    }
 }
 
 /// The results of all contenders for one trace at one capacity.
@@ -38,28 +75,37 @@ struct Cell {
     /// The capacity, in bytes of values.
     capacity: u64,
     region_bytes: usize,
-    hit_percent: Vec<f64>,
-    /// Bytes of values kept, divided by the capacity.
-    filled: Vec<f64>,
-    entries: Vec<f64>,
-    refused: Vec<u64>,
+    /// The shares that differ from each other.
+    shares: Vec<Share>,
+    outcomes: Vec<Outcome>,
 }
 
 impl Cell {
-    fn ours(&self) -> f64 {
-        self.hit_percent[0]
+    /// Returns the share that a cache should make large: that of the cost, if the costs are known.
+    fn goal(&self) -> Share {
+        if self.shares.contains(&Share::Cost) { Share::Cost } else { Share::Requests }
     }
-    fn lru(&self) -> f64 {
-        self.hit_percent[1]
+    /// Returns whether the values differ in nothing.
+    fn is_equal(&self) -> bool {
+        self.shares == [Share::Requests]
     }
-    fn best(&self) -> f64 {
-        self.hit_percent[2].max(self.hit_percent[3])
+    fn ours(&self, share: Share) -> f64 {
+        share.of(&self.outcomes[0])
     }
-    fn is_far_below_lru(&self) -> bool {
-        self.ours() < self.lru() - BELOW_LRU_MAX
+    fn lru(&self, share: Share) -> f64 {
+        share.of(&self.outcomes[1])
+    }
+    fn best(&self, share: Share) -> f64 {
+        share.of(&self.outcomes[2]).max(share.of(&self.outcomes[3]))
+    }
+    fn above_lru(&self) -> f64 {
+        self.ours(self.goal()) - self.lru(self.goal())
+    }
+    fn filled(&self) -> f64 {
+        self.outcomes[0].held / self.capacity as f64
     }
     fn is_comparable(&self) -> bool {
-        (self.filled[0] - 1.0).abs() <= TOLERANCE
+        (self.filled() - 1.0).abs() <= TOLERANCE
     }
 }
 
@@ -75,7 +121,7 @@ pub fn simulate(traces: &[Trace], shards: u32) -> Section {
             let Some((trace, percent)) = cells.get(place) else { break };
             let capacity = trace.working_set * percent / 100;
             let (outcomes, sizes) = contenders::run(trace, capacity, shards);
-            let cell = cell(trace, *percent, capacity, sizes.bytes, &outcomes);
+            let cell = cell(trace, *percent, capacity, sizes.bytes, outcomes);
             done.lock().expect("no thread has panicked")[place] = Some(cell);
         }
     };
@@ -88,91 +134,140 @@ pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     section(&cells)
 }
 
-fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcomes: &[Outcome]) -> Cell {
-    Cell {
-        trace: trace.name.clone(),
-        percent,
-        capacity,
-        region_bytes,
-        hit_percent: outcomes.iter().map(|outcome| outcome.hit_percent).collect(),
-        filled: outcomes.iter().map(|outcome| outcome.held / capacity as f64).collect(),
-        entries: outcomes.iter().map(|outcome| outcome.entries).collect(),
-        refused: outcomes.iter().map(|outcome| outcome.refused).collect(),
+fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcomes: Vec<Outcome>) -> Cell {
+    let mut shares = vec![Share::Requests];
+    if trace.equal_size().is_none() {
+        shares.push(Share::Bytes);
     }
+    if trace.has_costs() {
+        shares.push(Share::Cost);
+    }
+    Cell { trace: trace.name.clone(), percent, capacity, region_bytes, shares, outcomes }
 }
 
 fn section(cells: &[Cell]) -> Section {
-    let average = |place: usize| -> f64 {
-        cells.iter().map(|cell| cell.hit_percent[place]).sum::<f64>() / cells.len() as f64
-    };
-    let averages: Vec<f64> = (0..NAMES.len()).map(average).collect();
-    let (ours, best) = (averages[0], averages[2].max(averages[3]));
-    let worst = cells
-        .iter()
-        .min_by(|one, other| (one.ours() - one.lru()).total_cmp(&(other.ours() - other.lru())))
-        .expect("there are traces");
-    let missed = cells.iter().filter(|cell| cell.is_far_below_lru()).count();
-
-    let mut head = vec!["trace".to_owned(), "capacity".into()];
-    head.extend(NAMES.map(str::to_owned));
-    head.extend(["− best", "− LRU", "", "entries", "content"].map(str::to_owned));
-    let mut table = Table::new(2, head);
-    let points = |points: f64| format!("{points:+.2}").replace('-', "−");
-    for cell in cells {
-        let mut row = vec![cell.trace.clone(), format!("{} %", cell.percent)];
-        row.extend(cell.hit_percent.iter().map(|percent| format!("{percent:.2}")));
-        row.push(points(cell.ours() - cell.best()));
-        row.push(points(cell.ours() - cell.lru()));
-        row.push(if cell.is_far_below_lru() { "⚠".into() } else { String::new() });
-        row.push(format!("{:.0}", cell.entries[0]));
-        row.push(format!("{:.1} %{}", cell.filled[0] * 100.0, if cell.is_comparable() { "" } else { " ⚠" }));
-        table.rows.push(row);
+    let (equal, mixed): (Vec<&Cell>, Vec<&Cell>) = cells.iter().partition(|cell| cell.is_equal());
+    let judged: Vec<&Cell> = mixed.iter().copied().filter(|cell| cell.percent >= MIXED_PERCENT_MIN).collect();
+    let mut goals = Vec::new();
+    if !equal.is_empty() {
+        goals.push(near_best("the average", &equal));
     }
-    let mut row = vec!["average".to_owned(), String::new()];
-    row.extend(averages.iter().map(|percent| format!("{percent:.2}")));
-    row.extend([points(ours - best), points(ours - averages[1])]);
-    row.push(if ours < best - BELOW_BEST_MAX { "⚠".into() } else { String::new() });
-    row.extend([String::new(), String::new()]);
-    table.rows.push(row);
-
+    if !judged.is_empty() {
+        let what = format!(
+            "with mixed values, the average at {MIXED_PERCENT_MIN} % and more, of the cost if it is known and else of the \
+             requests,"
+        );
+        goals.push(near_best(&what, &judged));
+    }
+    goals.push(above_lru(cells));
     Section {
         id: "eviction".into(),
         title: "Hit rate of eviction".into(),
-        goals: vec![
-            Goal {
-                wanted: format!(
-                    "the average is at most {BELOW_BEST_MAX} points below the better of moka's and quick_cache's"
-                ),
-                found: format!("{} points", points(ours - best)),
-                met: ours >= best - BELOW_BEST_MAX,
-            },
-            Goal {
-                wanted: format!("no hit rate is more than {BELOW_LRU_MAX} points below LRU"),
-                found: format!(
-                    "{missed} of {} are further below; the lowest is {} points ({}, {} %)",
-                    cells.len(),
-                    points(worst.ours() - worst.lru()),
-                    worst.trace,
-                    worst.percent
-                ),
-                met: missed == 0,
-            },
-        ],
-        tables: vec![table],
-        explained: vec![
-            "Hits per 100 requests, starting with an empty cache. A missed value is stored. Capacities are in bytes of \
-             values, as percent of the working set. `− best` is the difference to the better of moka and quick_cache in \
-             that row, or on average. The number of shards of our tier follows from its size. quick_cache has the same \
-             number of shards; moka and LRU have one. moka evicts after each insertion, and counts entries if all values \
-             have one size."
-                .into(),
-            format!(
-                "The size of our region was searched for, so that the tier keeps as many bytes of values as the others may \
-                 (within {:.0} %). `entries` and `content` are averages over the second half of the trace. `content` is in \
-                 percent of the capacity of the others.",
-                TOLERANCE * 100.0
-            ),
-        ],
-        figures: serde_json::json!({ "contenders": NAMES, "averages": averages, "cells": cells }),
+        goals,
+        tables: [equal, mixed].iter().filter(|cells| !cells.is_empty()).map(|cells| table(cells)).collect(),
+        explained: explained(),
+        figures: serde_json::json!({ "contenders": NAMES, "cells": cells }),
     }
+}
+
+/// Returns the averages of all contenders.
+fn averages<'c>(cells: &[&'c Cell], share: impl Fn(&'c Cell) -> Share) -> Vec<f64> {
+    let average = |place: usize| {
+        let sum: f64 = cells.iter().map(|cell| share(cell).of(&cell.outcomes[place])).sum();
+        sum / cells.len() as f64
+    };
+    (0..NAMES.len()).map(average).collect()
+}
+
+fn points(points: f64) -> String {
+    format!("{points:+.2}").replace('-', "−")
+}
+
+fn near_best(what: &str, cells: &[&Cell]) -> Goal {
+    let averages = averages(cells, Cell::goal);
+    let above_best = averages[0] - averages[2].max(averages[3]);
+    Goal {
+        wanted: format!(
+            "{what} is at most {BELOW_BEST_MAX} points below the better of moka's and quick_cache's"
+        ),
+        found: format!("{} points", points(above_best)),
+        met: above_best >= -BELOW_BEST_MAX,
+    }
+}
+
+fn above_lru(cells: &[Cell]) -> Goal {
+    let worst = cells
+        .iter()
+        .min_by(|one, other| one.above_lru().total_cmp(&other.above_lru()))
+        .expect("there are traces");
+    let missed = cells.iter().filter(|cell| cell.above_lru() < -BELOW_LRU_MAX).count();
+    Goal {
+        wanted: format!("no hit rate is more than {BELOW_LRU_MAX} points below LRU"),
+        found: format!(
+            "{missed} of {} are further below; the lowest is {} points ({}, {} %)",
+            cells.len(),
+            points(worst.above_lru()),
+            worst.trace,
+            worst.percent
+        ),
+        met: missed == 0,
+    }
+}
+
+fn table(cells: &[&Cell]) -> Table {
+    let mut head = vec!["trace".to_owned(), "capacity".into(), "share of".into()];
+    head.extend(NAMES.map(str::to_owned));
+    head.extend(["− best", "− LRU", "", "entries", "content"].map(str::to_owned));
+    let mut table = Table::new(3, head);
+    let warning = |missed: bool| if missed { "⚠".to_owned() } else { String::new() };
+    for cell in cells {
+        for share in cell.shares.iter().copied() {
+            let mut row = vec![cell.trace.clone(), format!("{} %", cell.percent), share.name().into()];
+            row.extend(cell.outcomes.iter().map(|outcome| format!("{:.2}", share.of(outcome))));
+            row.push(points(cell.ours(share) - cell.best(share)));
+            row.push(points(cell.ours(share) - cell.lru(share)));
+            row.push(warning(share == cell.goal() && cell.above_lru() < -BELOW_LRU_MAX));
+            row.push(format!("{:.0}", cell.outcomes[0].entries));
+            let strange = if cell.is_comparable() { "" } else { " ⚠" };
+            row.push(format!("{:.1} %{strange}", cell.filled() * 100.0));
+            table.rows.push(row);
+        }
+    }
+    for share in [Share::Requests, Share::Bytes, Share::Cost] {
+        let cells: Vec<_> = cells.iter().copied().filter(|cell| cell.shares.contains(&share)).collect();
+        if cells.is_empty() {
+            continue;
+        }
+        let averages = averages(&cells, |_| share);
+        let mut row = vec!["average".to_owned(), String::new(), share.name().into()];
+        row.extend(averages.iter().map(|percent| format!("{percent:.2}")));
+        row.push(points(averages[0] - averages[2].max(averages[3])));
+        row.push(points(averages[0] - averages[1]));
+        row.resize(table.head.len(), String::new());
+        table.rows.push(row);
+    }
+    table
+}
+
+fn explained() -> Vec<String> {
+    vec![
+        "What was hit, in percent of what was requested, starting with an empty cache: requests, their bytes, and what their \
+         values cost to compute. A missed value is stored. Capacities are in bytes of values, as percent of the working set. \
+         `− best` is the difference to the better of moka and quick_cache in that row, or on average. The number of shards \
+         of our tier follows from its size. quick_cache has the same number of shards; moka and LRU have one. moka evicts \
+         after each insertion, and counts entries if all values have one size. With mixed sizes, the weight of an entry is \
+         its size for both. Only our tier is told the cost."
+            .into(),
+        "The mixed values have 512 bytes to 68 KB and cost 0.1 ms to 2 s. \"Blocks\" is like a trace of a disk: small records \
+         requested in bursts, pages requested at random after long times, and files of large extents that are read from the \
+         begin to the end, some of them once. \"Mixed costs\" depend on nothing; \"cost by size\" is up to five times more or \
+         less than in proportion to the size."
+            .into(),
+        format!(
+            "The size of our region was searched for, so that the tier keeps as many bytes of values as the others may \
+             (within {:.0} %). `entries` and `content` are averages over the second half of the trace. `content` is in \
+             percent of the capacity of the others.",
+            TOLERANCE * 100.0
+        ),
+    ]
 }

@@ -15,6 +15,8 @@ pub struct Request {
     pub key: u32,
     /// The size of the value, in bytes.
     pub size: u32,
+    /// How long the value takes to compute, in microseconds. 0 means that it is not known.
+    pub cost: u32,
 }
 
 /// A sequence of requests.
@@ -34,6 +36,11 @@ impl Trace {
         let size = self.requests.first()?.size;
         self.requests.iter().all(|request| request.size == size).then_some(size)
     }
+
+    /// Returns whether it is known what the values cost.
+    pub fn has_costs(&self) -> bool {
+        self.requests.iter().any(|request| request.cost > 0)
+    }
 }
 
 /// The size of the made traces.
@@ -45,11 +52,11 @@ pub struct Extent {
     pub requests: u32,
 }
 
-/// Returns all made traces, in the order of the report.
+/// Returns all made traces of equal values, in the order of the report.
 pub fn made(extent: Extent) -> Vec<Trace> {
     let trace = |name: &str, keys: Vec<u32>| Trace {
         name: name.into(),
-        requests: keys.into_iter().map(|key| Request { key, size: VALUE_BYTES }).collect(),
+        requests: keys.into_iter().map(|key| Request { key, size: VALUE_BYTES, cost: 0 }).collect(),
         working_set: u64::from(extent.keys) * u64::from(VALUE_BYTES),
     };
     vec![
@@ -104,7 +111,7 @@ const HOT_PERCENT: u64 = 90;
 const SHIFTS: u32 = 20;
 
 /// Sends most requests to a small hot set, evenly, and the others to all keys. In each phase, the hot set consists of other keys.
-fn shifting(extent: Extent) -> Vec<u32> {
+pub fn shifting(extent: Extent) -> Vec<u32> {
     let mut random = Random::of_seed(3);
     let hot = (extent.keys / HOT_SHARE).max(1);
     let phase = (extent.requests / SHIFTS).max(1);
@@ -120,7 +127,7 @@ fn shifting(extent: Extent) -> Vec<u32> {
         .collect()
 }
 
-/// Reads a trace with the columns time, key and size. A header line is skipped.
+/// Reads a trace with the columns time, key and size, and perhaps the cost in microseconds. A header line is skipped.
 ///
 /// The working set is all keys of the trace, each with the size of its last request.
 pub fn read(path: &Path) -> Result<Trace> {
@@ -135,33 +142,42 @@ fn parse(name: String, lines: impl BufRead) -> Result<Trace> {
     let mut requests = Vec::new();
     for (number, line) in (1_u64..).zip(lines.lines()) {
         let line = line.with_context(|| format!("line {number}"))?;
-        if number == 1 && line.split(',').map(str::trim).eq(["time", "key", "size"]) {
+        if number == 1 && is_header(&line) {
             continue;
         }
-        let (key, size) = parse_line(&line).with_context(|| format!("line {number}: {line:?}"))?;
+        let (key, size, cost) = parse_line(&line).with_context(|| format!("line {number}: {line:?}"))?;
         let next = u32::try_from(sizes.len()).context("more than four billion keys")?;
         let key = *numbers.entry(key.to_owned()).or_insert(next);
         if key == next {
             sizes.push(size);
         }
         sizes[key as usize] = size;
-        requests.push(Request { key, size });
+        requests.push(Request { key, size, cost });
     }
     ensure!(!requests.is_empty(), "there is nothing in it");
     Ok(Trace { name, requests, working_set: sizes.into_iter().map(u64::from).sum() })
 }
 
-fn parse_line(line: &str) -> Result<(&str, u32)> {
+fn is_header(line: &str) -> bool {
+    let columns = ["time", "key", "size", "cost"];
+    let found: Vec<_> = line.split(',').map(str::trim).collect();
+    found == columns || found == columns[..3]
+}
+
+fn parse_line(line: &str) -> Result<(&str, u32, u32)> {
     let columns: Vec<_> = line.split(',').map(str::trim).collect();
-    let [time, key, size] = columns[..] else {
-        anyhow::bail!("{} columns instead of time, key, size", columns.len())
+    let (time, key, size, cost) = match columns[..] {
+        [time, key, size] => (time, key, size, "0"),
+        [time, key, size, cost] => (time, key, size, cost),
+        _ => anyhow::bail!("{} columns instead of time, key, size and perhaps cost", columns.len()),
     };
     let time: f64 = time.parse().context("the time is no number")?;
     ensure!(time.is_finite(), "the time is no number");
     ensure!(!key.is_empty(), "the key is empty");
     let size = size.parse().context("the size is no number of bytes")?;
     ensure!(size > 0, "a value has at least one byte");
-    Ok((key, size))
+    let cost = cost.parse().context("the cost is no number of microseconds")?;
+    Ok((key, size, cost))
 }
 
 /// Draws ranks, starting at 0, by Zipf's law, using the cumulative probabilities.
@@ -300,9 +316,13 @@ mod tests {
     fn a_file_is_read_with_its_sizes() {
         let text = "time,key,size\n0,a,10\n0.5, b ,20\n2,a,30\n";
         let trace = parse("t".into(), text.as_bytes()).unwrap();
-        let request = |key, size| Request { key, size };
+        let request = |key, size| Request { key, size, cost: 0 };
         assert_eq!(trace.requests, [request(0, 10), request(1, 20), request(0, 30)]);
         assert_eq!((trace.working_set, trace.equal_size()), (50, None));
+        assert!(!trace.has_costs());
+        let costly = parse("t".into(), "time,key,size,cost\n0,a,10,7\n0,b,10\n".as_bytes()).unwrap();
+        assert_eq!(costly.requests.iter().map(|request| request.cost).collect::<Vec<_>>(), [7, 0]);
+        assert!(costly.has_costs());
         // Without a header, the first line is a request like the others.
         assert_eq!(parse("t".into(), "0,a,10\n1,a,10".as_bytes()).unwrap().requests.len(), 2);
     }
@@ -311,7 +331,8 @@ mod tests {
     fn an_error_names_the_invalid_line() {
         for (line, why) in [
             ("1,a", "2 columns"),
-            ("1,a,10,x", "4 columns"),
+            ("1,a,10,1,x", "5 columns"),
+            ("1,a,10,dear", "cost is no number"),
             ("", "1 columns"),
             ("soon,a,10", "time is no number"),
             ("nan,a,10", "time is no number"),
