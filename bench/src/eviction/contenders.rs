@@ -77,7 +77,7 @@ fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
     }
 }
 
-/// What requests add up to.
+/// The totals of some requests.
 #[derive(Default)]
 struct Sums {
     requests: u64,

@@ -7,7 +7,8 @@
 //! word 3   role : 32      | length of the value : 32         never change
 //! word 4   stamp : 46     | length of the key : 11 | flags : 7   stamp and flags under the lock
 //! word 5   expires : 32   | created : 32                     ticks; expires under the lock
-//! word 6   cost : 16      | kind : 8 | dependencies : 8 | value at : 16 | blocks of the first run : 16
+//! word 6   cost : 16      | kind : 8 | dependencies : 8 | rounds : 4 | value at : 12 | blocks of the first run : 16
+//!                                                            rounds under the lock
 //! ```
 //!
 //! "Under the lock" is the lock of the key's shard. "Value at" is an offset in bytes from the start of the entry. "Blocks of the
@@ -57,6 +58,13 @@ pub(crate) struct Header {
 const STAMP_SHIFT: u32 = 18;
 const KEY_SHIFT: u32 = 7;
 const KEY_MASK: u64 = (1 << 11) - 1;
+const ROUNDS_SHIFT: u32 = 28;
+const VALUE_SHIFT: u32 = 16;
+const VALUE_MASK: u64 = (1 << (ROUNDS_SHIFT - VALUE_SHIFT)) - 1;
+/// The most rounds that an entry can be promised.
+pub(crate) const ROUNDS_MAX: u32 = 15;
+// The header, the dependencies, the key and the word of a stale value end before the place that the value can have at most.
+const _: () = assert!(HEADER_BYTES + 4 * (DEPENDENCIES_MAX + 1) + KEY_BYTES_MAX + 16 <= VALUE_MASK as usize);
 
 /// Flag: the entry is in the main queue, not in the small one.
 pub(crate) const IN_MAIN: u64 = 1;
@@ -100,7 +108,7 @@ impl Header {
         header.words[6] = u64::from(value.cost.bits()) << 48
             | u64::from(value.kind.0) << 40
             | (value.dependencies.len() as u64) << 32
-            | (value_at as u64) << 16;
+            | (value_at as u64) << VALUE_SHIFT;
         header
     }
 
@@ -152,6 +160,13 @@ impl Header {
     pub(crate) fn dependency_count(&self) -> usize {
         ((self.words[6] >> 32) as u8 as usize).min(DEPENDENCIES_MAX)
     }
+    /// Returns how many rounds in the main queue the entry gets although no reader asks for it.
+    pub(crate) fn rounds(&self) -> u32 {
+        (self.words[6] >> ROUNDS_SHIFT) as u32 & ROUNDS_MAX
+    }
+    pub(crate) fn cost(&self) -> Cost {
+        Cost::from_bits((self.words[6] >> 48) as u16)
+    }
     /// Returns how many blocks the first run of a chained entry has.
     pub(crate) fn first_run(&self) -> u32 {
         (self.words[6] as u16).into()
@@ -166,7 +181,7 @@ impl Header {
     }
     /// Returns the offset of the value in bytes, from the start of the entry.
     pub(crate) fn value_at(&self) -> usize {
-        (self.words[6] >> 16) as u16 as usize
+        (self.words[6] >> VALUE_SHIFT & VALUE_MASK) as usize
     }
     /// Returns the length of the entry in bytes, with its header and without links.
     pub(crate) fn byte_len(&self) -> usize {
@@ -183,7 +198,7 @@ impl Header {
             stamp: self.stamp(),
             created: self.created(),
             expires: self.expires(),
-            cost: Cost::from_bits((self.words[6] >> 48) as u16),
+            cost: self.cost(),
         }
     }
 }
@@ -276,6 +291,12 @@ impl<'m> Entry<'m> {
     /// Writes the tick of storing. The entry must not be linked yet.
     pub(crate) fn set_created(&self, created: u32) {
         self.set_word(5, self.word(5) >> 32 << 32 | u64::from(created));
+    }
+
+    /// Promises the entry so many rounds.
+    pub(crate) fn set_rounds(&self, rounds: u32) {
+        let rest = self.word(6) & !(u64::from(ROUNDS_MAX) << ROUNDS_SHIFT);
+        self.set_word(6, rest | u64::from(rounds.min(ROUNDS_MAX)) << ROUNDS_SHIFT);
     }
 
     /// Returns the entry's runs of blocks, in order.

@@ -1,5 +1,5 @@
-//! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, and a small queue
-//! that grows when it is too small.
+//! The eviction policy: S3-FIFO (Yang and others, SOSP 2023), with one bit of history for each entry, a small queue that grows when
+//! it is too small, and weights.
 //!
 //! New entries enter a *small* queue with a twentieth of the blocks. Entries that no reader asks for are evicted at the end of the
 //! small queue, so a scan does not displace other entries. Entries that a reader asked for move from there to the *main* queue. If
@@ -9,14 +9,24 @@
 //! If many recently evicted keys return, the workload has changed, and the small queue is too short: new entries leave it before a
 //! reader asks for them again. The small queue then grows to two fifths of the blocks, and shrinks again slowly.
 //!
+//! Small and expensive entries are worth more for each byte (`weight.rs`). The policy uses the *weight* of an entry twice:
+//! - An entry that is heavier than the average gets further rounds in the main queue without being asked for: four for each doubling
+//!   of the weight, and at most fifteen. They are counted in its header, and each visit renews them. This is the *inflation* of
+//!   GreedyDual-Size-Frequency without a sorted list: an entry that no reader asks for leaves in the end, however heavy it is.
+//! - The time for which an evicted key is remembered is proportional to the weight. So a small entry that returns after a long time
+//!   still goes to the main queue, and a large one must return soon.
+//!
+//! A light entry gets another round after a visit, like any other entry. If all entries are alike, all weights are 0.
+//!
 //! While more than a tenth of the shard is free, all new entries enter the main queue. Otherwise all early entries would be in the
 //! small queue, and a loop over more keys than fit in the tier would wash them out.
 //!
 //! A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
-use super::entry::{Entry, Header};
+use super::entry::{Entry, Header, ROUNDS_MAX};
 use super::guard::Guard;
 use super::streak::{Queue, Streak};
+use super::weight::{Averages, in_steps, log};
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::value::Kind;
@@ -26,6 +36,8 @@ const OPEN_SHARE: u64 = 10;
 /// How many entries one search for a victim may give another round. If all of them were asked for, the next entry is evicted
 /// anyway: a bounded time under the lock is worth more than the best victim.
 const SECOND_CHANCES: u32 = 64;
+/// How many rounds an entry gets without being asked for, for each doubling of its weight.
+const ROUNDS_PER_DOUBLING: i64 = 4;
 
 /// Puts a new entry, which must be in no queue, into the queue that the policy chooses.
 pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
@@ -33,14 +45,30 @@ pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header
     shard.take_visit(entry);
     // While the shard has much free space, no entry has to be protected from eviction.
     let open = u64::from(shard.free_blocks()) * OPEN_SHARE > u64::from(shard.capacity());
+    let weight = shard.averages().weight(header);
     let to_main = open || {
-        let returns = remembered(shard, header.hash());
+        let (age, entries) = (ghost_age(shard, header.hash()), shard.entries());
         let mut share = SmallShare::of(shard.policy_state());
-        share.learn(returns, shard.entries());
+        share.learn(age.is_some_and(|age| age <= entries / 2), entries);
         shard.set_policy_state(share.state());
-        returns
+        age.is_some_and(|age| is_recent(age, entries, weight))
     };
+    if to_main {
+        promise(entry, header, rounds_for(weight));
+    }
     shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
+}
+
+/// Returns how many rounds an entry of this weight gets without being asked for.
+fn rounds_for(weight: i64) -> u32 {
+    in_steps(weight, ROUNDS_PER_DOUBLING).clamp(0, ROUNDS_MAX.into()) as u32
+}
+
+/// Writes into an entry how many rounds it has left.
+fn promise(entry: &Entry<'_>, header: &Header, rounds: u32) {
+    if header.rounds() != rounds {
+        entry.set_rounds(rounds);
+    }
 }
 
 /// Returns the next entries to evict: the oldest entries of one queue. The search stops when the entries have `wanted` blocks
@@ -56,7 +84,9 @@ pub(super) fn victims<'m, H: Host>(
     mut useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
 ) -> Streak {
     let share = SmallShare::of(shard.policy_state());
-    let Some((queue, mut entry, mut why)) = first_victim(shard, share, &mut useless) else {
+    let mut averages = shard.averages();
+    let first = first_victim(shard, share, &mut averages, &mut useless);
+    let Some((queue, mut entry, mut why)) = first else {
         return Streak::of(Queue::Small);
     };
     let mut streak = Streak::of(queue);
@@ -65,6 +95,7 @@ pub(super) fn victims<'m, H: Host>(
     loop {
         let header = entry.header();
         shard.prefetch_eviction(&entry, &header);
+        averages.learn(&header);
         let more = streak.push(&entry, &header, why, most);
         left = left.saturating_sub(header.blocks());
         let queued = if queue == Queue::Small { &mut small } else { &mut main };
@@ -75,12 +106,14 @@ pub(super) fn victims<'m, H: Host>(
         let Some(next) = shard.newer(&entry) else { break };
         let header = next.header();
         why = useless(&next, &header);
-        if why.is_none() && (header.kind() == Kind::COUNTER || shard.is_visited(&next)) {
+        let stays = header.kind() == Kind::COUNTER || header.rounds() > 0 || shard.is_visited(&next);
+        if why.is_none() && stays {
             // This entry deserves another round. The next search that reaches it gives it one.
             break;
         }
         entry = next;
     }
+    shard.set_averages(averages);
     if queue == Queue::Small {
         let mut time = shard.evicted();
         for victim in streak.victims().iter().filter(|victim| victim.why == Counter::Evicted) {
@@ -95,6 +128,7 @@ pub(super) fn victims<'m, H: Host>(
 fn first_victim<'m, H: Host>(
     shard: &Guard<'m, H>,
     share: SmallShare,
+    averages: &mut Averages,
     useless: &mut impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
 ) -> Option<(Queue, Entry<'m>, Option<Counter>)> {
     for round in 0..=SECOND_CHANCES {
@@ -106,7 +140,13 @@ fn first_victim<'m, H: Host>(
         if why.is_some() {
             return Some((queue, entry, why));
         }
-        let spared = header.kind() == Kind::COUNTER || shard.take_visit(&entry);
+        let rounds = if header.kind() == Kind::COUNTER {
+            Some(0)
+        } else if shard.take_visit(&entry) {
+            Some(rounds_for(averages.weight(&header)))
+        } else {
+            header.rounds().checked_sub(1)
+        };
         if header.kind() == Kind::COUNTER && round == SECOND_CHANCES {
             // The search met counters only. A new entry is evicted before a counter.
             let other = shard.oldest(Queue::Small);
@@ -114,9 +154,13 @@ fn first_victim<'m, H: Host>(
                 return Some((Queue::Small, other, None));
             }
         }
-        if !spared || round == SECOND_CHANCES {
+        let Some(rounds) = rounds.filter(|_| round < SECOND_CHANCES) else {
             return Some((queue, entry, None));
+        };
+        if header.kind() != Kind::COUNTER {
+            averages.learn(&header);
         }
+        promise(&entry, &header, rounds);
         shard.dequeue(&entry, &header);
         shard.enqueue(Queue::Main, &entry, &header);
     }
@@ -185,12 +229,18 @@ fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted: u64) {
     shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(evicted as u16));
 }
 
-/// Returns whether an entry with this hash left the small queue recently: since then, at most half as many entries were evicted as
-/// the shard holds. The count of evictions has 16 bits, so it begins again after 65 536 of them.
-fn remembered<H: Host>(shard: &Guard<'_, H>, hash: u32) -> bool {
+/// Returns how many entries were evicted since an entry with this hash left the small queue, if that is remembered. The count has 16
+/// bits, so it begins again after 65 536 evictions.
+fn ghost_age<H: Host>(shard: &Guard<'_, H>, hash: u32) -> Option<u64> {
     let ghost = shard.ghost(hash);
-    let ago = (shard.evicted() as u16).wrapping_sub(ghost as u16);
-    (ghost >> 16) as u16 == print(hash) && u64::from(ago) <= shard.entries() / 2
+    let age = (shard.evicted() as u16).wrapping_sub(ghost as u16);
+    ((ghost >> 16) as u16 == print(hash)).then_some(age.into())
+}
+
+/// Returns whether an entry of this weight returns soon enough after its eviction to go to the main queue. For an average entry,
+/// this is the time in which as many entries are evicted as the shard holds.
+fn is_recent(age: u64, entries: u64, weight: i64) -> bool {
+    i64::from(log(age)) <= i64::from(log(entries)).saturating_add(weight)
 }
 
 /// Returns the bits of the hash that a ghost keeps. They are never all 0, because 0 means "no ghost".
@@ -234,6 +284,21 @@ mod tests {
                 share.learn(false, entries);
                 share.is_reached(u64::MAX, u64::MAX);
             }
+        }
+        for weight in [i64::MIN, i64::MAX] {
+            assert!(rounds_for(weight) <= ROUNDS_MAX);
+            is_recent(u64::MAX, u64::MAX, weight);
+        }
+    }
+
+    #[test]
+    fn each_doubling_of_the_weight_gives_four_rounds_and_twice_the_time() {
+        let doubling = i64::from(log(2)) - i64::from(log(1));
+        let rounds = [-1, 0, 1, 2, 3, 4, 100].map(|times| rounds_for(times * doubling));
+        assert_eq!(rounds, [0, 0, 4, 8, 12, 15, 15]);
+        for (times, most) in [(-2, 256), (-1, 512), (0, 1024), (1, 2048), (3, 8192)] {
+            let weight = times * doubling;
+            assert!(is_recent(most, 1024, weight) && !is_recent(most + 1, 1024, weight), "{times}");
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - A set: `publishing.rs` takes blocks through `allocation.rs`, writes the entry, and links it through `guard.rs`.
 //! - When no block is free, `allocation.rs` asks `eviction.rs` for entries to evict. They are a streak (`streak.rs`): the oldest
 //!   entries of one of the eviction queues (`queues.rs`).
+//!   `weight.rs` compares what entries are worth.
 //! - `removing.rs` and `updating.rs` change or end living entries. `freeing.rs` gives their blocks back.
 //! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed. `flight.rs` keeps them.
 //! - `directory.rs` knows where values are saved outside of the region. `saving.rs` hands entries to the saver, and `promoting.rs`
@@ -42,6 +43,7 @@ mod streak;
 #[cfg(all(test, not(any(loom, counting))))]
 mod tests;
 mod updating;
+mod weight;
 
 use crate::fence::{Fences, Reserved};
 use crate::figures::Statistics;

@@ -3,8 +3,9 @@
 
 use super::entry::{Entry, HEADER_WORDS, Header, IN_MAIN, LINKED, NONE};
 use super::guard::Guard;
-use super::shard::{AT_ENTRIES, AT_EVICTED, AT_POLICY, AT_QUEUES, QUEUE_WORDS, set_half};
+use super::shard::{AT_AVERAGES, AT_ENTRIES, AT_EVICTED, AT_POLICY, AT_QUEUES, QUEUE_WORDS, set_half};
 use super::streak::{Queue, Streak, Victim};
+use super::weight::Averages;
 use crate::hash::reduce;
 use crate::host::Host;
 use crate::sync::Ordering;
@@ -101,6 +102,14 @@ impl<'m, H: Host> Guard<'m, H> {
 
     pub(crate) fn set_policy_state(&self, state: u64) {
         self.set(AT_POLICY, state);
+    }
+
+    pub(super) fn averages(&self) -> Averages {
+        Averages::of(self.get(AT_AVERAGES))
+    }
+
+    pub(super) fn set_averages(&self, averages: Averages) {
+        self.set(AT_AVERAGES, averages.state());
     }
 
     /// Returns how many entries this shard has evicted so far although they were still of use.

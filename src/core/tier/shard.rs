@@ -49,6 +49,8 @@ pub(super) const AT_LEASES: usize = 2 * LINE + 2;
 pub(super) const AT_POLICY: usize = 2 * LINE + 3;
 /// The number of slots that have a flight.
 pub(super) const AT_FLIGHTS: usize = 2 * LINE + 4;
+/// The averages of the eviction policy, see `weight.rs`.
+pub(super) const AT_AVERAGES: usize = 2 * LINE + 5;
 /// The words of a queue's state: its two ends (newest : 32 | oldest : 32), and the number of blocks in it.
 pub(super) const QUEUE_WORDS: usize = 2;
 

@@ -1,0 +1,152 @@
+//! Tests of what the eviction keeps: small entries before large ones, and expensive ones before cheap ones.
+#![cfg(not(any(loom, counting)))]
+
+// This test uses only the host and the damage functions of the harness.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{Cost, Key, NewValue, Region, Sizes, Stamp, Tier};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// The bytes of a tier with one shard, and about how many bytes of entries fit.
+const BYTES: usize = 512 << 10;
+
+fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
+    let sizes = Sizes { shards: 1, ..SIZES };
+    Tier::format(Region::of_words(memory), sizes, host, 0).expect("it fits")
+}
+
+fn with_key<T>(tier: &Tier<'_, &TestHost>, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T {
+    let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    what(&Key::new(tier.scope(1, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
+}
+
+/// Asks for a key, and stores a value of this size and cost if the key has none. Returns whether it had one.
+fn ask(tier: &Tier<'_, &TestHost>, number: u64, bytes: usize, cost: Cost) -> bool {
+    with_key(tier, number, |key| {
+        let hit = tier.get(key, Stamp::LATEST, &mut Vec::new()).is_ok();
+        if !hit {
+            tier.put(key, &NewValue { cost, ..value(&vec![1; bytes], &[]) }).expect("it is stored");
+        }
+        hit
+    })
+}
+
+fn is_there(tier: &Tier<'_, &TestHost>, number: u64) -> bool {
+    with_key(tier, number, |key| tier.peek(key, Stamp::LATEST).is_ok())
+}
+
+fn millis(number: u64) -> Cost {
+    Cost::of(Duration::from_millis(number))
+}
+
+/// Requests keys of two kinds at random, all of them equally often. Even keys are of the first kind. `what` returns the size and the
+/// cost of a kind. Returns the hits of each kind, in percent.
+fn hits_of_two_kinds(keys: u64, what: impl Fn(bool) -> (usize, Cost)) -> (u32, u32) {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    let (mut hits, mut asked) = ([0, 0], [0, 0]);
+    let mut random = 1_u64;
+    for step in 0..30_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let number = (random >> 33) % keys;
+        let kind = (number % 2) as usize;
+        let (bytes, cost) = what(kind == 0);
+        let hit = ask(&tier, number, bytes, cost);
+        if step > 10_000 {
+            hits[kind] += u32::from(hit);
+            asked[kind] += 1;
+        }
+    }
+    assert_eq!(tier.check(), Vec::<String>::new());
+    (hits[0] * 100 / asked[0], hits[1] * 100 / asked[1])
+}
+
+/// All small entries would fit, with a tenth of the large ones.
+#[test]
+fn small_entries_stay_before_large_ones() {
+    let (small, large) = hits_of_two_kinds(1_000, |first| (if first { 200 } else { 4000 }, Cost::NONE));
+    assert!(small > 60 && large < 30, "{small} % of the small ones, {large} % of the large ones");
+}
+
+#[test]
+fn expensive_entries_stay_before_cheap_ones() {
+    let (dear, cheap) =
+        hits_of_two_kinds(1_000, |first| (1000, if first { millis(1000) } else { millis(10) }));
+    assert!(dear > 55 && cheap < 35, "{dear} % of the expensive ones, {cheap} % of the cheap ones");
+}
+
+/// A tenth of the size and a tenth of the cost: it is worth as much for each byte.
+#[test]
+fn size_and_cost_can_make_up_for_each_other() {
+    let kind = |first| if first { (100, millis(10)) } else { (2000, millis(125)) };
+    let (small, large) = hits_of_two_kinds(1_000, kind);
+    assert!(small.abs_diff(large) < 15, "{small} % of the small ones, {large} % of the large ones");
+}
+
+#[test]
+fn an_entry_of_unknown_cost_weighs_as_much_as_one_of_average_cost() {
+    let kind = |first| (1000, if first { Cost::NONE } else { millis(100) });
+    let (unknown, known) = hits_of_two_kinds(1_000, kind);
+    assert!(unknown.abs_diff(known) < 5, "{unknown} % without a cost, {known} % with a cost");
+}
+
+/// The scanned entries are twenty times as small, and ten times as many as fit.
+#[test]
+fn a_scan_of_small_entries_does_not_displace_larger_ones_in_use() {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    let in_use = 150;
+    let (mut asked, mut hits) = (0, 0);
+    for step in 0..30_000 {
+        ask(&tier, 1_000 + step, 50, Cost::NONE);
+        if step % 10 == 0 {
+            let hit = ask(&tier, step / 10 % in_use, 2000, Cost::NONE);
+            asked += u32::from(step > 10_000);
+            hits += u32::from(step > 10_000 && hit);
+        }
+    }
+    assert!(hits * 100 > asked * 80, "{hits} of {asked}");
+}
+
+/// Nothing may stay only because it was once expensive.
+#[test]
+fn an_expensive_entry_without_visits_leaves_in_the_end() {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    for number in 0..100 {
+        ask(&tier, number, 500, Cost::of(Duration::MAX));
+        ask(&tier, number, 500, Cost::of(Duration::MAX));
+    }
+    let left = || (0..100).filter(|number| is_there(&tier, *number)).count();
+    // Every second one of these is asked for once more, so that it goes to the main queue.
+    for number in 1_000..3_000 {
+        ask(&tier, number, 500, millis(1));
+        ask(&tier, number - 20 + number % 2 * 20, 500, millis(1));
+    }
+    assert!(left() > 80, "{} of 100 are there", left());
+    for number in 3_000..40_000 {
+        ask(&tier, number, 500, millis(1));
+        ask(&tier, number - 20 + number % 2 * 20, 500, millis(1));
+    }
+    assert_eq!(left(), 0);
+}
+
+/// Then the search for a victim gives a bounded number of entries another round, and evicts the next one.
+#[test]
+fn a_new_entry_finds_room_although_all_others_have_rounds_left() {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    for number in 0..20_000 {
+        // The others get more expensive all the time, so that each of them is far above the average.
+        let cost = Cost::of(Duration::from_micros(2 + number * number));
+        ask(&tier, number, 100, cost);
+        ask(&tier, number, 100, cost);
+    }
+    assert!(!ask(&tier, 30_000, 100, millis(1)));
+    assert!(is_there(&tier, 30_000));
+    assert_eq!(tier.check(), Vec::<String>::new());
+}

@@ -1,0 +1,157 @@
+//! The weight of an entry: what it costs to lose, in relation to the room that it takes.
+//!
+//! An eviction policy that knows neither size nor cost is right only if all entries are alike. GreedyDual-Size-Frequency
+//! (Cherkasova, 1998) therefore compares what entries cost per byte. The weight of an entry is its cost per block, divided by that of
+//! an average entry. All of it is calculated with logarithms: costs and sizes differ by factors of thousands, and one large value must
+//! not move an average much.
+//!
+//! An entry whose cost is not known counts as one with an average cost.
+
+use super::entry::Header;
+
+/// The averages of the entries that the policy has looked at lately, as [logarithms](log). 0 means that there was none. Any value is
+/// harmless: it makes some decisions worse until the averages are right again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Averages {
+    blocks: u32,
+    cost: u32,
+}
+
+/// The averages cover about this many entries, as a power of two.
+const COVERED: u32 = 10;
+/// The bits of a logarithm behind the point.
+const FRACTION: u32 = 16;
+
+impl Averages {
+    pub(super) fn of(state: u64) -> Self {
+        Self { blocks: (state >> 32) as u32, cost: state as u32 }
+    }
+
+    pub(super) fn state(self) -> u64 {
+        u64::from(self.blocks) << 32 | u64::from(self.cost)
+    }
+
+    /// Includes an entry in the averages.
+    pub(super) fn learn(&mut self, header: &Header) {
+        self.blocks = moved(self.blocks, log(header.blocks().into()));
+        self.cost = moved(self.cost, log(header.cost().micros()));
+    }
+
+    /// Returns the weight of an entry as a logarithm: 0 for an average entry, and below 0 for a lighter one.
+    pub(super) fn weight(self, header: &Header) -> i64 {
+        difference(log(header.cost().micros()), self.cost)
+            - difference(log(header.blocks().into()), self.blocks)
+    }
+}
+
+/// Returns an average that has moved a little to a new value. An unknown value does not move it.
+fn moved(average: u32, value: u32) -> u32 {
+    match (average, value) {
+        (_, 0) => average,
+        (0, _) => value,
+        _ => average.wrapping_add_signed(((i64::from(value) - i64::from(average)) >> COVERED) as i32),
+    }
+}
+
+/// Returns the difference between a value and an average, and 0 if one of them is not known.
+fn difference(value: u32, average: u32) -> i64 {
+    if value == 0 || average == 0 { 0 } else { i64::from(value) - i64::from(average) }
+}
+
+/// Returns one more than the binary logarithm of a number, with [`FRACTION`] bits behind the point, and 0 for 0. Between two powers
+/// of two, the function is a straight line; that is wrong by at most a twelfth.
+pub(super) fn log(number: u64) -> u32 {
+    let zeros = number.leading_zeros();
+    let digits = number.checked_shl(zeros + 1).unwrap_or(0);
+    (u64::BITS - zeros) << FRACTION | (digits >> (u64::BITS - FRACTION)) as u32
+}
+
+/// Returns a logarithm in whole steps, of which there are `steps` for each doubling.
+pub(super) fn in_steps(log: i64, steps: i64) -> i64 {
+    log.saturating_mul(steps) >> FRACTION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::HEADER_WORDS;
+    use super::*;
+    use crate::figures::Cost;
+    use std::time::Duration;
+
+    fn entry(bytes: u64, micros: u64) -> Header {
+        let mut words = [0; HEADER_WORDS];
+        words[3] = bytes;
+        words[6] = u64::from(Cost::of(Duration::from_micros(micros)).bits()) << 48;
+        Header { words }
+    }
+
+    fn after(entries: &[Header]) -> Averages {
+        let mut averages = Averages::of(0);
+        for _ in 0..10_000 {
+            entries.iter().for_each(|header| averages.learn(header));
+        }
+        averages
+    }
+
+    /// Returns a weight in thousandths of a doubling.
+    fn weight(averages: Averages, header: Header) -> i64 {
+        in_steps(averages.weight(&header), 1000)
+    }
+
+    #[test]
+    fn a_logarithm_is_right_to_a_twelfth() {
+        assert_eq!([log(0), log(1), log(2), log(3), log(4)], [0, 1 << 16, 2 << 16, 5 << 15, 3 << 16]);
+        assert_eq!(log(u64::MAX) >> FRACTION, 64);
+        for number in 1..5_000_u64 {
+            let exact = (number as f64).log2() + 1.0;
+            let error = exact - f64::from(log(number)) / f64::from(1 << FRACTION);
+            assert!((-0.001..1.0 / 11.0).contains(&error), "{number}: {error}");
+        }
+    }
+
+    #[test]
+    fn half_the_size_or_twice_the_cost_is_one_doubling() {
+        let averages = after(&[entry(1024, 1000), entry(4096, 4000)]);
+        let average = entry(2048, 2000);
+        assert!(weight(averages, average).abs() < 50, "{}", weight(averages, average));
+        for (header, doublings) in [
+            (entry(1024, 2000), 1),
+            (entry(4096, 2000), -1),
+            (entry(2048, 4000), 1),
+            (entry(2048, 250), -3),
+            (entry(8192, 8000), 0),
+        ] {
+            assert!((weight(averages, header) - doublings * 1000).abs() < 50, "{doublings}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_cost_is_an_average_cost() {
+        let averages = after(&[entry(1024, 1000), entry(1024, 4000), entry(1024, 0)]);
+        assert!(weight(averages, entry(1024, 0)).abs() < 50);
+        assert!((weight(averages, entry(1024, 2000)) - weight(averages, entry(1024, 0))).abs() < 50);
+        let unknown = after(&[entry(1024, 0)]);
+        assert_eq!(weight(unknown, entry(1024, 1_000_000)), 0);
+    }
+
+    #[test]
+    fn equal_entries_have_no_weight() {
+        let averages = after(&[entry(100, 0)]);
+        assert_eq!(averages.weight(&entry(100, 0)), 0);
+        assert_eq!(Averages::of(0).weight(&entry(100, 70)), 0);
+    }
+
+    #[test]
+    fn any_averages_are_bearable() {
+        let damaged = Header { words: [u64::MAX; HEADER_WORDS] };
+        for state in [0, u64::MAX, u64::from(u32::MAX), !u64::from(u32::MAX), 1] {
+            let mut averages = Averages::of(state);
+            for header in [damaged, Header::default(), entry(100, 100)] {
+                in_steps(averages.weight(&header), i64::MAX);
+                averages.learn(&header);
+            }
+            (0..50_000).for_each(|_| averages.learn(&entry(2048, 2000)));
+            assert!(weight(averages, entry(2048, 2000)).abs() < 50, "the averages do not recover");
+        }
+    }
+}
