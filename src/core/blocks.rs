@@ -107,6 +107,32 @@ impl<'m> Bitmap<'m> {
         true
     }
 
+    /// Gives all blocks back.
+    pub(crate) fn clear(&self) {
+        self.set(0, self.blocks, false);
+    }
+
+    /// Takes exactly these blocks. If the run is empty, or one of its blocks is already in use or not in this shard, returns false and
+    /// takes no block.
+    pub(crate) fn take_exactly(&self, run: Run) -> bool {
+        let Some(start) = self.local(run.first) else { return false };
+        if run.blocks == 0
+            || run.blocks > self.blocks - start
+            || self.next_used(start, start + run.blocks) != start + run.blocks
+        {
+            return false;
+        }
+        self.set(start, run.blocks, true);
+        true
+    }
+
+    /// Returns whether any of these blocks is in use. Blocks of other shards do not count.
+    pub(crate) fn has_used(&self, run: Run) -> bool {
+        let start = run.first.saturating_sub(self.first).min(self.blocks);
+        let end = run.first.saturating_add(run.blocks).saturating_sub(self.first).min(self.blocks);
+        self.next_used(start, end) < end
+    }
+
     /// Returns how many blocks are in use. The blocks are counted one by one, so this is only for checks.
     pub(crate) fn count(&self) -> u32 {
         (0..self.blocks).filter(|block| self.is_set(*block)).count() as u32

@@ -111,6 +111,7 @@ pub use tier::census::{Census, Fill};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
 pub use tier::inspecting::{Inspected, KeyPage, Usage};
 pub use tier::promoting::SavedValue;
+pub use tier::reviving::ReviveError;
 pub use tier::saving::{Batch, Marked};
 pub use value::{
     DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, ReserveOptions, StaleOk,

@@ -9,8 +9,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// The bits of `pending`, at the low end of a fence. `seq` has all other bits. PostgreSQL has at most 2^18 - 1 backends
 /// (`MAX_BACKENDS`).
-const PENDING_BITS: u32 = 18;
-const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
+pub(super) const PENDING_BITS: u32 = 18;
+pub(super) const PENDING_MASK: u64 = (1 << PENDING_BITS) - 1;
 /// How many slots a search looks at, from the slot that the hash selects. A search that finds no slot among them gives up.
 pub(super) const PROBES: u32 = 16;
 

@@ -51,6 +51,7 @@ mod fences;
 mod id;
 mod records;
 mod reserved;
+mod reviving;
 mod stamp;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -58,4 +59,5 @@ mod tests;
 pub use fences::{Fences, Lowered};
 pub use id::{FenceId, Relation};
 pub use reserved::Reserved;
+pub(crate) use reviving::Dependents;
 pub use stamp::Stamp;

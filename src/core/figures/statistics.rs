@@ -147,6 +147,16 @@ impl<'m> Statistics<'m> {
         not_negative(self.cell_word(cell, AT_BLOCKS).load(Ordering::Relaxed))
     }
 
+    /// Corrects the number of blocks that a space has. No other backend may exist.
+    pub(crate) fn set_blocks(&self, cell: u32, blocks: u64) {
+        self.cell_word(cell, AT_BLOCKS).store(blocks, Ordering::Relaxed);
+    }
+
+    /// Ends the folds of backends that died during a fold. No other backend may exist.
+    pub(crate) fn end_folds(&self) {
+        self.region.store(AT_FOLDS_ENDED, self.region.load(AT_FOLDS_BEGUN));
+    }
+
     /// Returns the position of the hand of a space's own evictions. It may be any number if the memory is damaged.
     pub(crate) fn hand(&self, cell: u32) -> u64 {
         self.cell_word(cell, AT_HAND).load(Ordering::Relaxed)

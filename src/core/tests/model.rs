@@ -48,6 +48,7 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(size, announced, give_up)| Action::EndClaim { size, announced, give_up }),
         2 => any::<bool>().prop_map(|publish| Action::PublishOrCancel { publish }),
         2 => Just(Action::Reattach),
+        2 => Just(Action::Restart),
         4 => (key, 0usize..1500, 0u16..8000)
             .prop_map(|(key, size, quota)| Action::PutWithin { key, size, quota }),
         1 => (0..SPACES, 0u16..4000).prop_map(|(space, quota)| Action::Trim { space, quota }),

@@ -287,6 +287,12 @@ impl<'m> Flights<'m> {
         ended
     }
 
+    /// Ends all flights.
+    pub(crate) fn end_all(&self) {
+        (0..self.slots).for_each(|index| self.region.store(self.slot(index).hash_at, 0));
+        self.set_count(0);
+    }
+
     /// Removes the session from its leases, so that they outlive the session. A caller that knows the ID of a lease can still use
     /// it.
     pub(crate) fn disown(&self, session: u32) {

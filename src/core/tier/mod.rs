@@ -13,6 +13,7 @@
 //! - `acquiring.rs` begins and ends flights: the rights to publish a value that is still being computed. `flight.rs` keeps them.
 //! - `directory.rs` knows where values are saved outside of the region. `saving.rs` hands entries to the saver, and `promoting.rs`
 //!   brings saved values back.
+//! - `reviving.rs` makes a region usable again that was copied from a file.
 //! - `quota.rs` keeps a space within its quota. `judge.rs` finds entries that will never be served again.
 //! - `deltas.rs` and `statistics.rs` keep and return the figures. `inspecting.rs`, `census.rs` and `check.rs` look through the
 //!   whole tier.
@@ -36,6 +37,7 @@ mod queues;
 mod quota;
 mod reading;
 mod removing;
+pub(crate) mod reviving;
 pub(crate) mod saving;
 mod shard;
 mod statistics;

@@ -105,6 +105,8 @@ pub enum Action {
     },
     /// Another process attaches to the region.
     Reattach,
+    /// All processes end, and a new process makes a copy of the region usable again.
+    Restart,
     /// Stores at once, in a space with a quota of `quota` bytes.
     PutWithin {
         key: u8,

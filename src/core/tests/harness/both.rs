@@ -59,7 +59,7 @@ impl Both<'_> {
             Action::Locate { leave } => self.locate(leave),
             Action::Recycle => self.recycle(),
             Action::Promote { key } => self.promote(key),
-            Action::Reattach => {}
+            Action::Reattach | Action::Restart => {}
         }
     }
 }

@@ -27,7 +27,7 @@ use keys::with_key;
 use model::{CLAIMERS, Model, OWNER, SETTER, SLOTS};
 use pg_cache_core::{Region, Sizes, Tier};
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Returns the configuration of a property test with this number of cases. `make test` repeats the same cases, so that
 /// it gives the same result for the same code. `make test-long` tries other cases, and twenty times as many.
@@ -84,8 +84,9 @@ impl Harness {
     pub fn run(&self, actions: &[Action]) {
         let host = TestHost::default();
         host.now.set(1);
-        let region = Region::of_words(&self.memory);
-        let mut tier = match Tier::format(region, Self::sizes(self.shards), &host, 0) {
+        let spare: Vec<AtomicU64> = self.memory.iter().map(|_| AtomicU64::new(0xdead_beef)).collect();
+        let (mut memory, mut copy) = (&self.memory, &spare);
+        let mut tier = match Tier::format(Region::of_words(memory), Self::sizes(self.shards), &host, 0) {
             Ok(tier) => tier,
             Err(pg_cache_core::RegionError::TooSmall { .. }) => return,
             Err(error) => panic!("{error}"),
@@ -97,7 +98,18 @@ impl Harness {
             if let Action::Reattach = action {
                 // The last of these numbers has no slot of statistics.
                 backend = (backend + 1) % (SLOTS + 1);
-                tier = Tier::attach(region, &host, backend).expect("what was formatted can be attached");
+                tier = Tier::attach(Region::of_words(memory), &host, backend)
+                    .expect("what was formatted can be attached");
+            }
+            if let Action::Restart = action {
+                for (word, copied) in memory.iter().zip(copy) {
+                    copied.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                (memory, copy) = (copy, memory);
+                tier = Tier::revive(Region::of_words(memory), Self::sizes(self.shards), &host, [])
+                    .expect("a sound region can be revived");
+                begun = Begun::default();
+                model.restart(&tier);
             }
             host.patience.set(LOCKS_PER_STEP);
             let now = host.now.get();

@@ -242,6 +242,21 @@ impl Model {
         }
     }
 
+    /// Forgets the processes. What they had begun and not finished counts as done.
+    pub fn restart(&mut self, tier: &Tier<'_, &TestHost>) {
+        self.now += 1;
+        for tag in self.tags.iter_mut().filter(|tag| tag.pending > 0) {
+            *tag = Fence { seq: self.now, pending: 0 };
+        }
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.values_mut().for_each(|known| self.note_killed(known));
+        self.entries = entries;
+        for key in std::mem::take(&mut self.changing) {
+            self.take(tier, key);
+        }
+        self.flights.clear();
+    }
+
     /// Gives a key another value.
     pub fn put(&mut self, tier: &Tier<'_, &TestHost>, key: u8, mut known: Known) {
         self.take(tier, key);

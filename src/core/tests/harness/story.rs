@@ -39,7 +39,7 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
     let code = match what {
         0..221 => what % 17,
         221..232 => what % 11 + 17,
-        _ => what % 4 + 28,
+        232.. => what % 5 + 28,
     };
     Ok(match code {
         0 => Action::Put {
@@ -84,6 +84,7 @@ fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
         29 => Action::Locate { leave: bytes.arbitrary()? },
         30 => Action::Recycle,
         31 => Action::Promote { key: key(bytes)? },
+        32 => Action::Restart,
         _ => Action::EndClaim {
             size: size(bytes)?,
             announced: bytes.arbitrary()?,
