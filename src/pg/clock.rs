@@ -3,12 +3,15 @@
 //! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: an entry is never served after its
 //! time.
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds per tick. The server's uptime and an entry's lifetime together must fit into 32 bits of ticks, which are 6.8 years.
 const TICK_MS: u64 = 50;
 /// How far the clock may lag behind: the kernel updates it with its timer, at least a hundred times a second.
 const LAG_MS: u64 = 10;
+/// A clock that has run this long is not continued after a restart: half of the ticks are left for its next run.
+const RESUMED_MS_MAX: u64 = TICK_MS << 31;
 
 /// Returns milliseconds on a clock that only goes forward; it began at some moment before the server started. Reading it needs no system
 /// call, and it is as coarse as the kernel's timer.
@@ -28,16 +31,74 @@ pub fn statement_clock() -> u64 {
 /// Seconds from the system's epoch (1970) to the server's (2000).
 const SECONDS_TO_2000: u64 = 10_957 * 24 * 60 * 60;
 
+/// Returns the milliseconds since a clock began. A clock that goes on after a restart of the machine began before [`now_ms`] did, so
+/// `began_ms` may be a negative number, in two's complement.
+#[inline]
+fn elapsed_ms(began_ms: u64) -> u64 {
+    now_ms().wrapping_sub(began_ms)
+}
+
+/// The state of a clock when its server stops. From it, the next server computes how long it was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The milliseconds since the clock began.
+    pub elapsed_ms: u64,
+    /// A clock of the machine that never goes back while the machine runs, also when it is suspended.
+    pub machine_ms: u64,
+    /// The system's clock.
+    pub wall_ms: u64,
+    /// The name of the machine's present run; zeroes if the system does not tell it.
+    pub run: [u64; 4],
+}
+
+impl Reading {
+    /// Reads the clock that began at `began_ms`.
+    pub fn of(began_ms: u64) -> Self {
+        let ms = |clock| {
+            let time = clock_gettime(clock);
+            time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+        };
+        // The machine's clock is read first: time that passes between the two readings then counts twice, and not never.
+        let (machine_ms, wall_ms) = (ms(ClockId::Boottime), ms(ClockId::Realtime));
+        Self { elapsed_ms: elapsed_ms(began_ms), machine_ms, wall_ms, run: name_of_run() }
+    }
+
+    /// Returns when a clock began that continues this one. Rounding adds some milliseconds and never takes any away, so no lifetime gets
+    /// longer. Returns None if a clock has gone back, or if the ticks would not fit into their 32 bits for long.
+    pub fn resume(&self) -> Option<u64> {
+        let now = Self::of(0);
+        let is_same_run = self.run != [0; 4] && self.run == now.run;
+        let stopped = match is_same_run {
+            true => now.machine_ms.checked_sub(self.machine_ms)?,
+            false => now.wall_ms.checked_sub(self.wall_ms)?,
+        };
+        let elapsed = self.elapsed_ms.checked_add(stopped)?.checked_add(LAG_MS + 1)?;
+        (elapsed < RESUMED_MS_MAX).then(|| now.elapsed_ms.wrapping_sub(elapsed))
+    }
+}
+
+/// The first bytes of the name that Linux gives to each run of the machine.
+fn name_of_run() -> [u64; 4] {
+    let mut bytes = [0; 32];
+    let path = c"/proc/sys/kernel/random/boot_id";
+    let read = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|file| rustix::io::read(&file, &mut bytes));
+    if read != Ok(bytes.len()) {
+        return [0; 4];
+    }
+    std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at])))
+}
+
 /// Returns the present tick of a clock that began at `began_ms`.
 #[inline]
 pub fn tick(began_ms: u64) -> u32 {
-    (now_ms().saturating_sub(began_ms) / TICK_MS) as u32
+    (elapsed_ms(began_ms) / TICK_MS) as u32
 }
 
 /// Returns the tick at which a lifetime ends that begins now. The clock's lag is subtracted, because a reader's clock may be that much
 /// behind.
 pub fn tick_in(began_ms: u64, lifetime_ms: u64) -> u32 {
-    let end = now_ms().saturating_sub(began_ms) + lifetime_ms;
+    let end = elapsed_ms(began_ms) + lifetime_ms;
     u32::try_from(end.saturating_sub(LAG_MS) / TICK_MS).unwrap_or(u32::MAX)
 }
 
@@ -53,10 +114,10 @@ pub fn ms_of(tick: u32) -> u64 {
 
 /// Returns the milliseconds since a tick; 0 if the tick has not come yet.
 pub fn ms_since(began_ms: u64, tick: u32) -> u64 {
-    now_ms().saturating_sub(began_ms).saturating_sub(u64::from(tick) * TICK_MS)
+    elapsed_ms(began_ms).saturating_sub(u64::from(tick) * TICK_MS)
 }
 
 /// Returns the milliseconds from now until a tick; 0 if the tick is over.
 pub fn ms_until(began_ms: u64, tick: u32) -> u64 {
-    (u64::from(tick) * TICK_MS).saturating_sub(now_ms().saturating_sub(began_ms))
+    (u64::from(tick) * TICK_MS).saturating_sub(elapsed_ms(began_ms))
 }

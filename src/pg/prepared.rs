@@ -8,7 +8,8 @@
 //! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the records at
 //! most; meanwhile no function of the server is called, and no shard's lock is taken. The head must only be accessed as an atomic.
 //!
-//! The memory is empty when the server starts: a transaction that was prepared before has no record.
+//! A saved cache comes with these records (`restart.rs`). When the server starts without one, the memory is empty: a transaction that was
+//! prepared before has no record.
 
 #![allow(unsafe_code)]
 
@@ -175,6 +176,55 @@ pub fn start_up() {
         memory
     };
     MEMORY.store(memory.cast(), Ordering::Relaxed);
+}
+
+/// Empties the table.
+pub fn clear() {
+    with_table(|Table { unnamed, records }| {
+        unnamed.store(0, Ordering::Relaxed);
+        records.iter_mut().for_each(|record| record.set_state(State::Free));
+    });
+}
+
+/// Returns the memory as bytes: the records of a saved cache are written to a file and read from it.
+///
+/// # Safety
+/// No other process may exist, and the result must not be used any more when another function of this file is called.
+pub unsafe fn bytes_mut<'m>() -> &'m mut [u8] {
+    let memory = MEMORY.load(Ordering::Relaxed);
+    if memory.is_null() {
+        return &mut [];
+    }
+    // SAFETY: `start_up` made the memory and filled it, and as the caller promises.
+    unsafe { std::slice::from_raw_parts_mut(memory.cast(), bytes()) }
+}
+
+/// Makes records usable that were read from a file, and calls `raise` for each fence that they keep raised. `raise` must not fail.
+pub fn revive(raise: impl Fn(FenceId)) {
+    with_table(|Table { unnamed, records }| {
+        unnamed.store(0, Ordering::Relaxed);
+        for record in records {
+            record.enders = 0;
+            match record.state() {
+                State::Free | State::Prepared => {}
+                // The session has ended. If the transaction is not prepared, the record counts as that of an ended transaction.
+                State::Preparing => record.set_state(State::Prepared),
+                State::Gone => record.set_state(State::Free),
+                State::Unnamed => {
+                    record.fences().iter().for_each(|fence| raise(*fence));
+                    unnamed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+}
+
+/// Calls `call` with each fence of the records.
+pub fn each_fence(mut call: impl FnMut(FenceId)) {
+    with_table(|Table { records, .. }| {
+        let used = records.iter().filter(|record| record.state() != State::Free);
+        used.flat_map(Record::fences).for_each(|fence| call(*fence));
+    });
 }
 
 /// Returns whether there is a table. There is none without a cache, or if `max_prepared_transactions` is 0.

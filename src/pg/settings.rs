@@ -17,6 +17,7 @@ static TABLE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SAVE_RATE: GucSetting<i32> = GucSetting::<i32>::new(20_000);
 static SWEEP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
+static SAVE_ON_SHUTDOWN: GucSetting<bool> = GucSetting::<bool>::new(true);
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 static BYPASS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DEFAULT_TTL: GucSetting<i32> = GucSetting::<i32>::new(5 * 60 * 1000);
@@ -155,6 +156,14 @@ pub fn define() {
         GucFlags::UNIT_KB,
     );
     GucRegistry::define_bool_guc(
+        c"pg_cache.save_on_shutdown",
+        c"Whether a clean shutdown saves the cache for the next start.",
+        c"If off when the server starts, it starts with an empty cache.",
+        &SAVE_ON_SHUTDOWN,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
         c"pg_cache.enabled",
         c"Whether this session uses the cache.",
         c"If off, reads miss and values are not stored. Invalidation goes on.",
@@ -194,6 +203,11 @@ pub fn hot_bytes() -> usize {
 /// Returns the number of fences that tags hash into.
 pub fn fence_slots() -> u32 {
     FENCE_SLOTS.get() as u32
+}
+
+/// Returns whether a clean shutdown saves the cache for the next start.
+pub fn saves_on_shutdown() -> bool {
+    SAVE_ON_SHUTDOWN.get()
 }
 
 /// Returns whether this session uses the cache.

@@ -13,6 +13,9 @@
 //! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew. Each
 //! shard of the tier has a lightweight lock of the server.
 //!
+//! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next start it reads
+//! them from there (`restart.rs`). The epoch is always a new one: leases end with the server.
+//!
 //! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so the
 //! cache is empty.
 
@@ -22,10 +25,10 @@ use super::condition::Condition;
 use super::local::check_thread;
 use super::name_slot::{NAME_SLOTS, Slot};
 use super::worker_slot::{WORKER_SLOTS, WorkerSlot};
-use super::{clock, prepared, settings};
-use pg_cache_core::{Host, Region, Sizes, Tier};
+use super::{clock, prepared, restart, settings};
+use pg_cache_core::{FenceId, Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -55,6 +58,8 @@ struct Control {
     began_at: AtomicI64,
     hash_seed: AtomicU64,
     epoch: AtomicU64,
+    /// The timeline of the database that a saved cache belongs to; 0 if the cache was empty when the server started.
+    timeline: AtomicU64,
 }
 
 /// The number of queues: enough that waiting sessions are rarely woken by changes of other keys.
@@ -230,6 +235,7 @@ unsafe extern "C-unwind" fn start_up() {
     words.began_at.store(unsafe { pg_sys::GetCurrentTimestamp() }, Ordering::Relaxed);
     words.hash_seed.store(random(), Ordering::Relaxed);
     words.epoch.store((random() & EPOCH_MASK).max(1), Ordering::Relaxed);
+    words.timeline.store(0, Ordering::Relaxed);
     for index in 0..QUEUES {
         // SAFETY: the requested size includes the queues, and no other process exists yet.
         unsafe { (*queues(control).add(index)).format() };
@@ -242,6 +248,15 @@ unsafe extern "C-unwind" fn start_up() {
         // SAFETY: the same holds for the slots of workers.
         unsafe { (*workers(control).add(index)).format() };
     }
+    prepared::start_up();
+    // SAFETY: no other process exists yet, and the postmaster uses the memory in no other way meanwhile.
+    unsafe {
+        if load(control, sizes) {
+            CONTROL.store(control, Ordering::Relaxed);
+            pg_sys::on_shmem_exit(Some(save), pg_sys::Datum::null());
+            return;
+        }
+    }
     let began_ms = words.began_ms.load(Ordering::Relaxed);
     let formatted = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
         // SAFETY: the memory and the locks that `request` has asked for, computed from the same settings.
@@ -249,10 +264,85 @@ unsafe extern "C-unwind" fn start_up() {
         Tier::format(region(control, sizes)?, sizes, host, 0).map(|_| ())
     });
     match formatted {
-        Ok(()) => CONTROL.store(control, Ordering::Relaxed),
+        Ok(()) => {
+            CONTROL.store(control, Ordering::Relaxed);
+            // SAFETY: the function stays loaded as long as the postmaster runs. The server forgets it after a crash, and calls this hook
+            // again.
+            unsafe { pg_sys::on_shmem_exit(Some(save), pg_sys::Datum::null()) };
+        }
         Err(error) => pgrx::warning!("pg_cache is switched off: {error}"),
     }
-    prepared::start_up();
+}
+
+/// The host while the postmaster has no children: there is no process to exclude.
+#[derive(Debug)]
+struct Alone {
+    began_ms: u64,
+}
+
+impl Host for Alone {
+    fn now(&self) -> u32 {
+        clock::tick(self.began_ms)
+    }
+    fn lock(&self, _shard: u32) {}
+    fn unlock(&self, _shard: u32) {}
+}
+
+/// Makes the saved cache usable, if there is one and it fits. Otherwise the region must be formatted.
+///
+/// # Safety
+/// No other process may exist, and the caller must not use the region or the records of prepared transactions meanwhile.
+unsafe fn load(control: *mut Control, sizes: Sizes) -> bool {
+    // SAFETY: as the caller promises; the memory was requested and is initialised: the kernel fills it with zeroes.
+    let loaded = unsafe {
+        let region = std::slice::from_raw_parts_mut(region_start(control), sizes.bytes);
+        restart::load(region, prepared::bytes_mut())
+    };
+    let Some((state, began_ms)) = loaded else {
+        prepared::clear();
+        return false;
+    };
+    let mut raised = Vec::new();
+    prepared::each_fence(|fence| raised.push(fence));
+    let revived = region(control, sizes)
+        .map_err(Into::into)
+        .and_then(|region| Tier::revive(region, sizes, Alone { began_ms }, raised));
+    match revived {
+        Ok(tier) => {
+            prepared::revive(|fence: FenceId| tier.fences().raise(fence));
+            // SAFETY: `start_up` has made the control line, and no other process exists yet.
+            let words = unsafe { &*control };
+            words.began_at.fetch_sub(clock::ms_since(began_ms, 0) as i64 * 1000, Ordering::Relaxed);
+            words.began_ms.store(began_ms, Ordering::Relaxed);
+            words.hash_seed.store(state.hash_seed, Ordering::Relaxed);
+            words.timeline.store(state.timeline, Ordering::Relaxed);
+            true
+        }
+        Err(why) => {
+            restart::start_empty(&why);
+            prepared::clear();
+            false
+        }
+    }
+}
+
+/// Saves the cache at the end of the postmaster. Raises no error.
+#[pg_guard]
+unsafe extern "C-unwind" fn save(code: c_int, _nothing: pg_sys::Datum) {
+    let control = CONTROL.load(Ordering::Relaxed);
+    if code != 0 || control.is_null() || !restart::is_postmaster() {
+        return;
+    }
+    let sizes = sizes();
+    let began_ms = began_ms();
+    let Ok(tier) = region(control, sizes).and_then(|region| Tier::attach(region, Alone { began_ms }, 0))
+    else {
+        return;
+    };
+    // SAFETY: the postmaster ends after its children, so no process writes the memory any more. Shared memory is released after this call.
+    let (region, records) =
+        unsafe { (std::slice::from_raw_parts(region_start(control), sizes.bytes), prepared::bytes_mut()) };
+    restart::save(began_ms, hash_seed(), region, records, |part| tier.is_in_use(part));
 }
 
 fn random() -> u64 {
@@ -266,7 +356,12 @@ fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cac
     // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as the
     // process does; a process
     // that detaches from it does not call this code any more. Only regions access this memory.
-    unsafe { Region::from_raw(workers(control).add(WORKER_SLOTS).cast(), sizes.bytes) }
+    unsafe { Region::from_raw(region_start(control), sizes.bytes) }
+}
+
+/// Returns the start of the region, which follows the workers.
+fn region_start(control: *mut Control) -> *mut u8 {
+    workers(control).wrapping_add(WORKER_SLOTS).cast()
 }
 
 fn queues(control: *mut Control) -> *mut Condition {
@@ -337,8 +432,12 @@ fn attach() -> Option<&'static HotTier> {
         return None;
     }
     let control = CONTROL.load(Ordering::Relaxed);
-    // SAFETY: `start_up` has set the pointer to memory that exists as long as shared memory does.
-    let began_ms = unsafe { &*control }.began_ms.load(Ordering::Relaxed);
+    if has_left_timeline() {
+        pgrx::warning!("pg_cache is switched off: the saved cache is that of another timeline");
+        CONTROL.store(std::ptr::null_mut(), Ordering::Relaxed);
+        return None;
+    }
+    let began_ms = began_ms();
     let sizes = sizes();
     let tier = Tier::<Backend>::shards_of(sizes).and_then(|shards| {
         // SAFETY: as in `start_up`. The settings cannot change while the server runs.
@@ -356,6 +455,14 @@ fn attach() -> Option<&'static HotTier> {
             None
         }
     }
+}
+
+/// Returns whether the server has left the timeline that the saved cache belongs to. It cannot, unless a signal file appears just when the
+/// server starts. The server must not be in recovery.
+fn has_left_timeline() -> bool {
+    let timeline = with_control(|control| control.timeline.load(Ordering::Relaxed));
+    // SAFETY: the server has left recovery, so its timeline does not change any more.
+    timeline != 0 && timeline != u64::from(unsafe { pg_sys::GetWALInsertionTimeLine() })
 }
 
 /// Returns whether the server is in recovery, for instance as a standby.
