@@ -19,6 +19,7 @@ use rustix::fs::{Access, access};
 use std::ffi::CStr;
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 /// The digest of the programs that the server was started with. None if the system does not tell them.
 static PROGRAMS: OnceLock<Option<fingerprint::Digest>> = OnceLock::new();
@@ -38,18 +39,15 @@ pub fn load(region: &mut [u8], records: &mut [u8]) -> Option<(State, u64)> {
     if !is_postmaster() {
         return None;
     }
-    let began = std::time::Instant::now();
-    match region_file::load(identity(), region, records) {
-        Ok(None) => None,
-        Ok(Some(loaded)) => {
-            pgrx::log!("pg_cache read the saved cache in {} ms", began.elapsed().as_millis());
-            Some(loaded)
-        }
-        Err(why) => {
-            start_empty(&why);
-            None
-        }
-    }
+    region_file::load(identity(), region, records).unwrap_or_else(|why| {
+        start_empty(&why);
+        None
+    })
+}
+
+/// Logs that the server starts with the saved cache.
+pub fn start_warm(began: Instant) {
+    pgrx::log!("pg_cache has loaded the saved cache in {} ms", began.elapsed().as_millis());
 }
 
 /// Logs why the server starts with an empty cache although a cache was saved.

@@ -30,7 +30,7 @@ use pg_cache_core::{FenceId, Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 unsafe extern "C" {
     /// These functions are called without pgrx's guard, which costs more than the lock itself: a change of a key takes and releases two
@@ -293,6 +293,7 @@ impl Host for Alone {
 /// # Safety
 /// No other process may exist, and the caller must not use the region or the records of prepared transactions meanwhile.
 unsafe fn load(control: *mut Control, sizes: Sizes) -> bool {
+    let began = Instant::now();
     // SAFETY: as the caller promises; the memory was requested and is initialised: the kernel fills it with zeroes.
     let loaded = unsafe {
         let region = std::slice::from_raw_parts_mut(region_start(control), sizes.bytes);
@@ -316,6 +317,7 @@ unsafe fn load(control: *mut Control, sizes: Sizes) -> bool {
             words.began_ms.store(began_ms, Ordering::Relaxed);
             words.hash_seed.store(state.hash_seed, Ordering::Relaxed);
             words.timeline.store(state.timeline, Ordering::Relaxed);
+            restart::start_warm(began);
             true
         }
         Err(why) => {

@@ -22,6 +22,7 @@ mod prepared;
 mod qualified;
 mod renewal;
 mod replication;
+mod restart;
 mod savepoints;
 mod soundness;
 mod spaces;
