@@ -39,6 +39,7 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.hot_size", "128MB", Some("kB"), "postmaster"),
         ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
         ("pg_cache.max_value_size", "8MB", Some("kB"), "sighup"),
+        ("pg_cache.save_on_shutdown", "on", None, "sighup"),
     ];
     let readme = include_str!("../../README.md");
     for (name, value, ..) in expected {
