@@ -67,7 +67,7 @@ pub struct SegmentRow<'r> {
     pub valid_at: u32,
     /// The length of the whole value in bytes.
     pub length: u32,
-    /// The life of the shared memory to which stamps, ticks and fences belong.
+    /// The content of the memory tier to which stamps, ticks and fences belong.
     pub epoch: u32,
     pub key: &'r [u8],
     /// The fences of the value's dependencies, four bytes each.

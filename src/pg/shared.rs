@@ -486,6 +486,13 @@ pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
 }
 
+/// Returns a number of 31 bits that identifies the content of the memory tier: what belongs to other content is not to be trusted. Unlike the
+/// [`epoch`], it stays the same across a clean restart that keeps the tier.
+pub fn content_id() -> u32 {
+    let seed = hash_seed();
+    ((seed ^ seed >> 32) & EPOCH_MASK) as u32
+}
+
 /// Returns the epoch: a value that is constant until shared memory is created anew, and almost certainly another one after that. It has
 /// 31 bits and is not 0; without a cache it is 0.
 pub fn epoch() -> u64 {

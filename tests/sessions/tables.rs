@@ -416,3 +416,25 @@ fn no_session_waits_while_segments_switch() {
     assert!(!log.contains("deadlock detected"), "{log}");
     assert_eq!(findings(&mut dba), Vec::<String>::new());
 }
+
+/// A clean restart keeps both places. Invalidations from before the stop still count.
+#[test]
+fn saved_values_survive_a_clean_restart() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    for key in ["kept", "removed", "replaced"] {
+        save(&mut session, key, "value");
+    }
+    session.batch_execute("SELECT cache_delete('removed')").expect("it is removed");
+    session.batch_execute("SELECT cache_set_text('replaced', 'new', '1 hour')").expect("it is replaced");
+    drop(session);
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut session = cluster.connect("postgres");
+    assert_eq!(status_of(&mut session, "kept"), (Some("value".to_owned()), Some("hit: table".to_owned())));
+    assert_eq!(status_of(&mut session, "removed").0, None);
+    assert_eq!(status_of(&mut session, "replaced").0.as_deref(), Some("new"));
+    save(&mut session, "another", "value");
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}

@@ -48,5 +48,5 @@ pub fn dependencies(row: &SegmentRow<'_>) -> Vec<FenceId> {
 
 /// Whether a row belongs to this life of the shared memory, and has the format that this library reads.
 pub fn is_current(row: &SegmentRow<'_>) -> bool {
-    row.format == FORMAT && u64::from(row.epoch) == shared::epoch()
+    row.format == FORMAT && row.epoch == shared::content_id()
 }

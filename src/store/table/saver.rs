@@ -262,7 +262,7 @@ impl Saver {
             stale_ticks: stale_ok.ticks,
             valid_at: stale_ok.valid_at,
             length: one.value.len() as u32,
-            epoch: shared::epoch() as u32,
+            epoch: shared::content_id(),
             key: &one.key,
             dependencies,
             value: &one.value,
