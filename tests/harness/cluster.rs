@@ -24,9 +24,10 @@ pub enum Stop {
 pub struct Conf(Vec<(String, String)>);
 
 impl Conf {
-    /// Returns the settings of a cluster that preloads pg_cache.
+    /// Returns the settings of a cluster that preloads pg_cache. Its launcher does not sweep while a test counts the entries that are of no
+    /// use any more.
     pub fn preloaded() -> Self {
-        Self::bare().set("shared_preload_libraries", "pg_cache")
+        Self::bare().set("shared_preload_libraries", "pg_cache").set("pg_cache.sweep_interval", "1h")
     }
 
     /// Returns the settings of a cluster without pg_cache.

@@ -24,7 +24,8 @@ fn settings_have_units_defaults_and_descriptions() {
     let mut session = database.connect();
     let rows = session
         .query(
-            "SELECT name, current_setting(name), unit, context, short_desc <> '' FROM pg_settings
+            "SELECT name, CASE name WHEN 'pg_cache.sweep_interval' THEN boot_val ELSE current_setting(name) END, unit, context,
+                    short_desc <> '' FROM pg_settings
               WHERE name LIKE 'pg_cache.%' ORDER BY 1",
             &[],
         )
@@ -39,11 +40,18 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.hot_size", "128MB", Some("kB"), "postmaster"),
         ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
         ("pg_cache.max_value_size", "8MB", Some("kB"), "sighup"),
+        ("pg_cache.max_workers", "2", None, "sighup"),
         ("pg_cache.save_on_shutdown", "on", None, "sighup"),
+        ("pg_cache.save_rate", "20000", None, "sighup"),
+        // Test clusters have another value. The view has the default in milliseconds.
+        ("pg_cache.sweep_interval", "5000", Some("ms"), "sighup"),
+        ("pg_cache.table_entries", "1000000", None, "postmaster"),
+        ("pg_cache.table_size", "0", Some("kB"), "sighup"),
     ];
     let readme = include_str!("../../README.md");
     for (name, value, ..) in expected {
-        assert!(readme.contains(&format!("| `{name}` | `{value}` | ")), "README has nothing of {name}");
+        let shown = if value == "5000" { "5s" } else { value };
+        assert!(readme.contains(&format!("| `{name}` | `{shown}` | ")), "README has nothing of {name}");
     }
     assert_eq!(
         found,
@@ -58,8 +66,8 @@ fn settings_have_units_defaults_and_descriptions() {
 
 #[test]
 fn the_cache_allocates_the_configured_memory() {
-    let cluster =
-        cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536"));
+    let conf = Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536");
+    let cluster = cluster(&conf.set("pg_cache.table_entries", "65536"));
     let mut session = cluster.connect("postgres");
     let bytes: i64 = session
         .query_one("SELECT size FROM pg_shmem_allocations WHERE name = 'pg_cache'", &[])

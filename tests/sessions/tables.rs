@@ -13,7 +13,10 @@ fn with_tables(table_size: &str) -> Cluster {
 }
 
 fn conf(table_size: &str) -> Conf {
-    Conf::preloaded().set("pg_cache.hot_size", "1MB").set("pg_cache.table_size", table_size)
+    Conf::preloaded()
+        .set("pg_cache.hot_size", "1MB")
+        .set("pg_cache.table_size", table_size)
+        .set("pg_cache.sweep_interval", "500ms")
 }
 
 fn one<T: for<'a> postgres::types::FromSql<'a>>(session: &mut Client, query: &str) -> T {
@@ -70,8 +73,7 @@ fn rows(session: &mut Client) -> i64 {
 
 #[test]
 fn a_large_value_comes_back_whole() {
-    let cluster =
-        cluster(&Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.table_size", "64MB"));
+    let cluster = cluster(&conf("64MB").set("pg_cache.hot_size", "16MB"));
     let mut session = cluster.connect("postgres");
     only_tables(&mut session);
     for bytes in [7_000, 8_000, 100_000, 1_900_000] {
