@@ -152,6 +152,12 @@ COMMENT ON FUNCTION pgcache.space_statistics() IS
 COMMENT ON FUNCTION pgcache.usage() IS
     'Returns the rows of the view cache_usage, with the OID of each database.';
 
+COMMENT ON FUNCTION pgcache.workers() IS
+    'Returns the rows of the view cache_workers, with the OID of each database.';
+
+COMMENT ON FUNCTION cache_health() IS
+    'Returns what keeps the cache from working as it is configured, each with the command that repairs it. Returns no rows if there is nothing.';
+
 COMMENT ON FUNCTION pgcache.relation_statistics() IS
     'Returns the rows from which the view cache_relations selects.';
 

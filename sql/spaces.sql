@@ -30,6 +30,7 @@ COMMENT ON COLUMN cache_spaces.default_ttl IS 'Time to live if the call gives no
 COMMENT ON COLUMN cache_spaces.max_ttl IS 'Longest time to live; longer ones are cut';
 COMMENT ON COLUMN cache_spaces.ttl_policy IS 'fixed, or cost: by the time of the query';
 COMMENT ON COLUMN cache_spaces.jitter IS 'Largest fraction taken off a time to live';
+COMMENT ON COLUMN cache_spaces.tiers IS 'hot (only memory), table or both';
 COMMENT ON COLUMN cache_spaces.scope IS 'shared, or role: each role has its entries';
 COMMENT ON COLUMN cache_spaces.quota IS 'Most memory for the space; null: no limit';
 COMMENT ON COLUMN cache_spaces.max_value IS 'Largest value that may be stored';
@@ -78,6 +79,7 @@ COMMENT ON COLUMN cache_stats_detail.space IS 'Name of the space';
 COMMENT ON COLUMN cache_stats_detail.entries IS 'Entries in memory, live and dead';
 COMMENT ON COLUMN cache_stats_detail.bytes IS 'Memory of the space, with uncommitted values';
 COMMENT ON COLUMN cache_stats_detail.hits_hot IS 'Reads that returned a value from memory';
+COMMENT ON COLUMN cache_stats_detail.hits_table IS 'Reads that returned a value from a table';
 COMMENT ON COLUMN cache_stats_detail.misses_absent IS 'Misses: the key has no entry';
 COMMENT ON COLUMN cache_stats_detail.misses_expired IS 'Misses: the time to live has ended';
 COMMENT ON COLUMN cache_stats_detail.misses_invalidated IS 'Misses: a dependency has changed';
@@ -85,6 +87,7 @@ COMMENT ON COLUMN cache_stats_detail.misses_own IS 'Misses: own uncommitted chan
 COMMENT ON COLUMN cache_stats_detail.misses_off IS 'Misses: a part of the cache is switched off';
 COMMENT ON COLUMN cache_stats_detail.read_retries IS 'Reads repeated after a concurrent change';
 COMMENT ON COLUMN cache_stats_detail.stored IS 'Values stored';
+COMMENT ON COLUMN cache_stats_detail.promoted IS 'Values brought back from a table to memory';
 COMMENT ON COLUMN cache_stats_detail.replaced IS 'Entries replaced by another value of the key';
 COMMENT ON COLUMN cache_stats_detail.removed IS 'Entries deleted on request';
 COMMENT ON COLUMN cache_stats_detail.dropped IS 'Values not stored: outdated or key taken';
@@ -112,9 +115,27 @@ COMMENT ON COLUMN cache_usage.resource IS 'Resource of limited size';
 COMMENT ON COLUMN cache_usage.database IS 'Share of one database; null: whole server';
 COMMENT ON COLUMN cache_usage.unit IS 'Unit of used and capacity';
 COMMENT ON COLUMN cache_usage.used IS 'Amount in use, including dead entries';
-COMMENT ON COLUMN cache_usage.capacity IS 'Amount that exists on the server';
+COMMENT ON COLUMN cache_usage.capacity IS 'Most that the server can use';
 COMMENT ON COLUMN cache_usage.used_ratio IS 'used / capacity';
 GRANT SELECT ON cache_usage TO PUBLIC;
+
+CREATE VIEW cache_workers AS
+    SELECT w.pid, w.kind, COALESCE(d.datname::pg_catalog.text, w.database::pg_catalog.text) AS database,
+           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept
+      FROM pgcache.workers() AS w
+      LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.database
+     ORDER BY w.kind COLLATE pg_catalog."C", w.started, w.pid;
+COMMENT ON VIEW cache_workers IS 'Background workers that save values in tables';
+COMMENT ON COLUMN cache_workers.pid IS 'Process id';
+COMMENT ON COLUMN cache_workers.kind IS 'launcher, or worker: saves values of a database';
+COMMENT ON COLUMN cache_workers.database IS 'Database; null for the launcher';
+COMMENT ON COLUMN cache_workers.started IS 'Time of the start';
+COMMENT ON COLUMN cache_workers.last_step IS 'Time of the last step';
+COMMENT ON COLUMN cache_workers.saved IS 'Values saved in tables';
+COMMENT ON COLUMN cache_workers.too_late IS 'Copies not used: the entry had changed';
+COMMENT ON COLUMN cache_workers.freed IS 'Tables emptied';
+COMMENT ON COLUMN cache_workers.swept IS 'Dead entries removed from memory';
+GRANT SELECT ON cache_workers TO PUBLIC;
 
 -- A dropped relation (a table, an index, a TOAST table) is shown only if its changes have invalidated entries.
 CREATE VIEW cache_relations AS

@@ -31,6 +31,7 @@ pgrx::extension_sql_file!(
         api::statistics::pgcache::space_statistics,
         api::statistics::pgcache::space_summary,
         api::statistics::pgcache::usage,
+        api::statistics::pgcache::workers,
         api::watch::pgcache::visible_watches
     ]
 );

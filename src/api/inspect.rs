@@ -7,6 +7,7 @@ use crate::pg::varlena::{Text, TextArgument, Varlena};
 use crate::store::cause;
 use crate::store::entry;
 use crate::store::flights;
+use crate::store::health::{self, Finding};
 use crate::store::space::{self, Privilege};
 use pg_cache_core::Glob;
 use pgrx::prelude::*;
@@ -42,6 +43,21 @@ fn cache_keys(
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_status() -> Option<String> {
     cause::status_in_words()
+}
+
+/// Returns what keeps the cache from working as it is configured, each with the command that repairs it. Returns no rows if there is
+/// nothing.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn cache_health() -> TableIterator<
+    'static,
+    (name!(severity, &'static str), name!(finding, &'static str), name!(detail, String), name!(command, String)),
+> {
+    space::require_monitor("look at the health of the cache").or_raise();
+    TableIterator::new(health::findings().into_iter().map(|found| {
+        let Finding { severity, finding, detail, command } = found;
+        (severity, finding, detail, command)
+    }))
 }
 
 /// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even

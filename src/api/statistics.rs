@@ -21,15 +21,19 @@ fn cache_stats_reset() {
 #[pg_schema]
 mod pgcache {
     use crate::pg::error::OrRaise;
-    use crate::pg::{memory, relation, shared};
+    use crate::pg::{memory, relation, session, shared};
     use crate::store::space;
     use crate::store::usage::{self, Part};
     use pg_cache_core::{Counter, SpaceStats};
     use pgrx::prelude::*;
+    use std::sync::atomic::Ordering::Relaxed;
 
     /// The ways in which a read misses.
     const MISSES: [Counter; 5] =
         [Counter::MissAbsent, Counter::MissExpired, Counter::MissFenced, Counter::MissOwn, Counter::MissOff];
+
+    /// The places in which a read finds a value.
+    const HITS: [Counter; 2] = [Counter::Hit, Counter::HitSaved];
 
     /// The reasons for which a value is not stored.
     const REFUSALS: [Counter; 5] = [
@@ -114,7 +118,7 @@ mod pgcache {
         let mut rows = Vec::new();
         for (name, census) in usage::of_spaces() {
             let figures = Figures::of_space(census.space);
-            let (hits, misses) = (figures.of(Counter::Hit), figures.sum(&MISSES));
+            let (hits, misses) = (figures.sum(&HITS), figures.sum(&MISSES));
             memory::check();
             memory::push(
                 &mut rows,
@@ -151,6 +155,7 @@ mod pgcache {
             name!(entries, i64),
             name!(bytes, i64),
             name!(hits_hot, i64),
+            name!(hits_table, i64),
             name!(misses_absent, i64),
             name!(misses_expired, i64),
             name!(misses_invalidated, i64),
@@ -158,6 +163,7 @@ mod pgcache {
             name!(misses_off, i64),
             name!(read_retries, i64),
             name!(stored, i64),
+            name!(promoted, i64),
             name!(replaced, i64),
             name!(removed, i64),
             name!(dropped, i64),
@@ -186,6 +192,7 @@ mod pgcache {
                     figures.0.as_ref().map_or(0, |stats| stats.entries as i64),
                     figures.0.as_ref().map_or(0, SpaceStats::bytes) as i64,
                     of(Counter::Hit),
+                    of(Counter::HitSaved),
                     of(Counter::MissAbsent),
                     of(Counter::MissExpired),
                     of(Counter::MissFenced),
@@ -193,6 +200,7 @@ mod pgcache {
                     of(Counter::MissOff),
                     of(Counter::Retry),
                     of(Counter::Stored),
+                    of(Counter::Promoted),
                     of(Counter::Replaced),
                     of(Counter::Removed),
                     of(Counter::Dropped),
@@ -241,6 +249,55 @@ mod pgcache {
         TableIterator::new(parts.into_iter().map(|Part { resource, database, unit, fill }| {
             let ratio = (fill.capacity > 0).then(|| rounded(fill.used as f64 / fill.capacity as f64));
             (resource, database.map(pg_sys::Oid::from), unit, fill.used as i64, fill.capacity as i64, ratio)
+        }))
+    }
+
+    /// Returns the background workers that are alive, with the OID of each one's database.
+    #[pg_extern(
+        volatile,
+        parallel_restricted,
+        sql = "
+        CREATE FUNCTION pgcache.\"workers\"()
+        RETURNS TABLE (pid pg_catalog.int4, kind pg_catalog.text, database pg_catalog.oid, started pg_catalog.timestamptz,
+            last_step pg_catalog.timestamptz, saved pg_catalog.int8, too_late pg_catalog.int8, freed pg_catalog.int8,
+            swept pg_catalog.int8)
+        VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'workers_wrapper';
+    "
+    )]
+    #[allow(clippy::type_complexity)]
+    fn workers() -> TableIterator<
+        'static,
+        (
+            name!(pid, i32),
+            name!(kind, &'static str),
+            name!(database, Option<pg_sys::Oid>),
+            name!(started, Option<TimestampWithTimeZone>),
+            name!(last_step, Option<TimestampWithTimeZone>),
+            name!(saved, i64),
+            name!(too_late, i64),
+            name!(freed, i64),
+            name!(swept, i64),
+        ),
+    > {
+        space::require_monitor("look at the background workers").or_raise();
+        let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
+        // The first slot is the launcher's.
+        let kinds = std::iter::once("launcher").chain(std::iter::repeat("worker"));
+        let slots = shared::worker_slots().zip(kinds);
+        let alive = slots.filter(|(slot, _)| session::is_alive(slot.pid.load(Relaxed)));
+        TableIterator::new(alive.map(move |(slot, kind)| {
+            let database = Some(slot.database.load(Relaxed)).filter(|database| *database != 0);
+            (
+                slot.pid.load(Relaxed) as i32,
+                kind,
+                database.map(pg_sys::Oid::from),
+                time(slot.started.load(Relaxed)),
+                time(slot.worked.load(Relaxed)),
+                slot.saved.load(Relaxed) as i64,
+                slot.outdated.load(Relaxed) as i64,
+                slot.freed.load(Relaxed) as i64,
+                slot.swept.load(Relaxed) as i64,
+            )
         }))
     }
 }

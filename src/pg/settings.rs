@@ -264,6 +264,12 @@ pub fn sweep_interval_ms() -> u64 {
     SWEEP_INTERVAL.get() as u64
 }
 
+/// Returns how many background workers the server allows, of all extensions together.
+pub fn worker_processes() -> usize {
+    // SAFETY: a plain global of the server, constant while it runs.
+    unsafe { pg_sys::max_worker_processes as usize }
+}
+
 /// Returns the most workers that run at the same time.
 pub fn max_workers() -> usize {
     MAX_WORKERS.get() as usize

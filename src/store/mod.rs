@@ -8,6 +8,7 @@ pub mod command;
 pub mod counter;
 pub mod entry;
 pub mod flights;
+pub mod health;
 pub mod lease;
 pub mod prefetch;
 pub mod space;

@@ -72,6 +72,17 @@ pub enum Tiers {
     Both,
 }
 
+impl Tiers {
+    /// Returns the value of the option `tiers`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Table => "table",
+            Self::Both => "both",
+        }
+    }
+}
+
 /// The options of a space. If an option is none, the session's settings apply, or there is no limit.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -1,7 +1,9 @@
 //! The content of the cache and how full it is, as the views `cache_stats` and `cache_usage` show it.
 
 use super::space;
+use super::table::record;
 use crate::pg::memory;
+use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
 use pg_cache_core::{Census, Fill};
 
@@ -39,40 +41,56 @@ pub struct Part {
     pub fill: Fill,
 }
 
-/// Returns the resources in the order in which the view shows them, each followed by the shares of databases, the largest first.
+/// Returns the resources in the order in which the view shows them. Bytes are followed by the shares of databases, the largest first.
 pub fn parts(tier: &HotTier) -> Vec<Part> {
     let usage = tier.usage();
-    let memory = |database, used| Part {
-        resource: "memory",
-        database,
-        unit: "bytes",
-        fill: Fill { used, capacity: usage.block_bytes },
-    };
     let mut parts = Vec::new();
-    let mut add = |part| memory::push(&mut parts, part);
-    add(memory(None, usage.used_bytes));
-    of_databases(tier).into_iter().for_each(|(database, bytes)| add(memory(Some(database), bytes)));
+    let memory = Fill { used: usage.used_bytes, capacity: usage.block_bytes };
+    add_bytes(&mut parts, "memory", memory, memory_of_databases(tier));
     for (resource, unit, fill) in [
         ("space records", "records", tier.space_records()),
         ("table records", "records", tier.relation_records()),
         ("tag slots", "slots", tier.tag_fences()),
         ("lease places", "places", tier.flight_slots()),
+        ("saved values", "values", tier.saved_values()),
     ] {
-        add(Part { resource, database: None, unit, fill });
+        memory::push(&mut parts, Part { resource, database: None, unit, fill });
     }
+    let saved = Fill { used: record::bytes(tier), capacity: settings::table_bytes() };
+    add_bytes(&mut parts, "saved bytes", saved, saved_of_databases(tier));
     parts
 }
 
-/// Returns the databases that have entries, each with the bytes of its spaces. Spaces that share a record count for no database.
-fn of_databases(tier: &HotTier) -> Vec<(u32, u64)> {
-    let spaces = tier.all_stats().filter_map(|stats| Some((stats.space?.0, stats.bytes())));
-    let mut spaces: Vec<(u32, u64)> = memory::collect(spaces.filter(|(_, bytes)| *bytes > 0));
-    spaces.sort_unstable();
-    spaces.dedup_by(|(database, bytes), (kept, sum)| {
+/// Adds a resource that is counted in bytes, and the share of each database in it.
+fn add_bytes(parts: &mut Vec<Part>, resource: &'static str, fill: Fill, shares: Vec<(u32, u64)>) {
+    let part = |database, used| Part { resource, database, unit: "bytes", fill: Fill { used, ..fill } };
+    memory::push(parts, part(None, fill.used));
+    for (database, used) in summed(shares) {
+        memory::push(parts, part(Some(database), used));
+    }
+}
+
+/// Returns the bytes of spaces in memory, each with its database. Spaces that share a record count for no database.
+fn memory_of_databases(tier: &HotTier) -> Vec<(u32, u64)> {
+    memory::collect(tier.all_stats().filter_map(|stats| Some((stats.space?.0, stats.bytes()))))
+}
+
+/// Returns the bytes of the tables for saved values, each with its database.
+fn saved_of_databases(tier: &HotTier) -> Vec<(u32, u64)> {
+    let mut found = Vec::new();
+    record::each(tier, |_, record| memory::push(&mut found, (record.database, record.bytes)));
+    found
+}
+
+/// Adds up the bytes of each database. Leaves out databases without any. The largest comes first.
+fn summed(mut shares: Vec<(u32, u64)>) -> Vec<(u32, u64)> {
+    shares.retain(|(_, bytes)| *bytes > 0);
+    shares.sort_unstable();
+    shares.dedup_by(|(database, bytes), (kept, sum)| {
         let same = database == kept;
         *sum += if same { *bytes } else { 0 };
         same
     });
-    spaces.sort_unstable_by_key(|(database, bytes)| (std::cmp::Reverse(*bytes), *database));
-    spaces
+    shares.sort_unstable_by_key(|(database, bytes)| (std::cmp::Reverse(*bytes), *database));
+    shares
 }

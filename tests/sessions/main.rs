@@ -16,6 +16,7 @@ mod identity;
 mod lease;
 mod limits;
 mod memory;
+mod monitoring;
 mod neighbours;
 mod preload;
 mod prepared;

@@ -9,7 +9,7 @@ use super::entry::{HIDDEN, LINKED};
 use super::judge::{BUCKETS_PER_HOLD, Judge};
 use super::shard::Shard;
 use crate::host::Host;
-use crate::layout::{BLOCK_BYTES, RESERVED_WORDS};
+use crate::layout::{BLOCK_BYTES, LOCATIONS_OF_SET, RESERVED_WORDS};
 
 /// The entries of a space, and the bytes of their blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,13 @@ impl<H: Host> Tier<'_, H> {
     pub fn flight_slots(&self) -> Fill {
         let capacity = u64::from(self.layout.shards) * u64::from(self.layout.flights);
         Fill { used: self.usage().flights, capacity }
+    }
+
+    /// Returns how many locations of the directory are taken: how many values are saved.
+    pub fn saved_values(&self) -> Fill {
+        let shards = (0..self.layout.shards).map(|number| Shard::new(self.region, &self.layout, number));
+        let capacity = self.layout.shards * self.layout.location_sets * LOCATIONS_OF_SET as u32;
+        self.fill(shards.flat_map(|shard| shard.location_words()), capacity)
     }
 
     /// Counts the words that are not 0.

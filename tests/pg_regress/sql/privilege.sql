@@ -55,10 +55,12 @@ INSERT INTO calls VALUES
     ('pgcache.visible_grants', 'SELECT count(*) FROM cache_grants'),
     ('cache_status', 'SELECT cache_status()'),
     ('cache_check', 'SELECT * FROM cache_check()'),
+    ('cache_health', 'SELECT * FROM cache_health()'),
     ('pgcache.visible_spaces', 'SELECT count(*) FROM cache_spaces'),
     ('pgcache.space_summary', 'SELECT count(*) FROM cache_stats'),
     ('pgcache.space_statistics', 'SELECT count(*) FROM cache_stats_detail'),
     ('pgcache.usage', 'SELECT count(*) FROM cache_usage'),
+    ('pgcache.workers', 'SELECT count(*) FROM cache_workers'),
     ('pgcache.size_in', 'SELECT cache_alter_space(''s'', quota => ''10MB'')'),
     ('pgcache.size_out', 'SELECT cache_alter_space(''s'', quota => 10)'), -- by a cast only
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),

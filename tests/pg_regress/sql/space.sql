@@ -110,6 +110,15 @@ SELECT left_of('k', 'default');
 SELECT cache_drop_space('default');
 SELECT cache_create_space('default');
 
+-- The option tiers.
+SELECT cache_create_space('saved', tiers => 'table'), cache_set_text('k', 'v', space => 'saved');
+SELECT tiers, cache_get_text('k', 'saved') FROM cache_spaces WHERE name IN ('default', 'saved');
+SELECT cache_alter_space('saved', tiers => 'hot');
+SELECT tiers, cache_get_text('k', 'saved') FROM cache_spaces WHERE name = 'saved';
+SELECT cache_alter_space('saved', tiers => 'both');
+SELECT tiers, cache_get_text('k', 'saved') FROM cache_spaces WHERE name = 'saved';
+SELECT cache_drop_space('saved');
+
 -- The view cache_spaces shows the values of options that apply to this session.
 SELECT name, default_ttl, max_ttl, ttl_policy, jitter, scope FROM cache_spaces;
 SELECT name, quota, max_value, min_cost, max_result_size, enabled FROM cache_spaces;
@@ -153,8 +162,6 @@ SELECT cache_get('k'), cache_get('k', 'two');
 
 -- Options without an effect are refused. The values that say what the cache does today are accepted.
 SELECT cache_create_space('bad', ttl_policy => 'adaptive');
-SELECT cache_create_space('bad', tiers => 'table');
-SELECT cache_alter_space('small', tiers => 'both');
 SELECT cache_create_space('bad', compress_above => '100kB');
 SELECT cache_create_space('bad', keep_warm => 1);
 SELECT cache_create_space('bad', redis => true);

@@ -1,0 +1,96 @@
+//! What an operator sees of the tables in which values are saved: the counts of reads, the workers, the disk in use, and findings.
+
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+
+fn number(session: &mut Client, query: &str) -> i64 {
+    session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// Returns the findings of `cache_health()`: severity, finding and command.
+fn findings(session: &mut Client) -> Vec<(String, String, String)> {
+    let rows = session.query("SELECT severity, finding, command FROM cache_health()", &[]).expect("it answers");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+/// In a space with `tiers => 'table'`, an entry leaves the memory when it is saved. The next read returns it from the table and counts
+/// as a hit.
+#[test]
+fn a_read_from_a_table_is_counted_as_a_hit_and_the_worker_is_shown() {
+    let cluster = Cluster::start(&Conf::preloaded().set("pg_cache.table_size", "64MB"));
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "CREATE EXTENSION pg_cache;
+             SELECT cache_create_space('s', tiers => 'table');
+             SELECT cache_set_text('k' || i, 'value', '1 hour', space => 's') FROM generate_series(1, 10) AS i",
+        )
+        .expect("values are stored");
+    let entries = "SELECT entries FROM cache_stats_detail WHERE space = 's'";
+    wait_until("all values are saved and have left the memory", || number(&mut session, entries) == 0);
+    let read = "SELECT cache_get_text('k1', 's') || ' ' || cache_status()";
+    let first: String = session.query_one(read, &[]).expect("it reads").get(0);
+    let second: String = session.query_one(read, &[]).expect("it reads").get(0);
+    assert_eq!((&*first, &*second), ("value hit: table", "value hot"));
+    let row = session
+        .query_one(
+            "SELECT hits, misses, hit_ratio, hits_hot, hits_table, misses_absent, promoted
+             FROM cache_stats JOIN cache_stats_detail USING (space) WHERE space = 's'",
+            &[],
+        )
+        .expect("there are statistics");
+    let counts: Vec<i64> = [0, 1, 3, 4, 5, 6].into_iter().map(|column| row.get(column)).collect();
+    assert_eq!(counts, [2, 0, 1, 1, 0, 1]);
+    assert_eq!(row.get::<_, f64>(2), 1.0);
+
+    let used = |resource: &str, database: &str| {
+        format!("SELECT used FROM cache_usage WHERE resource = '{resource}' AND database {database} AND used < capacity")
+    };
+    assert!((9..=10).contains(&number(&mut session, &used("saved values", "IS NULL"))));
+    let all = number(&mut session, &used("saved bytes", "IS NULL"));
+    assert!(all > 0, "a table has rows");
+    assert_eq!(number(&mut session, &used("saved bytes", "= 'postgres'")), all);
+
+    let workers = "SELECT count(*) FROM cache_workers AS w JOIN pg_stat_activity AS a USING (pid)
+                   WHERE w.kind = 'worker' AND w.database = 'postgres' AND a.datname = 'postgres' AND w.saved >= 10
+                     AND w.last_step >= w.started";
+    wait_until("the worker says that it has saved the values", || number(&mut session, workers) == 1);
+    assert_eq!(findings(&mut session), []);
+}
+
+/// A finding is reported as long as its cause exists. A server without a cache reports nothing else.
+#[test]
+fn each_cause_that_keeps_the_cache_from_working_is_a_finding() {
+    let missing = (
+        "error".to_owned(),
+        "values are not saved in tables because the launcher is not running".to_owned(),
+        "ALTER SYSTEM SET max_worker_processes = 8;".to_owned(),
+    );
+    let small = (
+        "warning".to_owned(),
+        "pg_cache.table_size is too small".to_owned(),
+        "ALTER SYSTEM SET pg_cache.table_size = '8MB'; SELECT pg_reload_conf();".to_owned(),
+    );
+    let off = (
+        "warning".to_owned(),
+        "the cache is switched off".to_owned(),
+        "ALTER SYSTEM SET pg_cache.hot_size = '128MB';".to_owned(),
+    );
+    let conf = |size: &str| {
+        Conf::preloaded().set("max_worker_processes", "0").set("pg_cache.table_size", size)
+    };
+    let cluster = Cluster::start(&conf("1MB"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");
+    assert_eq!(findings(&mut session), [missing.clone(), small.clone()]);
+    for command in small.2.split("; ") {
+        session.batch_execute(command).expect("the command of the finding can be run");
+    }
+    wait_until("the larger size is in effect", || findings(&mut session) == [missing.clone()]);
+    session.batch_execute("ALTER SYSTEM RESET pg_cache.table_size").expect("it is reset");
+
+    cluster.restart(Stop::Fast, &conf("0"));
+    assert_eq!(findings(&mut cluster.connect("postgres")), []);
+    cluster.restart(Stop::Fast, &conf("1MB").set("pg_cache.hot_size", "0"));
+    assert_eq!(findings(&mut cluster.connect("postgres")), [off]);
+}
