@@ -52,6 +52,7 @@ mod names;
 mod read_rule;
 mod reader;
 mod set_and_fence;
+mod table;
 mod two_phase;
 
 use std::fmt::{Debug, Write as _};
