@@ -16,6 +16,7 @@
 //! claims.rs          a relation gets a record while a writer that found none is still at work
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
+//! table.rs           a value is saved in a row, leaves the memory, and comes back
 //! names.rs           the name of a prepared transaction is given to another one after it has ended
 //! as_built.rs        compares the models with the code
 //! ```

@@ -18,6 +18,8 @@ const BLOCKS: usize = 3;
 const SEGMENTS: usize = 2;
 /// The number of the file to which somebody else rewrites a table. The record of the segment never has it.
 const REWRITTEN: u8 = 9;
+/// The number of a file that a record has as long as the saver has not emptied the table.
+const UNKNOWN: u8 = 8;
 
 /// A value with its key: in a block, in a row, or copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -98,6 +100,8 @@ enum Save {
     /// Appends the copy of a row to the other segment.
     AppendRow,
     Move,
+    /// The saver ends, or finds no room. Another one begins.
+    GiveUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,8 +109,10 @@ enum Read {
     Begin(usize),
     /// Looks in the memory.
     Look,
-    /// Reads the location, and the record of its segment.
+    /// Reads the location.
     Locate,
+    /// Reads the file of the segment from its record.
+    Record,
     /// Takes the lock of the segment's table.
     Lock,
     /// Reads the location again.
@@ -131,6 +137,8 @@ enum Step {
     OtherSaver,
     /// Somebody else rewrites the table of a segment, so that its rows change their places.
     Rewrite(usize),
+    /// The memory is new. The tables stay as they are.
+    Restart,
     Reader(usize, Read),
 }
 
@@ -160,7 +168,7 @@ enum Outcome {
     Stale,
     /// A value of a key that was removed before the reader began.
     Removed,
-    /// The properties of one value with the bytes of another one.
+    /// The properties of one value with the bytes of another one, or a value of another key.
     Torn,
     /// A decider has found a value.
     Present,
@@ -201,6 +209,7 @@ struct State {
     at: u8,
     saver: Saver,
     readers: Vec<Reader>,
+    restarted: bool,
     /// An older value than the present one has become an entry.
     promoted_old: bool,
     /// A decider has set a key that had a value.
@@ -216,6 +225,7 @@ enum Variant {
     MarksTwice,
     TwoSavers,
     PromotesWithoutLooking,
+    /// The lock is taken after the location was last read.
     LocksLate,
     DoesNotLock,
     DoesNotLookAgain,
@@ -248,6 +258,7 @@ struct Table {
     deciders: usize,
     segments: usize,
     positions: usize,
+    /// Whether somebody else rewrites the tables, and the server restarts once.
     rewrites: bool,
 }
 
@@ -262,20 +273,17 @@ impl Table {
 
     fn reading(&self, reader: usize) -> Vec<Read> {
         use Read::*;
-        let mut steps = match self.decides(reader) {
-            true => vec![Decide, Lock, LookAgain, Row, Bytes, Promote, Forget],
-            false => vec![Begin(0), Look, Locate, Lock, LookAgain, Row, Bytes, Promote],
+        let check: &[Read] = match self.variant {
+            Variant::LocksLate => &[Record, LookAgain, Lock],
+            Variant::DoesNotLock => &[Record, LookAgain],
+            Variant::DoesNotLookAgain => &[Record, Lock],
+            _ => &[Record, Lock, LookAgain],
         };
-        if self.variant == Variant::LocksLate {
-            let at = steps.iter().position(|step| *step == Lock).expect("it locks");
-            steps.swap(at, at + 1);
-        }
-        steps.retain(|step| match self.variant {
-            Variant::DoesNotLock => *step != Lock,
-            Variant::DoesNotLookAgain => *step != LookAgain,
-            _ => true,
-        });
-        steps
+        let (begin, end): (&[Read], &[Read]) = match self.decides(reader) {
+            true => (&[Decide], &[Row, Bytes, Promote, Forget]),
+            false => (&[Begin(0), Look, Locate], &[Row, Bytes, Promote]),
+        };
+        [begin, check, end].concat()
     }
 
     fn writing(&self, change: Change) -> Vec<Write> {
@@ -295,7 +303,8 @@ impl Table {
     }
 
     fn forgets_in_change(&self) -> bool {
-        ![Variant::ForgetsEarlier, Variant::ForgetsLater, Variant::ForgetsWhenAnnounced].contains(&self.variant)
+        ![Variant::ForgetsEarlier, Variant::ForgetsLater, Variant::ForgetsWhenAnnounced]
+            .contains(&self.variant)
     }
 }
 
@@ -465,7 +474,8 @@ impl State {
     }
 
     fn is_locked(&self, segment: usize) -> bool {
-        let holds = |reader: &Reader| reader.locked && reader.location.is_some_and(|at| at.segment == segment);
+        let holds =
+            |reader: &Reader| reader.locked && reader.location.is_some_and(|at| at.segment == segment);
         self.readers.iter().any(holds)
     }
 
@@ -532,6 +542,7 @@ impl State {
                 }
                 Saver::Idle
             }
+            (Save::GiveUp, _) => Saver::Idle,
             (step, before) => unreachable!("{step:?} in {before:?}"),
         };
     }
@@ -541,9 +552,13 @@ impl State {
         let wanted = self.to_be_saved(model);
         let marks = (1..1 << KEYS).filter(|keys| keys & !wanted == 0).map(Save::Mark);
         let segments = 0..model.segments;
-        match &self.saver {
+        let gives_up = (self.saver != Saver::Idle).then_some(Save::GiveUp);
+        let mut steps: Vec<_> = match &self.saver {
             Saver::Idle => {
-                let used = |segment: &usize| !self.segments[*segment].rows.is_empty();
+                let used = |segment: &usize| {
+                    let segment = &self.segments[*segment];
+                    !segment.rows.is_empty() || !segment.is_as_recorded()
+                };
                 let moved = self.locations.iter().flatten().filter(|from| {
                     self.segments[from.segment].is_as_recorded()
                         && model.segments > 1
@@ -565,7 +580,18 @@ impl State {
             Saver::Emptied(_) => vec![Save::Truncate],
             Saver::Moving { to: None, .. } => vec![Save::AppendRow],
             Saver::Moving { .. } => vec![Save::Move],
-        }
+        };
+        steps.extend(gives_up);
+        steps
+    }
+
+    fn restart(&mut self) {
+        self.entries = [None; KEYS];
+        self.locations.iter_mut().for_each(Vec::clear);
+        self.segments.iter_mut().for_each(|segment| segment.recorded = UNKNOWN);
+        self.saver = Saver::Idle;
+        self.readers.fill(Reader::default());
+        self.restarted = true;
     }
 
     /// Whether the key has a value that a reader could get now.
@@ -606,13 +632,15 @@ impl State {
                 let goes_on = model.variant == Variant::IgnoresAnnouncements && self.entries[key].is_none();
                 (!goes_on).then_some(Outcome::Miss)
             }
-            Read::Look => {
-                self.in_memory(key).map(|value| self.judge(&reader, value).unwrap_or(Outcome::Hit))
-            }
+            Read::Look => self.in_memory(key).map(|value| self.judge(&reader, value).unwrap_or(Outcome::Hit)),
             Read::Locate => {
                 reader.location = location;
-                reader.recorded = location.map_or(0, |at| self.segments[at.segment].recorded);
                 location.is_none().then_some(Outcome::Miss)
+            }
+            Read::Record => {
+                let at = reader.location.expect("it has one");
+                reader.recorded = self.segments[at.segment].recorded;
+                None
             }
             Read::Lock => {
                 reader.locked = true;
@@ -621,10 +649,11 @@ impl State {
             Read::LookAgain => (location != reader.location).then_some(Outcome::Miss),
             Read::Row => {
                 let at = reader.location.expect("it has one");
-                let is_of_file =
-                    self.segments[at.segment].file == reader.recorded || model.variant == Variant::DoesNotCompareFiles;
-                let is_it =
-                    |row: &Value| is_of_file && (row.key == key || model.variant == Variant::DoesNotCompareKeys);
+                let is_of_file = self.segments[at.segment].file == reader.recorded
+                    || model.variant == Variant::DoesNotCompareFiles;
+                let is_it = |row: &Value| {
+                    is_of_file && (row.key == key || model.variant == Variant::DoesNotCompareKeys)
+                };
                 reader.value = self.row(at).filter(is_it);
                 if reader.value.is_none() && location == reader.location {
                     self.forget(model, key);
@@ -639,8 +668,7 @@ impl State {
             }
             Read::Promote => {
                 let value = reader.value.expect("it has one");
-                let stands =
-                    location == reader.location || model.variant == Variant::PromotesWithoutLooking;
+                let stands = location == reader.location || model.variant == Variant::PromotesWithoutLooking;
                 if stands && self.entries[key].is_none() {
                     self.promoted_old |= value.version != self.through[key];
                     self.entries[key] =
@@ -664,9 +692,7 @@ impl State {
             let ends = matches!(outcome, Outcome::Present | Outcome::First);
             reader = match forgets.filter(|_| !ends) {
                 Some(at) => Reader { at: at as u8, location: reader.location, ..Reader::default() },
-                None => {
-                    Reader { at: reading.len() as u8, outcome: Some(outcome), ..Reader::default() }
-                }
+                None => Reader { at: reading.len() as u8, outcome: Some(outcome), ..Reader::default() },
             };
         }
         self.readers[number] = reader;
@@ -677,7 +703,6 @@ impl State {
             return Some(Outcome::Present);
         }
         reader.location = location.filter(|_| model.variant != Variant::DecidesByMemory);
-        reader.recorded = location.map_or(0, |at| self.segments[at.segment].recorded);
         reader.expected = self.visible[reader.key];
         reader.location.is_none().then(|| self.set_first(model, reader.key))
     }
@@ -718,6 +743,7 @@ impl Model for Table {
             at: 0,
             saver: Saver::Idle,
             readers: vec![Reader::default(); self.readers + self.deciders],
+            restarted: false,
             promoted_old: false,
             overlooked: false,
         }]
@@ -740,6 +766,9 @@ impl Model for Table {
             self.rewrites && !state.segments[*segment].rows.is_empty() && !state.is_locked(*segment)
         };
         actions.extend((0..self.segments).filter(may_rewrite).map(Step::Rewrite));
+        if self.rewrites && !state.restarted {
+            actions.push(Step::Restart);
+        }
         for (number, reader) in state.readers.iter().enumerate() {
             let begins = || self.read.iter().map(move |key| Step::Reader(number, Read::Begin(*key)));
             match self.reading(number).get(usize::from(reader.at)) {
@@ -763,6 +792,7 @@ impl Model for Table {
                 segment.rows.reverse();
                 segment.file = REWRITTEN;
             }
+            Step::Restart => state.restart(),
             Step::Reader(number, step) => state.read(self, number, step),
         }
         Some(state)
@@ -793,15 +823,19 @@ impl Model for Table {
             Property::sometimes("a position is used again", |_, state: &State| {
                 state.segments.iter().any(|segment| segment.file == 1 && !segment.rows.is_empty())
             }),
-            Property::sometimes("a reader keeps the saver from a segment", |_, state: &State| {
-                matches!(state.saver, Saver::Emptied(segment) if state.is_locked(segment))
-            }),
-            Property::sometimes("a reader finds that its location has gone", |model: &Self, state: &State| {
-                let has_gone = |reader: &Reader| {
-                    reader.location.is_some() && reader.location != state.location(model, reader.key)
-                };
-                state.readers.iter().any(|reader| reader.locked && has_gone(reader))
-            }),
+            Property::sometimes(
+                "a reader keeps the saver from a segment",
+                |_, state: &State| matches!(state.saver, Saver::Emptied(segment) if state.is_locked(segment)),
+            ),
+            Property::sometimes(
+                "a reader finds that its location has gone",
+                |model: &Self, state: &State| {
+                    let has_gone = |reader: &Reader| {
+                        reader.location.is_some() && reader.location != state.location(model, reader.key)
+                    };
+                    state.readers.iter().any(|reader| reader.locked && has_gone(reader))
+                },
+            ),
         ];
         if self.readers > 0 {
             properties.push(Property::sometimes("a saved value is a hit", |_, state: &State| {
@@ -812,12 +846,16 @@ impl Model for Table {
             }));
         }
         if self.deciders > 1 {
-            properties.push(Property::sometimes("one decider finds the other's value", |_, state: &State| {
-                ends(state, Outcome::First) && ends(state, Outcome::Present)
-            }));
-            properties.push(Property::sometimes("both set the key, as it was evicted", |_, state: &State| {
-                state.readers.iter().filter(|reader| reader.outcome == Some(Outcome::First)).count() > 1
-            }));
+            properties
+                .push(Property::sometimes("one decider finds the other's value", |_, state: &State| {
+                    ends(state, Outcome::First) && ends(state, Outcome::Present)
+                }));
+            properties.push(Property::sometimes(
+                "both set the key, as it was evicted",
+                |_, state: &State| {
+                    state.readers.iter().filter(|reader| reader.outcome == Some(Outcome::First)).count() > 1
+                },
+            ));
         }
         properties
     }
@@ -825,30 +863,136 @@ impl Model for Table {
 
 const NOT_STALE: &str = "no stale read";
 const NOT_REMOVED: &str = "no read of a removed key";
-const WHOLE: &str = "what is read is whole";
+const WHOLE: &str = "what is read is whole and of its key";
 const PROMOTED_IS_PRESENT: &str = "what is promoted is present";
 const SAVED_IS_PRESENT: &str = "what has a location is present";
 const NOT_OVERLOOKED: &str = "no decider overlooks a value";
 
-/// One key, changed by transactions.
-fn transactions(variant: Variant) -> Table {
-    Table {
-        variant,
-        same_bits: false,
-        changes: &[Change::Set(0), Change::Remove(0)],
-        present: [true, false],
-        read: &[0],
-        readers: 1,
-        deciders: 0,
-        segments: 1,
-        positions: 2,
-        rewrites: false,
+impl Table {
+    /// One key, changed by transactions.
+    fn transactions(variant: Variant) -> Self {
+        Self {
+            variant,
+            same_bits: false,
+            changes: &[Change::Set(0), Change::Remove(0)],
+            present: [true, false],
+            read: &[0],
+            readers: 1,
+            deciders: 0,
+            segments: 1,
+            positions: 1,
+            rewrites: false,
+        }
+    }
+
+    /// One key, changed without transactions. Its third value gets the block of the first one.
+    fn at_once(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0), Change::SetAtOnce(0), Change::RemoveAtOnce(0)];
+        Self { changes, ..Self::transactions(variant) }
+    }
+
+    /// The same without the removal, and with room for two rows.
+    fn two_rows(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0), Change::SetAtOnce(0)];
+        Self { changes, positions: 2, ..Self::transactions(variant) }
+    }
+
+    /// One key, which gets another time to live.
+    fn touched(variant: Variant) -> Self {
+        Self { changes: &[Change::Touch(0), Change::SetAtOnce(0)], ..Self::transactions(variant) }
+    }
+
+    /// Two keys with the same bits.
+    fn same_bits(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0)];
+        Self { same_bits: true, changes, present: [true, true], positions: 2, ..Self::transactions(variant) }
+    }
+
+    /// Two keys with different bits.
+    fn two_keys(variant: Variant) -> Self {
+        Self { same_bits: false, ..Self::same_bits(variant) }
+    }
+
+    /// Somebody else rewrites the table, and the server restarts.
+    fn rewritten(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0)];
+        Self { changes, positions: 2, rewrites: true, ..Self::transactions(variant) }
+    }
+
+    /// The saver copies rows to another segment.
+    fn moved(variant: Variant) -> Self {
+        Self { changes: &[Change::SetAtOnce(0)], segments: 2, ..Self::transactions(variant) }
+    }
+
+    /// Two sessions set one key if it has no value.
+    fn deciders(variant: Variant) -> Self {
+        Self { changes: &[], readers: 0, deciders: 2, ..Self::transactions(variant) }
+    }
+
+    /// One session sets the key if it has no value, another one removes it, and a third one reads.
+    fn decider_and_reader(variant: Variant) -> Self {
+        Self { changes: &[Change::RemoveAtOnce(0)], deciders: 1, ..Self::transactions(variant) }
+    }
+
+    /// Two readers of two keys with the same bits, and a transaction.
+    fn everybody(variant: Variant) -> Self {
+        Self { changes: &[Change::Set(0)], read: &[0, 1], readers: 2, ..Self::same_bits(variant) }
     }
 }
 
 #[test]
 fn table() {
     use Variant::*;
-    let _ = long();
-    check("table, transactions: AsBuilt", transactions(AsBuilt), Verdict::Right);
+    use Verdict::*;
+    let run = |name: &str, make: fn(Variant) -> Table, variant, verdict| {
+        check(&format!("table, {name}: {variant:?}"), make(variant), verdict);
+    };
+    let transactions = |variant, verdict| run("transactions", Table::transactions, variant, verdict);
+    let at_once = |variant, verdict| run("at once", Table::at_once, variant, verdict);
+    let two_rows = |variant, verdict| run("two rows", Table::two_rows, variant, verdict);
+    let touched = |variant, verdict| run("touched", Table::touched, variant, verdict);
+    let same_bits = |variant, verdict| run("same bits", Table::same_bits, variant, verdict);
+    let rewritten = |variant, verdict| run("rewritten", Table::rewritten, variant, verdict);
+    let moved = |variant, verdict| run("moved", Table::moved, variant, verdict);
+    let deciders = |variant, verdict| run("deciders", Table::deciders, variant, verdict);
+    let scenarios: [&dyn Fn(Variant, Verdict); 7] =
+        [&transactions, &at_once, &touched, &same_bits, &rewritten, &moved, &deciders];
+    for as_built in scenarios {
+        as_built(AsBuilt, Right);
+    }
+    run("decider and reader", Table::decider_and_reader, AsBuilt, Right);
+    if long() {
+        run("two rows", Table::two_rows, AsBuilt, Right);
+        run("two keys", Table::two_keys, AsBuilt, Right);
+        run("everybody", Table::everybody, AsBuilt, Right);
+    }
+    // A location is given only to a copy of the entry that is there.
+    at_once(ComparesBlocks, Breaks(NOT_STALE));
+    at_once(TwoSavers, Breaks(NOT_STALE));
+    touched(KeepsMarkWhenTouched, Breaks(NOT_STALE));
+    // The first copy has the properties that the first of the marked entries had, and the bytes of the second one.
+    two_rows(MarksTwice, Breaks(WHOLE));
+    moved(MovesWithoutLooking, Breaks(NOT_STALE));
+    // A change forgets all locations with the key's bits in the same step. Until then, the announcement hides them.
+    for variant in [ForgetsEarlier, ForgetsLater, ForgetsWhenAnnounced] {
+        transactions(variant, Breaks(NOT_STALE));
+    }
+    two_rows(TwoLocations, Breaks(NOT_STALE));
+    transactions(IgnoresAnnouncements, Breaks(NOT_STALE));
+    transactions(IgnoresAnnouncements, Breaks(NOT_REMOVED));
+    // If a reader reads another row, then that row may never have had a location. It may be a copy of a block that was
+    // used again before it was copied.
+    for variant in [LocksLate, DoesNotLookAgain, DoesNotLock, TruncatesFirst] {
+        at_once(variant, Breaks(WHOLE));
+    }
+    at_once(TruncatesFirst, Breaks(SAVED_IS_PRESENT));
+    same_bits(DoesNotCompareKeys, Breaks(WHOLE));
+    rewritten(DoesNotCompareFiles, Breaks(NOT_STALE));
+    // A row becomes an entry only if it is the present value.
+    at_once(PromotesWithoutLooking, Breaks(PROMOTED_IS_PRESENT));
+    at_once(PromotesWithoutLooking, Breaks(NOT_REMOVED));
+    deciders(PromotesWithoutLooking, Breaks(PROMOTED_IS_PRESENT));
+    // A saved value is a value.
+    deciders(DecidesByMemory, Breaks(NOT_OVERLOOKED));
+    deciders(DecidesWithoutAskingAgain, Breaks(NOT_OVERLOOKED));
 }
