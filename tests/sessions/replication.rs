@@ -290,6 +290,19 @@ fn a_two_phase_transaction_may_change_the_cache() {
     wait_until("it to be applied", || pair.truth() == "1 of 1");
     assert_eq!(get(&mut pair.target, "key"), None);
     pair.until_quiet();
+    // A clean restart keeps what is known of the prepared transaction.
+    pair.target.batch_execute("SELECT cache_set_text('key', 'old', '1 hour')").expect("it is stored");
+    pair.publish("BEGIN; INSERT INTO t VALUES (5, 0); PREPARE TRANSACTION 'x'");
+    wait_until("it to be prepared", || pair.prepared() == 1);
+    pair.subscriber.stop(Stop::Fast);
+    pair.subscriber.resume();
+    pair.target = pair.subscriber.connect("postgres");
+    assert!(!findings(&mut pair.target).is_empty(), "its fences are not raised");
+    pair.target.batch_execute("SELECT cache_set_text('tagged', 'old', tags => '{t}')").expect("it is stored");
+    pair.publish("COMMIT PREPARED 'x'");
+    wait_until("it to be applied", || pair.truth() == "2 of 1");
+    assert_eq!(["key", "tagged"].map(|key| get(&mut pair.target, key)), [None, None]);
+    pair.until_quiet();
     // Now another session ends the prepared transaction by its name.
     pair.target.batch_execute("SELECT cache_set_text('key', 'old')").expect("it is stored");
     pair.publish("BEGIN; INSERT INTO t VALUES (2, 2); PREPARE TRANSACTION 'x'");
@@ -298,5 +311,5 @@ fn a_two_phase_transaction_may_change_the_cache() {
     pair.target.batch_execute(&format!("COMMIT PREPARED '{gid}'")).expect("it commits");
     assert_eq!(findings(&mut pair.target), Vec::<String>::new());
     assert_eq!(get(&mut pair.target, "key"), None);
-    assert_eq!(pair.fetched(), "2 of 3");
+    assert_eq!(pair.fetched(), "3 of 3");
 }
