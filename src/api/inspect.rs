@@ -51,7 +51,12 @@ fn cache_status() -> Option<String> {
 #[allow(clippy::type_complexity)]
 fn cache_health() -> TableIterator<
     'static,
-    (name!(severity, &'static str), name!(finding, &'static str), name!(detail, String), name!(command, String)),
+    (
+        name!(severity, &'static str),
+        name!(finding, &'static str),
+        name!(detail, String),
+        name!(command, String),
+    ),
 > {
     space::require_monitor("look at the health of the cache").or_raise();
     TableIterator::new(health::findings().into_iter().map(|found| {

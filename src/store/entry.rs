@@ -287,7 +287,7 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
 
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     let keyspace = keyspace_to_change(space, key).inspect_err(|_| {
-        if new.mode == Mode::Always {
+        if matches!(new.mode, Mode::Always | Mode::Present) {
             remove_while_disabled(space, key);
         }
     })?;

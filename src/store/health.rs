@@ -70,9 +70,10 @@ fn launcher_missing() -> Option<Finding> {
     (settings::table_bytes() > 0 && !is_alive()).then(|| Finding {
         severity: "error",
         finding: "values are not saved in tables because the launcher is not running",
-        detail: "Either max_worker_processes is exhausted, or the launcher has failed: the server's log says so. \
+        detail:
+            "Either max_worker_processes is exhausted, or the launcher has failed: the server's log says so. \
                  A change of max_worker_processes takes a restart of the server."
-            .to_owned(),
+                .to_owned(),
         command: format!(
             "ALTER SYSTEM SET max_worker_processes = {};",
             settings::worker_processes() + MORE_WORKERS

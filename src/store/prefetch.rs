@@ -3,7 +3,7 @@
 //! Most of the time of a hit is spent waiting for memory, first for the hash bucket and then for the entry. If the next keys are
 //! known, the processor can fetch their buckets and entries while the session works on other keys.
 
-use super::space::{Keyspace, Space, hash};
+use super::space::{Keyspace, Space, hash, unfit};
 use crate::pg::local::local;
 use crate::pg::scan;
 use pg_cache_core::KeyMark;
@@ -52,7 +52,11 @@ pub fn of_scan(keyspace: &Keyspace, key: &[u8]) {
 #[inline]
 pub fn of_list(space: &Space, keys: &[&[u8]], at: usize) {
     let Some(keyspace) = space.keyspace() else { return };
-    let mark = |key: &&[u8]| keyspace.key(key, hash(key)).map(|key| key.mark());
+    // A key that cannot be stored may have a gigabyte, so it is never hashed.
+    let mark = |key: &&[u8]| match unfit(key) {
+        None => keyspace.key(key, hash(key)).map(|key| key.mark()),
+        Some(_) => None,
+    };
     if let Some(key) = keys.get(at + BUCKET_AHEAD).and_then(mark) {
         keyspace.tier.prefetch_bucket(key);
     }

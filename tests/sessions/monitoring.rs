@@ -9,7 +9,8 @@ fn number(session: &mut Client, query: &str) -> i64 {
 
 /// Returns the findings of `cache_health()`: severity, finding and command.
 fn findings(session: &mut Client) -> Vec<(String, String, String)> {
-    let rows = session.query("SELECT severity, finding, command FROM cache_health()", &[]).expect("it answers");
+    let rows =
+        session.query("SELECT severity, finding, command FROM cache_health()", &[]).expect("it answers");
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }
 
@@ -44,7 +45,9 @@ fn a_read_from_a_table_is_counted_as_a_hit_and_the_worker_is_shown() {
     assert_eq!(row.get::<_, f64>(2), 1.0);
 
     let used = |resource: &str, database: &str| {
-        format!("SELECT used FROM cache_usage WHERE resource = '{resource}' AND database {database} AND used < capacity")
+        format!(
+            "SELECT used FROM cache_usage WHERE resource = '{resource}' AND database {database} AND used < capacity"
+        )
     };
     assert!((9..=10).contains(&number(&mut session, &used("saved values", "IS NULL"))));
     let all = number(&mut session, &used("saved bytes", "IS NULL"));
@@ -76,9 +79,8 @@ fn each_cause_that_keeps_the_cache_from_working_is_a_finding() {
         "the cache is switched off".to_owned(),
         "ALTER SYSTEM SET pg_cache.hot_size = '128MB';".to_owned(),
     );
-    let conf = |size: &str| {
-        Conf::preloaded().set("max_worker_processes", "0").set("pg_cache.table_size", size)
-    };
+    let conf =
+        |size: &str| Conf::preloaded().set("max_worker_processes", "0").set("pg_cache.table_size", size);
     let cluster = Cluster::start(&conf("1MB"));
     let mut session = cluster.connect("postgres");
     session.batch_execute("CREATE EXTENSION pg_cache").expect("the extension installs");

@@ -7,7 +7,8 @@ mod harness;
 use harness::TestHost;
 use harness::damage::{SIZES, memory, value};
 use pg_cache_core::{
-    Counter, FenceId, Freshness, Key, Miss, NewValue, Region, Reserved, StaleOk, Stamp, Tier,
+    Counter, FenceId, Freshness, Key, Miss, NewValue, Reader, Region, Relation, Reserved, StaleOk, Stamp,
+    Tier,
 };
 
 const EXPIRES: u32 = 100;
@@ -159,4 +160,27 @@ fn it_is_found_in_entries_of_any_shape() {
         }
     }
     assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+/// A tracked reader, as in a SERIALIZABLE transaction, must read relations itself. It got stale values of relations before.
+#[test]
+fn a_tracked_reader_gets_no_stale_value_of_a_relation() {
+    let memory = memory(48 * 1024);
+    let host = TestHost::default();
+    host.now.set(10);
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
+    let dependencies = [tier.fences().relation(1, 7, Relation::Any)];
+    let new = NewValue { stamp: tier.fences().now(), expires: EXPIRES, ..value(b"value", &dependencies) };
+    let stale_ok = Some(StaleOk { ticks: TICKS, valid_at: 10 });
+    let reservation = tier.reserve(&key, &new, stale_ok.into()).expect("there is room");
+    tier.publish(&key, reservation);
+    let get = |tracked| {
+        let reader = Reader { tracked, ..Stamp::LATEST.into() };
+        tier.get_stale(&key, reader, &mut Vec::new()).map(|(_, freshness)| freshness)
+    };
+    assert_eq!((get(false), get(true)), (Ok(Freshness::Valid), Err(Miss::Own)));
+    host.now.set(EXPIRES);
+    let until = EXPIRES + TICKS;
+    assert_eq!((get(false), get(true)), (Ok(Freshness::Stale { until }), Err(Miss::Expired)));
 }

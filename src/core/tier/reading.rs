@@ -148,6 +148,7 @@ impl<H: Host> Tier<'_, H> {
             || !header.has(MAY_BE_STALE)
             || header.byte_len() > self.entry_bytes_max
             || !scope.fences.into_iter().all(holds)
+            || reader.tracked && self.is_of_relations(entry.block)
             || self.is_changed_by(reader, entry.block, scope.fences)
         {
             return None;

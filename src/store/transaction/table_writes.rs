@@ -73,7 +73,7 @@ pub fn first_written(tier: &HotTier, is_wanted: impl Fn(&u32) -> bool) -> Option
 /// Returns whether the transaction has read or written a foreign table. May raise errors.
 pub fn has_seen_foreign() -> bool {
     let mut seen = Vec::new();
-    locks::each_seen(|oid| seen.push(oid));
+    find(&mut seen, |passed| locks::each_seen(|oid| passed.add(oid)));
     seen.into_iter().any(relation::is_foreign)
 }
 
@@ -81,7 +81,7 @@ pub fn has_seen_foreign() -> bool {
 /// database. May raise errors.
 pub fn has_written_foreign() -> bool {
     let mut written = Vec::new();
-    locks::each_written(|oid| written.push(oid));
+    find(&mut written, |passed| locks::each_written(|oid| passed.add(oid)));
     written.into_iter().any(relation::is_foreign)
 }
 
@@ -150,7 +150,7 @@ impl TableWrites {
         if locks::has_written() {
             self.renew_trees(tier);
             let Self { found, .. } = self;
-            find_written(found);
+            find(found, |passed| locks::each_written(|oid| passed.add(oid)));
             found.sort_unstable();
             found.dedup();
         }
@@ -178,18 +178,30 @@ impl TableWrites {
     }
 }
 
-/// Lists the relations on which the transaction holds write locks. Allocates only between two walks over the locks, because
-/// nothing may fail during a walk. May raise errors.
-fn find_written(found: &mut Vec<u32>) {
+/// The relations that a walk over the locks passes. The list does not grow during the walk.
+struct Passed<'f> {
+    found: &'f mut Vec<u32>,
+    count: usize,
+}
+
+impl Passed<'_> {
+    #[inline]
+    fn add(&mut self, oid: u32) {
+        self.count += 1;
+        if self.found.len() < self.found.capacity() {
+            self.found.push(oid);
+        }
+    }
+}
+
+/// Lists the relations that a walk over the locks passes. Allocates only between two walks, because nothing may fail during a walk.
+/// May raise errors.
+fn find(found: &mut Vec<u32>, walk: impl Fn(&mut Passed<'_>)) {
     loop {
         found.clear();
-        let mut count = 0;
-        locks::each_written(|oid| {
-            count += 1;
-            if found.len() < found.capacity() {
-                found.push(oid);
-            }
-        });
+        let mut passed = Passed { found, count: 0 };
+        walk(&mut passed);
+        let count = passed.count;
         if count == found.len() {
             return;
         }
