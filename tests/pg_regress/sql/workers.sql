@@ -21,7 +21,7 @@ $$;
 
 -- Saving is switched off, so no table has a row and no location is in use.
 SELECT cache_set('k', '1');
-SELECT resource, database, unit, used, capacity FROM cache_usage WHERE resource LIKE 'saved%';
+SELECT resource, database, unit, used, capacity >= 1000000 AS default, capacity > 0 AS on FROM cache_usage WHERE resource LIKE 'saved%';
 SELECT hits_hot, hits_table, promoted FROM cache_stats_detail;
 
 -- A healthy server has no findings.
