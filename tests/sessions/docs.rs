@@ -6,7 +6,7 @@ use postgres::{Client, SimpleQueryMessage};
 use std::path::{Path, PathBuf};
 
 /// The pages with blocks of SQL, in the order in which a reader runs them.
-const PAGES: [&str; 3] = ["README.md", "docs/privileges.md", "docs/invalidation.md"];
+const PAGES: [&str; 4] = ["README.md", "docs/privileges.md", "docs/invalidation.md", "docs/tables.md"];
 
 fn page(name: &str) -> String {
     let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
