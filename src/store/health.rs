@@ -41,7 +41,7 @@ fn cache_off() -> Option<Finding> {
         (_, None) => (
             "error",
             "The server could not set up the memory of the cache when it started. Its log has the reason.",
-            "SELECT pg_current_logfile();",
+            "SELECT pg_catalog.pg_current_logfile();",
         ),
         _ => return None,
     };

@@ -39,7 +39,7 @@ fn failing_cluster() -> Cluster {
 
 /// Calls of the functions, and other statements that run code of the library, with long arguments. ` ;; ` separates statements
 /// that must not share a message.
-const CALLS: [&str; 47] = [
+const CALLS: [&str; 49] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
     "SELECT cache_set_bytes('b', '\\x00', mode => 'absent')",
@@ -72,10 +72,12 @@ const CALLS: [&str; 47] = [
     "SELECT cache_set_text('l', 'v', lease => (SELECT COALESCE(lease, 0) FROM cache_acquire('l')))",
     "SELECT cache_status()",
     "SELECT cache_check()",
+    "SELECT * FROM cache_health()",
     "SELECT * FROM cache_spaces",
     "SELECT * FROM cache_stats",
     "SELECT * FROM cache_stats_detail",
     "SELECT * FROM cache_usage",
+    "SELECT * FROM cache_workers",
     "SELECT * FROM cache_watches",
     "SELECT * FROM cache_relations",
     "SELECT cache_stats_reset()",

@@ -206,6 +206,7 @@ const CALLS: &[&str] = &[
     "cache_watch('public.orders', '{t}')",
     "cache_status()",
     "cache_check()",
+    "cache_health()",
     "cache_flush('s')",
     "cache_flush('*')",
     "cache_create_space('gone')",

@@ -1,4 +1,6 @@
 -- The launcher runs, even if nothing is saved in tables. It appears in cache_workers shortly after the server has started.
+-- A loop that waits in vain ends with an error.
+SET statement_timeout = '60 s';
 DO $$
 BEGIN
     WHILE NOT EXISTS (SELECT FROM cache_workers) LOOP
