@@ -1,4 +1,4 @@
-//! What keeps the cache from working as it is configured, for the function `cache_health`.
+//! Findings of the function `cache_health`: each says why the cache does not work as it is configured.
 
 use crate::pg::size::Size;
 use crate::pg::{session, settings, shared};

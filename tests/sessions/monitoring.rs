@@ -1,4 +1,4 @@
-//! What an operator sees of the tables in which values are saved: the counts of reads, the workers, the disk in use, and findings.
+//! The views of an operator on the tables of saved values: counts of reads, workers, disk in use, and findings.
 
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
