@@ -1,4 +1,5 @@
-//! Compares three models with the code: `read_rule.rs`, `set_and_fence.rs` and `keys/`, as built and with few actors.
+//! Compares four models with the code: `read_rule.rs`, `set_and_fence.rs`, `keys/`, and `table.rs` for one key in one
+//! segment. The models are as built and have few actors. The rows of `table.rs` are the test's.
 //! The test takes every step that such a model can take with the real tier, too. Both must give the same answers and
 //! end in the same state.
 //!
@@ -12,8 +13,8 @@ use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use pg_cache_core::{
-    Acquired, Cost, FenceId, Fences, FlightRequest, Host, Key, Kind, Lease, Miss, NewValue, Owner, Region,
-    Reservation, Sizes, Stamp, Stored, Tier,
+    Acquired, Batch, Cost, FenceId, Fences, FlightRequest, Host, Key, Kind, Lease, Location, Meta, Miss,
+    NewValue, Owner, Region, Reservation, Sizes, Stamp, Stored, Tier, Unclaimed,
 };
 use stateright::Model;
 
@@ -23,6 +24,7 @@ use crate::read_rule::{self, Fill, ReadRule, Write};
 use crate::reader::{Outcome, Read, Reader};
 use crate::say;
 use crate::set_and_fence::{self, Act, SetAndFence};
+use crate::table::{self, Table};
 
 /// Takes every step from every state of a model. For each step, calls `replay` with the initial state and the path that
 /// ends with the step. `replay` must take the path on a new tier, and panic if the tier and the model differ.
@@ -78,6 +80,9 @@ impl Host for &TestHost {
 /// The size of the region: enough for the few entries that exist at the same time, and quick to format.
 const REGION_BYTES: usize = 10 * 1024;
 
+/// The same for a region with a directory, which has the records of all segments.
+const TABLE_REGION_BYTES: usize = 64 * 1024;
+
 /// Runs a test on a new tier.
 fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
     let memory: Vec<_> = (0..REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
@@ -86,6 +91,10 @@ fn with_tier(test: impl FnOnce(Tier<'_, &TestHost>)) {
 }
 
 fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
+    format_with(memory, host, 0)
+}
+
+fn format_with<'m>(memory: &'m [AtomicU64], host: &'m TestHost, locations: u32) -> Tier<'m, &'m TestHost> {
     let sizes = Sizes {
         bytes: 0,
         reserved_fences: 4,
@@ -93,7 +102,7 @@ fn format<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestH
         tag_fences: 16,
         backends: 1,
         shards: 1,
-        locations: 0,
+        locations,
     };
     Tier::format(Region::of_words(memory), sizes, host, 0).expect("it is large enough")
 }
@@ -417,6 +426,209 @@ fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::Sta
     twin.compare(before);
 }
 
+/// One key in a real tier with a directory, and the rows of one segment.
+struct TableTwin<'t> {
+    tier: Tier<'t, &'t TestHost>,
+    announced: Option<Reservation>,
+    batch: Batch,
+    copy: Option<(Vec<u8>, Meta)>,
+    rows: Vec<(Vec<u8>, Meta)>,
+}
+
+/// The tick at which a version of a value expires. So the version is a property of the value.
+fn expiry(version: u8) -> u32 {
+    1000 + u32::from(version)
+}
+
+fn place(location: table::Location) -> Location {
+    Location::new(location.segment as u16, location.position as u64 + 1).expect("it is a legal location")
+}
+
+impl TableTwin<'_> {
+    fn with_key<T>(&self, act: impl FnOnce(&Key<'_>) -> T) -> T {
+        act(&Key::new(self.tier.scope(1, 2, 0), b"the key", 7).expect("it is a key"))
+    }
+
+    fn location(&self) -> Option<Location> {
+        self.with_key(|key| self.tier.location(key))
+    }
+
+    fn reserve(&self, bytes: &[u8], expires: u32) -> Reservation {
+        let (kind, cost) = (Kind(1), Cost::NONE);
+        let stamp = self.tier.fences().now();
+        let value = NewValue { bytes, kind, stamp, expires, cost, dependencies: &[] };
+        self.with_key(|key| self.tier.reserve(key, &value, Default::default())).expect("there is room")
+    }
+
+    fn reserve_next(&self, before: &table::State) -> Reservation {
+        let version = before.visible[0] + 1;
+        self.reserve(&[version], expiry(version))
+    }
+
+    fn write(&mut self, step: table::Write, change: table::Change, before: &table::State) {
+        match step {
+            table::Write::Announce => {
+                let reservation = match change.removes() {
+                    true => self.with_key(|key| self.tier.reserve_removal(key)).expect("there is room"),
+                    false => self.reserve_next(before),
+                };
+                self.with_key(|key| self.tier.announce(key, &reservation));
+                self.announced = Some(reservation);
+            }
+            table::Write::Show => {}
+            table::Write::Confirm => {
+                let reservation = self.announced.take().expect("it is announced");
+                self.with_key(|key| self.tier.confirm(key, reservation));
+            }
+            table::Write::Withdraw => {
+                let reservation = self.announced.take().expect("it is announced");
+                self.with_key(|key| self.tier.withdraw(key, reservation));
+            }
+            table::Write::AtOnce if change.removes() => {
+                self.with_key(|key| self.tier.remove(key));
+            }
+            table::Write::AtOnce => {
+                let reservation = self.reserve_next(before);
+                assert_ne!(self.with_key(|key| self.tier.publish(key, reservation)), Stored::Dropped);
+            }
+            table::Write::Touch => {
+                let touched = self.with_key(|key| self.tier.touch(key, expiry(before.visible[0] + 1)));
+                assert_eq!(touched, before.entries[0].is_some());
+            }
+            table::Write::Forget => unreachable!("{step:?} is of a variant"),
+        }
+    }
+
+    fn save(&mut self, step: table::Save, before: &table::State, after: &table::State) {
+        match step {
+            table::Save::Mark(_) => {
+                let mut from = Some(0);
+                self.batch = Batch::with_room(2).expect("there is memory");
+                while let Some(bucket) = from.filter(|_| self.batch.marked().is_empty()) {
+                    from = self.tier.mark_bucket(bucket, 1, |_| true, &mut self.batch);
+                }
+                assert_eq!(self.batch.marked().len(), 1);
+            }
+            table::Save::Copy => {
+                let marked = &self.batch.marked()[0];
+                let mut value = vec![0; marked.meta().value_len];
+                self.tier.read_marked(marked, &mut vec![0; marked.key_len()], &mut [], &mut value);
+                self.copy = Some((value, marked.meta()));
+            }
+            table::Save::Append(_) => self.rows.push(self.copy.take().expect("it was copied")),
+            table::Save::Locate => {
+                let location = Location::new(0, self.rows.len() as u64).expect("it is a legal location");
+                let located = self.tier.locate(&self.batch.marked()[0], location, true);
+                assert_eq!(located, before.entries[0].is_some() && after.entries[0].is_none());
+            }
+            table::Save::Empty(segment) => {
+                self.tier.forget_segment(segment as u16);
+            }
+            table::Save::Truncate => {
+                if after.segments[0].rows.is_empty() {
+                    self.rows.clear();
+                }
+            }
+            table::Save::GiveUp => self.copy = None,
+            other => unreachable!("{other:?} needs two segments"),
+        }
+    }
+
+    fn read(
+        &mut self,
+        model: &Table,
+        number: usize,
+        step: table::Read,
+        before: &table::State,
+        after: &table::State,
+    ) {
+        let (was, reader) = (&before.readers[number], &after.readers[number]);
+        match step {
+            table::Read::Locate => assert_eq!(self.location(), reader.location.map(place)),
+            table::Read::LookAgain => {
+                let stands = self.location() == was.location.map(place);
+                assert_eq!(stands, reader.locked, "{reader:?}");
+            }
+            table::Read::Promote => {
+                let at = was.location.expect("it has one");
+                let (bytes, meta) = self.rows[at.position].clone();
+                let reservation = self.reserve(&bytes, meta.expires);
+                let stored =
+                    self.with_key(|key| self.tier.promote(key, reservation, place(at), meta.created));
+                let promoted = before.entries[0].is_none() && after.entries[0].is_some();
+                assert_eq!(stored == Stored::New, promoted);
+            }
+            // A row of another file costs its location.
+            table::Read::Row if self.location() == after.location(model, 0).map(place) => {}
+            table::Read::Row | table::Read::Forget => {
+                let at = was.location.expect("it has one");
+                self.with_key(|key| self.tier.forget_location(key, place(at)));
+            }
+            table::Read::Decide => {
+                match self.with_key(|key| self.tier.claim(key, Some(Stamp::LATEST.into()), owner(number))) {
+                    Ok(claim) => {
+                        assert_eq!(reader.outcome, Some(table::Outcome::First));
+                        let reservation = self.reserve_next(before);
+                        self.with_key(|key| self.tier.publish_leased(key, reservation, claim));
+                    }
+                    Err(Unclaimed::Present) => assert_eq!(reader.outcome, Some(table::Outcome::Present)),
+                    Err(Unclaimed::Saved(at)) => assert_eq!(Some(at), reader.location.map(place)),
+                    Err(other) => panic!("it is told {other:?}"),
+                }
+            }
+            // `compare` looks in the memory. The rows are the test's.
+            _ => {}
+        }
+    }
+
+    fn compare(&self, model: &Table, state: &table::State) {
+        let location = state.location(model, 0);
+        assert_eq!(self.location(), location.map(place));
+        let mut bytes = vec![];
+        let found = self.with_key(|key| self.tier.get(key, Stamp::LATEST, &mut bytes));
+        let found = found.map(|meta| (bytes, meta.expires));
+        let as_modelled = |value: table::Value| (vec![value.bytes.1], expiry(value.version));
+        let expected = match (state.in_memory(0), location) {
+            _ if state.announced[0].is_some() => Err(Miss::Fenced),
+            (Some(value), _) => Ok(as_modelled(value)),
+            (None, Some(at)) => Err(Miss::Saved(place(at))),
+            (None, None) => Err(Miss::Absent),
+        };
+        assert_eq!(found, expected);
+        if let Some(at) = location {
+            let (bytes, meta) = &self.rows[at.position];
+            assert_eq!((bytes.clone(), meta.expires), as_modelled(state.segments[0].rows[at.position]));
+        }
+    }
+}
+
+fn replay_table(model: &Table, start: &table::State, path: &[(table::Step, table::State)]) {
+    let memory: Vec<_> = (0..TABLE_REGION_BYTES / 8).map(|_| AtomicU64::new(0)).collect();
+    let host = TestHost::default();
+    let mut twin = TableTwin {
+        tier: format_with(&memory, &host, 8),
+        announced: None,
+        batch: Batch::default(),
+        copy: None,
+        rows: vec![],
+    };
+    let first = twin.reserve(&[0], expiry(0));
+    twin.with_key(|key| twin.tier.publish(key, first));
+    let mut before = start;
+    for (step, after) in path {
+        match *step {
+            table::Step::Writer(step) => {
+                twin.write(step, model.changes[usize::from(before.change)], before);
+            }
+            table::Step::Saver(step) => twin.save(step, before, after),
+            table::Step::Reader(number, step) => twin.read(model, number, step, before, after),
+            other => unreachable!("{other:?} is not of these scenarios"),
+        }
+        before = after;
+    }
+    twin.compare(model, before);
+}
+
 #[test]
 fn fences_are_as_modelled() {
     // One filler is enough here: a second one would take the same steps.
@@ -442,4 +654,14 @@ fn keys_are_as_modelled() {
     walk("keys, two claims", Keys::two_claims);
     walk("keys, claim and set", Keys::claim_and_set);
     walk("keys, claim and removal", Keys::claim_and_removal);
+}
+
+#[test]
+fn saved_values_are_as_modelled() {
+    let walk = |name: &str, make: fn(table::Variant) -> Table| {
+        let model = make(table::Variant::AsBuilt);
+        walk(name, &model, |start, path| replay_table(&model, start, path));
+    };
+    walk("table, leaves", Table::leaves);
+    walk("table, leaves for deciders", Table::leaves_for_deciders);
 }
