@@ -133,9 +133,21 @@ impl<'m> Bitmap<'m> {
         self.next_used(start, end) < end
     }
 
-    /// Returns how many blocks are in use. The blocks are counted one by one, so this is only for checks.
+    /// Returns whether all blocks of a run are in this shard and in use.
+    pub(crate) fn are_in_use(&self, run: Run) -> bool {
+        self.local(run.first).is_some_and(|start| {
+            run.blocks <= self.blocks - start
+                && self.next_free(start, start + run.blocks) == start + run.blocks
+        })
+    }
+
+    /// Returns how many blocks are in use. It looks at all words of the bitmap, so this is only for checks.
     pub(crate) fn count(&self) -> u32 {
-        (0..self.blocks).filter(|block| self.is_set(*block)).count() as u32
+        let in_word = |at: u32| {
+            let unused = 64 - (self.blocks - at).min(64);
+            (self.region.load(self.at + (at / 64) as usize) << unused).count_ones()
+        };
+        (0..self.blocks).step_by(64).map(in_word).sum()
     }
 
     /// Returns whether a block is in this shard and in use.

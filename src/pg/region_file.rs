@@ -17,7 +17,7 @@
 use super::clock::Reading;
 use super::fingerprint::Digest;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, fdatasync, fstat, fsync, ftruncate, open, rename, unlink};
+use rustix::fs::{Mode, OFlags, SeekFrom, fdatasync, fstat, fsync, ftruncate, open, rename, seek, unlink};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use std::ffi::CStr;
 use std::fmt;
@@ -158,7 +158,7 @@ impl Header {
     }
 }
 
-/// Reads the saved cache into `region` and `records`, removes the file in any case, and returns the state of the cache and when its clock
+/// Reads the saved cache into `region` and `records`, which must be full of zeroes, removes the file in any case, and returns the state of the cache and when its clock
 /// began. Returns None if there is no file. If this fails, both may hold anything.
 pub fn load(
     identity: Result<Identity, &'static str>,
@@ -187,17 +187,37 @@ pub fn load(
     removed?;
     let mut checksum = 0;
     let mut at = HEADER_BYTES as u64;
+    let mut data_at = at;
     for piece in region.chunks_mut(PIECE).chain(records.chunks_mut(PIECE)) {
         if Instant::now() > deadline {
             return Err(Failure::Because("reading the saved cache takes too long"));
         }
-        read_all(&file, piece, at)?;
-        at += piece.len() as u64;
-        checksum = XxHash3_64::oneshot_with_seed(checksum, piece);
+        let end = at + piece.len() as u64;
+        if data_at < end {
+            data_at = next_data(&file, at);
+        }
+        // The memory of a hole is full of zeroes already, and its pages are not even there yet.
+        let content = if data_at < end {
+            read_all(&file, piece, at)?;
+            &*piece
+        } else {
+            &ZEROES[..piece.len()]
+        };
+        at = end;
+        checksum = XxHash3_64::oneshot_with_seed(checksum, content);
     }
     match checksum == header.checksum() {
         true => Ok(Some((header.state(), began_ms))),
         false => Err(Failure::Because("the saved cache is damaged")),
+    }
+}
+
+/// Returns where the next data begins, or the end of all numbers if only a hole follows.
+fn next_data(file: &OwnedFd, at: u64) -> u64 {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(found) => found,
+        Err(Errno::NXIO) => u64::MAX,
+        Err(_) => at,
     }
 }
 

@@ -17,13 +17,15 @@ use super::entry::{Entry, HIDDEN, Header, IN_MAIN, LINKED};
 use super::guard::Guard;
 use super::shard::Shard;
 use super::streak::Queue;
-use crate::blocks::Bitmap;
+use crate::blocks::{Bitmap, Run};
 use crate::fence::{FenceId, Fences};
 use crate::figures::{Counts, entries};
+use crate::hash::scatter;
 use crate::host::Host;
 use crate::layout::Layout;
 use crate::sync::{Ordering, fence};
 use std::collections::{HashMap, HashSet, TryReserveError};
+use std::hash::BuildHasherDefault;
 
 /// A damaged shard could cause pages of findings. The first ones are enough.
 const FINDINGS_PER_SHARD: usize = 8;
@@ -123,32 +125,123 @@ fn look<H: Host>(tier: &Tier<'_, H>) -> Result<Findings, TryReserveError> {
     Ok(Findings { certain, doubts })
 }
 
+/// A set of consecutive blocks, with a bit for each.
+struct BlockSet {
+    first: u32,
+    bits: Vec<u64>,
+}
+
+impl BlockSet {
+    fn of(first: u32, blocks: u64) -> Result<Self, TryReserveError> {
+        let words = blocks.div_ceil(64) as usize;
+        let mut bits = Vec::new();
+        bits.try_reserve_exact(words)?;
+        bits.resize(words, 0);
+        Ok(Self { first, bits })
+    }
+
+    /// Adds a run. If a block of it is in the set already, returns false and adds nothing. Blocks that the set has no bit for are left
+    /// out.
+    fn add(&mut self, run: Run) -> bool {
+        if self.words_of(run).any(|(word, mask)| self.bits[word] & mask != 0) {
+            return false;
+        }
+        self.words_of(run).for_each(|(word, mask)| self.bits[word] |= mask);
+        true
+    }
+
+    /// Returns the words that have the bits of a run, with a mask of these bits for each.
+    fn words_of(&self, run: Run) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let words = self.bits.len();
+        let (mut index, mut left) = (run.first.wrapping_sub(self.first), run.blocks);
+        std::iter::from_fn(move || {
+            let word = (index / 64) as usize;
+            let span = (64 - index % 64).min(left);
+            if span == 0 || word >= words {
+                return None;
+            }
+            let mask = u64::MAX >> (64 - span) << (index % 64);
+            (index, left) = (index.wrapping_add(span), left - span);
+            Some((word, mask))
+        })
+    }
+}
+
+/// A fast hash of the number of a block or a space. No caller can choose these numbers.
+#[derive(Default)]
+struct NumberHasher(u64);
+
+impl std::hash::Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32((*byte).into());
+        }
+    }
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = scatter(self.0 ^ number);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Blocks = HashSet<u32, BuildHasherDefault<NumberHasher>>;
+/// The figures of spaces, by database and space.
+type Walks = HashMap<u64, Walked, BuildHasherDefault<NumberHasher>>;
+
 /// The blocks of all entries that a walk has passed.
 struct Owned {
-    first: u32,
-    /// A bit for each block.
-    bits: Vec<u64>,
+    all: BlockSet,
     /// Blocks that were found in entries of different shards, perhaps of one entry after the other.
     twice: HashSet<u32>,
 }
 
 impl Owned {
     fn of(layout: &Layout) -> Result<Self, TryReserveError> {
-        let words = layout.blocks_total().div_ceil(64) as usize;
-        let mut bits = Vec::new();
-        bits.try_reserve_exact(words)?;
-        bits.resize(words, 0);
-        Ok(Self { first: layout.first_block(0), bits, twice: HashSet::new() })
+        Ok(Self { all: BlockSet::of(layout.first_block(0), layout.blocks_total())?, twice: HashSet::new() })
     }
 
-    fn add(&mut self, block: u32) {
-        let index = block.wrapping_sub(self.first);
-        let Some(word) = self.bits.get_mut((index / 64) as usize) else { return };
-        let mask = 1 << (index % 64);
-        if *word & mask != 0 && self.twice.len() < FINDINGS {
-            self.twice.insert(block);
+    fn add(&mut self, run: Run) {
+        if self.all.add(run) {
+            return;
         }
-        *word |= mask;
+        for block in run.first..run.first.saturating_add(run.blocks) {
+            if !self.all.add(Run { first: block, blocks: 1 }) && self.twice.len() < FINDINGS {
+                self.twice.insert(block);
+            }
+        }
+    }
+}
+
+/// The blocks of one shard's entries. Most of them are blocks of that shard, too.
+struct Mine {
+    own: BlockSet,
+    /// The blocks of other shards.
+    others: Blocks,
+}
+
+impl Mine {
+    /// Adds a block. Returns false if it was there already.
+    fn add(&mut self, block: u32, layout: &Layout) -> Result<bool, TryReserveError> {
+        let run = Run { first: block, blocks: 1 };
+        if self.covers(run, layout) {
+            return Ok(self.own.add(run));
+        }
+        self.others.try_reserve(1)?;
+        Ok(self.others.insert(block))
+    }
+
+    /// Adds a run of the shard's own blocks. If one of them was there already, or is another shard's, returns false and adds nothing.
+    fn add_own(&mut self, run: Run, layout: &Layout) -> bool {
+        self.covers(run, layout) && self.own.add(run)
+    }
+
+    fn covers(&self, run: Run, layout: &Layout) -> bool {
+        let index = run.first.wrapping_sub(self.own.first);
+        index < layout.blocks && run.blocks <= layout.blocks - index
     }
 }
 
@@ -195,7 +288,7 @@ fn check_shard<H: Host>(
     guard: &Guard<'_, H>,
     tier: &Tier<'_, H>,
     owned: &mut Owned,
-    walked: &mut HashMap<u64, Walked>,
+    walked: &mut Walks,
     complaints: &mut Vec<String>,
 ) -> Result<(), TryReserveError> {
     let mut walk = ShardWalk {
@@ -204,11 +297,15 @@ fn check_shard<H: Host>(
         owned,
         walked,
         complaints,
-        mine: HashSet::new(),
-        linked: HashSet::new(),
+        mine: Mine {
+            own: BlockSet::of(tier.layout.first_block(guard.index()), tier.layout.blocks.into())?,
+            others: Blocks::default(),
+        },
+        linked: Blocks::default(),
         hidden: 0,
         queued: [0; 2],
     };
+    guard.prefetch_blocks();
     for bucket in 0..guard.buckets() {
         if !walk.check_bucket(bucket)? {
             return Ok(());
@@ -228,12 +325,11 @@ struct ShardWalk<'w, H: Host> {
     guard: &'w Guard<'w, H>,
     tier: &'w Tier<'w, H>,
     owned: &'w mut Owned,
-    walked: &'w mut HashMap<u64, Walked>,
+    walked: &'w mut Walks,
     complaints: &'w mut Vec<String>,
-    /// The blocks of this shard's entries.
-    mine: HashSet<u32>,
+    mine: Mine,
     /// The first blocks of all entries that buckets lead to.
-    linked: HashSet<u32>,
+    linked: Blocks,
     hidden: u64,
     /// The blocks of the entries of each queue.
     queued: [u64; 2],
@@ -285,9 +381,16 @@ impl<H: Host> ShardWalk<'_, H> {
                 self.complaints.push(format!("the entry in block {} is larger than the shard", entry.block));
                 break;
             }
+            let owner = layout.shard_of_block(data.run.first);
+            let are_in_use =
+                owner < layout.shards && Bitmap::new(self.tier.region, layout, owner).are_in_use(data.run);
+            if are_in_use && self.mine.add_own(data.run, layout) {
+                self.owned.add(data.run);
+                continue;
+            }
+            // The slow way finds the block that is not in order, or blocks of another shard.
             for block in data.run.first..data.run.first.saturating_add(data.run.blocks) {
-                self.mine.try_reserve(1)?;
-                if !self.mine.insert(block) {
+                if !self.mine.add(block, layout)? {
                     self.complaints.push(format!("block {block} belongs to two entries"));
                     // The chain of runs may be a cycle.
                     break 'runs;
@@ -297,8 +400,8 @@ impl<H: Host> ShardWalk<'_, H> {
                     self.complaints.push(format!("block {block} belongs to an entry and is free"));
                     break 'runs;
                 }
-                self.owned.add(block);
             }
+            self.owned.add(data.run);
         }
         if bytes < header.byte_len() {
             let (block, wanted) = (entry.block, header.byte_len());
@@ -333,7 +436,7 @@ struct Walked {
 struct Spaces {
     before: Vec<(Counts, u64)>,
     /// The findings by database and space.
-    walked: HashMap<u64, Walked>,
+    walked: Walks,
     /// The number of blocks in use.
     used: u64,
     /// Whether a shard is switched off. The entries of such a shard are unknown.
@@ -342,7 +445,7 @@ struct Spaces {
 
 impl Spaces {
     fn of<H: Host>(tier: &Tier<'_, H>) -> Result<Self, TryReserveError> {
-        Ok(Self { before: Self::cells(tier)?, walked: HashMap::new(), used: 0, poisoned: false })
+        Ok(Self { before: Self::cells(tier)?, walked: Walks::default(), used: 0, poisoned: false })
     }
 
     fn cells<H: Host>(tier: &Tier<'_, H>) -> Result<Vec<(Counts, u64)>, TryReserveError> {
@@ -393,7 +496,7 @@ impl Spaces {
 fn check_queue<H: Host>(
     guard: &Guard<'_, H>,
     queue: Queue,
-    linked: &HashSet<u32>,
+    linked: &Blocks,
     blocks: u64,
     complaints: &mut Vec<String>,
 ) -> Result<(), TryReserveError> {
@@ -403,7 +506,7 @@ fn check_queue<H: Host>(
             guard.queued(queue)
         ));
     }
-    let mut seen = HashSet::new();
+    let mut seen = Blocks::default();
     let mut older = 0;
     let mut next: Option<Entry<'_>> = guard.oldest(queue);
     while let Some(entry) = next.filter(|_| complaints.len() < FINDINGS_PER_SHARD) {
@@ -480,7 +583,7 @@ mod tests {
         let run = crate::blocks::Run { first: entry.block, blocks: RUN_BLOCKS_MIN };
         tier.region.store(link_at(&tier.layout, run), u64::from(run.first) << 32 | u64::from(run.blocks));
         let mut complaints = Vec::new();
-        let mut walked = HashMap::new();
+        let mut walked = Walks::default();
         let mut owned = Owned::of(&tier.layout).expect("there is memory");
         check_shard(&guard, &tier, &mut owned, &mut walked, &mut complaints).expect("there is memory");
         assert!((1..10).contains(&complaints.len()), "{} complaints", complaints.len());

@@ -9,6 +9,7 @@ use super::shard::{
 use crate::blocks::{Bitmap, Run};
 use crate::host::Host;
 use crate::key::Key;
+use crate::layout::{BLOCK_WORDS, LINE};
 use crate::sync::{Ordering, fence};
 
 /// A shard whose lock this process holds. Dropping the guard releases the lock.
@@ -282,6 +283,16 @@ impl<'m, H: Host> Guard<'m, H> {
     pub(crate) fn prefetch_buckets(&self, buckets: std::ops::Range<u32>) {
         for bucket in buckets {
             self.shard.region.prefetch(self.shard.layout.block_at(self.shard.bucket(bucket)));
+        }
+    }
+
+    /// Brings all blocks of the shard into the processor's cache, for a walk through all entries. In the order of the blocks, this takes a
+    /// fraction of the time that the walk would wait for memory.
+    pub(crate) fn prefetch_blocks(&self) {
+        let first = self.shard.layout.block_at(self.shard.layout.first_block(self.shard.index));
+        let words = self.shard.layout.blocks as usize * BLOCK_WORDS;
+        for at in (first..first + words).step_by(LINE) {
+            self.shard.region.prefetch(at);
         }
     }
 

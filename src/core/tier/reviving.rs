@@ -153,18 +153,23 @@ impl<'m, H: Host> Tier<'m, H> {
         let mut free = numbers(layout.shards, layout.blocks.into())?;
         let mut of_cells = numbers(layout.cells(), 0)?;
         (0..layout.shards).for_each(|shard| bitmap(shard).clear());
+        // The cell of the space that was met last: mostly the next entry is in the same space.
+        let mut last = (0, self.cell_of(0));
         for shard in 0..layout.shards {
             let guard = self.locked(shard);
+            guard.prefetch_blocks();
             for entry in (0..guard.buckets()).flat_map(|bucket| guard.in_bucket(bucket)) {
                 let header = entry.header();
-                let cell = self.cell_of(header.space_id());
+                if header.space_id() != last.0 {
+                    last = (header.space_id(), self.cell_of(header.space_id()));
+                }
                 for data in entry.runs(layout, &header) {
                     let owner = layout.shard_of_block(data.run.first);
                     if owner >= layout.shards || !bitmap(owner).take_exactly(data.run) {
                         return Err(damaged("two entries have the same block"));
                     }
                     free[owner as usize] -= u64::from(data.run.blocks);
-                    of_cells[cell as usize] += u64::from(data.run.blocks);
+                    of_cells[last.1 as usize] += u64::from(data.run.blocks);
                 }
                 for index in 0..header.dependency_count() {
                     dependents.add(&fences, entry.dependency(layout, &header, index));
