@@ -26,7 +26,7 @@ impl<'m> SegmentRecord<'m> {
         self.region.word(self.at + index % SEGMENT_WORDS).load(Ordering::Acquire)
     }
 
-    /// Writes a word of the record. What was written before is visible to a process that reads this word.
+    /// Writes a word of the record. A process that reads this word also sees all earlier writes.
     pub fn set_word(&self, index: usize, value: u64) {
         self.region.word(self.at + index % SEGMENT_WORDS).store(value, Ordering::Release);
     }

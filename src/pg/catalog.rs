@@ -137,7 +137,7 @@ pub fn schema() -> Option<u32> {
     (schema != pg_sys::InvalidOid).then(|| schema.to_u32())
 }
 
-/// Returns the owner of `pgcache.spaces`, as which [`write`] runs. None if the extension does not exist here.
+/// Returns the owner of `pgcache.spaces`, as which `write` runs. None if the extension does not exist here.
 pub fn owner() -> Option<pg_sys::Oid> {
     let table = table_oid(Table::Spaces)?;
     // SAFETY: opens a table by its OID and closes it again. In between, it reads the server's own entry for the table.

@@ -166,7 +166,7 @@ pub fn load(
     records: &mut [u8],
 ) -> Result<Option<(State, u64)>, Failure> {
     let deadline = Instant::now() + LOAD_TIME;
-    // What a server has left that was killed while it saved.
+    // A server that was killed while it saved has left this file.
     let _ = unlink(TEMPORARY);
     let file = match open(FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
@@ -257,7 +257,7 @@ pub fn save(
     is_in_use: impl Fn(Range<usize>) -> bool,
 ) -> Result<(), Failure> {
     let _ = unlink(TEMPORARY);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     // The server's own mask takes away what other accounts may do.
     let file = open(TEMPORARY, flags, Mode::from_raw_mode(0o666)).map_err(failed("create"))?;
     let mut writer = Writer {

@@ -141,7 +141,7 @@ impl Segment {
             let descriptor = (*self.relation).rd_att;
             form.relkind as u8 == pg_sys::RELKIND_RELATION
                 && form.relpersistence as u8 == pg_sys::RELPERSISTENCE_UNLOGGED
-                && form.relam == pg_sys::Oid::from(pg_sys::HEAP_TABLE_AM_OID)
+                && form.relam == pg_sys::HEAP_TABLE_AM_OID
                 && (*descriptor).natts as usize == COLUMNS
                 && TYPES.iter().enumerate().all(|(column, kind)| column_type(descriptor, column) == *kind)
         }

@@ -43,7 +43,7 @@ pub fn run() {
     }
 }
 
-/// What the launcher knows of a database.
+/// The launcher's knowledge of a database.
 #[derive(Clone, Copy, Default)]
 struct Known {
     /// How many values had been stored when its last worker was started. If more are stored now, that worker may have left some.

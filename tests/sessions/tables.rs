@@ -206,7 +206,7 @@ fn the_tables_stay_within_their_size_while_a_snapshot_is_open() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// Whatever a superuser does to the tables, reads return the right value or none, and never an error.
+/// A superuser may do anything to the tables: reads return the right value or none, and never an error.
 #[test]
 fn reads_bear_what_is_done_to_the_tables() {
     let cluster = with_tables("8MB");

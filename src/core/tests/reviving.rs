@@ -199,7 +199,7 @@ fn only_parts_with_entries_need_to_be_copied() {
 proptest! {
     #![proptest_config(harness::cases(300))]
 
-    /// Whatever is in the memory: the attempt ends, and what it accepts can be used.
+    /// With any content of the memory, the attempt ends, and a region that it accepts can be used.
     #[test]
     fn a_damaged_region_is_refused_or_can_be_used(
         scribbles in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0u8..5), 0..6),

@@ -11,7 +11,7 @@ use crate::location::Location;
 use crate::reader::{Freshness, Miss, Reader};
 use crate::value::{Meta, Reservation, StaleOk, Stored};
 
-/// What a saved copy says of its value.
+/// The properties of a saved value, as its copy tells them.
 #[derive(Clone, Copy, Debug)]
 pub struct SavedValue<'v> {
     /// The properties of the value.

@@ -135,9 +135,7 @@ pub(super) fn copy(segment: &Segment, mut position: u64, first: &PinnedRow<'_>, 
     let item = first.row().item;
     let (mut rest, mut part) = (target, 0);
     let mut take = |value: &[u8]| {
-        let Some((head, behind)) = std::mem::take(&mut rest).split_at_mut_checked(value.len()) else {
-            return None;
-        };
+        let (head, behind) = std::mem::take(&mut rest).split_at_mut_checked(value.len())?;
         head.copy_from_slice(value);
         rest = behind;
         Some(rest.is_empty())

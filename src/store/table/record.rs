@@ -20,7 +20,7 @@ const BYTES_BITS: u32 = 39;
 const ROWS_BITS: u32 = 24;
 const TO_BE_FREED: u64 = 1 << 63;
 
-/// What the record of a segment says.
+/// The content of a segment's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The OID of the database.

@@ -28,7 +28,7 @@ const BATCHES_PER_SHARD: u32 = 8;
 const APPENDED_MAX: usize = 1 << 20;
 /// The least size of a segment: one block per part of a small value.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-/// What a row takes besides its key, its dependencies and its value.
+/// The bytes that a row takes besides its key, its dependencies and its value.
 const ROW_BYTES: u64 = 120;
 /// After so many milliseconds, the rows of a segment that are still in use are copied on, and the others leave the disk.
 const KEPT_MS: u64 = 60 * 60 * 1000;
@@ -241,7 +241,7 @@ impl Saver {
         let places = memory::collect(heads.iter().enumerate().map(place));
         record.bytes = segment.bytes();
         record.rows = record.rows.saturating_add(heads.len() as u32);
-        record.expires = copies.iter().map(|one| last_tick(one)).fold(record.expires, u32::max);
+        record.expires = copies.iter().map(last_tick).fold(record.expires, u32::max);
         record.write(self.tier, number);
         Some(places)
     }
@@ -324,7 +324,7 @@ impl Saver {
             let used = used.get(&number).copied().unwrap_or(0);
             let is_old = shared::ms_since(record.began) >= KEPT_MS;
             let is_youngest = record.turn == youngest;
-            let keep = if used == 0 && (!is_youngest || record.expires <= now) || record.expires <= now {
+            let keep = if record.expires <= now || used == 0 && !is_youngest {
                 Some(Keep::All)
             } else if record.is_to_be_freed || too_large {
                 Some(Keep::Asked)

@@ -92,7 +92,7 @@ pub struct Model {
     /// Whether a space had to make room within its own entries.
     pub trimmed: [bool; SPACES as usize],
     pub relation: RelationModel,
-    /// What is saved outside of the tier.
+    /// The copies that are saved outside of the tier.
     pub saver: Saver,
 }
 
@@ -242,7 +242,7 @@ impl Model {
         }
     }
 
-    /// Forgets the processes. What they had begun and not finished counts as done.
+    /// Forgets the processes. Operations that they had begun and not finished count as done.
     pub fn restart(&mut self, tier: &Tier<'_, &TestHost>) {
         self.now += 1;
         for tag in self.tags.iter_mut().filter(|tag| tag.pending > 0) {
