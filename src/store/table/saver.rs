@@ -321,7 +321,7 @@ impl Saver {
         let too_large = record::bytes(self.tier) > settings::table_bytes();
         let mut due: Option<(u32, u16, Keep)> = None;
         for (number, record) in self.records().filter(|(_, record)| record.turn > 0) {
-            let used = used.get(&number).copied().unwrap_or(0);
+            let used = used.iter().find(|(of, _)| *of == number).map_or(0, |(_, count)| *count);
             let is_old = shared::ms_since(record.began) >= KEPT_MS;
             let is_youngest = record.turn == youngest;
             let keep = if record.expires <= now || used == 0 && !is_youngest {
@@ -358,11 +358,16 @@ impl Saver {
         gone.is_empty()
     }
 
-    /// Returns how many rows of each segment have a location.
-    fn used_rows(&self) -> BTreeMap<u16, u32> {
-        let mut used = BTreeMap::new();
+    /// Returns how many rows of each segment of this database have a location.
+    fn used_rows(&self) -> [(u16, u32); SEGMENTS] {
+        let mut used = [(u16::MAX, 0); SEGMENTS];
+        used.iter_mut().zip(&self.segments).for_each(|(count, number)| count.0 = *number);
         for shard in 0..self.tier.shards() {
-            self.tier.each_location(shard, |location, _| *used.entry(location.segment()).or_insert(0) += 1);
+            self.tier.each_location(shard, |location, _| {
+                if let Some((_, count)) = used.iter_mut().find(|(number, _)| *number == location.segment()) {
+                    *count += 1;
+                }
+            });
         }
         used
     }
@@ -373,7 +378,7 @@ impl Saver {
         for shard in 0..self.tier.shards() {
             self.tier.each_location(shard, |location, asked| {
                 if location.segment() == number && (asked || keep == Keep::All) {
-                    locations.push(location);
+                    memory::push(&mut locations, location);
                 }
             });
         }
