@@ -9,9 +9,11 @@ use crate::store::counter::{self, Addition, Uncounted};
 use crate::store::space::Privilege;
 use pgrx::prelude::*;
 
-/// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence, unless the transaction
-/// has set, removed or invalidated the key before. If there is no counter, one is created that lives for `ttl`. If it cannot be
-/// created, returns `by`. With mode `present` creates none, and returns null.
+/// Adds to a counter and returns its new value. The addition takes effect at once, like that of a sequence. If the transaction has
+/// set, removed or invalidated the key before, it takes effect with the commit. A text or a jsonb that is an integer becomes a
+/// counter; any other value is an error. If there is no value, a counter is created that lives for `ttl`; with mode `present`
+/// none is created, and the result is null. If the cache cannot be used, or the counter cannot be stored, that is no error: the
+/// result is `by`, or null with mode `present`, and the status of the session has the reason.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,
@@ -29,6 +31,7 @@ fn cache_incr(
             Ok(sum) => Ok(Some(sum)),
             // An error would be worse for the caller than a counter that starts again.
             Err(Uncounted::Because(_)) => Ok((!addition.only_present).then_some(by)),
+            // The number that the transaction itself has set stays as it was. The caller gets the sum for the same reason.
             Err(Uncounted::NotRecorded(sum, _)) => Ok(Some(sum)),
             Err(Uncounted::Overflow) => {
                 let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;

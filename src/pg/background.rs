@@ -219,6 +219,17 @@ pub fn is_closed(database: u32) -> bool {
     })
 }
 
+/// Returns whether a worker of a database is alive, other than the one with this process ID.
+pub fn has_worker(database: u32, except: u32) -> bool {
+    shared::worker_slots().any(|slot| {
+        let pid = slot.pid.load(Ordering::Acquire);
+        pid != 0
+            && pid != except
+            && slot.database.load(Ordering::Acquire) == database
+            && session::is_alive(pid)
+    })
+}
+
 /// Closes a database to workers for some time, and waits until its worker has left.
 pub fn close(database: u32) {
     let until = shared::tick_in(CLOSED_MS);

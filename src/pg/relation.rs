@@ -91,7 +91,8 @@ impl RelationOid {
         with_class(self.0, |row| Role::from_oid(row.relowner.to_u32()))
     }
 
-    /// Returns the kind of the relation in words, if its changes cannot be watched.
+    /// Returns the kind of the relation in words, if its changes cannot be watched. None also if there is no such relation: the caller must
+    /// check that first.
     pub fn unwatchable(self) -> Option<&'static str> {
         if self.0 < FIRST_NORMAL {
             return Some("a system catalog");
@@ -104,7 +105,7 @@ impl RelationOid {
         })
     }
 
-    /// Returns the kind of the relation in words, if it has no rows of its own that could change.
+    /// Returns the kind of the relation in words, if it has no rows of its own that could change. None also if there is no such relation.
     pub fn unwritable(self) -> Option<&'static str> {
         let (kind, ..) = class(self.0)?;
         match kind {
@@ -117,7 +118,8 @@ impl RelationOid {
 /// The meaning of a write to a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Nothing: an index, a sequence, a temporary table, a view, a table of pg_cache, or a catalog whose changes `definition.rs` reports.
+    /// Nothing: an index, a sequence, a temporary table, a view, a table of pg_cache, a catalog in `REPORTED`,
+    /// or a relation that this transaction has both created and dropped.
     Irrelevant,
     /// Definitions may have changed.
     Catalog,
@@ -138,7 +140,8 @@ const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
 /// the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
 const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
-/// tablespaces. Harmless commands lock them like others, so `definition.rs` reports their changes.
+/// tablespaces. Harmless commands lock them like others, so a lock tells nothing. `definition.rs` and `command.rs` report the changes that
+/// matter.
 const REPORTED: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
 /// When `alone` or `parts` has this many relations, the session clears that map before it adds another one.
 const KNOWN_MAX: usize = 65_536;
@@ -168,12 +171,12 @@ local! {
 }
 
 local! {
-    /// Grows whenever the session forgets something.
+    /// Grows whenever an answer may have become wrong. It does not grow when a full map is cleared, because answers stay true then.
     static GENERATION: Cell<u64> = Cell::new(0);
 }
 
-/// Returns a counter that grows whenever the session forgets something. An answer of [`of`] is true as long as it has the same value as
-/// before the call of [`of`].
+/// Returns a counter that grows whenever an answer of [`of`] may have become wrong. An answer is true as long as the counter has the same
+/// value as before the call of [`of`]. The session may forget it all the same.
 #[inline]
 pub fn generation() -> u64 {
     GENERATION.get()

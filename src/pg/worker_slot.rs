@@ -57,9 +57,8 @@ impl WorkerSlot {
         taken
     }
 
-    /// Gives the slot back.
-    pub fn give_back(&self) {
-        self.database.store(0, Ordering::Relaxed);
-        self.pid.store(0, Ordering::Release);
+    /// Gives the slot back if the process with this ID has it. Nothing else is reset: another process may take the slot at once.
+    pub fn give_back(&self, pid: u32) {
+        let _ = self.pid.compare_exchange(pid, 0, Ordering::Release, Ordering::Relaxed);
     }
 }

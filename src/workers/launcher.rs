@@ -25,11 +25,9 @@ const SWEPT_AT_ONCE: u32 = 4096;
 pub fn run() {
     let Some(tier) = shared::tier() else { return };
     let Some(slot) = shared::worker_slots().next() else { return };
-    let taken = slot.take(session::pid(), 0, shared::tick()) || {
-        slot.give_back();
-        slot.take(session::pid(), 0, shared::tick())
-    };
-    debug_assert!(taken, "only one launcher runs");
+    // The previous launcher may have ended with an error. Only one launcher runs at a time.
+    slot.give_back(slot.pid.load(std::sync::atomic::Ordering::Relaxed));
+    slot.take(session::pid(), 0, shared::tick());
     let mut launcher = Launcher { tier, running: Vec::new(), known: BTreeMap::new() };
     let mut swept = Instant::now();
     loop {
@@ -90,7 +88,9 @@ impl Launcher {
         });
         let is_idle = |database: &u32| {
             let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
+            // A worker of a previous launcher is not in the list.
             !self.running.iter().any(|worker| worker.database == *database)
+                && !background::has_worker(*database, 0)
                 && !self.known.get(database).is_some_and(recently)
                 && !background::is_closed(*database)
         };

@@ -4,7 +4,8 @@ use crate::pg::background;
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{session, settings, shared};
 use crate::store::table::saver::Saver;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use std::time::{Duration, Instant};
 
 /// How long the worker waits between two passes. Entries that are about to be evicted must be saved within that time.
@@ -18,18 +19,28 @@ pub fn run(database: u32) {
     if let Some(saver) = background::in_transaction(Saver::new) {
         work(saver, slot, database);
     }
-    slot.give_back();
+    slot.give_back(session::pid());
 }
 
-/// Takes a free slot, or that of a worker that is gone. The first slot is the launcher's.
+/// Takes a free slot, or that of a worker that is gone. The first slot is the launcher's. Returns None if there is no slot, or if another
+/// worker has one for this database: a database must have only one saver. Of two workers that start at the same time, both may give up;
+/// the launcher then starts another one.
 fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
-    shared::worker_slots().skip(1).find(|slot| {
-        let pid = slot.pid.load(Relaxed);
-        if pid != 0 && !session::is_alive(pid) {
-            slot.give_back();
+    let pid = session::pid();
+    let slot = shared::worker_slots().skip(1).find(|slot| {
+        let other = slot.pid.load(Relaxed);
+        if other != 0 && !session::is_alive(other) {
+            slot.give_back(other);
         }
-        slot.take(session::pid(), database, shared::tick())
-    })
+        slot.take(pid, database, shared::tick())
+    })?;
+    // With this fence, at least one of two workers sees the slot of the other.
+    fence(SeqCst);
+    if background::has_worker(database, pid) {
+        slot.give_back(pid);
+        return None;
+    }
+    Some(slot)
 }
 
 /// Saves values until there is nothing to do for some time.

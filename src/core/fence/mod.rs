@@ -34,8 +34,9 @@
 //! fails its check after others were lowered, only the value is lost: lowering is the same either way.
 //!
 //! *Relations.* A relation *claims* a record, with fences of its own, when an entry first depends on it ([`Fences::dependency`]).
-//! Writers claim nothing, so tables that are never cached cannot use up the records. A writer of a relation without a record raises
-//! an *unclaimed* fence instead. Such relations share unclaimed fences by their hash. Three rules make the claim safe:
+//! A writer claims a record only if its commit has to look again and again ([`Fences::relation`]), so tables that are never cached
+//! do not use up the records. Other writers of a relation without a record raise an *unclaimed* fence instead. Such relations share
+//! unclaimed fences by their hash. Three rules make the claim safe:
 //! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claims`]). If so, it must
 //!   also raise the fence of the record that its relation has by now.
 //! - An entry must also depend on the unclaimed fence if a writer that looked before the claim may still be under way, or has ended

@@ -71,7 +71,7 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// Returns a number that grows whenever the answer of [`write`](Self::write) may change.
+    /// Returns a number that grows whenever an entry may depend on another fence than an earlier answer of [`write`](Self::write).
     pub fn claims(&self) -> u64 {
         self.region.word(AT_CLAIMS).load(Ordering::SeqCst)
     }

@@ -68,15 +68,15 @@ fn late_lowering_takes_nothing_back() {
     });
 }
 
-/// Only an entry claims a record. A writer that looked before the claim must be covered: by the unclaimed fence until it has ended,
-/// and by the number of claims, which tells it to look again.
+/// An entry claims a record, and [`Fences::write`] claims none. ([`Fences::relation`] also claims one.) A writer that looked before
+/// the claim must be covered: by the unclaimed fence until it has ended, and by the number of claims, which tells it to look again.
 #[test]
 fn a_relation_has_a_record_once_an_entry_depends_on_it() {
     with_fences(|fences| {
         let (stamp, claims) = (fences.now(), fences.claims());
         let unclaimed = fences.write(1, 7);
         assert!(!fences.is_of_relation(unclaimed) && unclaimed == fences.write(1, 8), "they share one");
-        assert_eq!(fences.claims(), claims, "writers claim nothing");
+        assert_eq!(fences.claims(), claims, "to ask for the fence to raise claims nothing");
         // A writer that has found no record is under way. An entry depends on both fences until that writer has ended.
         fences.raise(unclaimed);
         let (record, beside) = fences.dependency(1, 7, stamp);

@@ -1,5 +1,7 @@
-//! Actions on flights. A flight is the right to publish a value for a key: a lease, a fill or a claim. `flight.rs` of the
-//! tier has the rules.
+//! Actions on flights. A flight is the right to publish a value for a key: a lease, a fill or a claim; `tier/flight.rs`
+//! has the rules. Each method does one action of `action.rs`, which explains the parameters, on the tier and on the
+//! model, and asserts that the outcomes agree. `begun.leases` holds leases and fills. A flight never lacks a slot here:
+//! `owner_of` spreads the keys over roles for that.
 
 use super::both::Both;
 use super::expectations::{as_value, expect, expect_refusal, new_value, stamp};
@@ -86,12 +88,13 @@ impl Both<'_> {
 
     pub fn acquire(&mut self, key: u8, hold: u32) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
+        // `hold` also selects the request: 3 modulo 4 is a fill, 1 is a lease, and an even number is a lease that is wanted only if
+        // there is no value.
         let leader = model.flights.get(&class(key)).filter(|flight| flight.leads(now, model.flushed));
         let fills = hold % 4 == 3;
         // A fill takes over from a lease.
         let leader = leader.filter(|flight| !fills || flight.purpose != Purpose::Lease);
         let owner = owner_of(OWNER, key);
-        // Every second request asks for the lease only if there is no value.
         let acquire = || {
             with_key(tier, key, |key| match hold % 4 {
                 0 | 2 => tier.acquire(
@@ -142,6 +145,7 @@ impl Both<'_> {
         }
     }
 
+    /// With `removed`, claims without a reader: the present value of the key does not matter, because the caller will remove it.
     pub fn claim(&mut self, key: u8, second: bool, removed: bool) {
         let (tier, model, begun, now) = (self.tier, &mut *self.model, &mut *self.begun, self.now);
         let owner = CLAIMERS[usize::from(second)];
