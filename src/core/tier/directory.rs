@@ -88,7 +88,7 @@ impl<H: Host> Guard<'_, H> {
     /// Returns where a value of a key may be saved. An operation that decides whether the key has a value must not decide that it has
     /// none while this is Some.
     pub(super) fn location(&self, key: &Key<'_>) -> Option<Location> {
-        if self.poisoned() { None } else { self.shard.location(key.fingerprint()) }
+        self.shard.location(key.fingerprint()).filter(|_| !self.poisoned())
     }
 
     /// Forgets the location with the bits of a hash, if there is one. Returns whether there was one.
@@ -153,7 +153,7 @@ impl<H: Host> Tier<'_, H> {
     #[inline]
     pub fn location(&self, key: &Key<'_>) -> Option<Location> {
         let shard = self.shard_of(key);
-        if shard.poisoned() { None } else { shard.location(key.fingerprint()) }
+        shard.location(key.fingerprint()).filter(|_| !shard.poisoned())
     }
 
     /// Notes that a reader has asked for the saved copy of a key. A saver that reuses a segment keeps such copies.
