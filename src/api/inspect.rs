@@ -12,8 +12,9 @@ use crate::store::space::{self, Privilege};
 use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
-/// Returns the keys of a space that have a value and match a pattern, in the order of their bytes: at most `max_keys` of those that
-/// follow the key `after`.
+/// Returns the keys of a space that have a value in memory or in this transaction and match a pattern, in the order of their bytes:
+/// the first of those that follow the key `after`, at most `max_keys` and at most 64 MB of keys. So a result with fewer than
+/// `max_keys` keys need not be the last. Keys whose value is only in a table are left out.
 ///
 /// Looks at the header of every entry of the cache, so it is meant for inspection, not for frequent calls.
 #[pg_extern(volatile, parallel_restricted)]
@@ -45,7 +46,7 @@ fn cache_status() -> Option<String> {
     cause::status_in_words()
 }
 
-/// Returns what keeps the cache from working as it is configured, each with the command that repairs it. Returns no rows if there is
+/// Returns what keeps the cache from working as it is configured, each with the command that repairs it or tells more. Returns no rows if there is
 /// nothing.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
@@ -66,8 +67,9 @@ fn cache_health() -> TableIterator<
 }
 
 /// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even
-/// while other sessions change the cache. There is one exception: if a commit takes longer than the check, its fence is reported
-/// as never lowered.
+/// while other sessions change the cache. There is one exception: fences that stay raised during the whole
+/// check are reported. They may be those of a commit that takes longer than the check, or of a transaction that a subscription has
+/// prepared and not ended.
 ///
 /// While other sessions change the cache a lot, the check may miss a fault that it would find in a quiet server.
 #[pg_extern(volatile, parallel_restricted)]

@@ -47,7 +47,7 @@ fn program_of(line: &str) -> Option<&str> {
 }
 
 /// The settings that results of queries vary on, or the libraries that compute them.
-const SETTINGS: [&CStr; 28] = [
+const SETTINGS: [&CStr; 27] = [
     c"DateStyle",
     c"IntervalStyle",
     c"TimeZone",
@@ -56,16 +56,14 @@ const SETTINGS: [&CStr; 28] = [
     c"bytea_output",
     c"default_text_search_config",
     c"dynamic_library_path",
-    c"enable_group_by_reordering",
     c"extra_float_digits",
     c"gin_fuzzy_search_limit",
-    c"icu_validation_level",
-    c"lc_messages",
     c"lc_monetary",
     c"lc_numeric",
     c"lc_time",
-    c"local_preload_libraries",
     c"lo_compat_privileges",
+    c"local_preload_libraries",
+    c"plpgsql.variable_conflict",
     c"quote_all_identifiers",
     c"row_security",
     c"search_path",
@@ -76,6 +74,7 @@ const SETTINGS: [&CStr; 28] = [
     c"timezone_abbreviations",
     c"transform_null_equals",
     c"xmlbinary",
+    c"xmloption",
 ];
 
 /// Returns the digest of the settings that results vary on, as this process has them. Allocates nothing and raises no error.

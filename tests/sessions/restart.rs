@@ -257,6 +257,9 @@ fn a_cache_is_lost_with_a_crash() {
         cluster.try_connect("postgres").is_ok_and(|mut session| get(&mut session, "k").is_none())
     });
     assert_empty(&cluster, "a killed backend");
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    assert_warm(&cluster, "a clean shutdown after a crash");
     kill_postmaster(&cluster);
     cluster.resume();
     assert_empty(&cluster, "a killed postmaster");

@@ -170,6 +170,10 @@ good_day() { # root|user
     sandbox "$1" -- sh -c "$session 'SELECT pgcache.noop(\$\$key\$\$), count(*) FROM products'" | grep -qx '0|2000' || { echo "the server does not answer"; return 1; }
     sandbox "$1" -- make run PORT=$port >"$home/again" || return
     ! grep '^==>' "$home/again" || { echo "the second run did that again"; return 1; }
+    sandbox "$1" -- sh -c "$session 'SELECT cache_set_text(\$\$kept\$\$, \$\$by the restart\$\$)'" || return
+    sandbox "$1" -- make stop || return
+    sandbox "$1" -- make run PORT=$port || return
+    sandbox "$1" -- sh -c "$session 'SELECT cache_get_text(\$\$kept\$\$)'" | grep -qx 'by the restart' || { echo "the cache does not survive a restart"; return 1; }
     sandbox "$1" -- make stop || return
     ! pgrep -af "$home/clone|$(readlink -f "$home/clone/.pg")" || { echo "these are still there"; return 1; }
     sandbox "$1" -- make clean || return

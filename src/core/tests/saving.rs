@@ -434,3 +434,24 @@ fn a_tier_without_a_directory_saves_nothing() {
     assert_eq!(tier.location(&key), None);
     tier.each_location(0, |location, _| panic!("{location:?}"));
 }
+
+/// A revived region knows saved values, except those of keys whose change was announced: it is not known whether the change has happened.
+#[test]
+fn a_revived_region_forgets_saved_values_that_were_about_to_change() {
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    host.now.set(1);
+    let sizes = Sizes { shards: 1, locations: 64, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let (kept, changing) = (key(&tier, b"kept"), key(&tier, b"changing"));
+    for (position, key) in [(8, &kept), (9, &changing)] {
+        put(&tier, key, b"value");
+        save(&tier, position);
+    }
+    let reserved = tier.reserve_removal(&changing).expect("there is room");
+    tier.announce(&changing, &reserved);
+    let tier = Tier::revive(Region::of_words(&memory), sizes, &host, []).expect("it is sound");
+    assert_eq!(get(&tier, &key(&tier, b"kept")), Err(Miss::Saved(at(8))));
+    assert_eq!(get(&tier, &key(&tier, b"changing")), Err(Miss::Absent));
+    let _ = reserved;
+}

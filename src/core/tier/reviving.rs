@@ -126,6 +126,8 @@ impl<'m, H: Host> Tier<'m, H> {
                 let mut present = entries.iter().map(|entry| (entry, entry.header())).filter(is_present);
                 let present = present.next();
                 guard.change(|| guard.unlink_hidden(announced));
+                // A copy of the present value that was saved outside of the region is as uncertain.
+                guard.forget_location(changed.hash());
                 if let Some((entry, header)) = present {
                     let mut unlinked = Unlinked::default();
                     self.drop_entry(guard, entry, &header, Counter::Removed, &mut unlinked);

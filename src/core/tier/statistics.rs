@@ -23,7 +23,8 @@ impl<H: Host> Tier<'_, H> {
         self.statistics.cells().filter(seen).map(|cell| self.statistics.stats(cell))
     }
 
-    /// Resets the counts of one space. Entries and bytes stay.
+    /// Resets the counts of one space. Entries and bytes stay. Does nothing if the space has no statistics of its own, where
+    /// [`space_stats`](Self::space_stats) returns None.
     pub fn reset_stats(&self, database: u32, space: u32) {
         if let Some(cell) = self.own_cell(database, space) {
             self.statistics.reset(cell);
@@ -81,8 +82,9 @@ impl<H: Host> Tier<'_, H> {
         lowered
     }
 
-    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The last item
-    /// has no name: it is the sum of all records that several relations of any databases share.
+    /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The
+    /// records that several relations of any databases share are summed up in one item without a name. It comes last, and only if its
+    /// counts are not all 0.
     pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
         let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
             relation: owner.map(|(_, relation)| relation),

@@ -24,8 +24,9 @@
 //!
 //! *Without a command*: a subscription with `two_phase` prepares and ends transactions in C code. Their fences stay raised from
 //! the preparation on. They are lowered with a new stamp as soon as a session sees that the transaction is over. An apply worker
-//! checks this at the end of each of its transactions; any other session checks it when it prepares or ends a transaction or
-//! writes anything. A transaction is over when it has released its locks, because the server sends its catalog invalidations
+//! checks this before each of its commits. Any session checks it before the commit of a transaction that has a transaction id,
+//! after COMMIT PREPARED or ROLLBACK PREPARED has succeeded, and when it prepares a transaction without a command. A transaction
+//! is over when it has released its locks, because the server sends its catalog invalidations
 //! after its id has ended. Each apply worker looks, before its first commit, for the locks of transactions that were prepared
 //! before the server started.
 
@@ -499,7 +500,9 @@ impl Ending {
         Self { record: record.flatten(), ..Self::default() }
     }
 
-    /// Raises the fences. May raise errors; `settle` then lowers the fences that were raised before the error.
+    /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims` is read before
+    /// the lookup and compared after the raise, and the lookup is repeated if it differs. The last look gives every relation a record,
+    /// so that nothing can change any more. May raise errors; `settle` then lowers the fences that were raised before the error.
     fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();

@@ -1,4 +1,5 @@
-//! Transactions commit without waiting at a gate, while two sessions fetch all the time. Some commits take long because
+//! Transactions commit without being held at a gate (as in `stand.rs`), while two sessions fetch all the time. Once a commit has
+//! returned, no fetch may return the result from before it. Some commits take long because
 //! the transaction has also set many keys or changed many names.
 
 use super::changes::{become_member, prepare};
@@ -16,6 +17,8 @@ const ROUNDS_MIN: u64 = 4;
 struct Scenario {
     name: &'static str,
     setup: &'static str,
+    /// Returns one number. It must not contain a single quote, because it stands in a string literal. A query that always fails is
+    /// noticed only when the wait for the fillers times out.
     query: &'static str,
     /// Returns the statements of a round, which run in one transaction. Rounds count from 1.
     change: fn(u64) -> String,
@@ -123,9 +126,10 @@ impl Besides {
 /// The state that the sessions of a scenario share.
 #[derive(Default)]
 struct Crowd {
-    /// Twice the number of the round, and one more while its change is under way.
+    /// Twice the number of rounds whose change is complete, and one more while the next change is under way. So it is odd during a
+    /// change, and only then is `result` written.
     moment: AtomicU64,
-    /// The result in this round.
+    /// The result of the query after the last complete change.
     result: AtomicI64,
     over: AtomicBool,
     /// The latest moment of which each filler has seen the result.

@@ -59,6 +59,7 @@ impl Both<'_> {
             Action::Locate { leave } => self.locate(leave),
             Action::Recycle => self.recycle(),
             Action::Promote { key } => self.promote(key),
+            // `Harness::run` has done these: they replace the tier that `self` borrows.
             Action::Reattach | Action::Restart => {}
         }
     }

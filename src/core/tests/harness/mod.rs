@@ -109,7 +109,7 @@ impl Harness {
                 tier = Tier::revive(Region::of_words(memory), Self::sizes(self.shards), &host, [])
                     .expect("a sound region can be revived");
                 begun = Begun::default();
-                model.restart(&tier);
+                model.restart(&tier, host.now.get());
             }
             host.patience.set(LOCKS_PER_STEP);
             let now = host.now.get();

@@ -243,13 +243,17 @@ impl Model {
     }
 
     /// Forgets the processes. Operations that they had begun and not finished count as done.
-    pub fn restart(&mut self, tier: &Tier<'_, &TestHost>) {
+    pub fn restart(&mut self, tier: &Tier<'_, &TestHost>, now: u32) {
         self.now += 1;
         for tag in self.tags.iter_mut().filter(|tag| tag.pending > 0) {
             *tag = Fence { seq: self.now, pending: 0 };
         }
         let mut entries = std::mem::take(&mut self.entries);
-        entries.values_mut().for_each(|known| self.note_killed(known));
+        for known in entries.values_mut() {
+            self.note_killed(known);
+            // The tier may have removed an expired entry before the restart.
+            known.alone &= known.expires > now;
+        }
         self.entries = entries;
         for key in std::mem::take(&mut self.changing) {
             self.take(tier, key);
