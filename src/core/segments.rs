@@ -31,8 +31,9 @@ impl<'m> SegmentRecord<'m> {
         self.region.word(self.at + index % SEGMENT_WORDS).store(value, Ordering::Release);
     }
 
-    /// Replaces the first word if it is `old`. Returns whether it was. So only one of several processes claims a record.
-    pub fn claim(&self, old: u64, new: u64) -> bool {
-        self.region.word(self.at).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    /// Replaces a word if it is `old`. Returns whether it was. So only one of several processes claims a record.
+    pub fn replace(&self, index: usize, old: u64, new: u64) -> bool {
+        let word = self.region.word(self.at + index % SEGMENT_WORDS);
+        word.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }

@@ -223,10 +223,9 @@ pub fn is_closed(database: u32) -> bool {
 pub fn has_worker(database: u32, except: u32) -> bool {
     shared::worker_slots().any(|slot| {
         let pid = slot.pid.load(Ordering::Acquire);
-        pid != 0
-            && pid != except
+        pid != except
             && slot.database.load(Ordering::Acquire) == database
-            && session::is_alive(pid)
+            && session::is_worker_of(pid, database)
     })
 }
 
@@ -240,7 +239,7 @@ pub fn close(database: u32) {
     let patience = Instant::now();
     let is_its = |slot: &WorkerSlot| {
         let pid = slot.pid.load(Ordering::Acquire);
-        (slot.database.load(Ordering::Acquire) == database && pid != 0 && session::is_alive(pid))
+        (slot.database.load(Ordering::Acquire) == database && session::is_worker_of(pid, database))
             .then_some(pid)
     };
     while let Some(pid) = shared::worker_slots().find_map(is_its)

@@ -258,7 +258,9 @@ unsafe fn drop_database(watcher: &dyn Watcher, statement: &pg_sys::DropdbStmt) {
     let database = unsafe { pg_sys::get_database_oid(statement.dbname, true) };
     if database != pg_sys::InvalidOid {
         watcher.dropping(database.to_u32());
-        watcher.needs_alone(database.to_u32());
+        if is_owner_of(database) {
+            watcher.needs_alone(database.to_u32());
+        }
     }
 }
 
@@ -266,9 +268,20 @@ unsafe fn drop_database(watcher: &dyn Watcher, statement: &pg_sys::DropdbStmt) {
 unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     // SAFETY: looks up a catalog, by a name that ends with a zero.
     let database = unsafe { pg_sys::get_database_oid(name.as_ptr(), true) };
-    if database != pg_sys::InvalidOid {
+    if database != pg_sys::InvalidOid && is_owner_of(database) {
         watcher.needs_alone(database.to_u32());
     }
+}
+
+/// Returns whether the current role owns a database, as superusers own all. The command of another role fails, or copies a template without
+/// a worker.
+fn is_owner_of(database: pg_sys::Oid) -> bool {
+    // SAFETY: looks up catalogs.
+    #[cfg(feature = "pg15")]
+    return unsafe { pg_sys::pg_database_ownercheck(database, pg_sys::GetUserId()) };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, pg_sys::GetUserId()) };
 }
 
 /// Returns the text of an option of a statement. None if the statement has no such option, or if the option has no value.

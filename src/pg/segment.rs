@@ -204,6 +204,9 @@ impl Segment {
                 if (*item).lp_flags() == pg_sys::LP_NORMAL && is_whole {
                     tuple.t_data = page.cast::<u8>().add(start).cast();
                     tuple.t_len = length as u32;
+                    if usize::from((*tuple.t_data).t_hoff) > length {
+                        tuple.t_data = std::ptr::null_mut();
+                    }
                 }
             }
             pg_sys::LockBuffer(row.buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);

@@ -18,6 +18,23 @@ pub fn is_alive(pid: u32) -> bool {
     c_int::try_from(pid).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
 }
 
+/// Returns whether a process is a background worker that is connected to a database.
+pub fn is_worker_of(pid: u32, database: u32) -> bool {
+    let Ok(pid) = c_int::try_from(pid) else { return false };
+    // SAFETY: as in `is_alive`. The entry stays in shared memory; if the process has ended, it may be that of another process.
+    unsafe {
+        let process = pg_sys::BackendPidGetProc(pid);
+        if process.is_null() {
+            return false;
+        }
+        #[cfg(not(feature = "pg18"))]
+        let is_worker = (*process).isBackgroundWorker;
+        #[cfg(feature = "pg18")]
+        let is_worker = !(*process).isRegularBackend;
+        is_worker && (*process).databaseId.to_u32() == database
+    }
+}
+
 /// Asks another process of the server to end.
 pub fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {

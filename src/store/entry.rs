@@ -491,10 +491,20 @@ pub fn touch(space: &Space, key: &[u8], ttl_ms: u64) -> bool {
             return Err(NO_LIFE);
         }
         look(&keyspace, key, &mut None::<&mut ()>)?;
+        bring_back(&keyspace, key);
         Ok(pending::touch(OwnKey::new(keyspace, key)?, expires(space, Some(ttl_ms)))?)
     });
     status::set(touched.err().unwrap_or(Status::Done));
     touched.is_ok()
+}
+
+/// Brings a value that is only in a table back into memory: a touch changes entries of the memory only.
+fn bring_back(keyspace: &Keyspace, key: &[u8]) {
+    if let Some(name) = keyspace.key(key, hash(key))
+        && let Err(Miss::Saved(location)) = keyspace.tier.peek(&name, Stamp::LATEST)
+    {
+        reading::settle(keyspace, &name, location);
+    }
 }
 
 /// Invalidates everything in the database that depends on a tag, when the transaction commits. `space` may be any space, because

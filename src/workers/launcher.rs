@@ -28,7 +28,9 @@ pub fn run() {
     // The previous launcher may have ended with an error. Only one launcher runs at a time.
     slot.give_back(slot.pid.load(std::sync::atomic::Ordering::Relaxed));
     slot.take(session::pid(), 0, shared::tick());
-    let mut launcher = Launcher { tier, running: Vec::new(), known: BTreeMap::new() };
+    let databases = background::in_transaction(background::databases);
+    let unseen = databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
+    let mut launcher = Launcher { tier, unseen, running: Vec::new(), known: BTreeMap::new() };
     let mut swept = Instant::now();
     loop {
         background::wait(LOOK);
@@ -52,6 +54,8 @@ struct Known {
 
 struct Launcher {
     tier: &'static HotTier,
+    /// The databases that have not had a worker since the launcher started. Their tables may have rows of an earlier life of the server.
+    unseen: BTreeSet<u32>,
     running: Vec<Started>,
     known: BTreeMap<u32, Known>,
 }
@@ -79,6 +83,7 @@ impl Launcher {
                 self.known.get(database).is_none_or(|known| known.stored != **stored)
             };
             wanted.extend(stored.iter().filter(has_new).map(|(database, _)| *database));
+            wanted.extend(&self.unseen);
         }
         let off = settings::table_bytes() == 0;
         record::each(self.tier, |_, record| {
@@ -101,11 +106,13 @@ impl Launcher {
         let databases = background::in_transaction(background::databases);
         for database in wanted {
             match databases.iter().find(|(oid, _)| *oid == database) {
-                None => self.forget(database),
-                Some((_, false)) => {}
+                None => {
+                    self.note(database, &stored);
+                    self.forget(database);
+                }
+                Some((_, false)) => self.note(database, &stored),
                 Some((_, true)) if self.running.len() < settings::max_workers() => {
-                    let stored = stored.get(&database).copied().unwrap_or(0);
-                    self.known.insert(database, Known { stored, started: Some(Instant::now()) });
+                    self.note(database, &stored);
                     self.running.extend(background::start(database));
                 }
                 Some((_, true)) => self.end_longest(),
@@ -124,6 +131,13 @@ impl Launcher {
         stored
     }
 
+    /// Notes that a database is looked at now, so that it is not looked at again before values are stored in it.
+    fn note(&mut self, database: u32, stored: &BTreeMap<u32, u64>) {
+        let stored = stored.get(&database).copied().unwrap_or(0);
+        self.known.insert(database, Known { stored, started: Some(Instant::now()) });
+        self.unseen.remove(&database);
+    }
+
     /// Ends the worker that has run for the longest time, if that is long enough.
     fn end_longest(&self) {
         let age = |worker: &&Started| {
@@ -137,8 +151,7 @@ impl Launcher {
     }
 
     /// Frees the segments of a database that was dropped.
-    fn forget(&mut self, database: u32) {
-        self.known.remove(&database);
+    fn forget(&self, database: u32) {
         record::each(self.tier, |segment, record| {
             if record.database == database {
                 self.tier.forget_segment(segment);

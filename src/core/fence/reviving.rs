@@ -79,10 +79,14 @@ impl Fences<'_> {
                 kept[(passed % slots) as usize] = true;
             }
         }
-        for slot in (0..slots).filter(|slot| !kept[*slot as usize]) {
-            for word in 0..RELATION_WORDS {
-                self.region.store(at(slot) + word, 0);
+        for slot in (0..slots).filter(|slot| !has_dependents[*slot as usize]) {
+            if !kept[slot as usize] {
+                for word in 0..RELATION_WORDS {
+                    self.region.store(at(slot) + word, 0);
+                }
             }
+            // A value that is saved outside of the region may depend on this record, and a search may not find the record any more. So
+            // the value must not be valid any more, even if the record is kept for the searches of others.
             for fence in [AT_ANY, AT_BULK] {
                 self.region.store(at(slot) + fence, change.0 << PENDING_BITS);
             }

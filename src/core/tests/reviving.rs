@@ -163,6 +163,22 @@ fn records_of_relations_without_entries_are_given_back() {
     }
 }
 
+/// Values that are saved outside of the region may depend on relations that no entry depends on. They must not be valid afterwards, because
+/// a writer may not find the record of the relation any more.
+#[test]
+fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
+    let (before, host) = (memory(BYTES), TestHost::default());
+    let tier = Tier::format(Region::of_words(&before), SIZES, &host, 0).expect("it fits");
+    let fences = (1..=4).map(|relation| tier.fences().relation(1, relation, Relation::Any));
+    let fences: Vec<_> = fences.collect();
+    let stamp = tier.fences().now();
+    let after = copy(&before);
+    let revived = Tier::revive(Region::of_words(&after), SIZES, &host, [fences[2]]).expect("it is sound");
+    let valid: Vec<_> =
+        fences.iter().filter(|fence| !revived.fences().has_changed_since(**fence, stamp)).collect();
+    assert!(valid.iter().all(|fence| **fence == fences[2]), "{valid:?}");
+}
+
 /// A fence that a prepared transaction is going to raise again stays the fence of its relation.
 #[test]
 fn records_of_raised_fences_are_not_given_back() {

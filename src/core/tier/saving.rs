@@ -124,7 +124,7 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Does the same for all entries of some buckets, wherever they stand in the queues. Buckets are counted over all shards. Returns
+    /// Does the same for all entries of some buckets that were never saved, wherever they stand in the queues. Buckets are counted over all shards. Returns
     /// the bucket to continue with, or None behind the last one.
     pub fn mark_bucket(
         &self,
@@ -144,6 +144,11 @@ impl<H: Host> Tier<'_, H> {
         let mut at = first;
         while at < until && !guard.poisoned() && !batch.is_full() {
             for entry in guard.in_bucket(at) {
+                // A marked entry was saved before, and its location was forgotten for lack of room. Saving it again would push another
+                // location out. It is saved again when it is about to be evicted.
+                if entry.header().has(MARKED) {
+                    continue;
+                }
                 self.mark(&guard, &entry, database, &admits, &mut judge, batch);
             }
             at += 1;

@@ -68,12 +68,25 @@ impl Record {
     /// Writes the record, except for the table, which never changes while the segment is in use.
     pub fn write(&self, tier: &HotTier, segment: u16) {
         if let Some(words) = tier.segment(segment) {
-            let rows = u64::from(self.rows.min((1 << ROWS_BITS) - 1));
-            let bytes = self.bytes.min((1 << BYTES_BITS) - 1);
-            words.set_word(USE, u64::from(self.is_to_be_freed) << 63 | rows << BYTES_BITS | bytes);
+            words.set_word(USE, self.usage());
             words.set_word(TICKS, u64::from(self.began) << 32 | u64::from(self.expires));
             words.set_word(FILE, u64::from(self.file) << 32 | u64::from(self.turn));
         }
+    }
+
+    /// Asks the saver of the segment's database to free the segment, unless the record has changed since it was read.
+    pub fn ask_to_free(&self, tier: &HotTier, segment: u16) {
+        if let Some(words) = tier.segment(segment) {
+            let usage = self.usage();
+            words.replace(USE, usage, usage | TO_BE_FREED);
+        }
+    }
+
+    /// Returns the word of the segment's use.
+    fn usage(&self) -> u64 {
+        let rows = u64::from(self.rows.min((1 << ROWS_BITS) - 1));
+        let bytes = self.bytes.min((1 << BYTES_BITS) - 1);
+        u64::from(self.is_to_be_freed) << 63 | rows << BYTES_BITS | bytes
     }
 }
 
@@ -99,7 +112,8 @@ pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
     let owner = |segment: u16| tier.segment(segment).map_or(0, |words| words.word(OWNER));
     let known = (0..SEGMENTS_MAX).find(|segment| owner(*segment) == mine);
     known.or_else(|| {
-        (0..SEGMENTS_MAX).find(|segment| tier.segment(*segment).is_some_and(|words| words.claim(0, mine)))
+        (0..SEGMENTS_MAX)
+            .find(|segment| tier.segment(*segment).is_some_and(|words| words.replace(OWNER, 0, mine)))
     })
 }
 

@@ -85,7 +85,15 @@ impl Saver {
             saved: 0,
             outdated: 0,
         };
-        for table in segment::all(crate::pg::catalog::schema()?, SEGMENTS) {
+        let tables = crate::pg::catalog::schema().map_or(Vec::new(), |schema| segment::all(schema, SEGMENTS));
+        // The extension was dropped, and perhaps created again, while no worker ran.
+        record::each(tier, |number, record| {
+            if record.database == shared::database() && !tables.contains(&record.table) {
+                tier.forget_segment(number);
+                record::release(tier, number);
+            }
+        });
+        for table in tables {
             let Some(number) = record::adopt(tier, table) else { break };
             memory::push(&mut saver.segments, number);
             saver.verify(number);
@@ -153,7 +161,12 @@ impl Saver {
         self.learn_spaces();
         let mut batch = std::mem::take(&mut self.batch);
         let spaces = std::mem::take(&mut self.spaces);
-        mark(self, &|space| spaces.1.get(&space).copied().unwrap_or_default() != Tiers::Hot, &mut batch);
+        // The default space may have no row. Another space that is not known yet may be one that must stay in memory.
+        let admits = |space: u32| match spaces.1.get(&space) {
+            Some(tiers) => *tiers != Tiers::Hot,
+            None => space == space::DEFAULT_OID,
+        };
+        mark(self, &admits, &mut batch);
         self.spaces = spaces;
         self.save(batch.marked());
         let marked = batch.marked().len() as u64;
@@ -303,7 +316,7 @@ impl Saver {
             }
         });
         if let Some((number, record)) = oldest.filter(|(_, record)| !record.is_to_be_freed) {
-            Record { is_to_be_freed: true, ..record }.write(self.tier, number);
+            record.ask_to_free(self.tier, number);
         }
         false
     }
@@ -328,7 +341,7 @@ impl Saver {
                 Some(Keep::All)
             } else if record.is_to_be_freed || too_large {
                 Some(Keep::Asked)
-            } else if !is_youngest && (used * 2 < record.rows || is_old && used < record.rows) {
+            } else if !is_youngest && (used * 2 < record.rows || is_old) {
                 Some(Keep::All)
             } else if !has_empty && !is_youngest {
                 Some(Keep::Asked)
@@ -386,8 +399,13 @@ impl Saver {
             Keep::Asked => Self::segment_bytes() / 4,
             Keep::All => u64::MAX,
         };
-        for some in locations.chunks(MARKED_MAX) {
-            let Some(copies) = self.copies_of_rows(number, some) else { return };
+        let mut rest = &locations[..];
+        while !rest.is_empty() {
+            let Some((copies, looked)) = self.copies_of_rows(number, rest) else { return };
+            rest = &rest[looked..];
+            if copies.is_empty() {
+                continue;
+            }
             let is_within = |(_, one): &&(Location, Copied)| {
                 left = left.saturating_sub(ROW_BYTES + one.value.len() as u64);
                 left > 0
@@ -405,8 +423,13 @@ impl Saver {
         }
     }
 
-    /// Copies the values at some locations of a segment that may still be served. None if the segment cannot be read.
-    fn copies_of_rows(&self, number: u16, locations: &[Location]) -> Option<Vec<(Location, Copied)>> {
+    /// Copies the values at the first of some locations of a segment, if they may still be served. Returns them, and at how many
+    /// locations it has looked. None if the segment cannot be read.
+    fn copies_of_rows(
+        &self,
+        number: u16,
+        locations: &[Location],
+    ) -> Option<(Vec<(Location, Copied)>, usize)> {
         let record = Record::read(self.tier, number)?;
         let segment = Segment::to_read(record.table).filter(|open| open.file() == record.file)?;
         let copy = |location: &Location| {
@@ -425,7 +448,18 @@ impl Saver {
             super::reading::copy(&segment, location.position(), &found, &mut value)
                 .then_some((*location, Copied { key, dependencies, value, meta, stale_ok, space, role }))
         };
-        Some(memory::collect(locations.iter().filter_map(copy)))
+        let (mut copies, mut bytes, mut looked) = (Vec::new(), 0, 0);
+        for location in locations.iter().take(MARKED_MAX) {
+            looked += 1;
+            if let Some((location, one)) = copy(location) {
+                bytes += one.key.len() + one.value.len();
+                memory::push(&mut copies, (location, one));
+            }
+            if bytes >= APPENDED_MAX {
+                break;
+            }
+        }
+        Some((copies, looked))
     }
 
     /// Empties a segment: no location leads to it afterwards, and its table has no rows. If its table is locked, it keeps its turn, so
