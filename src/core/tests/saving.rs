@@ -1,5 +1,5 @@
 //! Tests of saved values: which changes forget a location, when a copy may be located, and what decides whether a key has a value.
-//! Each test names the mistake that it would find.
+//! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
 #![cfg(not(any(loom, counting)))]
 
 // These tests use only the host and the damage functions of the harness.
@@ -156,7 +156,8 @@ fn every_change_of_a_key_makes_its_copies_useless() {
     }
 }
 
-/// Found if the saver compares blocks and stamps instead of the mark. The memory has room for two such entries, so blocks recur.
+/// Found if the saver compares blocks and stamps instead of the mark. The memory has room for a few thousand such entries, and the
+/// search for blocks goes round. So the rounds must be several times as many, that it comes back to the block of the old value.
 #[test]
 fn a_value_at_the_block_of_the_old_one_is_not_taken_for_it() {
     with_tier(|tier, _| {
@@ -354,7 +355,8 @@ fn a_saved_value_is_judged_like_an_entry() {
 #[test]
 fn a_full_set_forgets_its_oldest_location() {
     with_tier(|tier, _| {
-        // All keys have the same hash in the upper half except for the lowest bits, so they share a set.
+        // The hashes of all keys begin with the same three bits, which choose one of the eight sets. Their lowest bits, the
+        // fingerprints, differ.
         let names: Vec<_> = (0..12_u8).map(|number| [b'k', number]).collect();
         let scope = tier.scope(DATABASE, 0, 0);
         let keys: Vec<_> =

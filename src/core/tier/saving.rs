@@ -124,8 +124,9 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Does the same for all entries of some buckets that were never saved, wherever they stand in the queues. Buckets are counted over all shards. Returns
-    /// the bucket to continue with, or None behind the last one.
+    /// Does the same for entries of some buckets that have no mark, wherever they stand in the queues. Buckets are counted over all
+    /// shards. Returns the bucket to continue with, or None behind the last one. If the batch is full within a bucket, the rest of the
+    /// bucket waits for the next walk.
     pub fn mark_bucket(
         &self,
         from: u64,
@@ -144,8 +145,8 @@ impl<H: Host> Tier<'_, H> {
         let mut at = first;
         while at < until && !guard.poisoned() && !batch.is_full() {
             for entry in guard.in_bucket(at) {
-                // A marked entry was saved before, and its location was forgotten for lack of room. Saving it again would push another
-                // location out. It is saved again when it is about to be evicted.
+                // A marked entry has had its turn. Most of these were saved, and may have lost their location for lack of room:
+                // saving such an entry again would push another location out. It is saved when it is about to be evicted.
                 if entry.header().has(MARKED) {
                     continue;
                 }
@@ -202,8 +203,9 @@ impl<H: Host> Tier<'_, H> {
         entry.stale_ok(&self.layout, header)
     }
 
-    /// Adds the location of a marked entry's copy to the directory. Returns false if the entry has changed or gone since it was
-    /// marked: then the copy must not be used. With `leave`, the entry leaves the memory, and only the copy stays.
+    /// Adds the location of a marked entry's copy to the directory. Returns false, and then the copy must not be used, if the entry
+    /// has changed or gone since it was marked, or if the directory already has a location with these bits. With `leave`, the entry
+    /// leaves the memory, and only the copy stays.
     pub fn locate(&self, marked: &Marked, location: Location, leave: bool) -> bool {
         let guard = Shard::new(self.region, &self.layout, marked.shard).lock(&self.host);
         if !marked.is_still(&guard) || !guard.add_location(marked.header.hash(), location) {
@@ -220,5 +222,5 @@ impl<H: Host> Tier<'_, H> {
     }
 }
 
-// The header begins with the dependencies, so that `dependency` finds them in a copy of the header.
+// The dependencies begin directly behind the header, so the header must end at a whole word.
 const _: () = assert!(HEADER_BYTES.is_multiple_of(8));

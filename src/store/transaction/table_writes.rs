@@ -20,9 +20,9 @@ struct TableWrites {
     relations: Vec<u32>,
     /// The fences of these relations, sorted.
     fences: Vec<FenceId>,
-    /// The value of `relation::generation` when the fences were found. None if the search did not finish.
+    /// The value of `relation::generation` from before the search for the fences. None if the search did not finish.
     generation: Option<u64>,
-    /// The value of `Fences::claims` when the fences were found.
+    /// The value of `Fences::claims` from before the search for the fences.
     claims: u64,
     /// The stamp as of which this session knows the inheritance trees. Trees may have grown since.
     trees: Stamp,
@@ -44,7 +44,8 @@ local! {
     });
 }
 
-/// Calls `call` with the fences of the relations written so far, sorted. May raise errors before the call.
+/// Calls `call` with the fences of the relations written so far, sorted. `call` must not use other functions of this file, because
+/// the list is borrowed. May raise errors before the call.
 pub fn with_fences<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     TABLE_WRITES.with_borrow_mut(|written| {
         written.refresh(tier);
@@ -162,7 +163,9 @@ impl TableWrites {
         }
     }
 
-    /// Finds the fences of the relations. May raise errors.
+    /// Finds the fences of the relations. Both counters must be read before the search. If a relation is given a record or a message
+    /// arrives during the search, the next look then finds the fences again; otherwise a commit would leave a fence out. May raise
+    /// errors.
     #[cold]
     fn resolve(&mut self, tier: &HotTier) {
         (self.generation, self.raised) = (None, false);

@@ -40,7 +40,8 @@ pub struct Rules {
     pub pairs: usize,
     /// The turns of each contender in a pair.
     pub turns: usize,
-    /// The duration of the first turn. The other turns do the same number of operations.
+    /// About how long a turn of the first contender takes. A probe before the first pair finds how many operations that is, and every
+    /// turn of every contender does that many.
     pub turn: Duration,
     /// How many pairs the servers serve before they are restarted.
     pub pairs_per_start: usize,
@@ -77,7 +78,8 @@ impl Rules {
     }
 }
 
-/// Holds the contest. `prepare` is called before each pair, and `check` after it.
+/// Holds the contest. `prepare` is called before each pair, and `check` after it. The first lane sets the number of operations.
+/// Lanes of the same server must stand next to each other: otherwise that server would be restarted twice at the same time.
 pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
     // As in the other parts, a single client and its server share a core. The servers inherit the core, because this thread starts

@@ -502,11 +502,8 @@ impl TableTwin<'_> {
     fn save(&mut self, step: table::Save, before: &table::State, after: &table::State) {
         match step {
             table::Save::Mark(_) => {
-                let mut from = Some(0);
                 self.batch = Batch::with_room(2).expect("there is memory");
-                while let Some(bucket) = from.filter(|_| self.batch.marked().is_empty()) {
-                    from = self.tier.mark_bucket(bucket, 1, |_| true, &mut self.batch);
-                }
+                self.tier.mark_oldest(0, 1, |_| true, &mut self.batch);
                 assert_eq!(self.batch.marked().len(), 1);
             }
             table::Save::Copy => {
