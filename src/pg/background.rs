@@ -219,6 +219,15 @@ pub fn is_closed(database: u32) -> bool {
     })
 }
 
+/// Returns how many workers of databases are alive.
+pub fn workers() -> usize {
+    let is_alive = |slot: &&WorkerSlot| {
+        let database = slot.database.load(Ordering::Acquire);
+        database != 0 && session::is_worker_of(slot.pid.load(Ordering::Acquire), database)
+    };
+    shared::worker_slots().filter(is_alive).count()
+}
+
 /// Returns whether a worker of a database is alive, other than the one with this process ID.
 pub fn has_worker(database: u32, except: u32) -> bool {
     shared::worker_slots().any(|slot| {

@@ -26,7 +26,7 @@ pub struct Control {
 pub fn read() -> Option<Control> {
     let mut content = [0; BYTES];
     let file = open(PATH, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    // The server writes the file in one piece, and nobody writes it now.
+    // The server writes the file in one piece. No process of the server writes it at this time.
     if rustix::io::read(&file, &mut content) != Ok(BYTES) {
         return None;
     }

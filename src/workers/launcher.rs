@@ -1,8 +1,8 @@
 //! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save.
 //!
-//! It is connected to no database, so it is in nobody's way. A database has work if values were stored in it since its last worker was
-//! started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more databases have work, a worker that has run
-//! for some time is ended, so that the others get their turn.
+//! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in it
+//! since its last worker was started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more
+//! databases have work, the launcher ends a worker that has run for some time, so that the others get their turn.
 
 use crate::pg::background::{self, Started};
 use crate::pg::shared::{self, HotTier};
@@ -111,13 +111,18 @@ impl Launcher {
                     self.forget(database);
                 }
                 Some((_, false)) => self.note(database, &stored),
-                Some((_, true)) if self.running.len() < settings::max_workers() => {
+                Some((_, true)) if self.alive() < settings::max_workers() => {
                     self.note(database, &stored);
                     self.running.extend(background::start(database));
                 }
                 Some((_, true)) => self.end_longest(),
             }
         }
+    }
+
+    /// Returns how many workers run or are about to start. The workers of a previous launcher are not in the list.
+    fn alive(&self) -> usize {
+        self.running.len().max(background::workers())
     }
 
     /// Returns how many values were stored in each database.

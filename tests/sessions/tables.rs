@@ -510,3 +510,27 @@ fn dropping_the_extension_without_a_worker_frees_its_space() {
     let bytes: i64 = one(&mut session, used);
     assert_eq!(bytes, size(&mut session), "the space of the dropped tables still counts");
 }
+
+/// Only a role that could run the command may make the worker leave. Any role once could stop the workers of all databases.
+#[test]
+fn a_command_that_a_role_may_not_run_stops_no_worker() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    save(&mut session, "key", "value");
+    let worker =
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_cache worker' AND datname = 'postgres'";
+    let before: i32 = one(&mut session, worker);
+    session.batch_execute("CREATE ROLE mallory").expect("a role");
+    session.batch_execute("SET ROLE mallory").expect("it is a superuser's session");
+    for command in [
+        "CREATE DATABASE copied TEMPLATE postgres",
+        "DROP DATABASE postgres",
+        "ALTER DATABASE postgres RENAME TO other",
+        "ALTER DATABASE postgres SET TABLESPACE pg_default",
+    ] {
+        assert!(session.batch_execute(command).is_err(), "{command}");
+    }
+    session.batch_execute("RESET ROLE").expect("the role is given back");
+    assert_eq!(one::<i32>(&mut session, worker), before, "the worker has left");
+}

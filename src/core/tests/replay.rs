@@ -48,7 +48,7 @@ fn bytes_are_stories_that_the_model_agrees_with() {
     assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
 }
 
-/// No operation may crash or run for ever, whatever the bytes do to the memory.
+/// With any bytes written over the memory, every operation must end, and none may crash.
 #[test]
 fn a_tier_endures_what_bytes_do_to_its_memory() {
     strings(300).for_each(|bytes| endure(&bytes));
