@@ -534,3 +534,30 @@ fn a_command_that_a_role_may_not_run_stops_no_worker() {
     session.batch_execute("RESET ROLE").expect("the role is given back");
     assert_eq!(one::<i32>(&mut session, worker), before, "the worker has left");
 }
+
+/// In a space of scope `role`, a role must never get the saved value of another role.
+#[test]
+fn a_saved_value_belongs_to_its_role() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    session
+        .batch_execute(
+            "SELECT cache_create_space('own', scope => 'role', tiers => 'table');
+             CREATE ROLE alice; CREATE ROLE bob;
+             SELECT cache_grant('own', role, 'write') FROM unnest('{alice,bob}'::text[]) AS role",
+        )
+        .expect("a space and two roles");
+    let get = "SELECT cache_get_text('key', 'own')";
+    for role in ["alice", "bob"] {
+        session.batch_execute(&format!("SET ROLE {role}")).expect("a role");
+        assert_eq!(one::<Option<String>>(&mut session, get), None, "{role} gets the value of another role");
+        let set = format!("SELECT cache_set_text('key', '{role}', '1 hour', space => 'own')");
+        assert!(one::<bool>(&mut session, &set));
+        wait_until("the value to be saved", || {
+            assert_eq!(one::<Option<String>>(&mut session, get).as_deref(), Some(role));
+            one::<Option<String>>(&mut session, "SELECT cache_status()").as_deref() == Some("hit: table")
+        });
+    }
+    session.batch_execute("SET ROLE alice").expect("a role");
+    assert_eq!(one::<Option<String>>(&mut session, get).as_deref(), Some("alice"));
+}
