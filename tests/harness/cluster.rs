@@ -6,6 +6,7 @@
 //! pipe.
 
 use crate::server::{Server, as_server_user, run};
+use crate::wait::wait_until;
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -140,6 +141,16 @@ impl Cluster {
     /// Kills a process of the server with SIGKILL, as the kernel does when memory runs out.
     pub fn kill(&self, process: i32) {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));
+    }
+
+    /// Kills a process that the server does not outlive, and waits until the server has restarted its processes and accepts sessions.
+    /// Until the postmaster notices the death it still accepts sessions and kills them a moment later, so a session opened before shows
+    /// when it has noticed.
+    pub fn crash(&self, process: i32) {
+        let mut witness = self.connect("postgres");
+        self.kill(process);
+        wait_until("the end of all sessions", || witness.simple_query("").is_err());
+        wait_until("the end of recovery", || self.try_connect("postgres").is_ok());
     }
 
     /// Limits the address space of a server process to its current size plus `more` bytes.

@@ -346,8 +346,7 @@ fn a_crash_empties_both_places() {
         only_tables(&mut session);
         save(&mut session, "key", "value");
         let query = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = '{victim}' LIMIT 1");
-        cluster.kill(one(&mut session, &query));
-        wait_until("the end of recovery", || cluster.try_connect("postgres").is_ok());
+        cluster.crash(one(&mut session, &query));
         let mut session = cluster.connect("postgres");
         assert_eq!(status_of(&mut session, "key").0, None, "{victim}");
         save(&mut session, "key", "again");
