@@ -88,7 +88,7 @@ COMMENT ON FUNCTION cache_incr(text, bigint, interval, text, text) IS
     'Adds to a counter and returns its new value. Takes effect at once for all sessions, like nextval, and a rollback does not undo it, unless this transaction has set or removed the key before. A key without a value becomes a counter with the given time to live; with mode present it stays without a value, and the result is null. A jsonb or text that is an integer becomes a counter. If the counter cannot be stored, the result is the number to add.';
 
 COMMENT ON FUNCTION cache_keys(text, text, integer, text) IS
-    'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Returns at most max_keys keys that follow the key "after", in the order of their bytes. Looks at every entry of the cache, so it is meant for inspection.';
+    'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Returns at most max_keys keys that follow the key "after", in the order of their bytes. Looks at every entry and every saved value, so it is meant for inspection.';
 
 COMMENT ON FUNCTION cache_status() IS
     'Returns what the last call of this session did, and the cause by name, such as "invalidated: table orders". Null after a call that failed, and after a rollback.';
@@ -151,6 +151,9 @@ COMMENT ON FUNCTION pgcache.space_statistics() IS
 
 COMMENT ON FUNCTION pgcache.usage() IS
     'Returns the rows of the view cache_usage, with the OID of each database.';
+
+COMMENT ON FUNCTION pgcache.entries() IS
+    'Returns the rows of the view cache_entries.';
 
 COMMENT ON FUNCTION pgcache.workers() IS
     'Returns the rows of the view cache_workers, with the OID of each database.';

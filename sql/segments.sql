@@ -18,6 +18,7 @@ BEGIN
             stale_ticks  pg_catalog.int4 NOT NULL,
             valid_at     pg_catalog.int4 NOT NULL,
             length       pg_catalog.int4 NOT NULL,
+            note         pg_catalog.int4 NOT NULL,
             epoch        pg_catalog.int4 NOT NULL
         ) WITH (autovacuum_enabled = false)', number);
         EXECUTE pg_catalog.format('ALTER TABLE pgcache.segment_%s

@@ -104,6 +104,20 @@ COMMENT ON COLUMN cache_stats_detail.never_hit IS 'Evicted from the queue of unr
 COMMENT ON COLUMN cache_stats_detail.time_saved IS 'Query time that hits of cache_fetch saved';
 GRANT SELECT ON cache_stats_detail TO PUBLIC;
 
+CREATE VIEW cache_entries AS
+    SELECT * FROM pgcache.entries() ORDER BY space COLLATE pg_catalog."C", key COLLATE pg_catalog."C";
+COMMENT ON VIEW cache_entries IS 'Entries that a read can return now';
+COMMENT ON COLUMN cache_entries.space IS 'Name of the space';
+COMMENT ON COLUMN cache_entries.key IS 'Key; null if it belongs to another role';
+COMMENT ON COLUMN cache_entries.kind IS 'jsonb, text, bytea, integer, or null of a query';
+COMMENT ON COLUMN cache_entries.size IS 'Bytes of the value';
+COMMENT ON COLUMN cache_entries.age IS 'Time since it was stored';
+COMMENT ON COLUMN cache_entries.ttl IS 'Time until it expires';
+COMMENT ON COLUMN cache_entries.tags IS 'Its tags; null if it has none';
+COMMENT ON COLUMN cache_entries.tier IS 'hot (only in memory), table (only there) or both';
+COMMENT ON COLUMN cache_entries.hits IS 'Estimate of its share in the latest reads';
+GRANT SELECT ON cache_entries TO PUBLIC;
+
 CREATE VIEW cache_usage AS
     SELECT u.resource, COALESCE(d.datname::pg_catalog.text, u.database::pg_catalog.text) AS database,
            u.unit, u.used, u.capacity, u.used_ratio

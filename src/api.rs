@@ -1,4 +1,5 @@
 mod arguments;
+mod content;
 mod counter;
 mod fetch;
 mod inspect;

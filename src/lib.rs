@@ -22,6 +22,7 @@ pgrx::extension_sql_file!(
     "../sql/spaces.sql",
     name = "spaces",
     requires = [
+        api::content::pgcache::entries,
         api::invalidation::cache_flush,
         api::space::pgcache::changed,
         api::space::pgcache::grant_restored,

@@ -68,6 +68,7 @@ pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
 pub fn value(bytes: &[u8]) -> NewValue<'_> {
     NewValue {
         bytes,
+        note: &[],
         kind: Kind(1),
         stamp: Stamp::LATEST,
         expires: u32::MAX,

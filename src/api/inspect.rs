@@ -12,11 +12,12 @@ use crate::store::space::{self, Privilege};
 use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
-/// Returns the keys of a space that have a value in memory or in this transaction and match a pattern, in the order of their bytes:
+/// Returns the keys of a space that have a value and match a pattern, in the order of their bytes:
 /// the first of those that follow the key `after`, at most `max_keys` and at most 64 MB of keys. So a result with fewer than
-/// `max_keys` keys need not be the last. Keys whose value is only in a table are left out.
+/// `max_keys` keys need not be the last.
 ///
-/// Looks at the header of every entry of the cache, so it is meant for inspection, not for frequent calls.
+/// Looks at the header of every entry in memory and at every saved value of the database, so it is meant for inspection, not for frequent
+/// calls.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_keys(
     pattern: default!(Option<TextArgument<'_>>, "'*'"),

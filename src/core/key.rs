@@ -32,6 +32,16 @@ impl Scope {
         self.fences
     }
 
+    /// Returns the OID of the space.
+    pub fn space(&self) -> u32 {
+        self.space
+    }
+
+    /// Returns the OID of the role that the entries belong to, or 0.
+    pub fn role(&self) -> u32 {
+        self.role
+    }
+
     /// Returns database and space as one word, as an entry stores them.
     #[inline(always)]
     pub(crate) fn space_id(&self) -> u64 {

@@ -23,7 +23,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 6;
+pub(crate) const VERSION: u64 = 7;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -101,8 +101,12 @@ pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
 pub(crate) const ROW_WORDS: usize = 3 * LINE;
 /// The words of a record of a segment.
 pub(crate) const SEGMENT_WORDS: usize = 4;
-/// The words of a slot of statistics.
-pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS;
+/// The number of sampled hits that a backend remembers.
+pub(crate) const SAMPLES: usize = if cfg!(loom) { LINE } else { 128 };
+/// The words of a slot of statistics: the marks of the rows, the rows, the number of samples on a line of its own, and the samples.
+pub(crate) const SLOT_WORDS: usize = LINE + ROWS * ROW_WORDS + LINE + SAMPLES;
+/// The place of the number of samples in a slot.
+pub(crate) const AT_SAMPLED: usize = LINE + ROWS * ROW_WORDS;
 /// The words of a space's cell: one line, the counts of the cell, and the counts at the last reset.
 pub(crate) const CELL_WORDS: usize = LINE + 2 * ROW_WORDS;
 /// The words of a shard's control block.

@@ -109,11 +109,12 @@ pub use tier::Tier;
 pub use tier::acquiring::{Acquired, FlightRequest, Unclaimed};
 pub use tier::census::{Census, Fill};
 pub use tier::flight::{InFlight, Lease, Limit, Owner, Purpose};
-pub use tier::inspecting::{Inspected, KeyPage, Usage};
+pub use tier::inspecting::{EntryPage, Inspected, KeyPage, Usage};
 pub use tier::promoting::SavedValue;
 pub use tier::reviving::ReviveError;
 pub use tier::saving::{Batch, Marked};
+pub use tier::statistics::SampledHits;
 pub use value::{
-    DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, ReserveOptions, StaleOk,
-    Stored,
+    DEPENDENCIES_MAX, IncrError, Kind, Meta, NOTE_BYTES_MAX, NewValue, Quota, Refusal, Reservation,
+    ReserveOptions, StaleOk, Stored,
 };

@@ -15,7 +15,7 @@ use crate::value::{Kind, NewValue};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
-const REGION_WORDS: usize = 64 * 1024 / 8;
+const REGION_WORDS: usize = 128 * 1024 / 8;
 
 struct Alone;
 
@@ -124,6 +124,7 @@ fn a_relation_has_a_line_for_itself() {
                     let key = Key::new(scope, &bytes, 1).expect("a legal key");
                     let value = NewValue {
                         bytes: &[1; 10],
+                        note: &[],
                         kind: Kind(1),
                         stamp: fences.now(),
                         expires: 9,
@@ -181,6 +182,7 @@ fn everything(tier: &Tier<'_, Alone>) {
         let key = Key::new(scope, &bytes, number << 40).expect("a legal key");
         let value = NewValue {
             bytes: &[1; 300],
+            note: &[],
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: 2,

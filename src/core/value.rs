@@ -7,6 +7,9 @@ use crate::location::Location;
 /// The most dependencies that an entry may name.
 pub const DEPENDENCIES_MAX: usize = 255;
 
+/// The most bytes of a note, see [`NewValue::note`].
+pub const NOTE_BYTES_MAX: usize = 16 << 10;
+
 /// The kind of value that an entry holds. The caller chooses the numbers; only [`Kind::COUNTER`] has a meaning in this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Kind(pub u8);
@@ -38,6 +41,9 @@ pub struct Meta {
 pub struct NewValue<'v> {
     /// The bytes of the value.
     pub bytes: &'v [u8],
+    /// Bytes that are stored beside the value and that readers of the value do not get; at most [`NOTE_BYTES_MAX`]. The caller chooses
+    /// their meaning. A counter must have none.
+    pub note: &'v [u8],
     /// The kind of the value.
     pub kind: Kind,
     /// The moment as of which the value is valid, drawn before the snapshot on which it was computed (`fence/mod.rs`).

@@ -143,6 +143,14 @@ pub fn try_copy<T: Copy>(from: &[T]) -> Result<Vec<T>, OutOfMemory> {
     Ok(copy)
 }
 
+/// Returns so many bytes, which are 0. Raises an error if there is no memory.
+pub fn zeroed(bytes: usize) -> Vec<u8> {
+    let mut list = Vec::new();
+    reserve(&mut list, bytes);
+    list.resize(bytes, 0);
+    list
+}
+
 /// Copies a slice. Raises an error if there is no memory.
 pub fn copy<T: Copy>(from: &[T]) -> Vec<T> {
     try_copy(from).or_raise()

@@ -15,7 +15,7 @@ use pgrx::prelude::*;
 use std::ffi::CStr;
 
 /// The columns of a segment, in the order of `sql/segments.sql`.
-const COLUMNS: usize = 17;
+const COLUMNS: usize = 18;
 /// The types of the columns.
 const TYPES: [pg_sys::Oid; COLUMNS] = [
     pg_sys::INT2OID,
@@ -26,6 +26,7 @@ const TYPES: [pg_sys::Oid; COLUMNS] = [
     pg_sys::INT8OID,
     pg_sys::INT8OID,
     pg_sys::INT8OID,
+    pg_sys::INT4OID,
     pg_sys::INT4OID,
     pg_sys::INT4OID,
     pg_sys::INT4OID,
@@ -65,14 +66,16 @@ pub struct SegmentRow<'r> {
     /// For how many ticks the value may be served stale, and the last tick at which it was known to be valid. 0 ticks: it may not be.
     pub stale_ticks: u32,
     pub valid_at: u32,
-    /// The length of the whole value in bytes.
+    /// The length of the whole note and value in bytes.
     pub length: u32,
+    /// The length of the note in bytes.
+    pub note: u32,
     /// The content of the memory tier to which stamps, ticks and fences belong.
     pub epoch: u32,
     pub key: &'r [u8],
     /// The fences of the value's dependencies, four bytes each.
     pub dependencies: &'r [u8],
-    /// This part of the value.
+    /// This part of the note and the value, which follow each other.
     pub value: &'r [u8],
 }
 
@@ -340,6 +343,7 @@ unsafe fn form(descriptor: pg_sys::TupleDesc, row: &SegmentRow<'_>) -> pg_sys::H
         signed(row.stale_ticks),
         signed(row.valid_at),
         signed(row.length),
+        signed(row.note),
         signed(row.epoch),
         varlena::Varlena::of(row.key).into_datum(),
         varlena::Varlena::of(row.dependencies).into_datum(),
@@ -413,10 +417,11 @@ impl PinnedRow<'_> {
             stale_ticks: number(10) as u32,
             valid_at: number(11) as u32,
             length: number(12) as u32,
-            epoch: number(13) as u32,
-            key: bytes(14),
-            dependencies: bytes(15),
-            value: bytes(16),
+            note: number(13) as u32,
+            epoch: number(14) as u32,
+            key: bytes(15),
+            dependencies: bytes(16),
+            value: bytes(17),
         }
     }
 }

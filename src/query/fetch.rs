@@ -16,7 +16,7 @@ use crate::store::entry::{self, JSONB};
 use crate::store::space::{self, Keyspace, Privilege, Space, hash};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{pending, table_writes};
-use crate::store::{flights, watch};
+use crate::store::{flights, note, watch};
 use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
 };
@@ -396,8 +396,10 @@ impl Ticket {
         bytes.try_reserve_exact(IDENTITY_BYTES).map_err(OutOfMemory::from)?;
         let length = bytes.len();
         bytes.extend_from_slice(&wanted.identity.0);
+        let note = note::of_tags(wanted.tags)?;
         let value = NewValue {
             bytes,
+            note: &note,
             kind,
             stamp: self.stamp,
             expires: entry::expires(space, wanted.ttl_ms.or_else(|| lifetime_ms(space, run.cost))),

@@ -122,6 +122,7 @@ impl Addition {
     fn new_value(&self, space: &Space, keyspace: &Keyspace) -> Result<Value, OutOfMemory> {
         Ok(Value {
             bytes: memory::try_copy(&self.by.to_ne_bytes())?.into_boxed_slice(),
+            note: Box::default(),
             kind: Kind::COUNTER,
             stamp: keyspace.tier.fences().now(),
             expires: entry::expires(space, self.ttl_ms),
@@ -180,6 +181,7 @@ fn add_at_once(
 ) -> Result<i64, Uncounted> {
     let new = NewValue {
         bytes: &[],
+        note: &[],
         kind: Kind::COUNTER,
         stamp: keyspace.tier.fences().now(),
         expires: entry::expires(space, addition.ttl_ms),

@@ -12,17 +12,18 @@ use crate::pg::error::{OrRaise, Refused};
 use crate::pg::memory::OutOfMemory;
 use crate::pg::{memory, names, observer, settings, shared, transaction};
 use crate::store::flights;
+use crate::store::note;
 use crate::store::prefetch;
 use crate::store::space::{self, Keyspace, Space, hash, unfit};
 use crate::store::status::{self, Object, Status};
-use crate::store::table::reading;
+use crate::store::table::{listing, reading};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending, safe_stamp};
 use crate::store::watch;
 use pg_cache_core::{
     Buffer, Counter, DEPENDENCIES_MAX, FenceId, Key, Kind, Location, Meta, Miss, Reader, StaleOk, Stamp,
 };
 use pgrx::prelude::PgSqlErrorCode;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 /// The kinds of values that callers set. `query/fetch.rs` has the kinds of query results, and the core has `Kind::COUNTER`.
 /// `is_readable_as` in `api/value.rs` says which kind can be read as which type.
@@ -345,7 +346,7 @@ fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> 
     } else if space.options.max_value.is_some_and(|most| new.bytes.len() as u64 > most) {
         "larger than max_value of the space"
     } else {
-        return keyspace.admit(key.len() + new.bytes.len() + ENTRY_OVERHEAD_BYTES);
+        return keyspace.admit(key.len() + note::len(new.tags) + new.bytes.len() + ENTRY_OVERHEAD_BYTES);
     };
     keyspace.tier.note(&keyspace.scope, Counter::RefusedSize, 1);
     Err(Status::Refused(limit))
@@ -375,6 +376,7 @@ fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>)
     let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), valid_at });
     let value = Value {
         bytes: memory::try_copy(new.bytes)?.into_boxed_slice(),
+        note: note::of_tags(new.tags)?,
         kind: new.kind,
         stamp,
         expires: expires(space, new.ttl_ms),
@@ -549,7 +551,8 @@ const KEY_OVERHEAD_BYTES: usize = 32;
 /// the first `most` of them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
 ///
 /// A key that has a value during the whole call is not missed, even if other sessions change it meanwhile: an entry stays in its
-/// bucket, and a new value of a key takes the place of the old one in one step.
+/// bucket, a new value of a key takes the place of the old one in one step, and the tables are walked after the memory. There is one
+/// exception: a value that was only in a table when the call began, and is only in memory when the walk reaches that table.
 pub fn keys(
     space: &Space,
     matches: impl Fn(&[u8]) -> bool,
@@ -568,7 +571,7 @@ pub fn keys(
     let mut own = pending::own_keys(&keyspace);
     own.sort_unstable();
     own.dedup();
-    let mut first = FirstKeys { most, found: BinaryHeap::new(), bytes: 0, end: None };
+    let mut first = FirstKeys { most, found: BTreeSet::new(), bytes: 0, end: None };
     let add = |first: &mut FirstKeys, key: Vec<u8>| {
         // Matching a long pattern takes time with each key, so cancellation is checked for each key.
         shared::check_for_interrupts();
@@ -586,16 +589,26 @@ pub fn keys(
         others.for_each(|key| add(&mut first, key));
         bucket = page.next;
     }
-    let is_after = |key: &Vec<u8>| after.is_none_or(|after| key.as_slice() > after);
-    own.into_iter().filter(is_after).for_each(|key| add(&mut first, key));
-    first.found.into_sorted_vec()
+    let is_after = |key: &[u8]| after.is_none_or(|after| key > after);
+    for shard in 0..keyspace.tier.shards() {
+        listing::each_in_shard(keyspace.tier, shard, |key, _, _| {
+            let is_wanted = key.scope().is(&keyspace.scope)
+                && is_after(key.bytes())
+                && own.binary_search_by(|own| own.as_slice().cmp(key.bytes())).is_err();
+            if is_wanted {
+                add(&mut first, memory::copy(key.bytes()));
+            }
+        });
+    }
+    own.into_iter().filter(|key| is_after(key)).for_each(|key| add(&mut first, key));
+    memory::collect(first.found.into_iter())
 }
 
 /// The first keys, in order, of those that were added.
 struct FirstKeys {
     most: usize,
-    /// The largest key is on top. It is removed first when there are too many.
-    found: BinaryHeap<Vec<u8>>,
+    /// When there are too many, the last one is removed.
+    found: BTreeSet<Vec<u8>>,
     bytes: usize,
     /// The least key that was left out. Keys behind it do not fit either.
     end: Option<Vec<u8>>,
@@ -607,14 +620,16 @@ impl FirstKeys {
     }
 
     fn add(&mut self, key: Vec<u8>) {
-        self.found.try_reserve(1).or_raise();
-        self.bytes += KEY_OVERHEAD_BYTES + key.len();
-        self.found.push(key);
+        let length = key.len();
+        if !self.found.insert(key) {
+            return;
+        }
+        self.bytes += KEY_OVERHEAD_BYTES + length;
         while self.found.len() > self.most || self.bytes > RETURNED_BYTES_MAX {
             if self.found.len() <= self.most {
                 status::set(Status::Cut);
             }
-            let Some(last) = self.found.pop() else { break };
+            let Some(last) = self.found.pop_last() else { break };
             self.bytes -= KEY_OVERHEAD_BYTES + last.len();
             self.end = Some(last);
         }

@@ -5,11 +5,13 @@
 
 pub mod cause;
 pub mod command;
+pub mod content;
 pub mod counter;
 pub mod entry;
 pub mod flights;
 pub mod health;
 pub mod lease;
+pub mod note;
 pub mod prefetch;
 pub mod space;
 pub mod status;

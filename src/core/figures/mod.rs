@@ -4,6 +4,7 @@ mod cost;
 mod counter;
 mod deltas;
 mod relation_stats;
+mod samples;
 mod statistics;
 
 pub use cost::Cost;
@@ -11,5 +12,6 @@ pub use counter::Counter;
 pub(crate) use counter::{Counts, entries};
 pub(crate) use deltas::{Delta, Deltas};
 pub use relation_stats::RelationStats;
+pub(crate) use samples::SAMPLED_EVERY;
 pub use statistics::SpaceStats;
 pub(crate) use statistics::Statistics;

@@ -1,7 +1,7 @@
 //! Statistics: counts of events for each space. No backend waits for another one to count.
 //!
 //! ```text
-//! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts
+//! slot   of a backend: for each row the mark of its space's cell, on one line | rows of counts | sampled hits, see `samples.rs`
 //! cell   of a space: its space_id, blocks in use, hand | counts that are in no row | counts at the last reset
 //! ```
 //!
@@ -24,6 +24,7 @@
 //! marks, and leads to a cell only if that cell exists.
 
 use super::counter::{Counter, Counts, entries, not_negative};
+use super::samples;
 use crate::layout::{
     AT_FOLDS_BEGUN, AT_FOLDS_ENDED, BLOCK_BYTES, CELL_WORDS, LINE, Layout, ROW_WORDS, ROWS, SLOT_WORDS,
 };
@@ -112,6 +113,23 @@ impl<'m> Statistics<'m> {
         }
     }
 
+    /// Counts a hit, and remembers some of the hits by the hash of their key: of a space that has a row in its usual place.
+    #[inline(always)]
+    pub(crate) fn count_hit(&self, cell: u32, what: Counter, hash: u64) {
+        let home = cell as usize % ROWS;
+        if self.region.load(self.own + home) != mark(cell) {
+            self.add(cell, what, 1);
+        } else if samples::is_sampled(self.add_to_row(home, what as usize, 1)) {
+            samples::remember(&self.region, self.own, hash);
+        }
+    }
+
+    /// Returns the hashes of the keys of all sampled hits, in no order.
+    pub(crate) fn sampled_hits(&self) -> impl Iterator<Item = u64> {
+        let slots = (0..self.slots).map(|slot| self.slots_at + slot * SLOT_WORDS);
+        slots.flat_map(|slot| samples::of_slot(&self.region, slot))
+    }
+
     /// Counts `by` events. Also finds a row that is not in its usual place, and takes one if the space has none. The usual place of
     /// a cell's row is the number of the cell modulo the number of rows.
     #[inline(never)]
@@ -130,7 +148,7 @@ impl<'m> Statistics<'m> {
         let home = cell as usize % ROWS;
         let in_home = self.region.load(self.own + home) == mark(cell);
         match in_home.then_some(home).or_else(|| self.row_of(mark(cell))) {
-            Some(row) if self.own != NOWHERE => self.add_to_row(row, what, by),
+            Some(row) if self.own != NOWHERE => _ = self.add_to_row(row, what, by),
             _ => self.add_to_cell(cell, what, by),
         }
     }
@@ -233,10 +251,13 @@ impl<'m> Statistics<'m> {
         self.cell_word(cell, AT_SPACE).load(Ordering::Relaxed) != 0
     }
 
+    /// Adds to a count and returns the sum.
     #[inline(always)]
-    fn add_to_row(&self, row: usize, what: usize, by: u64) {
+    fn add_to_row(&self, row: usize, what: usize, by: u64) -> u64 {
         let word = self.region.word(self.own + LINE + row * ROW_WORDS + what);
-        word.store(word.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+        let sum = word.load(Ordering::Relaxed).wrapping_add(by);
+        word.store(sum, Ordering::Relaxed);
+        sum
     }
 
     fn add_to_cell(&self, cell: u32, what: usize, by: u64) {

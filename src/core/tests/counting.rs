@@ -1,6 +1,6 @@
-//! Counts the writes to the region. A hit on an entry that was read before must take no lock, and must write to one
-//! word of the region only: the count of hits of its own backend. Each write to a shared word takes its cache line
-//! away from all other processors.
+//! Counts the writes to the region. A hit on an entry that was read before must take no lock, and must write only to
+//! the slot of its own backend: to the count of hits, and one of 64 times to the sample of hits. Each write to a
+//! shared word takes its cache line away from all other processors.
 //!
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 #![cfg(counting)]
@@ -52,6 +52,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
         locations: 0,
     };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    let other = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is there");
     let scope = tier.scope(1, 1, 0);
     let table = tier.fences().relation(1, 7, Relation::Any);
     let dependencies = [tier.fences().tag(7), tier.fences().tag(u64::MAX), table];
@@ -61,6 +62,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
         let bytes = vec![1; size];
         let value = NewValue {
             bytes: &bytes,
+            note: b"note",
             kind: Kind(1),
             stamp: tier.fences().now(),
             expires: u32::MAX,
@@ -80,9 +82,18 @@ fn a_hit_writes_to_its_own_statistics_only() {
         let (before, locks) = (tier.counted(Counter::Hit), host.locks.get());
         (0..HITS).for_each(|_| hit());
         let writes = written(&words);
-        let [(_, HITS, 0)] = writes[..] else { panic!("{size} bytes: {writes:?}") };
-        // The written word is the count of hits, because this count has increased.
+        // The count of hits is written for each hit, and no other word.
         assert_eq!(tier.counted(Counter::Hit), before + HITS);
+        let (counts, samples): (Vec<_>, Vec<_>) = writes.iter().partition(|(_, stores, _)| *stores == HITS);
+        assert_eq!(counts.len(), 1, "{size} bytes: {writes:?}");
+        let stores: u64 = samples.iter().map(|(_, stores, _)| stores).sum();
+        assert!((HITS / 64..=HITS / 16).contains(&stores), "{size} bytes: {stores} stores of samples");
+        assert!(writes.iter().all(|(_, _, changes)| *changes == 0), "{size} bytes: {writes:?}");
+        // A hit of another backend writes to none of these words.
+        let hit_elsewhere = || assert!(other.get(&key, Stamp::LATEST, &mut Vec::new()).is_ok());
+        (0..HITS).for_each(|_| hit_elsewhere());
+        let is_same = |(at, ..): &(usize, u64, u64)| writes.iter().any(|(other, ..)| other == at);
+        assert!(!written(&words).iter().any(is_same), "{size} bytes");
         assert_eq!(host.locks.get(), locks, "a hit takes no lock");
         assert_eq!(found.len(), size);
 
@@ -208,6 +219,7 @@ fn removals_update_the_count_of_a_relation_once_per_lock() {
 fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8], dependencies: &[FenceId]) {
     let value = NewValue {
         bytes,
+        note: &[],
         kind: Kind(1),
         stamp: tier.fences().now(),
         expires: u32::MAX,

@@ -49,8 +49,15 @@ impl Bed<'_> {
     fn put(&self, numbers: std::ops::Range<u32>, expires: u32, dependencies: &[FenceId]) {
         for number in numbers {
             let stamp = self.tier.fences().now();
-            let value =
-                NewValue { bytes: &[7; 100], kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies };
+            let value = NewValue {
+                bytes: &[7; 100],
+                note: &[],
+                kind: Kind(1),
+                stamp,
+                expires,
+                cost: Cost::NONE,
+                dependencies,
+            };
             self.key(number, |key| self.tier.put(key, &value)).expect("it is stored");
         }
     }

@@ -82,7 +82,7 @@ fn a_saved_value_is_found_by_its_location_after_it_left_the_memory() {
         );
         let (mut name, mut fences) = (vec![0; 3], vec![FenceId::from_number(0)]);
         let mut bytes = vec![0; marked.meta().value_len];
-        assert_eq!(tier.read_marked(marked, &mut name, &mut fences, &mut bytes), Some(stale_ok));
+        assert_eq!(tier.read_marked(marked, &mut name, &mut fences, &mut [], &mut bytes), Some(stale_ok));
         assert_eq!((&name[..], &bytes[..], &fences[..]), (&b"key"[..], &b"value"[..], &[relation][..]));
         assert!(tier.locate(marked, at(8), false));
         assert_eq!(get(tier, &key), Ok(b"value".to_vec()), "it is in both places");

@@ -75,6 +75,7 @@ fn claim(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Result<u64,
 fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored {
     let value = NewValue {
         bytes: b"value",
+        note: &[],
         kind: Kind(1),
         stamp: tier.fences().now(),
         expires: FOREVER,

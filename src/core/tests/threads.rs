@@ -116,6 +116,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                             let dependencies: [FenceId; 1] = [tier.fences().tag(version << 40)];
                             let new = NewValue {
                                 bytes: &content,
+                                note: &[],
                                 kind: Kind(1),
                                 stamp: tier.fences().now(),
                                 expires: u32::MAX,
@@ -201,6 +202,7 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
                     let length = 100 << random.below(9);
                     let new = NewValue {
                         bytes: &content[..length],
+                        note: &[],
                         kind: Kind(1),
                         stamp: tier.fences().now(),
                         expires: u32::MAX,
@@ -308,6 +310,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                         let content = content(number, version, (version % 300) as usize);
                         let new = NewValue {
                             bytes: &content,
+                            note: &[],
                             kind: Kind(1),
                             stamp,
                             expires: u32::MAX,

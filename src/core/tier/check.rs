@@ -567,6 +567,7 @@ mod tests {
         let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
         let value = NewValue {
             bytes: b"value",
+            note: &[],
             kind: Kind(1),
             stamp: Stamp::VOID,
             expires: u32::MAX,

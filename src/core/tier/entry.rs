@@ -1,24 +1,26 @@
-//! An entry: a header, followed by the dependencies, the key and the value as one stream of bytes.
+//! An entry: a header, followed by the dependencies, the key, the note and the value as one stream of bytes.
 //!
 //! ```text
 //! word 0   hash : 32      | next in the bucket : 32          under the lock; readers follow it
 //! word 1   newer : 32     | older in the queue : 32          under the lock
 //! word 2   database : 32  | space : 32                       never change while the entry lives
-//! word 3   role : 32      | length of the value : 32         never change
+//! word 3   role : 32      | noted : 1 | length of note and value : 31       never change
 //! word 4   stamp : 46     | length of the key : 11 | flags : 7   stamp and flags under the lock
 //! word 5   expires : 32   | created : 32                     ticks; expires under the lock
-//! word 6   cost : 16      | kind : 8 | dependencies : 8 | rounds : 4 | value at : 12 | blocks of the first run : 16
+//! word 6   cost : 16      | kind : 8 | dependencies : 8 | rounds : 4 | rest at : 12 | blocks of the first run : 16
 //!                                                            rounds under the lock
 //! ```
 //!
-//! "Under the lock" is the lock of the key's shard. "Value at" is an offset in bytes from the start of the entry. "Blocks of the
-//! first run" is 0 unless the entry is chained (see below).
+//! "Under the lock" is the lock of the key's shard. "Rest at" is the offset of the note and the value in bytes from the start of the entry.
+//! "Blocks of the first run" is 0 unless the entry is chained (see below).
 //!
 //! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
 //! key directly, except for the value of a counter, which is a word of its own.
 //!
+//! A *note* stands before the value of an entry that is *noted*: two bytes with its length, and then its bytes. Readers of the value skip it.
+//!
 //! An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such an
-//! entry has one more word before its value: `ticks : 32 | when the entry was last known to be valid : 32`. The second half is
+//! entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The second half is
 //! written under the lock. The word is not part of the header, so that other entries do not pay for it.
 //!
 //! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
@@ -38,7 +40,7 @@ use crate::key::{KEY_BYTES_MAX, Key};
 use crate::layout::{BLOCK_BYTES, BLOCK_WORDS, LINE, Layout};
 use crate::region::{Region, copy_bytes};
 use crate::sync::{AtomicU64, Ordering};
-use crate::value::{DEPENDENCIES_MAX, Kind, Meta, NewValue, StaleOk};
+use crate::value::{DEPENDENCIES_MAX, Kind, Meta, NOTE_BYTES_MAX, NewValue, StaleOk};
 
 pub(crate) const HEADER_WORDS: usize = 7;
 pub(crate) const HEADER_BYTES: usize = HEADER_WORDS * 8;
@@ -59,12 +61,17 @@ const STAMP_SHIFT: u32 = 18;
 const KEY_SHIFT: u32 = 7;
 const KEY_MASK: u64 = (1 << 11) - 1;
 const ROUNDS_SHIFT: u32 = 28;
-const VALUE_SHIFT: u32 = 16;
-const VALUE_MASK: u64 = (1 << (ROUNDS_SHIFT - VALUE_SHIFT)) - 1;
+const REST_SHIFT: u32 = 16;
+const REST_MASK: u64 = (1 << (ROUNDS_SHIFT - REST_SHIFT)) - 1;
+/// Bit of word 3: the entry has a note.
+const NOTED: u64 = 1 << 31;
+/// The bytes before a note that hold its length.
+const NOTE_HEADER_BYTES: usize = 2;
 /// The most rounds that an entry can be promised.
 pub(crate) const ROUNDS_MAX: u32 = 15;
-// The header, the dependencies, the key and the word of a stale value end before the place that the value can have at most.
-const _: () = assert!(HEADER_BYTES + 4 * (DEPENDENCIES_MAX + 1) + KEY_BYTES_MAX + 16 <= VALUE_MASK as usize);
+// The header, the dependencies, the key and the word of a stale value end before the place that the rest can have at most.
+const _: () = assert!(HEADER_BYTES + 4 * (DEPENDENCIES_MAX + 1) + KEY_BYTES_MAX + 16 <= REST_MASK as usize);
+const _: () = assert!(NOTE_BYTES_MAX <= u16::MAX as usize);
 
 /// Flag: the entry is in the main queue, not in the small one.
 pub(crate) const IN_MAIN: u64 = 1;
@@ -86,18 +93,22 @@ pub(crate) const MAY_BE_STALE: u64 = 64;
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
-    /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the value has fewer
-    /// than 4 GB and at most `DEPENDENCIES_MAX` dependencies.
+    /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the value
+    /// have fewer than 2 GB, and that there are at most `DEPENDENCIES_MAX` dependencies. A counter must have no note.
     pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, may_be_stale: bool, created: u32) -> Self {
         let mut header = Self::default();
         header.words[0] = u64::from(key.fingerprint()) << 32;
         header.words[2] = u64::from(key.scope.database) << 32 | u64::from(key.scope.space);
-        header.words[3] = u64::from(key.scope.role) << 32 | value.bytes.len() as u64;
+        let (noted, note_bytes) = match value.note.len() {
+            0 => (0, 0),
+            length => (NOTED, NOTE_HEADER_BYTES + length),
+        };
+        header.words[3] = u64::from(key.scope.role) << 32 | noted | (note_bytes + value.bytes.len()) as u64;
         header.words[4] = value.stamp.as_u64() << STAMP_SHIFT | (key.bytes.len() as u64) << KEY_SHIFT;
         header.words[5] = u64::from(value.expires) << 32 | u64::from(created);
         let behind_key = HEADER_BYTES + (4 * value.dependencies.len()).next_multiple_of(8) + key.bytes.len();
         // A counter has a word of its own, so that it is read and written in one step.
-        let value_at = match (may_be_stale, value.kind) {
+        let rest_at = match (may_be_stale, value.kind) {
             (true, _) => behind_key.next_multiple_of(8) + 8,
             (false, Kind::COUNTER) => behind_key.next_multiple_of(8),
             (false, _) => behind_key,
@@ -108,7 +119,7 @@ impl Header {
         header.words[6] = u64::from(value.cost.bits()) << 48
             | u64::from(value.kind.0) << 40
             | (value.dependencies.len() as u64) << 32
-            | (value_at as u64) << VALUE_SHIFT;
+            | (rest_at as u64) << REST_SHIFT;
         header
     }
 
@@ -135,8 +146,13 @@ impl Header {
     pub(crate) fn role(&self) -> u32 {
         (self.words[3] >> 32) as u32
     }
-    pub(crate) fn value_len(&self) -> usize {
-        self.words[3] as u32 as usize
+    /// Returns whether a note stands before the value.
+    pub(crate) fn is_noted(&self) -> bool {
+        self.words[3] & NOTED != 0
+    }
+    /// Returns the length of the note and the value in bytes.
+    fn rest_len(&self) -> usize {
+        (self.words[3] & (NOTED - 1)) as usize
     }
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp::from_u64(self.words[4] >> STAMP_SHIFT)
@@ -179,21 +195,22 @@ impl Header {
     fn key_word(&self) -> usize {
         HEADER_WORDS + ((self.words[6] >> 32) as u8 as usize).div_ceil(2)
     }
-    /// Returns the offset of the value in bytes, from the start of the entry.
-    pub(crate) fn value_at(&self) -> usize {
-        (self.words[6] >> VALUE_SHIFT & VALUE_MASK) as usize
+    /// Returns the offset of the note and the value in bytes, from the start of the entry.
+    fn rest_at(&self) -> usize {
+        (self.words[6] >> REST_SHIFT & REST_MASK) as usize
     }
     /// Returns the length of the entry in bytes, with its header and without links.
     pub(crate) fn byte_len(&self) -> usize {
-        self.value_at() + self.value_len()
+        self.rest_at() + self.rest_len()
     }
     /// Returns how many blocks the entry needs if it lies in one run.
     pub(crate) fn blocks(&self) -> u32 {
         blocks_of(self.byte_len())
     }
-    pub(crate) fn meta(&self) -> Meta {
+    /// Returns the properties of a value of this length.
+    fn meta(&self, value_len: usize) -> Meta {
         Meta {
-            value_len: self.value_len(),
+            value_len,
             kind: self.kind(),
             stamp: self.stamp(),
             created: self.created(),
@@ -205,7 +222,7 @@ impl Header {
 
 /// Returns how many blocks a run needs to hold this many bytes.
 pub(crate) fn blocks_of(bytes: usize) -> u32 {
-    // The cast cannot lose bits: even a length from the header of a dead entry is at most about 4 GB, that is, 2^28 blocks.
+    // The cast cannot lose bits: even a length from the header of a dead entry is at most about 2 GB, that is, 2^27 blocks.
     bytes.div_ceil(BLOCK_BYTES) as u32
 }
 
@@ -389,10 +406,56 @@ impl<'m> Entry<'m> {
         false
     }
 
+    /// Returns where the value is in the entry. `header` must have been read from this entry.
+    #[inline(always)]
+    pub(crate) fn value(&self, layout: &'m Layout, header: &Header) -> Part {
+        match header.is_noted() {
+            false => Part { at: header.rest_at(), length: header.rest_len() },
+            true => self.value_behind_note(layout),
+        }
+    }
+
+    // A function of its own, which reads the header again, for the same reason as `has_key_chained`.
+    #[cold]
+    #[inline(never)]
+    fn value_behind_note(self, layout: &'m Layout) -> Part {
+        let header = self.header();
+        let note = self.note(layout, &header);
+        let at = note.at + note.length;
+        Part { at, length: (header.rest_at() + header.rest_len()).saturating_sub(at) }
+    }
+
+    /// Returns where the note is in the entry. It has no bytes if there is none.
+    pub(crate) fn note(&self, layout: &'m Layout, header: &Header) -> Part {
+        if !header.is_noted() {
+            return Part { at: header.rest_at(), length: 0 };
+        }
+        let mut length = [0; NOTE_HEADER_BYTES];
+        self.copy(layout, header, header.rest_at(), &mut length);
+        // The length of a dead entry may be anything.
+        let most = header.rest_len().saturating_sub(NOTE_HEADER_BYTES).min(NOTE_BYTES_MAX);
+        let length = usize::from(u16::from_ne_bytes(length)).min(most);
+        Part { at: header.rest_at() + NOTE_HEADER_BYTES, length }
+    }
+
+    /// Returns the properties of the value.
+    #[inline(always)]
+    pub(crate) fn meta(&self, layout: &'m Layout, header: &Header) -> Meta {
+        header.meta(self.value(layout, header).length)
+    }
+
+    /// Copies the value, or as much of it as `into` takes.
+    #[inline(always)]
+    pub(crate) fn copy_value(&self, layout: &'m Layout, header: &Header, into: &mut [u8]) {
+        let value = self.value(layout, header);
+        let length = into.len().min(value.length);
+        self.copy(layout, header, value.at, &mut into[..length]);
+    }
+
     /// Returns the word that holds a counter's value, or `None` if the entry's blocks end before it. The caller must have checked
     /// that the entry is a counter.
     pub(crate) fn counter(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
-        self.word_of(layout, header, header.value_at() / 8)
+        self.word_of(layout, header, header.rest_at() / 8)
     }
 
     /// Returns how long the entry may be served after it stopped being valid, or `None` if it may not be served then.
@@ -408,7 +471,7 @@ impl<'m> Entry<'m> {
     }
 
     fn stale_ok_word(&self, layout: &'m Layout, header: &Header) -> Option<&'m AtomicU64> {
-        let at = (header.value_at() / 8).checked_sub(1)?;
+        let at = (header.rest_at() / 8).checked_sub(1)?;
         if header.has(MAY_BE_STALE) { self.word_of(layout, header, at) } else { None }
     }
 
@@ -431,6 +494,15 @@ impl<'m> Entry<'m> {
         self.copy(layout, header, HEADER_BYTES + 4 * index, &mut bytes);
         FenceId(u32::from_ne_bytes(bytes))
     }
+}
+
+/// A part of an entry's bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// The offset in bytes, from the start of the entry.
+    pub at: usize,
+    /// The length in bytes.
+    pub length: usize,
 }
 
 /// A run of an entry. If the entry is chained, the last word of the run is the link and holds no data.
@@ -540,6 +612,14 @@ impl<'m> Writer<'m> {
         self.partial_word = [0; 8];
         self.partial_word[..tail.len()].copy_from_slice(tail);
         self.filled = tail.len();
+    }
+
+    /// Appends a note, if there is one.
+    pub(crate) fn write_note(&mut self, note: &[u8]) {
+        if !note.is_empty() {
+            self.write(&(note.len() as u16).to_ne_bytes());
+            self.write(note);
+        }
     }
 
     /// Pads the word that is not full yet with zeros.

@@ -1,7 +1,7 @@
 //! Shows the content of a tier: its entries, and how full it is.
 
 use super::Tier;
-use super::entry::HIDDEN;
+use super::entry::{Entry, HIDDEN, Header, Part};
 use super::flight::{InFlight, Purpose};
 use super::judge::BUCKETS_PER_HOLD;
 use super::shard::Shard;
@@ -22,6 +22,8 @@ pub struct Inspected {
     pub role: u32,
     /// The bytes of the key.
     pub key: Vec<u8>,
+    /// The note of the value.
+    pub note: Vec<u8>,
     /// The kind, the stamp and the other properties of the value.
     pub meta: Meta,
     /// Whether a reader would get the entry now.
@@ -34,6 +36,15 @@ pub struct KeyPage {
     /// The keys, in no order. The list may be empty although further buckets have keys.
     pub keys: Vec<Vec<u8>>,
     /// The bucket at which the next call continues. Buckets are numbered through all shards.
+    pub next: u64,
+}
+
+/// Some entries of a database, see [`crate::Tier::entries_of`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryPage {
+    /// The entries, in no order. The list may be empty although further buckets have entries.
+    pub entries: Vec<Inspected>,
+    /// The bucket at which the next call continues.
     pub next: u64,
 }
 
@@ -66,7 +77,7 @@ pub struct Usage {
 
 impl<H: Host> Tier<'_, H> {
     /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. Buckets are numbered through all
-    /// shards. Hidden entries and those of a shard that is switched off are left out. It copies the keys under the lock, so it is
+    /// shards. Hidden entries and those of a shard that is switched off are left out. It copies keys and notes under the lock, so it is
     /// meant for inspection and not for hot paths. Returns an error if there is no memory for the copies.
     pub fn inspect(&self, bucket: u64) -> Result<Option<Vec<Inspected>>, TryReserveError> {
         let now = self.host.now();
@@ -82,21 +93,51 @@ impl<H: Host> Tier<'_, H> {
             if header.has(HIDDEN) {
                 continue;
             }
-            let mut key = Vec::new();
-            key.try_reserve_exact(header.key_len())?;
-            key.resize(header.key_len(), 0);
-            entry.copy(&self.layout, &header, header.key_at(), &mut key);
             found.try_reserve(1)?;
-            found.push(Inspected {
-                database: header.database(),
-                space: header.space(),
-                role: header.role(),
-                key,
-                meta: header.meta(),
-                valid: self.is_valid(&entry, &header, now),
-            });
+            found.push(self.copy_of(&entry, &header, now)?);
         }
         Ok(Some(found))
+    }
+
+    /// Returns the entries of a database that a reader would get now, from the next buckets, `from` first. Returns None if there is no
+    /// bucket with this number. Buckets are numbered through all shards. The entries of other databases are not copied.
+    pub fn entries_of(&self, database: u32, from: u64) -> Result<Option<EntryPage>, TryReserveError> {
+        let (now, buckets) = (self.host.now(), u64::from(self.layout.buckets));
+        let shard = u32::try_from(from / buckets).ok().filter(|shard| *shard < self.layout.shards);
+        let Some(shard) = shard else { return Ok(None) };
+        let first = (from % buckets) as u32;
+        let until = self.layout.buckets.min(first.saturating_add(BUCKETS_PER_HOLD));
+        let mut entries = Vec::new();
+        let guard = Shard::new(self.region, &self.layout, shard).lock(&self.host);
+        guard.prefetch_buckets(first..until);
+        for entry in (first..until).filter(|_| !guard.poisoned()).flat_map(|bucket| guard.in_bucket(bucket)) {
+            let header = entry.header();
+            if header.database() == database && !header.has(HIDDEN) && self.is_valid(&entry, &header, now) {
+                entries.try_reserve(1)?;
+                entries.push(self.copy_of(&entry, &header, now)?);
+            }
+        }
+        Ok(Some(EntryPage { entries, next: from - u64::from(first) + u64::from(until) }))
+    }
+
+    /// Copies what inspection shows of an entry. The caller must hold the lock of its shard.
+    fn copy_of(&self, entry: &Entry<'_>, header: &Header, now: u32) -> Result<Inspected, TryReserveError> {
+        let copy = |part: Part| {
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(part.length)?;
+            bytes.resize(part.length, 0);
+            entry.copy(&self.layout, header, part.at, &mut bytes);
+            Ok::<_, TryReserveError>(bytes)
+        };
+        Ok(Inspected {
+            database: header.database(),
+            space: header.space(),
+            role: header.role(),
+            key: copy(Part { at: header.key_at(), length: header.key_len() })?,
+            note: copy(entry.note(&self.layout, header))?,
+            meta: entry.meta(&self.layout, header),
+            valid: self.is_valid(entry, header, now),
+        })
     }
 
     /// Returns the keys of a scope that lie between two keys, from the next buckets, `bucket` first. Both ends are excluded; None

@@ -40,7 +40,7 @@ mod removing;
 pub(crate) mod reviving;
 pub(crate) mod saving;
 mod shard;
-mod statistics;
+pub(crate) mod statistics;
 mod streak;
 #[cfg(all(test, not(any(loom, counting))))]
 mod tests;

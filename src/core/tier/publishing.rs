@@ -15,7 +15,9 @@ use crate::fence::Stamp;
 use crate::figures::{Cost, Counter};
 use crate::host::Host;
 use crate::key::Key;
-use crate::value::{DEPENDENCIES_MAX, Kind, NewValue, Refusal, Reservation, ReserveOptions, StaleOk, Stored};
+use crate::value::{
+    DEPENDENCIES_MAX, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Reservation, ReserveOptions, StaleOk, Stored,
+};
 
 /// The outcome of a reservation.
 enum Outcome {
@@ -63,9 +65,10 @@ impl<H: Host> Tier<'_, H> {
         if value.dependencies.len() > DEPENDENCIES_MAX {
             return Err(Refusal::TooManyDependencies);
         }
-        if value.bytes.len() > self.entry_bytes_max {
+        if value.bytes.len() > self.entry_bytes_max || value.note.len() > NOTE_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
+        let value = &NewValue { note: if value.kind == Kind::COUNTER { &[] } else { value.note }, ..*value };
         let mut header = Header::new(key, value, stale_ok.is_some(), self.host.now());
         if header.byte_len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
@@ -84,6 +87,7 @@ impl<H: Host> Tier<'_, H> {
         if let Some(stale_ok) = stale_ok {
             writer.write(&stale_ok.as_word().to_ne_bytes());
         }
+        writer.write_note(value.note);
         writer.write(value.bytes);
         writer.finish();
         Ok(Reservation { block })
@@ -93,6 +97,7 @@ impl<H: Host> Tier<'_, H> {
     pub fn reserve_removal(&self, key: &Key<'_>) -> Result<Reservation, Refusal> {
         let value = NewValue {
             bytes: &[],
+            note: &[],
             kind: Kind(0),
             stamp: Stamp::VOID,
             expires: u32::MAX,

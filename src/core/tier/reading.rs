@@ -33,7 +33,7 @@ impl<H: Host> Tier<'_, H> {
         let (reader, now) = (reader.into(), self.host.now());
         match self.try_look(key, reader, now, Some(&mut *into)) {
             Some(Ok(meta)) if into.accepts(&meta) => {
-                self.statistics.count(key.scope.cell, Counter::Hit);
+                self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
                 Ok(meta)
             }
             Some(outcome) => Err(self.missed(key, outcome.err())),
@@ -53,7 +53,7 @@ impl<H: Host> Tier<'_, H> {
     ) -> Result<Meta, Miss> {
         match self.look_again(key, reader, now, Some(&mut *into)) {
             Ok(meta) if into.accepts(&meta) => {
-                self.statistics.count(key.scope.cell, Counter::Hit);
+                self.statistics.count_hit(key.scope.cell, Counter::Hit, key.hash);
                 Ok(meta)
             }
             outcome => Err(self.missed(key, outcome.err())),
@@ -163,10 +163,9 @@ impl<H: Host> Tier<'_, H> {
         } else {
             Freshness::Valid
         };
-        let meta = header.meta();
+        let meta = entry.meta(&self.layout, header);
         let target = into.allocate(&meta);
-        let length = target.len().min(meta.value_len);
-        entry.copy(&self.layout, header, header.value_at(), &mut target[..length]);
+        entry.copy_value(&self.layout, header, target);
         Some((meta, freshness))
     }
 
@@ -362,8 +361,7 @@ impl<H: Host> Tier<'_, H> {
             match &mut target {
                 // A buffer may give less memory than was asked for: the buffer `()` gives none.
                 Some(target) if expected.is_some_and(|expected| expected.value_len == meta.value_len) => {
-                    let length = target.len().min(meta.value_len);
-                    entry.copy(&self.layout, &header, header.value_at(), &mut target[..length]);
+                    entry.copy_value(&self.layout, &header, target);
                     shard.visit(entry.block);
                     return Ok(meta);
                 }
@@ -412,11 +410,10 @@ impl<H: Host> Tier<'_, H> {
         if !reader.changed_fences.is_empty() && self.is_changed_by(reader, entry.block, scope.fences) {
             return Err(Miss::Own);
         }
-        let meta = header.meta();
+        let meta = entry.meta(&self.layout, header);
         if let Some(buffer) = into {
             let target = buffer.allocate(&meta);
-            let length = target.len().min(meta.value_len);
-            entry.copy(&self.layout, header, header.value_at(), &mut target[..length]);
+            entry.copy_value(&self.layout, header, target);
         }
         Ok(meta)
     }

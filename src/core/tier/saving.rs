@@ -59,6 +59,8 @@ pub struct Marked {
     shard: u32,
     block: u32,
     header: Header,
+    meta: Meta,
+    note_len: usize,
 }
 
 impl Marked {
@@ -74,7 +76,12 @@ impl Marked {
 
     /// Returns the properties of the value.
     pub fn meta(&self) -> Meta {
-        self.header.meta()
+        self.meta
+    }
+
+    /// Returns the length of the note in bytes.
+    pub fn note_len(&self) -> usize {
+        self.note_len
     }
 
     /// Returns the length of the key in bytes.
@@ -179,11 +186,14 @@ impl<H: Host> Tier<'_, H> {
             && judge.is_useless(entry, &header).is_none();
         if is_wanted {
             entry.set_flag(MARKED, true);
-            batch.marked.push(Marked { shard: guard.index(), block: entry.block, header });
+            let (shard, block) = (guard.index(), entry.block);
+            let meta = entry.meta(&self.layout, &header);
+            let note_len = entry.note(&self.layout, &header).length;
+            batch.marked.push(Marked { shard, block, header, meta, note_len });
         }
     }
 
-    /// Copies the key, the dependencies and the value of a marked entry, and returns how long it may be served stale. The slices
+    /// Copies the key, the dependencies, the note and the value of a marked entry, and returns how long it may be served stale. The slices
     /// should have the lengths that [`Marked`] tells. The copy is right only if [`locate`](Self::locate) later finds the entry
     /// unchanged.
     pub fn read_marked(
@@ -191,6 +201,7 @@ impl<H: Host> Tier<'_, H> {
         marked: &Marked,
         key: &mut [u8],
         dependencies: &mut [FenceId],
+        note: &mut [u8],
         value: &mut [u8],
     ) -> Option<StaleOk> {
         let entry = Entry::new(self.region, &self.layout, marked.block);
@@ -199,7 +210,8 @@ impl<H: Host> Tier<'_, H> {
         for (index, fence) in dependencies.iter_mut().enumerate() {
             *fence = entry.dependency(&self.layout, header, index);
         }
-        entry.copy(&self.layout, header, header.value_at(), value);
+        entry.copy(&self.layout, header, entry.note(&self.layout, header).at, note);
+        entry.copy_value(&self.layout, header, value);
         entry.stale_ok(&self.layout, header)
     }
 

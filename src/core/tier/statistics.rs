@@ -3,11 +3,27 @@
 use super::Tier;
 
 use crate::fence::{FenceId, Lowered, Stamp};
-use crate::figures::{Counter, RelationStats, SpaceStats};
+use crate::figures::{Counter, RelationStats, SAMPLED_EVERY, SpaceStats};
 use crate::host::Host;
-use crate::key::Scope;
+use crate::key::{Key, Scope};
 use crate::layout::{AT_CHANGES, AT_KILLED, AT_LAST, BLOCK_BYTES};
 use crate::sync::Ordering;
+use std::collections::TryReserveError;
+
+/// A sample of hits, see [`crate::Tier::sampled_hits`].
+#[derive(Clone, Debug)]
+pub struct SampledHits {
+    /// The hashes of the keys, sorted.
+    hashes: Vec<u64>,
+}
+
+impl SampledHits {
+    /// Returns about how many of the latest hits were hits of a key. Each backend remembers one of 64 hits, and some thousand hits back.
+    pub fn of(&self, key: &Key<'_>) -> u64 {
+        let from = self.hashes.partition_point(|hash| *hash < key.hash);
+        self.hashes[from..].iter().take_while(|hash| **hash == key.hash).count() as u64 * SAMPLED_EVERY
+    }
+}
 
 impl<H: Host> Tier<'_, H> {
     /// Returns the statistics of a space. None if no backend has made its [scope](Self::scope) yet, or if the space shares the last
@@ -39,6 +55,22 @@ impl<H: Host> Tier<'_, H> {
     /// Counts an event that the caller knows of and the tier does not: see [`Counter`].
     pub fn note(&self, scope: &Scope, what: Counter, by: u64) {
         self.statistics.add(scope.cell, what, by);
+    }
+
+    /// Counts a hit on a saved value.
+    pub fn count_saved_hit(&self, key: &Key<'_>) {
+        self.statistics.count_hit(key.scope.cell, Counter::HitSaved, key.hash);
+    }
+
+    /// Returns a sample of the latest hits of each backend.
+    pub fn sampled_hits(&self) -> Result<SampledHits, TryReserveError> {
+        let mut hashes = Vec::new();
+        for hash in self.statistics.sampled_hits() {
+            hashes.try_reserve(1)?;
+            hashes.push(hash);
+        }
+        hashes.sort_unstable();
+        Ok(SampledHits { hashes })
     }
 
     /// Returns how often an event happened, in all backends and spaces together, since the region was formatted.

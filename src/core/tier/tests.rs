@@ -70,6 +70,7 @@ fn counters_stay_while_there_is_anything_else() {
     let scope = tier.scope(1, 1, 0);
     let value = NewValue {
         bytes: &[1; 80],
+        note: &[],
         kind: Kind(1),
         stamp: Stamp::VOID,
         expires: u32::MAX,

@@ -96,10 +96,8 @@ impl<H: Host> Tier<'_, H> {
         let (entry, header) = guard.find(key).filter(|(entry, header)| {
             !guard.poisoned() && self.is_valid_in(&key.scope, entry, header, self.host.now())
         })?;
-        let meta = header.meta();
-        let length = into.len().min(meta.value_len);
-        entry.copy(&self.layout, &header, header.value_at(), &mut into[..length]);
-        Some(meta)
+        entry.copy_value(&self.layout, &header, into);
+        Some(entry.meta(&self.layout, &header))
     }
 
     /// Turns a value, given as its kind and its bytes, into a counter with this number. Its time to live, stamp, cost, dependencies
@@ -128,10 +126,11 @@ impl<H: Host> Tier<'_, H> {
         drop(guard);
         let new = NewValue {
             bytes: &number.to_ne_bytes(),
+            note: &[],
             kind: Kind::COUNTER,
             stamp: old.stamp(),
             expires: old.expires(),
-            cost: old.meta().cost,
+            cost: old.cost(),
             dependencies,
         };
         let reservation = reserve(&new, stale_ok)?;
@@ -153,9 +152,10 @@ impl<H: Host> Tier<'_, H> {
     /// Returns whether an entry holds exactly this value. The caller must hold the lock of the entry's shard.
     fn holds_value(&self, entry: &Entry<'_>, header: &Header, (kind, bytes): (Kind, &[u8])) -> bool {
         let mut copy = [0; 64];
-        let mut at = header.value_at();
+        let found = entry.value(&self.layout, header);
+        let mut at = found.at;
         header.kind() == kind
-            && header.meta().value_len == bytes.len()
+            && found.length == bytes.len()
             && bytes.chunks(copy.len()).all(|part| {
                 let copy = &mut copy[..part.len()];
                 entry.copy(&self.layout, header, at, copy);

@@ -9,8 +9,10 @@
 //! row.rs        the form of a value in rows
 //! reading.rs    a session reads a saved value, and brings it back into memory
 //! saver.rs      the worker of a database saves values, and frees tables
+//! listing.rs    an operator looks at all saved values
 //! ```
 
+pub mod listing;
 pub mod reading;
 pub mod record;
 mod row;

@@ -10,11 +10,12 @@
 
 use super::record::Record;
 use super::row;
+use crate::pg::memory;
 use crate::pg::segment::{PinnedRow, Segment, SegmentRow};
 use crate::pg::shared;
 use crate::store::space::{Keyspace, Tiers};
 use pg_cache_core::{
-    Buffer, Counter, Freshness, Key, Location, Meta, Miss, NewValue, Reader, SavedValue, Stored,
+    Buffer, Freshness, Key, Location, Meta, Miss, NOTE_BYTES_MAX, NewValue, Reader, SavedValue, Stored,
 };
 
 /// Copies a saved value into a buffer, if this reader may see it, and makes it an entry of the memory again. Without a buffer, only looks.
@@ -29,7 +30,7 @@ pub fn read(
     let judge = |saved: &SavedValue<'_>| keyspace.tier.judge_saved(&keyspace.scope, saved, reader);
     let outcome = fetch(keyspace, key, location, judge, into);
     if into.is_some() {
-        count(keyspace, outcome.as_ref().err().copied());
+        count(keyspace, key, outcome.as_ref().err().copied());
     }
     outcome.map(|(meta, ())| meta)
 }
@@ -50,13 +51,13 @@ pub fn read_stale(
         Ok((_, Freshness::Stale { .. })) => Some(Miss::Fenced),
         Err(miss) => Some(miss),
     };
-    count(keyspace, missed);
+    count(keyspace, key, missed);
     outcome
 }
 
-fn count(keyspace: &Keyspace, missed: Option<Miss>) {
+fn count(keyspace: &Keyspace, key: &Key<'_>, missed: Option<Miss>) {
     match missed {
-        None => keyspace.tier.note(&keyspace.scope, Counter::HitSaved, 1),
+        None => keyspace.tier.count_saved_hit(key),
         Some(miss) => keyspace.tier.count_miss(&keyspace.scope, miss),
     }
 }
@@ -110,11 +111,12 @@ fn fetch<J>(
     let Some(into) = into else { return Ok((meta, judged)) };
     let target = into.allocate(&meta);
     if target.len() == meta.value_len {
-        if !copy(&segment, location.position(), &found, target) {
+        let mut note = memory::zeroed(first.note as usize);
+        if !copy(&segment, location.position(), &found, &mut note, target) {
             tier.forget_location(key, location);
             return Err(Miss::Absent);
         }
-        promote(keyspace, key, location, &saved, target);
+        promote(keyspace, key, location, &saved, &note, target);
     }
     if into.accepts(&meta) { Ok((meta, judged)) } else { Err(Miss::Absent) }
 }
@@ -128,17 +130,27 @@ fn is_of(found: &SegmentRow<'_>, key: &Key<'_>) -> bool {
         && found.role == scope.role
         && found.key == key.bytes()
         && found.value.len() <= found.length as usize
+        && found.note <= found.length.min(NOTE_BYTES_MAX as u32)
 }
 
-/// Copies the value that begins in a row. Returns false if a part is missing.
-pub(super) fn copy(segment: &Segment, mut position: u64, first: &PinnedRow<'_>, target: &mut [u8]) -> bool {
+/// Copies the note and the value that begin in a row. Returns false if a part is missing.
+pub(super) fn copy(
+    segment: &Segment,
+    mut position: u64,
+    first: &PinnedRow<'_>,
+    note: &mut [u8],
+    value: &mut [u8],
+) -> bool {
     let item = first.row().item;
-    let (mut rest, mut part) = (target, 0);
-    let mut take = |value: &[u8]| {
-        let (head, behind) = std::mem::take(&mut rest).split_at_mut_checked(value.len())?;
-        head.copy_from_slice(value);
-        rest = behind;
-        Some(rest.is_empty())
+    let (mut rests, mut part) = ([note, value], 0);
+    let mut take = |mut bytes: &[u8]| {
+        for rest in &mut rests {
+            let (here, behind) = bytes.split_at(bytes.len().min(rest.len()));
+            let (head, tail) = std::mem::take(rest).split_at_mut(here.len());
+            head.copy_from_slice(here);
+            (*rest, bytes) = (tail, behind);
+        }
+        bytes.is_empty().then(|| rests.iter().all(|rest| rest.is_empty()))
     };
     let mut is_done = take(first.row().value);
     while is_done == Some(false) {
@@ -156,10 +168,18 @@ pub(super) fn copy(segment: &Segment, mut position: u64, first: &PinnedRow<'_>, 
 }
 
 /// Makes a saved value an entry of the memory again, unless its space keeps values in tables only. That may fail; the value stays saved.
-fn promote(keyspace: &Keyspace, key: &Key<'_>, location: Location, saved: &SavedValue<'_>, bytes: &[u8]) {
+fn promote(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    location: Location,
+    saved: &SavedValue<'_>,
+    note: &[u8],
+    bytes: &[u8],
+) {
     let meta = saved.meta;
     let new = NewValue {
         bytes,
+        note,
         kind: meta.kind,
         stamp: meta.stamp,
         expires: meta.expires,

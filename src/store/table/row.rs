@@ -1,4 +1,5 @@
-//! The form of a value in rows: a row holds as much of the value as fits into a block, and further rows, the *parts*, hold the rest.
+//! The form of a value in rows: the note and the value follow each other. A row holds as much of them as fits into a block, and further
+//! rows, the *parts*, hold the rest.
 
 use crate::pg::memory;
 use crate::pg::segment::SegmentRow;
@@ -7,7 +8,7 @@ use pg_cache_core::{Cost, FenceId, Kind, Meta, StaleOk, Stamp};
 use std::time::Duration;
 
 /// The version of the row format. A row of another format is no value.
-pub const FORMAT: i16 = 1;
+pub const FORMAT: i16 = 2;
 
 /// Calls `with` with each row of a value, in order.
 pub fn parts_of<'r>(whole: SegmentRow<'r>, mut with: impl FnMut(SegmentRow<'r>)) {
@@ -26,7 +27,7 @@ pub fn parts_of<'r>(whole: SegmentRow<'r>, mut with: impl FnMut(SegmentRow<'r>))
 /// Returns the properties of the value that a row holds, or begins to hold.
 pub fn meta(row: &SegmentRow<'_>) -> Meta {
     Meta {
-        value_len: row.length as usize,
+        value_len: row.length.saturating_sub(row.note) as usize,
         kind: Kind(row.kind as u8),
         stamp: Stamp::from_u64(row.stamp as u64),
         created: row.created,

@@ -55,7 +55,9 @@ pub struct Saver {
 struct Copied {
     key: Vec<u8>,
     dependencies: Vec<FenceId>,
-    value: Vec<u8>,
+    /// The note, and the value behind it.
+    content: Vec<u8>,
+    note_len: usize,
     meta: Meta,
     stale_ok: Option<StaleOk>,
     space: u32,
@@ -190,7 +192,7 @@ impl Saver {
         while !rest.is_empty() {
             let mut bytes = 0;
             let is_within = |one: &&Marked| {
-                bytes += one.meta().value_len + one.key_len();
+                bytes += one.meta().value_len + one.note_len() + one.key_len();
                 bytes <= APPENDED_MAX
             };
             let count = rest.iter().take_while(is_within).count().max(1);
@@ -210,23 +212,25 @@ impl Saver {
 
     fn copy(&self, marked: &Marked) -> Copied {
         let mut copied = Copied {
-            key: zeroed(marked.key_len(), 0),
-            dependencies: zeroed(marked.dependency_count(), FenceId::from_number(0)),
-            value: zeroed(marked.meta().value_len, 0),
+            key: memory::zeroed(marked.key_len()),
+            dependencies: no_fences(marked.dependency_count()),
+            content: memory::zeroed(marked.note_len() + marked.meta().value_len),
+            note_len: marked.note_len(),
             meta: marked.meta(),
             stale_ok: None,
             space: marked.space(),
             role: marked.role(),
         };
+        let (note, value) = copied.content.split_at_mut(copied.note_len);
         copied.stale_ok =
-            self.tier.read_marked(marked, &mut copied.key, &mut copied.dependencies, &mut copied.value);
+            self.tier.read_marked(marked, &mut copied.key, &mut copied.dependencies, note, value);
         copied
     }
 
     /// Appends values to the current segment. Returns the location of each, or None for a value whose parts are not consecutive. None
     /// altogether if no segment has room now.
     fn append(&mut self, copies: &[Copied]) -> Option<Vec<Option<Location>>> {
-        let wanted = copies.iter().map(|one| ROW_BYTES + (one.key.len() + one.value.len()) as u64).sum();
+        let wanted = copies.iter().map(|one| ROW_BYTES + (one.key.len() + one.content.len()) as u64).sum();
         let (number, mut record) = self.current(wanted)?;
         let segment = Segment::to_append(record.table)?;
         if segment.file() != record.file {
@@ -274,11 +278,12 @@ impl Saver {
             expires: one.meta.expires,
             stale_ticks: stale_ok.ticks,
             valid_at: stale_ok.valid_at,
-            length: one.value.len() as u32,
+            length: one.content.len() as u32,
+            note: one.note_len as u32,
             epoch: shared::content_id(),
             key: &one.key,
             dependencies,
-            value: &one.value,
+            value: &one.content,
         }
     }
 
@@ -407,7 +412,7 @@ impl Saver {
                 continue;
             }
             let is_within = |(_, one): &&(Location, Copied)| {
-                left = left.saturating_sub(ROW_BYTES + one.value.len() as u64);
+                left = left.saturating_sub(ROW_BYTES + one.content.len() as u64);
                 left > 0
             };
             let count = copies.iter().take_while(is_within).count();
@@ -442,17 +447,20 @@ impl Saver {
             if !row::is_current(&first) || first.part != 0 || self.tier.is_saved_useless(&scope, &saved) {
                 return None;
             }
-            let mut value = zeroed(meta.value_len, 0);
+            let note_len = first.note.min(first.length) as usize;
+            let mut content = memory::zeroed(note_len + meta.value_len);
+            let (note, value) = content.split_at_mut(note_len);
             let key = memory::copy(first.key);
             let (space, role) = (first.space, first.role);
-            super::reading::copy(&segment, location.position(), &found, &mut value)
-                .then_some((*location, Copied { key, dependencies, value, meta, stale_ok, space, role }))
+            let is_whole = super::reading::copy(&segment, location.position(), &found, note, value);
+            let copied = Copied { key, dependencies, content, note_len, meta, stale_ok, space, role };
+            is_whole.then_some((*location, copied))
         };
         let (mut copies, mut bytes, mut looked) = (Vec::new(), 0, 0);
         for location in locations.iter().take(MARKED_MAX) {
             looked += 1;
             if let Some((location, one)) = copy(location) {
-                bytes += one.key.len() + one.value.len();
+                bytes += one.key.len() + one.content.len();
                 memory::push(&mut copies, (location, one));
             }
             if bytes >= APPENDED_MAX {
@@ -480,7 +488,7 @@ fn last_tick(one: &Copied) -> u32 {
     one.meta.expires.saturating_add(one.stale_ok.map_or(0, |stale_ok| stale_ok.ticks))
 }
 
-/// Returns a list of equal items. Raises an error if there is no memory.
-fn zeroed<T: Copy>(count: usize, item: T) -> Vec<T> {
-    memory::collect(std::iter::repeat_n(item, count))
+/// Returns room for so many fences. Raises an error if there is no memory.
+fn no_fences(count: usize) -> Vec<FenceId> {
+    memory::collect(std::iter::repeat_n(FenceId::from_number(0), count))
 }

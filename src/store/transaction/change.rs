@@ -32,6 +32,8 @@ impl OwnKey {
 #[derive(Debug)]
 pub struct Value {
     pub bytes: Box<[u8]>,
+    /// The tags of the value in the form of `store/note.rs`.
+    pub note: Box<[u8]>,
     pub kind: Kind,
     pub stamp: Stamp,
     pub expires: u32,
@@ -64,6 +66,7 @@ impl Value {
     fn as_new(&self) -> NewValue<'_> {
         NewValue {
             bytes: &self.bytes,
+            note: &self.note,
             kind: self.kind,
             stamp: self.stamp,
             expires: self.expires,
@@ -75,8 +78,9 @@ impl Value {
     /// Copies the value.
     pub fn try_copy(&self) -> Result<Self, OutOfMemory> {
         let bytes = memory::try_copy(&self.bytes)?.into_boxed_slice();
+        let note = memory::try_copy(&self.note)?.into_boxed_slice();
         let dependencies = memory::try_copy(&self.dependencies)?.into_boxed_slice();
-        Ok(Self { bytes, dependencies, ..*self })
+        Ok(Self { bytes, note, dependencies, ..*self })
     }
 
     /// Returns the fences that the value depends on: its dependencies, its database and its space.
@@ -115,7 +119,7 @@ impl Action {
         OVERHEAD_BYTES
             + self.key().map_or(0, |key| key.bytes.len())
             + match self {
-                Self::Set(_, value) => value.bytes.len() + value.dependencies.len() * 4,
+                Self::Set(_, value) => value.bytes.len() + value.note.len() + value.dependencies.len() * 4,
                 _ => 0,
             }
     }

@@ -61,6 +61,7 @@ INSERT INTO calls VALUES
     ('pgcache.space_statistics', 'SELECT count(*) FROM cache_stats_detail'),
     ('pgcache.usage', 'SELECT count(*) FROM cache_usage'),
     ('pgcache.workers', 'SELECT count(*) FROM cache_workers'),
+    ('pgcache.entries', 'SELECT count(*) FROM cache_entries'),
     ('pgcache.size_in', 'SELECT cache_alter_space(''s'', quota => ''10MB'')'),
     ('pgcache.size_out', 'SELECT cache_alter_space(''s'', quota => 10)'), -- by a cast only
     ('pgcache.relation_statistics', 'SELECT count(*) FROM cache_relations'),

@@ -31,7 +31,15 @@ pub fn memory(bytes: usize) -> Vec<AtomicU64> {
 }
 
 pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
-    NewValue { bytes, kind: Kind(1), stamp: Stamp::VOID, expires: u32::MAX, cost: Cost::NONE, dependencies }
+    NewValue {
+        bytes,
+        note: &[],
+        kind: Kind(1),
+        stamp: Stamp::VOID,
+        expires: u32::MAX,
+        cost: Cost::NONE,
+        dependencies,
+    }
 }
 
 /// Formats a tier, and calls every operation on it, so that all structures have been used.

@@ -2,6 +2,7 @@
 
 use super::action::SPACES;
 use super::both::Both;
+use super::expectations::note_of;
 use super::host::TestHost;
 use super::keys::{SCOPES, with_key};
 use pg_cache_core::{
@@ -18,6 +19,7 @@ const SEGMENTS: u16 = 4;
 #[derive(Clone)]
 pub struct SavedCopy {
     identity: (u32, u32, Vec<u8>),
+    note: Vec<u8>,
     pub value: Vec<u8>,
     pub meta: Meta,
     dependencies: Vec<FenceId>,
@@ -62,10 +64,12 @@ impl Saver {
 fn read(tier: &Tier<'_, &TestHost>, marked: &Marked) -> SavedCopy {
     let mut key = vec![0; marked.key_len()];
     let mut dependencies = vec![FenceId::from_number(0); marked.dependency_count()];
+    let mut note = vec![0; marked.note_len()];
     let mut value = vec![0; marked.meta().value_len];
-    let stale_ok = tier.read_marked(marked, &mut key, &mut dependencies, &mut value);
+    let stale_ok = tier.read_marked(marked, &mut key, &mut dependencies, &mut note, &mut value);
     SavedCopy {
         identity: (marked.space(), marked.role(), key),
+        note,
         value,
         meta: marked.meta(),
         dependencies,
@@ -85,6 +89,7 @@ pub fn settle(tier: &Tier<'_, &TestHost>, saver: &Saver, key: u8, location: Loca
 fn promote(tier: &Tier<'_, &TestHost>, copy: &SavedCopy, key: &Key<'_>, location: Location) -> bool {
     let value = NewValue {
         bytes: &copy.value,
+        note: &copy.note,
         kind: copy.meta.kind,
         stamp: copy.meta.stamp,
         expires: copy.meta.expires,
@@ -124,7 +129,10 @@ impl Both<'_> {
     pub fn locate(&mut self, leave: bool) {
         let Some((batch, locations)) = self.model.saver.batch.take() else { return };
         for (marked, location) in batch.marked().iter().zip(locations) {
-            self.tier.locate(marked, location, leave);
+            if self.tier.locate(marked, location, leave) {
+                let copy = self.model.saver.copy(location);
+                assert_eq!(copy.note, note_of(copy.meta.kind, &copy.value), "the note of another value");
+            }
         }
     }
 

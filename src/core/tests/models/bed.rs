@@ -213,6 +213,7 @@ pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> 
     let word = (number << 32 | version).to_le_bytes();
     let value = NewValue {
         bytes: &[word, word].concat(),
+        note: &[],
         kind: Kind(1),
         stamp,
         expires: u32::MAX,
@@ -233,6 +234,7 @@ fn put_stale(tier: &LoomTier<'_>, number: u64) {
     let word = (number << 32 | 1).to_le_bytes();
     let value = NewValue {
         bytes: &[word, word].concat(),
+        note: &[],
         kind: Kind(1),
         stamp: Stamp::VOID,
         expires: 1,

@@ -221,7 +221,7 @@ pub fn new_value<'v>(
     expires: u32,
     dependencies: &'v [FenceId],
 ) -> NewValue<'v> {
-    NewValue { bytes, kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies }
+    NewValue { bytes, note: &[], kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies }
 }
 
 pub fn assert_counter(number: u64, sum: u64) {

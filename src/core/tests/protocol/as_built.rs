@@ -258,6 +258,7 @@ impl Twin<'_> {
         };
         let value = NewValue {
             bytes: &bytes,
+            note: &[],
             kind: Kind(1),
             stamp: self.tier.fences().now(),
             expires: u32::MAX,
@@ -456,7 +457,7 @@ impl TableTwin<'_> {
     fn reserve(&self, bytes: &[u8], expires: u32) -> Reservation {
         let (kind, cost) = (Kind(1), Cost::NONE);
         let stamp = self.tier.fences().now();
-        let value = NewValue { bytes, kind, stamp, expires, cost, dependencies: &[] };
+        let value = NewValue { bytes, note: &[], kind, stamp, expires, cost, dependencies: &[] };
         self.with_key(|key| self.tier.reserve(key, &value, Default::default())).expect("there is room")
     }
 
@@ -509,7 +510,7 @@ impl TableTwin<'_> {
             table::Save::Copy => {
                 let marked = &self.batch.marked()[0];
                 let mut value = vec![0; marked.meta().value_len];
-                self.tier.read_marked(marked, &mut vec![0; marked.key_len()], &mut [], &mut value);
+                self.tier.read_marked(marked, &mut vec![0; marked.key_len()], &mut [], &mut [], &mut value);
                 self.copy = Some((value, marked.meta()));
             }
             table::Save::Append(_) => self.rows.push(self.copy.take().expect("it was copied")),

@@ -1,0 +1,36 @@
+//! A sample of the hits of each backend, from which the hits of a key are estimated.
+//!
+//! ```text
+//! in the slot of a backend:   number of samples, on a line of its own | hashes of keys, the oldest is overwritten
+//! ```
+//!
+//! A backend remembers about one of 64 hits, by the hash of the key. Only the backend itself writes its samples, so a hit on an entry
+//! never writes to a word that other backends write. A later backend with the same slot continues with the samples that it finds.
+
+use crate::layout::{AT_SAMPLED, LINE, SAMPLES};
+use crate::region::Region;
+
+/// One of so many hits is remembered.
+pub(crate) const SAMPLED_EVERY: u64 = 64;
+
+/// Whether the hit with this number is remembered. The multiplication spreads the choice, so that a backend that reads the same keys in
+/// turns does not always remember the same one.
+#[inline(always)]
+pub(super) fn is_sampled(number: u64) -> bool {
+    number.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / SAMPLED_EVERY
+}
+
+/// Remembers a hit in the slot of the own backend.
+#[cold]
+#[inline(never)]
+pub(super) fn remember(region: &Region<'_>, slot: usize, hash: u64) {
+    let number = region.load(slot + AT_SAMPLED);
+    region.store(slot + AT_SAMPLED + LINE + number as usize % SAMPLES, hash);
+    region.store(slot + AT_SAMPLED, number.wrapping_add(1));
+}
+
+/// Returns the hashes in a slot. Other backends may overwrite them meanwhile, but each is the hash of a key that was hit.
+pub(super) fn of_slot(region: &Region<'_>, slot: usize) -> impl Iterator<Item = u64> {
+    let samples = region.load(slot + AT_SAMPLED).min(SAMPLES as u64) as usize;
+    (0..samples).map(move |at| region.load(slot + AT_SAMPLED + LINE + at))
+}

@@ -1,0 +1,133 @@
+//! Tests of notes, the bytes that are stored beside a value: readers of the value never get them, a saver and an operator do.
+#![cfg(not(any(loom, counting)))]
+
+// These tests use only the host and the damage functions of the harness.
+#[allow(dead_code)]
+mod harness;
+
+use harness::TestHost;
+use harness::damage::{SIZES, memory, value};
+use pg_cache_core::{Batch, Key, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Region, StaleOk, Stamp, Tier};
+
+type TestTier<'t> = Tier<'t, &'t TestHost>;
+
+fn with_tier(test: impl FnOnce(&TestTier<'_>)) {
+    let memory = memory(512 << 10);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    test(&tier);
+    assert_eq!(tier.check(), Vec::<String>::new());
+}
+
+fn key<'k>(tier: &TestTier<'_>, bytes: &'k [u8], hash: u64) -> Key<'k> {
+    Key::new(tier.scope(1, 1, 0), bytes, hash << 40 | hash).expect("a legal key")
+}
+
+fn put(tier: &TestTier<'_>, key: &Key<'_>, note: &[u8], bytes: &[u8], stale_ok: Option<StaleOk>) {
+    let new = NewValue { note, ..value(bytes, &[]) };
+    let reserved = tier.reserve(key, &new, stale_ok.into()).expect("it fits");
+    tier.publish(key, reserved);
+}
+
+/// Asserts that readers of the value get the value, and that an operator and a saver also get the note.
+fn assert_found(tier: &TestTier<'_>, key: &Key<'_>, note: &[u8], bytes: &[u8]) {
+    let mut found = Vec::new();
+    let meta = tier.get(key, Stamp::LATEST, &mut found).expect("a hit");
+    assert_eq!((meta.value_len, &found[..]), (bytes.len(), bytes));
+    assert_eq!(tier.peek(key, Stamp::LATEST).expect("it is there").value_len, bytes.len());
+    let inspected = (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten();
+    let of_key: Vec<_> = inspected.filter(|entry| entry.key == key.bytes()).collect();
+    let [entry] = &of_key[..] else { panic!("one entry of the key: {of_key:?}") };
+    assert_eq!((&entry.note[..], entry.meta.value_len), (note, bytes.len()));
+    let mut batch = Batch::with_room(1000).expect("there is memory");
+    let mut from = Some(0);
+    let mut was_saved = false;
+    while let Some(next) = from {
+        from = tier.mark_bucket(next, 1, |_| true, &mut batch);
+        for marked in batch.marked() {
+            let (mut name, mut value) = (vec![0; marked.key_len()], vec![0; marked.meta().value_len]);
+            let mut copy = vec![0; marked.note_len()];
+            tier.read_marked(marked, &mut name, &mut [], &mut copy, &mut value);
+            if name == key.bytes() {
+                assert_eq!((&copy[..], &value[..]), (note, bytes));
+                was_saved = true;
+            }
+        }
+    }
+    assert!(was_saved);
+}
+
+#[test]
+fn a_reader_gets_the_value_without_the_note() {
+    with_tier(|tier| {
+        for (at, stale_ok) in [None, Some(StaleOk { ticks: 100, valid_at: 1 })].into_iter().enumerate() {
+            for note in [0, 1, 5, 6, 7, 8, 300] {
+                for length in [0, 1, 7, 8, 9, 100] {
+                    let (note, bytes) = (vec![1; note], vec![2; length]);
+                    let key = key(tier, b"key", 5 + at as u64);
+                    put(tier, &key, &note, &bytes, stale_ok);
+                    assert_found(tier, &key, &note, &bytes);
+                    let mut stale = Vec::new();
+                    tier.get_stale(&key, Stamp::LATEST, &mut stale).expect("a hit");
+                    assert_eq!(stale, bytes);
+                    tier.remove(&key);
+                }
+            }
+        }
+    });
+}
+
+/// The free memory lies in many short runs, so that the length of the note, the note and the value cross their ends.
+#[test]
+fn the_note_of_a_chained_entry_is_found() {
+    with_tier(|tier| {
+        let names: Vec<String> = (0..1500).map(|number| format!("k{number}")).collect();
+        let small: Vec<Key<'_>> =
+            names.iter().zip(1..).map(|(name, hash)| key(tier, name.as_bytes(), hash * 7919)).collect();
+        small.iter().for_each(|key| put(tier, key, &[], &[3; 20], None));
+        small.iter().step_by(2).for_each(|key| {
+            tier.remove(key);
+        });
+        let large = key(tier, b"large", 11);
+        for note in [1, 40, 41, 42, 43, 44, 45, 46, 47, 48, 1000] {
+            let (note, bytes) = (vec![4; note], vec![5; 4000]);
+            put(tier, &large, &note, &bytes, None);
+            assert_found(tier, &large, &note, &bytes);
+        }
+    });
+}
+
+/// A note and its value share one length of the header, so a long note must be refused.
+#[test]
+fn a_note_has_a_limit() {
+    with_tier(|tier| {
+        let key = key(tier, b"key", 9);
+        let note = vec![6; NOTE_BYTES_MAX + 1];
+        let reserve = |note: &[u8]| {
+            let new = NewValue { note, ..value(b"value", &[]) };
+            tier.reserve(&key, &new, Default::default()).map(|reserved| tier.cancel(reserved))
+        };
+        assert_eq!(reserve(&note), Err(Refusal::TooLarge));
+        assert_eq!(reserve(&note[1..]), Ok(()));
+    });
+}
+
+/// A counter is read and written as one word, whose place must not depend on a note. A value that becomes a counter loses its note.
+#[test]
+fn a_counter_has_no_note() {
+    with_tier(|tier| {
+        let counted = key(tier, b"counter", 9);
+        let one = 1_i64.to_ne_bytes();
+        let new = NewValue { kind: Kind::COUNTER, note: b"note", ..value(&one, &[]) };
+        tier.put(&counted, &new).expect("it is stored");
+        assert_eq!(tier.add(&counted, 2), Some(Ok(3)));
+        let text = key(tier, b"text", 10);
+        put(tier, &text, b"note", b"41", None);
+        let made = tier
+            .to_counter(&text, (Kind(1), b"41"), 41, |new, _| tier.reserve(&text, new, Default::default()));
+        assert_eq!(made, Ok(true));
+        assert_eq!(tier.add(&text, 1), Some(Ok(42)));
+        let inspected = (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten();
+        assert!(inspected.into_iter().all(|entry| entry.note.is_empty()));
+    });
+}
