@@ -494,7 +494,7 @@ fn statistics_take_less_than_a_megabyte() {
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let taken = tier.usage().statistics_bytes;
-    assert_eq!(taken, 120 * 1_600 + 257 * 448);
+    assert_eq!(taken, 120 * 2_688 + 257 * 448);
     let without = Sizes { reserved_fences: 0, backends: 0, ..sizes };
     let beside = Tier::<&TestHost>::bytes_beside_entries;
     // With both set to 0, the region still has one slot and one cell.
