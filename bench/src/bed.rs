@@ -8,7 +8,8 @@ use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::process::Command;
 
-/// Returns the calls that fill pg_cache. Each runs in its own transaction.
+/// Returns the conditions that fill pg_cache: each calls a function that stores one entry for a row of the table `entry`, and is
+/// true if the entry was stored. Each condition runs in its own transaction.
 fn cached() -> [String; 3] {
     let keys = |first: u64| format!("(key::bigint + {})::text", first - FIRST_KEY);
     [
@@ -32,6 +33,7 @@ pub fn settings(conf: Conf) -> Conf {
         .set("shared_buffers", "256MB")
         // This makes machines with and without reserved huge pages behave the same.
         .set("huge_pages", "off")
+        // Just-in-time compilation would slow down one contender, the subquery.
         .set("jit", "off")
 }
 
@@ -53,7 +55,7 @@ pub fn check_tools() -> Result<()> {
     Ok(())
 }
 
-/// Returns the process that is the parent of all sessions of a cluster.
+/// Returns the process ID of the postmaster, the parent of all sessions of a cluster. The cluster must be running.
 pub fn postmaster(cluster: &Cluster) -> u32 {
     let file = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap_or_default();
     file.lines().next().and_then(|line| line.parse().ok()).expect("a running server has a postmaster.pid")
@@ -103,28 +105,28 @@ impl Bed {
         Ok(Self { cluster, redis, session: RefCell::new(session), pool: RefCell::default() })
     }
 
-    /// Returns the session for measurements inside SQL.
+    /// Returns the session for measurements inside SQL. The caller must drop it before another method of the bed needs it.
     pub fn session(&self) -> RefMut<'_, Client> {
         self.session.borrow_mut()
     }
 
-    /// Returns the sessions for measurements over the wire.
+    /// Returns the sessions for measurements over the wire. The caller must drop them before it calls this again.
     pub fn pool(&self) -> RefMut<'_, Pool> {
         self.pool.borrow_mut()
     }
 
-    /// Returns the process that is the parent of all PostgreSQL sessions.
+    /// Returns the process ID of the postmaster.
     pub fn postmaster(&self) -> u32 {
         postmaster(&self.cluster)
     }
 
-    /// Returns the process of the session for measurements inside SQL.
+    /// Returns the process ID of the session for measurements inside SQL.
     pub fn backend(&self) -> Result<u32> {
         let pid: i32 = self.session().query_one("SELECT pg_backend_pid()", &[])?.get(0);
         Ok(pid.cast_unsigned())
     }
 
-    /// Returns the process of the Redis server.
+    /// Returns the process ID of the Redis server.
     pub fn redis_process(&self) -> Result<u32> {
         self.redis
             .info("process_id")
@@ -132,9 +134,10 @@ impl Bed {
             .context("Redis does not tell its process")
     }
 
-    /// Fails if a requested key does not exist: a fast miss must not count as a fast hit.
+    /// Fails if a key that the reads request does not exist: a fast miss must not count as a fast hit. Called after all
+    /// measurements.
     pub fn check_hits(&self) -> Result<()> {
-        // The client does not look at its results, but it asks for exactly these keys.
+        // The client does not look at its results. It asks for exactly these keys, so it is enough that they exist.
         let query = "SELECT count(*), min(key), max(key) FROM entry WHERE length(value) = $1";
         let row = self.session().query_one(query, &[&i32::try_from(VALUE_BYTES)?])?;
         let (first, last) = (FIRST_KEY.to_string(), (FIRST_KEY + KEYS - 1).to_string());

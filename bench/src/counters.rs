@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 /// The counted events. The kernel measures `task-clock`, so it works even on machines without processor counters.
 const EVENTS: &str = "task-clock,instructions,cycles";
 
-/// The cost of a process and of the children that it starts later.
+/// The cost of some processes and of the children that they start later, in total or for one operation. `None` means that perf
+/// could not count the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Processor time in nanoseconds.
@@ -33,7 +34,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Tries to count a process.
+    /// Tries to count the process `pid`, which must exist. The answer holds for all processes.
     pub fn of_process(pid: u32) -> Self {
         match Meter::start(&[pid]).and_then(Meter::stop) {
             Err(error) => Self { works: false, verdict: format!("Not counted: {error:#}.") },
@@ -110,7 +111,7 @@ impl Meter {
         Ok(answer == "attached?\n")
     }
 
-    /// Stops counting, and returns the counts.
+    /// Stops counting, and returns the counts since `start`.
     pub fn stop(mut self) -> Result<Counts> {
         drop(self.perf.stdin.take());
         let output = self.perf.wait_with_output()?;

@@ -24,7 +24,8 @@ pub struct Driver<'a> {
     /// The rate of the last run. redis-benchmark takes a number of operations, not a time, so the driver computes the number from
     /// this rate.
     per_second: Cell<f64>,
-    /// How many runs there were. Each run has other keys, which are the same for all contenders.
+    /// How many runs of a statement there were. This is the seed of the keys: each run has other keys, and the n-th run of every
+    /// statement has the same ones. redis-benchmark draws its own keys.
     runs: Cell<u64>,
 }
 
@@ -36,7 +37,7 @@ impl<'a> Driver<'a> {
         Self { bed, load, contender, per_second: Cell::new(20_000.0), runs: Cell::new(0) }
     }
 
-    /// Runs the contender for about `span`.
+    /// Runs the contender for about `span`. With one client, client and server share one core (see [`one_core`]).
     pub fn run(&self, span: Duration) -> Result<Run> {
         let processes = self.server_processes()?;
         let _alone = if self.load.clients == 1 { Some(OneCore::hold(&processes)?) } else { None };
@@ -62,7 +63,7 @@ impl<'a> Driver<'a> {
         matches!(self.contender.work, Work::Redis(_))
     }
 
-    /// Returns the processes that do the server's share of the work in a run.
+    /// Returns the IDs of the processes that do the server's share of the work in a run.
     pub fn server_processes(&self) -> Result<Vec<u32>> {
         match self.contender.work {
             Work::Expression(_) => Ok(vec![self.bed.backend()?]),

@@ -1,4 +1,5 @@
-//! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier alone, in one run on one machine.
+//! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier (the cache in shared memory) alone, in
+//! one run on one machine.
 //!
 //! The modules: [`plan`] lists the measurements. [`bed`] starts the servers and fills them. [`rounds`] runs the contenders in
 //! turns, each through [`drive`]. [`counters`] asks the processor what an operation cost. [`parts`] lists the other parts of the
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    // This word starts another program, with options of its own: the simulation of caches for traces in files.
     if std::env::args().nth(1).as_deref() == Some("eviction") {
         return eviction::command::run(std::env::args().skip(2));
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// The number and the duration of all measurements. The comparison of contenders must stay below about 10 minutes in a full run and
 /// 3 minutes in a quick run. The parts with their own servers take 4 minutes in a full run and half a minute in a quick run. The
-/// tax on writes takes 10 minutes or 3. The core alone takes 7 minutes or 1; 5 of the 7 minutes test a single promise, which is
-/// about 5 minutes.
+/// tax on writes takes about 10 minutes or 3. The core alone takes 7 minutes or 1; 5 of the 7 minutes are `beside`, which tests a
+/// promise about 5 minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// How long a contender runs before the first round, to fill caches and to measure its speed.
@@ -18,9 +18,10 @@ pub struct Pace {
     pub write: Duration,
     /// Rounds of a reading measurement: at least 6, because a median of fewer samples has no 95 % interval.
     pub read_rounds: usize,
-    /// Rounds of a writing measurement, each a pair with the reference: at least 20.
+    /// Rounds of a writing measurement: at least 20, because the ratios of writes vary more than those of reads.
     pub write_rounds: usize,
-    /// The durations of the two runs whose difference gives the server's cost of an operation, without the cost of connections.
+    /// The durations of a short and a long run, whose difference gives the server's cost of an operation without the cost of
+    /// connections. A contender that stays connected needs only the long run.
     pub counted: [Duration; 2],
     /// Rounds of these two runs.
     pub counted_rounds: usize,
@@ -34,11 +35,11 @@ pub struct Pace {
     pub at_rate: Duration,
     /// The duration of one turn, for contenders whose pairs consist of many short turns.
     pub turn: Duration,
-    /// The number of turns in such a pair.
+    /// The number of turns of each contender in such a pair. It must be even: see [`turns`](crate::rounds::turns).
     pub turns: usize,
     /// How many pairs the servers serve before they are restarted.
     pub pairs_per_start: usize,
-    /// The size of the traces that judge the eviction.
+    /// The size of the traces (sequences of requested keys) that judge the eviction.
     pub traces: Extent,
 }
 

@@ -1,7 +1,8 @@
-//! The plan: the list of all measurements. A new row of the report is added here and nowhere else.
+//! The plan: the list of all measurements that compare contenders.
 //!
-//! - A new contender is a line in [`IN_SQL`], [`READS`] or [`WRITES`], and a few lines in `setup.sql` for its data. It then takes
-//!   part in every measurement of that list.
+//! - A new contender is a line in one of the lists ([`IN_SQL`], [`READS`], [`WRITES`] ...), and a few lines in `setup.sql` for its
+//!   data. It then takes part in every measurement of that list. A name that begins in a new way needs a colour in
+//!   `report/chart.rs`.
 //! - A new measurement is an entry in [`measurements`].
 //!
 //! Additions appear in the JSON, the tables and the chart without further work. A contender that may miss also needs a line in
@@ -211,7 +212,7 @@ pub struct Measurement {
     pub keys: u32,
     /// The contenders, in the order in which they are shown.
     pub contenders: &'static [Contender],
-    /// The contenders that the others are compared with.
+    /// The contenders that the others are compared with. The table of server costs compares with the first one only.
     pub references: &'static [&'static str],
     /// The goals of the measurement.
     pub wanted: &'static [Wanted],
@@ -242,7 +243,7 @@ pub enum Limit {
 }
 
 /// The kind of a measurement. Reads give stable results. Writes leave dead rows and full caches behind, so their ratios need more
-/// pairs.
+/// rounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The measurement changes nothing.
@@ -296,7 +297,7 @@ pub enum Given {
     WrittenKeyAndJson,
     /// A key of the values that only pg_cache writes, and its value as text.
     WrittenKeyAndText,
-    /// The number of a row.
+    /// The number of a row, from [`FIRST_KEY`](crate::data::FIRST_KEY) on, as a bigint.
     Row,
 }
 

@@ -3,8 +3,8 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// A progress display. On a terminal, each call of `say` rewrites one line. Elsewhere, a call prints a line if the last one is at least ten
-/// seconds old, so the caller must call `say` often. Texts are cut at 90 characters.
+/// A progress display on standard error. On a terminal, each call of `say` rewrites one line. Elsewhere, a call prints a line if
+/// the last one is at least ten seconds old, so the caller must call `say` often. Texts are cut at 90 characters.
 pub struct Progress {
     started: Instant,
     said: Instant,

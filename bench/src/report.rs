@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use std::path::Path;
 
 impl Report {
-    /// Reads the results of an earlier run.
+    /// Reads the results of an earlier run from `latest.json`.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("latest.json");
         let json =
@@ -22,7 +22,7 @@ impl Report {
         serde_json::from_str(&json).with_context(|| format!("{} is of another version", path.display()))
     }
 
-    /// Writes the JSON, the tables and the chart.
+    /// Writes the JSON, the tables and the chart, and replaces those of an earlier run.
     pub fn write(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let json = serde_json::to_string_pretty(self).context("the results are not JSON")?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Samples {
     /// Operations per second.
     pub per_second: Vec<f64>,
-    /// The cost of one operation on the server.
+    /// The cost of one operation on the server. Empty if the measurement is not counted.
     pub cost: Vec<Counts>,
 }
 
@@ -87,6 +87,8 @@ fn cost(driver: &Driver, [short, long]: [Duration; 2]) -> Result<Counts> {
     Ok(difference(start, count(long)?))
 }
 
+/// Returns the additional cost of each additional operation: `None` where a count is missing, or if the second run did no more
+/// operations than the first.
 fn difference((fewer, less): (u64, Counts), (more, most): (u64, Counts)) -> Counts {
     let operations = more.saturating_sub(fewer);
     let each = |least: Option<f64>, most: Option<f64>| {
@@ -101,7 +103,7 @@ fn difference((fewer, less): (u64, Counts), (more, most): (u64, Counts)) -> Coun
 }
 
 /// Spreads `rounds` evenly over `steps`, so that a measurement with few rounds sees the same changes of the machine's speed as one
-/// with many. Returns which round a step is, or `None` if it is none.
+/// with many. Returns the number of the round that belongs to a step, or `None` if the step has none.
 fn round_in(step: usize, steps: usize, rounds: usize) -> Option<usize> {
     let done_after = |step: usize| step * rounds / steps;
     (done_after(step + 1) > done_after(step)).then(|| done_after(step))

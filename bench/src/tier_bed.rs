@@ -1,10 +1,11 @@
-//! A tier in this process's own memory, so that measurements of the core need no server.
+//! A tier in this process's own memory, so that measurements of the core need no server: the memory, the locks and the clock that
+//! PostgreSQL provides otherwise.
 
 use pg_cache_core::{Cost, Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The words of a cache line. A region begins on a cache line.
+/// The number of words in a cache line. A region begins on a cache line.
 const LINE: usize = Region::ALIGNMENT / 8;
 
 /// Memory for a region.
@@ -30,7 +31,7 @@ impl Memory {
     }
 }
 
-/// The host of a tier that only one thread uses.
+/// The host of a tier that only one thread uses: it needs no locks. Its clock stands still, so nothing expires.
 pub struct Alone;
 
 impl Host for Alone {
@@ -41,7 +42,7 @@ impl Host for Alone {
     fn unlock(&self, _: u32) {}
 }
 
-/// Returns the sizes of a tier, with as many fences as in a small installation.
+/// Returns the sizes of a tier, with as many fences as in a small installation. The core chooses the number of shards.
 pub fn sizes(bytes: usize) -> Sizes {
     Sizes {
         bytes,
@@ -59,7 +60,7 @@ pub fn scope<H: Host>(tier: &Tier<'_, H>) -> Scope {
     tier.scope(1, 1, 0)
 }
 
-/// Returns a key in the scope.
+/// Returns a key in the scope. `hash` must be the same for the same bytes.
 pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
     Key::new(scope, bytes, hash).expect("no key here is empty or longer than keys may be")
 }
@@ -77,7 +78,7 @@ pub fn value(bytes: &[u8]) -> NewValue<'_> {
     }
 }
 
-/// The host of a tier that threads share. Its locks spin.
+/// The host of a tier that threads share. Its locks spin, and its clock stands still.
 pub struct Spinning {
     locks: Vec<AtomicBool>,
 }

@@ -3,7 +3,7 @@
 /// The result of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// The number of operations done.
+    /// The number of operations done. Each key of a request counts as one.
     pub operations: u64,
     /// Operations per second, by the clock of the program that ran them.
     pub per_second: f64,
@@ -14,8 +14,8 @@ pub struct Run {
 pub struct Load {
     /// The number of connections.
     pub clients: u32,
-    /// Operations that a client sends before it waits for an answer.
+    /// Requests that a client sends before it waits for their answers.
     pub pipeline: u32,
-    /// Keys of one operation.
+    /// Keys of one request.
     pub keys: u32,
 }

@@ -16,7 +16,7 @@ pub struct OneCore {
 }
 
 impl OneCore {
-    /// Moves `servers` and the calling thread to one core.
+    /// Moves the processes `servers`, which must exist, and the calling thread to one core.
     pub fn hold(servers: &[u32]) -> Result<Self> {
         let held = Self {
             servers: servers.iter().filter_map(|server| Pid::from_raw(server.cast_signed())).collect(),
@@ -37,8 +37,8 @@ impl OneCore {
 
 impl Drop for OneCore {
     fn drop(&mut self) {
-        // Errors are ignored: a server that has ended needs no cores, and this thread only gets back the cores that it was allowed
-        // before.
+        // The servers get the cores that this thread had, because they inherited theirs from this program. Errors are ignored: a
+        // server that has ended needs no cores, and this thread was allowed its cores before.
         for server in &self.servers {
             let _ = sched_setaffinity(Some(*server), &self.before);
         }

@@ -125,6 +125,7 @@ impl Session {
     fn connect(cluster: &Cluster) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;
+        // Version 3.0 of the protocol.
         let mut hello = vec![0, 3, 0, 0];
         hello.extend(b"user\0postgres\0database\0postgres\0\0");
         let mut first = length(hello.len());
@@ -232,7 +233,8 @@ struct Answer {
 }
 
 impl Answer {
-    /// Consumes bytes of an answer. Returns whether the server is ready for the next request.
+    /// Consumes bytes of an answer. Returns whether the answer has ended, so that the server is ready for the next request. An
+    /// error message of the server ends the measurement.
     fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
         while !bytes.is_empty() {
             let skipped = self.rest.min(bytes.len());

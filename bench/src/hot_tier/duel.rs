@@ -24,6 +24,7 @@ pub struct Duel {
     pub title: String,
     pub own_name: String,
     pub other_name: String,
+    /// Nanoseconds of one operation, round by round; `other` likewise.
     pub own: Vec<f64>,
     pub other: Vec<f64>,
     pub own_median: Summary,
@@ -32,7 +33,7 @@ pub struct Duel {
     pub ratio: Summary,
 }
 
-/// Runs two contenders in turns, after one round that does not count.
+/// Runs two contenders in turns, after one round that does not count. There must be at least one round.
 pub fn fight(title: &str, rounds: usize, own: Lane<'_>, other: Lane<'_>) -> Duel {
     let mut lanes = [own, other];
     let mut times = [Vec::new(), Vec::new()];

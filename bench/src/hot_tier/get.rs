@@ -17,7 +17,7 @@ type Quick = quick_cache::sync::Cache<Box<[u8]>, Arc<[u8]>, UnitWeighter, Hashin
 
 const KEYS: u64 = 100_000;
 const FEW_KEYS: u64 = 100;
-/// Lookups of a thread in one round.
+/// Lookups of a thread in one round. A power of two, so that the list of requested keys fits into it a whole number of times.
 const QUESTIONS: usize = 1 << 19;
 /// How many times longer than a hit in quick_cache our hit may take.
 const RATIO_MAX: f64 = 1.5;

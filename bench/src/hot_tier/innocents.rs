@@ -16,8 +16,8 @@ const OTHERS: u64 = 1 << 32;
 
 const BESIDE_REGION: usize = megabytes(32);
 const SETS_PER_SECOND: u64 = 10_000;
-/// The number of keys that the writer sets: three times as many as fit. Most sets are of keys that are not in the
-/// tier, and must evict an entry.
+/// The number of keys that the writer sets: three times as many as fit. Most sets are of keys that are not in the tier, and must
+/// evict an entry.
 const SET_KEYS: u64 = 500_000;
 const HIT_PERCENT_MIN: f64 = 99.0;
 
@@ -25,6 +25,7 @@ const COMMIT_REGION: usize = megabytes(384);
 const COMMIT_KEYS: u64 = 1_000_000;
 /// Entries without a tag, called bystanders. They are read as often as the innocents while a large transaction commits.
 const BYSTANDERS: u64 = 200_000;
+/// How far the hit rate may fall while the transaction commits, in percentage points.
 const LOST_POINTS_MAX: f64 = 1.0;
 /// How long the reader is watched before and after the transaction.
 const AROUND: Duration = Duration::from_millis(500);
@@ -134,6 +135,7 @@ impl Beside {
     }
 }
 
+/// Reads the innocents for `span`, while this thread stores other entries at a fixed rate.
 fn beside_sets(span: Duration) -> Beside {
     let sizes = tier_bed::sizes(BESIDE_REGION);
     let memory = Memory::of_bytes(sizes.bytes);
@@ -173,6 +175,7 @@ fn beside_sets(span: Duration) -> Beside {
     })
 }
 
+/// The phases of the second measurement: the time before the transaction, its three steps, and the time after it.
 const PHASES: [&str; 5] = ["before", "reserving", "announcing", "confirming", "after"];
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -181,6 +184,7 @@ struct Phase {
     reads: Reads,
 }
 
+/// Reads innocents and bystanders while this thread commits a transaction of `keys` keys.
 fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.len()] {
     let sizes = tier_bed::sizes(region);
     let memory = Memory::of_bytes(sizes.bytes);
@@ -213,7 +217,8 @@ fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.le
     std::array::from_fn(|place| Phase { seconds: seconds[place], reads: reads[place] })
 }
 
-/// Sets keys as a transaction does, and calls `done` after each of its three steps.
+/// Sets keys as a transaction does, and calls `done` after each of its three steps: it reserves the space for all entries,
+/// announces that they will replace the present ones, and confirms them after the commit.
 fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl FnMut()) {
     let content = [b'y'; VALUE_BYTES];
     let tier = writer.tier;
@@ -246,7 +251,7 @@ struct Stage {
 
 impl Stage {
     /// Ends a phase, but waits until the reader has read during it, because a phase without reads would show nothing. Returns the
-    /// number of the phase.
+    /// number of the phase that has ended. Panics if the reader has ended.
     fn next(&self) -> usize {
         // The first batch of this phase may have begun in the phase before, so the reader must finish two.
         while self.batches.load(Ordering::Relaxed) < self.before.load(Ordering::Relaxed) + 2 {

@@ -99,7 +99,7 @@ pub fn measure(_: &Pace) -> Section {
     }
 }
 
-/// The content of a tier that was filled several times over.
+/// The content of a tier after three times the size of its region was stored.
 struct Fill {
     entries: u64,
     live_bytes: u64,

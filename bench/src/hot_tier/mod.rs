@@ -27,7 +27,7 @@ fn key_bytes(number: u64) -> [u8; KEY_BYTES] {
     bytes
 }
 
-/// Stores entries by the numbers of their keys.
+/// Stores, looks up and removes entries by the numbers of their keys.
 struct Writer<'t, 'm, H> {
     tier: &'t Tier<'m, H>,
     scope: Scope,

@@ -68,7 +68,7 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-/// The most attempts to fill a tier up again after a row.
+/// The most attempts to fill a tier up again after a row. If they are not enough, the next row starts with the tier as it is.
 const REFILLS_MAX: u32 = 1000;
 
 /// Returns about how long the part takes.
@@ -145,6 +145,7 @@ struct Spread {
     longest_hold: f64,
 }
 
+/// Plays a scenario twice: the first pass measures the times of the puts, the second the times of the locks.
 fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
     let sizes = tier_bed::sizes(scenario.region);
     let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
@@ -198,9 +199,11 @@ fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
 enum Event<'e> {
     /// A put into the full tier (0) or the half-full tier (1). The callee must call the function once.
     Put(usize, &'e mut dyn FnMut()),
+    /// All puts of a round are done.
     RoundIsOver,
 }
 
+/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `told`.
 fn play<H: Host + Copy>(
     scenario: &Scenario,
     pace: &Pace,
@@ -241,8 +244,8 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         let writer = Writer::new(tier);
         let mut side = Self { scenario, writer, full, full_at: 0, next: 0, random: Random::of_seed(6) };
         if full {
-            // The values alone have the size of the region, and each entry needs some more bytes. So each shard becomes full, and
-            // all entries in it have been stored by evicting others.
+            // The values alone have the size of the region, and each entry needs some more bytes. So each shard becomes full and
+            // begins to evict.
             side.put_residents(scenario.region);
         } else {
             let is_half_full = || {

@@ -19,7 +19,8 @@ const INK: &str = "#1f2328";
 const FAINT: &str = "#59636e";
 const LINE: &str = "#d1d9e0";
 
-/// The colour of each contender, chosen by the beginning of its name. Colour-blind readers can also distinguish the colours.
+/// The colour of each contender of the plan, chosen by the beginning of its name. Colour-blind readers can also distinguish the
+/// colours.
 const COLOURS: [(&str, &str); 4] =
     [("pg_cache", "#0969da"), ("table", "#e8a33d"), ("Redis", "#c4432b"), ("no-op", "#afb8c1")];
 
@@ -38,7 +39,7 @@ pub fn draw(report: &Report) -> String {
     canvas.finish()
 }
 
-/// The picture so far, and the current height `y`.
+/// The picture so far. `y` is the distance from the top to the place of the next element.
 struct Canvas {
     body: String,
     y: f64,
@@ -142,7 +143,7 @@ impl Canvas {
         self.y += MARGIN;
     }
 
-    /// Draws text with its baseline at the current height.
+    /// Draws text with its baseline at the current `y`.
     fn text(&mut self, x: f64, anchor: &str, size: f64, fill: &str, weight: &str, text: &str) {
         let _ = writeln!(
             self.body,
@@ -197,6 +198,8 @@ mod tests {
         }
     }
 
+    // The title of a measurement is on the line of its first contender's name. The two share the space from MARGIN to AXIS, about
+    // 200 pixels, and a letter takes less than 8.
     #[test]
     fn the_first_name_leaves_room_for_the_title_beside_it() {
         let plan = crate::plan::measurements();

@@ -111,6 +111,7 @@ fn ratio(name: &str, reference: &str, figure: &Figure) -> String {
 /// A kind of cost: the name of its column, the function that finds it, and the function that formats it.
 type Kind = (&'static str, fn(&Entry) -> Option<&Figure>, fn(f64) -> String);
 
+/// Writes the table of the server's costs. A kind of cost that perf counted for no contender has no column.
 fn costs(report: &Report) -> String {
     let all: [Kind; 3] = [
         ("processor time", |entry| entry.server_nanoseconds.as_ref(), time),

@@ -1,4 +1,4 @@
-//! Formats numbers for people, with three significant digits.
+//! Formats numbers for people, mostly with three significant digits: see [`digits`].
 
 use crate::machine::Machine;
 use crate::statistics::Summary;
@@ -64,7 +64,8 @@ pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<St
     Some(format!("{low} – {high}"))
 }
 
-/// Formats three significant digits, and all digits before the decimal point.
+/// Formats a number with three significant digits; further digits before the decimal point are zeroes. A number below 1 has two
+/// decimal places, and a number below 0.1 has four.
 pub fn digits(number: f64) -> String {
     match number.abs() {
         n if n >= 99.95 => {

@@ -1,4 +1,4 @@
-//! The results of a run: the contents of the JSON.
+//! The results of a run: the contents of the JSON. [`Report::new`] computes them from the samples of the rounds.
 
 use super::notation::{digits, with_interval};
 use super::section::{Goal, Section};
@@ -25,7 +25,7 @@ pub struct Report {
     pub counted_rounds: usize,
     /// The machine of the measurement.
     pub machine: Machine,
-    /// The events that perf could count on the servers.
+    /// A sentence that says which events perf could count on the servers. Empty if no server was measured.
     pub counters: String,
     /// The results of the plan's measurements.
     pub measurements: Vec<Measured>,
@@ -38,7 +38,7 @@ pub struct Report {
 pub struct SideBySide {
     /// The measurements that were made.
     pub plan: Vec<Measurement>,
-    /// The events that perf could count.
+    /// A sentence that says which events perf could count.
     pub counters: String,
     /// The samples, in the order of the measurements and their contenders.
     pub samples: Vec<Vec<Samples>>,
@@ -67,7 +67,7 @@ pub struct Measured {
     pub goals: Vec<Goal>,
 }
 
-/// The results of one contender.
+/// The results of one contender. A cost is `None` if perf could not count it in every round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// The name of the contender.
@@ -213,7 +213,7 @@ impl Figure {
         Some(Self { summary, ratios, rounds })
     }
 
-    /// Returns the ratio to a reference.
+    /// Returns the ratio to a reference, or `None` if the reference has no such figure.
     pub fn ratio_to(&self, reference: &str) -> Option<Summary> {
         self.ratios.iter().find(|ratio| ratio.to == reference).map(|ratio| ratio.summary)
     }

@@ -43,7 +43,8 @@ pub fn measure(pace: &Pace) -> Section {
             time(most),
             time(longest),
         ]);
-        // pgbench draws the times of requests at random, so their number is right only on average.
+        // pgbench draws the times of requests at random, so their number is right only on average: its standard deviation is the
+        // root of the number. Three of them and 2 % may be missing.
         let due = rate * pace.at_rate.as_secs();
         let enough = due - due / 50 - 3 * due.isqrt();
         goals.push(Goal {
@@ -74,7 +75,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// The results of all requests.
+/// The results of all requests of one rate.
 #[derive(Default)]
 struct Outcome {
     failed: u64,
@@ -111,6 +112,7 @@ impl Drop for Logs {
     }
 }
 
+/// Lets pgbench send requests for `span`, and reads its logs.
 fn run(cluster: &Cluster, rate: u64, span: Duration) -> Outcome {
     let logs = Logs(std::env::temp_dir().join(format!("pg_cache-bench.{}", std::process::id())));
     std::fs::create_dir_all(&logs.0).expect("there is a temporary directory");

@@ -60,6 +60,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
+/// Returns the median over the rounds, after one run that does not count.
 fn rounds(pace: &Pace, mut run: impl FnMut() -> f64) -> Summary {
     run();
     let times: Vec<f64> = (0..pace.read_rounds).map(|_| run()).collect();
@@ -69,7 +70,7 @@ fn rounds(pace: &Pace, mut run: impl FnMut() -> f64) -> Summary {
 /// The time for one measurement: long enough for the resolution of the clock, and short enough to finish all measurements soon.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// Repeats an operation until the time is over.
+/// Repeats an operation until `SPAN` is over, at least once. Returns the nanoseconds of one repetition.
 fn repeat(mut once: impl FnMut()) -> f64 {
     let started = Instant::now();
     let mut count = 0;
@@ -80,6 +81,7 @@ fn repeat(mut once: impl FnMut()) -> f64 {
     started.elapsed().as_secs_f64() * 1e9 / f64::from(count)
 }
 
+/// Reads of one SELECT.
 const IN_SQL: i32 = 200;
 
 fn in_sql(session: &mut Client, suffix: &str, key: &str) -> f64 {

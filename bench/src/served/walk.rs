@@ -1,4 +1,5 @@
-//! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, and the fences.
+//! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, and the fences that
+//! keep readers from storing old results while it commits.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -103,7 +104,8 @@ fn write(session: &mut Client, tables: i32) {
     session.batch_execute(&format!("BEGIN; {rows}")).expect("rows can be written");
 }
 
-/// Returns the nanoseconds of one walk.
+/// Returns the nanoseconds of one walk. With `afresh`, each walk looks up the locked relations as if the session's last transaction
+/// had written to other tables.
 fn walk(session: &mut Client, afresh: bool) -> f64 {
     let mut walk = |times: i32| -> f64 {
         session.query_one("SELECT rehearse_commit($1, $2)", &[&times, &afresh]).expect("it walks").get(0)

@@ -24,7 +24,7 @@ pub struct Lane<'a> {
     pub statement: String,
 }
 
-/// The results of one contender, pair by pair.
+/// The results of one contender, pair by pair. `costs` is empty if the rules do not count them.
 #[derive(Default)]
 pub struct Found {
     /// Nanoseconds per operation, with the given number of clients at the same time.
@@ -59,7 +59,8 @@ impl Rules {
         Self { clients, pairs, turns, turn, pairs_per_start, counted: true }
     }
 
-    /// Returns the rules for contenders whose speeds are far apart. Fewer and shorter turns are enough for them.
+    /// Returns the rules for contenders whose speeds are far apart. Fewer and shorter turns are enough for them, and the servers
+    /// are not restarted between pairs.
     pub fn far(pace: &Pace, clients: u32) -> Self {
         let close = Self::close(pace, clients);
         Self { turns: 2, turn: close.turn / 2, pairs_per_start: close.pairs, ..close }
@@ -164,7 +165,9 @@ mod tests {
         for pace in [Pace::FULL, Pace::QUICK] {
             let rules = Rules::close(&pace, 1);
             assert!(rules.pairs >= 20);
-            // An even number of turns makes each pair begin in the same direction as the others, and have both directions.
+            // An even number of turns makes each pair begin in the same direction as the others, and have both directions. The
+            // order of three contenders repeats after six turns: only a pair of a full run has that many. Over all pairs of a quick
+            // run, the first places differ by at most one.
             assert!(rules.turns.is_multiple_of(2));
         }
     }

@@ -35,7 +35,8 @@ pub fn can_be_counted() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Counts the instructions. The servers keep running under callgrind afterwards.
+/// Counts the instructions. valgrind must be installed. The servers keep running under callgrind afterwards, so no time may be
+/// measured on them any more.
 pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructions> {
     for side in [&sides.without, &sides.with] {
         let files = format!("--callgrind-out-file={}", file(side, "%p"));
@@ -50,17 +51,19 @@ pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructi
     all.collect()
 }
 
+/// Returns the path of callgrind's file for a process. `%p` stands for the ID of every process.
 fn file(side: &Side, process: &str) -> String {
     side.cluster.data().join(format!("counted.{process}")).display().to_string()
 }
 
+/// Returns the instructions of one transaction on a server.
 fn of(operation: &Operation, side: &Side) -> f64 {
     side.clear(PLAIN);
     let [few, many] = [FEW, MANY].map(|transactions| session(operation, side, transactions));
     (many - few) as f64 / (MANY - FEW) as f64
 }
 
-/// Returns all instructions of a session that does this many transactions.
+/// Returns all instructions of the backend of a session that does this many transactions and ends.
 fn session(operation: &Operation, side: &Side, transactions: u64) -> u64 {
     let lane = operation.lane("", side, PLAIN);
     let load = Load { clients: 1, pipeline: 1, keys: 1 };

@@ -1,5 +1,8 @@
-//! Measures how much the library slows down writes to tables that cached values depend on, compared with other ways to report a
-//! change.
+//! Measures how much the library slows down writes to tables that cached values depend on (the tax on writes), compared with other
+//! ways to report a change.
+//!
+//! `sides` starts the servers, `operation` lists the statements, `contest` times them in turns, and `instructions` counts their
+//! instructions.
 
 mod contest;
 mod instructions;
@@ -111,6 +114,7 @@ struct Rival {
     server_instructions: Option<Compared>,
 }
 
+/// One quantity of a contender: its median over the pairs, and the median of its ratios to the first contender.
 #[derive(Serialize)]
 struct Compared {
     summary: Summary,

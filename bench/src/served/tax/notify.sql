@@ -1,4 +1,5 @@
--- A hand-written trigger that tells other sessions of each change with pg_notify.
+-- A contender in the measurement of the tax on writes: a hand-written trigger that tells other sessions of each inserted or updated
+-- row with pg_notify. It needs the tables of tables.sql in the current schema.
 
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -6,7 +6,9 @@ use super::sides::Side;
 /// An operation on a table in `{schema}`.
 pub struct Operation {
     pub name: &'static str,
+    /// The statement. `{schema}` stands for the schema, and `$1` for the number of a row.
     pub statement: &'static str,
+    /// Whether the operation changes the table, so that values which depend on it become misses.
     pub writes: bool,
 }
 
@@ -29,6 +31,7 @@ pub const OPERATIONS: [Operation; 3] = [
 ];
 
 impl Operation {
+    /// Returns the operation as a contender of a contest, on the tables of `schema` on one server.
     pub fn lane<'a>(&self, name: &'static str, side: &'a Side, schema: &'static str) -> Lane<'a> {
         Lane { name, side, schema, statement: self.statement.replace("{schema}", schema) }
     }

@@ -59,7 +59,7 @@ impl Side {
         side
     }
 
-    /// Creates the tables in a schema of their own, and the other objects of the schema.
+    /// Creates the tables in a schema of their own, and then the objects of the statements `more` in the same schema.
     fn make_tables(&self, schema: &str, more: &str) {
         let tables = include_str!("tables.sql");
         self.execute(&format!("CREATE SCHEMA {schema}; SET search_path = {schema}; {tables} {more}"));
@@ -78,7 +78,7 @@ impl Side {
         row.unwrap_or_else(|error| panic!("{error}: {query}")).get(0)
     }
 
-    /// Restarts the server under another program.
+    /// Restarts the server under another program, whose command line is `words`.
     pub fn restart_beneath(&self, words: &[&str]) {
         self.cluster.stop(Stop::Fast);
         self.cluster.resume_beneath(words);
@@ -102,7 +102,7 @@ impl Side {
     }
 }
 
-/// Restarts servers, all at the same time.
+/// Restarts servers, all at the same time. No server may be listed twice.
 pub fn restart(sides: &[&Side]) {
     std::thread::scope(|scope| {
         for Side { cluster, .. } in sides {
@@ -145,7 +145,7 @@ impl Sides {
         self.check_dependents(true);
     }
 
-    /// Checks that all dependent values are still valid, or, if `right` is false, that none is.
+    /// Checks that all dependent values are still valid if `right` is true, and that none is if it is false.
     pub fn check_dependents(&self, right: bool) {
         let hits = self.with.number(&format!(
             "SELECT (SELECT count(cache_get('tagged ' || i)) FROM generate_series(1, {TAGGED}) AS i)
@@ -154,7 +154,7 @@ impl Sides {
         assert_eq!(hits, if right { TAGGED + FETCHED } else { 0 }, "of what depends on the tables");
     }
 
-    /// Checks that the tables of all servers have the same size, and that the triggers did their work.
+    /// Checks that the accounts have the same size on all servers, and that Redis was told to delete exactly if its trigger exists.
     pub fn check_alike(&self) {
         let pages = "SELECT pg_relation_size('plain.account') / 8192";
         let sizes = [&self.without, &self.with, &self.control].map(|side| side.number(pages));
