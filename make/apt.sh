@@ -49,7 +49,7 @@ Dir::Cache "$1/cache";
 CONF
 }
 
-# Prints a line of such a sources.list that covers only the index that is needed.
+# Prints a line for the sources.list of a private apt. Its target limits the download to the one index that is needed.
 apt_source() { # deb or deb-src, URI, suite
     local index=Packages
     [ "$1" = deb ] || index=Sources

@@ -37,6 +37,7 @@ lacking() {
     done
 }
 
+# Prints the pg_config of a complete installation on the machine: the one that PG_CONFIG names, or one of the system.
 from_machine() {
     local candidate missing
     if [[ ${PG_CONFIG:-} ]]; then
@@ -150,6 +151,7 @@ clean_up() {
     [[ -e $mark || ${explained-} ]] || echo "pg_cache: could not unpack PostgreSQL $major: see $log, run this again" >&2
 }
 
+# Fetches an installation, makes it run, and writes the mark last: an interrupted run leaves no mark and is repeated.
 unpack() {
     local bin tests libs  # set by from_*: where in the tree the programs and tests are, and where libraries will be
     local patchelf program suites

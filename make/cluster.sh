@@ -29,6 +29,7 @@ postmaster() {
 running() { [ -d "$data" ] && [ -n "$(postmaster)" ]; }
 running_port() { as_server sed -n 4p "$data/postmaster.pid"; }
 
+# Exits unless the port is free, or belongs to this cluster.
 check_port() { # port
     if ! [[ $1 =~ ^[1-9][0-9]{3,4}$ ]] || [ "$1" -lt 1024 ] || [ "$1" -gt 65535 ]; then
         die "PORT=$1 is not a port number: choose one from 1024 to 65535"
@@ -49,6 +50,7 @@ socket_dir() {
     printf '%s' "$directory"
 }
 
+# Creates a directory that belongs to the servers' account.
 owned_dir() { # directory mode
     if is_root; then install -d -o postgres -m "$2" "$1"; else install -d -m "$2" "$1"; fi
 }
@@ -65,6 +67,8 @@ create() { # directory of programs
     mv "$part" "$data"
 }
 
+# Starts the cluster, and creates it if there is none. A running server with the same port and the same library is left as
+# it is; any other is stopped first.
 start() { # port pg_config
     local port=$1 bin socket
     bin=$("$2" --bindir)

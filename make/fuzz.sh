@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # make fuzz: runs each fuzz target of the core for FUZZ_SECONDS (default 60). Each run continues with the corpus of the
-# last one, which is kept in target/fuzz. Move each finding to src/core/fuzz/regressions: cargo test then replays it in
+# last one, which is kept in target/fuzz. Copy each finding to src/core/fuzz/regressions: cargo test then replays it in
 # every run.
 #
-# As a stage of make test, this is skipped if the nightly compiler is missing.
+# As a stage of make test-long, which sets FUZZ_SECONDS to 10 by default, this is skipped if the nightly compiler is missing.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -248,7 +248,7 @@ need_cargo_pgrx() {
     export PATH
 }
 
-# Provides the spelling checker of make lint, in a directory that all checkouts share.
+# Provides the spelling checker of make lint, in a directory that all checkouts share. pip fetches it.
 need_typos() {
     local home=${XDG_CACHE_HOME:-$HOME/.cache}/pg_cache/typos-$TYPOS_VERSION
     with_pip() { rm -rf "$home" && python3 -m venv "$home" && "$home/bin/pip" install -q --disable-pip-version-check "typos==$TYPOS_VERSION"; }

@@ -32,8 +32,8 @@ nowhere() { # pattern, git's path patterns...
 # other files from lifting that lint.
 unsafe_is_fenced() { nowhere '\bunsafe_code\b' '*.rs' ':!src/pg/*' ':!src/core/region.rs'; }
 
-# Checks that imports point to lower layers only. The compiler itself ensures this for the core, which is a crate of its
-# own.
+# Checks that the lowest layer (pg) imports no other, and that none imports api. The compiler itself ensures this for the
+# core, which is a crate of its own. docs/architecture.md describes the layers.
 layers_hold() {
     nowhere 'crate::(api|query|store|workers)\b' 'src/pg/*' && nowhere 'crate::api\b' 'src/query/*' 'src/store/*' 'src/workers/*'
 }

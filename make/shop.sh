@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Loads the sample shop into the private cluster, once, and installs the current version of the extension there.
+# make/shop.sh: loads the sample shop into the private cluster, once, and installs the current version of the extension
+# there. The cluster must be running.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

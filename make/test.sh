@@ -63,7 +63,8 @@ with_cargo() { # stage, cargo's arguments...
     fi
     "$@"
 }
-# Compiles the chosen stages first, so that the reported times are those of the tests alone.
+# Compiles the chosen stages first, so that the reported times are those of the tests alone. setup compiles in its
+# sandboxes, and fuzz compiles with another compiler.
 compile() {
     local stage
     for stage in "${chosen[@]}"; do
@@ -94,7 +95,7 @@ for stage in "${chosen[@]}"; do
     if [ "$bad" = 0 ] && grep -qE '^TRAP: |was terminated by signal 11' "$log"; then bad=1; fi
     note=
     if [ "$status" = 0 ] && grep -q '^skipped, not passed: ' "$log"; then
-        # The stage has reported why it could not run. This counts neither as a failure nor as passed.
+        # The stage, or a part of it, has reported why it could not run. That part counts neither as a failure nor as passed.
         note=" (SKIPPED)" skipped=$((skipped + 1))
     # A stage has failed if it ended before it could count tests, or if it ran no test at all.
     elif [ "$bad" = 0 ] && { [ "$status" != 0 ] || [ "$good" = 0 ]; }; then bad=1; fi

@@ -1,3 +1,5 @@
+-- The first part of the script: the internal schema, its tables, and the type of sizes.
+--
 -- This schema holds internal objects. The objects that callers use are in the schema chosen at CREATE EXTENSION.
 -- The statement must not say IF NOT EXISTS: an existing schema may belong to another role and must not be adopted.
 CREATE SCHEMA pgcache;
@@ -63,8 +65,8 @@ CREATE TABLE pgcache.grants (
 COMMENT ON TABLE pgcache.grants IS 'Privileges of roles in spaces. Written by cache_grant and cache_revoke.';
 
 -- A dump has the grants as rows of this table, with the names of the roles as texts. A restore copies them here, and the trigger
--- `restored` writes each row to pgcache.grants. If it were the other table that is dumped, its column of type regrole would make one
--- missing role an error of the whole COPY. This table is always empty.
+-- `restored` (spaces.sql) writes each row to pgcache.grants instead. So this table is always empty. pgcache.grants itself is not
+-- dumped: because its column has the type regrole, one missing role would fail the whole COPY.
 CREATE TABLE pgcache.dumped_grants (
     space      pg_catalog.oid,
     space_name pg_catalog.text,

@@ -1,6 +1,7 @@
--- The tables of the table tier, which src/pg/segment.rs reads and writes by position. They have no index. They have no TOAST table either: a
--- large value has several rows. The server decides on a TOAST table at the end of a command, so the columns of variable length must be added
--- and made PLAIN by one command. Only the background worker writes to the tables, so nothing is granted. Their rows are never dumped.
+-- The tables of the table tier, which hold values after they were evicted from memory (docs/tables.md). src/pg/segment.rs reads and
+-- writes the rows and their columns by position. The tables have no index, and no TOAST table: a large value has several rows. The
+-- server decides on a TOAST table at the end of a command, so the columns of variable length must be added and made PLAIN by one
+-- command. Only the background worker writes to the tables, so nothing is granted. Their rows are never dumped.
 DO $$
 BEGIN
     FOR number IN 1..8 LOOP

@@ -44,6 +44,7 @@ def refused(error, literal, query, *arguments):
     raise AssertionError(f"{query} is no error")
 
 
+# Each value comes back equal and with the same Python type.
 def values():
     for value in [
         {"name": "Zoë", "nested": [1, 2.5, None, True, {"": "empty key"}], "🔑": "emoji"},
@@ -79,6 +80,7 @@ def misses_and_nulls():
     refused(errors.NullValueNotAllowed, "key must not be null", "SELECT cache_get(%s)", None)
 
 
+# Keys of 1 to 1024 bytes are told apart by their bytes. Under other keys, nothing is stored and reads miss.
 def keys():
     names = ["ключ", "鍵", "🔑", "e\u0301", "é", "with space", "quote'\"", "back\\slash", "%s {} $1", "k" * 1024, "ü" * 512]
     for place, name in enumerate(names):
@@ -98,6 +100,7 @@ def keys():
     refused(UnicodeEncodeError, "surrogates not allowed", "SELECT cache_get(%s)", "\udc80")
 
 
+# A timedelta is an interval. A plain number is not, and the error says so.
 def lifetimes():
     expect(ask("SELECT cache_set('life', %s, %s)", Jsonb(1), timedelta(minutes=10)), True)
     left = ask("SELECT cache_ttl('life')")
@@ -147,6 +150,7 @@ def prepared():
         expect(ask("SELECT cache_incr('prepared')", prepare=PREPARED), number + 1)
 
 
+# Other sessions see the changes of a transaction after its commit. A nested block is a savepoint.
 def transactions():
     ask("SELECT cache_set('k', %s)", Jsonb("old"))
     with psycopg.connect(autocommit=True, prepare_threshold=None) as other:

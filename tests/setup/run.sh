@@ -134,6 +134,7 @@ verdict() { # name, what is wrong or nothing
     fi
 }
 
+# Runs a scenario in a fresh copy, and checks that it ends as the head of this file says.
 bad_day() { # name
     local name=$1 status=0 complaints
     rm -rf "$home/clone" "$home/cache" "$home/cargo"
