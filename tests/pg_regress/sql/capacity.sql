@@ -27,7 +27,7 @@ SELECT count(*) FROM cache_keys('*');
 SELECT cache_set_many(jsonb_build_object('fits', 1, '', 2, repeat('k', 1025), 3)), cache_status();
 SELECT key, value FROM cache_get_many(ARRAY['', repeat('k', 1025), 'fits']);
 
--- A value over a limit: the previous value goes.
+-- A value over a limit is not stored, and the previous value is removed.
 SELECT cache_create_space('small', max_value => 10), cache_create_space('tight', quota => 2000);
 CREATE FUNCTION refused(new_value text, name text, how text DEFAULT 'always') RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -40,7 +40,7 @@ SELECT refused(repeat('x', 8 * 1024 * 1024), 'default') LIKE 'true / done / x%' 
 SELECT cache_create_space('medium', max_value => 30), cache_set_many('{"many": 1, "other": 2}', space => 'medium'),
        cache_set_many('{"many": "too long for this space", "other": 3}', space => 'medium'), cache_status();
 SELECT cache_get('many', 'medium'), cache_get('other', 'medium');
--- Other sessions see that when the transaction commits, and a rollback leaves the previous value.
+-- The previous value is removed when the transaction commits. A rollback leaves it.
 BEGIN;
 SELECT cache_set_text('k', 'old', space => 'small');
 COMMIT;
@@ -83,7 +83,7 @@ SELECT * FROM cache_check();
 -- The result of a query is returned, and not stored.
 SELECT cache_fetch('fetched', 'SELECT 7', ttl => '0'), cache_status(), cache_exists('fetched');
 
--- Values that are set or removed while the cache or the space is not enabled replace nothing, but the previous value goes.
+-- While pg_cache.enabled is off, a set or a touch stores nothing, but it removes the previous value.
 SELECT cache_set('off', '1'), cache_set('touched', '1');
 SET pg_cache.enabled = off;
 SELECT cache_set('off', '2'), cache_touch('touched', '-1 s');

@@ -25,7 +25,8 @@ SELECT p.oid::regprocedure AS function
   FROM parts JOIN pg_proc AS p ON classid = 'pg_proc'::regclass AND objid = p.oid
  WHERE obj_description(p.oid, 'pg_proc') IS NULL;
 
--- Arguments and result columns without a name. A trigger function has none, and what a function returns may be called as the function.
+-- Arguments and result columns without a name. Trigger functions have neither. A single result column needs no name of its own: it
+-- has the name of the function.
 SELECT p.oid::regprocedure AS function, coalesce(p.proallargtypes, p.proargtypes::oid[])::regtype[] AS arguments, p.proargnames
   FROM parts JOIN pg_proc AS p ON classid = 'pg_proc'::regclass AND objid = p.oid
  WHERE cardinality(coalesce(p.proallargtypes, p.proargtypes::oid[])) <> coalesce(cardinality(p.proargnames), 0)

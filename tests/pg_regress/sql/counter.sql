@@ -42,7 +42,7 @@ SELECT value, cache_set('n', value), outcome('cache_incr(''n'', 0)'), cache_get(
   FROM unnest('{1.0,1.5,"\"1\"","null",true,[1],"{\"a\": 1}",9223372036854775808}'::jsonb[]) AS value;
 SELECT cache_set_bytes('n', '1'), outcome('cache_incr(''n'')');
 SELECT cache_set('n', '9223372036854775807'), outcome('cache_incr(''n'')'), cache_get('n');
--- Only if there is a value.
+-- With mode => 'present', cache_incr adds only if the key has a value.
 \pset null '(null)'
 SELECT cache_incr('none', mode => 'present'), cache_status(), cache_exists('none');
 SELECT cache_set('n', '5'), cache_incr('n', 2, mode => 'present'), cache_status(), cache_incr('n', mode => 'always');
@@ -85,7 +85,7 @@ BEGIN;
 SELECT cache_touch('plain', '2 hours'), cache_incr('plain');
 ROLLBACK;
 SELECT cache_get('plain'), cache_ttl('plain') < '1 hour' AS as_before;
--- Bad input.
+-- Invalid arguments are errors.
 SELECT cache_incr(NULL);
 SELECT cache_incr('c', mode => 'absent');
 SELECT cache_incr('c', mode => NULL);

@@ -34,7 +34,7 @@ INSERT INTO p VALUES (12, 1);
 SELECT cache_fetch('part', 'SELECT count(*) FROM p2'), cache_status();
 SELECT cache_fetch('all', 'SELECT count(*) FROM p'), cache_status();
 
--- Arguments take the types that the query infers. Results of other types, and a query without rows.
+-- Arguments take the types that the query infers. Results of several types, and a query without rows, whose null is stored.
 SELECT cache_fetch('args', 'SELECT $1::date + $2::int', '["2026-01-30", 3]');
 SELECT cache_fetch('text', 'SELECT $1 || ''!''', '["it''s \"quoted\""]'), cache_fetch('null', 'SELECT $1::int', '[null]');
 SELECT cache_fetch('row', 'SELECT o FROM orders AS o ORDER BY id LIMIT 1'), cache_fetch('numeric', 'SELECT $1::numeric', '[12345678901234567890.123]');
@@ -118,7 +118,8 @@ CREATE TABLE closed AS SELECT 1 AS v;
 SET ROLE fetch_a;
 SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'all');
 RESET ROLE;
--- A SECURITY DEFINER function fetches as its owner. In a space of scope role, its caller gets nothing of that otherwise.
+-- A SECURITY DEFINER function fetches as its owner. In a space of scope role, its caller cannot get the owner's result in another
+-- way.
 CREATE FUNCTION definer() RETURNS jsonb SECURITY DEFINER LANGUAGE sql AS $$ SELECT cache_fetch('closed', 'SELECT v FROM closed', space => 'own') $$;
 SET ROLE fetch_a;
 SELECT definer(), cache_status();

@@ -63,7 +63,8 @@ SELECT lease AS lease FROM cache_acquire('bytes') \gset
 SELECT cache_set_bytes('bytes', '\x00ff', lease => :lease), cache_get_bytes('bytes');
 SELECT cache_acquire('text');
 
--- A rollback of the transaction or the savepoint that has acquired a lease releases it. Otherwise the lease outlives the transaction.
+-- A rollback of the transaction or the savepoint that has acquired a lease releases it. Otherwise the lease outlives the
+-- transaction.
 BEGIN;
 SELECT ask('a');
 ROLLBACK;

@@ -23,8 +23,8 @@ SELECT key, value FROM cache_get_many('{row 1,row 2}');
 SELECT cache_delete('row 1'), cache_invalidate_tag('t');
 SELECT count(*) FROM rows WHERE cache_exists('row ' || i);
 SELECT cache_flush('default');
--- A function that is wrongly declared PARALLEL SAFE calls the cache functions in a worker. There, reads miss, sets store nothing, and
--- invalidations raise an error.
+-- A function that is wrongly declared PARALLEL SAFE calls the cache functions in a worker. There, reads miss, sets store nothing,
+-- and deletes and invalidations raise an error.
 SELECT count(set_config(name, 'off', false)) FROM pg_settings WHERE name IN ('debug_parallel_query', 'force_parallel_mode');
 SET parallel_leader_participation = off;
 CREATE FUNCTION wrong_get(key text) RETURNS jsonb PARALLEL SAFE LANGUAGE plpgsql AS 'BEGIN RETURN cache_get(key); END';

@@ -140,7 +140,7 @@ SET ROLE privilege_none;
 SELECT cache_get('k', 's');
 RESET ROLE;
 
--- PUBLIC by its name, roles as regrole, and what the view shows to whom.
+-- A grant to PUBLIC by its name, grants to roles as regrole, and the rows of cache_grants that each role sees.
 SELECT cache_grant('default', 'public', 'read'), cache_grant('s', 'PUBLIC', 'read');
 SELECT cache_grant('s', 'privilege_none'::regrole, 'read'), cache_grant(space => 's', role => '"privilege''s ""none"""', privilege => 'write');
 TABLE cache_grants;

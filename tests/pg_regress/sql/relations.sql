@@ -3,7 +3,7 @@ SELECT cache_stats_reset();
 CREATE TABLE orders (id int);
 CREATE TABLE customers (id int);
 SELECT cache_watch('orders'), cache_watch('customers');
--- A table is shown after a cached value has depended on it. No value has yet.
+-- A table is shown after a cached value has depended on it. No value depends on these tables yet.
 SELECT relation, fences, entries_killed FROM cache_relations ORDER BY relation::text;
 SELECT cache_stats_reset();
 SELECT * FROM cache_relations;

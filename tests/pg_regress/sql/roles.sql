@@ -21,8 +21,8 @@ ROLLBACK;
 SELECT let_in('k');
 RESET ROLE;
 SELECT cache_get('k');
--- In a space with scope => 'role', each role has keys of its own, also for uncommitted changes of one transaction. A SECURITY DEFINER
--- function uses the keys of its owner.
+-- In a space with scope => 'role', each role has keys of its own, also for uncommitted changes of one transaction. A SECURITY
+-- DEFINER function uses the keys of its owner.
 CREATE FUNCTION of_definer(key text) RETURNS jsonb SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE sql AS
     'SELECT cache_get(key, ''roles own'')';
 SELECT cache_create_space('roles own', scope => 'role'), cache_grant('roles own', 'roles_guest', 'write');

@@ -1,4 +1,5 @@
--- pg_cache.enabled = off in a session: reads miss and sets store nothing, but the previous value goes, and deletes and invalidations take effect.
+-- pg_cache.enabled = off in a session: reads miss and sets store nothing. A set still removes the previous value, and deletes and
+-- invalidations take effect.
 SELECT cache_set('k', '1', tags => '{t}'), cache_set('other', '1');
 SET pg_cache.enabled = off;
 SELECT cache_get('k') IS NULL AS miss, cache_set('k', '2'), cache_exists('k'), cache_delete('other');

@@ -155,12 +155,12 @@ SELECT cache_create_space('small', if_not_exists => true, jitter => 2);
 SELECT max_value FROM cache_spaces WHERE name = 'small';
 SELECT cache_create_space('other', if_not_exists => true), cache_drop_space('other');
 
--- Without a name, cache_flush is about the default space.
+-- Without a name, cache_flush invalidates the default space.
 SELECT cache_set('k', '1'), cache_set('k', '1', space => 'two');
 SELECT cache_flush();
 SELECT cache_get('k'), cache_get('k', 'two');
 
--- Options without an effect are refused. The values that say what the cache does today are accepted.
+-- Options that have no effect yet are refused. Only values that change nothing are accepted.
 SELECT cache_create_space('bad', ttl_policy => 'adaptive');
 SELECT cache_create_space('bad', compress_above => '100kB');
 SELECT cache_create_space('bad', keep_warm => 1);
@@ -182,7 +182,7 @@ SELECT * FROM cache_keys(space => 'two', max_keys => 0);
 SELECT * FROM cache_keys('k\', 'two');
 SELECT * FROM cache_keys('*', 'two', -1);
 SELECT * FROM cache_keys(NULL);
--- The cursor: what follows a key, which need not be there.
+-- With `after`, only the keys behind a key are returned. That key need not exist.
 SELECT * FROM cache_keys('key *', 'two', 3, after => 'key 12');
 SELECT * FROM cache_keys('key *', 'two', after => 'key 5b');
 SELECT * FROM cache_keys('*', 'two', after => 'key 9');

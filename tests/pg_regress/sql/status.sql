@@ -1,4 +1,4 @@
--- cache_status() names what made a value a miss, or kept it out of the cache.
+-- cache_status() names the cause of a miss, and the reason why a value was not stored.
 CREATE ROLE status_reader;
 CREATE ROLE status_writer;
 SELECT cache_create_space('s'), cache_grant('s', 'status_reader', 'read'), cache_grant('s', 'status_writer', 'write');
@@ -6,7 +6,8 @@ CREATE SCHEMA elsewhere;
 CREATE TABLE elsewhere."Orders" (id int);
 CREATE TABLE orders (id int);
 CREATE FUNCTION dice() RETURNS int LANGUAGE sql AS 'SELECT 4';
--- Stores a value with each kind of dependency, makes one change, and asks.
+-- `after` makes a change, reads the key, and returns the status. `store` stores a result that depends on a table, a tag, its
+-- space, its database, definitions, roles and watches. Each change below invalidates it through one of these.
 CREATE FUNCTION after(change text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE change;
@@ -77,7 +78,7 @@ INSERT INTO orders VALUES (3);
 SELECT why_not('SELECT count(*) FROM orders');
 ROLLBACK;
 
--- A role learns only the names that it may know. A monitor knows them all.
+-- A role sees only the names that it may know. A member of pg_monitor sees all names.
 CREATE FUNCTION status_of(role name) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     status text;
@@ -124,7 +125,8 @@ SELECT cache_set('k', '1', space => 's'), cache_status();
 COMMIT;
 SELECT cache_status();
 
--- Calls that change spaces, grants and watches set the status as well. The status of a call for many keys tells whether it found any.
+-- Calls that change spaces, grants and watches set the status as well. The status of a call for many keys tells whether it found
+-- any value.
 SELECT cache_get('none', 's'), cache_status();
 SELECT cache_watch('orders'), cache_status();
 SELECT cache_get('none', 's');

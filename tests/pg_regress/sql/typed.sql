@@ -5,7 +5,8 @@ SELECT * FROM cache_get_many_text('{b,missing,a,b}');
 SELECT cache_get_text('a'), cache_ttl('b') > '59 min' AS an_hour;
 SELECT cache_set_many_bytes(ARRAY['x', 'y'], ARRAY['\x00ff'::bytea, ''], tags => '{typed}'), cache_set_many('{"j": {"k": [1]}}', tags => '{typed}'), cache_incr('c', 42);
 SELECT * FROM cache_get_many_bytes('{y,x,z}');
--- Each returns the values of its own type, and says how many there are of another. Counters are numbers and texts.
+-- Each function returns the values of its own type, and cache_status() says how many others it left out. A counter is a number
+-- and a text, but no bytea.
 SELECT * FROM cache_get_many('{a,b,c,j,x,missing}');
 SELECT cache_status();
 SELECT * FROM cache_get_many_text('{a,b,c,j,x,missing}');
@@ -14,7 +15,7 @@ SELECT * FROM cache_get_many_bytes('{a,b,c,j,x,missing}');
 SELECT cache_status();
 SELECT * FROM cache_get_many_text('{a,b}');
 SELECT cache_status();
--- In a transaction.
+-- The functions on many keys see the transaction's own changes, and a rollback undoes them.
 BEGIN;
 SELECT cache_set_many_text('{a,new}', '{own,own}'), cache_set_many_bytes('{b}', '{own}');
 SELECT * FROM cache_get_many_text('{a,b,new}');
@@ -26,7 +27,7 @@ SELECT cache_invalidate_tag('typed');
 SELECT count(*) FROM cache_get_many_text('{a,b}'), cache_get_many_bytes('{x,y}');
 SELECT cache_set_many_text('{}', '{}'), cache_set_many_bytes('{}', '{}'), cache_touch_many('{}', '1 s');
 
--- Leases.
+-- Leases for text and bytea. A value of another type is an error.
 SELECT status, lease IS NOT NULL AS leased FROM cache_acquire_text('t');
 SELECT status, lease FROM cache_acquire_text('t');
 SELECT cache_set_text('t', 'text'), cache_set_bytes('b', '\x01');

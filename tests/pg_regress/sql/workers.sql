@@ -11,7 +11,7 @@ $$;
 SELECT w.kind, w.database, a.backend_type, w.started <= w.last_step AS stepped, w.last_step <= clock_timestamp() AS past, w.saved, w.too_late, w.freed
   FROM cache_workers AS w JOIN pg_stat_activity AS a USING (pid);
 
--- The launcher works on: its last step is a new one after some time.
+-- The launcher keeps working: the time of its last step moves on.
 CREATE TABLE before AS SELECT last_step FROM cache_workers;
 DO $$
 BEGIN
