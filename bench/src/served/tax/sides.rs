@@ -44,8 +44,9 @@ fn quiet(conf: Conf) -> Conf {
         .set("bgwriter_lru_maxpages", "0")
         .set("checkpoint_timeout", "1d")
         .set("max_wal_size", "8GB")
-        // A commit wakes the WAL writer when a full page is not flushed. With this setting, the WAL writer flushes whenever it
-        // writes, so it is woken less often. Its wake-ups would be work of another process, which needs a core.
+        // Up to PostgreSQL 16, a commit wakes the WAL writer when a full page is not flushed. With this setting, the WAL writer
+        // flushes whenever it writes, so it is woken less often. Its wake-ups would be work of another process, which needs a
+        // core. From PostgreSQL 17 on, the setting does the opposite: every such commit wakes the WAL writer.
         .set("wal_writer_flush_after", "0")
 }
 
