@@ -1,4 +1,5 @@
--- The statistics of spaces, and how full the cache is. The test fills the quota of a space.
+-- Fills the memory. Tests the statistics of spaces, and how full the cache is. (The first sentence makes tests/sql.rs run this file
+-- in a cluster of its own.)
 SELECT cache_create_space('s', quota => 20000), cache_create_space('other');
 SELECT cache_set('a', '1', space => 's'), cache_set('b', '1', tags => '{t}', space => 's'), cache_set('c', '1', '100 ms', space => 's');
 SELECT cache_get('a', 's'), cache_get('a', 's'), cache_get('nothing', 's');
