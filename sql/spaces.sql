@@ -1,5 +1,5 @@
--- The triggers on the internal tables, and all views. This part of the script runs after the functions exist. Every role may
--- select from the views. The functions behind them check the privileges of the current role: they raise an error, or leave out rows.
+-- The triggers on the internal tables, and all views. This part of the script runs after the functions exist. Every role may select
+-- from the views. The functions behind them check the privileges of the current role: they raise an error, or leave out rows.
 
 -- When one of the tables changes, every session must forget what it remembers of it. The triggers run for every kind of change: by
 -- the functions of the extension, by COPY in a restore, by a superuser's statements, and by a subscription. When a subscription

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    // This word starts another program, with options of its own: the simulation of caches for traces in files.
+    // This word starts another command, with options of its own: the simulation of caches alone.
     if std::env::args().nth(1).as_deref() == Some("eviction") {
         return eviction::command::run(std::env::args().skip(2));
     }

@@ -1,4 +1,5 @@
-//! Checks that unchanged entries stay in the tier while a writer stores other entries.
+//! Checks that unchanged entries stay in the tier while a writer stores other entries. The first measurement has a writer with a
+//! fixed rate of sets, the second one a transaction that commits many keys.
 
 use super::{Shared, VALUE_BYTES, Writer, key_bytes, megabytes, size};
 use crate::eviction::traces::Random;
@@ -14,6 +15,7 @@ const INNOCENTS: u64 = 10_000;
 /// The first key of the other entries, which the writer stores.
 const OTHERS: u64 = 1 << 32;
 
+/// The bytes of the tier of the first measurement. It is full from the start.
 const BESIDE_REGION: usize = megabytes(32);
 const SETS_PER_SECOND: u64 = 10_000;
 /// The number of keys that the writer sets: three times as many as fit. Most sets are of keys that are not in the tier, and must
@@ -21,6 +23,7 @@ const SETS_PER_SECOND: u64 = 10_000;
 const SET_KEYS: u64 = 500_000;
 const HIT_PERCENT_MIN: f64 = 99.0;
 
+/// The bytes of the tier of the second measurement. It has room for all entries.
 const COMMIT_REGION: usize = megabytes(384);
 const COMMIT_KEYS: u64 = 1_000_000;
 /// Entries without a tag, called bystanders. They are read as often as the innocents while a large transaction commits.

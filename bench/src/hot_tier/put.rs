@@ -22,6 +22,7 @@ const RATIO_MAX: f64 = 3.0;
 /// The entries in the tier, and the entries that are put into it.
 struct Scenario {
     title: &'static str,
+    /// The bytes of each tier.
     region: usize,
     /// The size of the values that are in the tier, in bytes.
     resident: usize,
@@ -141,6 +142,7 @@ struct Spread {
     name: &'static str,
     p99: f64,
     longest: f64,
+    /// The time for which a put holds a lock, which 99.9 % of the holds do not exceed.
     hold_p999: f64,
     longest_hold: f64,
 }

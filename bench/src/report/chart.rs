@@ -6,12 +6,14 @@ use crate::data::{KEYS, VALUE_BYTES};
 use crate::plan::Shown;
 use std::fmt::Write;
 
+/// The width of the picture. All lengths are in pixels.
 const WIDTH: f64 = 800.0;
 const MARGIN: f64 = 28.0;
 /// The x position where names end and bars begin.
 const AXIS: f64 = 226.0;
 /// The length of the longest bar with its whisker. The space to the right of it is for the figures.
 const LONGEST: f64 = 400.0;
+/// The heights of a row and of the bar in it.
 const ROW: f64 = 24.0;
 const BAR: f64 = 16.0;
 

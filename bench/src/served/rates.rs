@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+/// Requests per second.
 const RATES: [u64; 2] = [100, 10_000];
+/// The connections of pgbench.
 const CLIENTS: u32 = 8;
 /// One request in this many sets a value.
 const SETS: u32 = 10;

@@ -8,6 +8,7 @@ use crate::statistics::Summary;
 use postgres::Client;
 use std::time::{Duration, Instant};
 
+/// The sizes of values: a label, and the bytes.
 const SIZES: [(&str, usize); 5] =
     [("100 B", 100), ("1 KB", 1 << 10), ("10 KB", 10 << 10), ("100 KB", 100 << 10), ("3 MB", 3 << 20)];
 

@@ -11,6 +11,7 @@ use postgres::{Client, Statement};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+/// The numbers of entries that the two sides of the comparison invalidate.
 const FEW: u64 = 10;
 const MANY: u64 = 1_000_000;
 /// Tags of each entry, and timed invalidations after each filling. Every entry carries all of these tags, so the first invalidation
