@@ -223,22 +223,14 @@ impl<'m> Bitmap<'m> {
 mod tests {
     use super::*;
     use crate::layout::Sizes;
-    use crate::sync::AtomicU64;
+    use crate::testing::{SIZES, memory};
 
     /// If the cursor went beyond the limit, later searches would pass free blocks. If it stayed behind, they would search the same
     /// words again.
     #[test]
     fn a_search_that_reaches_its_limit_leaves_the_cursor_at_the_limit() {
-        let memory: Vec<_> = (0..64 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-        let sizes = Sizes {
-            bytes: memory.len() * 8,
-            reserved_fences: 1,
-            relation_fences: 1,
-            tag_fences: 1,
-            backends: 1,
-            shards: 1,
-            locations: 0,
-        };
+        let memory = memory(64 * 1024);
+        let sizes = Sizes { bytes: memory.len() * 8, shards: 1, ..SIZES };
         let layout = Layout::of(sizes).expect("it is large enough");
         let region = Region::of_words(&memory);
         layout.format(&region);

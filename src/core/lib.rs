@@ -31,7 +31,7 @@
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
 //! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
 //! - `host.rs`, `key.rs`, `value.rs`, `location.rs` and `reader.rs` have the types that callers pass in. `glob.rs` matches keys
-//!   with patterns. `lines.rs` tests the layout.
+//!   with patterns. `lines.rs` tests the layout, and `testing.rs` has the parts that all tests share.
 //!
 //! No two files import each other, directly or through other files.
 //!
@@ -88,6 +88,8 @@ mod reader;
 mod region;
 mod segments;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tier;
 mod value;
 

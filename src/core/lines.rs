@@ -4,28 +4,16 @@
 //! not the position that the layout intends.
 
 use crate::fence::{FenceId, Relation, Reserved, Stamp};
-use crate::figures::Cost;
-use crate::host::Host;
 use crate::key::Key;
 use crate::layout::{CELL_WORDS, LINE, Layout, SLOT_WORDS, Sizes};
 use crate::region::Region;
-use crate::sync::AtomicU64;
+use crate::testing::{SIZES, TestHost, memory, value};
 use crate::tier::Tier;
-use crate::value::{Kind, NewValue};
+use crate::value::NewValue;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 const REGION_WORDS: usize = 128 * 1024 / 8;
-
-struct Alone;
-
-impl Host for Alone {
-    fn now(&self) -> u32 {
-        1
-    }
-    fn lock(&self, _shard: u32) {}
-    fn unlock(&self, _shard: u32) {}
-}
 
 /// Sizes that do not fill whole cache lines. The next part of the region must begin on a line in every case.
 fn sizes() -> impl Iterator<Item = Sizes> {
@@ -46,9 +34,12 @@ fn sizes() -> impl Iterator<Item = Sizes> {
 }
 
 /// Runs a test with a new tier, and with a function that makes a change and returns the positions of the words that have changed.
-fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, Alone>, &dyn Fn(&dyn Fn()) -> Vec<usize>)) {
-    let words: Vec<AtomicU64> = (0..REGION_WORDS).map(|_| AtomicU64::new(0)).collect();
-    let tier = Tier::format(Region::of_words(&words), sizes, Alone, 0).expect("it fits");
+fn with_tier(sizes: Sizes, test: impl FnOnce(&Tier<'_, &TestHost>, &dyn Fn(&dyn Fn()) -> Vec<usize>)) {
+    let words = memory(REGION_WORDS * 8);
+    let host = TestHost::default();
+    // A tick of 0 would be no change of the words that hold ticks.
+    host.now.set(1);
+    let tier = Tier::format(Region::of_words(&words), sizes, &host, 0).expect("it fits");
     let content = || words.iter().map(|word| word.load(Relaxed)).collect::<Vec<_>>();
     let moved = |what: &dyn Fn()| {
         let before = content();
@@ -85,16 +76,7 @@ fn a_reserved_fence_has_a_line_for_itself() {
 /// The identity must stand on the line of its fence, because a caller that looks up one needs the other.
 #[test]
 fn a_reserved_fence_lies_beside_its_identity() {
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 0,
-        tag_fences: 1,
-        backends: 1,
-        shards: 1,
-        locations: 0,
-    };
-    with_tier(sizes, |tier, moved| {
+    with_tier(SIZES, |tier, moved| {
         let fences = tier.fences();
         let written = moved(&|| {
             let fence = fences.reserved(Reserved::Database(7));
@@ -122,15 +104,8 @@ fn a_relation_has_a_line_for_itself() {
                     let scope = tier.scope(1, 1, 0);
                     let bytes = number.to_le_bytes();
                     let key = Key::new(scope, &bytes, 1).expect("a legal key");
-                    let value = NewValue {
-                        bytes: &[1; 10],
-                        note: &[],
-                        kind: Kind(1),
-                        stamp: fences.now(),
-                        expires: 9,
-                        cost: Cost::NONE,
-                        dependencies: &[any, bulk],
-                    };
+                    let dependencies = [any, bulk];
+                    let value = NewValue { stamp: fences.now(), ..value(&[1; 10], &dependencies) };
                     tier.put(&key, &value).expect("there is room");
                     for fence in [any, bulk] {
                         fences.raise(fence);
@@ -175,20 +150,12 @@ fn the_clock_has_a_line_for_itself() {
 }
 
 /// Stores and reads more entries than fit, and sweeps: operations that must not move the clock.
-fn everything(tier: &Tier<'_, Alone>) {
+fn everything(tier: &Tier<'_, &TestHost>) {
     let scope = tier.scope(1, 1, 0);
     for number in 0..200u64 {
         let bytes = number.to_le_bytes();
         let key = Key::new(scope, &bytes, number << 40).expect("a legal key");
-        let value = NewValue {
-            bytes: &[1; 300],
-            note: &[],
-            kind: Kind(1),
-            stamp: tier.fences().now(),
-            expires: 2,
-            cost: Cost::NONE,
-            dependencies: &[],
-        };
+        let value = NewValue { stamp: tier.fences().now(), expires: 2, ..value(&[1; 300], &[]) };
         tier.put(&key, &value).expect("there is room, or an entry can be evicted");
         tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it was just stored");
     }

@@ -3,19 +3,11 @@
 use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};
 use crate::region::Region;
-use crate::sync::AtomicU64;
+use crate::testing::{SIZES, memory};
 
 fn with_fences(test: impl FnOnce(Fences<'_>)) {
-    let memory: Vec<_> = (0..64 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes = Sizes {
-        bytes: memory.len() * 8,
-        reserved_fences: 4,
-        relation_fences: 4,
-        tag_fences: 16,
-        backends: 1,
-        shards: 1,
-        locations: 0,
-    };
+    let memory = memory(64 * 1024);
+    let sizes = Sizes { bytes: memory.len() * 8, shards: 1, ..SIZES };
     let layout = Layout::of(sizes).expect("it is large enough");
     let region = Region::of_words(&memory);
     layout.format(&region);

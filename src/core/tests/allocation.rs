@@ -3,12 +3,12 @@
 
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
+// This test uses only the damage functions of the harness.
 #[allow(dead_code)]
 mod harness;
 
-use harness::TestHost;
-use harness::damage::{SIZES, lived_in, memory, owner, value};
+use harness::damage::lived_in;
+use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
     Acquired, Buffer, FailingAllocator, FlightRequest, Host, Key, Meta, Quota, Region, Relation, Reserved,
     Sizes, StaleOk, Stamp, Tier,

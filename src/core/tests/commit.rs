@@ -1,12 +1,7 @@
 //! Tests the steps of a commit in the tier, for a transaction that changes a dependency of a value and also sets the
 //! value, and for removals by a key's mark.
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Owner, Region, Stamp, Stored, Tier,
 };

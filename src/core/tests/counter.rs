@@ -2,12 +2,7 @@
 //! the entry stays.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{FenceId, IncrError, Key, Kind, Miss, NewValue, Refusal, Region, StaleOk, Stamp, Tier};
 
 const TEXT: Kind = Kind(2);

@@ -5,28 +5,12 @@
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 #![cfg(counting)]
 
-use pg_cache_core::{
-    AtomicU64, Cost, Counter, FenceId, Host, Key, Kind, NewValue, Region, Relation, Sizes, Stamp, Tier,
-};
-use std::cell::Cell;
+use pg_cache_core::testing::{self, TestHost, memory, value};
+use pg_cache_core::{AtomicU64, Counter, FenceId, Key, NewValue, Region, Relation, Sizes, Stamp, Tier};
 
 const HITS: u64 = 1000;
 const BACKEND: u32 = 1;
-
-#[derive(Default)]
-struct CountingHost {
-    locks: Cell<u64>,
-}
-
-impl Host for &CountingHost {
-    fn now(&self) -> u32 {
-        1
-    }
-    fn lock(&self, _shard: u32) {
-        self.locks.set(self.locks.get() + 1);
-    }
-    fn unlock(&self, _shard: u32) {}
-}
+const SIZES: Sizes = Sizes { reserved_fences: 8, backends: 4, shards: 1, ..testing::SIZES };
 
 /// Returns the words that were written since the last call: the position of each, the number of stores to it, and the
 /// number of atomic read-modify-write operations on it.
@@ -40,17 +24,9 @@ fn written(words: &[AtomicU64]) -> Vec<(usize, u64, u64)> {
 
 #[test]
 fn a_hit_writes_to_its_own_statistics_only() {
-    let words: Vec<AtomicU64> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let host = CountingHost::default();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 4,
-        tag_fences: 16,
-        backends: 4,
-        shards: 4,
-        locations: 0,
-    };
+    let words = memory(1024 * 1024);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 4, ..SIZES };
     let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
     let other = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is there");
     let scope = tier.scope(1, 1, 0);
@@ -60,15 +36,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
     // The value is on a few cache lines, on many, and spread over the shards.
     for size in [100, 700, 40_000] {
         let bytes = vec![1; size];
-        let value = NewValue {
-            bytes: &bytes,
-            note: b"note",
-            kind: Kind(1),
-            stamp: tier.fences().now(),
-            expires: u32::MAX,
-            cost: Cost::NONE,
-            dependencies: &dependencies,
-        };
+        let value = NewValue { note: b"note", stamp: tier.fences().now(), ..value(&bytes, &dependencies) };
         tier.put(&key, &value).expect("there is room");
         let mut found = Vec::new();
         let mut hit = || assert!(tier.get(&key, Stamp::LATEST, &mut found).is_ok());
@@ -119,18 +87,9 @@ fn a_hit_writes_to_its_own_statistics_only() {
 /// each entry.
 #[test]
 fn evictions_update_the_counts_of_a_space_once_per_lock() {
-    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let host = CountingHost::default();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 0,
-        tag_fences: 16,
-        backends: 4,
-        shards: 1,
-        locations: 0,
-    };
-    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    let words = memory(2048 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&words), SIZES, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[]));
     // The slot of this backend has no row of counts for space 1.
     let tier = Tier::attach(Region::of_words(&words), &host, BACKEND + 1).expect("it is formatted");
@@ -141,7 +100,7 @@ fn evictions_update_the_counts_of_a_space_once_per_lock() {
     let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
     assert!(evicted > 8 * locks && locks > 3, "{evicted} evicted under {locks} locks");
     // Fences and statistics come before everything else in the region.
-    let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
+    let statistics = Tier::<&TestHost>::bytes_beside_entries(SIZES) / 8;
     let changed = written(&words).into_iter().filter(|(at, _, changes)| *at < statistics && *changes > 0);
     let often: Vec<_> = changed.map(|(_, _, changes)| changes).collect();
     // The words are: evicted entries, evicted entries that no session had read, freed blocks, and the blocks of the
@@ -154,18 +113,9 @@ fn evictions_update_the_counts_of_a_space_once_per_lock() {
 /// tells readers once that these entries have died.
 #[test]
 fn a_hold_for_a_large_value_evicts_in_one_streak() {
-    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let host = CountingHost::default();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 0,
-        tag_fences: 16,
-        backends: 4,
-        shards: 1,
-        locations: 0,
-    };
-    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    let words = memory(2048 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&words), SIZES, &host, BACKEND).expect("it fits");
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 100], &[]));
     let (evicted, locks) = (tier.counted(Counter::Evicted), host.locks.get());
     written(&words);
@@ -173,7 +123,7 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
     // No entry was read. So the only words behind the statistics with atomic read-modify-write operations are the
     // versions of zones.
-    let statistics = Tier::<&CountingHost>::bytes_beside_entries(sizes) / 8;
+    let statistics = Tier::<&TestHost>::bytes_beside_entries(SIZES) / 8;
     let changed = written(&words).into_iter().filter(|(at, ..)| *at >= statistics);
     let moved: u64 = changed.map(|(_, _, changes)| changes).sum();
     assert!(evicted > 24 * locks && locks > 3, "{evicted} evicted under {locks} locks");
@@ -185,18 +135,9 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
 /// lock.
 #[test]
 fn removals_update_the_count_of_a_relation_once_per_lock() {
-    let words: Vec<AtomicU64> = (0..2048 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let host = CountingHost::default();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 4,
-        tag_fences: 16,
-        backends: 4,
-        shards: 1,
-        locations: 0,
-    };
-    let tier = Tier::format(Region::of_words(&words), sizes, &host, BACKEND).expect("it fits");
+    let words = memory(2048 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&words), SIZES, &host, BACKEND).expect("it fits");
     let table = tier.fences().relation(1, 7, Relation::Any);
     (0..30_000).for_each(|number| store(&tier, 1, number, &[1; 10], &[table]));
     tier.fences().raise(table);
@@ -216,16 +157,8 @@ fn removals_update_the_count_of_a_relation_once_per_lock() {
     assert!(changes <= locks, "{changes} under {locks} locks");
 }
 
-fn store<H: Host>(tier: &Tier<'_, H>, space: u32, number: u64, bytes: &[u8], dependencies: &[FenceId]) {
-    let value = NewValue {
-        bytes,
-        note: &[],
-        kind: Kind(1),
-        stamp: tier.fences().now(),
-        expires: u32::MAX,
-        cost: Cost::NONE,
-        dependencies,
-    };
+fn store(tier: &Tier<'_, &TestHost>, space: u32, number: u64, bytes: &[u8], dependencies: &[FenceId]) {
+    let value = NewValue { stamp: tier.fences().now(), ..value(bytes, dependencies) };
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     let hash = u64::from_le_bytes(number);
     let key = Key::new(tier.scope(1, space, 0), &number, hash).expect("a legal key");

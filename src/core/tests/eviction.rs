@@ -1,12 +1,7 @@
 //! Tests of what the eviction keeps: small entries before large ones, and expensive ones before cheap ones.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{Cost, Key, NewValue, Region, Sizes, Stamp, Tier};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;

@@ -3,12 +3,12 @@
 //!
 //! No fault may crash an operation, keep it from ending, or leave a change half done.
 
-// This test uses only the host and the damage functions of the harness.
+// This test uses only the damage functions and the number of cases of the harness.
 #[allow(dead_code)]
 mod harness;
 
-use harness::TestHost;
-use harness::damage::{SIZES, every_operation, lived_in, memory, scribble, value};
+use harness::damage::{every_operation, lived_in, scribble};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     Buffer, Counter, Host, IncrError, Key, Kind, Meta, NewValue, Refusal, Region, RegionError, Reservation,
     Scope, Sizes, Stamp, Stored, Tier,

@@ -1,12 +1,7 @@
 //! Tests what the tier tells about a miss, and the list of a scope's keys.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     FenceId, InvalidBecause, Key, KeyPage, NewValue, Reader, Region, Reserved, Scope, Stamp, Tier,
 };

@@ -1,12 +1,7 @@
 //! Tests of the largest entries: an entry may take an eighth of the blocks, and evictions make room for it.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{Key, Refusal, Region, Sizes, Stamp, Tier};
 
 /// The bytes of an entry beside its value: the header and a key of 8 bytes.

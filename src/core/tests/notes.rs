@@ -1,12 +1,6 @@
 //! Tests of notes, the bytes that are stored beside a value: readers of the value never get them, a saver and an operator do.
-#![cfg(not(any(loom, counting)))]
 
-// These tests use only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{Batch, Key, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Region, StaleOk, Stamp, Tier};
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;

@@ -2,12 +2,7 @@
 //! its changes have invalidated. Each entry must be counted once, when its memory is reclaimed.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     Cost, Counter, FenceId, Key, Kind, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp,
     Tier,

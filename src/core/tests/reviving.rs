@@ -2,12 +2,12 @@
 //! restarts at random moments, too.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
+// This test uses only the damage functions and the number of cases of the harness.
 #[allow(dead_code)]
 mod harness;
 
-use harness::TestHost;
-use harness::damage::{SIZES, every_operation, lived_in, memory, owner, scribble, value};
+use harness::damage::{every_operation, lived_in, scribble};
+use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
     Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Region, RegionError, Relation, ReviveError, Scope,
     Sizes, Stamp, Tier,

@@ -2,12 +2,7 @@
 //! The name of a test says what must hold. A comment "Found if …" says which mistake the test would find, where the name does not.
 #![cfg(not(any(loom, counting)))]
 
-// These tests use only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, owner, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
     Acquired, Batch, FenceId, FlightRequest, IncrError, Key, Kind, Location, Marked, Meta, Miss, NewValue,
     Reader, Region, Reserved, SavedValue, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,

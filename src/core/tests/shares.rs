@@ -1,45 +1,20 @@
 //! Tests the places for leases, fills and claims. No space and no role may take so many places that the others get
 //! none.
 
-use std::cell::Cell;
-use std::sync::atomic::AtomicU64;
-
+use pg_cache_core::testing::{SIZES, TestHost, memory};
 use pg_cache_core::{
-    Acquired, Cost, FlightRequest, Host, Key, Kind, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes,
+    Acquired, Cost, FlightRequest, Key, Kind, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes,
     Stamp, Stored, Tier, Unclaimed,
 };
 
-/// A host for one thread. The test sets its clock, and its locks do nothing.
-#[derive(Default)]
-struct Alone(Cell<u32>);
-
-impl Host for &Alone {
-    fn now(&self) -> u32 {
-        self.0.get()
-    }
-    fn lock(&self, _: u32) {}
-    fn unlock(&self, _: u32) {}
-    fn moment(&self) -> u64 {
-        77
-    }
-}
-
-type TestTier<'m> = Tier<'m, &'m Alone>;
+type TestTier<'m> = Tier<'m, &'m TestHost>;
 
 /// Runs a test on a tier with one shard, which has many sets of places.
-fn with_tier(test: impl FnOnce(&TestTier<'_>, &Alone)) {
-    let host = Alone::default();
-    host.0.set(1);
-    let memory: Vec<_> = (0..2 << 17).map(|_| AtomicU64::new(0)).collect();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 64,
-        relation_fences: 0,
-        tag_fences: 16,
-        backends: 1,
-        shards: 1,
-        locations: 0,
-    };
+fn with_tier(test: impl FnOnce(&TestTier<'_>, &TestHost)) {
+    let host = TestHost::default();
+    host.now.set(1);
+    let memory = memory(2 << 20);
+    let sizes = Sizes { reserved_fences: 64, shards: 1, ..SIZES };
     let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     test(&tier, &host);
     assert_eq!(tier.check(), Vec::<String>::new());
@@ -223,7 +198,7 @@ fn leases_out_of_time_are_free() {
             with_key(tier, 1, number, |key| tier.acquire(key, FlightRequest::lease(owner(EVIL), 10)));
         }
         assert_eq!(lease(tier, 1, GOOD, 9_999), Acquired::NoSlot(Limit::Space));
-        host.0.set(10);
+        host.now.set(10);
         assert_eq!(tier.usage().flights, 0);
         let got = MANY.filter(|number| matches!(lease(tier, 1, GOOD, *number), Acquired::Lead(_))).count();
         assert!(got > 300, "{got} leases");
@@ -250,7 +225,8 @@ fn a_fill_goes_before_the_lease_of_its_key() {
 /// A lease contains the time on the host's clock at which it was acquired.
 #[test]
 fn a_lease_says_when_it_was_acquired() {
-    with_tier(|tier, _| {
+    with_tier(|tier, host| {
+        host.moment.set(77);
         let Acquired::Lead(lease) = lease(tier, 1, GOOD, 1) else { panic!("nobody computes it") };
         assert_eq!(lease.acquired, 77);
         assert_eq!(with_key(tier, 1, 1, |key| tier.lease(key, lease.id)), Some(lease));

@@ -2,17 +2,12 @@
 //! only.
 #![cfg(not(any(loom, counting)))]
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, Spinning, TestHost, memory, value};
 use pg_cache_core::{
     Buffer, Census, Counter, Host, IncrError, Key, Kind, Meta, Miss, NewValue, Quota, Refusal, Region,
     Reserved, Scope, Sizes, SpaceStats, Stamp, Tier,
 };
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Sizes with cells for thirty spaces, which are more than a backend has rows for.
 const MANY: Sizes = Sizes { reserved_fences: 64, backends: 4, shards: 2, ..SIZES };
@@ -248,29 +243,6 @@ fn spaces_that_come_too_late_share_the_last_cell() {
     check(&tier);
 }
 
-/// Spinlocks that threads share.
-struct Spinning(Vec<AtomicBool>);
-
-impl Spinning {
-    fn new() -> Self {
-        Self((0..2).map(|_| AtomicBool::new(false)).collect())
-    }
-}
-
-impl Host for &Spinning {
-    fn now(&self) -> u32 {
-        1
-    }
-    fn lock(&self, shard: u32) {
-        while self.0[shard as usize].swap(true, Ordering::Acquire) {
-            std::thread::yield_now();
-        }
-    }
-    fn unlock(&self, shard: u32) {
-        self.0[shard as usize].store(false, Ordering::Release);
-    }
-}
-
 /// Backends work in more spaces than they have rows for, while the main thread reads the counts. No count may ever
 /// decrease, and at the end each must be exact.
 #[test]
@@ -278,7 +250,7 @@ fn folding_rows_loses_nothing_and_counts_nothing_twice() {
     const ROUNDS: u64 = 3_000;
     const SPACES: u32 = 30;
     let memory = memory(256 * 1024);
-    let host = Spinning::new();
+    let host = Spinning::new(MANY.shards);
     let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
     let named = (0..SPACES).filter(|space| tier.is_counted_alone(&tier.scope(1, *space, 0)));
     assert_eq!(named.count(), SPACES as usize);
@@ -445,7 +417,7 @@ fn several_who_store_at_once_keep_to_the_quota() {
     const ENTRY: u64 = 160;
     const QUOTA: u64 = 50 * ENTRY;
     let memory = memory(256 * 1024);
-    let host = Spinning::new();
+    let host = Spinning::new(MANY.shards);
     let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
     let scope = tier.scope(1, 1, 0);
     let working = AtomicU64::new(3);

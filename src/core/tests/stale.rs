@@ -1,11 +1,6 @@
 //! Tests values that may be served stale: for how long, to which readers, and when the tier removes them.
 
-// This test uses only the host and the damage functions of the harness.
-#[allow(dead_code)]
-mod harness;
-
-use harness::TestHost;
-use harness::damage::{SIZES, memory, value};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     Counter, FenceId, Freshness, Key, Miss, NewValue, Reader, Region, Relation, Reserved, StaleOk, Stamp,
     Tier,

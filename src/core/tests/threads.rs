@@ -9,34 +9,17 @@
 
 mod values;
 
+use pg_cache_core::testing::{self, Spinning, memory};
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, FlightRequest, Host, Key, Kind, NewValue, Owner, Region, Sizes, Stamp,
+    Acquired, Cost, Counter, FenceId, FlightRequest, Key, Kind, NewValue, Owner, Region, Sizes, Stamp,
     Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use values::{Random, content, size_of, verify};
 
-struct SpinHost {
-    locks: Vec<AtomicBool>,
-}
-
-impl Host for &SpinHost {
-    fn now(&self) -> u32 {
-        1
-    }
-    fn lock(&self, shard: u32) {
-        while self.locks[shard as usize].swap(true, Ordering::Acquire) {
-            std::thread::yield_now();
-        }
-    }
-    fn unlock(&self, shard: u32) {
-        self.locks[shard as usize].store(false, Ordering::Release);
-    }
-    fn pause(&self) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
+/// Sizes for eight threads, and two shards.
+const SIZES: Sizes = Sizes { reserved_fences: 8, tag_fences: 64, backends: 8, ..testing::SIZES };
 
 /// Stops all threads when one of them panics. Otherwise the others would run for ever and hide the failure.
 struct StopOnDrop<'s>(&'s AtomicBool);
@@ -60,19 +43,10 @@ fn go_on_until(stop: &AtomicBool, enough: impl Fn() -> bool) {
 }
 
 /// Formats a tier of two shards, so small that every block is soon reused.
-fn small_tier() -> (Vec<AtomicU64>, SpinHost) {
-    let memory: Vec<AtomicU64> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let host = SpinHost { locks: (0..2).map(|_| AtomicBool::new(false)).collect() };
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 0,
-        tag_fences: 64,
-        backends: 8,
-        shards: 2,
-        locations: 0,
-    };
-    Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+fn small_tier() -> (Vec<AtomicU64>, Spinning) {
+    let memory = memory(256 * 1024);
+    let host = Spinning::new(SIZES.shards);
+    Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     (memory, host)
 }
 
@@ -170,17 +144,9 @@ fn readers_never_see_a_torn_or_foreign_value() {
 #[test]
 fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
     const SHARDS: u32 = 16;
-    let memory: Vec<AtomicU64> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let host = SpinHost { locks: (0..SHARDS).map(|_| AtomicBool::new(false)).collect() };
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 0,
-        tag_fences: 64,
-        backends: 8,
-        shards: SHARDS,
-        locations: 0,
-    };
+    let memory = memory(1024 * 1024);
+    let host = Spinning::new(SHARDS);
+    let sizes = Sizes { shards: SHARDS, ..SIZES };
     Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let stop = AtomicBool::new(false);
     let checks = AtomicU64::new(0);

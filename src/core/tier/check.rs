@@ -533,48 +533,22 @@ fn check_queue<H: Host>(
 #[cfg(all(test, not(any(loom, counting))))]
 mod tests {
     use super::*;
+    use crate::key::Key;
     use crate::layout::Sizes;
     use crate::region::Region;
-    use crate::sync::AtomicU64;
+    use crate::testing::{SIZES, TestHost, memory, value};
     use crate::tier::entry::{CHAINED, RUN_BLOCKS_MIN, link_at};
-    use crate::{Cost, Key, Kind, NewValue, Stamp};
-
-    struct Alone;
-
-    impl Host for Alone {
-        fn now(&self) -> u32 {
-            1
-        }
-        fn lock(&self, _shard: u32) {}
-        fn unlock(&self, _shard: u32) {}
-    }
 
     /// Damage may turn the chain of an entry's runs into a cycle. The check must end after the first turn and report it once. If it
     /// followed the cycle, it would report each block again.
     #[test]
     fn an_entry_whose_runs_go_round_is_complained_of_once() {
-        let memory: Vec<_> = (0..1024 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-        let sizes = Sizes {
-            bytes: 0,
-            reserved_fences: 4,
-            relation_fences: 0,
-            tag_fences: 1,
-            backends: 1,
-            shards: 1,
-            locations: 0,
-        };
-        let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+        let memory = memory(1024 * 1024);
+        let host = TestHost::default();
+        let sizes = Sizes { shards: 1, ..SIZES };
+        let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
         let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
-        let value = NewValue {
-            bytes: b"value",
-            note: &[],
-            kind: Kind(1),
-            stamp: Stamp::VOID,
-            expires: u32::MAX,
-            cost: Cost::NONE,
-            dependencies: &[],
-        };
-        tier.put(&key, &value).expect("it is stored");
+        tier.put(&key, &value(b"value", &[])).expect("it is stored");
         let guard = tier.shard_of(&key).lock(&tier.host);
         let (entry, header) = guard.find(&key).expect("it was just stored");
         // Makes the entry as long as possible, with a chain of runs in which each run is the first one again.

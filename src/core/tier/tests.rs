@@ -3,39 +3,18 @@
 use super::Tier;
 use super::shard::Shard;
 use crate::fence::Stamp;
-use crate::figures::Cost;
 use crate::hash::scatter;
-use crate::host::Host;
 use crate::key::Key;
 use crate::layout::Sizes;
 use crate::region::Region;
-use crate::sync::AtomicU64;
-use crate::value::{Kind, NewValue};
-
-struct Alone;
-
-impl Host for Alone {
-    fn now(&self) -> u32 {
-        1
-    }
-    fn lock(&self, _shard: u32) {}
-    fn unlock(&self, _shard: u32) {}
-}
+use crate::testing::{SIZES, TestHost, memory, value};
 
 /// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard.
 #[test]
 fn evicting_what_is_no_block_writes_to_no_other_shard() {
-    let memory: Vec<_> = (0..256 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 4,
-        relation_fences: 0,
-        tag_fences: 1,
-        backends: 1,
-        shards: 2,
-        locations: 0,
-    };
-    let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let (region, layout) = (tier.region, &tier.layout);
     let others = layout.block_at(layout.first_block(1))..memory.len();
     others.clone().for_each(|at| region.store(at, u64::MAX));
@@ -56,27 +35,12 @@ fn evicting_what_is_no_block_writes_to_no_other_shard() {
 /// queue, and there are more of them than one search passes over. If the search took the last of those, counters would be missing.
 #[test]
 fn counters_stay_while_there_is_anything_else() {
-    let memory: Vec<_> = (0..512 * 1024 / 8).map(|_| AtomicU64::new(0)).collect();
-    let sizes = Sizes {
-        bytes: 0,
-        reserved_fences: 4,
-        relation_fences: 0,
-        tag_fences: 1,
-        backends: 1,
-        shards: 1,
-        locations: 0,
-    };
-    let tier = Tier::format(Region::of_words(&memory), sizes, Alone, 0).expect("it fits");
+    let memory = memory(512 * 1024);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 1, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
     let scope = tier.scope(1, 1, 0);
-    let value = NewValue {
-        bytes: &[1; 80],
-        note: &[],
-        kind: Kind(1),
-        stamp: Stamp::VOID,
-        expires: u32::MAX,
-        cost: Cost::NONE,
-        dependencies: &[],
-    };
+    let value = value(&[1; 80], &[]);
     let with_key = |number: u64, what: &dyn Fn(&Key<'_>)| {
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         what(&Key::new(scope, &number.to_le_bytes(), hash).expect("a legal key"));

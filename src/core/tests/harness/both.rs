@@ -2,8 +2,8 @@
 
 use super::action::{Action, SPACES};
 use super::expectations::{expect, expect_stale};
-use super::host::TestHost;
 use super::model::{Known, Model};
+use pg_cache_core::testing::TestHost;
 use pg_cache_core::{Lease, Reservation, Tier};
 
 /// Operations that were begun and have not ended.

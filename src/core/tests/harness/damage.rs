@@ -1,46 +1,15 @@
 //! Tests for damaged memory: words of the region are overwritten while a tier works in it.
 //!
 //! The rule: with any content of the memory, every operation must end, and none may crash. `tests/faults.rs`, the
-//! fuzzer and `tests/replay.rs` test this rule with these functions. Many other tests use the helpers, such as
-//! [`memory`] and [`value`].
+//! fuzzer and `tests/replay.rs` test this rule with these functions.
 
-use super::host::TestHost;
 use arbitrary::{Arbitrary, Unstructured};
+use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, FlightRequest, Host, Key, Kind, NewValue, Owner, Quota, Region,
-    Relation, Reservation, Sizes, StaleOk, Stamp, Tier,
+    Acquired, Counter, FlightRequest, Host, Key, Kind, NewValue, Quota, Region, Relation, Reservation,
+    StaleOk, Stamp, Tier,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
-
-pub const SIZES: Sizes = Sizes {
-    bytes: 0,
-    reserved_fences: 4,
-    relation_fences: 4,
-    tag_fences: 16,
-    backends: 1,
-    shards: 2,
-    locations: 0,
-};
-
-pub fn owner(session: u32) -> Owner {
-    Owner { session, role: 0 }
-}
-
-pub fn memory(bytes: usize) -> Vec<AtomicU64> {
-    (0..bytes / 8).map(|_| AtomicU64::new(0)).collect()
-}
-
-pub fn value<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
-    NewValue {
-        bytes,
-        note: &[],
-        kind: Kind(1),
-        stamp: Stamp::VOID,
-        expires: u32::MAX,
-        cost: Cost::NONE,
-        dependencies,
-    }
-}
 
 /// Formats a tier, and calls every operation on it, so that all structures have been used.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {

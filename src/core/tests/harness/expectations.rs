@@ -1,9 +1,9 @@
 //! Compares answers of the tier with the model.
 
 use super::action::SPACES;
-use super::host::TestHost;
 use super::keys::{class, content, with_key};
 use super::model::{Known, Model, NOTED_EVERY, may_forget};
+use pg_cache_core::testing::TestHost;
 use pg_cache_core::{
     Cost, Counter, FenceId, Freshness, Kind, Location, Meta, Miss, NewValue, Refusal, Stamp, Stored, Tier,
 };

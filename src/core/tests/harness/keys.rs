@@ -1,7 +1,7 @@
 //! The keys, values and fences of the test.
 
 use super::action::{RELATION, TAGS};
-use super::host::TestHost;
+use pg_cache_core::testing::TestHost;
 use pg_cache_core::{FenceId, Key, Owner, Relation, Tier};
 
 /// Returns the owner of a flight for a key. The keys are spread over four roles, so that no role exceeds its share of

@@ -3,7 +3,7 @@
 //! The model is a map of entries, a clock, and the number of the last change of each fence. The tier may forget an
 //! entry after it had to make room, but it must never serve a value that the model would not serve. After every step
 //! the harness verifies all structures of the tier and compares the counters. `tests/model.rs`, the fuzzer and
-//! `tests/replay.rs` use all of this. Other tests use only [`TestHost`], [`damage`] and [`cases`].
+//! `tests/replay.rs` use all of this. Other tests use only [`damage`] and [`cases`].
 
 mod action;
 mod both;
@@ -11,7 +11,6 @@ mod changes;
 pub mod damage;
 mod expectations;
 mod flights;
-mod host;
 mod keys;
 mod model;
 mod quota;
@@ -20,11 +19,11 @@ pub mod story;
 mod values;
 
 pub use action::{Action, KEYS, OTHER_SPACES, SPACES};
-pub use host::TestHost;
 
 use both::{Begun, Both};
 use keys::with_key;
 use model::{CLAIMERS, Model, OWNER, SETTER, SLOTS};
+use pg_cache_core::testing::TestHost;
 use pg_cache_core::{Region, Sizes, Tier};
 use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 //! The naive model: what a tier may and must return.
 
 use super::action::{Action, RELATION, SPACES, TAGS};
-use super::host::TestHost;
 use super::keys::{class, space_of};
 use super::saving::Saver;
+use pg_cache_core::testing::TestHost;
 use pg_cache_core::{Counter, Freshness, Kind, Miss, Purpose, Refusal, StaleOk, Tier};
 use std::collections::HashMap;
 

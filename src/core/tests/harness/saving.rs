@@ -3,8 +3,8 @@
 use super::action::SPACES;
 use super::both::Both;
 use super::expectations::note_of;
-use super::host::TestHost;
 use super::keys::{SCOPES, with_key};
+use pg_cache_core::testing::TestHost;
 use pg_cache_core::{
     Batch, FenceId, Key, Location, Marked, Meta, NewValue, ReserveOptions, SavedValue, StaleOk, Stored, Tier,
 };

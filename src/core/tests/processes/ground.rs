@@ -1,6 +1,7 @@
 //! The file that all processes map: its words for control, its locks, and the region.
 
 use crate::worker::{PARTS, with_key};
+use pg_cache_core::testing::SIZES;
 use pg_cache_core::{Host, Mapping, Region, Sizes, Stamp, Tier};
 use std::cell::Cell;
 use std::fs::File;
@@ -173,13 +174,5 @@ impl<'m> Probe<'m> {
 }
 
 pub fn sizes() -> Sizes {
-    Sizes {
-        bytes: 0,
-        reserved_fences: 8,
-        relation_fences: 0,
-        tag_fences: 64,
-        backends: HEIR as u32 + 1,
-        shards: SHARDS,
-        locations: 0,
-    }
+    Sizes { reserved_fences: 8, tag_fences: 64, backends: HEIR as u32 + 1, shards: SHARDS, ..SIZES }
 }

@@ -3,8 +3,8 @@
 //! Each module is one protocol: a few actors, each with a program of atomic steps, over a copy of what the shared
 //! memory would hold. The crate `stateright` tries every order of those steps. The result holds for the order of
 //! steps, for a few actors and a few fences. For `read_rule.rs`, `set_and_fence.rs` and `keys/`, and for one key of
-//! `table.rs`, `as_built.rs` shows that the operations of the code do what the steps say: it takes the same paths with
-//! the real tier. It does not cover the other models. Memory is sequentially consistent in the models. The checker
+//! `table/`, `as_built/` shows that the operations of the code do what the steps say: it takes the same paths with the
+//! real tier. It does not cover the other models. Memory is sequentially consistent in the models. The checker
 //! identifies a state by a 64-bit hash. Among ten million states, the chance that it mistakes a new state for a known
 //! one and skips it is three in a million.
 //!
@@ -16,9 +16,9 @@
 //! claims.rs          a relation gets a record while a writer that found none is still at work
 //! set_and_fence.rs   a transaction changes a dependency of the value that it sets
 //! two_phase.rs       the change of a prepared transaction
-//! table.rs           a value is saved in a row, leaves the memory, and comes back
+//! table/             a value is saved in a row, leaves the memory, and comes back
 //! names.rs           the name of a prepared transaction is given to another one after it has ended
-//! as_built.rs        compares the models with the code
+//! as_built/          compares the models with the code
 //! ```
 //!
 //! # Variants
@@ -43,7 +43,7 @@
 //! Add a new protocol as a module of its own with a `State`, a `Step` and variants, run by [`check`], with the fences
 //! of `memory.rs` and the reader of `reader.rs`. Extra actors for an existing protocol belong in its module. For
 //! example, one more kind of dependency is one more fence that the reader of `read_rule.rs` checks. A protocol whose
-//! steps are operations of this crate also belongs in `as_built.rs`.
+//! steps are operations of this crate also belongs in `as_built/`.
 
 mod as_built;
 mod claims;

@@ -1,0 +1,199 @@
+//! The scenarios that are checked, and the variants of the protocol: as it is built, and with one rule broken. A
+//! scenario and a variant decide which steps each actor takes, in which order.
+
+use super::state::{Change, KEYS, Read, Write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The protocol as it is built.
+    AsBuilt,
+    /// The saver compares the block and the stamp of an entry instead of the mark.
+    ComparesBlocks,
+    /// An entry with another time to live keeps its mark.
+    KeepsMarkWhenTouched,
+    /// The saver marks again before it copies, so that a batch may have two entries of a key.
+    MarksTwice,
+    /// Another saver marks entries between the steps of this one.
+    TwoSavers,
+    /// A row becomes an entry even if its location does not stand any more.
+    PromotesWithoutLooking,
+    /// The reader takes the lock after it has read the location for the last time.
+    LocksLate,
+    /// The reader takes no lock.
+    DoesNotLock,
+    /// The reader does not read the location again.
+    DoesNotLookAgain,
+    /// The reader accepts a row of any key.
+    DoesNotCompareKeys,
+    /// The reader accepts a row of any file.
+    DoesNotCompareFiles,
+    /// A set may have two locations with the same bits, and a change forgets only the younger one.
+    TwoLocations,
+    /// The reader goes on to the location although a change of the key is announced.
+    IgnoresAnnouncements,
+    /// The location is forgotten in a step before the change is made in the tier.
+    ForgetsEarlier,
+    /// The location is forgotten in a step after that.
+    ForgetsLater,
+    /// The location is forgotten when the change is announced.
+    ForgetsWhenAnnounced,
+    /// A decider does not look for a location.
+    DecidesByMemory,
+    /// A decider takes a key for absent after it has brought back or forgotten a saved value.
+    DecidesWithoutAskingAgain,
+    /// The saver gives a moved row its location even if the old location does not stand any more.
+    MovesWithoutLooking,
+    /// The saver removes the rows of a segment before it forgets their locations.
+    TruncatesFirst,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub variant: Variant,
+    /// Whether both keys have the same bits.
+    pub same_bits: bool,
+    pub changes: &'static [Change],
+    /// The keys that have a value in the beginning.
+    pub present: [bool; KEYS],
+    /// The keys that the readers read.
+    pub read: &'static [usize],
+    pub readers: usize,
+    /// Deciders, all for key 0.
+    pub deciders: usize,
+    pub segments: usize,
+    pub positions: usize,
+    /// Whether entries leave the memory when they are saved, and only then.
+    pub leaves: bool,
+    /// Whether a superuser rewrites the tables, and the server restarts once.
+    pub rewrites: bool,
+}
+
+impl Table {
+    pub fn bits(&self, key: usize) -> usize {
+        if self.same_bits { 0 } else { key }
+    }
+
+    pub fn decides(&self, reader: usize) -> bool {
+        reader >= self.readers
+    }
+
+    pub fn reading(&self, reader: usize) -> Vec<Read> {
+        use Read::*;
+        let check: &[Read] = match self.variant {
+            Variant::LocksLate => &[Record, LookAgain, Lock],
+            Variant::DoesNotLock => &[Record, LookAgain],
+            Variant::DoesNotLookAgain => &[Record, Lock],
+            _ => &[Record, Lock, LookAgain],
+        };
+        let (begin, end): (&[Read], &[Read]) = match self.decides(reader) {
+            true => (&[Decide], &[Row, Bytes, Promote, Forget]),
+            false => (&[Begin(0), Look, Locate], &[Row, Bytes, Promote]),
+        };
+        [begin, check, end].concat()
+    }
+
+    pub fn writing(&self, change: Change) -> Vec<Write> {
+        use Write::*;
+        let mut steps = match change {
+            Change::Set(_) | Change::Remove(_) => vec![Announce, Show, Confirm],
+            Change::SetAtOnce(_) | Change::RemoveAtOnce(_) => vec![AtOnce],
+            Change::Touch(_) => vec![Touch],
+        };
+        match self.variant {
+            Variant::ForgetsEarlier => steps.insert(steps.len() - 1, Forget),
+            Variant::ForgetsLater => steps.push(Forget),
+            Variant::ForgetsWhenAnnounced if steps[0] == Announce => steps.insert(1, Forget),
+            _ => {}
+        }
+        steps
+    }
+
+    pub fn forgets_in_change(&self) -> bool {
+        ![Variant::ForgetsEarlier, Variant::ForgetsLater, Variant::ForgetsWhenAnnounced]
+            .contains(&self.variant)
+    }
+}
+
+impl Table {
+    /// One key, changed by transactions.
+    pub fn transactions(variant: Variant) -> Self {
+        Self {
+            variant,
+            same_bits: false,
+            changes: &[Change::Set(0), Change::Remove(0)],
+            present: [true, false],
+            read: &[0],
+            readers: 1,
+            deciders: 0,
+            segments: 1,
+            positions: 1,
+            leaves: false,
+            rewrites: false,
+        }
+    }
+
+    /// One key, changed without transactions. Its third value gets the block of the first one.
+    pub fn at_once(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0), Change::SetAtOnce(0), Change::RemoveAtOnce(0)];
+        Self { changes, ..Self::transactions(variant) }
+    }
+
+    /// The same without the removal, and with room for two rows.
+    pub fn two_rows(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0), Change::SetAtOnce(0)];
+        Self { changes, positions: 2, ..Self::transactions(variant) }
+    }
+
+    /// One key, which gets another time to live.
+    pub fn touched(variant: Variant) -> Self {
+        Self { changes: &[Change::Touch(0), Change::SetAtOnce(0)], ..Self::transactions(variant) }
+    }
+
+    /// Two keys with the same bits.
+    pub fn same_bits(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0)];
+        Self { same_bits: true, changes, present: [true, true], positions: 2, ..Self::transactions(variant) }
+    }
+
+    /// Two keys with different bits.
+    pub fn two_keys(variant: Variant) -> Self {
+        Self { same_bits: false, ..Self::same_bits(variant) }
+    }
+
+    /// A superuser rewrites the table, and the server restarts.
+    pub fn rewritten(variant: Variant) -> Self {
+        let changes = &[Change::SetAtOnce(0)];
+        Self { changes, positions: 2, rewrites: true, ..Self::transactions(variant) }
+    }
+
+    /// The saver copies rows to another segment.
+    pub fn moved(variant: Variant) -> Self {
+        Self { changes: &[Change::SetAtOnce(0)], segments: 2, ..Self::transactions(variant) }
+    }
+
+    /// Two sessions set one key if it has no value.
+    pub fn deciders(variant: Variant) -> Self {
+        Self { changes: &[], readers: 0, deciders: 2, ..Self::transactions(variant) }
+    }
+
+    /// One session sets the key if it has no value, another one removes it, and a third one reads.
+    pub fn decider_and_reader(variant: Variant) -> Self {
+        Self { changes: &[Change::RemoveAtOnce(0)], deciders: 1, ..Self::transactions(variant) }
+    }
+
+    /// One key, whose value is either in the memory or saved.
+    pub fn leaves(variant: Variant) -> Self {
+        let changes = &[Change::Touch(0), Change::Set(0)];
+        Self { changes, leaves: true, ..Self::transactions(variant) }
+    }
+
+    /// Two sessions set such a key if it has no value.
+    pub fn leaves_for_deciders(variant: Variant) -> Self {
+        Self { leaves: true, ..Self::deciders(variant) }
+    }
+
+    /// A reader of both of two keys with the same bits.
+    pub fn both_keys(variant: Variant) -> Self {
+        Self { read: &[0, 1], ..Self::same_bits(variant) }
+    }
+}

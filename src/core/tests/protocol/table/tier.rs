@@ -1,0 +1,83 @@
+//! The tier and the source as all actors use them: blocks, entries, locations, and the changes of a key.
+
+use super::scenarios::{Table, Variant};
+use super::state::{BLOCKS, Entry, KEYS, Location, Reader, Saver, State, UNKNOWN, Value};
+
+impl State {
+    /// Takes the first free block, so that blocks recur as soon as possible.
+    pub fn allocate(&mut self, value: Value) -> Option<usize> {
+        let used = |block: &usize| {
+            self.announced.contains(&Some(*block))
+                || self.entries.iter().flatten().any(|entry| entry.block == *block)
+        };
+        let block = (0..BLOCKS).find(|block| !used(block))?;
+        self.blocks[block] = value;
+        Some(block)
+    }
+
+    /// Makes the value of the next change of a key.
+    pub fn next_value(&self, key: usize) -> Value {
+        let version = self.visible[key] + 1;
+        Value { key, version, bytes: (key, version) }
+    }
+
+    /// Returns the value of a key that is in the memory.
+    pub fn in_memory(&self, key: usize) -> Option<Value> {
+        self.entries[key].map(|entry| self.blocks[entry.block])
+    }
+
+    pub fn row(&self, location: Location) -> Option<Value> {
+        self.segments[location.segment].rows.get(location.position).copied()
+    }
+
+    pub fn location(&self, model: &Table, key: usize) -> Option<Location> {
+        self.locations[model.bits(key)].first().copied()
+    }
+
+    pub fn forget(&mut self, model: &Table, key: usize) {
+        let locations = &mut self.locations[model.bits(key)];
+        locations.drain(..locations.len().min(1));
+    }
+
+    /// Returns whether the location was added.
+    pub fn add(&mut self, model: &Table, key: usize, location: Location) -> bool {
+        let locations = &mut self.locations[model.bits(key)];
+        let has_room = locations.is_empty() || model.variant == Variant::TwoLocations;
+        if has_room {
+            locations.insert(0, location);
+        }
+        has_room
+    }
+
+    /// Makes a change in the tier.
+    pub fn change(&mut self, model: &Table, key: usize, entry: Option<usize>) {
+        if model.forgets_in_change() {
+            self.forget(model, key);
+        }
+        self.announced[key] = None;
+        self.entries[key] = entry.map(|block| Entry { block, marked: false });
+        self.through[key] = self.visible[key];
+    }
+
+    pub fn show(&mut self, key: usize, removes: bool) {
+        self.visible[key] += 1;
+        if removes {
+            self.removals[key] |= 1 << self.visible[key];
+        }
+    }
+
+    pub fn is_locked(&self, segment: usize) -> bool {
+        let holds =
+            |reader: &Reader| reader.locked && reader.location.is_some_and(|at| at.segment == segment);
+        self.readers.iter().any(holds)
+    }
+
+    pub fn restart(&mut self) {
+        self.entries = [None; KEYS];
+        self.locations.iter_mut().for_each(Vec::clear);
+        self.segments.iter_mut().for_each(|segment| segment.recorded = UNKNOWN);
+        self.saver = Saver::Idle;
+        self.readers.fill(Reader::default());
+        self.restarted = true;
+    }
+}

@@ -1,0 +1,47 @@
+//! The steps of the writer.
+
+use super::scenarios::{Table, Variant};
+use super::state::{State, Write};
+
+impl State {
+    /// Takes a step of the change that the writer is at.
+    pub fn write(&mut self, model: &Table, step: Write) {
+        let change = model.changes[usize::from(self.change)];
+        let key = change.key();
+        self.at += 1;
+        match step {
+            Write::Announce => self.announced[key] = self.allocate(self.next_value(key)),
+            Write::Show => self.show(key, change.removes()),
+            Write::Confirm => {
+                let block = self.announced[key].filter(|_| !change.removes());
+                self.change(model, key, block);
+            }
+            Write::Withdraw => {
+                self.announced[key] = None;
+                self.at = u8::MAX;
+            }
+            Write::AtOnce => {
+                let value = self.next_value(key);
+                let block = if change.removes() { None } else { self.allocate(value) };
+                self.show(key, change.removes());
+                self.change(model, key, block);
+            }
+            Write::Touch => {
+                self.show(key, self.entries[key].is_none());
+                if model.forgets_in_change() {
+                    self.forget(model, key);
+                }
+                self.through[key] = self.visible[key];
+                if let Some(entry) = &mut self.entries[key] {
+                    self.touches[key] |= 1 << self.visible[key];
+                    self.blocks[entry.block].version = self.visible[key];
+                    entry.marked &= model.variant == Variant::KeepsMarkWhenTouched;
+                }
+            }
+            Write::Forget => self.forget(model, key),
+        }
+        if usize::from(self.at) >= model.writing(change).len() {
+            (self.change, self.at) = (self.change + 1, 0);
+        }
+    }
+}
