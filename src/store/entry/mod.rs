@@ -1,0 +1,39 @@
+//! Reading and changing entries: the operations behind the SQL functions.
+//!
+//! Each operation first asks whether the cache may be used for it at all. Then it looks at what the own transaction has changed,
+//! and then at the tier. Changes go into the ledger and take effect for other sessions when the transaction commits. Counters are
+//! in `counter.rs`. Each operation sets the status of the session.
+//!
+//! ```text
+//! access.rs         whether the session and the space may use the cache for an operation
+//! reading.rs        finds and copies the value of a key
+//! writing.rs        sets a value, if its condition holds and no limit forbids it
+//! lifetime.rs       when a value expires, and how it gets another time to live
+//! removing.rs       removes a key, also because its new value is refused
+//! invalidating.rs   invalidates what depends on a tag, a relation, a space or the database
+//! listing.rs        lists the keys of a space
+//! ```
+
+mod access;
+mod invalidating;
+mod lifetime;
+mod listing;
+mod reading;
+mod removing;
+mod writing;
+
+pub use access::{keyspace_to_compute, keyspace_to_count};
+pub use invalidating::{flush, invalidate_relation, invalidate_tag};
+pub use lifetime::{NO_LIFE, expires, touch};
+pub use listing::{RETURNED_BYTES_MAX, keys};
+pub use reading::{hit_of_own, peek, read};
+pub use removing::{remove, remove_previous};
+pub use writing::{Mode, NO_VALUE, NewEntry, set};
+
+use pg_cache_core::Kind;
+
+/// The kinds of values that callers set. `query/fetch.rs` has the kinds of query results, and the core has `Kind::COUNTER`.
+/// `is_readable_as` in `api/value.rs` says which kind can be read as which type.
+pub const JSONB: Kind = Kind(1);
+pub const TEXT: Kind = Kind(2);
+pub const BYTEA: Kind = Kind(3);

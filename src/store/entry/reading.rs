@@ -1,0 +1,165 @@
+//! Finds the value of a key as this session must see it: a change of the own transaction, an entry of the memory, or a value that
+//! is saved in a table.
+
+use super::access::keyspace_for_reading;
+use crate::pg::{observer, shared};
+use crate::store::prefetch;
+use crate::store::space::{Keyspace, Space, hash, unfit};
+use crate::store::status::{self, Status};
+use crate::store::table::reading as table;
+use crate::store::transaction::{Own, Value, pending, safe_stamp};
+use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader};
+
+/// Copies a value into a buffer, if there is a value for this session.
+#[inline(always)]
+pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
+    look_as_told(space, key, &mut Some(into))
+}
+
+/// Returns the metadata of a value, if there is a value for this session. Does not count as a read.
+pub fn peek(space: &Space, key: &[u8]) -> Option<Meta> {
+    look_as_told(space, key, &mut None::<&mut ()>)
+}
+
+/// Looks for a value, unless the session or the space must not read from the cache.
+#[inline(always)]
+fn look_as_told(space: &Space, key: &[u8], into: &mut Option<&mut impl Buffer>) -> Option<Meta> {
+    observer::note_cache();
+    let outcome = match keyspace_for_reading(space) {
+        Ok(keyspace) => {
+            if into.is_some() {
+                prefetch::of_scan(&keyspace, key);
+            }
+            look(&keyspace, key, into)
+        }
+        Err(status) => Err(status),
+    };
+    match outcome {
+        Ok(_) if into.as_ref().is_some_and(|into| !into.was_allocated()) => {
+            status::set(Status::Miss("out of memory"));
+            None
+        }
+        Ok((meta, source)) => {
+            status::set(match source {
+                Source::Memory => Status::Hot,
+                Source::Table => Status::Table,
+                Source::Own => Status::Own,
+            });
+            Some(meta)
+        }
+        Err(status) => {
+            status::set(status);
+            None
+        }
+    }
+}
+
+/// Where a value was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Memory,
+    Table,
+    /// The own transaction has set it.
+    Own,
+}
+
+/// Looks for the value of a key as this session must see it.
+#[inline(always)]
+pub fn look(
+    keyspace: &Keyspace,
+    bytes: &[u8],
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, Source), Status> {
+    // A key that cannot be stored may have a gigabyte, so it is never hashed.
+    if let Some(why) = unfit(bytes) {
+        return Err(Status::Miss(why));
+    }
+    let hash = hash(bytes);
+    let Some(key) = keyspace.key(bytes, hash) else { return Err(Status::Miss("not there")) };
+    if pending::is_empty() {
+        return ask(keyspace, &key, &[], into);
+    }
+    look_beside_own(keyspace, &key, bytes, hash, into)
+}
+
+/// Asks the tier for a value.
+#[inline(always)]
+fn ask(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    changed: &[FenceId],
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, Source), Status> {
+    let reader = safe_stamp::reader(changed);
+    let outcome = match into {
+        Some(into) => keyspace.tier.get(key, reader, *into),
+        None => keyspace.tier.peek(key, reader),
+    };
+    match outcome {
+        Ok(meta) => Ok((meta, Source::Memory)),
+        Err(Miss::Saved(location)) => ask_table(keyspace, key, location, reader, into),
+        Err(miss) => Err(status::of_miss(miss, keyspace.tier, &keyspace.scope, key, reader)),
+    }
+}
+
+/// Asks the table tier for a value that is not in memory.
+#[cold]
+#[inline(never)]
+fn ask_table(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    location: Location,
+    reader: Reader<'_>,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, Source), Status> {
+    table::read(keyspace, key, location, reader, into)
+        .map(|meta| (meta, Source::Table))
+        .map_err(|miss| status::of_miss(miss, keyspace.tier, &keyspace.scope, key, reader))
+}
+
+/// Looks for a value in a transaction that has changed something. Not inlined, so that transactions that only read do not pay for
+/// it.
+#[cold]
+#[inline(never)]
+fn look_beside_own(
+    keyspace: &Keyspace,
+    key: &Key<'_>,
+    bytes: &[u8],
+    hash: u64,
+    into: &mut Option<&mut impl Buffer>,
+) -> Result<(Meta, Source), Status> {
+    pending::with_own(keyspace, bytes, hash, |own, changed| {
+        if let Own::Nothing | Own::Touched(_) = own {
+            let (meta, source) = ask(keyspace, key, changed, into)?;
+            let expires = if let Own::Touched(expires) = own { expires } else { meta.expires };
+            return Ok((Meta { expires, ..meta }, source));
+        }
+        match own {
+            Own::Set(value) => hit_of_own(value, into).map(|meta| (meta, Source::Own)),
+            _ => Err(Status::Miss("removed by this transaction")),
+        }
+    })
+}
+
+/// Copies a value that the own transaction has set, if it has not expired.
+pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Status> {
+    let meta = value.meta();
+    if meta.expires <= shared::tick() {
+        return Err(Status::Miss("expired"));
+    }
+    if let Some(into) = into {
+        let room = into.allocate(&meta);
+        let length = room.len().min(value.bytes.len());
+        room[..length].copy_from_slice(&value.bytes[..length]);
+        if !into.accepts(&meta) {
+            return Err(Status::Miss("not there"));
+        }
+    }
+    Ok(meta)
+}
+
+/// Returns whether there is a value for this session. Ignores the settings that turn reading off, because operations that change
+/// values use it.
+pub fn is_there(keyspace: &Keyspace, key: &[u8]) -> bool {
+    look(keyspace, key, &mut None::<&mut ()>).is_ok()
+}

@@ -1,0 +1,46 @@
+//! Removes keys: because the caller asks for it, or because the new value of a key is refused.
+
+use super::access::keyspace_for_invalidation;
+use super::reading::is_there;
+use crate::pg::error::Refused;
+use crate::pg::transaction;
+use crate::store::space::{Keyspace, Space, unfit};
+use crate::store::status::{self, Status};
+use crate::store::transaction::pending;
+
+/// Removes a key. Other sessions see this when the transaction commits. Returns whether there was a value for this session.
+pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
+    let Some(keyspace) = keyspace_for_invalidation(space)? else { return Ok(false) };
+    if let Some(why) = unfit(key) {
+        status::set(Status::Refused(why));
+        return Ok(false);
+    }
+    let found = is_there(&keyspace, key);
+    // The removal is recorded even if there is no value: another session may be about to commit one, or may be computing one.
+    if pending::remove(&keyspace, key).is_err() {
+        pending::invalidate(&keyspace, keyspace.own_fence());
+    }
+    status::set(Status::Done);
+    Ok(found)
+}
+
+/// Removes the previous value of a key whose new value is refused. If the removal cannot be recorded, but there is a value,
+/// invalidates the space instead.
+#[cold]
+pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
+    if pending::remove(keyspace, key).is_err() && is_there(keyspace, key) {
+        pending::invalidate(keyspace, keyspace.own_fence());
+    }
+}
+
+/// Removes the value of a key whose new value is refused because the cache or the space is not enabled: it would be outdated once
+/// they are enabled again.
+#[cold]
+pub fn remove_while_disabled(space: &Space, key: &[u8]) {
+    if !transaction::is_parallel_worker()
+        && unfit(key).is_none()
+        && let Some(keyspace) = space.keyspace()
+    {
+        remove_previous(&keyspace, key);
+    }
+}

@@ -1,0 +1,172 @@
+//! Sets values. Records each value in the ledger with its dependencies, until the transaction commits.
+//!
+//! *Limits*: a value that exceeds a limit is refused with a status, never with an error. Its key's previous value is outdated, so
+//! it is removed when the transaction commits. It stays if the new value was set with [`Mode::Absent`] or [`Mode::Lease`], because
+//! these never replace a value. A key that cannot be stored has no value.
+
+use super::access::keyspace_to_change;
+use super::lifetime::{NO_LIFE, expires};
+use super::reading::is_there;
+use super::removing::{remove_previous, remove_while_disabled};
+use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::{settings, shared, transaction};
+use crate::store::space::{self, Keyspace, Space, hash};
+use crate::store::status::{self, Object, Status};
+use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending};
+use crate::store::{flights, note, watch};
+use pg_cache_core::{Counter, DEPENDENCIES_MAX, FenceId, Kind, StaleOk, Stamp};
+
+/// A value to be set.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEntry<'a> {
+    pub bytes: &'a [u8],
+    pub kind: Kind,
+    /// The time to live in milliseconds, or none for the default. With 0 the value is refused like one that exceeds a limit.
+    pub ttl_ms: Option<u64>,
+    pub tags: &'a [&'a [u8]],
+    /// Milliseconds for which the value may be served as a stale value, to callers that accept one, after it has stopped being
+    /// valid.
+    pub stale_ok_ms: Option<u64>,
+    pub mode: Mode,
+}
+
+/// The condition on which a value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Always,
+    /// Only if there is no value, no other session has claimed the key, and no commit that is under way changes it.
+    Absent,
+    /// Only if there is a value.
+    Present,
+    /// Only if this lease can still be used, and neither the key nor a dependency of the value has changed since it was acquired.
+    Lease(i64),
+}
+
+pub const NO_VALUE: Status = Status::Refused("the key has no value");
+
+/// An estimate of the bytes of an entry in addition to key and value: header, dependencies and rounding. Each dependency takes four
+/// bytes, so an entry with many dependencies can need more. The commit may then refuse it, and removes the previous value.
+const ENTRY_OVERHEAD_BYTES: usize = 256;
+
+/// Sets a value. Other sessions see it when the transaction commits. Returns false if the value is refused; see *Limits* above for
+/// the previous value of the key.
+pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
+    let outcome = try_set(space, key, new);
+    status::set(outcome.err().unwrap_or(Status::Done));
+    outcome.is_ok()
+}
+
+fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
+    let keyspace = keyspace_to_change(space, key).inspect_err(|_| {
+        if matches!(new.mode, Mode::Always | Mode::Present) {
+            remove_while_disabled(space, key);
+        }
+    })?;
+    if let Mode::Lease(lease) = new.mode {
+        let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+        // The lease ends with this transaction even if the value is not stored, because its computation is done.
+        pending::make_room_for_lease()?;
+        pending::hold(OwnKey::new(keyspace, key)?, number, HeldKind::UsedLease);
+    }
+    let replaces = match new.mode {
+        Mode::Always => true,
+        Mode::Present if is_there(&keyspace, key) => true,
+        Mode::Present => return Err(NO_VALUE),
+        // The value of a lease is a fill: it does not make the previous value wrong.
+        Mode::Absent | Mode::Lease(_) => false,
+    };
+    hold_back(space, &keyspace, key, new).inspect_err(|_| {
+        if replaces {
+            remove_previous(&keyspace, key);
+        }
+    })
+}
+
+/// Returns an error for a value that exceeds a limit even in an empty cache.
+fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
+    if new.ttl_ms == Some(0) {
+        return Err(NO_LIFE);
+    }
+    let limit = if new.bytes.len() > settings::max_value_bytes() {
+        "larger than pg_cache.max_value_size"
+    } else if space.options.max_value.is_some_and(|most| new.bytes.len() as u64 > most) {
+        "larger than max_value of the space"
+    } else {
+        return keyspace.admit(key.len() + note::len(new.tags) + new.bytes.len() + ENTRY_OVERHEAD_BYTES);
+    };
+    keyspace.tier.note(&keyspace.scope, Counter::RefusedSize, 1);
+    Err(Status::Refused(limit))
+}
+
+/// Records a value in the ledger.
+fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
+    admit(space, keyspace, key, new)?;
+    // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
+    let now = keyspace.tier.fences().now();
+    let as_of = match new.mode {
+        Mode::Lease(lease) => flights::lease_stamp(keyspace, key, lease)?,
+        _ => now,
+    };
+    let mut dependencies = watch::dependencies(keyspace.tier, new.tags, as_of);
+    dependencies.try_reserve(new.tags.len()).map_err(OutOfMemory::from)?;
+    dependencies.extend(new.tags.iter().map(|tag| space::tag(keyspace.tier, tag)));
+    if dependencies.len() > DEPENDENCIES_MAX {
+        return Err(watch::too_many_relations(keyspace.tier, new.tags));
+    }
+    let valid_at = shared::tick();
+    let (basis, stamp) = match new.mode {
+        Mode::Always | Mode::Present => (Basis::Plain, now),
+        Mode::Absent => (Basis::Claim(claim(keyspace, key)?), now),
+        Mode::Lease(lease) => leased(keyspace, key, lease, as_of, &dependencies)?,
+    };
+    let stale_ok = new.stale_ok_ms.map(|ms| StaleOk { ticks: shared::ticks(ms), valid_at });
+    let value = Value {
+        bytes: memory::try_copy(new.bytes)?.into_boxed_slice(),
+        note: note::of_tags(new.tags)?,
+        kind: new.kind,
+        stamp,
+        expires: expires(space, new.ttl_ms),
+        dependencies: dependencies.into(),
+        stale_ok,
+        basis,
+        command_id: transaction::command_id(),
+    };
+    Ok(pending::set(OwnKey::new(*keyspace, key)?, value)
+        .inspect_err(|_| keyspace.tier.note(&keyspace.scope, Counter::RefusedTransaction, 1))?)
+}
+
+/// Claims a key for this session, if it has no value.
+fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
+    let hash = hash(key);
+    let gone = pending::with_own(keyspace, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
+    if is_there(keyspace, key) {
+        return Err(Status::Refused("the key has a value"));
+    }
+    flights::claim(keyspace, key, gone)
+}
+
+/// Returns the basis and the stamp of a value that was computed under a lease. Returns an error if something that the value
+/// depends on has changed since the lease.
+fn leased(
+    keyspace: &Keyspace,
+    key: &[u8],
+    lease: i64,
+    stamp: Stamp,
+    tags: &[FenceId],
+) -> Result<(Basis, Stamp), Status> {
+    let hash = hash(key);
+    let number = flights::number_of(lease).ok_or(Status::Refused("the lease is over"))?;
+    let dependencies = || tags.iter().chain(&keyspace.fences);
+    let own = pending::with_own(keyspace, key, hash, |own, changed| {
+        !matches!(own, Own::Nothing) || dependencies().any(|fence| changed.binary_search(fence).is_ok())
+    });
+    if own {
+        return Err(Status::Refused("this transaction has changed the key, or what its value depends on"));
+    }
+    if let Some(fence) = dependencies().find(|fence| keyspace.tier.fences().has_changed_since(**fence, stamp))
+    {
+        let dependency = Object::Dependency(*fence, keyspace.scope.space);
+        return Err(Status::Of("refused: {} changed since the lease", dependency));
+    }
+    Ok((Basis::Lease(number), stamp))
+}
