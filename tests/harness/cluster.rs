@@ -1,15 +1,11 @@
 //! A running PostgreSQL server in a temporary directory.
-//!
-//! The process that owns a cluster may die at any moment: by a failed assertion, Ctrl-C or SIGKILL. So each cluster has
-//! a *keeper*, a small shell process that reads a pipe. The owner holds the other end of the pipe open. When the pipe
-//! closes, for any reason, the keeper stops the server and removes the directory. Dropping a [`Cluster`] closes the
-//! pipe.
 
+use crate::home::Home;
 use crate::server::{Server, as_server_user, run};
 use crate::wait::wait_until;
 use postgres::{Client, NoTls};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// The shutdown modes of `pg_ctl` that tests use.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +43,15 @@ impl Conf {
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
-    home: PathBuf,
-    keeper: Child,
+    home: Home,
 }
+
+/// The last script of the keeper. `$2` is `pg_ctl`.
+const STOP_AND_REPORT: &str = r#"
+    if [ -f "$1/data/postmaster.pid" ]; then "$2" stop --silent -m immediate -D "$1/data" >/dev/null 2>&1; fi
+    # make/test.sh looks for these: a failed assertion or a crash that no test has noticed.
+    grep -aE '^TRAP: |was terminated by signal 11' "$1/log" >&2 2>/dev/null
+"#;
 
 impl Cluster {
     /// Creates a cluster of the installation that the make target prepared, and starts it.
@@ -59,13 +61,8 @@ impl Cluster {
 
     /// Creates a cluster of the given installation and starts it.
     pub fn start_on(server: &Server, conf: &Conf) -> Self {
-        // The server's account must own the directory. Its path must be short, because the path of a socket has at most 107
-        // bytes.
-        let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
-        let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
-        let cluster = Self { server: server.clone(), keeper: start_keeper(server, &home), home };
-        // A client of another account must be able to enter the directory.
-        run(as_server_user("chmod").arg("755").arg(&cluster.home));
+        let home = Home::keep("", STOP_AND_REPORT, &[server.program("pg_ctl").as_os_str()]);
+        let cluster = Self { server: server.clone(), home };
         run(server
             .command("initdb")
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"])
@@ -84,7 +81,7 @@ impl Cluster {
     /// the server program is appended. The other program must become the server without a fork, so that the process
     /// stays the same.
     pub fn resume_beneath(&self, words: &[&str]) {
-        let script = self.home.join("beneath");
+        let script = self.home.path().join("beneath");
         let server = self.server.program("postgres");
         let quoted = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
         let words: Vec<_> = words.iter().copied().chain(server.to_str()).map(quoted).collect();
@@ -94,7 +91,7 @@ impl Cluster {
     }
 
     fn start_program(&self, program: &Path) {
-        let log = self.home.join("log");
+        let log = self.home.path().join("log");
         let mut command = self.server.command("pg_ctl");
         command.args(["start", "--wait", "--silent", "-D"]).arg(self.data()).arg("-l").arg(&log);
         command.arg("-p").arg(program);
@@ -134,7 +131,7 @@ impl Cluster {
         let mut backup = as_server_user(self.server.program("pg_basebackup"));
         backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--username=postgres", "-h"]);
         run(backup.arg(primary.socket_dir()).arg("-D").arg(self.data()));
-        let socket = format!("unix_socket_directories = '{}'\n", self.home.display());
+        let socket = format!("unix_socket_directories = '{}'\n", self.home.path().display());
         self.append(&self.data().join("postgresql.auto.conf"), &socket);
     }
 
@@ -174,19 +171,19 @@ impl Cluster {
 
     /// Returns the directory of the server's socket, which is also the `PGHOST` of a client program.
     pub fn socket_dir(&self) -> &Path {
-        &self.home
+        self.home.path()
     }
 
     /// Creates a directory that belongs to the server's account. It is removed with the cluster.
     pub fn make_directory(&self, name: &str) -> PathBuf {
-        let directory = self.home.join(name);
+        let directory = self.home.path().join(name);
         run(as_server_user("mkdir").arg(&directory));
         directory
     }
 
     /// Returns the data directory.
     pub fn data(&self) -> PathBuf {
-        self.home.join("data")
+        self.home.path().join("data")
     }
 
     /// Returns the installation that this cluster runs.
@@ -196,7 +193,7 @@ impl Cluster {
 
     /// Returns the server's log so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.home.join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }
 
     /// Returns the command for a client program of the installation, configured to connect to this cluster.
@@ -219,7 +216,7 @@ impl Cluster {
     fn write_conf(&self, conf: &Conf) {
         let bench: [(&str, String); 8] = [
             ("listen_addresses", String::new()),
-            ("unix_socket_directories", self.home.display().to_string()),
+            ("unix_socket_directories", self.home.path().display().to_string()),
             // A test's cluster ends with the test. Durability would only make it slow.
             ("fsync", "off".into()),
             ("shared_buffers", "32MB".into()),
@@ -255,29 +252,5 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("the log of the cluster that saw it:\n{}", self.log());
         }
-        drop(self.keeper.stdin.take());
-        // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.
-        let _ = self.keeper.wait();
     }
-}
-
-/// Starts the keeper, which outlives this process, stops the server and removes the directory.
-fn start_keeper(server: &Server, home: &Path) -> Child {
-    // `cat` ends when the pipe closes. A terminal's signals must not end the keeper, so it ignores them.
-    let script = r#"
-        trap '' INT TERM HUP
-        cat >/dev/null
-        if [ -f "$2/data/postmaster.pid" ]; then "$1" stop --silent -m immediate -D "$2/data" >/dev/null 2>&1; fi
-        # make/test.sh looks for these: a failed assertion or a crash that no test has noticed.
-        grep -aE '^TRAP: |was terminated by signal 11' "$2/log" >&2 2>/dev/null
-        rm -rf "$2"
-    "#;
-    as_server_user("sh")
-        .args(["-c", script, "keeper"])
-        .arg(server.program("pg_ctl"))
-        .arg(home)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("sh starts")
 }

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod database;
+mod home;
 mod pooler;
 mod redis;
 mod server;

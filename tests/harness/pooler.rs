@@ -1,23 +1,30 @@
 //! A real pgbouncer in front of a cluster, in transaction mode: a client uses a server connection only for the duration of a
 //! transaction.
-//!
-//! Like a [`Cluster`], it has a keeper: a shell process that starts pgbouncer and kills it when a pipe closes. The
-//! owner holds the pipe open until it drops the [`Pooler`] or dies.
 
 use crate::cluster::Cluster;
-use crate::server::{as_server_user, run};
+use crate::home::Home;
+use crate::server::run;
 use crate::wait::wait_until;
 use postgres::{Client, NoTls};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 /// A pgbouncer on a Unix socket in a directory of its own. Dropping the value stops it and removes the directory.
 #[derive(Debug)]
 pub struct Pooler {
-    home: PathBuf,
-    keeper: Child,
+    home: Home,
     version: (u32, u32),
 }
+
+/// The first script of the keeper. `$2` is the configuration, which lacks the directory of the socket.
+const BEGIN: &str = r#"
+    exec 2>/dev/null
+    printf '%sunix_socket_dir = %s\n' "$2" "$1" >"$1/ini"
+    pgbouncer "$1/ini" </dev/null 2>"$1/log" &
+"#;
+
+/// The last script of the keeper.
+const KILL: &str = "kill -KILL $!; wait";
 
 impl Pooler {
     /// Starts a pooler with `connections` server connections per database, and waits until those of the database
@@ -30,28 +37,22 @@ impl Pooler {
     /// When there is no `pgbouncer`, or it does not start.
     pub fn start(cluster: &Cluster, connections: u32) -> Self {
         let version = version();
-        let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
-        let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
         let mut conf = format!(
             "[databases]\n\
              * = host={server} user=postgres pool_size={connections}\n\
              [pgbouncer]\n\
              listen_addr =\n\
-             unix_socket_dir = {home}\n\
              listen_port = 5432\n\
              auth_type = any\n\
              pool_mode = transaction\n\
              server_round_robin = 1\n\
              max_client_conn = 1000\n",
             server = cluster.socket_dir().display(),
-            home = home.display(),
         );
         if prepares(version) {
             conf += "max_prepared_statements = 100\n";
         }
-        let pooler = Self { keeper: start_keeper(&home, &conf), home, version };
-        // A client of another account must be able to enter the directory.
-        run(as_server_user("chmod").arg("755").arg(&pooler.home));
+        let pooler = Self { home: Home::keep(BEGIN, KILL, &[conf.as_ref()]), version };
         wait_until("pgbouncer to answer", || pooler.try_connect("postgres").is_ok());
         pooler.open(connections);
         pooler
@@ -75,25 +76,17 @@ impl Pooler {
     /// # Panics
     /// If the pooler or the server refuses the session.
     pub fn connect(&self, database: &str) -> Client {
-        let log = || std::fs::read_to_string(self.home.join("log")).unwrap_or_default();
+        let log = || std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
         self.try_connect(database).unwrap_or_else(|error| panic!("{error}\n{}", log()))
     }
 
     fn try_connect(&self, database: &str) -> Result<Client, postgres::Error> {
-        postgres::Config::new().host_path(&self.home).user("postgres").dbname(database).connect(NoTls)
+        postgres::Config::new().host_path(self.home.path()).user("postgres").dbname(database).connect(NoTls)
     }
 
     /// Returns the directory of the pooler's socket, which is also the `PGHOST` of a client program.
     pub fn socket_dir(&self) -> &Path {
-        &self.home
-    }
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.
-        let _ = self.keeper.wait();
+        self.home.path()
     }
 }
 
@@ -112,27 +105,4 @@ fn version() -> (u32, u32) {
 /// Returns whether this version has the setting `max_prepared_statements`.
 fn prepares(version: (u32, u32)) -> bool {
     version >= (1, 21)
-}
-
-/// Starts the keeper, which runs the pooler, outlives this process and removes the directory.
-fn start_keeper(home: &Path, conf: &str) -> Child {
-    // `cat` ends when the pipe closes. A terminal's signals must not end the keeper, so it ignores them.
-    let script = r#"
-        trap '' INT TERM HUP
-        printf '%s' "$2" >"$1/ini"
-        pgbouncer "$1/ini" </dev/null 2>"$1/log" &
-        cat >/dev/null
-        kill -KILL $! 2>/dev/null
-        wait
-        rm -rf "$1"
-    "#;
-    as_server_user("sh")
-        .args(["-c", script, "keeper"])
-        .arg(home)
-        .arg(conf)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh starts")
 }

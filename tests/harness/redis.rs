@@ -1,20 +1,27 @@
 //! A real Redis server that a test or a measurement owns.
-//!
-//! Like a [`Cluster`](crate::Cluster), it has a keeper: a shell process that starts the server and kills it when a pipe
-//! closes. The owner holds the pipe open until it drops the [`Redis`] or dies.
 
-use crate::server::{as_server_user, run};
+use crate::home::Home;
+use crate::server::run;
 use crate::wait::wait_until;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 /// A Redis server on a Unix socket in a directory of its own. It writes nothing to disk. Dropping the value stops the
 /// server and removes the directory.
 #[derive(Debug)]
 pub struct Redis {
-    home: PathBuf,
-    keeper: Child,
+    home: Home,
 }
+
+/// The first script of the keeper.
+const BEGIN: &str = r#"
+    exec 2>/dev/null
+    redis-server --port 0 --unixsocket "$1/socket" --unixsocketperm 777 \
+        --save '' --appendonly no --dir "$1" --logfile "$1/log" </dev/null &
+"#;
+
+/// The last script of the keeper.
+const KILL: &str = "kill -KILL $!; wait";
 
 impl Redis {
     /// Starts a server and waits until it answers.
@@ -23,11 +30,7 @@ impl Redis {
     /// When there is no `redis-server`, or it does not start.
     pub fn start() -> Self {
         run(Command::new("redis-server").arg("--version"));
-        let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
-        let home = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
-        let redis = Self { keeper: start_keeper(&home), home };
-        // A client of another account must be able to enter the directory.
-        run(as_server_user("chmod").arg("755").arg(&redis.home));
+        let redis = Self { home: Home::keep(BEGIN, KILL, &[]) };
         wait_until("Redis to answer", || {
             let ping = redis.client("redis-cli").arg("PING").output().expect("redis-cli starts");
             ping.stdout == b"PONG\n"
@@ -37,7 +40,7 @@ impl Redis {
 
     /// Returns the path of the server's socket. The server accepts connections only there.
     pub fn socket(&self) -> PathBuf {
-        self.home.join("socket")
+        self.home.path().join("socket")
     }
 
     /// Returns the command for a client program (`redis-cli`, `redis-benchmark`) that connects to this server.
@@ -64,34 +67,4 @@ impl Redis {
             (name == field).then(|| value.to_owned())
         })
     }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.
-        let _ = self.keeper.wait();
-    }
-}
-
-/// Starts the keeper, which runs the server, outlives this process and removes the directory.
-fn start_keeper(home: &Path) -> Child {
-    // `cat` ends when the pipe closes. A terminal's signals must not end the keeper, so it ignores them.
-    let script = r#"
-        trap '' INT TERM HUP
-        redis-server --port 0 --unixsocket "$1/socket" --unixsocketperm 777 \
-            --save '' --appendonly no --dir "$1" --logfile "$1/log" </dev/null &
-        cat >/dev/null
-        kill -KILL $! 2>/dev/null
-        wait
-        rm -rf "$1"
-    "#;
-    as_server_user("sh")
-        .args(["-c", script, "keeper"])
-        .arg(home)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh starts")
 }

@@ -4,8 +4,7 @@
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
-    Cost, Counter, FenceId, Key, Kind, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp,
-    Tier,
+    Counter, FenceId, Key, NewValue, Region, Relation, RelationStats, Reserved, Sizes, Stamp, Tier,
 };
 use std::sync::atomic::AtomicU64;
 
@@ -44,15 +43,7 @@ impl Bed<'_> {
     fn put(&self, numbers: std::ops::Range<u32>, expires: u32, dependencies: &[FenceId]) {
         for number in numbers {
             let stamp = self.tier.fences().now();
-            let value = NewValue {
-                bytes: &[7; 100],
-                note: &[],
-                kind: Kind(1),
-                stamp,
-                expires,
-                cost: Cost::NONE,
-                dependencies,
-            };
+            let value = NewValue { stamp, expires, ..value(&[7; 100], dependencies) };
             self.key(number, |key| self.tier.put(key, &value)).expect("it is stored");
         }
     }

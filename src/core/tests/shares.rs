@@ -1,10 +1,10 @@
 //! Tests the places for leases, fills and claims. No space and no role may take so many places that the others get
 //! none.
 
-use pg_cache_core::testing::{SIZES, TestHost, memory};
+use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
-    Acquired, Cost, FlightRequest, Key, Kind, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes,
-    Stamp, Stored, Tier, Unclaimed,
+    Acquired, FlightRequest, Key, Limit, NewValue, Owner, Purpose, Region, Reserved, Sizes, Stamp, Stored,
+    Tier, Unclaimed,
 };
 
 type TestTier<'m> = Tier<'m, &'m TestHost>;
@@ -48,15 +48,7 @@ fn claim(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Result<u64,
 }
 
 fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored {
-    let value = NewValue {
-        bytes: b"value",
-        note: &[],
-        kind: Kind(1),
-        stamp: tier.fences().now(),
-        expires: FOREVER,
-        cost: Cost::NONE,
-        dependencies: &[],
-    };
+    let value = NewValue { stamp: tier.fences().now(), ..value(b"value", &[]) };
     with_key(tier, space, number, |key| {
         let reservation = tier.reserve(key, &value, Default::default()).expect("there is room");
         tier.publish_leased(key, reservation, flight)

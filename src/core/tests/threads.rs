@@ -9,10 +9,9 @@
 
 mod values;
 
-use pg_cache_core::testing::{self, Spinning, memory};
+use pg_cache_core::testing::{self, Spinning, memory, value};
 use pg_cache_core::{
-    Acquired, Cost, Counter, FenceId, FlightRequest, Key, Kind, NewValue, Owner, Region, Sizes, Stamp,
-    Stored, Tier,
+    Acquired, Counter, FenceId, FlightRequest, Key, NewValue, Owner, Region, Sizes, Stamp, Stored, Tier,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -75,7 +74,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                 let _stop = StopOnDrop(stop);
                 let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
                 let mut random = Random::new(seed.wrapping_mul(u64::from(backend) + 1));
-                let mut value = Vec::new();
+                let mut found = Vec::new();
                 let scope = tier.scope(1, 1, 0);
                 while !stop.load(Ordering::Relaxed) {
                     let number = random.below(KEYS);
@@ -88,15 +87,8 @@ fn readers_never_see_a_torn_or_foreign_value() {
                             let version = random.below(u64::MAX);
                             let content = content(number, version, size_of(version));
                             let dependencies: [FenceId; 1] = [tier.fences().tag(version << 40)];
-                            let new = NewValue {
-                                bytes: &content,
-                                note: &[],
-                                kind: Kind(1),
-                                stamp: tier.fences().now(),
-                                expires: u32::MAX,
-                                cost: Cost::NONE,
-                                dependencies: &dependencies,
-                            };
+                            let new =
+                                NewValue { stamp: tier.fences().now(), ..value(&content, &dependencies) };
                             match (
                                 backend == 1 && version.is_multiple_of(7),
                                 tier.reserve(&key, &new, Default::default()),
@@ -115,9 +107,9 @@ fn readers_never_see_a_torn_or_foreign_value() {
                             }
                         }
                         _ => {
-                            if let Ok(meta) = tier.get(&key, Stamp::LATEST, &mut value) {
-                                assert_eq!(meta.value_len, value.len());
-                                verify(number, &value);
+                            if let Ok(meta) = tier.get(&key, Stamp::LATEST, &mut found) {
+                                assert_eq!(meta.value_len, found.len());
+                                verify(number, &found);
                                 hits.fetch_add(1, Ordering::Relaxed);
                             }
                         }
@@ -166,15 +158,7 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
                     let key = Key::new(scope, &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
                         .expect("a legal key");
                     let length = 100 << random.below(9);
-                    let new = NewValue {
-                        bytes: &content[..length],
-                        note: &[],
-                        kind: Kind(1),
-                        stamp: tier.fences().now(),
-                        expires: u32::MAX,
-                        cost: Cost::NONE,
-                        dependencies: &[],
-                    };
+                    let new = NewValue { stamp: tier.fences().now(), ..value(&content[..length], &[]) };
                     if let Ok(reservation) = tier.reserve(&key, &new, Default::default()) {
                         tier.publish(&key, reservation);
                     }
@@ -262,7 +246,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                 let _stop = StopOnDrop(stop);
                 let tier = Tier::attach(Region::of_words(memory), host, backend).expect("it is formatted");
                 let mut random = Random::new(seed.wrapping_mul(u64::from(backend) + 1));
-                let mut value = Vec::new();
+                let mut found = Vec::new();
                 let scope = tier.scope(1, 1, 0);
                 while !stop.load(Ordering::Relaxed) {
                     let dice = random.below(1 << 40);
@@ -274,15 +258,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                     let tag = tier.fences().tag(number << 58);
                     let put = |version: u64, stamp: Stamp, dependencies: &[FenceId]| {
                         let content = content(number, version, (version % 300) as usize);
-                        let new = NewValue {
-                            bytes: &content,
-                            note: &[],
-                            kind: Kind(1),
-                            stamp,
-                            expires: u32::MAX,
-                            cost: Cost::NONE,
-                            dependencies,
-                        };
+                        let new = NewValue { stamp, ..value(&content, dependencies) };
                         tier.reserve(&key, &new, Default::default())
                     };
                     let committed = &source.committed[number as usize];
@@ -349,8 +325,8 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                         }
                         _ => {
                             let floor = committed.load(Ordering::SeqCst);
-                            if tier.get(&key, Stamp::LATEST, &mut value).is_ok() {
-                                let found = number_of(number, &value);
+                            if tier.get(&key, Stamp::LATEST, &mut found).is_ok() {
+                                let found = number_of(number, &found);
                                 let ceiling = committed.load(Ordering::SeqCst);
                                 assert!(found >= floor, "key {number}: {found} after {floor} was committed");
                                 assert!(found <= ceiling, "key {number}: {found} before it was committed");

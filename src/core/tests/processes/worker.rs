@@ -2,8 +2,9 @@
 
 use crate::ground::{BUSY, FINDINGS, Ground, OPERATIONS, READS, TICK, VICTIM};
 use crate::values::{Random, content, size_of, verify};
+use pg_cache_core::testing::value;
 use pg_cache_core::{
-    Acquired, Cost, FenceId, FlightRequest, Host, IncrError, Key, Kind, NewValue, Owner, Scope, Stamp, Tier,
+    Acquired, FenceId, FlightRequest, Host, IncrError, Key, NewValue, Owner, Scope, Stamp, Tier,
 };
 use std::sync::atomic::Ordering;
 
@@ -221,7 +222,7 @@ pub fn new_value<'v>(
     expires: u32,
     dependencies: &'v [FenceId],
 ) -> NewValue<'v> {
-    NewValue { bytes, note: &[], kind: Kind(1), stamp, expires, cost: Cost::NONE, dependencies }
+    NewValue { stamp, expires, ..value(bytes, dependencies) }
 }
 
 pub fn assert_counter(number: u64, sum: u64) {
