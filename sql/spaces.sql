@@ -136,7 +136,7 @@ GRANT SELECT ON cache_usage TO PUBLIC;
 
 CREATE VIEW cache_workers AS
     SELECT w.pid, w.kind, COALESCE(d.datname::pg_catalog.text, w.database::pg_catalog.text) AS database,
-           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept
+           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept, w.errors, w.error
       FROM pgcache.workers() AS w
       LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.database
      ORDER BY w.kind COLLATE pg_catalog."C", w.started, w.pid;
@@ -150,6 +150,8 @@ COMMENT ON COLUMN cache_workers.saved IS 'Values saved in tables';
 COMMENT ON COLUMN cache_workers.too_late IS 'Copies not used: the entry had changed';
 COMMENT ON COLUMN cache_workers.freed IS 'Tables emptied';
 COMMENT ON COLUMN cache_workers.swept IS 'Dead entries removed from memory';
+COMMENT ON COLUMN cache_workers.errors IS 'Steps that ended with an error';
+COMMENT ON COLUMN cache_workers.error IS 'SQLSTATE of the last step; null: success';
 GRANT SELECT ON cache_workers TO PUBLIC;
 
 -- A dropped relation (a table, an index, a TOAST table) is shown only if its changes have invalidated entries.

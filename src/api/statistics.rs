@@ -260,7 +260,7 @@ mod pgcache {
         CREATE FUNCTION pgcache.\"workers\"()
         RETURNS TABLE (pid pg_catalog.int4, kind pg_catalog.text, database pg_catalog.oid, started pg_catalog.timestamptz,
             last_step pg_catalog.timestamptz, saved pg_catalog.int8, too_late pg_catalog.int8, freed pg_catalog.int8,
-            swept pg_catalog.int8)
+            swept pg_catalog.int8, errors pg_catalog.int8, error pg_catalog.text)
         VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'workers_wrapper';
     "
     )]
@@ -277,6 +277,8 @@ mod pgcache {
             name!(too_late, i64),
             name!(freed, i64),
             name!(swept, i64),
+            name!(errors, i64),
+            name!(error, Option<String>),
         ),
     > {
         space::require_monitor("look at the background workers").or_raise();
@@ -297,6 +299,8 @@ mod pgcache {
                 slot.outdated.load(Relaxed) as i64,
                 slot.freed.load(Relaxed) as i64,
                 slot.swept.load(Relaxed) as i64,
+                slot.errors.load(Relaxed) as i64,
+                slot.error().map(|(error, _)| error.to_string()),
             )
         }))
     }

@@ -6,10 +6,14 @@
 
 #![allow(unsafe_code)]
 
+use super::encoding::shown;
+use super::error::SqlState;
 use super::worker_slot::WorkerSlot;
 use super::{memory, session, shared};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 use pgrx::prelude::*;
 use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -174,6 +178,41 @@ pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
         pg_sys::CommitTransactionCommand();
         result
     }
+}
+
+/// Runs a function. If it raises an error, aborts the transaction that the function has begun, and logs the error.
+pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, SqlState> {
+    // A panic of Rust code is a bug: it goes on and ends the worker.
+    PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|caught| match caught {
+            CaughtError::PostgresError(report) => Err(recover(&report)),
+            other => other.rethrow(),
+        })
+        .execute()
+}
+
+/// Ends the transaction in which an error was raised, and logs the error.
+fn recover(report: &ErrorReportWithLevel) -> SqlState {
+    // SAFETY: follows the server's own workers. The error is no longer on the server's stack of errors. The abort releases all locks,
+    // pins and memory, and leaves the worker outside of a transaction.
+    unsafe { pg_sys::AbortOutOfAnyTransaction() };
+    let mut logged = ErrorReport::new(report.sql_error_code(), report.message().to_owned(), "pg_cache");
+    if let Some(detail) = report.detail() {
+        logged = logged.set_detail(detail.to_owned());
+    }
+    logged.report(PgLogLevel::LOG);
+    SqlState(report.sql_error_code() as u32)
+}
+
+/// Returns the name of a database, or its OID if it is gone. Must run in a transaction.
+pub fn database_name(oid: u32) -> String {
+    // SAFETY: looks up a catalog. The result is null, or a string in the current memory context.
+    let name = unsafe { pg_sys::get_database_name(oid.into()) };
+    if name.is_null() {
+        return oid.to_string();
+    }
+    // SAFETY: as above.
+    shown(unsafe { CStr::from_ptr(name) }.to_bytes()).into_owned()
 }
 
 /// Returns the OIDs of all databases, and whether each accepts connections. Must run in a transaction.

@@ -65,6 +65,22 @@ impl From<Refused> for ErrorReport {
     }
 }
 
+/// The code of an error, as the server encodes it: six bits for each of five characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SqlState(pub u32);
+
+impl SqlState {
+    /// `insufficient_resources`
+    pub const INSUFFICIENT_RESOURCES: Self = Self(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES as u32);
+}
+
+impl std::fmt::Display for SqlState {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let character = |index: u32| char::from(b'0' + (self.0 >> (6 * index) & 0x3F) as u8);
+        (0..5).try_for_each(|index| write!(out, "{}", character(index)))
+    }
+}
+
 /// Raises the error of a result. It is for the outermost function of a call, which has no caller to return the error to.
 pub trait OrRaise<T> {
     /// Returns the value, or raises the error.

@@ -168,7 +168,29 @@ impl Segment {
 
     fn blocks(&self) -> u32 {
         // SAFETY: the relation is open.
-        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
+        match self.has_file() {
+            true => unsafe {
+                pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
+            },
+            false => 0,
+        }
+    }
+
+    /// Whether the file of the table exists. It may have been removed from a damaged disk.
+    fn has_file(&self) -> bool {
+        // SAFETY: the relation is open. The server's structure for its files lives at least until the end of the transaction.
+        unsafe {
+            let mut files = (*self.relation).rd_smgr;
+            if files.is_null() {
+                #[cfg(feature = "pg15")]
+                let place = (*self.relation).rd_node;
+                #[cfg(not(feature = "pg15"))]
+                let place = (*self.relation).rd_locator;
+                files = pg_sys::smgropen(place, (*self.relation).rd_backend);
+            }
+            // An open file needs no look at the directory.
+            (*files).md_num_open_segs[0] > 0 || pg_sys::smgrexists(files, pg_sys::ForkNumber::MAIN_FORKNUM)
+        }
     }
 
     /// Returns the row at a position, with a pin on its block. None if there is none.

@@ -3,6 +3,7 @@
 //! The worker writes its slot; every session reads it for the view `cache_workers`. Each number is one word, so a reader may see some numbers
 //! from before and others from after a step of the worker.
 
+use super::error::SqlState;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The number of slots: one for the launcher, and one for each worker that may run.
@@ -28,6 +29,10 @@ pub struct WorkerSlot {
     pub freed: AtomicU64,
     /// How many entries it has swept.
     pub swept: AtomicU64,
+    /// How many of its steps have ended with an error.
+    pub errors: AtomicU64,
+    /// The error of its last step: `SQLSTATE : 32 | tick : 32`. 0 if there was none.
+    error: AtomicU64,
     /// A database that is closed to workers, and the tick until which it is: `database : 32 | tick : 32`.
     pub closed: AtomicU64,
 }
@@ -38,7 +43,13 @@ impl WorkerSlot {
         for word in [&self.pid, &self.database, &self.started, &self.worked] {
             word.store(0, Ordering::Relaxed);
         }
-        for word in [&self.saved, &self.outdated, &self.freed, &self.swept, &self.closed] {
+        self.clear();
+        self.closed.store(0, Ordering::Relaxed);
+    }
+
+    /// Sets what a worker has done to nothing.
+    fn clear(&self) {
+        for word in [&self.saved, &self.outdated, &self.freed, &self.swept, &self.errors, &self.error] {
             word.store(0, Ordering::Relaxed);
         }
     }
@@ -47,14 +58,29 @@ impl WorkerSlot {
     pub fn take(&self, pid: u32, database: u32, tick: u32) -> bool {
         let taken = self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         if taken {
-            for word in [&self.saved, &self.outdated, &self.freed, &self.swept] {
-                word.store(0, Ordering::Relaxed);
-            }
+            self.clear();
             self.started.store(tick, Ordering::Relaxed);
             self.worked.store(tick, Ordering::Relaxed);
             self.database.store(database, Ordering::Release);
         }
         taken
+    }
+
+    /// Notes that a step has ended with an error.
+    pub fn note_error(&self, error: SqlState, tick: u32) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.error.store(u64::from(error.0) << 32 | u64::from(tick), Ordering::Relaxed);
+    }
+
+    /// Notes that a step was successful.
+    pub fn note_success(&self) {
+        self.error.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns the error of the last step, and its tick. None if the step was successful.
+    pub fn error(&self) -> Option<(SqlState, u32)> {
+        let error = self.error.load(Ordering::Relaxed);
+        (error != 0).then_some((SqlState((error >> 32) as u32), error as u32))
     }
 
     /// Gives the slot back if the process with this ID has it. Nothing else is reset: another process may take the slot at once.

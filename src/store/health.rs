@@ -1,11 +1,16 @@
 //! Findings of the function `cache_health`: each says why the cache does not work as it is configured.
 
+use super::table::record;
+use crate::pg::background;
 use crate::pg::size::Size;
 use crate::pg::{session, settings, shared};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 /// The least useful `pg_cache.table_size`: below that, a table is emptied after a few values.
 const TABLE_BYTES_MIN: u64 = 8 << 20;
+/// A table that could not be emptied for so long is reported. A shorter lock is no reason to act.
+const RETIRED_MS: u64 = 20_000;
 /// How many more background workers the repair of a missing launcher allows.
 const MORE_WORKERS: usize = 8;
 
@@ -27,7 +32,10 @@ pub fn findings() -> Vec<Finding> {
     }
     match cache_off() {
         Some(off) => vec![off],
-        None => [shards_off(), launcher_missing(), table_size_small()].into_iter().flatten().collect(),
+        None => {
+            let found = [shards_off(), launcher_missing(), workers_missing(), table_size_small()];
+            found.into_iter().flatten().chain(failing()).chain(retired()).collect()
+        }
     }
 }
 
@@ -74,9 +82,65 @@ fn launcher_missing() -> Option<Finding> {
             "Either max_worker_processes is exhausted, or the launcher has failed: the server's log says so. \
                  A change of max_worker_processes takes a restart of the server."
                 .to_owned(),
+        command: more_workers(),
+    })
+}
+
+/// The launcher notes an error only if it cannot start a worker.
+fn workers_missing() -> Option<Finding> {
+    let launcher = shared::worker_slots().next()?;
+    (session::is_alive(launcher.pid.load(Ordering::Relaxed)) && launcher.error().is_some()).then(|| Finding {
+        severity: "error",
+        finding: "values are not saved in tables because no worker can be started",
+        detail: "max_worker_processes is exhausted. A change takes a restart of the server.".to_owned(),
+        command: more_workers(),
+    })
+}
+
+fn more_workers() -> String {
+    format!("ALTER SYSTEM SET max_worker_processes = {};", settings::worker_processes() + MORE_WORKERS)
+}
+
+/// Workers whose last step has failed.
+fn failing() -> impl Iterator<Item = Finding> {
+    // The first slot is the launcher's.
+    let alive =
+        shared::worker_slots().skip(1).filter(|slot| session::is_alive(slot.pid.load(Ordering::Relaxed)));
+    alive.filter_map(|slot| {
+        let (error, _) = slot.error()?;
+        let database = background::database_name(slot.database.load(Ordering::Relaxed));
+        Some(Finding {
+            severity: "error",
+            finding: "values are not saved in tables because their worker has failed",
+            detail: format!(
+                "The worker of the database \"{database}\" has ended its last step with the error {error}, and tries again. \
+                 The server's log has the message."
+            ),
+            command: "SELECT * FROM cache_workers WHERE error IS NOT NULL;".to_owned(),
+        })
+    })
+}
+
+/// Databases with tables that could not be emptied for some time.
+fn retired() -> impl Iterator<Item = Finding> {
+    let mut bytes: BTreeMap<u32, u64> = BTreeMap::new();
+    if let Some(tier) = shared::tier() {
+        record::each(tier, |_, record| {
+            if record.is_retired() && shared::ms_since(record.began) >= RETIRED_MS {
+                *bytes.entry(record.database).or_default() += record.bytes;
+            }
+        });
+    }
+    bytes.into_iter().map(|(database, bytes)| Finding {
+        severity: "warning",
+        finding: "tables of saved values cannot be emptied",
+        detail: format!(
+            "In the database \"{}\", {} are out of use. A session has locked the tables, or the database accepts no connections.",
+            background::database_name(database),
+            Size(bytes as i64)
+        ),
         command: format!(
-            "ALTER SYSTEM SET max_worker_processes = {};",
-            settings::worker_processes() + MORE_WORKERS
+            "SELECT pid, relation, mode FROM pg_catalog.pg_locks WHERE database = {database} AND locktype = 'relation';"
         ),
     })
 }

@@ -3,9 +3,14 @@
 //! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in it
 //! since its last worker was started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more
 //! databases have work, the launcher ends a worker that has run for some time, so that the others get their turn.
+//!
+//! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be started.
+//! So the launcher retires the segment after some time.
 
 use crate::pg::background::{self, Started};
+use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
+use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{session, settings};
 use crate::store::table::record;
 use pg_cache_core::Counter;
@@ -18,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_secs(30);
 /// How long the launcher waits before it starts a worker for a database whose last worker has ended early.
 const BACKOFF: Duration = Duration::from_secs(5);
+/// How long a segment that is to be freed waits for a worker of its database.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The buckets that are swept between two looks at the signals.
 const SWEPT_AT_ONCE: u32 = 4096;
 
@@ -30,7 +37,8 @@ pub fn run() {
     slot.take(session::pid(), 0, shared::tick());
     let databases = background::in_transaction(background::databases);
     let unseen = databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
-    let mut launcher = Launcher { tier, unseen, running: Vec::new(), known: BTreeMap::new() };
+    let (known, deserted) = (BTreeMap::new(), BTreeMap::new());
+    let mut launcher = Launcher { tier, slot, unseen, running: Vec::new(), known, deserted };
     let mut swept = Instant::now();
     loop {
         background::wait(LOOK);
@@ -54,10 +62,13 @@ struct Known {
 
 struct Launcher {
     tier: &'static HotTier,
+    slot: &'static WorkerSlot,
     /// The databases that have not had a worker since the launcher started. Their tables may have rows of an earlier life of the server.
     unseen: BTreeSet<u32>,
     running: Vec<Started>,
     known: BTreeMap<u32, Known>,
+    /// The databases that were asked to free a segment while they had no worker, and since when.
+    deserted: BTreeMap<u32, Instant>,
 }
 
 impl Launcher {
@@ -75,49 +86,83 @@ impl Launcher {
 
     /// Starts and ends workers.
     fn manage(&mut self) {
-        let stored = self.stored();
+        self.retire_deserted();
         self.running.retain(|worker| !worker.is_over());
-        let mut wanted: BTreeSet<u32> = BTreeSet::new();
-        if settings::table_bytes() > 0 && self.tier.has_directory() {
-            let has_new = |(database, stored): &(&u32, &u64)| {
-                self.known.get(database).is_none_or(|known| known.stored != **stored)
-            };
-            wanted.extend(stored.iter().filter(has_new).map(|(database, _)| *database));
-            wanted.extend(&self.unseen);
+        let stored = self.stored();
+        let wanted = self.wanted(&stored);
+        match wanted.is_empty() || self.start(wanted, &stored) {
+            true => self.slot.note_success(),
+            false => self.slot.note_error(SqlState::INSUFFICIENT_RESOURCES, shared::tick()),
         }
-        let off = settings::table_bytes() == 0;
+    }
+
+    /// Returns the databases that have work and may get a worker now.
+    fn wanted(&self, stored: &BTreeMap<u32, u64>) -> BTreeSet<u32> {
+        let mut wanted = BTreeSet::new();
+        if !self.tier.has_directory() {
+            return wanted;
+        }
+        wanted.extend(&self.unseen);
+        let is_off = settings::table_bytes() == 0;
+        let has_new = |database: &u32, stored: &u64| {
+            self.known.get(database).is_none_or(|known| known.stored != *stored)
+        };
+        if !is_off {
+            let has_new = stored.iter().filter(|(database, stored)| has_new(database, stored));
+            wanted.extend(has_new.map(|(database, _)| *database));
+        }
         record::each(self.tier, |_, record| {
-            if record.turn > 0 && (off || record.is_to_be_freed) {
+            if record.is_to_be_freed || record.is_retired() || is_off && !record.is_empty() {
                 wanted.insert(record.database);
             }
         });
-        let is_idle = |database: &u32| {
-            let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
-            // A worker of a previous launcher is not in the list.
-            !self.running.iter().any(|worker| worker.database == *database)
-                && !background::has_worker(*database, 0)
-                && !self.known.get(database).is_some_and(recently)
-                && !background::is_closed(*database)
-        };
-        wanted.retain(is_idle);
-        if wanted.is_empty() {
-            return;
-        }
+        wanted.retain(|database| self.may_start(*database));
+        wanted
+    }
+
+    /// Whether a database may get a worker now. It has one at a time.
+    fn may_start(&self, database: u32) -> bool {
+        let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
+        // A worker of a previous launcher is not in the list.
+        !self.running.iter().any(|worker| worker.database == database)
+            && !background::has_worker(database, 0)
+            && !self.known.get(&database).is_some_and(recently)
+            && !background::is_closed(database)
+    }
+
+    /// Starts workers, or ends one if too many run. Returns false if the server has no free place for a worker.
+    fn start(&mut self, wanted: BTreeSet<u32>, stored: &BTreeMap<u32, u64>) -> bool {
         let databases = background::in_transaction(background::databases);
         for database in wanted {
             match databases.iter().find(|(oid, _)| *oid == database) {
                 None => {
-                    self.note(database, &stored);
+                    self.note(database, stored);
                     self.forget(database);
                 }
-                Some((_, false)) => self.note(database, &stored),
+                Some((_, false)) => self.note(database, stored),
                 Some((_, true)) if self.alive() < settings::max_workers() => {
-                    self.note(database, &stored);
-                    self.running.extend(background::start(database));
+                    let Some(worker) = background::start(database) else { return false };
+                    self.note(database, stored);
+                    self.running.push(worker);
                 }
                 Some((_, true)) => self.end_longest(),
             }
         }
+        true
+    }
+
+    /// Retires segments that are to be freed, if their databases have had no worker for some time.
+    fn retire_deserted(&mut self) {
+        self.deserted.retain(|database, _| !background::has_worker(*database, 0));
+        record::each(self.tier, |segment, record| {
+            if !record.is_to_be_freed || background::has_worker(record.database, 0) {
+                return;
+            }
+            let since = self.deserted.entry(record.database).or_insert_with(Instant::now);
+            if since.elapsed() >= PATIENCE {
+                record::retire(self.tier, segment);
+            }
+        });
     }
 
     /// Returns how many workers run or are about to start. The workers of a previous launcher are not in the list.

@@ -1,4 +1,7 @@
 //! The worker of a database: saves values in its segments.
+//!
+//! An error does not end the worker. It begins again after a pause, with a new saver, and first frees segments without copying rows: a full
+//! disk may need that.
 
 use crate::pg::background;
 use crate::pg::worker_slot::WorkerSlot;
@@ -12,12 +15,26 @@ use std::time::{Duration, Instant};
 const PASS: Duration = Duration::from_millis(100);
 /// A worker that has saved nothing for so long ends.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long the worker waits after an error. Each further error without a success in between doubles the time.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// The main function of the worker of a database.
 pub fn run(database: u32) {
     let Some(slot) = take_slot(database) else { return };
-    if let Some(saver) = background::in_transaction(Saver::new) {
-        work(saver, slot, database);
+    let mut pause = None;
+    while let Err(error) = background::attempt(|| work(slot, database, &mut pause)) {
+        slot.note_error(error, shared::tick());
+        let rest = pause.map_or(PAUSE_MIN, |last: Duration| PAUSE_MAX.min(last * 2));
+        pause = Some(rest);
+        let began = Instant::now();
+        while began.elapsed() < rest && !background::is_closed(database) {
+            // A cancelled wait is no reason to stop.
+            let _ = background::attempt(|| background::wait(PASS));
+        }
+        if background::is_closed(database) {
+            break;
+        }
     }
     slot.give_back(session::pid());
 }
@@ -43,21 +60,19 @@ fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
     Some(slot)
 }
 
-/// Saves values until there is nothing to do for some time.
-fn work(mut saver: Saver, slot: &WorkerSlot, database: u32) {
+/// Saves values until there is nothing to do for some time. `pause` is how long the worker has waited after the last error; None after
+/// a success.
+fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>) {
+    let Some(mut saver) = background::in_transaction(Saver::new) else { return };
+    let (saved, outdated) = (slot.saved.load(Relaxed), slot.outdated.load(Relaxed));
     let (mut useful, mut maintained, mut walked) = (Instant::now(), Instant::now(), Instant::now());
+    let mut copies = pause.is_none();
     while useful.elapsed() < IDLE && !background::is_closed(database) {
         let mut is_busy = false;
-        if settings::table_bytes() > 0 {
-            is_busy |= background::in_transaction(|| saver.save_due());
-            let budget = (walked.elapsed().as_secs_f64() * settings::save_rate() as f64) as u64;
-            walked = Instant::now();
-            is_busy |= background::in_transaction(|| saver.save_rest(budget));
-        }
         let interval = Duration::from_millis(settings::sweep_interval_ms());
-        if saver.needs_segment() || maintained.elapsed() >= interval {
+        if !copies || saver.needs_segment() || maintained.elapsed() >= interval {
             maintained = Instant::now();
-            match background::in_transaction(|| saver.maintain()) {
+            match background::in_transaction(|| saver.maintain(copies)) {
                 None => return,
                 Some(freed) => {
                     is_busy |= freed;
@@ -65,8 +80,19 @@ fn work(mut saver: Saver, slot: &WorkerSlot, database: u32) {
                 }
             }
         }
-        slot.saved.store(saver.saved, Relaxed);
-        slot.outdated.store(saver.outdated, Relaxed);
+        let is_on = settings::table_bytes() > 0;
+        if is_on {
+            is_busy |= background::in_transaction(|| saver.save_due());
+            let budget = (walked.elapsed().as_secs_f64() * settings::save_rate() as f64) as u64;
+            walked = Instant::now();
+            is_busy |= background::in_transaction(|| saver.save_rest(budget));
+        } else if saver.is_empty() {
+            return;
+        }
+        (copies, *pause) = (true, None);
+        slot.note_success();
+        slot.saved.store(saved + saver.saved, Relaxed);
+        slot.outdated.store(outdated + saver.outdated, Relaxed);
         slot.worked.store(shared::tick(), Relaxed);
         if is_busy {
             useful = Instant::now();

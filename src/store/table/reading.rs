@@ -93,6 +93,7 @@ fn fetch<J>(
     if tier.location(key) != Some(location) {
         return Err(Miss::Absent);
     }
+    let _unreadable = ForgottenAfterError { keyspace, key, location };
     let is_of_file = segment.file() == record.file;
     let found = segment.row(location.position()).filter(|found| is_of_file && is_of(&found.row(), key));
     let Some(found) = found else {
@@ -119,6 +120,21 @@ fn fetch<J>(
         promote(keyspace, key, location, &saved, &note, target);
     }
     if into.accepts(&meta) { Ok((meta, judged)) } else { Err(Miss::Absent) }
+}
+
+/// Forgets a location if an error is raised while its row is read. So a disk that cannot be read costs one error for each value.
+struct ForgottenAfterError<'k, 'b> {
+    keyspace: &'k Keyspace,
+    key: &'k Key<'b>,
+    location: Location,
+}
+
+impl Drop for ForgottenAfterError<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keyspace.tier.forget_location(self.key, self.location);
+        }
+    }
 }
 
 /// Whether a row begins a value of a key.

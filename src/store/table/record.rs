@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! word 0   database : 32 | table : 32       0 if the segment is free
-//! word 1   file : 32     | turn : 32        turn: the order in which segments were begun; 0 if the segment is empty
+//! word 1   file : 32     | turn : 32        turn: the order in which segments were begun; 0 if no location leads to it
 //! word 2   to be freed : 1 | rows : 24 | bytes of the table : 39
 //! word 3   began : 32    | expires : 32     the tick of the first row, and the latest tick at which a row is of use
 //! ```
+//!
+//! A segment is *in use*, *retired* or *empty*. Retiring it drops its locations, which is always possible. Its table is emptied when no
+//! other session has a lock on it, which may take as long as a transaction of that session.
 //!
 //! Segments are numbered for the whole server. The worker of the table's database writes the record; everyone may read it.
 
@@ -29,7 +32,7 @@ pub struct Record {
     pub table: u32,
     /// The number of the table's file.
     pub file: u32,
-    /// The order in which segments were begun: a smaller number is older. 0 if the segment is empty.
+    /// The order in which segments were begun: a smaller number is older. 0 if the segment is retired or empty.
     pub turn: u32,
     /// The bytes of the table.
     pub bytes: u64,
@@ -37,7 +40,7 @@ pub struct Record {
     pub rows: u32,
     /// Whether the saver of another database waits for this segment's space.
     pub is_to_be_freed: bool,
-    /// The tick at which the first row was written.
+    /// The tick at which the first row was written, or at which the segment was retired.
     pub began: u32,
     /// The latest tick at which a value may be served.
     pub expires: u32,
@@ -63,6 +66,16 @@ impl Record {
     /// Returns the record of a segment, or None if the segment is free.
     pub fn read(tier: &HotTier, segment: u16) -> Option<Self> {
         Self::of(tier.segment(segment)?)
+    }
+
+    /// Whether no location leads to the segment, but its table still has rows.
+    pub fn is_retired(&self) -> bool {
+        self.turn == 0 && self.bytes > 0
+    }
+
+    /// Whether values can be saved in the segment from its begin.
+    pub fn is_empty(&self) -> bool {
+        self.turn == 0 && self.bytes == 0
     }
 
     /// Writes the record, except for the table, which never changes while the segment is in use.
@@ -104,6 +117,28 @@ pub fn bytes(tier: &HotTier) -> u64 {
     let mut sum: u64 = 0;
     each(tier, |_, record| sum = sum.saturating_add(record.bytes));
     sum
+}
+
+/// Returns the bytes that count towards a limit. Retired segments count, too, but they leave room for two segments, so that a table that
+/// cannot be emptied never keeps all databases from saving.
+pub fn counted(tier: &HotTier, limit: u64, segment_bytes: u64) -> u64 {
+    let (mut in_use, mut retired) = (0_u64, 0_u64);
+    each(tier, |_, record| {
+        let sum = if record.is_retired() { &mut retired } else { &mut in_use };
+        *sum = sum.saturating_add(record.bytes);
+    });
+    in_use.saturating_add(retired.min(limit.saturating_sub(2 * segment_bytes)))
+}
+
+/// Makes the values of a segment misses. The next append to the segment is possible after its table was emptied, because no table has the
+/// file 0. Another process than the saver of the segment's database may call this only while that saver does not run.
+pub fn retire(tier: &HotTier, segment: u16) {
+    tier.forget_segment(segment);
+    if let Some(record) = Record::read(tier, segment).filter(|record| record.turn > 0) {
+        let began = shared::tick();
+        Record { file: 0, turn: 0, rows: 0, is_to_be_freed: false, began, expires: 0, ..record }
+            .write(tier, segment);
+    }
 }
 
 /// Returns the segment of a table of this database, and makes the table a segment if it is none. None if the server has no free segment.

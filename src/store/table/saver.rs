@@ -106,8 +106,10 @@ impl Saver {
     /// Empties a segment whose table is not the one that its locations lead to: it was just adopted, or a command has rewritten it.
     fn verify(&self, number: u16) {
         let Some(record) = Record::read(self.tier, number) else { return };
-        let is_same = Segment::to_read(record.table).is_some_and(|open| open.file() == record.file);
-        if !is_same {
+        let (file, bytes) =
+            Segment::to_read(record.table).map_or((0, record.bytes), |open| (open.file(), open.bytes()));
+        if file == 0 || file != record.file {
+            Record { bytes, ..record }.write(self.tier, number);
             self.free(number);
         }
     }
@@ -140,8 +142,13 @@ impl Saver {
 
     /// Whether a segment must be freed before many more values can be saved.
     pub fn needs_segment(&self) -> bool {
-        self.records().all(|(_, record)| record.turn > 0)
+        !self.records().any(|(_, record)| record.is_empty())
             || self.records().any(|(_, record)| record.is_to_be_freed)
+    }
+
+    /// Whether no segment has rows.
+    pub fn is_empty(&self) -> bool {
+        self.records().all(|(_, record)| record.is_empty())
     }
 
     /// Saves other entries, about so many, and goes on where the last call has ended. Returns whether there were any.
@@ -232,7 +239,11 @@ impl Saver {
     fn append(&mut self, copies: &[Copied]) -> Option<Vec<Option<Location>>> {
         let wanted = copies.iter().map(|one| ROW_BYTES + (one.key.len() + one.content.len()) as u64).sum();
         let (number, mut record) = self.current(wanted)?;
-        let segment = Segment::to_append(record.table)?;
+        let Some(segment) = Segment::to_append(record.table) else {
+            // Another session has locked the table. The values are marked again, and go to the next segment then.
+            self.begin();
+            return None;
+        };
         if segment.file() != record.file {
             drop(segment);
             self.free(number);
@@ -287,8 +298,8 @@ impl Saver {
         }
     }
 
-    /// Returns the segment to append to, which has room for so many bytes. Goes on to the empty segment if the current one is full.
-    fn current(&mut self, wanted: u64) -> Option<(u16, Record)> {
+    /// Returns the segment to append to, which has room for so many bytes. Goes on to an empty segment if the current one is full.
+    fn current(&self, wanted: u64) -> Option<(u16, Record)> {
         let youngest =
             self.records().filter(|(_, record)| record.turn > 0).max_by_key(|(_, record)| record.turn);
         if let Some((number, record)) = youngest
@@ -296,7 +307,12 @@ impl Saver {
         {
             return Some((number, record));
         }
-        let (number, mut record) = self.records().find(|(_, record)| record.turn == 0)?;
+        self.begin()
+    }
+
+    /// Begins an empty segment: it becomes the one to append to. None if there is no empty segment, or no room for another one.
+    fn begin(&self) -> Option<(u16, Record)> {
+        let (number, mut record) = self.records().find(|(_, record)| record.is_empty())?;
         if !self.has_room() {
             return None;
         }
@@ -307,11 +323,16 @@ impl Saver {
         Some((number, record))
     }
 
+    /// Returns the bytes that count towards `pg_cache.table_size`.
+    fn counted(&self) -> u64 {
+        record::counted(self.tier, settings::table_bytes(), Self::segment_bytes())
+    }
+
     /// Whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the oldest segment of the
-    /// server must be freed first: by this saver, or by the saver of its database, which is asked for that.
+    /// server must be freed first: by this saver, or by the saver of its database, which is asked for that. If that database has no
+    /// saver for some time, the launcher retires the segment.
     fn has_room(&self) -> bool {
-        let limit = settings::table_bytes();
-        if record::bytes(self.tier) + Self::segment_bytes() <= limit {
+        if self.counted() + Self::segment_bytes() <= settings::table_bytes() {
             return true;
         }
         let mut oldest: Option<(u16, Record)> = None;
@@ -327,16 +348,29 @@ impl Saver {
     }
 
     /// Frees segments that are due, one in each call: those whose rows have all expired, those that are mostly out of use, those
-    /// that are too old, those that another database waits for, and the oldest if no segment is empty. Returns whether there was one, and
-    /// None if the tables are gone: then the saver must end.
-    pub fn maintain(&mut self) -> Option<bool> {
+    /// that are too old, those that another database waits for, and the oldest if no segment is empty. Without `copies`, no row is copied
+    /// on: that may need disk space. Returns whether there was one, and None if the tables are gone: then the saver must end.
+    pub fn maintain(&mut self, copies: bool) -> Option<bool> {
         if !self.has_tables() {
             return None;
         }
+        let retired: Vec<u16> = memory::collect(
+            self.records().filter(|(_, record)| record.is_retired()).map(|(number, _)| number),
+        );
+        let emptied = retired.into_iter().filter(|number| self.empty(*number)).count() > 0;
+        let Some((number, keep)) = self.due() else { return Some(emptied) };
+        if copies {
+            self.copy_on(number, keep);
+        }
+        Some(self.free(number) || emptied)
+    }
+
+    /// Returns the oldest segment that is to be freed, and which of its rows are copied on before.
+    fn due(&self) -> Option<(u16, Keep)> {
+        let youngest = self.records().map(|(_, record)| record.turn).max().filter(|turn| *turn > 0)?;
         let (used, now) = (self.used_rows(), shared::tick());
-        let has_empty = self.records().any(|(_, record)| record.turn == 0);
-        let youngest = self.records().map(|(_, record)| record.turn).max().unwrap_or(0);
-        let too_large = record::bytes(self.tier) > settings::table_bytes();
+        let has_empty = self.records().any(|(_, record)| record.is_empty());
+        let too_large = self.counted() > settings::table_bytes();
         let mut due: Option<(u32, u16, Keep)> = None;
         for (number, record) in self.records().filter(|(_, record)| record.turn > 0) {
             let used = used.iter().find(|(of, _)| *of == number).map_or(0, |(_, count)| *count);
@@ -359,9 +393,7 @@ impl Saver {
                 due = Some((record.turn, number, keep));
             }
         }
-        let Some((_, number, keep)) = due else { return Some(false) };
-        self.copy_on(number, keep);
-        Some(self.free(number))
+        due.map(|(_, number, keep)| (number, keep))
     }
 
     /// Returns whether all tables are there. If not, the extension was dropped, and the segments become free.
@@ -470,12 +502,20 @@ impl Saver {
         Some((copies, looked))
     }
 
-    /// Empties a segment: no location leads to it afterwards, and its table has no rows. If its table is locked, it keeps its turn, so
-    /// that the next call of [`maintain`](Self::maintain) tries again. Returns whether the table is empty now.
+    /// Empties a segment, or retires it if its table is locked. No location leads to it afterwards. Returns whether its table is empty.
     fn free(&self, number: u16) -> bool {
-        self.tier.forget_segment(number);
+        let is_empty = self.empty(number);
+        if !is_empty {
+            record::retire(self.tier, number);
+        }
+        is_empty
+    }
+
+    /// Empties a segment if no other session has a lock on its table. Returns whether it is empty.
+    fn empty(&self, number: u16) -> bool {
         let Some(record) = Record::read(self.tier, number) else { return false };
         let Some(segment) = Segment::to_truncate(record.table) else { return false };
+        self.tier.forget_segment(number);
         segment.truncate();
         Record { file: segment.file(), turn: 0, rows: 0, bytes: 0, is_to_be_freed: false, ..record }
             .write(self.tier, number);
