@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 /// The least useful `pg_cache.table_size`: below that, a table is emptied after a few values.
 const TABLE_BYTES_MIN: u64 = 8 << 20;
 /// A table that could not be emptied for so long is reported. A shorter lock is no reason to act.
-const RETIRED_MS: u64 = 20_000;
+const RETIRED_MS: u64 = 10_000;
 /// How many more background workers the repair of a missing launcher allows.
 const MORE_WORKERS: usize = 8;
 

@@ -27,6 +27,7 @@ mod restart;
 mod savepoints;
 mod soundness;
 mod spaces;
+mod table_faults;
 mod tables;
 mod transaction;
 mod twins;

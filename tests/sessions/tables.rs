@@ -8,41 +8,41 @@ use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 
 /// A cluster with the least memory and with a table tier.
-fn with_tables(table_size: &str) -> Cluster {
+pub fn with_tables(table_size: &str) -> Cluster {
     cluster(&conf(table_size))
 }
 
-fn conf(table_size: &str) -> Conf {
+pub fn conf(table_size: &str) -> Conf {
     Conf::preloaded()
         .set("pg_cache.hot_size", "1MB")
         .set("pg_cache.table_size", table_size)
         .set("pg_cache.sweep_interval", "500ms")
 }
 
-fn one<T: for<'a> postgres::types::FromSql<'a>>(session: &mut Client, query: &str) -> T {
+pub fn one<T: for<'a> postgres::types::FromSql<'a>>(session: &mut Client, query: &str) -> T {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
 /// Makes the default space keep its values in tables only: an entry leaves the memory as soon as it is saved.
-fn only_tables(session: &mut Client) {
+pub fn only_tables(session: &mut Client) {
     let command = "INSERT INTO pgcache.spaces (number, name, tiers) VALUES (0, 'default', 'table')
                    ON CONFLICT (number) DO UPDATE SET tiers = 'table'";
     session.batch_execute(command).expect("the space is altered");
 }
 
 /// Waits until a key is served from a table.
-fn wait_saved(session: &mut Client, key: &str) {
+pub fn wait_saved(session: &mut Client, key: &str) {
     wait_until("the value to be saved", || status_of(session, key).1.as_deref() == Some("hit: table"));
 }
 
 /// Returns the value of a key, and the status of the read.
-fn status_of(session: &mut Client, key: &str) -> (Option<String>, Option<String>) {
+pub fn status_of(session: &mut Client, key: &str) -> (Option<String>, Option<String>) {
     let value = one(session, &format!("SELECT cache_get_text('{key}')"));
     (value, one(session, "SELECT cache_status()"))
 }
 
 /// Sets a key and waits until its value is in a table only.
-fn save(session: &mut Client, key: &str, value: &str) {
+pub fn save(session: &mut Client, key: &str, value: &str) {
     assert!(one::<bool>(session, &format!("SELECT cache_set_text('{key}', '{value}', '1 hour', '{{tag}}')")));
     wait_saved(session, key);
 }
@@ -166,7 +166,7 @@ fn a_saved_result_is_invalid_after_a_write_to_its_table() {
 }
 
 /// The bytes of all segments.
-fn size(session: &mut Client) -> i64 {
+pub fn size(session: &mut Client) -> i64 {
     one(session, "SELECT sum(pg_relation_size(oid))::bigint FROM pg_class WHERE relname LIKE 'segment\\_%'")
 }
 

@@ -1,0 +1,355 @@
+//! Tests of the table tier while something keeps it from working: tables that cannot be emptied, a full disk, damaged files, a server without
+//! room for workers, and a change of the server's role. Reads return the right value or none, and no session gets an error.
+
+use crate::memory::{cluster, findings};
+use crate::tables::{conf, one, only_tables, save, size, status_of, with_tables};
+use pg_cache_testbed::{Cluster, Stop, wait_until};
+use postgres::Client;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("the command starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Returns a command that runs a program of the system as the server's account.
+fn system(cluster: &Cluster, program: &str) -> Command {
+    cluster.server().command(&format!("/bin/{program}"))
+}
+
+/// Returns what `cache_health()` finds.
+fn health(session: &mut Client) -> Vec<String> {
+    let rows = session.query("SELECT finding FROM cache_health()", &[]).expect("it answers");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Returns the bytes of all tables of saved values in a database, or in all databases.
+fn used(session: &mut Client, database: Option<&str>) -> i64 {
+    let database = database.map_or("IS NULL".to_owned(), |name| format!("= '{name}'"));
+    let query = format!(
+        "SELECT coalesce(sum(used), 0)::int8 FROM cache_usage WHERE resource = 'saved bytes' AND database {database}"
+    );
+    one(session, &query)
+}
+
+fn connect(cluster: &Cluster, database: &str) -> Client {
+    let mut session = cluster.connect(database);
+    session.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_cache").expect("it installs");
+    only_tables(&mut session);
+    session
+}
+
+/// Saves values of 2 kB in tables, and waits until they are there.
+fn fill(session: &mut Client, from: i32, count: i32) {
+    for from in (from..from + count).step_by(50) {
+        let set = "SELECT count(*) FILTER (WHERE cache_set_text('k' || i, repeat('v', 2000) || i, '1 hour'))
+                   FROM generate_series($1::int, $1 + 49) AS i";
+        assert_eq!(session.query_one(set, &[&from]).expect("values are set").get::<_, i64>(0), 50);
+        let left = "SELECT entries FROM cache_stats_detail WHERE space = 'default'";
+        wait_until("all values to be saved", || one::<i64>(session, left) == 0);
+    }
+}
+
+/// Ends the worker of a database and waits until it is gone.
+fn end_worker(session: &mut Client, database: &str) {
+    let workers =
+        format!("FROM pg_stat_activity WHERE backend_type = 'pg_cache worker' AND datname = '{database}'");
+    wait_until("the end of the worker", || {
+        session.batch_execute(&format!("SELECT pg_terminate_backend(pid) {workers}")).expect("it ends");
+        one::<i64>(session, &format!("SELECT count(*) {workers}")) == 0
+    });
+}
+
+/// Allows or refuses connections to the database `stuck`.
+fn allow_connections(_: &Cluster, session: &mut Client, allow: bool) {
+    session.batch_execute(&format!("ALTER DATABASE stuck ALLOW_CONNECTIONS {allow}")).expect("it is altered");
+}
+
+/// Renames a file without which no process can connect to the database `stuck`, or gives its name back.
+fn name_version_file(cluster: &Cluster, session: &mut Client, right: bool) {
+    let oid: i32 = one(session, "SELECT oid::int FROM pg_database WHERE datname = 'stuck'");
+    let file = cluster.data().join(format!("base/{oid}/PG_VERSION"));
+    let other = file.with_extension("away");
+    let [from, to] = if right { [other, file] } else { [file, other] };
+    run(system(cluster, "mv").arg(from).arg(to));
+}
+
+const TABLE_SIZE: i64 = 2 << 20;
+const SEGMENT: i64 = TABLE_SIZE / 8;
+
+/// Fills the tier with values of the database `stuck`, and then makes it impossible to empty their tables: by the switch, or by a session
+/// that locks the tables.
+fn assert_others_save(switch: Option<fn(&Cluster, &mut Client, bool)>) {
+    let cluster = with_tables("2MB");
+    let mut session = connect(&cluster, "postgres");
+    session.batch_execute("CREATE DATABASE stuck").expect("a database");
+    let mut stuck = connect(&cluster, "stuck");
+    fill(&mut stuck, 0, 1500);
+    assert!(used(&mut session, Some("stuck")) > TABLE_SIZE - 2 * SEGMENT, "the tier is not full");
+    let mut owner = None;
+    match switch {
+        Some(switch) => {
+            drop(stuck);
+            switch(&cluster, &mut session, false);
+            end_worker(&mut session, "stuck");
+        }
+        None => {
+            stuck.batch_execute("BEGIN").expect("a transaction");
+            for number in 1..=8 {
+                let read = format!("SELECT count(*) FROM pgcache.segment_{number}");
+                stuck.batch_execute(&read).expect("a table is locked");
+            }
+            owner = Some(stuck);
+        }
+    }
+    for round in 0..6 {
+        fill(&mut session, round * 200, 200);
+        let total = used(&mut session, None);
+        assert!(total <= TABLE_SIZE + 3 * SEGMENT, "{total} bytes");
+    }
+    assert_eq!(status_of(&mut session, "k1199").0.map(|value| value.len()), Some(2004));
+    let finding = "tables of saved values cannot be emptied".to_owned();
+    wait_until("the finding", || health(&mut session).contains(&finding));
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+    // Without the obstacle, the tables are emptied.
+    if let Some(owner) = owner.as_mut() {
+        assert_eq!(status_of(owner, "k1").0, None);
+        owner.batch_execute("ROLLBACK").expect("the locks are released");
+    }
+    if let Some(switch) = switch {
+        switch(&cluster, &mut session, true);
+    }
+    wait_until("the tables to be emptied", || !health(&mut session).contains(&finding));
+    fill(&mut connect(&cluster, "stuck"), 2000, 200);
+}
+
+#[test]
+fn locked_tables_keep_no_other_database_from_saving() {
+    assert_others_save(None);
+}
+
+#[test]
+fn a_database_without_connections_keeps_no_other_database_from_saving() {
+    assert_others_save(Some(allow_connections));
+}
+
+#[test]
+fn a_database_whose_worker_cannot_start_keeps_no_other_database_from_saving() {
+    assert_others_save(Some(name_version_file));
+}
+
+/// A saver must not wait for the table that it has begun, if another one is free.
+#[test]
+fn a_locked_table_is_passed_over() {
+    let cluster = with_tables("2MB");
+    let mut session = connect(&cluster, "postgres");
+    fill(&mut session, 0, 50);
+    let mut owner = cluster.connect("postgres");
+    owner.batch_execute("BEGIN").expect("a transaction");
+    for number in 1..=5 {
+        owner.batch_execute(&format!("LOCK TABLE pgcache.segment_{number}")).expect("a lock");
+    }
+    for round in 1..10 {
+        fill(&mut session, round * 200, 200);
+        assert!(used(&mut session, None) <= TABLE_SIZE + SEGMENT);
+    }
+    owner.batch_execute("ROLLBACK").expect("the locks are released");
+    wait_until("the tables to be emptied", || size(&mut session) <= used(&mut session, None));
+}
+
+fn limit_files(cluster: &Cluster, process: i32, bytes: &str) {
+    run(system(cluster, "prlimit").arg(format!("--pid={process}")).arg(format!("--fsize={bytes}:")));
+}
+
+/// The worker may write files of 128 kB only, as if the disk were full.
+#[test]
+fn a_full_disk_delays_saving_and_nothing_else() {
+    let cluster = with_tables("8MB");
+    let mut session = cluster.connect("postgres");
+    let set = |session: &mut Client, key: i32| {
+        let set = format!("SELECT cache_set_text('k{key}', repeat('v', 1000) || '{key}', '1 hour')");
+        assert!(one::<bool>(session, &set));
+    };
+    set(&mut session, 0);
+    let worker =
+        "SELECT pid FROM cache_workers WHERE kind = 'worker' AND database = 'postgres' AND saved > 0";
+    wait_until("a worker", || session.query_opt(worker, &[]).expect("a view").is_some());
+    let process: i32 = one(&mut session, worker);
+    limit_files(&cluster, process, "131072");
+    (1..300).for_each(|key| set(&mut session, key));
+    let failed = "SELECT EXISTS (SELECT FROM cache_workers WHERE errors > 0 AND error IS NOT NULL)";
+    wait_until("the worker to fail", || one(&mut session, failed));
+    assert_eq!(health(&mut session), ["values are not saved in tables because their worker has failed"]);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        for key in 0..300 {
+            let value = status_of(&mut session, &format!("k{key}")).0;
+            assert_eq!(value, Some("v".repeat(1000) + &key.to_string()), "a value in memory is lost");
+        }
+    }
+    let errors: i64 = one(&mut session, "SELECT max(errors) FROM cache_workers");
+    assert!((2..=5).contains(&errors), "{errors} errors in about 5 seconds");
+    assert_eq!(one::<i32>(&mut session, worker), process, "the worker has ended");
+    limit_files(&cluster, process, "unlimited");
+    let saved = "SELECT EXISTS (SELECT FROM cache_workers WHERE error IS NULL AND saved >= 300)";
+    wait_until("the worker to go on", || one(&mut session, saved));
+    assert_eq!(health(&mut session), Vec::<String>::new());
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// Nothing is cached on a standby. After its promotion, and on a server that was started from a base backup, both places are empty at first.
+#[test]
+fn a_standby_and_a_base_backup_start_without_saved_values() {
+    let primary = with_tables("8MB");
+    let mut session = primary.connect("postgres");
+    only_tables(&mut session);
+    session.batch_execute("CREATE TABLE pages AS SELECT 1 AS id").expect("a table");
+    save(&mut session, "key", "primary");
+    let [standby, copy] = [(); 2].map(|()| {
+        let other = cluster(&conf("8MB"));
+        other.stop(Stop::Fast);
+        other.follow(&primary);
+        other
+    });
+    fs::remove_file(copy.data().join("standby.signal")).expect("it is there");
+    standby.resume();
+    let mut reader = standby.connect("postgres");
+    let fetch = "SELECT cache_fetch('sum', 'SELECT sum(id) FROM pages') #>> '{}'";
+    for _ in 0..3 {
+        assert_eq!(status_of(&mut reader, "key").0, None);
+        assert_eq!(one::<String>(&mut reader, fetch), "1");
+        assert!(!one::<bool>(&mut reader, "SELECT cache_set_text('key', 'standby', '1 hour')"));
+        assert_eq!(health(&mut reader), Vec::<String>::new());
+    }
+    assert!(one::<bool>(&mut reader, "SELECT pg_promote()"));
+    copy.resume();
+    for other in [&standby, &copy] {
+        let mut session = other.connect("postgres");
+        assert_eq!(status_of(&mut session, "key").0, None);
+        save(&mut session, "key", "other");
+        session.batch_execute("UPDATE pages SET id = 2").expect("it is written");
+        assert_eq!(one::<String>(&mut session, fetch), "2");
+        assert_eq!(status_of(&mut session, "key").0.as_deref(), Some("other"));
+        assert_eq!(findings(&mut session), Vec::<String>::new());
+        wait_until("no finding", || health(&mut session).is_empty());
+    }
+    assert_eq!(status_of(&mut session, "key").0.as_deref(), Some("primary"));
+}
+
+/// A way to damage the file of a table while the server is stopped.
+type Damage = (&'static str, fn(&Cluster, &Path));
+
+const DAMAGES: [Damage; 5] = [
+    ("empty", |cluster, file| run(system(cluster, "truncate").arg("--size=0").arg(file))),
+    ("cut off", |cluster, file| run(system(cluster, "truncate").arg("--size=12000").arg(file))),
+    ("gone", |cluster, file| run(system(cluster, "rm").arg(file))),
+    ("overwritten", |_, file| {
+        let length = fs::metadata(file).expect("it is there").len();
+        let noise: Vec<u8> = (0..length).map(|at| (at * 2_654_435_761 >> 7) as u8).collect();
+        fs::write(file, noise).expect("it is written");
+    }),
+    ("not readable", |cluster, file| run(system(cluster, "chmod").arg("000").arg(file))),
+];
+
+/// Returns the files of the tables that have rows.
+fn files(cluster: &Cluster, session: &mut Client) -> Vec<PathBuf> {
+    let query = "SELECT pg_relation_filepath(oid) FROM pg_class
+                 WHERE relname LIKE 'segment\\_%' AND pg_relation_size(oid) > 0";
+    let rows = session.query(query, &[]).expect("a catalog");
+    rows.iter().map(|row| cluster.data().join(row.get::<_, String>(0))).collect()
+}
+
+/// A value that cannot be read is a miss. A file that the system does not let the server read costs one error for each value.
+#[test]
+fn values_in_damaged_files_are_misses() {
+    let cluster = with_tables("8MB");
+    for (name, damage) in DAMAGES {
+        let mut session = connect(&cluster, "postgres");
+        fill(&mut session, 0, 50);
+        let files = files(&cluster, &mut session);
+        assert!(!files.is_empty());
+        drop(session);
+        cluster.stop(Stop::Fast);
+        files.iter().for_each(|file| damage(&cluster, file));
+        // Without a worker, the locations stay.
+        let alter = |workers: &str| {
+            let file = cluster.data().join("postgresql.auto.conf");
+            fs::write(file, format!("pg_cache.max_workers = {workers}\n")).expect("a setting");
+        };
+        alter("0");
+        cluster.resume();
+        let mut session = cluster.connect("postgres");
+        let locations = "SELECT used FROM cache_usage WHERE resource = 'saved values'";
+        assert!(one::<i64>(&mut session, locations) >= 50, "{name}: the locations are gone");
+        let (mut errors, mut found) = (0, 0);
+        for key in 0..50 {
+            for _ in 0..2 {
+                match session.query_one(&format!("SELECT cache_get_text('k{key}')"), &[]) {
+                    Ok(row) => {
+                        let value: Option<String> = row.get(0);
+                        let right = "v".repeat(2000) + &key.to_string();
+                        assert!(value.is_none() || value.as_ref() == Some(&right), "{name}: {value:?}");
+                        found += i32::from(value.is_some());
+                    }
+                    Err(_) => errors += 1,
+                }
+            }
+        }
+        let [errors_right, found_right] = match name {
+            "not readable" => [50, 0],
+            "cut off" => [0, 6],
+            _ => [0, 0],
+        };
+        assert_eq!([errors, found], [errors_right, found_right], "{name}");
+        assert_eq!(findings(&mut session), Vec::<String>::new(), "{name}");
+        // The server empties the tables of this kind after a crash, and makes their files anew.
+        alter("2");
+        drop(session);
+        files
+            .iter()
+            .filter(|file| file.exists())
+            .for_each(|file| run(system(&cluster, "chmod").arg("600").arg(file)));
+        cluster.stop(Stop::Immediate);
+        cluster.resume();
+    }
+}
+
+/// The launcher takes the last place for a worker.
+#[test]
+fn a_server_without_room_for_workers_caches_in_memory() {
+    let cluster = cluster(&conf("8MB").set("max_worker_processes", "2"));
+    let mut session = cluster.connect("postgres");
+    assert!(one::<bool>(&mut session, "SELECT cache_set_text('key', 'value', '1 hour')"));
+    let finding = "values are not saved in tables because no worker can be started";
+    wait_until("the finding", || health(&mut session) == [finding]);
+    assert_eq!(status_of(&mut session, "key"), (Some("value".to_owned()), Some("hot".to_owned())));
+    let command: String = one(&mut session, "SELECT command FROM cache_health()");
+    session.batch_execute(&command).expect("the command of the finding can be run");
+    drop(session);
+    cluster.stop(Stop::Fast);
+    cluster.resume();
+    let mut session = cluster.connect("postgres");
+    only_tables(&mut session);
+    save(&mut session, "other", "value");
+    assert_eq!(health(&mut session), Vec::<String>::new());
+}
+
+/// The memory is lost, so no location leads to the rows.
+#[test]
+fn rows_of_a_lost_memory_leave_the_disk_even_if_nothing_is_saved_any_more() {
+    let cluster = with_tables("8MB");
+    let mut session = connect(&cluster, "postgres");
+    fill(&mut session, 0, 100);
+    assert!(size(&mut session) > 0);
+    drop(session);
+    cluster.restart(Stop::Fast, &conf("0").set("pg_cache.hot_size", "2MB"));
+    let mut session = cluster.connect("postgres");
+    wait_until("the tables to be empty", || size(&mut session) == 0);
+    let workers = "SELECT count(*) FROM cache_workers WHERE kind = 'worker'";
+    wait_until("the end of the worker", || one::<i64>(&mut session, workers) == 0);
+    assert_eq!(status_of(&mut session, "k1").0, None);
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
