@@ -3,19 +3,19 @@
 SET statement_timeout = '60 s';
 DO $$
 BEGIN
-    WHILE NOT EXISTS (SELECT FROM cache_workers) LOOP
+    WHILE NOT EXISTS (SELECT FROM cache_workers WHERE kind = 'launcher') LOOP
         PERFORM pg_sleep(0.01);
     END LOOP;
 END
 $$;
-SELECT w.kind, w.database, a.backend_type, w.started <= w.last_step AS stepped, w.last_step <= clock_timestamp() AS past, w.saved, w.too_late, w.freed
-  FROM cache_workers AS w JOIN pg_stat_activity AS a USING (pid);
+SELECT w.kind, w.database, a.backend_type, w.started <= w.last_step AS stepped, w.last_step <= clock_timestamp() AS past, w.saved, w.too_late, w.freed, w.errors, w.error
+  FROM cache_workers AS w JOIN pg_stat_activity AS a USING (pid) WHERE w.kind = 'launcher';
 
 -- The launcher keeps working: the time of its last step moves on.
-CREATE TABLE before AS SELECT last_step FROM cache_workers;
+CREATE TABLE before AS SELECT last_step FROM cache_workers WHERE kind = 'launcher';
 DO $$
 BEGIN
-    WHILE (SELECT last_step FROM cache_workers) <= (SELECT last_step FROM before) LOOP
+    WHILE (SELECT last_step FROM cache_workers WHERE kind = 'launcher') <= (SELECT last_step FROM before) LOOP
         PERFORM pg_sleep(0.01);
     END LOOP;
 END
