@@ -198,7 +198,20 @@ impl Segment {
         let block = u32::try_from(position >> ROW_BITS).ok()?;
         let number = (position & ((1 << ROW_BITS) - 1)) as u16;
         // Reading behind the end of the file would raise an error.
-        (number > 0 && block < self.blocks()).then(|| self.pinned_row(block, number)).flatten()
+        (number > 0 && self.has_block(block)).then(|| self.pinned_row(block, number)).flatten()
+    }
+
+    /// Whether a block exists. Asks the system for the size of the file only if the server does not know yet that the file is so large.
+    fn has_block(&self, block: u32) -> bool {
+        // SAFETY: the relation is open. Its file is either closed, and the pointer is null, or an object of this process. A truncation sends
+        // a message before it shortens the file, and `lock_without_waiting` has accepted all messages from before the lock was acquired:
+        // they close the file. While the lock is held, no other session truncates. So the file has no fewer blocks than were counted last.
+        let counted = unsafe {
+            let file = (*self.relation).rd_smgr;
+            if file.is_null() { pg_sys::InvalidBlockNumber } else { (*file).smgr_cached_nblocks[0] }
+        };
+        let is_counted = counted != pg_sys::InvalidBlockNumber && block < counted;
+        is_counted || block < self.blocks()
     }
 
     /// Returns the row that directly follows a position: in the same block, or the first row of the next block.
@@ -339,7 +352,8 @@ fn lock_without_waiting(oid: pg_sys::Oid, lock: i32) -> bool {
         }
         if result != LOCKACQUIRE_ALREADY_CLEAR {
             pg_sys::AcceptInvalidationMessages();
-            pg_sys::MarkLockClear(local);
+            // As `MarkLockClear` does.
+            (*local).lockCleared = true;
         }
         true
     }

@@ -59,7 +59,7 @@ fn fingerprint(hash: u32) -> u64 {
 impl<'m> Shard<'m> {
     /// Returns the position of the set of a hash, or None if the tier has no directory.
     #[inline]
-    fn location_set(&self, hash: u32) -> Option<usize> {
+    pub(super) fn location_set(&self, hash: u32) -> Option<usize> {
         let sets = self.layout.location_sets;
         let set = reduce(u64::from(hash) << 32, sets) as usize;
         (sets > 0).then(|| self.at + self.layout.directory_at + set * LOCATIONS_OF_SET)

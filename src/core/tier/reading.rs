@@ -267,7 +267,8 @@ impl<H: Host> Tier<'_, H> {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_bucket(key.fingerprint());
     }
 
-    /// Prefetches the first entry of the key's bucket, which is nearly always the key's entry.
+    /// Prefetches the first entry of the key's bucket, which is nearly always the key's entry, or, if there is none, the place where the
+    /// key's location is.
     #[inline]
     pub fn prefetch_entry(&self, key: KeyMark) {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_entry(key.fingerprint());

@@ -121,7 +121,7 @@ impl<'m> Shard<'m> {
     }
 
     /// Prefetches the cache lines of the first entry in the bucket of a hash. The entry may die at any moment, so this function
-    /// reads nothing of it.
+    /// reads nothing of it. If the bucket is empty, the reader will look for a location, so its cache line is prefetched instead.
     #[inline(always)]
     pub(crate) fn prefetch_entry(&self, hash: u32) {
         let block = self.bucket(self.bucket_of(hash));
@@ -130,6 +130,8 @@ impl<'m> Shard<'m> {
             entry.prefetch_header();
             entry.prefetch();
             self.region.prefetch(self.layout.visited_bit(block).0);
+        } else if let Some(set) = self.location_set(hash) {
+            self.region.prefetch(set);
         }
     }
 
