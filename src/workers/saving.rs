@@ -6,13 +6,15 @@
 use crate::pg::background;
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{session, settings, shared};
-use crate::store::table::saver::Saver;
+use crate::store::table::saver::{Due, Saver};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
 use std::time::{Duration, Instant};
 
 /// How long the worker waits between two passes. Entries that are about to be evicted must be saved within that time.
 const PASS: Duration = Duration::from_millis(100);
+/// The same, if so many entries are evicted that a pass later would be too late for some.
+const HURRIED_PASS: Duration = Duration::from_millis(5);
 /// A worker that has saved nothing for so long ends.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the worker waits after an error. Each further error without a success in between doubles the time.
@@ -68,7 +70,7 @@ fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>) {
     let (mut useful, mut maintained, mut walked) = (Instant::now(), Instant::now(), Instant::now());
     let mut copies = pause.is_none();
     while useful.elapsed() < IDLE && !background::is_closed(database) {
-        let mut is_busy = false;
+        let (mut is_busy, mut due) = (false, Due::None);
         let interval = Duration::from_millis(settings::sweep_interval_ms());
         if !copies || saver.needs_segment() || maintained.elapsed() >= interval {
             maintained = Instant::now();
@@ -82,7 +84,8 @@ fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>) {
         }
         let is_on = settings::table_bytes() > 0;
         if is_on {
-            is_busy |= background::in_transaction(|| saver.save_due());
+            due = background::in_transaction(|| saver.save_due());
+            is_busy |= due > Due::None;
             let budget = (walked.elapsed().as_secs_f64() * settings::save_rate() as f64) as u64;
             walked = Instant::now();
             is_busy |= background::in_transaction(|| saver.save_rest(budget));
@@ -97,6 +100,6 @@ fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>) {
         if is_busy {
             useful = Instant::now();
         }
-        background::wait(PASS);
+        background::wait(if due == Due::Many { HURRIED_PASS } else { PASS });
     }
 }

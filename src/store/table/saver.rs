@@ -24,6 +24,9 @@ pub const SEGMENTS: usize = 8;
 const MARKED_MAX: usize = 128;
 /// How many batches of one shard are saved before the saver goes on to the next shard.
 const BATCHES_PER_SHARD: u32 = 8;
+/// The most buckets that one call of [`Saver::save_rest`] looks at. Most entries are saved already, so a call would look at all of them
+/// to find a few.
+const WALKED_MAX: u64 = 1 << 16;
 /// The most bytes that are appended at once, unless one value is larger.
 const APPENDED_MAX: usize = 1 << 20;
 /// The least size of a segment: one block per part of a small value.
@@ -62,6 +65,15 @@ struct Copied {
     stale_ok: Option<StaleOk>,
     space: u32,
     role: u32,
+}
+
+/// How many entries were to be saved because they will be evicted soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    None,
+    Few,
+    /// So many of one shard that more of them may be evicted before a later call would save them.
+    Many,
 }
 
 /// Which rows of a segment are copied on before it is freed.
@@ -122,22 +134,28 @@ impl Saver {
         (settings::table_bytes() / SEGMENTS as u64).max(SEGMENT_BYTES_MIN)
     }
 
-    /// Saves entries that will be evicted soon: the oldest ones of all shards. Returns whether there were any.
-    pub fn save_due(&mut self) -> bool {
-        let mut found = false;
+    /// Saves entries that will be evicted soon: the oldest ones of all shards. Returns how many there were.
+    pub fn save_due(&mut self) -> Due {
+        let mut due = Due::None;
         for shard in 0..self.tier.shards() {
             // The search looks at a limited number of entries, so that many full batches mean that others have been saved or evicted.
             for _ in 0..BATCHES_PER_SHARD {
+                let before = self.saved;
                 let marked = self.save_batch(|saver, admits, batch| {
                     saver.tier.mark_oldest(shard, shared::database(), admits, batch);
                 });
-                found |= marked > 0;
-                if marked < MARKED_MAX as u64 {
+                let is_full = marked == MARKED_MAX as u64;
+                due = due.max(match marked {
+                    0 => Due::None,
+                    _ if is_full && self.saved > before => Due::Many,
+                    _ => Due::Few,
+                });
+                if !is_full {
                     break;
                 }
             }
         }
-        found
+        due
     }
 
     /// Whether a segment must be freed before many more values can be saved.
@@ -153,7 +171,7 @@ impl Saver {
 
     /// Saves other entries, about so many, and goes on where the last call has ended. Returns whether there were any.
     pub fn save_rest(&mut self, budget: u64) -> bool {
-        let (mut saved, mut left) = (0, self.tier.buckets_total());
+        let (mut saved, mut left) = (0, self.tier.buckets_total().min(WALKED_MAX));
         while saved < budget && left > 0 {
             let from = self.bucket;
             saved += self.save_batch(|saver, admits, batch| {
