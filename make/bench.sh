@@ -5,9 +5,10 @@
 # - pg_cache next to a hand-written cache table and a real Redis, about 10 minutes;
 # - tags, sizes and given rates, 4 minutes;
 # - the cost for writers, next to a server without pg_cache, 10 minutes;
+# - the table tier, next to a server without it, 10 minutes;
 # - the hot tier (the core without a server), 7 minutes; in 5 of these, one test checks a promise about five minutes.
 #
-#   QUICK=1 takes 8 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
+#   QUICK=1 takes 12 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
 #   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server
 set -euo pipefail
 # shellcheck source=make/lib.sh

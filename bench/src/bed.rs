@@ -94,7 +94,12 @@ impl Bed {
             ))
             .context("the session refuses its settings")?;
         // VACUUM must be the only statement of its message.
-        for script in [include_str!("setup.sql"), "VACUUM (ANALYZE) entry, written, probe", "CHECKPOINT"] {
+        for script in [
+            "CREATE EXTENSION pg_cache",
+            include_str!("setup.sql"),
+            "VACUUM (ANALYZE) entry, written, probe",
+            "CHECKPOINT",
+        ] {
             session.batch_execute(script).context("the data cannot be set up")?;
         }
         for set in cached() {

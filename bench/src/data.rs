@@ -10,10 +10,14 @@ pub const FIRST_KEY: u64 = 1_000_000_000_000;
 pub const FIRST_TEXT_KEY: u64 = 2 * FIRST_KEY;
 /// The first key of the values that the write measurements of pg_cache overwrite.
 pub const FIRST_WRITTEN_KEY: u64 = 3 * FIRST_KEY;
+/// The smallest of the keys that no session has set before. There are so many of them that a random one is new.
+pub const FIRST_NEW_KEY: u64 = 4 * FIRST_KEY;
 /// The form of a random key for redis-benchmark.
 pub const REDIS_RANDOM_KEY: &str = "1__rand_int__";
 /// The length of a value, in bytes.
 pub const VALUE_BYTES: usize = 100;
+/// The length of a value that is saved in a table, in bytes.
+pub const SAVED_BYTES: usize = 200;
 
 /// Returns the value of every key that holds text.
 pub fn value() -> String {

@@ -1,6 +1,6 @@
 //! Runs a contender for a while and reports its speed.
 
-mod in_sql;
+pub mod in_sql;
 mod load;
 pub mod one_core;
 mod redis_benchmark;

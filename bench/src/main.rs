@@ -3,7 +3,8 @@
 //!
 //! The modules: [`plan`] lists the measurements. [`bed`] starts the servers and fills them. [`rounds`] runs the contenders in
 //! turns, each through [`drive`]. [`counters`] asks the processor what an operation cost. [`parts`] lists the other parts of the
-//! report: [`served`] starts its own servers, [`hot_tier`] measures the core alone, and [`eviction`] measures its hit ratio.
+//! report: [`served`] and [`tables`] start their own servers, [`hot_tier`] measures the core alone, and [`eviction`] measures its hit
+//! ratio.
 //! [`statistics`] computes medians and their intervals. [`report`] writes the results.
 
 mod bed;
@@ -21,6 +22,7 @@ mod report;
 mod rounds;
 mod served;
 mod statistics;
+mod tables;
 mod tier_bed;
 
 use anyhow::{Context, Result, bail};

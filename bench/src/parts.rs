@@ -7,6 +7,7 @@ use crate::pace::Pace;
 use crate::progress::Progress;
 use crate::report::section::Section;
 use crate::served::{rates, sizes, tags, tax, walk};
+use crate::tables;
 use std::time::Duration;
 
 /// A part of the report.
@@ -23,12 +24,37 @@ pub struct Part {
 }
 
 /// All parts, in the order of the report.
-pub const PARTS: [Part; 10] = [
+pub const PARTS: [Part; 15] = [
     Part { id: "tags", served: true, measure: tags::measure, estimate: tags::estimate },
     Part { id: "sizes", served: true, measure: sizes::measure, estimate: sizes::estimate },
     Part { id: "rates", served: true, measure: rates::measure, estimate: rates::estimate },
     Part { id: "tax", served: true, measure: tax::measure, estimate: tax::estimate },
     Part { id: "walk", served: true, measure: walk::measure, estimate: walk::estimate },
+    Part {
+        id: "tables-read",
+        served: true,
+        measure: tables::read::measure,
+        estimate: tables::read::estimate,
+    },
+    Part { id: "tables-set", served: true, measure: tables::set::measure, estimate: tables::set::estimate },
+    Part {
+        id: "tables-save",
+        served: true,
+        measure: tables::save::measure,
+        estimate: tables::save::estimate,
+    },
+    Part {
+        id: "tables-disk",
+        served: true,
+        measure: tables::disk::measure,
+        estimate: tables::disk::estimate,
+    },
+    Part {
+        id: "tables-restart",
+        served: true,
+        measure: tables::restart::measure,
+        estimate: tables::restart::estimate,
+    },
     Part { id: "core-get", served: false, measure: get::measure, estimate: get::estimate },
     Part { id: "core-put", served: false, measure: put::measure, estimate: put::estimate },
     Part { id: "core-memory", served: false, measure: memory::measure, estimate: memory::estimate },

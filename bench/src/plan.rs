@@ -297,6 +297,8 @@ pub enum Given {
     WrittenKeyAndJson,
     /// A key of the values that only pg_cache writes, and its value as text.
     WrittenKeyAndText,
+    /// A key that was never set, and the value of the parts about tables.
+    NewKeyAndText,
     /// The number of a row, from [`FIRST_KEY`](crate::data::FIRST_KEY) on, as a bigint.
     Row,
 }

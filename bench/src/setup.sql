@@ -1,8 +1,6 @@
 -- Creates the data of every PostgreSQL contender, and the cache table that a careful user would write without pg_cache.
 -- The harness sets bench.first_key, bench.keys and bench.value, and fills Redis with the same data.
 
-CREATE EXTENSION pg_cache;
-
 -- The read measurements read this table.
 CREATE UNLOGGED TABLE entry (key text PRIMARY KEY, value text NOT NULL);
 INSERT INTO entry

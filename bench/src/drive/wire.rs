@@ -6,7 +6,9 @@
 //! server.
 
 use super::load::{Load, Run};
-use crate::data::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, json, value};
+use crate::data::{
+    FIRST_KEY, FIRST_NEW_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, SAVED_BYTES, json, value,
+};
 use crate::eviction::traces::Random;
 use crate::plan::Given;
 use anyhow::{Context, Result, bail, ensure};
@@ -211,9 +213,9 @@ impl<'s> Client<'s> {
 
     /// Sends a request with new random keys.
     fn ask(&mut self) -> Result<()> {
-        let Request { bytes, keys, first, .. } = &mut self.request;
+        let Request { bytes, keys, first, count } = &mut self.request;
         for at in keys {
-            let mut key = *first + self.random.below(KEYS);
+            let mut key = *first + self.random.below(*count);
             for digit in bytes[*at..*at + DIGITS].iter_mut().rev() {
                 *digit = b'0' + (key % 10) as u8;
                 key /= 10;
@@ -271,8 +273,9 @@ struct Request {
     bytes: Vec<u8>,
     /// The offsets of the keys in `bytes`.
     keys: Vec<usize>,
-    /// The smallest key that the request may ask for.
+    /// The smallest key that the request may ask for, and the number of keys from there on.
     first: u64,
+    count: u64,
 }
 
 impl Request {
@@ -282,8 +285,10 @@ impl Request {
             Given::Key | Given::Keys | Given::KeyAndValue | Given::Row => FIRST_KEY,
             Given::TextKey => FIRST_TEXT_KEY,
             Given::WrittenKeyAndJson | Given::WrittenKeyAndText => FIRST_WRITTEN_KEY,
+            Given::NewKeyAndText => FIRST_NEW_KEY,
         };
-        let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first };
+        let count = if given == Given::NewKeyAndText { FIRST_KEY } else { KEYS };
+        let mut request = Self { bytes: Vec::new(), keys: Vec::new(), first, count };
         for _ in 0..load.pipeline {
             let (bind, keys) = bind(name, given, load.keys);
             request.keys.extend(keys.into_iter().map(|at| request.bytes.len() + at));
@@ -303,7 +308,7 @@ impl Given {
         match self {
             Self::Key | Self::TextKey => &[TEXT],
             Self::Keys => &[TEXTS],
-            Self::KeyAndValue | Self::WrittenKeyAndText => &[TEXT, TEXT],
+            Self::KeyAndValue | Self::WrittenKeyAndText | Self::NewKeyAndText => &[TEXT, TEXT],
             Self::WrittenKeyAndJson => &[TEXT, JSONB],
             Self::Row => &[BIGINT],
         }
@@ -331,6 +336,7 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
         Given::Key | Given::TextKey | Given::Keys | Given::Row => None,
         Given::KeyAndValue | Given::WrittenKeyAndText => Some(value()),
         Given::WrittenKeyAndJson => Some(json()),
+        Given::NewKeyAndText => Some("x".repeat(SAVED_BYTES)),
     };
     if let Some(value) = value {
         bind.long(value.len() as u32).0.extend(value.as_bytes());

@@ -1,0 +1,260 @@
+//! Measures how fast values are saved that will be evicted soon, and how many of the evicted values were saved in time.
+
+use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables};
+use super::{SAVED_BYTES, Target};
+use crate::data::FIRST_KEY;
+use crate::pace::Pace;
+use crate::report::notation::{count, rate, with_interval};
+use crate::report::section::{Section, Table};
+use crate::statistics::Summary;
+use postgres::Client;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const SAVED: Target = Target { goal: 300_000.0, floor: 100_000.0 };
+/// The rates at which values are set, per second.
+const RATES: [u64; 3] = [1000, 10_000, 50_000];
+/// How often the share is measured at each rate.
+const ROUNDS: usize = 3;
+/// Sets of one transaction, if values are set as fast as possible.
+const SETS: u64 = 1000;
+/// The time between two transactions, if values are set at a rate.
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// Returns about how long the part takes.
+pub fn estimate(pace: &Pace) -> Duration {
+    span(pace) * pace.fillings as u32
+        + (at_rate(pace) + Duration::from_secs(4)) * (ROUNDS * RATES.len()) as u32
+        + Duration::from_secs(20)
+}
+
+/// Returns the duration of one round in which values are set as fast as possible: many passes of the saver.
+fn span(pace: &Pace) -> Duration {
+    pace.read * 4
+}
+
+/// Returns for how long values are set at a rate. At the highest rate, more values than the queue of new entries has room for.
+fn at_rate(pace: &Pace) -> Duration {
+    (pace.at_rate / 10).max(Duration::from_secs(2))
+}
+
+/// Measures the part.
+pub fn measure(pace: &Pace) -> Section {
+    let speeds = Speeds::measure(pace);
+    let shares = Share::measure(pace);
+    let summary = |samples: &[f64]| Summary::of(samples).expect("there are rounds");
+    let saved = summary(&speeds.saved);
+    let mut fast = Table::new(1, ["values are set as fast as possible", "per second"]);
+    for (name, samples) in [
+        ("sets, 1 client in SQL", &speeds.set),
+        ("values saved", &speeds.saved),
+        ("values saved, by the worker's processor time", &speeds.saved_of_work),
+    ] {
+        fast.rows.push(vec![name.into(), with_interval(summary(samples), rate)]);
+    }
+    let mut table =
+        Table::new(1, ["sets per second, wanted", "done", "values evicted", "of these, saved in time"]);
+    for share in &shares {
+        let percent = |share: f64| format!("{:.2} %", share * 100.0);
+        table.rows.push(vec![
+            count(share.rate as f64),
+            count(share.done),
+            count(share.evicted as f64),
+            with_interval(summary(&share.in_time), percent),
+        ]);
+    }
+    Section {
+        id: "tables-save".into(),
+        title: "Saving values in tables".into(),
+        goals: vec![SAVED.at_least(
+            &format!("values of {SAVED_BYTES} bytes that are about to be evicted, saved per second"),
+            saved,
+            count,
+        )],
+        tables: vec![fast, table],
+        explained: vec![
+            format!(
+                "The memory of {HOT_SIZE} is full of values of {SAVED_BYTES} bytes with keys of 13 bytes. One client sets new keys inside SQL, all \
+                 operations writes. For the first table it sets them as fast as it can, {SETS} in each transaction, and \
+                 `pg_cache.save_rate` is 0, so that the worker saves only what is about to be evicted. The figures are medians of {} rounds of \
+                 {} s. The worker and the client share the machine's cores.",
+                pace.fillings,
+                span(pace).as_secs_f64()
+            ),
+            format!(
+                "For the second table, the client sets values at a rate for {} s, in transactions {} ms apart, and the saver has its \
+                 default settings. Afterwards each key is looked up without a read: an evicted value that is in a table was saved in time. \
+                 The shares are medians of {ROUNDS} rounds, with the least and the greatest.",
+                at_rate(pace).as_secs(),
+                PERIOD.as_millis()
+            ),
+        ],
+        figures: serde_json::json!({ "speeds": speeds, "shares": shares }),
+    }
+}
+
+/// Values per second, round by round.
+#[derive(Default, serde::Serialize)]
+struct Speeds {
+    set: Vec<f64>,
+    saved: Vec<f64>,
+    saved_of_work: Vec<f64>,
+}
+
+/// What the worker has done so far.
+struct Done {
+    at: Instant,
+    saved: u64,
+    work: Duration,
+}
+
+impl Done {
+    /// Waits for the end of a pass of the worker: it counts after each pass.
+    fn at_end_of_pass(side: &Side) -> Self {
+        let saved = || side.number("SELECT coalesce(sum(saved), 0)::bigint FROM cache_workers");
+        let (before, deadline) = (saved(), Instant::now() + Duration::from_secs(60));
+        loop {
+            let now = saved();
+            if now != before {
+                return Self { at: Instant::now(), saved: now, work: processor_time(worker(side)) };
+            }
+            assert!(Instant::now() < deadline, "the worker saves nothing");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn worker(side: &Side) -> u64 {
+    side.number("SELECT max(pid)::bigint FROM cache_workers WHERE kind = 'worker'")
+}
+
+/// Returns the processor time of a process. The kernel counts it in ticks of 10 ms.
+fn processor_time(process: u64) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name of the process may contain spaces. The fields behind it begin with the third.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = |number: usize| -> u64 {
+        fields.split_whitespace().nth(number - 3).and_then(|field| field.parse().ok()).unwrap_or(0)
+    };
+    Duration::from_millis(10) * (ticks(14) + ticks(15)) as u32
+}
+
+impl Speeds {
+    fn measure(pace: &Pace) -> Self {
+        let side = Side::start(&with_tables(HOT_SIZE, TABLE_BYTES).set("pg_cache.save_rate", "0"));
+        let first = side.fill_memory("default", FIRST_KEY);
+        let (mut client, stop) = (Setter::of(&side, first), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let setting = scope.spawn(|| {
+                let (mut set, mut begun) = (Vec::new(), Instant::now());
+                let mut before = client.next;
+                while !stop.load(Ordering::Relaxed) {
+                    client.set(SETS);
+                    if begun.elapsed() >= span(pace) {
+                        set.push((client.next - before) as f64 / begun.elapsed().as_secs_f64());
+                        (before, begun) = (client.next, Instant::now());
+                    }
+                }
+                set
+            });
+            let mut speeds = Self::default();
+            let mut before = Done::at_end_of_pass(&side);
+            for _ in 0..pace.fillings {
+                std::thread::sleep(span(pace));
+                let now = Done::at_end_of_pass(&side);
+                let saved = (now.saved - before.saved) as f64;
+                speeds.saved.push(saved / (now.at - before.at).as_secs_f64());
+                speeds.saved_of_work.push(saved / (now.work - before.work).as_secs_f64().max(0.01));
+                before = now;
+            }
+            stop.store(true, Ordering::Relaxed);
+            speeds.set = setting.join().expect("the client has no errors");
+            speeds
+        })
+    }
+}
+
+/// A session that sets one new key after the other.
+struct Setter {
+    session: Client,
+    set: postgres::Statement,
+    next: u64,
+}
+
+impl Setter {
+    fn of(side: &Side, next: u64) -> Self {
+        let mut session = side.cluster.connect("postgres");
+        let set = format!(
+            "SELECT count(*) FILTER (WHERE cache_set_text(i::text, '{}', '1 day'))
+             FROM generate_series($1::bigint, $2::bigint - 1) AS i",
+            "x".repeat(SAVED_BYTES)
+        );
+        let set = session.prepare(&set).expect("it can be prepared");
+        Self { session, set, next }
+    }
+
+    /// Sets so many values, in one transaction.
+    fn set(&mut self, count: u64) {
+        let (from, to) = (self.next, self.next + count);
+        let row = self.session.query_one(&self.set, &[&from.cast_signed(), &to.cast_signed()]);
+        let stored: i64 = row.expect("values can be set").get(0);
+        assert_eq!(stored.cast_unsigned(), count, "all values have room");
+        self.next = to;
+    }
+
+    /// Sets values at a rate. Returns the rate that was reached.
+    fn set_at(&mut self, rate: u64, span: Duration) -> f64 {
+        let (started, before) = (Instant::now(), self.next);
+        let periods = (span.as_secs_f64() / PERIOD.as_secs_f64()) as u32;
+        for period in 1..=periods {
+            let due = (rate as f64 * (PERIOD * period).as_secs_f64()) as u64;
+            self.set(due - (self.next - before));
+            std::thread::sleep((PERIOD * period).saturating_sub(started.elapsed()));
+        }
+        (self.next - before) as f64 / started.elapsed().as_secs_f64()
+    }
+}
+
+/// The evicted values at one rate.
+#[derive(serde::Serialize)]
+struct Share {
+    rate: u64,
+    done: f64,
+    evicted: u64,
+    /// The share that was saved in time, round by round.
+    in_time: Vec<f64>,
+}
+
+impl Share {
+    fn measure(pace: &Pace) -> Vec<Self> {
+        // No table may be emptied meanwhile: its values would count as not saved.
+        let side = Side::start(&with_tables(HOT_SIZE, 2 * TABLE_BYTES));
+        let mut client = Setter::of(&side, side.fill_memory("default", FIRST_KEY));
+        let look = |next: u64| side.places("default", FIRST_KEY, next, 1);
+        // In a cache that values are set into steadily, the older values are saved.
+        let mut before = side.saved();
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = side.saved();
+            if now > 0 && now < before + BATCH / 100 {
+                break;
+            }
+            before = now;
+        }
+        let mut before = look(client.next);
+        let of_rate = |rate: u64| {
+            let (mut evicted, mut done, mut in_time) = (0, Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                done.push(client.set_at(rate, at_rate(pace)));
+                let now = look(client.next);
+                let (saved, lost) = (now.table - before.table, now.gone - before.gone);
+                evicted += saved + lost;
+                in_time.push(saved as f64 / (saved + lost) as f64);
+                before = now;
+            }
+            let done = Summary::of(&done).expect("there are rounds").median;
+            Self { rate, done, evicted, in_time }
+        };
+        RATES.into_iter().map(of_rate).collect()
+    }
+}
