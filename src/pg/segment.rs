@@ -167,13 +167,11 @@ impl Segment {
     }
 
     fn blocks(&self) -> u32 {
-        // SAFETY: the relation is open.
-        match self.has_file() {
-            true => unsafe {
-                pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
-            },
-            false => 0,
+        if !self.has_file() {
+            return 0;
         }
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM) }
     }
 
     /// Whether the file of the table exists. It may have been removed from a damaged disk.

@@ -34,7 +34,7 @@ pub struct Entry {
     pub hits: u64,
 }
 
-/// What decides which entries are shown, and how.
+/// The rights of the role and everything else that decides how entries are shown.
 struct View {
     tier: &'static HotTier,
     /// The names of the spaces that the role may see.

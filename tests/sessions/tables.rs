@@ -379,8 +379,7 @@ fn the_views_show_saved_values() {
     let entry = |key: &str, tier: &str, size, tags| (key.to_owned(), tier.to_owned(), size, tags);
     let (large, small) = (entry("large", "table", 20_000, Some(32)), entry("small", "table", 5, Some(1)));
     let found = listed(&mut session);
-    assert_eq!(found[..1], [large.clone()]);
-    assert_eq!(found[2..], [small.clone()]);
+    assert_eq!((found.len(), &found[0], &found[2]), (3, &large, &small));
     let same_tags =
         format!("SELECT tags @> {tags} AND tags <@ {tags} FROM cache_entries WHERE key = 'large'");
     assert!(one::<bool>(&mut session, &same_tags));

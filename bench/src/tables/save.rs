@@ -101,7 +101,7 @@ struct Speeds {
     saved_of_work: Vec<f64>,
 }
 
-/// What the worker has done so far.
+/// The worker's counts so far.
 struct Done {
     at: Instant,
     saved: u64,

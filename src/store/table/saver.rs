@@ -72,7 +72,7 @@ struct Copied {
 pub enum Due {
     None,
     Few,
-    /// So many of one shard that more of them may be evicted before a later call would save them.
+    /// So many entries of one shard that some may be evicted before a later call would save them.
     Many,
 }
 
