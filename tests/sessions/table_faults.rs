@@ -248,7 +248,7 @@ const DAMAGES: [Damage; 5] = [
     ("gone", |cluster, file| run(system(cluster, "rm").arg(file))),
     ("overwritten", |_, file| {
         let length = fs::metadata(file).expect("it is there").len();
-        let noise: Vec<u8> = (0..length).map(|at| (at * 2_654_435_761 >> 7) as u8).collect();
+        let noise: Vec<u8> = (0..length).map(|at| ((at * 2_654_435_761) >> 7) as u8).collect();
         fs::write(file, noise).expect("it is written");
     }),
     ("not readable", |cluster, file| run(system(cluster, "chmod").arg("000").arg(file))),

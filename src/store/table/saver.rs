@@ -72,7 +72,7 @@ struct Copied {
 pub enum Due {
     None,
     Few,
-    /// So many entries of one shard that some may be evicted before a later call would save them.
+    /// Full batches of one shard. Its entries may be evicted before a later call would save them.
     Many,
 }
 
