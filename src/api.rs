@@ -2,6 +2,7 @@ mod arguments;
 mod content;
 mod counter;
 mod fetch;
+mod grant;
 mod inspect;
 mod invalidation;
 mod lease;

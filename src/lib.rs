@@ -23,10 +23,10 @@ pgrx::extension_sql_file!(
     name = "spaces",
     requires = [
         api::content::pgcache::entries,
+        api::grant::pgcache::grant_restored,
+        api::grant::pgcache::visible_grants,
         api::invalidation::cache_flush,
         api::space::pgcache::changed,
-        api::space::pgcache::grant_restored,
-        api::space::pgcache::visible_grants,
         api::space::pgcache::visible_spaces,
         api::statistics::pgcache::relation_statistics,
         api::statistics::pgcache::space_statistics,

@@ -13,7 +13,8 @@ use crate::pg::query::{self, Query, Snapshot};
 use crate::pg::varlena::Varlena;
 use crate::pg::{function, locks, relation, shared, transaction};
 use crate::store::entry::{self, JSONB};
-use crate::store::space::{self, Keyspace, Privilege, Space, hash};
+use crate::store::keyspace::{self, Keyspace, hash};
+use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{pending, table_writes};
 use crate::store::{flights, note, watch};
@@ -365,7 +366,7 @@ impl Ticket {
         let relations = relations_of(wanted, seen)?;
         let mut fences = watch::dependencies(tier, wanted.tags, self.stamp);
         fences.try_reserve(wanted.tags.len() + RELATIONS_MAX + 2).map_err(OutOfMemory::from)?;
-        fences.extend(wanted.tags.iter().map(|tag| space::tag(tier, tag)));
+        fences.extend(wanted.tags.iter().map(|tag| keyspace::tag(tier, tag)));
         relations.iter().for_each(|oid| watch::add_relation(tier, *oid, self.stamp, &mut fences));
         fences.extend([table_writes::definitions_fence(tier), tier.fences().reserved(Reserved::Roles)]);
         fences.sort_unstable();

@@ -11,7 +11,7 @@ use crate::pg::shared::{self, HotTier};
 use crate::pg::{function, names, relation};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::table_writes;
-use crate::store::{space, watch};
+use crate::store::{keyspace, space, watch};
 use pg_cache_core::{FenceId, Reserved};
 
 /// Returns the status of the session as text. None if the session has no status: see [`status::forget`]. May raise errors.
@@ -87,6 +87,6 @@ fn space_name(number: u32) -> String {
 fn tag_name(tier: &HotTier, fence: FenceId) -> String {
     let may_know = || space::may_monitor() || space::may_write_everywhere(Role::current());
     names::of(fence.number())
-        .filter(|name| space::tag(tier, name) == fence && may_know())
+        .filter(|name| keyspace::tag(tier, name) == fence && may_know())
         .map_or_else(|| "a tag".to_owned(), |name| format!("tag {}", shown(&name)))
 }

@@ -1,7 +1,8 @@
 //! The entries that a session may see, one by one, for the view `cache_entries`: first those in memory, then those that are only in a
 //! table. The uncommitted changes of the own transaction are left out.
 
-use super::space::{self, hash};
+use super::keyspace::hash;
+use super::space;
 use super::table::listing;
 use crate::pg::error::OrRaise;
 use crate::pg::memory;

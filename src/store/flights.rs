@@ -7,7 +7,7 @@
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;
 use crate::pg::{memory, queue, session, shared, snapshot, transaction};
-use crate::store::space::{Keyspace, hash};
+use crate::store::keyspace::{Keyspace, hash};
 use crate::store::status::{DAMAGED, IN_FLIGHT, SNAPSHOT_OF_UNKNOWN_AGE, Status};
 use crate::store::table::reading;
 use crate::store::transaction::{HeldKind, OwnKey, pending, safe_stamp};

@@ -3,7 +3,8 @@
 //! Most of the time of a hit is spent waiting for memory, first for the hash bucket and then for the entry. If the next keys are
 //! known, the processor can fetch their buckets and entries while the session works on other keys.
 
-use super::space::{Keyspace, Space, hash, unfit};
+use super::keyspace::{Keyspace, hash, unfit};
+use super::space::Space;
 use crate::pg::local::local;
 use crate::pg::scan;
 use pg_cache_core::KeyMark;

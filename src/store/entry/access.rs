@@ -4,7 +4,8 @@
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, settings, shared, transaction};
-use crate::store::space::{Keyspace, Space, unfit};
+use crate::store::keyspace::{Keyspace, unfit};
+use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::safe_stamp;
 use pgrx::prelude::PgSqlErrorCode;

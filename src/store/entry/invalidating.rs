@@ -3,7 +3,8 @@
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::Refused;
 use crate::pg::names;
-use crate::store::space::{self, Space};
+use crate::store::keyspace;
+use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::pending;
 
@@ -11,7 +12,7 @@ use crate::store::transaction::pending;
 /// tags belong to all spaces.
 pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
-        let fence = space::tag(keyspace.tier, tag);
+        let fence = keyspace::tag(keyspace.tier, tag);
         names::note(fence.number(), tag);
         pending::invalidate(&keyspace, fence);
         status::set(Status::Done);

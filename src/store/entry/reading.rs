@@ -3,8 +3,9 @@
 
 use super::access::keyspace_for_reading;
 use crate::pg::{observer, shared};
+use crate::store::keyspace::{Keyspace, hash, unfit};
 use crate::store::prefetch;
-use crate::store::space::{Keyspace, Space, hash, unfit};
+use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::table::reading as table;
 use crate::store::transaction::{Own, Value, pending, safe_stamp};

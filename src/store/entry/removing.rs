@@ -4,7 +4,8 @@ use super::access::keyspace_for_invalidation;
 use super::reading::is_there;
 use crate::pg::error::Refused;
 use crate::pg::transaction;
-use crate::store::space::{Keyspace, Space, unfit};
+use crate::store::keyspace::{Keyspace, unfit};
+use crate::store::space::Space;
 use crate::store::status::{self, Status};
 use crate::store::transaction::pending;
 

@@ -10,7 +10,8 @@ use super::reading::is_there;
 use super::removing::{remove_previous, remove_while_disabled};
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
-use crate::store::space::{self, Keyspace, Space, hash};
+use crate::store::keyspace::{self, Keyspace, hash};
+use crate::store::space::Space;
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{Basis, HeldKind, Own, OwnKey, Value, pending};
 use crate::store::{flights, note, watch};
@@ -109,7 +110,7 @@ fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>)
     };
     let mut dependencies = watch::dependencies(keyspace.tier, new.tags, as_of);
     dependencies.try_reserve(new.tags.len()).map_err(OutOfMemory::from)?;
-    dependencies.extend(new.tags.iter().map(|tag| space::tag(keyspace.tier, tag)));
+    dependencies.extend(new.tags.iter().map(|tag| keyspace::tag(keyspace.tier, tag)));
     if dependencies.len() > DEPENDENCIES_MAX {
         return Err(watch::too_many_relations(keyspace.tier, new.tags));
     }

@@ -6,7 +6,7 @@ use super::row;
 use crate::pg::memory;
 use crate::pg::segment::{Segment, SegmentRow};
 use crate::pg::shared::{self, HotTier};
-use crate::store::space::hash;
+use crate::store::keyspace::hash;
 use pg_cache_core::{Key, Location, Meta, NOTE_BYTES_MAX, SavedValue, Stamp};
 
 /// Calls `with` with the key, the properties and the note of each saved value in one shard that a reader would get now. May raise errors.

@@ -13,7 +13,7 @@ use super::row;
 use crate::pg::memory;
 use crate::pg::segment::{PinnedRow, Segment, SegmentRow};
 use crate::pg::shared;
-use crate::store::space::{Keyspace, Tiers};
+use crate::store::keyspace::{Keyspace, Tiers};
 use pg_cache_core::{
     Buffer, Freshness, Key, Location, Meta, Miss, NOTE_BYTES_MAX, NewValue, Reader, SavedValue, Stored,
 };

@@ -14,7 +14,8 @@ use crate::pg::memory;
 use crate::pg::segment::{self, Segment, SegmentRow};
 use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
-use crate::store::space::{self, Tiers, hash};
+use crate::store::keyspace::{Tiers, hash};
+use crate::store::space;
 use pg_cache_core::{Batch, FenceId, Key, Location, Marked, Meta, SavedValue, StaleOk};
 use std::collections::BTreeMap;
 

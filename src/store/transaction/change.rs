@@ -1,7 +1,7 @@
 //! One change that a transaction has made in the cache. The session keeps it in its own memory until the transaction commits.
 
 use crate::pg::memory::{self, OutOfMemory};
-use crate::store::space::{Keyspace, hash};
+use crate::store::keyspace::{Keyspace, hash};
 use pg_cache_core::{Cost, FenceId, Key, Kind, Meta, NewValue, Refusal, Reservation, StaleOk, Stamp};
 
 /// A copy of a key, with its keyspace and its hash.

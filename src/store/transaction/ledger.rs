@@ -7,7 +7,7 @@ use super::change::{Action, Basis, Change, OwnKey, Value};
 use super::savepoint::SavepointMarks;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
-use crate::store::space::Keyspace;
+use crate::store::keyspace::Keyspace;
 use crate::store::status::Status;
 use foldhash::fast::FixedState;
 use pg_cache_core::{FenceId, KeyMark};

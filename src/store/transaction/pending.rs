@@ -28,7 +28,7 @@ use crate::pg::settings::{self, Broken};
 use crate::pg::shared::{self, HotTier};
 use crate::pg::transaction_events::{self, Listener};
 use crate::pg::{locks, observer, queue, transaction};
-use crate::store::space::Keyspace;
+use crate::store::keyspace::Keyspace;
 use crate::store::status::{self, Status};
 use pg_cache_core::{FenceId, Kind};
 use std::cell::RefCell;

@@ -1,0 +1,133 @@
+//! Keyspaces: the keys of a space in the tier, with their hashes, the fences that they depend on, and the limits of their values.
+
+use crate::pg::shared::{self, HotTier};
+use crate::store::status::Status;
+use foldhash::SharedSeed;
+use foldhash::fast::FoldHasher;
+use pg_cache_core::{
+    Counter, FenceId, IncrError, KEY_BYTES_MAX, Key, Kind, NewValue, Quota, Refusal, Reservation,
+    ReserveOptions, Reserved, Scope, StaleOk,
+};
+use std::hash::Hasher;
+
+/// The places where a space keeps its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tiers {
+    /// Only in memory.
+    Hot,
+    /// In memory until they are saved in a table, and then only there.
+    Table,
+    /// In memory, and in a table before they are evicted.
+    #[default]
+    Both,
+}
+
+impl Tiers {
+    /// Returns the value of the option `tiers`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Table => "table",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// The part of the tier that holds the keys of a space, for a role.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyspace {
+    pub tier: &'static HotTier,
+    pub scope: Scope,
+    /// The fences that every entry in this keyspace depends on: those of the database and of the space.
+    pub fences: [FenceId; 2],
+    /// The places where the space keeps its values.
+    pub tiers: Tiers,
+    quota: Option<u64>,
+}
+
+/// The most buckets that are searched to make room within a quota. If the space is a thousandth of the tier, this takes some
+/// milliseconds.
+const QUOTA_BUDGET: u32 = 16_384;
+
+impl Keyspace {
+    /// Returns the keyspace of a space and a role, or of all roles if `role` is 0. None if there is no cache.
+    pub fn of(space: u32, role: u32, tiers: Tiers, quota: Option<u64>) -> Option<Self> {
+        let tier = shared::tier()?;
+        let database = shared::database();
+        let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
+        let fences = reserved.map(|what| tier.fences().reserved(what));
+        Some(Self { tier, scope: tier.scope(database, space, role), fences, tiers, quota })
+    }
+
+    /// Returns a key of this keyspace, or none if its length is not valid for a key.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8], hash: u64) -> Option<Key<'k>> {
+        Key::new(self.scope, bytes, hash)
+    }
+
+    /// Refuses and counts an entry that is too large to fit even into an empty cache or quota.
+    pub fn admit(&self, bytes: usize) -> Result<(), Status> {
+        if bytes > self.tier.entry_bytes_max() {
+            self.tier.note(&self.scope, Counter::RefusedSize, 1);
+            return Err(Refusal::TooLarge.into());
+        }
+        if self.quota.is_some_and(|quota| bytes as u64 > quota) {
+            self.tier.note(&self.scope, Counter::RefusedQuota, 1);
+            return Err(Status::Refused("larger than the quota of the space"));
+        }
+        Ok(())
+    }
+
+    /// Writes a value to memory that no session can see yet, within the quota of the space.
+    pub fn reserve(
+        &self,
+        key: &Key<'_>,
+        value: &NewValue<'_>,
+        stale_ok: Option<StaleOk>,
+    ) -> Result<Reservation, Refusal> {
+        self.tier.reserve(key, value, ReserveOptions { stale_ok, quota: self.quota_to_keep() })
+    }
+
+    /// Adds to a counter. A new counter must fit into the quota of the space.
+    pub fn incr(&self, key: &Key<'_>, by: i64, new: &NewValue<'_>) -> Result<i64, IncrError> {
+        self.tier.incr(key, by, new, self.quota_to_keep())
+    }
+
+    fn quota_to_keep(&self) -> Option<Quota> {
+        self.quota.map(|bytes| Quota { bytes, budget: QUOTA_BUDGET })
+    }
+
+    /// Turns a value into a counter with this number. Returns false if the key does not hold this value any more.
+    pub fn make_counter(&self, key: &Key<'_>, value: (Kind, &[u8]), number: i64) -> Result<bool, Refusal> {
+        self.tier.to_counter(key, value, number, |new, stale_ok| self.reserve(key, new, stale_ok))
+    }
+
+    /// Returns the fence of the space.
+    pub fn own_fence(&self) -> FenceId {
+        self.fences[1]
+    }
+}
+
+/// Returns the fence of a tag. Tags belong to the database: the same name in another database is another tag.
+pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
+    // Without the rotation, a tag whose name is the bytes of the database's OID would have the hash 0.
+    tier.fences().tag(hash(name).rotate_left(17) ^ hash(&shared::database().to_ne_bytes()))
+}
+
+/// Returns why nothing can be stored under a key, or none if its length is valid.
+#[inline]
+pub fn unfit(key: &[u8]) -> Option<&'static str> {
+    match key.len() {
+        0 => Some("the key is empty"),
+        1..=KEY_BYTES_MAX => None,
+        _ => Some("the key is longer than 1024 bytes"),
+    }
+}
+
+/// Returns the hash of some bytes. It is the same in all backends, because they all run the same library and share the seed.
+#[inline]
+pub fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = FoldHasher::with_seed(shared::hash_seed(), SharedSeed::global_fixed());
+    hasher.write(bytes);
+    hasher.finish()
+}
