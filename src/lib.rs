@@ -1,7 +1,8 @@
 //! pg_cache: a key-value and query-result cache inside PostgreSQL.
 //!
 //! This file lists the modules and installs the hooks when the server loads the library. The layers, from top to bottom, are `api`,
-//! `query`, `store` and `pg`. A module may import from its own layer and from lower ones. `docs/architecture.md` explains the layers.
+//! `query`, `store` and `pg`. A module may import from its own layer and from lower ones. `docs/architecture.md` explains the
+//! layers.
 
 /// The SQL functions: they check arguments and convert values. They make no decisions about caching.
 mod api;
@@ -38,8 +39,8 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
-/// Installs hooks, settings and callbacks. The server calls it when it loads the library. `require` must come first: it raises an error
-/// unless the postmaster is loading the library.
+/// Installs hooks, settings and callbacks. The server calls it when it loads the library. `require` must come first: it raises an
+/// error unless the postmaster is loading the library.
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {

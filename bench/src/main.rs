@@ -3,9 +3,8 @@
 //!
 //! The modules: [`plan`] lists the measurements. [`bed`] starts the servers and fills them. [`rounds`] runs the contenders in
 //! turns, each through [`drive`]. [`counters`] asks the processor what an operation cost. [`parts`] lists the other parts of the
-//! report: [`served`] and [`tables`] start their own servers, [`hot_tier`] measures the core alone, and [`eviction`] measures its hit
-//! ratio.
-//! [`statistics`] computes medians and their intervals. [`report`] writes the results.
+//! report: [`served`] and [`tables`] start their own servers, [`hot_tier`] measures the core alone, and [`eviction`] measures its
+//! hit ratio. [`statistics`] computes medians and their intervals. [`report`] writes the results.
 
 mod bed;
 mod counters;

@@ -44,8 +44,8 @@ impl Summary {
         })
     }
 
-    /// Returns `numerator` divided by each figure: 1e9 turns operations per second into nanoseconds per operation. All figures must be
-    /// above 0.
+    /// Returns `numerator` divided by each figure: 1e9 turns operations per second into nanoseconds per operation. All figures must
+    /// be above 0.
     pub fn inverted(self, numerator: f64) -> Self {
         Self {
             median: numerator / self.median,

@@ -11,8 +11,8 @@ mod pgcache {
     use crate::store::note;
     use pgrx::prelude::*;
 
-    /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. The key and the
-    /// tags of an entry that belongs to another role are null.
+    /// Returns the entries of the spaces that the caller may read, or of all spaces if the caller may see statistics. The key and
+    /// the tags of an entry that belongs to another role are null.
     #[pg_extern(volatile, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn entries() -> TableIterator<

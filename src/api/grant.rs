@@ -25,8 +25,8 @@ fn forget_dropped_roles() {
 
 /// Removes the grants in a space that is dropped.
 pub fn forget_space(number: u32) {
-    // The grants of dropped roles are left to `forget_dropped_roles`: another transaction that has nothing to do with this space may
-    // have locked them.
+    // The grants of dropped roles are left to `forget_dropped_roles`: another transaction that has nothing to do with this space
+    // may have locked them.
     forget_dropped_roles();
     catalog::write(
         "DELETE FROM pgcache.grants

@@ -16,8 +16,8 @@ use pgrx::prelude::*;
 /// the first of those that follow the key `after`, at most `max_keys` and at most 64 MB of keys. So a result with fewer than
 /// `max_keys` keys need not be the last.
 ///
-/// Looks at the header of every entry in memory and at every saved value of the database, so it is meant for inspection, not for frequent
-/// calls.
+/// Looks at the header of every entry in memory and at every saved value of the database, so it is meant for inspection, not for
+/// frequent calls.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_keys(
     pattern: default!(Option<TextArgument<'_>>, "'*'"),
@@ -47,8 +47,8 @@ fn cache_status() -> Option<String> {
     cause::status_in_words()
 }
 
-/// Returns what keeps the cache from working as it is configured, each with the command that repairs it or tells more. Returns no rows if there is
-/// nothing.
+/// Returns what keeps the cache from working as it is configured, each with the command that repairs it or tells more. Returns no
+/// rows if there is nothing.
 #[pg_extern(volatile, parallel_restricted)]
 #[allow(clippy::type_complexity)]
 fn cache_health() -> TableIterator<

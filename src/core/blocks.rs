@@ -112,8 +112,8 @@ impl<'m> Bitmap<'m> {
         self.set(0, self.blocks, false);
     }
 
-    /// Takes exactly these blocks. If the run is empty, or one of its blocks is already in use or not in this shard, returns false and
-    /// takes no block.
+    /// Takes exactly these blocks. If the run is empty, or one of its blocks is already in use or not in this shard, returns false
+    /// and takes no block.
     pub(crate) fn take_exactly(&self, run: Run) -> bool {
         let Some(start) = self.local(run.first) else { return false };
         if run.blocks == 0

@@ -141,8 +141,8 @@ pub struct Sizes {
     pub backends: u32,
     /// The number of shards, or 0 for a number that suits the size.
     pub shards: u32,
-    /// The least number of locations that the directory has room for: where values are saved outside of the region. 0 if there is no
-    /// such place.
+    /// The least number of locations that the directory has room for: where values are saved outside of the region. 0 if there is
+    /// no such place.
     pub locations: u32,
 }
 

@@ -13,7 +13,8 @@ pub const SEGMENTS_MAX: u16 = 1 << SEGMENT_BITS;
 pub struct Location(u64);
 
 impl Location {
-    /// Makes a location. Returns None if the segment is not below [`SEGMENTS_MAX`], or if the position is 0 or has more than 33 bits.
+    /// Makes a location. Returns None if the segment is not below [`SEGMENTS_MAX`], or if the position is 0 or has more than 33
+    /// bits.
     pub fn new(segment: u16, position: u64) -> Option<Self> {
         let fits = segment < SEGMENTS_MAX && position > 0 && position < 1 << POSITION_BITS;
         fits.then_some(Self(u64::from(segment) << POSITION_BITS | position))

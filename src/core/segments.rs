@@ -1,7 +1,7 @@
 //! The records of segments: four words for each segment, in which the saver notes what the segment is.
 //!
-//! The core gives the words no meaning. They lie in the region, so that they live and die with the locations that name the segments.
-//! All words of a record are 0 until the saver writes them.
+//! The core gives the words no meaning. They lie in the region, so that they live and die with the locations that name the
+//! segments. All words of a record are 0 until the saver writes them.
 
 use crate::layout::{Layout, SEGMENT_WORDS};
 use crate::location::SEGMENTS_MAX;

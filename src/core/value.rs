@@ -41,8 +41,8 @@ pub struct Meta {
 pub struct NewValue<'v> {
     /// The bytes of the value.
     pub bytes: &'v [u8],
-    /// Bytes that are stored beside the value and that readers of the value do not get; at most [`NOTE_BYTES_MAX`]. The caller chooses
-    /// their meaning. A counter must have none.
+    /// Bytes that are stored beside the value and that readers of the value do not get; at most [`NOTE_BYTES_MAX`]. The caller
+    /// chooses their meaning. A counter must have none.
     pub note: &'v [u8],
     /// The kind of the value.
     pub kind: Kind,

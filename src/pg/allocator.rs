@@ -1,12 +1,12 @@
 //! The global allocator: memory comes from the system. If the system has none, small pieces come from a reserve.
 //!
-//! Rust aborts the process if memory for a plain `Box` or `String` cannot be allocated, and the postmaster then ends all sessions. So two
-//! rules hold in this library:
+//! Rust aborts the process if memory for a plain `Box` or `String` cannot be allocated, and the postmaster then ends all sessions.
+//! So two rules hold in this library:
 //! - a piece whose size comes from data must be requested in a way that can fail (`try_reserve`, or the helpers in `memory.rs`);
 //! - a loop over data that allocates small pieces must call [`is_short`] in each turn, and end with an error if it returns true.
 //!
-//! The reserve serves everything else: texts of errors, what pgrx allocates to raise them, nodes of small maps. It is a static of the
-//! library, so neither the server's allocations nor those of other libraries can use it up.
+//! The reserve serves everything else: texts of errors, what pgrx allocates to raise them, nodes of small maps. It is a static of
+//! the library, so neither the server's allocations nor those of other libraries can use it up.
 
 #![allow(unsafe_code)]
 
@@ -27,8 +27,8 @@ static RESERVE: Reserve = Reserve {
 const BLOCK_BYTES: usize = 256;
 const BLOCKS: usize = 1024;
 const BYTES: usize = BLOCK_BYTES * BLOCKS;
-/// The largest piece that the reserve gives. A piece whose size comes from data can be larger, so requests for such pieces must be able
-/// to fail.
+/// The largest piece that the reserve gives. A piece whose size comes from data can be larger, so requests for such pieces must be
+/// able to fail.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// If the system can allocate a piece of this size, it has memory again.
 const PROBE_BYTES: usize = BYTES;
@@ -39,9 +39,9 @@ pub fn is_short() -> bool {
     RESERVE.used.load(Ordering::Relaxed) > 0 && !has_memory_again()
 }
 
-/// Makes the allocations of a first panic that do not go through Rust's allocator. pgrx keeps the location of a panic in a thread-local
-/// variable. The C library notes the destructor of such a variable, and aborts the process if it has no memory for that. Must be called
-/// while the server loads the library, so that every process inherits these allocations.
+/// Makes the allocations of a first panic that do not go through Rust's allocator. pgrx keeps the location of a panic in a
+/// thread-local variable. The C library notes the destructor of such a variable, and aborts the process if it has no memory for
+/// that. Must be called while the server loads the library, so that every process inherits these allocations.
 pub fn prepare_to_panic() {
     let _ = std::panic::catch_unwind(|| std::panic::panic_any(()));
 }

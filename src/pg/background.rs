@@ -1,8 +1,8 @@
 //! Background workers: registering, starting and ending them, and waiting in them.
 //!
-//! A worker handles signals like a session: SIGTERM ends it at the next check for interrupts, SIGHUP makes it read the configuration again,
-//! and SIGUSR1 makes it absorb barriers, without which DROP DATABASE of any database would hang. All of these set the latch that the worker
-//! waits on.
+//! A worker handles signals like a session: SIGTERM ends it at the next check for interrupts, SIGHUP makes it read the
+//! configuration again, and SIGUSR1 makes it absorb barriers, without which DROP DATABASE of any database would hang. All of these
+//! set the latch that the worker waits on.
 
 #![allow(unsafe_code)]
 
@@ -126,7 +126,8 @@ impl Started {
     }
 }
 
-/// Connects this worker to a database, or to none if `database` is 0. Ends the process with an error if the database cannot be used.
+/// Connects this worker to a database, or to none if `database` is 0. Ends the process with an error if the database cannot be
+/// used.
 fn connect(database: u32) {
     // SAFETY: the first calls of a background worker, in the order that the server's own workers use.
     unsafe {
@@ -165,7 +166,8 @@ pub fn attend() {
     }
 }
 
-/// Runs a function in a transaction of its own. The commit does not wait for the disk. If the function raises an error, the worker ends.
+/// Runs a function in a transaction of its own. The commit does not wait for the disk. If the function raises an error, the worker
+/// ends.
 pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: a worker outside of a transaction. The server's own workers do the same.
     unsafe {
@@ -193,8 +195,8 @@ pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, SqlState> {
 
 /// Ends the transaction in which an error was raised, and logs the error.
 fn recover(report: &ErrorReportWithLevel) -> SqlState {
-    // SAFETY: follows the server's own workers. The error is no longer on the server's stack of errors. The abort releases all locks,
-    // pins and memory, and leaves the worker outside of a transaction.
+    // SAFETY: follows the server's own workers. The error is no longer on the server's stack of errors. The abort releases all
+    // locks, pins and memory, and leaves the worker outside of a transaction.
     unsafe { pg_sys::AbortOutOfAnyTransaction() };
     let mut logged = ErrorReport::new(report.sql_error_code(), report.message().to_owned(), "pg_cache");
     if let Some(detail) = report.detail() {
@@ -244,8 +246,8 @@ pub fn databases() -> Vec<(u32, bool)> {
     found
 }
 
-/// For how long a database stays closed to workers after a command has asked them to leave. The command holds a lock on the database
-/// afterwards, on which a new worker waits.
+/// For how long a database stays closed to workers after a command has asked them to leave. The command holds a lock on the
+/// database afterwards, on which a new worker waits.
 const CLOSED_MS: u64 = 10_000;
 /// How long a command waits for the worker of a database to leave.
 const LEAVE_MS: u64 = 5_000;

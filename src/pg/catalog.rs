@@ -1,8 +1,9 @@
-//! Reads and writes the extension's own tables. Reads scan a table as the server scans its catalogs. Writes run as the tables' owner.
+//! Reads and writes the extension's own tables. Reads scan a table as the server scans its catalogs. Writes run as the tables'
+//! owner.
 //!
-//! Readers remember what they have read, together with [`generation`]. It changes as soon as this session learns that one of the tables,
-//! or a membership of a role, has changed. The session learns it from an invalidation message, as for any changed table: a trigger on the
-//! tables sends the message with the commit. The session reads it at the latest when its next transaction begins.
+//! Readers remember what they have read, together with [`generation`]. It changes as soon as this session learns that one of the
+//! tables, or a membership of a role, has changed. The session learns it from an invalidation message, as for any changed table: a
+//! trigger on the tables sends the message with the commit. The session reads it at the latest when its next transaction begins.
 
 #![allow(unsafe_code)]
 
@@ -37,8 +38,8 @@ impl Table {
     }
 }
 
-/// The columns of `pgcache.spaces` that are read, counted from 0, in the order of `sql/schema.sql`. The other columns are for options
-/// that are not supported yet.
+/// The columns of `pgcache.spaces` that are read, counted from 0, in the order of `sql/schema.sql`. The other columns are for
+/// options that are not supported yet.
 pub mod spaces {
     pub const OID: usize = 0;
     pub const NAME: usize = 1;
@@ -170,8 +171,8 @@ impl Columns {
         Self { table, types }
     }
 
-    /// Raises an error if a column, counted from 0, exists and has none of these types. The error names the first type as the expected
-    /// one.
+    /// Raises an error if a column, counted from 0, exists and has none of these types. The error names the first type as the
+    /// expected one.
     fn require(&self, column: usize, types: &[pg_sys::Oid]) {
         if self.types.get(column).is_some_and(|kind| !types.contains(kind)) {
             self.refuse(column, types[0]);
@@ -196,8 +197,8 @@ impl Columns {
 
 /// A row, while it is read: borrowed values point into the tuple.
 ///
-/// Columns are counted from 0. A reader names the type that it expects; if the table's column has another type, an error is raised. A
-/// null is None, and so is a column that the table does not have yet.
+/// Columns are counted from 0. A reader names the type that it expects; if the table's column has another type, an error is raised.
+/// A null is None, and so is a column that the table does not have yet.
 #[derive(Debug)]
 pub struct Row<'s> {
     columns: &'s Columns,
@@ -259,18 +260,18 @@ impl Row<'_> {
     }
 }
 
-/// Calls `with` for some rows of a table in their present state: with the changes that others have committed, and with the changes of
-/// earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table remains.
+/// Calls `with` for some rows of a table in their present state: with the changes that others have committed, and with the changes
+/// of earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table remains.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
-    // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a read of
-    // the cache.
+    // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a
+    // read of the cache.
     observer::note_cache();
     let Some(oid) = table_oid(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: follows the way in which the server reads its catalogs: open the table, scan with a snapshot of the scan's own, deform each
-    // row by the table's descriptor, close. The relation is a table, and the key's column has the type that the key compares. A tuple is
-    // valid until the next one is fetched. The descriptor is valid until the table is closed: while it is open, no command can change the
-    // table. If an error is raised, the server releases everything with the (sub)transaction.
+    // SAFETY: follows the way in which the server reads its catalogs: open the table, scan with a snapshot of the scan's own,
+    // deform each row by the table's descriptor, close. The relation is a table, and the key's column has the type that the key
+    // compares. A tuple is valid until the next one is fetched. The descriptor is valid until the table is closed: while it is
+    // open, no command can change the table. If an error is raised, the server releases everything with the (sub)transaction.
     unsafe {
         let relation = pg_sys::table_open(oid.into(), lock);
         if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
@@ -327,7 +328,8 @@ fn refuse_relation(table: Table) -> ! {
 
 /// Returns the scan key, and the number of keys. A key names a column of the table; in the index, that column is the first.
 fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
-    // SAFETY: with 0 keys, the server does not read the zeroed key. The server makes the other two keys, for the types of their columns.
+    // SAFETY: with 0 keys, the server does not read the zeroed key. The server makes the other two keys, for the types of their
+    // columns.
     unsafe {
         let mut key: pg_sys::ScanKeyData = std::mem::zeroed();
         let (column, equal, value) = match rows {
@@ -358,8 +360,8 @@ unsafe fn index(relation: pg_sys::Relation, name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Returns an OID for a new row, from the counter of the cluster. The counter returns an OID again only after it has wrapped around,
-/// after about four billion OIDs.
+/// Returns an OID for a new row, from the counter of the cluster. The counter returns an OID again only after it has wrapped
+/// around, after about four billion OIDs.
 pub fn new_oid() -> pg_sys::Oid {
     refuse_if_read_only("INSERT");
     // SAFETY: the server's own counter. It must not be used during recovery, which the call above refuses.
@@ -383,8 +385,8 @@ pub fn announce_change(table: pg_sys::Oid) {
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
 }
 
-/// Runs a statement as the owner of the tables, with a search path that no user's objects can shadow. Returns the number of rows that it
-/// wrote.
+/// Runs a statement as the owner of the tables, with a search path that no user's objects can shadow. Returns the number of rows
+/// that it wrote.
 ///
 /// The caller must have checked that the current role may do this.
 pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
@@ -395,10 +397,11 @@ pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {
         .unwrap_or_else(|error| pgrx::error!("{error}"))
 }
 
-/// Runs a statement that removes obsolete rows. The statement must skip rows that another transaction has locked, so that it never waits.
+/// Runs a statement that removes obsolete rows. The statement must skip rows that another transaction has locked, so that it never
+/// waits.
 ///
-/// A transaction that keeps one snapshot (REPEATABLE READ or SERIALIZABLE) leaves the rows to the next caller: it would fail on rows that
-/// another transaction has removed since.
+/// A transaction that keeps one snapshot (REPEATABLE READ or SERIALIZABLE) leaves the rows to the next caller: it would fail on
+/// rows that another transaction has removed since.
 pub fn clean_up(statement: &str) {
     if !transaction::keeps_one_snapshot() {
         write(statement, &[]);
@@ -415,8 +418,8 @@ struct AsOwner {
 impl AsOwner {
     fn new(owner: pg_sys::Oid) -> Self {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: follows the way in which the server runs functions of another role: remember the role, and open a nesting level of
-        // settings, which `drop` closes again.
+        // SAFETY: follows the way in which the server runs functions of another role: remember the role, and open a nesting level
+        // of settings, which `drop` closes again.
         let settings = unsafe {
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
             pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);

@@ -1,7 +1,7 @@
 //! Time in ticks that never go back, even if the system's clock is changed.
 //!
-//! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: an entry is never served after its
-//! time.
+//! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: an entry is never served after
+//! its time.
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::time::{ClockId, clock_gettime};
@@ -13,15 +13,15 @@ const LAG_MS: u64 = 10;
 /// A clock that has run this long is not continued after a restart: half of the ticks are left for its next run.
 const RESUMED_MS_MAX: u64 = TICK_MS << 31;
 
-/// Returns milliseconds on a clock that only goes forward; it began at some moment before the server started. Reading it needs no system
-/// call, and it is as coarse as the kernel's timer.
+/// Returns milliseconds on a clock that only goes forward; it began at some moment before the server started. Reading it needs no
+/// system call, and it is as coarse as the kernel's timer.
 pub fn now_ms() -> u64 {
     let time = clock_gettime(ClockId::MonotonicCoarse);
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// Returns the present time on the clock by which the server reports when a statement began: microseconds since 2000. Unlike the other
-/// clocks here, this one goes back when the system's clock is set back.
+/// Returns the present time on the clock by which the server reports when a statement began: microseconds since 2000. Unlike the
+/// other clocks here, this one goes back when the system's clock is set back.
 pub fn statement_clock() -> u64 {
     let time = clock_gettime(ClockId::Realtime);
     let seconds = (time.tv_sec as u64).saturating_sub(SECONDS_TO_2000);
@@ -31,8 +31,8 @@ pub fn statement_clock() -> u64 {
 /// Seconds from the system's epoch (1970) to the server's (2000).
 const SECONDS_TO_2000: u64 = 10_957 * 24 * 60 * 60;
 
-/// Returns the milliseconds since a clock began. A clock that goes on after a restart of the machine began before [`now_ms`] did, so
-/// `began_ms` may be a negative number, in two's complement.
+/// Returns the milliseconds since a clock began. A clock that goes on after a restart of the machine began before [`now_ms`] did,
+/// so `began_ms` may be a negative number, in two's complement.
 #[inline]
 fn elapsed_ms(began_ms: u64) -> u64 {
     now_ms().wrapping_sub(began_ms)
@@ -63,8 +63,8 @@ impl Reading {
         Self { elapsed_ms: elapsed_ms(began_ms), machine_ms, wall_ms, run: name_of_run() }
     }
 
-    /// Returns when a clock began that continues this one. Rounding adds some milliseconds and never takes any away, so no lifetime gets
-    /// longer. Returns None if a clock has gone back, or if the ticks would not fit into their 32 bits for long.
+    /// Returns when a clock began that continues this one. Rounding adds some milliseconds and never takes any away, so no lifetime
+    /// gets longer. Returns None if a clock has gone back, or if the ticks would not fit into their 32 bits for long.
     pub fn resume(&self) -> Option<u64> {
         let now = Self::of(0);
         let is_same_run = self.run != [0; 4] && self.run == now.run;
@@ -95,8 +95,8 @@ pub fn tick(began_ms: u64) -> u32 {
     (elapsed_ms(began_ms) / TICK_MS) as u32
 }
 
-/// Returns the tick at which a lifetime ends that begins now. The clock's lag is subtracted, because a reader's clock may be that much
-/// behind.
+/// Returns the tick at which a lifetime ends that begins now. The clock's lag is subtracted, because a reader's clock may be that
+/// much behind.
 pub fn tick_in(began_ms: u64, lifetime_ms: u64) -> u32 {
     let end = elapsed_ms(began_ms) + lifetime_ms;
     u32::try_from(end.saturating_sub(LAG_MS) / TICK_MS).unwrap_or(u32::MAX)

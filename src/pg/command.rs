@@ -1,12 +1,12 @@
 //! Inspects utility commands before they run. It reports the effects that the server reports in no other way:
 //!
-//! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command: a
-//!   subscription with `two_phase` does both in C (`store/transaction/prepared.rs`);
+//! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command:
+//!   a subscription with `two_phase` does both in C (`store/transaction/prepared.rs`);
 //! - a transaction begins, before it has taken a snapshot, or takes over the snapshot of another transaction;
 //! - definitions change. All commands count, except a list of harmless ones and those whose changes the server reports one by one
 //!   (`definition.rs`). `definition.rs` also sees every dropped object;
-//! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions that
-//!   write to the tables below it do not notice;
+//! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions
+//!   that write to the tables below it do not notice;
 //! - a database is about to be dropped. A new database may later get its OID.
 
 #![allow(unsafe_code)]
@@ -30,8 +30,8 @@ pub trait Watcher: Sync {
     /// The command announced by `ending` has succeeded. If it fails, this session's transaction aborts, and this
     /// method is not called.
     fn ended(&self);
-    /// A transaction has begun and has not taken a snapshot yet. Called after the command: after BEGIN, and after SET TRANSACTION, which
-    /// may set the isolation level.
+    /// A transaction has begun and has not taken a snapshot yet. Called after the command: after BEGIN, and after SET TRANSACTION,
+    /// which may set the isolation level.
     fn began(&self);
     /// The transaction takes over the snapshot of another transaction.
     fn imports_snapshot(&self);
@@ -41,13 +41,13 @@ pub trait Watcher: Sync {
     fn defining(&self, roles: bool);
     /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);
-    /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing to
-    /// these.
+    /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing
+    /// to these.
     fn growing(&self);
     /// A database is about to be dropped.
     fn dropping(&self, database: u32);
-    /// The command will fail if another process is connected to the database: DROP, RENAME and SET TABLESPACE of it, and CREATE DATABASE
-    /// with it as the template.
+    /// The command will fail if another process is connected to the database: DROP, RENAME and SET TABLESPACE of it, and CREATE
+    /// DATABASE with it as the template.
     fn needs_alone(&self, database: u32);
 }
 
@@ -101,8 +101,8 @@ local! {
     static OWNERS: RefCell<Vec<u32>> = RefCell::new(Vec::new());
 }
 
-/// The hook has no guard, so that errors of a command pass through unchanged. No value on this stack needs to be dropped, and our own
-/// functions have their own guards.
+/// The hook has no guard, so that errors of a command pass through unchanged. No value on this stack needs to be dropped, and our
+/// own functions have their own guards.
 #[allow(ffi_unwind_calls)]
 unsafe extern "C-unwind" fn utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -114,8 +114,8 @@ unsafe extern "C-unwind" fn utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: a planned utility statement has a node, and every node begins with its tag. The next function is called as the server would
-    // call it. The node is not accessed after that, because the command may have freed it.
+    // SAFETY: a planned utility statement has a node, and every node begins with its tag. The next function is called as the server
+    // would call it. The node is not accessed after that, because the command may have freed it.
     unsafe {
         let node = (*statement).utilityStmt;
         #[cfg(debug_assertions)]
@@ -142,8 +142,8 @@ unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
     unsafe { targets::of_command(node) };
 }
 
-/// Decides commands whose kind alone says what to report; None for all others. It runs outside of the guard, which would cost more than
-/// the rest.
+/// Decides commands whose kind alone says what to report; None for all others. It runs outside of the guard, which would cost more
+/// than the rest.
 unsafe fn by_kind_alone(node: *const pg_sys::Node) -> Option<Afterwards> {
     use pg_sys::NodeTag::*;
     use pg_sys::TransactionStmtKind::*;
@@ -273,8 +273,8 @@ unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     }
 }
 
-/// Returns whether the current role owns a database, as superusers own all. The command of another role fails, or copies a template without
-/// a worker.
+/// Returns whether the current role owns a database, as superusers own all. The command of another role fails, or copies a template
+/// without a worker.
 fn is_owner_of(database: pg_sys::Oid) -> bool {
     // SAFETY: looks up catalogs.
     #[cfg(feature = "pg15")]
@@ -286,8 +286,8 @@ fn is_owner_of(database: pg_sys::Oid) -> bool {
 
 /// Returns the text of an option of a statement. None if the statement has no such option, or if the option has no value.
 unsafe fn option<'s>(options: *const pg_sys::List, name: &CStr) -> Option<&'s CStr> {
-    // SAFETY: a list of options from a parsed statement, which lives as long as the caller uses it. The server's function returns the text of
-    // any option with a value.
+    // SAFETY: a list of options from a parsed statement, which lives as long as the caller uses it. The server's function returns
+    // the text of any option with a value.
     unsafe {
         let mut found = nodes::<pg_sys::DefElem>(options)
             .filter(|option| CStr::from_ptr((**option).defname) == name && !(**option).arg.is_null());
@@ -309,8 +309,8 @@ unsafe fn defining_of(watcher: &dyn Watcher, table: *const pg_sys::RangeVar) {
     }
 }
 
-/// Reports granted or revoked privileges, unless all of them are on temporary tables. Privileges on databases and tablespaces are compared
-/// after the command: any role may run it, and it changes nothing if the role has no right to grant.
+/// Reports granted or revoked privileges, unless all of them are on temporary tables. Privileges on databases and tablespaces are
+/// compared after the command: any role may run it, and it changes nothing if the role has no right to grant.
 unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwards {
     use pg_sys::ObjectType::*;
     let kind = statement.objtype;
@@ -320,8 +320,8 @@ unsafe fn grant(watcher: &dyn Watcher, statement: &pg_sys::GrantStmt) -> Afterwa
         OBJECT_TABLESPACE => Some(Shared::Tablespace),
         _ => None,
     };
-    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, databases and tablespaces a list
-    // of strings.
+    // SAFETY: a parsed statement: tables and sequences that are named one by one are a list of names, databases and tablespaces a
+    // list of strings.
     unsafe {
         if let Some(shared) = shared.filter(|_| by_name) {
             let mut granted = Vec::new();

@@ -2,10 +2,10 @@
 //!
 //! A session that changes a key reads the mark first, so a condition without waiters costs nothing more.
 //!
-//! No wakeup is lost, because both sides keep an order. A waiter enters the condition's queue, then sets the mark, then looks at its key
-//! under the lock of the key's shard, then sleeps. A session that changes a key does so under the same lock, and reads the mark
-//! afterwards. So either it finds the mark, or the waiter found the change. It clears the mark before it wakes the queue: every waiter
-//! that had set the mark by then is in the queue already.
+//! No wakeup is lost, because both sides keep an order. A waiter enters the condition's queue, then sets the mark, then looks at
+//! its key under the lock of the key's shard, then sleeps. A session that changes a key does so under the same lock, and reads the
+//! mark afterwards. So either it finds the mark, or the waiter found the change. It clears the mark before it wakes the queue:
+//! every waiter that had set the mark by then is in the queue already.
 
 #![allow(unsafe_code)]
 
@@ -36,8 +36,8 @@ impl Condition {
     /// Wakes all waiting sessions. The call is bounded, cannot fail and does not allocate. The caller must not hold any lock.
     pub fn wake(&self) {
         if self.marked.load(Ordering::SeqCst) != 0 && self.marked.swap(0, Ordering::SeqCst) != 0 {
-            // SAFETY: the postmaster formatted the variable before any backend existed. The call takes the variable's spinlock and sets
-            // latches.
+            // SAFETY: the postmaster formatted the variable before any backend existed. The call takes the variable's spinlock and
+            // sets latches.
             unsafe { pg_sys::ConditionVariableBroadcast(self.variable.get()) };
         }
     }
@@ -53,8 +53,8 @@ impl Condition {
         self.marked.swap(1, Ordering::SeqCst);
     }
 
-    /// Sleeps until another session wakes this one, or until the time is over. If the session is cancelled or terminated meanwhile, this
-    /// raises an error.
+    /// Sleeps until another session wakes this one, or until the time is over. If the session is cancelled or terminated meanwhile,
+    /// this raises an error.
     pub fn sleep(&self, ms: u64) {
         let ms = ms.clamp(1, i32::MAX as u64) as std::ffi::c_long;
         // SAFETY: as in `wake`. An error inside of the call passes through as a panic.

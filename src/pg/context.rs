@@ -1,9 +1,9 @@
 //! The context of errors in a caller's query: where in the query they are, and the key that the query belongs to.
 //!
-//! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. A SQLSTATE that pgrx does not know becomes XX000,
-//! and texts that are not UTF-8 are damaged. Everything else is lost: the position, the query that the position belongs to, the context,
-//! and the names of the object. So a frame on the server's stack of error contexts keeps copies of the last errors when the
-//! server raises them, and adds what was lost when pgrx raises the error again.
+//! pgrx rebuilds an error that passes its guard from SQLSTATE, message, detail and hint. A SQLSTATE that pgrx does not know becomes
+//! XX000, and texts that are not UTF-8 are damaged. Everything else is lost: the position, the query that the position belongs to,
+//! the context, and the names of the object. So a frame on the server's stack of error contexts keeps copies of the last errors
+//! when the server raises them, and adds what was lost when pgrx raises the error again.
 
 #![allow(unsafe_code)]
 
@@ -33,8 +33,8 @@ unsafe extern "C-unwind" {
     fn FreeErrorData(error: *mut pg_sys::ErrorData);
 }
 
-/// A frame on the server's stack of error contexts, in the memory of the statement. If the query fails, the frame stays on the stack until
-/// the error leaves the function: the server's handler then resets the stack.
+/// A frame on the server's stack of error contexts, in the memory of the statement. If the query fails, the frame stays on the
+/// stack until the error leaves the function: the server's handler then resets the stack.
 #[repr(C)]
 struct Frame {
     callback: pg_sys::ErrorContextCallback,
@@ -51,8 +51,8 @@ struct Frame {
     again: *const pg_sys::ErrorData,
 }
 
-/// How many of the last errors are kept. The server does not call this file when a handler raises an error again, so that error must be
-/// among them.
+/// How many of the last errors are kept. The server does not call this file when a handler raises an error again, so that error
+/// must be among them.
 const KEPT: usize = 8;
 
 /// The context of a running query.
@@ -80,8 +80,8 @@ pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R
 impl Context {
     fn enter(key: &[u8], query: &CStr) -> Self {
         let key = shown(key);
-        // SAFETY: the memory is zeroed, which is valid for a frame, and aligned for every type. It lives as long as the statement. The copy
-        // of the key has a zero after its end.
+        // SAFETY: the memory is zeroed, which is valid for a frame, and aligned for every type. It lives as long as the statement.
+        // The copy of the key has a zero after its end.
         unsafe {
             let copy = memory::cleared(key.len() + 1).cast::<u8>();
             copy.copy_from_nonoverlapping(key.as_ptr(), key.len());
@@ -102,11 +102,12 @@ impl Context {
         unsafe { pg_sys::error_context_stack = (*self.0).callback.previous };
     }
 
-    /// Notes which error pgrx raises again: the latest one with the message and the SQLSTATE of the report. If there is none, the error is
-    /// raised as pgrx passes it on.
+    /// Notes which error pgrx raises again: the latest one with the message and the SQLSTATE of the report. If there is none, the
+    /// error is raised as pgrx passes it on.
     fn raise_again(self, report: &ErrorReportWithLevel) {
         let code = report.sql_error_code();
-        // SAFETY: the frame and the copies in it live as long as the statement. The message of an error is null or ends with a zero.
+        // SAFETY: the frame and the copies in it live as long as the statement. The message of an error is null or ends with a
+        // zero.
         unsafe {
             let frame = &mut *self.0;
             let is_same = |error: *mut pg_sys::ErrorData| {
@@ -133,12 +134,12 @@ impl Context {
     }
 }
 
-/// Adds to a message that is being raised. The server calls it for warnings and notices, too. It has no guard, so that errors pass through
-/// unchanged. No value on this stack needs to be dropped.
+/// Adds to a message that is being raised. The server calls it for warnings and notices, too. It has no guard, so that errors pass
+/// through unchanged. No value on this stack needs to be dropped.
 #[allow(ffi_unwind_calls)]
 unsafe extern "C-unwind" fn describe(frame: *mut c_void) {
-    // SAFETY: the argument is the frame, which lives as long as the statement. The functions are the server's own, for use in such a
-    // callback. They copy the texts.
+    // SAFETY: the argument is the frame, which lives as long as the statement. The functions are the server's own, for use in such
+    // a callback. They copy the texts.
     unsafe {
         let frame = frame.cast::<Frame>();
         if (*frame).again.is_null() {
@@ -154,7 +155,8 @@ unsafe extern "C-unwind" fn describe(frame: *mut c_void) {
     }
 }
 
-/// Turns a position in the statement into a position in the query, as the server does for its own queries, and keeps a copy of the error.
+/// Turns a position in the statement into a position in the query, as the server does for its own queries, and keeps a copy of the
+/// error.
 ///
 /// # Safety
 /// Only for [`describe`].

@@ -1,7 +1,7 @@
 //! `pg_control`, the server's file about the state of its data directory.
 //!
-//! The server writes the file at each checkpoint, at its start and at its end. So two reads of the same content prove that no server has run
-//! on the data directory in between.
+//! The server writes the file at each checkpoint, at its start and at its end. So two reads of the same content prove that no
+//! server has run on the data directory in between.
 
 use super::fingerprint::{Digest, digest};
 use pgrx::pg_sys;

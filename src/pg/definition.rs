@@ -3,9 +3,9 @@
 //! may create objects, a command may create further objects along with its own, and dropping an object drops its dependents.
 //! `command.rs` sees only commands.
 //!
-//! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary tables, the
-//! transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed object, not on
-//! the command around it, because any command may call any function.
+//! The server also reports changes that leave every result as it is, sometimes in the middle of commands: indexes, temporary
+//! tables, the transient table that a rewrite of a table uses, settings and passwords of roles. The decision depends on the changed
+//! object, not on the command around it, because any command may call any function.
 //!
 //! Most calls of the hook announce that a function is about to be called. `function.rs` notes these.
 
@@ -40,8 +40,8 @@ const INHERITANCE: u32 = 2611;
 const HARMLESS: [u32; 15] =
     [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 
-/// Catalogs that all databases share and that decide about privileges: roles, memberships, databases with their owners and privileges,
-/// tablespaces, privileges on settings.
+/// Catalogs that all databases share and that decide about privileges: roles, memberships, databases with their owners and
+/// privileges, tablespaces, privileges on settings.
 const SHARED: [u32; 5] = [OF_ROLES, MEMBERSHIPS, 1262, 1213, 6243];
 
 /// The prefix of the name of the transient table that a rewrite of a table uses.
@@ -121,8 +121,8 @@ unsafe extern "C-unwind" fn changed(
     }
 }
 
-/// Reports a plan or COPY that is about to write to a relation, if the relation is a catalog that all databases share. Locks cannot show
-/// such a write, because commands that leave every result as it is lock these catalogs in the same way.
+/// Reports a plan or COPY that is about to write to a relation, if the relation is a catalog that all databases share. Locks cannot
+/// show such a write, because commands that leave every result as it is lock these catalogs in the same way.
 pub fn catalog_written(catalog: u32) {
     if SHARED.contains(&catalog)
         && let Some(report) = REPORT.get()
@@ -174,8 +174,8 @@ fn relation_defines(oid: pg_sys::Oid, is_internal: bool) -> bool {
     system::row(&CLASSES, oid.to_u32(), When::AsWritten, defines).unwrap_or(true)
 }
 
-/// Returns whether a change of a type matters. The row type of a table comes and goes with the table, and an array type with the type of
-/// its elements.
+/// Returns whether a change of a type matters. The row type of a table comes and goes with the table, and an array type with the
+/// type of its elements.
 fn type_defines(oid: pg_sys::Oid) -> bool {
     let defines = |row: &Type| {
         let is_array = row.typelem != pg_sys::InvalidOid && row.typcategory == pg_sys::TYPCATEGORY_ARRAY;

@@ -1,5 +1,5 @@
-//! Text in the database's encoding, which may be another one than UTF-8. `letters` returns it as a Rust string if it needs no conversion;
-//! `shown` escapes it for messages.
+//! Text in the database's encoding, which may be another one than UTF-8. `letters` returns it as a Rust string if it needs no
+//! conversion; `shown` escapes it for messages.
 
 #![allow(unsafe_code)]
 
@@ -7,8 +7,8 @@ use pgrx::pg_sys;
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Returns text of the database as a Rust string, if it needs no conversion. If the database's encoding is not UTF-8, that holds for
-/// ASCII only.
+/// Returns text of the database as a Rust string, if it needs no conversion. If the database's encoding is not UTF-8, that holds
+/// for ASCII only.
 pub fn letters(text: &[u8]) -> Option<&str> {
     // SAFETY: only reads a variable.
     let is_utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;

@@ -1,5 +1,5 @@
-//! Errors in PostgreSQL's form: a SQLSTATE, a message, and where useful a detail and a hint. Functions return an error as a `Refused`,
-//! and the outermost one raises it.
+//! Errors in PostgreSQL's form: a SQLSTATE, a message, and where useful a detail and a hint. Functions return an error as a
+//! `Refused`, and the outermost one raises it.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

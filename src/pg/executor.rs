@@ -79,7 +79,8 @@ unsafe fn attend(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Returns a shallow copy of the plan that runs without parallel workers: this process cannot observe what functions read in a worker.
+/// Returns a shallow copy of the plan that runs without parallel workers: this process cannot observe what functions read in a
+/// worker.
 ///
 /// The original stays unchanged, because the plan may be cached for other executions. The copy is made in the memory context of the
 /// query.
@@ -94,8 +95,8 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
     }
 }
 
-/// Notes the relations of a plan, and separately those that are in it only as parts of other relations. This function must neither fail
-/// nor raise errors: its caller has no guard.
+/// Notes the relations of a plan, and separately those that are in it only as parts of other relations. This function must neither
+/// fail nor raise errors: its caller has no guard.
 unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     observer::with_fill(|fill| {
         let mut parts = Vec::new();

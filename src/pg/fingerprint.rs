@@ -22,8 +22,8 @@ pub fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
 }
 
 /// Returns the digest of the program and the libraries that this process consists of: the server, this library, the libraries for
-/// collations, and so on. A file counts by its path, size and time of change. Must be called when the process starts: later, an upgrade
-/// may have replaced files that the process still uses. Returns None if the system does not tell the files.
+/// collations, and so on. A file counts by its path, size and time of change. Must be called when the process starts: later, an
+/// upgrade may have replaced files that the process still uses. Returns None if the system does not tell the files.
 pub fn programs() -> Option<Digest> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let maps = String::from_utf8_lossy(&maps);
@@ -38,8 +38,8 @@ pub fn programs() -> Option<Digest> {
     (!described.is_empty()).then(|| digest(described.iter().map(String::as_bytes)))
 }
 
-/// Returns the file of a line of the list of mappings, if it is a program or a library. A line ends with the path, and its second word tells
-/// with an x whether the memory has code. The data of a library may be mapped without any code.
+/// Returns the file of a line of the list of mappings, if it is a program or a library. A line ends with the path, and its second
+/// word tells with an x whether the memory has code. The data of a library may be mapped without any code.
 fn program_of(line: &str) -> Option<&str> {
     let path = line.get(line.find('/')?..)?;
     let has_code = line.split(' ').nth(1).is_some_and(|access| access.contains('x'));

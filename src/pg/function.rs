@@ -1,5 +1,5 @@
-//! Tracks the functions that this session calls. It knows since when the session has compiled functions. It also finds the functions that
-//! keep the types they have looked up once.
+//! Tracks the functions that this session calls. It knows since when the session has compiled functions. It also finds the
+//! functions that keep the types they have looked up once.
 
 #![allow(unsafe_code)]
 
@@ -16,7 +16,8 @@ local! {
     static FIRST_COMPILED: Cell<Option<Stamp>> = Cell::new(None);
 }
 
-/// Notes that a function is about to be called. This runs for each function of each plan, so the usual case must cost next to nothing.
+/// Notes that a function is about to be called. This runs for each function of each plan, so the usual case must cost next to
+/// nothing.
 #[inline]
 pub fn note_call(function: u32) {
     note_compiling();
@@ -31,8 +32,8 @@ pub fn note_compiling() {
     }
 }
 
-/// Stores the current moment. The server calls this from C, and our errors must not unwind through C frames, so the code runs under the
-/// guard.
+/// Stores the current moment. The server calls this from C, and our errors must not unwind through C frames, so the code runs under
+/// the guard.
 #[cold]
 fn begin() {
     let now = || FIRST_COMPILED.set(Some(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now())));
@@ -45,8 +46,9 @@ pub fn compiled_since() -> Stamp {
     FIRST_COMPILED.get().unwrap_or(Stamp::VOID)
 }
 
-/// Returns whether a function keeps types of tables and columns until the session ends: a PL/pgSQL function that declares a variable by
-/// `%TYPE` or `%ROWTYPE`. Its compiled form survives changes of these tables. Returns true if there is no such function.
+/// Returns whether a function keeps types of tables and columns until the session ends: a PL/pgSQL function that declares a
+/// variable by `%TYPE` or `%ROWTYPE`. Its compiled form survives changes of these tables. Returns true if there is no such
+/// function.
 pub fn keeps_types(function: u32) -> bool {
     // SAFETY: looks up a catalog, by a name that ends with a zero.
     let plpgsql = unsafe { pg_sys::get_language_oid(c"plpgsql".as_ptr(), true) };
@@ -54,14 +56,15 @@ pub fn keeps_types(function: u32) -> bool {
         .unwrap_or(true)
 }
 
-/// Returns whether a function is written in C: the executor does not report what C code reads. Returns true if there is no such function.
+/// Returns whether a function is written in C: the executor does not report what C code reads. Returns true if there is no such
+/// function.
 pub fn is_native(function: u32) -> bool {
     const C: u32 = 13;
     with_function(function, |language, _| language.to_u32() == C).unwrap_or(true)
 }
 
-/// Returns a function with its argument types, such as `function f(integer)`, and with the schema if the search path does not find it. None
-/// if there is no such function, or if the current role may not call it, unless `all` is set.
+/// Returns a function with its argument types, such as `function f(integer)`, and with the schema if the search path does not find
+/// it. None if there is no such function, or if the current role may not call it, unless `all` is set.
 pub fn in_words(function: u32, all: bool) -> Option<String> {
     with_function(function, |_, _| ())?;
     // SAFETY: looks up catalogs, for a function that exists. The server returns a new string that ends with a zero.
@@ -138,8 +141,8 @@ unsafe extern "C-unwind" fn is_volatile(function: pg_sys::Oid, found: *mut c_voi
 /// Calls `read` with the language and the source of a function. Returns None if there is no such function.
 fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -> Option<R> {
     let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
-    // SAFETY: a look-up in the server's cache of pg_proc. The entry is released after the last access, and the copy of the source lives
-    // until the statement ends.
+    // SAFETY: a look-up in the server's cache of pg_proc. The entry is released after the last access, and the copy of the source
+    // lives until the statement ends.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(cache, function.into());
         if tuple.is_null() {
@@ -158,8 +161,8 @@ fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -
     }
 }
 
-/// Returns whether a source contains `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. A match inside of a comment counts, too.
-/// So does a comment directly after a sign, because `TYPE` may follow it.
+/// Returns whether a source contains `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. A match inside of a comment counts,
+/// too. So does a comment directly after a sign, because `TYPE` may follow it.
 fn declares_by_reference(source: &[u8]) -> bool {
     source.split(|byte| *byte == b'%').skip(1).any(|after| {
         let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';

@@ -1,5 +1,5 @@
-//! Takes a jsonb apart, and converts integers. The members of an object become separate jsonb values, and the elements of an array become
-//! text or the text of SQL arrays.
+//! Takes a jsonb apart, and converts integers. The members of an object become separate jsonb values, and the elements of an array
+//! become text or the text of SQL arrays.
 
 #![allow(unsafe_code)]
 
@@ -24,8 +24,8 @@ pub fn members<'a>(argument: JsonbArgument<'a>) -> Option<Vec<Member<'a>>> {
     }
     let mut members = Vec::new();
     let mut name: &[u8] = &[];
-    // SAFETY: the iterator returns keys as strings with their lengths, which live as long as the copy that it walks through. It returns
-    // values that the server can convert to a jsonb each.
+    // SAFETY: the iterator returns keys as strings with their lengths, which live as long as the copy that it walks through. It
+    // returns values that the server can convert to a jsonb each.
     unsafe {
         let mut iterator = walk(argument);
         let mut item = pg_sys::JsonbValue::default();
@@ -267,7 +267,8 @@ pub fn bigint(jsonb: &Jsonb) -> Option<i64> {
         return None;
     }
     let _scratch = Scratch::new();
-    // SAFETY: the bytes are a jsonb without its header, and aligned: a Varlena begins at an aligned address, and its header has 4 bytes.
+    // SAFETY: the bytes are a jsonb without its header, and aligned: a Varlena begins at an aligned address, and its header has 4
+    // bytes.
     let text = unsafe {
         CStr::from_ptr(pg_sys::JsonbToCString(std::ptr::null_mut(), bytes.as_ptr().cast_mut().cast(), 0))
     };

@@ -1,26 +1,27 @@
 //! State of the session: plain statics, because a `thread_local!` would cost a function call at each access.
 //!
-//! One thread owns this state: the thread in which the server loaded the library. The postmaster forks each backend from that thread. The
-//! only thread of the child then has the same thread control block, at the same address. A library may start more threads, so each access
-//! compares the address of the running thread's control block with the owner's, and panics in any other thread.
+//! One thread owns this state: the thread in which the server loaded the library. The postmaster forks each backend from that
+//! thread. The only thread of the child then has the same thread control block, at the same address. A library may start more
+//! threads, so each access compares the address of the running thread's control block with the owner's, and panics in any other
+//! thread.
 //!
-//! The server itself belongs to the same thread. pgrx's guard refuses calls from other threads. Functions of this library that call the
-//! server without that guard, or read its variables, must call [`check_thread`].
+//! The server itself belongs to the same thread. pgrx's guard refuses calls from other threads. Functions of this library that call
+//! the server without that guard, or read its variables, must call [`check_thread`].
 
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::ops::Deref;
 
-/// The address of the owner's thread control block; 0 before the library is loaded. It is written once and is not an atomic, so that the
-/// compiler can merge the checks of two accesses in a row.
+/// The address of the owner's thread control block; 0 before the library is loaded. It is written once and is not an atomic, so
+/// that the compiler can merge the checks of two accesses in a row.
 static mut OWNER: usize = 0;
 
-/// Makes the running thread the owner. Only the first call has an effect. The server makes it when it loads the library (`_PG_init`), in
-/// the thread that ends with the process: so no other thread can have the same control block later.
+/// Makes the running thread the owner. Only the first call has an effect. The server makes it when it loads the library
+/// (`_PG_init`), in the thread that ends with the process: so no other thread can have the same control block later.
 pub fn claim_thread() {
-    // SAFETY: the server calls no other function of the library before it has loaded it, so no other thread of ours runs when the first
-    // call writes. All later calls only read.
+    // SAFETY: the server calls no other function of the library before it has loaded it, so no other thread of ours runs when the
+    // first call writes. All later calls only read.
     unsafe {
         if OWNER == 0 {
             OWNER = thread();
@@ -49,8 +50,8 @@ fn thread() -> usize {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     {
         let block: usize;
-        // SAFETY: the first word of a thread's control block holds the block's own address (System V ABI, thread-local storage). It never
-        // changes while the thread runs, so the compiler may merge two reads.
+        // SAFETY: the first word of a thread's control block holds the block's own address (System V ABI, thread-local storage). It
+        // never changes while the thread runs, so the compiler may merge two reads.
         unsafe {
             std::arch::asm!("mov {}, qword ptr fs:[0]", out(reg) block, options(pure, nomem, nostack, preserves_flags));
         }
@@ -77,8 +78,8 @@ fn thread() -> usize {
 /// A value that only the session's thread can access. Declared by [`local!`].
 pub struct Local<T>(T);
 
-// SAFETY: the content was made at compile time (`new`), so no thread holds a share in it from the start. It can only be accessed through
-// `deref`, which panics in all threads but the owner. A static is never dropped.
+// SAFETY: the content was made at compile time (`new`), so no thread holds a share in it from the start. It can only be accessed
+// through `deref`, which panics in all threads but the owner. A static is never dropped.
 unsafe impl<T> Sync for Local<T> {}
 
 impl<T> Local<T> {

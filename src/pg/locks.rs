@@ -3,20 +3,21 @@
 //! Every write locks its relation in a mode that no mere reader takes. The transaction holds the lock until it ends, except on most
 //! system catalogs (`relation.rs`). Rolling back a savepoint releases the savepoint's locks. So the lock manager knows what a
 //! transaction has written, however it wrote. The server keeps the locks of a backend in two places in shared memory:
-//! - *fast-path slots* in the backend's entry of the process array (PGPROC), for weak locks. Only the backend itself sets its slots.
-//!   Other processes may move a lock from a slot to the main table.
-//! - *the main lock table*. The backend's PGPROC has a list of its locks for each partition of the table. Only the backend itself adds
-//!   and removes locks there, with two exceptions: locks that other processes move there from a slot, and the lock on the backend's own
-//!   virtual transaction id, which a process that waits for the transaction's end puts there.
+//! - *fast-path slots* in the backend's entry of the process array (PGPROC), for weak locks. Only the backend itself sets its
+//!   slots. Other processes may move a lock from a slot to the main table.
+//! - *the main lock table*. The backend's PGPROC has a list of its locks for each partition of the table. Only the backend itself
+//!   adds and removes locks there, with two exceptions: locks that other processes move there from a slot, and the lock on the
+//!   backend's own virtual transaction id, which a process that waits for the transaction's end puts there.
 //!
-//! A process that moves a lock of another backend, or adds one for it, must hold that backend's `fpInfoLock` exclusively. A reader that
-//! holds `fpInfoLock` in shared mode therefore sees a consistent state, with each lock in exactly one place.
+//! A process that moves a lock of another backend, or adds one for it, must hold that backend's `fpInfoLock` exclusively. A reader
+//! that holds `fpInfoLock` in shared mode therefore sees a consistent state, with each lock in exactly one place.
 //!
-//! Other processes write to PGPROC entries, lists and locks while this code reads parts of them. So this code must never make a reference
-//! to any of them: it reads words through pointers, and reads words that another process may write at that moment as volatile.
+//! Other processes write to PGPROC entries, lists and locks while this code reads parts of them. So this code must never make a
+//! reference to any of them: it reads words through pointers, and reads words that another process may write at that moment as
+//! volatile.
 //!
-//! A prepared transaction keeps its locks in an entry of the same array that belongs to no process, and all of them in the main table.
-//! The same holds for a transaction that was prepared before the server was last restarted.
+//! A prepared transaction keeps its locks in an entry of the same array that belongs to no process, and all of them in the main
+//! table. The same holds for a transaction that was prepared before the server was last restarted.
 
 #![allow(unsafe_code)]
 
@@ -29,8 +30,8 @@ use pgrx::pg_sys;
 /// Lock modes that a change of rows takes, as bits of the server's mask: ROW EXCLUSIVE, EXCLUSIVE and ACCESS EXCLUSIVE.
 const WRITERS: i32 =
     1 << pg_sys::RowExclusiveLock | 1 << pg_sys::ExclusiveLock | 1 << pg_sys::AccessExclusiveLock;
-/// The same modes, and the mode in which a table is locked when it gets a child (SHARE UPDATE EXCLUSIVE). Other sessions do not see a
-/// child that a prepared transaction has created.
+/// The same modes, and the mode in which a table is locked when it gets a child (SHARE UPDATE EXCLUSIVE). Other sessions do not see
+/// a child that a prepared transaction has created.
 const WRITERS_AND_PARENTS: i32 = WRITERS | 1 << pg_sys::ShareUpdateExclusiveLock;
 /// Bits of a fast-path slot: one for each lock mode from 1 on.
 const BITS_PER_SLOT: u32 = 3;
@@ -62,8 +63,8 @@ pub fn has_written() -> bool {
     }
 }
 
-/// Calls `with` for each relation of this database, and each shared relation, that the transaction holds a write lock on. Some relations
-/// come twice. `with` must not take any lock of the lock manager.
+/// Calls `with` for each relation of this database, and each shared relation, that the transaction holds a write lock on. Some
+/// relations come twice. `with` must not take any lock of the lock manager.
 #[inline]
 pub fn each_written(with: impl FnMut(u32)) {
     each_held(WRITERS, WRITERS_IN_SLOTS, with);
@@ -82,8 +83,9 @@ fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
     if process.is_null() {
         return;
     }
-    // SAFETY: our own PGPROC exists as long as the session does. `fpInfoLock` is held while we read what it guards; if `with` panics, the
-    // abort of the transaction releases it. The transaction is not waiting for a lock, so no other process grants it one meanwhile.
+    // SAFETY: our own PGPROC exists as long as the session does. `fpInfoLock` is held while we read what it guards; if `with`
+    // panics, the abort of the transaction releases it. The transaction is not waiting for a lock, so no other process grants it
+    // one meanwhile.
     unsafe {
         let lock = &raw mut (*process).fpInfoLock;
         LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
@@ -100,17 +102,17 @@ pub fn has_seen_large_objects() -> bool {
     found
 }
 
-/// Returns the prepared transactions of this database, with their transaction ids and the relations that each has locked as a writer or
-/// as the parent of a new child. The list may include transactions that have just ended or are just being prepared.
+/// Returns the prepared transactions of this database, with their transaction ids and the relations that each has locked as a
+/// writer or as the parent of a new child. The list may include transactions that have just ended or are just being prepared.
 pub fn of_prepared() -> Vec<(pg_sys::TransactionId, Vec<u32>)> {
     let mut found = Vec::new();
     check_thread();
     // SAFETY: a plain global, constant in a session.
     let database = unsafe { pg_sys::MyDatabaseId };
     for slot in 0..prepared::limit() {
-        // SAFETY: behind the entries of processes, which `allProcCount` counts, the array has one entry for each transaction that may be
-        // prepared. Array and count never change while the server runs. The words of an entry are read as they are at this moment. A
-        // process that changes one of the entry's lists must hold the lock of that partition.
+        // SAFETY: behind the entries of processes, which `allProcCount` counts, the array has one entry for each transaction that
+        // may be prepared. Array and count never change while the server runs. The words of an entry are read as they are at this
+        // moment. A process that changes one of the entry's lists must hold the lock of that partition.
         unsafe {
             let all = pg_sys::ProcGlobal;
             let entry = (*all).allProcs.add((*all).allProcCount as usize + slot);
@@ -157,8 +159,8 @@ unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl 
 #[cfg(feature = "pg18")]
 #[inline]
 unsafe fn each_slot(process: *const pg_sys::PGPROC, modes: u64, with: &mut impl FnMut(u32)) {
-    // SAFETY: as the caller promises. The number of groups never changes while the server runs; both arrays have an element for each
-    // group or slot.
+    // SAFETY: as the caller promises. The number of groups never changes while the server runs; both arrays have an element for
+    // each group or slot.
     unsafe {
         for group in 0..pg_sys::FastPathLockGroupsPerBackend as usize {
             let relations = (*process).fpRelId.add(group * SLOTS_PER_WORD);
@@ -201,8 +203,8 @@ unsafe fn each_list(process: *mut pg_sys::PGPROC, mut with: impl FnMut(usize, *c
 /// The list must be one of an entry of the process array, and no process may change it during the call.
 #[inline]
 unsafe fn each_in_list(head: *const Link, database: u32, modes: i32, with: &mut impl FnMut(u32)) {
-    // SAFETY: a circular list of links inside of PROCLOCKs; a list that was never used has a null pointer. A LOCK exists as long as a
-    // PROCLOCK refers to it, and its tag is never changed meanwhile.
+    // SAFETY: a circular list of links inside of PROCLOCKs; a list that was never used has a null pointer. A LOCK exists as long as
+    // a PROCLOCK refers to it, and its tag is never changed meanwhile.
     unsafe {
         let mut link: *const Link = (*head).next;
         while link != head && !link.is_null() {

@@ -1,10 +1,10 @@
 //! Allocations that can fail: memory of the running statement, and Rust lists and copies whose size comes from data.
 //!
-//! Memory of the statement is requested in a mode in which the server returns null instead of raising an error. There are two reasons.
-//! First, a call that may raise an error must go through pgrx's guard, which costs more than the allocation of a small piece. Second, the
-//! guard copies an error into the current memory context. If there is no memory for the copy, the guard is called again with the error
-//! about the copy, until the server gives up. So code that allocates much through the guard must do so in a context of its own
-//! ([`Scratch`]), which leaves room for the copy.
+//! Memory of the statement is requested in a mode in which the server returns null instead of raising an error. There are two
+//! reasons. First, a call that may raise an error must go through pgrx's guard, which costs more than the allocation of a small
+//! piece. Second, the guard copies an error into the current memory context. If there is no memory for the copy, the guard is
+//! called again with the error about the copy, until the server gives up. So code that allocates much through the guard must do so
+//! in a context of its own ([`Scratch`]), which leaves room for the copy.
 
 #![allow(unsafe_code)]
 
@@ -185,8 +185,8 @@ pub fn push<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
-/// Raises an error if the system has no memory, so that small pieces come from the reserve. A loop over data that allocates small pieces
-/// must call this in each turn.
+/// Raises an error if the system has no memory, so that small pieces come from the reserve. A loop over data that allocates small
+/// pieces must call this in each turn.
 #[inline]
 pub fn check() {
     if allocator::is_short() {

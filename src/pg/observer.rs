@@ -1,7 +1,8 @@
-//! Collects what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of functions, and
-//! every function that a plan prepares to call.
+//! Collects what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of
+//! functions, and every function that a plan prepares to call.
 //!
-//! Only fills are observed. `executor.rs` and `definition.rs` report what they notice, and this file keeps it for the running fills.
+//! Only fills are observed. `executor.rs` and `definition.rs` report what they notice, and this file keeps it for the running
+//! fills.
 
 use super::allocator;
 use super::local::local;
@@ -44,14 +45,14 @@ local! {
 }
 
 local! {
-    /// Whether this transaction has prepared a call of an untracked function. PL/pgSQL prepares an expression once in a transaction, so a
-    /// later fill that evaluates the expression again does not observe the call.
+    /// Whether this transaction has prepared a call of an untracked function. PL/pgSQL prepares an expression once in a
+    /// transaction, so a later fill that evaluates the expression again does not observe the call.
     static HAS_PREPARED_UNTRACKED: Cell<bool> = Cell::new(false);
 }
 
 local! {
-    /// Like [`HAS_PREPARED_UNTRACKED`], for functions that are not built in. Functions that plans call do not count: a plan prepares its
-    /// calls anew whenever it starts.
+    /// Like [`HAS_PREPARED_UNTRACKED`], for functions that are not built in. Functions that plans call do not count: a plan
+    /// prepares its calls anew whenever it starts.
     static HAS_PREPARED_FUNCTIONS: Cell<bool> = Cell::new(false);
 }
 
@@ -108,8 +109,8 @@ pub fn has_prepared_functions() -> bool {
     HAS_PREPARED_FUNCTIONS.get()
 }
 
-/// Restores what [`has_prepared_functions`] was before a plan started. The functions that a plan prepares to call do not count, because a
-/// plan prepares its calls anew whenever it starts.
+/// Restores what [`has_prepared_functions`] was before a plan started. The functions that a plan prepares to call do not count,
+/// because a plan prepares its calls anew whenever it starts.
 #[inline]
 pub fn restore_prepared_functions(had_prepared: bool) {
     HAS_PREPARED_FUNCTIONS.set(had_prepared);

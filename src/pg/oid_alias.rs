@@ -1,5 +1,5 @@
-//! Arguments of SQL types that are aliases of oid (regclass, regrole): an OID that is written as a name. Each becomes a Rust type with
-//! one OID.
+//! Arguments of SQL types that are aliases of oid (regclass, regrole): an OID that is written as a name. Each becomes a Rust type
+//! with one OID.
 
 #![allow(unsafe_code)]
 

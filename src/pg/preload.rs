@@ -30,7 +30,8 @@ pub fn require() {
 
 /// Returns the libraries that are preloaded now, as the setting spells them.
 fn preload_libraries() -> String {
-    // SAFETY: the server's own string for a built-in setting. It is never freed while we read it, and is NULL only before settings exist.
+    // SAFETY: the server's own string for a built-in setting. It is never freed while we read it, and is NULL only before settings
+    // exist.
     let raw = unsafe { pg_sys::shared_preload_libraries_string };
     if raw.is_null() {
         return String::new();
@@ -39,8 +40,8 @@ fn preload_libraries() -> String {
     unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned()
 }
 
-/// Returns `current` with pg_cache appended, as the value for ALTER SYSTEM SET. Each library is a literal of its own, because the server
-/// would take one literal for one library.
+/// Returns `current` with pg_cache appended, as the value for ALTER SYSTEM SET. Each library is a literal of its own, because the
+/// server would take one literal for one library.
 fn preload_list_with_us(current: &str) -> String {
     current
         .split(',')

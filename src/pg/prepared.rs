@@ -5,11 +5,12 @@
 //! records   what each transaction has changed in the cache     twice as many as may be prepared
 //! ```
 //!
-//! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the records at
-//! most; meanwhile no function of the server is called, and no shard's lock is taken. The head must only be accessed as an atomic.
+//! Access rules: the records must only be read and written under one lock of our own. The lock is held for one walk over the
+//! records at most; meanwhile no function of the server is called, and no shard's lock is taken. The head must only be accessed as
+//! an atomic.
 //!
-//! A saved cache comes with these records (`restart.rs`). When the server starts without one, the memory is empty: a transaction that was
-//! prepared before has no record.
+//! A saved cache comes with these records (`restart.rs`). When the server starts without one, the memory is empty: a transaction
+//! that was prepared before has no record.
 
 #![allow(unsafe_code)]
 
@@ -21,8 +22,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const NAME: &CStr = c"pg_cache_prepared";
 /// The server's own limit, including the zero behind the name.
 const GID_BYTES: usize = pg_sys::GIDSIZE as usize;
-/// The capacity of a record. If a transaction changes more keys, the record holds the fences of their spaces instead. If it has more
-/// fences, the record holds the fence of the database.
+/// The capacity of a record. If a transaction changes more keys, the record holds the fences of their spaces instead. If it has
+/// more fences, the record holds the fence of the database.
 pub const FENCES_MAX: usize = 1024;
 pub const MARKS_MAX: usize = 144;
 
@@ -57,8 +58,8 @@ pub struct Record {
     fences_len: u32,
     marks_len: u32,
     pub xid: pg_sys::TransactionId,
-    /// The moment since when inheritance trees may have grown above the relations that the transaction has written. Used for unnamed
-    /// transactions only.
+    /// The moment since when inheritance trees may have grown above the relations that the transaction has written. Used for
+    /// unnamed transactions only.
     pub trees: Stamp,
     gid: [u8; GID_BYTES],
     fences: [FenceId; FENCES_MAX],
@@ -66,8 +67,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Assigns the record to a transaction that is being prepared. Lists beyond the capacity are cut off: the caller must ensure that all
-    /// fits.
+    /// Assigns the record to a transaction that is being prepared. Lists beyond the capacity are cut off: the caller must ensure
+    /// that all fits.
     pub fn write(&mut self, xid: pg_sys::TransactionId, gid: &[u8], fences: &[FenceId], marks: &[KeyMark]) {
         self.set_state(State::Preparing);
         (self.enders, self.xid, self.trees) = (0, xid, Stamp::LATEST);
@@ -76,7 +77,8 @@ impl Record {
         self.marks_len = fill(&mut self.marks, marks);
     }
 
-    /// Returns the state. An invalid word counts as `Gone`: the record is then not used until its transaction is found to have ended.
+    /// Returns the state. An invalid word counts as `Gone`: the record is then not used until its transaction is found to have
+    /// ended.
     pub fn state(&self) -> State {
         match self.state {
             0 => State::Free,
@@ -141,8 +143,8 @@ pub fn limit() -> usize {
     usize::try_from(unsafe { max_prepared_xacts }).unwrap_or(0)
 }
 
-/// Returns the number of records. It is twice the limit, because a transaction has its record a little longer than the server counts it:
-/// from before its preparation until after its end.
+/// Returns the number of records. It is twice the limit, because a transaction has its record a little longer than the server
+/// counts it: from before its preparation until after its end.
 fn count() -> usize {
     limit() * 2
 }
@@ -162,8 +164,8 @@ pub fn request() {
     }
 }
 
-/// Formats the memory, again after a crash. Must be called from the server's start-up hook, in the postmaster, before any other process
-/// exists.
+/// Formats the memory, again after a crash. Must be called from the server's start-up hook, in the postmaster, before any other
+/// process exists.
 pub fn start_up() {
     if count() == 0 {
         return;
@@ -254,8 +256,8 @@ pub fn with_table<R>(with: impl FnOnce(Table<'_>) -> R) -> Option<R> {
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         Held(lock)
     };
-    // SAFETY: `start_up` made the memory. It is aligned because shared memory begins on a cache line, and only this process accesses the
-    // records while it holds the lock. Every bit pattern is a valid record.
+    // SAFETY: `start_up` made the memory. It is aligned because shared memory begins on a cache line, and only this process
+    // accesses the records while it holds the lock. Every bit pattern is a valid record.
     let table = unsafe {
         let records = std::slice::from_raw_parts_mut(memory.add(HEAD).cast::<Record>(), count());
         Table { unnamed: AtomicU64::from_ptr(memory), records }
@@ -283,8 +285,8 @@ pub fn is_in_progress(xid: pg_sys::TransactionId) -> bool {
     unsafe { pg_sys::TransactionIdIsInProgress(xid) }
 }
 
-/// Returns whether another session's transaction has ended and released the lock on its own id. Between the end and the release, the
-/// server sends the transaction's catalog invalidations. May raise errors.
+/// Returns whether another session's transaction has ended and released the lock on its own id. Between the end and the release,
+/// the server sends the transaction's catalog invalidations. May raise errors.
 pub fn is_over(xid: pg_sys::TransactionId) -> bool {
     if is_in_progress(xid) {
         return false;
@@ -316,8 +318,8 @@ pub struct Found {
     pub is_here: bool,
 }
 
-/// Finds the prepared transaction with this name, in any database, also if it was prepared before the server was restarted. May raise
-/// errors.
+/// Finds the prepared transaction with this name, in any database, also if it was prepared before the server was restarted. May
+/// raise errors.
 pub fn find(gid: &[u8]) -> Option<Found> {
     let query =
         "SELECT p.transaction::pg_catalog.text, p.ownerid, p.dbid FROM pg_catalog.pg_prepared_xact() AS p

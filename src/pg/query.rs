@@ -28,17 +28,18 @@ pub fn accept_messages() {
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Drops the session's cached plans, its resolved search path, and its cached role memberships, as PostgreSQL does when schemas and roles
-/// change. Running plans are not disturbed.
+/// Drops the session's cached plans, its resolved search path, and its cached role memberships, as PostgreSQL does when schemas and
+/// roles change. Running plans are not disturbed.
 ///
-/// Memberships are dropped because PostgreSQL may keep an outdated list of them: it loses a message that arrives while it collects the
-/// list.
+/// Memberships are dropped because PostgreSQL may keep an outdated list of them: it loses a message that arrives while it collects
+/// the list.
 pub fn forget_catalogs() {
     use pg_sys::SysCacheIdentifier::{AUTHMEMROLEMEM, NAMESPACEOID};
     accept_messages();
     let every_object = 0;
     for cache in [NAMESPACEOID, AUTHMEMROLEMEM] {
-        // SAFETY: the server's own function, called within a transaction. It calls the callbacks that an invalidation message would call.
+        // SAFETY: the server's own function, called within a transaction. It calls the callbacks that an invalidation message would
+        // call.
         unsafe { pg_sys::CallSyscacheCallbacks(cache as i32, every_object) };
     }
 }
@@ -52,7 +53,8 @@ pub struct Query<'a> {
     pub arguments: Array<'a>,
 }
 
-/// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb. Returns None if that is null, or if there is no row.
+/// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb. Returns None if that is null, or if there is
+/// no row.
 ///
 /// Raises the errors of the query, with their position in it.
 pub fn scalar(query: &Query<'_>, on: Snapshot) -> Option<Vec<u8>> {
@@ -62,8 +64,8 @@ pub fn scalar(query: &Query<'_>, on: Snapshot) -> Option<Vec<u8>> {
 fn try_scalar(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: the server's own function, called while no lock is held.
     unsafe {
-        // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next locks
-        // a relation that it has not locked yet.
+        // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next
+        // locks a relation that it has not locked yet.
         pg_sys::AcceptInvalidationMessages();
     }
     on_snapshot(on, || {
@@ -80,11 +82,11 @@ fn try_scalar(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Optio
     })
 }
 
-/// Calls `run` while a snapshot is active, and removes the snapshot when `run` returns. An error that is raised does not return here: the
-/// server then removes all snapshots of the (sub)transaction and closes its SPI connections.
+/// Calls `run` while a snapshot is active, and removes the snapshot when `run` returns. An error that is raised does not return
+/// here: the server then removes all snapshots of the (sub)transaction and closes its SPI connections.
 fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
-    // SAFETY: called within a transaction. If no snapshot is active, this asks for the transaction's snapshot. The server raises an error
-    // if the transaction must not take one.
+    // SAFETY: called within a transaction. If no snapshot is active, this asks for the transaction's snapshot. The server raises an
+    // error if the transaction must not take one.
     unsafe {
         pg_sys::PushActiveSnapshot(match on {
             Snapshot::New => pg_sys::GetLatestSnapshot(),
@@ -108,8 +110,8 @@ unsafe fn value_of(query: &Query<'_>, on: Snapshot, context: Context) -> Result<
         let types = parameter_types(query.text)?;
         let (mut values, nulls) = bind(query.arguments, &types, context)?;
         let plan = prepare(query.text, &types)?;
-        // This snapshot is taken after the tables are locked, as the server does for a statement of its own. A snapshot from before a
-        // wait for a TRUNCATE would find the table empty, though no committed state was empty.
+        // This snapshot is taken after the tables are locked, as the server does for a statement of its own. A snapshot from before
+        // a wait for a TRUNCATE would find the table empty, though no committed state was empty.
         on_snapshot(on, || {
             let found = run(query.text, plan, &mut values, &nulls)?;
             Ok(found.map(|(datum, kind)| memory::copy(varlena::content(to_jsonb(datum, kind)))))
@@ -122,7 +124,8 @@ unsafe fn value_of(query: &Query<'_>, on: Snapshot, context: Context) -> Result<
 /// # Safety
 /// An SPI connection must be open.
 unsafe fn parameter_types(text: &CStr) -> Result<Vec<pg_sys::Oid>, Refused> {
-    // SAFETY: the parser's own functions, called with a text that ends with a zero. Their results live as long as the SPI connection.
+    // SAFETY: the parser's own functions, called with a text that ends with a zero. Their results live as long as the SPI
+    // connection.
     unsafe {
         let statements = pg_sys::pg_parse_query(text.as_ptr());
         let count = if statements.is_null() { 0 } else { (*statements).length };
@@ -380,8 +383,8 @@ unsafe fn run(
     values: &mut [pg_sys::Datum],
     nulls: &[c_char],
 ) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
-    // SAFETY: uses SPI as its documentation describes. The execution is read-only: it runs on the active snapshot, and a statement that
-    // writes is an error. If the status says that rows were selected, there is a table of rows.
+    // SAFETY: uses SPI as its documentation describes. The execution is read-only: it runs on the active snapshot, and a statement
+    // that writes is an error. If the status says that rows were selected, there is a table of rows.
     unsafe {
         let status = pg_sys::SPI_execute_snapshot(
             plan,

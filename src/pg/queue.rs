@@ -1,7 +1,7 @@
 //! Queues of sessions that wait until another session has finished its work on a key.
 //!
-//! Each queue is a condition (`condition.rs`). Keys share queues by their hash, so a session may be woken for another key; it then looks
-//! at its own key and sleeps again.
+//! Each queue is a condition (`condition.rs`). Keys share queues by their hash, so a session may be woken for another key; it then
+//! looks at its own key and sleeps again.
 
 #![allow(unsafe_code)]
 
@@ -10,8 +10,8 @@ use super::{clock, shared};
 use pgrx::prelude::*;
 use std::marker::PhantomData;
 
-/// Wakes all sessions that wait for a key with this hash. The call is bounded, cannot fail and does not allocate. The caller must not
-/// hold any lock.
+/// Wakes all sessions that wait for a key with this hash. The call is bounded, cannot fail and does not allocate. The caller must
+/// not hold any lock.
 pub fn wake(hash: u64) {
     if let Some(queue) = shared::queue(hash) {
         queue.wake();
@@ -44,8 +44,8 @@ impl Waiter {
         self.queue.mark();
     }
 
-    /// Sleeps until another session wakes this one, or until the time is over. If the session is cancelled or terminated meanwhile, this
-    /// raises an error, which drops this value.
+    /// Sleeps until another session wakes this one, or until the time is over. If the session is cancelled or terminated meanwhile,
+    /// this raises an error, which drops this value.
     pub fn sleep(&self, ms: u64) {
         self.queue.sleep(ms);
     }

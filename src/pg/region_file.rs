@@ -6,13 +6,13 @@
 //! prepared         the records of prepared transactions
 //! ```
 //!
-//! - The file exists only while no server runs with this library: a starting server removes it, durably, before it uses the content. So a
-//!   crash never leads back to an old state of the cache, and a base backup finds no file.
+//! - The file exists only while no server runs with this library: a starting server removes it, durably, before it uses the
+//!   content. So a crash never leads back to an old state of the cache, and a base backup finds no file.
 //! - It is written under another name, and gets its name when all of it is on disk.
 //! - Its header has the digest of `pg_control`. So it fits one state of one data directory.
 //!
-//! Saving runs in the postmaster at its exit: it allocates nothing, raises no error and ends in time. The paths are relative: the working
-//! directory of the server is its data directory.
+//! Saving runs in the postmaster at its exit: it allocates nothing, raises no error and ends in time. The paths are relative: the
+//! working directory of the server is its data directory.
 
 use super::clock::Reading;
 use super::fingerprint::Digest;
@@ -85,8 +85,8 @@ fn failed(call: &'static str) -> impl Fn(Errno) -> Failure {
     move |error| Failure::System(call, error)
 }
 
-/// The words of the header, in order: magic, checksum of the words after it, format, checksum of the content, identity, sizes of region and
-/// records, state.
+/// The words of the header, in order: magic, checksum of the words after it, format, checksum of the content, identity, sizes of
+/// region and records, state.
 struct Header([u64; HEADER_WORDS]);
 
 const HEADER_WORDS: usize = 27;
@@ -158,8 +158,8 @@ impl Header {
     }
 }
 
-/// Reads the saved cache into `region` and `records`, which must be full of zeroes, removes the file in any case, and returns the state of the cache and when its clock
-/// began. Returns None if there is no file. If this fails, both may hold anything.
+/// Reads the saved cache into `region` and `records`, which must be full of zeroes, removes the file in any case, and returns the
+/// state of the cache and when its clock began. Returns None if there is no file. If this fails, both may hold anything.
 pub fn load(
     identity: Result<Identity, &'static str>,
     region: &mut [u8],
@@ -246,8 +246,8 @@ fn read_all(file: &OwnedFd, into: &mut [u8], at: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the cache to the file. `is_in_use` tells whether a range of the region's bytes holds anything. If this fails, there is no file.
-/// Allocates nothing and raises no error. With `durable`, waits for the disk.
+/// Writes the cache to the file. `is_in_use` tells whether a range of the region's bytes holds anything. If this fails, there is no
+/// file. Allocates nothing and raises no error. With `durable`, waits for the disk.
 pub fn save(
     identity: &Identity,
     state: &State,

@@ -91,8 +91,8 @@ impl RelationOid {
         with_class(self.0, |row| Role::from_oid(row.relowner.to_u32()))
     }
 
-    /// Returns the kind of the relation in words, if its changes cannot be watched. None also if there is no such relation: the caller must
-    /// check that first.
+    /// Returns the kind of the relation in words, if its changes cannot be watched. None also if there is no such relation: the
+    /// caller must check that first.
     pub fn unwatchable(self) -> Option<&'static str> {
         if self.0 < FIRST_NORMAL {
             return Some("a system catalog");
@@ -105,7 +105,8 @@ impl RelationOid {
         })
     }
 
-    /// Returns the kind of the relation in words, if it has no rows of its own that could change. None also if there is no such relation.
+    /// Returns the kind of the relation in words, if it has no rows of its own that could change. None also if there is no such
+    /// relation.
     pub fn unwritable(self) -> Option<&'static str> {
         let (kind, ..) = class(self.0)?;
         match kind {
@@ -136,12 +137,12 @@ const WITH_ROWS: [u8; 4] = [
 ];
 /// The first OID of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
-/// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept until
-/// the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
+/// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept
+/// until the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
 const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
-/// tablespaces. Harmless commands lock them like others, so a lock tells nothing. `definition.rs` and `command.rs` report the changes that
-/// matter.
+/// tablespaces. Harmless commands lock them like others, so a lock tells nothing. `definition.rs` and `command.rs` report the
+/// changes that matter.
 const REPORTED: [u32; 6] = [1260, 1261, 2964, 6243, 1262, 1213];
 /// When `alone` or `parts` has this many relations, the session clears that map before it adds another one.
 const KNOWN_MAX: usize = 65_536;
@@ -149,11 +150,11 @@ const KNOWN_MAX: usize = 65_536;
 /// The memory of a session. The keys are OIDs, which the server assigns: no user can choose them to cause collisions.
 struct Known {
     alone: HashMap<u32, Relation, FixedState>,
-    /// Relations that are parts of others. A change of a relation may be a change of its tree, and the server sends no message for the
-    /// relations below it. So any message clears this map.
+    /// Relations that are parts of others. A change of a relation may be a change of its tree, and the server sends no message for
+    /// the relations below it. So any message clears this map.
     parts: HashMap<u32, Relation, FixedState>,
-    /// Temporary relations, with their indexes and all that belongs to them. The session that makes them locks them as a writer does. A
-    /// temporary relation stays temporary, so messages do not clear this set.
+    /// Temporary relations, with their indexes and all that belongs to them. The session that makes them locks them as a writer
+    /// does. A temporary relation stays temporary, so messages do not clear this set.
     temporary: HashSet<u32, FixedState>,
     /// When the set has this size, dropped relations are removed from it.
     temporary_max: usize,
@@ -175,8 +176,8 @@ local! {
     static GENERATION: Cell<u64> = Cell::new(0);
 }
 
-/// Returns a counter that grows whenever an answer of [`of`] may have become wrong. An answer is true as long as the counter has the same
-/// value as before the call of [`of`]. The session may forget it all the same.
+/// Returns a counter that grows whenever an answer of [`of`] may have become wrong. An answer is true as long as the counter has
+/// the same value as before the call of [`of`]. The session may forget it all the same.
 #[inline]
 pub fn generation() -> u64 {
     GENERATION.get()
@@ -206,14 +207,14 @@ pub fn remembered(oid: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&oid).or_else(|| known.parts.get(&oid)).cloned())
 }
 
-/// Returns whether the session has found the relation to be temporary. ON COMMIT DELETE ROWS needs this: the server empties temporary
-/// tables when catalogs must not be read any more, and reports each as changed.
+/// Returns whether the session has found the relation to be temporary. ON COMMIT DELETE ROWS needs this: the server empties
+/// temporary tables when catalogs must not be read any more, and reports each as changed.
 pub fn was_temporary(oid: u32) -> bool {
     KNOWN.with_borrow(|known| known.temporary.contains(&oid))
 }
 
-/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the OID may be given to another relation.
-/// Reads catalogs if the set is full.
+/// Remembers a temporary relation, or forgets a relation that is not temporary or is gone: the OID may be given to another
+/// relation. Reads catalogs if the set is full.
 fn note_temporary(oid: u32, is_temporary: bool) {
     let is_full = KNOWN.with_borrow_mut(|known| {
         if !is_temporary {
@@ -249,8 +250,8 @@ pub fn forget_all() {
     });
 }
 
-/// Returns what a write to a relation means. It reads the catalogs if the session does not remember the relation. So it may raise an
-/// error, and no lock may be held.
+/// Returns what a write to a relation means. It reads the catalogs if the session does not remember the relation. So it may raise
+/// an error, and no lock may be held.
 pub fn of(oid: u32) -> Relation {
     if let Some(known) = remembered(oid) {
         return known;
@@ -286,8 +287,8 @@ fn look_up(oid: u32) -> Relation {
             _ => Relation::Catalog,
         };
     }
-    // If the relation does not exist, this transaction has dropped it. If this transaction had also created it, no other session has ever
-    // seen it.
+    // If the relation does not exist, this transaction has dropped it. If this transaction had also created it, no other session
+    // has ever seen it.
     let now = class(oid);
     let Some((kind, persistence, schema)) = now.or_else(|| class_before(oid)) else {
         return Relation::Irrelevant;
@@ -311,9 +312,9 @@ fn look_up(oid: u32) -> Relation {
     Relation::Rows { ancestors: ancestors.into() }
 }
 
-/// Returns whether every change of a relation can be seen at its commit. This is false for catalogs, whose locks are released before the
-/// commit, and for sequences and foreign tables. It is false for temporary tables, because each session has its own, and for pg_cache's
-/// own tables, whose changes are announced by messages (`catalog.rs`).
+/// Returns whether every change of a relation can be seen at its commit. This is false for catalogs, whose locks are released
+/// before the commit, and for sequences and foreign tables. It is false for temporary tables, because each session has its own, and
+/// for pg_cache's own tables, whose changes are announced by messages (`catalog.rs`).
 pub fn is_followed(oid: u32) -> bool {
     oid >= FIRST_NORMAL
         && class(oid).is_some_and(|(kind, persistence, schema)| {
@@ -331,8 +332,8 @@ pub fn is_inheritance_parent(oid: u32) -> bool {
     with_class(oid, is_parent).unwrap_or(false)
 }
 
-/// Returns what a relation is and its name, such as `table orders`, with the schema if the search path does not find it. None if there is
-/// no such relation, or if the current role may not read it, unless `all` is set.
+/// Returns what a relation is and its name, such as `table orders`, with the schema if the search path does not find it. None if
+/// there is no such relation, or if the current role may not read it, unless `all` is set.
 pub fn in_words(number: u32, all: bool) -> Option<String> {
     let (kind, _, schema) = class(number)?;
     let kind = match kind {
@@ -386,8 +387,8 @@ fn class(oid: u32) -> Option<(u8, u8, u32)> {
 }
 
 fn with_class<R>(oid: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
-    // SAFETY: a look-up in the server's cache of pg_class. Its entries are copies in this process; the entry is released after the last
-    // access.
+    // SAFETY: a look-up in the server's cache of pg_class. Its entries are copies in this process; the entry is released after the
+    // last access.
     unsafe {
         let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, oid.into());
         if tuple.is_null() {
@@ -407,8 +408,8 @@ fn class_before(oid: u32) -> Option<(u8, u8, u32)> {
     })
 }
 
-/// Adds the direct parents of a relation, if they are not in the list yet. Parents that this transaction has removed count, too: the
-/// relation's rows are gone from them.
+/// Adds the direct parents of a relation, if they are not in the list yet. Parents that this transaction has removed count, too:
+/// the relation's rows are gone from them.
 fn ancestors_of(oid: u32, found: &mut Vec<u32>) {
     for when in [When::Now, When::BeforeUs] {
         system::each_row(&INHERITS, oid, when, |row| {
@@ -419,8 +420,8 @@ fn ancestors_of(oid: u32, found: &mut Vec<u32>) {
     }
 }
 
-/// Returns the relation with this name, if there is one. The search takes no lock: if another relation gets the name at this moment, the
-/// command that renames it reports its own change.
+/// Returns the relation with this name, if there is one. The search takes no lock: if another relation gets the name at this
+/// moment, the command that renames it reports its own change.
 ///
 /// # Safety
 /// The name must be from a parsed statement.

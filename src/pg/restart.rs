@@ -1,14 +1,15 @@
 //! Decides whether the cache is saved when the server ends, and whether a saved cache fits when the server starts.
 //!
-//! *Saved* is the cache only after a clean shutdown. The server's exit code does not tell that: it is 0 after an immediate shutdown, too. So
-//! `pg_control` decides: it says on disk that the shutdown checkpoint was written. At that time no session exists any more, and the memory
-//! agrees with the database.
+//! *Saved* is the cache only after a clean shutdown. The server's exit code does not tell that: it is 0 after an immediate
+//! shutdown, too. So `pg_control` decides: it says on disk that the shutdown checkpoint was written. At that time no session exists
+//! any more, and the memory agrees with the database.
 //!
-//! *Loaded* is it only if the content of `pg_control` is the same as then, so that the database has not changed since. A backup label or a
-//! signal file tells that the server will not simply continue from that checkpoint. Programs and settings must also be the same: see
-//! `fingerprint.rs`.
+//! *Loaded* is it only if the content of `pg_control` is the same as then, so that the database has not changed since. A backup
+//! label or a signal file tells that the server will not simply continue from that checkpoint. Programs and settings must also be
+//! the same: see `fingerprint.rs`.
 //!
-//! Both run in the postmaster while it has no children. A server in single-user mode neither saves nor loads. It changes `pg_control`.
+//! Both run in the postmaster while it has no children. A server in single-user mode neither saves nor loads. It changes
+//! `pg_control`.
 
 #![allow(unsafe_code)]
 
@@ -33,8 +34,8 @@ pub fn is_postmaster() -> bool {
     unsafe { pg_sys::IsPostmasterEnvironment && !pg_sys::IsUnderPostmaster }
 }
 
-/// Reads the saved cache, if there is one and it fits. Returns its state, and when its clock began. The server logs the reason if there is a
-/// saved cache that does not fit. Must be called in the postmaster, when the server creates its shared memory.
+/// Reads the saved cache, if there is one and it fits. Returns its state, and when its clock began. The server logs the reason if
+/// there is a saved cache that does not fit. Must be called in the postmaster, when the server creates its shared memory.
 pub fn load(region: &mut [u8], records: &mut [u8]) -> Option<(State, u64)> {
     if !is_postmaster() {
         return None;

@@ -65,8 +65,8 @@ impl Role {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
     }
 
-    /// Returns the role that a text names, as GRANT and `regrole` read it: `public` stands for all roles, and so does `-`. A quoted name
-    /// is taken as it is written. Raises the server's error if there is no such role.
+    /// Returns the role that a text names, as GRANT and `regrole` read it: `public` stands for all roles, and so does `-`. A quoted
+    /// name is taken as it is written. Raises the server's error if there is no such role.
     pub fn from_text(text: &[u8]) -> Self {
         if text.eq_ignore_ascii_case(b"public") || text == b"\"public\"" {
             return Self(0);
@@ -79,8 +79,8 @@ impl Role {
         Self(role.map_or(0, pg_sys::Oid::to_u32))
     }
 
-    /// Returns the role with this name, without quotes, or the one that stands for all roles if the name is `public`. None if there is no
-    /// such role.
+    /// Returns the role with this name, without quotes, or the one that stands for all roles if the name is `public`. None if there
+    /// is no such role.
     pub fn named(name: &[u8]) -> Option<Self> {
         if name == b"public" {
             return Some(Self(0));

@@ -1,12 +1,12 @@
 //! Guesses the next keys of a table scan, so that their entries can be prefetched.
 //!
 //! A scan passes the rows of a page in place, one after the other. Rows of equal length therefore lie at equal distances: if two
-//! successive distances between keys are equal, the next key lies at the same distance again. The tier can look for that key before the
-//! caller asks for it. Most of a hit's time is spent waiting for memory, and the executor's work now overlaps with that wait.
+//! successive distances between keys are equal, the next key lies at the same distance again. The tier can look for that key before
+//! the caller asks for it. Most of a hit's time is spent waiting for memory, and the executor's work now overlaps with that wait.
 //!
-//! A guess is only used to bring memory near, so a wrong guess does no harm. If keys are computed, they all lie at one address. Keys of
-//! an index scan lie in no order, and rows of different lengths rarely have two equal distances in a row. In these cases nothing is
-//! guessed.
+//! A guess is only used to bring memory near, so a wrong guess does no harm. If keys are computed, they all lie at one address.
+//! Keys of an index scan lie in no order, and rows of different lengths rarely have two equal distances in a row. In these cases
+//! nothing is guessed.
 
 #![allow(unsafe_code)]
 
@@ -83,9 +83,9 @@ impl Scan<'_> {
     }
 }
 
-/// Reads bytes that other processes may write at the same time. A torn read results in a wrong guess only. Rust code must not read memory
-/// that belongs to no Rust object, or that other processes write, so this is machine code. On processors without an implementation,
-/// nothing is guessed.
+/// Reads bytes that other processes may write at the same time. A torn read results in a wrong guess only. Rust code must not read
+/// memory that belongs to no Rust object, or that other processes write, so this is machine code. On processors without an
+/// implementation, nothing is guessed.
 ///
 /// # Safety
 /// The bytes must lie in readable memory.

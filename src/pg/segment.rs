@@ -1,11 +1,12 @@
 //! The tables that hold saved values: rows are appended, read by their position, and removed by truncating the table.
 //!
-//! A row is found by its position only: its block and its number in the block. No index and no snapshot decides whether it exists, so
-//! rows are inserted frozen, and neither hint bits nor the end of the inserting transaction matter. The memory tier knows which
+//! A row is found by its position only: its block and its number in the block. No index and no snapshot decides whether it exists,
+//! so rows are inserted frozen, and neither hint bits nor the end of the inserting transaction matter. The memory tier knows which
 //! rows are in use (`pg_cache_core::Location`).
 //!
-//! A reader holds AccessShareLock on the table only while it reads, and never waits for the lock. Everything in a table may be wrong, because
-//! a superuser can write to it: readers check the file, the columns, and the length of each value before they use a row.
+//! A reader holds AccessShareLock on the table only while it reads, and never waits for the lock. Everything in a table may be
+//! wrong, because a superuser can write to it: readers check the file, the columns, and the length of each value before they use a
+//! row.
 
 #![allow(unsafe_code)]
 
@@ -63,7 +64,8 @@ pub struct SegmentRow<'r> {
     pub created: u32,
     /// When the value expires, in ticks.
     pub expires: u32,
-    /// For how many ticks the value may be served stale, and the last tick at which it was known to be valid. 0 ticks: it may not be.
+    /// For how many ticks the value may be served stale, and the last tick at which it was known to be valid. 0 ticks: it may not
+    /// be.
     pub stale_ticks: u32,
     pub valid_at: u32,
     /// The length of the whole note and value in bytes.
@@ -93,8 +95,8 @@ pub struct Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: `open` has opened the relation and acquired the lock. After an error, the abort of the transaction releases both, and this
-        // code runs before the abort.
+        // SAFETY: `open` has opened the relation and acquired the lock. After an error, the abort of the transaction releases both,
+        // and this code runs before the abort.
         unsafe {
             let oid = (*self.relation).rd_id;
             pg_sys::RelationClose(self.relation);
@@ -124,7 +126,8 @@ impl Segment {
         if !lock_without_waiting(oid, lock) {
             return None;
         }
-        // SAFETY: the relation is locked, so its entry in the server's cache stays valid. A null pointer means that it does not exist.
+        // SAFETY: the relation is locked, so its entry in the server's cache stays valid. A null pointer means that it does not
+        // exist.
         unsafe {
             let relation = pg_sys::RelationIdGetRelation(oid);
             if relation.is_null() {
@@ -199,11 +202,13 @@ impl Segment {
         (number > 0 && self.has_block(block)).then(|| self.pinned_row(block, number)).flatten()
     }
 
-    /// Whether a block exists. Asks the system for the size of the file only if the server does not know yet that the file is so large.
+    /// Whether a block exists. Asks the system for the size of the file only if the server does not know yet that the file is so
+    /// large.
     fn has_block(&self, block: u32) -> bool {
-        // SAFETY: the relation is open. Its file is either closed, and the pointer is null, or an object of this process. A truncation sends
-        // a message before it shortens the file, and `lock_without_waiting` has accepted all messages from before the lock was acquired:
-        // they close the file. While the lock is held, no other session truncates. So the file has no fewer blocks than were counted last.
+        // SAFETY: the relation is open. Its file is either closed, and the pointer is null, or an object of this process. A
+        // truncation sends a message before it shortens the file, and `lock_without_waiting` has accepted all messages from before
+        // the lock was acquired: they close the file. While the lock is held, no other session truncates. So the file has no fewer
+        // blocks than were counted last.
         let counted = unsafe {
             let file = (*self.relation).rd_smgr;
             if file.is_null() { pg_sys::InvalidBlockNumber } else { (*file).smgr_cached_nblocks[0] }
@@ -219,8 +224,9 @@ impl Segment {
 
     fn pinned_row(&self, block: u32, number: u16) -> Option<PinnedRow<'_>> {
         let mut row = PinnedRow { buffer: 0, values: [pg_sys::Datum::null(); COLUMNS], segment: self };
-        // SAFETY: follows `heap_fetch`. The block exists. The content lock is held while the line pointer is read; afterwards the pin
-        // protects the bytes of the tuple. The page may be damaged: it is read as zeros then, and the line pointer must lie within it.
+        // SAFETY: follows `heap_fetch`. The block exists. The content lock is held while the line pointer is read; afterwards the
+        // pin protects the bytes of the tuple. The page may be damaged: it is read as zeros then, and the line pointer must lie
+        // within it.
         unsafe {
             row.buffer = pg_sys::ReadBufferExtended(
                 self.relation,
@@ -271,8 +277,8 @@ impl Segment {
         memory::reserve(&mut slots, rows.len());
         // The rows take memory of this context, which is freed at once.
         let _scratch = Scratch::new();
-        // SAFETY: the relation is open and locked for writing. Each tuple is formed by the relation's own descriptor, from values of the
-        // descriptor's types, as `is_well_formed` has checked. The slots are released here or with the memory context.
+        // SAFETY: the relation is open and locked for writing. Each tuple is formed by the relation's own descriptor, from values
+        // of the descriptor's types, as `is_well_formed` has checked. The slots are released here or with the memory context.
         unsafe {
             let descriptor = (*self.relation).rd_att;
             for row in rows {
@@ -325,8 +331,8 @@ unsafe fn column_type(descriptor: pg_sys::TupleDesc, column: usize) -> pg_sys::O
 
 /// Acquires a lock on a relation if that is possible at once. Raises no error if the lock table is full.
 fn lock_without_waiting(oid: pg_sys::Oid, lock: i32) -> bool {
-    // SAFETY: follows `ConditionalLockRelationOid`. The tag is that of a relation of this database. Once the lock is held, invalidation
-    // messages must be accepted, unless that was done when the same lock was acquired before.
+    // SAFETY: follows `ConditionalLockRelationOid`. The tag is that of a relation of this database. Once the lock is held,
+    // invalidation messages must be accepted, unless that was done when the same lock was acquired before.
     unsafe {
         let mut tag: pg_sys::LOCKTAG = std::mem::zeroed();
         tag.locktag_field1 = pg_sys::MyDatabaseId.to_u32();
@@ -411,8 +417,8 @@ impl PinnedRow<'_> {
     /// # Safety
     /// The tuple's bytes must be in the pinned block.
     unsafe fn deform(&mut self, tuple: &mut pg_sys::HeapTupleData) -> bool {
-        // SAFETY: `is_well_formed` has checked the columns. The tuple has at least a header, so its number of attributes can be read. If it
-        // has fewer than the descriptor, the missing ones are null.
+        // SAFETY: `is_well_formed` has checked the columns. The tuple has at least a header, so its number of attributes can be
+        // read. If it has fewer than the descriptor, the missing ones are null.
         unsafe {
             let mut nulls = [true; COLUMNS];
             pg_sys::heap_deform_tuple(

@@ -45,9 +45,9 @@ pub fn terminate(pid: u32) {
 
 static AT_END: OnceLock<fn(bool)> = OnceLock::new();
 
-/// Registers a function that runs when the session ends, before its open transaction is rolled back. The argument is true if the session
-/// ends in order, because its client has left; it is false after a fatal error or a termination. The function runs once, in the
-/// session that has registered it, and must not fail. Only the first call has an effect.
+/// Registers a function that runs when the session ends, before its open transaction is rolled back. The argument is true if the
+/// session ends in order, because its client has left; it is false after a fatal error or a termination. The function runs once, in
+/// the session that has registered it, and must not fail. Only the first call has an effect.
 pub fn at_end(call: fn(bool)) {
     if AT_END.set(call).is_ok() {
         // SAFETY: only this process accesses this list of the server, and the function stays loaded as long as the library does.

@@ -1,5 +1,5 @@
-//! The settings, as `pg_settings` shows them. `define` registers them; the other functions return their values in the units that the
-//! library uses.
+//! The settings, as `pg_settings` shows them. `define` registers them; the other functions return their values in the units that
+//! the library uses.
 
 #![allow(unsafe_code)]
 

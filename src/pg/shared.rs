@@ -10,14 +10,14 @@
 //!
 //! A separate piece of shared memory holds the records of prepared transactions (`prepared.rs`).
 //!
-//! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew. Each
-//! shard of the tier has a lightweight lock of the server.
+//! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew.
+//! Each shard of the tier has a lightweight lock of the server.
 //!
-//! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next start it reads
-//! them from there (`restart.rs`). The epoch is always a new one: leases end with the server.
+//! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next
+//! start it reads them from there (`restart.rs`). The epoch is always a new one: leases end with the server.
 //!
-//! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so the
-//! cache is empty.
+//! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so
+//! the cache is empty.
 
 #![allow(unsafe_code)]
 
@@ -33,9 +33,9 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 unsafe extern "C" {
-    /// These functions are called without pgrx's guard, which costs more than the lock itself: a change of a key takes and releases two
-    /// locks, and so does a commit that has written. They raise an error only if 200 locks are held, or if the lock to release is not
-    /// held.
+    /// These functions are called without pgrx's guard, which costs more than the lock itself: a change of a key takes and releases
+    /// two locks, and so does a commit that has written. They raise an error only if 200 locks are held, or if the lock to release
+    /// is not held.
     pub(super) fn LWLockAcquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> bool;
     pub(super) fn LWLockRelease(lock: *mut pg_sys::LWLock);
     /// Also called without the guard: on a standby it runs at each end of a transaction.
@@ -83,7 +83,8 @@ pub struct Backend {
     began_ms: u64,
 }
 
-// SAFETY: the locks are in shared memory and made for concurrent use. Only the session's thread acquires and releases them (`lock_of`).
+// SAFETY: the locks are in shared memory and made for concurrent use. Only the session's thread acquires and releases them
+// (`lock_of`).
 unsafe impl Send for Backend {}
 // SAFETY: as above.
 unsafe impl Sync for Backend {}
@@ -99,8 +100,8 @@ impl Host for Backend {
     }
 
     fn lock(&self, shard: u32) {
-        // SAFETY: a lock of the tranche. Only the core has a Backend. It holds one lock at a time and calls no function of the server
-        // while it holds one. So no other process can wait for us in a cycle, and no error can leave the lock held.
+        // SAFETY: a lock of the tranche. Only the core has a Backend. It holds one lock at a time and calls no function of the
+        // server while it holds one. So no other process can wait for us in a cycle, and no error can leave the lock held.
         unsafe { LWLockAcquire(self.lock_of(shard), pg_sys::LWLockMode::LW_EXCLUSIVE) };
     }
 
@@ -115,7 +116,8 @@ impl Host for Backend {
     }
 }
 
-/// How long a check waits before it looks again. It is longer than a commit takes, and than a descheduled session waits for a processor.
+/// How long a check waits before it looks again. It is longer than a commit takes, and than a descheduled session waits for a
+/// processor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Backend {
@@ -128,8 +130,8 @@ impl Backend {
         Self { locks: unsafe { pg_sys::GetNamedLWLockTranche(NAME.as_ptr()) }, shards, began_ms }
     }
 
-    /// Returns the lock of a shard. The core reads the number of shards from shared memory, which may be damaged: shards beyond the last
-    /// lock share that lock.
+    /// Returns the lock of a shard. The core reads the number of shards from shared memory, which may be damaged: shards beyond the
+    /// last lock share that lock.
     fn lock_of(&self, shard: u32) -> *mut pg_sys::LWLock {
         check_thread();
         let index = shard.min(self.shards.saturating_sub(1)) as usize;
@@ -167,7 +169,8 @@ fn sizes() -> Sizes {
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }
 }
 
-/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers, and the alignment to a cache line.
+/// Returns the bytes to request: for the tier, its control line, the queues, the names, the workers, and the alignment to a cache
+/// line.
 fn bytes(sizes: Sizes) -> usize {
     let queues = QUEUES * size_of::<Condition>();
     let workers = WORKER_SLOTS * size_of::<WorkerSlot>();
@@ -266,8 +269,8 @@ unsafe extern "C-unwind" fn start_up() {
     match formatted {
         Ok(()) => {
             CONTROL.store(control, Ordering::Relaxed);
-            // SAFETY: the function stays loaded as long as the postmaster runs. The server forgets it after a crash, and calls this hook
-            // again.
+            // SAFETY: the function stays loaded as long as the postmaster runs. The server forgets it after a crash, and calls this
+            // hook again.
             unsafe { pg_sys::on_shmem_exit(Some(save), pg_sys::Datum::null()) };
         }
         Err(error) => pgrx::warning!("pg_cache is switched off: {error}"),
@@ -341,7 +344,8 @@ unsafe extern "C-unwind" fn save(code: c_int, _nothing: pg_sys::Datum) {
     else {
         return;
     };
-    // SAFETY: the postmaster ends after its children, so no process writes the memory any more. Shared memory is released after this call.
+    // SAFETY: the postmaster ends after its children, so no process writes the memory any more. Shared memory is released after
+    // this call.
     let (region, records) =
         unsafe { (std::slice::from_raw_parts(region_start(control), sizes.bytes), prepared::bytes_mut()) };
     restart::save(began_ms, hash_seed(), region, records, |part| tier.is_in_use(part));
@@ -355,9 +359,8 @@ fn random() -> u64 {
 }
 
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
-    // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as the
-    // process does; a process
-    // that detaches from it does not call this code any more. Only regions access this memory.
+    // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as
+    // the process does; a process that detaches from it does not call this code any more. Only regions access this memory.
     unsafe { Region::from_raw(region_start(control), sizes.bytes) }
 }
 
@@ -400,8 +403,8 @@ pub fn queue(hash: u64) -> Option<&'static Condition> {
     (!control.is_null()).then(|| unsafe { &*queues(control).add((hash % QUEUES as u64) as usize) })
 }
 
-/// Returns this backend's tier, and attaches it first if necessary. None if the cache is switched off, or if the server is in recovery:
-/// then cached values could not be proved to be current.
+/// Returns this backend's tier, and attaches it first if necessary. None if the cache is switched off, or if the server is in
+/// recovery: then cached values could not be proved to be current.
 #[inline]
 pub fn tier() -> Option<&'static HotTier> {
     known_tier().or_else(attach)
@@ -459,8 +462,8 @@ fn attach() -> Option<&'static HotTier> {
     }
 }
 
-/// Returns whether the server has left the timeline that the saved cache belongs to. It cannot, unless a signal file appears just when the
-/// server starts. The server must not be in recovery.
+/// Returns whether the server has left the timeline that the saved cache belongs to. It cannot, unless a signal file appears just
+/// when the server starts. The server must not be in recovery.
 fn has_left_timeline() -> bool {
     let timeline = with_control(|control| control.timeline.load(Ordering::Relaxed));
     // SAFETY: the server has left recovery, so its timeline does not change any more.
@@ -486,15 +489,15 @@ pub fn check_for_interrupts() {
     pgrx::check_for_interrupts!();
 }
 
-/// Returns a number of 31 bits that identifies the content of the memory tier: what belongs to other content is not to be trusted. Unlike the
-/// [`epoch`], it stays the same across a clean restart that keeps the tier.
+/// Returns a number of 31 bits that identifies the content of the memory tier: what belongs to other content is not to be trusted.
+/// Unlike the [`epoch`], it stays the same across a clean restart that keeps the tier.
 pub fn content_id() -> u32 {
     let seed = hash_seed();
     ((seed ^ seed >> 32) & EPOCH_MASK) as u32
 }
 
-/// Returns the epoch: a value that is constant until shared memory is created anew, and almost certainly another one after that. It has
-/// 31 bits and is not 0; without a cache it is 0.
+/// Returns the epoch: a value that is constant until shared memory is created anew, and almost certainly another one after that. It
+/// has 31 bits and is not 0; without a cache it is 0.
 pub fn epoch() -> u64 {
     with_control(|control| control.epoch.load(Ordering::Relaxed))
 }

@@ -1,17 +1,18 @@
 //! Decides whether the snapshot of the running statement is newer than a given moment.
 //!
-//! A value that is stored under a lease is as new as the lease only if it was computed on a snapshot that was taken after the lease was
-//! acquired. Either of two facts proves that:
+//! A value that is stored under a lease is as new as the lease only if it was computed on a snapshot that was taken after the lease
+//! was acquired. Either of two facts proves that:
 //!
-//! - *The statement began later.* All snapshots of a client's message are taken after the message arrived. All snapshots of a cursor,
-//!   which may outlive its message, are taken after the cursor was opened. (`store/transaction/safe_stamp.rs` handles REPEATABLE READ.)
-//! - *The snapshot sees as much.* Within one message, a function may acquire a lease and go on to compute. When the session acquires a
-//!   lease, it remembers what a new snapshot saw at that time. A snapshot that sees all of that is as good. Only the latest lease is
-//!   remembered.
+//! - *The statement began later.* All snapshots of a client's message are taken after the message arrived. All snapshots of a
+//!   cursor, which may outlive its message, are taken after the cursor was opened. (`store/transaction/safe_stamp.rs` handles
+//!   REPEATABLE READ.)
+//! - *The snapshot sees as much.* Within one message, a function may acquire a lease and go on to compute. When the session
+//!   acquires a lease, it remembers what a new snapshot saw at that time. A snapshot that sees all of that is as good. Only the
+//!   latest lease is remembered.
 //!
-//! The first fact compares times of the system's clock. The comparison is wrong in one case: the clock is set back while a statement
-//! runs, and the statement then gets a lease that another session acquired meanwhile. Leases that the session acquired itself do not
-//! depend on the clock.
+//! The first fact compares times of the system's clock. The comparison is wrong in one case: the clock is set back while a
+//! statement runs, and the statement then gets a lease that another session acquired meanwhile. Leases that the session acquired
+//! itself do not depend on the clock.
 
 #![allow(unsafe_code)]
 
@@ -79,8 +80,8 @@ fn began() -> u64 {
     u64::try_from(began).unwrap_or(0)
 }
 
-/// Returns whether a snapshot sees the end of every transaction that had ended in `seen`. Savepoints end with their transactions, so the
-/// ids of transactions suffice.
+/// Returns whether a snapshot sees the end of every transaction that had ended in `seen`. Savepoints end with their transactions,
+/// so the ids of transactions suffice.
 fn sees_all_of(snapshot: &pg_sys::SnapshotData, seen: &SeenBySnapshot) -> bool {
     let is_usual =
         snapshot.snapshot_type == pg_sys::SnapshotType::SNAPSHOT_MVCC && !snapshot.takenDuringRecovery;

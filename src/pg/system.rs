@@ -6,12 +6,12 @@
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_void};
 
-/// A catalog with one of its indexes, the OID column with which the index begins, and a function that copies the needed columns of a
-/// row.
+/// A catalog with one of its indexes, the OID column with which the index begins, and a function that copies the needed columns of
+/// a row.
 ///
-/// A scan returns a row in place, on a page that all processes share. VACUUM and other commands overwrite some columns in place, for
-/// instance the number of the table's pages. So no code may make a reference to a row, and it may only read columns that never change
-/// within a row version.
+/// A scan returns a row in place, on a page that all processes share. VACUUM and other commands overwrite some columns in place,
+/// for instance the number of the table's pages. So no code may make a reference to a row, and it may only read columns that never
+/// change within a row version.
 pub struct Catalog<T> {
     table: u32,
     index: u32,
@@ -149,10 +149,10 @@ unsafe fn each_tuple(
     mut with: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc),
 ) {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: follows the way in which the server reads its catalogs: by an index, with one of three snapshots. One is the scan's own,
-    // one sees all that is written, and one is a registered copy in which no command of this transaction has happened; it stays
-    // registered while it is used. A tuple belongs to the catalog, and is valid until the next one is fetched. If an error is raised, the
-    // server releases everything.
+    // SAFETY: follows the way in which the server reads its catalogs: by an index, with one of three snapshots. One is the scan's
+    // own, one sees all that is written, and one is a registered copy in which no command of this transaction has happened; it
+    // stays registered while it is used. A tuple belongs to the catalog, and is valid until the next one is fetched. If an error is
+    // raised, the server releases everything.
     unsafe {
         let relation = pg_sys::table_open(table.into(), lock);
         let mut key = pg_sys::ScanKeyData::default();
@@ -190,7 +190,8 @@ pub enum Shared {
     Tablespace,
 }
 
-/// Returns whether this transaction has changed the privileges on an object. A GRANT by a role without the right to grant changes none.
+/// Returns whether this transaction has changed the privileges on an object. A GRANT by a role without the right to grant changes
+/// none.
 pub fn has_changed_privileges(kind: Shared, oid: u32) -> bool {
     use pg_sys::ObjectType::{OBJECT_DATABASE, OBJECT_TABLESPACE};
     let (catalog, object, owner, column) = match kind {
@@ -205,8 +206,9 @@ pub fn has_changed_privileges(kind: Shared, oid: u32) -> bool {
     };
     let read = |when| {
         let mut found = None;
-        // SAFETY: pg_database and pg_tablespace, each with the index of its first column, and with columns for its owner, which is never
-        // null, and its privileges. These are an array, which is a varlena; null stands for the owner's and the public's usual ones.
+        // SAFETY: pg_database and pg_tablespace, each with the index of its first column, and with columns for its owner, which is
+        // never null, and its privileges. These are an array, which is a varlena; null stands for the owner's and the public's
+        // usual ones.
         unsafe {
             each_tuple(catalog, 1, oid, when, |tuple, description| {
                 let mut is_null = true;
@@ -237,7 +239,8 @@ struct Dependency {
     on: pg_sys::Oid,
 }
 
-/// Returns whether a role owned anything before this transaction, or had been granted anything, in this database or for all databases.
+/// Returns whether a role owned anything before this transaction, or had been granted anything, in this database or for all
+/// databases.
 pub fn had_anything(role: u32) -> bool {
     /// pg_shdepend with the index of what its objects depend on: a class, and an OID in that.
     const DEPENDENCIES: [u32; 2] = [1214, 1233];

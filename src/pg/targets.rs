@@ -1,7 +1,7 @@
 //! Collects the relations that plans and commands name as their targets: a test oracle, in debug builds only.
 //!
-//! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and commands
-//! that the transaction runs. Each commit compares both: a relation that was named and has no fence is an error.
+//! The transaction's locks tell what it has written (`locks.rs`). This file finds the same in another way, from the plans and
+//! commands that the transaction runs. Each commit compares both: a relation that was named and has no fence is an error.
 
 #![allow(unsafe_code)]
 

@@ -12,8 +12,8 @@ unsafe extern "C" {
     fn GetTopTransactionIdIfAny() -> pg_sys::TransactionId;
 }
 
-/// Returns whether the transaction has a transaction id. PostgreSQL assigns the id with the transaction's first change of the database.
-/// The id is still set while the end-of-transaction callbacks run.
+/// Returns whether the transaction has a transaction id. PostgreSQL assigns the id with the transaction's first change of the
+/// database. The id is still set while the end-of-transaction callbacks run.
 #[inline]
 pub fn has_xid() -> bool {
     check_thread();
@@ -28,8 +28,8 @@ pub fn command_id() -> u32 {
     unsafe { GetCurrentCommandId(false) }
 }
 
-/// Marks the running command as a writer. TRUNCATE needs this: if this subtransaction has created or already emptied the table, the server
-/// empties the table in place and does not count the command as a writer.
+/// Marks the running command as a writer. TRUNCATE needs this: if this subtransaction has created or already emptied the table, the
+/// server empties the table in place and does not count the command as a writer.
 pub fn note_change() {
     // SAFETY: the server calls the same function in each command that writes.
     unsafe { pg_sys::GetCurrentCommandId(true) };
@@ -42,8 +42,9 @@ pub fn next_command_id() -> u32 {
     command_id()
 }
 
-/// Returns whether this process is a parallel worker of another session's query. A worker does not know what the transaction has changed
-/// and has nothing of its own to commit. Our functions reach a worker only through a function that was wrongly declared PARALLEL SAFE.
+/// Returns whether this process is a parallel worker of another session's query. A worker does not know what the transaction has
+/// changed and has nothing of its own to commit. Our functions reach a worker only through a function that was wrongly declared
+/// PARALLEL SAFE.
 #[inline]
 pub fn is_parallel_worker() -> bool {
     // SAFETY: a plain global.

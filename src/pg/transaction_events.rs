@@ -3,16 +3,16 @@
 //! The order in which PostgreSQL commits a transaction decides what the listener may do at each event:
 //!
 //! 1. *before commit*: the last event that may raise an error. Other sessions cannot see the changes yet.
-//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been sent, so a
-//!    session that plans a query now may still use the old catalogs.
-//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now on sees
-//!    all changes of the transaction.
+//! 2. *committed*: other sessions see the changed rows. The locks are still held, and the catalog invalidations have not been sent,
+//!    so a session that plans a query now may still use the old catalogs.
+//! 3. *settled*: the invalidations are sent and the locks are released. Every session that accepts invalidation messages from now
+//!    on sees all changes of the transaction.
 //!
 //! In events 2 and 3, an error of a transaction that has a transaction id would restart the server. The listener must therefore
 //! neither raise an error nor allocate in events 2 and 3.
 //!
-//! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also gets
-//! *aborted* when the session is terminated within a transaction.
+//! A transaction that is prepared for a two-phase commit gets the events *before prepare* and *prepared* instead. The listener also
+//! gets *aborted* when the session is terminated within a transaction.
 
 #![allow(unsafe_code)]
 
@@ -26,11 +26,11 @@ use std::ffi::c_void;
 
 /// Receives the events of this session's transactions.
 ///
-/// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the call.
-/// `has_nothing`, `undone` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
+/// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the
+/// call. `has_nothing`, `undone` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
 pub trait Listener {
-    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has no
-    /// transaction id either, its other events are not passed on.
+    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has
+    /// no transaction id either, its other events are not passed on.
     fn has_nothing() -> bool;
     /// The transaction has ended: by commit, abort or prepare. This is always the last event.
     fn over();
@@ -55,8 +55,8 @@ pub trait Listener {
 }
 
 /// Registers a listener. Must be called once, while the server loads the library, so that every process inherits the callbacks.
-/// PostgreSQL runs callbacks in the reverse order of registration. So before a commit, only a library that was loaded earlier can still
-/// write after our callback.
+/// PostgreSQL runs callbacks in the reverse order of registration. So before a commit, only a library that was loaded earlier can
+/// still write after our callback.
 pub fn listen<L: Listener>() {
     // SAFETY: only this process accesses these lists of the server, and the functions stay loaded as long as the library does.
     unsafe {
@@ -93,8 +93,8 @@ unsafe extern "C-unwind" fn on_transaction<L: Listener>(
     }
 }
 
-/// Runs when a resource owner releases its resources, in three phases. At top level, the last phase comes after the commit has sent its
-/// invalidations and released its locks.
+/// Runs when a resource owner releases its resources, in three phases. At top level, the last phase comes after the commit has sent
+/// its invalidations and released its locks.
 unsafe extern "C-unwind" fn on_release<L: Listener>(
     phase: pg_sys::ResourceReleasePhase::Type,
     _is_commit: bool,

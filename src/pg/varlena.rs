@@ -13,8 +13,8 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 use std::ptr::NonNull;
 
-/// A value's copy with its header, in the memory of the running statement. It must have been allocated before it becomes a result: without
-/// memory, its Datum is a null pointer.
+/// A value's copy with its header, in the memory of the running statement. It must have been allocated before it becomes a result:
+/// without memory, its Datum is a null pointer.
 #[derive(Debug, Default)]
 pub struct Varlena {
     start: Option<NonNull<pg_sys::varlena>>,
@@ -94,8 +94,8 @@ impl Varlena {
 
 /// Declares two Rust types for an SQL type: one for results, one for arguments.
 ///
-/// Any code may make an argument from bytes if the type is text or bytea. The bytes of a jsonb have a structure that the server trusts,
-/// so only the server may make a jsonb argument.
+/// Any code may make an argument from bytes if the type is text or bytea. The bytes of a jsonb have a structure that the server
+/// trusts, so only the server may make a jsonb argument.
 macro_rules! sql_types {
     ($($(#[$doc:meta])* $returned:ident, $argument:ident $(($visible:vis))? = $sql:literal, $oid:ident;)*) => {$(
         $(#[$doc])*
@@ -218,8 +218,8 @@ unsafe fn passed(arg: Arg<'_, '_>) -> Option<pg_sys::Datum> {
 /// The Datum must be a varlena. The varlena and the current memory context must both live for `'a`.
 #[inline]
 pub(super) unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    // SAFETY: as the caller promises. The bytes are in the varlena itself, if it is in one piece and not compressed, or else in a copy of
-    // it in the current context. The header may have either size: bytes need no alignment.
+    // SAFETY: as the caller promises. The bytes are in the varlena itself, if it is in one piece and not compressed, or else in a
+    // copy of it in the current context. The header may have either size: bytes need no alignment.
     unsafe {
         let mut varlena = datum.cast_mut_ptr();
         if pgrx::varlena::varatt_is_4b_c(varlena) || pgrx::varlena::varatt_is_1b_e(varlena) {
@@ -230,8 +230,9 @@ pub(super) unsafe fn content<'a>(datum: pg_sys::Datum) -> &'a [u8] {
     }
 }
 
-/// Returns a plain copy of a varlena that is compressed or stored outside of its row. This is a separate function because the server's
-/// function may raise an error. Calls of such functions set a jump target, which costs more than the whole look-up of a short key.
+/// Returns a plain copy of a varlena that is compressed or stored outside of its row. This is a separate function because the
+/// server's function may raise an error. Calls of such functions set a jump target, which costs more than the whole look-up of a
+/// short key.
 ///
 /// # Safety
 /// The pointer must point to a varlena.

@@ -1,5 +1,5 @@
-//! The entries that a session may see, one by one, for the view `cache_entries`: first those in memory, then those that are only in a
-//! table. The uncommitted changes of the own transaction are left out.
+//! The entries that a session may see, one by one, for the view `cache_entries`: first those in memory, then those that are only in
+//! a table. The uncommitted changes of the own transaction are left out.
 
 use super::keyspace::hash;
 use super::space;
@@ -46,8 +46,9 @@ struct View {
     hits: SampledHits,
 }
 
-/// Returns the entries of all spaces that the current role may see, shard by shard. Each key appears once. An entry that changes meanwhile, or
-/// that moves from a table to memory, may be missing. Raises an error if there is no memory, also while the caller walks through the entries.
+/// Returns the entries of all spaces that the current role may see, shard by shard. Each key appears once. An entry that changes
+/// meanwhile, or that moves from a table to memory, may be missing. Raises an error if there is no memory, also while the caller
+/// walks through the entries.
 pub fn entries() -> impl Iterator<Item = Entry> {
     let view = shared::tier().map(View::new);
     view.into_iter().flat_map(|view| (0..view.tier.shards()).flat_map(move |shard| view.of_shard(shard)))

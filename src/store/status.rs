@@ -1,9 +1,9 @@
 //! The status of the session: the outcome of its last operation, and the reason for it.
 //!
-//! A status is a small plain record: setting it costs a store and looks nothing up. `cause.rs` turns it into words when the caller asks
-//! for it. To add a reason, use `Status::Refused("…")` and the like for a text without a name, and [`Status::Of`] for a text with the
-//! name of an object: `Status::Of("refused: {} is volatile", Object::Function(number))`. Every text must be in the tables of
-//! `docs/status.md`.
+//! A status is a small plain record: setting it costs a store and looks nothing up. `cause.rs` turns it into words when the caller
+//! asks for it. To add a reason, use `Status::Refused("…")` and the like for a text without a name, and [`Status::Of`] for a text
+//! with the name of an object: `Status::Of("refused: {} is volatile", Object::Function(number))`. Every text must be in the tables
+//! of `docs/status.md`.
 
 use crate::pg::encoding::shown;
 use crate::pg::local::local;

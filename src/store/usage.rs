@@ -41,7 +41,8 @@ pub struct Part {
     pub fill: Fill,
 }
 
-/// Returns the resources in the order in which the view shows them. Bytes are followed by the shares of databases, the largest first.
+/// Returns the resources in the order in which the view shows them. Bytes are followed by the shares of databases, the largest
+/// first.
 pub fn parts(tier: &HotTier) -> Vec<Part> {
     let usage = tier.usage();
     let mut parts = Vec::new();

@@ -1,11 +1,11 @@
 //! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save.
 //!
-//! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in it
-//! since its last worker was started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If more
-//! databases have work, the launcher ends a worker that has run for some time, so that the others get their turn.
+//! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in
+//! it since its last worker was started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If
+//! more databases have work, the launcher ends a worker that has run for some time, so that the others get their turn.
 //!
-//! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be started.
-//! So the launcher retires the segment after some time.
+//! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be
+//! started. So the launcher retires the segment after some time.
 
 use crate::pg::background::{self, Started};
 use crate::pg::error::SqlState;
@@ -63,7 +63,8 @@ struct Known {
 struct Launcher {
     tier: &'static HotTier,
     slot: &'static WorkerSlot,
-    /// The databases that have not had a worker since the launcher started. Their tables may have rows of an earlier life of the server.
+    /// The databases that have not had a worker since the launcher started. Their tables may have rows of an earlier life of the
+    /// server.
     unseen: BTreeSet<u32>,
     running: Vec<Started>,
     known: BTreeMap<u32, Known>,

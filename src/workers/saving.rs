@@ -1,7 +1,7 @@
 //! The worker of a database: saves values in its segments.
 //!
-//! An error does not end the worker. It begins again after a pause, with a new saver, and first frees segments without copying rows: a full
-//! disk may need that.
+//! An error does not end the worker. It begins again after a pause, with a new saver, and first frees segments without copying
+//! rows: a full disk may need that.
 
 use crate::pg::background;
 use crate::pg::worker_slot::WorkerSlot;
@@ -41,9 +41,9 @@ pub fn run(database: u32) {
     slot.give_back(session::pid());
 }
 
-/// Takes a free slot, or that of a worker that is gone. The first slot is the launcher's. Returns None if there is no slot, or if another
-/// worker has one for this database: a database must have only one saver. Of two workers that start at the same time, both may give up;
-/// the launcher then starts another one.
+/// Takes a free slot, or that of a worker that is gone. The first slot is the launcher's. Returns None if there is no slot, or if
+/// another worker has one for this database: a database must have only one saver. Of two workers that start at the same time, both
+/// may give up; the launcher then starts another one.
 fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
     let pid = session::pid();
     let slot = shared::worker_slots().skip(1).find(|slot| {
@@ -62,8 +62,8 @@ fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
     Some(slot)
 }
 
-/// Saves values until there is nothing to do for some time. `pause` is how long the worker has waited after the last error; None after
-/// a success.
+/// Saves values until there is nothing to do for some time. `pause` is how long the worker has waited after the last error; None
+/// after a success.
 fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>) {
     let Some(mut saver) = background::in_transaction(Saver::new) else { return };
     let (saved, outdated) = (slot.saved.load(Relaxed), slot.outdated.load(Relaxed));

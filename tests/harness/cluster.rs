@@ -21,8 +21,8 @@ pub enum Stop {
 pub struct Conf(Vec<(String, String)>);
 
 impl Conf {
-    /// Returns the settings of a cluster that preloads pg_cache. Its launcher does not sweep while a test counts the entries that are of no
-    /// use any more.
+    /// Returns the settings of a cluster that preloads pg_cache. Its launcher does not sweep while a test counts the entries that
+    /// are of no use any more.
     pub fn preloaded() -> Self {
         Self::bare().set("shared_preload_libraries", "pg_cache").set("pg_cache.sweep_interval", "1h")
     }
@@ -140,9 +140,9 @@ impl Cluster {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));
     }
 
-    /// Kills a process that the server does not outlive, and waits until the server has restarted its processes and accepts sessions.
-    /// Until the postmaster notices the death it still accepts sessions and kills them a moment later, so a session opened before shows
-    /// when it has noticed.
+    /// Kills a process that the server does not outlive, and waits until the server has restarted its processes and accepts
+    /// sessions. Until the postmaster notices the death it still accepts sessions and kills them a moment later, so a session
+    /// opened before shows when it has noticed.
     pub fn crash(&self, process: i32) {
         let mut witness = self.connect("postgres");
         self.kill(process);

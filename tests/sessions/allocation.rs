@@ -100,8 +100,8 @@ fn execute(session: &mut Client, call: &str) -> Result<(), postgres::Error> {
 }
 
 /// Runs a call while allocations fail, and returns whether an allocation failed. `number` counts the library's allocations, the
-/// first of which is number 1. With `all`, every allocation from that number on fails, otherwise only that one. False means that the call makes fewer
-/// allocations.
+/// first of which is number 1. With `all`, every allocation from that number on fails, otherwise only that one. False means that
+/// the call makes fewer allocations.
 fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
     let fail = "SELECT fail_allocation($1, $2)";
     session.execute(fail, &[&number, &all]).expect("it is prepared");

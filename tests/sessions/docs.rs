@@ -55,8 +55,8 @@ fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, p
     Ok(last)
 }
 
-/// Returns the texts of the statuses that a source file sets with literals, as the table shows them: all string literals between the
-/// parentheses of a status.
+/// Returns the texts of the statuses that a source file sets with literals, as the table shows them: all string literals between
+/// the parentheses of a status.
 fn statuses(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let code: Vec<_> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();

@@ -102,7 +102,8 @@ fn fetched(session: &mut Client) -> Option<String> {
     text(session, "cache_fetch('sum', 'SELECT sum(v) FROM t')")
 }
 
-/// Asserts that the cache is empty and works, that results are current, and that nothing of the file is left. Fills the cache again.
+/// Asserts that the cache is empty and works, that results are current, and that nothing of the file is left. Fills the cache
+/// again.
 fn assert_empty(cluster: &Cluster, why: &str) {
     let mut session = cluster.connect("postgres");
     assert_eq!(get(&mut session, "k"), None, "{why}");

@@ -1,5 +1,6 @@
-//! Tests of the table tier while something keeps it from working: tables that cannot be emptied, a full disk, damaged files, a server without
-//! room for workers, and a change of the server's role. Reads return the right value or none, and no session gets an error.
+//! Tests of the table tier while something keeps it from working: tables that cannot be emptied, a full disk, damaged files, a
+//! server without room for workers, and a change of the server's role. Reads return the right value or none, and no session gets an
+//! error.
 
 use crate::memory::{cluster, findings};
 use crate::tables::{conf, one, only_tables, save, size, status_of, with_tables};
@@ -80,8 +81,8 @@ fn name_version_file(cluster: &Cluster, session: &mut Client, right: bool) {
 const TABLE_SIZE: i64 = 2 << 20;
 const SEGMENT: i64 = TABLE_SIZE / 8;
 
-/// Fills the tier with values of the database `stuck`, and then makes it impossible to empty their tables: by the switch, or by a session
-/// that locks the tables.
+/// Fills the tier with values of the database `stuck`, and then makes it impossible to empty their tables: by the switch, or by a
+/// session that locks the tables.
 fn assert_others_save(switch: Option<fn(&Cluster, &mut Client, bool)>) {
     let cluster = with_tables("2MB");
     let mut session = connect(&cluster, "postgres");
@@ -200,7 +201,8 @@ fn a_full_disk_delays_saving_and_nothing_else() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// Nothing is cached on a standby. After its promotion, and on a server that was started from a base backup, both places are empty at first.
+/// Nothing is cached on a standby. After its promotion, and on a server that was started from a base backup, both places are empty
+/// at first.
 #[test]
 fn a_standby_and_a_base_backup_start_without_saved_values() {
     let primary = with_tables("8MB");

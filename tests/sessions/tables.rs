@@ -1,5 +1,5 @@
-//! Tests of the table tier: values that left the memory are found in tables, no change of a key brings an old value back, and nothing that a
-//! DBA does to the tables, to databases or to the workers causes an error or a wrong value.
+//! Tests of the table tier: values that left the memory are found in tables, no change of a key brings an old value back, and
+//! nothing that a DBA does to the tables, to databases or to the workers causes an error or a wrong value.
 //!
 //! The tests wait until the background worker has saved values, so each of them has a cluster of its own, with a small memory tier.
 
@@ -416,8 +416,8 @@ fn switching_the_tier_off_empties_the_tables() {
     assert_eq!(status_of(&mut session, "key"), (Some("value".to_owned()), Some("hot".to_owned())));
 }
 
-/// 32 sessions work with the same keys, half of them in long transactions, while segments are switched and a DBA reads the tables. No session
-/// may wait for a lock because of that.
+/// 32 sessions work with the same keys, half of them in long transactions, while segments are switched and a DBA reads the tables.
+/// No session may wait for a lock because of that.
 #[test]
 fn no_session_waits_while_segments_switch() {
     let cluster = cluster(

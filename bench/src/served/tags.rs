@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const FEW: u64 = 10;
 const MANY: u64 = 1_000_000;
 /// Tags of each entry, and timed invalidations after each filling. Every entry carries all of these tags, so the first invalidation
-/// already makes every entry invalid, and the other seven find no valid entry. The median of the eight times is therefore the time of
-/// an invalidation among invalid entries. It does not show whether the first one takes longer.
+/// already makes every entry invalid, and the other seven find no valid entry. The median of the eight times is therefore the time
+/// of an invalidation among invalid entries. It does not show whether the first one takes longer.
 const TAGS: u64 = 8;
 /// Entries of one transaction: few enough to stay below the limit of memory for changes that wait for the commit.
 const BATCH: u64 = 100_000;
@@ -42,8 +42,8 @@ pub fn measure(pace: &Pace) -> Section {
         Lane::new(format!("{entries} entries under the tag"), move || {
             let mut session = session.borrow_mut();
             fill(&mut session, name, entries);
-            // After the large filling the session has worked for seconds, so the scheduler prefers other processes. These calls let it
-            // recover. Both sides make them, so that they begin alike.
+            // After the large filling the session has worked for seconds, so the scheduler prefers other processes. These calls let
+            // it recover. Both sides make them, so that they begin alike.
             for number in 0..20 {
                 timed(&mut session, invalidate, &format!("nothing {number}"));
             }

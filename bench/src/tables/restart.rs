@@ -18,7 +18,8 @@ const LATER: Target = Target { goal: 0.5, floor: 1.0 };
 const KEPT_MIN: f64 = 0.99;
 /// The length of the values that fill the tables: large ones fill them sooner.
 const LARGE_BYTES: usize = 1000;
-/// The share of `pg_cache.table_size` from which on the tables count as full: one of the eight is always empty, another is being filled.
+/// The share of `pg_cache.table_size` from which on the tables count as full: one of the eight is always empty, another is being
+/// filled.
 const FULL: f64 = 0.75;
 /// One in so many keys is looked up.
 const STEP: u64 = 10;

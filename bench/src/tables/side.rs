@@ -109,8 +109,8 @@ impl Side {
         self.execute("CHECKPOINT");
     }
 
-    /// Sets values of some bytes under the keys from `first` on, one batch after the other. With `patient`, each batch is saved before
-    /// the next one begins.
+    /// Sets values of some bytes under the keys from `first` on, one batch after the other. With `patient`, each batch is saved
+    /// before the next one begins.
     pub fn fill(&self, space: &str, first: u64, count: u64, bytes: usize, patient: bool) {
         for from in (0..count).step_by(BATCH as usize) {
             let to = (from + BATCH).min(count);

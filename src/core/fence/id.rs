@@ -15,8 +15,8 @@ impl FenceId {
         self.0
     }
 
-    /// Returns the fence with this number. The number must come from [`number`](Self::number) in the same region; otherwise the fence
-    /// may be any word, and must not be raised.
+    /// Returns the fence with this number. The number must come from [`number`](Self::number) in the same region; otherwise the
+    /// fence may be any word, and must not be raised.
     pub fn from_number(number: u32) -> Self {
         Self(number)
     }

@@ -1,13 +1,14 @@
 //! Makes the fences of a region usable again after all processes that used it have ended.
 //!
-//! A fence that is still raised belongs to a writer that has ended, and it is unknown whether its change was committed. So the fence counts
-//! as changed: it gets a new number, and no writer is left that would lower it.
+//! A fence that is still raised belongs to a writer that has ended, and it is unknown whether its change was committed. So the
+//! fence counts as changed: it gets a new number, and no writer is left that would lower it.
 //!
-//! A relation keeps its record while the region lives, so the records of dropped relations would fill the table in the long run. When more
-//! than a quarter of the records is claimed, the records that no entry depends on are given back. Three rules make that safe:
+//! A relation keeps its record while the region lives, so the records of dropped relations would fill the table in the long run.
+//! When more than a quarter of the records is claimed, the records that no entry depends on are given back. Three rules make that
+//! safe:
 //! - No session may exist. A session could still use the fence of a record that is given away.
-//! - A search for a relation ends at the first free record. So a record must stay claimed if the search for a relation with dependents
-//!   passes it, also if the relation has no place of its own and shares the record that its hash selects.
+//! - A search for a relation ends at the first free record. So a record must stay claimed if the search for a relation with
+//!   dependents passes it, also if the relation has no place of its own and shares the record that its hash selects.
 //! - The fences of a record that is given back get a new number. So an entry that depends on them after all is not valid any more.
 
 use super::fences::{Fences, PENDING_BITS, PENDING_MASK, PROBES};
@@ -40,8 +41,8 @@ impl Dependents {
 }
 
 impl Fences<'_> {
-    /// Counts the change of every raised fence as committed, and returns the number of these changes. Returns None if the clock or a fence
-    /// is damaged: a fence never has a later number than the clock.
+    /// Counts the change of every raised fence as committed, and returns the number of these changes. Returns None if the clock or
+    /// a fence is damaged: a fence never has a later number than the clock.
     pub(crate) fn settle_all(&self) -> Option<Stamp> {
         if self.region.load(AT_NOW) >= STAMP_MAX {
             return None;
@@ -85,8 +86,8 @@ impl Fences<'_> {
                     self.region.store(at(slot) + word, 0);
                 }
             }
-            // A value that is saved outside of the region may depend on this record, and a search may not find the record any more. So
-            // the value must not be valid any more, even if the record is kept for the searches of others.
+            // A value that is saved outside of the region may depend on this record, and a search may not find the record any more.
+            // So the value must not be valid any more, even if the record is kept for the searches of others.
             for fence in [AT_ANY, AT_BULK] {
                 self.region.store(at(slot) + fence, change.0 << PENDING_BITS);
             }

@@ -4,8 +4,9 @@
 //! in the slot of a backend:   number of samples, on a line of its own | hashes of keys, the oldest is overwritten
 //! ```
 //!
-//! A backend remembers about one of 64 hits, by the hash of the key. Only the backend itself writes its samples, so a hit on an entry
-//! never writes to a word that other backends write. A later backend with the same slot continues with the samples that it finds.
+//! A backend remembers about one of 64 hits, by the hash of the key. Only the backend itself writes its samples, so a hit on an
+//! entry never writes to a word that other backends write. A later backend with the same slot continues with the samples that it
+//! finds.
 
 use crate::layout::{AT_SAMPLED, LINE, SAMPLES};
 use crate::region::Region;
@@ -13,8 +14,8 @@ use crate::region::Region;
 /// One of so many hits is remembered.
 pub(crate) const SAMPLED_EVERY: u64 = 64;
 
-/// Whether the hit with this number is remembered. The multiplication spreads the choice, so that a backend that reads the same keys in
-/// turns does not always remember the same one.
+/// Whether the hit with this number is remembered. The multiplication spreads the choice, so that a backend that reads the same
+/// keys in turns does not always remember the same one.
 #[inline(always)]
 pub(super) fn is_sampled(number: u64) -> bool {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / SAMPLED_EVERY

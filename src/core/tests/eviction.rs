@@ -38,8 +38,8 @@ fn millis(number: u64) -> Cost {
     Cost::of(Duration::from_millis(number))
 }
 
-/// Requests keys of two kinds at random, all of them equally often. Even keys are of the first kind. `what` returns the size and the
-/// cost of a kind. Returns the hits of each kind, in percent.
+/// Requests keys of two kinds at random, all of them equally often. Even keys are of the first kind. `what` returns the
+/// size and the cost of a kind. Returns the hits of each kind, in percent.
 fn hits_of_two_kinds(keys: u64, what: impl Fn(bool) -> (usize, Cost)) -> (u32, u32) {
     let (memory, host) = (memory(BYTES), TestHost::default());
     let tier = format(&memory, &host);

@@ -163,8 +163,8 @@ fn records_of_relations_without_entries_are_given_back() {
     }
 }
 
-/// Values that are saved outside of the region may depend on relations that no entry depends on. They must not be valid afterwards, because
-/// a writer may not find the record of the relation any more.
+/// Values that are saved outside of the region may depend on relations that no entry depends on. They must not be valid
+/// afterwards, because a writer may not find the record of the relation any more.
 #[test]
 fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
     // The record of the relation that has an entry is kept, and so are the records that a search for it passes.

@@ -432,7 +432,8 @@ fn a_tier_without_a_directory_saves_nothing() {
     tier.each_location(0, |location, _| panic!("{location:?}"));
 }
 
-/// A revived region knows saved values, except those of keys whose change was announced: it is not known whether the change has happened.
+/// A revived region knows saved values, except those of keys whose change was announced: it is not known whether the
+/// change has happened.
 #[test]
 fn a_revived_region_forgets_saved_values_that_were_about_to_change() {
     let memory = memory(256 * 1024);

@@ -140,8 +140,8 @@ impl BlockSet {
         Ok(Self { first, bits })
     }
 
-    /// Adds a run. If a block of it is in the set already, returns false and adds nothing. Blocks that the set has no bit for are left
-    /// out.
+    /// Adds a run. If a block of it is in the set already, returns false and adds nothing. Blocks that the set has no bit for are
+    /// left out.
     fn add(&mut self, run: Run) -> bool {
         if self.words_of(run).any(|(word, mask)| self.bits[word] & mask != 0) {
             return false;
@@ -234,7 +234,8 @@ impl Mine {
         Ok(self.others.insert(block))
     }
 
-    /// Adds a run of the shard's own blocks. If one of them was there already, or is another shard's, returns false and adds nothing.
+    /// Adds a run of the shard's own blocks. If one of them was there already, or is another shard's, returns false and adds
+    /// nothing.
     fn add_own(&mut self, run: Run, layout: &Layout) -> bool {
         self.covers(run, layout) && self.own.add(run)
     }

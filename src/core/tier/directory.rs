@@ -1,7 +1,7 @@
 //! The directory of a shard: where values are saved outside of the region.
 //!
-//! A saver copies entries to a place of its own, for example to rows of a table, and tells the directory the *location* of each copy.
-//! After the entry has been evicted, a reader finds the copy by its location. The core does not know what a location means.
+//! A saver copies entries to a place of its own, for example to rows of a table, and tells the directory the *location* of each
+//! copy. After the entry has been evicted, a reader finds the copy by its location. The core does not know what a location means.
 //!
 //! ```text
 //! word     fingerprint : 20 | asked for : 1 | segment : 10 | position : 33      0 if the slot is empty
@@ -16,13 +16,13 @@
 //! 2. A change of a key must [forget](Guard::forget_location) the location with its bits in the same hold of the lock in which the
 //!    change becomes visible.
 //! 3. A set never has two locations with the same bits ([`Guard::add_location`]). So forgetting one location is enough.
-//! 4. Words change only under the lock of the shard, with one exception: a reader sets the bit *asked for* by a compare-and-exchange of
-//!    the whole word. It can never bring back a location that was forgotten meanwhile.
+//! 4. Words change only under the lock of the shard, with one exception: a reader sets the bit *asked for* by a
+//!    compare-and-exchange of the whole word. It can never bring back a location that was forgotten meanwhile.
 //! 5. Forgetting a location is always allowed. It costs a miss.
 //!
-//! Why a reader never gets an old copy: a reader looks for the entry first and for the location afterwards. The change of a key makes
-//! the shard's version odd, forgets the location, and makes the version even again. A reader that finds no entry has read the version
-//! before or after that. If after, it sees that the location is gone. If before, its read began before the change.
+//! Why a reader never gets an old copy: a reader looks for the entry first and for the location afterwards. The change of a key
+//! makes the shard's version odd, forgets the location, and makes the version even again. A reader that finds no entry has read the
+//! version before or after that. If after, it sees that the location is gone. If before, its read began before the change.
 
 use super::Tier;
 use super::guard::Guard;
@@ -85,8 +85,8 @@ impl<'m> Shard<'m> {
 }
 
 impl<H: Host> Guard<'_, H> {
-    /// Returns where a value of a key may be saved. An operation that decides whether the key has a value must not decide that it has
-    /// none while this is Some.
+    /// Returns where a value of a key may be saved. An operation that decides whether the key has a value must not decide that it
+    /// has none while this is Some.
     pub(super) fn location(&self, key: &Key<'_>) -> Option<Location> {
         self.shard.location(key.fingerprint()).filter(|_| !self.poisoned())
     }
@@ -148,8 +148,9 @@ impl<H: Host> Tier<'_, H> {
 
     /// Returns where the value of a key may be saved. Without a lock.
     ///
-    /// A reader must ask only after [`get`](Self::get) has answered that the key has no entry in memory. It must then prevent that the
-    /// segment is reused, ask again, and read the copy only if the answer is the same: another value may be at that location by then.
+    /// A reader must ask only after [`get`](Self::get) has answered that the key has no entry in memory. It must then prevent that
+    /// the segment is reused, ask again, and read the copy only if the answer is the same: another value may be at that location by
+    /// then.
     #[inline]
     pub fn location(&self, key: &Key<'_>) -> Option<Location> {
         let shard = self.shard_of(key);
@@ -174,8 +175,8 @@ impl<H: Host> Tier<'_, H> {
         guard.shard.location(key.fingerprint()) == Some(location) && guard.forget_location(key.fingerprint())
     }
 
-    /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if the location does not stand
-    /// any more: then the new copy must not be used.
+    /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if the location does not
+    /// stand any more: then the new copy must not be used.
     pub fn move_location(&self, key: &Key<'_>, from: Location, to: Location) -> bool {
         let guard = self.shard_of(key).lock(&self.host);
         let hash = key.fingerprint();
@@ -185,8 +186,8 @@ impl<H: Host> Tier<'_, H> {
             && guard.add_location(hash, to)
     }
 
-    /// Calls `what` with each location of one shard, and with whether a reader has asked for it. Without a lock: other processes add
-    /// and forget locations meanwhile.
+    /// Calls `what` with each location of one shard, and with whether a reader has asked for it. Without a lock: other processes
+    /// add and forget locations meanwhile.
     pub fn each_location(&self, shard: u32, mut what: impl FnMut(Location, bool)) {
         if shard >= self.layout.shards {
             return;
@@ -216,7 +217,8 @@ impl<H: Host> Tier<'_, H> {
 
     /// Forgets all locations in a segment. Afterwards, no reader finds a copy in it. Returns how many there were.
     ///
-    /// A reader that has found such a copy before may still read it. The saver must wait for such readers before it reuses the segment.
+    /// A reader that has found such a copy before may still read it. The saver must wait for such readers before it reuses the
+    /// segment.
     pub fn forget_segment(&self, segment: u16) -> u64 {
         let mut forgotten = 0;
         for shard in 0..self.layout.shards {

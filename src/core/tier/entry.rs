@@ -11,17 +11,18 @@
 //!                                                            rounds under the lock
 //! ```
 //!
-//! "Under the lock" is the lock of the key's shard. "Rest at" is the offset of the note and the value in bytes from the start of the entry.
-//! "Blocks of the first run" is 0 unless the entry is chained (see below).
+//! "Under the lock" is the lock of the key's shard. "Rest at" is the offset of the note and the value in bytes from the start of
+//! the entry. "Blocks of the first run" is 0 unless the entry is chained (see below).
 //!
 //! A dependency has 4 bytes. The dependencies are padded to a whole word, so that the key begins at a word. The value follows the
 //! key directly, except for the value of a counter, which is a word of its own.
 //!
-//! A *note* stands before the value of an entry that is *noted*: two bytes with its length, and then its bytes. Readers of the value skip it.
+//! A *note* stands before the value of an entry that is *noted*: two bytes with its length, and then its bytes. Readers of the
+//! value skip it.
 //!
 //! An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such an
-//! entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The second half is
-//! written under the lock. The word is not part of the header, so that other entries do not pay for it.
+//! entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The second
+//! half is written under the lock. The word is not part of the header, so that other entries do not pay for it.
 //!
 //! The bytes lie in one run of blocks if a run of that length is free. Otherwise the entry is *chained*: the last word of each run
 //! holds the first block and the length of the next run. So the tier can use scattered free space.
@@ -83,8 +84,8 @@ pub(crate) const SPREAD: u64 = 8;
 pub(crate) const HIDDEN: u64 = 16;
 /// Flag of an announcement: it has no value, because the transaction removes the key.
 pub(crate) const TOMBSTONE: u64 = 32;
-/// Flag of an entry that is not hidden: a saver has copied it, see `saving.rs`. It shares its bit with [`TOMBSTONE`]: an announcement
-/// with that flag never becomes visible.
+/// Flag of an entry that is not hidden: a saver has copied it, see `saving.rs`. It shares its bit with [`TOMBSTONE`]: an
+/// announcement with that flag never becomes visible.
 pub(crate) const MARKED: u64 = TOMBSTONE;
 /// Flag: the entry has a word before its value that says how long it may be served after it stopped being valid.
 pub(crate) const MAY_BE_STALE: u64 = 64;
@@ -93,8 +94,8 @@ pub(crate) const MAY_BE_STALE: u64 = 64;
 pub(crate) const LINKED: u64 = 4;
 
 impl Header {
-    /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the value
-    /// have fewer than 2 GB, and that there are at most `DEPENDENCIES_MAX` dependencies. A counter must have no note.
+    /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the
+    /// value have fewer than 2 GB, and that there are at most `DEPENDENCIES_MAX` dependencies. A counter must have no note.
     pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, may_be_stale: bool, created: u32) -> Self {
         let mut header = Self::default();
         header.words[0] = u64::from(key.fingerprint()) << 32;

@@ -10,9 +10,10 @@
 //! reader asks for them again. The small queue then grows to two fifths of the blocks, and shrinks again slowly.
 //!
 //! Small and expensive entries are worth more for each byte (`weight.rs`). The policy uses the *weight* of an entry twice:
-//! - An entry that is heavier than the average gets further rounds in the main queue without being asked for: four for each doubling
-//!   of the weight, and at most fifteen. They are counted in its header, and each visit renews them. This is the *inflation* of
-//!   GreedyDual-Size-Frequency without a sorted list: an entry that no reader asks for leaves in the end, however heavy it is.
+//! - An entry that is heavier than the average gets further rounds in the main queue without being asked for: four for each
+//!   doubling of the weight, and at most fifteen. They are counted in its header, and each visit renews them. This is the
+//!   *inflation* of GreedyDual-Size-Frequency without a sorted list: an entry that no reader asks for leaves in the end, however
+//!   heavy it is.
 //! - The time for which an evicted key is remembered is proportional to the weight. So a small entry that returns after a long time
 //!   still goes to the main queue, and a large one must return soon.
 //!
@@ -229,8 +230,8 @@ fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted: u64) {
     shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(evicted as u16));
 }
 
-/// Returns how many entries were evicted since an entry with this hash left the small queue, if that is remembered. The count has 16
-/// bits, so it begins again after 65 536 evictions.
+/// Returns how many entries were evicted since an entry with this hash left the small queue, if that is remembered. The count has
+/// 16 bits, so it begins again after 65 536 evictions.
 fn ghost_age<H: Host>(shard: &Guard<'_, H>, hash: u32) -> Option<u64> {
     let ghost = shard.ghost(hash);
     let age = (shard.evicted() as u16).wrapping_sub(ghost as u16);

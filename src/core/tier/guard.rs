@@ -286,8 +286,8 @@ impl<'m, H: Host> Guard<'m, H> {
         }
     }
 
-    /// Brings all blocks of the shard into the processor's cache, for a walk through all entries. In the order of the blocks, this takes a
-    /// fraction of the time that the walk would wait for memory.
+    /// Brings all blocks of the shard into the processor's cache, for a walk through all entries. In the order of the blocks, this
+    /// takes a fraction of the time that the walk would wait for memory.
     pub(crate) fn prefetch_blocks(&self) {
         let first = self.shard.layout.block_at(self.shard.layout.first_block(self.shard.index));
         let words = self.shard.layout.blocks as usize * BLOCK_WORDS;

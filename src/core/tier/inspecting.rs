@@ -77,8 +77,8 @@ pub struct Usage {
 
 impl<H: Host> Tier<'_, H> {
     /// Returns the entries of a bucket, and `None` behind the last bucket of the last shard. Buckets are numbered through all
-    /// shards. Hidden entries and those of a shard that is switched off are left out. It copies keys and notes under the lock, so it is
-    /// meant for inspection and not for hot paths. Returns an error if there is no memory for the copies.
+    /// shards. Hidden entries and those of a shard that is switched off are left out. It copies keys and notes under the lock, so
+    /// it is meant for inspection and not for hot paths. Returns an error if there is no memory for the copies.
     pub fn inspect(&self, bucket: u64) -> Result<Option<Vec<Inspected>>, TryReserveError> {
         let now = self.host.now();
         let shard = u32::try_from(bucket / u64::from(self.layout.buckets)).ok();
@@ -99,8 +99,8 @@ impl<H: Host> Tier<'_, H> {
         Ok(Some(found))
     }
 
-    /// Returns the entries of a database that a reader would get now, from the next buckets, `from` first. Returns None if there is no
-    /// bucket with this number. Buckets are numbered through all shards. The entries of other databases are not copied.
+    /// Returns the entries of a database that a reader would get now, from the next buckets, `from` first. Returns None if there is
+    /// no bucket with this number. Buckets are numbered through all shards. The entries of other databases are not copied.
     pub fn entries_of(&self, database: u32, from: u64) -> Result<Option<EntryPage>, TryReserveError> {
         let (now, buckets) = (self.host.now(), u64::from(self.layout.buckets));
         let shard = u32::try_from(from / buckets).ok().filter(|shard| *shard < self.layout.shards);

@@ -23,7 +23,8 @@ pub struct SavedValue<'v> {
 }
 
 impl<H: Host> Tier<'_, H> {
-    /// Decides whether a reader may have a saved value, by the rules of [`get`](Self::get). The value must be that of the scope's key.
+    /// Decides whether a reader may have a saved value, by the rules of [`get`](Self::get). The value must be that of the scope's
+    /// key.
     pub fn judge_saved<'r>(
         &self,
         scope: &Scope,
@@ -85,8 +86,9 @@ impl<H: Host> Tier<'_, H> {
             || scope.fences.iter().chain(saved.dependencies).any(changed)
     }
 
-    /// Makes a saved copy an entry of the memory again, with the reservation into which the caller has copied it. The copy stays where
-    /// it is, and so does its location. The value is dropped if the location does not stand any more, or if the key has an entry by now.
+    /// Makes a saved copy an entry of the memory again, with the reservation into which the caller has copied it. The copy stays
+    /// where it is, and so does its location. The value is dropped if the location does not stand any more, or if the key has an
+    /// entry by now.
     ///
     /// This is no change of the key: flights go on.
     pub fn promote(

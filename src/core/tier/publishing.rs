@@ -179,9 +179,9 @@ impl<H: Host> Tier<'_, H> {
         self.release_all(unlinked);
     }
 
-    /// Replaces the present entry of a key with a new one, or with none, removes an announcement, and forgets where the old value is
-    /// saved. All of it happens in one change. So readers see the state before or the state after, and never the old value between
-    /// the announcement and the new value.
+    /// Replaces the present entry of a key with a new one, or with none, removes an announcement, and forgets where the old value
+    /// is saved. All of it happens in one change. So readers see the state before or the state after, and never the old value
+    /// between the announcement and the new value.
     fn replace<'t>(
         &'t self,
         guard: &Guard<'t, H>,

@@ -60,8 +60,8 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Looks whether a value of an absent key is saved, and counts the miss otherwise. Without a miss, the buffer has refused the value:
-    /// that counts as an absent key. A function of its own, so that a hit does not choose among counters.
+    /// Looks whether a value of an absent key is saved, and counts the miss otherwise. Without a miss, the buffer has refused the
+    /// value: that counts as an absent key. A function of its own, so that a hit does not choose among counters.
     #[inline(never)]
     fn missed(&self, key: &Key<'_>, miss: Option<Miss>) -> Miss {
         if miss == Some(Miss::Absent)
@@ -267,8 +267,8 @@ impl<H: Host> Tier<'_, H> {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_bucket(key.fingerprint());
     }
 
-    /// Prefetches the first entry of the key's bucket, which is nearly always the key's entry, or, if there is none, the place where the
-    /// key's location is.
+    /// Prefetches the first entry of the key's bucket, which is nearly always the key's entry, or, if there is none, the place
+    /// where the key's location is.
     #[inline]
     pub fn prefetch_entry(&self, key: KeyMark) {
         Shard::of_hash(self.region, &self.layout, key.hash()).prefetch_entry(key.fingerprint());

@@ -12,8 +12,8 @@ use crate::host::Host;
 use crate::key::{Key, KeyMark};
 
 impl<H: Host> Tier<'_, H> {
-    /// Removes a key and voids its flight. Returns whether the key had a value in memory that would have been served to a reader without
-    /// changes of its own. A change of the key that a transaction has announced stays announced.
+    /// Removes a key and voids its flight. Returns whether the key had a value in memory that would have been served to a reader
+    /// without changes of its own. A change of the key that a transaction has announced stays announced.
     pub fn remove(&self, key: &Key<'_>) -> bool {
         let now = self.host.now();
         let guard = self.shard_of(key).lock(&self.host);

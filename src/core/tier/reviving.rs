@@ -1,14 +1,14 @@
 //! Makes a region usable again that was copied byte by byte after the last process that used it had ended in order.
 //!
 //! Entries, fences, the clock of changes, and statistics stay. The remains of the ended processes go:
-//! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present entry of
-//!   its key are removed.
+//! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
+//!   entry of its key are removed.
 //! - Leases, fills and claims end.
 //! - Blocks that no entry has are free. They belonged to reservations.
 //!
-//! A sound region has no other remains: a process changes the links of a shard only while it holds the shard's lock, and then it ends the
-//! change. So everything else that is not in order is damage, and the region is refused. Access: no other process may use the region
-//! meanwhile. The locks are taken only because the operations of a shard need a guard.
+//! A sound region has no other remains: a process changes the links of a shard only while it holds the shard's lock, and then it
+//! ends the change. So everything else that is not in order is damage, and the region is refused. Access: no other process may use
+//! the region meanwhile. The locks are taken only because the operations of a shard need a guard.
 
 use super::Tier;
 use super::entry::{Entry, HIDDEN, Header, LINKED};
@@ -55,8 +55,8 @@ fn damaged(what: &str) -> ReviveError {
 }
 
 impl<'m, H: Host> Tier<'m, H> {
-    /// Makes a copied region usable, and attaches to it. `raised` are fences that the caller is going to raise again, for changes that are
-    /// still to come. No other process may use the region meanwhile. If this fails, the region must be formatted.
+    /// Makes a copied region usable, and attaches to it. `raised` are fences that the caller is going to raise again, for changes
+    /// that are still to come. No other process may use the region meanwhile. If this fails, the region must be formatted.
     ///
     /// `sizes.bytes` is ignored: the region's own size counts.
     pub fn revive(

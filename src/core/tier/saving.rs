@@ -5,12 +5,12 @@
 //! 2. [`Tier::read_marked`] copies their bytes, without a lock, and the saver writes the copies.
 //! 3. [`Tier::locate`] adds the location of a copy to the directory, if the marked entry is still there.
 //!
-//! Why a location never leads to an old copy: an entry is marked only in step 1. New entries are not marked, and a change of a living
-//! entry, such as a new time to live, takes the mark away. So if step 3 finds a marked entry of this key at the same block, then it is
-//! the entry that step 1 has marked, unless step 1 has happened again in the meantime. A [`Batch`] comes from one hold of the lock,
-//! in which a key has one visible entry, and only one saver works for a database. So a batch has at most one copy of each key, and
-//! a second batch does not begin before the first one has ended. Comparing blocks and stamps instead of the mark would not be
-//! enough: both recur within a few changes of a hot key.
+//! Why a location never leads to an old copy: an entry is marked only in step 1. New entries are not marked, and a change of a
+//! living entry, such as a new time to live, takes the mark away. So if step 3 finds a marked entry of this key at the same block,
+//! then it is the entry that step 1 has marked, unless step 1 has happened again in the meantime. A [`Batch`] comes from one hold
+//! of the lock, in which a key has one visible entry, and only one saver works for a database. So a batch has at most one copy of
+//! each key, and a second batch does not begin before the first one has ended. Comparing blocks and stamps instead of the mark
+//! would not be enough: both recur within a few changes of a hot key.
 
 use super::Tier;
 use super::entry::{Entry, HEADER_BYTES, HIDDEN, Header, LINKED, MARKED};
@@ -111,8 +111,8 @@ impl Marked {
 
 impl<H: Host> Tier<'_, H> {
     /// Marks entries of a database that will be evicted soon and are not saved yet: the oldest ones of the eviction queues of one
-    /// shard. `admits` tells by the OID of its space whether an entry is to be saved; it is called under the lock, so it must be short
-    /// and must not call the tier. Marks at most as many entries as the batch has room for.
+    /// shard. `admits` tells by the OID of its space whether an entry is to be saved; it is called under the lock, so it must be
+    /// short and must not call the tier. Marks at most as many entries as the batch has room for.
     pub fn mark_oldest(&self, shard: u32, database: u32, admits: impl Fn(u32) -> bool, batch: &mut Batch) {
         batch.marked.clear();
         if shard >= self.layout.shards {
@@ -132,8 +132,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Does the same for entries of some buckets that have no mark, wherever they stand in the queues. Buckets are counted over all
-    /// shards. Returns the bucket to continue with, or None behind the last one. If the batch is full within a bucket, the rest of the
-    /// bucket waits for the next walk.
+    /// shards. Returns the bucket to continue with, or None behind the last one. If the batch is full within a bucket, the rest of
+    /// the bucket waits for the next walk.
     pub fn mark_bucket(
         &self,
         from: u64,
@@ -193,9 +193,9 @@ impl<H: Host> Tier<'_, H> {
         }
     }
 
-    /// Copies the key, the dependencies, the note and the value of a marked entry, and returns how long it may be served stale. The slices
-    /// should have the lengths that [`Marked`] tells. The copy is right only if [`locate`](Self::locate) later finds the entry
-    /// unchanged.
+    /// Copies the key, the dependencies, the note and the value of a marked entry, and returns how long it may be served stale. The
+    /// slices should have the lengths that [`Marked`] tells. The copy is right only if [`locate`](Self::locate) later finds the
+    /// entry unchanged.
     pub fn read_marked(
         &self,
         marked: &Marked,

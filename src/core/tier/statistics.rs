@@ -18,7 +18,8 @@ pub struct SampledHits {
 }
 
 impl SampledHits {
-    /// Returns about how many of the latest hits were hits of a key. Each backend remembers one of 64 hits, and some thousand hits back.
+    /// Returns about how many of the latest hits were hits of a key. Each backend remembers one of 64 hits, and some thousand hits
+    /// back.
     pub fn of(&self, key: &Key<'_>) -> u64 {
         let from = self.hashes.partition_point(|hash| *hash < key.hash);
         self.hashes[from..].iter().take_while(|hash| **hash == key.hash).count() as u64 * SAMPLED_EVERY
@@ -115,8 +116,8 @@ impl<H: Host> Tier<'_, H> {
     }
 
     /// Returns the figures of the relations of a database that have changed or killed entries since the last reset. The
-    /// records that several relations of any databases share are summed up in one item without a name. It comes last, and only if its
-    /// counts are not all 0.
+    /// records that several relations of any databases share are summed up in one item without a name. It comes last, and only if
+    /// its counts are not all 0.
     pub fn relation_stats(&self, database: u32) -> impl Iterator<Item = RelationStats> {
         let stats = |(record, owner): (usize, Option<(u32, u32)>)| RelationStats {
             relation: owner.map(|(_, relation)| relation),

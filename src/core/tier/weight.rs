@@ -1,16 +1,16 @@
 //! The weight of an entry: what it costs to lose, in relation to the room that it takes.
 //!
 //! An eviction policy that knows neither size nor cost is right only if all entries are alike. GreedyDual-Size-Frequency
-//! (Cherkasova, 1998) therefore compares what entries cost per byte. The weight of an entry is its cost per block, divided by that of
-//! an average entry. All of it is calculated with logarithms: costs and sizes differ by factors of thousands, and one large value must
-//! not move an average much.
+//! (Cherkasova, 1998) therefore compares what entries cost per byte. The weight of an entry is its cost per block, divided by that
+//! of an average entry. All of it is calculated with logarithms: costs and sizes differ by factors of thousands, and one large
+//! value must not move an average much.
 //!
 //! An entry whose cost is not known counts as one with an average cost.
 
 use super::entry::Header;
 
-/// The averages of the entries that the policy has looked at lately, as [logarithms](log). 0 means that there was none. Any value is
-/// harmless: it makes some decisions worse until the averages are right again.
+/// The averages of the entries that the policy has looked at lately, as [logarithms](log). 0 means that there was none. Any value
+/// is harmless: it makes some decisions worse until the averages are right again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Averages {
     blocks: u32,

@@ -9,10 +9,11 @@ use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::hash;
 use pg_cache_core::{Key, Location, Meta, NOTE_BYTES_MAX, SavedValue, Stamp};
 
-/// Calls `with` with the key, the properties and the note of each saved value in one shard that a reader would get now. May raise errors.
+/// Calls `with` with the key, the properties and the note of each saved value in one shard that a reader would get now. May raise
+/// errors.
 ///
-/// Values of a table that another session has locked are left out. The table is locked against changes of its definition while `with`
-/// runs.
+/// Values of a table that another session has locked are left out. The table is locked against changes of its definition while
+/// `with` runs.
 pub fn each_in_shard(tier: &HotTier, shard: u32, mut with: impl FnMut(&Key<'_>, Meta, &[u8])) {
     let mut locations = Vec::new();
     tier.each_location(shard, |location, _| memory::push(&mut locations, location));

@@ -18,8 +18,8 @@ use pg_cache_core::{
     Buffer, Freshness, Key, Location, Meta, Miss, NOTE_BYTES_MAX, NewValue, Reader, SavedValue, Stored,
 };
 
-/// Copies a saved value into a buffer, if this reader may see it, and makes it an entry of the memory again. Without a buffer, only looks.
-/// Counts the read if there is a buffer.
+/// Copies a saved value into a buffer, if this reader may see it, and makes it an entry of the memory again. Without a buffer, only
+/// looks. Counts the read if there is a buffer.
 pub fn read(
     keyspace: &Keyspace,
     key: &Key<'_>,
@@ -62,7 +62,8 @@ fn count(keyspace: &Keyspace, key: &Key<'_>, missed: Option<Miss>) {
     }
 }
 
-/// Brings a saved value back into memory, or forgets it, so that an operation that decides whether the key has a value can try again.
+/// Brings a saved value back into memory, or forgets it, so that an operation that decides whether the key has a value can try
+/// again.
 pub fn settle(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
     let mut copy = Vec::new();
     let judge = |saved: &SavedValue<'_>| match keyspace.tier.is_saved_useless(&keyspace.scope, saved) {
@@ -183,7 +184,8 @@ pub(super) fn copy(
     is_done == Some(true)
 }
 
-/// Makes a saved value an entry of the memory again, unless its space keeps values in tables only. That may fail; the value stays saved.
+/// Makes a saved value an entry of the memory again, unless its space keeps values in tables only. That may fail; the value stays
+/// saved.
 fn promote(
     keyspace: &Keyspace,
     key: &Key<'_>,

@@ -7,8 +7,8 @@
 //! word 3   began : 32    | expires : 32     the tick of the first row, and the latest tick at which a row is of use
 //! ```
 //!
-//! A segment is *in use*, *retired* or *empty*. Retiring it drops its locations, which is always possible. Its table is emptied when no
-//! other session has a lock on it, which may take as long as a transaction of that session.
+//! A segment is *in use*, *retired* or *empty*. Retiring it drops its locations, which is always possible. Its table is emptied
+//! when no other session has a lock on it, which may take as long as a transaction of that session.
 //!
 //! Segments are numbered for the whole server. The worker of the table's database writes the record; everyone may read it.
 
@@ -119,8 +119,8 @@ pub fn bytes(tier: &HotTier) -> u64 {
     sum
 }
 
-/// Returns the bytes that count towards a limit. Retired segments count, too, but they leave room for two segments, so that a table that
-/// cannot be emptied never keeps all databases from saving.
+/// Returns the bytes that count towards a limit. Retired segments count, too, but they leave room for two segments, so that a table
+/// that cannot be emptied never keeps all databases from saving.
 pub fn counted(tier: &HotTier, limit: u64, segment_bytes: u64) -> u64 {
     let (mut in_use, mut retired) = (0_u64, 0_u64);
     each(tier, |_, record| {
@@ -130,8 +130,8 @@ pub fn counted(tier: &HotTier, limit: u64, segment_bytes: u64) -> u64 {
     in_use.saturating_add(retired.min(limit.saturating_sub(2 * segment_bytes)))
 }
 
-/// Makes the values of a segment misses. The next append to the segment is possible after its table was emptied, because no table has the
-/// file 0. Another process than the saver of the segment's database may call this only while that saver does not run.
+/// Makes the values of a segment misses. The next append to the segment is possible after its table was emptied, because no table
+/// has the file 0. Another process than the saver of the segment's database may call this only while that saver does not run.
 pub fn retire(tier: &HotTier, segment: u16) {
     tier.forget_segment(segment);
     if let Some(record) = Record::read(tier, segment).filter(|record| record.turn > 0) {
@@ -141,7 +141,8 @@ pub fn retire(tier: &HotTier, segment: u16) {
     }
 }
 
-/// Returns the segment of a table of this database, and makes the table a segment if it is none. None if the server has no free segment.
+/// Returns the segment of a table of this database, and makes the table a segment if it is none. None if the server has no free
+/// segment.
 pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
     let mine = u64::from(shared::database()) << 32 | u64::from(table);
     let owner = |segment: u16| tier.segment(segment).map_or(0, |words| words.word(OWNER));

@@ -1,5 +1,5 @@
-//! The form of a value in rows: the note and the value follow each other. A row holds as much of them as fits into a block, and further
-//! rows, the *parts*, hold the rest.
+//! The form of a value in rows: the note and the value follow each other. A row holds as much of them as fits into a block, and
+//! further rows, the *parts*, hold the rest.
 
 use crate::pg::memory;
 use crate::pg::segment::SegmentRow;

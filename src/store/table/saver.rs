@@ -1,12 +1,12 @@
 //! The saver of a database: copies entries to its segments, and frees segments.
 //!
-//! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the worker.
-//! An error ends the worker. That loses nothing: a row without a location does not exist, and the next worker finds everything else
-//! in the records.
+//! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the
+//! worker. An error ends the worker. That loses nothing: a row without a location does not exist, and the next worker finds
+//! everything else in the records.
 //!
-//! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest, so that
-//! one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted rows, and no old
-//! snapshot can make a table grow.
+//! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest,
+//! so that one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted
+//! rows, and no old snapshot can make a table grow.
 
 use super::record::{self, Record};
 use super::row::{self, FORMAT};
@@ -25,8 +25,8 @@ pub const SEGMENTS: usize = 8;
 const MARKED_MAX: usize = 128;
 /// How many batches of one shard are saved before the saver goes on to the next shard.
 const BATCHES_PER_SHARD: u32 = 8;
-/// The most buckets that one call of [`Saver::save_rest`] looks at. Most entries are saved already, so a call would look at all of them
-/// to find a few.
+/// The most buckets that one call of [`Saver::save_rest`] looks at. Most entries are saved already, so a call would look at all of
+/// them to find a few.
 const WALKED_MAX: u64 = 1 << 16;
 /// The most bytes that are appended at once, unless one value is larger.
 const APPENDED_MAX: usize = 1 << 20;
@@ -139,7 +139,8 @@ impl Saver {
     pub fn save_due(&mut self) -> Due {
         let mut due = Due::None;
         for shard in 0..self.tier.shards() {
-            // The search looks at a limited number of entries, so that many full batches mean that others have been saved or evicted.
+            // The search looks at a limited number of entries, so that many full batches mean that others have been saved or
+            // evicted.
             for _ in 0..BATCHES_PER_SHARD {
                 let before = self.saved;
                 let marked = self.save_batch(|saver, admits, batch| {
@@ -253,8 +254,8 @@ impl Saver {
         copied
     }
 
-    /// Appends values to the current segment. Returns the location of each, or None for a value whose parts are not consecutive. None
-    /// altogether if no segment has room now.
+    /// Appends values to the current segment. Returns the location of each, or None for a value whose parts are not consecutive.
+    /// None altogether if no segment has room now.
     fn append(&mut self, copies: &[Copied]) -> Option<Vec<Option<Location>>> {
         let wanted = copies.iter().map(|one| ROW_BYTES + (one.key.len() + one.content.len()) as u64).sum();
         let (number, mut record) = self.current(wanted)?;
@@ -347,9 +348,9 @@ impl Saver {
         record::counted(self.tier, settings::table_bytes(), Self::segment_bytes())
     }
 
-    /// Whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the oldest segment of the
-    /// server must be freed first: by this saver, or by the saver of its database, which is asked for that. If that database has no
-    /// saver for some time, the launcher retires the segment.
+    /// Whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the oldest
+    /// segment of the server must be freed first: by this saver, or by the saver of its database, which is asked for that. If that
+    /// database has no saver for some time, the launcher retires the segment.
     fn has_room(&self) -> bool {
         if self.counted() + Self::segment_bytes() <= settings::table_bytes() {
             return true;
@@ -367,8 +368,9 @@ impl Saver {
     }
 
     /// Frees segments that are due, one in each call: those whose rows have all expired, those that are mostly out of use, those
-    /// that are too old, those that another database waits for, and the oldest if no segment is empty. Without `copies`, no row is copied
-    /// on: that may need disk space. Returns whether there was one, and None if the tables are gone: then the saver must end.
+    /// that are too old, those that another database waits for, and the oldest if no segment is empty. Without `copies`, no row is
+    /// copied on: that may need disk space. Returns whether there was one, and None if the tables are gone: then the saver must
+    /// end.
     pub fn maintain(&mut self, copies: bool) -> Option<bool> {
         if !self.has_tables() {
             return None;
@@ -521,7 +523,8 @@ impl Saver {
         Some((copies, looked))
     }
 
-    /// Empties a segment, or retires it if its table is locked. No location leads to it afterwards. Returns whether its table is empty.
+    /// Empties a segment, or retires it if its table is locked. No location leads to it afterwards. Returns whether its table is
+    /// empty.
     fn free(&self, number: u16) -> bool {
         let is_empty = self.empty(number);
         if !is_empty {

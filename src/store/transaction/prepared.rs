@@ -500,9 +500,10 @@ impl Ending {
         Self { record: record.flatten(), ..Self::default() }
     }
 
-    /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims` is read before
-    /// the lookup and compared after the raise, and the lookup is repeated if it differs. The last look gives every relation a record,
-    /// so that nothing can change any more. May raise errors; `settle` then lowers the fences that were raised before the error.
+    /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims` is read
+    /// before the lookup and compared after the raise, and the lookup is repeated if it differs. The last look gives every relation
+    /// a record, so that nothing can change any more. May raise errors; `settle` then lowers the fences that were raised before the
+    /// error.
     fn raise(&mut self) {
         let Some(tier) = shared::tier() else { return };
         let fences = tier.fences();

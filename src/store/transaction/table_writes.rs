@@ -163,9 +163,9 @@ impl TableWrites {
         }
     }
 
-    /// Finds the fences of the relations. Both counters must be read before the search. If a relation is given a record or a message
-    /// arrives during the search, the next look then finds the fences again; otherwise a commit would leave a fence out. May raise
-    /// errors.
+    /// Finds the fences of the relations. Both counters must be read before the search. If a relation is given a record or a
+    /// message arrives during the search, the next look then finds the fences again; otherwise a commit would leave a fence out.
+    /// May raise errors.
     #[cold]
     fn resolve(&mut self, tier: &HotTier) {
         (self.generation, self.raised) = (None, false);

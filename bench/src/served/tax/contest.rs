@@ -40,8 +40,8 @@ pub struct Rules {
     pub pairs: usize,
     /// The turns of each contender in a pair.
     pub turns: usize,
-    /// About how long a turn of the first contender takes. A probe before the first pair finds how many operations that is, and every
-    /// turn of every contender does that many.
+    /// About how long a turn of the first contender takes. A probe before the first pair finds how many operations that is, and
+    /// every turn of every contender does that many.
     pub turn: Duration,
     /// How many pairs the servers serve before they are restarted.
     pub pairs_per_start: usize,

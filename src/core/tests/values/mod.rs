@@ -35,8 +35,8 @@ pub fn verify(key: u64, bytes: &[u8]) {
     assert_eq!(bytes, content(key, number(8), bytes.len() - 16), "a torn value");
 }
 
-/// Returns the size of the value of a version. Most values are small, some may need several runs of blocks, and a few may have runs in
-/// several shards.
+/// Returns the size of the value of a version. Most values are small, some may need several runs of blocks, and a few
+/// may have runs in several shards.
 pub fn size_of(version: u64) -> usize {
     match version % 50 {
         0 => 9_000,
