@@ -7,7 +7,8 @@ use crate::value::Meta;
 /// A reader: which changes of other transactions it may see, and which dependencies it has changed itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'r> {
-    /// The reader may not see a value if a dependency has changed after this moment: the reader's snapshot may not see that change.
+    /// The reader must not get a value as valid if a dependency has changed after this moment, because the reader's snapshot might
+    /// not see that change. `Stamp::LATEST` is no limit.
     pub safe_stamp: Stamp,
     /// The fences of the dependencies that the reader has changed and not committed yet. They must be sorted.
     pub changed_fences: &'r [FenceId],
@@ -75,7 +76,8 @@ pub trait Buffer {
     /// wants no bytes. The tier may call this more than once in one read, because a writer may disturb the first copy.
     fn allocate(&mut self, meta: &Meta) -> &mut [u8];
 
-    /// Returns false if the last call of `allocate` found no memory. The tier has then copied nothing.
+    /// Returns false if the last call of `allocate` found no memory. The tier has then copied nothing, but the read is still a
+    /// hit: the caller must ask after each hit, and must not use the value.
     fn was_allocated(&self) -> bool {
         true
     }

@@ -97,7 +97,8 @@ fn the_branches_of_a_union_all_are_dependencies() {
     }
 }
 
-/// Parallel workers of a query inside a function are other processes, whose reads the fill does not observe.
+/// Parallel workers of a query inside a function are other processes, whose reads the fill does not observe. So a fill runs all
+/// plans without parallel workers.
 #[test]
 fn reads_of_parallel_workers_in_functions_are_dependencies() {
     let database = Database::create();
@@ -160,7 +161,8 @@ fn a_table_created_by_explain_analyze_may_shadow_another() {
     assert_fresh([&mut session, &mut other], "k", "SELECT v FROM t");
 }
 
-/// A volatile function may return a different result each time, or change something. So its result must not be stored.
+/// A volatile function may return a different result each time, or change something. So its result must not be stored, unless
+/// the caller declares the dependencies with `depends`.
 #[test]
 fn the_result_of_a_volatile_function_is_not_stored() {
     let database = Database::create();
@@ -183,7 +185,7 @@ fn the_result_of_a_volatile_function_is_not_stored() {
             let status: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
             let names_function = status.starts_with("refused: function ") && status.ends_with(" is volatile");
             let has_written = status == "refused: the query has written something";
-            // The first call of nextval writes to the sequence, the next ones do not always.
+            // The first call of nextval writes WAL, so the transaction gets an ID. Most later calls write no WAL.
             assert!(names_function || query.contains("nextval") && has_written, "{query}: {status}");
         }
     }
@@ -376,8 +378,8 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     assert!(is_cached(&mut other, "clean"), "depends names the dependencies");
 }
 
-/// No fence covers the rows that `TABLESAMPLE` chooses, and what built-in functions report about indexes, publications and names of
-/// relations.
+/// No fence covers the choice of rows by `TABLESAMPLE`. No fence covers the state that some built-in functions report: indexes,
+/// publications, triggers and names of relations.
 #[test]
 fn results_of_reads_without_a_fence_are_not_stored() {
     let database = Database::create();
@@ -425,7 +427,8 @@ fn calls_of_a_function_are_seen_if_the_transaction_has_called_it_before() {
              CREATE FUNCTION through() RETURNS bool STABLE LANGUAGE plpgsql AS 'BEGIN RETURN indexed(); END'",
         )
         .expect("functions");
-    // The first fill drops the plans of its session. Plans that are made after it stay.
+    // The first fill of a session drops its plans. A later fill drops them only if definitions or roles have changed since, or
+    // if it would not observe the functions that the query calls.
     fetch(&mut session, "first", "SELECT 1");
     for query in ["SELECT indexed()", "SELECT through()"] {
         session.batch_execute(&format!("BEGIN; {query}")).expect("it calls");

@@ -212,7 +212,8 @@ fn a_function_that_calls_another_with_the_type_of_an_altered_column_computes_not
     owner
         .batch_execute("ALTER TABLE b.t ALTER v TYPE numeric(10, 6); UPDATE b.t SET v = 1.234567")
         .expect("it is altered");
-    // The first fill drops the plans of the session. Plans that are made after it stay.
+    // The first fill of a session drops its plans. A later fill drops them only if definitions or roles have changed since, or
+    // if it would not observe the functions that the query calls.
     old.batch_execute("BEGIN; SELECT cache_fetch('first', 'SELECT 1', space => 'own'); SELECT look()")
         .expect("it calls");
     fetch(&mut old, "SELECT look()");

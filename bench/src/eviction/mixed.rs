@@ -53,7 +53,8 @@ fn popular(extent: Extent) -> Vec<u32> {
 }
 
 /// The keys of a trace like those that are recorded at disks. The size of a value depends on the kind of its key:
-/// - *Records* of 512 bytes to 4 KB. A few neighbours are requested many times within a short time, and then not for long.
+/// - *Records* of 512 bytes to 4 KB. Neighbours are requested together, each about twice within a short time, and then not again
+///   for a long time.
 /// - *Pages* of 8 KB, requested at random with long distances in between.
 /// - *Extents* of 60 to 68 KB. A file of extents is read from its begin to its end, and seldom again.
 struct Blocks {
@@ -70,7 +71,8 @@ const PAGES: u32 = 64;
 const FILE: u32 = 64;
 
 impl Blocks {
-    /// A fifth of the keys are records, another fifth are pages, and the others are extents.
+    /// A fifth of the keys are records, another fifth are pages, and the others are extents. Each field is the key after the last
+    /// of its kind, not a number of keys. Keys from `keys` on are extents that are requested once, outside the working set.
     fn of(keys: u32) -> Self {
         Self { records: keys / 5, pages: keys / 5 * 2, keys }
     }

@@ -231,7 +231,8 @@ impl Share {
         let side = Side::start(&with_tables(HOT_SIZE, 2 * TABLE_BYTES));
         let mut client = Setter::of(&side, side.fill_memory("default", FIRST_KEY));
         let look = |next: u64| side.places("default", FIRST_KEY, next, 1);
-        // In a cache that values are set into steadily, the older values are saved.
+        // In steady use, the older values are saved already. The measurement waits for that state: one second in which the saver
+        // adds less than a hundredth of a batch.
         let mut before = side.saved();
         loop {
             std::thread::sleep(Duration::from_secs(1));

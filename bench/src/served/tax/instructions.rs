@@ -42,6 +42,7 @@ pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructi
         let files = format!("--callgrind-out-file={}", file(side, "%p"));
         side.restart_beneath(&["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", &files]);
     }
+    // The counted case is a write to tables that cached values have depended on. A table gets its fences with the first such value.
     sides.depend();
     let all = operations.iter().map(|operation| Instructions {
         operation: operation.name,
