@@ -140,7 +140,7 @@ fn retired() -> impl Iterator<Item = Finding> {
             Size(bytes as i64)
         ),
         command: format!(
-            "SELECT pid, relation, mode FROM pg_catalog.pg_locks WHERE database = {database} AND locktype = 'relation';"
+            "SELECT pid, relation, mode FROM pg_locks WHERE database = {database} AND locktype = 'relation';"
         ),
     })
 }

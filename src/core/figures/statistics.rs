@@ -113,13 +113,16 @@ impl<'m> Statistics<'m> {
         }
     }
 
-    /// Counts a hit, and remembers some of the hits by the hash of their key: of a space that has a row in its usual place.
+    /// Counts a hit, and remembers some of the hits by the hash of their key.
     #[inline(always)]
     pub(crate) fn count_hit(&self, cell: u32, what: Counter, hash: u64) {
         let home = cell as usize % ROWS;
-        if self.region.load(self.own + home) != mark(cell) {
-            self.add(cell, what, 1);
-        } else if samples::is_sampled(self.add_to_row(home, what as usize, 1)) {
+        let number = if self.region.load(self.own + home) == mark(cell) {
+            Some(self.add_to_row(home, what as usize, 1))
+        } else {
+            self.add(cell, what, 1)
+        };
+        if number.is_some_and(samples::is_sampled) {
             samples::remember(&self.region, self.own, hash);
         }
     }
@@ -131,15 +134,16 @@ impl<'m> Statistics<'m> {
     }
 
     /// Counts `by` events. Also finds a row that is not in its usual place, and takes one if the space has none. The usual place of
-    /// a cell's row is the number of the cell modulo the number of rows.
+    /// a cell's row is the number of the cell modulo the number of rows. Returns the count of the row, or None if the backend has no
+    /// slot.
     #[inline(never)]
-    pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) {
+    pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) -> Option<u64> {
         if self.own == NOWHERE {
             self.add_to_cell(cell, what as usize, by);
-        } else {
-            let row = self.row_of(mark(cell)).unwrap_or_else(|| self.take_row(cell));
-            self.add_to_row(row, what as usize, by);
+            return None;
         }
+        let row = self.row_of(mark(cell)).unwrap_or_else(|| self.take_row(cell));
+        Some(self.add_to_row(row, what as usize, by))
     }
 
     /// Counts events of a space other than the one that this backend works for. The space gets no row for that.

@@ -188,6 +188,24 @@ fn who_is_evicted_is_counted_where_it_was() {
     check(&tier);
 }
 
+/// A backend has fewer rows than this test has spaces, so most spaces take the row of another one.
+#[test]
+fn hits_are_sampled_in_every_space() {
+    let memory = memory(1 << 20);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), MANY, &host, 0).expect("it fits");
+    for space in 1..=30 {
+        let scope = tier.scope(1, space, 0);
+        put(&tier, scope, 1..3);
+        for _ in 0..1_000 {
+            assert_eq!(get(&tier, scope, 1..2), 1);
+        }
+        let sampled = tier.sampled_hits().expect("there is memory");
+        let hits = [1, 2].map(|number| with_key(scope, number, |key| sampled.of(key)));
+        assert!((500..2_000).contains(&hits[0]) && hits[1] == 0, "space {space}: {hits:?}");
+    }
+}
+
 /// A backend that gets the slot of an earlier one must not lose its counts. Counts of a backend without a slot must
 /// not be lost either.
 #[test]

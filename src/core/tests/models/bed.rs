@@ -23,7 +23,7 @@ const SIZES: Sizes = Sizes {
     locations: 0,
 };
 /// Room for about ten entries of [`ENTRY_BYTES`].
-const REGION_WORDS: usize = 384;
+const REGION_WORDS: usize = 448;
 /// All entries have the same size, so that a new entry fits into the blocks of an old one.
 pub const ENTRY_BYTES: u64 = 80;
 
