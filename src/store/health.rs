@@ -139,9 +139,7 @@ fn retired() -> impl Iterator<Item = Finding> {
             background::database_name(database),
             Size(bytes as i64)
         ),
-        command: format!(
-            "SELECT pid, relation, mode FROM pg_locks WHERE database = {database} AND locktype = 'relation';"
-        ),
+        command: "SELECT pid, database, relation, mode FROM pg_locks;".to_owned(),
     })
 }
 
