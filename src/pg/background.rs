@@ -166,8 +166,8 @@ pub fn attend() {
     }
 }
 
-/// Runs a function in a transaction of its own. The commit does not wait for the disk. If the function raises an error, the worker
-/// ends.
+/// Runs a function in a transaction of its own. The commit does not wait for the disk. Without [`attempt`] around it, an error of
+/// the function ends the worker.
 pub fn in_transaction<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: a worker outside of a transaction. The server's own workers do the same.
     unsafe {
@@ -187,7 +187,7 @@ pub fn attempt<R>(work: impl FnOnce() -> R) -> Result<R, SqlState> {
     // A panic of Rust code is a bug: it goes on and ends the worker.
     PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
         .catch_others(|caught| match caught {
-            CaughtError::PostgresError(report) => Err(recover(&report)),
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => Err(recover(&report)),
             other => other.rethrow(),
         })
         .execute()

@@ -111,9 +111,9 @@ impl Segment {
         Self::open(oid, pg_sys::AccessShareLock as i32)
     }
 
-    /// Opens a segment for appending, under the same conditions.
+    /// Opens a segment for appending, under the same conditions, and if its file exists.
     pub fn to_append(oid: u32) -> Option<Self> {
-        Self::open(oid, pg_sys::RowExclusiveLock as i32)
+        Self::open(oid, pg_sys::RowExclusiveLock as i32).filter(Self::has_file)
     }
 
     /// Opens a segment that no other session reads, to remove its rows, under the same conditions.

@@ -79,6 +79,7 @@ impl View {
                 let is_saved = found.meta.kind != Kind::COUNTER && self.tier.location(&key).is_some();
                 let place = if is_saved { Place::Both } else { Place::Memory };
                 self.add(&mut entries, &key, found.meta, &found.note, place);
+                memory::check();
                 in_memory.insert(key.mark());
             }
             bucket = page.next;

@@ -89,7 +89,8 @@ fn launcher_missing() -> Option<Finding> {
 /// The launcher notes an error only if it cannot start a worker.
 fn workers_missing() -> Option<Finding> {
     let launcher = shared::worker_slots().next()?;
-    (session::is_alive(launcher.pid.load(Ordering::Relaxed)) && launcher.error().is_some()).then(|| Finding {
+    let has_failed = session::is_alive(launcher.pid.load(Ordering::Relaxed)) && launcher.error().is_some();
+    (has_failed && settings::table_bytes() > 0).then(|| Finding {
         severity: "error",
         finding: "values are not saved in tables because no worker can be started",
         detail: "max_worker_processes is exhausted. A change takes a restart of the server.".to_owned(),

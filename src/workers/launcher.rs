@@ -11,7 +11,7 @@ use crate::pg::background::{self, Started};
 use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
-use crate::pg::{session, settings};
+use crate::pg::{memory, session, settings};
 use crate::store::table::record;
 use pg_cache_core::Counter;
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,6 +134,9 @@ impl Launcher {
     /// Starts workers, or ends one if too many run. Returns false if the server has no free place for a worker.
     fn start(&mut self, wanted: BTreeSet<u32>, stored: &BTreeMap<u32, u64>) -> bool {
         let databases = background::in_transaction(background::databases);
+        // The database whose last worker started first comes first, so that all get their turns.
+        let mut wanted: Vec<u32> = memory::collect(wanted.into_iter());
+        wanted.sort_by_key(|database| self.known.get(database).and_then(|known| known.started));
         for database in wanted {
             match databases.iter().find(|(oid, _)| *oid == database) {
                 None => {
@@ -146,7 +149,10 @@ impl Launcher {
                     self.note(database, stored);
                     self.running.push(worker);
                 }
-                Some((_, true)) => self.end_longest(),
+                Some((_, true)) => {
+                    self.end_longest();
+                    break;
+                }
             }
         }
         true
@@ -154,12 +160,14 @@ impl Launcher {
 
     /// Retires segments that are to be freed, if their databases have had no worker for some time.
     fn retire_deserted(&mut self) {
-        self.deserted.retain(|database, _| !background::has_worker(*database, 0));
+        let before = std::mem::take(&mut self.deserted);
         record::each(self.tier, |segment, record| {
             if !record.is_to_be_freed || background::has_worker(record.database, 0) {
                 return;
             }
-            let since = self.deserted.entry(record.database).or_insert_with(Instant::now);
+            let known = before.get(&record.database).copied();
+            let since =
+                *self.deserted.entry(record.database).or_insert_with(|| known.unwrap_or_else(Instant::now));
             if since.elapsed() >= PATIENCE {
                 record::retire(self.tier, segment);
             }

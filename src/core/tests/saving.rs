@@ -38,7 +38,7 @@ fn put(tier: &TestTier<'_>, key: &Key<'_>, bytes: &[u8]) {
 
 fn mark(tier: &TestTier<'_>) -> Batch {
     let mut batch = Batch::with_room(64).expect("there is memory");
-    tier.mark_oldest(0, DATABASE, |_| true, &mut batch);
+    tier.mark_oldest(0, DATABASE, true, |_| true, &mut batch);
     batch
 }
 
@@ -265,9 +265,9 @@ fn counters_and_values_that_are_not_admitted_stay_in_memory() {
         tier.incr(&key(tier, b"counter"), 1, &value(&[], &[]), None).expect("it is stored");
         put(tier, &key(tier, b"key"), b"value");
         let mut batch = Batch::with_room(64).expect("there is memory");
-        tier.mark_oldest(0, DATABASE, |space| space != 1, &mut batch);
+        tier.mark_oldest(0, DATABASE, true, |space| space != 1, &mut batch);
         assert!(batch.marked().is_empty());
-        tier.mark_oldest(0, DATABASE + 1, |_| true, &mut batch);
+        tier.mark_oldest(0, DATABASE + 1, true, |_| true, &mut batch);
         assert!(batch.marked().is_empty(), "entries of another database");
         assert_eq!(mark(tier).marked().len(), 1, "the value, and not the counter");
     });
@@ -424,7 +424,7 @@ fn a_tier_without_a_directory_saves_nothing() {
     tier.put(&key, &value(b"value", &[])).expect("it is stored");
     let mut batch = Batch::with_room(8).expect("there is memory");
     (0..tier.shards()).for_each(|shard| {
-        tier.mark_oldest(shard, DATABASE, |_| true, &mut batch);
+        tier.mark_oldest(shard, DATABASE, true, |_| true, &mut batch);
         batch.marked().iter().for_each(|marked| assert!(!tier.locate(marked, at(1), false)));
     });
     assert!(!tier.has_directory());

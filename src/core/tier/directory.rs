@@ -175,6 +175,17 @@ impl<H: Host> Tier<'_, H> {
         guard.shard.location(key.fingerprint()) == Some(location) && guard.forget_location(key.fingerprint())
     }
 
+    /// Forgets a location in one shard, whatever its key is.
+    pub fn forget_in_shard(&self, shard: u32, location: Location) {
+        if shard < self.layout.shards {
+            let guard = self.locked(shard);
+            let words = guard.shard.location_words();
+            words.filter(|at| location_in(self.region.load(*at)) == Some(location)).for_each(|at| {
+                self.region.store(at, 0);
+            });
+        }
+    }
+
     /// Replaces a location of a key after its copy was copied again. Returns false and changes nothing if the location does not
     /// stand any more: then the new copy must not be used.
     pub fn move_location(&self, key: &Key<'_>, from: Location, to: Location) -> bool {

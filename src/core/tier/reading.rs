@@ -164,6 +164,10 @@ impl<H: Host> Tier<'_, H> {
             Freshness::Valid
         };
         let meta = entry.meta(&self.layout, header);
+        if meta.value_len > self.entry_bytes_max {
+            // The header has changed since it was checked: the entry has died.
+            return None;
+        }
         let target = into.allocate(&meta);
         entry.copy_value(&self.layout, header, target);
         Some((meta, freshness))
@@ -412,6 +416,10 @@ impl<H: Host> Tier<'_, H> {
             return Err(Miss::Own);
         }
         let meta = entry.meta(&self.layout, header);
+        if meta.value_len > self.entry_bytes_max {
+            // The header has changed since it was checked: the entry has died.
+            return Err(Miss::Off);
+        }
         if let Some(buffer) = into {
             let target = buffer.allocate(&meta);
             entry.copy_value(&self.layout, header, target);

@@ -111,9 +111,17 @@ impl Marked {
 
 impl<H: Host> Tier<'_, H> {
     /// Marks entries of a database that will be evicted soon and are not saved yet: the oldest ones of the eviction queues of one
-    /// shard. `admits` tells by the OID of its space whether an entry is to be saved; it is called under the lock, so it must be
-    /// short and must not call the tier. Marks at most as many entries as the batch has room for.
-    pub fn mark_oldest(&self, shard: u32, database: u32, admits: impl Fn(u32) -> bool, batch: &mut Batch) {
+    /// shard. With `again`, also entries that have a mark and no location: an earlier attempt has failed, or their location was
+    /// pushed out of the directory. `admits` tells by the OID of its space whether an entry is to be saved; it is called under the
+    /// lock, so it must be short and must not call the tier. Marks at most as many entries as the batch has room for.
+    pub fn mark_oldest(
+        &self,
+        shard: u32,
+        database: u32,
+        again: bool,
+        admits: impl Fn(u32) -> bool,
+        batch: &mut Batch,
+    ) {
         batch.marked.clear();
         if shard >= self.layout.shards {
             return;
@@ -124,7 +132,9 @@ impl<H: Host> Tier<'_, H> {
         for queue in [Queue::Small, Queue::Main] {
             let mut next = guard.oldest(queue);
             while let Some(entry) = next.filter(|_| left > 0 && !batch.is_full()) {
-                self.mark(&guard, &entry, database, &admits, &mut judge, batch);
+                if again || !entry.header().has(MARKED) {
+                    self.mark(&guard, &entry, database, &admits, &mut judge, batch);
+                }
                 next = guard.newer(&entry);
                 left -= 1;
             }

@@ -19,6 +19,8 @@ pub fn each_in_shard(tier: &HotTier, shard: u32, mut with: impl FnMut(&Key<'_>, 
     tier.each_location(shard, |location, _| memory::push(&mut locations, location));
     // The rows of a table are read in the order of its blocks.
     locations.sort_unstable_by_key(|location| (location.segment(), location.position()));
+    // A location that another session moved within its set meanwhile was found twice.
+    locations.dedup();
     for of_segment in locations.chunk_by(|one, next| one.segment() == next.segment()) {
         let record = of_segment.first().and_then(|location| Record::read(tier, location.segment()));
         let Some(record) = record.filter(|record| record.database == shared::database()) else { continue };
@@ -26,7 +28,23 @@ pub fn each_in_shard(tier: &HotTier, shard: u32, mut with: impl FnMut(&Key<'_>, 
         let Some(segment) = open else { continue };
         for location in of_segment {
             shared::check_for_interrupts();
+            let _unreadable = ForgottenAfterError { tier, shard, location: *location };
             show(tier, &segment, *location, &mut with);
+        }
+    }
+}
+
+/// Forgets a location if an error is raised while its row is read, as in `reading.rs`. Otherwise each later walk would fail, too.
+struct ForgottenAfterError<'t> {
+    tier: &'t HotTier,
+    shard: u32,
+    location: Location,
+}
+
+impl Drop for ForgottenAfterError<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tier.forget_in_shard(self.shard, self.location);
         }
     }
 }

@@ -136,7 +136,9 @@ pub fn retire(tier: &HotTier, segment: u16) {
     tier.forget_segment(segment);
     if let Some(record) = Record::read(tier, segment).filter(|record| record.turn > 0) {
         let began = shared::tick();
-        Record { file: 0, turn: 0, rows: 0, is_to_be_freed: false, began, expires: 0, ..record }
+        // The table may have rows that were not counted, so that it must not seem to be empty.
+        let bytes = record.bytes.max(1);
+        Record { file: 0, turn: 0, rows: 0, bytes, is_to_be_freed: false, began, expires: 0, ..record }
             .write(tier, segment);
     }
 }

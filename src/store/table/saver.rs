@@ -1,7 +1,7 @@
 //! The saver of a database: copies entries to its segments, and frees segments.
 //!
 //! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the
-//! worker. An error ends the worker. That loses nothing: a row without a location does not exist, and the next worker finds
+//! worker. An error ends the saver. That loses nothing: a row without a location does not exist, and the next saver finds
 //! everything else in the records.
 //!
 //! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest,
@@ -16,7 +16,7 @@ use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
 use crate::store::keyspace::{Tiers, hash};
 use crate::store::space;
-use pg_cache_core::{Batch, FenceId, Key, Location, Marked, Meta, SavedValue, StaleOk};
+use pg_cache_core::{Batch, Counter, FenceId, Key, Location, Marked, Meta, SavedValue, StaleOk};
 use std::collections::BTreeMap;
 
 /// The number of tables that `sql/segments.sql` creates.
@@ -50,6 +50,10 @@ pub struct Saver {
     batch: Batch,
     /// The bucket at which the walk through all entries continues.
     bucket: u64,
+    /// The number of evictions at the last look for entries that will be evicted soon.
+    evicted: u64,
+    /// Whether marked entries could not be saved.
+    has_failed: bool,
     /// How many values were saved, and how many copies came too late because the entry had changed.
     pub saved: u64,
     pub outdated: u64,
@@ -97,6 +101,9 @@ impl Saver {
             spaces: (0, BTreeMap::new()),
             batch: Batch::with_room(MARKED_MAX).ok()?,
             bucket: 0,
+            evicted: 0,
+            // An earlier saver may have marked entries that it did not save.
+            has_failed: true,
             saved: 0,
             outdated: 0,
         };
@@ -138,13 +145,19 @@ impl Saver {
     /// Saves entries that will be evicted soon: the oldest ones of all shards. Returns how many there were.
     pub fn save_due(&mut self) -> Due {
         let mut due = Due::None;
+        // Without evictions, entries whose locations were pushed out of a full directory are not saved again: they would push out
+        // others.
+        let evicted =
+            [Counter::Evicted, Counter::EvictedQuota].map(|what| self.tier.counted(what)).iter().sum();
+        let again = std::mem::replace(&mut self.evicted, evicted) != evicted || self.has_failed;
+        self.has_failed = false;
         for shard in 0..self.tier.shards() {
             // The search looks at a limited number of entries, so that many full batches mean that others have been saved or
             // evicted.
             for _ in 0..BATCHES_PER_SHARD {
                 let before = self.saved;
                 let marked = self.save_batch(|saver, admits, batch| {
-                    saver.tier.mark_oldest(shard, shared::database(), admits, batch);
+                    saver.tier.mark_oldest(shard, shared::database(), again, admits, batch);
                 });
                 let is_full = marked == MARKED_MAX as u64;
                 due = due.max(match marked {
@@ -225,7 +238,10 @@ impl Saver {
             let count = rest.iter().take_while(is_within).count().max(1);
             let (some, behind) = rest.split_at(count);
             let copies = memory::collect(some.iter().map(|one| self.copy(one)));
-            let Some(places) = self.append(&copies) else { return };
+            let Some(places) = self.append(&copies) else {
+                self.has_failed = true;
+                return;
+            };
             for (one, place) in some.iter().zip(places) {
                 let leave = self.spaces.1.get(&one.space()) == Some(&Tiers::Table);
                 match place.is_some_and(|place| self.tier.locate(one, place, leave)) {

@@ -116,7 +116,7 @@ impl Both<'_> {
         // Space 3 is not saved.
         let admits = |space| space < u32::from(SPACES - 1);
         if oldest {
-            tier.mark_oldest(u32::from(shard) % tier.shards(), 1, admits, &mut batch);
+            tier.mark_oldest(u32::from(shard) % tier.shards(), 1, true, admits, &mut batch);
         } else {
             let next = tier.mark_bucket(saver.bucket, 1, admits, &mut batch);
             saver.bucket = next.unwrap_or(0);

@@ -78,7 +78,7 @@ impl TableTwin<'_> {
         match step {
             table::Save::Mark(_) => {
                 self.batch = Batch::with_room(2).expect("there is memory");
-                self.tier.mark_oldest(0, 1, |_| true, &mut self.batch);
+                self.tier.mark_oldest(0, 1, true, |_| true, &mut self.batch);
                 assert_eq!(self.batch.marked().len(), 1);
             }
             table::Save::Copy => {
