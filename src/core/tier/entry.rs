@@ -230,7 +230,7 @@ pub(crate) fn blocks_of(bytes: usize) -> u32 {
 /// An entry, identified by its first block.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'m> {
-    region: Region<'m>,
+    pub(super) region: Region<'m>,
     at: usize,
     pub block: u32,
 }
@@ -564,90 +564,4 @@ impl Iterator for Runs<'_> {
 /// Returns the position of a run's link, the word in which a run of a chained entry names the next run.
 pub(crate) fn link_at(layout: &Layout, run: Run) -> usize {
     layout.block_at(run.first) + run.blocks as usize * BLOCK_WORDS - 1
-}
-
-/// Writes a stream of bytes into blocks that no other process can find yet.
-pub(crate) struct Writer<'m> {
-    region: Region<'m>,
-    layout: &'m Layout,
-    runs: Runs<'m>,
-    words: std::slice::Iter<'m, AtomicU64>,
-    /// The bytes of the word that is not full yet.
-    partial_word: [u8; 8],
-    /// How many bytes of `partial_word` are filled.
-    filled: usize,
-}
-
-impl<'m> Writer<'m> {
-    /// Creates a writer and writes the header of an entry. The flag for a chain and the links between the runs must already be set.
-    pub(crate) fn new(entry: &Entry<'m>, layout: &'m Layout, header: &Header) -> Self {
-        let runs = entry.runs(layout, header);
-        let mut writer =
-            Self { region: entry.region, layout, runs, words: [].iter(), partial_word: [0; 8], filled: 0 };
-        for word in header.words {
-            writer.put(word);
-        }
-        writer
-    }
-
-    /// Appends bytes to the stream. The runs must have room for them: bytes beyond the last run are dropped.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        if self.filled > 0 {
-            let (head, behind) = rest.split_at(rest.len().min(8 - self.filled));
-            self.partial_word[self.filled..self.filled + head.len()].copy_from_slice(head);
-            self.filled += head.len();
-            rest = behind;
-            if self.filled < 8 {
-                return;
-            }
-            self.put(u64::from_ne_bytes(self.partial_word));
-        }
-        let mut words = rest.chunks_exact(8);
-        for word in &mut words {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(word);
-            self.put(u64::from_ne_bytes(bytes));
-        }
-        let tail = words.remainder();
-        self.partial_word = [0; 8];
-        self.partial_word[..tail.len()].copy_from_slice(tail);
-        self.filled = tail.len();
-    }
-
-    /// Appends a note, if there is one.
-    pub(crate) fn write_note(&mut self, note: &[u8]) {
-        if !note.is_empty() {
-            self.write(&(note.len() as u16).to_ne_bytes());
-            self.write(note);
-        }
-    }
-
-    /// Pads the word that is not full yet with zeros.
-    pub(crate) fn align(&mut self) {
-        if self.filled > 0 {
-            self.write(&[0; 8][self.filled..]);
-        }
-    }
-
-    /// Writes the last word if it is not full. Every writer must end with this call.
-    pub(crate) fn finish(mut self) {
-        if self.filled > 0 {
-            self.put(u64::from_ne_bytes(self.partial_word));
-        }
-    }
-
-    #[inline]
-    fn put(&mut self, value: u64) {
-        let word = match self.words.next() {
-            Some(word) => word,
-            None => {
-                let Some(run) = self.runs.next() else { return };
-                self.words = run.words(self.region, self.layout).iter();
-                let Some(word) = self.words.next() else { return };
-                word
-            }
-        };
-        word.store(value, Ordering::Relaxed);
-    }
 }

@@ -46,6 +46,7 @@ mod streak;
 mod tests;
 mod updating;
 mod weight;
+mod writer;
 
 use crate::fence::{Fences, Reserved};
 use crate::figures::Statistics;

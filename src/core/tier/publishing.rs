@@ -6,11 +6,12 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header, TOMBSTONE, Writer};
+use super::entry::{Entry, Header, TOMBSTONE};
 use super::eviction;
 use super::flight::Ended;
 use super::freeing::Unlinked;
 use super::guard::Guard;
+use super::writer::Writer;
 use crate::fence::Stamp;
 use crate::figures::{Cost, Counter};
 use crate::host::Host;
