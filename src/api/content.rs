@@ -30,6 +30,7 @@ mod pgcache {
         ),
     > {
         TableIterator::new(content::entries().map(|entry| {
+            memory::check();
             let Entry { space, key, note, meta, place, hits } = entry;
             let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
             let kind = if meta.kind == NOTHING { "null" } else { of_kind(meta.kind).0 };

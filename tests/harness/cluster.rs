@@ -155,8 +155,17 @@ impl Cluster {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("the kernel tells");
         let kilobytes: u64 = size.trim().trim_end_matches(" kB").parse().expect("it is a number");
-        let limit = format!("--as={}", kilobytes * 1024 + more);
-        run(as_server_user("prlimit").arg(format!("--pid={process}")).arg(limit));
+        Self::set_address_space(process, &(kilobytes * 1024 + more).to_string());
+    }
+
+    /// Takes the limit away.
+    pub fn free_address_space(&self, process: i32) {
+        Self::set_address_space(process, "unlimited");
+    }
+
+    /// Sets the soft limit, which the server's account can raise again.
+    fn set_address_space(process: i32, limit: &str) {
+        run(as_server_user("prlimit").arg(format!("--pid={process}")).arg(format!("--as={limit}:")));
     }
 
     /// Opens a session in `database` as the superuser.

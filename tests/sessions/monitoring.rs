@@ -1,5 +1,6 @@
-//! The views of an operator on the tables of saved values: counts of reads, workers, disk in use, and findings.
+//! The views of an operator on the tables of saved values: counts of reads, workers, disk in use, entries, and findings.
 
+use crate::tables::{one, only_tables, save, with_tables};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 
@@ -101,4 +102,51 @@ fn each_cause_that_keeps_the_cache_from_working_is_a_finding() {
     assert_eq!(findings(&mut cluster.connect("postgres")), []);
     cluster.restart(Stop::Fast, &conf("1MB").set("pg_cache.hot_size", "0"));
     assert_eq!(findings(&mut cluster.connect("postgres")), [off]);
+}
+
+/// The views know both places: an entry is shown with where it is, with its tags, and with its hits in either place.
+#[test]
+fn the_views_show_saved_values() {
+    let cluster = with_tables("64MB");
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_set_text('memory', 'v')").expect("a value");
+    only_tables(&mut session);
+    save(&mut session, "small", "value");
+    // The longest tags do not fit into one row, and neither does this value.
+    let tags = "ARRAY(SELECT lpad(i::text, 256, 'tag') FROM generate_series(1, 32) AS i)";
+    let set = format!("SELECT cache_set_text('large', repeat('v', 20000), tags => {tags})");
+    session.batch_execute(&set).expect("a value");
+    wait_until("the value to be saved", || {
+        let place = "SELECT coalesce((SELECT tier FROM cache_entries WHERE key = 'large'), '')";
+        one::<String>(&mut session, place) == "table"
+    });
+    let listed = |session: &mut Client| -> Vec<(String, String, i64, Option<i32>)> {
+        let query = "SELECT key, tier, size, cardinality(tags) FROM cache_entries";
+        let rows = session.query(query, &[]).expect("the entries");
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+    };
+    let entry = |key: &str, tier: &str, size, tags| (key.to_owned(), tier.to_owned(), size, tags);
+    let (large, small) = (entry("large", "table", 20_000, Some(32)), entry("small", "table", 5, Some(1)));
+    let found = listed(&mut session);
+    assert_eq!((found.len(), &found[0], &found[2]), (3, &large, &small));
+    let same_tags =
+        format!("SELECT tags @> {tags} AND tags <@ {tags} FROM cache_entries WHERE key = 'large'");
+    assert!(one::<bool>(&mut session, &same_tags));
+    assert_eq!(one::<String>(&mut session, "SELECT cache_get_text('large')"), "v".repeat(20_000));
+    // Reads of a table count as hits of the key.
+    session.query("SELECT count(cache_get_text('small')) FROM generate_series(1, 2000)", &[]).expect("reads");
+    let hits: i64 = one(&mut session, "SELECT hits FROM cache_entries WHERE key = 'small'");
+    assert!((1_000..4_000).contains(&hits), "{hits} hits");
+    // A value that is promoted is in both places, and still has its tags.
+    session.batch_execute("UPDATE pgcache.spaces SET tiers = 'both' WHERE number = 0").expect("an option");
+    assert_eq!(one::<String>(&mut session, "SELECT cache_get_text('small')"), "value");
+    let keys = "SELECT string_agg(key, ' ') FROM cache_keys() AS key";
+    assert_eq!(one::<String>(&mut session, keys), "large memory small");
+    assert!(listed(&mut session).contains(&entry("small", "both", 5, Some(1))));
+    assert_eq!(one::<i64>(&mut session, "SELECT count(*) FROM cache_keys('*', 'default', 1, 'large')"), 1);
+    session.batch_execute("SELECT cache_invalidate_tag('tag')").expect("an invalidation");
+    let left: Vec<String> = listed(&mut session).into_iter().map(|(key, ..)| key).collect();
+    assert_eq!(left, ["large", "memory"]);
+    session.batch_execute("BEGIN; SELECT cache_delete('large')").expect("a removal");
+    assert_eq!(one::<String>(&mut session, keys), "memory");
 }

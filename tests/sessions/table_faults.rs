@@ -3,7 +3,7 @@
 //! error.
 
 use crate::memory::{cluster, findings};
-use crate::tables::{conf, one, only_tables, save, size, status_of, with_tables};
+use crate::tables::{conf, one, only_tables, save, size, status_of, wait_saved, with_tables};
 use pg_cache_testbed::{Cluster, Stop, wait_until};
 use postgres::Client;
 use std::fs;
@@ -161,6 +161,53 @@ fn a_locked_table_is_passed_over() {
     wait_until("the tables to be emptied", || size(&mut session) <= used(&mut session, None));
 }
 
+/// `VACUUM FULL` gives an empty table another file. If the table is locked then, the saver cannot begin it, and must go on with
+/// another one.
+#[test]
+fn a_locked_table_with_another_file_is_passed_over() {
+    let cluster = with_tables("2MB");
+    let mut session = connect(&cluster, "postgres");
+    fill(&mut session, 0, 50);
+    for number in 1..=8 {
+        session
+            .batch_execute(&format!("VACUUM FULL pgcache.segment_{number}"))
+            .expect("it gets another file");
+    }
+    let mut owner = cluster.connect("postgres");
+    owner.batch_execute("BEGIN").expect("a transaction");
+    for number in 1..=4 {
+        owner.batch_execute(&format!("SELECT FROM pgcache.segment_{number}")).expect("a lock");
+    }
+    (1..10).for_each(|round| fill(&mut session, round * 200, 200));
+    owner.batch_execute("ROLLBACK").expect("the locks are released");
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// Two databases store values all the time, and there is one worker. A turn takes 30 seconds, so only `make test-long` waits for
+/// it. The database with the larger OID must get its turn after the other one.
+#[test]
+fn each_database_gets_its_turn() {
+    if std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
+        let cluster = cluster(&conf("8MB").set("pg_cache.max_workers", "1"));
+        let mut first = connect(&cluster, "postgres");
+        first.batch_execute("CREATE DATABASE second").expect("a database");
+        let mut second = connect(&cluster, "second");
+        let mut key = 0;
+        for database in ["postgres", "second"] {
+            wait_until("the turn of a database", || {
+                key += 1;
+                for session in [&mut first, &mut second] {
+                    one::<bool>(session, &format!("SELECT cache_set_text('k{key}', 'value', '1 hour')"));
+                }
+                let works = format!(
+                    "SELECT EXISTS (SELECT FROM cache_workers WHERE database = '{database}' AND saved > 0)"
+                );
+                one(&mut first, &works)
+            });
+        }
+    }
+}
+
 fn limit_files(cluster: &Cluster, process: i32, bytes: &str) {
     run(system(cluster, "prlimit").arg(format!("--pid={process}")).arg(format!("--fsize={bytes}:")));
 }
@@ -198,6 +245,30 @@ fn a_full_disk_delays_saving_and_nothing_else() {
     let saved = "SELECT EXISTS (SELECT FROM cache_workers WHERE error IS NULL AND saved >= 300)";
     wait_until("the worker to go on", || one(&mut session, saved));
     assert_eq!(health(&mut session), Vec::<String>::new());
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// The server raises the errors of a full disk. This error is raised by code of the extension.
+#[test]
+fn a_worker_survives_a_lack_of_memory() {
+    let cluster = cluster(&conf("64MB").set("pg_cache.hot_size", "128MB"));
+    let mut session = connect(&cluster, "postgres");
+    let set = |session: &mut Client, key: &str, bytes: u32| {
+        let set = format!("SELECT cache_set_text('{key}', repeat('v', {bytes}), '1 hour')");
+        assert!(one::<bool>(session, &set));
+    };
+    set(&mut session, "small", 10);
+    let worker =
+        "SELECT pid FROM cache_workers WHERE kind = 'worker' AND database = 'postgres' AND saved > 0";
+    wait_until("a worker", || session.query_opt(worker, &[]).expect("a view").is_some());
+    let process: i32 = one(&mut session, worker);
+    cluster.limit_address_space(process, 1 << 20);
+    set(&mut session, "large", 6_000_000);
+    let failed = "SELECT EXISTS (SELECT FROM cache_workers WHERE error = '53200')";
+    wait_until("the worker to fail", || one(&mut session, failed));
+    cluster.free_address_space(process);
+    wait_saved(&mut session, "large");
+    assert_eq!(one::<i32>(&mut session, worker), process, "the worker has ended");
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 

@@ -273,6 +273,40 @@ fn counters_and_values_that_are_not_admitted_stay_in_memory() {
     });
 }
 
+/// Found if a saver without anything to do saves the same entries for ever: each of their locations pushes another one out of a
+/// full directory.
+#[test]
+fn an_entry_is_marked_again_only_if_the_saver_wants_it() {
+    with_tier(|tier, _| {
+        let key = key(tier, b"key");
+        put(tier, &key, b"value");
+        let mut batch = Batch::with_room(8).expect("there is memory");
+        for (again, marks) in [(false, 1), (false, 0), (true, 1), (false, 0)] {
+            tier.mark_oldest(0, DATABASE, again, |_| true, &mut batch);
+            assert_eq!(batch.marked().len(), marks);
+        }
+        assert!(tier.touch(&key, 90), "a change takes the mark away");
+        tier.mark_oldest(0, DATABASE, false, |_| true, &mut batch);
+        assert_eq!(batch.marked().len(), 1);
+    });
+}
+
+#[test]
+fn a_location_is_forgotten_by_its_shard_alone() {
+    with_tier(|tier, _| {
+        let [one, other] = [&b"one"[..], b"other"].map(|name| key(tier, name));
+        put(tier, &one, b"value");
+        save(tier, 1);
+        put(tier, &other, b"value");
+        save(tier, 2);
+        tier.forget_in_shard(0, at(3));
+        tier.forget_in_shard(1, at(1));
+        assert_eq!([&one, &other].map(|key| tier.location(key)), [Some(at(1)), Some(at(2))]);
+        tier.forget_in_shard(0, at(1));
+        assert_eq!([&one, &other].map(|key| tier.location(key)), [None, Some(at(2))]);
+    });
+}
+
 #[test]
 fn a_walk_through_the_buckets_marks_every_entry_once() {
     with_tier(|tier, _| {

@@ -175,7 +175,7 @@ impl<H: Host> Tier<'_, H> {
         guard.shard.location(key.fingerprint()) == Some(location) && guard.forget_location(key.fingerprint())
     }
 
-    /// Forgets a location in one shard, whatever its key is.
+    /// Forgets a location of one shard. The caller need not know its key.
     pub fn forget_in_shard(&self, shard: u32, location: Location) {
         if shard < self.layout.shards {
             let guard = self.locked(shard);

@@ -133,7 +133,7 @@ impl<H: Host> Tier<'_, H> {
 
     /// Copies the value of an entry if this reader may get it, as a stale value if it is not valid. Returns None if not. The caller
     /// must check afterwards that the entry lived.
-    fn serve_stale(
+    pub(super) fn serve_stale(
         &self,
         entry: &Entry<'_>,
         header: &Header,

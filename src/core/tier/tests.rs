@@ -6,8 +6,10 @@ use crate::fence::Stamp;
 use crate::hash::scatter;
 use crate::key::Key;
 use crate::layout::Sizes;
+use crate::reader::{Buffer, Miss};
 use crate::region::Region;
 use crate::testing::{SIZES, TestHost, memory, value};
+use crate::value::{Meta, NewValue, StaleOk};
 
 /// A number that is no block has no zone and no visited bit. The computed positions would hit words of another shard.
 #[test]
@@ -60,4 +62,30 @@ fn counters_stay_while_there_is_anything_else() {
     for number in 0..500 {
         with_key(number, &|key| assert!(tier.peek(key, Stamp::LATEST).is_ok(), "counter {number} is gone"));
     }
+}
+
+/// A reader checks the length in the header, and the length of a noted value is read after that. If the entry dies in between, the
+/// second length may be anything, and the caller's buffer must not be asked for that much memory.
+#[test]
+fn a_noted_entry_that_dies_while_it_is_read_asks_for_no_memory() {
+    struct Refusing;
+    impl Buffer for Refusing {
+        fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+            panic!("{} bytes", meta.value_len)
+        }
+    }
+    let memory = memory(256 * 1024);
+    let host = TestHost::default();
+    let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
+    let key = Key::new(tier.scope(1, 1, 0), b"key", 7).expect("a legal key");
+    let stale_ok = Some(StaleOk { ticks: 100, valid_at: 1 });
+    let new = NewValue { note: b"note", ..value(b"value", &[]) };
+    tier.publish(&key, tier.reserve(&key, &new, stale_ok.into()).expect("there is room"));
+    let guard = tier.shard_of(&key).lock(&tier.host);
+    let (entry, header) = guard.find(&key).expect("it was just stored");
+    // The length of note and value in the entry that takes the blocks.
+    entry.set_word(3, entry.word(3) | ((1 << 31) - 1));
+    let (reader, into) = (Stamp::LATEST.into(), &mut Refusing);
+    assert_eq!(tier.serve(&entry, &header, key.scope(), reader, 1, Some(into)), Err(Miss::Off));
+    assert_eq!(tier.serve_stale(&entry, &header, key.scope(), reader, 1, &mut Refusing), None);
 }

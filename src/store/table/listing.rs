@@ -1,6 +1,6 @@
 //! Walks through the saved values of this database, for operators. It reads each row, so it is not meant for frequent calls.
 
-use super::reading::copy;
+use super::reading::{AfterError, copy};
 use super::record::Record;
 use super::row;
 use crate::pg::memory;
@@ -28,45 +28,44 @@ pub fn each_in_shard(tier: &HotTier, shard: u32, mut with: impl FnMut(&Key<'_>, 
         let Some(segment) = open else { continue };
         for location in of_segment {
             shared::check_for_interrupts();
-            let _unreadable = ForgottenAfterError { tier, shard, location: *location };
-            show(tier, &segment, *location, &mut with);
+            let unreadable = AfterError(|| tier.forget_in_shard(shard, *location));
+            let Some(found) = segment.row(location.position()) else { continue };
+            let first = found.row();
+            let saved = saved(tier, &segment, *location, &first);
+            // An error of the caller says nothing about the row.
+            std::mem::forget(unreadable);
+            if let Some(Saved { key, meta, note }) = saved {
+                with(&key, meta, &note);
+            }
         }
     }
 }
 
-/// Forgets a location if an error is raised while its row is read, as in `reading.rs`. Otherwise each later walk would fail, too.
-struct ForgottenAfterError<'t> {
-    tier: &'t HotTier,
-    shard: u32,
+/// A saved value as its row tells it.
+struct Saved<'r> {
+    key: Key<'r>,
+    meta: Meta,
+    note: Vec<u8>,
+}
+
+/// Returns the value that begins in a row, if a reader would get it.
+fn saved<'r>(
+    tier: &HotTier,
+    segment: &Segment,
     location: Location,
-}
-
-impl Drop for ForgottenAfterError<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.tier.forget_in_shard(self.shard, self.location);
-        }
-    }
-}
-
-/// Calls `with` for the value at one location, if a reader would get it.
-fn show(tier: &HotTier, segment: &Segment, location: Location, with: &mut impl FnMut(&Key<'_>, Meta, &[u8])) {
-    let Some(found) = segment.row(location.position()) else { return };
-    let first = found.row();
-    let (meta, dependencies) = (row::meta(&first), row::dependencies(&first));
+    first: &SegmentRow<'r>,
+) -> Option<Saved<'r>> {
+    let (meta, dependencies) = (row::meta(first), row::dependencies(first));
     let scope = tier.scope(shared::database(), first.space, first.role);
-    let saved = SavedValue { meta, dependencies: &dependencies, stale_ok: row::stale_ok(&first) };
-    let is_readable = |key: &Key<'_>| {
-        row::is_current(&first)
-            && first.part == 0
-            && first.note <= first.length.min(NOTE_BYTES_MAX as u32)
-            && tier.location(key) == Some(location)
-            && tier.judge_saved(&scope, &saved, Stamp::LATEST).is_ok()
-    };
-    let key = Key::new(scope, first.key, hash(first.key)).filter(is_readable);
-    if let Some((key, note)) = key.zip(note_of(segment, location, &first)) {
-        with(&key, meta, &note);
-    }
+    let saved = SavedValue { meta, dependencies: &dependencies, stale_ok: row::stale_ok(first) };
+    let key = Key::new(scope, first.key, hash(first.key))?;
+    let is_readable = row::is_current(first)
+        && first.part == 0
+        && first.note <= first.length.min(NOTE_BYTES_MAX as u32)
+        && tier.location(&key) == Some(location)
+        && tier.judge_saved(&scope, &saved, Stamp::LATEST).is_ok();
+    let note = if is_readable { note_of(segment, location, first)? } else { return None };
+    Some(Saved { key, meta, note })
 }
 
 /// Returns the note of the value that begins in a row. A note that continues in the next row is copied with the whole value.

@@ -94,7 +94,7 @@ fn fetch<J>(
     if tier.location(key) != Some(location) {
         return Err(Miss::Absent);
     }
-    let _unreadable = ForgottenAfterError { keyspace, key, location };
+    let _unreadable = AfterError(|| _ = tier.forget_location(key, location));
     let is_of_file = segment.file() == record.file;
     let found = segment.row(location.position()).filter(|found| is_of_file && is_of(&found.row(), key));
     let Some(found) = found else {
@@ -123,17 +123,14 @@ fn fetch<J>(
     if into.accepts(&meta) { Ok((meta, judged)) } else { Err(Miss::Absent) }
 }
 
-/// Forgets a location if an error is raised while its row is read. So a disk that cannot be read costs one error for each value.
-struct ForgottenAfterError<'k, 'b> {
-    keyspace: &'k Keyspace,
-    key: &'k Key<'b>,
-    location: Location,
-}
+/// Calls a function if an error is raised before this is dropped. A walk or a read that cannot read a row forgets its location, so
+/// a disk that cannot be read costs one error for each value.
+pub(super) struct AfterError<F: FnMut()>(pub F);
 
-impl Drop for ForgottenAfterError<'_, '_> {
+impl<F: FnMut()> Drop for AfterError<F> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.keyspace.tier.forget_location(self.key, self.location);
+            (self.0)();
         }
     }
 }
