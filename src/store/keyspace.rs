@@ -110,8 +110,7 @@ impl Keyspace {
 
 /// Returns the fence of a tag. Tags belong to the database: the same name in another database is another tag.
 pub fn tag(tier: &HotTier, name: &[u8]) -> FenceId {
-    // Without the rotation, a tag whose name is the bytes of the database's OID would have the hash 0.
-    tier.fences().tag(hash(name).rotate_left(17) ^ hash(&shared::database().to_ne_bytes()))
+    tier.fences().tag_of(shared::database(), hash(name))
 }
 
 /// Returns why nothing can be stored under a key, or none if its length is valid.

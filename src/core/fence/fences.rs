@@ -2,7 +2,7 @@
 
 use super::id::{FenceId, Relation, relation_fence, reserved_fence, unclaimed_fence};
 use super::stamp::Stamp;
-use crate::hash::reduce;
+use crate::hash::{reduce, scatter};
 use crate::layout::{AT_NOW, Layout};
 use crate::region::Region;
 use crate::sync::{AtomicU64, Ordering};
@@ -45,7 +45,14 @@ impl<'m> Fences<'m> {
         Stamp(self.region.word(AT_NOW).load(Ordering::SeqCst))
     }
 
-    /// Returns the fence of a tag. Tags share fences by their hash. Sharing costs a needless miss and never causes a stale hit.
+    /// Returns the fence of a tag of a database, by any hash of the tag's name. A fast hash function gives similar names similar
+    /// hashes, so the hash is scattered.
+    pub fn tag_of(&self, database: u32, hash: u64) -> FenceId {
+        self.tag(scatter(hash ^ scatter(database.into())))
+    }
+
+    /// Returns the fence of a tag by a hash whose upper half is evenly distributed. Tags share fences by their hash. Sharing costs
+    /// a needless miss and never causes a stale hit.
     pub fn tag(&self, hash: u64) -> FenceId {
         FenceId(self.layout.tags_at as u32 + reduce(hash, self.layout.sizes.tag_fences))
     }

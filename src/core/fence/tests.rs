@@ -4,6 +4,7 @@ use super::{FenceId, Fences, Stamp};
 use crate::layout::{Layout, Sizes};
 use crate::region::Region;
 use crate::testing::{SIZES, memory};
+use std::collections::BTreeSet;
 
 fn with_fences(test: impl FnOnce(Fences<'_>)) {
     let memory = memory(64 * 1024);
@@ -12,6 +13,24 @@ fn with_fences(test: impl FnOnce(Fences<'_>)) {
     let region = Region::of_words(&memory);
     layout.format(&region);
     test(Fences::new(region, &layout));
+}
+
+/// A fence that tags share costs needless misses. With some seeds, the fast hash function of the caller differs only in a few bits
+/// for names like "tag 1" and "tag 2", and half of a thousand such tags shared their fences.
+#[test]
+fn tags_with_similar_hashes_have_different_fences() {
+    let memory = memory(1 << 20);
+    let sizes = Sizes { bytes: memory.len() * 8, shards: 1, tag_fences: 1 << 16, ..SIZES };
+    let layout = Layout::of(sizes).expect("it is large enough");
+    let fences = Fences::new(Region::of_words(&memory), &layout);
+    for shift in [0, 20, 40, 52] {
+        let of =
+            |database: u32| (0..1_000_u64).map(move |tag| fences.tag_of(database, tag << shift).number());
+        let distinct: BTreeSet<u32> = of(1).collect();
+        assert!(distinct.len() > 950, "{} fences, shift {shift}", distinct.len());
+        let common = of(2).filter(|fence| distinct.contains(fence)).count();
+        assert!(common < 50, "{common} fences of another database, shift {shift}");
+    }
 }
 
 /// A transaction may publish its value as of its commit only if no other writer has used the fence since the stamp. If lowering
