@@ -46,7 +46,7 @@ const AT_SWEEP: usize = LINE + 1;
 /// How many folds of rows of statistics have begun, and how many have ended.
 pub(crate) const AT_FOLDS_BEGUN: usize = LINE + 2;
 pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
-/// Grows whenever an entry depends on a relation whose record is not settled for the entry's stamp: see `fence/mod.rs`.
+/// Grows whenever an entry depends on a relation whose record is not settled: see `fence/mod.rs`.
 pub(crate) const AT_CLAIMS: usize = LINE + 4;
 const AT_LOCATIONS: usize = LINE + 5;
 /// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
@@ -90,7 +90,7 @@ pub(crate) const AT_CHANGES: usize = 4;
 pub(crate) const AT_LAST: usize = 5;
 /// How many entries the changes have killed.
 pub(crate) const AT_KILLED: usize = 6;
-/// 0, or one more than the stamp at which the record was settled.
+/// 1 once the record is settled: see `fence/mod.rs`.
 pub(crate) const AT_SETTLED: usize = 7;
 /// There is one unclaimed fence for this many records, up to a limit. Writers of relations that have claimed no record share them.
 const RECORDS_PER_UNCLAIMED: u32 = 32;

@@ -54,14 +54,20 @@ pub struct Query<'a> {
 }
 
 /// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb. Returns None if that is null, or if there is
-/// no row.
+/// no row. Before the query runs, `before` is called for each relation that it names, also through views. Relations that its
+/// functions read are not among them.
 ///
 /// Raises the errors of the query, with their position in it.
-pub fn scalar(query: &Query<'_>, on: Snapshot) -> Option<Vec<u8>> {
-    context::within(query.key, query.text, |context| try_scalar(query, on, context))
+pub fn scalar(query: &Query<'_>, on: Snapshot, before: impl FnMut(u32)) -> Option<Vec<u8>> {
+    context::within(query.key, query.text, |context| try_scalar(query, on, before, context))
 }
 
-fn try_scalar(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Option<Vec<u8>>, Refused> {
+fn try_scalar(
+    query: &Query<'_>,
+    on: Snapshot,
+    before: impl FnMut(u32),
+    context: Context,
+) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: the server's own function, called while no lock is held.
     unsafe {
         // Definitions must be at least as new as the rows. Without this call, the session would learn of changes only when it next
@@ -75,7 +81,7 @@ fn try_scalar(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Optio
             if pg_sys::SPI_connect() != pg_sys::SPI_OK_CONNECT as i32 {
                 pgrx::error!("cannot connect to the server's programming interface");
             }
-            let value = value_of(query, on, context);
+            let value = value_of(query, on, before, context);
             pg_sys::SPI_finish();
             value
         }
@@ -104,12 +110,18 @@ fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
 ///
 /// # Safety
 /// An SPI connection must be open.
-unsafe fn value_of(query: &Query<'_>, on: Snapshot, context: Context) -> Result<Option<Vec<u8>>, Refused> {
+unsafe fn value_of(
+    query: &Query<'_>,
+    on: Snapshot,
+    before: impl FnMut(u32),
+    context: Context,
+) -> Result<Option<Vec<u8>>, Refused> {
     // SAFETY: as the caller promises.
     unsafe {
         let types = parameter_types(query.text)?;
         let (mut values, nulls) = bind(query.arguments, &types, context)?;
         let plan = prepare(query.text, &types)?;
+        relations(plan).for_each(before);
         // This snapshot is taken after the tables are locked, as the server does for a statement of its own. A snapshot from before
         // a wait for a TRUNCATE would find the table empty, though no committed state was empty.
         on_snapshot(on, || {
@@ -323,6 +335,21 @@ unsafe fn type_input(kind: pg_sys::Oid) -> TypeInput {
     TypeInput { function, parameter, delimiter: delimiter as u8 }
 }
 
+/// Returns the relations that a query names, also through views.
+///
+/// # Safety
+/// The plan must have one statement, and live as long as the iterator.
+unsafe fn relations(plan: pg_sys::SPIPlanPtr) -> impl Iterator<Item = u32> {
+    // SAFETY: as the caller promises. The list holds OIDs.
+    unsafe {
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        let source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+        let list = (*source).relationOids;
+        let count = if list.is_null() { 0 } else { (*list).length as usize };
+        (0..count).map(move |at| (*(*list).elements.add(at)).oid_value.to_u32())
+    }
+}
+
 /// Returns the plan of a query, after its tables have been locked. If the query has parameters, its partitions and children are not
 /// locked until it runs.
 ///
@@ -458,5 +485,9 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
 #[pg_extern(sql = false)]
 fn is_refused(text: &CStr) -> bool {
     let query = Query { key: &[], text, arguments: Array::EMPTY };
-    context::within(query.key, text, |context| Ok(try_scalar(&query, Snapshot::New, context).is_err()))
+    context::within(
+        query.key,
+        text,
+        |context| Ok(try_scalar(&query, Snapshot::New, |_| {}, context).is_err()),
+    )
 }

@@ -134,7 +134,7 @@ pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Returned {
             let (result, outcome) = ticket.run(space, wanted);
             (result, outcome.err())
         }
-        Err(why_not) => (run(wanted).result, Some(why_not)),
+        Err(why_not) => (run(wanted, |_| {}).result, Some(why_not)),
     };
     match why_not.or(missed) {
         Some(status) => status::set(status),
@@ -180,8 +180,8 @@ struct Run {
 }
 
 /// Runs the query and observes what it reads. In a parallel query or a transaction that keeps one snapshot, it runs on the snapshot
-/// that is there, and its result must not be stored.
-fn run(wanted: &Wanted<'_>) -> Run {
+/// that is there, and its result must not be stored. Before it runs, `before` is called for each relation that it names.
+fn run(wanted: &Wanted<'_>, before: impl FnMut(u32)) -> Run {
     let on = if transaction::is_parallel() {
         Snapshot::Active
     } else if transaction::keeps_one_snapshot() {
@@ -190,7 +190,7 @@ fn run(wanted: &Wanted<'_>) -> Run {
         Snapshot::New
     };
     let began = Instant::now();
-    let (result, seen) = observer::observe(|| query::scalar(&wanted.query, on));
+    let (result, seen) = observer::observe(|| query::scalar(&wanted.query, on, before));
     Run { result, seen, cost: Cost::of(began.elapsed()) }
 }
 
@@ -285,7 +285,8 @@ impl Ticket {
         // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
         let wrote = locks::has_written().then(transaction::command_id);
-        let mut run = run(wanted);
+        let tier = self.keyspace.tier;
+        let mut run = run(wanted, |relation| watch::claim_record(tier, relation));
         let stored = if locks::has_written().then(transaction::command_id) == wrote {
             admit(space, &run)
                 .and_then(|()| self.check(space, wanted, &run.seen, has_seen_foreign))

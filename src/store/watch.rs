@@ -86,6 +86,14 @@ pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Ve
     }
 }
 
+/// Claims the record of a relation on which the result of a query will depend, before the query runs. Relations without a record
+/// share fences, so writes to other relations, while the query runs, could make its result worthless.
+pub fn claim_record(tier: &HotTier, relation: u32) {
+    if relation::is_followed(relation) {
+        tier.fences().dependency(shared::database(), relation, tier.fences().now());
+    }
+}
+
 /// Returns the session's copy of the list, after reading the list again if the copy is outdated.
 fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     let fences = tier.fences();

@@ -454,3 +454,31 @@ fn a_snapshot_from_before_the_first_result_of_a_table_is_kept() {
     old.batch_execute("COMMIT").expect("it ends");
     assert_eq!(fetch(&mut old, "k", "SELECT v FROM t").as_deref(), Some("2"));
 }
+
+/// A relation that is cached for the first time shares fences with other relations, until it has its own. Writes to the others must
+/// not spoil the first result: one of 1500 other tables shares the fence with near certainty.
+#[test]
+fn writes_to_other_tables_do_not_spoil_the_first_result_of_a_table() {
+    let database = Database::create();
+    let [mut gate, mut filler, mut other] = [(); 3].map(|()| database.connect());
+    let tables =
+        "DO $$ BEGIN FOR i IN 1 .. 1500 LOOP EXECUTE format('CREATE TABLE o%s (v int)', i); END LOOP; END $$";
+    let insert = tables.replace("CREATE TABLE o%s (v int)", "INSERT INTO o%s VALUES (1)");
+    let setup = "CREATE TABLE t AS SELECT 1 AS v;
+        CREATE FUNCTION waits(v int) RETURNS int STABLE LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN v; END'";
+    other.batch_execute(setup).expect("a table and a function");
+    other.batch_execute(tables).expect("1500 tables");
+    gate.batch_execute("SELECT pg_advisory_lock(1)").expect("it locks");
+    let filling = std::thread::spawn(move || fetch(&mut filler, "k", "SELECT waits(v) FROM t"));
+    wait_until("the fill to wait", || {
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database =
+                     (SELECT oid FROM pg_database WHERE datname = current_database())";
+        gate.query_one(waits, &[]).expect("there is a view").get::<_, i64>(0) == 1
+    });
+    other.batch_execute(&insert).expect("it writes");
+    gate.batch_execute("SELECT pg_advisory_unlock(1)").expect("it unlocks");
+    assert_eq!(filling.join().expect("it runs").as_deref(), Some("1"));
+    assert_eq!(say(&mut gate, "SELECT cache_get('k')").as_deref(), Some("1"));
+    assert_eq!(say(&mut gate, "SELECT cache_status()").as_deref(), Some("hot"));
+}

@@ -39,12 +39,15 @@
 //! unclaimed fences by their hash. Three rules make the claim safe:
 //! - A writer that has raised its fences must check whether a record was claimed meanwhile ([`Fences::claims`]). If so, it must
 //!   also raise the fence of the record that its relation has by now.
-//! - An entry must also depend on the unclaimed fence if a writer that looked before the claim may still be under way, or has ended
-//!   since the entry's stamp. The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence.
-//!   From the stamp of that moment on, entries depend on the record alone.
-//! - A reader with a horizon (the safe stamp of a [`Reader`](crate::Reader)) must not see changes from before the claim that are
-//!   later than its horizon. So the fence of a record takes over the number of the unclaimed fence when the record is settled.
-//!   Until then, an entry also depends on the unclaimed fence if that has the greater number.
+//! - The record is *settled* once a look after the claim finds no pending changes on the unclaimed fence. Before that, a writer that
+//!   looked before the claim may still be under way, and an entry must also depend on the unclaimed fence. It must also do so if
+//!   such a writer has ended since the entry's stamp.
+//! - Before a record is settled, its fence takes over the number of the unclaimed fence. So the record's fence covers all changes
+//!   from before the claim: for entries with an earlier stamp, and for readers with a horizon (the safe stamp of a
+//!   [`Reader`](crate::Reader)). Until then, an entry also depends on the unclaimed fence if that has the greater number.
+//!
+//! A fill that takes long should claim the records before it runs its query: until a record is settled, changes of other relations
+//! on the same unclaimed fence make its result worthless.
 //!
 //! The models in `tests/protocol/` try every order of these steps.
 

@@ -30,18 +30,16 @@ impl<'m> Fences<'m> {
     }
 
     /// Returns the fences that an entry with this stamp must depend on if it depends on a relation. Claims a record. The second
-    /// fence is returned only if a writer that does not know of the claim may be under way or may have committed after the stamp,
-    /// or if the record does not have the number of such a writer's change yet.
+    /// fence is returned only while the record is not settled: if a writer that does not know of the claim may be under way or may
+    /// have committed after the stamp, or if the record does not have the number of such a writer's change yet.
     pub fn dependency(&self, database: u32, relation: u32, stamp: Stamp) -> (FenceId, Option<FenceId>) {
         let Some(claimed) = self.claim_record(database, relation) else {
             return (self.tag(scatter(identity(database, relation))), None);
         };
         let own = relation_fence(self.layout, claimed.slot, Relation::Any);
-        // 0 while the record is not settled, and otherwise one more than the stamp at which it was settled. Relations that share a
-        // record did not all claim it at the same time, so a shared record never counts as settled.
+        // Relations that share a record did not all claim it at the same time, so a shared record never counts as settled.
         let settled = self.region.word(record(self.layout, claimed.slot) + AT_SETTLED);
-        let since = if claimed.is_shared { 0 } else { settled.load(Ordering::SeqCst) };
-        if since > 0 && since <= stamp.0.saturating_add(1) {
+        if !claimed.is_shared && settled.load(Ordering::SeqCst) != 0 {
             return (own, None);
         }
         // This must come between the claim and the look at the unclaimed fence. A writer that raises the unclaimed fence after that
@@ -49,10 +47,9 @@ impl<'m> Fences<'m> {
         self.region.word(AT_CLAIMS).fetch_add(1, Ordering::SeqCst);
         let unclaimed = self.unclaimed(database, relation);
         let (changed, pending) = self.last_change(unclaimed);
-        if since == 0 && !claimed.is_shared && pending == 0 {
+        if !claimed.is_shared && pending == 0 {
             self.advance_seq(own, changed);
-            // The clock must be read after that look: every writer that has lowered the fence before drew an earlier number.
-            settled.store(self.now().0 + 1, Ordering::SeqCst);
+            settled.store(1, Ordering::SeqCst);
         }
         // A writer that raises the unclaimed fence after this look also raises the record's, so one look is enough.
         let is_behind = self.last_change(own).0.0 < changed.0;

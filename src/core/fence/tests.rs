@@ -100,12 +100,13 @@ fn a_relation_has_a_record_once_an_entry_depends_on_it() {
         assert_eq!(fences.dependency(1, 7, stamp).1, Some(unclaimed), "older than that writer's change");
         let stamp = fences.now();
         assert_eq!(fences.dependency(1, 7, stamp), (record, None));
-        // The record is settled. Entries with this stamp or a later one do not look at the unclaimed fence any more.
+        // The record is settled. Entries do not look at the unclaimed fence any more. The record's fence excludes earlier stamps.
         let claims = fences.claims();
         fences.raise(unclaimed);
         assert_eq!(fences.dependency(1, 7, stamp), (record, None));
+        assert_eq!(fences.dependency(1, 7, Stamp::VOID), (record, None));
         assert_eq!(fences.claims(), claims);
-        assert_eq!(fences.dependency(1, 7, Stamp::VOID).1, Some(unclaimed), "older than that");
+        assert!(!fences.holds(record, Stamp::VOID, Stamp::LATEST), "older than the writer's change");
     });
 }
 

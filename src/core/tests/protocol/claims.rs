@@ -4,9 +4,9 @@
 //! The model has one relation. A writer that finds no record raises the *unclaimed* fence, and looks for a record
 //! again after that. A fill claims the record, counts the claim (`Bump`), and then reads the unclaimed fence to
 //! decide whether its entry must depend on that fence, too. When a fill has seen the unclaimed fence at rest after a
-//! claim, it marks the record as *settled* as of that moment. Fills with a later stamp do not look at the unclaimed
-//! fence any more. Before that mark, the record's fence takes over the number of the unclaimed fence (`Cover`): a reader
-//! with a safe stamp must still find that number.
+//! claim, it marks the record as *settled*. Then no fill looks at the unclaimed fence any more, whatever its stamp.
+//! Before that mark, the record's fence takes over the number of the unclaimed fence (`Cover`): an entry with an earlier
+//! stamp and a reader with a safe stamp must still find that number.
 
 use stateright::{Model, Property};
 
@@ -36,14 +36,14 @@ enum Fill {
     Stamp,
     Snapshot,
     Claim,
-    /// Reads the moment as of which the record is settled.
+    /// Reads whether the record is settled.
     Settled,
     Bump,
     /// Reads whether the unclaimed fence is at rest, and its number.
     Rest,
     /// Gives the record's fence the number of the unclaimed fence, if `Rest` found that fence at rest.
     Cover,
-    /// Settles the record as of now, if `Rest` found the fence at rest.
+    /// Settles the record, if `Rest` found the fence at rest.
     Settle,
     /// Decides whether the entry also depends on the unclaimed fence.
     Depend,
@@ -77,7 +77,7 @@ struct Filler {
     at: u8,
     stamp: u8,
     value: u8,
-    settled: u8,
+    settled: bool,
     rested: bool,
     /// The number of the unclaimed fence as of `Rest`.
     changed: u8,
@@ -89,8 +89,7 @@ struct State {
     now: u8,
     claims: u8,
     is_claimed: bool,
-    /// The moment as of which the record is settled, plus 1. 0 means that it is not settled.
-    settled: u8,
+    is_settled: bool,
     unclaimed: Fence,
     record: Fence,
     visible: u8,
@@ -121,8 +120,6 @@ enum Variant {
     NoUnclaimedFence,
     /// A fill settles the record although the unclaimed fence is raised.
     SettledThoughPending,
-    /// Once a record is settled, fills with an earlier stamp do not depend on the unclaimed fence either.
-    SettledForAll,
     /// A fill settles the record before it looks at the unclaimed fence.
     SettledBeforeItRests,
     /// The record's fence never takes over the number of the unclaimed fence, and `NotBehind` applies.
@@ -204,31 +201,28 @@ impl Claims {
             Fill::Stamp => filler.stamp = state.now,
             Fill::Snapshot => filler.value = state.visible,
             Fill::Claim => state.is_claimed = true,
-            Fill::Settled => filler.settled = state.settled,
+            Fill::Settled => filler.settled = state.is_settled,
             Fill::Bump => state.claims += 1,
             Fill::Rest => {
                 filler.rested = state.unclaimed.pending == 0;
                 filler.changed = state.unclaimed.seq;
             }
             Fill::Cover => {
-                if filler.settled == 0 && filler.rested && !self.shared && self.variant != Variant::NotCovered
-                {
+                if !filler.settled && filler.rested && !self.shared && self.variant != Variant::NotCovered {
                     state.record.seq = state.record.seq.max(filler.changed);
                 }
             }
             Fill::Settle => {
                 let rested = filler.rested
                     || [Variant::SettledBeforeItRests, Variant::SettledThoughPending].contains(&self.variant);
-                if filler.settled == 0 && rested && !self.shared {
-                    state.settled = state.now + 1;
+                if !filler.settled && rested && !self.shared {
+                    state.is_settled = true;
                 }
             }
             Fill::Depend => {
-                let is_settled = filler.settled > 0
-                    && (filler.settled <= filler.stamp + 1 || self.variant == Variant::SettledForAll);
                 let is_behind = state.record.seq < filler.changed
                     && ![Variant::NotCovered, Variant::NotBehind].contains(&self.variant);
-                filler.on_unclaimed = !is_settled
+                filler.on_unclaimed = !filler.settled
                     && self.variant != Variant::NoUnclaimedFence
                     && (!filler.rested || filler.changed > filler.stamp || is_behind);
             }
@@ -242,7 +236,7 @@ impl Claims {
         let holds = |fence: Fence| fence.holds(filler.stamp, safe_stamp);
         if holds(state.record) && (!filler.on_unclaimed || holds(state.unclaimed)) {
             state.hits += 1;
-            state.settled_hits += u8::from(filler.settled > 0);
+            state.settled_hits += u8::from(filler.settled);
             let begun = state.begun.unwrap_or(0);
             state.stale |= begun & !filler.value != 0;
             state.newer |= state.safe_stamp.is_some() && filler.value & !begun != 0;
@@ -341,8 +335,6 @@ fn claims() {
     ] {
         run(variant, false, 1, 2, Verdict::Breaks(NOT_STALE));
     }
-    // The record's fence has the number of the unclaimed fence once it is settled, so earlier stamps are safe as well.
-    run(SettledForAll, false, 1, 2, Verdict::Harmless);
     for variant in [NotCovered, CoveredAfterSettled] {
         run(variant, false, 1, 2, Verdict::Breaks(NOT_NEWER));
     }
