@@ -1,9 +1,9 @@
-//! Arguments of SQL types that are aliases of oid (regclass, regrole): an OID that is written as a name. Each becomes a Rust type
-//! with one OID.
+//! Rust types for arguments of SQL functions: for the aliases of oid (regclass, regrole), which are OIDs written as names, and for
+//! other SQL types that have a Rust type with a `FromDatum` of its own.
 
 #![allow(unsafe_code)]
 
-/// Makes a Rust type with one OID, `struct Type(u32)`, usable as an argument of an SQL type.
+/// `oid_alias!(Type, "alias")` makes `struct Type(u32)`, an OID, the Rust type for arguments of this alias of oid.
 macro_rules! oid_alias {
     ($type:ident, $sql:literal) => {
         impl pgrx::FromDatum for $type {
@@ -18,24 +18,25 @@ macro_rules! oid_alias {
 
         oid_alias!(@argument $type, $sql, Self(0));
     };
-    // For types with a `FromDatum` of their own.
+    // Does the same for a type whose own `FromDatum` reads datums of the SQL type `$sql`. `$nothing` replaces NULL in an argument
+    // that is not an `Option`. It is never used: a function must take such an argument as an `Option`, or be STRICT.
     (@argument $type:ident, $sql:literal, $nothing:expr) => {
-        // SAFETY: converts the function's argument by the type's own `FromDatum`.
+        // SAFETY: both functions convert the argument by the type's `FromDatum`, which also handles NULL.
         unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for $type {
             unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
-                // SAFETY: as the caller promises.
+                // SAFETY: the caller promises an argument of the SQL type.
                 unsafe { arg.unbox_arg_using_from_datum().unwrap_or($nothing) }
             }
 
             unsafe fn unbox_nullable_arg(
                 arg: pgrx::callconv::Arg<'_, 'fcx>,
             ) -> pgrx::nullable::Nullable<Self> {
-                // SAFETY: as the caller promises.
+                // SAFETY: as above.
                 unsafe { arg.unbox_arg_using_from_datum().into() }
             }
         }
 
-        // SAFETY: the name of the SQL type that the conversions above are for.
+        // SAFETY: names the SQL type whose datums the type's `FromDatum` reads.
         unsafe impl pgrx::pgrx_sql_entity_graph::metadata::SqlTranslatable for $type {
             const TYPE_IDENT: &'static str = concat!("pg_cache::", stringify!($type));
             const TYPE_ORIGIN: pgrx::pgrx_sql_entity_graph::metadata::TypeOrigin =

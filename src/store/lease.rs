@@ -59,6 +59,7 @@ pub fn acquire(
     let Some(name) = keyspace.key(key, hash) else { return Ok(Answer::Compute(None)) };
     let (mut wait, mut rounds) = (Wait { began_ms: queue::now_ms(), waiter: None }, 0);
     loop {
+        // The mark must be set before the look: every change after the mark wakes this session.
         if let Some(waiter) = &wait.waiter {
             waiter.mark();
         }
@@ -243,6 +244,9 @@ fn take(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hold_ms: u64) -> Taken 
     match acquired {
         Acquired::Lead(lease) => {
             pending::hold(own, lease.id, HeldKind::Lease);
+            // The running statement may go on to compute the value, but can store it only if its snapshot is as new as the lease.
+            // The remembered snapshot decides that. In a transaction that keeps one snapshot, the safe stamp limits the value's
+            // stamp instead.
             if !transaction::keeps_one_snapshot() {
                 snapshot::remember(lease.acquired);
             }

@@ -145,8 +145,8 @@ fn a_fill_after_a_revoke_in_another_database_does_not_use_a_plan_of_the_old_poli
     forget_roles(&mut owner, "renewal_plan");
 }
 
-/// PL/pgSQL keeps the type of a variable, with its precision, until the session ends. Such a function may still compute
-/// results for its own session.
+/// PL/pgSQL keeps the type of a variable, with its precision, until the function is changed or the session ends. Such a
+/// function may still compute results for its own session.
 #[test]
 fn a_function_with_the_type_of_a_column_that_was_altered_computes_nothing_for_others() {
     const ALTER: &str = "ALTER TABLE b.t ALTER v TYPE numeric(10, 6); UPDATE b.t SET v = 1.234567";

@@ -1,6 +1,6 @@
 //! Tests of a transaction's changes when the session or the commit does not complete: terminated sessions, cancelled
-//! statements, failed commits, and the limits on what a transaction holds back. No change may become visible, and no
-//! fence may stay raised.
+//! statements and failed commits. None of these changes may become visible. Also tests of transactions that are too large
+//! for their limit or for the cache, and of the moment when a value expires. No fence may stay raised.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database, wait_until};

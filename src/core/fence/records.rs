@@ -20,8 +20,9 @@ fn identity(database: u32, relation: u32) -> u64 {
 }
 
 impl<'m> Fences<'m> {
-    /// Returns the fence of a relation. Claims a record. If all records that the search looks at are taken, the relation shares
-    /// one, and if there are no records, it uses the fence of a tag.
+    /// Returns the fence of a relation's record, for a writer. Claims a record. If all records that the search looks at are taken,
+    /// the relation shares one, and if there are no records, it uses the fence of a tag. An entry must depend on the fences from
+    /// [`dependency`](Self::dependency) instead: a writer that does not know of the claim does not raise this fence.
     pub fn relation(&self, database: u32, relation: u32, which: Relation) -> FenceId {
         match self.claim_record(database, relation) {
             Some(record) => relation_fence(self.layout, record.slot, which),

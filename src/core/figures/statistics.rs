@@ -15,13 +15,13 @@
 //! - Every backend may write cells, by atomic additions. A cell receives folded counts, events of spaces that the acting backend
 //!   has no row for, and the changes of the blocks in use, which are noted once for each hold of a lock (`deltas.rs`). The
 //!   space_id, the hand and the counts at the last reset are written by single stores.
-//! - A reader of totals adds up a cell and all rows with the cell's mark. Each count is right, and together they are as old as the
-//!   reading takes. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
+//! - A reader of totals adds up a cell and all rows with the cell's mark. Other backends go on counting meanwhile, so the counts
+//!   are not all of one moment. A fold moves counts from a row to a cell, so the reader begins again if a fold was under way.
 //! - A space has the cell with the number of its fence's slot. Slots are never given back, so a backend that knows the number once
 //!   knows it for ever. Spaces without a fence of their own share the last cell.
 //!
-//! A number that is read from the memory must never decide where something is written. The mark of a row is compared with the known
-//! marks, and leads to a cell only if that cell exists.
+//! A number that is read from the memory may be damaged, so it must be checked before it decides where something is written. The
+//! mark of a row leads to a cell only if that cell exists.
 
 use super::counter::{Counter, Counts, entries, not_negative};
 use super::samples;
@@ -134,8 +134,8 @@ impl<'m> Statistics<'m> {
     }
 
     /// Counts `by` events. Also finds a row that is not in its usual place, and takes one if the space has none. The usual place of
-    /// a cell's row is the number of the cell modulo the number of rows. Returns the count of the row, or None if the backend has no
-    /// slot.
+    /// a cell's row is the number of the cell modulo the number of rows. Returns the count of the row, or None if the backend has
+    /// no slot.
     #[inline(never)]
     pub(crate) fn add(&self, cell: u32, what: Counter, by: u64) -> Option<u64> {
         if self.own == NOWHERE {

@@ -17,8 +17,10 @@ pub struct Commit {
     raised: Vec<Raised>,
     /// The steps that publish the changes, each with the index of its change in the ledger.
     steps: Vec<(usize, Step)>,
-    /// Whether the changed keys are announced in the tier. They must be if other sessions can see the commit before the server
-    /// calls our callback.
+    /// Whether the changed keys are announced in the tier: each is a miss until the commit is over. They must be announced if the
+    /// transaction has written to the database, because other sessions can see that before the server calls our callback. They
+    /// must also be announced if the transaction has invalidated anything: only an announced value can be published with a new
+    /// stamp, and without one, the transaction's own invalidation would invalidate it (`stamp_of`).
     announced: bool,
     /// The fences that the COMMIT callback has raised. That callback must not allocate, so the array has a fixed length.
     late: [Option<FenceId>; LATE_MAX],
@@ -67,6 +69,9 @@ impl Commit {
 
     /// Does everything that can fail, and tells other sessions what they must know before the changes are visible: raises the
     /// fences and announces the keys. May raise errors.
+    ///
+    /// `written` holds the fences of the tables that the transaction has written, sorted. `command_id` is the id that the next
+    /// command would have: a value that was set under another id may be older than a write (`Ledger::is_valid`).
     #[inline]
     pub fn begin(&mut self, ledger: &Ledger, written: &[FenceId], command_id: u32) {
         // `self.raised` must hold only fences that are actually raised, because `take_back` withdraws each of them. So the list
