@@ -95,7 +95,8 @@ for stage in "${chosen[@]}"; do
     if [ "$bad" = 0 ] && grep -qE '^TRAP: |was terminated by signal 11' "$log"; then bad=1; fi
     note=
     if [ "$status" = 0 ] && grep -q '^skipped, not passed: ' "$log"; then
-        # The stage, or a part of it, has reported why it could not run. That part counts neither as a failure nor as passed.
+        # The stage, or a part of it, has reported why it could not run. `skipped` counts the stage in both cases. The
+        # skipped part counts neither as passed nor as failed.
         note=" (SKIPPED)" skipped=$((skipped + 1))
     # A stage has failed if it ended before it could count tests, or if it ran no test at all.
     elif [ "$bad" = 0 ] && { [ "$status" != 0 ] || [ "$good" = 0 ]; }; then bad=1; fi

@@ -82,8 +82,9 @@ pub trait Buffer {
         true
     }
 
-    /// Returns whether the caller accepts the value that was just copied. If not, the read is a miss, as if the key had no entry. A
-    /// read that serves a stale value does not ask.
+    /// Returns whether the caller accepts the value. The buffer holds its bytes, unless `allocate` returned an empty slice. If the
+    /// caller does not accept the value, the read is a miss, as if the key had no entry. A read that accepts stale values may
+    /// return one without asking, so a buffer that refuses values must not be used for it.
     #[inline(always)]
     fn accepts(&mut self, _meta: &Meta) -> bool {
         true

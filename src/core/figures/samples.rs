@@ -4,8 +4,8 @@
 //! in the slot of a backend:   number of samples, on a line of its own | hashes of keys, the oldest is overwritten
 //! ```
 //!
-//! A backend remembers about one of 64 hits, by the hash of the key. Only the backend itself writes its samples, so a hit on an
-//! entry never writes to a word that other backends write. A later backend with the same slot continues with the samples that it
+//! A backend remembers about one of 64 hits: it stores the hash of the key. Only the backend itself writes its samples, so a hit on
+//! an entry never writes to a word that other backends write. A later backend with the same slot continues with the samples that it
 //! finds.
 
 use crate::layout::{AT_SAMPLED, LINE, SAMPLES};
@@ -30,7 +30,8 @@ pub(super) fn remember(region: &Region<'_>, slot: usize, hash: u64) {
     region.store(slot + AT_SAMPLED, number.wrapping_add(1));
 }
 
-/// Returns the hashes in a slot. Other backends may overwrite them meanwhile, but each is the hash of a key that was hit.
+/// Returns the hashes in a slot. The backend of the slot may write meanwhile. Each result is the hash of a key that was hit, or 0
+/// if the number of samples became visible before the hash.
 pub(super) fn of_slot(region: &Region<'_>, slot: usize) -> impl Iterator<Item = u64> {
     let samples = region.load(slot + AT_SAMPLED).min(SAMPLES as u64) as usize;
     (0..samples).map(move |at| region.load(slot + AT_SAMPLED + LINE + at))

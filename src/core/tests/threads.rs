@@ -86,6 +86,7 @@ fn readers_never_see_a_torn_or_foreign_value() {
                         0 | 1 => {
                             let version = random.below(u64::MAX);
                             let content = content(number, version, size_of(version));
+                            // The highest bits of a hash select one of the 64 fences. No fence changes in this test.
                             let dependencies: [FenceId; 1] = [tier.fences().tag(version << 40)];
                             let new =
                                 NewValue { stamp: tier.fences().now(), ..value(&content, &dependencies) };
@@ -165,7 +166,8 @@ fn a_check_finds_nothing_in_a_tier_that_is_in_order_whatever_writers_do() {
                     if number.is_multiple_of(4) {
                         tier.remove(&key);
                     }
-                    // A different change raises the fence each time.
+                    // A check reports a fence only if several looks find it raised with the same word. Each `lower` changes
+                    // the word, so the check must not report this fence.
                     if number.is_multiple_of(8) {
                         tier.fences().raise(fence);
                         tier.fences().lower(fence);
@@ -255,6 +257,7 @@ fn a_visible_change_is_never_followed_by_an_older_value() {
                     let bytes = number.to_le_bytes();
                     let key = Key::new(scope, &bytes, number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
                         .expect("a legal key");
+                    // The highest six bits of a hash select one of the 64 fences, so each key has a fence of its own.
                     let tag = tier.fences().tag(number << 58);
                     let put = |version: u64, stamp: Stamp, dependencies: &[FenceId]| {
                         let content = content(number, version, (version % 300) as usize);

@@ -9,7 +9,9 @@ use super::keys::{space_of, with_key};
 use pg_cache_core::{Counter, Quota, Refusal};
 
 impl Both<'_> {
-    /// Stores a value within a quota. If the tier has evicted no entry for lack of room, no other space may have lost any.
+    /// Stores a value within a quota. If this counts no eviction and no refusal for lack of room, no other space may lose an
+    /// entry. A full tier also makes room by removing useless entries of other spaces, and counts them as expired or
+    /// fenced. So the check is left out if the test has counted any of these.
     pub fn put_within(&mut self, key: u8, size: usize, quota: u64) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
         let known = new_value(model, key, size, 0, now + 30);
@@ -18,6 +20,7 @@ impl Both<'_> {
         let outcome = with_key(tier, key, |key| {
             tier.reserve(key, &as_value(&known, &[]), Some(Quota { bytes: quota, budget: BUDGET }).into())
         });
+        // From now on, entries of this space may be missing: see `may_forget`.
         model.trimmed[space_of(key) as usize] = true;
         if tier.counted(Counter::Evicted) + tier.counted(Counter::RefusedFull) == was_counted {
             let useless = |what| tier.counted(what) > 0;
@@ -66,6 +69,8 @@ impl Both<'_> {
         tier.note(&scope, Counter::Saved, 1 + u64::from(space));
     }
 
+    /// Resets the counts of a space. The model adds them to `forgotten`, because the totals of the tier are never reset. The
+    /// counts of the relation belong to no space. They are reset together with those of space 0.
     pub fn reset_counts(&mut self, space: u8) {
         let (tier, model) = (self.tier, &mut *self.model);
         let space = space % SPACES;
@@ -85,5 +90,5 @@ impl Both<'_> {
 }
 
 /// A budget, in buckets, that is far more than twice the buckets of the regions of these tests. So a trim looks at each
-/// entry twice.
+/// entry twice: the first time it may only clear the visited bit, the second time it evicts the entry.
 pub const BUDGET: u32 = 10_000;
