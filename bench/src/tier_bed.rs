@@ -52,6 +52,7 @@ pub fn sizes(bytes: usize) -> Sizes {
         backends: 4,
         shards: 0,
         locations: 0,
+        journal_lines: 0,
     }
 }
 

@@ -6,6 +6,7 @@
 //! slots    statistics: a slot for each backend                   see figures/statistics.rs
 //! cells    statistics: a cell for each space                     see figures/statistics.rs
 //! segments what the saver notes of its segments                  see segments.rs
+//! journal  what has changed, by name                             see journal/
 //! zones    versions by which a reader learns that an entry died  see tier/shard.rs
 //! visited  one bit for each entry: has a reader asked for it?    see tier/shard.rs
 //! shards   control | flights | buckets | ghosts | bitmap | directory   see tier/shard.rs, tier/directory.rs
@@ -23,7 +24,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 7;
+pub(crate) const VERSION: u64 = 8;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");
@@ -49,6 +50,7 @@ pub(crate) const AT_FOLDS_ENDED: usize = LINE + 3;
 /// Grows whenever an entry depends on a relation whose record is not settled: see `fence/mod.rs`.
 pub(crate) const AT_CLAIMS: usize = LINE + 4;
 const AT_LOCATIONS: usize = LINE + 5;
+const AT_JOURNAL: usize = LINE + 6;
 /// The clock of changes. Every committing writer moves it, so no word that readers need may be on its line.
 pub(crate) const AT_NOW: usize = 2 * LINE;
 
@@ -99,6 +101,8 @@ const UNCLAIMED_MAX: u32 = 256;
 /// line.
 pub(crate) const ROWS: usize = if cfg!(loom) { 1 } else { LINE };
 pub(crate) const ROW_WORDS: usize = 3 * LINE;
+/// The words of the journal before its lines.
+pub(crate) const JOURNAL_HEAD_WORDS: usize = 2 * LINE;
 /// The words of a record of a segment.
 pub(crate) const SEGMENT_WORDS: usize = 4;
 /// The number of sampled hits that a backend remembers.
@@ -144,6 +148,8 @@ pub struct Sizes {
     /// The least number of locations that the directory has room for: where values are saved outside of the region. 0 if there is
     /// no such place.
     pub locations: u32,
+    /// The number of lines of the journal, 64 bytes each. 0 if there is no journal.
+    pub journal_lines: u32,
 }
 
 /// The positions of a region's parts, in words.
@@ -157,6 +163,7 @@ pub(crate) struct Layout {
     pub slots_at: usize,
     pub cells_at: usize,
     pub segments_at: usize,
+    pub journal_at: usize,
     zones_at: usize,
     visited_at: usize,
     shards_at: usize,
@@ -191,6 +198,7 @@ impl Layout {
         let slots_at = line_up(tags_at + sizes.tag_fences as usize);
         let cells_at = slots_at + sizes.backends as usize * SLOT_WORDS;
         let segments_at = cells_at + cells(&sizes) as usize * CELL_WORDS;
+        let journal_at = line_up(segments_at + segment_words(&sizes));
         let zones_at = Self::words_before_zones(&sizes);
         let visited_at = line_up(zones_at + words.div_ceil(ZONE_BLOCKS as usize * BLOCK_WORDS));
         let shards_at = line_up(visited_at + words.div_ceil(VISITED_BLOCKS as usize * BLOCK_WORDS * 64));
@@ -221,6 +229,7 @@ impl Layout {
             slots_at,
             cells_at,
             segments_at,
+            journal_at,
             zones_at,
             visited_at,
             shards_at,
@@ -240,13 +249,16 @@ impl Layout {
         })
     }
 
-    /// Returns the words of header, fences, statistics and records of segments.
+    /// Returns the words of header, fences, statistics, records of segments, and journal.
     pub(crate) fn words_before_zones(sizes: &Sizes) -> usize {
         let fences = sizes.reserved_fences as usize * RESERVED_WORDS
             + sizes.relation_fences as usize * RELATION_WORDS
             + unclaimed(sizes) as usize * LINE
             + sizes.tag_fences as usize;
-        line_up(HEADER_WORDS + fences) + Self::statistics_words(sizes) + segment_words(sizes)
+        line_up(HEADER_WORDS + fences)
+            + Self::statistics_words(sizes)
+            + line_up(segment_words(sizes))
+            + journal_words(sizes)
     }
 
     /// Returns about how many words the directories of all shards have.
@@ -284,6 +296,7 @@ impl Layout {
         region.store(AT_BACKENDS, self.sizes.backends.into());
         region.store(AT_SHARDS, self.shards.into());
         region.store(AT_LOCATIONS, self.sizes.locations.into());
+        region.store(AT_JOURNAL, self.sizes.journal_lines.into());
         region.word(AT_MAGIC).store(MAGIC, Ordering::Release);
     }
 
@@ -309,6 +322,7 @@ impl Layout {
             shards: number(AT_SHARDS)
                 .and_then(|shards| if shards == 0 { Err(RegionError::Damaged) } else { Ok(shards) })?,
             locations: number(AT_LOCATIONS)?,
+            journal_lines: number(AT_JOURNAL)?,
         })
         .map_err(|_| RegionError::Damaged)
     }
@@ -439,6 +453,10 @@ fn plan_shards(sizes: &Sizes, shards_at: usize) -> Option<(usize, ShardPlan)> {
 
 fn segment_words(sizes: &Sizes) -> usize {
     if sizes.locations == 0 { 0 } else { usize::from(SEGMENTS_MAX) * SEGMENT_WORDS }
+}
+
+fn journal_words(sizes: &Sizes) -> usize {
+    if sizes.journal_lines == 0 { 0 } else { JOURNAL_HEAD_WORDS + sizes.journal_lines as usize * LINE }
 }
 
 /// Returns how many sets the directory of each shard has.

@@ -11,6 +11,7 @@
 //! Region ─┬─ header        magic, layout version, sizes, the clock of changes          layout.rs
 //!         ├─ fences        when each dependency of an entry last changed               fence/
 //!         ├─ statistics    a slot for each backend, and a cell for each space          figures/statistics.rs
+//!         ├─ journal       what has changed, by name                                   journal/
 //!         ├─ zones         versions by which a reader learns that an entry died        tier/shard.rs
 //!         ├─ visited       one bit for each entry: has a reader asked for it?          tier/shard.rs
 //!         ├─ shards ─┬─ control    version, queue ends, counts                         tier/shard.rs
@@ -29,6 +30,7 @@
 //! - `sync.rs` chooses the atomics, and `counting.rs` has those that count writes. `hash.rs` spreads numbers.
 //! - `fence/` has the fences and the proof of their protocol.
 //! - `figures/` has the statistics: the counts of each backend and space, and of each relation.
+//! - `journal/` has the ring of records that name changes.
 //! - `tier/` has the entries and every operation on them. `tier/mod.rs` lists its files.
 //! - `host.rs`, `key.rs`, `value.rs`, `location.rs` and `reader.rs` have the types that callers pass in. `glob.rs` matches keys
 //!   with patterns. `lines.rs` tests the layout, and `testing.rs` has the parts that all tests share.
@@ -79,6 +81,7 @@ mod figures;
 mod glob;
 mod hash;
 mod host;
+mod journal;
 mod key;
 mod layout;
 #[cfg(all(test, not(any(loom, counting))))]
@@ -99,6 +102,7 @@ pub use fence::{FenceId, Fences, Lowered, Relation, Reserved, Stamp};
 pub use figures::{Cost, Counter, RelationStats, SpaceStats};
 pub use glob::Glob;
 pub use host::Host;
+pub use journal::{BATCH_MAX, Journal, Lost, NextRecord, Record, What};
 pub use key::{KEY_BYTES_MAX, Key, KeyMark, Scope};
 pub use layout::{BLOCK_BYTES, Sizes};
 pub use location::{Location, SEGMENTS_MAX};

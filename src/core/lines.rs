@@ -28,6 +28,7 @@ fn sizes() -> impl Iterator<Item = Sizes> {
                 backends: others,
                 shards: 1 + others % 3,
                 locations: others % 100,
+                journal_lines: others % 3 * 5,
             })
         })
     })

@@ -23,6 +23,7 @@ pub const SIZES: Sizes = Sizes {
     backends: 1,
     shards: 2,
     locations: 0,
+    journal_lines: 0,
 };
 
 /// Returns zeroed memory for a region.

@@ -51,6 +51,7 @@ mod writer;
 use crate::fence::{Fences, Reserved};
 use crate::figures::Statistics;
 use crate::host::Host;
+use crate::journal::Journal;
 use crate::key::{Key, Scope};
 use crate::layout::{BLOCK_BYTES, Layout, Sizes};
 use crate::region::{Region, RegionError};
@@ -112,9 +113,9 @@ impl<'m, H: Host> Tier<'m, H> {
         Layout::of(sizes).map(|layout| layout.shards)
     }
 
-    /// Returns the bytes that a region of these sizes uses for its header, fences, statistics, records of segments
-    /// and directory. They do not depend on the bytes
-    /// for entries, unlike the zones, the visited bits and the control data of the shards, which are not included.
+    /// Returns the bytes that a region of these sizes uses for its header, fences, statistics, records of segments, journal and
+    /// directory. They do not depend on the bytes for entries, unlike the zones, the visited bits and the control data of the
+    /// shards, which are not included.
     pub fn bytes_beside_entries(sizes: Sizes) -> usize {
         (Layout::words_before_zones(&sizes) + Layout::directory_words(&sizes)) * 8
     }
@@ -122,6 +123,11 @@ impl<'m, H: Host> Tier<'m, H> {
     /// Returns the fences of the tier.
     pub fn fences(&self) -> Fences<'_> {
         Fences::new(self.region, &self.layout)
+    }
+
+    /// Returns the journal of the tier.
+    pub fn journal(&self) -> Journal<'m> {
+        Journal::new(self.region, &self.layout)
     }
 
     /// Returns the scope of a space's keys: those of one role, or those of all roles if `role` is 0.

@@ -4,6 +4,7 @@
 //! - A raised fence counts as changed (`fence/reviving.rs`), and an announced change as committed: the announcement and the present
 //!   entry of its key are removed.
 //! - Leases, fills and claims end.
+//! - A journal with a record that is not whole begins a new life.
 //! - Blocks that no entry has are free. They belonged to reservations.
 //!
 //! A sound region has no other remains: a process changes the links of a shard only while it holds the shard's lock, and then it
@@ -74,6 +75,7 @@ impl<'m, H: Host> Tier<'m, H> {
         let tier = Self::new(region, layout, host, 0);
         let change = tier.fences().settle_all().ok_or_else(|| damaged("its clock of changes is wrong"))?;
         tier.statistics.end_folds();
+        tier.journal().revive();
         for shard in 0..tier.layout.shards {
             let guard = tier.locked(shard);
             if guard.get(AT_VERSION) & (CHANGING | POISONED) != 0 {

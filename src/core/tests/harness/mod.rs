@@ -75,6 +75,7 @@ impl Harness {
             backends: SLOTS,
             shards,
             locations: 16,
+            journal_lines: 0,
         }
     }
 

@@ -21,6 +21,7 @@ const SIZES: Sizes = Sizes {
     backends: 4,
     shards: 1,
     locations: 0,
+    journal_lines: 0,
 };
 /// Room for about ten entries of [`ENTRY_BYTES`].
 const REGION_WORDS: usize = 448;
@@ -86,8 +87,15 @@ pub struct Image(Vec<u64>);
 
 impl Image {
     pub fn of(prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
-        Self(once(vec![0; REGION_WORDS], move |world| {
-            let tier = Tier::format(Region::of_words(&world.words), SIZES, world.host(), 0);
+        Self::with_journal(0, prepare)
+    }
+
+    /// Returns a tier whose journal has this number of lines.
+    pub fn with_journal(lines: u32, prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
+        let journal_words = if lines > 0 { (2 + lines as usize) * 8 } else { 0 };
+        Self(once(vec![0; REGION_WORDS + journal_words], move |world| {
+            let sizes = Sizes { journal_lines: lines, ..SIZES };
+            let tier = Tier::format(Region::of_words(&world.words), sizes, world.host(), 0);
             prepare(&tier.expect("it fits"));
             world.words.iter().map(|word| word.load(Ordering::Relaxed)).collect()
         }))

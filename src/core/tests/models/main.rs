@@ -11,6 +11,7 @@
 #![cfg(loom)]
 
 mod bed;
+mod journal;
 
 use bed::{
     Image, LoomTier, NEWCOMER, Preemptions, Work, World, explore, get, get_stale, peek, put, remove, reserve,

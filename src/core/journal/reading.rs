@@ -1,0 +1,98 @@
+//! Reading the journal. `mod.rs` has the rules.
+
+use super::line::{Found, Record, copy};
+use super::ring::Journal;
+use crate::key::KEY_BYTES_MAX;
+use crate::layout::{JOURNAL_HEAD_WORDS, LINE};
+use crate::sync::{Ordering, fence};
+
+/// The reader has missed records: they were overwritten, or its number belongs to another life of the journal. It must start anew
+/// with [`Journal::last`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
+
+/// The next record of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextRecord<'b> {
+    /// The number of the record. The reader continues with it.
+    pub number: u64,
+    /// The change.
+    pub record: Record<'b>,
+    /// When it was appended.
+    pub tick: u32,
+}
+
+impl<'m> Journal<'m> {
+    /// Returns the first record behind a number, which must be that of a record, or one that [`last`](Self::last) has returned. The
+    /// name of the record is in `name`. Returns None if there is no further record, or if its writer is still busy.
+    pub fn read<'b>(
+        &self,
+        after: u64,
+        name: &'b mut [u8; KEY_BYTES_MAX],
+    ) -> Result<Option<NextRecord<'b>>, Lost> {
+        let base = self.base();
+        let position = after.checked_sub(base).filter(|_| base > 0).ok_or(Lost)?;
+        let tail = self.tail();
+        if position == tail {
+            return Ok(None);
+        }
+        if position > tail || tail - position > self.lines {
+            return Err(Lost);
+        }
+        let copied = match copy(|part| self.line(position + part), name) {
+            Found::Written(copied) => Some(copied),
+            Found::Busy => None,
+            Found::Lost => return Err(Lost),
+        };
+        // A later writer reserves the lines before it overwrites a word of them.
+        fence(Ordering::Acquire);
+        if self.tail() - position > self.lines {
+            return Err(Lost);
+        }
+        let Some(copied) = copied else { return Ok(None) };
+        let number = after + copied.lines();
+        if number - base > self.tail() {
+            return Err(Lost);
+        }
+        let record = Record {
+            what: copied.what,
+            database: copied.database,
+            object: copied.object,
+            role: copied.role,
+            name: &name[..copied.length],
+        };
+        Ok(Some(NextRecord { number, record, tick: copied.tick }))
+    }
+
+    /// Returns a number behind which the journal still has all records, as far back as possible. None before the first life.
+    pub fn oldest(&self) -> Option<u64> {
+        let last = self.last()?;
+        let (base, tail) = (self.base(), self.tail());
+        let first = tail.saturating_sub(self.lines);
+        if first == 0 {
+            return Some(base);
+        }
+        // The ring may begin in the middle of a record.
+        let begins = |position: &u64| self.line(*position).begins_record();
+        Some((first..tail).find(begins).map_or(last, |position| base + position))
+    }
+
+    /// Ends the life of the journal, unless all of its records that are still in the ring are whole. No other process may use the
+    /// journal meanwhile.
+    pub(crate) fn revive(&self) {
+        let mut name = [0; KEY_BYTES_MAX];
+        let mut at = self.oldest();
+        while let Some(after) = at {
+            match self.read(after, &mut name) {
+                Ok(Some(next)) => at = Some(next.number),
+                Ok(None) if Some(after) == self.last() => return,
+                Ok(None) | Err(Lost) => {
+                    for word in 0..JOURNAL_HEAD_WORDS + self.lines as usize * LINE {
+                        self.region.store(self.at + word, 0);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The ring of the journal, and how records are appended to it. `mod.rs` has the rules.
+
+use super::line::{Line, Record};
+use crate::layout::{JOURNAL_HEAD_WORDS, LINE, Layout};
+use crate::region::Region;
+use crate::sync::{Ordering, fence};
+
+/// A batch with more records is replaced by one record that stands for all of them.
+pub const BATCH_MAX: usize = 1000;
+/// The same holds for a batch that takes a larger part of the ring.
+const RING_SHARE: u64 = 4;
+
+/// The positions of base and tail in the journal, in words.
+const AT_BASE: usize = 0;
+const AT_TAIL: usize = LINE;
+
+/// The journal of a region. It may have no lines: then nothing is appended, and every reader has lost everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Journal<'m> {
+    pub(super) region: Region<'m>,
+    pub(super) at: usize,
+    pub(super) lines: u64,
+}
+
+/// What a batch takes.
+enum Size {
+    /// So many lines, for all records.
+    Lines(u64),
+    /// Too many. This record stands for all of them.
+    Replaced(Record<'static>),
+}
+
+impl<'m> Journal<'m> {
+    pub(crate) fn new(region: Region<'m>, layout: &Layout) -> Self {
+        Self { region, at: layout.journal_at, lines: layout.sizes.journal_lines.into() }
+    }
+
+    /// Returns whether the journal has room for records.
+    pub fn exists(&self) -> bool {
+        self.lines > 0
+    }
+
+    /// Begins a life of the journal if it has none: its numbers are greater than `base`. Several processes may call this at the same
+    /// time. `base` must not be 0, and must be greater than all numbers of earlier lives.
+    pub fn begin(&self, base: impl FnOnce() -> u64) {
+        if self.exists() && self.base() == 0 {
+            let word = self.region.word(self.at + AT_BASE);
+            // If another process was first, its base counts.
+            let _ = word.compare_exchange(0, base().max(1), Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns the number of the last record, whether it is written yet or not. None before the first life.
+    pub fn last(&self) -> Option<u64> {
+        let base = self.base();
+        (base > 0).then(|| base + self.tail())
+    }
+
+    /// Appends records, in order and without others between them. The changes that they name must be visible to all sessions
+    /// already. `records` must yield the same records each time that it is cloned.
+    ///
+    /// Neither waits nor allocates nor fails. The life of the journal must have begun.
+    pub fn append<'r>(&self, records: impl Iterator<Item = Record<'r>> + Clone, tick: u32) {
+        if !self.exists() {
+            return;
+        }
+        match self.measure(records.clone()) {
+            Size::Lines(0) => {}
+            Size::Lines(lines) => self.reserve(lines).write(records, tick),
+            Size::Replaced(record) => self.reserve(1).write(std::iter::once(record), tick),
+        }
+    }
+
+    /// Returns what a batch takes in the ring.
+    fn measure<'r>(&self, records: impl Iterator<Item = Record<'r>>) -> Size {
+        let (mut lines, mut count) = (0, 0);
+        // The record that stands for all records so far.
+        let mut cover: Option<Record<'static>> = None;
+        for record in records {
+            lines += record.lines();
+            count += 1;
+            cover = Some(cover.map_or_else(|| record.cover(), |cover| cover.with(&record)));
+        }
+        match cover {
+            Some(cover) if count > BATCH_MAX || lines > (self.lines / RING_SHARE).max(1) => {
+                Size::Replaced(cover)
+            }
+            _ => Size::Lines(lines),
+        }
+    }
+
+    /// Reserves lines for a batch.
+    pub(super) fn reserve(&self, lines: u64) -> Reserved<'m> {
+        let at = self.region.word(self.at + AT_TAIL).fetch_add(lines, Ordering::SeqCst);
+        // A reader that sees any word of these lines must also see that they are reserved.
+        fence(Ordering::Release);
+        Reserved { journal: *self, at, end: at + lines }
+    }
+
+    pub(super) fn base(&self) -> u64 {
+        self.region.word(self.at + AT_BASE).load(Ordering::SeqCst)
+    }
+
+    pub(super) fn tail(&self) -> u64 {
+        self.region.word(self.at + AT_TAIL).load(Ordering::SeqCst)
+    }
+
+    /// Returns the line at a position, and its lap.
+    pub(super) fn line(&self, position: u64) -> Line<'m> {
+        let index = (position % self.lines) as usize;
+        let lap = (position / self.lines + 1) as u32;
+        Line::new(self.region, self.at + JOURNAL_HEAD_WORDS + index * LINE, lap)
+    }
+}
+
+/// Lines that are reserved, and not written yet.
+pub(super) struct Reserved<'m> {
+    journal: Journal<'m>,
+    at: u64,
+    end: u64,
+}
+
+impl Reserved<'_> {
+    /// Writes the records. All lines must be written, or readers would wait for them. So if the records take fewer lines than were
+    /// reserved, or more, the rest of the lines says that everything in all databases has changed.
+    pub(super) fn write<'r>(mut self, records: impl Iterator<Item = Record<'r>>, tick: u32) {
+        let mut records = records.fuse();
+        while self.at < self.end {
+            let room = self.end - self.at;
+            let next = records.next().filter(|record| record.lines() <= room);
+            let record = next.unwrap_or(Record::EVERYTHING);
+            record.write(tick, |part| self.journal.line(self.at + part));
+            self.at += record.lines();
+        }
+    }
+}
