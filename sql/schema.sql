@@ -50,7 +50,7 @@ CREATE TABLE pgcache.spaces (
     max_result_size pg_catalog.int8 CHECK (max_result_size OPERATOR(pg_catalog.>) 0),
     keep_warm       pg_catalog.int4 CHECK (keep_warm OPERATOR(pg_catalog.>=) 0),
     redis           pg_catalog.bool,
-    notify          pg_catalog.text CHECK (notify OPERATOR(pg_catalog.=) ANY (ARRAY['names', 'digests', 'off'])),
+    notify          pg_catalog.text CHECK (notify OPERATOR(pg_catalog.=) ANY (ARRAY['auto', 'numbers', 'names', 'off'])),
     enabled         pg_catalog.bool
 );
 COMMENT ON TABLE pgcache.spaces IS 'Spaces and their options. Written by cache_create_space, cache_alter_space and cache_drop_space.';

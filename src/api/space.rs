@@ -9,7 +9,7 @@ use crate::pg::size::Size;
 use crate::pg::varlena::TextArgument;
 use crate::pg::{interval, shared};
 use crate::store::entry;
-use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Privilege};
+use crate::store::space::{self, DEFAULT, DEFAULT_OID, NAME_BYTES_MAX, Notify, Privilege};
 use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -112,7 +112,7 @@ impl Options<'_> {
             bytes("max_result_size", self.max_result_size, 1)?.into(),
             keep_warm.into(),
             self.redis.into(),
-            one_of("notify", self.notify, &["off"], &["names", "digests"])?.into(),
+            one_of("notify", self.notify, &Notify::NAMES, &[])?.into(),
             self.enabled.into(),
         ])
     }

@@ -92,8 +92,12 @@ pub(crate) const AT_CHANGES: usize = 4;
 pub(crate) const AT_LAST: usize = 5;
 /// How many entries the changes have killed.
 pub(crate) const AT_KILLED: usize = 6;
-/// 1 once the record is settled: see `fence/mod.rs`.
-pub(crate) const AT_SETTLED: usize = 7;
+/// Two flags: [`SETTLED`] and [`WATCHED`].
+pub(crate) const AT_STATE: usize = 7;
+/// The record is settled: see `fence/mod.rs`.
+pub(crate) const SETTLED: u64 = 1;
+/// Changes of the relation are named in the journal: see `fence/records.rs`.
+pub(crate) const WATCHED: u64 = 2;
 /// There is one unclaimed fence for this many records, up to a limit. Writers of relations that have claimed no record share them.
 const RECORDS_PER_UNCLAIMED: u32 = 32;
 const UNCLAIMED_MAX: u32 = 256;

@@ -28,6 +28,12 @@ pub fn statement_clock() -> u64 {
     seconds * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
+/// Returns the system's clock in microseconds since 1970.
+pub fn unix_us() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
 /// Seconds from the system's epoch (1970) to the server's (2000).
 const SECONDS_TO_2000: u64 = 10_957 * 24 * 60 * 60;
 

@@ -12,6 +12,8 @@ static HOT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(128 * 1024);
 static FENCE_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(1 << 20);
 /// A million locations of saved values, 8 bytes each.
 static TABLE_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+/// 8 MB: 131072 records with names of up to 40 bytes.
+static JOURNAL_SIZE: GucSetting<i32> = GucSetting::<i32>::new(8 * 1024);
 /// Off: no values are saved in tables.
 static TABLE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SAVE_RATE: GucSetting<i32> = GucSetting::<i32>::new(20_000);
@@ -84,6 +86,16 @@ pub fn define() {
         1 << 28,
         GucContext::Postmaster,
         GucFlags::default(),
+    );
+    int(
+        c"pg_cache.journal_size",
+        c"Shared memory for the journal of changes.",
+        c"Caches outside of the database follow the journal. 0 switches it off.",
+        &JOURNAL_SIZE,
+        0,
+        i32::MAX / 1024,
+        GucContext::Postmaster,
+        GucFlags::UNIT_KB,
     );
     int(
         c"pg_cache.table_size",
@@ -247,6 +259,11 @@ pub fn max_transaction_bytes() -> usize {
 /// Returns how many locations of saved values the directory has.
 pub fn table_entries() -> u32 {
     TABLE_ENTRIES.get() as u32
+}
+
+/// Returns how many lines of 64 bytes the journal has.
+pub fn journal_lines() -> u32 {
+    JOURNAL_SIZE.get() as u32 * (1024 / 64)
 }
 
 /// Returns the most bytes of all tables for saved values; 0 if nothing is saved.

@@ -164,6 +164,7 @@ fn sizes() -> Sizes {
         backends: unsafe { pg_sys::MaxBackends } as u32 + 1,
         shards: 0,
         locations: settings::table_entries(),
+        journal_lines: settings::journal_lines(),
     };
     // The setting is the memory for entries. The structures beside the entries come on top.
     Sizes { bytes: settings::hot_bytes() + Tier::<Backend>::bytes_beside_entries(fences), ..fences }

@@ -17,7 +17,7 @@ use crate::store::keyspace::{self, Keyspace, hash};
 use crate::store::space::{Privilege, Space};
 use crate::store::status::{self, Object, Status};
 use crate::store::transaction::{pending, table_writes};
-use crate::store::{flights, note, watch};
+use crate::store::{flights, journal, note, watch};
 use pg_cache_core::{
     Buffer, Cost, Counter, DEPENDENCIES_MAX, FenceId, Kind, Meta, NewValue, Reserved, Stamp, Stored,
 };
@@ -419,7 +419,10 @@ impl Ticket {
         let reservation = reserved.inspect_err(|_| entry::remove_previous(&self.keyspace, bytes))?;
         match self.keyspace.tier.publish_leased(&key, reservation, self.number) {
             Stored::Dropped => Err(Status::Refused("another session has changed the key meanwhile")),
-            _ => Ok(()),
+            _ => {
+                journal::key_changed(&self.keyspace, bytes);
+                Ok(())
+            }
         }
     }
 

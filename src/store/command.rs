@@ -6,7 +6,7 @@
 use crate::pg::command::{self, Watcher};
 use crate::pg::{background, definition, relation, shared};
 use crate::store::space;
-use crate::store::transaction::{pending, prepared, safe_stamp, table_writes};
+use crate::store::transaction::{Named, pending, prepared, safe_stamp, table_writes};
 use pg_cache_core::Reserved;
 
 /// Registers for commands, and for definition changes that happen without a command. Must be called while the server loads the
@@ -20,9 +20,9 @@ pub fn listen() {
 /// roles or their rights change too, so the commit invalidates the query results of all databases.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
-    pending::invalidate_exactly(table_writes::definitions_fence(tier));
+    pending::invalidate_exactly(table_writes::definitions_fence(tier), Named::Unnamed);
     if roles {
-        pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles));
+        pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
     }
 }
 
@@ -56,7 +56,8 @@ impl Watcher for Commands {
 
     fn dropping(&self, database: u32) {
         if let Some(tier) = shared::tier() {
-            pending::invalidate_exactly(tier.fences().reserved(Reserved::Database(database)));
+            let fence = tier.fences().reserved(Reserved::Database(database));
+            pending::invalidate_exactly(fence, Named::Database(database));
         }
     }
 
@@ -66,7 +67,9 @@ impl Watcher for Commands {
 
     fn growing(&self) {
         if let Some(tier) = shared::tier() {
-            pending::invalidate_exactly(table_writes::trees_fence(tier));
+            // A watched table may be an ancestor of the table that is attached.
+            let all = Named::Database(shared::database());
+            pending::invalidate_exactly(table_writes::trees_fence(tier), all);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::pg::memory::OutOfMemory;
 use crate::pg::varlena::{Jsonb, Varlena};
 use crate::pg::{jsonb, memory, queue, shared, transaction};
 use crate::store::entry::{self, JSONB, NO_LIFE, NO_VALUE, TEXT};
+use crate::store::journal;
 use crate::store::keyspace::{Keyspace, hash};
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
@@ -88,6 +89,9 @@ fn try_add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncount
     let number = match number_of_own(&keyspace, &name, key, hash) {
         OwnNumber::Unchanged => {
             let sum = add_at_once(space, &keyspace, &name, addition);
+            if sum.is_ok() {
+                journal::key_changed(&keyspace, key);
+            }
             queue::wake(hash);
             return sum;
         }

@@ -10,6 +10,7 @@ pub mod counter;
 pub mod entry;
 pub mod flights;
 pub mod health;
+pub mod journal;
 pub mod keyspace;
 pub mod lease;
 pub mod note;

@@ -73,7 +73,41 @@ pub struct Options {
     pub min_cost_ms: Option<u64>,
     /// The most bytes of a result that is stored.
     pub max_result: Option<u64>,
+    pub notify: Notify,
     pub enabled: bool,
+}
+
+/// What notifications tell about changes in a space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Notify {
+    /// The names of keys if PUBLIC may read the space, and otherwise only the numbers of changes.
+    #[default]
+    Auto,
+    /// Only the numbers of changes.
+    Numbers,
+    /// The names of keys.
+    Names,
+    /// Nothing: changes of keys are not journalled either.
+    Off,
+}
+
+impl Notify {
+    /// The values of the option `notify`.
+    pub const NAMES: [&str; 4] = ["auto", "numbers", "names", "off"];
+
+    fn of_name(name: Option<&[u8]>) -> Self {
+        match name {
+            Some(b"numbers") => Self::Numbers,
+            Some(b"names") => Self::Names,
+            Some(b"off") => Self::Off,
+            _ => Self::Auto,
+        }
+    }
+
+    /// Returns the value of the option.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 }
 
 impl Options {
@@ -88,6 +122,7 @@ impl Options {
         max_value: None,
         min_cost_ms: None,
         max_result: None,
+        notify: Notify::Auto,
         enabled: true,
     };
 
@@ -111,6 +146,7 @@ impl Options {
             max_value: bytes(spaces::MAX_VALUE),
             min_cost_ms: ms(spaces::MIN_COST),
             max_result: bytes(spaces::MAX_RESULT_SIZE),
+            notify: Notify::of_name(row.text(spaces::NOTIFY)),
             enabled: row.boolean(spaces::ENABLED).unwrap_or(true),
         }
     }
@@ -469,6 +505,7 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Keyspace> {
         let role = if self.options.by_role { self.role.oid() } else { 0 };
-        Keyspace::of(self.oid, role, self.options.tiers, self.options.quota)
+        let is_journalled = self.options.notify != Notify::Off;
+        Keyspace::of(self.oid, role, self.options.tiers, is_journalled, self.options.quota)
     }
 }

@@ -14,7 +14,7 @@ use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
 use crate::store::space;
 use crate::store::status::{self, Status};
-use crate::store::transaction::{pending, table_writes};
+use crate::store::transaction::{Named, pending, table_writes};
 use pg_cache_core::{FenceId, Reserved, Stamp};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::RefCell;
@@ -200,6 +200,8 @@ pub fn check_limits(
 /// Invalidates the list of watches, because this transaction changes it.
 pub fn changed() {
     if let Some(keyspace) = space::any_keyspace() {
-        pending::invalidate(&keyspace, fence(keyspace.tier));
+        // An entry may get or lose dependencies by the change.
+        let all = Named::Database(shared::database());
+        pending::invalidate(&keyspace, fence(keyspace.tier), all);
     }
 }

@@ -5,7 +5,7 @@ use super::fences::{Fences, PROBES};
 use super::id::{FenceId, Relation, record, relation_fence, unclaimed_fence};
 use super::stamp::Stamp;
 use crate::hash::{reduce, scatter};
-use crate::layout::{AT_ANY, AT_CLAIMS, AT_SETTLED, AT_SHARED, LINE, RELATION_WORDS};
+use crate::layout::{AT_ANY, AT_CLAIMS, AT_SHARED, AT_STATE, LINE, RELATION_WORDS, SETTLED, WATCHED};
 use crate::sync::Ordering;
 
 /// The record of a relation.
@@ -39,8 +39,8 @@ impl<'m> Fences<'m> {
         };
         let own = relation_fence(self.layout, claimed.slot, Relation::Any);
         // Relations that share a record did not all claim it at the same time, so a shared record never counts as settled.
-        let settled = self.region.word(record(self.layout, claimed.slot) + AT_SETTLED);
-        if !claimed.is_shared && settled.load(Ordering::SeqCst) != 0 {
+        let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
+        if !claimed.is_shared && state.load(Ordering::SeqCst) & SETTLED != 0 {
             return (own, None);
         }
         // This must come between the claim and the look at the unclaimed fence. A writer that raises the unclaimed fence after that
@@ -50,7 +50,7 @@ impl<'m> Fences<'m> {
         let (changed, pending) = self.last_change(unclaimed);
         if !claimed.is_shared && pending == 0 {
             self.advance_seq(own, changed);
-            settled.store(1, Ordering::SeqCst);
+            state.fetch_or(SETTLED, Ordering::SeqCst);
         }
         // A writer that raises the unclaimed fence after this look also raises the record's, so one look is enough.
         let is_behind = self.last_change(own).0.0 < changed.0;
@@ -67,6 +67,28 @@ impl<'m> Fences<'m> {
             Some(slot) => relation_fence(self.layout, slot, Relation::Any),
             None => self.unclaimed(database, relation),
         }
+    }
+
+    /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record.
+    ///
+    /// A session that gives a value out of the database, to a cache that follows the journal, must call this for each relation that
+    /// the value depends on, and then read the value. A writer raises and lowers the relation's fence before it asks whether the
+    /// relation is named. So either the reader finds the fence raised or changed, or the writer finds the mark.
+    pub fn name(&self, database: u32, relation: u32) {
+        if let Some(claimed) = self.claim_record(database, relation) {
+            let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
+            if state.load(Ordering::SeqCst) & WATCHED == 0 {
+                state.fetch_or(WATCHED, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Returns the database and the relation of a fence, if the writer that has lowered the fence must name them in the journal. The
+    /// inner None stands for a record that several relations share.
+    pub fn named(&self, fence: FenceId) -> Option<Option<(u32, u32)>> {
+        let at = self.record_of(fence)?;
+        let is_named = self.region.word(at + AT_STATE).load(Ordering::SeqCst) & WATCHED != 0;
+        is_named.then(|| self.relation_of(fence))
     }
 
     /// Returns a number that grows whenever an entry may depend on another fence than an earlier answer of [`write`](Self::write).

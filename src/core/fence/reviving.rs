@@ -15,7 +15,7 @@ use super::fences::{Fences, PENDING_BITS, PENDING_MASK, PROBES};
 use super::id::{FenceId, record};
 use super::stamp::{STAMP_MAX, Stamp};
 use crate::hash::{reduce, scatter};
-use crate::layout::{AT_ANY, AT_BULK, AT_NOW, AT_SHARED, RELATION_WORDS};
+use crate::layout::{AT_ANY, AT_BULK, AT_NOW, AT_SHARED, AT_STATE, RELATION_WORDS, WATCHED};
 use std::collections::TryReserveError;
 
 /// The records of relations that entries depend on.
@@ -64,11 +64,15 @@ impl Fences<'_> {
     /// [`settle_all`](Self::settle_all).
     pub(crate) fn give_back_records(&self, dependents: Dependents, change: Stamp) {
         let slots = self.layout.sizes.relation_fences;
-        let Dependents(has_dependents) = dependents;
+        let Dependents(mut has_dependents) = dependents;
         let at = |slot: u32| record(self.layout, slot % slots);
         let claimed = (0..slots).filter(|slot| self.region.load(at(*slot)) != 0).count();
         if claimed as u64 * 4 <= u64::from(slots) {
             return;
+        }
+        // Copies of values outside of the database may depend on a relation that the journal names.
+        for slot in 0..slots {
+            has_dependents[slot as usize] |= self.region.load(at(slot) + AT_STATE) & WATCHED != 0;
         }
         let mut kept = has_dependents.clone();
         for slot in (0..slots).filter(|slot| has_dependents[*slot as usize]) {

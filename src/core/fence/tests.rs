@@ -153,3 +153,21 @@ fn relations_that_share_a_record_are_never_settled() {
         assert_eq!(fences.dependency(1, 5, fences.now()), (shared, Some(unclaimed)));
     });
 }
+
+/// Only relations that were marked are named in the journal. A record that several relations share cannot tell which of them has
+/// changed.
+#[test]
+fn relations_are_named_once_they_are_marked() {
+    with_fences(|fences| {
+        let (record, _) = fences.dependency(1, 7, fences.now());
+        assert_eq!(fences.named(record), None);
+        fences.name(1, 7);
+        assert_eq!(fences.named(record), Some(Some((1, 7))));
+        assert_eq!(fences.named(fences.tag(1)), None);
+        (1..=4).for_each(|relation| fences.name(1, relation));
+        let shared = fences.write(1, 4);
+        assert_eq!(fences.named(shared), Some(None));
+        fences.name(1, 8);
+        assert!(fences.is_of_relation(fences.write(1, 8)), "a mark claims a record");
+    });
+}

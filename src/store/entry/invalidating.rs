@@ -1,12 +1,12 @@
 //! Invalidates what depends on a tag, a relation, a space or the whole database, when the transaction commits.
 
 use super::access::keyspace_for_invalidation;
-use crate::pg::error::Refused;
-use crate::pg::names;
+use crate::pg::error::{OrRaise, Refused};
+use crate::pg::{memory, names};
 use crate::store::keyspace;
 use crate::store::space::Space;
 use crate::store::status::{self, Status};
-use crate::store::transaction::pending;
+use crate::store::transaction::{Named, pending};
 
 /// Invalidates everything in the database that depends on a tag, when the transaction commits. `space` may be any space, because
 /// tags belong to all spaces.
@@ -14,7 +14,8 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
         let fence = keyspace::tag(keyspace.tier, tag);
         names::note(fence.number(), tag);
-        pending::invalidate(&keyspace, fence);
+        let name = memory::try_copy(tag).or_raise().into_boxed_slice();
+        pending::invalidate(&keyspace, fence, Named::Tag(name));
         status::set(Status::Done);
     }
     Ok(())
@@ -23,8 +24,10 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
 /// Invalidates everything in the space, or in the whole database, when the transaction commits.
 pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
-        let [database, own] = keyspace.fences;
-        pending::invalidate(&keyspace, if everything { database } else { own });
+        match everything {
+            true => pending::invalidate_database(&keyspace),
+            false => pending::invalidate_space(&keyspace),
+        }
         status::set(Status::Done);
     }
     Ok(())

@@ -19,7 +19,7 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     let found = is_there(&keyspace, key);
     // The removal is recorded even if there is no value: another session may be about to commit one, or may be computing one.
     if pending::remove(&keyspace, key).is_err() {
-        pending::invalidate(&keyspace, keyspace.own_fence());
+        pending::invalidate_space(&keyspace);
     }
     status::set(Status::Done);
     Ok(found)
@@ -30,7 +30,7 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
 #[cold]
 pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
     if pending::remove(keyspace, key).is_err() && is_there(keyspace, key) {
-        pending::invalidate(keyspace, keyspace.own_fence());
+        pending::invalidate_space(keyspace);
     }
 }
 

@@ -1,6 +1,7 @@
 //! One change that a transaction has made in the cache. The session keeps it in its own memory until the transaction commits.
 
 use crate::pg::memory::{self, OutOfMemory};
+use crate::pg::shared;
 use crate::store::keyspace::{Keyspace, hash};
 use pg_cache_core::{Cost, FenceId, Key, Kind, Meta, NewValue, Refusal, Reservation, StaleOk, Stamp};
 
@@ -102,7 +103,22 @@ pub enum Action {
     Set(OwnKey, Value),
     Remove(OwnKey),
     Touch(OwnKey, u32),
-    Invalidate(FenceId),
+    Invalidate(FenceId, Named),
+}
+
+/// The name of what an invalidated fence stands for. The journal tells it to readers outside of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A tag of this database.
+    Tag(Box<[u8]>),
+    /// The space with this OID.
+    Space(u32),
+    /// The database with this OID. Also the name if two tags share a fence, and only one name can be kept.
+    Database(u32),
+    /// A relation: the journal finds its name by its fence.
+    Relation,
+    /// Nothing that a value outside of the database can depend on, such as the definitions.
+    Unnamed,
 }
 
 impl Action {
@@ -110,7 +126,17 @@ impl Action {
     pub fn key(&self) -> Option<&OwnKey> {
         match self {
             Self::Set(key, _) | Self::Remove(key) | Self::Touch(key, _) => Some(key),
-            Self::Invalidate(_) => None,
+            Self::Invalidate(..) => None,
+        }
+    }
+
+    /// Makes the name of an invalidation cover that of an earlier invalidation of the same fence, too. Tags whose hashes lead to the
+    /// same fence share it. Does not allocate.
+    pub fn cover_name_of(&mut self, earlier: &Self) {
+        if let (Self::Invalidate(_, named), Self::Invalidate(_, other)) = (self, earlier)
+            && *named != *other
+        {
+            *named = Named::Database(shared::database());
         }
     }
 
@@ -120,6 +146,7 @@ impl Action {
             + self.key().map_or(0, |key| key.bytes.len())
             + match self {
                 Self::Set(_, value) => value.bytes.len() + value.note.len() + value.dependencies.len() * 4,
+                Self::Invalidate(_, Named::Tag(tag)) => tag.len(),
                 _ => 0,
             }
     }

@@ -4,11 +4,12 @@
 //! fences and publishes the values, after the transaction has become visible to all sessions. `take_back` undoes `begin` after an
 //! abort. Only `begin` and `raise_more` may allocate or raise errors.
 
-use super::change::{Action, Basis, Change, OwnKey, Value};
+use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::ledger::Ledger;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::{locks, memory, queue};
-use pg_cache_core::{FenceId, Key, Lowered, Reservation, Reserved, Stamp};
+use crate::store::journal;
+use pg_cache_core::{FenceId, Key, Lowered, Record, Reservation, Reserved, Stamp, What};
 
 /// The state of a commit, from its beginning until it is over. The next commit reuses the memory of `raised`.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl Commit {
                     self.set(own, &key, value, is_valid)
                 }
                 Action::Remove(own) => self.remove(own, &key).map(Some),
-                Action::Invalidate(_) => Ok(None),
+                Action::Invalidate(..) => Ok(None),
             };
             match step {
                 Ok(step) => steps.extend(step.map(|step| (index, step))),
@@ -187,12 +188,16 @@ impl Commit {
         self.late[free] = Some(fence);
     }
 
-    /// Lowers the fences and publishes the values. Must be called when every session can see what the transaction has changed.
+    /// Lowers the fences, publishes the values, and writes the changes to the journal. Must be called when every session can see
+    /// what the transaction has changed.
     #[inline]
-    pub fn finish(&mut self, changes: &[Change]) {
+    pub fn finish(&mut self, ledger: &Ledger) {
         let stamp = self.lower();
         if !self.steps.is_empty() {
-            self.confirm(changes, stamp);
+            self.confirm(ledger.changes(), stamp);
+        }
+        if let Some(tier) = shared::tier().filter(|_| stamp != Stamp::VOID || !ledger.changes().is_empty()) {
+            self.journal(tier, ledger);
         }
         self.clear();
     }
@@ -205,10 +210,28 @@ impl Commit {
         for raised in &mut self.raised {
             raised.lowered = Some(tier.lower_as(raised.fence, stamp));
         }
-        for fence in self.late.iter_mut().map_while(Option::take) {
+        for fence in self.late.iter().map_while(|late| *late) {
             let _ = tier.lower_as(fence, stamp);
         }
         stamp
+    }
+
+    /// Writes to the journal what the commit has changed: the changes in the cache, and the written relations that must be named.
+    fn journal(&self, tier: &HotTier, ledger: &Ledger) {
+        let changes = ledger.changes().iter().enumerate().filter(|(index, change)| {
+            let key = change.action.key();
+            key.is_none_or(|own| ledger.latest(&own.keyspace, &own.bytes, own.hash) == Some(*index))
+        });
+        let relations = self.raised.iter().filter_map(|raised| journal::of_fence(tier, raised.fence));
+        // Another fence than that of a relation is raised late only if it is not known what else has changed.
+        let late = self.late.iter().map_while(|late| *late).filter_map(|fence| {
+            match tier.fences().is_of_relation(fence) || tier.fences().is_of_unclaimed(fence) {
+                true => journal::of_fence(tier, fence),
+                false => Some(journal::of_database(shared::database())),
+            }
+        });
+        let changes = changes.filter_map(|(_, change)| record(&change.action));
+        journal::append(tier, changes.chain(relations).chain(late));
     }
 
     /// Publishes the new values and removes the old ones.
@@ -291,6 +314,7 @@ impl Commit {
         }
         self.steps = Vec::new();
         self.announced = false;
+        self.late = [None; LATE_MAX];
     }
 }
 
@@ -300,7 +324,7 @@ impl Commit {
 pub fn catch_up(changes: &[Change]) {
     for Change { action, .. } in changes {
         match action {
-            Action::Invalidate(fence) => {
+            Action::Invalidate(fence, _) => {
                 if let Some(tier) = shared::tier() {
                     tier.fences().raise(*fence);
                     let _ = tier.lower_as(*fence, tier.fences().draw());
@@ -317,6 +341,24 @@ pub fn catch_up(changes: &[Change]) {
                 queue::wake(own.hash);
             }
         }
+    }
+    if let Some(tier) = shared::tier() {
+        journal::append(tier, changes.iter().filter_map(|change| record(&change.action)));
+    }
+}
+
+/// Returns the record of a change for the journal. None if nobody outside of the database can depend on it.
+fn record(action: &Action) -> Option<Record<'_>> {
+    let database = shared::database();
+    let of = |what, object, name| Some(Record { what, database, object, role: 0, name });
+    match action {
+        Action::Set(own, _) | Action::Remove(own) | Action::Touch(own, _) => {
+            journal::of_key(&own.keyspace, &own.bytes)
+        }
+        Action::Invalidate(_, Named::Tag(tag)) => of(What::Tag, 0, tag),
+        Action::Invalidate(_, Named::Space(space)) => of(What::Space, *space, &[]),
+        Action::Invalidate(_, Named::Database(database)) => Some(journal::of_database(*database)),
+        Action::Invalidate(_, Named::Relation | Named::Unnamed) => None,
     }
 }
 

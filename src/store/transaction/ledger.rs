@@ -3,7 +3,7 @@
 //! For each key and each fence the ledger finds the latest change in constant time. Rolling a savepoint back removes its changes;
 //! releasing a savepoint only moves a mark. Both must work without allocating, because they run where errors are not allowed.
 
-use super::change::{Action, Basis, Change, OwnKey, Value};
+use super::change::{Action, Basis, Change, Named, OwnKey, Value};
 use super::savepoint::SavepointMarks;
 use crate::pg::memory::{self, OutOfMemory};
 use crate::pg::{settings, shared, transaction};
@@ -103,7 +103,7 @@ impl LatestChanges {
 
     fn make_room(&mut self, action: &Action) -> Result<(), TryReserveError> {
         match action {
-            Action::Invalidate(_) => self.of_fences.try_reserve(1),
+            Action::Invalidate(..) => self.of_fences.try_reserve(1),
             _ => self.of_keys.try_reserve(1),
         }
     }
@@ -111,7 +111,7 @@ impl LatestChanges {
     /// Puts an index at the beginning of its chain and returns the previous beginning. The caller must have made room for it.
     fn push(&mut self, action: &Action, index: usize) -> Option<usize> {
         match action {
-            Action::Invalidate(fence) => self.of_fences.insert(*fence, index),
+            Action::Invalidate(fence, _) => self.of_fences.insert(*fence, index),
             Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
                 self.of_keys.insert(key.hash, index)
             }
@@ -129,7 +129,7 @@ impl LatestChanges {
             }
         }
         match action {
-            Action::Invalidate(fence) => set(&mut self.of_fences, fence, previous),
+            Action::Invalidate(fence, _) => set(&mut self.of_fences, fence, previous),
             Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
                 set(&mut self.of_keys, &key.hash, previous);
             }
@@ -220,10 +220,17 @@ impl Ledger {
     }
 
     /// Adds an invalidation of a fence. If the transaction has too many fences already, invalidates the whole database instead.
-    pub fn invalidate(&mut self, keyspace: &Keyspace, fence: FenceId) -> Result<(), NotRecorded> {
+    pub fn invalidate(
+        &mut self,
+        keyspace: &Keyspace,
+        fence: FenceId,
+        named: Named,
+    ) -> Result<(), NotRecorded> {
         let known = self.latest_of(fence).is_some() || keyspace.fences.contains(&fence);
-        let fence = if known || self.fences.len() < FENCES_MAX { fence } else { keyspace.fences[0] };
-        self.add(Action::Invalidate(fence))
+        self.add(match known || self.fences.len() < FENCES_MAX {
+            true => Action::Invalidate(fence, named),
+            false => Action::Invalidate(keyspace.fences[0], Named::Database(shared::database())),
+        })
     }
 
     /// Adds a change without checking the size limit.
@@ -249,7 +256,7 @@ impl Ledger {
             return Ok(());
         }
         self.latest.make_room(action)?;
-        if let Action::Invalidate(_) = action {
+        if let Action::Invalidate(..) = action {
             self.fences.try_reserve(1)?;
         }
         self.savepoints.make_room()?;
@@ -262,11 +269,13 @@ impl Ledger {
         if let Some(index) = replaced {
             self.bytes -= self.changes[index].action.bytes();
             let previous = self.changes[index].previous;
-            self.changes[index] = Change { previous, ..change };
+            let mut change = Change { previous, ..change };
+            change.action.cover_name_of(&self.changes[index].action);
+            self.changes[index] = change;
             return;
         }
         let index = self.changes.len();
-        if let Action::Invalidate(fence) = change.action
+        if let Action::Invalidate(fence, _) = change.action
             && let Err(at) = self.fences.binary_search(&fence)
         {
             self.fences.insert(at, fence);
@@ -298,7 +307,9 @@ impl Ledger {
                 // After the swap, the earlier change lies behind all changes that are kept.
                 Some(_) => {
                     self.bytes -= self.changes[index].action.bytes();
-                    self.changes[to].previous = self.changes[index].previous;
+                    let (kept, behind) = self.changes.split_at_mut(index);
+                    kept[to].action.cover_name_of(&behind[0].action);
+                    kept[to].previous = behind[0].previous;
                 }
                 None => {
                     self.changes[to].previous = self.latest.push(&self.changes[to].action, to);
@@ -324,7 +335,7 @@ impl Ledger {
         {
             self.bytes -= action.bytes();
             self.latest.pop(&action, previous);
-            if let (Action::Invalidate(fence), None) = (&action, previous)
+            if let (Action::Invalidate(fence, _), None) = (&action, previous)
                 && let Ok(at) = self.fences.binary_search(fence)
             {
                 self.fences.remove(at);
@@ -357,7 +368,7 @@ impl Ledger {
     /// Returns the index of the latest change of the same key or fence.
     fn latest_like(&self, action: &Action) -> Option<usize> {
         match action {
-            Action::Invalidate(fence) => self.latest_of(*fence),
+            Action::Invalidate(fence, _) => self.latest_of(*fence),
             Action::Set(key, _) | Action::Remove(key) | Action::Touch(key, _) => {
                 self.latest(&key.keyspace, &key.bytes, key.hash)
             }

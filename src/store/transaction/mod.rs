@@ -18,6 +18,6 @@ pub mod safe_stamp;
 mod savepoint;
 pub mod table_writes;
 
-pub use change::{Basis, OwnKey, Value};
+pub use change::{Basis, Named, OwnKey, Value};
 pub use held_leases::Kind as HeldKind;
 pub use ledger::{NotRecorded, Own};

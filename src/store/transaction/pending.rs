@@ -15,7 +15,7 @@
 //! While `PENDING` is borrowed, code must never report to the client or wait for a lock: the server may terminate the session at
 //! such a point.
 
-use super::change::{Action, OwnKey, Value};
+use super::change::{Action, Named, OwnKey, Value};
 use super::commit::{self, Commit};
 use super::held_leases::{self, HeldLeases};
 use super::ledger::{Ledger, NotRecorded, Own};
@@ -282,12 +282,22 @@ pub fn forget_lease(number: u64) {
 
 /// Records that the transaction has invalidated everything that depends on a fence. Raises an error if there is no memory,
 /// because leaving out an invalidation would leave wrong values in the cache.
-pub fn invalidate(keyspace: &Keyspace, fence: FenceId) {
+pub fn invalidate(keyspace: &Keyspace, fence: FenceId, named: Named) {
     let invalidated = PENDING.with_borrow_mut(|pending| {
         pending.has_flushed |= keyspace.fences.contains(&fence);
-        pending.ledger.invalidate(keyspace, fence)
+        pending.ledger.invalidate(keyspace, fence, named)
     });
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
+}
+
+/// Records that the transaction has invalidated everything in the space of a keyspace. May raise errors.
+pub fn invalidate_space(keyspace: &Keyspace) {
+    invalidate(keyspace, keyspace.own_fence(), Named::Space(keyspace.scope.space()));
+}
+
+/// Records that the transaction has invalidated everything in the database. May raise errors.
+pub fn invalidate_database(keyspace: &Keyspace) {
+    invalidate(keyspace, keyspace.fences[0], Named::Database(shared::database()));
 }
 
 /// Records that the transaction has invalidated everything that depends on a relation, or on a table above it in an inheritance
@@ -296,7 +306,8 @@ pub fn invalidate_relation(keyspace: &Keyspace, relation: u32) {
     let fences = table_writes::fences_of_relation(keyspace.tier, relation);
     PENDING.with_borrow_mut(|pending| {
         for (oid, fence) in fences {
-            pending.ledger.invalidate(keyspace, fence).unwrap_or_else(|_| OutOfMemory.raise());
+            let invalidated = pending.ledger.invalidate(keyspace, fence, Named::Relation);
+            invalidated.unwrap_or_else(|_| OutOfMemory.raise());
             if !pending.invalidated.contains(&(oid, fence)) {
                 memory::push(&mut pending.invalidated, (oid, fence));
             }
@@ -305,8 +316,9 @@ pub fn invalidate_relation(keyspace: &Keyspace, relation: u32) {
 }
 
 /// Records the invalidation of a fence that the ledger must never replace by the fence of the database. May raise errors.
-pub fn invalidate_exactly(fence: FenceId) {
-    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(Action::Invalidate(fence)));
+pub fn invalidate_exactly(fence: FenceId, named: Named) {
+    let action = Action::Invalidate(fence, named);
+    let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(action));
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
 }
 
@@ -382,7 +394,7 @@ impl Pending {
     /// Lowers the fences and publishes the changes. Every session can already see what the transaction has changed, in tables and
     /// in catalogs.
     fn settled(&mut self) {
-        self.commit.finish(self.ledger.changes());
+        self.commit.finish(&self.ledger);
         if !self.has_nothing() {
             let late = self.ledger.late();
             if !late.is_empty() {

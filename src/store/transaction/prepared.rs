@@ -35,8 +35,10 @@ use crate::pg::encoding::shown;
 use crate::pg::error::{OrRaise, Refused};
 use crate::pg::local::local;
 use crate::pg::prepared::{self, FENCES_MAX, MARKS_MAX, Record, State, Table};
-use crate::pg::{locks, memory, shared};
-use pg_cache_core::{FenceId, KeyMark, Reserved, Stamp};
+use crate::pg::shared::{self, HotTier};
+use crate::pg::{locks, memory};
+use crate::store::journal;
+use pg_cache_core::{FenceId, KeyMark, Record as Change, Reserved, Stamp};
 use pgrx::pg_sys::TransactionId;
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{Cell, RefCell};
@@ -73,6 +75,8 @@ struct Ending {
     relations: Vec<u32>,
     /// The fences that the transaction has changed in the cache, from its record.
     recorded: Vec<FenceId>,
+    /// Whether the transaction has changed anything in the cache. The names of these changes are lost.
+    has_changed_cache: bool,
     /// The keys that the transaction has changed, from its record.
     changed: Vec<KeyMark>,
     /// The raised fences of the relations and of the record. They are lowered with a new stamp.
@@ -311,10 +315,21 @@ fn settle() {
             for fence in record.fences() {
                 let _ = tier.lower_as(*fence, stamp);
             }
+            journal_unnamed(tier, record.fences());
             record.set_state(State::Free);
             unnamed.fetch_sub(1, Ordering::Relaxed);
         }
     });
+}
+
+/// Writes the changes of a transaction that was prepared without a command to the journal. The transaction may belong to another
+/// database, and the names of its changes in the cache are lost.
+fn journal_unnamed(tier: &HotTier, fences: &[FenceId]) {
+    let is_of_table =
+        |fence: &FenceId| tier.fences().is_of_relation(*fence) || tier.fences().is_of_unclaimed(*fence);
+    let others = fences.iter().any(|fence| !is_of_table(fence)).then_some(Change::EVERYTHING);
+    let relations = fences.iter().filter_map(|fence| journal::of_fence(tier, *fence));
+    journal::append(tier, others.into_iter().chain(relations));
 }
 
 /// Runs before each commit of this session. In an apply worker, that transaction may have ended a prepared transaction, or be
@@ -500,6 +515,11 @@ impl Ending {
         Self { record: record.flatten(), ..Self::default() }
     }
 
+    /// Returns whether there is anything beside relations that the transaction has changed.
+    fn changes_cache(&self) -> bool {
+        !self.recorded.is_empty() || !self.changed.is_empty()
+    }
+
     /// Raises the fences. A relation may be given a record, and so another fence, while this looks them up. So `claims` is read
     /// before the lookup and compared after the raise, and the lookup is repeated if it differs. The last look gives every relation
     /// a record, so that nothing can change any more. May raise errors; `settle` then lowers the fences that were raised before the
@@ -513,6 +533,7 @@ impl Ending {
             fences.raise(space);
             self.spaces.push(space);
         }
+        self.has_changed_cache = self.changes_cache();
         let mut wanted = std::mem::take(&mut self.recorded);
         for look in 1..=LOOKS_MAX {
             let claims = fences.claims();
@@ -555,6 +576,9 @@ impl Ending {
                 }
             }
             self.spaces.iter().for_each(|fence| tier.fences().withdraw(*fence));
+            let all = self.has_changed_cache.then(|| journal::of_database(shared::database()));
+            let relations = self.raised.iter().filter_map(|fence| journal::of_fence(tier, *fence));
+            journal::append(tier, all.into_iter().chain(relations));
         }
         self.release(succeeded);
     }

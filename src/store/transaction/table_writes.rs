@@ -9,6 +9,7 @@ use crate::pg::shared::{self, HotTier};
 #[cfg(debug_assertions)]
 use crate::pg::{error::Refused, targets};
 use crate::pg::{locks, memory, query, relation};
+use crate::store::journal;
 use pg_cache_core::{FenceId, Relation, Reserved, Stamp};
 use std::cell::{Cell, RefCell};
 
@@ -360,6 +361,8 @@ pub fn invalidate_trees(tier: &HotTier) {
     let trees = trees_fence(tier);
     tier.fences().raise(trees);
     let _ = tier.lower_as(trees, tier.fences().draw());
+    // A watched table may be an inheritance parent.
+    journal::everything_changed(tier);
 }
 
 /// Calls `with` with the fences of relations that other libraries have written after [`before_commit`], and with the fence of
