@@ -5,6 +5,7 @@ mod fetch;
 mod grant;
 mod inspect;
 mod invalidation;
+mod journal;
 mod lease;
 mod many;
 mod measure;

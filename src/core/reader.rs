@@ -72,6 +72,16 @@ pub enum Freshness {
 
 /// The destination of a value: the tier asks it for memory and copies the value there.
 pub trait Buffer {
+    /// Whether the caller wants the note of the value, too ([`note_target`](Self::note_target)).
+    const WANTS_NOTE: bool = false;
+
+    /// Returns memory for the note of the value. It is called if the caller wants the note, after `allocate`, perhaps more than once,
+    /// and perhaps under the lock of a shard: it must not allocate. The note has 0 to [`NOTE_BYTES_MAX`](crate::NOTE_BYTES_MAX) bytes.
+    /// If the result has another length than `bytes`, nothing is copied.
+    fn note_target(&mut self, _bytes: usize) -> &mut [u8] {
+        &mut []
+    }
+
     /// Returns memory for the value, [`Meta::value_len`] bytes. Returns an empty slice if there is no memory, or if the caller
     /// wants no bytes. The tier may call this more than once in one read, because a writer may disturb the first copy.
     fn allocate(&mut self, meta: &Meta) -> &mut [u8];

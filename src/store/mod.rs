@@ -4,6 +4,7 @@
 //! entries in shared memory. `docs/architecture.md` explains the words fence, stamp, flight and ledger.
 
 pub mod cause;
+pub mod changes;
 pub mod command;
 pub mod content;
 pub mod counter;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod journal;
 pub mod keyspace;
 pub mod lease;
+pub mod near;
 pub mod note;
 pub mod prefetch;
 pub mod space;

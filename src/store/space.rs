@@ -103,11 +103,6 @@ impl Notify {
             _ => Self::Auto,
         }
     }
-
-    /// Returns the value of the option.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
 }
 
 impl Options {
@@ -411,6 +406,48 @@ fn require_writer() -> Result<(), Refused> {
     Err(Refused::new(code, "permission denied to invalidate tags")
         .detail("This requires the privilege write in at least one space.")
         .hint(grant_hint(DEFAULT, role, Privilege::Write)))
+}
+
+/// The spaces of the database, and which of them a role may read.
+#[derive(Debug)]
+pub struct Readable(BTreeMap<u32, Option<Rc<str>>>);
+
+impl Readable {
+    /// Returns the name of a space that the role may read.
+    pub fn name(&self, oid: u32) -> Option<Rc<str>> {
+        self.0.get(&oid)?.clone()
+    }
+
+    /// Returns whether a space exists.
+    pub fn exists(&self, oid: u32) -> bool {
+        self.0.contains_key(&oid)
+    }
+
+    /// Returns whether the role may read no space.
+    pub fn is_empty(&self) -> bool {
+        self.0.values().all(Option::is_none)
+    }
+}
+
+/// Returns the spaces that the current role may read.
+pub fn readable() -> Readable {
+    readable_by(Role::current())
+}
+
+/// Returns the spaces that a role may read.
+pub fn readable_by(role: Role) -> Readable {
+    let all = is_owner(role);
+    let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
+    granted.retain(|(_, privilege)| privilege.is_some());
+    let may_read = |oid: u32| all || granted.iter().any(|(space, _)| *space == oid);
+    let mut found = BTreeMap::from([(DEFAULT_OID, may_read(DEFAULT_OID).then(|| Rc::from(DEFAULT)))]);
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        memory::check();
+        let oid = row.oid(spaces::OID).unwrap_or_default();
+        let name = || Rc::from(&*shown(row.text(spaces::NAME).unwrap_or_default()));
+        found.insert(oid, may_read(oid).then(name));
+    });
+    Readable(found)
 }
 
 /// Calls `with` with the OID, name and options of each space that the current role may read, or of all spaces if the role may see

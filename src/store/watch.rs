@@ -94,6 +94,20 @@ pub fn claim_record(tier: &HotTier, relation: u32) {
     }
 }
 
+/// Returns the relations that some tags stand for.
+pub fn relations_of<'t>(tier: &HotTier, tags: impl Iterator<Item = &'t [u8]>) -> Vec<u32> {
+    let known = up_to_date(tier, fence(tier));
+    memory::collect(tags.filter_map(|tag| known.relations.get(tag)).flatten().copied())
+}
+
+/// Returns the tags that stand for a relation, from the session's copy of the list.
+pub fn known_tags_of(tier: &HotTier, relation: u32) -> Vec<Vec<u8>> {
+    let known = up_to_date(tier, fence(tier));
+    let stands_for = |relations: &Vec<u32>| relations.contains(&relation);
+    let tags = known.relations.iter().filter(|(_, relations)| stands_for(relations));
+    memory::collect(tags.map(|(tag, _)| memory::copy(tag)))
+}
+
 /// Returns the session's copy of the list, after reading the list again if the copy is outdated.
 fn up_to_date(tier: &HotTier, fence: FenceId) -> Rc<Known> {
     let fences = tier.fences();

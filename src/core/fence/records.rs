@@ -69,18 +69,17 @@ impl<'m> Fences<'m> {
         }
     }
 
-    /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record.
+    /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record. Returns whether this
+    /// is new.
     ///
     /// A session that gives a value out of the database, to a cache that follows the journal, must call this for each relation that
     /// the value depends on, and then read the value. A writer raises and lowers the relation's fence before it asks whether the
     /// relation is named. So either the reader finds the fence raised or changed, or the writer finds the mark.
-    pub fn name(&self, database: u32, relation: u32) {
-        if let Some(claimed) = self.claim_record(database, relation) {
-            let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
-            if state.load(Ordering::SeqCst) & WATCHED == 0 {
-                state.fetch_or(WATCHED, Ordering::SeqCst);
-            }
-        }
+    pub fn name(&self, database: u32, relation: u32) -> bool {
+        let Some(claimed) = self.claim_record(database, relation) else { return false };
+        let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);
+        state.load(Ordering::SeqCst) & WATCHED == 0
+            && state.fetch_or(WATCHED, Ordering::SeqCst) & WATCHED == 0
     }
 
     /// Returns the database and the relation of a fence, if the writer that has lowered the fence must name them in the journal. The

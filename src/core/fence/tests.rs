@@ -161,10 +161,10 @@ fn relations_are_named_once_they_are_marked() {
     with_fences(|fences| {
         let (record, _) = fences.dependency(1, 7, fences.now());
         assert_eq!(fences.named(record), None);
-        fences.name(1, 7);
+        assert!(fences.name(1, 7) && !fences.name(1, 7), "the second mark is not new");
         assert_eq!(fences.named(record), Some(Some((1, 7))));
         assert_eq!(fences.named(fences.tag(1)), None);
-        (1..=4).for_each(|relation| fences.name(1, relation));
+        (1..=4).for_each(|relation| _ = fences.name(1, relation));
         let shared = fences.write(1, 4);
         assert_eq!(fences.named(shared), Some(None));
         fences.name(1, 8);

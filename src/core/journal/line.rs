@@ -28,7 +28,7 @@ const SUM_MASK: u64 = (1 << SUM_BITS) - 1;
 /// The kind of a line that continues the record of the line before it.
 const PART: u64 = 0;
 
-/// What a record says about its object.
+/// The meaning of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum What {
     /// The key `name` of the space `object` has another value, or none.
@@ -54,7 +54,7 @@ impl What {
 /// A change, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// What has changed.
+    /// The meaning of the record.
     pub what: What,
     /// The OID of the database.
     pub database: u32,

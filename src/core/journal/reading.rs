@@ -1,7 +1,7 @@
 //! Reading the journal. `mod.rs` has the rules.
 
 use super::line::{Found, Record, copy};
-use super::ring::Journal;
+use super::ring::{AT_TAIL, Journal};
 use crate::key::KEY_BYTES_MAX;
 use crate::layout::{JOURNAL_HEAD_WORDS, LINE};
 use crate::sync::{Ordering, fence};
@@ -46,12 +46,13 @@ impl<'m> Journal<'m> {
         };
         // A later writer reserves the lines before it overwrites a word of them.
         fence(Ordering::Acquire);
-        if self.tail() - position > self.lines {
+        let tail = self.region.load(self.at + AT_TAIL);
+        if tail - position > self.lines {
             return Err(Lost);
         }
         let Some(copied) = copied else { return Ok(None) };
         let number = after + copied.lines();
-        if number - base > self.tail() {
+        if number - base > tail {
             return Err(Lost);
         }
         let record = Record {

@@ -12,7 +12,7 @@ const RING_SHARE: u64 = 4;
 
 /// The positions of base and tail in the journal, in words.
 const AT_BASE: usize = 0;
-const AT_TAIL: usize = LINE;
+pub(super) const AT_TAIL: usize = LINE;
 
 /// The journal of a region. It may have no lines: then nothing is appended, and every reader has lost everything.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +22,9 @@ pub struct Journal<'m> {
     pub(super) lines: u64,
 }
 
-/// What a batch takes.
+/// The size of a batch in the ring.
 enum Size {
-    /// So many lines, for all records.
+    /// The number of lines that all records take together.
     Lines(u64),
     /// Too many. This record stands for all of them.
     Replaced(Record<'static>),
@@ -91,7 +91,7 @@ impl<'m> Journal<'m> {
 
     /// Reserves lines for a batch.
     pub(super) fn reserve(&self, lines: u64) -> Reserved<'m> {
-        let at = self.region.word(self.at + AT_TAIL).fetch_add(lines, Ordering::SeqCst);
+        let at = self.region.word(self.at + AT_TAIL).fetch_add(lines, Ordering::AcqRel);
         // A reader that sees any word of these lines must also see that they are reserved.
         fence(Ordering::Release);
         Reserved { journal: *self, at, end: at + lines }
@@ -102,7 +102,7 @@ impl<'m> Journal<'m> {
     }
 
     pub(super) fn tail(&self) -> u64 {
-        self.region.word(self.at + AT_TAIL).load(Ordering::SeqCst)
+        self.region.word(self.at + AT_TAIL).load(Ordering::Acquire)
     }
 
     /// Returns the line at a position, and its lap.

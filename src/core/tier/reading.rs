@@ -170,6 +170,7 @@ impl<H: Host> Tier<'_, H> {
         }
         let target = into.allocate(&meta);
         entry.copy_value(&self.layout, header, target);
+        self.copy_note(entry, header, into);
         Some((meta, freshness))
     }
 
@@ -367,6 +368,9 @@ impl<H: Host> Tier<'_, H> {
                 // A buffer may give less memory than was asked for: the buffer `()` gives none.
                 Some(target) if expected.is_some_and(|expected| expected.value_len == meta.value_len) => {
                     entry.copy_value(&self.layout, &header, target);
+                    if let Some(buffer) = into.as_deref_mut() {
+                        self.copy_note(&entry, &header, buffer);
+                    }
                     shard.visit(entry.block);
                     return Ok(meta);
                 }
@@ -423,8 +427,21 @@ impl<H: Host> Tier<'_, H> {
         if let Some(buffer) = into {
             let target = buffer.allocate(&meta);
             entry.copy_value(&self.layout, header, target);
+            self.copy_note(entry, header, buffer);
         }
         Ok(meta)
+    }
+
+    /// Copies the note of an entry, if the caller wants it.
+    #[inline(always)]
+    fn copy_note<B: Buffer>(&self, entry: &Entry<'_>, header: &Header, into: &mut B) {
+        if B::WANTS_NOTE {
+            let note = entry.note(&self.layout, header);
+            let target = into.note_target(note.length);
+            if target.len() == note.length {
+                entry.copy(&self.layout, header, note.at, target);
+            }
+        }
     }
 
     // The following functions serve only some entries and some readers. They are separate functions and read the header again, so

@@ -119,6 +119,10 @@ fn fetch<J>(
             return Err(Miss::Absent);
         }
         promote(keyspace, key, location, &saved, &note, target);
+        let target = into.note_target(note.len());
+        if target.len() == note.len() {
+            target.copy_from_slice(&note);
+        }
     }
     if into.accepts(&meta) { Ok((meta, judged)) } else { Err(Miss::Absent) }
 }

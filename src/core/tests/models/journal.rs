@@ -8,7 +8,7 @@ const BASE: u64 = 100;
 /// A reader needs few interruptions: the values that a load may return place it anywhere in a writer's work.
 const READER: Preemptions = [Some(1), Some(2)];
 /// Two writers that write the same words have more orders than can be tried.
-const WRITERS: Preemptions = [Some(2), Some(3)];
+const WRITERS: Preemptions = [Some(1), Some(2)];
 
 /// Appends a record of one line, whose words all say which writer it is from.
 fn append(tier: &LoomTier<'_>, writer: u8) {

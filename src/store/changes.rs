@@ -1,0 +1,136 @@
+//! What a session sees of the journal: the changes in its database that its role may know.
+//!
+//! The journal names spaces and relations by their OIDs. A session finds their names when it reads the journal:
+//! - A key is shown if the role may read its space, and if the key belongs to all roles or to this one.
+//! - A tag is shown if the role may read any space. A watched relation is shown as its tags.
+//! - A space that does not exist any more has no name, so it is shown as a change of the whole database.
+
+use super::journal;
+use super::space::{self, Readable};
+use super::watch;
+use crate::pg::memory;
+use crate::pg::role::Role;
+use crate::pg::shared::{self, HotTier};
+use pg_cache_core::{KEY_BYTES_MAX, NextRecord, What};
+use std::rc::Rc;
+
+/// The kind of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A key has another value, or none.
+    Key,
+    /// Everything with a tag has changed.
+    Tag,
+    /// Everything in a space has changed.
+    Space,
+    /// Everything in the database has changed.
+    Database,
+    /// The caller has missed changes, and must forget everything.
+    Reset,
+    /// There are no further changes that the caller may know, up to this number.
+    Nothing,
+}
+
+/// A change, or a number up to which there is none.
+#[derive(Debug)]
+pub struct Change {
+    /// The number from which the caller goes on.
+    pub number: u64,
+    pub kind: Kind,
+    /// The name of the space of a key, or of a space.
+    pub space: Option<Rc<str>>,
+    /// The key or the tag.
+    pub name: Option<Vec<u8>>,
+    /// The tick at which the change was appended.
+    pub tick: Option<u32>,
+}
+
+impl Change {
+    fn number_only(number: u64, kind: Kind) -> Self {
+        Self { number, kind, space: None, name: None, tick: None }
+    }
+}
+
+/// The most records that one call looks at: about a hundred milliseconds.
+const LOOKED_AT_MAX: usize = 200_000;
+
+/// Returns the number of the last change in the journal. None if there is no journal.
+pub fn last() -> Option<u64> {
+    let tier = shared::tier().filter(|tier| tier.journal().exists())?;
+    journal::begin(tier);
+    tier.journal().last()
+}
+
+/// Returns the changes behind a number, at most `most`. If the journal does not reach back to the number, or there is no journal,
+/// returns only a reset. May raise errors.
+pub fn since(number: u64, most: usize) -> Vec<Change> {
+    let reset = |number| vec![Change::number_only(number, Kind::Reset)];
+    // Must be read before the journal: what the caller reads after a reset must not be older than this number.
+    let Some((tier, last)) = shared::tier().zip(last()) else { return reset(0) };
+    let view = View { tier, role: Role::current(), spaces: space::readable() };
+    let (mut found, mut at) = (Vec::new(), number);
+    for looked_at in 0..LOOKED_AT_MAX {
+        let mut name = [0; KEY_BYTES_MAX];
+        match tier.journal().read(at, &mut name) {
+            Err(_) => return reset(last),
+            Ok(None) => break,
+            Ok(Some(next)) => {
+                at = next.number;
+                view.show(&next, &mut found);
+            }
+        }
+        if found.len() >= most {
+            return found;
+        }
+        if looked_at % 1024 == 0 {
+            shared::check_for_interrupts();
+        }
+    }
+    if at > found.last().map_or(number, |change: &Change| change.number) {
+        memory::push(&mut found, Change::number_only(at, Kind::Nothing));
+    }
+    found
+}
+
+/// What decides which records are shown.
+struct View {
+    tier: &'static HotTier,
+    role: Role,
+    spaces: Readable,
+}
+
+impl View {
+    /// Adds what a record says to this role.
+    fn show(&self, next: &NextRecord<'_>, found: &mut Vec<Change>) {
+        let NextRecord { number, record, tick } = *next;
+        if ![0, shared::database()].contains(&record.database) {
+            return;
+        }
+        let mut add = |kind, space, name: Option<&[u8]>| {
+            let name = name.map(memory::copy);
+            memory::push(found, Change { number, kind, space, name, tick: Some(tick) });
+        };
+        match record.what {
+            What::Key if ![0, self.role.oid()].contains(&record.role) => {}
+            What::Key => {
+                if let Some(space) = self.spaces.name(record.object) {
+                    add(Kind::Key, Some(space), Some(record.name));
+                }
+            }
+            What::Tag if self.spaces.is_empty() => {}
+            What::Tag => add(Kind::Tag, None, Some(record.name)),
+            What::Relation if self.spaces.is_empty() => {}
+            What::Relation => {
+                for tag in watch::known_tags_of(self.tier, record.object) {
+                    add(Kind::Tag, None, Some(&tag));
+                }
+            }
+            What::Space => match self.spaces.name(record.object) {
+                Some(space) => add(Kind::Space, Some(space), None),
+                None if self.spaces.exists(record.object) => {}
+                None => add(Kind::Database, None, None),
+            },
+            What::Database => add(Kind::Database, None, None),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Values for caches outside of the database, which follow the journal.
+//!
+//! Such a cache may keep a value if the journal names every change that makes the value wrong: of its key, of its tags, of the
+//! relations that the tags stand for, of its space and its database. It may not keep the result of a query, which also depends on
+//! definitions and on relations that no tag stands for.
+
+use super::entry::{self, BYTEA, JSONB, TEXT};
+use super::note;
+use super::space::Space;
+use super::status::{self, Status};
+use super::watch;
+use crate::pg::memory;
+use crate::pg::shared;
+use crate::pg::varlena::Varlena;
+use pg_cache_core::{Buffer, Kind, Meta, NOTE_BYTES_MAX};
+
+/// A value with everything that a cache outside of the database must know.
+#[derive(Debug)]
+pub struct NearValue {
+    pub meta: Meta,
+    pub value: Varlena,
+    /// Whether a cache that follows the journal may keep the value.
+    pub may_be_kept: bool,
+    /// The tags of the value.
+    pub tags: Vec<Vec<u8>>,
+}
+
+/// Receives a value and its note.
+struct Noted {
+    value: Varlena,
+    note: Vec<u8>,
+    length: usize,
+}
+
+impl Buffer for Noted {
+    const WANTS_NOTE: bool = true;
+
+    fn note_target(&mut self, bytes: usize) -> &mut [u8] {
+        self.length = bytes.min(self.note.len());
+        &mut self.note[..self.length]
+    }
+
+    fn allocate(&mut self, meta: &Meta) -> &mut [u8] {
+        self.value.allocate(meta)
+    }
+
+    fn was_allocated(&self) -> bool {
+        self.value.was_allocated()
+    }
+}
+
+/// Returns the value of a key, if there is one for this session. May raise errors.
+pub fn read(space: &Space, key: &[u8]) -> Option<NearValue> {
+    let mut into = Noted { value: Varlena::default(), note: memory::zeroed(NOTE_BYTES_MAX), length: 0 };
+    loop {
+        into.length = 0;
+        let meta = entry::read(space, key, &mut into)?;
+        let tags = || note::tags(&into.note[..into.length]);
+        let (tier, keyspace) = (shared::tier(), space.keyspace());
+        // A value of the own transaction is not committed, and its note is not copied.
+        let is_committed = matches!(status::current(), Some(Status::Hot | Status::Table));
+        let may_be_kept = is_committed
+            && [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&meta.kind)
+            && tier.is_some_and(|tier| tier.journal().exists())
+            && keyspace.is_some_and(|keyspace| keyspace.is_journalled);
+        if let Some(tier) = tier.filter(|_| may_be_kept) {
+            let (fences, database) = (tier.fences(), shared::database());
+            let relations = watch::relations_of(tier, tags());
+            // Writers name a relation only after it was marked, so the value must be read after that.
+            if relations.into_iter().fold(false, |is_new, oid| fences.name(database, oid) | is_new) {
+                continue;
+            }
+        }
+        let tags = memory::collect(tags().map(memory::copy));
+        return Some(NearValue { meta, value: into.value, may_be_kept, tags });
+    }
+}
