@@ -209,7 +209,7 @@ fn what_is_no_region_is_refused() {
     assert_eq!(attach(&memory), Ok(()));
     assert_eq!(attach(&memory[..memory.len() - 8]), Err(RegionError::Damaged));
     memory[1].store(99, Ordering::Relaxed);
-    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 7 }));
+    assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 8 }));
 }
 
 /// A panic in the middle of a change must switch the shard off, and must not leave its lock held.
