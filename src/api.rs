@@ -1,3 +1,6 @@
+//! The SQL functions, one file for each family. They check arguments and convert values, and call `query` and `store`, which make
+//! all decisions about caching.
+
 mod arguments;
 mod content;
 mod counter;

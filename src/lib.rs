@@ -1,8 +1,8 @@
 //! pg_cache: a key-value and query-result cache inside PostgreSQL.
 //!
-//! This file lists the modules and installs the hooks when the server loads the library. The layers, from top to bottom, are `api`,
-//! `query`, `store` and `pg`. A module may import from its own layer and from lower ones. `docs/architecture.md` explains the
-//! layers.
+//! This file lists the modules and installs the hooks when the server loads the library. The layers, from top to bottom, are `api`
+//! and `workers`, `query`, `store` and `pg`; below them is the crate `pg_cache_core` (`src/core/`). A module may import from its
+//! own layer and from lower ones. `docs/architecture.md` explains the layers.
 
 /// The SQL functions: they check arguments and convert values. They make no decisions about caching.
 mod api;
@@ -17,6 +17,7 @@ mod workers;
 
 pgrx::pg_module_magic!(name, version);
 
+// The parts of the script of CREATE EXTENSION. `requires` names the functions and parts that must exist before a part runs.
 pgrx::extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
 pgrx::extension_sql_file!("../sql/segments.sql", name = "segments", requires = ["schema"]);
 pgrx::extension_sql_file!(
@@ -40,7 +41,7 @@ pgrx::extension_sql_file!(
 pgrx::extension_sql_file!("../sql/comments.sql", name = "comments", finalize);
 
 /// Installs hooks, settings and callbacks. The server calls it when it loads the library. `require` must come first: it raises an
-/// error unless the postmaster is loading the library.
+/// error unless the postmaster is loading the library. `define` must come before `workers::register`, which reads a setting.
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 extern "C-unwind" fn _PG_init() {

@@ -1,4 +1,5 @@
 //! Checks of the arguments of SQL functions. The error of each check says what is wrong and, where useful, what to use instead.
+//! An argument is None if the caller passed null.
 
 use crate::pg::encoding::shown;
 use crate::pg::error::Refused;
@@ -10,12 +11,14 @@ use crate::store::space::{self, Privilege, Space};
 use pgrx::prelude::*;
 use std::rc::Rc;
 
+/// The most bytes of a tag. The note of an entry (`store/note.rs`) keeps the length of a tag in one byte.
 const TAG_BYTES_MAX: usize = 256;
+/// The most tags of a value. That many of the longest tags fit into the note of an entry, which has at most 16 kB.
 const TAGS_MAX: usize = 32;
 /// The longest time to live: a leap year, in milliseconds.
 pub const TTL_MS_MAX: i128 = 366 * 24 * 60 * 60 * 1000;
 
-/// Returns the error for an argument that must not be null.
+/// Returns the error for an argument that must not be null. `what` is the name of the argument.
 pub fn null(what: &str) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"))
 }
@@ -25,7 +28,7 @@ pub fn invalid(message: impl Into<String>) -> Refused {
     Refused::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
 }
 
-/// Checks that an argument is not empty and not too long.
+/// Checks that an argument has 1 to `most` bytes, and returns them. `what` is the name of the argument.
 fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refused> {
     match bytes.len() {
         0 => Err(invalid(format!("{what} must not be empty"))),
@@ -35,11 +38,13 @@ fn sized<'a>(what: &str, bytes: &'a [u8], most: usize) -> Result<&'a [u8], Refus
     }
 }
 
-/// Returns the bytes of a key of any length. Nothing is stored under a key that is empty or too long, and reading it is a miss.
+/// Returns the bytes of a key of any length; null is an error. Nothing is stored under a key that is empty or too long, and reading
+/// it is a miss.
 pub fn key<'a>(argument: Option<TextArgument<'a>>) -> Result<&'a [u8], Refused> {
     argument.map(TextArgument::bytes).ok_or_else(|| null("key"))
 }
 
+/// Does the same for an array of keys. A null array and a null element are errors.
 pub fn keys<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let keys = argument.ok_or_else(|| null("keys"))?.0;
     let mut checked = Vec::new();
@@ -59,7 +64,8 @@ pub fn entries<'a>(argument: Option<JsonbArgument<'a>>) -> Result<Vec<Member<'a>
     })
 }
 
-/// Returns the keys and values of two arrays that are to be stored.
+/// Returns the keys and values of two arrays that are to be stored. The arrays must have the same length, and no element may be
+/// null.
 pub fn pairs<'a>(
     keys: Option<TextsArgument<'a>>,
     values: Option<Vec<Option<&'a [u8]>>>,
@@ -79,11 +85,12 @@ pub fn pairs<'a>(
     Ok(pairs)
 }
 
+/// Returns the bytes of a tag, which must not be null, empty or longer than [`TAG_BYTES_MAX`].
 pub fn tag(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     sized("tag", argument.ok_or_else(|| null("tag"))?, TAG_BYTES_MAX)
 }
 
-/// Returns the tags of one entry, sorted and without duplicates.
+/// Returns the tags of one entry, sorted and without duplicates. There are none if the argument is null, and at most [`TAGS_MAX`].
 pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let mut tags = tags_to_invalidate(argument.or(Some(TextsArgument(Vec::new()))))?;
     tags.sort_unstable();
@@ -95,6 +102,7 @@ pub fn tags<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Re
     Ok(tags)
 }
 
+/// Returns any number of tags in the order of the array. Null is an error.
 pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec<&'a [u8]>, Refused> {
     let tags = argument.ok_or_else(|| null("tags"))?.0;
     let mut checked = Vec::new();
@@ -105,19 +113,20 @@ pub fn tags_to_invalidate<'a>(argument: Option<TextsArgument<'a>>) -> Result<Vec
     Ok(checked)
 }
 
-/// Returns the bytes of a value.
+/// Returns the bytes of a value; null is an error.
 pub fn value(argument: Option<&[u8]>) -> Result<&[u8], Refused> {
     argument.ok_or_else(|| {
         null("value").hint("To remove the value, run cache_delete. To store a JSON null, use 'null'::jsonb.")
     })
 }
 
-/// Returns a time to live in milliseconds, and 0 if it is not positive. Nothing is stored with 0.
+/// Returns a time to live in milliseconds, and 0 if it is less than one millisecond. Nothing is stored with 0.
 pub fn ttl(interval: Interval) -> Result<u64, Refused> {
     if interval::ms(interval) <= 0 { Ok(0) } else { lifetime("ttl", interval) }
 }
 
-/// Returns a time to live in milliseconds. Errors call the argument by `name`.
+/// Returns a time to live of at least one millisecond and at most [`TTL_MS_MAX`], in milliseconds. Errors call the argument by
+/// `name`.
 pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -131,12 +140,13 @@ pub fn lifetime(name: &str, interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// Returns the space with this name, if the current role has the privilege.
+/// Returns the space with this name. An error if there is no such space, or if the current role lacks the privilege.
 pub fn space(argument: Option<TextArgument<'_>>, needed: Privilege) -> Result<Rc<Space>, Refused> {
     space::with_privilege(argument.ok_or_else(|| null("space"))?.0, needed)
 }
 
-/// Returns the condition on which a value is to be set.
+/// Returns the condition on which a value is to be set. A lease is a condition of its own, so only the mode `always`, which is the
+/// default, may stand beside it. Whether the lease still exists is checked later.
 pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mode, Refused> {
     let name = argument.ok_or_else(|| null("mode").hint(MODES))?.0;
     let mode = match name {
@@ -160,7 +170,7 @@ pub fn mode(argument: Option<TextArgument<'_>>, lease: Option<i64>) -> Result<Mo
 
 const MODES: &str = "Available values: always, absent, present.";
 
-/// Returns whether to add to a counter only if the key has a value.
+/// Returns whether to add to a counter only if the key has a value: the mode `present`. The other mode is `always`.
 pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
     let name = mode.ok_or_else(|| null("mode").hint(MODES_OF_COUNTERS))?.0;
     match name {
@@ -172,7 +182,8 @@ pub fn only_present(mode: Option<TextArgument<'_>>) -> Result<bool, Refused> {
 
 const MODES_OF_COUNTERS: &str = "Available values: always, present.";
 
-/// Returns the milliseconds for which a stale value may be served. Returns none if it must not be served at all.
+/// Returns the milliseconds for which a stale value may be served. None if it must not be served at all: for null, and for less
+/// than one millisecond.
 pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     let ms = argument.map_or(0, interval::ms);
     if ms < 0 {
@@ -187,7 +198,7 @@ pub fn stale_ok(argument: Option<Interval>) -> Result<Option<u64>, Refused> {
     Ok(Some(ms as u64).filter(|ms| *ms > 0))
 }
 
-/// Returns the milliseconds to wait for another caller that computes the value.
+/// Returns the milliseconds to wait for another caller that computes the value. 0 means not to wait; null is an error.
 pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
     let ms = interval::ms(argument.ok_or_else(|| null("wait").hint(NOT_TO_WAIT))?);
     if ms < 0 {
@@ -201,9 +212,10 @@ pub fn wait(argument: Option<Interval>) -> Result<u64, Refused> {
 }
 
 const NOT_TO_WAIT: &str = "To return at once, use wait => '0'.";
+/// The longest wait, in milliseconds: 6 hours.
 const WAIT_MS_MAX: i128 = 6 * 60 * 60 * 1000;
 
-/// Returns the milliseconds for which a lease may be held, which must be positive.
+/// Returns the milliseconds for which a lease may be held: at least 1 and at most [`HOLD_MS_MAX`].
 pub fn hold(interval: Interval) -> Result<u64, Refused> {
     let ms = interval::ms(interval);
     if ms <= 0 {
@@ -219,14 +231,16 @@ pub fn hold(interval: Interval) -> Result<u64, Refused> {
     Ok(ms as u64)
 }
 
-/// The longest time for which a lease can be held, in milliseconds. A lease that is never released blocks other callers until it
-/// expires.
+/// The longest time for which a lease can be held, in milliseconds: one hour. A lease that is never released blocks other callers
+/// until it expires.
 const HOLD_MS_MAX: i128 = 60 * 60 * 1000;
 
+/// Does the same as [`ttl`]; null is an error.
 pub fn required_ttl(interval: Option<Interval>) -> Result<u64, Refused> {
     ttl(interval.ok_or_else(|| null("ttl"))?)
 }
 
+/// Returns the number to add to a counter; null is an error.
 pub fn by(argument: Option<i64>) -> Result<i64, Refused> {
     argument.ok_or_else(|| null("by"))
 }

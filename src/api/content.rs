@@ -32,6 +32,8 @@ mod pgcache {
         TableIterator::new(content::entries().map(|entry| {
             memory::check();
             let Entry { space, key, note, meta, place, hits } = entry;
+            // A stored result of `cache_fetch` ends with its identity, a hash of its query (`query/fetch.rs`), which is not part of
+            // the value.
             let identity = if matches!(meta.kind, RESULT | NOTHING) { IDENTITY_BYTES } else { 0 };
             let kind = if meta.kind == NOTHING { "null" } else { of_kind(meta.kind).0 };
             let text = |bytes: &[u8]| Text(Varlena::of(bytes));

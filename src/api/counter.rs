@@ -13,7 +13,8 @@ use pgrx::prelude::*;
 /// set, removed or invalidated the key before, it takes effect with the commit. A text or a jsonb that is an integer becomes a
 /// counter; any other value is an error. If there is no value, a counter is created that lives for `ttl`; with mode `present`
 /// none is created, and the result is null. If the cache cannot be used, or the counter cannot be stored, that is no error: the
-/// result is `by`, or null with mode `present`, and the status of the session has the reason.
+/// result is `by`, or null with mode `present`, and the status of the session has the reason. If only a new sum for a number that
+/// the transaction has set cannot be recorded, the result is that sum, although the number stays as it was.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,
@@ -31,7 +32,7 @@ fn cache_incr(
             Ok(sum) => Ok(Some(sum)),
             // An error would be worse for the caller than a counter that starts again.
             Err(Uncounted::Because(_)) => Ok((!addition.only_present).then_some(by)),
-            // The number that the transaction itself has set stays as it was. The caller gets the sum for the same reason.
+            // The number that the transaction itself has set stays as it was. An error would be worse for the caller here, too.
             Err(Uncounted::NotRecorded(sum, _)) => Ok(Some(sum)),
             Err(Uncounted::Overflow) => {
                 let code = PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE;

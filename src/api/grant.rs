@@ -12,7 +12,8 @@ use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// Removes the grants of dropped roles, because the number of a dropped role may be reused for another role.
+/// Removes the grants of dropped roles, because the OID of a dropped role may be reused for another role. Role 0 stands for every
+/// role and is never dropped. Grants that another transaction has locked stay, so this never waits.
 fn forget_dropped_roles() {
     catalog::clean_up(
         "DELETE FROM pgcache.grants WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
@@ -23,7 +24,7 @@ fn forget_dropped_roles() {
     );
 }
 
-/// Removes the grants in a space that is dropped.
+/// Removes the grants in the space with this OID, which is being dropped. The caller must have checked the privilege admin.
 pub fn forget_space(number: u32) {
     // The grants of dropped roles are left to `forget_dropped_roles`: another transaction that has nothing to do with this space
     // may have locked them.
@@ -46,7 +47,8 @@ struct Grant<'a, R> {
 }
 
 impl<R: FnOnce() -> Role> Grant<'_, R> {
-    /// Checks the arguments and returns the values of the row.
+    /// Checks the arguments and the privilege of the caller, and returns the values of the row in `pgcache.grants`: the space, the
+    /// role and the privilege.
     fn checked(self) -> Result<[DatumWithOid<'static>; 3], Refused> {
         let space = arguments::space(self.space, Privilege::Admin)?;
         let role = self.role.ok_or_else(|| null("role"))?;
@@ -78,7 +80,7 @@ impl<R: FnOnce() -> Role> Grant<'_, R> {
     }
 }
 
-/// Writes the row of a grant, if it is not there.
+/// Writes the row of a grant, if it is not there. The caller must have checked the privilege admin, or be a restore.
 fn write_grant(grant: &[DatumWithOid<'_>; 3]) {
     forget_dropped_roles();
     catalog::write(
@@ -147,7 +149,8 @@ mod pgcache {
     use crate::store::space::{self, DEFAULT_OID};
     use pgrx::prelude::*;
 
-    /// Writes each row that a restore copies into `pgcache.dumped_grants` to `pgcache.grants` instead.
+    /// Writes each row that a restore copies into `pgcache.dumped_grants` to `pgcache.grants` instead: the result None keeps the
+    /// row out of `pgcache.dumped_grants`, which stays empty. A row without a space is a grant in the default space.
     #[pg_trigger]
     fn grant_restored<'a>(
         trigger: &'a PgTrigger<'a>,

@@ -12,9 +12,9 @@ use crate::store::space::{self, Privilege};
 use pg_cache_core::Glob;
 use pgrx::prelude::*;
 
-/// Returns the keys of a space that have a value and match a pattern, in the order of their bytes:
-/// the first of those that follow the key `after`, at most `max_keys` and at most 64 MB of keys. So a result with fewer than
-/// `max_keys` keys need not be the last.
+/// Returns the keys of a space that have a value and match a pattern, in the order of their bytes: the first of those that follow
+/// the key `after`, at most `max_keys` and at most 64 MB of keys. So a result with fewer than `max_keys` keys need not be the last.
+/// A null `after` begins with the first key.
 ///
 /// Looks at the header of every entry in memory and at every saved value of the database, so it is meant for inspection, not for
 /// frequent calls.
@@ -67,10 +67,9 @@ fn cache_health() -> TableIterator<
     }))
 }
 
-/// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even
-/// while other sessions change the cache. There is one exception: fences that stay raised during the whole
-/// check are reported. They may be those of a commit that takes longer than the check, or of a transaction that a subscription has
-/// prepared and not ended.
+/// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even while
+/// other sessions change the cache. There is one exception: fences that stay raised during the whole check are reported. They may
+/// be those of a commit that takes longer than the check, or of a transaction that a subscription has prepared and not ended.
 ///
 /// While other sessions change the cache a lot, the check may miss a fault that it would find in a quiet server.
 #[pg_extern(volatile, parallel_restricted)]

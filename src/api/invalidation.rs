@@ -1,5 +1,5 @@
-//! SQL functions that invalidate many entries at once, in a time that does not depend on their number. Other sessions see the
-//! invalidation when the transaction commits.
+//! SQL functions that invalidate many entries at once, in a time that does not depend on the number of entries. Other sessions see
+//! the invalidation when the transaction commits.
 
 use super::arguments;
 use crate::pg::error::{OrRaise, Refused};
@@ -9,7 +9,8 @@ use crate::store::entry;
 use crate::store::space::{self, Privilege};
 use pgrx::prelude::*;
 
-/// Invalidates all values that have a tag.
+/// Invalidates all values of the database that have a tag. A role needs the privilege write in at least one space, because tags
+/// belong to the whole database.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
     let invalidate = || -> Result<_, Refused> {
@@ -19,7 +20,7 @@ fn cache_invalidate_tag(tag: Option<TextArgument<'_>>) {
     invalidate().or_raise();
 }
 
-/// Invalidates all values that have at least one of these tags.
+/// Does the same for all values that have at least one of these tags.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     let invalidate = || -> Result<_, Refused> {
@@ -33,7 +34,8 @@ fn cache_invalidate_tags(tags: Option<TextsArgument<'_>>) {
     invalidate().or_raise();
 }
 
-/// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database.
+/// Invalidates all values of a space. If the space is `*`, invalidates all values of all spaces of the database: only the owner of
+/// the extension may do that.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_flush(space: default!(Option<TextArgument<'_>>, "'default'")) {
     let flush = || -> Result<_, Refused> {

@@ -10,10 +10,12 @@ use crate::store::space::Privilege;
 use pg_cache_core::Meta;
 use pgrx::prelude::*;
 
-/// A row of the result: value, status, lease, age and time to live.
+/// A row of the result: value, status, lease, age and time to live. Without a value, the age and the time to live are null. The
+/// lease is not null only with the status `compute`.
 type Row<T> = (Option<T>, &'static str, Option<i64>, Option<Interval>, Option<Interval>);
 
-/// Defines an SQL function that returns the stored value of one type, or tells the caller whether to compute the value.
+/// Defines an SQL function that returns the stored value of one type, or tells the caller whether to compute the value. `returns`
+/// names the type, which must be a [`Stored`].
 macro_rules! acquire_function {
     ($(#[$doc:meta])* $function:ident returns $returned:ident) => {
         $(#[$doc])*
@@ -42,7 +44,8 @@ macro_rules! acquire_function {
 
 acquire_function! {
     /// Returns the jsonb that is stored under a key, or tells the caller whether to compute it. If several callers ask at once, one
-    /// of them gets a lease and computes the value. If no slot for a lease is free, all of them compute the value without a lease.
+    /// of them gets a lease and computes the value. If no slot for a lease is free, all of them compute the value without a usable
+    /// lease.
     cache_acquire returns Jsonb
 }
 
@@ -56,6 +59,7 @@ acquire_function! {
     cache_acquire_bytes returns Bytea
 }
 
+/// Checks the arguments and returns the row.
 fn acquire<T: Stored>(
     key: Option<TextArgument<'_>>,
     space: Option<TextArgument<'_>>,

@@ -35,7 +35,7 @@ impl Buffer for Destination {
 }
 
 /// Returns the value of each key that has one of this type, in the order of the keys. The call stops before the row that would
-/// exceed [`RETURNED_BYTES_MAX`], unless it is the first row.
+/// exceed [`RETURNED_BYTES_MAX`], unless it is the first row. The status then says that the result was cut off.
 fn get_many<T: Stored>(
     keys: Option<TextsArgument<'_>>,
     space: Option<TextArgument<'_>>,
@@ -71,7 +71,7 @@ fn get_many<T: Stored>(
     TableIterator::new(read().or_raise())
 }
 
-/// Defines an SQL function that reads many values of one type.
+/// Defines an SQL function that reads many values of one type. `returns` names the type, which must be a [`Stored`].
 macro_rules! function_that_gets_many {
     ($(#[$doc:meta])* $function:ident returns $returned:ident) => {
         $(#[$doc])*
@@ -144,7 +144,8 @@ fn cache_set_many(
     Setting { ttl, tags, space }.set(JSONB, || arguments::entries(entries))
 }
 
-/// Defines an SQL function that sets many values of one kind, from an array of keys and an array of values.
+/// Defines an SQL function that sets many values of one kind, from an array of keys and an array of values. `takes` names the type
+/// of the array of values, and `as` the constant of the kind.
 macro_rules! function_that_sets_many {
     ($(#[$doc:meta])* $function:ident takes $argument:ident as $kind:ident) => {
         $(#[$doc])*
@@ -197,7 +198,7 @@ fn cache_delete_many(
 }
 
 /// Gives the values of some keys another time to live, or removes them if that is not positive. Returns how many keys have a value
-/// with this time.
+/// with the new time to live.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_touch_many(
     keys: Option<TextsArgument<'_>>,

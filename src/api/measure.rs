@@ -20,9 +20,9 @@ mod pgcache {
 }
 
 /// Does what the commit of this transaction will do for the tables that it has written, `times` times, and undoes it each time.
-/// Returns the average nanoseconds of one run. With `afresh`, each run behaves as if the session's last transaction had written to
-/// other tables. Only builds with the feature `measure` have this function (`CREATE FUNCTION … AS '$libdir/pg_cache',
-/// 'rehearse_commit_wrapper'`).
+/// Returns the average nanoseconds of one run; `times` must be positive. With `afresh`, each run behaves as if the session's last
+/// transaction had written to other tables. Only builds with the feature `measure` have this function (`CREATE FUNCTION … AS
+/// '$libdir/pg_cache', 'rehearse_commit_wrapper'`).
 ///
 /// Nothing is invalidated. While the function runs, other sessions may get misses for values that depend on these tables, as during
 /// a commit.

@@ -6,14 +6,14 @@ use crate::pg::size::Size;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
-/// Reads a size.
+/// Reads a size: a number with an optional unit, such as `10MB`. Raises an error for any other text.
 #[pg_extern(sql = false)]
 fn size_in(text: &CStr) -> Size {
     let text = shown(text.to_bytes());
     Size::read(&text).unwrap_or_else(|hint| invalid(format!("invalid size: \"{text}\"")).hint(hint).raise())
 }
 
-/// Writes a size.
+/// Writes a size in the largest unit in which it is a whole number.
 #[pg_extern(sql = false)]
 fn size_out(size: Size) -> CString {
     CString::new(size.to_string()).unwrap_or_default()

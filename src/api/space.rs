@@ -33,8 +33,8 @@ struct Options<'a> {
     enabled: Option<bool>,
 }
 
-/// Returns the given word, if it is one of the words that have an effect. Returns none if no word was given. The planned words have
-/// no effect yet.
+/// Returns the given word, if it is one of `words`. Returns none if no word was given. Any other word is an error; for the
+/// `planned` words, which a later version will accept, the error says that they are not supported yet.
 fn one_of(
     name: &str,
     given: Option<TextArgument<'_>>,
@@ -74,7 +74,8 @@ fn at_least<T: PartialOrd + std::fmt::Display>(
 }
 
 impl Options<'_> {
-    /// Checks all options and returns the values to write, in the order of the columns.
+    /// Checks each option by itself and returns the values to write, in the order of the columns of `pgcache.spaces` after the
+    /// name. [`check_together`] checks the options that depend on each other.
     fn checked(self) -> Result<[DatumWithOid<'static>; 15], Refused> {
         for (name, ttl) in [("default_ttl", self.default_ttl), ("max_ttl", self.max_ttl)] {
             ttl.map(|ttl| arguments::lifetime(name, ttl)).transpose()?;
@@ -118,7 +119,8 @@ impl Options<'_> {
     }
 }
 
-/// Checks the options that depend on each other. It reads the row as it is now, because a call may have changed only one of them.
+/// Checks the options that depend on each other. Must be called after the row was written: a call may have changed only one of
+/// them. The error undoes the write.
 fn check_together(name: &str) -> Result<(), Refused> {
     let options = space::options(name);
     let ttls = options.and_then(|options| Some((options.default_ttl_ms?, options.max_ttl_ms?)));
@@ -147,7 +149,8 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
     Ok(name.to_owned())
 }
 
-/// Defines an SQL function that takes a name and the options of a space. Creating and changing a space take the same options.
+/// Defines an SQL function that takes a name and the options of a space. Creating and changing a space take the same options. In
+/// the parentheses may be one more parameter with its default; `is` names the function that gets all of them.
 macro_rules! function_of_options {
     ($(#[$doc:meta])* $function:ident($($more:ident: $kind:ident!($($type:tt)*))?) is $does:ident) => {
         $(#[$doc])*
@@ -183,12 +186,12 @@ macro_rules! function_of_options {
 }
 
 function_of_options! {
-    /// Creates a space.
+    /// Creates a space. An option that is null has its default.
     cache_create_space(if_not_exists: default!(Option<bool>, "false")) is create
 }
 
 function_of_options! {
-    /// Changes the options of a space that are not null.
+    /// Changes the options of a space whose arguments are not null. The other options stay, so no option can get its default back.
     cache_alter_space() is alter
 }
 
@@ -208,7 +211,7 @@ fn create(
         found
     };
     // A dump from another cluster may have brought a space with this number, or grants for a number that has no space. Such a
-    // number must not be used.
+    // number must not be used: for the first, `write` returns 0 rows, and the loop draws another number.
     let has_grants = |number: u32| {
         let mut found = false;
         catalog::read(Table::Grants, Rows::OfSpace(number), |_| found = true);
@@ -309,7 +312,8 @@ mod pgcache {
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
-    /// Announces that the trigger's table has changed.
+    /// Announces to all sessions, with the commit, that the trigger's table has changed. A change of the watches also invalidates
+    /// the values that depend on the list of watches.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,
@@ -322,7 +326,8 @@ mod pgcache {
         Ok(None)
     }
 
-    /// Returns the spaces that the caller may read, with the values of their options that apply to this session.
+    /// Returns the spaces that the caller may read, or all spaces if the caller may see statistics, with the values of their
+    /// options that apply to this session.
     #[pg_extern(stable, parallel_restricted)]
     #[allow(clippy::type_complexity)]
     fn visible_spaces() -> TableIterator<

@@ -44,8 +44,9 @@ mod pgcache {
         Counter::RefusedOff,
     ];
 
-    /// Returns the statistics of the relations of the database that have changed, without those of the system catalogs. The row
-    /// without a relation has the figures of all relations that share records.
+    /// Returns the statistics of the relations of the database that cached values have depended on and that have changed since,
+    /// without those of the system catalogs. The row without a relation has the figures of all relations that share records. The
+    /// SQL is written out because the type of a column is `regclass`.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -221,7 +222,8 @@ mod pgcache {
         TableIterator::new(rows)
     }
 
-    /// Returns how much of each limited resource of the cache is used. The rows of one database have its OID.
+    /// Returns how much of each limited resource of the cache is used. A row for the whole server has no database; a row for the
+    /// share of one database has its OID.
     #[pg_extern(
         volatile,
         parallel_restricted,
@@ -283,7 +285,7 @@ mod pgcache {
     > {
         space::require_monitor("look at the background workers").or_raise();
         let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
-        // The first slot is the launcher's.
+        // The first slot is the launcher's, and each other slot is that of a worker.
         let kinds = std::iter::once("launcher").chain(std::iter::repeat("worker"));
         let slots = shared::worker_slots().zip(kinds);
         let alive = slots.filter(|(slot, _)| session::is_alive(slot.pid.load(Relaxed)));

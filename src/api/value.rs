@@ -19,7 +19,7 @@ pub(super) trait Stored: Sized + 'static {
     /// The kind of the values of this type.
     const KIND: Kind;
 
-    /// Returns a stored value.
+    /// Makes a result of the bytes of a stored value, which must be of this type's own kind.
     fn of_bytes(value: Varlena) -> Self;
 
     /// Returns the number of a counter as a value of this type, or none if the type has no numbers.
@@ -38,14 +38,15 @@ pub(super) trait Stored: Sized + 'static {
         }
     }
 
-    /// Does the same for the value of a key, with an error that names the key.
+    /// Does the same for the value of a key. If this type cannot represent the value, the error names the key and the function
+    /// that reads it.
     fn of_found_at(key: &[u8], found: Kind, value: Varlena) -> Result<Self, Refused> {
         Self::of_found(found, value).ok_or_else(|| other_kind(key, found, Self::KIND))
     }
 }
 
-/// Returns whether a value of one kind can be read as another kind. The result of a query is a jsonb. A counter can be read as
-/// jsonb and as text.
+/// Returns whether a value of one kind can be read as another kind. The result of a query is a jsonb; a result that is null
+/// (`NOTHING`) can be read by `cache_fetch` only. A counter can be read as jsonb and as text.
 pub(super) fn is_readable_as(found: Kind, asked: Kind) -> bool {
     match found {
         RESULT => asked == JSONB,
@@ -90,7 +91,7 @@ impl Stored for Bytea {
     }
 }
 
-/// Returns a value of one type. Raises an error if the value is of another kind.
+/// Returns a value of one type, or None if there is none. Raises an error if the value is of another kind.
 fn get<T: Stored>(key: Option<TextArgument<'_>>, space: Option<TextArgument<'_>>) -> Option<T> {
     let read = || -> Result<_, Refused> {
         let key = arguments::key(key)?;
@@ -163,6 +164,7 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
+    /// Sets the value in the transaction's ledger. Returns false if the value is refused: the status then has the reason.
     fn set(self, value: Option<&[u8]>, kind: Kind) -> bool {
         let set = || -> Result<_, Refused> {
             let key = arguments::key(self.key)?;
@@ -178,7 +180,8 @@ impl Setting<'_> {
     }
 }
 
-/// Defines an SQL function that sets a value of one kind. All three functions take the same arguments.
+/// Defines an SQL function that sets a value of one kind. All three functions take the same arguments. `takes` names the type of
+/// the value, and `as` the constant of the kind.
 macro_rules! function_that_sets {
     ($(#[$doc:meta])* $function:ident takes $argument:ident as $kind:ident) => {
         $(#[$doc])*
@@ -201,21 +204,22 @@ macro_rules! function_that_sets {
 }
 
 function_that_sets! {
-    /// Stores a jsonb under a key. Other sessions see it when the transaction commits.
+    /// Stores a jsonb under a key. Other sessions see it when the transaction commits. Returns false if the value is refused.
     cache_set takes JsonbArgument as JSONB
 }
 
 function_that_sets! {
-    /// Stores a text under a key. Other sessions see it when the transaction commits.
+    /// Stores a text under a key. Other sessions see it when the transaction commits. Returns false if the value is refused.
     cache_set_text takes TextArgument as TEXT
 }
 
 function_that_sets! {
-    /// Stores a bytea under a key. Other sessions see it when the transaction commits.
+    /// Stores a bytea under a key. Other sessions see it when the transaction commits. Returns false if the value is refused.
     cache_set_bytes takes ByteaArgument as BYTEA
 }
 
-/// Checks a key and a space and returns them. Raises an error if one of them is not valid.
+/// Checks a key and a space and returns them. Raises an error if one of them is null, or if the space does not exist or the current
+/// role lacks the privilege.
 pub(super) fn key_in<'a>(
     key: Option<TextArgument<'a>>,
     space: Option<TextArgument<'_>>,
@@ -225,7 +229,7 @@ pub(super) fn key_in<'a>(
     checked.or_raise()
 }
 
-/// Removes a value. Returns whether there was one.
+/// Removes a value. Other sessions see this when the transaction commits. Returns whether there was one.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_delete(
     key: Option<TextArgument<'_>>,
@@ -256,7 +260,8 @@ fn cache_ttl(
     Some(Interval::from_micros(shared::ms_until(found.expires) as i64 * 1000))
 }
 
-/// Gives a value another time to live, or removes it if that is not positive. Returns whether there is a value with this time.
+/// Gives a value another time to live, or removes it if that is not positive. Other sessions see this when the transaction commits.
+/// Returns whether there is a value with the new time to live.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_touch(
     key: Option<TextArgument<'_>>,

@@ -15,8 +15,8 @@ use pgrx::prelude::*;
 
 /// Returns the relation, or an error if it cannot be watched or the current role may not watch it.
 ///
-/// The owner of the extension may watch every relation. The owner of a relation may watch it only if the role may also invalidate
-/// tags, because each write to a watched relation invalidates its tags.
+/// The owner of the extension may watch every relation that can be watched. The owner of a relation may watch it only if the role
+/// may also invalidate tags, because each write to a watched relation invalidates its tags.
 fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
     let relation = relation.ok_or_else(|| null("rel"))?;
     let name = relation.name().map(|name| shown(&name).into_owned()).ok_or_else(|| {
@@ -40,7 +40,7 @@ fn watchable(relation: Option<RelationOid>) -> Result<RelationOid, Refused> {
 }
 
 /// Makes tags stand for a relation: a change of the relation then invalidates the entries with one of the tags. If no tags are
-/// given, uses the relation's own name as the tag.
+/// given, uses the relation's own name as the tag. Tags that stand for the relation already stay.
 #[pg_extern(volatile, parallel_unsafe)]
 fn cache_watch(rel: Option<RelationOid>, tags: default!(Option<TextsArgument<'_>>, "NULL")) {
     let watch = || -> Result<_, Refused> {
@@ -97,7 +97,8 @@ fn cache_unwatch(rel: Option<RelationOid>) {
     status::set(Status::Done);
 }
 
-/// Invalidates all entries that depend on a relation. Callers use it after changes that the library cannot notice.
+/// Invalidates all entries that depend on a relation or on a table above it in an inheritance tree. Callers use it after changes
+/// that the library cannot notice.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_invalidate_relation(rel: Option<RelationOid>) {
     let invalidate = || -> Result<_, Refused> {
