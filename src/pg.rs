@@ -1,3 +1,6 @@
+//! The interface to PostgreSQL: the only layer that calls the server and knows the differences between its versions. It imports no
+//! other layer of this library. `docs/architecture.md` says what each file is for.
+
 pub mod allocator;
 pub mod background;
 pub mod catalog;

@@ -3,7 +3,8 @@
 //! Rust aborts the process if memory for a plain `Box` or `String` cannot be allocated, and the postmaster then ends all sessions.
 //! So two rules hold in this library:
 //! - a piece whose size comes from data must be requested in a way that can fail (`try_reserve`, or the helpers in `memory.rs`);
-//! - a loop over data that allocates small pieces must call [`is_short`] in each turn, and end with an error if it returns true.
+//! - a loop over data that allocates small pieces must call [`is_short`] in each turn, and end with an error if it returns true
+//!   (`memory::check` does both).
 //!
 //! The reserve serves everything else: texts of errors, what pgrx allocates to raise them, nodes of small maps. It is a static of
 //! the library, so neither the server's allocations nor those of other libraries can use it up.
@@ -24,11 +25,13 @@ static RESERVE: Reserve = Reserve {
     used: AtomicUsize::new(0),
 };
 
+/// The bytes of a block. A piece must not need a larger alignment.
 const BLOCK_BYTES: usize = 256;
 const BLOCKS: usize = 1024;
+/// The bytes of the reserve: 256 kB.
 const BYTES: usize = BLOCK_BYTES * BLOCKS;
-/// The largest piece that the reserve gives. A piece whose size comes from data can be larger, so requests for such pieces must be
-/// able to fail.
+/// The largest piece that the reserve gives, in bytes. The texts of errors and the nodes of maps are smaller. A piece whose size
+/// comes from data can be larger, so requests for such pieces must be able to fail.
 const PIECE_BYTES_MAX: usize = 16 * 1024;
 /// If the system can allocate a piece of this size, it has memory again.
 const PROBE_BYTES: usize = BYTES;
@@ -162,7 +165,7 @@ impl Reserve {
         (start as usize).wrapping_sub(self.memory.get() as usize) < BYTES
     }
 
-    /// Returns a piece, or a null pointer.
+    /// Returns a piece, or a null pointer if the piece is too large or not enough adjacent blocks are free.
     #[cold]
     fn take(&self, layout: Layout) -> *mut u8 {
         if layout.size() > PIECE_BYTES_MAX || layout.align() > BLOCK_BYTES {
@@ -189,6 +192,7 @@ impl Reserve {
         start
     }
 
+    /// Frees a piece of the reserve. The layout must be the one that it was taken with.
     #[cold]
     fn give_back(&self, start: *mut u8, layout: Layout) {
         let first = (start as usize - self.memory.get() as usize) / BLOCK_BYTES;
@@ -232,8 +236,10 @@ mod failing {
     static LEFT: AtomicU64 = AtomicU64::new(0);
     /// Whether all later allocations fail, too.
     static ALL: AtomicBool = AtomicBool::new(false);
+    /// Whether an allocation has failed since the last call of `fail_allocation`.
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
+    /// Counts an allocation, and returns whether it must fail.
     pub fn now() -> bool {
         match LEFT.load(Relaxed) {
             0 => false,

@@ -18,6 +18,7 @@ use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
+/// The schema of the extension's own tables.
 const SCHEMA: &CStr = c"pgcache";
 
 /// A table of the extension.
@@ -70,7 +71,9 @@ pub enum Rows<'n> {
 }
 
 local! {
+    /// Begins with 1, so a reader can use 0 for "nothing read yet".
     static GENERATION: Cell<u64> = Cell::new(1);
+    /// Whether this session has registered its callbacks.
     static WATCHING: Cell<bool> = Cell::new(false);
     /// The OIDs of the tables, once they have been found; 0 before.
     static TABLES: Cell<[u32; 3]> = Cell::new([0; 3]);
@@ -86,20 +89,23 @@ fn advance() {
     GENERATION.set(GENERATION.get() + 1);
 }
 
+/// The server reports that a relation has changed, or, with OID 0, that any relation may have changed. The tables are looked up
+/// again afterwards, because one of them may be gone.
 #[pg_guard]
 unsafe extern "C-unwind" fn relation_changed(_nothing: pg_sys::Datum, relation: pg_sys::Oid) {
-    // OID 0 stands for all relations.
     if relation == pg_sys::InvalidOid || TABLES.get().contains(&relation.to_u32()) {
         TABLES.set([0; 3]);
         advance();
     }
 }
 
+/// The server reports that a role, a membership or a database has changed.
 #[pg_guard]
 unsafe extern "C-unwind" fn roles_changed(_nothing: pg_sys::Datum, _cache: i32, _hash: u32) {
     advance();
 }
 
+/// Registers the callbacks, once in a session. Must be called before anything that is remembered is read.
 fn watch() {
     if !WATCHING.replace(true) {
         let nothing = pg_sys::Datum::null();
@@ -261,8 +267,9 @@ impl Row<'_> {
     }
 }
 
-/// Calls `with` for some rows of a table in their present state: with the changes that others have committed, and with the changes
-/// of earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table remains.
+/// Calls `with` for some rows of a table, in any order, in their present state: with the changes that others have committed, and
+/// with the changes of earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table
+/// remains. If the extension does not exist in this database, there are no rows. May raise errors.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
     // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a
     // read of the cache.
@@ -327,7 +334,8 @@ fn refuse_relation(table: Table) -> ! {
         .raise()
 }
 
-/// Returns the scan key, and the number of keys. A key names a column of the table; in the index, that column is the first.
+/// Returns the scan key, and the number of keys. A key names a column of the table, counted from 1; in the index, that column is
+/// the first.
 fn key(rows: Rows<'_>) -> (pg_sys::ScanKeyData, i32) {
     // SAFETY: with 0 keys, the server does not read the zeroed key. The server makes the other two keys, for the types of their
     // columns.
@@ -369,7 +377,8 @@ pub fn new_oid() -> pg_sys::Oid {
     unsafe { pg_sys::GetNewObjectId() }
 }
 
-/// Raises the server's own error if nothing may be written, before other errors can occur.
+/// Raises the server's own error if nothing may be written, before other errors can occur. The statement must begin with its
+/// command in upper case, which the error names.
 fn refuse_if_read_only(statement: &str) {
     let verb = statement.split(' ').next().and_then(|verb| CString::new(verb).ok()).unwrap_or_default();
     // SAFETY: a string that ends with a zero.
@@ -379,15 +388,15 @@ fn refuse_if_read_only(statement: &str) {
     }
 }
 
-/// Sends an invalidation message for a table with the commit of this transaction, and to this session when the
-/// running command ends.
+/// Sends an invalidation message for a table with the commit of this transaction, and to this session when the running command
+/// ends.
 pub fn announce_change(table: pg_sys::Oid) {
     // SAFETY: the trigger's own table, which is locked by the statement that fired the trigger.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
 }
 
 /// Runs a statement as the owner of the tables, with a search path that no user's objects can shadow. Returns the number of rows
-/// that it wrote.
+/// that it wrote, or 0 if the extension does not exist in this database. Raises the errors of the statement.
 ///
 /// The caller must have checked that the current role may do this.
 pub fn write(statement: &str, arguments: &[DatumWithOid<'_>]) -> usize {

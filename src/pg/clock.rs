@@ -1,4 +1,7 @@
-//! Time in ticks that never go back, even if the system's clock is changed.
+//! Time in ticks of 50 ms that never go back, even if the system's clock is changed.
+//!
+//! A clock is known by the moment at which it *began*, in milliseconds on the clock of [`now_ms`]: this is the argument `began_ms`
+//! of the functions here. All processes of a server use the same one.
 //!
 //! A lifetime ends at a tick. Rounding shortens a lifetime by less than 100 ms and never extends it: an entry is never served after
 //! its time.
@@ -6,11 +9,12 @@
 use rustix::fs::{Mode, OFlags, open};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Milliseconds per tick. The server's uptime and an entry's lifetime together must fit into 32 bits of ticks, which are 6.8 years.
+/// Milliseconds per tick. The age of the clock and an entry's lifetime together must fit into 32 bits of ticks, which are 6.8
+/// years.
 const TICK_MS: u64 = 50;
-/// How far the clock may lag behind: the kernel updates it with its timer, at least a hundred times a second.
+/// How far the clock may lag behind, in milliseconds: the kernel updates it with its timer, at least a hundred times a second.
 const LAG_MS: u64 = 10;
-/// A clock that has run this long is not continued after a restart: half of the ticks are left for its next run.
+/// A clock that has run for this many milliseconds is not continued after a restart: half of the ticks are left for its next run.
 const RESUMED_MS_MAX: u64 = TICK_MS << 31;
 
 /// Returns milliseconds on a clock that only goes forward; it began at some moment before the server started. Reading it needs no
@@ -49,11 +53,12 @@ fn elapsed_ms(began_ms: u64) -> u64 {
 pub struct Reading {
     /// The milliseconds since the clock began.
     pub elapsed_ms: u64,
-    /// A clock of the machine that never goes back while the machine runs, also when it is suspended.
+    /// The milliseconds since the machine was booted. They also count while the machine is suspended.
     pub machine_ms: u64,
-    /// The system's clock.
+    /// The system's clock, in milliseconds since 1970.
     pub wall_ms: u64,
-    /// The name of the machine's present run; zeroes if the system does not tell it.
+    /// The name of the machine's present run, from its boot to its shutdown; zeroes if the system does not tell it. Only within one
+    /// run can two values of `machine_ms` be compared.
     pub run: [u64; 4],
 }
 
@@ -64,13 +69,14 @@ impl Reading {
             let time = clock_gettime(clock);
             time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
         };
-        // The machine's clock is read first: time that passes between the two readings then counts twice, and not never.
+        // These two are read before the elapsed time: time that passes in between then counts twice after a restart. In the other
+        // order it would not count at all, and lifetimes would get longer.
         let (machine_ms, wall_ms) = (ms(ClockId::Boottime), ms(ClockId::Realtime));
         Self { elapsed_ms: elapsed_ms(began_ms), machine_ms, wall_ms, run: name_of_run() }
     }
 
-    /// Returns when a clock began that continues this one. Rounding adds some milliseconds and never takes any away, so no lifetime
-    /// gets longer. Returns None if a clock has gone back, or if the ticks would not fit into their 32 bits for long.
+    /// Returns `began_ms` of a clock that continues this one now. Rounding adds some milliseconds to the elapsed time and never
+    /// takes any away, so no lifetime gets longer. Returns None if a clock has gone back, or after [`RESUMED_MS_MAX`].
     pub fn resume(&self) -> Option<u64> {
         let now = Self::of(0);
         let is_same_run = self.run != [0; 4] && self.run == now.run;
@@ -83,7 +89,7 @@ impl Reading {
     }
 }
 
-/// The first bytes of the name that Linux gives to each run of the machine.
+/// Returns the first 32 bytes of the name that Linux gives to each run of the machine. Returns zeroes if the file cannot be read.
 fn name_of_run() -> [u64; 4] {
     let mut bytes = [0; 32];
     let path = c"/proc/sys/kernel/random/boot_id";
@@ -95,20 +101,21 @@ fn name_of_run() -> [u64; 4] {
     std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| bytes[word * 8 + at])))
 }
 
-/// Returns the present tick of a clock that began at `began_ms`.
+/// Returns the present tick.
 #[inline]
 pub fn tick(began_ms: u64) -> u32 {
     (elapsed_ms(began_ms) / TICK_MS) as u32
 }
 
-/// Returns the tick at which a lifetime ends that begins now. The clock's lag is subtracted, because a reader's clock may be that
-/// much behind.
+/// Returns the tick at which a lifetime ends that begins now: the value must not be served at that tick or later. The clock's lag
+/// is subtracted, because a reader's clock may be that much behind.
 pub fn tick_in(began_ms: u64, lifetime_ms: u64) -> u32 {
     let end = elapsed_ms(began_ms) + lifetime_ms;
     u32::try_from(end.saturating_sub(LAG_MS) / TICK_MS).unwrap_or(u32::MAX)
 }
 
-/// Converts milliseconds to ticks, rounded down, but at least 1.
+/// Converts a duration in milliseconds to ticks, rounded down, but at least 1. So a duration below 50 ms gets longer: a lifetime
+/// must be computed by [`tick_in`] instead.
 pub fn ticks(ms: u64) -> u32 {
     u32::try_from((ms / TICK_MS).max(1)).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
-//! Inspects utility commands before they run. It reports the effects that the server reports in no other way:
+//! Inspects utility commands before they run, and some of them afterwards. It reports to a [`Watcher`] the effects that the server
+//! reports in no other way:
 //!
 //! - a prepared transaction is prepared or ended. The hook does not see transactions that are prepared or ended without a command:
 //!   a subscription with `two_phase` does both in C (`store/transaction/prepared.rs`);
-//! - a transaction begins, before it has taken a snapshot, or takes over the snapshot of another transaction;
+//! - a transaction block begins and has no snapshot yet, or a transaction takes over the snapshot of another one;
 //! - definitions change. All commands count, except a list of harmless ones and those whose changes the server reports one by one
 //!   (`definition.rs`). `definition.rs` also sees every dropped object;
 //! - a table is about to leave its parent, which the locks do not show afterwards; or a table gets a parent, which the transactions
@@ -36,8 +37,8 @@ pub trait Watcher: Sync {
     /// The transaction takes over the snapshot of another transaction.
     fn imports_snapshot(&self);
     /// Definitions are about to change. After GRANT and REVOKE on databases and tablespaces, DROP OWNED and REASSIGN OWNED, this is
-    /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges of the whole cluster
-    /// are among them.
+    /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges that all databases
+    /// share are among them.
     fn defining(&self, roles: bool);
     /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);
@@ -143,7 +144,7 @@ unsafe extern "C-unwind" fn name_targets(node: *const pg_sys::Node) {
 }
 
 /// Decides commands whose kind alone says what to report; None for all others. It runs outside of the guard, which would cost more
-/// than the rest.
+/// than the rest, so it must not raise an error. `node` must be a statement.
 unsafe fn by_kind_alone(node: *const pg_sys::Node) -> Option<Afterwards> {
     use pg_sys::NodeTag::*;
     use pg_sys::TransactionStmtKind::*;
@@ -161,6 +162,7 @@ unsafe fn by_kind_alone(node: *const pg_sys::Node) -> Option<Afterwards> {
     }
 }
 
+/// Reports what a command is about to do, and returns the report that must follow it. `node` must be a statement.
 #[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
@@ -264,7 +266,7 @@ unsafe fn drop_database(watcher: &dyn Watcher, statement: &pg_sys::DropdbStmt) {
     }
 }
 
-/// Reports a database to which no other process may be connected.
+/// Reports a database to which no other process may be connected, if the current role owns it.
 unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     // SAFETY: looks up a catalog, by a name that ends with a zero.
     let database = unsafe { pg_sys::get_database_oid(name.as_ptr(), true) };
@@ -273,8 +275,8 @@ unsafe fn needs_alone(watcher: &dyn Watcher, name: &CStr) {
     }
 }
 
-/// Returns whether the current role owns a database, as superusers own all. The command of another role fails, or copies a template
-/// without a worker.
+/// Returns whether the current role owns a database, as superusers own all. The command of another role must not end a worker:
+/// either it fails anyway, or it is a CREATE DATABASE that fails while a worker is connected to the template.
 fn is_owner_of(database: pg_sys::Oid) -> bool {
     // SAFETY: looks up catalogs.
     #[cfg(feature = "pg15")]
@@ -425,6 +427,7 @@ fn is_reported_by_definition(tag: pg_sys::NodeTag) -> bool {
     matches!(tag, T_CreateStmt | T_CreateTableAsStmt | T_CreateSeqStmt | T_AlterSeqStmt | T_DropStmt)
 }
 
+/// Reports PREPARE TRANSACTION, COMMIT PREPARED and ROLLBACK PREPARED, if there is a cache and transactions can be prepared.
 fn transaction(watcher: &dyn Watcher, statement: &pg_sys::TransactionStmt) -> Afterwards {
     use pg_sys::TransactionStmtKind::*;
     if statement.gid.is_null() || !prepared::is_there() {
@@ -475,6 +478,7 @@ unsafe fn move_parts(watcher: &dyn Watcher, statement: &pg_sys::AlterTableStmt) 
     }
 }
 
+/// Makes the report that must follow a command. It is not called if the command has failed.
 #[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn after(what: Afterwards) {

@@ -1,6 +1,7 @@
 //! A condition variable of the server in shared memory, with a mark beside it that says whether sessions may be waiting.
 //!
-//! A session that changes a key reads the mark first, so a condition without waiters costs nothing more.
+//! After a change of a key, a session reads the mark. If it is not set, the session does nothing more: a condition without waiters
+//! costs only that.
 //!
 //! No wakeup is lost, because both sides keep an order. A waiter enters the condition's queue, then sets the mark, then looks at
 //! its key under the lock of the key's shard, then sleeps. A session that changes a key does so under the same lock, and reads the
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Condition {
     /// The server's variable. Other processes write to it, so this code must never read it directly.
     variable: UnsafeCell<pg_sys::ConditionVariable>,
+    /// 1 if sessions may be waiting, otherwise 0.
     marked: AtomicU64,
 }
 
@@ -42,19 +44,20 @@ impl Condition {
         }
     }
 
-    /// Enters the queue, and leaves any other condition's queue.
+    /// Enters the queue, and leaves any other condition's queue: the server knows one queue for each process.
     pub fn enter(&self) {
         // SAFETY: as in `wake`.
         unsafe { pg_sys::ConditionVariablePrepareToSleep(self.variable.get()) };
     }
 
-    /// Sets the mark.
+    /// Sets the mark. The session must have entered the queue, and must set the mark before each look at its key.
     pub fn mark(&self) {
         self.marked.swap(1, Ordering::SeqCst);
     }
 
-    /// Sleeps until another session wakes this one, or until the time is over. If the session is cancelled or terminated meanwhile,
-    /// this raises an error.
+    /// Sleeps until another session wakes this one, or until so many milliseconds are over. The session must have entered the queue
+    /// and looked at its key after [`mark`](Self::mark), and must look again afterwards. If the session is cancelled or terminated
+    /// meanwhile, this raises an error. The caller must not hold any lock.
     pub fn sleep(&self, ms: u64) {
         let ms = ms.clamp(1, i32::MAX as u64) as std::ffi::c_long;
         // SAFETY: as in `wake`. An error inside of the call passes through as a panic.

@@ -40,6 +40,7 @@ struct Frame {
     callback: pg_sys::ErrorContextCallback,
     key: *const c_char,
     query: *const c_char,
+    /// The memory context of the statement, in which copies of errors are kept.
     memory: pg_sys::MemoryContext,
     /// The number of the parameter whose value is being converted, or 0.
     parameter: c_int,
@@ -52,14 +53,14 @@ struct Frame {
 }
 
 /// How many of the last errors are kept. The server does not call this file when a handler raises an error again, so that error
-/// must be among them.
+/// must be among them. If the query has raised this many errors since, the error only loses its position and its context.
 const KEPT: usize = 8;
 
 /// The context of a running query.
 #[derive(Clone, Copy, Debug)]
 pub struct Context(*mut Frame);
 
-/// Runs a query of a caller. Its errors name the key and the position in the query.
+/// Runs a query of a caller by `run`. Its errors name the key and the position in the query. Raises the error that `run` returns.
 pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R, Refused>) -> R {
     let context = Context::enter(key, query);
     match catch_unwind(AssertUnwindSafe(|| run(context))) {
@@ -122,7 +123,7 @@ impl Context {
         }
     }
 
-    /// Calls `convert`. Its errors name the parameter.
+    /// Calls `convert`, which converts a parameter of the query. Its errors name the parameter by its number, counted from 1.
     pub fn of_parameter<R>(self, number: usize, convert: impl FnOnce() -> R) -> R {
         // SAFETY: as above. An error leaves the number in place: `describe` needs it when pgrx raises the error again.
         unsafe {

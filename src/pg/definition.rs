@@ -20,23 +20,29 @@ use std::ffi::CStr;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
-/// Called when definitions have changed. `roles` says whether roles or memberships of the cluster are among them. May raise errors.
+/// Called in the command that changes definitions, once for each change. `roles` says whether the change concerns all databases:
+/// a change of roles or memberships, or a direct write to a catalog in [`SHARED`]. May raise errors.
 type Report = fn(roles: bool);
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
+// OIDs of catalogs.
 const RELATIONS: u32 = CLASSES.oid();
 const OF_TYPES: u32 = TYPES.oid();
+/// `pg_namespace`
 const SCHEMAS: u32 = 2615;
 const OF_ROLES: u32 = ROLES.oid();
+/// `pg_auth_members`
 const MEMBERSHIPS: u32 = 1261;
+/// `pg_policy`
 const POLICIES: u32 = 3256;
 /// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child.
 const INHERITANCE: u32 = 2611;
 
-/// Catalogs whose changes alter no result of a query: defaults, constraints, indexes and triggers; statistics; large objects;
-/// publications and subscriptions; event triggers; databases and tablespaces; settings of roles and databases.
+/// Catalogs of which the hook reports no change that alters a result of a query: defaults, constraints, indexes and triggers;
+/// statistics; large objects; publications and subscriptions; event triggers; databases and tablespaces; settings of roles and
+/// databases. (`command.rs` reports new names, owners and privileges of databases and tablespaces.)
 const HARMLESS: [u32; 15] =
     [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 
@@ -81,6 +87,8 @@ unsafe extern "C-unwind" fn access(
     }
 }
 
+/// Reports a created, altered or dropped object, if that may alter the result of a query. `class` is the OID of its catalog, and
+/// `object` its OID.
 #[inline(never)]
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(
@@ -163,6 +171,8 @@ fn policy_defines(oid: pg_sys::Oid) -> bool {
     !found.is_some_and(relation::is_temporary)
 }
 
+/// Returns whether a change of a relation matters: not that of an index, a TOAST table, a temporary or a transient table. True if
+/// the relation has no row.
 fn relation_defines(oid: pg_sys::Oid, is_internal: bool) -> bool {
     let defines = |row: &Class| {
         let is_part = [pg_sys::RELKIND_INDEX, pg_sys::RELKIND_PARTITIONED_INDEX, pg_sys::RELKIND_TOASTVALUE]

@@ -15,11 +15,13 @@ pub fn letters(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|letters| is_utf8 || letters.is_ascii())
 }
 
-/// Longer names are cut off in messages. A message that is larger than the server's memory would end the server.
+/// The most bytes of a name in a message. A longer name is cut off: pgrx copies a message by allocations that abort the process if
+/// there is no memory, and the postmaster then ends all sessions.
 const SHOWN_BYTES_MAX: usize = 1024;
 
 /// Returns a name in a form that a message can contain. A message must be in the database's encoding, and all that is known of that
-/// encoding is that it contains ASCII. So a name that is not UTF-8 is shown with escaped bytes.
+/// encoding is that it contains ASCII. A name that is UTF-8 is shown as it is: its bytes are in that encoding already. In a name
+/// that is not UTF-8 or that is cut off, all bytes that are not printable ASCII are escaped.
 pub fn shown(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
         Ok(letters) if name.len() <= SHOWN_BYTES_MAX => Cow::Borrowed(letters),

@@ -4,7 +4,8 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-/// The reason why a call is refused. A function that returns it must not have changed anything.
+/// The reason why a call is refused. The outermost function raises it as an error. So a function that returns it may have made only
+/// changes that a rollback undoes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     code: PgSqlErrorCode,
@@ -65,7 +66,8 @@ impl From<Refused> for ErrorReport {
     }
 }
 
-/// The code of an error, as the server encodes it: six bits for each of five characters.
+/// The SQLSTATE of an error, as the server encodes it: six bits for each of its five characters, the first character in the lowest
+/// bits. The number of a character is its distance from `0` in ASCII.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SqlState(pub u32);
 

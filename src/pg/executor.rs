@@ -50,7 +50,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: std::ffi
     }
 }
 
-/// Reports a plan that writes to a system catalog.
+/// Reports a plan that writes to a system catalog. The plan must have a list of target relations.
 unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
     // SAFETY: `resultRelations` holds indexes into the plan's list of relations, counted from 1.
     unsafe {
@@ -66,7 +66,8 @@ unsafe fn note_targets(plan: *const pg_sys::PlannedStmt) {
     }
 }
 
-/// A separate function, so that a session without a fill pays for one check only.
+/// Reports a plan to the running fill, and makes it run without parallel workers. A separate function, so that a session without a
+/// fill pays for one check only.
 #[cold]
 #[inline(never)]
 unsafe fn attend(query: *mut pg_sys::QueryDesc) {
@@ -95,8 +96,9 @@ unsafe extern "C-unwind" fn without_workers(plan: *const pg_sys::PlannedStmt) ->
     }
 }
 
-/// Notes the relations of a plan, and separately those that are in it only as parts of other relations. This function must neither
-/// fail nor raise errors: its caller has no guard.
+/// Notes the relations of a plan, and separately those that are in it only as parts of other relations, and whether it uses
+/// TABLESAMPLE. This function must neither fail nor raise errors, because its caller has no guard: without memory, it notes that
+/// something was lost.
 unsafe fn see(plan: *const pg_sys::PlannedStmt) {
     observer::with_fill(|fill| {
         let mut parts = Vec::new();

@@ -10,7 +10,8 @@ use std::os::unix::fs::MetadataExt;
 /// A SHA-256 hash.
 pub type Digest = [u64; 4];
 
-/// Returns the digest of some parts. Where a part ends belongs to the digest.
+/// Returns the digest of some parts. It covers the length of each part, so the same bytes in other parts have another digest.
+/// Allocates nothing.
 pub fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
     let mut hash = Sha256::new();
     for part in parts {
@@ -46,7 +47,7 @@ fn program_of(line: &str) -> Option<&str> {
     (has_code || path.contains(".so")).then_some(path)
 }
 
-/// The settings that results of queries vary on, or the libraries that compute them.
+/// The settings on which the results of queries depend, or by which the server finds the libraries that compute them.
 const SETTINGS: [&CStr; 27] = [
     c"DateStyle",
     c"IntervalStyle",
@@ -77,7 +78,8 @@ const SETTINGS: [&CStr; 27] = [
     c"xmloption",
 ];
 
-/// Returns the digest of the settings that results vary on, as this process has them. Allocates nothing and raises no error.
+/// Returns the digest of [`SETTINGS`], as this process has them; an unknown setting counts as empty. Allocates nothing and raises
+/// no error.
 pub fn settings() -> Digest {
     digest(SETTINGS.iter().map(|name| {
         // SAFETY: returns a null pointer for an unknown name. The text is used before the next call.

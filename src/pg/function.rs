@@ -32,8 +32,8 @@ pub fn note_compiling() {
     }
 }
 
-/// Stores the current moment. The server calls this from C, and our errors must not unwind through C frames, so the code runs under
-/// the guard.
+/// Stores the current moment; the void stamp if there is no cache. The server calls this from C, and our errors must not unwind
+/// through C frames, so the code runs under the guard.
 #[cold]
 fn begin() {
     let now = || FIRST_COMPILED.set(Some(shared::tier().map_or(Stamp::VOID, |tier| tier.fences().now())));
@@ -41,7 +41,8 @@ fn begin() {
     unsafe { pg_sys::panic::pgrx_extern_c_guard(now) };
 }
 
-/// Returns a moment before which this session has compiled no function.
+/// Returns a moment before which this session has compiled no function. If it is unknown, or no function was compiled yet, returns
+/// [`Stamp::VOID`], which is before every change.
 pub fn compiled_since() -> Stamp {
     FIRST_COMPILED.get().unwrap_or(Stamp::VOID)
 }
@@ -59,6 +60,7 @@ pub fn keeps_types(function: u32) -> bool {
 /// Returns whether a function is written in C: the executor does not report what C code reads. Returns true if there is no such
 /// function.
 pub fn is_native(function: u32) -> bool {
+    // The OID of the language `c` in pg_language.
     const C: u32 = 13;
     with_function(function, |language, _| language.to_u32() == C).unwrap_or(true)
 }
@@ -161,8 +163,8 @@ fn with_function<R>(function: u32, read: impl FnOnce(pg_sys::Oid, &[u8]) -> R) -
     }
 }
 
-/// Returns whether a source contains `%TYPE` or `%ROWTYPE`, perhaps with spaces after the sign. A match inside of a comment counts,
-/// too. So does a comment directly after a sign, because `TYPE` may follow it.
+/// Returns whether a source contains `%TYPE` or `%ROWTYPE`, perhaps with spaces after the percent sign. A match inside of a comment
+/// counts, too. So does a comment directly after a percent sign, because `TYPE` may follow it.
 fn declares_by_reference(source: &[u8]) -> bool {
     source.split(|byte| *byte == b'%').skip(1).any(|after| {
         let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';

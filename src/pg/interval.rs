@@ -2,13 +2,13 @@
 
 use pgrx::prelude::Interval;
 
-/// Returns the milliseconds of an interval.
+/// Returns the milliseconds of an interval. A fraction of a millisecond is dropped.
 pub fn ms(interval: Interval) -> i128 {
     let days = i128::from(interval.months()) * 30 + i128::from(interval.days());
     (days * 24 * 60 * 60 * 1_000_000 + i128::from(interval.micros())) / 1000
 }
 
-/// Returns the interval of a number of milliseconds, in days and a time of day.
+/// Returns the interval of a number of milliseconds, in days and a time of day; as a time only if it has too many days.
 pub fn of_ms(ms: u64) -> Interval {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
     let micros = |ms: u64| ms as i64 * 1000;

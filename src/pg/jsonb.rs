@@ -222,6 +222,7 @@ unsafe fn write_array(array: *mut pg_sys::JsonbContainer, form: Literal, text: &
     write(text, if before == b'{' { b"{}" } else { b"}" });
 }
 
+/// Appends bytes as a quoted element of an SQL array.
 fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
     memory::push(text, b'"');
     for part in bytes.split_inclusive(|byte| matches!(byte, b'"' | b'\\')) {
@@ -236,7 +237,7 @@ fn quote(text: &mut Vec<u8>, bytes: &[u8]) {
     memory::push(text, b'"');
 }
 
-/// Appends bytes. Raises an error if the text gets larger than a text can be.
+/// Appends bytes. Raises an error if the text would get larger than one allocation of the server can be.
 fn write(text: &mut Vec<u8>, bytes: &[u8]) {
     if text.len() + bytes.len() > memory::LARGEST {
         let code = PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED;

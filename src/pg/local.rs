@@ -121,13 +121,14 @@ impl<T> Deref for Local<T> {
 }
 
 impl<T> Local<RefCell<T>> {
-    /// Calls `call` with a reference to the content.
+    /// Calls `call` with a reference to the content. Panics if the content is borrowed as mutable.
     #[inline]
     pub fn with_borrow<R>(&self, call: impl FnOnce(&T) -> R) -> R {
         call(&(**self).borrow())
     }
 
-    /// Calls `call` with a mutable reference to the content.
+    /// Calls `call` with a mutable reference to the content. Panics if the content is borrowed: `call` must not use this static
+    /// again.
     #[inline]
     pub fn with_borrow_mut<R>(&self, call: impl FnOnce(&mut T) -> R) -> R {
         call(&mut (**self).borrow_mut())

@@ -33,14 +33,16 @@ const WRITERS: i32 =
 /// The same modes, and the mode in which a table is locked when it gets a child (SHARE UPDATE EXCLUSIVE). Other sessions do not see
 /// a child that a prepared transaction has created.
 const WRITERS_AND_PARENTS: i32 = WRITERS | 1 << pg_sys::ShareUpdateExclusiveLock;
-/// Bits of a fast-path slot: one for each lock mode from 1 on.
+/// Bits of a fast-path slot: one for each of the lock modes 1 to 3 (ACCESS SHARE, ROW SHARE, ROW EXCLUSIVE).
 const BITS_PER_SLOT: u32 = 3;
+/// The slots whose bits the server keeps in one word of 64 bits.
 const SLOTS_PER_WORD: usize = 16;
 /// `pg_largeobject`, the catalog of large objects.
 const LARGE_OBJECTS: u32 = 2613;
 /// The bit for ROW EXCLUSIVE, in each slot of a word. It is the only writer mode that slots can hold.
 const WRITERS_IN_SLOTS: u64 = in_each_slot(1 << (pg_sys::RowExclusiveLock - 1));
 
+/// Returns a word that has these bits in each slot.
 const fn in_each_slot(bits: u64) -> u64 {
     let (mut all, mut slot) = (0, 0);
     while slot < SLOTS_PER_WORD {
@@ -75,6 +77,8 @@ pub fn each_seen(with: impl FnMut(u32)) {
     each_held(i32::MAX, in_each_slot((1 << BITS_PER_SLOT) - 1), with);
 }
 
+/// Calls `with` for each relation that the transaction holds a lock on in one of the modes. `modes` is a mask of the main lock
+/// table, and `in_slots` the same mask for a word of fast-path slots.
 #[inline]
 fn each_held(modes: i32, in_slots: u64, mut with: impl FnMut(u32)) {
     check_thread();

@@ -20,7 +20,8 @@ unsafe extern "C" {
     fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
 }
 
-/// The largest size that the server allocates. A larger request raises another error.
+/// The largest size that the server allocates, in bytes (`MaxAllocSize`). A larger request raises another error than missing
+/// memory.
 pub const LARGEST: usize = 0x3fff_ffff;
 
 /// Allocates zeroed bytes in the current context. Raises an error if there is no memory.
@@ -52,7 +53,8 @@ fn too_large(bytes: usize) -> *mut c_void {
     unsafe { pg_sys::palloc0(bytes) }
 }
 
-/// A memory context for short-lived data. It is the current context until this value is dropped.
+/// A memory context for short-lived data, below the context that was current. It is the current context until this value is
+/// dropped. Values of this type must be dropped in the reverse order of their creation.
 #[derive(Debug)]
 pub struct Scratch {
     context: pg_sys::MemoryContext,
@@ -143,7 +145,7 @@ pub fn try_copy<T: Copy>(from: &[T]) -> Result<Vec<T>, OutOfMemory> {
     Ok(copy)
 }
 
-/// Returns so many bytes, which are 0. Raises an error if there is no memory.
+/// Returns a list of so many zero bytes. Raises an error if there is no memory.
 pub fn zeroed(bytes: usize) -> Vec<u8> {
     let mut list = Vec::new();
     reserve(&mut list, bytes);

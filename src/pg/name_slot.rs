@@ -8,9 +8,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The number of slots in shared memory. The number of a fence selects its slot, so fences share slots.
+/// The number of slots in shared memory; they take 160 kB. The number of a fence selects its slot, so fences share slots.
 pub const NAME_SLOTS: usize = 512;
-/// The most bytes of a name. No tag is longer.
+/// The most bytes of a name. No tag is longer (`api/arguments.rs`).
 pub const BYTES_MAX: usize = 256;
 
 /// The name of a tag, with the number of its fence.
@@ -30,7 +30,8 @@ impl Slot {
         self.fence_and_length.store(0, Ordering::Relaxed);
     }
 
-    /// Returns a copy of the name and its length in bytes, if the slot holds the name of this fence.
+    /// Returns a copy of the name and its length in bytes, if the slot holds the name of this fence and no session writes the slot
+    /// meanwhile.
     pub fn read(&self, fence_number: u32) -> Option<([u8; BYTES_MAX], usize)> {
         let before = self.version.load(Ordering::Acquire);
         let fence_and_length = self.fence_and_length.load(Ordering::Relaxed);

@@ -8,7 +8,8 @@
 use super::name_slot::BYTES_MAX;
 use super::{memory, shared};
 
-/// Notes the name of a tag that is being invalidated.
+/// Notes the name of a tag that is being invalidated. Does nothing if there is no cache, if the name is too long for a slot, or if
+/// another session writes the slot. Cannot fail.
 pub fn note(fence_number: u32, name: &[u8]) {
     let Some(slot) = shared::name_slot(fence_number).filter(|_| name.len() <= BYTES_MAX) else { return };
     let known = slot.read(fence_number);
@@ -17,7 +18,8 @@ pub fn note(fence_number: u32, name: &[u8]) {
     }
 }
 
-/// Returns the name that was noted last for a fence, if it is still known.
+/// Returns the name that was noted last for a fence, if it is still known. The caller must check that this name leads to the fence.
+/// Raises an error if there is no memory.
 pub fn of(fence_number: u32) -> Option<Vec<u8>> {
     let (bytes, length) = shared::name_slot(fence_number)?.read(fence_number)?;
     Some(memory::copy(&bytes[..length]))

@@ -1,8 +1,9 @@
 //! Collects what a query reads and calls while it runs: every relation of every plan that starts meanwhile, also inside of
 //! functions, and every function that a plan prepares to call.
 //!
-//! Only fills are observed. `executor.rs` and `definition.rs` report what they notice, and this file keeps it for the running
-//! fills.
+//! Only *fills* are observed: queries of `cache_fetch` whose results may be stored (`query/fetch.rs`). The query of a fill may call
+//! `cache_fetch` itself, so fills can be nested. `executor.rs` and `definition.rs` report what they notice, and this file keeps it
+//! for the running fills.
 
 use super::allocator;
 use super::local::local;
@@ -25,7 +26,7 @@ pub struct Seen {
     pub volatile: Option<u32>,
     /// Whether the query uses TABLESAMPLE.
     pub sampled: bool,
-    /// Functions that are not built in.
+    /// The functions that were called and are not built in.
     pub functions: BTreeSet<u32>,
     /// Whether a built-in function was called whose result depends on state that no fence covers.
     pub untracked: bool,
@@ -56,15 +57,16 @@ local! {
     static HAS_PREPARED_FUNCTIONS: Cell<bool> = Cell::new(false);
 }
 
-/// Built-in functions whose results depend on state that no fence covers: indexes, files, constraints, triggers, statistics,
-/// publications, replication origins, new schemas, and names of relations.
+/// The OIDs of built-in functions whose results depend on state that no fence covers, such as indexes, files, constraints,
+/// triggers, statistics, publications, replication origins and slots, new schemas, and names of relations. A built-in function has
+/// the same OID in all versions of PostgreSQL.
 const UNTRACKED: [u32; 39] = [
     636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
     3084, 3382, 3403, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3842, 3843, 3954, 4086, 6005, 6119, 6120,
     6121, 6173, 6174, 6197,
 ];
 
-/// The same list as a set of bits: it is searched for every function of every plan.
+/// The same list as a set of bits, one for each OID up to 6207: it is searched for every function of every plan.
 const UNTRACKED_BITS: [u64; 97] = {
     let (mut bits, mut index) = ([0; 97], 0);
     while index < UNTRACKED.len() {
@@ -142,12 +144,14 @@ pub fn note_cache() {
     }
 }
 
-/// Notes that the query of the current fill, which is about to run, calls this volatile function.
+/// Notes that the query of the current fill, which is about to run, calls this volatile function, or is volatile without a function
+/// if this is 0.
 pub fn note_volatile(function: u32) {
     with_fill(|fill| fill.volatile = Some(function));
 }
 
-/// Adds the OID of a relation or a function to a set. Returns false if there is no memory for it.
+/// Adds the OID of a relation or a function to a set. Returns false if there is no memory for it: the caller must then set
+/// [`Seen::lost`].
 fn note(oids: &mut BTreeSet<u32>, oid: u32) -> bool {
     let has_memory = !allocator::is_short();
     if has_memory {

@@ -22,9 +22,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 const NAME: &CStr = c"pg_cache_prepared";
 /// The server's own limit, including the zero behind the name.
 const GID_BYTES: usize = pg_sys::GIDSIZE as usize;
-/// The capacity of a record. If a transaction changes more keys, the record holds the fences of their spaces instead. If it has
-/// more fences, the record holds the fence of the database.
+/// The most fences of a record. If a transaction has more, its record must hold the fence of the database instead. With these two
+/// limits a record takes less than 8 kB.
 pub const FENCES_MAX: usize = 1024;
+/// The most keys of a record. If a transaction changes more, its record must hold the fences of their spaces instead.
 pub const MARKS_MAX: usize = 144;
 
 unsafe extern "C" {
@@ -57,6 +58,7 @@ pub struct Record {
     gid_len: u32,
     fences_len: u32,
     marks_len: u32,
+    /// The id of the transaction.
     pub xid: pg_sys::TransactionId,
     /// The moment since when inheritance trees may have grown above the relations that the transaction has written. Used for
     /// unnamed transactions only.
@@ -89,6 +91,7 @@ impl Record {
         }
     }
 
+    /// Writes the word of the state.
     pub fn set_state(&mut self, state: State) {
         self.state = match state {
             State::Free => 0,
@@ -115,10 +118,12 @@ impl Record {
     }
 }
 
+/// Returns the first `length` elements, or all if the length is damaged.
 fn used<T>(all: &[T], length: u32) -> &[T] {
     &all[..all.len().min(length as usize)]
 }
 
+/// Copies as many elements as fit, and returns their number.
 fn fill<T: Copy>(into: &mut [T], from: &[T]) -> u32 {
     let length = from.len().min(into.len());
     into[..length].copy_from_slice(&from[..length]);
@@ -128,6 +133,7 @@ fn fill<T: Copy>(into: &mut [T], from: &[T]) -> u32 {
 /// All records, while the lock is held.
 #[derive(Debug)]
 pub struct Table<'t> {
+    /// The number of records in the state [`State::Unnamed`]. Code that changes the state of a record must keep it right.
     pub unnamed: &'t AtomicU64,
     pub records: &'t mut [Record],
 }
@@ -149,6 +155,7 @@ fn count() -> usize {
     limit() * 2
 }
 
+/// Returns the bytes of the memory.
 fn bytes() -> usize {
     HEAD * size_of::<u64>() + count() * size_of::<Record>()
 }
@@ -180,7 +187,7 @@ pub fn start_up() {
     MEMORY.store(memory.cast(), Ordering::Relaxed);
 }
 
-/// Empties the table.
+/// Empties the table, because the cache starts empty.
 pub fn clear() {
     with_table(|Table { unnamed, records }| {
         unnamed.store(0, Ordering::Relaxed);
@@ -221,7 +228,7 @@ pub fn revive(raise: impl Fn(FenceId)) {
     });
 }
 
-/// Calls `call` with each fence of the records.
+/// Calls `call` with each fence of the records that are not free. `call` must not call any function of the server.
 pub fn each_fence(mut call: impl FnMut(FenceId)) {
     with_table(|Table { records, .. }| {
         let used = records.iter().filter(|record| record.state() != State::Free);
@@ -286,7 +293,8 @@ pub fn is_in_progress(xid: pg_sys::TransactionId) -> bool {
 }
 
 /// Returns whether another session's transaction has ended and released the lock on its own id. Between the end and the release,
-/// the server sends the transaction's catalog invalidations. May raise errors.
+/// the server sends the transaction's catalog invalidations. Must be called within a transaction, while no lock is held. May raise
+/// errors.
 pub fn is_over(xid: pg_sys::TransactionId) -> bool {
     if is_in_progress(xid) {
         return false;
@@ -318,8 +326,8 @@ pub struct Found {
     pub is_here: bool,
 }
 
-/// Finds the prepared transaction with this name, in any database, also if it was prepared before the server was restarted. May
-/// raise errors.
+/// Finds the prepared transaction with this name, in any database, also if it was prepared before the server was restarted. Must be
+/// called before COMMIT PREPARED or ROLLBACK PREPARED, outside of a transaction block. May raise errors.
 pub fn find(gid: &[u8]) -> Option<Found> {
     let query =
         "SELECT p.transaction::pg_catalog.text, p.ownerid, p.dbid FROM pg_catalog.pg_prepared_xact() AS p

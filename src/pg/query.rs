@@ -22,7 +22,7 @@ pub enum Snapshot {
     Active,
 }
 
-/// Accepts all catalog invalidations that were announced so far.
+/// Accepts all catalog invalidations that were announced so far. Must be called within a transaction, like all functions here.
 pub fn accept_messages() {
     // SAFETY: the server's own function, called within a transaction.
     unsafe { pg_sys::AcceptInvalidationMessages() };
@@ -49,19 +49,23 @@ pub fn forget_catalogs() {
 pub struct Query<'a> {
     /// The key that the result is stored under. Errors name it.
     pub key: &'a [u8],
+    /// The text of the query, in the encoding of the database.
     pub text: &'a CStr,
+    /// The values of the parameters `$1`, `$2` and so on.
     pub arguments: Array<'a>,
 }
 
-/// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb. Returns None if that is null, or if there is
-/// no row. Before the query runs, `before` is called for each relation that it names, also through views. Relations that its
-/// functions read are not among them.
+/// Runs a query as a scalar subquery, and returns its value as the bytes of a jsonb without their header. Returns None if the value
+/// is null, or if there is no row. Before the query runs, `before` is called for each relation that it names, also through views.
+/// Relations that its functions read are not among them.
 ///
-/// Raises the errors of the query, with their position in it.
+/// Raises the errors of the query, with their position in it. A query that writes, or that returns more than one column or row, is
+/// an error.
 pub fn scalar(query: &Query<'_>, on: Snapshot, before: impl FnMut(u32)) -> Option<Vec<u8>> {
     context::within(query.key, query.text, |context| try_scalar(query, on, before, context))
 }
 
+/// Does the same, but returns this library's own reasons to refuse the query.
 fn try_scalar(
     query: &Query<'_>,
     on: Snapshot,
@@ -106,7 +110,7 @@ fn on_snapshot<R>(on: Snapshot, run: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Returns the value as the bytes of a jsonb.
+/// Does the work of [`try_scalar`] while the SPI connection is open.
 ///
 /// # Safety
 /// An SPI connection must be open.
@@ -219,6 +223,7 @@ unsafe fn refuse_unless_scalar(
     }
 }
 
+/// The message for a query that writes or locks rows.
 const WRITES: &str = "query must not write";
 
 /// Returns the name of a statement's command.
@@ -233,7 +238,8 @@ unsafe fn command_of(statement: *mut pg_sys::Node) -> String {
     }
 }
 
-/// Returns the hint for a query that returns more than one value. It shows how the query returns them as one.
+/// Returns the hint for a query that returns more than one row, or more than one column. It shows how the query returns them as one
+/// value.
 fn all_rows(text: &CStr, columns: i32) -> String {
     let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b';';
     let text = text.to_bytes();
@@ -253,7 +259,7 @@ fn all_rows(text: &CStr, columns: i32) -> String {
     }
 }
 
-/// A hint repeats a query up to this length.
+/// A hint repeats a query up to this length in bytes.
 const SHOWN_QUERY_BYTES_MAX: usize = 300;
 
 /// Converts the arguments to the parameters' types.
@@ -411,7 +417,8 @@ unsafe fn run(
     nulls: &[c_char],
 ) -> Result<Option<(pg_sys::Datum, pg_sys::Oid)>, Refused> {
     // SAFETY: uses SPI as its documentation describes. The execution is read-only: it runs on the active snapshot, and a statement
-    // that writes is an error. If the status says that rows were selected, there is a table of rows.
+    // that writes is an error. It stops after two rows, because the second one is an error. If the status says that rows were
+    // selected, there is a table of rows.
     unsafe {
         let status = pg_sys::SPI_execute_snapshot(
             plan,
@@ -479,8 +486,8 @@ unsafe fn to_jsonb(datum: pg_sys::Datum, kind: pg_sys::Oid) -> pg_sys::Datum {
     }
 }
 
-/// Returns whether a query is refused, without raising the reason. For tests, in debug builds only (`CREATE FUNCTION … AS
-/// '$libdir/pg_cache', 'is_refused_wrapper'`).
+/// Returns whether this library refuses a query, without raising the reason; errors of the server are raised. For tests, in debug
+/// builds only (`CREATE FUNCTION … AS '$libdir/pg_cache', 'is_refused_wrapper'`).
 #[cfg(debug_assertions)]
 #[pg_extern(sql = false)]
 fn is_refused(text: &CStr) -> bool {

@@ -1,7 +1,8 @@
 //! Queues of sessions that wait until another session has finished its work on a key.
 //!
 //! Each queue is a condition (`condition.rs`). Keys share queues by their hash, so a session may be woken for another key; it then
-//! looks at its own key and sleeps again.
+//! looks at its own key and sleeps again. A session must call [`Waiter::of`] once. Then it calls [`Waiter::mark`], looks at the
+//! key, and calls [`Waiter::sleep`], in turns.
 
 #![allow(unsafe_code)]
 
@@ -18,7 +19,7 @@ pub fn wake(hash: u64) {
     }
 }
 
-/// Wakes all waiting sessions.
+/// Wakes all waiting sessions, whatever key they wait for. The same rules hold.
 pub fn wake_all() {
     (0..shared::QUEUES as u64).for_each(wake);
 }
@@ -27,7 +28,7 @@ pub fn wake_all() {
 #[derive(Debug)]
 pub struct Waiter {
     queue: &'static Condition,
-    /// Not Send: the server knows one queue for each session.
+    /// Makes this type not `Send`: the server knows one queue for each session, so a session must have one `Waiter` at a time.
     alone: PhantomData<*const ()>,
 }
 
@@ -44,8 +45,8 @@ impl Waiter {
         self.queue.mark();
     }
 
-    /// Sleeps until another session wakes this one, or until the time is over. If the session is cancelled or terminated meanwhile,
-    /// this raises an error, which drops this value.
+    /// Sleeps until another session wakes this one, or until so many milliseconds are over. If the session is cancelled or
+    /// terminated meanwhile, this raises an error, which drops this value. The caller must not hold any lock.
     pub fn sleep(&self, ms: u64) {
         self.queue.sleep(ms);
     }

@@ -1,13 +1,14 @@
 //! The file that keeps the cache while the server is stopped.
 //!
 //! ```text
-//! header    4 kB   magic, format, checksums, whom the content fits, clock    `Header`
+//! header    4 kB   magic, format, checksums, identity, sizes, state          `Header`
 //! region           the shared memory of the tier, byte by byte; parts with free blocks only are holes
 //! prepared         the records of prepared transactions
 //! ```
 //!
-//! - The file exists only while no server runs with this library: a starting server removes it, durably, before it uses the
-//!   content. So a crash never leads back to an old state of the cache, and a base backup finds no file.
+//! - A server that starts with a cache removes the file, durably, before it uses the content. So a crash never leads back to an old
+//!   state of the cache, and a base backup finds no file. A server without a cache, and one in single-user mode, leave the file.
+//!   But they change `pg_control`, so the file then fits no state any more.
 //! - It is written under another name, and gets its name when all of it is on disk.
 //! - Its header has the digest of `pg_control`. So it fits one state of one data directory.
 //!
@@ -32,12 +33,14 @@ const MAGIC: u64 = u64::from_ne_bytes(*b"pgcachef");
 /// The version of the format. It must change whenever the meaning of the file changes.
 const FORMAT: u64 = 1;
 const HEADER_BYTES: usize = 4096;
-/// The content is read, written and summed up in pieces of this size.
+/// The content is read, written and summed up in pieces of this many bytes.
 const PIECE: usize = 64 * 1024;
 static ZEROES: [u8; PIECE] = [0; PIECE];
-/// A slow disk is noticed after at most this many bytes.
+/// The bytes that are written between two waits for the disk, so that a slow disk is noticed before [`SAVE_TIME`] is long over.
 const SYNC_BYTES: usize = 16 << 20;
+/// Saving that takes longer is given up: it delays the end of the server.
 const SAVE_TIME: Duration = Duration::from_secs(10);
+/// Loading that takes longer is given up: it delays the start of the server.
 const LOAD_TIME: Duration = Duration::from_secs(5);
 
 /// A state of a data directory and a server that a saved cache fits.
@@ -45,7 +48,9 @@ const LOAD_TIME: Duration = Duration::from_secs(5);
 pub struct Identity {
     /// The digest of `pg_control`.
     pub control: Digest,
+    /// The digest of the server's programs and libraries.
     pub programs: Digest,
+    /// The digest of the settings on which results depend.
     pub settings: Digest,
 }
 
@@ -53,7 +58,9 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pub clock: Reading,
+    /// The seed of the hashes by which keys are found.
     pub hash_seed: u64,
+    /// The timeline of the database at the shutdown.
     pub timeline: u64,
 }
 
@@ -81,12 +88,13 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Returns a function that makes a failure of an error of this call of the system.
 fn failed(call: &'static str) -> impl Fn(Errno) -> Failure {
     move |error| Failure::System(call, error)
 }
 
-/// The words of the header, in order: magic, checksum of the words after it, format, checksum of the content, identity, sizes of
-/// region and records, state.
+/// The words of the header, in order: magic, checksum of the words after it, format, checksum of the content, identity (control,
+/// programs, settings: four words each), sizes of region and records in bytes, and state (hash seed, timeline, clock).
 struct Header([u64; HEADER_WORDS]);
 
 const HEADER_WORDS: usize = 27;
@@ -158,8 +166,9 @@ impl Header {
     }
 }
 
-/// Reads the saved cache into `region` and `records`, which must be full of zeroes, removes the file in any case, and returns the
-/// state of the cache and when its clock began. Returns None if there is no file. If this fails, both may hold anything.
+/// Reads the saved cache into `region` and `records`, which must be full of zeroes, and returns the state of the cache and when its
+/// clock began (`clock.rs`). Removes the file in any case; if that is impossible, this fails. Without an `identity`, fails with the
+/// reason in it. Returns None if there is no file. If this fails, both may hold anything.
 pub fn load(
     identity: Result<Identity, &'static str>,
     region: &mut [u8],
@@ -212,7 +221,8 @@ pub fn load(
     }
 }
 
-/// Returns where the next data begins, or the end of all numbers if only a hole follows.
+/// Returns the position at or after `at` at which the next data begins, or the largest number if only a hole follows. If the file
+/// system cannot tell, there may be data at `at`.
 fn next_data(file: &OwnedFd, at: u64) -> u64 {
     match seek(file, SeekFrom::Data(at)) {
         Ok(found) => found,
@@ -221,6 +231,7 @@ fn next_data(file: &OwnedFd, at: u64) -> u64 {
     }
 }
 
+/// Reads the header. Fails if the content must not be used, or if the file has another length than the header tells.
 fn read_header(file: &OwnedFd, identity: &Identity, sizes: [usize; 2]) -> Result<Header, Failure> {
     let mut bytes = [0; HEADER_BYTES];
     read_all(file, &mut bytes, 0)?;
@@ -246,8 +257,9 @@ fn read_all(file: &OwnedFd, into: &mut [u8], at: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the cache to the file. `is_in_use` tells whether a range of the region's bytes holds anything. If this fails, there is no
-/// file. Allocates nothing and raises no error. With `durable`, waits for the disk.
+/// Writes the cache to the file. `is_in_use` tells whether a range of the region's bytes holds anything. With `durable`, waits for
+/// the disk. If this fails, there is no file, except after a failed sync of the directory: the file is whole then. Allocates
+/// nothing and raises no error.
 pub fn save(
     identity: &Identity,
     state: &State,
@@ -286,8 +298,11 @@ pub fn save(
 struct Writer {
     file: OwnedFd,
     durable: bool,
+    /// The position in the file at which the next piece begins.
     at: u64,
+    /// The bytes that were written since the last wait for the disk.
     unsynced: usize,
+    /// The checksum of all pieces so far.
     checksum: u64,
     deadline: Instant,
 }
@@ -314,6 +329,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Waits for the disk, if the file must be durable.
     fn sync(&mut self) -> Result<(), Failure> {
         self.unsynced = 0;
         if self.durable {
@@ -337,6 +353,7 @@ fn write_all(file: &OwnedFd, bytes: &[u8], at: u64) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes the names of files in the data directory durable.
 fn sync_directory() -> Result<(), Errno> {
     let directory = open(c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     retry_on_intr(|| fsync(&directory))

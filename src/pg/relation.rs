@@ -1,5 +1,5 @@
-//! Determines the meaning of a relation for the cache. Each session remembers the answers until the server reports a change of the
-//! relation.
+//! Determines the meaning of a relation for the cache: what a write to it invalidates ([`of`]), and whether a cached value may
+//! depend on it. Each session remembers the answers of [`of`] until the server reports a change of the relation.
 
 #![allow(unsafe_code)]
 
@@ -91,8 +91,8 @@ impl RelationOid {
         with_class(self.0, |row| Role::from_oid(row.relowner.to_u32()))
     }
 
-    /// Returns the kind of the relation in words, if its changes cannot be watched. None also if there is no such relation: the
-    /// caller must check that first.
+    /// Returns the kind of the relation in words, if its changes cannot be watched. None if they can be watched, and also if there
+    /// is no such relation: the caller must check that first.
     pub fn unwatchable(self) -> Option<&'static str> {
         if self.0 < FIRST_NORMAL {
             return Some("a system catalog");
@@ -105,8 +105,8 @@ impl RelationOid {
         })
     }
 
-    /// Returns the kind of the relation in words, if it has no rows of its own that could change. None also if there is no such
-    /// relation.
+    /// Returns the kind of the relation in words, if it has no rows of its own that could change. None if it has such rows, and
+    /// also if there is no such relation.
     pub fn unwritable(self) -> Option<&'static str> {
         let (kind, ..) = class(self.0)?;
         match kind {
@@ -119,8 +119,8 @@ impl RelationOid {
 /// The meaning of a write to a relation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Nothing: an index, a sequence, a temporary table, a view, a table of pg_cache, a catalog in `REPORTED`,
-    /// or a relation that this transaction has both created and dropped.
+    /// Nothing: an index, a sequence, a temporary table, a view, a table of pg_cache, a catalog in `REPORTED`, or a relation that
+    /// this transaction has both created and dropped.
     Irrelevant,
     /// Definitions may have changed.
     Catalog,
@@ -137,8 +137,9 @@ const WITH_ROWS: [u8; 4] = [
 ];
 /// The first OID of an object that does not belong to the system itself.
 const FIRST_NORMAL: u32 = pg_sys::FirstNormalObjectId;
-/// Catalogs whose changes do not change definitions: large objects, and the indexes of that catalog, because their locks are kept
-/// until the commit as well; subscriptions, their state for each table, and replication origins; comments and security labels.
+/// Catalogs whose changes do not change definitions: the two catalogs of large objects, each with its index, because the locks on
+/// these indexes are kept until the commit as well; subscriptions, their state for each table, and replication origins; comments
+/// and security labels.
 const NOT_DEFINITIONS: [u32; 11] = [2613, 2683, 2995, 2996, 6100, 6102, 6000, 2609, 2396, 3596, 3592];
 /// Catalogs that all databases share: roles, memberships, settings of roles and databases, privileges on settings, databases,
 /// tablespaces. Harmless commands lock them like others, so a lock tells nothing. `definition.rs` and `command.rs` report the
@@ -149,6 +150,7 @@ const KNOWN_MAX: usize = 65_536;
 
 /// The memory of a session. The keys are OIDs, which the server assigns: no user can choose them to cause collisions.
 struct Known {
+    /// Relations that are not parts of others: no partitions, and no tables that inherit.
     alone: HashMap<u32, Relation, FixedState>,
     /// Relations that are parts of others. A change of a relation may be a change of its tree, and the server sends no message for
     /// the relations below it. So any message clears this map.
@@ -158,6 +160,7 @@ struct Known {
     temporary: HashSet<u32, FixedState>,
     /// When the set has this size, dropped relations are removed from it.
     temporary_max: usize,
+    /// Whether the callback is registered.
     watching: bool,
 }
 
@@ -202,7 +205,7 @@ unsafe extern "C-unwind" fn changed(_nothing: pg_sys::Datum, relation: pg_sys::O
     });
 }
 
-/// Returns what is remembered of a relation. For code that must not ask the server, because the transaction has ended.
+/// Returns what is remembered of a relation, or None. For code that must not ask the server, because the transaction has ended.
 pub fn remembered(oid: u32) -> Option<Relation> {
     KNOWN.with_borrow(|known| known.alone.get(&oid).or_else(|| known.parts.get(&oid)).cloned())
 }
@@ -278,6 +281,8 @@ pub fn of(oid: u32) -> Relation {
     found
 }
 
+/// Finds out what a write to a relation means, from the server's catalogs. The ancestors are found level by level: the list of
+/// those that were found is also the list of those whose parents are still to be found.
 fn look_up(oid: u32) -> Relation {
     if oid < FIRST_NORMAL {
         let rows = || Relation::Rows { ancestors: Rc::default() };
@@ -313,8 +318,8 @@ fn look_up(oid: u32) -> Relation {
 }
 
 /// Returns whether every change of a relation can be seen at its commit. This is false for catalogs, whose locks are released
-/// before the commit, and for sequences and foreign tables. It is false for temporary tables, because each session has its own, and
-/// for pg_cache's own tables, whose changes are announced by messages (`catalog.rs`).
+/// before the commit, for sequences and foreign tables, and for a relation that does not exist. It is false for temporary tables,
+/// because each session has its own, and for pg_cache's own tables, whose changes are announced by messages (`catalog.rs`).
 pub fn is_followed(oid: u32) -> bool {
     oid >= FIRST_NORMAL
         && class(oid).is_some_and(|(kind, persistence, schema)| {
@@ -386,6 +391,7 @@ fn class(oid: u32) -> Option<(u8, u8, u32)> {
     with_class(oid, |row| (row.relkind as u8, row.relpersistence as u8, row.relnamespace.to_u32()))
 }
 
+/// Calls `read` with the row of a relation in pg_class. Returns None if there is no such relation.
 fn with_class<R>(oid: u32, read: impl FnOnce(&pg_sys::FormData_pg_class) -> R) -> Option<R> {
     // SAFETY: a look-up in the server's cache of pg_class. Its entries are copies in this process; the entry is released after the
     // last access.

@@ -1,15 +1,15 @@
 //! Decides whether the cache is saved when the server ends, and whether a saved cache fits when the server starts.
 //!
-//! *Saved* is the cache only after a clean shutdown. The server's exit code does not tell that: it is 0 after an immediate
+//! *Saving*: the cache is saved only after a clean shutdown. The server's exit code does not tell that: it is 0 after an immediate
 //! shutdown, too. So `pg_control` decides: it says on disk that the shutdown checkpoint was written. At that time no session exists
 //! any more, and the memory agrees with the database.
 //!
-//! *Loaded* is it only if the content of `pg_control` is the same as then, so that the database has not changed since. A backup
-//! label or a signal file tells that the server will not simply continue from that checkpoint. Programs and settings must also be
-//! the same: see `fingerprint.rs`.
+//! *Loading*: a saved cache is loaded only if the content of `pg_control` is the same as then, so that the database has not changed
+//! since. A backup label or a signal file tells that the server will not simply continue from that checkpoint. Programs and
+//! settings must also be the same: see `fingerprint.rs`.
 //!
 //! Both run in the postmaster while it has no children. A server in single-user mode neither saves nor loads. It changes
-//! `pg_control`.
+//! `pg_control`, so a cache that was saved before it does not fit afterwards.
 
 #![allow(unsafe_code)]
 
@@ -34,8 +34,9 @@ pub fn is_postmaster() -> bool {
     unsafe { pg_sys::IsPostmasterEnvironment && !pg_sys::IsUnderPostmaster }
 }
 
-/// Reads the saved cache, if there is one and it fits. Returns its state, and when its clock began. The server logs the reason if
-/// there is a saved cache that does not fit. Must be called in the postmaster, when the server creates its shared memory.
+/// Reads the saved cache into `region` and `records`, which must be full of zeroes, if there is one and it fits. Returns its state,
+/// and when its clock began. If there is a saved cache that does not fit, logs the reason and returns None; both then may hold
+/// anything. Must be called in the postmaster, when the server creates its shared memory.
 pub fn load(region: &mut [u8], records: &mut [u8]) -> Option<(State, u64)> {
     if !is_postmaster() {
         return None;
@@ -56,6 +57,7 @@ pub fn start_empty(why: &dyn std::fmt::Display) {
     pgrx::log!("pg_cache starts with an empty cache: {why}");
 }
 
+/// Returns the identity that a saved cache must have. The error says why no saved cache may be used.
 fn identity() -> Result<Identity, &'static str> {
     let programs = *PROGRAMS.get_or_init(fingerprint::programs);
     if !settings::saves_on_shutdown() {
@@ -75,7 +77,8 @@ fn identity() -> Result<Identity, &'static str> {
     })
 }
 
-/// Saves the cache, if the server was shut down cleanly. Must be called when the postmaster exits with code 0. Raises no error.
+/// Saves the cache, if the server was shut down cleanly; logs the reason if the file cannot be written. Must be called when the
+/// postmaster exits with code 0. Raises no error. `region_file::save` says what `is_in_use` must tell.
 pub fn save(
     began_ms: u64,
     hash_seed: u64,

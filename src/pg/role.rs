@@ -65,8 +65,9 @@ impl Role {
         (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_owned())
     }
 
-    /// Returns the role that a text names, as GRANT and `regrole` read it: `public` stands for all roles, and so does `-`. A quoted
-    /// name is taken as it is written. Raises the server's error if there is no such role.
+    /// Returns the role that a text names. `public` stands for all roles, as in GRANT, also in double quotes. Any other text is
+    /// read as by `regrole`: a name, which may be quoted, an OID, or `-` for all roles. Raises the server's error if there is no
+    /// role of that name. A role with that OID need not exist.
     pub fn from_text(text: &[u8]) -> Self {
         if text.eq_ignore_ascii_case(b"public") || text == b"\"public\"" {
             return Self(0);
@@ -108,7 +109,8 @@ pub fn identifier(name: &CStr) -> String {
     shown(quoted.to_bytes()).into_owned()
 }
 
-/// Quotes text as an SQL literal.
+/// Quotes text as an SQL literal. A text with a backslash becomes an escape string (`E'…'`) after a space, so that the E cannot
+/// become a part of the word before it.
 pub fn literal(text: &str) -> String {
     let escaped = text.replace('\'', "''");
     match text.contains('\\') {

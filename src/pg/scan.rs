@@ -16,11 +16,12 @@ use std::marker::PhantomData;
 
 /// Memory pages have at least this size: if one byte of a page can be read, all can.
 const PAGE_BYTES: usize = 4096;
-/// The number of bytes that are read of a possible key, with its length byte. Longer keys are not guessed.
+/// The number of bytes that are read of a possible key: the byte with its length, and up to 63 bytes of the key. Longer keys are
+/// not guessed.
 const PEEKED_BYTES: usize = 64;
 
 local! {
-    /// The address of the last key, and its distance from the key before.
+    /// The address of the last key, and its distance from the key before; both are 0 before the first key.
     static LAST: Cell<(usize, usize)> = Cell::new((0, 0));
 }
 
@@ -65,7 +66,8 @@ impl Scan<'_> {
         (self.key as usize).wrapping_add(self.distance.wrapping_mul(ahead))
     }
 
-    /// Returns that key, if it lies on the same page as this one and has the short form of keys in tables.
+    /// Returns the key that comes `ahead` keys after this one, if it lies on the same page of memory as this one and has the short
+    /// form of keys in tables.
     #[inline]
     pub fn key(&self, ahead: usize) -> Option<Guess> {
         let page = |at: usize| at / PAGE_BYTES;

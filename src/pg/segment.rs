@@ -1,4 +1,5 @@
-//! The tables that hold saved values: rows are appended, read by their position, and removed by truncating the table.
+//! The tables that hold saved values, the *segments*: rows are appended, read by their position, and removed by truncating the
+//! table. `sql/segments.sql` creates the tables, and `store/table/` decides what is in them.
 //!
 //! A row is found by its position only: its block and its number in the block. No index and no snapshot decides whether it exists,
 //! so rows are inserted frozen, and neither hint bits nor the end of the inserting transaction matter. The memory tier knows which
@@ -7,6 +8,8 @@
 //! A reader holds AccessShareLock on the table only while it reads, and never waits for the lock. Everything in a table may be
 //! wrong, because a superuser can write to it: readers check the file, the columns, and the length of each value before they use a
 //! row.
+//!
+//! The functions that look up, open or read a table must be called within a transaction. They may raise errors of the server.
 
 #![allow(unsafe_code)]
 
@@ -38,7 +41,8 @@ const TYPES: [pg_sys::Oid; COLUMNS] = [
     pg_sys::BYTEAOID,
     pg_sys::BYTEAOID,
 ];
-/// The lowest bits of a position are the number of the row in its block. A block has fewer rows than that.
+/// This many of the lowest bits of a position are the number of the row in its block, counted from 1. The bits above them are the
+/// number of the block. A block of 8 kB has at most 291 rows.
 const ROW_BITS: u32 = 9;
 
 /// A row of a segment.
@@ -82,7 +86,8 @@ pub struct SegmentRow<'r> {
 }
 
 impl SegmentRow<'_> {
-    /// The most bytes of key, dependencies and value together, so that a row fits into a block.
+    /// The most bytes of key, dependencies and value together, so that a row fits into a block: a row of 8160 bytes does, and the
+    /// header and the other columns of a row take less than 120.
     pub const BYTES_MAX: usize = 7900;
 }
 
@@ -106,21 +111,23 @@ impl Drop for Segment {
 }
 
 impl Segment {
-    /// Opens a segment for reading. None if another session holds or awaits a stronger lock, or if it is no segment.
+    /// Opens a segment for reading. None if another session holds or awaits a lock that conflicts with AccessShareLock, or if it is
+    /// no segment.
     pub fn to_read(oid: u32) -> Option<Self> {
         Self::open(oid, pg_sys::AccessShareLock as i32)
     }
 
-    /// Opens a segment for appending, under the same conditions, and if its file exists.
+    /// Opens a segment for appending, under the same conditions for RowExclusiveLock, and if its file exists.
     pub fn to_append(oid: u32) -> Option<Self> {
         Self::open(oid, pg_sys::RowExclusiveLock as i32).filter(Self::has_file)
     }
 
-    /// Opens a segment that no other session reads, to remove its rows, under the same conditions.
+    /// Opens a segment to remove its rows, under the same conditions for AccessExclusiveLock: no other session may even read it.
     pub fn to_truncate(oid: u32) -> Option<Self> {
         Self::open(oid, pg_sys::AccessExclusiveLock as i32)
     }
 
+    /// Opens a segment with this lock, or returns None at once.
     fn open(oid: u32, lock: i32) -> Option<Self> {
         let oid = pg_sys::Oid::from(oid);
         if !lock_without_waiting(oid, lock) {
@@ -217,7 +224,7 @@ impl Segment {
         is_counted || block < self.blocks()
     }
 
-    /// Returns the row that directly follows a position: in the same block, or the first row of the next block.
+    /// Returns the row that directly follows a position, with its position: in the same block, or the first row of the next block.
     pub fn next_row(&self, position: u64) -> Option<(u64, PinnedRow<'_>)> {
         next(position).into_iter().find_map(|next| Some((next, self.row(next)?)))
     }
@@ -478,7 +485,8 @@ unsafe fn is_plain(start: *const pg_sys::varlena) -> bool {
     }
 }
 
-/// Returns the OIDs of the segments of this database, which are named `segment_1`, `segment_2` and so on.
+/// Returns the OIDs of the segments of this database that exist. They are named `segment_1`, `segment_2` and so on, up to the
+/// number `most`. `schema` must be the OID of the extension's schema.
 pub fn all(schema: u32, most: usize) -> Vec<u32> {
     let mut found = Vec::new();
     memory::reserve(&mut found, most);

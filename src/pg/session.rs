@@ -12,13 +12,14 @@ pub fn pid() -> u32 {
     unsafe { pg_sys::MyProcPid as u32 }
 }
 
-/// Returns whether a session with this process id exists.
+/// Returns whether a session with this process id exists; a background worker counts as a session. False for 0.
 pub fn is_alive(pid: u32) -> bool {
     // SAFETY: searches the server's process array, under its lock.
     c_int::try_from(pid).is_ok_and(|pid| unsafe { !pg_sys::BackendPidGetProc(pid).is_null() })
 }
 
-/// Returns whether a process is a background worker that is connected to a database.
+/// Returns whether a process is a background worker that is connected to this database. On PostgreSQL 18, each process that does
+/// not serve a client counts as a background worker.
 pub fn is_worker_of(pid: u32, database: u32) -> bool {
     let Ok(pid) = c_int::try_from(pid) else { return false };
     // SAFETY: as in `is_alive`. The entry stays in shared memory; if the process has ended, it may be that of another process.
@@ -35,7 +36,7 @@ pub fn is_worker_of(pid: u32, database: u32) -> bool {
     }
 }
 
-/// Asks another process of the server to end.
+/// Asks another process of the server to end, by SIGTERM. Does not wait for the end.
 pub fn terminate(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
         // The process may have ended meanwhile.

@@ -1,7 +1,7 @@
 //! Shared memory: requested before the server creates it, formatted by the postmaster, and attached by every backend.
 //!
 //! ```text
-//! control   start of the tick clock | seed of the hashes | epoch    one cache line
+//! control   when the clock began | seed | epoch | timeline          one cache line, `Control`
 //! queues    sessions that wait for a key                            condition.rs
 //! names     tags that were invalidated lately                       name_slot.rs
 //! workers   the background workers, and the databases closed to them   worker_slot.rs
@@ -11,7 +11,7 @@
 //! A separate piece of shared memory holds the records of prepared transactions (`prepared.rs`).
 //!
 //! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew.
-//! Each shard of the tier has a lightweight lock of the server.
+//! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server.
 //!
 //! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next
 //! start it reads them from there (`restart.rs`). The epoch is always a new one: leases end with the server.
@@ -42,10 +42,13 @@ unsafe extern "C" {
     fn RecoveryInProgress() -> bool;
 }
 
+/// The name of the shared memory and of the tranche of its locks.
 const NAME: &CStr = c"pg_cache";
+/// The bytes of a cache line.
 const LINE: usize = 64;
 
-/// The number of databases and spaces that have a fence and statistics of their own, 512 bytes each. Further ones share.
+/// The number of fences for databases (up to four each), spaces (one each) and the roles of the server. Each fence comes with a
+/// cell of statistics, and both together take 512 bytes. When all are taken, further databases and spaces share fences.
 const RESERVED_FENCES: u32 = 1024;
 /// The number of relations that have a fence and counters of their own, 64 bytes each. Further ones share.
 const RELATION_FENCES: u32 = 8192;
@@ -53,10 +56,13 @@ const RELATION_FENCES: u32 = 8192;
 /// The values that the postmaster stores before any backend exists.
 #[repr(C, align(64))]
 struct Control {
+    /// When the clock began, see `clock.rs`.
     began_ms: AtomicU64,
-    /// The time of `began_ms`, as the server counts it.
+    /// The time of `began_ms`, as the server counts it: microseconds since 2000.
     began_at: AtomicI64,
+    /// The seed of the hashes by which keys and tags are found.
     hash_seed: AtomicU64,
+    /// See [`epoch`].
     epoch: AtomicU64,
     /// The timeline of the database that a saved cache belongs to; 0 if the cache was empty when the server started.
     timeline: AtomicU64,
@@ -65,6 +71,7 @@ struct Control {
 /// The number of queues: enough that waiting sessions are rarely woken by changes of other keys.
 pub const QUEUES: usize = 128;
 
+/// An epoch has 31 bits: it is the upper half of the number of a lease, which is a positive bigint (`store/flights.rs`).
 const EPOCH_MASK: u64 = (1 << 31) - 1;
 
 static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
@@ -77,9 +84,11 @@ pub type HotTier = Tier<'static, Backend>;
 /// The services of the server that the core uses.
 #[derive(Debug)]
 pub struct Backend {
+    /// An array with a lock for each shard.
     locks: *mut pg_sys::LWLockPadded,
     /// The number of locks.
     shards: u32,
+    /// When the clock began, see `clock.rs`.
     began_ms: u64,
 }
 
@@ -154,6 +163,8 @@ pub fn hook() {
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
+/// Returns the sizes of the tier. They depend only on settings that cannot change while the server runs, so each process computes
+/// the same.
 fn sizes() -> Sizes {
     let fences = Sizes {
         bytes: 0,
@@ -178,7 +189,7 @@ fn bytes(sizes: Sizes) -> usize {
     sizes.bytes + size_of::<Control>() + queues + NAME_SLOTS * size_of::<Slot>() + workers + LINE
 }
 
-/// Calls the previous hook.
+/// Calls the previous hook, if there is one.
 ///
 /// # Safety
 /// `previous` must be a hook, and the server would call it at this moment.
@@ -190,6 +201,7 @@ unsafe fn call(previous: Option<unsafe extern "C-unwind" fn()>) {
     }
 }
 
+/// Asks the server for memory and locks. If the settings allow no tier, the server does not start.
 #[pg_guard]
 unsafe extern "C-unwind" fn request() {
     // SAFETY: the server calls this hook alone, in the postmaster. `hook` has stored the previous hook.
@@ -218,6 +230,8 @@ unsafe extern "C-unwind" fn request() {
     prepared::request();
 }
 
+/// Formats the memory, and reads the saved cache into it if there is one and it fits. Runs in the postmaster, at its start and
+/// again after a crash.
 #[pg_guard]
 unsafe extern "C-unwind" fn start_up() {
     // SAFETY: the server calls this hook alone, in the postmaster. `hook` has stored the previous hook.
@@ -292,7 +306,7 @@ impl Host for Alone {
     fn unlock(&self, _shard: u32) {}
 }
 
-/// Makes the saved cache usable, if there is one and it fits. Otherwise the region must be formatted.
+/// Makes the saved cache usable, if there is one and it fits. Returns false otherwise: the region must then be formatted.
 ///
 /// # Safety
 /// No other process may exist, and the caller must not use the region or the records of prepared transactions meanwhile.
@@ -352,6 +366,7 @@ unsafe extern "C-unwind" fn save(code: c_int, _nothing: pg_sys::Datum) {
     restart::save(began_ms, hash_seed(), region, records, |part| tier.is_in_use(part));
 }
 
+/// Returns a random number of 64 bits.
 fn random() -> u64 {
     let mut bytes = [0_u8; 8];
     // SAFETY: writes the eight bytes of the buffer. If there is no source of randomness, the time serves instead.
@@ -418,7 +433,7 @@ pub fn known_tier() -> Option<&'static HotTier> {
     unsafe { TIER.load(Ordering::Acquire).as_ref() }
 }
 
-/// Returns whether there is a tier that this backend has not attached yet. Cannot fail.
+/// Returns whether there is a tier that this backend has not attached yet. Cannot fail, and raises no error.
 #[inline]
 pub fn is_tier_to_be_found() -> bool {
     known_tier().is_none() && is_there_one()
@@ -539,8 +554,8 @@ pub fn ms_until(tick: u32) -> u64 {
     clock::ms_until(began_ms(), tick)
 }
 
-/// Returns the time at which a tick began. Each tick has one time, whenever it is asked for: if the system's clock is set after the
-/// server has started, the times are those of the clock as it was set before.
+/// Returns the time at which a tick began, in microseconds since 2000. Each tick has one time, whenever it is asked for: if the
+/// system's clock is set after the server has started, the times are those of the clock as it was set before.
 pub fn time_of(tick: u32) -> pg_sys::TimestampTz {
     let control = CONTROL.load(Ordering::Relaxed);
     // SAFETY: `start_up` has set the pointer to memory that exists as long as shared memory does.
@@ -564,6 +579,7 @@ fn began_ms() -> u64 {
     with_control(|control| control.began_ms.load(Ordering::Relaxed))
 }
 
+/// Returns a value from the control line, or 0 if there is no cache.
 #[inline]
 fn with_control(read: impl Fn(&Control) -> u64) -> u64 {
     let control = CONTROL.load(Ordering::Relaxed);

@@ -22,7 +22,8 @@ const UNITS_HINT: &str = "Valid units for this parameter are \"B\", \"kB\", \"MB
 pub struct Size(pub i64);
 
 impl Size {
-    /// Reads a number with an optional unit. Fractions of a byte are rounded. The error is a hint.
+    /// Reads a number with an optional unit; without one, the number is in bytes. Fractions of a byte are rounded. The error is the
+    /// text of a hint. Negative sizes are read: the caller must refuse them.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         let text = text.trim_ascii();
         let digits = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-'));

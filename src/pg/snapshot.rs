@@ -1,4 +1,5 @@
-//! Decides whether the snapshot of the running statement is newer than a given moment.
+//! Decides whether the snapshot of the running statement is newer than a given moment. A *moment* is a time on the system's clock,
+//! in microseconds since 2000 (`clock::statement_clock`).
 //!
 //! A value that is stored under a lease is as new as the lease only if it was computed on a snapshot that was taken after the lease
 //! was acquired. Either of two facts proves that:
@@ -23,6 +24,7 @@ use std::cell::RefCell;
 
 /// The changes that a snapshot sees if it was taken after `moment`.
 struct SeenBySnapshot {
+    /// 0 if nothing is remembered.
     moment: u64,
     /// Transactions with this id or a later one had not ended (the snapshot's xmax).
     end: u32,
@@ -34,7 +36,8 @@ local! {
     static LATEST: RefCell<SeenBySnapshot> = RefCell::new(SeenBySnapshot { moment: 0, end: 0, running: Vec::new() });
 }
 
-/// Remembers what a new snapshot sees: at least all that was committed before `moment`, which must have passed. May raise an error.
+/// Remembers what a new snapshot sees: at least all that was committed before `moment`, which must have passed. Must be called
+/// within a transaction that takes a new snapshot for each statement. May raise an error.
 pub fn remember(moment: u64) {
     // SAFETY: only reads a variable. The server takes no new snapshot while a query runs in parallel.
     if unsafe { pg_sys::IsInParallelMode() } {

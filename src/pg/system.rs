@@ -77,7 +77,7 @@ pub const TYPES: Catalog<Type> = unsafe { Catalog::new(1247, 2703, 1, of_type) }
 pub const ROLES: Catalog<pg_sys::FormData_pg_authid> =
     unsafe { Catalog::new(1260, 2677, 1, prefix::<pg_sys::FormData_pg_authid>) };
 /// The parents of a table, by the OID of the child.
-// SAFETY: the numbers of pg_inherits and of the index of its first and its last but one column.
+// SAFETY: the numbers of pg_inherits and of the index of its first and its third column.
 pub const INHERITS: Catalog<Inheritance> = unsafe { Catalog::new(2611, 2680, 1, inheritance) };
 
 unsafe fn class(row: *const c_void) -> Class {
@@ -115,7 +115,7 @@ unsafe fn inheritance(row: *const c_void) -> Inheritance {
     Inheritance { whole: unsafe { row.cast::<pg_sys::Oid>().add(1).read() }.to_u32() }
 }
 
-/// The state in which a catalog is read.
+/// The state of a catalog that is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// The committed rows, with the changes of earlier commands of this transaction.
@@ -126,7 +126,8 @@ pub enum When {
     BeforeUs,
 }
 
-/// Calls `with` for each row of a catalog that has this OID in the index's column.
+/// Calls `with` for each row of a catalog that has this OID in the index's column. Must be called within a transaction. May raise
+/// errors.
 pub fn each_row<T>(catalog: &Catalog<T>, oid: u32, when: When, mut with: impl FnMut(&T)) {
     let Catalog { table, index, column, copy } = *catalog;
     // SAFETY: the catalog's own numbers and its own function to copy a row. The row is valid during the call.
@@ -258,7 +259,7 @@ pub fn had_anything(role: u32) -> bool {
     found
 }
 
-/// Returns what `read` makes of the row with this OID, if there is one.
+/// Returns what `read` makes of the row with this OID, if there is one. The rules of [`each_row`] hold.
 pub fn row<T, R>(catalog: &Catalog<T>, oid: u32, when: When, mut read: impl FnMut(&T) -> R) -> Option<R> {
     let mut found = None;
     each_row(catalog, oid, when, |row| found = Some(read(row)));

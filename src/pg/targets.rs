@@ -14,6 +14,7 @@ thread_local! {
     static NAMED: RefCell<Vec<(i32, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Notes that a statement has named a relation as its target.
 fn name(relation: u32) {
     let named = (transaction::depth(), relation);
     NAMED.with_borrow_mut(|all| {
@@ -43,7 +44,7 @@ pub fn over() {
     NAMED.with_borrow_mut(Vec::clear);
 }
 
-/// Notes the targets of a plan that starts.
+/// Notes the targets of a plan that starts. `plan` must be a plan.
 pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
     // SAFETY: `resultRelations` holds indexes into the plan's list of relations, counted from 1.
     unsafe {
@@ -57,7 +58,7 @@ pub unsafe fn of_plan(plan: *const pg_sys::PlannedStmt) {
     }
 }
 
-/// Notes the targets of a command that is about to run.
+/// Notes the targets of a command that is about to run. `node` must be a parsed statement.
 pub unsafe fn of_command(node: *const pg_sys::Node) {
     use pg_sys::NodeTag::*;
     // SAFETY: every node begins with its tag, which names its type.

@@ -29,8 +29,8 @@ use std::ffi::c_void;
 /// Most transactions change nothing that the listener follows, and pgrx's guard against errors costs more than the rest of the
 /// call. `has_nothing`, `undone` and `over` are therefore called outside of that guard: they must neither raise an error nor panic.
 pub trait Listener {
-    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. If the transaction has
-    /// no transaction id either, its other events are not passed on.
+    /// Returns true if the listener keeps nothing for the transaction and needs no preparation for its end. Then `released` and
+    /// `rolled_back` are not called. If the transaction has no transaction id either, only `undone` and `over` are called.
     fn has_nothing() -> bool;
     /// The transaction has ended: by commit, abort or prepare. This is always the last event.
     fn over();
@@ -44,13 +44,14 @@ pub trait Listener {
     fn committed();
     /// Other sessions see all changes. This event follows each `committed`. This method must not fail.
     fn settled();
-    /// The transaction is rolled back.
+    /// The transaction is rolled back. This method must not fail.
     fn aborted();
-    /// The transaction or a savepoint has been rolled back. This method is called outside of the guard.
+    /// The transaction or a savepoint has been rolled back. This method is called outside of the guard, before `aborted` or
+    /// `rolled_back`.
     fn undone();
-    /// A savepoint at this depth has been released: its changes now belong to the level above it.
+    /// A savepoint at this depth has been released: its changes now belong to the level above it. This method must not fail.
     fn released(depth: i32);
-    /// A savepoint at this depth has been rolled back.
+    /// A savepoint at this depth has been rolled back. This method must not fail.
     fn rolled_back(depth: i32);
 }
 
@@ -109,6 +110,7 @@ unsafe extern "C-unwind" fn on_release<L: Listener>(
     }
 }
 
+/// Passes *settled* on, and then the end of the transaction.
 #[inline(never)]
 fn settle<L: Listener>() {
     UNSETTLED.set(false);
