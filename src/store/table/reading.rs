@@ -1,12 +1,15 @@
-//! Reading a saved value, and bringing it back into memory.
+//! Reading a saved value, and bringing it back into memory. A *location* names the row in which the value begins: a *segment*,
+//! which is a table, and the position of the row in it. The directory in shared memory has the locations
+//! (`core/tier/directory.rs`).
 //!
 //! The order of the steps keeps a reader from ever getting an old value:
 //! 1. The memory tier has answered that the key has no entry, and where a value may be saved.
 //! 2. Lock the table, without waiting. Then its rows stay until the lock is released.
-//! 3. Ask for the location again. If it is the same, the row is the present value of a key with these bits.
+//! 3. Ask for the location again. If it is the same, the row is the present value of this key, or of another key with the same
+//!    bits in the directory.
 //! 4. Compare the whole key with that of the row, and judge the row as the memory tier judges an entry.
 //!
-//! A row that is wrong for good costs its location. A table that cannot be locked is a miss.
+//! If a row is wrong for good, its location is forgotten. If the table cannot be locked at once, the read is a miss.
 
 use super::record::Record;
 use super::row;
@@ -19,7 +22,8 @@ use pg_cache_core::{
 };
 
 /// Copies a saved value into a buffer, if this reader may see it, and makes it an entry of the memory again. Without a buffer, only
-/// looks. Counts the read if there is a buffer.
+/// looks. Counts the read if there is a buffer. `location` must come from a miss of this key. May raise an error if the disk cannot
+/// be read.
 pub fn read(
     keyspace: &Keyspace,
     key: &Key<'_>,
@@ -55,6 +59,7 @@ pub fn read_stale(
     outcome
 }
 
+/// Counts a read: a hit, or the miss that it ended with.
 fn count(keyspace: &Keyspace, key: &Key<'_>, missed: Option<Miss>) {
     match missed {
         None => keyspace.tier.count_saved_hit(key),
@@ -63,7 +68,8 @@ fn count(keyspace: &Keyspace, key: &Key<'_>, missed: Option<Miss>) {
 }
 
 /// Brings a saved value back into memory, or forgets it, so that an operation that decides whether the key has a value can try
-/// again.
+/// again. The value is brought back even if its space keeps values in tables only. It is lost if there is no room in memory, or if
+/// the table cannot be locked at once. May raise an error if the disk cannot be read.
 pub fn settle(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
     let mut copy = Vec::new();
     let judge = |saved: &SavedValue<'_>| match keyspace.tier.is_saved_useless(&keyspace.scope, saved) {
@@ -77,7 +83,7 @@ pub fn settle(keyspace: &Keyspace, key: &Key<'_>, location: Location) {
     keyspace.tier.forget_location(key, location);
 }
 
-/// Finds the row of a location, judges it, and copies its value.
+/// Finds the row of a location, judges it, and copies its value. `judge` decides whether the caller may get the value.
 fn fetch<J>(
     keyspace: &Keyspace,
     key: &Key<'_>,
@@ -127,8 +133,8 @@ fn fetch<J>(
     if into.accepts(&meta) { Ok((meta, judged)) } else { Err(Miss::Absent) }
 }
 
-/// Calls a function if an error is raised before this is dropped. A walk or a read that cannot read a row forgets its location, so
-/// a disk that cannot be read costs one error for each value.
+/// Calls a function if this is dropped because an error was raised. A walk or a read that cannot read a row forgets its location by
+/// this, so a disk that cannot be read costs one error for each value.
 pub(super) struct AfterError<F: FnMut()>(pub F);
 
 impl<F: FnMut()> Drop for AfterError<F> {
@@ -139,7 +145,7 @@ impl<F: FnMut()> Drop for AfterError<F> {
     }
 }
 
-/// Whether a row begins a value of a key.
+/// Returns whether a row begins a value of a key, and whether its lengths fit together.
 fn is_of(found: &SegmentRow<'_>, key: &Key<'_>) -> bool {
     let scope = key.scope();
     row::is_current(found)
@@ -151,7 +157,8 @@ fn is_of(found: &SegmentRow<'_>, key: &Key<'_>) -> bool {
         && found.note <= found.length.min(NOTE_BYTES_MAX as u32)
 }
 
-/// Copies the note and the value that begin in a row. Returns false if a part is missing.
+/// Copies the note and the value that begin in a row at `position`, from this row and those that follow it. `note` and `value` must
+/// have the lengths that the row tells. Returns false if a part is missing or the lengths do not fit: the copies are useless then.
 pub(super) fn copy(
     segment: &Segment,
     mut position: u64,
@@ -185,8 +192,8 @@ pub(super) fn copy(
     is_done == Some(true)
 }
 
-/// Makes a saved value an entry of the memory again, unless its space keeps values in tables only. That may fail; the value stays
-/// saved.
+/// Notes that a reader has asked for a saved value, and makes it an entry of the memory again, unless its space keeps values in
+/// tables only. That may fail; the value stays saved. `bytes` are the whole value.
 fn promote(
     keyspace: &Keyspace,
     key: &Key<'_>,

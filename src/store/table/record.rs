@@ -7,18 +7,23 @@
 //! word 3   began : 32    | expires : 32     the tick of the first row, and the latest tick at which a row is of use
 //! ```
 //!
-//! A segment is *in use*, *retired* or *empty*. Retiring it drops its locations, which is always possible. Its table is emptied
-//! when no other session has a lock on it, which may take as long as a transaction of that session.
+//! A *segment* is a table of saved values, one of `pgcache.segment_1` to `segment_8` in some database. Segments are numbered for
+//! the whole server, from 0. A number without a table is *free*. A segment with a table is *in use*, *retired* or *empty*.
+//! Retiring it drops its locations, which is always possible. Its table is emptied when no other session has a lock on it, which
+//! may take as long as a transaction of that session.
 //!
-//! Segments are numbered for the whole server. The worker of the table's database writes the record; everyone may read it.
+//! The saver of the table's database writes the record (`saver.rs`). Other processes may read it, and may only ask for the segment
+//! ([`Record::ask_to_free`]) or do what a function here allows while that saver does not run.
 
 use crate::pg::shared::{self, HotTier};
 use pg_cache_core::{SEGMENTS_MAX, SegmentRecord};
 
+// The words of a record.
 const OWNER: usize = 0;
 const FILE: usize = 1;
 const USE: usize = 2;
 const TICKS: usize = 3;
+// The parts of the word of the use. 39 bits are 512 GB, and 24 bits 16 million values; larger numbers are cut to these.
 const BYTES_BITS: u32 = 39;
 const ROWS_BITS: u32 = 24;
 const TO_BE_FREED: u64 = 1 << 63;
@@ -30,13 +35,13 @@ pub struct Record {
     pub database: u32,
     /// The OID of the table.
     pub table: u32,
-    /// The number of the table's file.
+    /// The number of the table's file, by which a rewritten table is noticed. 0 if the segment is retired or new.
     pub file: u32,
     /// The order in which segments were begun: a smaller number is older. 0 if the segment is retired or empty.
     pub turn: u32,
     /// The bytes of the table.
     pub bytes: u64,
-    /// The number of values that were appended, up to a limit.
+    /// The number of values that were appended.
     pub rows: u32,
     /// Whether the saver of another database waits for this segment's space.
     pub is_to_be_freed: bool,
@@ -68,17 +73,18 @@ impl Record {
         Self::of(tier.segment(segment)?)
     }
 
-    /// Whether no location leads to the segment, but its table still has rows.
+    /// Returns whether no location leads to the segment, but its table still has rows.
     pub fn is_retired(&self) -> bool {
         self.turn == 0 && self.bytes > 0
     }
 
-    /// Whether values can be saved in the segment from its begin.
+    /// Returns whether the table has no rows, so that values can be saved in it from its first block on.
     pub fn is_empty(&self) -> bool {
         self.turn == 0 && self.bytes == 0
     }
 
-    /// Writes the record, except for the table, which never changes while the segment is in use.
+    /// Writes the record, except for the database and the table, which stay until [`release`]. Only the saver of the database may
+    /// call this.
     pub fn write(&self, tier: &HotTier, segment: u16) {
         if let Some(words) = tier.segment(segment) {
             words.set_word(USE, self.usage());
@@ -87,7 +93,8 @@ impl Record {
         }
     }
 
-    /// Asks the saver of the segment's database to free the segment, unless the record has changed since it was read.
+    /// Asks the saver of the segment's database to free the segment, unless the use of the segment has changed since the record was
+    /// read. Any process may call this.
     pub fn ask_to_free(&self, tier: &HotTier, segment: u16) {
         if let Some(words) = tier.segment(segment) {
             let usage = self.usage();
@@ -103,7 +110,7 @@ impl Record {
     }
 }
 
-/// Calls `with` with each segment that is in use, of all databases.
+/// Calls `with` with each segment that is not free, of all databases.
 pub fn each(tier: &HotTier, mut with: impl FnMut(u16, Record)) {
     for segment in 0..SEGMENTS_MAX {
         if let Some(record) = Record::read(tier, segment) {
@@ -119,8 +126,9 @@ pub fn bytes(tier: &HotTier) -> u64 {
     sum
 }
 
-/// Returns the bytes that count towards a limit. Retired segments count, too, but they leave room for two segments, so that a table
-/// that cannot be emptied never keeps all databases from saving.
+/// Returns the bytes that count towards `limit`, which is `pg_cache.table_size`. `segment_bytes` is the size of a full segment.
+/// Retired segments count, too, but they leave room for two segments, so that tables that cannot be emptied never keep all
+/// databases from saving.
 pub fn counted(tier: &HotTier, limit: u64, segment_bytes: u64) -> u64 {
     let (mut in_use, mut retired) = (0_u64, 0_u64);
     each(tier, |_, record| {
@@ -130,8 +138,8 @@ pub fn counted(tier: &HotTier, limit: u64, segment_bytes: u64) -> u64 {
     in_use.saturating_add(retired.min(limit.saturating_sub(2 * segment_bytes)))
 }
 
-/// Makes the values of a segment misses. The next append to the segment is possible after its table was emptied, because no table
-/// has the file 0. Another process than the saver of the segment's database may call this only while that saver does not run.
+/// Makes the values of a segment misses. The next append to the segment is possible only after its table was emptied, because no
+/// table has the file 0. Another process than the saver of the segment's database may call this only while that saver does not run.
 pub fn retire(tier: &HotTier, segment: u16) {
     tier.forget_segment(segment);
     if let Some(record) = Record::read(tier, segment).filter(|record| record.turn > 0) {
@@ -144,7 +152,7 @@ pub fn retire(tier: &HotTier, segment: u16) {
 }
 
 /// Returns the segment of a table of this database, and makes the table a segment if it is none. None if the server has no free
-/// segment.
+/// segment: there are 1024. Only the saver of the database may call this.
 pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
     let mine = u64::from(shared::database()) << 32 | u64::from(table);
     let owner = |segment: u16| tier.segment(segment).map_or(0, |words| words.word(OWNER));
@@ -155,7 +163,8 @@ pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
     })
 }
 
-/// Makes a segment free. No location may lead to it.
+/// Makes a segment free. No location may lead to it (`forget_segment`). Another process than the saver of its database may call
+/// this only if the database was dropped.
 pub fn release(tier: &HotTier, segment: u16) {
     if let Some(words) = tier.segment(segment) {
         [FILE, USE, TICKS, OWNER].into_iter().for_each(|index| words.set_word(index, 0));

@@ -7,10 +7,10 @@ use crate::pg::shared;
 use pg_cache_core::{Cost, FenceId, Kind, Meta, StaleOk, Stamp};
 use std::time::Duration;
 
-/// The version of the row format. A row of another format is no value.
+/// The version of the row format. A row of another format is no value. It must change whenever the meaning of a column changes.
 pub const FORMAT: i16 = 2;
 
-/// Calls `with` with each row of a value, in order.
+/// Calls `with` with each row of a value, in order. `whole` is the first row with the whole note and value in it.
 pub fn parts_of<'r>(whole: SegmentRow<'r>, mut with: impl FnMut(SegmentRow<'r>)) {
     let room = SegmentRow::BYTES_MAX.saturating_sub(whole.key.len() + whole.dependencies.len());
     let (first, mut rest) = whole.value.split_at(whole.value.len().min(room));
@@ -36,18 +36,19 @@ pub fn meta(row: &SegmentRow<'_>) -> Meta {
     }
 }
 
-/// Returns for how long the value may be served stale.
+/// Returns for how long the value may be served stale, or None if it may not be.
 pub fn stale_ok(row: &SegmentRow<'_>) -> Option<StaleOk> {
     (row.stale_ticks > 0).then_some(StaleOk { ticks: row.stale_ticks, valid_at: row.valid_at })
 }
 
-/// Returns the dependencies of the value.
+/// Returns the dependencies of the value. Raises an error if there is no memory.
 pub fn dependencies(row: &SegmentRow<'_>) -> Vec<FenceId> {
     let (numbers, _) = row.dependencies.as_chunks::<4>();
     memory::collect(numbers.iter().map(|number| FenceId::from_number(u32::from_ne_bytes(*number))))
 }
 
-/// Whether a row belongs to this life of the shared memory, and has the format that this library reads.
+/// Returns whether a row belongs to the present content of the memory tier (`shared::content_id`), and has the format that this
+/// library reads.
 pub fn is_current(row: &SegmentRow<'_>) -> bool {
     row.format == FORMAT && row.epoch == shared::content_id()
 }

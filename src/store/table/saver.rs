@@ -1,4 +1,4 @@
-//! The saver of a database: copies entries to its segments, and frees segments.
+//! The saver of a database: copies entries to its segments, the tables of saved values (`record.rs`), and frees segments.
 //!
 //! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the
 //! worker. An error ends the saver. That loses nothing: a row without a location does not exist, and the next saver finds
@@ -23,18 +23,19 @@ use std::collections::BTreeMap;
 pub const SEGMENTS: usize = 8;
 /// The most entries that are marked in one hold of a shard's lock.
 const MARKED_MAX: usize = 128;
-/// How many batches of one shard are saved before the saver goes on to the next shard.
+/// How many batches of one shard are saved at most before the saver goes on to the next shard.
 const BATCHES_PER_SHARD: u32 = 8;
 /// The most buckets that one call of [`Saver::save_rest`] looks at. Most entries are saved already, so a call would look at all of
 /// them to find a few.
 const WALKED_MAX: u64 = 1 << 16;
 /// The most bytes that are appended at once, unless one value is larger.
 const APPENDED_MAX: usize = 1 << 20;
-/// The least size of a segment: one block per part of a small value.
+/// The least size of a segment in bytes: eight blocks of 8 kB.
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-/// The bytes that a row takes besides its key, its dependencies and its value.
+/// An estimate of the bytes that a row takes besides its key, its note and its value. It only serves to compare sizes with limits.
 const ROW_BYTES: u64 = 120;
-/// After so many milliseconds, the rows of a segment that are still in use are copied on, and the others leave the disk.
+/// One hour (in milliseconds) after the first row of a segment was written, its rows that are still in use are copied on, and the
+/// others leave the disk. This does not hold for the segment that is being filled.
 const KEPT_MS: u64 = 60 * 60 * 1000;
 
 /// A saver. It exists as long as its worker.
@@ -43,16 +44,18 @@ pub struct Saver {
     tier: &'static HotTier,
     /// The segments of this database, in the order of their names.
     segments: Vec<u16>,
-    /// The number of the last value.
+    /// The number of the last value. It tells the rows of a value from those of the values around it.
     item: i64,
-    /// Where the spaces of this database keep their entries, and the generation of the tables as of which that is right.
+    /// The generation of the extension's tables (`catalog::generation`), and where each space of this database keeps its entries as
+    /// of then. The generation is 0 before the first look.
     spaces: (u64, BTreeMap<u32, Tiers>),
+    /// The memory for marked entries, which is used again and again.
     batch: Batch,
     /// The bucket at which the walk through all entries continues.
     bucket: u64,
     /// The number of evictions at the last look for entries that will be evicted soon.
     evicted: u64,
-    /// Whether marked entries could not be saved.
+    /// Whether marked entries could not be saved. The next look must then mark them again.
     has_failed: bool,
     /// How many values were saved, and how many copies came too late because the entry had changed.
     pub saved: u64,
@@ -77,7 +80,7 @@ struct Copied {
 pub enum Due {
     None,
     Few,
-    /// Full batches of one shard. Its entries may be evicted before a later call would save them.
+    /// At least one full batch of a shard. Its entries may be evicted before a later call would save them.
     Many,
 }
 
@@ -91,7 +94,9 @@ enum Keep {
 }
 
 impl Saver {
-    /// Makes the saver of this database, and makes its tables segments. None if there is no tier, no table or no free segment.
+    /// Makes the saver of this database, and makes its tables segments. None if there is no tier with a directory, no memory, or
+    /// if fewer than two tables are segments: a saver needs one to fill and one that is empty. No other saver of the database may
+    /// exist.
     pub fn new() -> Option<Self> {
         let tier = shared::tier().filter(|tier| tier.has_directory())?;
         let mut saver = Self {
@@ -124,6 +129,7 @@ impl Saver {
     }
 
     /// Empties a segment whose table is not the one that its locations lead to: it was just adopted, or a command has rewritten it.
+    /// A command may just be rewriting a table that cannot be locked at once, so such a segment is retired.
     fn verify(&self, number: u16) {
         let Some(record) = Record::read(self.tier, number) else { return };
         let (file, bytes) =
@@ -138,6 +144,8 @@ impl Saver {
         self.segments.iter().filter_map(|number| Some((*number, Record::read(self.tier, *number)?)))
     }
 
+    /// Returns the size of a full segment in bytes. It does not depend on the number of databases, although all databases share
+    /// `pg_cache.table_size`.
     fn segment_bytes() -> u64 {
         (settings::table_bytes() / SEGMENTS as u64).max(SEGMENT_BYTES_MIN)
     }
@@ -173,18 +181,19 @@ impl Saver {
         due
     }
 
-    /// Whether a segment must be freed before many more values can be saved.
+    /// Returns whether a segment of this database must be freed soon: because none is empty, or because another database waits for
+    /// the space of one.
     pub fn needs_segment(&self) -> bool {
         !self.records().any(|(_, record)| record.is_empty())
             || self.records().any(|(_, record)| record.is_to_be_freed)
     }
 
-    /// Whether no segment has rows.
+    /// Returns whether no segment of this database has rows.
     pub fn is_empty(&self) -> bool {
         self.records().all(|(_, record)| record.is_empty())
     }
 
-    /// Saves other entries, about so many, and goes on where the last call has ended. Returns whether there were any.
+    /// Saves about `budget` other entries, and goes on where the last call has ended. Returns whether there were any.
     pub fn save_rest(&mut self, budget: u64) -> bool {
         let (mut saved, mut left) = (0, self.tier.buckets_total().min(WALKED_MAX));
         while saved < budget && left > 0 {
@@ -198,7 +207,8 @@ impl Saver {
         saved > 0
     }
 
-    /// Marks entries and saves them. Returns how many were marked.
+    /// Marks entries by `mark` and saves them. `mark` gets a function that tells by the OID of its space whether an entry is to be
+    /// saved. Returns how many were marked.
     fn save_batch(&mut self, mark: impl FnOnce(&mut Self, &dyn Fn(u32) -> bool, &mut Batch)) -> u64 {
         self.learn_spaces();
         let mut batch = std::mem::take(&mut self.batch);
@@ -217,6 +227,7 @@ impl Saver {
         marked
     }
 
+    /// Reads again where the spaces keep their entries, if that may have changed.
     fn learn_spaces(&mut self) {
         let generation = crate::pg::catalog::generation();
         if self.spaces.0 != generation {
@@ -253,6 +264,7 @@ impl Saver {
         }
     }
 
+    /// Copies an entry. The copy may be torn: only `Tier::locate` tells whether the entry has stayed the same.
     fn copy(&self, marked: &Marked) -> Copied {
         let mut copied = Copied {
             key: memory::zeroed(marked.key_len()),
@@ -310,6 +322,7 @@ impl Saver {
         Some(places)
     }
 
+    /// Returns a value as one row. `dependencies` are its fences in the form of the row.
     fn row<'r>(&self, one: &'r Copied, dependencies: &'r [u8]) -> SegmentRow<'r> {
         let stale_ok = one.stale_ok.unwrap_or(StaleOk { ticks: 0, valid_at: 0 });
         SegmentRow {
@@ -334,7 +347,8 @@ impl Saver {
         }
     }
 
-    /// Returns the segment to append to, which has room for so many bytes. Goes on to an empty segment if the current one is full.
+    /// Returns the segment to append to. Goes on to an empty segment if the current one has no room for `wanted` more bytes. None
+    /// if there is no segment to go on to.
     fn current(&self, wanted: u64) -> Option<(u16, Record)> {
         let youngest =
             self.records().filter(|(_, record)| record.turn > 0).max_by_key(|(_, record)| record.turn);
@@ -364,9 +378,9 @@ impl Saver {
         record::counted(self.tier, settings::table_bytes(), Self::segment_bytes())
     }
 
-    /// Whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the oldest
-    /// segment of the server must be freed first: by this saver, or by the saver of its database, which is asked for that. If that
-    /// database has no saver for some time, the launcher retires the segment.
+    /// Returns whether another segment may be begun. All databases share `pg_cache.table_size`. If their segments fill it, the
+    /// oldest segment of the server must be freed first: by this saver, or by the saver of its database, which is asked for that.
+    /// If that database has no saver for some time, the launcher retires the segment.
     fn has_room(&self) -> bool {
         if self.counted() + Self::segment_bytes() <= settings::table_bytes() {
             return true;
@@ -383,10 +397,10 @@ impl Saver {
         false
     }
 
-    /// Frees segments that are due, one in each call: those whose rows have all expired, those that are mostly out of use, those
-    /// that are too old, those that another database waits for, and the oldest if no segment is empty. Without `copies`, no row is
-    /// copied on: that may need disk space. Returns whether there was one, and None if the tables are gone: then the saver must
-    /// end.
+    /// Empties the tables of retired segments, and frees one segment that is due, the oldest first. A segment is due if its rows
+    /// have all expired or are mostly out of use, if it is too old, if another database waits for its space, or if no segment is
+    /// empty. Without `copies`, no row is copied on: that may need disk space. Returns whether a table was emptied, and None if the
+    /// tables are gone: then the saver must end.
     pub fn maintain(&mut self, copies: bool) -> Option<bool> {
         if !self.has_tables() {
             return None;
@@ -459,7 +473,8 @@ impl Saver {
         used
     }
 
-    /// Copies rows of a segment to the current one, and moves their locations.
+    /// Copies rows of a segment to the current one, and moves their locations. Stops early if the segment cannot be read, or if no
+    /// segment has room: the other rows are lost when the segment is freed.
     fn copy_on(&mut self, number: u16, keep: Keep) {
         let mut locations = Vec::new();
         for shard in 0..self.tier.shards() {
@@ -539,8 +554,8 @@ impl Saver {
         Some((copies, looked))
     }
 
-    /// Empties a segment, or retires it if its table is locked. No location leads to it afterwards. Returns whether its table is
-    /// empty.
+    /// Empties a segment, or retires it if its table is locked. No location leads to it afterwards. Returns whether its table was
+    /// emptied.
     fn free(&self, number: u16) -> bool {
         let is_empty = self.empty(number);
         if !is_empty {
@@ -549,7 +564,7 @@ impl Saver {
         is_empty
     }
 
-    /// Empties a segment if no other session has a lock on its table. Returns whether it is empty.
+    /// Empties a segment if no other session has a lock on its table. Returns whether it was emptied; if not, nothing has changed.
     fn empty(&self, number: u16) -> bool {
         let Some(record) = Record::read(self.tier, number) else { return false };
         let Some(segment) = Segment::to_truncate(record.table) else { return false };
