@@ -1,10 +1,10 @@
 //! Returns a value by its key, or computes it by running a query (`cache_fetch`).
 //!
-//! *Filling*: the stamp is taken before the snapshot on which the query runs. A result is only stored if its query ran on a new
-//! snapshot, not on the caller's. So the result is current as of the stamp, or newer. Its dependencies are observed while the query
-//! runs (`pg/observer.rs`), and a reader of the entry notices every change of a dependency since the stamp. The result is stored at
-//! once, not with the commit, because the query only read committed data. If the transaction itself has changed a dependency, it
-//! runs the query for itself and stores nothing.
+//! *Filling*, that is, computing a value that was not found: the stamp is taken before the snapshot on which the query runs. A
+//! result is only stored if its query ran on a new snapshot, not on the caller's. So the result is current as of the stamp, or
+//! newer. Its dependencies are observed while the query runs (`pg/observer.rs`), and a reader of the entry notices every change of
+//! a dependency since the stamp. The result is stored at once, not with the commit, because the query only read committed data. If
+//! the transaction itself has changed a dependency, it runs the query for itself and stores nothing.
 
 use crate::pg::jsonb::Array;
 use crate::pg::memory::OutOfMemory;
@@ -30,6 +30,7 @@ pub const RESULT: Kind = Kind(5);
 /// The kind of a result that is null, or of a query that returned no row: only its identity.
 pub const NOTHING: Kind = Kind(4);
 
+/// The bytes of an identity: those of a SHA-256 hash.
 pub const IDENTITY_BYTES: usize = 32;
 
 /// The identity of a result besides its key: a SHA-256 of the query's text, its arguments, and the relations that the caller has
@@ -39,7 +40,8 @@ pub const IDENTITY_BYTES: usize = 32;
 pub struct Identity([u8; IDENTITY_BYTES]);
 
 impl Identity {
-    /// Returns the identity of a result. `depends` must be sorted.
+    /// Returns the identity of a result. `depends` must be sorted. None and an empty list are different: an empty list says that
+    /// the result depends on no relation.
     pub fn of(query: &[u8], arguments: Array<'_>, depends: Option<&[u32]>) -> Self {
         // The lengths separate the parts, so that no byte of one can belong to another.
         let mut digest = Sha256::new().chain_update((query.len() as u64).to_le_bytes()).chain_update(query);
@@ -51,7 +53,8 @@ impl Identity {
     }
 }
 
-/// The most relations on which a result may depend. A result with more is not stored.
+/// The most relations on which a result may depend. A result with more is not stored. Each relation needs up to three of the 255
+/// dependencies that an entry can have (`watch::add_relation`).
 const RELATIONS_MAX: usize = 64;
 const TOO_MANY_RELATIONS: Status = Status::Refused("the query reads too many relations");
 
@@ -63,6 +66,7 @@ pub type Returned = Option<Vec<u8>>;
 pub struct Wanted<'a> {
     pub query: Query<'a>,
     pub identity: Identity,
+    /// The time to live in milliseconds. None: by the cost of the query, or the default. With 0 the result is not stored.
     pub ttl_ms: Option<u64>,
     pub tags: &'a [&'a [u8]],
     /// Whether to compute the result even if there is a value.
@@ -71,8 +75,9 @@ pub struct Wanted<'a> {
     pub depends: Option<Vec<u32>>,
 }
 
-/// The time to live of a result by its cost: pairs of seconds and minutes. A result that took longer than so many seconds lives
-/// for so many minutes. A result that took no longer than any of them lives for one minute.
+/// The time to live of a result by its cost, in spaces with `ttl_policy => 'cost'`: pairs of seconds and minutes. A result that
+/// took longer than so many seconds lives for so many minutes; the first pair that fits counts. If none fits, the result lives for
+/// one minute.
 const BY_COST: [(u64, u64); 3] = [(10, 30), (5, 10), (1, 5)];
 
 /// Receives a value, and accepts the result of its own query. It also accepts a text or bytea of `cache_set_text` or
@@ -123,7 +128,9 @@ pub fn read(space: &Space, key: &[u8], identity: Identity) -> Option<(Meta, Varl
     Some((found, candidate.value))
 }
 
-/// Runs the query and stores its result, if it can be stored. The caller must have found no value, or wants a new one.
+/// Runs the query and stores its result, if it can be stored, and returns the result. The caller must have found no value by
+/// [`read`], or wants a new one (`refresh`). If the result was not stored, the status says why. If it was stored, the status still
+/// says why there was no value, and is `Done` with `refresh`.
 pub fn fill(space: &Space, wanted: &Wanted<'_>) -> Returned {
     let missed = status::current().filter(|_| !wanted.refresh);
     // If this call runs inside the query of another fill, the outer result depends on what the cache returns here, which is not
@@ -172,7 +179,7 @@ fn renew_session() {
     }
 }
 
-/// The outcome of running a query.
+/// The outcome of running a query: its result, what it has read and called, and how long it took.
 struct Run {
     result: Returned,
     seen: Seen,
@@ -214,10 +221,12 @@ fn relations_of(wanted: &Wanted<'_>, seen: &Seen) -> Result<Vec<u32>, Status> {
     }
 }
 
-/// The right to store the result for a key.
+/// The right to store the result for a key: a fill (`flights.rs`). It must end with [`Ticket::give_back`].
 struct Ticket {
     keyspace: Keyspace,
+    /// The number of the fill.
     number: u64,
+    /// The stamp of the result, which was taken before the snapshot of its query.
     stamp: Stamp,
 }
 
@@ -282,8 +291,10 @@ impl Ticket {
     /// or savepoint releases the ticket.
     fn run(self, space: &Space, wanted: &Wanted<'_>) -> (Returned, Result<(), Status>) {
         renew_session();
-        // On the foreign server, the transaction may have written rows, or may be using an older snapshot.
+        // On the foreign server, the transaction may have written rows, or may be using an older snapshot. Without `depends`, a
+        // result that reads a foreign table is refused anyway.
         let has_seen_foreign = wanted.depends.is_some() && table_writes::has_seen_foreign();
+        // This changes if the query writes: the transaction gets a transaction id, or the id of the command grows.
         let wrote = locks::has_written().then(transaction::command_id);
         let tier = self.keyspace.tier;
         let mut run = run(wanted, |relation| watch::claim_record(tier, relation));
@@ -299,7 +310,8 @@ impl Ticket {
         (run.result, stored)
     }
 
-    /// Returns an error if the result must not be given to other sessions.
+    /// Returns an error if the result must not be given to other sessions. `has_seen_foreign` tells whether the transaction had
+    /// accessed a foreign table before the query ran.
     fn check(
         &self,
         space: &Space,
@@ -413,6 +425,7 @@ impl Ticket {
         stored
     }
 
+    /// Stores a value under the key with these bytes. The error says why it was not stored.
     fn publish(&self, bytes: &[u8], value: &NewValue<'_>) -> Result<(), Status> {
         let Some(key) = self.keyspace.key(bytes, hash(bytes)) else { return Ok(()) };
         let reserved = self.keyspace.reserve(&key, value, None).map_err(Status::from);

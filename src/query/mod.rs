@@ -1,3 +1,4 @@
-//! Query results as cached values: the cache computes a result when it is missing, and it stays valid until a dependency changes.
+//! Query results as cached values: the cache computes a result when it is missing, and the result stays valid until its time to
+//! live ends or a dependency changes.
 
 pub mod fetch;

@@ -33,6 +33,7 @@ pub fn status_in_words() -> Option<String> {
     })
 }
 
+/// Returns the name of an object, or a general word such as `a table` if the current role may not know the name.
 fn name_of(object: Object) -> String {
     match object {
         Object::Relation(number) => relation_name(number),
@@ -49,7 +50,7 @@ fn relation_name(number: u32) -> String {
     relation::in_words(number, space::may_monitor()).unwrap_or_else(|| "a table".to_owned())
 }
 
-/// Returns what a fence stands for, in an entry of the space with this number.
+/// Returns what a fence stands for, in an entry of the space with this OID.
 fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
     let (fences, database) = (tier.fences(), shared::database());
     if let Some((_, relation)) = fences.relation_of(fence).filter(|(of, _)| *of == database) {

@@ -17,7 +17,7 @@ pub fn listen() {
 }
 
 /// Records that the transaction changes definitions: its commit invalidates all query results of the database. If `roles` is set,
-/// roles or their rights change too, so the commit invalidates the query results of all databases.
+/// roles or their rights change too, so the commit invalidates the query results of all databases. May raise errors.
 fn defining(roles: bool) {
     let Some(tier) = shared::tier() else { return };
     pending::invalidate_exactly(table_writes::definitions_fence(tier), Named::Unnamed);
@@ -26,7 +26,7 @@ fn defining(roles: bool) {
     }
 }
 
-/// Receives the commands of this session.
+/// Receives the commands of this session. [`Watcher`] says when each method is called.
 struct Commands;
 
 impl Watcher for Commands {

@@ -1,5 +1,5 @@
-//! The entries that a session may see, one by one, for the view `cache_entries`: first those in memory, then those that are only in
-//! a table. The uncommitted changes of the own transaction are left out.
+//! The entries that a session may see, one by one, for the view `cache_entries`. They come shard by shard: from each shard, first
+//! the entries in memory, then those that are only in a table. The uncommitted changes of the own transaction are left out.
 
 use super::keyspace::hash;
 use super::space;
@@ -27,18 +27,18 @@ pub struct Entry {
     pub space: Rc<str>,
     /// The key. None if the entry belongs to another role.
     pub key: Option<Vec<u8>>,
-    /// The note, without bytes if the entry belongs to another role.
+    /// The note, which holds the tags (`note.rs`); without bytes if the entry belongs to another role.
     pub note: Vec<u8>,
     pub meta: Meta,
     pub place: Place,
-    /// About how many of the latest hits were hits of this key.
+    /// About how many of the latest hits were hits of this key, from the hits that each backend samples.
     pub hits: u64,
 }
 
 /// The rights of the role and everything else that decides how entries are shown.
 struct View {
     tier: &'static HotTier,
-    /// The names of the spaces that the role may see.
+    /// The names of the spaces that the role may see, by their OIDs.
     spaces: BTreeMap<u32, Rc<str>>,
     role: Role,
     /// Whether to show that other roles have entries of their own.

@@ -5,8 +5,8 @@
 //! one in the tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a
 //! rollback discards it together with the change it belongs to.
 //!
-//! A text or a jsonb that is an integer can be added to, too. It becomes a counter first, with the same time to live and the same
-//! dependencies.
+//! A session can also add to a text or a jsonb that is an integer. It becomes a counter first, with the same time to live and the
+//! same dependencies.
 
 use crate::pg::memory::OutOfMemory;
 use crate::pg::varlena::{Jsonb, Varlena};
@@ -36,6 +36,7 @@ pub enum Uncounted {
     /// The status has the reason: the cache cannot be used, there is no memory, or there is no counter and none is created.
     Because(Status),
     /// The key has a number that the transaction itself has set, and this sum could not be recorded: the number stays as it was.
+    /// The status has the reason.
     NotRecorded(i64, Status),
     /// The value of the key is no integer.
     OtherKind(Kind),
@@ -82,6 +83,7 @@ pub fn add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncount
     outcome
 }
 
+/// Adds to a counter. Does not set the status of the session.
 fn try_add(space: &Space, key: &[u8], addition: Addition) -> Result<i64, Uncounted> {
     let keyspace = entry::keyspace_to_count(space, key)?;
     let hash = hash(key);
@@ -149,6 +151,7 @@ enum OwnNumber {
     None,
 }
 
+/// Returns the number of a key as the own transaction has changed it. May raise errors.
 fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> OwnNumber {
     let mut copy = [0; INTEGER_BYTES_MAX];
     let mut length = None;
@@ -177,7 +180,7 @@ fn number_of_own(keyspace: &Keyspace, name: &Key<'_>, key: &[u8], hash: u64) -> 
     }
 }
 
-/// Adds to the number in the tier.
+/// Adds to the number in the tier, for all sessions at once. If the key has no number, creates a counter if `addition` allows it.
 fn add_at_once(
     space: &Space,
     keyspace: &Keyspace,
@@ -208,7 +211,7 @@ fn add_at_once(
     }
 }
 
-/// Turns the value of a key into a counter, if it is still there.
+/// Turns the value of a key into a counter, if it is still there. `kind` is the kind that the value had when it was found.
 fn make_counter(keyspace: &Keyspace, name: &Key<'_>, kind: Kind) -> Result<(), Uncounted> {
     let mut copy = [0; INTEGER_BYTES_MAX];
     let Some(meta) = keyspace.tier.peek_to_add(name, &mut copy) else { return Ok(()) };
@@ -218,7 +221,8 @@ fn make_counter(keyspace: &Keyspace, name: &Key<'_>, kind: Kind) -> Result<(), U
     Ok(())
 }
 
-/// The most bytes of a value that may be an integer. A longer value counts as no integer, even a text with many leading zeros.
+/// The most bytes of a value that may be an integer. A longer value counts as no integer, even a text with many leading zeros. An
+/// integer of 64 bits has at most 20 characters.
 const INTEGER_BYTES_MAX: usize = 64;
 
 /// Returns the integer that a value is, or none if it is no integer of 64 bits. May raise errors.

@@ -1,4 +1,6 @@
-//! The flights of this session: leases, fills and claims, which say that the session computes or sets the value of a key.
+//! The flights of this session: leases, fills and claims, which say that the session computes or sets the value of a key. A *lease*
+//! is for a caller that computes the value, a *fill* for a query of `cache_fetch`, and a *claim* for a transaction that sets a key
+//! without a value.
 //!
 //! The tier records which session computes which key (`flight.rs` of the core) and has its own number for each flight. The number
 //! of a lease that callers get has the epoch of shared memory in front of it, so a lease from before a crash is never mistaken for
@@ -27,7 +29,7 @@ pub fn owner() -> Owner {
     Owner { session: session::pid(), role: Role::current().oid() }
 }
 
-/// Returns the status for a lease or a claim that did not fit.
+/// Returns the status for a lease or a claim for which there is no slot. `limit` says whose share is used up.
 pub fn no_room(limit: Limit) -> Status {
     Status::Refused(match limit {
         Limit::Space => "the space has used up its share of leases and claims",
@@ -76,6 +78,7 @@ pub fn lease_stamp(keyspace: &Keyspace, key: &[u8], lease: i64) -> Result<Stamp,
     if safe_stamp::is_unknown() {
         return Err(Status::Refused(SNAPSHOT_OF_UNKNOWN_AGE));
     }
+    // A lease is over for its key, too, when the key was set or removed since.
     let over = Status::Refused("the lease is over, or the key was changed");
     let name = keyspace.key(key, hash(key)).ok_or(over)?;
     let number = number_of(lease).ok_or(Status::Refused("the lease is over"))?;
@@ -97,12 +100,13 @@ pub fn number_of(lease: i64) -> Option<u64> {
     (lease >> 32 == shared::epoch()).then_some(lease & u64::from(u32::MAX))
 }
 
-/// Returns the lease that callers get for a number.
+/// Returns the lease that callers get for a number of the tier. The number has at most 32 bits, and the epoch is in the upper half.
 pub fn to_sql(number: u64) -> i64 {
     (shared::epoch() << 32 | number) as i64
 }
 
-/// Claims a key for the own transaction. With `despite_value`, the value that other sessions see does not count.
+/// Claims a key for the own transaction, and returns the number of the claim. With `despite_value`, the value that other sessions
+/// see does not count. The error says why the key cannot be claimed.
 pub fn claim(keyspace: &Keyspace, key: &[u8], despite_value: bool) -> Result<u64, Status> {
     let own = prepare(keyspace, key)?;
     let hash = hash(key);
@@ -139,8 +143,9 @@ fn give_up(in_order: bool) {
     }
 }
 
-/// Returns a message for each lease or claim that nothing will end: those of sessions that are gone, and claims of this session
-/// that its transaction does not know. May raise errors.
+/// Returns a message for each lease, fill or claim that nothing will end: those of sessions that are gone, and claims of this
+/// session that its transaction does not know. A lease without an owner belongs to the holder of its number, and ends by itself.
+/// May raise errors.
 pub fn orphans() -> Vec<String> {
     let Some(tier) = shared::tier() else { return Vec::new() };
     let mine = session::pid();

@@ -7,9 +7,10 @@ use crate::pg::{session, settings, shared};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-/// The least useful `pg_cache.table_size`: below that, a table is emptied after a few values.
+/// The least useful `pg_cache.table_size`, 8 MB: each of the eight tables of a database has a megabyte then. Below that, a table is
+/// emptied after a few values.
 const TABLE_BYTES_MIN: u64 = 8 << 20;
-/// A table that could not be emptied for so long is reported. A shorter lock is no reason to act.
+/// A table that could not be emptied for so many milliseconds is reported. A shorter lock is no reason to act.
 const RETIRED_MS: u64 = 10_000;
 /// How many more background workers the repair of a missing launcher allows.
 const MORE_WORKERS: usize = 8;
@@ -19,13 +20,16 @@ const MORE_WORKERS: usize = 8;
 pub struct Finding {
     /// `error`: a part of the cache does not work. `warning`: it works, but not as it is configured.
     pub severity: &'static str,
+    /// A sentence without names and numbers.
     pub finding: &'static str,
+    /// The names and numbers, and where to look.
     pub detail: String,
     /// The command that repairs it, or that tells more.
     pub command: String,
 }
 
-/// Returns what an operator should repair. A standby caches nothing, so it has nothing to repair.
+/// Returns what an operator should repair. A standby caches nothing, so it has nothing to repair. Must be called within a
+/// transaction. If the cache is switched off, that is the only finding.
 pub fn findings() -> Vec<Finding> {
     if shared::is_in_recovery() {
         return Vec::new();
@@ -86,7 +90,7 @@ fn launcher_missing() -> Option<Finding> {
     })
 }
 
-/// The launcher notes an error only if it cannot start a worker.
+/// Returns the finding that the launcher cannot start a worker. The launcher notes an error for no other reason.
 fn workers_missing() -> Option<Finding> {
     let launcher = shared::worker_slots().next()?;
     let has_failed = session::is_alive(launcher.pid.load(Ordering::Relaxed)) && launcher.error().is_some();
@@ -98,11 +102,12 @@ fn workers_missing() -> Option<Finding> {
     })
 }
 
+/// Returns the command that allows more background workers.
 fn more_workers() -> String {
     format!("ALTER SYSTEM SET max_worker_processes = {};", settings::worker_processes() + MORE_WORKERS)
 }
 
-/// Workers whose last step has failed.
+/// Returns a finding for each worker whose last step has failed.
 fn failing() -> impl Iterator<Item = Finding> {
     // The first slot is the launcher's.
     let alive =
@@ -122,7 +127,7 @@ fn failing() -> impl Iterator<Item = Finding> {
     })
 }
 
-/// Databases with tables that could not be emptied for some time.
+/// Returns a finding for each database with tables that could not be emptied for [`RETIRED_MS`].
 fn retired() -> impl Iterator<Item = Finding> {
     let mut bytes: BTreeMap<u32, u64> = BTreeMap::new();
     if let Some(tier) = shared::tier() {

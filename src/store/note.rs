@@ -5,7 +5,8 @@
 
 use crate::pg::memory::OutOfMemory;
 
-/// Returns the length in bytes of the note of some tags.
+/// Returns the length in bytes of the note of some tags. An entry takes a note of at most `NOTE_BYTES_MAX` bytes, which is more
+/// than a value's tags can need (`api/arguments.rs`).
 pub fn len(tags: &[&[u8]]) -> usize {
     tags.iter().map(|tag| 1 + tag.len()).sum()
 }

@@ -1,7 +1,8 @@
 //! Prefetches the memory of keys that will be asked for next: the keys of a table scan, and the keys of a list.
 //!
 //! Most of the time of a hit is spent waiting for memory, first for the hash bucket and then for the entry. If the next keys are
-//! known, the processor can fetch their buckets and entries while the session works on other keys.
+//! known, the processor can fetch their buckets and entries while the session works on other keys. Only the bucket says where the
+//! entry is, so a key's bucket is prefetched two keys earlier than its entry. A wrong guess does no harm.
 
 use super::keyspace::{Keyspace, hash, unfit};
 use super::space::Space;
@@ -19,6 +20,7 @@ const BUCKET_AHEAD: usize = 4;
 struct Prefetched {
     /// The address of the key in the scan.
     address: usize,
+    /// The key without its bytes, by which the tier finds the bucket.
     mark: KeyMark,
 }
 
@@ -31,7 +33,8 @@ local! {
 /// The length of the ring buffer. It must be greater than `BUCKET_AHEAD`.
 const SLOTS: usize = 8;
 
-/// Prefetches the entry of a key whose bucket was prefetched some keys ago, and the bucket of a later key.
+/// Prefetches the entry of a key whose bucket was prefetched some keys ago, and the bucket of a later key. Must be called for each
+/// key of a scan, in order, with the key that the caller is about to ask for (`pg/scan.rs`).
 #[inline]
 pub fn of_scan(keyspace: &Keyspace, key: &[u8]) {
     let Some(scan) = scan::of(key) else { return };

@@ -1,4 +1,4 @@
-//! Spaces: named caches with their own options, and the privileges of roles in them.
+//! Spaces: named caches with their own options, and the privileges of roles in them. `Role` 0 stands for every role.
 //!
 //! Each session remembers the spaces it has used, resolved for the role that used them, until it learns that a table of pg_cache
 //! has changed (see `pg/catalog.rs`). So an access to the last space that the session used costs a comparison of names and roles.
@@ -38,7 +38,7 @@ pub enum Privilege {
 }
 
 impl Privilege {
-    /// Returns the privilege with this name.
+    /// Returns the privilege with this name, or none if the name is unknown.
     pub fn of_name(name: &[u8]) -> Option<Self> {
         [Self::Read, Self::Write, Self::Admin].into_iter().find(|known| known.name().as_bytes() == name)
     }
@@ -53,7 +53,8 @@ impl Privilege {
     }
 }
 
-/// The options of a space. If an option is none, the session's settings apply, or there is no limit.
+/// The options of a space, see `cache_create_space`. If an option is none, the session's settings apply, or there is no limit.
+/// Times are in milliseconds, and sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub default_ttl_ms: Option<u64>,
@@ -173,8 +174,9 @@ pub struct Space {
     pub oid: u32,
     pub name: String,
     pub options: Options,
-    /// The highest privilege of the role.
+    /// The highest privilege of the role; none if it has no privilege.
     granted: Option<Privilege>,
+    /// The role for which the space was resolved.
     role: Role,
     /// The keyspace of the space's keys, once it was found.
     keyspace: OnceCell<Keyspace>,
@@ -188,7 +190,9 @@ local! {
 struct Known {
     /// The `catalog::generation` as of which everything here is valid.
     generation: u64,
+    /// The space that was used last.
     last: Option<Rc<Space>>,
+    /// The spaces by their name and the OID of the role for which they were resolved.
     spaces: BTreeMap<(String, u32), Rc<Space>>,
     /// Whether a role has the privilege write in any space, and so may invalidate tags.
     writers: BTreeMap<u32, bool>,
@@ -203,7 +207,8 @@ impl Known {
 /// there are more roles, it does not remember the others.
 const KNOWN_MAX: usize = 1024;
 
-/// Returns a space if the current role has this privilege in it.
+/// Returns a space if the current role has this privilege in it. Otherwise, or if there is no such space, returns an error. May
+/// raise errors.
 #[inline]
 pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refused> {
     let role = Role::current();
@@ -218,6 +223,7 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
     }
 }
 
+/// Returns a space for a role, whatever its privilege: from memory, or from the tables. An error if there is no such space.
 #[cold]
 fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
@@ -300,7 +306,8 @@ fn granted(role: Role, which: Rows<'_>) -> Option<Privilege> {
     grants_to(role, which).into_iter().filter_map(|(_, privilege)| privilege).max()
 }
 
-/// Returns the privileges that a role was granted in some spaces, each with the OID of its space.
+/// Returns the privileges that count for a role in some spaces, each with the OID of its space: those that were granted to itself,
+/// to the roles whose privileges it has, and to every role. A privilege is none if its name is unknown.
 fn grants_to(role: Role, which: Rows<'_>) -> Vec<(u32, Option<Privilege>)> {
     let mut grants = Vec::new();
     catalog::read(Table::Grants, which, |row| {
@@ -328,8 +335,7 @@ pub fn may_look() -> bool {
     may_monitor() || granted(Role::current(), Rows::All).is_some()
 }
 
-/// Returns whether a role was granted a privilege to write in every space of the database. Does not check whether it owns the
-/// extension.
+/// Returns whether grants allow a role to write in every space of the database. Does not check whether it owns the extension.
 pub fn may_write_everywhere(role: Role) -> bool {
     let mut writable = grants_to(role, Rows::All);
     writable.retain(|(_, privilege)| *privilege >= Some(Privilege::Write));
@@ -341,7 +347,7 @@ pub fn may_write_everywhere(role: Role) -> bool {
     all
 }
 
-/// Returns an error unless the current role owns the extension.
+/// Returns an error unless the current role owns the extension. `what` completes the message "permission denied to …".
 pub fn require_owner(what: &str) -> Result<(), Refused> {
     tables()?;
     if is_owner(Role::current()) {
@@ -353,7 +359,7 @@ pub fn require_owner(what: &str) -> Result<(), Refused> {
         .detail(format!("Only the owner of the extension, {owner}, may do this.")))
 }
 
-/// Returns an error unless the current role may see statistics.
+/// Returns an error unless the current role may see statistics. `what` completes the message "permission denied to …".
 pub fn require_monitor(what: &str) -> Result<(), Refused> {
     tables()?;
     if may_monitor() {
@@ -364,12 +370,13 @@ pub fn require_monitor(what: &str) -> Result<(), Refused> {
         .hint(format!("As a superuser, run: GRANT pg_monitor TO {};", Role::current().quoted())))
 }
 
-/// Returns a keyspace of this database for operations that belong to no space.
+/// Returns a keyspace of this database for operations that belong to no space. None if there is no cache, or if the extension does
+/// not exist in this database.
 pub fn any_keyspace() -> Option<Keyspace> {
     resolve(DEFAULT.as_bytes(), Role::current()).ok()?.keyspace()
 }
 
-/// Returns the default space if the current role owns the extension.
+/// Returns the default space if the current role owns the extension. `what` is as for [`require_owner`].
 pub fn of_owner(what: &str) -> Result<Rc<Space>, Refused> {
     require_owner(what)?;
     resolve(DEFAULT.as_bytes(), Role::current())
@@ -472,7 +479,7 @@ pub fn each_visible(mut with: impl FnMut(u32, &str, &Options)) {
     }
 }
 
-/// Calls `with` with the OID and options of each space that has a row.
+/// Calls `with` with the OID and options of each space that has a row. The default space has none if it was never altered.
 pub fn each(mut with: impl FnMut(u32, &Options)) {
     catalog::read(Table::Spaces, Rows::All, |row| {
         with(row.oid(spaces::OID).unwrap_or_default(), &Options::of(row));

@@ -62,7 +62,8 @@ local! {
     static NAME: RefCell<String> = RefCell::new(String::new());
 }
 
-/// Returns a status with a name that only the caller knows, such as that of a tag. `kind` says what has the name.
+/// Returns a status with a name that only the caller knows, such as that of a tag. `kind` says what has the name. The name stays
+/// until the next call, so only the latest of these statuses can be put into words.
 #[cold]
 pub fn about(text: &'static str, kind: &str, name: &[u8]) -> Status {
     let name = shown(name);
@@ -109,7 +110,8 @@ pub const SNAPSHOT_OF_UNKNOWN_AGE: &str = "the age of the transaction's snapshot
 /// The status when another session has the lease of the key, or runs a query for it.
 pub const IN_FLIGHT: Status = Status::Miss("another session is computing the value");
 
-/// Returns the status for a read that found no value.
+/// Returns the status for a read that found no value. `reader` must be the one that was given to the read. If the miss was due to a
+/// change, the tier is asked again which one; it may be over by then.
 #[cold]
 #[inline(never)]
 pub fn of_miss(miss: Miss, tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>) -> Status {

@@ -7,8 +7,8 @@ use crate::pg::settings;
 use crate::pg::shared::{self, HotTier};
 use pg_cache_core::{Census, Fill};
 
-/// Counts the entries of the spaces that the current role may see, each with its name. It reads the header of every entry in the
-/// cache. The call can be cancelled.
+/// Counts the live and dead entries of the spaces that the current role may see. Returns the counts of each space with its name. It
+/// reads the header of every entry in the cache. The call can be cancelled.
 pub fn of_spaces() -> Vec<(String, Census)> {
     let database = shared::database();
     let mut named = Vec::new();
@@ -62,7 +62,7 @@ pub fn parts(tier: &HotTier) -> Vec<Part> {
     parts
 }
 
-/// Adds a resource that is counted in bytes, and the share of each database in it.
+/// Adds a resource that is counted in bytes, and the share of each database in it. `shares` may name a database more than once.
 fn add_bytes(parts: &mut Vec<Part>, resource: &'static str, fill: Fill, shares: Vec<(u32, u64)>) {
     let part = |database, used| Part { resource, database, unit: "bytes", fill: Fill { used, ..fill } };
     memory::push(parts, part(None, fill.used));

@@ -31,8 +31,11 @@ pub const TAGS_PER_RELATION_MAX: usize = 32;
 
 /// The list of watches as this session remembers it.
 struct Known {
+    /// Taken before the list was read.
     stamp: Stamp,
+    /// The value of `catalog::generation` from before the list was read.
     generation: u64,
+    /// The OIDs of the relations that each tag stands for.
     relations: HashMap<Vec<u8>, Vec<u32>>,
 }
 
@@ -45,8 +48,9 @@ pub fn fence(tier: &HotTier) -> FenceId {
     tier.fences().reserved(Reserved::Watches(shared::database()))
 }
 
-/// Returns the fences that an entry with some tags depends on in addition to the fences of the tags. Must be called after the
-/// entry's stamp was taken.
+/// Returns the fences that an entry with some tags depends on in addition to the fences of the tags: that of the list of watches,
+/// and those of the relations that the tags stand for. Returns none if there are no tags. Must be called after the entry's `stamp`
+/// was taken. May raise errors.
 pub fn dependencies(tier: &HotTier, tags: &[&[u8]], stamp: Stamp) -> Vec<FenceId> {
     if tags.is_empty() {
         return Vec::new();
@@ -73,7 +77,8 @@ pub fn too_many_relations(tier: &HotTier, tags: &[&[u8]]) -> Status {
     status::about("refused: too many dependencies, most of them relations of {}", "tag", tag)
 }
 
-/// Adds the fences for the dependency of an entry on a relation. Must be called after the entry's stamp was taken.
+/// Adds the fences for the dependency of an entry on a relation, at most three. Must be called after the entry's `stamp` was taken.
+/// May raise errors.
 pub fn add_relation(tier: &HotTier, relation: u32, stamp: Stamp, fences: &mut Vec<FenceId>) {
     memory::reserve(fences, 3);
     let (own, unclaimed) = tier.fences().dependency(shared::database(), relation, stamp);
@@ -154,7 +159,8 @@ pub fn tags_of(relation: RelationOid) -> BTreeSet<Vec<u8>> {
     tags
 }
 
-/// Returns an error if a watch exceeds a limit. This transaction must have written the watch already; `new` are its new tags.
+/// Returns an error if a watch exceeds a limit. This transaction must have written the watch already, and the error undoes it.
+/// `new` are the tags that it has added. With `by_owner_of_extension`, [`RELATIONS_PER_OWNER_MAX`] does not count.
 ///
 /// The limits also count the watches that running transactions have added and not committed. So if several transactions exceed a
 /// limit together, at least the last of them is refused, and none waits for another.
@@ -211,7 +217,8 @@ pub fn check_limits(
     Ok(())
 }
 
-/// Invalidates the list of watches, because this transaction changes it.
+/// Invalidates the list of watches, because this transaction changes it: its commit invalidates all values with tags in the
+/// database. Does nothing if there is no cache.
 pub fn changed() {
     if let Some(keyspace) = space::any_keyspace() {
         // An entry may get or lose dependencies by the change.

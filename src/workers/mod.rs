@@ -1,4 +1,4 @@
-//! The background workers: a launcher for the server, and savers, each for one database at a time.
+//! The background workers: a launcher for the server, and one worker for each database that has values to save in tables.
 //!
 //! The cache works without them: nothing is then saved, and entries of no use stay in memory until their blocks are needed.
 

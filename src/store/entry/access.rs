@@ -1,6 +1,6 @@
 //! Whether the session and the space may use the cache for an operation. Each function returns the keyspace for one kind of
-//! operation, or says why the operation must do without the cache: a setting, a parallel worker, recovery, or a snapshot of unknown
-//! age.
+//! operation, or says why the operation must do without the cache: a setting, a parallel worker, recovery, a snapshot of unknown
+//! age, or a key that cannot be stored. The caller must have checked the privilege of the role.
 
 use crate::pg::error::Refused;
 use crate::pg::{observer, settings, shared, transaction};
@@ -12,6 +12,7 @@ use pgrx::prelude::PgSqlErrorCode;
 
 const RECOVERY: &str = "the server is in recovery";
 
+/// Returns the keyspace for a read. The setting `pg_cache.bypass` forbids only reads.
 #[inline]
 pub fn keyspace_for_reading(space: &Space) -> Result<Keyspace, Status> {
     if settings::bypasses() {
@@ -62,15 +63,18 @@ pub fn keyspace_to_compute(space: &Space, key: &[u8]) -> Result<Keyspace, Status
     keyspace_to_change(space, key)
 }
 
-/// Returns the keyspace for an addition to a counter. Returns an error for a key that cannot be stored.
+/// Returns the keyspace for an addition to a counter. Returns an error for a key that cannot be stored, but not in a parallel
+/// worker.
 pub fn keyspace_to_count(space: &Space, key: &[u8]) -> Result<Keyspace, Status> {
     observer::note_cache();
     let keyspace = keyspace_in_use(space)?;
     unfit(key).map_or(Ok(keyspace), |why| Err(Status::Refused(why)))
 }
 
-/// Returns the keyspace in which something of a space can be invalidated, or none if there is no cache. Returns an error in a
-/// parallel worker. Returns an error during recovery too: a standby caches nothing, so the values are on the primary server.
+/// Returns the keyspace in which something of a space can be invalidated, or none if there is no cache; the status then says why.
+/// Settings and options that switch the cache off do not matter here: the values would be outdated once it is switched on again.
+/// Returns an error in a parallel worker. Returns an error during recovery too: a standby caches nothing, so the values are on the
+/// primary server.
 pub fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refused> {
     if transaction::is_parallel_worker() {
         // A value that is not stored does no harm, but a value that is not invalidated would be wrong. So this is an error, not a
@@ -92,6 +96,7 @@ pub fn keyspace_for_invalidation(space: &Space) -> Result<Option<Keyspace>, Refu
     Ok(keyspace)
 }
 
+/// Returns the reason why this server has no tier now.
 #[cold]
 fn no_cache() -> Status {
     Status::Bypass(match shared::is_in_recovery() {

@@ -1,4 +1,6 @@
-//! Invalidates what depends on a tag, a relation, a space or the whole database, when the transaction commits.
+//! Invalidates what depends on a tag, a relation, a space or the whole database, when the transaction commits. If there is no
+//! cache, these functions do nothing and return Ok, and the status says why. The caller must have checked the privilege of the
+//! role.
 
 use super::access::keyspace_for_invalidation;
 use crate::pg::error::{OrRaise, Refused};
@@ -21,7 +23,7 @@ pub fn invalidate_tag(space: &Space, tag: &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Invalidates everything in the space, or in the whole database, when the transaction commits.
+/// Invalidates everything in the space, or with `everything`, in all spaces of the database, when the transaction commits.
 pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
         match everything {
@@ -33,7 +35,8 @@ pub fn flush(space: &Space, everything: bool) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Invalidates everything that depends on a relation, when the transaction commits. `space` may be any space.
+/// Invalidates everything that depends on a relation or on a table above it in an inheritance tree, when the transaction commits.
+/// `space` may be any space.
 pub fn invalidate_relation(space: &Space, relation: u32) -> Result<(), Refused> {
     if let Some(keyspace) = keyspace_for_invalidation(space)? {
         pending::invalidate_relation(&keyspace, relation);

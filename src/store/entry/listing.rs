@@ -77,11 +77,13 @@ pub fn keys(
 
 /// The first keys, in order, of those that were added.
 struct FirstKeys {
+    /// The most keys to keep.
     most: usize,
     /// When there are too many, the last one is removed.
     found: BTreeSet<Vec<u8>>,
+    /// The memory of the keys in `found`.
     bytes: usize,
-    /// The least key that was left out. Keys behind it do not fit either.
+    /// The least key that was left out. Keys behind it do not fit either. None if no key was left out yet.
     end: Option<Vec<u8>>,
 }
 

@@ -11,7 +11,8 @@ use crate::store::table::reading as table;
 use crate::store::transaction::{Own, Value, pending, safe_stamp};
 use pg_cache_core::{Buffer, FenceId, Key, Location, Meta, Miss, Reader};
 
-/// Copies a value into a buffer, if there is a value for this session.
+/// Copies a value into a buffer, if there is a value for this session, and returns its metadata. If None is returned, the status
+/// says why, and the content of the buffer must not be used.
 #[inline(always)]
 pub fn read(space: &Space, key: &[u8], into: &mut impl Buffer) -> Option<Meta> {
     look_as_told(space, key, &mut Some(into))
@@ -64,7 +65,8 @@ pub enum Source {
     Own,
 }
 
-/// Looks for the value of a key as this session must see it.
+/// Looks for the value of a key as this session must see it. Without a buffer, copies nothing and does not count as a read. After a
+/// hit, the caller must ask the buffer whether it had memory for the value.
 #[inline(always)]
 pub fn look(
     keyspace: &Keyspace,
@@ -83,7 +85,7 @@ pub fn look(
     look_beside_own(keyspace, &key, bytes, hash, into)
 }
 
-/// Asks the tier for a value.
+/// Asks the tier for a value. `changed` are the fences that the own transaction has changed, sorted.
 #[inline(always)]
 fn ask(
     keyspace: &Keyspace,
@@ -142,7 +144,7 @@ fn look_beside_own(
     })
 }
 
-/// Copies a value that the own transaction has set, if it has not expired.
+/// Copies a value that the own transaction has set, if it has not expired and the buffer accepts it.
 pub fn hit_of_own(value: &Value, into: &mut Option<&mut impl Buffer>) -> Result<Meta, Status> {
     let meta = value.meta();
     if meta.expires <= shared::tick() {

@@ -25,8 +25,8 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
     Ok(found)
 }
 
-/// Removes the previous value of a key whose new value is refused. If the removal cannot be recorded, but there is a value,
-/// invalidates the space instead.
+/// Removes the previous value of a key whose new value is refused, when the transaction commits. If the removal cannot be recorded,
+/// but there is a value, invalidates the space instead. May raise an error, if there is no memory for that either.
 #[cold]
 pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
     if pending::remove(keyspace, key).is_err() && is_there(keyspace, key) {
@@ -34,8 +34,8 @@ pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
     }
 }
 
-/// Removes the value of a key whose new value is refused because the cache or the space is not enabled: it would be outdated once
-/// they are enabled again.
+/// Removes the value of a key, when the transaction commits, if its new value is refused because the cache or the space is not
+/// enabled: the value would be outdated once they are enabled again. Does nothing in a parallel worker, which commits nothing.
 #[cold]
 pub fn remove_while_disabled(space: &Space, key: &[u8]) {
     if !transaction::is_parallel_worker()

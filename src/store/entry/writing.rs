@@ -20,13 +20,15 @@ use pg_cache_core::{Counter, DEPENDENCIES_MAX, FenceId, Kind, StaleOk, Stamp};
 /// A value to be set.
 #[derive(Clone, Copy, Debug)]
 pub struct NewEntry<'a> {
+    /// The value, in the form of its kind.
     pub bytes: &'a [u8],
     pub kind: Kind,
     /// The time to live in milliseconds, or none for the default. With 0 the value is refused like one that exceeds a limit.
     pub ttl_ms: Option<u64>,
+    /// The tags, without duplicates and each of 1 to 256 bytes.
     pub tags: &'a [&'a [u8]],
     /// Milliseconds for which the value may be served as a stale value, to callers that accept one, after it has stopped being
-    /// valid.
+    /// valid. None if it must not be.
     pub stale_ok_ms: Option<u64>,
     pub mode: Mode,
 }
@@ -43,6 +45,7 @@ pub enum Mode {
     Lease(i64),
 }
 
+/// The status for an operation that only changes an existing value.
 pub const NO_VALUE: Status = Status::Refused("the key has no value");
 
 /// An estimate of the bytes of an entry in addition to key and value: header, dependencies and rounding. Each dependency takes four
@@ -57,6 +60,7 @@ pub fn set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> bool {
     outcome.is_ok()
 }
 
+/// Sets a value, or returns the reason why it is refused. Does not set the status.
 fn try_set(space: &Space, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     let keyspace = keyspace_to_change(space, key).inspect_err(|_| {
         if matches!(new.mode, Mode::Always | Mode::Present) {
@@ -99,7 +103,8 @@ fn admit(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> 
     Err(Status::Refused(limit))
 }
 
-/// Records a value in the ledger.
+/// Checks the limits and the condition, and records a value with its dependencies in the ledger. The error says why the value is
+/// refused.
 fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>) -> Result<(), Status> {
     admit(space, keyspace, key, new)?;
     // The stamp must be taken first: a watch that commits after the stamp then makes the value a miss.
@@ -136,7 +141,8 @@ fn hold_back(space: &Space, keyspace: &Keyspace, key: &[u8], new: &NewEntry<'_>)
         .inspect_err(|_| keyspace.tier.note(&keyspace.scope, Counter::RefusedTransaction, 1))?)
 }
 
-/// Claims a key for this session, if it has no value.
+/// Claims a key for this session, if it has no value for this session. Returns the number of the claim. If the own transaction has
+/// removed the value that other sessions see, that value does not count.
 fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
     let hash = hash(key);
     let gone = pending::with_own(keyspace, key, hash, |own, _| matches!(own, Own::Gone | Own::Set(_)));
@@ -146,8 +152,8 @@ fn claim(keyspace: &Keyspace, key: &[u8]) -> Result<u64, Status> {
     flights::claim(keyspace, key, gone)
 }
 
-/// Returns the basis and the stamp of a value that was computed under a lease. Returns an error if something that the value
-/// depends on has changed since the lease.
+/// Returns the basis and the stamp of a value that was computed under a lease. `stamp` is the stamp of the lease, and `tags` are
+/// the fences of the value's dependencies. Returns an error if something that the value depends on has changed since the lease.
 fn leased(
     keyspace: &Keyspace,
     key: &[u8],

@@ -13,10 +13,11 @@ use crate::store::status::Status;
 use foldhash::fast::FixedState;
 use std::collections::HashSet;
 
-/// A lease or a claim of this transaction.
+/// A lease or a claim of this transaction. In this file, fills count as leases.
 #[derive(Debug)]
 struct HeldLease {
     key: OwnKey,
+    /// The number of the flight in the tier (`store/flights.rs`).
     number: u64,
     kind: Kind,
 }
@@ -24,7 +25,7 @@ struct HeldLease {
 /// How a transaction came to hold a lease, which decides when the lease ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A lease that this transaction has acquired.
+    /// A lease or a fill that this transaction has acquired.
     Lease,
     /// A key that this transaction has claimed: no other transaction may set it with `mode => 'absent'` meanwhile.
     Claim,
@@ -32,7 +33,7 @@ pub enum Kind {
     UsedLease,
 }
 
-/// The most leases and claims of one transaction. Only a transaction that loses track of its leases can reach it.
+/// The most leases and claims of one transaction that have not ended. It bounds the memory that they take.
 const HELD_MAX: usize = 1 << 16;
 
 /// All leases and claims that a transaction holds.
@@ -45,7 +46,8 @@ pub struct HeldLeases {
     not_ended: HashSet<(u64, Kind), FixedState>,
 }
 
-/// Below this number of leases in the list, `tidy` is not worth its time.
+/// `make_room` tidies the list once it has this many leases more than twice the number of those that have not ended. Before that,
+/// `tidy` is not worth its time.
 const UNTIDY: usize = 64;
 
 impl HeldLeases {
@@ -55,6 +57,7 @@ impl HeldLeases {
         not_ended: HashSet::with_hasher(FixedState::with_seed(0)),
     };
 
+    /// Returns whether the transaction has no lease and no savepoint with leases, not even ended ones.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty() && self.savepoints.is_empty()
     }
@@ -72,7 +75,8 @@ impl HeldLeases {
         room.and_then(|()| self.savepoints.make_room()).map_err(|short| OutOfMemory::from(short).into())
     }
 
-    /// Adds a lease, unless it is there already. The caller must have made [room](Self::make_room) for it.
+    /// Adds a lease, unless it is there already. `depth` must be that of the innermost open savepoint. The caller must have made
+    /// [room](Self::make_room) for the lease.
     pub fn add(&mut self, key: OwnKey, number: u64, kind: Kind, depth: i32) {
         if self.not_ended.insert((number, kind)) {
             self.savepoints.add(depth, self.list.len());
@@ -80,6 +84,7 @@ impl HeldLeases {
         }
     }
 
+    /// Returns whether the transaction holds a lease that has not ended.
     pub fn has(&self, number: u64, kind: Kind) -> bool {
         self.not_ended.contains(&(number, kind))
     }
@@ -105,7 +110,8 @@ impl HeldLeases {
         marks.for_each(|mark| *mark = kept);
     }
 
-    /// Gives up the leases without ending them: the holders of their numbers can still use them. Does not allocate.
+    /// Gives up the acquired leases without ending them, because the transaction was prepared: the holders of their numbers can
+    /// still use them. Does not allocate.
     pub fn hand_over_leases(&mut self) {
         self.not_ended.retain(|(_, kind)| *kind != Kind::Lease);
     }
@@ -121,19 +127,20 @@ impl HeldLeases {
         self.end_all(Kind::UsedLease);
     }
 
-    /// Ends all leases except those of one kind.
+    /// Ends all leases and claims except those of the kind `but`.
     fn end_all(self, but: Kind) {
         let Self { list, not_ended, .. } = self;
         let ends = |lease: &HeldLease| lease.kind != but && not_ended.contains(&(lease.number, lease.kind));
         list.into_iter().filter(ends).for_each(HeldLease::end);
     }
 
-    /// Releases a savepoint. Does not allocate.
+    /// Releases the savepoint of this depth: its leases now belong to the level above it. Does not allocate.
     pub fn released(&mut self, depth: i32) {
         self.savepoints.release(depth);
     }
 
-    /// Rolls back a savepoint and those inside it, and ends their leases and claims. Does not allocate.
+    /// Rolls back the savepoint of this depth and those inside it, and ends the leases and claims that were acquired in them. A
+    /// lease that was only used in them stays. Does not allocate.
     pub fn rolled_back(&mut self, depth: i32) {
         let Some(first) = self.savepoints.roll_back(depth) else { return };
         while self.list.len() > first
@@ -147,6 +154,7 @@ impl HeldLeases {
 }
 
 impl HeldLease {
+    /// Ends the lease in the tier, and wakes the sessions that wait for its key.
     fn end(self) {
         if let Some(key) = self.key.key() {
             self.key.keyspace.tier.release_lease(&key, self.number);

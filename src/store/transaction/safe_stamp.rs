@@ -1,4 +1,4 @@
-//! The safe stamp: a stamp that is certainly older than the snapshot of a transaction that keeps one snapshot.
+//! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot.
 //!
 //! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the
 //! value has changed since the transaction's snapshot was taken. The exact moment of the snapshot is unknown, so the session
@@ -52,7 +52,8 @@ pub fn current() -> Stamp {
     if transaction::keeps_one_snapshot() { SAFE_STAMP.get() } else { Stamp::LATEST }
 }
 
-/// Returns this transaction as a reader, with the fences that it has changed itself.
+/// Returns this transaction as a reader, with the fences that it has changed itself, sorted. If the safe stamp is unknown, the
+/// caller must not read ([`is_unknown`]).
 #[inline]
 pub fn reader(changed_fences: &[FenceId]) -> Reader<'_> {
     match transaction::keeps_one_snapshot() {

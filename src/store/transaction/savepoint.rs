@@ -43,7 +43,7 @@ impl SavepointMarks {
         self.marks.is_empty()
     }
 
-    /// Makes room for one more mark.
+    /// Makes room for one more mark, so that [`add`](Self::add) cannot fail.
     pub fn make_room(&mut self) -> Result<(), TryReserveError> {
         self.marks.try_reserve(1)
     }

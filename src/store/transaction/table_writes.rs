@@ -2,6 +2,10 @@
 //!
 //! Nothing is collected while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
 //! costs nothing before the commit, and every way of writing is covered.
+//!
+//! A relation that cached values depend on is *given a record*, and so a fence of its own; other relations share fences. A session
+//! that stores a value gives the record, at any time, so the commit must look again after it has raised the fences.
+//! `settings::broken()` is `Off`, except in tests that break one of these rules on purpose.
 
 use crate::pg::local::local;
 use crate::pg::settings::{self, Broken};
@@ -145,7 +149,7 @@ impl TableWrites {
         }
     }
 
-    /// Reads the locks and finds the fences again if the relations or their inheritance have changed, or a relation was given a
+    /// Reads the locks, and finds the fences again if the relations or their inheritance have changed, or if a relation was given a
     /// record since the last look. May raise errors.
     fn refresh(&mut self, tier: &HotTier) {
         self.found.clear();
@@ -177,6 +181,7 @@ impl TableWrites {
         self.generation = Some(generation);
     }
 
+    /// Returns whether one of the written relations may have tables above it.
     fn has_parts(&self) -> bool {
         self.relations.iter().any(|oid| relation::may_be_part(*oid))
     }
@@ -184,7 +189,9 @@ impl TableWrites {
 
 /// The relations that a walk over the locks passes. The list does not grow during the walk.
 struct Passed<'f> {
+    /// As many of the relations as there was room for.
     found: &'f mut Vec<u32>,
+    /// The number of all relations that were passed.
     count: usize,
 }
 
@@ -301,7 +308,7 @@ pub fn forget() {
     TABLE_WRITES.with_borrow_mut(|written| written.generation = None);
 }
 
-/// Ends the state of the transaction. Cannot fail.
+/// Notes that the commit, or the abort, is over. Cannot fail.
 pub fn end() {
     if let Ok(mut written) = TABLE_WRITES.try_borrow_mut() {
         written.raised = false;
