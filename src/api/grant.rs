@@ -65,11 +65,13 @@ impl<R: FnOnce() -> Role> Grant<'_, R> {
         Ok([i64::from(space.oid).into(), i64::from(role.oid()).into(), privilege.name().to_owned().into()])
     }
 
+    /// Grants the privilege. Raises an error if an argument is not valid, or if the caller lacks the privilege admin in the space.
     fn grant(self) {
         write_grant(&self.checked().or_raise());
         status::set(Status::Done);
     }
 
+    /// Revokes the privilege, under the same conditions. Does nothing if it was not granted.
     fn revoke(self) {
         let grant = self.checked().or_raise();
         let statement = "DELETE FROM pgcache.grants

@@ -14,7 +14,8 @@ use crate::store::status::{self, Status};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-/// The options of a space as the caller passes them. A null option was not passed.
+/// The options of a space as the caller passes them. A null option was not passed. The comments of the view `cache_spaces` in
+/// `sql/spaces.sql` say what each option means.
 struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,
@@ -195,6 +196,7 @@ function_of_options! {
     cache_alter_space() is alter
 }
 
+/// Creates a space. Only the owner of the extension may do that.
 fn create(
     name: Option<TextArgument<'_>>,
     options: Options<'_>,
@@ -243,6 +245,8 @@ fn create(
     check_together(&name)
 }
 
+/// Changes the options of a space that are not null. This requires the privilege admin. If a scope is given, even the same one, the
+/// space is flushed.
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
     let moves = options.scope.is_some();

@@ -84,6 +84,7 @@ mod pgcache {
     struct Figures(Option<SpaceStats>);
 
     impl Figures {
+        /// Returns the counts of the space of this database with this OID.
         fn of_space(oid: u32) -> Self {
             Self(shared::tier().and_then(|tier| tier.space_stats(shared::database(), oid)))
         }

@@ -49,6 +49,7 @@ pub fn prepare_to_panic() {
     let _ = std::panic::catch_unwind(|| std::panic::panic_any(()));
 }
 
+/// Returns whether the system can allocate [`PROBE_BYTES`] now.
 #[cold]
 fn has_memory_again() -> bool {
     let Ok(layout) = Layout::from_size_align(PROBE_BYTES, 16) else { return false };
@@ -201,6 +202,7 @@ impl Reserve {
         self.used.fetch_sub(count, Ordering::Relaxed);
     }
 
+    /// Calls `with` with the marks of the blocks, under the spinlock. `with` must not panic, allocate or call this again.
     fn with_taken<R>(&self, with: impl FnOnce(&mut [bool; BLOCKS]) -> R) -> R {
         while self.locked.swap(true, Ordering::Acquire) {
             std::hint::spin_loop();
@@ -212,6 +214,7 @@ impl Reserve {
     }
 }
 
+/// Returns how many blocks a piece takes: at least one.
 fn blocks_of(layout: Layout) -> usize {
     layout.size().div_ceil(BLOCK_BYTES).max(1)
 }

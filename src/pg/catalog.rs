@@ -85,6 +85,7 @@ pub fn generation() -> u64 {
     GENERATION.get()
 }
 
+/// Makes all that was remembered outdated.
 fn advance() {
     GENERATION.set(GENERATION.get() + 1);
 }
@@ -426,6 +427,7 @@ struct AsOwner {
 }
 
 impl AsOwner {
+    /// Makes `owner` the current role, with a search path of its own.
     fn new(owner: pg_sys::Oid) -> Self {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: follows the way in which the server runs functions of another role: remember the role, and open a nesting level

@@ -53,6 +53,7 @@ pub trait Watcher: Sync {
 }
 
 static WATCHER: OnceLock<&'static dyn Watcher> = OnceLock::new();
+/// The hook that was installed before ours, if any.
 static mut PREVIOUS: pg_sys::ProcessUtility_hook_type = None;
 
 unsafe extern "C-unwind" {

@@ -79,6 +79,7 @@ pub fn within<R>(key: &[u8], query: &CStr, run: impl FnOnce(Context) -> Result<R
 }
 
 impl Context {
+    /// Puts a frame on the stack. The query must live as long as the frame, which is until [`leave`](Self::leave) or an error.
     fn enter(key: &[u8], query: &CStr) -> Self {
         let key = shown(key);
         // SAFETY: the memory is zeroed, which is valid for a frame, and aligned for every type. It lives as long as the statement.
@@ -98,6 +99,7 @@ impl Context {
         }
     }
 
+    /// Takes the frame off the stack.
     fn leave(self) {
         // SAFETY: the frame is the last one on the stack, because every later one was removed by the code that added it.
         unsafe { pg_sys::error_context_stack = (*self.0).callback.previous };

@@ -25,6 +25,7 @@ use std::sync::OnceLock;
 type Report = fn(roles: bool);
 
 static REPORT: OnceLock<Report> = OnceLock::new();
+/// The hook that was installed before ours, if any.
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
 // OIDs of catalogs.
@@ -172,7 +173,7 @@ fn policy_defines(oid: pg_sys::Oid) -> bool {
 }
 
 /// Returns whether a change of a relation matters: not that of an index, a TOAST table, a temporary or a transient table. True if
-/// the relation has no row.
+/// the relation has no row in `pg_class`. `is_internal` says whether the server made the change as a part of another one.
 fn relation_defines(oid: pg_sys::Oid, is_internal: bool) -> bool {
     let defines = |row: &Class| {
         let is_part = [pg_sys::RELKIND_INDEX, pg_sys::RELKIND_PARTITIONED_INDEX, pg_sys::RELKIND_TOASTVALUE]

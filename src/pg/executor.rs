@@ -11,6 +11,7 @@ use super::targets;
 use super::{definition, observer};
 use pgrx::prelude::*;
 
+/// The hook that was installed before ours, if any.
 static mut PREVIOUS: pg_sys::ExecutorStart_hook_type = None;
 
 unsafe extern "C-unwind" {

@@ -183,8 +183,10 @@ fn each_in_slots(mut held: u64, mut with: impl FnMut(usize)) {
     }
 }
 
+/// A link in a list of locks.
 #[cfg(feature = "pg15")]
 type Link = pg_sys::SHM_QUEUE;
+/// A link in a list of locks.
 #[cfg(not(feature = "pg15"))]
 type Link = pg_sys::dlist_node;
 

@@ -141,6 +141,7 @@ pub struct Table<'t> {
 /// The number of words before the records. The records are aligned like words.
 const HEAD: usize = 1;
 
+/// The start of the memory; null if there is no table. Only the postmaster writes it, and each backend inherits it.
 static MEMORY: AtomicPtr<u64> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Returns how many transactions may be prepared at once.

@@ -246,6 +246,7 @@ fn read_header(file: &OwnedFd, identity: &Identity, sizes: [usize; 2]) -> Result
     }
 }
 
+/// Fills `into` with the bytes of the file from `at` on. Fails if the file is too short.
 fn read_all(file: &OwnedFd, into: &mut [u8], at: u64) -> Result<(), Failure> {
     let mut read = 0;
     while read < into.len() {
@@ -340,6 +341,7 @@ impl Writer {
     }
 }
 
+/// Writes all bytes to the file from `at` on.
 fn write_all(file: &OwnedFd, bytes: &[u8], at: u64) -> Result<(), Failure> {
     let mut written = 0;
     while written < bytes.len() {

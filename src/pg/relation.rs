@@ -186,6 +186,7 @@ pub fn generation() -> u64 {
     GENERATION.get()
 }
 
+/// Forgets some answers by `what`, and makes [`generation`] grow. Cannot fail.
 fn forget(what: impl FnOnce(&mut Known)) {
     GENERATION.set(generation() + 1);
     KNOWN.with_borrow_mut(what);

@@ -176,6 +176,7 @@ impl Segment {
         u64::from(self.blocks()) * u64::from(pg_sys::BLCKSZ)
     }
 
+    /// Returns the number of blocks of the table; 0 if its file is missing.
     fn blocks(&self) -> u32 {
         if !self.has_file() {
             return 0;
@@ -229,6 +230,8 @@ impl Segment {
         next(position).into_iter().find_map(|next| Some((next, self.row(next)?)))
     }
 
+    /// Returns the row with this number, counted from 1, in a block that must exist. None if there is no such row, or if the block
+    /// or the row is damaged. Raises an error if the operating system cannot read the block.
     fn pinned_row(&self, block: u32, number: u16) -> Option<PinnedRow<'_>> {
         let mut row = PinnedRow { buffer: 0, values: [pg_sys::Datum::null(); COLUMNS], segment: self };
         // SAFETY: follows `heap_fetch`. The block exists. The content lock is held while the line pointer is read; afterwards the

@@ -56,6 +56,7 @@ pub fn at_end(call: fn(bool)) {
     }
 }
 
+/// The server calls this at the end of the process with its exit code, which is 0 after an orderly end.
 #[pg_guard]
 unsafe extern "C-unwind" fn end(code: c_int, _nothing: pg_sys::Datum) {
     if let Some(call) = AT_END.get() {

@@ -74,6 +74,7 @@ pub const QUEUES: usize = 128;
 /// An epoch has 31 bits: it is the upper half of the number of a lease, which is a positive bigint (`store/flights.rs`).
 const EPOCH_MASK: u64 = (1 << 31) - 1;
 
+/// The control line; null if there is no cache. The postmaster sets it, and each backend inherits it.
 static CONTROL: AtomicPtr<Control> = AtomicPtr::new(std::ptr::null_mut());
 /// This backend's tier. Never set in the postmaster, so that no backend inherits it.
 static TIER: AtomicPtr<Tier<'static, Backend>> = AtomicPtr::new(std::ptr::null_mut());
@@ -160,6 +161,7 @@ pub fn hook() {
     }
 }
 
+// The hooks that were installed before ours, if any.
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
@@ -171,6 +173,7 @@ fn sizes() -> Sizes {
         reserved_fences: RESERVED_FENCES,
         relation_fences: RELATION_FENCES,
         tag_fences: settings::fence_slots(),
+        // The numbers of backends begin with 0 (`slot`), so the last slot stays unused.
         // SAFETY: the server's own limit of backends, which it sets before it asks for sizes.
         backends: unsafe { pg_sys::MaxBackends } as u32 + 1,
         shards: 0,
@@ -374,6 +377,7 @@ fn random() -> u64 {
     if drawn { u64::from_ne_bytes(bytes) } else { clock::now_ms() }
 }
 
+/// Returns the region, which has the size in `sizes`.
 fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cache_core::RegionError> {
     // SAFETY: the requested bytes follow the control line, the queues, the names and the workers. Shared memory exists as long as
     // the process does; a process that detaches from it does not call this code any more. Only regions access this memory.
@@ -384,6 +388,8 @@ fn region(control: *mut Control, sizes: Sizes) -> Result<Region<'static>, pg_cac
 fn region_start(control: *mut Control) -> *mut u8 {
     workers(control).wrapping_add(WORKER_SLOTS).cast()
 }
+
+// The parts of shared memory follow each other in the order of the table at the head of this file.
 
 fn queues(control: *mut Control) -> *mut Condition {
     control.wrapping_add(1).cast()
@@ -439,6 +445,8 @@ pub fn is_tier_to_be_found() -> bool {
     known_tier().is_none() && is_there_one()
 }
 
+/// Returns whether this process can attach a tier: there is a cache, the server is not in recovery, and the process has an entry in
+/// the server's process array.
 #[cold]
 fn is_there_one() -> bool {
     check_thread();
@@ -447,6 +455,8 @@ fn is_there_one() -> bool {
         && unsafe { !RecoveryInProgress() && !pg_sys::MyProc.is_null() }
 }
 
+/// Attaches this backend's tier. If the region is damaged or belongs to another timeline, warns and switches the cache off in this
+/// process.
 #[cold]
 fn attach() -> Option<&'static HotTier> {
     if !is_there_one() {
@@ -575,6 +585,7 @@ pub fn hash_seed() -> u64 {
     with_control(|control| control.hash_seed.load(Ordering::Relaxed))
 }
 
+/// Returns when the clock began (`clock.rs`).
 fn began_ms() -> u64 {
     with_control(|control| control.began_ms.load(Ordering::Relaxed))
 }

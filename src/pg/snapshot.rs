@@ -33,6 +33,7 @@ struct SeenBySnapshot {
 }
 
 local! {
+    /// The snapshot that was remembered last.
     static LATEST: RefCell<SeenBySnapshot> = RefCell::new(SeenBySnapshot { moment: 0, end: 0, running: Vec::new() });
 }
 

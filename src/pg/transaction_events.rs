@@ -72,6 +72,7 @@ local! {
     static UNSETTLED: Cell<bool> = Cell::new(false);
 }
 
+/// Passes an event of the transaction on. The server calls it before and after a commit or a prepare, and during an abort.
 unsafe extern "C-unwind" fn on_transaction<L: Listener>(
     event: pg_sys::XactEvent::Type,
     _nothing: *mut c_void,
@@ -126,6 +127,7 @@ fn over<L: Listener>() {
     targets::over();
 }
 
+/// Calls the method for an event, under pgrx's guard.
 #[inline(never)]
 fn pass_on<L: Listener>(event: pg_sys::XactEvent::Type) {
     use pg_sys::XactEvent::*;
@@ -142,6 +144,7 @@ fn pass_on<L: Listener>(event: pg_sys::XactEvent::Type) {
     unsafe { pg_sys::panic::pgrx_extern_c_guard(call) }
 }
 
+/// Passes on that a savepoint was released or rolled back. The depth is still that of the savepoint then.
 unsafe extern "C-unwind" fn on_savepoint<L: Listener>(
     event: pg_sys::SubXactEvent::Type,
     _this: pg_sys::SubTransactionId,

@@ -46,6 +46,7 @@ fn name_of(object: Object) -> String {
     }
 }
 
+/// Returns the name of the relation with this OID, if the current role may know it.
 fn relation_name(number: u32) -> String {
     relation::in_words(number, space::may_monitor()).unwrap_or_else(|| "a table".to_owned())
 }
@@ -75,6 +76,7 @@ fn dependency_name(tier: &HotTier, fence: FenceId, number: u32) -> String {
     }
 }
 
+/// Returns the name of the space with this OID, if the current role may know it.
 fn space_name(number: u32) -> String {
     let mut found = None;
     space::each_visible(|of, name, _| {
@@ -85,6 +87,7 @@ fn space_name(number: u32) -> String {
     found.unwrap_or_else(|| "the space".to_owned())
 }
 
+/// Returns the tag that was invalidated last of those with this fence, if its name is still known and the current role may know it.
 fn tag_name(tier: &HotTier, fence: FenceId) -> String {
     let may_know = || space::may_monitor() || space::may_write_everywhere(Role::current());
     names::of(fence.number())

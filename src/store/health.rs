@@ -43,6 +43,7 @@ pub fn findings() -> Vec<Finding> {
     }
 }
 
+/// Returns the finding that there is no cache, because of a setting or of a failure.
 fn cache_off() -> Option<Finding> {
     let (severity, detail, command) = match (settings::hot_bytes(), shared::tier()) {
         (0, _) => (
@@ -61,6 +62,7 @@ fn cache_off() -> Option<Finding> {
     Some(Finding { severity, finding, detail: detail.to_owned(), command: command.to_owned() })
 }
 
+/// Returns the finding that some shards, parts of the memory with entries of their own, were found to be damaged.
 fn shards_off() -> Option<Finding> {
     let usage = shared::tier()?.usage();
     (usage.shards_off > 0).then(|| Finding {
@@ -74,6 +76,7 @@ fn shards_off() -> Option<Finding> {
     })
 }
 
+/// Returns the finding that the launcher does not run although values are to be saved.
 fn launcher_missing() -> Option<Finding> {
     let is_alive = || {
         let launcher = shared::worker_slots().next();
@@ -149,6 +152,7 @@ fn retired() -> impl Iterator<Item = Finding> {
     })
 }
 
+/// Returns the finding that `pg_cache.table_size` is less than [`TABLE_BYTES_MIN`], but not 0.
 fn table_size_small() -> Option<Finding> {
     let bytes = settings::table_bytes();
     let size = |bytes: u64| Size(bytes as i64);

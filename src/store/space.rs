@@ -107,6 +107,7 @@ impl Notify {
 }
 
 impl Options {
+    /// The options of a default space that was never altered.
     const BUILT_IN: Self = Self {
         default_ttl_ms: None,
         max_ttl_ms: None,
@@ -389,6 +390,7 @@ pub fn require_tag_writer() -> Result<Rc<Space>, Refused> {
     resolve(DEFAULT.as_bytes(), Role::current())
 }
 
+/// Returns an error unless the current role has the privilege write in at least one space.
 fn require_writer() -> Result<(), Refused> {
     tables()?;
     let role = Role::current();
@@ -546,6 +548,7 @@ impl Space {
         Some(*self.keyspace.get_or_init(|| keyspace))
     }
 
+    /// Makes the keyspace. In a space with `scope => 'role'`, it is that of the role for which the space was resolved.
     #[cold]
     fn find(&self) -> Option<Keyspace> {
         let role = if self.options.by_role { self.role.oid() } else { 0 };

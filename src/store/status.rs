@@ -131,6 +131,7 @@ pub fn of_stale(tier: &HotTier, scope: &Scope, key: &Key<'_>, reader: Reader<'_>
     tier.why_fenced(key, reader).map_or(Status::Miss("expired"), |because| of_invalid(because, scope))
 }
 
+/// Returns the status for the reason why an entry is not valid. `scope` is that of its key.
 fn of_invalid(because: InvalidBecause, scope: &Scope) -> Status {
     let (text, fence) = match because {
         InvalidBecause::Key => return Status::Invalidated("the key, which another transaction is changing"),

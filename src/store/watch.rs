@@ -40,6 +40,7 @@ struct Known {
 }
 
 thread_local! {
+    /// The session's copy of the list; None before it was first read.
     static KNOWN: RefCell<Option<Rc<Known>>> = const { RefCell::new(None) };
 }
 
@@ -139,6 +140,7 @@ pub fn each(with: impl FnMut(u32, &[u8])) {
     each_of(Rows::All, with);
 }
 
+/// Does the same for some rows of the list.
 fn each_of(rows: Rows<'_>, mut with: impl FnMut(u32, &[u8])) {
     catalog::read(Table::Watches, rows, |row| {
         let oid = row.oid(0).unwrap_or_default();

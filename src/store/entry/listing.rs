@@ -88,10 +88,12 @@ struct FirstKeys {
 }
 
 impl FirstKeys {
+    /// Returns whether a key may be one of the first keys. A key for which this is false must not be added.
     fn has_room_for(&self, key: &[u8]) -> bool {
         self.end.as_ref().is_none_or(|end| key < end.as_slice())
     }
 
+    /// Adds a key, and leaves out the last keys if there are too many. Sets the status [`Status::Cut`] if their bytes are too many.
     fn add(&mut self, key: Vec<u8>) {
         let length = key.len();
         if !self.found.insert(key) {

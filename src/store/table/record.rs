@@ -52,6 +52,8 @@ pub struct Record {
 }
 
 impl Record {
+    /// Reads the words one after the other, or returns None if the segment is free. The saver may write meanwhile, so the words may
+    /// be from different moments.
     fn of(words: SegmentRecord<'_>) -> Option<Self> {
         let owner = words.word(OWNER);
         let (file, usage, ticks) = (words.word(FILE), words.word(USE), words.word(TICKS));

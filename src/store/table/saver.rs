@@ -140,6 +140,7 @@ impl Saver {
         }
     }
 
+    /// Returns the records of this database's segments, each with the number of its segment.
     fn records(&self) -> impl Iterator<Item = (u16, Record)> + '_ {
         self.segments.iter().filter_map(|number| Some((*number, Record::read(self.tier, *number)?)))
     }

@@ -14,6 +14,7 @@ pub struct SavepointMarks {
     marks: Vec<Mark>,
 }
 
+/// The beginning of a savepoint in the list.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     depth: i32,

@@ -138,6 +138,7 @@ pub fn renew_trees(tier: &HotTier) -> Stamp {
 }
 
 impl TableWrites {
+    /// See the function of the same name. May raise errors.
     fn renew_trees(&mut self, tier: &HotTier) {
         if have_trees_grown(tier, self.trees, false) {
             // The stamp must be taken first: a tree that grows after it is then found to have grown. The session must forget the
@@ -196,6 +197,7 @@ struct Passed<'f> {
 }
 
 impl Passed<'_> {
+    /// Adds a relation if there is room for it. Allocates nothing.
     #[inline]
     fn add(&mut self, oid: u32) {
         self.count += 1;
