@@ -13,8 +13,8 @@ use pgrx::prelude::*;
 /// set, removed or invalidated the key before, it takes effect with the commit. A text or a jsonb that is an integer becomes a
 /// counter; any other value is an error. If there is no value, a counter is created that lives for `ttl`; with mode `present`
 /// none is created, and the result is null. If the cache cannot be used, or the counter cannot be stored, that is no error: the
-/// result is `by`, or null with mode `present`, and the status of the session has the reason. If only a new sum for a number that
-/// the transaction has set cannot be recorded, the result is that sum, although the number stays as it was.
+/// result is `by`, or null with mode `present`, and the status of the session has the reason. If the transaction itself has set the
+/// number and the sum cannot be recorded, the result is the sum, although the number stays as it was.
 #[pg_extern(volatile, parallel_restricted)]
 fn cache_incr(
     key: Option<TextArgument<'_>>,

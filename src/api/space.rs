@@ -151,7 +151,8 @@ fn new_name(name: Option<TextArgument<'_>>) -> Result<String, Refused> {
 }
 
 /// Defines an SQL function that takes a name and the options of a space. Creating and changing a space take the same options. In
-/// the parentheses may be one more parameter with its default; `is` names the function that gets all of them.
+/// the parentheses may be one more parameter with its default. `is` names the function that gets the name, the options and that
+/// parameter.
 macro_rules! function_of_options {
     ($(#[$doc:meta])* $function:ident($($more:ident: $kind:ident!($($type:tt)*))?) is $does:ident) => {
         $(#[$doc])*
@@ -245,8 +246,8 @@ fn create(
     check_together(&name)
 }
 
-/// Changes the options of a space that are not null. This requires the privilege admin. If a scope is given, even the same one, the
-/// space is flushed.
+/// Changes the options that were passed. This requires the privilege admin. If a scope was passed, even the present one, the space
+/// is flushed.
 fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Refused> {
     let space = space::with_privilege(name.ok_or_else(|| null("name"))?.0, Privilege::Admin)?;
     let moves = options.scope.is_some();

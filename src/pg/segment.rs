@@ -58,7 +58,8 @@ pub struct SegmentRow<'r> {
     pub space: u32,
     /// The role that owns the value, or 0.
     pub role: u32,
-    /// A number that all parts of a value share, and no other value.
+    /// A number that all parts of a value share. Each saver numbers its values from 1 on, so values of different savers may have
+    /// the same number: a reader also checks that each part follows the one before it.
     pub item: i64,
     /// When the value was read from its source, on the clock of changes.
     pub stamp: i64,

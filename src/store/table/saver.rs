@@ -44,7 +44,7 @@ pub struct Saver {
     tier: &'static HotTier,
     /// The segments of this database, in the order of their names.
     segments: Vec<u16>,
-    /// The number of the last value. It tells the rows of a value from those of the values around it.
+    /// The number of the last value. The values of a saver are numbered from 1 on.
     item: i64,
     /// The generation of the extension's tables (`catalog::generation`), and where each space of this database keeps its entries as
     /// of then. The generation is 0 before the first look.
@@ -57,8 +57,9 @@ pub struct Saver {
     evicted: u64,
     /// Whether marked entries could not be saved. The next look must then mark them again.
     has_failed: bool,
-    /// How many values were saved, and how many copies came too late because the entry had changed.
+    /// How many values were saved.
     pub saved: u64,
+    /// How many copies came too late, because the entry had changed.
     pub outdated: u64,
 }
 
