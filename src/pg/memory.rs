@@ -20,8 +20,8 @@ unsafe extern "C" {
     fn palloc_extended(size: usize, flags: c_int) -> *mut c_void;
 }
 
-/// The largest size that the server allocates, in bytes (`MaxAllocSize`). A larger request raises another error than missing
-/// memory.
+/// The largest size that the server allocates, in bytes (`MaxAllocSize`). For a larger request, the server raises the error for an
+/// invalid size, not that for missing memory.
 pub const LARGEST: usize = 0x3fff_ffff;
 
 /// Allocates zeroed bytes in the current context. Raises an error if there is no memory.

@@ -88,7 +88,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Returns a function that makes a failure of an error of this call of the system.
+/// Returns a function that turns an error of a system call into a failure. `call` says what the call was to do.
 fn failed(call: &'static str) -> impl Fn(Errno) -> Failure {
     move |error| Failure::System(call, error)
 }

@@ -21,7 +21,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// The most relations that one tag can stand for. The limit lets an entry depend on the relations of several such tags.
+/// The most relations that one tag can stand for. An entry can have 255 dependencies, and a relation usually needs one of them, so
+/// an entry can have a few such tags.
 pub const RELATIONS_PER_TAG_MAX: usize = 64;
 /// The most relations of one owner that one tag can stand for, unless the owner of the extension watches them. Tags are shared by
 /// all roles, so one owner of tables must not use up the relations that a tag can stand for.

@@ -10,8 +10,8 @@ use crate::store::table::listing;
 use crate::store::transaction::pending;
 use std::collections::BTreeSet;
 
-/// The most bytes that a call with several results returns, regardless of the size of the cache and of how often the call names a
-/// key.
+/// The most bytes that a call with several results returns, 64 MB, regardless of the size of the cache and of how often the call
+/// names a key. Only a first value that is larger is returned all the same (`api/many.rs`).
 pub const RETURNED_BYTES_MAX: usize = 64 << 20;
 
 /// The memory of a key in a list in addition to its bytes, in bytes.
