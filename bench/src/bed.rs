@@ -1,4 +1,5 @@
-//! The servers under test, filled with the same keys and values.
+//! The servers of the measurements in [`plan`](crate::plan): one PostgreSQL with pg_cache and one Redis, filled with the same keys
+//! and values. The parts with servers of their own take their settings from [`conf`] and [`settings`], too.
 
 use crate::data::{FIRST_KEY, FIRST_TEXT_KEY, FIRST_WRITTEN_KEY, KEYS, VALUE_BYTES, json, value};
 use crate::drive::wire::Pool;
@@ -8,8 +9,10 @@ use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::process::Command;
 
-/// Returns the conditions that fill pg_cache: each calls a function that stores one entry for a row of the table `entry`, and is
-/// true if the entry was stored. Each condition runs in its own transaction.
+/// Returns the SQL conditions that fill pg_cache with the three ranges of keys of [`data`](crate::data): the values as jsonb, the
+/// values as text, and the values that the write measurements overwrite. A condition stores one entry for a row of the table
+/// `entry`, and is true if the entry was stored. Each condition must run in its own transaction: the entries of one range wait in
+/// memory for the commit.
 fn cached() -> [String; 3] {
     let keys = |first: u64| format!("(key::bigint + {})::text", first - FIRST_KEY);
     [
@@ -19,17 +22,19 @@ fn cached() -> [String; 3] {
     ]
 }
 
-/// Returns the configuration of most servers of this benchmark.
+/// Returns the settings of a server that preloads pg_cache, for measurements.
 pub fn conf() -> Conf {
     settings(Conf::preloaded())
 }
 
-/// Sets PostgreSQL's own defaults where the tests use other values, and enough memory for all data.
+/// Adds the settings for measurements to `conf`: PostgreSQL's own defaults where the test harness uses other values. The last three
+/// settings differ from the defaults.
 pub fn settings(conf: Conf) -> Conf {
     conf.set("fsync", "on")
         .set("wal_level", "replica")
         .set("max_prepared_transactions", "0")
         .set("max_wal_size", "1GB")
+        // All tables of a measurement fit into this memory.
         .set("shared_buffers", "256MB")
         // This makes machines with and without reserved huge pages behave the same.
         .set("huge_pages", "off")
@@ -37,10 +42,11 @@ pub fn settings(conf: Conf) -> Conf {
         .set("jit", "off")
 }
 
-/// The variable that names the `pg_config` of the private installation. `make bench` sets it.
+/// The environment variable that names the `pg_config` of the installation under test. `make bench` sets it.
 const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 
-/// Checks the programs that the benchmark needs, before it starts anything. The error names the first missing program in one line.
+/// Checks that the programs exist without which the measurements with servers cannot run. The caller must call this before it
+/// starts a server. The error names the first missing program in one line. `perf` and valgrind may be missing.
 pub fn check_tools() -> Result<()> {
     let pg_config =
         std::env::var_os(PG_CONFIG).with_context(|| format!("{PG_CONFIG} is not set: run make bench"))?;
@@ -55,7 +61,7 @@ pub fn check_tools() -> Result<()> {
     Ok(())
 }
 
-/// Returns the process ID of the postmaster, the parent of all sessions of a cluster. The cluster must be running.
+/// Returns the process ID of the postmaster, the parent of all sessions of a cluster. Panics if the cluster is not running.
 pub fn postmaster(cluster: &Cluster) -> u32 {
     let file = std::fs::read_to_string(cluster.data().join("postmaster.pid")).unwrap_or_default();
     file.lines().next().and_then(|line| line.parse().ok()).expect("a running server has a postmaster.pid")
@@ -67,12 +73,14 @@ pub struct Bed {
     pub cluster: Cluster,
     /// The Redis server.
     pub redis: Redis,
+    /// The session that sets up the data, and in which measurements inside SQL run.
     session: RefCell<Client>,
+    /// The sessions of the measurements over the wire.
     pool: RefCell<Pool>,
 }
 
 impl Bed {
-    /// Starts and fills both servers.
+    /// Starts and fills both servers. Returns an error if one of them does not hold all keys afterwards.
     pub fn make() -> Result<Self> {
         let redis = Redis::start();
         redis.command(&[
@@ -110,12 +118,13 @@ impl Bed {
         Ok(Self { cluster, redis, session: RefCell::new(session), pool: RefCell::default() })
     }
 
-    /// Returns the session for measurements inside SQL. The caller must drop it before another method of the bed needs it.
+    /// Returns the session for measurements inside SQL. The caller must drop the borrow before it calls this, `backend` or
+    /// `check_hits` again: a second borrow panics.
     pub fn session(&self) -> RefMut<'_, Client> {
         self.session.borrow_mut()
     }
 
-    /// Returns the sessions for measurements over the wire. The caller must drop them before it calls this again.
+    /// Returns the sessions for measurements over the wire. The caller must drop the borrow before it calls this again, as above.
     pub fn pool(&self) -> RefMut<'_, Pool> {
         self.pool.borrow_mut()
     }
@@ -125,7 +134,7 @@ impl Bed {
         postmaster(&self.cluster)
     }
 
-    /// Returns the process ID of the session for measurements inside SQL.
+    /// Returns the ID of the backend process of the session for measurements inside SQL.
     pub fn backend(&self) -> Result<u32> {
         let pid: i32 = self.session().query_one("SELECT pg_backend_pid()", &[])?.get(0);
         Ok(pid.cast_unsigned())
@@ -139,10 +148,10 @@ impl Bed {
             .context("Redis does not tell its process")
     }
 
-    /// Fails if a key that the reads request does not exist: a fast miss must not count as a fast hit. Called after all
-    /// measurements.
+    /// Returns an error if a key that the reads request does not exist, or if Redis has counted a miss: a fast miss must not count
+    /// as a fast hit. Must be called after all measurements.
     pub fn check_hits(&self) -> Result<()> {
-        // The client does not look at its results. It asks for exactly these keys, so it is enough that they exist.
+        // The client over the wire does not look at its results. It asks for exactly these keys, so it is enough that they exist.
         let query = "SELECT count(*), min(key), max(key) FROM entry WHERE length(value) = $1";
         let row = self.session().query_one(query, &[&i32::try_from(VALUE_BYTES)?])?;
         let (first, last) = (FIRST_KEY.to_string(), (FIRST_KEY + KEYS - 1).to_string());

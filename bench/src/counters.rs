@@ -1,24 +1,25 @@
-//! Counts the server's processor time, instructions and cycles of an operation, with `perf stat`.
+//! Counts the processor time, instructions and cycles that the server spends on an operation, with `perf stat`.
 //!
-//! The throughput on shared cores also depends on the client and on other activity of the machine. The server's own cost does not,
-//! so writes are compared by this cost as well.
+//! The throughput on shared cores also depends on the client and on other activity of the machine. The server's own cost depends on
+//! these much less. So the measurements that ask for it (`counted`) are compared by this cost as well.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-/// The counted events. The kernel measures `task-clock`, so it works even on machines without processor counters.
+/// The counted events, by perf's names. The kernel itself measures `task-clock`, so a machine without processor counters has it,
+/// too.
 const EVENTS: &str = "task-clock,instructions,cycles";
 
-/// The cost of some processes and of the children that they start later, in total or for one operation. `None` means that perf
-/// could not count the event.
+/// The cost of some processes and of the children that they start while perf counts, in total or for one operation. `None` means
+/// that perf could not count the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Processor time in nanoseconds.
     pub nanoseconds: Option<f64>,
-    /// Instructions.
+    /// Instructions, in user mode and, if the user may count them, in kernel mode.
     pub instructions: Option<f64>,
-    /// Cycles.
+    /// Processor cycles, in the same modes.
     pub cycles: Option<f64>,
 }
 
@@ -27,14 +28,17 @@ impl Counts {
     pub const NOTHING: Self = Self { nanoseconds: Some(0.0), instructions: Some(0.0), cycles: Some(0.0) };
 }
 
-/// The events that perf can count on this machine.
+/// Whether and what perf can count on this machine.
 pub struct Counters {
+    /// Whether perf can count any event.
     works: bool,
+    /// A sentence for the report that says which events are counted and which are not, and why.
     verdict: String,
 }
 
 impl Counters {
-    /// Tries to count the process `pid`, which must exist. The answer holds for all processes.
+    /// Counts the process `pid`, which must exist, for a moment. The answer is taken to hold for all processes that this user may
+    /// count.
     pub fn of_process(pid: u32) -> Self {
         match Meter::start(&[pid]).and_then(Meter::stop) {
             Err(error) => Self { works: false, verdict: format!("Not counted: {error:#}.") },
@@ -47,12 +51,13 @@ impl Counters {
         self.works
     }
 
-    /// Returns a sentence that says which events are counted and which are not.
+    /// Returns the sentence for the report: which events are counted and which are not.
     pub fn verdict(&self) -> String {
         self.verdict.clone()
     }
 }
 
+/// Returns the verdict after counts that perf has returned without an error.
 fn verdict(counts: &Counts) -> String {
     let kinds = [
         ("processor time", counts.nanoseconds),
@@ -82,7 +87,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts to count the total cost of some processes and of their future children.
+    /// Starts to count the total cost of some processes and of their future children. There must be at least one process. Returns
+    /// an error if perf is missing, or if it may not count one of them.
     pub fn start(processes: &[u32]) -> Result<Self> {
         let list: Vec<_> = processes.iter().map(u32::to_string).collect();
         let perf = Command::new("perf")
@@ -103,6 +109,7 @@ impl Meter {
         Ok(meter)
     }
 
+    /// Sends a line to `cat`. Returns whether it came back.
     fn echo(&mut self) -> Result<bool> {
         let (input, output) = (self.perf.stdin.as_mut(), self.perf.stdout.as_mut());
         input.context("no input")?.write_all(b"attached?\n")?;
@@ -111,7 +118,7 @@ impl Meter {
         Ok(answer == "attached?\n")
     }
 
-    /// Stops counting, and returns the counts since `start`.
+    /// Stops counting, waits for the end of perf, and returns the counts since `start`.
     pub fn stop(mut self) -> Result<Counts> {
         drop(self.perf.stdin.take());
         let output = self.perf.wait_with_output()?;
@@ -121,7 +128,8 @@ impl Meter {
     }
 }
 
-/// Parses perf's lines: value, unit, event, and more fields that are not needed.
+/// Parses perf's lines: value, unit, event, and more fields that are not needed. An event without a line, or whose value is no
+/// number, stays `None`; only `<not counted>` is 0.
 fn parse(said: &str) -> Counts {
     let mut counts = Counts::default();
     for line in said.lines() {
@@ -152,6 +160,7 @@ fn parse(said: &str) -> Counts {
 mod tests {
     use super::*;
 
+    /// Fails if a name with a suffix (`instructions:u`) is not recognized, or if milliseconds are not converted.
     #[test]
     fn counters_are_read_with_and_without_the_kernel() {
         let said = "5.74,msec,task-clock,5736521,100.00,0.459,CPUs utilized\n\
@@ -163,6 +172,7 @@ mod tests {
         assert_eq!(verdict(&counts), "`perf stat` counts processor time and instructions and cycles.");
     }
 
+    /// Fails if an event that perf cannot count looks like a cost of 0.
     #[test]
     fn unsupported_counters_are_absent_and_reported() {
         let counts = parse(

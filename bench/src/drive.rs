@@ -1,4 +1,7 @@
-//! Runs a contender for a while and reports its speed.
+//! Runs a contender of the plan for a while and reports its speed.
+//!
+//! [`in_sql`] runs an expression in one SELECT, [`wire`] sends prepared statements to PostgreSQL, and `redis_benchmark` sends
+//! commands to Redis. `load` has the common types. [`one_core`] moves a client and its server to one core.
 
 pub mod in_sql;
 mod load;
@@ -21,11 +24,12 @@ pub struct Driver<'a> {
     bed: &'a Bed,
     load: Load,
     contender: &'a Contender,
-    /// The rate of the last run. redis-benchmark takes a number of operations, not a time, so the driver computes the number from
-    /// this rate.
+    /// The operations per second of the last run. redis-benchmark takes a number of operations, not a time, so the driver computes
+    /// the number from this rate.
     per_second: Cell<f64>,
-    /// How many runs of a statement there were. This is the seed of the keys: each run has other keys, and the n-th run of every
-    /// statement has the same ones. redis-benchmark draws its own keys.
+    /// How many runs of a statement this driver has done. This is the seed of the random keys: each run has other keys, and the
+    /// n-th runs of all statements have the same ones, counted from the first key of their range. redis-benchmark draws its own
+    /// keys.
     runs: Cell<u64>,
 }
 
@@ -34,10 +38,12 @@ impl<'a> Driver<'a> {
     pub fn new(bed: &'a Bed, measurement: &Measurement, contender: &'a Contender) -> Self {
         let Measurement { clients, pipeline, keys, .. } = *measurement;
         let load = Load { clients, pipeline, keys };
+        // The first rate is a guess for the first run of redis-benchmark. Every later run uses a measured rate.
         Self { bed, load, contender, per_second: Cell::new(20_000.0), runs: Cell::new(0) }
     }
 
-    /// Runs the contender for about `span`. With one client, client and server share one core (see [`one_core`]).
+    /// Runs the contender for about `span`. With one client, client and server share one core meanwhile (see [`one_core`]). The
+    /// caller must not hold a borrow of the bed's sessions.
     pub fn run(&self, span: Duration) -> Result<Run> {
         let processes = self.server_processes()?;
         let _alone = if self.load.clients == 1 { Some(OneCore::hold(&processes)?) } else { None };
@@ -58,12 +64,12 @@ impl<'a> Driver<'a> {
         Ok(run)
     }
 
-    /// Returns whether each run opens its own connections.
+    /// Returns whether each run opens its own connections. The sessions with PostgreSQL stay connected from run to run.
     pub fn connects(&self) -> bool {
         matches!(self.contender.work, Work::Redis(_))
     }
 
-    /// Returns the IDs of the processes that do the server's share of the work in a run.
+    /// Returns the IDs of the processes that do the server's share of the work in a run. Connects the sessions that are missing.
     pub fn server_processes(&self) -> Result<Vec<u32>> {
         match self.contender.work {
             Work::Expression(_) => Ok(vec![self.bed.backend()?]),

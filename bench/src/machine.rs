@@ -1,4 +1,4 @@
-//! Describes the machine of the measurement. Without it, other people cannot judge the numbers.
+//! Describes the machine of the measurement. Without this description, a reader cannot judge the numbers.
 
 use crate::bed::Bed;
 use anyhow::{Context, Result};
@@ -14,21 +14,21 @@ pub struct Machine {
     pub finished: String,
     /// The model name of the processor.
     pub processor: String,
-    /// The number of cores that server and client shared.
+    /// The number of cores that this process may use, which servers and clients shared.
     pub cores: usize,
-    /// Whether the machine is a virtual machine.
+    /// Whether the machine is a virtual machine. Only x86 processors tell; on others this is false.
     pub virtual_machine: bool,
-    /// Memory in GB.
+    /// Memory in units of 2^30 bytes, rounded. 0 if it is not known.
     pub memory_gb: u64,
-    /// The Linux version, without a distributor's suffix.
+    /// The Linux version, without a distributor's suffix. Empty if it is not known.
     pub kernel: String,
-    /// The versions of PostgreSQL and Redis, if they were measured.
+    /// The versions of PostgreSQL and Redis. `None` if no measurement of the plan was made.
     pub servers: Option<Servers>,
     /// The version of pg_cache.
     pub pg_cache: String,
     /// How busy the cores were before the benchmark ran anything, from 0 to 1.
     pub busy_before: f64,
-    /// The share of the cores' time that the hypervisor gave to other machines during the run.
+    /// The share of the cores' time that the hypervisor gave to other machines during the run, from 0 to 1.
     pub stolen: f64,
 }
 
@@ -53,7 +53,7 @@ impl Servers {
 }
 
 impl Machine {
-    /// Reads the facts from the system.
+    /// Reads the facts from the system, at the end of the run. The arguments are what only the run itself knows.
     pub fn look(servers: Option<Servers>, busy_before: f64, stolen: f64) -> Result<Self> {
         let processor = read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -87,6 +87,7 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Returns the memory of the machine in units of 2^30 bytes, or `None` if the kernel does not tell.
 fn memory_gb() -> Option<u64> {
     let kilobytes: u64 =
         field(&read_to_string("/proc/meminfo").ok()?, "MemTotal")?.split(' ').next()?.parse().ok()?;
@@ -94,7 +95,7 @@ fn memory_gb() -> Option<u64> {
     Some((kilobytes as f64 / 1024.0 / 1024.0).round() as u64)
 }
 
-/// Returns the first value of a name in one of the kernel's lists.
+/// Returns the first value of a name in one of the kernel's lists of lines `name : value`, or `None` if the name is not in it.
 fn field(list: &str, name: &str) -> Option<String> {
     list.lines().find_map(|line| {
         let (label, value) = line.split_once(':')?;
@@ -110,7 +111,7 @@ pub fn busy_share() -> f64 {
     1.0 - idle / all
 }
 
-/// Measures the time that the hypervisor takes.
+/// Measures the time that the hypervisor takes, from the moment of its creation on.
 pub struct StolenTime(Ticks);
 
 impl StolenTime {
@@ -119,14 +120,14 @@ impl StolenTime {
         Self(Ticks::now())
     }
 
-    /// Returns the share of all time that the hypervisor took.
+    /// Returns the share of the cores' time that the hypervisor took since then, from 0 to 1.
     pub fn share(&self) -> f64 {
         let (all, _, stolen) = Ticks::now().since(self.0);
         stolen / all
     }
 }
 
-/// Clock ticks of all cores since the machine's start.
+/// Clock ticks of all cores since the machine's start. All are 0 if the kernel does not tell.
 #[derive(Clone, Copy, Debug)]
 struct Ticks {
     all: u64,
@@ -139,7 +140,8 @@ impl Ticks {
         Self::parse(&read_to_string("/proc/stat").unwrap_or_default())
     }
 
-    /// Parses the first line: user, nice, system, idle, iowait, irq, softirq, steal, and the guest times, which user includes.
+    /// Parses the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal, and the guest times. These are
+    /// left out, because user and nice include them. `idle` is idle and iowait together.
     fn parse(stat: &str) -> Self {
         let ticks: Vec<u64> = stat
             .lines()
@@ -154,7 +156,7 @@ impl Ticks {
         Self { all: ticks.iter().sum(), idle: at(3) + at(4), stolen: at(7) }
     }
 
-    /// Returns all, idle and stolen ticks between `then` and now.
+    /// Returns all, idle and stolen ticks between `then` and now. All ticks are at least 1, so that a caller can divide by them.
     fn since(self, then: Self) -> (f64, f64, f64) {
         let difference = |now: u64, then: u64| now.saturating_sub(then) as f64;
         (

@@ -1,10 +1,12 @@
 //! `make bench`: compares pg_cache with a table and with Redis, and measures its hot tier (the cache in shared memory) alone, in
 //! one run on one machine.
 //!
-//! The modules: [`plan`] lists the measurements. [`bed`] starts the servers and fills them. [`rounds`] runs the contenders in
-//! turns, each through [`drive`]. [`counters`] asks the processor what an operation cost. [`parts`] lists the other parts of the
-//! report: [`served`] and [`tables`] start their own servers, [`hot_tier`] measures the core alone, and [`eviction`] measures its
-//! hit ratio. [`statistics`] computes medians and their intervals. [`report`] writes the results.
+//! The modules: [`plan`] lists the measurements that compare contenders, [`data`] their keys and values. [`bed`] starts the servers
+//! and fills them. [`rounds`] runs the contenders in turns, each through [`drive`]. [`counters`] counts what an operation costs the
+//! server. [`parts`] lists the other parts of the report: [`served`] and [`tables`] start their own servers, [`hot_tier`] measures
+//! the core alone in a [`tier_bed`], and [`eviction`] measures its hit ratio. [`pace`] says how often and how long everything is
+//! measured, and [`progress`] shows how far the run is. [`statistics`] computes medians and their intervals. [`machine`] describes
+//! the machine. [`report`] writes the results.
 
 mod bed;
 mod counters;
@@ -38,9 +40,9 @@ struct Order {
     output: PathBuf,
     /// Use fewer and shorter rounds.
     quick: bool,
-    /// Run only the measurements whose id contains this text.
+    /// Run only the measurements and parts whose id contains this text.
     only: Option<String>,
-    /// Measure nothing, and write the table and the chart again from the existing JSON.
+    /// Measure nothing, and write the tables and the chart again from the existing JSON. The other options then have no effect.
     redraw: bool,
 }
 
@@ -82,6 +84,7 @@ fn run() -> Result<()> {
     Ok(())
 }
 
+/// Measures what the order asks for. The servers of the plan come first, then the parts, in the order of the report.
 fn measure(order: &Order) -> Result<Report> {
     let wanted = |id: &str| order.only.as_ref().is_none_or(|part| id.contains(part));
     let mut plan = plan::measurements();
@@ -105,7 +108,8 @@ fn measure(order: &Order) -> Result<Report> {
     Ok(Report::new(&pace, order.quick, order.only.clone(), machine, side_by_side, sections))
 }
 
-/// Measures the servers. They have stopped when this returns, so later measurements have the machine for themselves.
+/// Runs the measurements of the plan. Their servers have stopped when this returns, so later measurements have the machine for
+/// themselves.
 fn measure_servers(
     plan: Vec<plan::Measurement>,
     pace: &Pace,

@@ -4,13 +4,16 @@ use crate::eviction::traces::Extent;
 use crate::plan::Side;
 use std::time::Duration;
 
-/// The number and the duration of all measurements. The comparison of contenders must stay below about 10 minutes in a full run and
-/// 3 minutes in a quick run. The parts with their own servers take 4 minutes in a full run and half a minute in a quick run. The
-/// tax on writes takes about 10 minutes or 3. The core alone takes 7 minutes or 1; 5 of the 7 minutes are `beside`, which tests a
-/// promise about 5 minutes.
+/// The number and the duration of all measurements. About how long they take, in a full and in a quick run:
+/// - the comparison of contenders: 10 minutes and 3;
+/// - the parts tags, sizes, rates and walk: 4 minutes and 1;
+/// - the tax on writes: 10 minutes and 3;
+/// - the parts about the table tier: 10 minutes and 4;
+/// - the core alone: 7 minutes and 1. In the full run, 5 of these are `beside`: its goal is about 5 minutes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How long a contender runs before the first round, to fill caches and to measure its speed.
+    /// How long a contender runs before the first round, to fill caches. A run of a quarter of this time, which measures its speed,
+    /// comes before.
     pub warm_up: Duration,
     /// The duration of one run of a reading contender.
     pub read: Duration,
@@ -18,26 +21,31 @@ pub struct Pace {
     pub write: Duration,
     /// Rounds of a reading measurement: at least 6, because a median of fewer samples has no 95 % interval.
     pub read_rounds: usize,
-    /// Rounds of a writing measurement: at least 20, because the ratios of writes vary more than those of reads.
+    /// Rounds of a writing measurement, and pairs of the tax on writes: at least 20, because the ratios of writes vary more than
+    /// those of reads.
     pub write_rounds: usize,
     /// The durations of a short and a long run, whose difference gives the server's cost of an operation without the cost of
     /// connections. A contender that stays connected needs only the long run.
     pub counted: [Duration; 2],
     /// Rounds of these two runs.
     pub counted_rounds: usize,
-    /// Puts that are timed in one round.
+    /// Puts into each tier that are timed in one round, if a row has 1000 puts. Scenarios of the part core-put with shorter rows
+    /// have fewer puts.
     pub puts: usize,
-    /// How long unchanged entries are watched while a writer stores others.
+    /// How long unchanged entries are watched while a writer stores others (part core-innocents).
     pub beside: Duration,
-    /// How often a tier is filled to invalidate all of it.
+    /// Rounds of the part tags, each of which fills the cache, and of the parts tables-save and tables-restart. The parts
+    /// tables-disk and tables-restart also store less if this is below the value of the full run.
     pub fillings: usize,
-    /// How long requests are sent at one rate, in whole seconds.
+    /// How long requests are sent at one rate, in whole seconds. The part tables-save sets values at a rate for a tenth of it, but
+    /// at least 2 s.
     pub at_rate: Duration,
-    /// The duration of one turn, for contenders whose pairs consist of many short turns.
+    /// The duration of one turn in the tax on writes, whose pairs consist of many short turns.
     pub turn: Duration,
-    /// The number of turns of each contender in such a pair. It must be even: see [`turns`](crate::rounds::turns).
+    /// The number of turns of each contender in such a pair. It must be even, so that the turns run forwards and backwards equally
+    /// often: see [`turns`](crate::rounds::turns).
     pub turns: usize,
-    /// How many pairs the servers serve before they are restarted.
+    /// How many of these pairs the servers serve before they are restarted.
     pub pairs_per_start: usize,
     /// The size of the traces (sequences of requested keys) that judge the eviction.
     pub traces: Extent,
@@ -103,6 +111,7 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// Fails if a pace has too few rounds for an interval of 95 %, which takes 6, or for the precision wanted of writes.
     #[test]
     fn write_ratios_have_their_twenty_pairs() {
         for pace in [Pace::FULL, Pace::QUICK] {

@@ -15,9 +15,9 @@ use std::time::Duration;
 pub struct Part {
     /// The name of the part in the JSON output. It never changes.
     pub id: &'static str,
-    /// Whether the part needs a server.
+    /// Whether the part starts a server. It may then need the programs of [`check_tools`](crate::bed::check_tools).
     pub served: bool,
-    /// Measures the part.
+    /// Measures the part. Panics if that fails. The section must have the `id` of the part.
     measure: fn(&Pace) -> Section,
     /// Returns about how long the measurement takes.
     estimate: fn(&Pace) -> Duration,
@@ -62,7 +62,7 @@ pub const PARTS: [Part; 15] = [
     Part { id: "eviction", served: false, measure: eviction::measure, estimate: eviction::estimate },
 ];
 
-/// Measures the given parts, one after the other.
+/// Measures the given parts, one after the other, and shows their progress.
 pub fn run(parts: &[Part], pace: &Pace) -> Vec<Section> {
     parts
         .iter()
@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    /// `--only` selects measurements and parts by their ids, so no two may have the same.
     #[test]
     fn ids_are_unique_among_parts_and_measurements() {
         let plan = crate::plan::measurements();

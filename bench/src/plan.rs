@@ -6,7 +6,7 @@
 //! - A new measurement is an entry in [`measurements`].
 //!
 //! Additions appear in the JSON, the tables and the chart without further work. A contender that may miss also needs a line in
-//! [`Bed::check_hits`](crate::bed::Bed::check_hits), because a fast miss must not count as a hit.
+//! [`Bed::check_hits`](crate::bed::Bed::check_hits), because a fast miss must not count as a hit. The tests check the names.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,15 +16,17 @@ const FLOOR: &str = "no-op function";
 const CACHE: &str = "pg_cache";
 /// pg_cache with values as text, like Redis and the table.
 const CACHE_TEXT: &str = "pg_cache, text";
+/// pg_cache, with all values of a request in one jsonb instead of one row for each.
 const CACHE_ONE_JSONB: &str = "pg_cache, one jsonb";
 /// The solution that a user would write by hand: an index lookup in an UNLOGGED table.
 const TABLE: &str = "table";
+/// The same lookup by the functions of `setup.sql`, and as a subquery of the SELECT.
 const TABLE_SQL: &str = "table, SQL function";
 const TABLE_PLPGSQL: &str = "table, PL/pgSQL function";
 const TABLE_INLINE: &str = "table, subquery";
 const REDIS: &str = "Redis";
 
-/// One SELECT of one session evaluates these for every key.
+/// One SELECT of one session evaluates these for every `key` of the table `probe`.
 const IN_SQL: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key)") },
     Contender { name: CACHE, work: Work::Expression("cache_get(key)") },
@@ -36,7 +38,8 @@ const IN_SQL: &[Contender] = &[
     Contender { name: TABLE_PLPGSQL, work: Work::Expression("lookup_plpgsql(key)") },
 ];
 
-/// The same with keys that are computed for each call, so that the scan does not reveal the next key.
+/// The same with keys that are computed for each call. pg_cache prefetches the keys that a scan will return next, and cannot
+/// foresee these.
 const IN_SQL_COMPUTED: &[Contender] = &[
     Contender { name: FLOOR, work: Work::Expression("pgcache.noop(key || '')") },
     Contender { name: CACHE, work: Work::Expression("cache_get(key || '')") },
@@ -66,16 +69,17 @@ const READS_OF_MANY: &[Contender] = &[
     Contender { name: REDIS, work: Work::Redis(&MGET) },
 ];
 
-/// The number of keys in such a request.
+/// The number of keys in a request of [`READS_OF_MANY`].
 const MANY: u32 = 100;
 
+/// The Redis command that reads [`MANY`] keys.
 const MGET: [&str; MANY as usize + 1] = {
     let mut words = ["{key}"; MANY as usize + 1];
     words[0] = "MGET";
     words
 };
 
-/// These are sent over the wire, one key and its value at a time.
+/// These are sent over the wire, one key and its value at a time. pg_cache overwrites keys of its own.
 const WRITES: &[Contender] = &[
     // The no-op gets the same parameters as the other contenders.
     Contender { name: FLOOR, work: Work::Statement("SELECT pgcache.noop($1)", Given::KeyAndValue) },
@@ -97,7 +101,7 @@ const WRITES: &[Contender] = &[
     Contender { name: REDIS, work: Work::Redis(&["SET", "{key}", "{value}"]) },
 ];
 
-/// Returns the measurements, in the order of the report.
+/// Returns the measurements, in the order of the report. The numbers in `wanted` are what the project aims at, not results.
 pub fn measurements() -> Vec<Measurement> {
     let in_sql = Measurement {
         id: "read-in-sql".into(),
@@ -202,13 +206,13 @@ pub struct Measurement {
     pub group: &'static str,
     /// The title of the measurement within its group.
     pub title: String,
-    /// The side decides how often and how long the measurement runs.
+    /// Whether the measurement reads or writes. This decides how often and how long it runs.
     pub side: Side,
     /// The number of connections that work at the same time.
     pub clients: u32,
-    /// Operations that a client sends before it waits for an answer.
+    /// Requests that a client sends before it waits for their answers.
     pub pipeline: u32,
-    /// Keys that one operation over the wire requests together. Each key counts as an operation.
+    /// Keys of one request over the wire. Each key counts as one operation.
     pub keys: u32,
     /// The contenders, in the order in which they are shown.
     pub contenders: &'static [Contender],
@@ -216,9 +220,9 @@ pub struct Measurement {
     pub references: &'static [&'static str],
     /// The goals of the measurement.
     pub wanted: &'static [Wanted],
-    /// The figure that is shown first.
+    /// The figure that is shown first. It must be the same for all measurements of a group.
     pub shown_as: Shown,
-    /// Whether the processor's counters are read too.
+    /// Whether the server's processor time and events are counted too, in rounds of their own.
     pub counted: bool,
 }
 
@@ -233,12 +237,12 @@ pub struct Wanted {
     pub limit: Limit,
 }
 
-/// A limit with a goal, and with a floor that is the least acceptable result.
+/// A limit. `goal` is the wanted result, and `floor` the worst acceptable one. Only the goal decides whether the report shows ✓.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
     /// The contender must do at least this many times as many operations per second.
     FasterBy { goal: f64, floor: f64 },
-    /// One operation may take at most this many times as long.
+    /// One operation may take at most this many times as long. `floor` is above `goal`.
     SlowerBy { goal: f64, floor: f64 },
 }
 
@@ -278,11 +282,11 @@ pub enum Work {
     Expression(&'static str),
     /// A prepared statement over the wire, with its parameters.
     Statement(&'static str, Given),
-    /// A command with `{key}` and `{value}` as arguments, sent by redis-benchmark.
+    /// The words of a command, sent by redis-benchmark. `{key}` stands for a random key, `{value}` for the value.
     Redis(&'static [&'static str]),
 }
 
-/// The parameters of a statement.
+/// The parameters of a statement. [`data`](crate::data) has the ranges of the keys and the lengths of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     /// A key.
@@ -297,7 +301,7 @@ pub enum Given {
     WrittenKeyAndJson,
     /// A key of the values that only pg_cache writes, and its value as text.
     WrittenKeyAndText,
-    /// A key that was never set, and the value of the parts about tables.
+    /// A key that was almost certainly never set, and the value of the parts about the table tier.
     NewKeyAndText,
     /// The number of a row, from [`FIRST_KEY`](crate::data::FIRST_KEY) on, as a bigint.
     Row,
@@ -329,6 +333,7 @@ mod tests {
         }
     }
 
+    /// The report joins only neighbours into a group. Fails if a group would be shown in two pieces.
     #[test]
     fn the_measurements_of_a_group_are_adjacent() {
         let mut groups: Vec<_> = measurements().iter().map(|measurement| measurement.group).collect();

@@ -12,7 +12,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins a task, with an estimate of its duration.
+    /// Begins a task: prints its name and the estimate of its duration, rounded up to ten seconds.
     pub fn begin(what: &str, estimate: Duration) -> Self {
         eprintln!("==> measuring {what}, about {} s", estimate.as_secs().div_ceil(10) * 10);
         let now = Instant::now();

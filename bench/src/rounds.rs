@@ -14,11 +14,13 @@ use std::time::Duration;
 pub struct Samples {
     /// Operations per second.
     pub per_second: Vec<f64>,
-    /// The cost of one operation on the server. Empty if the measurement is not counted.
+    /// The cost of one operation on the server, from the counting rounds. Empty if the measurement is not counted, or if perf works
+    /// nowhere on this machine.
     pub cost: Vec<Counts>,
 }
 
-/// Runs all measurements. The samples have the same order as the measurements and contenders of the plan.
+/// Runs all measurements: a warm-up, the timed rounds, and then the rounds that count the server's cost. The samples have the same
+/// order as the measurements and contenders of the plan.
 pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) -> Result<Vec<Vec<Samples>>> {
     let drivers: Vec<Vec<Driver>> = plan
         .iter()
@@ -32,7 +34,7 @@ pub fn run(bed: &Bed, plan: &[Measurement], pace: &Pace, counters: &Counters) ->
 
     progress.say("warming up");
     for driver in drivers.iter().flatten() {
-        // The first run only finds the speed; the second then has the right length.
+        // The first run only finds the speed, for drivers that need a number of operations. The second then has the right length.
         driver.run(pace.warm_up / 4)?;
         driver.run(pace.warm_up)?;
     }
@@ -87,8 +89,8 @@ fn cost(driver: &Driver, [short, long]: [Duration; 2]) -> Result<Counts> {
     Ok(difference(start, count(long)?))
 }
 
-/// Returns the additional cost of each additional operation: `None` where a count is missing, or if the second run did no more
-/// operations than the first.
+/// Returns the additional cost of each additional operation. A run is given as its number of operations and their total cost. A
+/// cost is `None` if a count is missing, or if the second run did no more operations than the first.
 fn difference((fewer, less): (u64, Counts), (more, most): (u64, Counts)) -> Counts {
     let operations = more.saturating_sub(fewer);
     let each = |least: Option<f64>, most: Option<f64>| {
@@ -103,21 +105,23 @@ fn difference((fewer, less): (u64, Counts), (more, most): (u64, Counts)) -> Coun
 }
 
 /// Spreads `rounds` evenly over `steps`, so that a measurement with few rounds sees the same changes of the machine's speed as one
-/// with many. Returns the number of the round that belongs to a step, or `None` if the step has none.
+/// with many. Returns the number of the round that belongs to a step, or `None` if the step has none. There must be at most as many
+/// rounds as steps.
 fn round_in(step: usize, steps: usize, rounds: usize) -> Option<usize> {
     let done_after = |step: usize| step * rounds / steps;
     (done_after(step + 1) > done_after(step)).then(|| done_after(step))
 }
 
-/// Returns the order of the contenders in one round. Each contender is the first in turn, and every second round runs backwards. So
-/// no contender always profits or suffers from the same predecessor.
+/// Returns the order of the contenders in one round, by their numbers. Every second round runs backwards, and in `2 * contenders`
+/// rounds each contender is the first exactly twice. So no contender always profits or suffers from the same predecessor.
 pub fn turns(round: usize, contenders: usize) -> impl Iterator<Item = usize> {
     let forth = (0..contenders).map(move |place| (place + round / 2) % contenders.max(1));
     let order: Vec<usize> = if round.is_multiple_of(2) { forth.collect() } else { forth.rev().collect() };
     order.into_iter()
 }
 
-/// Returns about how long all measurements take: the runs, and the start of a program for each run.
+/// Returns about how long all measurements take: the runs, and the start of a program for each run. A program starts in about 80
+/// ms, and a counting round starts perf and two programs of a contender that connects.
 fn estimate(plan: &[Measurement], pace: &Pace, counters: &Counters) -> Duration {
     let start = Duration::from_millis(80);
     plan.iter()
@@ -160,6 +164,7 @@ mod tests {
         assert_eq!(turns(0, 2).chain(turns(1, 2)).collect::<Vec<_>>(), [0, 1, 1, 0]);
     }
 
+    /// Fails if the cost of connecting, here 1 ms in both runs, counts as a cost of the operations.
     #[test]
     fn costs_that_both_runs_have_cancel_out() {
         let counts = |nanoseconds| Counts { nanoseconds: Some(nanoseconds), ..Counts::default() };

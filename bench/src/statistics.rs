@@ -6,19 +6,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The wanted confidence of an interval.
+/// The least confidence that an interval should have.
 const CONFIDENCE: f64 = 0.95;
 
-/// The median of some samples, and the interval that probably holds the true median.
+/// The median of some samples, and the interval that probably holds the true median: that of an endless number of such samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many samples there were.
     pub samples: usize,
     /// The median of the samples.
     pub median: f64,
-    /// The lower end of the interval.
+    /// The lower end of the interval, one of the samples.
     pub low: f64,
-    /// The upper end of the interval.
+    /// The upper end of the interval, one of the samples.
     pub high: f64,
     /// The probability that the interval holds the true median. It is at least 0.95 for 6 to 1074 samples, smaller for fewer, and
     /// wrong for more (see `interval_rank`).
@@ -44,8 +44,8 @@ impl Summary {
         })
     }
 
-    /// Returns `numerator` divided by each figure: 1e9 turns operations per second into nanoseconds per operation. All figures must
-    /// be above 0.
+    /// Returns `numerator` divided by the median and the ends: 1e9 turns operations per second into nanoseconds per operation. All
+    /// three must be above 0.
     pub fn inverted(self, numerator: f64) -> Self {
         Self {
             median: numerator / self.median,
@@ -56,7 +56,8 @@ impl Summary {
     }
 }
 
-/// Returns `of[i] / to[i]` for each run. Both must have the same number of runs, in the same order.
+/// Returns `of[i] / to[i]` for each run. Both must have the same number of runs, in the same order; runs beyond the shorter one are
+/// left out.
 pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
@@ -73,7 +74,7 @@ pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
 /// confidence 1, so the interval shrinks to the one or two samples in the middle.
 fn interval_rank(count: usize) -> (usize, f64) {
     let mut best = None;
-    // First P(Binomial = 0), then P(Binomial < 1), P(Binomial < 2) ...
+    // `exactly` is P(Binomial = rank - 1) at the start of a turn. `below` becomes P(Binomial < rank).
     let mut exactly = 0.5_f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
     let mut below = 0.0;
     for rank in 1..=count.div_ceil(2) {

@@ -6,7 +6,9 @@ use anyhow::{Result, ensure};
 use postgres::Client;
 use std::time::{Duration, Instant};
 
-/// Evaluates `expression` for every key, as often as fits into `span`, but at least once.
+/// Evaluates `expression` for every key, again and again until `span` is over, but at least once. The expression is over the column
+/// `key` of the table `probe` (`setup.sql`), which `session` must see. Returns an error if it is null for a key: it must count
+/// hits.
 pub fn run(session: &mut Client, expression: &str, span: Duration) -> Result<Run> {
     let select = session.prepare(&format!("SELECT count({expression}) FROM probe"))?;
     let started = Instant::now();

@@ -5,7 +5,7 @@
 pub struct Run {
     /// The number of operations done. Each key of a request counts as one.
     pub operations: u64,
-    /// Operations per second, by the clock of the program that ran them.
+    /// Operations per second of all clients together, by the clock of the program that ran them.
     pub per_second: f64,
 }
 
@@ -16,6 +16,6 @@ pub struct Load {
     pub clients: u32,
     /// Requests that a client sends before it waits for their answers.
     pub pipeline: u32,
-    /// Keys of one request.
+    /// Keys of one request. Must be at least 1.
     pub keys: u32,
 }

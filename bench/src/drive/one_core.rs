@@ -9,14 +9,17 @@ use anyhow::{Context, Result};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Keeps some server processes, this thread, and its new child processes and threads on one core, until the value is dropped.
+/// Keeps some server processes and this thread on one core, until the value is dropped. Child processes and threads that this
+/// thread starts meanwhile inherit the core, and keep it after the drop.
 pub struct OneCore {
     servers: Vec<Pid>,
+    /// The cores that this thread was allowed before.
     before: CpuSet,
 }
 
 impl OneCore {
-    /// Moves the processes `servers`, which must exist, and the calling thread to one core.
+    /// Moves the processes `servers`, which must exist, and the calling thread to one core. Of a process with several threads, only
+    /// the main thread moves. Must be dropped on the same thread.
     pub fn hold(servers: &[u32]) -> Result<Self> {
         let held = Self {
             servers: servers.iter().filter_map(|server| Pid::from_raw(server.cast_signed())).collect(),

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use pg_cache_testbed::Redis;
 use std::process::Stdio;
 
-/// Sends `command` with random keys from all clients, `operations` times in total.
+/// Sends `command` from all clients until about `operations` operations are done, but at least one full pipeline for each client.
+/// In the words of `command`, `{key}` stands for a random key and `{value}` for the value.
 ///
 /// redis-benchmark runs with one thread: with several threads, it checks only every 250 ms whether it is done.
 pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Result<Run> {
@@ -30,7 +31,8 @@ pub fn run(redis: &Redis, load: Load, command: &[&str], operations: u64) -> Resu
     Ok(Run { operations: requests * keys, per_second: per_second * keys as f64 })
 }
 
-/// Returns the rate in the single row of the CSV table, found by the name of its column.
+/// Returns the requests per second in the last row of the CSV table, found by the name of its column, or `None` if the output has
+/// no positive rate.
 fn parse(said: &str) -> Option<f64> {
     let (head, row) = said.trim_end().rsplit_once('\n')?;
     let cells = |line: &str| -> Vec<String> {

@@ -18,34 +18,39 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// The OIDs of PostgreSQL's types.
+/// The OIDs of PostgreSQL's types `bigint`, `text`, `text[]` and `jsonb` (`pg_type.dat`).
 const BIGINT: u32 = 20;
 const TEXT: u32 = 25;
 const TEXTS: u32 = 1009;
 const JSONB: u32 = 3802;
-/// The number of digits of a key.
+/// The number of digits of a key: see [`FIRST_KEY`].
 const DIGITS: usize = 13;
 
 /// When a run stops.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// Stop after this time.
+    /// Each client stops with its first answer after this time.
     Over(Duration),
-    /// Stop after this number of requests, but at least one for each client.
+    /// Stop after this number of pipelines of all clients together, but at least one for each client. Without pipelining, a
+    /// pipeline is one request.
     Done(u64),
 }
 
 /// The work of all clients in a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'t> {
+    /// The statement, which each session prepares on first use.
     pub statement: &'t str,
+    /// The parameters of the statement.
     pub given: Given,
     pub load: Load,
-    /// The seed of the random keys. Another seed gives other keys.
+    /// The seed of the random keys. Another seed gives other keys. Only its lower 32 bits count: the number of the client is added
+    /// below them, so that each client has keys of its own.
     pub seed: u64,
 }
 
-/// Sessions that stay connected across statements, like those of a connection pool.
+/// Sessions that stay connected across statements, like those of a connection pool. All calls must name the same cluster. After an
+/// error, the pool must not be used again, because answers may be unread.
 ///
 /// Each page of shared memory that a session touches for the first time costs it a page fault of a few microseconds. So a session
 /// that is half a second old is slower than it will be later. Redis is a single process, which has touched all its pages.
@@ -58,6 +63,7 @@ impl Pool {
         Ok(self.take(cluster, count)?.iter().map(|session| session.process).collect())
     }
 
+    /// Returns the first `count` sessions. Connects the sessions that are missing.
     fn take(&mut self, cluster: &Cluster, count: u32) -> Result<&mut [Session]> {
         while self.0.len() < count as usize {
             self.0.push(Session::connect(cluster)?);
@@ -65,7 +71,8 @@ impl Pool {
         Ok(&mut self.0[..count as usize])
     }
 
-    /// Makes all clients send a statement with random keys at the same time. One key counts as one operation.
+    /// Makes all clients of the task send its statement with random keys at the same time, and returns when all answers have
+    /// arrived. One key counts as one operation. Returns an error if the server refuses a statement.
     pub fn run(&mut self, cluster: &Cluster, task: Task<'_>, until: Until) -> Result<Run> {
         let load = task.load;
         let sessions = self.take(cluster, load.clients)?.iter_mut().enumerate();
@@ -117,6 +124,7 @@ struct Session {
     /// The statements that the session has prepared, with the types of their parameters. A statement's name is its position in this
     /// list.
     prepared: Vec<(String, &'static [u32])>,
+    /// How much of the present answer has been read.
     answer: Answer,
     /// The buffer for answers. It is allocated once, because clearing it takes about a third of the time that the server needs for
     /// a small answer.
@@ -124,6 +132,8 @@ struct Session {
 }
 
 impl Session {
+    /// Connects as the superuser, and waits until the server is ready. The server must not ask for a password: the harness sets up
+    /// `trust`.
     fn connect(cluster: &Cluster) -> Result<Self> {
         let socket = UnixStream::connect(cluster.socket_dir().join(".s.PGSQL.5432"))
             .context("the server's socket does not answer")?;
@@ -172,12 +182,13 @@ impl Session {
         Ok(name)
     }
 
-    /// Reads the bytes that have arrived. Returns whether they end an answer.
+    /// Reads the bytes that have arrived, and waits until there are some. Returns whether they end an answer.
     fn answered(&mut self) -> Result<bool> {
         let length = self.read()?.len();
         self.answer.take(&self.buffer[..length])
     }
 
+    /// Reads at least one byte, and at most as many as the buffer holds.
     fn read(&mut self) -> Result<&[u8]> {
         let count = self.socket.read(&mut self.buffer).context("the server does not answer")?;
         ensure!(count > 0, "the server ends the session");
@@ -185,7 +196,8 @@ impl Session {
     }
 }
 
-/// Returns the process ID that the server sends in its greeting (message `K`).
+/// Returns the process ID that the server sends in its greeting (message `K`), or `None` if there is no complete message of this
+/// kind.
 fn process(mut greeting: &[u8]) -> Option<u32> {
     loop {
         let (kind, rest) = greeting.split_first()?;
@@ -197,7 +209,7 @@ fn process(mut greeting: &[u8]) -> Option<u32> {
     }
 }
 
-/// A client that sends one statement again and again.
+/// A client that sends one pipeline of a statement again and again.
 struct Client<'s> {
     session: &'s mut Session,
     request: Request,
@@ -205,13 +217,14 @@ struct Client<'s> {
 }
 
 impl<'s> Client<'s> {
+    /// Prepares the statement of the task in the session. `number` tells the clients of a run apart.
     fn of(session: &'s mut Session, task: Task<'_>, number: u64) -> Result<Self> {
         let name = session.prepare(task.statement, task.given.types())?;
         let request = Request::of(&name, task.given, task.load);
         Ok(Self { session, request, random: Random::of_seed(task.seed << 32 | number) })
     }
 
-    /// Sends a request with new random keys.
+    /// Sends the pipeline with new random keys. The answer to the one before must have been read to its end.
     fn ask(&mut self) -> Result<()> {
         let Request { bytes, keys, first, count } = &mut self.request;
         for at in keys {
@@ -235,8 +248,9 @@ struct Answer {
 }
 
 impl Answer {
-    /// Consumes bytes of an answer. Returns whether the answer has ended, so that the server is ready for the next request. An
-    /// error message of the server ends the measurement.
+    /// Consumes bytes of an answer. Returns whether the answer has ended, so that the server is ready for the next request. The
+    /// server sends nothing more until then, so bytes behind the end are not expected, and ignored. An error message of the server
+    /// is an error.
     fn take(&mut self, mut bytes: &[u8]) -> Result<bool> {
         while !bytes.is_empty() {
             let skipped = self.rest.min(bytes.len());
@@ -254,7 +268,7 @@ impl Answer {
                 self.rest = (u32::from_be_bytes(length) as usize).saturating_sub(4);
                 match kind {
                     b'E' => bail!("the server refuses a request: {}", String::from_utf8_lossy(bytes)),
-                    // One more byte follows. It is in these bytes, or it is skipped next time.
+                    // The body of ReadyForQuery is one byte. It is in these bytes, or it is skipped next time.
                     b'Z' => {
                         self.rest -= self.rest.min(bytes.len());
                         self.head.clear();
@@ -268,18 +282,21 @@ impl Answer {
     }
 }
 
-/// The request that a client sends again and again, with other keys each time.
+/// The pipeline that a client sends again and again, with other keys each time.
 struct Request {
+    /// The messages, as they are sent.
     bytes: Vec<u8>,
-    /// The offsets of the keys in `bytes`.
+    /// The offsets of the keys in `bytes`. A key is [`DIGITS`] bytes long.
     keys: Vec<usize>,
-    /// The smallest key that the request may ask for, and the number of keys from there on.
+    /// The smallest key that the pipeline may ask for, and the number of keys from there on. All of them must have [`DIGITS`]
+    /// digits.
     first: u64,
     count: u64,
 }
 
 impl Request {
-    /// Builds one execution of a prepared statement, or a pipeline of executions that ends with one Sync message.
+    /// Builds a pipeline: one or more executions of the prepared statement `name`, and one Sync message. The server answers a
+    /// pipeline with one ReadyForQuery.
     fn of(name: &str, given: Given, load: Load) -> Self {
         let first = match given {
             Given::Key | Given::Keys | Given::KeyAndValue | Given::Row => FIRST_KEY,
@@ -303,7 +320,7 @@ impl Request {
 }
 
 impl Given {
-    /// Returns the types of the parameters.
+    /// Returns the OIDs of the types of the parameters.
     fn types(self) -> &'static [u32] {
         match self {
             Self::Key | Self::TextKey => &[TEXT],
@@ -315,7 +332,8 @@ impl Given {
     }
 }
 
-/// Builds the Bind message, and returns it with the offsets of its keys.
+/// Builds the Bind message with `keys` keys, and returns it with the offsets of its keys. `keys` must be 1, except for
+/// [`Given::Keys`].
 fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     let mut bind = Message::of(b'B');
     // The message binds our statement to the unnamed portal. Arrays are sent in binary format, all other parameters as text.
@@ -323,7 +341,7 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     bind.text("").text(name).short(1).short(form).short(given.types().len() as u16);
     if given == Given::Keys {
         bind.long(20 + keys * (4 + DIGITS as u32));
-        // An array of one dimension without nulls, with lower bound 1.
+        // The 20 bytes: an array of one dimension without nulls, the type of the elements, their number, and the lower bound 1.
         bind.long(1).long(0).long(TEXT).long(keys).long(1);
     }
     let mut places = Vec::new();
@@ -346,7 +364,7 @@ fn bind(name: &str, given: Given, keys: u32) -> (Vec<u8>, Vec<usize>) {
     (bind.end(), places)
 }
 
-/// A protocol message under construction.
+/// A protocol message under construction. `text`, `short` and `long` append a String, an Int16 and an Int32 of the protocol.
 struct Message(Vec<u8>);
 
 impl Message {
@@ -387,6 +405,7 @@ fn length(body: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// Fails if a message that is cut at any byte is misread, or if `Z` in a row counts as the end.
     #[test]
     fn an_answer_ends_with_ready_for_query_in_any_fragmentation() {
         let row = [b"D".as_slice(), &length(3), b"Z\0\0"].concat();
