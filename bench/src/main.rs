@@ -42,7 +42,8 @@ struct Order {
     quick: bool,
     /// Run only the measurements and parts whose id contains this text.
     only: Option<String>,
-    /// Measure nothing, and write the tables and the chart again from the existing JSON. The other options then have no effect.
+    /// Measure nothing, and write the tables and the chart again from the existing JSON. `--quick` and `--only` then have no
+    /// effect.
     redraw: bool,
 }
 

@@ -1,4 +1,8 @@
-//! The report: the results as JSON, and the tables and the chart that are made from it.
+//! The report: the results as JSON, and the tables and the chart that are made from it. The files are `latest.json`, `latest.md`
+//! and `latest.svg` in the directory of the command line.
+//!
+//! `results` computes the results of the plan from the samples, and [`section`] holds those of a part. `markdown` and `chart` draw
+//! them, with the help of `table`, `text` and [`notation`].
 
 mod chart;
 mod markdown;
@@ -14,7 +18,8 @@ use anyhow::{Context, Result};
 use std::path::Path;
 
 impl Report {
-    /// Reads the results of an earlier run from `latest.json`.
+    /// Reads the results of an earlier run from `latest.json`. Returns an error if the fields of the JSON are not those of this
+    /// program.
     pub fn read(directory: &Path) -> Result<Self> {
         let path = directory.join("latest.json");
         let json =
@@ -26,7 +31,7 @@ impl Report {
     pub fn write(&self, directory: &Path) -> Result<()> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let json = serde_json::to_string_pretty(self).context("the results are not JSON")?;
-        // The chart shows only measurements with servers. If there are none, no chart is written and an older chart is removed.
+        // The chart shows only measurements of the plan. If there are none, no chart is written and an older chart is removed.
         let chart = (!self.measurements.is_empty()).then(|| chart::draw(self));
         let files = [("json", Some(json + "\n")), ("md", Some(self.markdown())), ("svg", chart)];
         for (ending, content) in files {

@@ -14,8 +14,8 @@ use std::time::Duration;
 pub struct Samples {
     /// Operations per second.
     pub per_second: Vec<f64>,
-    /// The cost of one operation on the server, from the counting rounds. Empty if the measurement is not counted, or if perf works
-    /// nowhere on this machine.
+    /// The cost of one operation on the server, from the counting rounds. Empty if the measurement is not counted, or if perf
+    /// cannot count on this machine.
     pub cost: Vec<Counts>,
 }
 

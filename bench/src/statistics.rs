@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The least confidence that an interval should have.
 const CONFIDENCE: f64 = 0.95;
 
-/// The median of some samples, and the interval that probably holds the true median: that of an endless number of such samples.
+/// The median of some samples, and the interval that probably holds the true median: the median of endlessly many such samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many samples there were.
@@ -56,8 +56,7 @@ impl Summary {
     }
 }
 
-/// Returns `of[i] / to[i]` for each run. Both must have the same number of runs, in the same order; runs beyond the shorter one are
-/// left out.
+/// Returns `of[i] / to[i]` for each run. Both must have the same number of runs, in the same order.
 pub fn pair_ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }

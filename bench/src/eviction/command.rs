@@ -1,4 +1,4 @@
-//! The command `pg_cache_bench eviction`: runs the simulation alone, on made traces or on traces from files.
+//! The command `pg_cache_bench eviction`: runs the simulation of caches alone, on made traces or on traces from files.
 
 use super::simulate;
 use super::traces::{self, Extent};
@@ -10,7 +10,9 @@ use std::str::FromStr;
 const USAGE: &str = "usage: pg_cache_bench eviction [--trace FILE.csv]... [--output DIRECTORY] [--keys NUMBER] \
                      [--requests NUMBER] [--shards NUMBER]";
 
-/// Simulates the traces that the arguments ask for, and prints the result.
+/// Simulates the traces that `words` ask for, the arguments after `eviction`. Prints the result, and with `--output` also writes it
+/// to `eviction.json` and `eviction.md`. `--keys` and `--requests` size the made traces. `--shards` 0, the default, lets our tier
+/// choose.
 pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
     let (mut extent, mut shards) = (Pace::FULL.traces, 0);
     let mut files: Vec<PathBuf> = Vec::new();
@@ -26,6 +28,7 @@ pub fn run(mut words: impl Iterator<Item = String>) -> Result<()> {
             other => bail!("what is {other}? {USAGE}"),
         }
     }
+    // With fewer keys, the smallest capacity of the simulation, 1 % of them, would be less than one value.
     let Extent { keys, requests } = extent;
     anyhow::ensure!(keys >= 100 && requests > 0, "that is too little to simulate");
     let traces = match files[..] {

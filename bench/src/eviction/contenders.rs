@@ -1,8 +1,8 @@
 //! The contenders of the simulation, behind one trait. A contender that is asked for a key says whether it had the value, and
 //! stores the value if it had not.
 //!
-//! The capacity is in bytes of values and is the same for all. A contender with shards has as many as our tier. The hashes are
-//! fixed, so that the same trace has the same outcome every time.
+//! The capacity is in bytes of values and is the same for all. quick_cache has as many shards as our tier. The hash functions have
+//! fixed seeds, so that the same trace has the same outcome every time.
 
 use super::traces::{Request, Trace};
 use crate::tier_bed::{self, Alone, Memory};
@@ -15,7 +15,8 @@ use std::time::Duration;
 /// The hash function of all contenders, without a random seed.
 type Hashing = BuildHasherDefault<DefaultHasher>;
 
-/// The names of the contenders: ours, the plain LRU rule, and the two caches that ours must equal.
+/// The names of the contenders: our tier, the plain LRU rule, and the two caches that our tier is judged by. All lists of outcomes
+/// have this order.
 pub const NAMES: [&str; 4] = ["pg_cache", "LRU", "moka", "quick_cache"];
 
 /// The outcome of replaying a trace on a contender.
@@ -31,25 +32,26 @@ pub struct Outcome {
     pub held: f64,
     /// Entries that the contender kept, on average over the second half of the trace.
     pub entries: f64,
-    /// Values that were too large to be stored.
+    /// How many times a value was too large to be stored. moka and quick_cache do not count this: 0.
     pub refused: u64,
 }
 
-/// A contender.
+/// A contender. Its content is empty at the start of a replay.
 trait Cache {
-    /// Returns whether the cache had the value. If it had not, this stores the value.
+    /// Returns whether the cache had the value. If it had not, this stores the value, unless it is too large.
     fn ask(&mut self, request: Request) -> bool;
     /// Returns the number of entries and the bytes of values in the cache now.
     fn held(&self) -> (u64, u64);
-    /// Returns how many values the cache refused because of their size.
+    /// Returns how many times the cache refused a value because of its size. 0 for a cache that does not count this.
     fn refused(&self) -> u64 {
         0
     }
 }
 
-/// How often the content is measured in the second half of a trace.
+/// About how often the content is measured in the second half of a trace, at equal distances.
 const LOOKS: usize = 8;
 
+/// Asks an empty cache for all requests of a trace, one after the other. The trace must have a request.
 fn replay(trace: &Trace, mut cache: impl Cache) -> Outcome {
     let length = trace.requests.len();
     let part = (length / 2 / LOOKS).max(1);
@@ -94,15 +96,19 @@ impl Sums {
     }
 }
 
+/// Returns 0 if the whole is 0.
 fn percent(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
 }
 
-/// How far our tier's content may differ from the capacity, as a fraction. The size of the region is found by trial.
+/// How far our tier's content may differ from the capacity, as a fraction of the capacity. The report marks outcomes that differ
+/// more.
 pub const TOLERANCE: f64 = 0.01;
+/// The most sizes of the region that are tried.
 const TRIALS: u32 = 12;
 
-/// Replays a trace on all contenders. Returns the outcomes in the order of [`NAMES`], and the size of our region.
+/// Replays a trace on all contenders, with a capacity in bytes of values. Returns the outcomes in the order of [`NAMES`], and the
+/// sizes of our tier. With `shards` = 0, our tier chooses the number of shards.
 pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
     let (ours, sizes, shards) = ours(trace, capacity, shards);
     // The number of entries is only a hint for quick_cache.
@@ -117,9 +123,11 @@ pub fn run(trace: &Trace, capacity: u64, shards: u32) -> (Vec<Outcome>, Sizes) {
 }
 
 /// Replays a trace on our tier, in a region whose size makes it keep as much as the others. The region's size is found by repeated
-/// replays, because the content depends on the sizes of the entries and on the free space between them.
+/// replays, because the content depends on the sizes of the entries and on the free space between them. Returns the outcome of the
+/// trial whose content was closest to the capacity, the sizes of its tier, and the number of its shards.
 fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
     let fixed = Sizes { shards, ..tier_bed::sizes(0) };
+    // The first size is a guess: small values need about as much memory again, and the fences need a fixed part.
     let mut bytes = (capacity as f64 * 2.0) as usize + 256 * 1024;
     let mut best: Option<(f64, Outcome, Sizes, u32)> = None;
     for _ in 0..TRIALS {
@@ -135,7 +143,8 @@ fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
         if error.abs() <= TOLERANCE / 2.0 {
             break;
         }
-        // Only the blocks grow with the content; the rest of the region does not.
+        // Only the blocks grow with the content, and the structures of a shard by a few percent of them. The rest of the region
+        // does not.
         let blocks = usage.block_bytes as f64;
         let wanted = blocks * capacity as f64 / outcome.held.max(1.0);
         bytes = (bytes as f64 + (wanted - blocks) * 1.03).max(4096.0) as usize / 64 * 64;
@@ -144,10 +153,12 @@ fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
     (outcome, sizes, shards)
 }
 
+/// Our tier as a contender.
 struct Ours<'m> {
     tier: Tier<'m, Alone>,
     scope: Scope,
     hashing: Hashing,
+    /// Bytes of which each value is a prefix.
     content: Vec<u8>,
 }
 
@@ -187,9 +198,11 @@ impl Cache for Ours<'_> {
     }
 }
 
+/// The plain rule: the entry that was not requested for the longest time is evicted first.
 struct Lru {
     cache: lru::LruCache<u32, u32, Hashing>,
     capacity: u64,
+    /// The bytes of all values in the cache.
     held: u64,
     refused: u64,
 }
@@ -237,8 +250,8 @@ struct Moka {
 }
 
 impl Moka {
-    /// Creates the cache. If all values have the same size, moka counts entries, as it is mostly used: weights change its decisions
-    /// even if they are equal.
+    /// Creates the cache. If all values have the same size, moka counts entries: weights change its decisions even if they are
+    /// equal, and most programs use it without weights.
     fn new(capacity: u64, equal_size: Option<u32>) -> Self {
         let unit = equal_size.map_or(1, u64::from);
         let builder = moka::sync::Cache::builder().max_capacity(capacity / unit);
@@ -263,6 +276,7 @@ impl Cache for Moka {
     }
 }
 
+/// The weight of an entry in quick_cache: the size of its value.
 #[derive(Clone)]
 struct BySize;
 
@@ -313,6 +327,7 @@ mod tests {
     use super::*;
     use crate::eviction::traces::{Extent, made};
 
+    /// Hit ratios can be compared only between caches that keep as much. Fails if a contender keeps more or less than its capacity.
     #[test]
     fn all_contenders_fill_their_capacity() {
         let extent = Extent { keys: 5000, requests: 50_000 };
@@ -329,6 +344,7 @@ mod tests {
         }
     }
 
+    /// Fails if a hash function or a contender draws a random seed.
     #[test]
     fn outcomes_are_the_same_every_time() {
         let extent = Extent { keys: 2000, requests: 20_000 };
@@ -336,6 +352,7 @@ mod tests {
         assert_eq!(run(trace, 20_000, 0), run(trace, 20_000, 0));
     }
 
+    /// Fails if the LRU contender counts entries instead of bytes, or if a contender forgets a value although all have room.
     #[test]
     fn the_capacity_is_in_bytes() {
         let request = |key, size| Request { key, size, cost: key * 10 };
@@ -350,7 +367,7 @@ mod tests {
         assert_eq!(replay(&trace, Quick::new(1000, 10, 1)).hit_percent, 40.0);
     }
 
-    /// A value that does not fit at all causes no eviction and does not end the run.
+    /// A value that is larger than our tier can store is counted as refused each time, and does not end the replay.
     #[test]
     fn a_value_too_large_for_our_tier_is_counted() {
         let memory = Memory::of_bytes(256 * 1024);

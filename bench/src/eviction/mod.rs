@@ -1,4 +1,7 @@
 //! Measures how well the tier keeps the entries that will be requested: compares its hit ratio with other caches, without a server.
+//!
+//! [`traces`] has the requests, `mixed` those for values of different sizes and costs, and `contenders` the caches that replay
+//! them. This file compares the outcomes. [`command`] runs the comparison alone.
 
 pub mod command;
 mod contenders;
@@ -18,9 +21,10 @@ use traces::{Extent, Trace};
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
 /// How far our average may be below the average of the better of moka and quick_cache, in percentage points.
 const BELOW_BEST_MAX: f64 = 0.5;
-/// How far any of our cells may be below the cell of LRU, in percentage points.
+/// How far our hit rate may be below that of LRU in any cell, in percentage points. A cell is one trace at one capacity.
 const BELOW_LRU_MAX: f64 = 2.0;
-/// Mixed values are judged at capacities from here on, in percent. A smaller cache holds few of the largest values.
+/// The goal for the average of mixed values counts capacities from here on, in percent. A smaller cache holds few of the largest
+/// values. The goal for LRU counts all capacities.
 const MIXED_PERCENT_MIN: u64 = 5;
 
 /// Simulates the traces of the report.
@@ -28,8 +32,8 @@ pub fn measure(pace: &Pace) -> Section {
     simulate(&made(pace.traces), 0)
 }
 
-/// Returns about how long the simulation takes: less than two microseconds for each request to each contender, trials included, and
-/// five if the values are large.
+/// Returns about how long the simulation takes. At each of the 4 capacities, all contenders with their trials take 2 µs for each
+/// request of the 6 traces of equal values, and 5 µs for each request of the 5 of mixed values, counted as if these had as many.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_micros(u64::from(pace.traces.requests) * 4 * (6 * 2 + 5 * 5))
 }
@@ -41,7 +45,7 @@ fn made(extent: Extent) -> Vec<Trace> {
     traces
 }
 
-/// A share of the requests that a cache can hit.
+/// What a hit rate is a share of: the number of requests, the bytes of their values, or what their values cost to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Share {
     Requests,
@@ -71,21 +75,25 @@ impl Share {
 #[derive(Clone, Debug, Serialize)]
 struct Cell {
     trace: String,
+    /// The capacity, in percent of the working set.
     percent: u64,
     /// The capacity, in bytes of values.
     capacity: u64,
+    /// The size of our tier's region that was found for this capacity.
     region_bytes: usize,
-    /// The shares that differ from each other.
+    /// The shares that are shown. With values of one size, the share of the bytes is that of the requests, and is left out. The
+    /// share of the cost is left out if the costs are not known.
     shares: Vec<Share>,
+    /// The outcomes, in the order of [`NAMES`].
     outcomes: Vec<Outcome>,
 }
 
 impl Cell {
-    /// Returns the share that a cache should make large: that of the cost, if the costs are known.
+    /// Returns the share that the goals judge: that of the cost, if the costs are known, and else that of the requests.
     fn goal(&self) -> Share {
         if self.shares.contains(&Share::Cost) { Share::Cost } else { Share::Requests }
     }
-    /// Returns whether the values differ in nothing.
+    /// Returns whether all values have the same size, and no known cost.
     fn is_equal(&self) -> bool {
         self.shares == [Share::Requests]
     }
@@ -95,21 +103,25 @@ impl Cell {
     fn lru(&self, share: Share) -> f64 {
         share.of(&self.outcomes[1])
     }
+    /// Returns the better of moka and quick_cache.
     fn best(&self, share: Share) -> f64 {
         share.of(&self.outcomes[2]).max(share.of(&self.outcomes[3]))
     }
     fn above_lru(&self) -> f64 {
         self.ours(self.goal()) - self.lru(self.goal())
     }
+    /// Returns the share of the capacity that our tier has filled.
     fn filled(&self) -> f64 {
         self.outcomes[0].held / self.capacity as f64
     }
+    /// Returns whether our tier kept about as much as the others may. Otherwise its hit rate proves little.
     fn is_comparable(&self) -> bool {
         (self.filled() - 1.0).abs() <= TOLERANCE
     }
 }
 
-/// Replays traces at all capacities. With `shards` = 0, the tier chooses the number of shards by its size.
+/// Replays traces at all capacities. With `shards` = 0, the tier chooses the number of shards by its size. Two threads replay at
+/// once, because no time is measured.
 pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     let cells: Vec<(&Trace, u64)> =
         traces.iter().flat_map(|trace| PERCENTS.map(|percent| (trace, percent))).collect();
@@ -170,7 +182,7 @@ fn section(cells: &[Cell]) -> Section {
     }
 }
 
-/// Returns the averages of all contenders.
+/// Returns the average of each contender over some cells, in the order of [`NAMES`]. There must be at least one cell.
 fn averages<'c>(cells: &[&'c Cell], share: impl Fn(&'c Cell) -> Share) -> Vec<f64> {
     let average = |place: usize| {
         let sum: f64 = cells.iter().map(|cell| share(cell).of(&cell.outcomes[place])).sum();
@@ -179,10 +191,12 @@ fn averages<'c>(cells: &[&'c Cell], share: impl Fn(&'c Cell) -> Share) -> Vec<f6
     (0..NAMES.len()).map(average).collect()
 }
 
+/// Formats percentage points with their sign, and with a minus sign instead of a hyphen.
 fn points(points: f64) -> String {
     format!("{points:+.2}").replace('-', "−")
 }
 
+/// Returns the goal that our average is near that of the better of moka and quick_cache. `what` names the average.
 fn near_best(what: &str, cells: &[&Cell]) -> Goal {
     let averages = averages(cells, Cell::goal);
     let above_best = averages[0] - averages[2].max(averages[3]);
@@ -195,6 +209,7 @@ fn near_best(what: &str, cells: &[&Cell]) -> Goal {
     }
 }
 
+/// Returns the goal that no cell is far below LRU.
 fn above_lru(cells: &[Cell]) -> Goal {
     let worst = cells
         .iter()
@@ -214,6 +229,8 @@ fn above_lru(cells: &[Cell]) -> Goal {
     }
 }
 
+/// Returns the cells as a table, with averages at the end. A ⚠ before the entries marks a share far below LRU, and one behind the
+/// content a tier that kept too much or too little.
 fn table(cells: &[&Cell]) -> Table {
     let mut head = vec!["trace".to_owned(), "capacity".into(), "share of".into()];
     head.extend(NAMES.map(str::to_owned));

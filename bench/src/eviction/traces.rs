@@ -1,14 +1,14 @@
-//! Traces of requests: made by fixed rules, always the same, or read from a file.
+//! Traces of requests: made by fixed rules, always the same, or read from a file. This file makes the traces of values of one size.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::Path;
 
-/// The value size of the made traces, in bytes.
+/// The size of all values in the traces that this file makes, in bytes.
 const VALUE_BYTES: u32 = 100;
 
-/// One request for a key, with the size of its value.
+/// One request for a key, with the size and the cost of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The number of the key.
@@ -26,18 +26,19 @@ pub struct Trace {
     pub name: String,
     /// The requests, in order.
     pub requests: Vec<Request>,
-    /// The total size of all values that are requested again and again, in bytes. Capacities are a share of this.
+    /// The total size of all values that are requested again and again, in bytes. Capacities are a share of this. Keys that a made
+    /// trace requests only once do not belong to it.
     pub working_set: u64,
 }
 
 impl Trace {
-    /// Returns the size of the values, if it is the same for all requests.
+    /// Returns the size of the values if it is the same for all requests, and otherwise `None`.
     pub fn equal_size(&self) -> Option<u32> {
         let size = self.requests.first()?.size;
         self.requests.iter().all(|request| request.size == size).then_some(size)
     }
 
-    /// Returns whether it is known what the values cost.
+    /// Returns whether at least one request has a known cost.
     pub fn has_costs(&self) -> bool {
         self.requests.iter().any(|request| request.cost > 0)
     }
@@ -46,7 +47,7 @@ impl Trace {
 /// The size of the made traces.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// The number of keys in the working set.
+    /// The number of keys in the working set. Must be at least 1.
     pub keys: u32,
     /// The number of requests.
     pub requests: u32,
@@ -69,7 +70,7 @@ pub fn made(extent: Extent) -> Vec<Trace> {
     ]
 }
 
-/// Draws keys by Zipf's law: the n-th key is requested in proportion to n to the power of −`skew`.
+/// Draws keys by Zipf's law: the n-th key, counted from 1, is requested in proportion to n to the power of −`skew`.
 fn zipf(extent: Extent, skew: f64) -> Vec<u32> {
     let ranks = Zipf::new(extent.keys, skew);
     let mut random = Random::of_seed(1 + (skew * 10.0) as u64);
@@ -86,7 +87,7 @@ const BETWEEN_SCANS: u32 = 20_000;
 /// Keys of a scan.
 const SCAN: u32 = 5_000;
 
-/// Requests keys by Zipf's law with skew 1.0. From time to time, a scan reads keys that no later request asks for.
+/// Requests keys by Zipf's law with skew 1.0. From time to time, a scan reads keys that no other request asks for.
 fn polluted(extent: Extent) -> Vec<u32> {
     let ranks = Zipf::new(extent.keys, 1.0);
     let mut random = Random::of_seed(2);
@@ -127,7 +128,8 @@ pub fn shifting(extent: Extent) -> Vec<u32> {
         .collect()
 }
 
-/// Reads a trace with the columns time, key and size, and perhaps the cost in microseconds. A header line is skipped.
+/// Reads a trace: a CSV file with the columns time, key and size in bytes, and perhaps the cost in microseconds. The times must be
+/// numbers and are not used; the order of the lines counts. A header line with these names is skipped.
 ///
 /// The working set is all keys of the trace, each with the size of its last request.
 pub fn read(path: &Path) -> Result<Trace> {
@@ -164,6 +166,7 @@ fn is_header(line: &str) -> bool {
     found == columns || found == columns[..3]
 }
 
+/// Returns the key, the size and the cost of a line. The cost is 0 if the line has none.
 fn parse_line(line: &str) -> Result<(&str, u32, u32)> {
     let columns: Vec<_> = line.split(',').map(str::trim).collect();
     let (time, key, size, cost) = match columns[..] {
@@ -182,11 +185,12 @@ fn parse_line(line: &str) -> Result<(&str, u32, u32)> {
 
 /// Draws ranks, starting at 0, by Zipf's law, using the cumulative probabilities.
 pub struct Zipf {
+    /// For each rank, the probability of this rank or a lower one.
     up_to: Vec<f64>,
 }
 
 impl Zipf {
-    /// Creates the distribution over `ranks` ranks.
+    /// Creates the distribution over `ranks` ranks, at least one.
     pub fn new(ranks: u32, skew: f64) -> Self {
         let mut sum = 0.0;
         let mut up_to: Vec<f64> = (1..=ranks)
@@ -226,7 +230,7 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// Returns a number below `bound`.
+    /// Returns a number below `bound`, which must be at least 1.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
@@ -244,6 +248,7 @@ mod tests {
 
     const EXTENT: Extent = Extent { keys: 1000, requests: 200_000 };
 
+    /// Returns how often each key below `of` occurs.
     fn counts(keys: &[u32], of: u32) -> Vec<u32> {
         let mut counts = vec![0; of as usize];
         for key in keys.iter().filter(|key| **key < of) {

@@ -1,4 +1,5 @@
-//! Draws the results as an SVG with horizontal bars and one panel for each group. The drawing is small enough to need no library.
+//! Draws the results of the plan as an SVG with horizontal bars and one panel for each group of measurements. The drawing is small
+//! enough to need no library.
 
 use super::notation::{rate, time, versions};
 use super::results::{Entry, Measured, Report};
@@ -22,7 +23,7 @@ const FAINT: &str = "#59636e";
 const LINE: &str = "#d1d9e0";
 
 /// The colour of each contender of the plan, chosen by the beginning of its name. Colour-blind readers can also distinguish the
-/// colours.
+/// colours. A test checks that each name has one.
 const COLOURS: [(&str, &str); 4] =
     [("pg_cache", "#0969da"), ("table", "#e8a33d"), ("Redis", "#c4432b"), ("no-op", "#afb8c1")];
 
@@ -41,7 +42,8 @@ pub fn draw(report: &Report) -> String {
     canvas.finish()
 }
 
-/// The picture so far. `y` is the distance from the top to the place of the next element.
+/// The picture so far. `y` is the distance from the top to the place of the next element: its upper edge, or the baseline of a
+/// text.
 struct Canvas {
     body: String,
     y: f64,
@@ -61,7 +63,7 @@ impl Canvas {
         self.y += 8.0;
     }
 
-    /// Draws a group with its own scale.
+    /// Draws a group with its own scale: the longest bar of the group with its whisker is [`LONGEST`].
     fn panel(&mut self, group: &[Measured]) {
         self.y += 34.0;
         self.text(MARGIN, "start", 16.0, INK, "600", &group[0].group);
@@ -72,7 +74,7 @@ impl Canvas {
         let top =
             ends.map(|entry| entry.operations_per_second.summary.high).fold(f64::MIN_POSITIVE, f64::max);
         for measured in group {
-            // A group with one measurement needs no second heading.
+            // The title shares the line of the first contender's name. A group with one measurement needs no second heading.
             if group.len() > 1 {
                 self.y += 18.0;
                 self.text(MARGIN, "start", 13.0, INK, "600", &measured.title);
@@ -88,6 +90,7 @@ impl Canvas {
         self.y -= 6.0;
     }
 
+    /// Draws one contender: its name, its bar, and its figures. `top` is the operations per second that [`LONGEST`] stands for.
     fn bar(&mut self, entry: &Entry, shown_as: Shown, top: f64) {
         let speed = entry.operations_per_second.summary;
         let x = |per_second: f64| AXIS + per_second / top * LONGEST;
@@ -191,6 +194,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Fails if a name begins with none of the words of `COLOURS`: its bar would have the colour for unknown names.
     #[test]
     fn every_contender_of_the_plan_has_a_colour() {
         for measurement in crate::plan::measurements() {

@@ -22,6 +22,7 @@ pub fn write(report: &Report) -> String {
     text
 }
 
+/// Writes the results of the plan: a table for each group, the costs, and how to read them.
 fn side_by_side(report: &Report) -> String {
     let mut text = String::new();
     for group in report.groups() {
@@ -68,6 +69,8 @@ fn heading(report: &Report) -> String {
     text
 }
 
+/// Returns the speeds of a group. The first measurement decides the columns, so all measurements of a group must agree in the
+/// figure that is shown first and in their references.
 fn speed_table(group: &[Measured]) -> Table {
     let first = &group[0];
     let mut head = vec![String::new(), "contender".into()];
@@ -99,7 +102,8 @@ fn speed_table(group: &[Measured]) -> Table {
     table
 }
 
-/// Formats the ratio of a contender to the reference. The reference itself is 1; its interval would say nothing.
+/// Formats the ratio of a contender to the reference, or a dash if the reference has no such figure. The reference itself is 1; its
+/// interval would say nothing.
 fn ratio(name: &str, reference: &str, figure: &Figure) -> String {
     match figure.ratio_to(reference) {
         Some(_) if name == reference => "1".into(),
@@ -156,7 +160,7 @@ fn costs(report: &Report) -> String {
     table.align() + "\n" + &paragraph(&explained)
 }
 
-/// Returns the confidence of the intervals for this number of rounds.
+/// Returns the confidence of the intervals for this number of rounds, in percent. It depends only on the number, so any samples do.
 fn confidence(rounds: usize) -> String {
     Summary::of(&vec![0.0; rounds])
         .map_or("no".into(), |summary| format!("{:.1} %", summary.confidence * 100.0))

@@ -11,7 +11,7 @@ pub fn versions(machine: &Machine) -> String {
     format!("{}pg_cache {}", servers.unwrap_or_default(), machine.pg_cache)
 }
 
-/// Formats operations per second: 940, 52.7 k, 1.04 M.
+/// Formats operations per second: 940, 52.7 k, 1.04 M. The next unit begins where three digits would round to 1000.
 pub fn rate(per_second: f64) -> String {
     match per_second {
         big if big >= 999_500.0 => format!("{} M", digits(big / 1e6)),
@@ -20,7 +20,7 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// Formats nanoseconds: 96.1 ns, 12.5 µs, 14.1 ms.
+/// Formats nanoseconds: 96.1 ns, 12.5 µs, 14.1 ms. The next unit begins where three digits would round to 10 000.
 pub fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         longest if longest >= 9_995_000.0 => format!("{} ms", digits(longest / 1e6)),
@@ -29,7 +29,7 @@ pub fn time(nanoseconds: f64) -> String {
     }
 }
 
-/// Formats a count: 812, 12 300, 1 040 000.
+/// Formats a count: 812, 12 300, 1 040 000. A narrow no-break space (U+202F) separates groups of three digits.
 pub fn count(number: f64) -> String {
     let rounded = digits(number);
     let (whole, rest) = rounded.split_once('.').map_or((rounded.as_str(), None), |(w, r)| (w, Some(r)));
@@ -43,7 +43,7 @@ pub fn count(number: f64) -> String {
     rest.map_or(grouped.clone(), |rest| format!("{grouped}.{rest}"))
 }
 
-/// Formats a median, followed by its interval.
+/// Formats a median, followed by its interval in parentheses if there is more than one sample.
 pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> String {
     match interval(summary, &notation) {
         Some(interval) => format!("{} ({interval})", notation(summary.median)),
@@ -51,7 +51,7 @@ pub fn with_interval(summary: Summary, notation: impl Fn(f64) -> String) -> Stri
     }
 }
 
-/// Formats an interval, with the unit only once. Returns `None` if there was only one sample.
+/// Formats an interval. If both ends have the same unit, it stands only once. Returns `None` if there was only one sample.
 pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<String> {
     if summary.samples < 2 {
         return None;
@@ -65,7 +65,7 @@ pub fn interval(summary: Summary, notation: impl Fn(f64) -> String) -> Option<St
 }
 
 /// Formats a number with three significant digits; further digits before the decimal point are zeroes. A number below 1 has two
-/// decimal places, and a number below 0.1 has four.
+/// decimal places, and a number below 0.1 has four, except 0.
 pub fn digits(number: f64) -> String {
     match number.abs() {
         n if n >= 99.95 => {

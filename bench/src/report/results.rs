@@ -1,4 +1,5 @@
-//! The results of a run: the contents of the JSON. [`Report::new`] computes them from the samples of the rounds.
+//! The results of a run: the contents of the JSON. [`Report::new`] computes those of the plan from the samples of the rounds; each
+//! part brings its own [`Section`].
 
 use super::notation::{digits, with_interval};
 use super::section::{Goal, Section};
@@ -15,17 +16,17 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Whether the run had fewer and shorter rounds. Such results must not be quoted.
     pub quick: bool,
-    /// The part of an id that selected the measurements, if not all were made.
+    /// The text in the ids of the selected measurements and parts (`--only`). `None` if all were made.
     pub only: Option<String>,
     /// Rounds of each reading measurement.
     pub read_rounds: usize,
-    /// Rounds of each writing measurement; each round is a pair.
+    /// Rounds of each writing measurement.
     pub write_rounds: usize,
     /// Rounds in which the server's cost was counted.
     pub counted_rounds: usize,
     /// The machine of the measurement.
     pub machine: Machine,
-    /// A sentence that says which events perf could count on the servers. Empty if no server was measured.
+    /// A sentence that says which events perf could count on the servers. Empty if no measurement of the plan was made.
     pub counters: String,
     /// The results of the plan's measurements.
     pub measurements: Vec<Measured>,
@@ -33,14 +34,14 @@ pub struct Report {
     pub sections: Vec<Section>,
 }
 
-/// The results of the measurements with servers.
+/// The samples of the measurements of the plan. All fields are empty if none was made.
 #[derive(Default)]
 pub struct SideBySide {
     /// The measurements that were made.
     pub plan: Vec<Measurement>,
     /// A sentence that says which events perf could count.
     pub counters: String,
-    /// The samples, in the order of the measurements and their contenders.
+    /// The samples, in the order of the measurements in `plan` and of their contenders.
     pub samples: Vec<Vec<Samples>>,
 }
 
@@ -49,7 +50,7 @@ pub struct SideBySide {
 pub struct Measured {
     /// The name for programs.
     pub id: String,
-    /// The table that the measurement belongs to.
+    /// The table that the measurement belongs to. The measurements of a table are adjacent.
     pub group: String,
     /// The title of the measurement within its table.
     pub title: String,
@@ -57,9 +58,9 @@ pub struct Measured {
     pub shown_as: Shown,
     /// The number of connections.
     pub clients: u32,
-    /// Operations that a client sends before it waits for an answer.
+    /// Requests that a client sends before it waits for their answers.
     pub pipeline: u32,
-    /// The contenders that the ratios refer to.
+    /// The names of the contenders that the ratios refer to.
     pub references: Vec<String>,
     /// The results of the contenders.
     pub contenders: Vec<Entry>,
@@ -67,12 +68,12 @@ pub struct Measured {
     pub goals: Vec<Goal>,
 }
 
-/// The results of one contender. A cost is `None` if perf could not count it in every round.
+/// The results of one contender. A cost is `None` if it was not counted, or if perf could not count it in every round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// The name of the contender.
     pub name: String,
-    /// The speed of the contender.
+    /// The speed of the contender. Its ratios compare speeds, so more is better. Ratios of costs compare costs: less is better.
     pub operations_per_second: Figure,
     /// Processor time of the server for one operation.
     pub server_nanoseconds: Option<Figure>,
@@ -98,7 +99,7 @@ pub struct Figure {
 pub struct Ratio {
     /// The name of the reference.
     pub to: String,
-    /// The contender's figure divided by the reference's figure.
+    /// The contender's figure divided by the reference's figure: the median over the rounds.
     pub summary: Summary,
 }
 
@@ -137,6 +138,7 @@ impl Report {
 }
 
 impl Measured {
+    /// Computes the results of one measurement. `samples` has the order of its contenders.
     fn new(measurement: &Measurement, samples: &[Samples]) -> Self {
         let by_name = |name: &str| measurement.contenders.iter().position(|contender| contender.name == name);
         let figure = |own: &Samples, of: &dyn Fn(&Samples) -> Option<Vec<f64>>| {
@@ -203,6 +205,8 @@ fn goal(wanted: &Wanted, title: &str, speed: Summary) -> Goal {
 }
 
 impl Figure {
+    /// Computes the summary of the rounds, and the ratios to the references, which are given by name with the values of their
+    /// rounds. Returns `None` if there are no rounds.
     fn new(rounds: Vec<f64>, references: impl Iterator<Item = (String, Vec<f64>)>) -> Option<Self> {
         let summary = Summary::of(&rounds)?;
         let ratios = references
@@ -255,6 +259,7 @@ mod tests {
         Measured::new(&measurement, samples)
     }
 
+    /// Fails if a ratio is upside down, or if a goal or its acceptable limit is compared in the wrong direction.
     #[test]
     fn a_ratio_is_own_over_reference() {
         let measured = measured(&[
@@ -274,6 +279,7 @@ mod tests {
         assert_eq!(missed, [false, true]);
     }
 
+    /// Fails if a median is taken over the rounds that happen to have a count.
     #[test]
     fn a_count_that_is_missing_in_a_round_is_absent() {
         let measured = measured(&[samples(&[1.0, 1.0], &[Some(5.0), None]), samples(&[1.0, 1.0], &[])]);

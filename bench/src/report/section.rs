@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The results of one part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Section {
-    /// The name for programs.
+    /// The name for programs: the `id` of the part.
     pub id: String,
     /// The heading.
     pub title: String,
@@ -17,23 +17,23 @@ pub struct Section {
     pub tables: Vec<Table>,
     /// The goals of the part.
     pub goals: Vec<Goal>,
-    /// The results for programs.
+    /// The results for programs, in a form that each part chooses.
     pub figures: serde_json::Value,
 }
 
 /// A goal and its result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Goal {
-    /// The goal, with its limit.
+    /// The goal and its limit, in words.
     pub wanted: String,
-    /// The result, with its unit.
+    /// The result with its unit, in words.
     pub found: String,
     /// Whether the result meets the goal.
     pub met: bool,
 }
 
 impl Goal {
-    /// Returns the goal as a Markdown list item.
+    /// Returns the goal as a Markdown list item, with ✓ if it is met and ✗ if not.
     pub fn markdown(&self) -> String {
         let mark = if self.met { '✓' } else { '✗' };
         bullet(&format!("{mark} {}: **{}**", self.wanted, self.found))

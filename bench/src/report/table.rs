@@ -9,7 +9,7 @@ pub struct Table {
     pub names: usize,
     /// The names of the columns.
     pub head: Vec<String>,
-    /// The rows. Each row has as many cells as the head.
+    /// The rows. Each row must have as many cells as the head.
     pub rows: Vec<Vec<String>>,
 }
 
@@ -19,7 +19,8 @@ impl Table {
         Self { names, head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Returns the table as padded Markdown.
+    /// Returns the table as Markdown. All cells of a column have the same width: at least 3 characters, which the line below the
+    /// head needs.
     pub fn align(&self) -> String {
         let widths: Vec<usize> = (0..self.head.len())
             .map(|column| {

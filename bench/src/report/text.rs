@@ -1,4 +1,4 @@
-//! Paragraphs and list items of the report, wrapped.
+//! Paragraphs and list items of the report, wrapped at 110 characters. The tests are in `markdown.rs`.
 
 /// Returns a paragraph, wrapped.
 pub fn paragraph(text: &str) -> String {
@@ -10,10 +10,12 @@ pub fn bullet(text: &str) -> String {
     wrapped(text, "- ", "  ")
 }
 
-/// Breaks lines between words, so that the text is also readable in a terminal.
+/// Breaks lines at blanks, so that the text is also readable in a terminal. The first line begins with `first`, all others with
+/// `others`. A word that is longer than a line has a line of its own.
 fn wrapped(text: &str, first: &str, others: &str) -> String {
     const WIDTH: usize = 110;
     let mut lines = vec![first.to_owned()];
+    // Whether the present line has no word yet.
     let mut bare = true;
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is always one");
