@@ -1,5 +1,5 @@
-//! A tier in this process's own memory, so that measurements of the core need no server: the memory, the locks and the clock that
-//! PostgreSQL provides otherwise.
+//! A tier (the cache of `pg_cache_core`) in this process's own memory, so that measurements of the core need no server: the memory,
+//! the locks and the clock that PostgreSQL provides otherwise.
 
 use pg_cache_core::{Cost, Host, Key, Kind, NewValue, Region, Scope, Sizes, Stamp, Tier};
 use std::hint::black_box;
@@ -11,12 +11,14 @@ const LINE: usize = Region::ALIGNMENT / 8;
 /// Memory for a region.
 pub struct Memory {
     words: Vec<AtomicU64>,
+    /// The first of the words on a cache line: the region begins there and has `count` words.
     start: usize,
     count: usize,
 }
 
 impl Memory {
-    /// Allocates zeroed memory and touches every page, so that no measurement includes the first use of a page.
+    /// Allocates zeroed memory and touches every page, so that no measurement includes the first use of a page. A rest of `bytes`
+    /// that is less than 8 is left out.
     pub fn of_bytes(bytes: usize) -> Self {
         let count = bytes / 8;
         // `black_box` hides that the value is 0. For known zeroes, the system would provide each page only on its first use.
@@ -43,6 +45,8 @@ impl Host for Alone {
 }
 
 /// Returns the sizes of a tier, with as many fences as in a small installation. The core chooses the number of shards.
+/// [`Tier::format`] ignores `bytes` and takes the region's own size, so a caller that only formats may pass 0. At most 4 threads
+/// may use the tier.
 pub fn sizes(bytes: usize) -> Sizes {
     Sizes {
         bytes,
@@ -61,12 +65,12 @@ pub fn scope<H: Host>(tier: &Tier<'_, H>) -> Scope {
     tier.scope(1, 1, 0)
 }
 
-/// Returns a key in the scope. `hash` must be the same for the same bytes.
+/// Returns a key in the scope. `hash` must be the same for the same bytes. `bytes` must not be empty, nor longer than a key may be.
 pub fn key(scope: Scope, bytes: &[u8], hash: u64) -> Key<'_> {
     Key::new(scope, bytes, hash).expect("no key here is empty or longer than keys may be")
 }
 
-/// Returns a value that never expires and depends on nothing.
+/// Returns a value that never expires, depends on nothing, and has no known cost.
 pub fn value(bytes: &[u8]) -> NewValue<'_> {
     NewValue {
         bytes,
@@ -85,7 +89,7 @@ pub struct Spinning {
 }
 
 impl Spinning {
-    /// Creates the locks for a tier of these sizes.
+    /// Creates the locks for a tier of these sizes. `sizes.bytes` must be the size of its region.
     pub fn of(sizes: Sizes) -> Self {
         let shards = Tier::<&Self>::shards_of(sizes).expect("the tier is large enough");
         Self { locks: (0..shards).map(|_| AtomicBool::new(false)).collect() }

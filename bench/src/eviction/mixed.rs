@@ -89,8 +89,8 @@ impl Blocks {
         }
     }
 
-    /// Returns the requested keys in order. Of 8 draws, 3 request records, 2 pages, 2 a file that may return, and 1 a file that
-    /// never returns. These numbers and the skews are chosen so that about half of the requests are for extents.
+    /// Returns the requested keys in order. Of 8 draws, on average 3 request records, 2 pages, 2 a file that may return, and 1 a
+    /// file that never returns. So a bit less than half of the requests are for extents.
     fn requests(&self, extent: Extent) -> Vec<u32> {
         let mut random = Random::of_seed(6);
         let places = Zipf::new((self.records / NEIGHBOURS).max(1), 0.6);

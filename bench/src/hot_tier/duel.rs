@@ -1,4 +1,5 @@
-//! Runs contenders of one process in turns, so that other activity of the machine affects all of them equally.
+//! Runs two contenders in turns, so that other activity of the machine affects both equally. A contender is a function of this
+//! process; it may ask a server.
 
 use crate::report::notation::{digits, time, with_interval};
 use crate::report::section::{Goal, Table};
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 /// A contender. Its function does the work and returns the nanoseconds of one operation.
 pub struct Lane<'a> {
+    /// The name as shown.
     pub name: String,
     pub run: Box<dyn FnMut() -> f64 + 'a>,
 }
@@ -21,6 +23,7 @@ impl<'a> Lane<'a> {
 /// Two contenders, with their results over all rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Duel {
+    /// What is measured, as shown.
     pub title: String,
     pub own_name: String,
     pub other_name: String,
@@ -29,7 +32,7 @@ pub struct Duel {
     pub other: Vec<f64>,
     pub own_median: Summary,
     pub other_median: Summary,
-    /// Our time divided by the other's time, round by round.
+    /// The median of our time divided by the other's time, round by round, and its interval.
     pub ratio: Summary,
 }
 
@@ -51,7 +54,7 @@ pub fn fight(title: &str, rounds: usize, own: Lane<'_>, other: Lane<'_>) -> Duel
 }
 
 impl Duel {
-    /// Creates a duel from the results of the rounds.
+    /// Creates a duel from the names and the results of the rounds. Both must have the same number of rounds, at least one.
     pub fn of(title: &str, own: (String, Vec<f64>), other: (String, Vec<f64>)) -> Self {
         let median = |samples: &[f64]| Summary::of(samples).expect("there is at least one round");
         Self {
@@ -66,7 +69,8 @@ impl Duel {
         }
     }
 
-    /// Returns the goal that our contender takes at most `at_most` times as long as the other.
+    /// Returns the goal that our contender takes at most `at_most` times as long as the other, by the median. `wanted` begins the
+    /// sentence.
     pub fn goal(&self, wanted: &str, at_most: f64) -> Goal {
         Goal {
             wanted: format!("{wanted}, at most {at_most} times"),
@@ -101,6 +105,7 @@ pub fn table(duels: &[Duel]) -> Table {
 mod tests {
     use super::*;
 
+    /// A lane's time depends on the round. Fails if the first round counts, or if times of different rounds are compared.
     #[test]
     fn lanes_take_turns_and_are_compared_round_by_round() {
         let order = std::cell::RefCell::new(Vec::new());

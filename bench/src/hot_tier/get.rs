@@ -1,4 +1,5 @@
-//! Measures the cost of a hit, compared with a cache inside one process that returns references.
+//! Measures the cost of a hit, compared with quick_cache. That cache works inside one process and returns references to its values;
+//! the measurement copies each value, as our tier does.
 
 use super::duel::{Duel, Lane, fight, table};
 use super::{Hashing, KEY_BYTES, Shared, VALUE_BYTES, Writer, key_bytes, megabytes};
@@ -15,11 +16,12 @@ use std::time::{Duration, Instant};
 
 type Quick = quick_cache::sync::Cache<Box<[u8]>, Arc<[u8]>, UnitWeighter, Hashing>;
 
+/// Numbers of keys: so many that hits wait for memory, and so few that all stay in the processor's caches.
 const KEYS: u64 = 100_000;
 const FEW_KEYS: u64 = 100;
-/// Lookups of a thread in one round. A power of two, so that the list of requested keys fits into it a whole number of times.
+/// Lookups of a thread in one round. Must be a multiple of the lengths of the lists of requested keys, which are powers of two.
 const QUESTIONS: usize = 1 << 19;
-/// How many times longer than a hit in quick_cache our hit may take.
+/// Our hit may take at most this many times as long as a hit in quick_cache.
 const RATIO_MAX: f64 = 1.5;
 
 /// Returns about how long the part takes.
@@ -83,14 +85,16 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Returns the requested keys in order. They are prepared in advance, so that choosing and formatting keys is not timed.
+/// Returns the requested keys in order. They are prepared in advance, so that choosing and formatting keys is not timed. The list
+/// for many keys is long enough to request most of them; the one for few keys is short, so that it stays in the processor's caches.
 fn asked(keys: u64) -> Vec<[u8; KEY_BYTES]> {
     let mut random = Random::of_seed(4);
     let length = if keys == KEYS { QUESTIONS / 2 } else { 1 << 12 };
     (0..length).map(|_| key_bytes(random.below(keys))).collect()
 }
 
-/// Returns the nanoseconds that a thread takes for one lookup. All threads start at the same moment.
+/// Returns the nanoseconds that a thread takes for one lookup, on average. All threads start at the same moment. `work` is called
+/// once on each thread with the thread's number, from 0 on, and must do [`QUESTIONS`] lookups.
 fn timed(threads: u32, work: impl Fn(u32) + Sync) -> f64 {
     let ready = Barrier::new(threads as usize);
     let sum: Duration = std::thread::scope(|scope| {
@@ -110,6 +114,7 @@ fn timed(threads: u32, work: impl Fn(u32) + Sync) -> f64 {
     sum.as_nanos() as f64 / f64::from(threads) / QUESTIONS as f64
 }
 
+/// Looks up the keys of the list in order, again and again. Panics after a miss, because a fast miss is no hit.
 fn ask_tier(tier: &Shared<'_, '_>, asked: &[[u8; KEY_BYTES]]) {
     let writer = Writer::new(tier);
     let mut buffer: Vec<u8> = Vec::new();
@@ -123,6 +128,7 @@ fn ask_tier(tier: &Shared<'_, '_>, asked: &[[u8; KEY_BYTES]]) {
     assert_eq!(hits, QUESTIONS, "a fast miss is no hit");
 }
 
+/// Does the same with quick_cache.
 fn ask_quick(cache: &Quick, asked: &[[u8; KEY_BYTES]]) {
     let mut buffer: Vec<u8> = Vec::new();
     let mut hits = 0;
@@ -144,6 +150,7 @@ mod tests {
     use super::*;
     use std::hash::BuildHasher;
 
+    /// Fails if one contender hashes more than the bytes of the key: the measured times include the hashing.
     #[test]
     fn both_contenders_compute_the_same_hash() {
         let hashing = Hashing::with_seeds(1, 2, 3, 4);

@@ -12,23 +12,24 @@ use std::time::{Duration, Instant};
 
 /// The entries under test, called innocents. Each has its own tag, and a reader reads them all the time.
 const INNOCENTS: u64 = 10_000;
-/// The first key of the other entries, which the writer stores.
+/// The first key of the other entries, which the writer stores: behind the keys of all entries that are read.
 const OTHERS: u64 = 1 << 32;
 
 /// The bytes of the tier of the first measurement. It is full from the start.
 const BESIDE_REGION: usize = megabytes(32);
 const SETS_PER_SECOND: u64 = 10_000;
-/// The number of keys that the writer sets: three times as many as fit. Most sets are of keys that are not in the tier, and must
-/// evict an entry.
+/// The number of keys that the writer sets: about three times as many as fit. Most sets are of keys that are not in the tier, and
+/// must evict an entry.
 const SET_KEYS: u64 = 500_000;
+/// The least share of the reads that must hit in the first measurement.
 const HIT_PERCENT_MIN: f64 = 99.0;
 
 /// The bytes of the tier of the second measurement. It has room for all entries.
 const COMMIT_REGION: usize = megabytes(384);
 const COMMIT_KEYS: u64 = 1_000_000;
-/// Entries without a tag, called bystanders. They are read as often as the innocents while a large transaction commits.
+/// Entries without a tag, called bystanders. In the second measurement, each is read as often as each of the innocents.
 const BYSTANDERS: u64 = 200_000;
-/// How far the hit rate may fall while the transaction commits, in percentage points.
+/// The hit rate must fall by less than this while the transaction commits, in percentage points.
 const LOST_POINTS_MAX: f64 = 1.0;
 /// How long the reader is watched before and after the transaction.
 const AROUND: Duration = Duration::from_millis(500);
@@ -125,6 +126,7 @@ impl Reads {
     }
 }
 
+/// The results of the first measurement. `sets` is how many entries the writer has stored in these seconds.
 struct Beside {
     seconds: f64,
     sets: u64,
@@ -132,13 +134,13 @@ struct Beside {
 }
 
 impl Beside {
-    /// Returns whether the writer kept its rate. A slower writer would prove less than the goal says.
+    /// Returns whether the writer kept its rate, within 1 %. A slower writer would prove less than the goal says.
     fn kept_pace(&self) -> bool {
         self.sets as f64 >= self.seconds * SETS_PER_SECOND as f64 * 0.99
     }
 }
 
-/// Reads the innocents for `span`, while this thread stores other entries at a fixed rate.
+/// Reads the innocents on another thread for `span`, while this thread stores other entries at a fixed rate.
 fn beside_sets(span: Duration) -> Beside {
     let sizes = tier_bed::sizes(BESIDE_REGION);
     let memory = Memory::of_bytes(sizes.bytes);
@@ -187,7 +189,8 @@ struct Phase {
     reads: Reads,
 }
 
-/// Reads innocents and bystanders while this thread commits a transaction of `keys` keys.
+/// Reads innocents and bystanders on another thread, while this thread commits a transaction of `keys` keys in a tier of `region`
+/// bytes. Returns the results of each of the [`PHASES`].
 fn beside_commit(region: usize, keys: u64, bystanders: u64) -> [Phase; PHASES.len()] {
     let sizes = tier_bed::sizes(region);
     let memory = Memory::of_bytes(sizes.bytes);
@@ -243,18 +246,20 @@ fn set(writer: &mut Writer<'_, '_, &Spinning>, numbers: &[u64], mut done: impl F
     done();
 }
 
-/// The current phase of the writer, and how many batches the reader has read.
+/// The state that the writer and the reader share.
 #[derive(Default)]
 struct Stage {
+    /// The current phase of the writer, from 0 on. `usize::MAX`: one of the two threads has ended.
     phase: AtomicUsize,
+    /// How many batches the reader has read.
     batches: AtomicU64,
     /// The number of batches when the phase began.
     before: AtomicU64,
 }
 
 impl Stage {
-    /// Ends a phase, but waits until the reader has read during it, because a phase without reads would show nothing. Returns the
-    /// number of the phase that has ended. Panics if the reader has ended.
+    /// Ends a phase. Waits until the reader has read a batch in it, because a phase without reads would show nothing. Returns the
+    /// number of the phase that has ended. Only the writer may call this. Panics if the reader has ended before.
     fn next(&self) -> usize {
         // The first batch of this phase may have begun in the phase before, so the reader must finish two.
         while self.batches.load(Ordering::Relaxed) < self.before.load(Ordering::Relaxed) + 2 {
@@ -270,7 +275,7 @@ impl Stage {
     }
 }
 
-/// Ends the other thread when dropped, also by a panic. Otherwise the other thread would wait forever.
+/// Makes the other thread end when dropped, also by a panic. Otherwise the other thread would wait forever. Each thread holds one.
 struct EndOnDrop<'s>(&'s Stage);
 
 impl Drop for EndOnDrop<'_> {
@@ -292,7 +297,7 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         Self { tier, writer: Writer::new(tier), bystanders, random: Random::of_seed(8) }
     }
 
-    /// Reads until the last of `PHASES` phases has ended.
+    /// Reads in batches of 100 until the last of `PHASES` phases has ended. Returns the results of each phase.
     fn read_on<const PHASES: usize>(mut self, stage: &Stage) -> [Reads; PHASES] {
         let _end = EndOnDrop(stage);
         let mut reads = [Reads::default(); PHASES];
@@ -315,6 +320,7 @@ impl<'t, 'm, 'l> Reader<'t, 'm, 'l> {
         hit
     }
 
+    /// Stores an entry, with its tag if it is an innocent.
     fn store(&mut self, number: u64) {
         let tag = [self.tier.fences().tag(number)];
         let dependencies: &[_] = if number < INNOCENTS { &tag } else { &[] };
@@ -330,6 +336,7 @@ mod tests {
     use super::*;
     use pg_cache_core::Counter;
 
+    /// Fails if a step is left out or does the work of another: it counts the entries and the announced changes after each.
     #[test]
     fn a_transaction_sets_all_its_keys_in_three_steps() {
         let sizes = tier_bed::sizes(megabytes(4));
@@ -348,6 +355,7 @@ mod tests {
         assert_eq!((steps, look), (vec![(0, 0), (0, 3), (3, 0)], vec![true; 3]));
     }
 
+    /// Fails if the entry stays valid after a change of its tag.
     #[test]
     fn a_stored_entry_has_its_tag() {
         let sizes = tier_bed::sizes(megabytes(4));
@@ -364,9 +372,10 @@ mod tests {
         assert_eq!(tier.counted(Counter::MissFenced), 1);
     }
 
+    /// The measurement must be able to fail: a tier that is much too small must not show a high hit rate.
     #[test]
     fn the_hit_rate_shows_that_a_tier_is_too_small() {
-        // No entry is read often enough to stay, because there are three times as many bystanders as fit.
+        // No entry is read often enough to stay, because there are more than twice as many bystanders as fit.
         let phases = beside_commit(megabytes(8), 20_000, 100_000);
         assert!(phases.iter().all(|phase| phase.reads.asked > 0));
         assert!(phases[0].reads.percent() < 90.0, "{phases:?}");

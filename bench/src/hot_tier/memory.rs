@@ -1,4 +1,5 @@
-//! Measures which part of a region holds keys and values.
+//! Measures which share of a region, the memory of a tier, holds keys and values. The rest is headers, index, fences and free
+//! space.
 
 use super::{KEY_BYTES, Writer, megabytes, size};
 use crate::eviction::traces::Random;
@@ -9,9 +10,10 @@ use pg_cache_core::{Host, Tier, Usage};
 use std::time::Duration;
 
 const REGION: usize = megabytes(64);
-/// The least share of the region that keys and values must have. For small entries, 64 bytes per entry are added.
+/// The least share of the region that keys and values must have. For small entries, [`ENTRY_COST`] bytes per entry are added to
+/// them.
 const SHARE_MIN: f64 = 0.9;
-/// The bytes that an entry may need besides its key and value.
+/// The bytes that a small entry may need besides its key and value, its share of all other parts of the region included.
 const ENTRY_COST: usize = 64;
 
 /// Returns about how long the part takes.
@@ -22,7 +24,7 @@ pub fn estimate(_: &Pace) -> Duration {
 /// Measures the part.
 pub fn measure(_: &Pace) -> Section {
     let mut random = Random::of_seed(5);
-    // Sizes from 16 bytes to 16 · 2^12 bytes. Each power of two is equally likely.
+    // Sizes from 16 bytes to 16 · 2^12 bytes. Each doubling of the size is equally likely.
     let mixed = Fill::make(|| (16.0 * 2_f64.powf(random.fraction() * 12.0)) as usize);
     let small = Fill::make(|| super::VALUE_BYTES);
 
@@ -107,6 +109,7 @@ struct Fill {
 }
 
 impl Fill {
+    /// Stores new keys, with values of as many bytes as `value_bytes` returns for each.
     fn make(mut value_bytes: impl FnMut() -> usize) -> Self {
         let memory = Memory::of_bytes(REGION);
         let tier = Tier::format(memory.region(), tier_bed::sizes(REGION), Alone, 0)
@@ -141,6 +144,7 @@ fn live<H: Host>(tier: &Tier<'_, H>) -> (u64, u64) {
 mod tests {
     use super::*;
 
+    /// Fails if a replaced value is counted, or if the blocks of an entry are counted instead of its bytes.
     #[test]
     fn live_bytes_are_the_bytes_of_live_keys_and_values() {
         let memory = Memory::of_bytes(megabytes(1));

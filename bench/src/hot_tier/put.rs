@@ -1,4 +1,4 @@
-//! Measures the cost of storing a value in a tier with free space and in a full tier, where each put evicts entries.
+//! Measures the cost of storing a value in a tier with free space and in a full tier, where puts evict entries.
 
 use super::duel::Duel;
 use super::{Writer, megabytes};
@@ -14,9 +14,10 @@ use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+/// The sizes of small and large values, in bytes.
 const SMALL: usize = super::VALUE_BYTES;
 const LARGE: usize = megabytes(8);
-/// How many times longer a put into a full tier may take than one into a half-full tier, at the median.
+/// At the median, a put into a full tier may take at most this many times as long as one into a half-full tier.
 const RATIO_MAX: f64 = 3.0;
 
 /// The entries in the tier, and the entries that are put into it.
@@ -30,7 +31,7 @@ struct Scenario {
     incoming: usize,
     /// The number of puts in a row, before the tier is restored to its earlier state.
     row: usize,
-    /// The number of lookups before each put.
+    /// The number of lookups before each put. They are not timed.
     reads: usize,
 }
 
@@ -69,7 +70,8 @@ const SCENARIOS: [Scenario; 4] = [
     },
 ];
 
-/// The most attempts to fill a tier up again after a row. If they are not enough, the next row starts with the tier as it is.
+/// The most attempts to fill the full tier up again after a row. If they are not enough, the next row starts with the tier as it
+/// is.
 const REFILLS_MAX: u32 = 1000;
 
 /// Returns about how long the part takes.
@@ -136,10 +138,12 @@ impl Found {
     }
 }
 
-/// The distribution of times, in nanoseconds.
+/// The distribution of times on one tier, in nanoseconds.
 #[derive(Serialize)]
 struct Spread {
+    /// The name of the tier.
     name: &'static str,
+    /// The time of a put that 99 % of the puts do not exceed, and the longest one.
     p99: f64,
     longest: f64,
     /// The time for which a put holds a lock, which 99.9 % of the holds do not exceed.
@@ -147,12 +151,14 @@ struct Spread {
     longest_hold: f64,
 }
 
-/// Plays a scenario twice: the first pass measures the times of the puts, the second the times of the locks.
+/// Plays a scenario twice: the first pass measures the times of the puts, the second the times of the locks. `clock` is the time
+/// that the clock adds to each of these times, in nanoseconds.
 fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
     let sizes = tier_bed::sizes(scenario.region);
     let memories = [Memory::of_bytes(sizes.bytes), Memory::of_bytes(sizes.bytes)];
     let locks = Spinning::of(sizes);
 
+    // In all pairs, the full tier comes first. `seen` is how many of the times belong to earlier rounds.
     let mut medians = [Vec::new(), Vec::new()];
     let mut times = [Vec::new(), Vec::new()];
     let mut seen = [0, 0];
@@ -199,13 +205,15 @@ fn run(scenario: &Scenario, pace: &Pace, clock: f64) -> Found {
 
 /// An event during a scenario.
 enum Event<'e> {
-    /// A put into the full tier (0) or the half-full tier (1). The callee must call the function once.
+    /// A put into the full tier (0) or the half-full tier (1). The receiver of the event must call the function once: it does the
+    /// put.
     Put(usize, &'e mut dyn FnMut()),
     /// All puts of a round are done.
     RoundIsOver,
 }
 
-/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `told`.
+/// Does the puts of a scenario on two freshly formatted tiers in turns, and reports each event to `told`. A round has one row of
+/// puts for each 1000 of `pace.puts`, on each tier, but at most 20 rows, and at most 4 if a row is a single large put.
 fn play<H: Host + Copy>(
     scenario: &Scenario,
     pace: &Pace,
@@ -233,6 +241,7 @@ fn play<H: Host + Copy>(
 struct Side<'s, 't, 'm, H> {
     scenario: &'s Scenario,
     writer: Writer<'t, 'm, H>,
+    /// Whether the tier is kept full.
     full: bool,
     /// The bytes in use after the tier was filled.
     full_at: u64,
@@ -242,6 +251,7 @@ struct Side<'s, 't, 'm, H> {
 }
 
 impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
+    /// Fills an empty tier with resident values, until it is full or half full.
     fn fill(tier: &'t Tier<'m, H>, scenario: &'s Scenario, full: bool) -> Self {
         let writer = Writer::new(tier);
         let mut side = Self { scenario, writer, full, full_at: 0, next: 0, random: Random::of_seed(6) };
@@ -255,7 +265,8 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
                 usage.used_bytes * 2 >= usage.block_bytes
             };
             while !is_half_full() {
-                // A look at the usage of all shards for each entry would take longer than storing the entry.
+                // A look at the usage of all shards for each entry would take longer than storing the entry. So it looks after each
+                // half percent of the region.
                 side.put_residents(scenario.resident.max(scenario.region / 200));
             }
         }
@@ -263,6 +274,7 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         side
     }
 
+    /// Puts resident values under new keys, until they have at least this many bytes.
     fn put_residents(&mut self, bytes: usize) {
         for _ in 0..bytes.div_ceil(self.scenario.resident) {
             self.writer.put(self.next, self.scenario.resident);
@@ -270,12 +282,13 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         }
     }
 
-    /// Does a row of puts, and then restores the tier to its earlier state.
+    /// Does a row of puts, and then restores the tier to its earlier state. `timed` gets a function for each put and must call it
+    /// once. A full tier whose values have the size of the incoming ones stays as it is: it is still full.
     fn row(&mut self, mut timed: impl FnMut(&mut dyn FnMut())) {
         let first = self.next;
         for number in first..first + self.scenario.row as u64 {
             for _ in 0..self.scenario.reads {
-                // The keys were stored recently. A few of them are requested much more often than the others.
+                // Requests one of the 20 000 keys that were stored last, the latest ones most often.
                 let reach = self.random.below(20_000) + 1;
                 let back = self.random.below(reach) + 1;
                 self.writer.ask(number.saturating_sub(back));
@@ -303,10 +316,12 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
     }
 }
 
-/// Locks that record how long they were held.
+/// Locks that record how long they were held. Only one thread may use them; a tier holds one lock at a time.
 struct Watch<'l> {
     locks: &'l Spinning,
+    /// When the lock that is held was acquired.
     since: Cell<Option<Instant>>,
+    /// Nanoseconds of each hold.
     holds: RefCell<Vec<f64>>,
 }
 
@@ -325,14 +340,15 @@ impl Host for &Watch<'_> {
     }
 }
 
-/// Returns the cost of reading the clock twice, in nanoseconds.
+/// Returns the nanoseconds between two readings of the clock with nothing in between, at the median. This is the part of a measured
+/// time that belongs to the clock.
 fn clock_cost() -> f64 {
     let times: Vec<f64> =
         (0..10_001).map(|_| black_box(Instant::now()).elapsed().as_nanos() as f64).collect();
     quantile(&times, 0.5)
 }
 
-/// Returns the smallest sample that is not exceeded by a `share` of the samples.
+/// Returns the smallest sample that a `share` of the samples, from 0 to 1, does not exceed. 0 without samples.
 fn quantile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -356,6 +372,8 @@ mod tests {
         assert_eq!(quantile(&[1.0, 2.0, 3.0], 0.34), 2.0);
     }
 
+    /// Fails if the tiers are not as full as the report says when a put is timed, or if the half-full one evicts. Also counts the
+    /// puts.
     #[test]
     fn one_tier_is_full_before_each_row_and_the_other_never() {
         for (resident, incoming, row) in [(100, 100, 50), (100, 50_000, 1), (50_000, 100, 50)] {

@@ -1,4 +1,7 @@
-//! The parts that need a server but do not compare the speeds of the contenders in the plan.
+//! The parts that start servers with pg_cache of their own, and do not measure the table tier (`tables` does).
+//!
+//! [`tags`] measures invalidations, [`sizes`] values of all sizes, [`rates`] requests at a fixed rate, [`tax`] what pg_cache costs
+//! writers, and [`walk`] the work of a commit.
 
 pub mod rates;
 pub mod sizes;
@@ -10,7 +13,8 @@ use crate::bed;
 use pg_cache_testbed::Cluster;
 use postgres::Client;
 
-/// Starts a server with pg_cache installed and a hot tier of the given size.
+/// Starts a server with pg_cache installed and a hot tier of the given size (as in `postgresql.conf`: `128MB`). Returns it with a
+/// superuser's session. The server stops when the cluster is dropped.
 fn cluster(hot_size: &str) -> (Cluster, Client) {
     let cluster = Cluster::start(&bed::conf().set("pg_cache.hot_size", hot_size));
     let mut session = cluster.connect("postgres");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-/// Requests per second.
+/// The rates that are measured, in requests per second.
 const RATES: [u64; 2] = [100, 10_000];
 /// The connections of pgbench.
 const CLIENTS: u32 = 8;
@@ -46,7 +46,7 @@ pub fn measure(pace: &Pace) -> Section {
             time(longest),
         ]);
         // pgbench draws the times of requests at random, so their number is right only on average: its standard deviation is the
-        // root of the number. Three of them and 2 % may be missing.
+        // square root of the number. Three standard deviations may be missing, and 2 % more for the start and the end of pgbench.
         let due = rate * pace.at_rate.as_secs();
         let enough = due - due / 50 - 3 * due.isqrt();
         goals.push(Goal {
@@ -80,20 +80,23 @@ pub fn measure(pace: &Pace) -> Section {
 /// The results of all requests of one rate.
 #[derive(Default)]
 struct Outcome {
+    /// The requests without a time in the log.
     failed: u64,
-    /// The times of the answered requests, sorted.
+    /// The times of the answered requests, from their scheduled moment on. `run` sorts them.
     microseconds: Vec<u32>,
 }
 
 impl Outcome {
-    /// Returns the time in nanoseconds within which this fraction of the requests was answered.
+    /// Returns the time in nanoseconds within which this fraction of the requests, from 0 to 1, was answered. The times must be
+    /// sorted. 0 without answers.
     fn percentile(&self, part: f64) -> f64 {
         let last = self.microseconds.len().saturating_sub(1);
         let place = (part * last as f64).round() as usize;
         self.microseconds.get(place).map_or(0.0, |time| f64::from(*time) * 1e3)
     }
 
-    /// Reads pgbench's log, which has one line per request: client, number, time in microseconds or `failed`, and more.
+    /// Adds the requests of one of pgbench's logs, which has one line per request: client, number, time in microseconds or a word
+    /// like `failed`, and more. The times are not sorted afterwards.
     fn read(&mut self, log: impl BufRead) {
         for line in log.lines().map_while(Result::ok) {
             match line.split(' ').nth(2).map(str::parse) {
@@ -114,7 +117,7 @@ impl Drop for Logs {
     }
 }
 
-/// Lets pgbench send requests for `span`, and reads its logs.
+/// Lets pgbench send `rate` requests per second for `span`, and reads its logs, one for each of its threads.
 fn run(cluster: &Cluster, rate: u64, span: Duration) -> Outcome {
     let logs = Logs(std::env::temp_dir().join(format!("pg_cache-bench.{}", std::process::id())));
     std::fs::create_dir_all(&logs.0).expect("there is a temporary directory");

@@ -12,17 +12,18 @@ use std::time::{Duration, Instant};
 const SIZES: [(&str, usize); 5] =
     [("100 B", 100), ("1 KB", 1 << 10), ("10 KB", 10 << 10), ("100 KB", 100 << 10), ("3 MB", 3 << 20)];
 
-/// The kinds of values: a label, the suffix of the functions, and an expression for a value of `$1` bytes.
+/// The kinds of values: a label, the suffix of the functions, and an expression for a value of `$1` bytes (a jsonb string of `$1`
+/// letters).
 const KINDS: [(&str, &str, &str); 3] = [
     ("jsonb", "", "to_jsonb(repeat('x', $1))"),
     ("text", "_text", "repeat('x', $1)"),
     ("bytea", "_bytes", "convert_to(repeat('x', $1), 'UTF8')"),
 ];
 
-/// The operations on a value.
+/// The operations on a value, in the order of the columns: the functions `in_sql`, `get` and `set`.
 const WAYS: [&str; 3] = ["get in SQL", "get over the wire", "set over the wire"];
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: three times [`SPAN`] for each measurement, because large values take longer.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_millis(60) * (SIZES.len() * KINDS.len() * WAYS.len() * (pace.read_rounds + 1)) as u32
 }
@@ -82,9 +83,11 @@ fn repeat(mut once: impl FnMut()) -> f64 {
     started.elapsed().as_secs_f64() * 1e9 / f64::from(count)
 }
 
-/// Reads of one SELECT.
+/// How often one SELECT reads the key.
 const IN_SQL: i32 = 200;
 
+/// The operations. Each returns the nanoseconds of one operation on a key that exists. `set` takes the size of the value from the
+/// end of the key, after the last blank.
 fn in_sql(session: &mut Client, suffix: &str, key: &str) -> f64 {
     let query = format!("SELECT count(cache_get{suffix}('{key}')) FROM generate_series(1, {IN_SQL})");
     let select = session.prepare(&query).expect("it can be prepared");

@@ -18,12 +18,13 @@ const MANY: u64 = 1_000_000;
 /// already makes every entry invalid, and the other seven find no valid entry. The median of the eight times is therefore the time
 /// of an invalidation among invalid entries. It does not show whether the first one takes longer.
 const TAGS: u64 = 8;
-/// Entries of one transaction: few enough to stay below the limit of memory for changes that wait for the commit.
+/// Entries of one transaction: few enough to stay below `pg_cache.max_transaction_size`, the memory for changes that wait for the
+/// commit.
 const BATCH: u64 = 100_000;
-/// The largest allowed ratio between the two times.
+/// The largest allowed ratio between the two times, in either direction.
 const RATIO_MAX: f64 = 1.2;
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: a filling with many entries takes about 5 s.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_secs(5) * (1 + pace.fillings as u32)
 }
@@ -80,7 +81,7 @@ fn goal(duel: &Duel) -> Goal {
     }
 }
 
-/// Stores entries, and checks that they exist.
+/// Stores entries that have all tags of the side `name` (`many` or `few`), and checks that they exist.
 fn fill(session: &mut Client, name: &str, entries: u64) {
     let tags: Vec<String> = (1..=TAGS).map(|tag| format!("{name} {tag}")).collect();
     let set = "SELECT count(*) FILTER (WHERE cache_set_text($1 || i, 'x', '1 day', $2))
@@ -98,7 +99,7 @@ fn fill(session: &mut Client, name: &str, entries: u64) {
     assert_eq!(there.cast_unsigned(), entries, "all entries are there");
 }
 
-/// Returns the nanoseconds of one invalidation.
+/// Returns the nanoseconds of one invalidation, including its commit.
 fn timed(session: &mut Client, invalidate: &Statement, tag: &str) -> f64 {
     let started = Instant::now();
     session.execute(invalidate, &[&tag]).expect("a tag is invalidated");

@@ -1,5 +1,6 @@
 //! Measures how long a commit spends on the tables that its transaction has written: the walk over its locks, and the fences that
-//! keep readers from storing old results while it commits.
+//! keep readers from storing old results while it commits. A build with the feature `measure` has the function that does this work
+//! alone (`src/api/measure.rs`); `make bench` builds it.
 
 use super::cluster;
 use crate::pace::Pace;
@@ -13,10 +14,10 @@ use std::time::Duration;
 /// The numbers of tables: one, the 16 for which the server (up to version 17) keeps locks in fast-path slots, one more than that,
 /// and many.
 const TABLES: [i32; 4] = [1, 16, 17, 200];
-/// The duration of one measurement.
+/// About how long the repetitions of one measurement take.
 const SPAN: Duration = Duration::from_millis(20);
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: two measurements of each number of tables in each round, and what is around them.
 pub fn estimate(pace: &Pace) -> Duration {
     SPAN * 8 * (TABLES.len() * pace.read_rounds) as u32 + Duration::from_secs(2)
 }
@@ -97,15 +98,15 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Begins a transaction that writes to this many tables.
+/// Begins a transaction that writes to this many tables. The caller must end it.
 fn write(session: &mut Client, tables: i32) {
     let rows: String =
         (1..=tables).map(|number| format!("INSERT INTO written_{number} VALUES (1);")).collect();
     session.batch_execute(&format!("BEGIN; {rows}")).expect("rows can be written");
 }
 
-/// Returns the nanoseconds of one walk. With `afresh`, each walk looks up the locked relations as if the session's last transaction
-/// had written to other tables.
+/// Returns the nanoseconds of one walk, the average of many. A transaction that has written must be open. With `afresh`, each walk
+/// looks up the locked relations as if the session's last transaction had written to other tables.
 fn walk(session: &mut Client, afresh: bool) -> f64 {
     let mut walk = |times: i32| -> f64 {
         session.query_one("SELECT rehearse_commit($1, $2)", &[&times, &afresh]).expect("it walks").get(0)
@@ -114,7 +115,7 @@ fn walk(session: &mut Client, afresh: bool) -> f64 {
     walk((SPAN.as_secs_f64() * 1e9 / about).clamp(100.0, 1e7) as i32)
 }
 
-/// Where the write locks of a session are stored.
+/// Where the write locks of a session are stored: how many in its fast-path slots, and how many in the shared lock table.
 #[derive(Clone, Copy, Default)]
 struct Locks {
     slots: i64,
@@ -122,6 +123,7 @@ struct Locks {
 }
 
 impl Locks {
+    /// Counts the locks of `session`, whose transaction must be open. `observer` is another session of the same server.
     fn of(session: &mut Client, observer: &mut Client) -> Self {
         let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it tells").get(0);
         let query = "SELECT count(*) FILTER (WHERE fastpath), count(*) FILTER (WHERE NOT fastpath)

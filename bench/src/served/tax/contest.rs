@@ -15,19 +15,21 @@ use crate::plan::Given;
 use crate::rounds::turns;
 use std::time::Duration;
 
-/// A contender.
+/// A contender: a statement on a server.
 pub struct Lane<'a> {
+    /// The name as shown.
     pub name: &'static str,
     pub side: &'a Side,
+    /// The schema of the tables.
     pub schema: &'static str,
-    /// A statement about a row of a table in the schema.
+    /// A statement about a row of a table in the schema. Its parameter `$1` is the number of the row.
     pub statement: String,
 }
 
 /// The results of one contender, pair by pair. `costs` is empty if the rules do not count them.
 #[derive(Default)]
 pub struct Found {
-    /// Nanoseconds per operation, with the given number of clients at the same time.
+    /// Nanoseconds per operation: 10^9 divided by the operations per second of all clients together.
     pub times: Vec<f64>,
     /// The cost of one operation in the processes of the server.
     pub costs: Vec<Counts>,
@@ -36,6 +38,7 @@ pub struct Found {
 /// The rules of a contest.
 #[derive(Clone, Copy)]
 pub struct Rules {
+    /// The number of sessions that work at the same time.
     pub clients: u32,
     pub pairs: usize,
     /// The turns of each contender in a pair.
@@ -53,7 +56,7 @@ pub struct Rules {
 const START: Duration = Duration::from_millis(1200);
 
 impl Rules {
-    /// Returns the rules for contenders whose speeds are similar.
+    /// Returns the rules for contenders whose speeds are similar. The caller must set `counted` to false if perf cannot count.
     pub fn close(pace: &Pace, clients: u32) -> Self {
         let Pace { turns, turn, pairs_per_start, write_rounds: pairs, .. } = *pace;
         Self { clients, pairs, turns, turn, pairs_per_start, counted: true }
@@ -66,12 +69,12 @@ impl Rules {
         Self { turns: 2, turn: close.turn / 2, pairs_per_start: close.pairs, ..close }
     }
 
-    /// Returns how many turns are done while the cost is counted.
+    /// Returns how many turns' operations are done in the one run in which the cost is counted.
     fn counted_turns(&self) -> usize {
         (self.turns / 2).max(2)
     }
 
-    /// Returns about how long the contest takes.
+    /// Returns about how long the contest takes, with this number of contenders.
     pub fn estimate(&self, lanes: u32) -> Duration {
         // One turn is added for the start, and a fixed time for the start of the program that counts.
         let each = self.turn * (self.turns + self.counted_turns() + 1) as u32 + Duration::from_millis(120);
@@ -79,8 +82,9 @@ impl Rules {
     }
 }
 
-/// Holds the contest. `prepare` is called before each pair, and `check` after it. The first lane sets the number of operations.
-/// Lanes of the same server must stand next to each other: otherwise that server would be restarted twice at the same time.
+/// Holds the contest, and returns the results in the order of the lanes. `prepare` is called before each pair, and `check` after
+/// it, while no session of the contest is open. The first lane sets the number of operations. Lanes of the same server must stand
+/// next to each other: otherwise that server would be restarted twice at the same time. Panics if a statement fails.
 pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn()) -> Vec<Found> {
     let load = Load { clients: rules.clients, pipeline: 1, keys: 1 };
     // As in the other parts, a single client and its server share a core. The servers inherit the core, because this thread starts
@@ -89,7 +93,8 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
     let mut sides: Vec<&Side> = lanes.iter().map(|lane| lane.side).collect();
     sides.dedup_by(|one, other| std::ptr::eq(*one, *other));
     restart(&sides);
-    // At the same moment of a pair, all contenders use the same keys; at another moment they use other keys.
+    // A moment is a number for a turn of the whole contest, and the seed of the keys. In the same turn, all contenders use the same
+    // keys; in another turn they use other keys. Only the two probes have the numbers of turns of the first pair.
     let work = |pool: &mut Pool, lane: &Lane<'_>, moment: usize, until: Until| {
         let task = Task { statement: &lane.statement, given: Given::Row, load, seed: moment as u64 };
         pool.run(&lane.side.cluster, task, until).unwrap_or_else(|error| panic!("{}: {error:#}", lane.name))
@@ -140,6 +145,7 @@ pub fn hold(lanes: &[Lane<'_>], rules: Rules, prepare: impl Fn(), check: impl Fn
     found
 }
 
+/// Divides the counts of some operations by their number.
 fn each(counts: Counts, operations: u64) -> Counts {
     let each = |count: Option<f64>| count.map(|count| count / operations as f64);
     Counts {
@@ -165,9 +171,9 @@ mod tests {
         for pace in [Pace::FULL, Pace::QUICK] {
             let rules = Rules::close(&pace, 1);
             assert!(rules.pairs >= 20);
-            // An even number of turns makes each pair begin in the same direction as the others, and have both directions. The
-            // order of three contenders repeats after six turns: only a pair of a full run has that many. Over all pairs of a quick
-            // run, the first places differ by at most one.
+            // With an even number of turns, each pair begins in the same direction as the others, and has both directions. The
+            // order of three contenders repeats after six turns, so only a pair of a full run, with 12, is exactly fair. Over the
+            // 40 turns of a quick run, the first places of two contenders differ by at most one.
             assert!(rules.turns.is_multiple_of(2));
         }
     }

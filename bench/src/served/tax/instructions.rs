@@ -19,10 +19,10 @@ use std::process::Command;
 /// once.
 const FEW: u64 = 1000;
 const MANY: u64 = 3000;
-/// The text before the count in callgrind's file.
+/// The text before the count in the file that callgrind writes when a process ends.
 const COUNT: &str = "summary:";
 
-/// The instructions of one operation.
+/// The instructions of one transaction, which is one operation, on the server without the library and on the one with it.
 #[derive(Serialize)]
 pub struct Instructions {
     operation: &'static str,
@@ -35,14 +35,15 @@ pub fn can_be_counted() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Counts the instructions. valgrind must be installed. The servers keep running under callgrind afterwards, so no time may be
-/// measured on them any more.
+/// Counts the instructions. valgrind must be installed. Restarts the two servers, which keep running under callgrind afterwards, so
+/// no time may be measured on them any more.
 pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructions> {
     for side in [&sides.without, &sides.with] {
         let files = format!("--callgrind-out-file={}", file(side, "%p"));
         side.restart_beneath(&["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", &files]);
     }
     // The counted case is a write to tables that cached values have depended on. A table gets its fences with the first such value.
+    // Most of the counted transactions come after the one that has invalidated these values.
     sides.depend();
     let all = operations.iter().map(|operation| Instructions {
         operation: operation.name,
@@ -57,7 +58,7 @@ fn file(side: &Side, process: &str) -> String {
     side.cluster.data().join(format!("counted.{process}")).display().to_string()
 }
 
-/// Returns the instructions of one transaction on a server.
+/// Returns the instructions of one transaction on a server: the average over the transactions that only the long session does.
 fn of(operation: &Operation, side: &Side) -> f64 {
     side.clear(PLAIN);
     let [few, many] = [FEW, MANY].map(|transactions| session(operation, side, transactions));
@@ -106,6 +107,7 @@ pub fn table(counted: &[Instructions]) -> Table {
 mod tests {
     use super::*;
 
+    /// The harness may look at the file while callgrind writes it. Fails if a file without its last line has a count.
     #[test]
     fn a_count_is_read_only_when_it_is_complete() {
         let text = "events: Ir\nsummary: 213409563\n\nfn=(1) a\n1 2\n";

@@ -21,19 +21,22 @@ use serde::Serialize;
 use sides::{NOTIFY, PLAIN, REDIS, Sides};
 use std::time::Duration;
 
+/// The names of the contenders. The ratios compare all of them with the first.
 const WITHOUT: &str = "without the library";
 const WITH: &str = "with pg_cache";
 const CONTROL: &str = "without the library, once more";
 const BY_NOTIFY: &str = "without, a trigger with pg_notify";
 const BY_REDIS: &str = "without, a trigger that deletes from Redis";
+/// The numbers of clients, each of which has a contest of its own.
 const CLIENTS: [u32; 2] = [1, 8];
-/// How much longer a write may take, as a fraction.
+/// How much longer a write may take with pg_cache, as a fraction of its time, by the median.
 const TAX_MAX: f64 = 0.03;
 
 /// Returns about how long the part takes.
 pub fn estimate(pace: &Pace) -> Duration {
     let each = |operation: &Operation, clients: u32| {
-        // The slowest of the contenders that are far apart needs several times as long for the same number of operations.
+        // The slowest of the contenders that are far apart needs several times as long for the same number of operations, so all
+        // three together need about half as long again.
         let far =
             if operation.writes { Rules::far(pace, clients).estimate(3) * 3 / 2 } else { Duration::ZERO };
         Rules::close(pace, clients).estimate(3) + far
@@ -101,7 +104,9 @@ pub fn measure(pace: &Pace) -> Section {
 #[derive(Serialize)]
 struct Rivalry {
     title: String,
+    /// Whether the operation writes: this decides the goal.
     writes: bool,
+    /// The contenders. The first is the server without the library.
     rivals: Vec<Rival>,
 }
 
@@ -109,7 +114,9 @@ struct Rivalry {
 #[derive(Serialize)]
 struct Rival {
     name: &'static str,
+    /// The time of a transaction.
     nanoseconds: Compared,
+    /// The cost of a transaction in the processes of the sessions. `None` if it was not counted in every pair.
     server_nanoseconds: Option<Compared>,
     server_instructions: Option<Compared>,
 }
@@ -119,10 +126,12 @@ struct Rival {
 struct Compared {
     summary: Summary,
     ratio: Summary,
+    /// The value of each pair.
     pairs: Vec<f64>,
 }
 
 impl Compared {
+    /// Compares the values of a contender with those of the first, pair by pair. Returns `None` if there are no pairs.
     fn with(own: Vec<f64>, first: &[f64]) -> Option<Self> {
         Some(Self { summary: Summary::of(&own)?, ratio: Summary::of(&pair_ratios(&own, first))?, pairs: own })
     }
@@ -148,8 +157,8 @@ impl Rivalry {
         rival.nanoseconds.ratio
     }
 
-    /// Returns the goal of the operation. The result also shows the control server, because the difference between two equal
-    /// servers tells how precise the ratio is.
+    /// Returns the goal of the operation: a write is judged by its median, a read by whether its interval contains 1. The result
+    /// also shows the control server, because the difference between two equal servers tells how precise the ratio is.
     fn goal(&self) -> Goal {
         let (with, control) = (self.ratio(WITH), self.ratio(CONTROL));
         let (wanted, met) = if self.writes {
@@ -165,7 +174,7 @@ impl Rivalry {
     }
 }
 
-/// Formats a ratio near 1, where the third digit after the decimal point matters.
+/// Formats a ratio. Near 1, the third digit after the decimal point matters.
 fn near_one(ratio: Summary) -> String {
     with_interval(ratio, |ratio| if ratio < 1.995 { format!("{ratio:.3}") } else { digits(ratio) })
 }

@@ -3,7 +3,7 @@
 use super::contest::Lane;
 use super::sides::Side;
 
-/// An operation on a table in `{schema}`.
+/// An operation on one of the tables of `tables.sql`, which exist in several schemas.
 pub struct Operation {
     pub name: &'static str,
     /// The statement. `{schema}` stands for the schema, and `$1` for the number of a row.
@@ -12,6 +12,7 @@ pub struct Operation {
     pub writes: bool,
 }
 
+/// All operations. Each runs in a transaction of its own.
 pub const OPERATIONS: [Operation; 3] = [
     Operation {
         name: "UPDATE",

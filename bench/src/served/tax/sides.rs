@@ -1,4 +1,5 @@
-//! The servers of the comparison, which differ only in the library, and the tables in them.
+//! The servers of the comparison, and the tables in them. The servers have the same settings and plain tables, and differ in
+//! whether they load the library. One of those without it also has tables with triggers, in schemas of their own.
 
 use crate::bed;
 use crate::data::{FIRST_KEY, KEYS};
@@ -11,7 +12,7 @@ use std::cell::RefCell;
 const TAGGED: i64 = 1000;
 const FETCHED: i64 = 100;
 
-/// The schemas of the tables: the plain tables, and those with triggers.
+/// The schemas of the tables: the plain tables, and those whose triggers tell sessions of a change, or delete from Redis.
 pub const PLAIN: &str = "plain";
 pub const NOTIFY: &str = "with_notify";
 pub const REDIS: &str = "with_redis";
@@ -19,15 +20,19 @@ pub const REDIS: &str = "with_redis";
 /// A server, and the session that administers it.
 pub struct Side {
     pub cluster: Cluster,
+    /// A superuser's session. A restart replaces it.
     admin: RefCell<Client>,
 }
 
 /// All servers of the comparison.
 pub struct Sides {
+    /// The server without the library. It also has the tables with triggers.
     pub without: Side,
+    /// The server with pg_cache, which watches the plain tables.
     pub with: Side,
     /// A second server without the library, as a control.
     pub control: Side,
+    /// The Redis that a trigger reaches.
     redis: Redis,
     /// Whether the server has the language in which a trigger can reach Redis.
     pub reaches_redis: bool,
@@ -67,6 +72,7 @@ impl Side {
         self.execute(&format!("VACUUM (ANALYZE) {schema}.account"));
     }
 
+    /// Runs statements, and panics if one fails.
     fn execute(&self, statements: &str) {
         self.admin
             .borrow_mut()
@@ -74,19 +80,20 @@ impl Side {
             .unwrap_or_else(|error| panic!("{error}: {statements}"));
     }
 
+    /// Returns the single bigint of a query, and panics if the query fails.
     fn number(&self, query: &str) -> i64 {
         let row = self.admin.borrow_mut().query_one(query, &[]);
         row.unwrap_or_else(|error| panic!("{error}: {query}")).get(0)
     }
 
-    /// Restarts the server under another program, whose command line is `words`.
+    /// Restarts the server under another program, whose command line is `words`. The program must become the server without a fork.
     pub fn restart_beneath(&self, words: &[&str]) {
         self.cluster.stop(Stop::Fast);
         self.cluster.resume_beneath(words);
         self.arrive();
     }
 
-    /// Prepares a server that was restarted.
+    /// Prepares a server that was restarted: connects again, and reads its data.
     fn arrive(&self) {
         self.admin.replace(self.cluster.connect("postgres"));
         // These queries bring the tables that the operations write, and their indexes, into memory again.
@@ -95,7 +102,8 @@ impl Side {
         self.number("SELECT count(id) FROM plain.account WHERE id > 0");
     }
 
-    /// Removes the rows that operations have added to the tables.
+    /// Removes what operations have left in the tables of a schema: the rows that were added, and the dead versions of updated
+    /// rows.
     pub fn clear(&self, schema: &str) {
         self.execute(&format!("TRUNCATE {schema}.entry"));
         // VACUUM must be the only statement of its message.
@@ -135,7 +143,7 @@ impl Sides {
         Self { without, with, control, redis, reaches_redis }
     }
 
-    /// Stores the values that depend on the tables, and checks that they exist.
+    /// Stores the values that depend on the tables on the server with pg_cache, and checks that they exist.
     pub fn depend(&self) {
         self.with.execute(&format!(
             "SELECT count(cache_set('tagged ' || i, '1', '1 day', '{{written}}')) FROM generate_series(1, {TAGGED}) AS i;
@@ -155,7 +163,8 @@ impl Sides {
         assert_eq!(hits, if right { TAGGED + FETCHED } else { 0 }, "of what depends on the tables");
     }
 
-    /// Checks that the accounts have the same size on all servers, and that Redis was told to delete exactly if its trigger exists.
+    /// Checks that the accounts have the same number of pages on all servers, and that Redis was told to delete if and only if its
+    /// trigger exists. Must be called after all contests.
     pub fn check_alike(&self) {
         let pages = "SELECT pg_relation_size('plain.account') / 8192";
         let sizes = [&self.without, &self.with, &self.control].map(|side| side.number(pages));
