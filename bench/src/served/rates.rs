@@ -46,7 +46,7 @@ pub fn measure(pace: &Pace) -> Section {
             time(longest),
         ]);
         // pgbench draws the times of requests at random, so their number is right only on average: its standard deviation is the
-        // square root of the number. Three standard deviations may be missing, and 2 % more for the start and the end of pgbench.
+        // square root of the number. Three standard deviations may be missing, and 2 % more.
         let due = rate * pace.at_rate.as_secs();
         let enough = due - due / 50 - 3 * due.isqrt();
         goals.push(Goal {

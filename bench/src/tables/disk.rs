@@ -9,19 +9,20 @@ use crate::report::section::{Section, Table};
 use pg_cache_testbed::Redis;
 use std::time::Duration;
 
-/// The bytes of shared memory for one location.
+/// The bytes of shared memory for one location: an entry of the directory, which says where a saved value is.
 const LOCATION_BYTES: u64 = 8;
 
-/// Returns the number of values.
+/// Returns the number of values that are stored.
 fn values(pace: &Pace) -> u64 {
     if is_quick(pace) { 200_000 } else { 1_000_000 }
 }
 
+/// Returns whether this is a quick run, which stores less.
 fn is_quick(pace: &Pace) -> bool {
     pace.fillings < Pace::FULL.fillings
 }
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: about 40 000 values per second are saved and stored elsewhere.
 pub fn estimate(pace: &Pace) -> Duration {
     Duration::from_secs(5 + values(pace) / 40_000)
 }
@@ -29,6 +30,7 @@ pub fn estimate(pace: &Pace) -> Duration {
 /// Measures the part.
 pub fn measure(pace: &Pace) -> Section {
     let values = values(pace);
+    // The saver must not be the slowest part.
     let conf = with_tables(HOT_SIZE, TABLE_BYTES).set("pg_cache.save_rate", "1000000");
     let side = Side::start(&conf);
     side.execute("SELECT cache_create_space('saved', tiers => 'table')");
@@ -80,7 +82,7 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Returns the bytes of memory that so many values take in Redis.
+/// Returns the bytes of memory that this number of values takes in Redis, with their keys.
 fn in_redis(values: u64) -> u64 {
     let redis = Redis::start();
     let used = || -> u64 {

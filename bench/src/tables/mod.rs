@@ -1,4 +1,5 @@
-//! The parts about the table tier. Most compare two servers side by side: one saves values in tables, the other does not.
+//! The parts about the table tier, in which pg_cache saves values in tables before they are evicted from memory. Most parts compare
+//! two servers side by side: one saves values in tables, the other does not.
 //!
 //! [`read`] compares hits and misses, and [`set`] compares sets. [`save`] measures how fast values are saved, and how many in time.
 //! [`disk`] compares the space that values take, and [`restart`] measures what a clean restart costs and keeps. [`side`] starts the
@@ -16,14 +17,15 @@ use crate::report::notation::{digits, with_interval};
 use crate::report::section::Goal;
 use crate::statistics::Summary;
 
-/// A limit with a goal, and with a floor that is the least acceptable result.
+/// A limit. `goal` is the wanted result, and `floor` the worst acceptable one. Only the goal decides whether the report shows ✓.
 struct Target {
     goal: f64,
     floor: f64,
 }
 
 impl Target {
-    /// Returns the goal that a ratio of times is at most as large as wanted.
+    /// Returns the goal that the median of a ratio of times is at most as large as wanted. `floor` is then above `goal`. `what`
+    /// begins the sentence.
     fn at_most(&self, what: &str, ratio: Summary) -> Goal {
         Goal {
             wanted: format!("{what}, at most {} times (acceptable: {})", self.goal, self.floor),
@@ -32,7 +34,7 @@ impl Target {
         }
     }
 
-    /// Returns the goal that a figure is at least as large as wanted.
+    /// Returns the goal that the median of a figure is at least as large as wanted, in the given notation.
     fn at_least(&self, what: &str, found: Summary, notation: impl Fn(f64) -> String) -> Goal {
         Goal {
             wanted: format!(

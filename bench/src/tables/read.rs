@@ -1,4 +1,5 @@
-//! Measures reads with the table tier: of values that are only in a table, of values in memory, and of values in no place.
+//! Measures reads with the table tier: of values that are only in a table, of values in memory, and of keys without a value
+//! (misses).
 
 use super::Target;
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
@@ -11,9 +12,12 @@ use crate::report::notation::{count, digits, with_interval};
 use crate::report::section::{Goal, Section};
 use std::time::Duration;
 
+/// The time of a hit in a table, divided by the time of the hand-written lookup.
 const TABLE_HIT: Target = Target { goal: 0.35, floor: 0.6 };
+/// The time of a miss with the table tier, divided by the time of a miss without it.
 const MISS: Target = Target { goal: 1.2, floor: 2.0 };
 
+/// The names of the three servers in the report.
 const ON: &str = "pg_cache with the table tier";
 const OFF: &str = "pg_cache without the table tier";
 const CONTROL: &str = "without the table tier, once more";
@@ -21,6 +25,7 @@ const CONTROL: &str = "without the table tier, once more";
 /// The space whose values are only in tables, and a space without values.
 const SPACES: &str =
     "SELECT cache_create_space('saved', tiers => 'table'); SELECT cache_create_space('nothing')";
+/// The expressions that the reads evaluate for each `key`. `lookup_sql` is the hand-written lookup of `setup.sql`.
 const SAVED_HIT: &str = "cache_get_text(key, 'saved')";
 const MEMORY_HIT: &str = "cache_get_text(key)";
 /// True for a miss, and null otherwise, so that `count` counts misses.
@@ -80,14 +85,15 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// Returns the nanoseconds of one read.
+/// Returns the nanoseconds of one read. `expression` must not be null for any key (see [`in_sql`]).
 fn nanoseconds(side: &Side, expression: &str, pace: &Pace) -> f64 {
     let _alone = OneCore::hold(&[side.backend()]).expect("a core can be chosen");
     let run = in_sql::run(&mut side.session(), expression, pace.read);
     1e9 / run.unwrap_or_else(|error| panic!("{error:#}")).per_second
 }
 
-/// Checks that each read of a saved value was answered from a table.
+/// Checks that each read of a saved value was answered from a table, after this number of rounds. No read was a miss, because
+/// [`in_sql`] fails on a miss.
 fn check(on: &Side, rounds: usize) {
     let hits = on.number("SELECT hits_table FROM cache_stats_detail WHERE space = 'saved'");
     let others = "SELECT hits_hot + promoted FROM cache_stats_detail WHERE space = 'saved'";
@@ -95,7 +101,8 @@ fn check(on: &Side, rounds: usize) {
     assert_eq!(on.number(others), 0, "reads that did not take the value from a table");
 }
 
-/// Returns the goal that a hit in memory costs no more than before: not more than two equal servers differ.
+/// Returns the goal that the table tier does not make a hit in memory slower. It is met if the lower end of the ratio's interval is
+/// at most 1, or at most the upper end of the ratio of two equal servers.
 fn unchanged(memory: &Duel, noise: &Duel) -> Goal {
     Goal {
         wanted: "the table tier does not change the time of a hit in memory, within the noise".into(),
@@ -112,6 +119,7 @@ fn unchanged(memory: &Duel, noise: &Duel) -> Goal {
 mod tests {
     use super::*;
 
+    /// Fails if a difference that two equal servers also show counts as a cost, or if a greater one does not.
     #[test]
     fn a_hit_in_memory_may_be_as_slow_as_the_noise_allows() {
         let duel =

@@ -13,23 +13,24 @@ use pg_cache_testbed::{Cluster, Conf, Stop};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
+/// How many seconds later the first session may connect than without pg_cache.
 const LATER: Target = Target { goal: 0.5, floor: 1.0 };
 /// The least hit ratio after the restart, as a share of that before.
 const KEPT_MIN: f64 = 0.99;
 /// The length of the values that fill the tables: large ones fill them sooner.
 const LARGE_BYTES: usize = 1000;
-/// The share of `pg_cache.table_size` from which on the tables count as full: one of the eight is always empty, another is being
-/// filled.
+/// The share of `pg_cache.table_size` from which on the tables count as full: of the eight tables, one is always empty and another
+/// is being filled, so six are full.
 const FULL: f64 = 0.75;
-/// One in so many keys is looked up.
+/// The distance of the keys that are looked up: one in ten.
 const STEP: u64 = 10;
 
-/// Returns the size of the table tier.
+/// Returns the size of the table tier in bytes: a quarter of the full one in a quick run.
 fn table_bytes(pace: &Pace) -> u64 {
     if pace.fillings < Pace::FULL.fillings { TABLE_BYTES / 4 } else { TABLE_BYTES }
 }
 
-/// Returns about how long the part takes.
+/// Returns about how long the part takes: the tables are filled with about 30 MB per second, and a round takes about 6 s.
 pub fn estimate(pace: &Pace) -> Duration {
     let filling = Duration::from_secs(5 + table_bytes(pace) / (30 << 20));
     filling + Duration::from_secs(6) * pace.fillings as u32
@@ -44,6 +45,7 @@ pub fn measure(pace: &Pace) -> Section {
         Content::make("full memory and full tables", &filling(bytes), LARGE_BYTES, Some(bytes)),
     ];
     let clusters = [&bare, &contents[0].side.cluster, &contents[1].side.cluster];
+    // `clusters`, `stops` and `starts` have the server without pg_cache first, then those of `contents`.
     let mut found = contents.each_ref().map(|_| Found::default());
     let mut without = Vec::new();
     for round in 0..pace.fillings {
@@ -65,7 +67,7 @@ pub fn measure(pace: &Pace) -> Section {
     section(pace, bytes, &contents, &found, &without)
 }
 
-/// Returns the settings of a server whose tables are filled quickly.
+/// Returns the settings of a server whose tables are filled quickly, with room for this many bytes.
 fn filling(bytes: u64) -> Conf {
     with_tables(HOT_SIZE, bytes).set("pg_cache.save_rate", "1000000")
 }
@@ -74,23 +76,25 @@ fn filling(bytes: u64) -> Conf {
 struct Content {
     title: &'static str,
     side: Side,
-    /// The keys that were set are those from the first on, up to this.
+    /// The key after the last one that was set. The first one is [`FIRST_KEY`].
     end: u64,
 }
 
 /// The figures of a server, round by round.
 #[derive(Default, Serialize)]
 struct Found {
-    /// Seconds from the start to the first connection, and the difference to a server without pg_cache.
+    /// Seconds from the start to the first session's answer, and how many more these are than on the server without pg_cache.
     start: Vec<f64>,
     later: Vec<f64>,
-    /// How many seconds longer the stop took.
+    /// How many seconds longer the stop took than that of the server without pg_cache.
     stop_later: Vec<f64>,
     /// The hit ratio after the restart, divided by that before.
     kept: Vec<f64>,
 }
 
 impl Content {
+    /// Starts a server and fills its memory. With `table_bytes`, the size of the table tier, fills its tables instead, which fills
+    /// the memory, too.
     fn make(title: &'static str, conf: &Conf, value_bytes: usize, table_bytes: Option<u64>) -> Self {
         let side = Side::start(conf);
         let used = "SELECT used::bigint FROM cache_usage WHERE resource = 'saved bytes' AND database IS NULL";
@@ -108,13 +112,13 @@ impl Content {
         Self { title, side, end }
     }
 
-    /// Returns the share of the keys that were set whose values would be found.
+    /// Returns the share of the keys that were set whose values a read would find, from a sample of one in [`STEP`].
     fn hit_ratio(&self) -> f64 {
         self.side.places("default", FIRST_KEY, self.end, STEP).found()
     }
 }
 
-/// Starts a server. Returns the seconds until the first session has an answer.
+/// Starts a server that was stopped. Returns the seconds until the first session has an answer.
 fn start(cluster: &Cluster) -> f64 {
     std::thread::scope(|scope| {
         scope.spawn(|| cluster.resume());
@@ -129,6 +133,7 @@ fn start(cluster: &Cluster) -> f64 {
     })
 }
 
+/// Returns how many seconds the work takes.
 fn seconds(work: impl FnOnce()) -> f64 {
     let started = Instant::now();
     work();

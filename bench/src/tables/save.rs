@@ -1,4 +1,5 @@
-//! Measures how fast values are saved that will be evicted soon, and how many of the evicted values were saved in time.
+//! Measures how fast the saver, a background worker, saves values that will be evicted soon, and how many of the evicted values it
+//! has saved in time.
 
 use super::side::{BATCH, HOT_SIZE, Side, TABLE_BYTES, with_tables};
 use super::{SAVED_BYTES, Target};
@@ -11,10 +12,11 @@ use postgres::Client;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How many values per second are saved.
 const SAVED: Target = Target { goal: 300_000.0, floor: 100_000.0 };
 /// The rates at which values are set, per second.
 const RATES: [u64; 3] = [1000, 10_000, 50_000];
-/// How often the share is measured at each rate.
+/// How often the share of the values that were saved in time is measured at each rate.
 const ROUNDS: usize = 3;
 /// Sets of one transaction, if values are set as fast as possible.
 const SETS: u64 = 1000;
@@ -28,12 +30,13 @@ pub fn estimate(pace: &Pace) -> Duration {
         + Duration::from_secs(20)
 }
 
-/// Returns the duration of one round in which values are set as fast as possible: many passes of the saver.
+/// Returns the duration of one round in which values are set as fast as possible. It is long enough for many passes of the saver.
 fn span(pace: &Pace) -> Duration {
     pace.read * 4
 }
 
-/// Returns for how long values are set at a rate. At the highest rate, more values than the queue of new entries has room for.
+/// Returns for how long values are set at a rate. It is long enough that, at the highest rate, more values are set than the queue
+/// of new entries has room for.
 fn at_rate(pace: &Pace) -> Duration {
     (pace.at_rate / 10).max(Duration::from_secs(2))
 }
@@ -96,20 +99,26 @@ pub fn measure(pace: &Pace) -> Section {
 /// Values per second, round by round.
 #[derive(Default, serde::Serialize)]
 struct Speeds {
+    /// Values that the client has set. Its rounds are about as long as the others, and their number may differ.
     set: Vec<f64>,
+    /// Values that the worker has saved.
     saved: Vec<f64>,
+    /// Values that the worker has saved, per second of its processor time.
     saved_of_work: Vec<f64>,
 }
 
 /// The worker's counts so far.
 struct Done {
     at: Instant,
+    /// How many values it has saved.
     saved: u64,
+    /// Its processor time.
     work: Duration,
 }
 
 impl Done {
-    /// Waits for the end of a pass of the worker: it counts after each pass.
+    /// Waits until the worker ends a pass that has saved values, and returns its counts: it counts after each pass. Panics if it
+    /// saves nothing for a minute.
     fn at_end_of_pass(side: &Side) -> Self {
         let saved = || side.number("SELECT coalesce(sum(saved), 0)::bigint FROM cache_workers");
         let (before, deadline) = (saved(), Instant::now() + Duration::from_secs(60));
@@ -124,14 +133,17 @@ impl Done {
     }
 }
 
+/// Returns the process ID of the worker, the only one on a server with one database in use.
 fn worker(side: &Side) -> u64 {
     side.number("SELECT max(pid)::bigint FROM cache_workers WHERE kind = 'worker'")
 }
 
-/// Returns the processor time of a process. The kernel counts it in ticks of 10 ms.
+/// Returns the processor time of a process, in user and kernel mode. The kernel shows it in ticks of 10 ms. 0 if there is no such
+/// process.
 fn processor_time(process: u64) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The name of the process may contain spaces. The fields behind it begin with the third.
+    // The name of the process may contain spaces. The fields behind it begin with the third. 14 and 15 are the times in user and
+    // kernel mode.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = |number: usize| -> u64 {
         fields.split_whitespace().nth(number - 3).and_then(|field| field.parse().ok()).unwrap_or(0)
@@ -140,6 +152,7 @@ fn processor_time(process: u64) -> Duration {
 }
 
 impl Speeds {
+    /// Sets values as fast as possible on one thread, and reads the worker's counts on another.
     fn measure(pace: &Pace) -> Self {
         let side = Side::start(&with_tables(HOT_SIZE, TABLE_BYTES).set("pg_cache.save_rate", "0"));
         let first = side.fill_memory("default", FIRST_KEY);
@@ -178,10 +191,12 @@ impl Speeds {
 struct Setter {
     session: Client,
     set: postgres::Statement,
+    /// The key that is set next.
     next: u64,
 }
 
 impl Setter {
+    /// Opens a session that sets the keys from `next` on.
     fn of(side: &Side, next: u64) -> Self {
         let mut session = side.cluster.connect("postgres");
         let set = format!(
@@ -193,7 +208,7 @@ impl Setter {
         Self { session, set, next }
     }
 
-    /// Sets so many values, in one transaction.
+    /// Sets `count` values in one transaction. Panics if one of them is not stored.
     fn set(&mut self, count: u64) {
         let (from, to) = (self.next, self.next + count);
         let row = self.session.query_one(&self.set, &[&from.cast_signed(), &to.cast_signed()]);
@@ -202,7 +217,7 @@ impl Setter {
         self.next = to;
     }
 
-    /// Sets values at a rate. Returns the rate that was reached.
+    /// Sets values at a rate, in values per second, for `span`. Returns the rate that was reached.
     fn set_at(&mut self, rate: u64, span: Duration) -> f64 {
         let (started, before) = (Instant::now(), self.next);
         let periods = (span.as_secs_f64() / PERIOD.as_secs_f64()) as u32;
@@ -218,14 +233,17 @@ impl Setter {
 /// The evicted values at one rate.
 #[derive(serde::Serialize)]
 struct Share {
+    /// The wanted rate, in sets per second, and the median of the rates that were reached.
     rate: u64,
     done: f64,
+    /// The values that were evicted in all rounds.
     evicted: u64,
-    /// The share that was saved in time, round by round.
+    /// The share of the evicted values that was saved in time, round by round.
     in_time: Vec<f64>,
 }
 
 impl Share {
+    /// Measures all rates on one server, one after the other.
     fn measure(pace: &Pace) -> Vec<Self> {
         // No table may be emptied meanwhile: its values would count as not saved.
         let side = Side::start(&with_tables(HOT_SIZE, 2 * TABLE_BYTES));

@@ -1,4 +1,5 @@
-//! Measures what the table tier costs the sessions that set new keys: the saver works beside them, on the same cores.
+//! Measures what the table tier costs the sessions that set new keys. The saver, a background worker, works beside them on the same
+//! cores.
 
 use super::side::{HOT_SIZE, Side, TABLE_BYTES, with_tables, without_tables};
 use super::{SAVED_BYTES, Target};
@@ -14,10 +15,11 @@ use crate::statistics::{Summary, pair_ratios};
 use serde::Serialize;
 use std::time::Duration;
 
+/// The sets per second with the table tier, divided by those without it: in a full memory, and in a memory with room.
 const FULL: Target = Target { goal: 0.9, floor: 0.8 };
 const ROOMY: Target = Target { goal: 0.97, floor: 0.93 };
 const CLIENTS: u32 = 8;
-/// A memory in which all values of a run have room.
+/// The size of a memory in which all values of a run have room.
 const ROOMY_SIZE: &str = "2GB";
 /// The pause before each turn, in which the saver catches up with what the other side has set.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -71,16 +73,19 @@ pub fn measure(pace: &Pace) -> Section {
     }
 }
 
-/// The rates of both sides, round by round.
+/// The rates of both sides in sets per second, round by round.
 #[derive(Serialize)]
 struct Contest {
     title: &'static str,
+    /// With and without the table tier.
     on: Vec<f64>,
     off: Vec<f64>,
+    /// `on` divided by `off`, round by round.
     ratio: Summary,
 }
 
 impl Contest {
+    /// Starts two servers with memories of `hot_size`, prepares both, and sets values on them in turns.
     fn hold(title: &'static str, hot_size: &str, pace: &Pace, prepare: impl Fn(&Side)) -> Self {
         let sides =
             [with_tables(hot_size, TABLE_BYTES), without_tables(hot_size)].map(|conf| Side::start(&conf));
@@ -117,6 +122,7 @@ impl Contest {
     }
 }
 
+/// Returns how many values were evicted so far.
 fn evicted(side: &Side) -> u64 {
     side.number("SELECT coalesce(sum(evicted), 0)::bigint FROM cache_stats")
 }

@@ -8,24 +8,25 @@ use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::time::{Duration, Instant};
 
-/// The size of the memory, the default of `pg_cache.hot_size`.
+/// The size of the memory for values: the default of `pg_cache.hot_size`.
 pub const HOT_SIZE: &str = "128MB";
-/// The disk space of all tables.
+/// The disk space of all tables in bytes, for `pg_cache.table_size`.
 pub const TABLE_BYTES: u64 = 1 << 30;
-/// The number of locations: more than there are values in a measurement.
+/// The number of locations, the entries of the directory of saved values: more than there are values in a measurement.
 const TABLE_ENTRIES: &str = "4000000";
-/// Values of one transaction: few enough to stay below the limit of memory for changes that wait for the commit.
+/// Values of one transaction: few enough to stay below `pg_cache.max_transaction_size`, the memory for changes that wait for the
+/// commit.
 pub const BATCH: u64 = 50_000;
-/// How long the saver may take for a batch.
+/// How long a session waits for the saver before it gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A server, and a session with it.
+/// A server, and a superuser's session with it.
 pub struct Side {
     pub cluster: Cluster,
     session: RefCell<Client>,
 }
 
-/// Returns the settings of a server that saves values in tables.
+/// Returns the settings of a server that saves values in tables of `table_bytes` in total, a multiple of 1024.
 pub fn with_tables(hot_size: &str, table_bytes: u64) -> Conf {
     without_tables(hot_size)
         .set("pg_cache.table_size", &format!("{}kB", table_bytes >> 10))
@@ -38,17 +39,18 @@ pub fn without_tables(hot_size: &str) -> Conf {
         .set("pg_cache.hot_size", hot_size)
         .set("pg_cache.table_size", "0")
         .set("pg_cache.table_entries", "0")
-        // The default, which the tests replace.
+        // The default, which the test harness replaces.
         .set("pg_cache.sweep_interval", "5s")
 }
 
-/// How many values of a range of keys are where.
+/// How many keys of a range have their value in which place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// In a table, and not in memory.
     pub table: u64,
     /// In no place.
     pub gone: u64,
+    /// All keys that were looked up. Those that are not counted above are in memory.
     pub all: u64,
 }
 
@@ -69,7 +71,7 @@ impl Side {
         side
     }
 
-    /// Returns the session.
+    /// Returns the session. The caller must drop the borrow before it calls another method of this value: a second borrow panics.
     pub fn session(&self) -> RefMut<'_, Client> {
         self.session.borrow_mut()
     }
@@ -79,24 +81,27 @@ impl Side {
         self.session.replace(self.cluster.connect("postgres"));
     }
 
-    /// Returns the process of the session.
+    /// Returns the ID of the backend process of the session.
     pub fn backend(&self) -> u32 {
         let pid: i32 = self.session().query_one("SELECT pg_backend_pid()", &[]).expect("it tells").get(0);
         pid.cast_unsigned()
     }
 
+    /// Runs statements, and panics if one fails.
     pub fn execute(&self, statements: &str) {
         let done = self.session().batch_execute(statements);
         done.unwrap_or_else(|error| panic!("{error}: {statements}"));
     }
 
+    /// Returns the single bigint of a query, which must not be null or negative. Panics if the query fails.
     pub fn number(&self, query: &str) -> u64 {
         let row = self.session().query_one(query, &[]);
         let number: i64 = row.unwrap_or_else(|error| panic!("{error}: {query}")).get(0);
         number.cast_unsigned()
     }
 
-    /// Creates the tables and functions that pg_cache is compared with.
+    /// Creates the tables and functions that pg_cache is compared with (`setup.sql`), filled with the keys and values of
+    /// [`crate::data`].
     pub fn set_up_table(&self) {
         self.execute(&format!(
             "SET bench.first_key = '{FIRST_KEY}'; SET bench.keys = '{KEYS}'; SET bench.value = '{}';
@@ -109,8 +114,8 @@ impl Side {
         self.execute("CHECKPOINT");
     }
 
-    /// Sets values of some bytes under the keys from `first` on, one batch after the other. With `patient`, each batch is saved
-    /// before the next one begins.
+    /// Sets values of `bytes` bytes under `count` keys from `first` on, one batch after the other. With `patient`, waits after each
+    /// batch until it is saved.
     pub fn fill(&self, space: &str, first: u64, count: u64, bytes: usize, patient: bool) {
         for from in (0..count).step_by(BATCH as usize) {
             let to = (from + BATCH).min(count);
@@ -122,7 +127,7 @@ impl Side {
         }
     }
 
-    /// Sets values under the keys of a range, in one transaction.
+    /// Sets values under the keys from `from` on and below `to`, in one transaction. Panics if one of them is not stored.
     pub fn set_range(&self, space: &str, from: u64, to: u64, bytes: usize) {
         let set = format!(
             "SELECT count(*) FILTER (WHERE cache_set_text(i::text, repeat('x', {bytes}), '1 day', space => '{space}'))
@@ -138,7 +143,8 @@ impl Side {
         )
     }
 
-    /// Waits until this many saved values can be found. A few may be missing, because two keys may look alike to the directory.
+    /// Waits until this many saved values can be found. One in a thousand may be missing, because two keys may look alike to the
+    /// directory. Panics after [`PATIENCE`].
     pub fn wait_until_saved(&self, count: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.saved() < count - count / 1000 {
@@ -147,7 +153,8 @@ impl Side {
         }
     }
 
-    /// Returns where the values of a range of keys are. Does not count as a read, and moves none.
+    /// Returns where the values of the keys from `from` on and below `to` are, in steps of `step`. The look-up does not count as a
+    /// read, and moves no value. `OFFSET 0` keeps the subquery, so that `cache_status` tells of the look-up of the same row.
     pub fn places(&self, space: &str, from: u64, to: u64, step: u64) -> Places {
         let look = format!(
             "SELECT count(*) FILTER (WHERE place = 'hit: table'), count(*) FILTER (WHERE NOT is_there), count(*)
@@ -159,7 +166,8 @@ impl Side {
         Places { table, gone, all }
     }
 
-    /// Fills the memory with values that readers do not ask for, until some were evicted. Returns the first key that was not set.
+    /// Fills the memory with values that no session reads, until at least [`BATCH`] values were evicted. Returns the first key that
+    /// was not set.
     pub fn fill_memory(&self, space: &str, first: u64) -> u64 {
         let evicted = format!("SELECT evicted::bigint FROM cache_stats WHERE space = '{space}'");
         let mut next = first;

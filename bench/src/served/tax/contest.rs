@@ -56,7 +56,8 @@ pub struct Rules {
 const START: Duration = Duration::from_millis(1200);
 
 impl Rules {
-    /// Returns the rules for contenders whose speeds are similar. The caller must set `counted` to false if perf cannot count.
+    /// Returns the rules for contenders whose speeds are similar. The caller sets `counted` to false if perf cannot count, which
+    /// saves time.
     pub fn close(pace: &Pace, clients: u32) -> Self {
         let Pace { turns, turn, pairs_per_start, write_rounds: pairs, .. } = *pace;
         Self { clients, pairs, turns, turn, pairs_per_start, counted: true }

@@ -43,7 +43,7 @@ pub fn measure(sides: &Sides, operations: &'static [Operation]) -> Vec<Instructi
         side.restart_beneath(&["valgrind", "-q", "--tool=callgrind", "--trace-children=yes", &files]);
     }
     // The counted case is a write to tables that cached values have depended on. A table gets its fences with the first such value.
-    // Most of the counted transactions come after the one that has invalidated these values.
+    // The first write invalidates these values, so nearly all counted transactions find them invalid.
     sides.depend();
     let all = operations.iter().map(|operation| Instructions {
         operation: operation.name,
