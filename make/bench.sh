@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # make bench: measures pg_cache and writes the results to bench/results: JSON, Markdown tables (also printed), and an
-# SVG chart of the comparisons. The parts are:
+# SVG chart of the comparisons. The parts, and about how long they take:
 #
-# - pg_cache next to a hand-written cache table and a real Redis, about 10 minutes;
-# - tags, sizes and given rates, 4 minutes;
+# - pg_cache next to a hand-written cache table and a real Redis, 10 minutes;
+# - tags, sizes, given rates, and the work of a commit, 4 minutes;
 # - the cost for writers, next to a server without pg_cache, 10 minutes;
 # - the table tier, next to a server without it, 10 minutes;
-# - the hot tier (the core without a server), 7 minutes; in 5 of these, one test checks a promise about five minutes.
+# - the hot tier (the core without a server), 7 minutes, 5 of them for a goal about five minutes.
 #
 #   QUICK=1 takes 12 minutes, for a first look; ONLY=write runs the measurements with "write" in their id; PG=15..18
-#   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server
+#   ONLY=core measures the hot tier, ONLY=eviction its hit ratio: neither starts a server, but the extension is built
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -23,13 +23,14 @@ need_rust
 need_server_account
 need_packages redis
 # perf counts instructions and other events per operation of the server. Without it, all other measurements still run.
+# need_packages exits if it cannot install a package, so it runs in a subshell here.
 [ -z "$(missing_package perf)" ] || (need_packages perf) || say "    going on without perf: nothing will be counted"
-# valgrind counts instructions if the processor's counters are not available.
+# valgrind counts the instructions of the cost for writers. It needs no counters of the processor.
 [ -z "$(missing_package valgrind)" ] || (need_packages valgrind) || say "    going on without valgrind: no instructions will be counted"
 # PL/Python is needed only for the trigger that reaches Redis, for comparison.
 [ -z "$(missing_package plpython)" ] || (need_packages plpython) || say "    going on without PL/Python: triggers that reach Redis are left out"
 
-# The build has functions that measure parts of a commit. No other build has them.
+# The build has a function that repeats the work of a commit (src/api/measure.rs). No other build has it.
 pg_config=$(PG_CACHE_FEATURES=measure "$ROOT/make/build.sh" release)
 step "compiling the harness" compile-bench cargo build --release -q -p pg_cache_bench || die_after compile-bench "the harness does not compile"
 

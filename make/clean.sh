@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make clean: removes everything that was built or downloaded in this checkout. cargo-pgrx, which all checkouts share,
-# stays.
+# make clean: stops the private server, and removes everything that was built or downloaded in this checkout.
+# cargo-pgrx, cargo-fuzz and typos, which all checkouts share, stay.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

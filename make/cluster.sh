@@ -19,8 +19,9 @@ place_work_dir
 data=$PG_CACHE_DIR/data
 log=$data/server.log
 
-# Prints the process ID of this cluster's postmaster. The command line must name this data directory, because another
-# process may have the same ID now. (A zombie, whose parent has not waited for it yet, has no command line.)
+# Prints the process ID of this cluster's postmaster, or fails if none is running. The command line must name this data
+# directory, because another process may have the same ID now. (A zombie, whose parent has not waited for it yet, has no
+# command line.)
 postmaster() {
     local pid
     pid=$(as_server head -n 1 "$data/postmaster.pid" 2>/dev/null) || return
@@ -40,8 +41,10 @@ check_port() { # port
     fi
 }
 
-# The path of a socket is limited to 107 bytes. The server reads its directory setting as a list, so it must have no
-# commas. It must have no blanks either, for programs that read .pg/env without a shell.
+# Prints the directory of the server's socket. The path of a socket is limited to 107 bytes; 80 for the directory leave
+# room for the name. The server reads its directory setting as a list, so it must have no commas. It must have no blanks
+# either, for programs that read .pg/env without a shell. A directory that does not meet this is replaced by one in
+# /tmp.
 socket_dir() {
     local directory=$PG_CACHE_DIR/socket
     if [[ $directory =~ [^A-Za-z0-9/._+-] ]] || [ "${#directory}" -gt 80 ]; then
@@ -55,6 +58,7 @@ owned_dir() { # directory mode
     if is_root; then install -d -o postgres -m "$2" "$1"; else install -d -m "$2" "$1"; fi
 }
 
+# Creates the cluster, and removes an unfinished one.
 create() { # directory of programs
     local part=$data.part
     # initdb creates the cluster beside its final place, and a rename completes it. So an interrupted one is created
@@ -67,8 +71,8 @@ create() { # directory of programs
     mv "$part" "$data"
 }
 
-# Starts the cluster, and creates it if there is none. A running server with the same port and the same library is left as
-# it is; any other is stopped first.
+# Starts the cluster, and creates it if there is none. Writes .pg/env and .pg/bin for psql. A running server with the
+# same port, started after the library was built, is left as it is; any other is stopped first.
 start() { # port pg_config
     local port=$1 bin socket
     bin=$("$2" --bindir)
@@ -103,7 +107,7 @@ PGDATABASE=shop
 EOF
 }
 
-# A fast shutdown: the server ends the sessions and writes a checkpoint.
+# A fast shutdown: the server ends the sessions and writes a checkpoint. Waits for its end, at most 60 seconds.
 stop() {
     local pid deadline=$((SECONDS + 60))
     pid=$(postmaster) || return 0

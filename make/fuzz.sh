@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make fuzz: runs each fuzz target of the core for FUZZ_SECONDS (default 60). Each run continues with the corpus of the
-# last one, which is kept in target/fuzz. Copy each finding to src/core/fuzz/regressions: cargo test then replays it in
-# every run.
+# last one, which is kept in target/fuzz. Copy each finding to src/core/fuzz/regressions/TARGET: the test `replay` of
+# the core then runs it each time.
 #
 # As a stage of make test-long, which sets FUZZ_SECONDS to 10 by default, this is skipped if the nightly compiler is missing.
 set -euo pipefail
@@ -41,7 +41,8 @@ targets=$(cargo +nightly fuzz list)
 passed=0 failed=0
 for target in $targets; do
     mkdir -p "$known/corpus/$target" "$known/artifacts/$target"
-    # An input that exceeds the -timeout of 20 seconds counts as an endless loop.
+    # A target reads at most 200 actions, of a few bytes each, so inputs of more than 800 bytes would gain nothing. An
+    # input that exceeds the -timeout of 20 seconds counts as an endless loop.
     if step "fuzzing $target for $seconds s" "fuzz-$target" cargo +nightly fuzz run --target-dir "$known" "$target" \
         "$known/corpus/$target" "$ROOT/src/core/fuzz/regressions/$target" -- \
         -artifact_prefix="$known/artifacts/$target/" -max_total_time="$seconds" -max_len=800 -timeout=20; then

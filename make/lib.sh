@@ -2,9 +2,9 @@
 # Functions that all scripts in make/ share: paths, messages, running a server, installing packages. Scripts source this
 # file and never run it. The sourcing script must have set -euo pipefail.
 
-# If the calling process dies for any reason, this script receives SIGTERM and ends, and so do the programs that it
-# started. So no script keeps working for a make that is gone. exec keeps the process ID; the variable makes this happen
-# once per process.
+# If the calling process dies for any reason, this script receives SIGTERM and ends. Scripts that it has called do the
+# same, and the command of in_background is killed. So no script keeps working for a make that is gone. exec keeps the
+# process ID; the variable makes this happen once per process.
 if [ "${PG_CACHE_MORTAL:-}" != $$ ] && [ -x "$0" ] && command -v setpriv >/dev/null; then
     PG_CACHE_MORTAL=$$ exec setpriv --pdeathsig TERM -- "$0" "$@"
 fi
@@ -44,6 +44,7 @@ as_server() {
     fi
 }
 
+# Exits if root has called, and there is no account that can run servers for root.
 need_server_account() {
     ! is_root || id postgres >/dev/null 2>&1 ||
         die "root cannot run PostgreSQL, and there is no account postgres to run it: create it with useradd --system postgres"
@@ -73,9 +74,9 @@ place_work_dir() {
     export PG_CACHE_DIR
 }
 
-# Acquires the lock of the checkout. Two scripts at once would build and start the same things twice. The lock is held
-# through file descriptor 9. Scripts that this one calls inherit it. Servers and background commands do not, because
-# they could outlive this script.
+# Acquires the lock of the checkout, or exits if another make holds it. place_work_dir must come first. Two scripts at
+# once would build and start the same things twice. The lock is held through file descriptor 9. Scripts that this one
+# calls inherit it. Servers and background commands do not, because they could outlive this script.
 only_one_at_a_time() {
     [ "${PG_CACHE_LOCKED:-}" = "$PG_CACHE_DIR" ] && return
     exec 9>"$PG_CACHE_DIR/lock" || die "cannot write $PG_CACHE_DIR/lock: remove it"
@@ -84,7 +85,8 @@ only_one_at_a_time() {
 }
 
 # Starts a command in a process group of its own and stores its process ID in $background. The whole group is killed
-# when this script exits.
+# when this script exits. That takes the trap on EXIT: the caller must not use the trap, nor start a second command
+# before the first has ended.
 in_background() { # command...
     set -m
     "$@" 9>&- &
@@ -93,8 +95,9 @@ in_background() { # command...
     trap 'kill -- -"$background" 2>/dev/null || :' EXIT
 }
 
-# Runs a long step with its output in a log, and shows the progress: the last line of the log. A terminal shows it in
-# place; other outputs get a line every ten seconds.
+# Runs a long step with its output in .pg/log/LOG.log, and shows the progress: the last line of the log. A terminal
+# shows it in place; other outputs get a line every ten seconds. Returns the exit status of the command. The command may
+# be a function of the script. It runs through in_background.
 step() { # label log command...
     local label=$1 log=$PG_CACHE_DIR/log/$2.log started=$SECONDS pid status=0 next=10
     shift 2
@@ -138,6 +141,7 @@ need_disk() { # MB, for what
     done
 }
 
+# Exits unless there is a Rust toolchain that is new enough for this repository.
 need_rust() {
     # rustup adds its directory to the path of new shells only, and this shell may be older.
     command -v cargo >/dev/null || PATH=$HOME/.cargo/bin:$PATH
@@ -164,7 +168,8 @@ choose_server() {
     export PG
 }
 
-# Prints the Debian package that provides a need, or nothing if the machine has it already.
+# Prints the Debian packages that provide a need, one of the words below, or nothing if the machine has it already. For
+# `server`, `headers` and `plpython`, choose_server must come first.
 missing_package() { # need
     case $1 in
     server)
@@ -202,7 +207,8 @@ missing_package() { # need
     esac
 }
 
-# Installs the packages that the given needs lack, or exits with the command that installs them.
+# Installs the packages that the given needs lack, if root has called. Otherwise exits, with the command that installs
+# them.
 need_packages() { # need...
     local need missing=()
     for need in "$@"; do
@@ -219,6 +225,7 @@ need_packages() { # need...
     done
 }
 
+# Runs through step only, in a process of its own, because it sets traps.
 install_packages() {
     # Package scripts must not start services (a system cluster, a Redis on its standard port): this checkout runs
     # private servers only. policy-rc.d prevents that during the installation. If an interrupted run has left our file,
@@ -268,8 +275,8 @@ pg_release() { # pg_config
     "$1" --version | awk '{ print $2 }'
 }
 
-# Tells pgrx where the headers are. A newer modification time of this file rebuilds everything, so it is written only
-# when its content changes. Each major version has its own file.
+# Tells pgrx where the headers are, through a file below PGRX_HOME. A newer modification time of this file rebuilds
+# everything, so it is written only when its content changes. Each major version has its own file.
 configure_pgrx() { # pg_config
     local config
     config=$(printf '[configs]\npg%s = "%s"' "$(pg_major "$1")" "$1")
@@ -277,14 +284,15 @@ configure_pgrx() { # pg_config
     PGRX_HOME=$PG_CACHE_DIR/pgrx-$(pg_major "$1")
     # A server with assertions has different headers, so it gets directories of its own.
     case $1 in "$PG_CACHE_DIR"/assert/*) PGRX_HOME+=-assert CARGO_TARGET_DIR=$ROOT/target/assert && export CARGO_TARGET_DIR ;; esac
-    # This workaround would set flags that make each cargo command rebuild all dependencies. build.rs keeps the section
-    # in the library instead.
+    # This workaround of cargo-pgrx keeps the section with the SQL entities in the library, with flags that make each
+    # cargo command rebuild all dependencies. build.rs keeps the section instead.
     export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
     mkdir -p "$PGRX_HOME"
     [ "$config" = "$(cat "$PGRX_HOME/config.toml" 2>/dev/null)" ] || printf '%s\n' "$config" >"$PGRX_HOME/config.toml"
 }
 
-# Builds the extension against the headers of one installation and installs it into another of the same major.
+# Builds the extension against the headers of one installation and installs it into another of the same major, its
+# private copy. Changes the directory and the environment, so it runs through step only.
 build_and_install() { # profile, pg_config of the headers, pg_config of the target
     configure_pgrx "$2"
     cd "$ROOT" || return

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make lint: formatting, compiler warnings, documentation, and rules of this repository. All checks run before the
-# verdict.
+# make lint: formatting, compiler warnings, documentation, shell scripts, spelling, and rules of this repository. All
+# checks run before the verdict, which is the exit status.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -14,6 +14,7 @@ configure_pgrx "$("$ROOT/make/base.sh" "$PG")"
 cd "$ROOT"
 
 status=0
+# Runs one check. If the command fails, so does make lint, after the other checks.
 check() { # name command...
     local name=$1
     shift
@@ -21,7 +22,7 @@ check() { # name command...
     "$@" || { printf '    FAILED: %s\n' "$name"; status=1; }
 }
 
-# Succeeds if the pattern occurs nowhere. A search that fails is not a success.
+# Succeeds if the pattern occurs in none of the files that git does not ignore. A search that fails is not a success.
 nowhere() { # pattern, git's path patterns...
     local found=0
     git grep --untracked -nE "$1" -- "${@:2}" || found=$?
@@ -32,8 +33,8 @@ nowhere() { # pattern, git's path patterns...
 # other files from lifting that lint.
 unsafe_is_fenced() { nowhere '\bunsafe_code\b' '*.rs' ':!src/pg/*' ':!src/core/region.rs'; }
 
-# Checks that the lowest layer (pg) imports no other, and that none imports api. The compiler itself ensures this for the
-# core, which is a crate of its own. docs/architecture.md describes the layers.
+# Checks that the lowest layer (pg) imports no other layer, and that no layer imports the highest (api). The compiler
+# itself ensures that the core, a crate of its own, imports none. docs/architecture.md describes the layers.
 layers_hold() {
     nowhere 'crate::(api|query|store|workers)\b' 'src/pg/*' && nowhere 'crate::api\b' 'src/query/*' 'src/store/*' 'src/workers/*'
 }
@@ -41,6 +42,7 @@ layers_hold() {
 # Checks that no two files of a crate import each other, directly or through other files.
 no_circles() { "$ROOT/make/imports.py" src/core/lib.rs src/lib.rs bench/src/main.rs tests/harness/lib.rs; }
 
+# Checks that no file names a path of a developer's machine.
 no_machine_in_the_tree() {
     nowhere '(^|[^A-Za-z0-9_}.-])/(work|home|root|Users)/[a-z]' . ':!make/lint.sh' ':!Cargo.lock'
 }

@@ -8,6 +8,8 @@ unset PG PG_CONFIG
 place_work_dir
 
 failed=0 rows=()
+# Runs make/test.sh with some settings, and adds a row with its verdict. Skipped stages are named, and do not fail a
+# leg.
 leg() { # name, settings of make/test.sh...
     local began=$SECONDS log=$PG_CACHE_DIR/log/matrix-${1// /-}.log verdict version outcome
     printf '\n======== PostgreSQL %s ========\n' "$1"

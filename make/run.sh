@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# make run: installs what is missing, builds pg_cache, starts a server with it, and shows a tour.
+# make run: installs what is missing, builds pg_cache, starts a private server with it (make/cluster.sh), and shows a
+# tour. PORT is the port of the server, PG or PG_CONFIG chooses the PostgreSQL.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -10,7 +11,7 @@ place_work_dir
 only_one_at_a_time
 started=$SECONDS
 
-# Checks that can fail come first, before any long step.
+# Checks that can fail come first, before any long step. $version is the major of the existing cluster, if there is one.
 version=$(as_server cat "$PG_CACHE_DIR/data/PG_VERSION" 2>/dev/null || :)
 [ -z "$version" ] || [ "$version" = "$PG" ] ||
     die ".pg holds a cluster of PostgreSQL $version, this is $PG: remove it with make clean, or run make run PG=$version"

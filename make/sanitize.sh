@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A stage of make test-long: runs the core's tests with the address sanitizer. An access outside of a region, or to a
+# A stage of make test-long: runs tests of the core with the address sanitizer. An access outside of a region, or to a
 # freed region, ends the test. Only the nightly compiler has sanitizers. If it is missing and cannot be installed, this
 # script reports that it was skipped, and counts no test as passed.
 #
 # The thread sanitizer is not used. It does not understand memory fences, on which the core's proof rests, and it looks
 # for non-atomic accesses, which shared memory does not have. The models check for races instead.
+#
+#   make/sanitize.sh [compile]      compile: builds the tests and does not run them
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -2,8 +2,9 @@
 # make/server.sh PG_CONFIG DIRECTORY: creates a private copy of a PostgreSQL installation and prints the copy's
 # pg_config. Extensions can be installed into the copy without changing the original.
 #
-# PostgreSQL finds its libraries and scripts relative to its own program file. So the programs are copied, and
-# everything else is a tree of links with the same shape.
+# PostgreSQL finds its libraries and scripts relative to its own program file. So the programs are copied, and the
+# directories of libraries and scripts are trees of links, at the same places relative to the programs. An existing copy
+# is used again if the original has not changed.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"

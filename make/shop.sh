@@ -7,7 +7,7 @@ set -euo pipefail
 place_work_dir
 psql() { "$ROOT/make/cluster.sh" psql -X -q -A -t -v ON_ERROR_STOP=1 "$@" || die "the sample shop cannot be prepared: see the error above"; }
 
-# A comment on the database records which sample was loaded completely.
+# A comment on the database records which sample was loaded completely: the checksum of its script.
 sample="sample shop $(cksum <"$ROOT/examples/shop.sql" | cut -d' ' -f1)"
 if [ "$(psql -d postgres -c "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'")" != "$sample" ]; then
     need_disk 2000 "the sample shop"
@@ -17,7 +17,7 @@ if [ "$(psql -d postgres -c "SELECT shobj_description(oid, 'pg_database') FROM p
 fi
 
 # During development, the SQL of a version changes without a new version number. So the extension is installed again if
-# its SQL has changed.
+# its SQL has changed. .pg/installed-sql has the checksum of the installed SQL.
 there=$(psql -c "SELECT 1 FROM pg_extension WHERE extname = 'pg_cache'")
 sql=$(psql -c "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'")/extension
 sql=$(cat "$sql"/pg_cache--*.sql | cksum | cut -d' ' -f1)

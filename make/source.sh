@@ -22,10 +22,11 @@ sources=$PG_CACHE_DIR/source
 part=$sources/$wanted.part # everything unfinished is in here; the next run removes it
 none=$sources/$wanted.none # records that the mirror does not have the source, so that it is asked only once
 
+# Prints the path of the newest unpacked tree that is wanted, or nothing.
 unpacked() { find "$sources" -maxdepth 1 -name "$major.*" -type d 2>/dev/null | grep -E "/$wanted(\.[0-9]+)?$" | sort -V | tail -n 1; }
 
-# Fetches and unpacks the source. Succeeds also if there is nothing to fetch. A mirror may lack files of a version that
-# the archive lists (those of security fixes), so this tries all versions, the newest first.
+# Fetches and unpacks the source from $mirror. Succeeds also if no suite has it. A mirror may lack files of a version
+# that the archive lists (those of security fixes), so this tries all versions, the newest first.
 fetch() { # suite...
     local apt=$part/apt suite version release
     for suite in "$@"; do

@@ -4,7 +4,8 @@
 # source of that release is not available, the suites run on a server that is built from an available source
 # (make/assert.sh).
 #
-#   make/suites.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the server, as make/test.sh does
+#   make/suites.sh [compile]      PG_CACHE_TEST_PG_CONFIG names the server; make/test.sh sets it
+#                                 compile: builds the tests and does not run them
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -13,7 +14,8 @@ place_work_dir
 need_rust
 cd "$ROOT"
 
-# Runs a script that prints a path, and stores the path in $answer. The script ends with status 2 if there is no source.
+# Runs a script that prints a path, and stores the path in $answer. Returns 2 if the script ends with that status: there
+# is no source. Exits if the script fails otherwise.
 ask() { # script, argument...
     local status=0
     answer=$("$ROOT/make/$1" "${@:2}") || status=$?

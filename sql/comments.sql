@@ -1,6 +1,10 @@
--- The comments that \df+ shows. Every function has its comment here, except the two functions of the type pgcache.size: schema.sql has
--- those. Every role may execute the functions outside of schema pgcache; each of them checks the privilege that it needs, so that its
--- error can name the missing grant. docs/privileges.md has the table.
+-- The comments that \df+ shows, and the grants of the functions. Every function has its comment here, except the two functions of
+-- the type pgcache.size: schema.sql has those.
+--
+-- Every role may execute the functions outside of schema pgcache. A function that needs a privilege checks it itself, so that its
+-- error can name the missing grant (docs/privileges.md has the table). The functions behind views stay executable for every role,
+-- too, because a view calls a function with the privileges of the role that reads the view. The function noop and the trigger
+-- functions are revoked from public.
 
 COMMENT ON FUNCTION pgcache.noop(text) IS
     'Takes a key and returns 0. Measures the cost of calling a function of pg_cache.';

@@ -6,7 +6,7 @@ CREATE SCHEMA pgcache;
 COMMENT ON SCHEMA pgcache IS 'Internals of pg_cache. Not an interface: names may change between versions.';
 
 -- A number of bytes, as an argument of the functions for spaces: a number, or a text like '10MB'. The functions of the type are in
--- src/api/size.rs. Each cast goes through the text, so the type needs no more functions.
+-- src/api/size.rs. Each cast goes through the text (INOUT), so the type needs no more functions.
 CREATE TYPE pgcache.size;
 CREATE FUNCTION pgcache.size_in(value pg_catalog.cstring) RETURNS pgcache.size
     IMMUTABLE STRICT PARALLEL SAFE LANGUAGE c AS 'MODULE_PATHNAME', 'size_in_wrapper';
@@ -65,8 +65,9 @@ CREATE TABLE pgcache.grants (
 COMMENT ON TABLE pgcache.grants IS 'Privileges of roles in spaces. Written by cache_grant and cache_revoke.';
 
 -- A dump has the grants as rows of this table, with the names of the roles as texts. A restore copies them here, and the trigger
--- `restored` (spaces.sql) writes each row to pgcache.grants instead. So this table is always empty. pgcache.grants itself is not
--- dumped: because its column has the type regrole, one missing role would fail the whole COPY.
+-- `restored` (spaces.sql) writes each row to pgcache.grants instead. So this table is empty, unless a restore has disabled the
+-- triggers: then the rows stay here and grant nothing. pgcache.grants itself is not dumped: because its column has the type
+-- regrole, one missing role would fail the whole COPY.
 CREATE TABLE pgcache.dumped_grants (
     space      pg_catalog.oid,
     space_name pg_catalog.text,

@@ -3,7 +3,8 @@
 
 -- When one of the tables changes, every session must forget what it remembers of it. The triggers run for every kind of change: by
 -- the functions of the extension, by COPY in a restore, by a superuser's statements, and by a subscription. When a subscription
--- applies changes, triggers FOR EACH STATEMENT run only for TRUNCATE, so the other changes have triggers FOR EACH ROW.
+-- applies changes, triggers FOR EACH STATEMENT run only for TRUNCATE, so the other changes have triggers FOR EACH ROW. A
+-- subscription has session_replication_role = replica, in which only triggers run that are enabled ALWAYS or REPLICA.
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.spaces
     FOR EACH ROW EXECUTE FUNCTION pgcache.changed();
 CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON pgcache.grants
@@ -17,11 +18,13 @@ ALTER TABLE pgcache.spaces ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER 
 ALTER TABLE pgcache.grants ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 ALTER TABLE pgcache.watches ENABLE ALWAYS TRIGGER changed, ENABLE ALWAYS TRIGGER emptied;
 
+-- schema.sql says how a dump brings grants. The function inserts the grant into pgcache.grants, and no row into this table.
 CREATE TRIGGER restored BEFORE INSERT ON pgcache.dumped_grants
     FOR EACH ROW EXECUTE FUNCTION pgcache.grant_restored();
 ALTER TABLE pgcache.dumped_grants ENABLE ALWAYS TRIGGER restored;
 
--- Every view sorts its rows and has a comment on each column. Comments are short: \dv+ and \d+ show them in the last column.
+-- Every view sorts its rows and has a comment on each column. A comment has at most 50 characters: \dv+ and \d+ show it in the last
+-- column.
 
 CREATE VIEW cache_spaces AS
     SELECT * FROM pgcache.visible_spaces() ORDER BY name COLLATE pg_catalog."C";

@@ -45,7 +45,7 @@ fn made(extent: Extent) -> Vec<Trace> {
     traces
 }
 
-/// What a hit rate is a share of: the number of requests, the bytes of their values, or what their values cost to compute.
+/// The quantity whose share a hit rate is: the number of requests, the bytes of their values, or the cost of computing these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Share {
     Requests,

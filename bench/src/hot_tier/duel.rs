@@ -23,7 +23,7 @@ impl<'a> Lane<'a> {
 /// Two contenders, with their results over all rounds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Duel {
-    /// What is measured, as shown.
+    /// The title in the report.
     pub title: String,
     pub own_name: String,
     pub other_name: String,
