@@ -9,7 +9,7 @@ use postgres::Client;
 use std::cell::{RefCell, RefMut};
 use std::process::Command;
 
-/// Returns the SQL conditions that fill pg_cache with the three ranges of keys of [`data`](crate::data): the values as jsonb, the
+/// Returns the SQL conditions that fill pg_cache with three ranges of keys of [`data`](crate::data): the values as jsonb, the
 /// values as text, and the values that the write measurements overwrite. A condition stores one entry for a row of the table
 /// `entry`, and is true if the entry was stored. Each condition must run in its own transaction: the entries of one range wait in
 /// memory for the commit.
@@ -83,6 +83,7 @@ impl Bed {
     /// Starts and fills both servers. Returns an error if one of them does not hold all keys afterwards.
     pub fn make() -> Result<Self> {
         let redis = Redis::start();
+        // The digit 1 and 12 digits are the keys from `FIRST_KEY` on.
         redis.command(&[
             "EVAL",
             "for i = 0, ARGV[1] - 1 do redis.call('SET', string.format('1%012d', i), ARGV[2]) end",

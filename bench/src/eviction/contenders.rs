@@ -96,7 +96,7 @@ impl Sums {
     }
 }
 
-/// Returns 0 if the whole is 0.
+/// Returns the part in percent of the whole, or 0 if the whole is 0.
 fn percent(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
 }
@@ -143,8 +143,8 @@ fn ours(trace: &Trace, capacity: u64, shards: u32) -> (Outcome, Sizes, u32) {
         if error.abs() <= TOLERANCE / 2.0 {
             break;
         }
-        // Only the blocks grow with the content, and the structures of a shard by a few percent of them. The rest of the region
-        // does not.
+        // The blocks, which hold the entries, grow with the content. The index of a shard grows by a few percent of its blocks:
+        // hence the factor. The rest of the region does not grow.
         let blocks = usage.block_bytes as f64;
         let wanted = blocks * capacity as f64 / outcome.held.max(1.0);
         bytes = (bytes as f64 + (wanted - blocks) * 1.03).max(4096.0) as usize / 64 * 64;

@@ -304,7 +304,8 @@ impl<'s, 't, 'm, H: Host> Side<'s, 't, 'm, H> {
         }
         if self.full {
             self.put_residents(self.scenario.row * self.scenario.incoming);
-            // A put of a large value may have freed more space than it used.
+            // A put of a large value may have freed more space than it used. The tier is full if at most two resident values are
+            // missing.
             let nearly = self.full_at - 2 * self.scenario.resident as u64;
             for _ in 0..REFILLS_MAX {
                 if self.writer.tier.usage().used_bytes >= nearly {

@@ -89,6 +89,7 @@ fn in_redis(values: u64) -> u64 {
         redis.info("used_memory").and_then(|used| used.parse().ok()).expect("Redis tells its memory")
     };
     let before = used();
+    // The digit 1 and 12 digits are the keys from `FIRST_KEY` on.
     redis.command(&[
         "EVAL",
         "for i = 0, ARGV[1] - 1 do redis.call('SET', string.format('1%012d', i), ARGV[2]) end",

@@ -29,7 +29,7 @@ pub struct Lane<'a> {
 /// The results of one contender, pair by pair. `costs` is empty if the rules do not count them.
 #[derive(Default)]
 pub struct Found {
-    /// Nanoseconds per operation: 10^9 divided by the operations per second of all clients together.
+    /// Nanoseconds per operation: 10^9 divided by the operations per second of all clients together, on average over the turns.
     pub times: Vec<f64>,
     /// The cost of one operation in the processes of the server.
     pub costs: Vec<Counts>,
@@ -40,6 +40,7 @@ pub struct Found {
 pub struct Rules {
     /// The number of sessions that work at the same time.
     pub clients: u32,
+    /// The number of pairs: each gives one time, and one cost, of each contender.
     pub pairs: usize,
     /// The turns of each contender in a pair.
     pub turns: usize,
@@ -167,6 +168,7 @@ mod tests {
         assert_eq!(each(counts, 10), one);
     }
 
+    /// Checks the numbers of a pace on which this fairness rests, not the orders themselves.
     #[test]
     fn each_contender_goes_first_equally_often_in_a_pair() {
         for pace in [Pace::FULL, Pace::QUICK] {
