@@ -10,7 +10,7 @@ if [ "${PG_CACHE_MORTAL:-}" != $$ ] && [ -x "$0" ] && command -v setpriv >/dev/n
 fi
 
 # Variables that the caller has set for other programs must not reach ours. PGSERVICE or PGHOSTADDR would lead psql to
-# another server. CDPATH would make cd print a path. A narrow umask would lock out the servers' account.
+# another server. CDPATH would make cd print a path. A narrow umask would lock out the servers' account (see as_server).
 while read -r name; do
     case $name in PG | PG_CONFIG | PG_CACHE_* | PGRX_*) ;; *) unset "$name" ;; esac
 done < <(compgen -e PG || :)
