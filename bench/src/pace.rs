@@ -9,7 +9,7 @@ use std::time::Duration;
 /// - the parts tags, sizes, rates and walk: 4 minutes and 1;
 /// - the tax on writes: 10 minutes and 3;
 /// - the parts about the table tier: 10 minutes and 4;
-/// - the core alone: 7 minutes and 1. In the full run, 5 of these are `beside`: its goal is about 5 minutes.
+/// - the core alone: 7 minutes and 1. In the full run, 5 of the 7 are `beside`.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// How long a contender runs before the first round, to fill caches. A run of a quarter of this time, which measures its speed,
