@@ -136,6 +136,7 @@ struct Ticks {
 }
 
 impl Ticks {
+    /// Returns the ticks up to now, from `/proc/stat`.
     fn now() -> Self {
         Self::parse(&read_to_string("/proc/stat").unwrap_or_default())
     }

@@ -48,6 +48,7 @@ struct Order {
 }
 
 impl Order {
+    /// Reads the arguments of the program. `--output` must be given.
     fn from_args(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let (mut output, mut quick, mut only, mut redraw) = (None, false, None, false);
         while let Some(word) = words.next() {

@@ -243,6 +243,7 @@ impl Cache for Lru {
     }
 }
 
+/// The cache of the crate `moka`, with its default policy.
 struct Moka {
     cache: moka::sync::Cache<u32, u32, Hashing>,
     /// The bytes that an entry of weight 1 stands for.
@@ -286,6 +287,7 @@ impl quick_cache::Weighter<u32, u32> for BySize {
     }
 }
 
+/// The cache of the crate `quick_cache`. The weight of an entry is its size, and the capacity is a sum of weights.
 struct Quick {
     cache: quick_cache::sync::Cache<u32, u32, BySize, Hashing>,
 }

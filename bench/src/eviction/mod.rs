@@ -107,6 +107,7 @@ impl Cell {
     fn best(&self, share: Share) -> f64 {
         share.of(&self.outcomes[2]).max(share.of(&self.outcomes[3]))
     }
+    /// Returns how far our tier is above LRU in the judged share, in percentage points.
     fn above_lru(&self) -> f64 {
         self.ours(self.goal()) - self.lru(self.goal())
     }
@@ -146,6 +147,7 @@ pub fn simulate(traces: &[Trace], shards: u32) -> Section {
     section(&cells)
 }
 
+/// Returns the cell of these outcomes, and chooses the shares that are shown.
 fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcomes: Vec<Outcome>) -> Cell {
     let mut shares = vec![Share::Requests];
     if trace.equal_size().is_none() {
@@ -157,6 +159,7 @@ fn cell(trace: &Trace, percent: u64, capacity: u64, region_bytes: usize, outcome
     Cell { trace: trace.name.clone(), percent, capacity, region_bytes, shares, outcomes }
 }
 
+/// Judges the cells and shows them, those of values of one size apart from the others. There must be at least one cell.
 fn section(cells: &[Cell]) -> Section {
     let (equal, mixed): (Vec<&Cell>, Vec<&Cell>) = cells.iter().partition(|cell| cell.is_equal());
     let judged: Vec<&Cell> = mixed.iter().copied().filter(|cell| cell.percent >= MIXED_PERCENT_MIN).collect();

@@ -138,6 +138,7 @@ pub fn read(path: &Path) -> Result<Trace> {
     parse(name, std::io::BufReader::new(file)).with_context(|| format!("{} is no trace", path.display()))
 }
 
+/// Reads a trace from its lines. An error names the line.
 fn parse(name: String, lines: impl BufRead) -> Result<Trace> {
     let mut numbers: HashMap<String, u32> = HashMap::new();
     let mut sizes = Vec::new();
@@ -160,6 +161,7 @@ fn parse(name: String, lines: impl BufRead) -> Result<Trace> {
     Ok(Trace { name, requests, working_set: sizes.into_iter().map(u64::from).sum() })
 }
 
+/// Returns whether the line has exactly the names of the columns. The cost may be missing.
 fn is_header(line: &str) -> bool {
     let columns = ["time", "key", "size", "cost"];
     let found: Vec<_> = line.split(',').map(str::trim).collect();

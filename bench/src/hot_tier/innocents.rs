@@ -116,6 +116,7 @@ struct Reads {
 }
 
 impl Reads {
+    /// Returns the share of the reads that hit, in percent. 0 without reads.
     fn percent(&self) -> f64 {
         self.hits as f64 * 100.0 / self.asked.max(1) as f64
     }
@@ -288,6 +289,7 @@ impl Drop for EndOnDrop<'_> {
 struct Reader<'t, 'm, 'l> {
     tier: &'t Shared<'m, 'l>,
     writer: Writer<'t, 'm, &'l Spinning>,
+    /// How many bystanders there are. Their keys follow those of the innocents.
     bystanders: u64,
     random: Random,
 }

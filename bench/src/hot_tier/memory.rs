@@ -9,6 +9,7 @@ use crate::tier_bed::{self, Alone, Memory};
 use pg_cache_core::{Host, Tier, Usage};
 use std::time::Duration;
 
+/// The size of the region in bytes.
 const REGION: usize = megabytes(64);
 /// The least share of the region that keys and values must have. For small entries, [`ENTRY_COST`] bytes per entry are added to
 /// them.

@@ -27,6 +27,7 @@ const LINE: &str = "#d1d9e0";
 const COLOURS: [(&str, &str); 4] =
     [("pg_cache", "#0969da"), ("table", "#e8a33d"), ("Redis", "#c4432b"), ("no-op", "#afb8c1")];
 
+/// Returns the colour of a contender. A name with an unknown beginning has a colour of its own, `#8250df`.
 fn colour(name: &str) -> &'static str {
     COLOURS.iter().find(|(start, _)| name.starts_with(start)).map_or("#8250df", |(_, colour)| colour)
 }
@@ -186,6 +187,7 @@ fn grouped(number: u64) -> String {
     super::notation::count(number as f64)
 }
 
+/// Escapes the characters that have a meaning in XML text.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

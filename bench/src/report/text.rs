@@ -13,6 +13,7 @@ pub fn bullet(text: &str) -> String {
 /// Breaks lines at blanks, so that the text is also readable in a terminal. The first line begins with `first`, all others with
 /// `others`. A word that is longer than a line has a line of its own.
 fn wrapped(text: &str, first: &str, others: &str) -> String {
+    /// The most characters of a line.
     const WIDTH: usize = 110;
     let mut lines = vec![first.to_owned()];
     // Whether the present line has no word yet.

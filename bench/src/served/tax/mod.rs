@@ -138,6 +138,7 @@ impl Compared {
 }
 
 impl Rivalry {
+    /// Compares the results of the lanes, pair by pair, with those of the first lane. `found` has the order of the lanes.
     fn of(title: String, writes: bool, lanes: &[Lane<'_>], found: &[Found]) -> Self {
         let cost = |own: &Found, kind: fn(&Counts) -> Option<f64>| {
             let all = |found: &Found| found.costs.iter().map(kind).collect::<Option<Vec<_>>>();
@@ -152,6 +153,7 @@ impl Rivalry {
         Self { title, writes, rivals: rivals.collect() }
     }
 
+    /// Returns the ratio of the times of a contender, which must take part, to those of the first.
     fn ratio(&self, name: &str) -> Summary {
         let rival = self.rivals.iter().find(|rival| rival.name == name).expect("it takes part");
         rival.nanoseconds.ratio
@@ -179,6 +181,7 @@ fn near_one(ratio: Summary) -> String {
     with_interval(ratio, |ratio| if ratio < 1.995 { format!("{ratio:.3}") } else { digits(ratio) })
 }
 
+/// Returns the results as a table. The columns of the instructions are left out if perf could not count them.
 fn table(rivalries: &[Rivalry]) -> Table {
     let counted = rivalries.iter().any(|rivalry| rivalry.rivals[0].server_instructions.is_some());
     let mut head =
@@ -207,6 +210,7 @@ fn table(rivalries: &[Rivalry]) -> Table {
     table
 }
 
+/// Explains the part. `reaches_redis`: a trigger has reached Redis. `are_counted`: valgrind has counted instructions.
 fn explained(pace: &Pace, counters: &Counters, reaches_redis: bool, are_counted: bool) -> Vec<String> {
     let redis = if reaches_redis {
         "The other trigger is in PL/Python: each session keeps a socket to a Redis on the same machine, sends `DEL` for each row, and waits \

@@ -56,6 +56,7 @@ fn quiet(conf: Conf) -> Conf {
 }
 
 impl Side {
+    /// Starts a server with the settings of [`quiet`], and fills the plain tables.
     fn start(conf: Conf) -> Self {
         let cluster = Cluster::start(&quiet(conf));
         let admin = RefCell::new(cluster.connect("postgres"));
