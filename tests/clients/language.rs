@@ -1,17 +1,21 @@
-//! Runs the scripts that use the cache through drivers of other languages. If a result is not the expected one, a script says so
-//! and ends with an error.
+//! Runs the scripts beside this file that use the cache through drivers of other languages: `clients.py` and `clients.mjs`. A
+//! script that gets a wrong result prints it and ends with a non-zero status. A script that gets only expected results prints
+//! `done` last.
 
 use pg_cache_testbed::{Cluster, Conf, Pooler};
 use std::path::Path;
 use std::process::Command;
 
-/// Returns an environment variable that names a program or directory of a script. `make/clients.sh` sets them; for a
-/// single test, set them by hand.
+/// Returns the value of an environment variable that names a program or a directory which a script needs. `make/clients.sh` sets
+/// these variables; for a single test, set them by hand. Panics if the variable is not set.
 fn named(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run make test ONLY=clients"))
 }
 
-/// Runs a script with a direct connection to the server, then through a pooler. `more` holds further arguments of the script.
+/// Runs a script with a direct connection to the server, then through a pooler, and fails unless both runs succeed.
+///
+/// The first argument of the script is `prepared` or `unprepared`: whether statements that the driver prepares by name may be used.
+/// pgbouncer loses them before version 1.21. `more` holds the further arguments.
 fn run(interpreter: &str, script: &str, more: &[String]) {
     let cluster = Cluster::start(&Conf::preloaded());
     let mut session = cluster.connect("postgres");
@@ -36,12 +40,14 @@ fn run(interpreter: &str, script: &str, more: &[String]) {
     assert_eq!(session.query("SELECT cache_check()", &[]).expect("it can be checked").len(), 0);
 }
 
+/// `psycopg` gives and gets the values, errors and leases that its users expect.
 #[test]
 fn python() {
     run(&named("PG_CACHE_TEST_PYTHON"), "clients.py", &[]);
 }
 
-/// Node looks for modules beside the script. They are in another directory, which the argument names.
+/// `node-postgres` gives and gets the values and errors that its users expect. Node looks for modules beside the script. They are
+/// in another directory, which the argument names.
 #[test]
 fn node() {
     run("node", "clients.mjs", &[named("PG_CACHE_TEST_NODE_MODULES")]);

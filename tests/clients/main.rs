@@ -1,4 +1,4 @@
-//! Tests of the cache from outside: through drivers of other languages, and through a pooler.
+//! Tests of the cache through drivers of other languages, and through a pooler. `make/clients.sh` runs them.
 
 mod language;
 mod pooler;

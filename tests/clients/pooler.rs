@@ -1,11 +1,12 @@
-//! Tests behind pgbouncer in transaction mode: each transaction of a session may use another server connection.
+//! Tests behind pgbouncer in transaction mode: each transaction of a client session may use another server connection. They prove
+//! what the section "Use it behind pgbouncer" of the README promises. `clients.py` tests leases behind the pooler.
 
 use pg_cache_testbed::{Cluster, Conf, Pooler};
 use postgres::types::Type;
 use postgres::{Client, SimpleQueryMessage};
 use std::collections::BTreeSet;
 
-/// Starts a cluster and a pooler with this number of server connections.
+/// Starts a cluster and a pooler with this number of server connections for each database.
 fn pooled(connections: u32) -> (Cluster, Pooler) {
     let cluster = Cluster::start(&Conf::preloaded());
     cluster.connect("postgres").batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
@@ -13,7 +14,8 @@ fn pooled(connections: u32) -> (Cluster, Pooler) {
     (cluster, pooler)
 }
 
-/// Returns the single value of a query. The query uses the simple protocol, so nothing is prepared.
+/// Returns the first column of the first row of a query: `None` if it is null or there is no row. The query uses the simple
+/// protocol, so nothing is prepared.
 fn ask(session: &mut Client, query: &str) -> Option<String> {
     let answer = session.simple_query(query).unwrap_or_else(|error| panic!("{query}: {error:?}"));
     answer.iter().find_map(|message| match message {
@@ -22,15 +24,18 @@ fn ask(session: &mut Client, query: &str) -> Option<String> {
     })?
 }
 
+/// Returns the text value of a key, or `None` for a miss.
 fn get(session: &mut Client, key: &str) -> Option<String> {
     ask(session, &format!("SELECT cache_get_text('{key}')"))
 }
 
-/// Returns the backends that serve this number of transactions of a session.
+/// Runs this number of transactions in a session, and returns the process ids of the backends that served them.
 fn backends(session: &mut Client, transactions: usize) -> BTreeSet<String> {
     (0..transactions).filter_map(|_| ask(session, "SELECT pg_backend_pid()")).collect()
 }
 
+/// The open transaction keeps one server connection, so the second session uses the other. That session must see no change before
+/// the commit, and none at all after a rollback.
 #[test]
 fn a_transaction_sees_its_changes_at_once_and_others_see_them_at_commit() {
     let (_cluster, pooler) = pooled(2);
@@ -52,8 +57,8 @@ fn a_transaction_sees_its_changes_at_once_and_others_see_them_at_commit() {
     assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
 }
 
-/// Entries, counters and tags are in shared memory, so each statement may use another server connection. Only settings and
-/// `cache_status()` belong to a connection.
+/// Entries, counters and tags are in shared memory, so each statement may use another server connection. A state that a backend
+/// kept for itself would show as an old value, a wrong count or a missing invalidation on the next connection.
 #[test]
 fn statements_on_changing_server_connections_see_one_cache() {
     let (_cluster, pooler) = pooled(3);
@@ -102,8 +107,8 @@ fn a_set_reaches_the_next_client_and_a_set_local_does_not() {
     assert_eq!(get(&mut two, "k").as_deref(), Some("v"));
 }
 
-/// `cache_status()` reports the last operation of the server connection. Within a transaction, this is the client's own
-/// operation.
+/// `cache_status()` reports the last operation of the server connection. Within a transaction, this is the client's own operation,
+/// even if another client calls the cache in between.
 #[test]
 fn the_status_of_an_operation_is_reliable_in_its_transaction() {
     let (_cluster, pooler) = pooled(2);
@@ -112,14 +117,14 @@ fn the_status_of_an_operation_is_reliable_in_its_transaction() {
     for _ in 0..3 {
         one.batch_execute("BEGIN").expect("it begins");
         assert_eq!(get(&mut one, "k").as_deref(), Some("v"));
-        // The other client's operation uses the other server connection. On the same one, it would be the reported
-        // operation.
+        // The open transaction keeps its server connection, so this miss happens on the other one.
         assert_eq!(get(&mut two, "none"), None);
         assert_eq!(ask(&mut one, "SELECT cache_status()").as_deref(), Some("hot"));
         one.batch_execute("COMMIT").expect("it ends");
     }
 }
 
+/// If a client disconnects inside a transaction, pgbouncer closes the server connection, and the server aborts the transaction.
 #[test]
 fn a_client_that_disconnects_in_a_transaction_leaves_no_change() {
     let (_cluster, pooler) = pooled(1);
@@ -128,16 +133,14 @@ fn a_client_that_disconnects_in_a_transaction_leaves_no_change() {
     one.batch_execute("BEGIN; CREATE TABLE t (); SELECT cache_set_text('k', 'new'), cache_invalidate_tag('t'), cache_flush('*')")
         .expect("it begins");
     drop(one);
-    // There is only one server connection, or its replacement. The next client gets it after the end of that
-    // transaction.
+    // pgbouncer opens another server connection for this client. The old backend may still be aborting: its changes must not be
+    // visible then either.
     let mut two = pooler.connect("postgres");
     assert_eq!(get(&mut two, "k").as_deref(), Some("old"));
     assert_eq!(ask(&mut two, "SELECT cache_check()"), None);
 }
 
-// The scripts of `language.rs` test leases behind the pooler, where each transaction may use another server connection.
-
-/// An unnamed statement is parsed and bound in one round trip, so it works with any pgbouncer.
+/// `query_typed` parses, binds and executes an unnamed statement in one round trip, so it works with any version of pgbouncer.
 #[test]
 fn parameters_work_with_unnamed_statements() {
     let (_cluster, pooler) = pooled(2);
@@ -170,7 +173,7 @@ fn prepared_statements_work_across_transactions_if_the_pooler_supports_them() {
     let mut transaction = session.transaction().expect("it begins");
     let set = transaction.prepare("SELECT cache_set_text($1, $2)").expect("it is prepared");
     let get = transaction.prepare("SELECT cache_get_text($1)").expect("it is prepared");
-    // The statements run often enough for PostgreSQL to choose a generic plan.
+    // 12 runs: PostgreSQL makes a custom plan for the first five runs of a statement. From the sixth on, it may use a generic plan.
     for round in 0..12 {
         let round = round.to_string();
         assert!(transaction.query_one(&set, &[&"k", &round]).expect("it is set").get::<_, bool>(0));

@@ -16,13 +16,13 @@ pub enum Stop {
     Immediate,
 }
 
-/// The settings of a new cluster, in addition to those that all test clusters have.
+/// The settings of a cluster, in addition to those that all test clusters have (`Cluster::write_conf`). They override these.
 #[derive(Clone, Debug, Default)]
 pub struct Conf(Vec<(String, String)>);
 
 impl Conf {
-    /// Returns the settings of a cluster that preloads pg_cache. Its launcher does not sweep while a test counts the entries that
-    /// are of no use any more.
+    /// Returns the settings of a cluster that preloads pg_cache. The sweep interval of an hour keeps the launcher from removing
+    /// dead entries while a test counts them.
     pub fn preloaded() -> Self {
         Self::bare().set("shared_preload_libraries", "pg_cache").set("pg_cache.sweep_interval", "1h")
     }
@@ -39,14 +39,16 @@ impl Conf {
     }
 }
 
-/// A running server with a data directory of its own. Dropping the value stops the server and removes the directory.
+/// A server with a data directory of its own. Dropping the value stops the server in immediate mode and removes the directory.
+///
+/// Unless it says otherwise, a method panics if a program that it runs fails.
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
     home: Home,
 }
 
-/// The last script of the keeper. `$2` is `pg_ctl`.
+/// The last script of the keeper (see `Home::keep`): `$1` is the directory of the cluster, `$2` is `pg_ctl`.
 const STOP_AND_REPORT: &str = r#"
     if [ -f "$1/data/postmaster.pid" ]; then "$2" stop --silent -m immediate -D "$1/data" >/dev/null 2>&1; fi
     # make/test.sh looks for these: a failed assertion or a crash that no test has noticed.
@@ -72,14 +74,16 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the server again after [`stop`](Self::stop).
+    /// Starts the server, which must be stopped, and waits until it accepts connections.
     pub fn resume(&self) {
         self.start_program(&self.server.program("postgres"));
     }
 
-    /// Starts the server again through another program, such as a debugger. `words` are that program and its arguments;
-    /// the server program is appended. The other program must become the server without a fork, so that the process
-    /// stays the same.
+    /// Starts the stopped server through another program, such as a debugger. `words` are that program and its arguments; the
+    /// path of the server program and its own arguments follow them. The other program must become the server without a fork,
+    /// because `pg_ctl` waits for the process that it has started.
+    ///
+    /// Call it at most once for a cluster: a second call only appends to the script of the first, whose `exec` still decides.
     pub fn resume_beneath(&self, words: &[&str]) {
         let script = self.home.path().join("beneath");
         let server = self.server.program("postgres");
@@ -90,6 +94,7 @@ impl Cluster {
         self.start_program(&script);
     }
 
+    /// Starts `program` as the postmaster and waits until it accepts connections.
     fn start_program(&self, program: &Path) {
         let log = self.home.path().join("log");
         let mut command = self.server.command("pg_ctl");
@@ -112,7 +117,7 @@ impl Cluster {
             .arg(self.data()));
     }
 
-    /// Stops the server, changes settings and starts it again.
+    /// Stops the server, adds these settings to the earlier ones and starts it again.
     pub fn restart(&self, mode: Stop, conf: &Conf) {
         self.stop(mode);
         self.write_conf(conf);
@@ -125,7 +130,7 @@ impl Cluster {
     }
 
     /// Makes the stopped server a standby of `primary`, which must be running. Replaces the data directory by a base backup of
-    /// the primary, with the primary's settings. This takes effect at the next start.
+    /// the primary, with the primary's settings except the directory of the socket. This takes effect at the next start.
     pub fn follow(&self, primary: &Self) {
         run(as_server_user("rm").arg("-r").arg(self.data()));
         let mut backup = as_server_user(self.server.program("pg_basebackup"));
@@ -140,9 +145,9 @@ impl Cluster {
         run(as_server_user("kill").args(["-KILL", &process.to_string()]));
     }
 
-    /// Kills a process that the server does not outlive, and waits until the server has restarted its processes and accepts
-    /// sessions. Until the postmaster notices the death it still accepts sessions and kills them a moment later, so a session
-    /// opened before shows when it has noticed.
+    /// Kills a process whose death makes the postmaster restart all processes, such as a backend, and waits until the server
+    /// accepts sessions again. Until the postmaster notices the death, it still accepts sessions, and kills them a moment later.
+    /// So this first waits until a session that was opened before has ended.
     pub fn crash(&self, process: i32) {
         let mut witness = self.connect("postgres");
         self.kill(process);
@@ -150,7 +155,7 @@ impl Cluster {
         wait_until("the end of recovery", || self.try_connect("postgres").is_ok());
     }
 
-    /// Limits the address space of a server process to its current size plus `more` bytes.
+    /// Limits the address space of a server process to its current size plus `more` bytes. Beyond that, its allocations fail.
     pub fn limit_address_space(&self, process: i32, more: u64) {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("the kernel tells");
@@ -158,17 +163,17 @@ impl Cluster {
         Self::set_address_space(process, &(kilobytes * 1024 + more).to_string());
     }
 
-    /// Takes the limit away.
+    /// Removes the limit of `limit_address_space`.
     pub fn free_address_space(&self, process: i32) {
         Self::set_address_space(process, "unlimited");
     }
 
-    /// Sets the soft limit, which the server's account can raise again.
+    /// Sets the soft limit, in bytes or as `unlimited`. The server's account can raise a soft limit again, but not a hard one.
     fn set_address_space(process: i32, limit: &str) {
         run(as_server_user("prlimit").arg(format!("--pid={process}")).arg(format!("--as={limit}:")));
     }
 
-    /// Opens a session in `database` as the superuser.
+    /// Opens a session in `database` as the superuser. Panics with the server's log if the server refuses it.
     pub fn connect(&self, database: &str) -> Client {
         self.try_connect(database).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
@@ -222,14 +227,17 @@ impl Cluster {
         command
     }
 
+    /// Appends the settings of all test clusters, then those of `conf`, to `postgresql.conf`. They take effect at the next start.
     fn write_conf(&self, conf: &Conf) {
         let bench: [(&str, String); 8] = [
             ("listen_addresses", String::new()),
             ("unix_socket_directories", self.home.path().display().to_string()),
-            // A test's cluster ends with the test. Durability would only make it slow.
+            // A test's cluster ends with the test. Durability would only make it slow. The small sizes let many clusters run at
+            // once.
             ("fsync", "off".into()),
             ("shared_buffers", "32MB".into()),
             ("max_wal_size", "256MB".into()),
+            // Tests prepare transactions and decode changes. `%b` writes the type of the process into each line of the log.
             ("max_prepared_transactions", "20".into()),
             ("wal_level", "logical".into()),
             ("log_line_prefix", "%m [%p] %b ".into()),
@@ -257,6 +265,7 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// Prints the log of the server if a test has failed. `Home` stops the server.
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the log of the cluster that saw it:\n{}", self.log());

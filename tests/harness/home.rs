@@ -18,7 +18,9 @@ pub struct Home {
 
 impl Home {
     /// Makes a directory and starts its keeper. The keeper runs the script `begin` at once, and the script `end` after the
-    /// owner has dropped the value or has died. In both, `$1` is the directory, and the words follow as `$2` and so on.
+    /// owner has dropped the value or has died. Then it removes the directory. In both scripts, `$1` is the directory, and the
+    /// words follow as `$2` and so on. `begin` must return. If it starts a server in the background, `end` finds the process
+    /// id in `$!`.
     pub fn keep(begin: &str, end: &str, words: &[&OsStr]) -> Self {
         let made = run(as_server_user("mktemp").args(["-d", "/tmp/pg_cache-test.XXXXXX"]));
         let path = PathBuf::from(String::from_utf8_lossy(&made.stdout).trim());
@@ -38,12 +40,14 @@ impl Home {
         home
     }
 
+    /// Returns the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
 impl Drop for Home {
+    /// Closes the pipe, and waits until the keeper has stopped the server and removed the directory.
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         // If the keeper fails, a directory stays in /tmp. That must not hide the result of the test.

@@ -16,18 +16,19 @@ pub struct Pooler {
     version: (u32, u32),
 }
 
-/// The first script of the keeper. `$2` is the configuration, which lacks the directory of the socket.
+/// The first script of the keeper (see `Home::keep`): `$1` is the directory, `$2` the configuration without the directory of the
+/// socket. `exec` hides the shell's message that its child was killed.
 const BEGIN: &str = r#"
     exec 2>/dev/null
     printf '%sunix_socket_dir = %s\n' "$2" "$1" >"$1/ini"
     pgbouncer "$1/ini" </dev/null 2>"$1/log" &
 "#;
 
-/// The last script of the keeper.
+/// The last script of the keeper. `$!` is pgbouncer.
 const KILL: &str = "kill -KILL $!; wait";
 
 impl Pooler {
-    /// Starts a pooler with `connections` server connections per database, and waits until those of the database
+    /// Starts a pooler with at most `connections` server connections per database, and waits until those of the database
     /// postgres are open.
     ///
     /// The pooler always uses the connection that has been idle longest. So with two or more connections, a session
@@ -66,7 +67,8 @@ impl Pooler {
         }
     }
 
-    /// Returns whether this version of pgbouncer supports prepared statements across server connections.
+    /// Returns whether this version of pgbouncer supports prepared statements across server connections. They are then switched
+    /// on.
     pub fn prepares(&self) -> bool {
         prepares(self.version)
     }

@@ -13,14 +13,15 @@ pub struct Redis {
     home: Home,
 }
 
-/// The first script of the keeper.
+/// The first script of the keeper (see `Home::keep`): `$1` is the directory. `exec` hides the shell's message that its child was
+/// killed.
 const BEGIN: &str = r#"
     exec 2>/dev/null
     redis-server --port 0 --unixsocket "$1/socket" --unixsocketperm 777 \
         --save '' --appendonly no --dir "$1" --logfile "$1/log" </dev/null &
 "#;
 
-/// The last script of the keeper.
+/// The last script of the keeper. `$!` is the Redis server.
 const KILL: &str = "kill -KILL $!; wait";
 
 impl Redis {
@@ -59,7 +60,7 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Returns the value of one field of `INFO`, such as `redis_version`.
+    /// Returns the value of one field of `INFO`, such as `redis_version`, or `None` if this version has no such field.
     pub fn info(&self, field: &str) -> Option<String> {
         let info = self.command(&["INFO", "everything"]);
         info.lines().find_map(|line| {

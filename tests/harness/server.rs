@@ -1,12 +1,13 @@
 //! An installation of PostgreSQL that contains the pg_cache build under test, and the account that runs its servers.
-//! Programs that must run as that account are started through `as_server_user`, which also removes the caller's `PG*` variables.
+//! Programs that must run as that account are started through `as_server_user`, which also removes the `PG*` variables of the
+//! caller that PostgreSQL's programs know.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The environment variable that names the `pg_config` of the private installation. The make targets set it.
+/// The environment variable with the path of the private installation's `pg_config`. The make targets set it.
 const PG_CONFIG: &str = "PG_CACHE_TEST_PG_CONFIG";
 
 /// An installation of PostgreSQL from which a test may start servers.
@@ -24,7 +25,7 @@ impl Server {
     /// Returns the installation that the make target prepared.
     ///
     /// # Panics
-    /// If the environment names none, as outside of `make test` and `make bench`.
+    /// If the environment names none: `make test` and `make bench` set the variable.
     pub fn from_env() -> Self {
         let pg_config = std::env::var(PG_CONFIG).unwrap_or_else(|_| {
             panic!("{PG_CONFIG} is not set: run `make test`, or `. make/env.sh` for a single test")
@@ -32,7 +33,7 @@ impl Server {
         Self::new(Path::new(&pg_config))
     }
 
-    /// Returns the installation that `pg_config` belongs to.
+    /// Returns the installation that `pg_config` belongs to. Panics if the program does not run.
     pub fn new(pg_config: &Path) -> Self {
         let ask = |option: &str| {
             let output = Command::new(pg_config).arg(option).output().expect("pg_config runs");
@@ -58,14 +59,15 @@ impl Server {
         self.major
     }
 
-    /// Returns whether the server was configured with `--without-icu` and so has no ICU collations. Since version 16,
-    /// PostgreSQL is built with ICU unless this option is given. `make/assert.sh` gives it for every version.
+    /// Returns whether the server was configured with `--without-icu` and so has no ICU collations. `make/assert.sh` gives this
+    /// option for every version. Since version 16, PostgreSQL is built with ICU unless the option is given. A PostgreSQL 15 that
+    /// was configured without any option for ICU has none either, but this returns false: the packages of version 15 have ICU.
     pub fn is_without_icu(&self) -> bool {
         self.without_icu
     }
 
-    /// Returns whether a library of PostgreSQL's own sources is missing, as in an unpacked server (`make/base.sh`).
-    /// Tests then skip the parts that need it.
+    /// Returns whether a library of PostgreSQL's own sources (`library`, without `.so`) is missing. The server that
+    /// `make/base.sh` unpacks for version 16 has no contrib modules. Tests then skip the parts that need the library.
     ///
     /// # Panics
     /// If PostgreSQL 15 lacks the library: everything must be tested on that major.
@@ -75,11 +77,11 @@ impl Server {
         lacks
     }
 
-    /// Compiles a C file to a server library, puts it into the server's library directory, and returns the name to load
-    /// it by.
+    /// Compiles a C file to a server library, puts it into the server's library directory, and returns `name`, by which the
+    /// server loads it.
     ///
     /// # Panics
-    /// If it does not compile.
+    /// If it does not compile, or the directory is not writable.
     pub fn compile(&self, name: &str, source: &Path) -> String {
         let library = self.libraries.join(name).with_extension("so");
         // Other tests may compile or load the same library now. So it is compiled under a unique name and then renamed.
@@ -148,10 +150,10 @@ pub(crate) fn runs_as_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Runs a command to its end and returns its output.
+/// Runs a command to its end, with an empty standard input, and returns its output.
 ///
 /// # Panics
-/// If the command fails. The message contains all its output.
+/// If the command cannot be started or ends with a non-zero status. The message then contains all its output.
 pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("the command starts");
     assert!(

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Polls until `condition` holds. Tests must wait for a condition, never for a fixed time.
+/// Polls `condition` every 5 ms until it holds. Tests must wait for a condition, never for a fixed time. `what` names the
+/// condition in the panic.
 ///
 /// # Panics
-/// After 60 seconds, with the name of the condition. This is long enough for a slow machine.
+/// If the condition does not hold within 60 seconds, which is long enough for a slow machine.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
