@@ -1,6 +1,6 @@
 //! An installation of PostgreSQL that contains the pg_cache build under test, and the account that runs its servers.
-//! Programs that must run as that account are started through `as_server_user`, which also removes the `PG*` variables of the
-//! caller that PostgreSQL's programs know.
+//! Programs that must run as that account are started through `as_server_user`, which also removes the caller's `PG*` variables,
+//! except `PG_CACHE_TEST_PG_CONFIG`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

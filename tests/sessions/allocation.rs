@@ -1,16 +1,19 @@
-//! Tests with failing memory allocations. The affected call must miss, or do nothing and report that, or end in the
-//! server's error. No session may end, and the cache must stay consistent.
+//! Tests with failing memory allocations. The affected call must miss, or do nothing and report that in its result, or raise the
+//! server's error for it (SQLSTATE 53200). No session may end, and `cache_check()` must find nothing afterwards.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 
+/// Returns whether `make test-long` runs the tests.
 fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
-/// Starts a server in which tests can make allocations of the library fail.
+/// Starts a server in which tests can make allocations of the library fail, with the tables and the space of [`CALLS`].
+/// `fail_allocation` exists in debug builds only (`src/pg/allocator.rs`), and counts the allocations of its own session. The
+/// cache is small, so that `cache_check()` is quick.
 fn failing_cluster() -> Cluster {
     let cluster =
         cluster(&Conf::preloaded().set("pg_cache.hot_size", "2MB").set("pg_cache.fence_slots", "1024"));
@@ -37,8 +40,8 @@ fn failing_cluster() -> Cluster {
     cluster
 }
 
-/// Calls of the functions, and other statements that run code of the library, with long arguments. ` ;; ` separates statements
-/// that must not share a message.
+/// Calls of the SQL functions, some with long arguments, and other statements that run code of the library. ` ;; ` separates
+/// statements that must not share a message: `COMMIT PREPARED` is not allowed among several statements.
 const CALLS: [&str; 49] = [
     "SELECT cache_set_text('k', repeat('x', 100000))",
     "SELECT cache_set('k' || i, to_jsonb(i), tags => ARRAY['t', 'v' || i]) FROM generate_series(1, 100) AS i",
@@ -99,9 +102,10 @@ fn execute(session: &mut Client, call: &str) -> Result<(), postgres::Error> {
     call.split(" ;; ").try_for_each(|statement| session.batch_execute(statement))
 }
 
-/// Runs a call while allocations fail, and returns whether an allocation failed. `number` counts the library's allocations, the
-/// first of which is number 1. With `all`, every allocation from that number on fails, otherwise only that one. False means that
-/// the call makes fewer allocations.
+/// Runs a call while allocations fail, and returns whether one has failed. `number` counts the library's allocations from here
+/// on, the first of which is number 1. With `all`, every allocation from that number on fails, otherwise only that one. False
+/// means that the library has made fewer allocations than `number`. Panics if the call ends in another error than 53200, or ends
+/// the session.
 fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
     let fail = "SELECT fail_allocation($1, $2)";
     session.execute(fail, &[&number, &all]).expect("it is prepared");
@@ -112,12 +116,13 @@ fn run(session: &mut Client, call: &str, number: i64, all: bool) -> bool {
     // A failed transaction block must end before the next query can succeed.
     session.batch_execute("ROLLBACK").expect("the session lives");
     let failed = session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0);
+    // If the call has prepared its transaction and has not committed it, this ends it.
     let _ = session.batch_execute("ROLLBACK PREPARED 'p'");
     failed
 }
 
-/// For each call, the n-th allocation fails, for n from 1 to the number of allocations that the call makes: once alone,
-/// and once together with all later ones.
+/// Runs each call again and again, until it makes fewer than n allocations. The n-th one fails, first alone, then together with
+/// all later ones. In the long run n takes every value, otherwise it grows in steps.
 #[test]
 fn a_failed_allocation_ends_no_session_and_leaves_the_cache_consistent() {
     let cluster = failing_cluster();
@@ -130,8 +135,7 @@ fn a_failed_allocation_ends_no_session_and_leaves_the_cache_consistent() {
         for all in [false, true] {
             let mut number = 1;
             while run(&mut session, call, number, all) {
-                // The first allocations are tested one by one, later ones in growing steps, because a list grows by
-                // doubling.
+                // The steps may grow, because a list grows by doubling. The first three allocations are tested one by one.
                 number += if is_long() { 1 } else { 1 + number / 3 };
             }
         }
@@ -140,7 +144,8 @@ fn a_failed_allocation_ends_no_session_and_leaves_the_cache_consistent() {
     }
 }
 
-/// The same in a new session, which remembers nothing of the catalogs yet.
+/// The same, each time in a new session, which remembers nothing of the catalogs yet: the n-th allocation and all later ones
+/// fail, and n grows in steps. The last call names a space that does not exist, so it always ends in an error.
 #[test]
 fn a_failed_allocation_in_a_new_session_does_not_end_it() {
     let cluster = failing_cluster();
@@ -165,7 +170,7 @@ fn a_failed_allocation_in_a_new_session_does_not_end_it() {
     }
 }
 
-/// The same as `run` for a call that may also fail for other reasons.
+/// The same as `run` with `all`, for a call that may end in any error of the server. Panics if the session ends.
 fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
     let fail = "SELECT fail_allocation($1, $2)";
     session.execute(fail, &[&number, &true]).expect("it is prepared");
@@ -175,8 +180,9 @@ fn run_any(session: &mut Client, call: &str, number: i64) -> bool {
     session.query_one(fail, &[&0_i64, &false]).expect("the session lives").get(0)
 }
 
-/// Limits the address space to several amounts above the session's current size, and runs calls that need some megabytes. The
-/// amounts are multiples of 256 kB below 12 MB in the long run, else multiples of 768 kB below 4 MB.
+/// Limits the address space to several amounts above the session's current size, and runs calls that need some megabytes. A call
+/// may only fail with 53200. The amounts are the multiples of 256 kB below 12 MB in the long run, else those of 768 kB below 4
+/// MB.
 #[test]
 fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
     let cluster =
@@ -208,6 +214,7 @@ fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
         false => (0..6).map(|band| (band * 3) << 18).collect(),
     };
     let mut refused = 0;
+    // Opens a session whose address space may grow by `more` bytes.
     let begin = |more| {
         let mut session = cluster.connect("postgres");
         session.batch_execute("SELECT cache_get('warm')").expect("it works");
@@ -218,6 +225,7 @@ fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
     for more in bands {
         let mut session = begin(more);
         for call in calls {
+            // What an earlier call has allocated counts towards the limit. In the long run, each call has the whole amount.
             if is_long() {
                 session = begin(more);
             }
@@ -228,6 +236,7 @@ fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
             }
         }
     }
+    // Otherwise, the limits would have had next to no effect.
     assert!(refused > 10, "only {refused} calls were refused");
     let mut witness = cluster.connect("postgres");
     wait_until("the end of all transactions", || findings(&mut witness).is_empty());

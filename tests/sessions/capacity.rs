@@ -1,9 +1,11 @@
-//! Tests of values and keys that do not fit, and of additions to numbers: what other sessions see of them.
+//! Tests of values that exceed a limit (of the space, of the cache, of the transaction), and of additions to numbers: what the
+//! session and other sessions then read.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database};
 use postgres::Client;
 
+/// Returns the value of an SQL expression as text, or `None` if it is null.
 fn text(session: &mut Client, call: &str) -> Option<String> {
     session.query_one(&format!("SELECT ({call})::text"), &[]).expect(call).get(0)
 }
@@ -28,13 +30,15 @@ fn the_previous_value_of_a_refused_one_goes_with_the_commit() {
     }
 }
 
-/// A large value evicts others. A value of more than an eighth of the cache (256 kB here) is refused, although
-/// `pg_cache.max_value_size` would allow it.
+/// A large value evicts others. A value of more than an eighth of the memory for entries is refused, although
+/// `pg_cache.max_value_size` would allow it. The memory for entries is a little smaller than `pg_cache.hot_size`, so the limit is
+/// a little less than 256 kB here.
 #[test]
 fn an_entry_takes_at_most_an_eighth_of_a_small_cache() {
     let conf = Conf::preloaded().set("pg_cache.max_value_size", "1023MB");
     let cluster = cluster(&conf.set("pg_cache.hot_size", "2MB"));
     let mut session = cluster.connect("postgres");
+    // These entries take more than twice the memory, so the large values must evict some of them.
     let fill = "SELECT count(*) FILTER (WHERE cache_set_text('f' || i, repeat('x', 100))) FROM generate_series(1, 30000) AS i";
     assert_eq!(text(&mut session, fill).as_deref(), Some("30000"));
     for size in [100_000, 240_000] {
@@ -55,7 +59,7 @@ fn an_entry_takes_at_most_an_eighth_of_a_small_cache() {
 
 /// A transaction that replaces more values than it may hold back (here 64 kB, about 30 values of 2000 bytes) does not store the
 /// values that do not fit, and removes their previous values. If even the removals do not fit, as with 800 keys, it invalidates
-/// the whole space instead of single keys.
+/// the whole space instead of single keys, and with it the key `innocent`, which the transaction does not touch.
 #[test]
 fn values_beyond_the_limit_of_a_transaction_remove_their_previous_ones() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "64kB"));
@@ -69,6 +73,7 @@ fn values_beyond_the_limit_of_a_transaction_remove_their_previous_ones() {
     let has = |length| format!("length(cache_get_text('k' || i)) = {length}");
     for (keys, innocent) in [(60, true), (800, false)] {
         assert_eq!(text(&mut session, "cache_set_text('innocent', 'v')").as_deref(), Some("true"));
+        // The previous values are set by 100 in a transaction, which stays below the limit.
         for from in (1..=keys).step_by(100) {
             let to = keys.min(from + 99);
             assert_eq!(count(&mut session, &set(1), from, to), i64::from(to - from + 1));
@@ -89,7 +94,8 @@ fn values_beyond_the_limit_of_a_transaction_remove_their_previous_ones() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// Sessions add to the same numbers at the same time, while the numbers are still texts and jsonb.
+/// Sessions add to the same numbers at the same time. The first addition finds a text or a jsonb and makes it a counter, which
+/// must keep the time to live and the tag. A lost addition would leave a number below 104.
 #[test]
 fn no_addition_to_a_number_is_lost() {
     const SESSIONS: usize = 4;
@@ -123,7 +129,7 @@ fn no_addition_to_a_number_is_lost() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// After a transaction has removed a counter, its own number begins again. Other sessions go on with theirs until the
+/// After a transaction has removed a number, its own additions begin at 0 again. Other sessions add to the old number until the
 /// transaction commits.
 #[test]
 fn a_counter_that_a_transaction_has_removed_is_its_own() {

@@ -10,11 +10,12 @@ fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
 }
 
+/// Runs statements that must succeed.
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
 }
 
-/// Returns the text of the single value that a statement returns.
+/// Returns the text of the single value that a `SELECT` returns, or `None` if it is null or there is no row.
 fn value(session: &mut Client, statement: &str) -> Option<String> {
     let row = session.query_one(&format!("SELECT ({statement})::text"), &[]);
     row.unwrap_or_else(|error| panic!("{statement}: {error:?}")).get(0)
@@ -28,12 +29,13 @@ fn create(cluster: &Cluster, name: &str) -> Client {
     session
 }
 
+/// Fetches the query under the key `k`, and returns its result as text.
 fn fetch(session: &mut Client, query: &str) -> Option<String> {
     value(session, &format!("SELECT cache_fetch('k', $q${query}$q$) #>> '{{}}'"))
 }
 
 /// Each change is made in the other database. It must invalidate the result, and the query must return another result afterwards:
-/// a case whose result stays the same proves nothing.
+/// a case whose result stays the same proves nothing. The cases build on each other.
 #[test]
 fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
     let cluster = cluster(&conf());
@@ -86,7 +88,8 @@ fn shared_catalogs_that_change_in_another_database_invalidate_results_here() {
     assert_eq!(findings(&mut here), Vec::<String>::new());
 }
 
-/// Defaults of settings, passwords and comments decide no privilege, so they must invalidate nothing.
+/// Defaults of settings, passwords with their end, and comments decide no privilege, so they must invalidate nothing. A command
+/// that also changes an attribute must invalidate.
 #[test]
 fn settings_and_passwords_of_roles_invalidate_no_result() {
     let cluster = cluster(&conf());
@@ -113,7 +116,8 @@ fn settings_and_passwords_of_roles_invalidate_no_result() {
     assert!(!is_cached(&mut here, "k"));
 }
 
-/// Any role may run these commands, and without the right to grant, or without anything to drop, they change nothing.
+/// Any role may run these commands, and without the right to grant, or without anything to drop, they change nothing. A `GRANT`
+/// that changes a privilege must invalidate.
 #[test]
 fn grants_without_the_grant_option_invalidate_no_result_of_other_databases() {
     let cluster = cluster(&conf());
@@ -171,8 +175,9 @@ fn temporary_tables_invalidate_no_result() {
     assert_eq!(wrong, Vec::<&str>::new());
 }
 
-/// If a parent has no columns, `INHERIT` does not change the catalog rows of the child, so no invalidation message
-/// reports it.
+/// If a parent has no columns, `INHERIT` does not change the catalog rows of the child, so no invalidation message names the
+/// child. The writer's session must look up the parents of its table again all the same. Otherwise, its write would invalidate
+/// nothing that depends on `top`.
 #[test]
 fn a_write_invalidates_results_of_a_parent_without_columns() {
     let cluster = cluster(&conf());
@@ -183,12 +188,15 @@ fn a_write_invalidates_results_of_a_parent_without_columns() {
     run(&mut other, "ALTER TABLE mid INHERIT top; SELECT cache_set_text('tagged', 'v', tags => '{top}')");
     for count in 1..4 {
         assert_eq!(fetch(&mut other, "SELECT count(*) FROM top"), Some(count.to_string()));
+        // `tagged` is set only once, so only the first write finds it.
         assert!(is_cached(&mut other, "k") && (count > 1 || is_cached(&mut other, "tagged")));
         run(&mut writer, "INSERT INTO mid VALUES (1)");
         assert!(!is_cached(&mut other, "k") && !is_cached(&mut other, "tagged"));
     }
 }
 
+/// Roles belong to the whole cluster. So the record of a prepared transaction that has changed roles must also have the fence of
+/// the roles, whatever else it holds.
 #[test]
 fn a_prepared_grant_invalidates_in_other_databases_at_its_commit() {
     let cluster = cluster(&conf().set("max_locks_per_transaction", "256"));
@@ -198,8 +206,9 @@ fn a_prepared_grant_invalidates_in_other_databases_at_its_commit() {
     let many: String =
         (0..200).map(|i| format!("; CREATE TABLE t{i} (v int); INSERT INTO t{i} VALUES (1)")).collect();
     let tags = "; SELECT cache_invalidate_tag('tag ' || i) FROM generate_series(1, 1100) AS i";
-    // Further changes of the transaction, and whether the server is restarted and so loses the transaction's record. A record
-    // holds 1024 fences. With more, as the tags here, it holds those of the database instead, and must keep that of the roles.
+    // Further changes of the transaction, and whether the server is restarted cleanly before the commit. The record must survive
+    // the restart. A record holds 1024 fences. With more, as the tags here, it holds those of the database instead, and must keep
+    // that of the roles.
     for (more, restarts) in [("", false), (&many[..], false), (tags, false), ("", true)] {
         run(&mut there, &format!("BEGIN; GRANT two TO one{more}; PREPARE TRANSACTION 'p'"));
         if restarts {
@@ -217,7 +226,7 @@ fn a_prepared_grant_invalidates_in_other_databases_at_its_commit() {
 }
 
 /// A snapshot taken on a standby is older than the changes that the server replays until its promotion. Fences do not
-/// cover those changes.
+/// cover those changes, so a transaction that began before the promotion must get no value at all.
 #[test]
 fn a_snapshot_from_before_a_promotion_is_served_nothing_newer() {
     let primary = Cluster::start(&conf());

@@ -1,18 +1,18 @@
-//! Tests of changes of definitions: changes that no command announces must invalidate results of queries, and commands
-//! that change no name and no rule must not.
+//! Tests of changes of definitions: they must invalidate results of queries, with or without a command that announces them.
+//! Commands that change nothing on which the result of a query depends must not.
 
 use crate::fences::is_cached;
 use pg_cache_testbed::{Database, Server, wait_until};
 use postgres::Client;
 
 /// A change of definitions and its effect on the result of a query. There are two schemas, `a` and `b`; `a` comes first
-/// in the search path.
+/// in the search path. One session runs `setup` and `change`, another one fetches `query`.
 struct Case {
     name: &'static str,
     setup: &'static str,
     query: &'static str,
     change: &'static str,
-    /// The results before and after the change. `None` means that the query now fails.
+    /// The results before and after the change. `None` means that the query fails.
     results: (i32, Option<i32>),
 }
 
@@ -78,6 +78,7 @@ const CASES: [Case; 8] = [
     },
 ];
 
+/// Returns whether the server has collations of ICU. Panics if it has none although it was not configured without ICU.
 fn has_icu(session: &mut Client) -> bool {
     let query = "SELECT EXISTS (SELECT FROM pg_collation WHERE collname = 'de-x-icu')";
     let has = session.query_one(query, &[]).expect("a catalog").get(0);
@@ -88,13 +89,14 @@ fn has_icu(session: &mut Client) -> bool {
     has
 }
 
+/// Fetches the query under the key `k`. `None` means that the call fails.
 fn fetch(session: &mut Client, query: &str) -> Option<i32> {
     let call = "SELECT cache_fetch('k', $1)::int";
     session.query_one(call, &[&query]).ok().map(|row| row.get(0))
 }
 
 /// Opens two sessions with the schemas in their search path. The second session creates `rename_in_c`: a function that renames a
-/// relation without a command, and that only builds for tests have.
+/// relation without a command, and that only debug builds have (`src/pg/definition.rs`).
 fn sessions(database: &Database) -> [Client; 2] {
     let mut sessions = [(); 2].map(|()| database.connect());
     sessions[1]
@@ -110,8 +112,8 @@ fn sessions(database: &Database) -> [Client; 2] {
     sessions
 }
 
-/// In the session of the change, the result is a miss at once. For others, it is a hit after a rollback to a savepoint, and a miss
-/// after a commit.
+/// In the session of the change, the result is a miss at once. For others, it is still a hit after a rollback to a savepoint, and
+/// a miss after a commit. `DISCARD` is only tried outside of a transaction block.
 #[test]
 fn a_change_of_definitions_invalidates_at_its_commit_with_or_without_a_command() {
     for Case { name, setup, query, change, results } in CASES {
@@ -154,8 +156,9 @@ fn objects_that_a_session_drops_at_its_end_invalidate_results() {
     assert_eq!(fetch(&mut reader, query), None);
 }
 
-/// Commands that change no name and no rule of permanent objects. Each statement runs by itself, because some are not allowed in
-/// a transaction block.
+/// Commands that change no name and no rule on which the result of a query can depend: they concern indexes, statistics,
+/// triggers, comments, rows, or temporary tables. Each statement runs by itself, because some are not allowed in a transaction
+/// block.
 const HARMLESS: [&str; 26] = [
     "CREATE INDEX t_v ON t (v)",
     "REINDEX TABLE t",
@@ -185,6 +188,8 @@ const HARMLESS: [&str; 26] = [
     "CREATE TEMP TABLE mine (id serial); DISCARD ALL",
 ];
 
+/// The result depends on the table `t`. It must be a hit after each of the commands, and after the end of a session that leaves a
+/// temporary table.
 #[test]
 fn commands_that_change_no_name_and_no_rule_invalidate_no_result() {
     let database = Database::create();

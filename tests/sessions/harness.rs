@@ -3,6 +3,7 @@
 use pg_cache_testbed::{Cluster, Conf, Database, wait_until};
 use std::process::Command;
 
+/// The keeper of the cluster must have stopped the server and removed its directory.
 #[test]
 fn a_dropped_cluster_leaves_neither_process_nor_directory() {
     let cluster = Cluster::start(&Conf::bare());
@@ -39,16 +40,18 @@ fn a_crash_that_no_test_notices_is_reported_when_its_cluster_goes() {
     assert!(told.contains("was terminated by signal 11"), "{told}");
 }
 
+/// Crashes a backend and drops the cluster. It checks nothing itself: the test above reads what the keeper writes.
 #[test]
 #[ignore = "the test above runs it"]
 fn a_session_crashes() {
     let cluster = Cluster::start(&Conf::bare());
     let mut session = cluster.connect("postgres");
-    // The shell's parent is the session's backend.
+    // The backend starts the shell, so the backend is the shell's parent.
     session.batch_execute("COPY (SELECT) TO PROGRAM 'kill -SEGV $PPID'").expect_err("the session is gone");
     wait_until("the end of recovery", || cluster.try_connect("postgres").is_ok());
 }
 
+/// Returns the process id of the cluster's postmaster.
 fn postmaster_pid(cluster: &Cluster) -> u32 {
     cluster
         .connect("postgres")

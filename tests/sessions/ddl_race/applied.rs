@@ -1,12 +1,13 @@
-//! The DDL race for a subscription. With `two_phase`, the apply worker ends prepared transactions without a command, so
-//! no session learns of the end from a statement.
+//! The DDL race (see `mod.rs`) for a subscription. With `two_phase`, the apply worker ends prepared transactions without a
+//! command, so pg_cache must notice the end in another way than by inspecting commands.
 
 use super::changes::{become_member, set_up};
 use super::stand::{Ground, direct, fetch, process};
 use pg_cache_testbed::{Cluster, Conf, wait_until};
 
-/// The transaction's ID counts as ended before its catalog invalidation messages are sent. A session that writes in
-/// between must not conclude that the transaction has ended.
+/// PostgreSQL removes the prepared transaction from the running ones before it sends its catalog invalidation messages. A session
+/// that writes in between (here to `other`) must not conclude that the transaction has ended, and lower its fences. Otherwise, a
+/// session gets the result 1 of the old function, which was stored meanwhile.
 #[test]
 fn a_fill_while_an_applied_commit_prepared_sends_its_messages_is_not_kept() {
     const REPLACE: &str =
@@ -48,6 +49,7 @@ fn a_fill_while_an_applied_commit_prepared_sends_its_messages_is_not_kept() {
         become_member(session);
         assert_eq!([direct(session, QUERY), fetch(session, QUERY)], [1, 1]);
     }
+    // From here on, the apply worker must wait for SInvalWriteLock, as `stand.rs` explains.
     ground.close();
     let holding_process = process(&mut holder);
     let hold = format!("SELECT hold_messages('{}')", ground.gate.display());

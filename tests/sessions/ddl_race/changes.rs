@@ -2,9 +2,11 @@
 
 use postgres::Client;
 
-/// A change. The query runs as the role `race_member`, with the schemas `a` and `b` first in the search path.
+/// A change. The query runs as the role `race_member`, with the schemas `a` and `b` first in the search path. A superuser runs
+/// `setup` and `change`.
 pub struct Change {
     pub name: &'static str,
+    /// Runs after the statements of [`set_up`], before the query runs for the first time.
     pub setup: &'static str,
     pub query: &'static str,
     pub change: &'static str,
@@ -37,10 +39,13 @@ const POLICY: &str = "CREATE TABLE b.t AS SELECT 1 AS v; ALTER TABLE b.t ENABLE 
 const POLICY_FOR_OTHERS: &str =
     "CREATE TABLE b.t AS SELECT 1 AS v; ALTER TABLE b.t ENABLE ROW LEVEL SECURITY;
      CREATE POLICY p ON b.t TO race_group USING (true); REVOKE race_group FROM race_member";
+/// A query finds the table of the first schema, unless the change hides it.
 const TWO_TABLES: &str = "CREATE TABLE a.t AS SELECT 1 AS v; CREATE TABLE b.t AS SELECT 2 AS v";
+/// A partitioned table with one row, and a table with one row that is no partition yet.
 const PARTITIONS: &str = "CREATE TABLE b.t (v int) PARTITION BY LIST (v);
      CREATE TABLE b.one PARTITION OF b.t FOR VALUES IN (1); CREATE TABLE b.two (v int);
      INSERT INTO b.t VALUES (1); INSERT INTO b.two VALUES (2)";
+/// A partitioned table with two rows, each in a partition of its own.
 const ATTACHED: &str = "CREATE TABLE b.t (v int) PARTITION BY LIST (v);
      CREATE TABLE b.one PARTITION OF b.t FOR VALUES IN (1); CREATE TABLE b.two PARTITION OF b.t FOR VALUES IN (2);
      INSERT INTO b.t VALUES (1), (2)";
@@ -252,7 +257,7 @@ pub fn prepare(session: &mut Client) {
         .expect("roles and a space");
 }
 
-/// Drops and creates the schemas, restores the roles, and runs the setup.
+/// Drops and creates the schemas, restores the roles, and runs the setup of the change `name`. Needs the roles of [`prepare`].
 pub fn set_up(session: &mut Client, name: &str, setup: &str) {
     session
         .batch_execute(&format!(
@@ -266,7 +271,7 @@ pub fn set_up(session: &mut Client, name: &str, setup: &str) {
 }
 
 impl Change {
-    /// Restores the state before the change. Returns the query, or one that runs it in a PL/pgSQL function.
+    /// Restores the state before the change. Returns the query, or with `in_function` one that calls a PL/pgSQL function with it.
     pub fn set_up(&self, session: &mut Client, in_function: bool) -> String {
         let function = format!(
             "CREATE OR REPLACE FUNCTION public.through() RETURNS int STABLE LANGUAGE plpgsql AS

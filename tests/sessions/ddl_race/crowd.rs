@@ -1,6 +1,6 @@
-//! Transactions commit without being held at a gate (as in `stand.rs`), while two sessions fetch all the time. Once a commit has
-//! returned, no fetch may return the result from before it. Some commits take long because
-//! the transaction has also set many keys or changed many names.
+//! The DDL race (see `mod.rs`) by chance: transactions commit without a gate as in `stand.rs`, while two sessions fetch all the
+//! time. A fetch that begins after a commit has returned must not return the result from before it. Some commits take long,
+//! because the transaction has also set many keys or changed many names.
 
 use super::changes::{become_member, prepare};
 use crate::memory::cluster;
@@ -9,6 +9,7 @@ use postgres::Client;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+/// The number of sessions that fetch.
 const FILLERS: usize = 2;
 /// Each scenario has at least this number of rounds, even if it is slow.
 const ROUNDS_MIN: u64 = 4;
@@ -28,13 +29,17 @@ struct Scenario {
     besides: Besides,
 }
 
+/// Further changes that a transaction makes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Besides {
     Nothing,
+    /// Sets 5000 keys, which the commit publishes after the transaction has become visible.
     Sets,
+    /// Replaces 300 functions, so that the commit sends many catalog invalidation messages.
     Functions,
 }
 
+/// Returns the statement that makes the function `f` return the number of the round.
 fn replace(round: u64) -> String {
     format!(
         "CREATE OR REPLACE FUNCTION b.f() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN {round}; END'"
@@ -131,6 +136,7 @@ struct Crowd {
     moment: AtomicU64,
     /// The result of the query after the last complete change.
     result: AtomicI64,
+    /// Set when the fillers are to end.
     over: AtomicBool,
     /// The latest moment of which each filler has seen the result.
     judged: [AtomicU64; FILLERS],
@@ -141,7 +147,8 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Fetches in a loop. A result counts only if no change was under way meanwhile.
+    /// Fetches in a loop, until the crowd is over. A result counts only if no change was under way meanwhile. `slot` is this
+    /// filler's place in `judged`.
     fn fill(&self, slot: usize, session: &mut Client, query: &str) {
         let call = format!("SELECT cache_fetch('k', '{query}', space => 'own')::bigint, cache_status()");
         while !self.over.load(SeqCst) {
@@ -178,7 +185,8 @@ impl Crowd {
     }
 }
 
-/// Runs a scenario and returns a description of its findings, if any.
+/// Runs a scenario and returns a description of it if a fetch has returned an old result. Panics if fewer results were computed
+/// than rounds were made: nearly all fetches were hits then, and prove nothing.
 fn run(cluster: &Cluster, scenario: &Scenario, time: Duration) -> Option<String> {
     let mut writer = cluster.connect("postgres");
     super::changes::set_up(&mut writer, scenario.name, scenario.setup);
@@ -210,6 +218,7 @@ fn run(cluster: &Cluster, scenario: &Scenario, time: Duration) -> Option<String>
     (stale > 0).then_some(found)
 }
 
+/// Each scenario runs for 1.5 s, and for 30 s in the long run.
 #[test]
 fn no_result_outlives_a_ddl_commit_however_long_the_commit_takes() {
     let is_long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());

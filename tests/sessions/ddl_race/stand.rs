@@ -1,5 +1,9 @@
-//! A transaction stands (waits at a gate) after its rows have become visible and before its catalog invalidation
-//! messages are sent. Meanwhile, another session fills. The tests are deterministic.
+//! The DDL race (see `mod.rs`) with a gate. A transaction *stands*: it waits after its rows have become visible and before its
+//! catalog invalidation messages are sent. Meanwhile, another session fills: it calls `cache_fetch`, which computes the result.
+//! No session may be given that result after the commit has returned. The tests are deterministic.
+//!
+//! The library `neighbour.c` makes the transaction stand: in its own COMMIT callback, or where the messages are sent, because a
+//! third session holds SInvalWriteLock.
 
 use super::changes::{CHANGES, Change, become_member, prepare};
 use crate::memory::{cluster, findings};
@@ -23,16 +27,18 @@ enum Stand {
 /// A server with the neighbour (`neighbour.c`) loaded.
 pub struct Ground {
     pub cluster: Cluster,
-    /// The file at which sessions wait while it exists.
+    /// The path of a file. While the file exists, sessions wait, but at most about 30 s.
     pub gate: PathBuf,
+    /// A superuser's session, which sets up the changes and looks at the other sessions. It never waits at the gate.
     pub witness: Client,
 }
 
-/// How a session fills: the query, and whether it runs in a PL/pgSQL function that the session has planned before.
+/// How a session fills: whether the query runs in a PL/pgSQL function that the session has planned before.
 const WAYS: [bool; 2] = [false, true];
 
 impl Ground {
-    /// If the neighbour is loaded first, its callbacks run after those of pg_cache.
+    /// Starts the server, with the roles and the space of `prepare` and the function `hold_messages`. The gate is open. If the
+    /// neighbour is loaded first, its callbacks run after those of pg_cache.
     pub fn new(neighbour_first: bool) -> Self {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
         let neighbour = Server::from_env().compile("pg_cache_test_neighbour", &source);
@@ -59,11 +65,13 @@ impl Ground {
         std::fs::write(&self.gate, "").expect("the directory is ours");
     }
 
+    /// Opens the gate: the sessions that wait there go on.
     pub fn open(&self) {
         std::fs::remove_file(&self.gate).expect("it was closed");
     }
 
-    /// Waits until a session meets a condition in `pg_stat_activity`.
+    /// Waits until the backend `process` meets a condition on its row of `pg_stat_activity`. `what` names it if that takes too
+    /// long.
     pub fn wait_for(&mut self, process: i32, what: &str, condition: &str) {
         let query = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND {condition}");
         wait_until(what, || {
@@ -146,6 +154,7 @@ impl Ground {
     }
 }
 
+/// Returns the process id of a session's backend.
 pub fn process(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
@@ -171,7 +180,8 @@ fn rounds(stand: Stand) -> impl Iterator<Item = (&'static Change, bool)> {
     CHANGES.iter().filter(fits).flat_map(|change| WAYS.map(|in_function| (change, in_function)))
 }
 
-/// Runs all races of a stand. Panics if a session gets an old result, or a fence stays raised.
+/// Runs all races of a stand. Panics if a session gets an old result, or a fence stays raised. The committing session needs no
+/// setting of its own, so it gets the default of one.
 fn assert_exact(neighbour_first: bool, stand: Stand) {
     let mut ground = Ground::new(neighbour_first);
     let wrong: Vec<_> = rounds(stand)
@@ -199,23 +209,26 @@ fn a_fill_while_a_change_of_roles_in_another_database_waits_is_not_kept() {
     assert_exact(true, Stand::Elsewhere);
 }
 
+/// All callbacks have run. The server itself waits for the lock.
 #[test]
 fn a_fill_while_a_ddl_commit_sends_its_messages_is_not_kept() {
     assert_exact(true, Stand::Messages);
 }
 
+/// The transaction that `COMMIT PREPARED` ends waits for the lock.
 #[test]
 fn a_fill_while_a_commit_prepared_sends_its_messages_is_not_kept() {
     assert_exact(true, Stand::MessagesOfPrepared);
 }
 
-/// Checks the race itself: if fences are lowered too early, it must find stale results.
+/// Checks the race itself: if fences are lowered too early, which `pg_cache.break_fencing` does in debug builds, it must find
+/// stale results.
 #[test]
 fn the_race_finds_stale_results_if_fences_are_lowered_early() {
     let mut ground = Ground::new(true);
     let mut missed = Vec::new();
-    // Only changes that no reader waits for are used. A change of two transactions invalidates again with the second
-    // one.
+    // Only changes that no reader waits for are used, and only those of one transaction: `DETACH PARTITION CONCURRENTLY` has two,
+    // and the second one invalidates again.
     let is_open = |(change, _): &(&Change, bool)| !change.blocks && change.in_block;
     for (change, in_function) in rounds(Stand::Callback).filter(is_open) {
         let early = "SET pg_cache.break_fencing = 'early'";
