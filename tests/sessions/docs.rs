@@ -14,7 +14,8 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the statements of all SQL blocks, each with the result that the comment behind it states.
+/// Returns the statements of all SQL blocks, each with the result that the comment behind it states, or `None` without a comment.
+/// A statement ends with its line. Its comment follows on the same line, after a semicolon and at least two spaces.
 fn statements(page: &str) -> Vec<(String, Option<String>)> {
     let mut statements = Vec::new();
     let blocks = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
@@ -39,7 +40,8 @@ fn statements(page: &str) -> Vec<(String, Option<String>)> {
     statements
 }
 
-/// Returns the first column of the last row, as psql shows it, but with names for null, true and false.
+/// Runs statements and returns the first column of the last row, as psql shows it, but with names for null, true and false.
+/// `None` means that there was no row.
 fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, postgres::Error> {
     let mut last = None;
     for message in session.simple_query(statement)? {
@@ -56,7 +58,7 @@ fn last_value(session: &mut Client, statement: &str) -> Result<Option<String>, p
 }
 
 /// Returns the texts of the statuses that a source file sets with literals, as the table shows them: all string literals between
-/// the parentheses of a status.
+/// the parentheses of a status. A variant `Of` holds the whole text, the others lack the outcome before the colon.
 fn statuses(source: &str) -> Vec<String> {
     let mut found = Vec::new();
     let code: Vec<_> = source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
@@ -95,6 +97,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
+/// A status that the sources set, and that `docs/status.md` does not list, fails here.
 #[test]
 fn every_status_is_documented() {
     let table = page("docs/status.md");
@@ -112,6 +115,8 @@ fn every_status_is_documented() {
     assert!(count > 20, "the search found {count} statuses");
 }
 
+/// Runs the statements of all pages in one session, one after the other. Each must succeed, and return the result that its
+/// comment states, if it has one.
 #[test]
 fn examples_do_what_they_say() {
     // The examples create a role, so they run in a cluster of their own. In a shared one, they would invalidate results
@@ -138,6 +143,7 @@ fn codes(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
+/// In the README's table of first errors, each mistake must raise the error of its row, and each repair must succeed.
 #[test]
 fn the_documented_first_errors_occur_and_their_repairs_work() {
     let database = Database::create();
@@ -159,7 +165,7 @@ fn the_documented_first_errors_occur_and_their_repairs_work() {
     }
 }
 
-/// Tests the README's table for users of other caches.
+/// Each replacement in the README's table for users of other caches must succeed.
 #[test]
 fn the_documented_replacements_for_commands_of_other_caches_work() {
     let database = Database::create();

@@ -13,7 +13,7 @@ fn refused(session: &mut Client, query: &str) -> DbError {
     error.as_db_error().unwrap_or_else(|| panic!("{query}: {error:?}")).clone()
 }
 
-/// Runs psql with a client encoding. It sends the bytes of the query unchanged.
+/// Runs psql with a client encoding. It sends the bytes of the query unchanged. Of an error, it prints only the SQLSTATE.
 fn psql(database: &Database, encoding: &str, query: &[u8]) -> Output {
     let mut psql = database.client("psql");
     psql.env("PGCLIENTENCODING", encoding).args(["-XAtq", "-v", "VERBOSITY=sqlstate", "-c"]);
@@ -62,7 +62,7 @@ fn a_key_is_the_same_in_every_client_encoding() {
     assert_eq!(found, "ä");
     session.batch_execute("SELECT cache_invalidate_tag('ö')").expect("it works");
     assert_eq!(psql(&database, "LATIN1", b"SELECT cache_get_text('\xfc')").stdout, b"\n");
-    // If the client's encoding lacks a character, the client gets an error, and the value stays.
+    // If the client's encoding lacks a character of the value, the client gets an error.
     session.batch_execute("SELECT cache_set_text('k', '鍵')").expect("it is set");
     assert!(
         String::from_utf8_lossy(&psql(&database, "LATIN1", b"SELECT cache_get_text('k')").stderr)
@@ -142,7 +142,8 @@ fn errors_name_keys_and_roles_in_any_encoding() {
     }
 }
 
-/// The contents of the extension's own tables must be readable in every encoding.
+/// The names of spaces are in a table of the extension, which a dump carries to databases of other encodings. So in a database
+/// that is not UTF-8, a name that is not ASCII must be refused.
 #[test]
 fn names_of_spaces_are_ascii_unless_the_database_is_utf_8() {
     for encoding in ["LATIN1", "EUC_JP", "SQL_ASCII"] {
@@ -161,7 +162,8 @@ fn names_of_spaces_are_ascii_unless_the_database_is_utf_8() {
     database.connect().batch_execute("SELECT cache_create_space('é')").expect("UTF-8 has it");
 }
 
-/// A restore into a database of another encoding converts the names, and bypasses the functions that would refuse them.
+/// A restore into a database of another encoding converts the names, and bypasses the functions that would refuse them. The views
+/// must then show the bytes of such a name instead of its non-ASCII letters, and raise no error.
 #[test]
 fn a_restored_space_of_another_name_breaks_no_view() {
     let database = Database::create_encoded("LATIN1");
@@ -235,7 +237,8 @@ fn options_of_a_space_are_refused_in_any_encoding() {
     }
 }
 
-/// The text of a query, its arguments and its errors are in the database's encoding.
+/// The text of a query, its arguments and its errors are in the database's encoding. Each query is fetched twice: computed, then
+/// from the cache.
 #[test]
 fn queries_and_their_arguments_are_in_any_encoding() {
     for (encoding, letter) in [("LATIN1", "ü"), ("EUC_JP", "鍵"), ("UTF8", "鍵")] {
@@ -260,9 +263,11 @@ fn queries_and_their_arguments_are_in_any_encoding() {
     }
 }
 
-/// Calls each function of the extension that takes text. Text that is not UTF-8 must be an argument like any other.
+/// Calls each function of the extension that takes text or jsonb. Text that is not UTF-8 must be an argument like any other: a
+/// call may raise an error, but not an internal one (XX000), and the session must go on.
 #[test]
 fn every_function_takes_text_of_any_encoding() {
+    // Returns the signature of each function, and a call of it with the letter for each text, and null for other types.
     let functions = "SELECT p.oid::regprocedure::text, format('%s(%s)', p.oid::regproc, string_agg(format('%I => ', name)
                 || CASE type::regtype::text WHEN 'text' THEN quote_literal($1)
                        WHEN 'text[]' THEN quote_literal(ARRAY[$1]) WHEN 'jsonb' THEN quote_literal(jsonb_build_object($1, $1))

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 /// The database of the victim, and another one.
 const DATABASES: [&str; 2] = ["victims", "elsewhere"];
-/// Entries of each kind.
+/// The number of entries of each kind.
 const ENTRIES: usize = 12;
+/// The kinds of entries, in the order of `Share::hits`.
 const KINDS: [&str; 3] = ["plain", "tagged", "fetched"];
 
 /// A server with a victim in one database, and the abuser's schema in both.
@@ -26,7 +27,7 @@ struct Ground {
     wrong: Vec<String>,
 }
 
-/// How many entries the victim asked for, and how many of them were hits, for each kind.
+/// How many entries of each kind the victim asked for, and how many of them were hits, in the order of [`KINDS`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     asked: u32,
@@ -39,7 +40,7 @@ impl Share {
     }
 }
 
-/// Which kinds of entries an abuse must leave.
+/// Which kinds of the victim's entries must stay hits during an abuse.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leaves {
     All,
@@ -85,7 +86,8 @@ impl Ground {
         session
     }
 
-    /// Compares the shares of hits before an abuse and while it goes on.
+    /// Compares the shares of hits before an abuse and while it goes on. `abuse` runs in a thread of its own, and must repeat its
+    /// acts until the given state is over, for instance by [`Abuse::repeat`].
     fn abuse(&mut self, name: &str, leaves: Leaves, abuse: impl FnOnce(&Abuse) + Send) {
         let (mut victim, before) = self.victim();
         let mut during = Share::default();
@@ -147,11 +149,12 @@ impl Ground {
     }
 }
 
-/// Returns the duration of an abuse.
+/// Returns the shortest duration of an abuse.
 fn time() -> Duration {
     Duration::from_millis(if is_long() { 10_000 } else { 700 })
 }
 
+/// Returns whether `make test-long` runs the tests.
 fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
@@ -186,7 +189,9 @@ fn ask(victim: &mut Client, tables: &str, share: &mut Share) {
 /// The state of an abuse that runs concurrently with the victim.
 #[derive(Default)]
 struct Abuse {
+    /// Set when the abuse is to end.
     over: AtomicBool,
+    /// The number of complete acts.
     acts: AtomicU32,
 }
 
@@ -212,7 +217,7 @@ impl Abuse {
     }
 }
 
-/// Creates tables of the abuser, in several transactions.
+/// Creates tables of the abuser, 100 in a transaction, because each one takes a lock until its commit.
 fn create_tables(session: &mut Client, name: &str, count: usize) {
     let created = format!(
         "DO $$ BEGIN FOR i IN 1..{count} LOOP
@@ -223,11 +228,13 @@ fn create_tables(session: &mut Client, name: &str, count: usize) {
     session.batch_execute(&created).expect("tables");
 }
 
-/// The server has 8192 records for relations. A relation takes one when a value first depends on it, never because of a write. If
-/// writes took records, the abuser's tables would use them all up, and new tables of the victim would share records with them.
-/// Tables without a record share fences. An entry depends on such a fence only while a writer may not know of a new record.
+/// The server has 8192 records for relations (`src/core/fence/records.rs`). A relation takes one when a value first depends on
+/// it, never because of a write. If writes took records, the abuser's tables would use them all up, and new tables of the victim
+/// would share records with them. Tables without a record share 256 fences. An entry depends on such a fence only while a writer
+/// may not know of a new record.
 #[test]
 fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
+    // If writes took records, at least this number of tables would get none.
     const WITHOUT_RECORD: usize = 3000;
     let mut ground = Ground::new();
     let count = 8192 + WITHOUT_RECORD;
@@ -254,6 +261,7 @@ fn writes_to_thousands_of_own_tables_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
+/// A commit drops or empties temporary tables (`ON COMMIT`). These changes must invalidate nothing of other sessions.
 #[test]
 fn temporary_tables_that_are_emptied_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -289,7 +297,8 @@ fn temporary_tables_that_are_emptied_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Two sessions prepare and commit under one name, so that each finds the other's transaction in any state.
+/// Two sessions prepare and commit under one name, so that each finds the other's transaction in any state. Only the abuser's own
+/// tables are written, so the victim's entries must stay hits.
 #[test]
 fn prepared_transactions_of_one_name_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -322,6 +331,8 @@ fn prepared_transactions_of_one_name_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
+/// The record of a prepared transaction has room for the 140 tables (1024 fences, `src/pg/prepared.rs`), so its commit must
+/// invalidate nothing else.
 #[test]
 fn prepared_transactions_over_many_own_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -341,7 +352,8 @@ fn prepared_transactions_over_many_own_tables_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// The inheritance between the abuser's tables changes all the time, while its other session commits to them.
+/// The inheritance between the abuser's tables changes all the time, while its other session commits to them. A commit that
+/// raised the fence of all trees of the database, because it cannot know the new ancestors, would cost the victim its entries.
 #[test]
 fn new_ancestors_of_own_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();

@@ -19,7 +19,7 @@ fn conf() -> Conf {
         .set("synchronous_commit", "local")
 }
 
-/// Creates tables with one row each, and stores a value that depends on each.
+/// Creates tables with one row each, and stores a value for each that depends on it, as [`fetch`] does.
 fn tables(session: &mut Client, names: &[&str]) {
     for name in names {
         session.batch_execute(&format!("CREATE TABLE {name} AS SELECT 1 AS v")).expect("a table");
@@ -38,6 +38,7 @@ pub fn is_cached(session: &mut Client, key: &str) -> bool {
     session.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
 }
 
+/// Returns the process id of a session's backend.
 fn process(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
@@ -85,10 +86,10 @@ fn no_other_session_waits_while_a_commit_waits_for_a_standby() {
     }
 }
 
-/// `ALTER TABLE … INHERIT` locks the tables below only for reading. So a transaction may have written to them whose commit still
-/// waits, and that commit has raised no fence of the new ancestor. Values of the ancestor may be stored meanwhile: every value
-/// that depends on a table with children also depends on the database's fence of trees (`src/store/watch.rs`). When the waiting
-/// commit ends, it finds that a tree has grown, and invalidates all these values.
+/// `ALTER TABLE mid INHERIT top` locks the tables below `mid` only for reading. So a transaction may have written to them whose
+/// commit still waits, and that commit has raised no fence of the new ancestor `top`. Values of `top` may be stored meanwhile.
+/// When the waiting commit ends, it finds that a tree has grown, and raises the database's fence of trees. Every value that
+/// depends on a table with children also depends on that fence (`src/store/watch.rs`), so all these values are invalidated.
 #[test]
 fn tables_written_by_a_waiting_commit_may_get_new_ancestors() {
     let cluster = cluster(&conf());
@@ -124,7 +125,8 @@ fn tables_written_by_a_waiting_commit_may_get_new_ancestors() {
     assert!(!is_cached(&mut witness, "tagged"));
 }
 
-/// A generator of pseudo-random numbers. A seed gives the same numbers in every run.
+/// A generator of pseudo-random numbers, with Knuth's constants for 64 bits. A seed gives the same numbers in every run. The
+/// lower half of the state is not random enough, so `below` uses the upper one.
 struct Dice(u64);
 
 impl Dice {
@@ -134,13 +136,14 @@ impl Dice {
     }
 }
 
+/// The number of tables in the storm.
 const MANY: u32 = 200;
 
 /// Several writers write to up to `MANY` tables and are stopped at random moments: during the writes, during a check at
 /// the commit, or while the commit waits for a standby. No fence may stay raised, and writes must invalidate afterwards.
 ///
-/// A transaction writes to 1, 16, 17 or `MANY` tables. Before PostgreSQL 18, a backend keeps its first 16 locks of writers in
-/// fast-path slots, and further ones in the main lock table. pg_cache reads both places (`src/pg/locks.rs`).
+/// A transaction writes to 1, 16, 17 or `MANY` tables. Before PostgreSQL 18, a backend keeps the weak locks (up to ROW EXCLUSIVE)
+/// of 16 relations in fast-path slots, and further ones in the main lock table. pg_cache reads both places (`src/pg/locks.rs`).
 #[test]
 fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
     const WRITERS: u64 = 4;
@@ -173,6 +176,7 @@ fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
             std::thread::spawn(move || {
                 let mut dice = Dice(seed);
                 let mut session = writer(&cluster);
+                // How many rounds failed or were stopped, and how many have committed.
                 let mut counts = [0_u32; 2];
                 for _ in 0..ROUNDS {
                     let count = [1, 16, 17, MANY][dice.below(4) as usize];
@@ -229,6 +233,7 @@ fn a_storm_of_cancels_and_terminates_leaves_no_fence_raised() {
     }
 }
 
+/// Opens a session of a writer.
 fn writer(cluster: &Cluster) -> Client {
     let mut session = cluster.connect("postgres");
     // The test finds writers by this name. It may stop the session during this statement. After a terminate, the first round
@@ -237,6 +242,8 @@ fn writer(cluster: &Cluster) -> Client {
     session
 }
 
+/// A killed backend may have raised fences. The server must start with an empty cache, with no fence raised, and with writes that
+/// invalidate.
 #[test]
 fn a_server_that_crashes_in_a_storm_of_commits_returns_with_an_empty_cache() {
     let cluster = Arc::new(cluster(&conf()));
@@ -308,7 +315,8 @@ fn changes_of_large_objects_and_subscriptions_invalidate_no_other_values() {
 }
 
 /// No fence covers sequences, temporary and foreign tables, large objects that functions read, the extension's own tables and the
-/// cache itself, and some catalogs. A result that read one of them must not be stored, unless `depends` is given.
+/// cache itself, and some catalogs. A result that read one of them must not be stored. With `depends`, it is stored, except if it
+/// read a temporary table or the cache.
 #[test]
 fn results_that_read_objects_without_a_fence_are_not_stored() {
     let cluster = cluster(&conf());
@@ -342,6 +350,7 @@ fn results_that_read_objects_without_a_fence_are_not_stored() {
             )
             .expect("they are there");
     }
+    // Queries, and for each a change of what it reads.
     let near = [
         ("SELECT last_value::int FROM s", "SELECT nextval('s'), nextval('s')"),
         ("SELECT count(*)::int FROM mine", "INSERT INTO mine VALUES (1)"),
@@ -396,9 +405,10 @@ fn a_database_with_a_reused_oid_finds_no_old_values() {
     }
 }
 
-/// The server has 8192 records for relations, each with its fences, and never reassigns one. If each new table took one, those
-/// of the procedure `come_and_go`, with their indexes, would use them all up. Then watched tables would share records with
-/// written ones, and their values would be invalidated. This takes a minute, so this test runs only in the long run.
+/// The server has 8192 records for relations, each with its fences, and gives none to another relation while it runs. If each new
+/// relation took one, the 900 tables of the procedure `come_and_go`, with their 8 indexes, would use them all up. Then watched
+/// tables would share records with written ones, and their values would be invalidated. This takes a minute, so this test runs
+/// only in the long run.
 #[test]
 fn tables_that_no_value_depends_on_take_no_fence() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {

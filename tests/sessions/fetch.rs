@@ -5,6 +5,7 @@ use crate::fences::is_cached;
 use pg_cache_testbed::{Database, wait_until};
 use postgres::{Client, SimpleQueryMessage};
 
+/// Fetches a query under a key, and returns its result as text, or `None` if it is null.
 fn fetch(session: &mut Client, key: &str, query: &str) -> Option<String> {
     let call = "SELECT cache_fetch($1, $2)::text";
     session.query_one(call, &[&key, &query]).expect("it is fetched").get(0)
@@ -40,8 +41,9 @@ fn a_fill_that_waits_for_a_truncate_sees_the_rows_of_that_transaction() {
     }
 }
 
-/// A session processes invalidation messages when it acquires a lock that it does not hold yet. In a long transaction,
-/// this may never happen.
+/// A session processes invalidation messages when it acquires a lock on a relation that it does not hold yet. In a long
+/// transaction, this may never happen. A fill must process them all the same. Otherwise it would store the result of the old
+/// function.
 #[test]
 fn a_fill_in_an_old_transaction_uses_new_definitions() {
     let database = Database::create();
@@ -125,7 +127,7 @@ fn reads_of_parallel_workers_in_functions_are_dependencies() {
 }
 
 /// A session keeps the plan of a function, with the relations that it found when it planned. Other sessions may find
-/// different ones.
+/// different ones, so a fill must not use such a plan after a change of names.
 #[test]
 fn a_plan_from_before_a_change_of_names_computes_nothing_for_others() {
     let database = Database::create();
@@ -185,7 +187,8 @@ fn the_result_of_a_volatile_function_is_not_stored() {
             let status: String = session.query_one("SELECT cache_status()", &[]).expect("it says").get(0);
             let names_function = status.starts_with("refused: function ") && status.ends_with(" is volatile");
             let has_written = status == "refused: the query has written something";
-            // The first call of nextval writes WAL, so the transaction gets an ID. Most later calls write no WAL.
+            // The first call of nextval writes WAL, so the transaction gets an ID, and counts as one that has written. Most later
+            // calls write no WAL.
             assert!(names_function || query.contains("nextval") && has_written, "{query}: {status}");
         }
     }
@@ -217,8 +220,8 @@ fn a_renamed_role_invalidates_in_other_databases_and_a_renamed_table_does_not() 
     one.batch_execute("DROP ROLE fetch_other").expect("it goes");
 }
 
-/// Runs one statement in a message of its own and returns the first value. Outside of a block, the statement is a
-/// transaction of its own.
+/// Runs one statement in a message of its own and returns the first value: "nothing" if it is null, and `None` if there is no
+/// row. Outside of a block, the statement is a transaction of its own.
 fn say(session: &mut Client, statement: &str) -> Option<String> {
     let said = session.simple_query(statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
     said.iter().find_map(|message| match message {
@@ -241,6 +244,8 @@ fn a_transaction_with_one_snapshot_gets_only_values_from_before_it() {
         fetch(&mut writer, "k", "SELECT v FROM t")
     };
     let mut other = database.connect();
+    // Statements before the change, and after it. The last one returns what the transaction gets from the cache: its snapshot is
+    // newer than the change.
     for (before, after) in [
         (&["SELECT 1"][..], &["SET default_transaction_isolation = 'repeatable read'", GET][..]),
         (&["RESET default_transaction_isolation", "BEGIN"], &["COMMIT AND CHAIN", LEVEL, GET]),
@@ -262,6 +267,7 @@ fn a_transaction_with_one_snapshot_gets_only_values_from_before_it() {
         let said = after.iter().map(|statement| say(&mut other, statement)).last().flatten();
         assert_eq!(said, new, "{after:?}");
     }
+    // From here on, the snapshots are older than the change.
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
     say(&mut other, begin);
     let exported = say(&mut other, "SELECT pg_export_snapshot()").expect("it has a name");
@@ -332,8 +338,9 @@ fn uncommitted_rows_are_not_published_even_with_depends() {
     assert!(!is_cached(&mut other, "own"));
 }
 
-/// A write through a foreign table is a write to another server, here the same one. It is not a change in this
-/// database. `postgres_fdw` keeps one remote snapshot for the duration of the local transaction.
+/// A write through a foreign table is a write to another server, here the same one, so it is not a change that this session's
+/// locks show. A transaction that has used a foreign table sees its own remote rows before they are committed, and `postgres_fdw`
+/// keeps one remote snapshot until the transaction ends. A result of such a transaction must not be stored.
 #[test]
 fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
     let database = Database::create();
@@ -415,7 +422,8 @@ fn results_of_reads_without_a_fence_are_not_stored() {
     }
 }
 
-/// PL/pgSQL prepares an expression when a transaction first evaluates it. This may happen before the fill.
+/// PL/pgSQL prepares an expression when a transaction first evaluates it. This may happen before the fill, which must still
+/// notice that the expression calls `to_regclass`, and not store the result.
 #[test]
 fn calls_of_a_function_are_seen_if_the_transaction_has_called_it_before() {
     let database = Database::create();
@@ -455,8 +463,9 @@ fn a_snapshot_from_before_the_first_result_of_a_table_is_kept() {
     assert_eq!(fetch(&mut old, "k", "SELECT v FROM t").as_deref(), Some("2"));
 }
 
-/// A relation that is cached for the first time shares fences with other relations, until it has its own. Writes to the others must
-/// not spoil the first result: one of 1500 other tables shares the fence with near certainty.
+/// A relation on which no value has depended yet shares one of 256 fences with other relations. A write to one of the others
+/// during the first fill must not make its result useless. With a probability of 99.7 %, one of 1500 other tables shares the
+/// fence.
 #[test]
 fn writes_to_other_tables_do_not_spoil_the_first_result_of_a_table() {
     let database = Database::create();

@@ -209,7 +209,7 @@ fn a_fill_while_a_change_of_roles_in_another_database_waits_is_not_kept() {
     assert_exact(true, Stand::Elsewhere);
 }
 
-/// All callbacks have run. The server itself waits for the lock.
+/// All COMMIT callbacks have run. The transaction itself waits for the lock.
 #[test]
 fn a_fill_while_a_ddl_commit_sends_its_messages_is_not_kept() {
     assert_exact(true, Stand::Messages);
