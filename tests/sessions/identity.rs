@@ -5,10 +5,12 @@ use pg_cache_testbed::{Database, wait_until};
 use postgres::Client;
 use postgres::error::SqlState;
 
+/// Returns the single value of a query, which must not be null.
 fn value<T: for<'v> postgres::types::FromSql<'v>>(session: &mut Client, query: &str) -> T {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
+/// Returns the status of the session's last call.
 fn status(session: &mut Client) -> String {
     value(session, "SELECT cache_status()")
 }
@@ -105,7 +107,8 @@ fn values_of_leases_and_stale_values_are_not_fetched() {
     assert_eq!(found, "hit 1");
 }
 
-/// A function of the query fetches the key that is being fetched.
+/// A function of the query fetches the key that is being fetched. Both calls must return their own results. A result that used
+/// the cache is not stored. An endless recursion must end in the server's error for a stack that is too deep.
 #[test]
 fn a_query_may_fetch_its_own_key() {
     let database = Database::create();
@@ -129,7 +132,7 @@ fn a_query_may_fetch_its_own_key() {
     assert_eq!(value::<i64>(&mut session, "SELECT count(*) FROM cache_check()"), 0);
 }
 
-/// Dynamic SQL in PL/pgSQL, with errors that are caught, and parallel workers.
+/// Each call returns the result of its own arguments: in a loop of dynamic SQL whose errors are caught, and in parallel workers.
 #[test]
 fn identities_hold_in_loops_of_dynamic_sql_and_in_parallel_queries() {
     let database = Database::create();

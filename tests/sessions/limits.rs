@@ -1,5 +1,5 @@
-//! Tests with extreme sizes and numbers of inputs. Each must be refused or bounded, and the memory of the server with
-//! it.
+//! Tests with extreme sizes and numbers of inputs. Each input must be refused, or handled with a bounded amount of memory. The
+//! bounds on memory are far below what an unbounded call takes, so that noise of the allocators does not matter.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database};
@@ -21,6 +21,8 @@ fn most_memory(session: &mut Client) -> u64 {
     process_status(session, "VmHWM:")
 }
 
+/// Returns a figure of the session's process that the kernel gives in kB, in bytes. `line` is the beginning of its line in
+/// `/proc/PID/status`.
 fn process_status(session: &mut Client, line: &str) -> u64 {
     let process: i32 = session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0);
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it has a status");
@@ -28,6 +30,7 @@ fn process_status(session: &mut Client, line: &str) -> u64 {
     found.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") * 1024
 }
 
+/// Returns whether `make test-long` runs the tests.
 fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
@@ -38,6 +41,8 @@ fn show(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// A value above `pg_cache.max_value_size` is refused, and the session keeps none of its memory. The server allows at most 256 MB
+/// for a string in a jsonb.
 #[test]
 fn a_value_of_a_gigabyte_is_not_stored_and_leaves_no_memory_behind() {
     let database = Database::create();
@@ -103,7 +108,8 @@ fn a_value_larger_than_the_cache_is_not_kept_by_its_transaction() {
     assert_eq!(row.get::<_, Option<&str>>(0), None, "the previous value goes");
 }
 
-/// An error message also needs memory. If the message cannot be allocated, the server ends.
+/// An error message also needs memory, and a panic for lack of it would end the server. So a message must quote only the
+/// beginning of a name.
 #[test]
 fn names_of_a_gigabyte_are_refused() {
     let database = Database::create();
@@ -138,7 +144,8 @@ fn keys_of_a_gigabyte_are_misses() {
     }
 }
 
-/// The long run makes ten million sets.
+/// A transaction that sets ever more keys must refuse the sets beyond `pg_cache.max_transaction_size`, and must not take more
+/// memory for them. The long run makes ten million sets.
 #[test]
 fn the_memory_of_a_transaction_with_many_sets_is_bounded() {
     let sets = if is_long() { 10_000_000 } else { 500_000 };
@@ -172,7 +179,8 @@ fn the_memory_of_a_transaction_with_many_sets_is_bounded() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// A PL/pgSQL loop with an exception block creates and releases a savepoint in each round.
+/// A PL/pgSQL loop with an exception block creates and releases a savepoint in each round. The memory for the changes of the same
+/// key must not grow with the rounds.
 #[test]
 fn the_memory_of_a_loop_of_savepoints_over_the_same_keys_is_bounded() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.max_transaction_size", "1MB"));
@@ -207,6 +215,7 @@ fn the_memory_of_a_loop_of_savepoints_over_the_same_keys_is_bounded() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
+/// The peak of the session's memory is compared, because the server frees the memory at the end of the statement.
 #[test]
 fn an_object_of_many_members_takes_less_than_1_kb_for_each() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));
@@ -225,7 +234,8 @@ fn an_object_of_many_members_takes_less_than_1_kb_for_each() {
     assert!(more < 40 * MEGABYTE, "{} MB", more / MEGABYTE);
 }
 
-/// PostgreSQL has infinite intervals since version 17. Older versions do not accept them as intervals.
+/// Each value has a time to live of at most a year. PostgreSQL has infinite intervals since version 17. Older versions do not
+/// accept them as intervals.
 #[test]
 fn no_value_lives_for_ever() {
     let database = Database::create();

@@ -4,6 +4,7 @@ use crate::tables::{one, only_tables, save, with_tables};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 
+/// Returns the single number that a query returns.
 fn number(session: &mut Client, query: &str) -> i64 {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }

@@ -16,7 +16,8 @@ const ORDERS: [&str; 3] = [
     "pg_stat_statements, auto_explain, pg_cache",
 ];
 
-/// Returns the position of a statement's error, as the server reports it.
+/// Returns the position of a statement's error, as the server reports it: in characters, from 1 on. `None` means that the error
+/// has no position.
 fn position(session: &mut Client, statement: &str) -> Option<u32> {
     let error = session.batch_execute(statement).expect_err("it fails");
     match error.as_db_error().expect("the server says so").position() {
@@ -79,7 +80,8 @@ fn hooks_chain_in_every_order() {
     }
 }
 
-/// The neighbour (`neighbour.c`) writes to a table from its commit callback: before pg_cache looks at the locks, or after that.
+/// The neighbour (`neighbour.c`) writes to a table from its callback before the commit: before pg_cache looks at the
+/// transaction's locks, or after that. The write must invalidate in both cases.
 #[test]
 fn writes_of_a_commit_callback_invalidate_in_every_load_order() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("sessions/neighbour.c");
@@ -158,6 +160,8 @@ fn cache_changes_of_a_commit_callback_take_effect_in_every_load_order() {
             "INSERT INTO u VALUES (1); SELECT cache_set_text('k', 'own')",
             "INSERT INTO u VALUES (1); SELECT cache_delete('k'), cache_invalidate_tag('x')",
         ] {
+            // `values` are those that the key may have afterwards. A value that the neighbour sets when pg_cache's commit has
+            // begun is dropped, so null is one of them.
             for (change, key, values) in [
                 ("SELECT cache_delete('k')", "k", &[None][..]),
                 ("SELECT cache_set_text('k', 'late')", "k", &[None, Some("late")]),

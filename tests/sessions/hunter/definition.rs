@@ -7,7 +7,7 @@ use super::session::{READER, Session};
 use super::table::{Kind, Table};
 use super::write::commit;
 
-/// How the transaction of a change ends.
+/// How the transaction of a change of a name or a rule ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Commit,
@@ -21,6 +21,8 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Chooses an ending. `Slow` is three times as likely as any other, because stale values are most likely during a slow
+    /// commit.
     pub fn choose(dice: &mut Dice) -> Self {
         use Ending::*;
         [Commit, Slow, Slow, Slow, Savepoint, TwoPhases, TwoPhasesRolledBack, RolledBack][dice.roll(8)]
@@ -42,7 +44,8 @@ pub fn define(
     gid: &str,
 ) -> Result<(), postgres::Error> {
     let change = statements(table, if ending.commits() { version } else { -version });
-    // The lock is held until the server has sent the messages about the change.
+    // The transaction holds the lock until the server has sent the messages about the change. `settle` in `write.rs` waits for
+    // it.
     session.run(&format!("BEGIN; SELECT pg_advisory_xact_lock({})", table.number))?;
     match ending {
         Ending::Commit => session.run(&change)?,

@@ -1,6 +1,6 @@
 //! A generator of pseudo-random numbers.
 
-/// The generator SplitMix64. A seed gives the same numbers in every run.
+/// The generator SplitMix64, with its published constants. It holds the seed, which gives the same numbers in every run.
 pub struct Dice(pub u64);
 
 impl Dice {

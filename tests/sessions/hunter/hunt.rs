@@ -13,9 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct Hunt<'c> {
     pub cluster: &'c Cluster,
     pub tables: Vec<Table>,
-    /// The table that each writer writes to. Readers prefer these: a stale value is most likely there.
+    /// The position in `tables` of the table that each writer writes to. Readers prefer these: a stale value is most likely
+    /// there.
     pub focus: [AtomicUsize; WRITERS],
-    /// The process of each session, or 0.
+    /// The process ID of each session's backend, or 0 while the session is not connected.
     pub sessions: [AtomicI32; WRITERS + READERS],
     /// Tells all threads to end.
     pub over: AtomicBool,
@@ -24,13 +25,14 @@ pub struct Hunt<'c> {
     pub hits: AtomicU64,
     /// The number of hits whose value came from a table.
     pub table_hits: AtomicU64,
+    /// The number of writes that have begun.
     pub writes: AtomicU64,
     /// One in this number of writes changes names or rules. Such a write invalidates the results of all queries in the
     /// database.
     pub defining_one_in: u64,
     /// The number of writes that changed names or rules.
     pub definitions: AtomicU64,
-    /// The number of calls that ended in an error. Most were cancelled or terminated.
+    /// The number of reads and writes that ended in an error. Most were cancelled or terminated.
     pub errors: AtomicU64,
     /// The number of values below the lower bound of their statement (`mod.rs`), and of values in a REPEATABLE READ transaction
     /// that differ from the table.
@@ -51,7 +53,7 @@ impl Hunt<'_> {
     }
 
     /// Compares the value that a statement returned with the bounds of `mod.rs`. `at_least` must be the table's bound from before
-    /// the statement began. Must be called after the statement has ended.
+    /// the statement began. Must be called after the statement has ended. `how` names the read in a finding.
     pub fn judge(&self, table: &Table, at_least: i64, value: Option<&str>, how: &str) {
         let at_most = table.at_most.load(SeqCst);
         let value = value.and_then(|value| value.parse::<i64>().ok());
@@ -61,7 +63,8 @@ impl Hunt<'_> {
         } else if found < at_least {
             self.stale.fetch_add(1, SeqCst);
         } else {
-            // Until its commit returns, a change of names or rules reaches the sessions one after the other.
+            // Until its commit returns, a change of names or rules reaches the sessions one after the other. So what one reader
+            // has seen, another one need not see yet.
             if !table.kind.is_defined() {
                 table.at_least.fetch_max(found, SeqCst);
             }
@@ -111,7 +114,7 @@ impl Hunt<'_> {
     }
 }
 
-/// The counts of a hunt.
+/// The counts of a hunt, as in [`Hunt`].
 #[derive(Debug)]
 pub struct Bag {
     pub reads: u64,
@@ -123,12 +126,13 @@ pub struct Bag {
     pub findings: Vec<String>,
 }
 
-/// Runs a hunt for `time`, or until a stale value is found if `until_found` is set.
+/// Runs a hunt for `time`, or until a stale value is found if `until_found` is set. Creates the databases of the hunt, so a
+/// cluster can have one hunt only.
 pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_in: u64) -> Bag {
     hunt_in_spaces(cluster, time, until_found, defining_one_in, "both")
 }
 
-/// Does the same with spaces that keep their values in these tiers.
+/// Does the same with the option `tiers` of all spaces set to this value, for instance `table`.
 pub fn hunt_in_spaces(
     cluster: &Cluster,
     time: Duration,
@@ -146,6 +150,7 @@ pub fn hunt_in_spaces(
     for (database, name) in DATABASES.iter().enumerate() {
         owner.batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
         let mut session = cluster.connect(name);
+        // The space `default` has options only if it has a row.
         session
             .batch_execute(&format!(
                 "CREATE EXTENSION pg_cache; ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO PUBLIC;
@@ -188,6 +193,7 @@ pub fn hunt_in_spaces(
         for slot in 0..WRITERS + READERS {
             scope.spawn(move || {
                 let _over = Over(&hunt.over);
+                // Each thread has numbers of its own. The seed itself is for the thread that disturbs.
                 let seed = seed ^ (slot as u64 + 1) << 56;
                 if slot < WRITERS { hunt.write(slot, seed) } else { hunt.read(slot, seed) }
             });

@@ -4,8 +4,8 @@
 //! A table holds one *version*, a number that grows with each commit. A transaction that is rolled back writes a
 //! negative number. Each value that a reader gets must lie between two bounds:
 //!
-//! - *At least*: the largest version that a reader has seen, or whose commit has returned to a writer, before the
-//!   statement began.
+//! - *At least*: the largest version whose commit has returned to a writer before the statement began, or that a writer or a
+//!   reader has seen before. What readers see counts only where rows hold the version, not names or rules.
 //! - *At most*: the largest version for which a writer has sent a commit before the statement ended.
 //!
 //! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine.
@@ -33,16 +33,18 @@ use std::time::Duration;
 const DATABASES: [&str; 2] = ["hunt_one", "hunt_two"];
 const WRITERS: usize = 2;
 const READERS: usize = 3;
-/// The number of reads for each write.
+/// The number of reads for each write: writers pause while there are fewer.
 const PACE: u64 = 15;
 /// One in this number of writes changes names or rules. Such a change invalidates the results of all queries in its database, or on
 /// the server if it is a change of roles, so it is rare. Other writes invalidate only what depends on their table.
 const DEFINING_ONE_IN: u64 = 80;
 
+/// Returns whether `make test-long` runs the tests.
 fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
 
+/// Nearly all writes change rows. More than 70 % of the reads must be hits, because a miss reads the table and proves nothing.
 #[test]
 fn no_reader_gets_a_stale_value_while_rows_change_and_sessions_end() {
     let cluster = cluster(&Conf::preloaded());
@@ -52,7 +54,8 @@ fn no_reader_gets_a_stale_value_while_rows_change_and_sessions_end() {
     assert!(bag.hits * 10 > bag.reads * 7, "{} hits of {} reads prove little", bag.hits, bag.reads);
 }
 
-/// The values leave the memory as soon as they are saved, so most hits come from tables.
+/// The values leave the memory as soon as they are saved, so many hits come from tables: they must be more than 10 % of the
+/// reads.
 #[test]
 fn no_reader_gets_a_stale_value_from_a_table() {
     let cluster =
@@ -68,7 +71,8 @@ fn no_reader_gets_a_stale_value_from_a_table() {
     );
 }
 
-/// One in three writes changes names or rules here. So the results of queries rarely live long, and the share of hits is small.
+/// One in three writes changes names or rules here. So the results of queries rarely live long, and the share of hits is small:
+/// it must be more than 10 %.
 #[test]
 fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
     let cluster = cluster(&Conf::preloaded());
@@ -77,7 +81,7 @@ fn no_reader_gets_a_stale_value_while_names_and_rules_change() {
     assert!(bag.hits * 10 > bag.reads, "{} hits of {} reads prove little", bag.hits, bag.reads);
 }
 
-/// No reader was given a wrong value, and no fence stays raised when all sessions have ended.
+/// Asserts that no reader was given a wrong value, and that no fence stays raised when all sessions have ended.
 fn assert_exact(cluster: &Cluster, bag: &Bag) {
     assert_eq!((bag.stale, bag.future), (0, 0), "{:#?}", bag.findings);
     assert!(bag.findings.is_empty(), "{:#?}", bag.findings);
@@ -91,7 +95,8 @@ fn assert_exact(cluster: &Cluster, bag: &Bag) {
     wait_until("all fences to be lowered", || findings(&mut witness).is_empty());
 }
 
-/// Checks the hunter itself: with broken fences, it must find stale values.
+/// Checks the hunter itself: with broken fences, it must find stale values. `pg_cache.break_fencing` exists in debug builds only
+/// (`src/pg/settings.rs`).
 #[test]
 fn the_hunter_finds_stale_values_if_fences_are_broken() {
     // Lowering fences early is wrong only for changes of names and rules.

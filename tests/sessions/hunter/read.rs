@@ -1,5 +1,4 @@
-//! The readers. The version that a reader gets must not be older than the versions that were known to be committed when
-//! its statement began.
+//! The readers. The version that a reader gets must lie between the bounds of `mod.rs`.
 
 use super::DATABASES;
 use super::dice::Dice;
@@ -84,6 +83,7 @@ impl Hunt<'_> {
         Ok(row[0].clone())
     }
 
+    /// Reads a version with one call of `cache_fetch`, and judges it.
     fn read_fetched(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
         let table = self.choose(session.database, dice);
         let at_least = table.at_least.load(SeqCst);
@@ -92,7 +92,7 @@ impl Hunt<'_> {
         Ok(())
     }
 
-    /// Several statements of one READ COMMITTED transaction.
+    /// Reads in several statements of one READ COMMITTED transaction. Each statement has bounds of its own.
     fn read_block(&self, session: &mut Session<'_>, dice: &mut Dice) -> Result<(), postgres::Error> {
         session.run("BEGIN")?;
         for _ in 0..3 {

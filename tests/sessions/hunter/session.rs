@@ -22,7 +22,8 @@ pub struct Session<'h> {
     client: Option<Client>,
 }
 
-/// Returns whether an error is one that cancelling or terminating a session causes.
+/// Returns whether an error is one that cancelling or terminating a session causes. An error without an SQLSTATE comes from the
+/// connection, not from the server.
 pub fn is_expected(error: &postgres::Error) -> bool {
     error.is_closed()
         || error.code().is_none()
@@ -30,10 +31,12 @@ pub fn is_expected(error: &postgres::Error) -> bool {
 }
 
 impl<'h> Session<'h> {
+    /// Makes the session of a reader in this slot. It connects when it is first used.
     pub fn reader(hunt: &'h Hunt<'h>, slot: usize) -> Self {
         Self { hunt, slot, database: slot % DATABASES.len(), is_reader: true, client: None }
     }
 
+    /// Makes the session of a writer in this slot. It connects as the superuser when it is first used.
     pub fn writer(hunt: &'h Hunt<'h>, slot: usize) -> Self {
         Self { is_reader: false, ..Self::reader(hunt, slot) }
     }
@@ -79,8 +82,8 @@ impl<'h> Session<'h> {
         Ok(row.unwrap_or_else(|| vec![None]))
     }
 
-    /// Ends the transaction after an error, and reports the error if it was not expected. Repeats the rollback until it succeeds,
-    /// because a cancel or a terminate may hit it, too.
+    /// Ends the transaction after an error, and records the error as a finding of `what` if it was not expected. Repeats the
+    /// rollback until it succeeds, because a cancel or a terminate may hit it, too.
     pub fn recover(&mut self, error: &postgres::Error, what: &str) {
         self.hunt.errors.fetch_add(1, SeqCst);
         if !is_expected(error) {

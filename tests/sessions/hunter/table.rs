@@ -69,7 +69,7 @@ impl Kind {
         self == Self::Emptied || self.is_defined() && self != Self::Function
     }
 
-    /// Returns the role or schema through which a version is visible.
+    /// Returns which of two roles, schemas or rows (0 or 1) holds a version. The next version is in the other one.
     pub fn side(version: i64) -> i64 {
         version.abs() % 2
     }
@@ -78,11 +78,12 @@ impl Kind {
 /// A table, or the objects of another kind, that hold a version.
 #[derive(Debug)]
 pub struct Table {
-    /// Its position among all tables. A transaction that changes names or rules of the table holds the lock with this
+    /// Its position among all tables. A transaction that changes names or rules of the table holds the advisory lock with this
     /// number.
     pub number: usize,
     /// The position in `DATABASES`.
     pub database: usize,
+    /// The name of the table, and the prefix of the names of its other objects.
     pub name: String,
     pub kind: Kind,
     /// The bounds of the versions that a reader may get (`mod.rs`). They never decrease.
@@ -99,7 +100,7 @@ pub fn search_path() -> String {
 }
 
 impl Table {
-    /// Creates all tables of a database.
+    /// Creates all tables of a database and adds them to `into`, which has those of the databases before.
     pub fn create_all(database: usize, session: &mut Client, into: &mut Vec<Self>) {
         for kind in Kind::ALL {
             for number in 0..if kind.is_defined() { DEFINED } else { TABLES } {
@@ -108,6 +109,8 @@ impl Table {
         }
     }
 
+    /// Creates the objects of one kind, with the version 0. `place` is the table's position among all tables. Watches the table,
+    /// if rows hold the version.
     fn create(database: usize, kind: Kind, number: usize, place: usize, session: &mut Client) -> Self {
         let name = format!("{kind:?}_{number}").to_lowercase();
         let roles = format!("{}_{name}", DATABASES[database]);

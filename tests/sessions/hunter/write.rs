@@ -67,8 +67,9 @@ pub fn commit(
     Ok(())
 }
 
-/// Waits until no session changes the table any more, and records the table's version as one that readers must see. Rolls back the
-/// prepared transaction `gid`, if one is left. The caller must hold the table's `writer`, so that no other version is tried.
+/// Rolls back the prepared transaction `gid`, if one is left, waits until no session changes names or rules of the table any
+/// more, and records the table's version as one that readers must see. The caller must hold the table's `writer`, so that no
+/// other version is tried.
 fn settle(session: &mut Session<'_>, table: &Table, gid: &str) {
     loop {
         let found = session.row(&format!("SELECT count(*) FROM pg_prepared_xacts WHERE gid = '{gid}'"));

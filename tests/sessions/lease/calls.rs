@@ -1,9 +1,10 @@
-//! The calls of the functions under test, and what the tests look at.
+//! Helpers of the tests of leases: calls of the functions under test, and queries about the sessions of a cluster.
 
 use pg_cache_testbed::wait_until;
 use postgres::Client;
 
-/// The result of `cache_acquire`: the status, the value, the lease.
+/// The result of `cache_acquire`: the status, the value as text, the lease. The lease is 0 if the caller must compute without
+/// one, and `None` if it need not compute.
 pub type Answer = (String, Option<String>, Option<i64>);
 
 /// Calls `cache_acquire`. `how` holds further arguments, which begin with a comma.
@@ -45,6 +46,7 @@ pub fn set_absent(session: &mut Client, key: &str) -> bool {
         .get(0)
 }
 
+/// Returns the process ID of a session's backend.
 pub fn pid(session: &mut Client) -> i32 {
     session.query_one("SELECT pg_backend_pid()", &[]).expect("it lives").get(0)
 }
@@ -58,7 +60,7 @@ pub fn terminate(witness: &mut Client, pid: i32) {
     });
 }
 
-/// Returns how many sessions wait for another session that computes.
+/// Returns how many sessions of the cluster wait for another session that computes.
 pub fn waiting(witness: &mut Client) -> i64 {
     witness
         .query_one(

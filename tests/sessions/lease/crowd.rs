@@ -9,13 +9,15 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+/// The number of sessions.
 const CROWD: usize = 100;
 
+/// Starts a cluster with room for the crowd.
 fn crowded() -> Cluster {
     cluster(&Conf::preloaded().set("max_connections", "150"))
 }
 
-/// Runs the same call in all sessions at once, and returns which sessions won.
+/// Runs the same call in all sessions at once, and returns the positions of the sessions that won: their call returned true.
 fn rush(sessions: &mut [Client], what: impl Fn(&mut Client) -> bool + Sync) -> Vec<usize> {
     let barrier = Barrier::new(sessions.len());
     thread::scope(|threads| {
@@ -114,7 +116,8 @@ fn of_a_hundred_one_computes() {
     assert_eq!(findings(&mut witness), Vec::<String>::new());
 }
 
-/// All operations run at once, while another session keeps cancelling and terminating sessions.
+/// All operations run at once, while another session keeps cancelling and terminating sessions. Afterwards, no key may still have
+/// a lease or a claim. The leases last an hour, so they do not end by themselves.
 #[test]
 fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
     const KEYS: u64 = 5;
@@ -135,6 +138,7 @@ fn a_storm_of_cancels_and_ends_leaves_no_lease_and_no_claim() {
                 session = connect("storm");
                 continue;
             };
+            // Knuth's generator for 64 bits. Its upper bits are the random ones.
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (key, what) = (format!("k{}", (random >> 33) % KEYS), (random >> 50) % 6);
             let outcome = (|| {

@@ -26,10 +26,12 @@ fn a_lease_goes_on_when_its_session_ends_in_order() {
     assert!(!land(&mut two, "k", "again", lease));
 }
 
-/// The number of a lease contains the epoch of shared memory: a random number that the server draws when it initializes the memory.
+/// The number of a lease contains the epoch of shared memory: a random number that the server draws when it initializes the
+/// memory. Without the epoch, a lease from before the crash would be equal to one from after it, and its outdated value would be
+/// stored.
 #[test]
 fn a_lease_from_before_a_crash_is_refused() {
-    // The cache has one shard, so the numbers of leases are consecutive.
+    // A cache of this size has one shard, so the numbers of leases are consecutive.
     let cluster =
         cluster(&Conf::preloaded().set("restart_after_crash", "on").set("pg_cache.hot_size", "1MB"));
     let [mut leader, mut victim] = [(); 2].map(|()| cluster.connect("postgres"));

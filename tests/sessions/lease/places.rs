@@ -17,6 +17,7 @@ fn hundreds_compute_at_once() {
                    FROM generate_series(1, $1) AS i, cache_acquire('k ' || i)";
     let row = session.query_one(query, &[&150_i32]).expect("asking works");
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (150, 150), "each has a lease");
+    // The first 150 of these keys have leases already, so their status is `wait`.
     let row = session.query_one(query, &[&1000_i32]).expect("asking works");
     let (computing, leases): (i64, i64) = (row.get(0), row.get(1));
     assert_eq!(computing, 850);
@@ -63,6 +64,7 @@ fn one_grant_to_write_switches_nothing_off_for_others() {
     let a_day = "SELECT cache_acquire('k', space => 'small', hold => '1 day')";
     let error = evil.batch_execute(a_day).expect_err("nobody computes for a day");
     assert_eq!(error.code(), Some(&SqlState::INVALID_PARAMETER_VALUE));
+    // Asks for 8001 keys from this number on, and returns how many leases the session got.
     let take = |session: &mut Client, from: i32| -> i64 {
         let query = "SELECT count(*) FILTER (WHERE lease > 0)
                        FROM generate_series($1, $1 + 8000) AS i, cache_acquire('k ' || i, 'small', hold => '1 hour')";

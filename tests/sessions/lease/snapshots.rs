@@ -1,4 +1,5 @@
-//! A value that was computed from a snapshot older than its lease is not stored.
+//! Tests that a value which was computed from a snapshot older than its lease is not stored. Such a value may lack a change that
+//! was committed before the lease was acquired, and no fence would ever invalidate it.
 
 use super::calls::{acquire, lead};
 use crate::memory::findings;
@@ -48,8 +49,8 @@ fn gated(database: &Database) -> Client {
     gate
 }
 
-/// Runs a statement that reads the table and then waits at the gate. Meanwhile changes the table, then opens the gate.
-/// Returns whether the statement stored its value, and its status.
+/// Runs the statement `query`, which waits at the gate. While it waits, runs `meanwhile` in the gate's session, and then opens
+/// the gate. Returns whether the statement stored its value, and its status. The gate is closed again afterwards.
 fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &str) -> (bool, String) {
     let (mut worker, mut witness) = (database.connect(), database.connect());
     thread::scope(|threads| {
@@ -71,6 +72,7 @@ fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &st
     })
 }
 
+/// The status of a set that is refused for the reason of these tests.
 const BEFORE_THE_LEASE: &str = "refused: the statement's snapshot is older than the lease";
 
 /// A statement's snapshot is older than a lease that the statement acquires while it runs.
@@ -102,10 +104,13 @@ fn a_statement_that_acquires_its_lease_after_it_has_looked_stores_nothing_old() 
     assert_eq!(looked, "compute", "nothing was stored, and no lease is left");
 }
 
+/// Returns the status of the key `k`, without acquiring a lease.
 fn acquire_without_hold(session: &mut Client) -> String {
     acquire(session, "k", ", hold => NULL").expect("looking works").0
 }
 
+/// A cursor reads with the snapshot of the moment when it was opened. It may store a value only under a lease that was acquired
+/// before that moment.
 #[test]
 fn a_cursor_that_was_opened_before_the_lease_stores_nothing_old() {
     let database = Database::create();
@@ -191,7 +196,7 @@ fn a_function_that_acquires_a_lease_and_goes_on_to_compute_stores_its_value() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// An imported snapshot may be of any time.
+/// An imported snapshot may be of any time, so no value that was computed from it may be stored under a lease.
 #[test]
 fn an_imported_snapshot_stores_nothing_under_a_lease() {
     let database = Database::create();

@@ -1,4 +1,4 @@
-//! Sessions wait until another session has computed the value, or has given up.
+//! Tests of sessions that wait in `cache_acquire` until another session has computed the value, or has given up.
 
 use super::calls::{Answer, acquire, ask, land, lead, pid, status, terminate, waiting};
 use crate::memory::{cluster, findings};
@@ -32,6 +32,7 @@ impl Waiters {
     }
 }
 
+/// All waiting sessions get the value when the transaction that has set it commits, and not before.
 #[test]
 fn who_waits_gets_the_value_when_it_is_committed() {
     let cluster = cluster(&Conf::preloaded());
