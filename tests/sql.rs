@@ -20,10 +20,14 @@ use std::time::Instant;
 
 /// A family of tests: the place of its files and the program that runs them.
 struct Suite {
+    /// The name that is printed, and the prefix of the databases.
     name: &'static str,
+    /// The directory of the suite, in the directory of this file.
     directory: &'static str,
+    /// The directory of the test files, in `directory`. The expected output is in `expected` beside it.
     inputs: &'static str,
     input_extension: &'static str,
+    /// The program that runs a file, in the directory of PGXS's test programs.
     program: &'static str,
 }
 
@@ -45,7 +49,7 @@ const SUITES: [Suite; 2] = [
 ];
 
 fn main() -> ExitCode {
-    // Of cargo's test arguments, this program supports only the filter.
+    // Of cargo's test arguments, this program supports only the filter: a part of `suite/test`.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let tests: Vec<(&Suite, String)> = SUITES
         .iter()
@@ -104,10 +108,12 @@ fn main() -> ExitCode {
 }
 
 impl Suite {
+    /// Returns the directory of the suite.
     fn root(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(self.directory)
     }
 
+    /// Returns the path of the test file.
     fn input(&self, test: &str) -> PathBuf {
         self.root().join(self.inputs).join(format!("{test}.{}", self.input_extension))
     }

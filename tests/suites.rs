@@ -48,12 +48,13 @@ enum Verdict {
 }
 
 fn main() -> ExitCode {
-    // The only argument of cargo test that this program uses is the filter.
+    // The only argument of cargo test that this program uses is the filter: a part of the name of a suite.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
     let source = std::env::var_os("PG_CACHE_TEST_SOURCE").expect("make/suites.sh names PostgreSQL's source");
     let source = Path::new(&source).join("src/test");
 
     let cluster = Cluster::start(&Conf::preloaded());
+    // The tests load this library of C functions.
     cluster.server().compile("regress", &source.join("regress/regress.c"));
     let (mut passed, mut failures) = (0, Vec::new());
     for suite in SUITES.iter().filter(|suite| suite.name.contains(&filter)) {

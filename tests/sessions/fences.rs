@@ -88,7 +88,7 @@ fn no_other_session_waits_while_a_commit_waits_for_a_standby() {
 
 /// `ALTER TABLE mid INHERIT top` locks the tables below `mid` only for reading. So a transaction may have written to them whose
 /// commit still waits, and that commit has raised no fence of the new ancestor `top`. Values of `top` may be stored meanwhile.
-/// When the waiting commit ends, it finds that a tree has grown, and raises the database's fence of trees. Every value that
+/// When the waiting commit ends, it finds that a tree has grown, and changes the database's fence of trees. Every value that
 /// depends on a table with children also depends on that fence (`src/store/watch.rs`), so all these values are invalidated.
 #[test]
 fn tables_written_by_a_waiting_commit_may_get_new_ancestors() {

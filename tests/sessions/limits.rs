@@ -108,7 +108,7 @@ fn a_value_larger_than_the_cache_is_not_kept_by_its_transaction() {
     assert_eq!(row.get::<_, Option<&str>>(0), None, "the previous value goes");
 }
 
-/// An error message also needs memory, and a panic for lack of it would end the server. So a message must quote only the
+/// An error message also needs memory. If the message cannot be allocated, the server ends. So a message must quote only the
 /// beginning of a name.
 #[test]
 fn names_of_a_gigabyte_are_refused() {

@@ -45,6 +45,7 @@ fn values(session: &mut Client) -> [Option<String>; 2] {
     ["k", "innocent"].map(|key| get(session, key))
 }
 
+/// The value that [`fill`] stores under both keys.
 fn old() -> Option<String> {
     Some("old".to_owned())
 }
@@ -54,6 +55,8 @@ fn assert_quiet(session: &mut Client) {
     assert_eq!(findings(session), Vec::<String>::new());
 }
 
+/// The session that prepared the transaction commits it, or another one does. Both must read the old values before, and no old
+/// value of `k` afterwards.
 #[test]
 fn a_prepared_change_invalidates_at_commit_prepared_and_not_before() {
     let cluster = cluster(&conf());
@@ -98,6 +101,7 @@ fn a_prepared_transaction_that_is_rolled_back_changes_nothing() {
     assert_quiet(&mut two);
 }
 
+/// The transaction has changed nothing in the cache, or has rolled its change back to a savepoint.
 #[test]
 fn a_prepared_transaction_without_changes_in_the_cache_invalidates_nothing() {
     let cluster = cluster(&conf());
@@ -110,6 +114,8 @@ fn a_prepared_transaction_without_changes_in_the_cache_invalidates_nothing() {
     }
 }
 
+/// The key `k` exists in three spaces, and in one of them for two roles. A record that held only the key would remove all of
+/// them.
 #[test]
 fn a_prepared_delete_removes_only_the_key_of_its_space_and_role() {
     let cluster = cluster(&conf());
@@ -167,6 +173,7 @@ fn too_many_changes_for_a_record_invalidate_more_than_they_changed() {
     let cluster = cluster(&conf());
     let mut session = cluster.connect("postgres");
     let each = |what: &str, count: u32| format!("SELECT {what} FROM generate_series(1, {count}) AS i");
+    // A change, a key that it changes, and the value that `innocent` has afterwards.
     for (change, changed, innocent) in [
         (each("cache_delete('key ' || i)", 140), "key 140", old()),
         (each("cache_delete('key ' || i)", 1000), "key 1000", None),
@@ -286,6 +293,7 @@ fn a_failed_commit_prepared_leaves_no_fence_raised() {
 #[test]
 fn a_commit_prepared_after_the_loss_of_the_cache_invalidates_everything() {
     let cluster = cluster(&conf());
+    // The ways to lose the cache: a restart that does not save it, an immediate shutdown, and a killed session.
     let lives: [fn(&Cluster); 3] = [
         |cluster| cluster.restart(Stop::Fast, &conf().set("pg_cache.save_on_shutdown", "off")),
         |cluster| cluster.restart(Stop::Immediate, &conf()),
@@ -403,7 +411,8 @@ fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
                  CREATE TABLE mid (v int); CREATE TABLE leaf () INHERITS (mid)",
             )
             .expect("a tree");
-        // A table without a record shares its fence with others, and leaf has no record. So this value gives top a record.
+        // A table without a record shares its fence with others, and leaf has no record. If top had none either, the two might
+        // share one, and a write to leaf would change top by chance. So this value gives top a record.
         assert_eq!(count(&mut session), 0);
         prepare(&mut session, "p", "INSERT INTO leaf VALUES (1)");
         let waiting = while_it_ends.then(|| Waiting::begin(cluster.connect("postgres"), &mut session));

@@ -106,7 +106,7 @@ fn unqualified(sql: &str, functions: &BTreeSet<String>, types: &BTreeSet<String>
     found
 }
 
-/// Returns the script that `CREATE EXTENSION` runs.
+/// Returns all installed scripts of the extension: the one that `CREATE EXTENSION` runs, and those of upgrades, if there are any.
 pub fn script(database: &Database) -> String {
     let directory: String = database
         .connect()
@@ -151,11 +151,14 @@ pub fn statements() -> Vec<String> {
     files.iter().flat_map(|path| literals(&read(path))).collect()
 }
 
+/// Returns the names that a query finds.
 fn names(database: &Database, query: &str) -> BTreeSet<String> {
     let rows = database.connect().query(query, &[]).expect("the catalogs say");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+/// First tests the check itself with some SQL. Then no name without a schema may be in the scripts of the extension, in the
+/// conditions that `pg_dump` uses for its tables, and in the statements of the code.
 #[test]
 fn every_name_in_the_extensions_sql_has_a_schema() {
     let database = Database::create();

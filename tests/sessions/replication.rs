@@ -6,17 +6,19 @@ use crate::transaction::get;
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 
+/// Creates the table on each of the two servers.
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, v int)";
 
 /// A query that returns the content of `t`, summarized.
 const TRUTH: &str = "SELECT count(*) || ' of ' || coalesce(sum(v), 0) FROM t";
 
+/// The settings of the subscriber. The cache is small, because the tests check all of it many times.
 fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
 }
 
-/// Two servers. The publisher publishes its table `t`. The subscriber has pg_cache, the same table, and the table
-/// `outside`, which is not replicated.
+/// Two servers, each with a superuser's session. The publisher (session `source`) publishes its table `t`. The subscriber
+/// (session `target`) has pg_cache, the same table, and the table `outside`, which is not replicated.
 struct Pair {
     publisher: Cluster,
     subscriber: Cluster,
@@ -25,6 +27,7 @@ struct Pair {
 }
 
 impl Pair {
+    /// Starts both servers, without a subscription.
     fn start() -> Self {
         let (publisher, subscriber) = (Cluster::start(&Conf::bare()), cluster(&conf()));
         let [mut source, mut target] = [&publisher, &subscriber].map(|cluster| cluster.connect("postgres"));
@@ -73,6 +76,7 @@ impl Pair {
         self.target.query_one(fetch, &[&TRUTH]).expect("it fetches").get(0)
     }
 
+    /// Returns whether the key is a hit at the subscriber.
     fn is_cached(&mut self, key: &str) -> bool {
         self.target.query_one("SELECT cache_exists($1)", &[&key]).expect("it looks").get(0)
     }
@@ -121,6 +125,7 @@ impl Pair {
     }
 }
 
+/// A worker of its own copies the table when the subscription begins.
 #[test]
 fn the_initial_copy_of_a_table_invalidates() {
     let mut pair = Pair::start();
@@ -133,6 +138,7 @@ fn the_initial_copy_of_a_table_invalidates() {
     pair.until_quiet();
 }
 
+/// The main worker of the subscription applies each kind of change.
 #[test]
 fn applied_changes_invalidate() {
     let mut pair = Pair::start();
@@ -214,7 +220,8 @@ fn no_reader_gets_a_stale_value_while_changes_stream_in() {
     pair.until_quiet();
 }
 
-/// The apply worker prepares and commits without commands, so no statement tells the cache of the transaction's end.
+/// The apply worker prepares and commits without commands, so no statement tells the cache of the transaction's end. From the
+/// preparation to the end, the transaction's fences must be raised, also across a restart. The end must lower them.
 #[test]
 fn a_two_phase_transaction_invalidates_when_it_ends() {
     let mut pair = Pair::start();

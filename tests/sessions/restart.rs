@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use twox_hash::XxHash3_64;
 
+/// The name of the file with the saved cache, in the data directory.
 const FILE: &str = "pg_cache.region";
 
 /// A small cache, so that it is saved quickly.
@@ -17,19 +18,22 @@ fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
 }
 
+/// Returns the path of the file with the saved cache.
 fn file(cluster: &Cluster) -> PathBuf {
     cluster.data().join(FILE)
 }
 
+/// Returns the value of an SQL expression as text, or `None` if it is null.
 fn text(session: &mut Client, call: &str) -> Option<String> {
     session.query_one(&format!("SELECT ({call})::text"), &[]).expect(call).get(0)
 }
 
+/// Returns the text as [`get`] returns a value.
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Restarts the server cleanly and returns a new session.
+/// Restarts the server cleanly and returns a new session. Ends all other sessions. Panics if the cache was not saved.
 fn restart(cluster: &Cluster) -> Client {
     cluster.stop(Stop::Fast);
     assert!(file(cluster).exists(), "the cache is not saved:\n{}", cluster.log());
@@ -38,6 +42,7 @@ fn restart(cluster: &Cluster) -> Client {
     cluster.connect("postgres")
 }
 
+/// Returns whether `make test-long` runs the tests.
 fn is_long() -> bool {
     std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty())
 }
@@ -53,11 +58,13 @@ fn system(cluster: &Cluster, program: &str) -> Command {
     cluster.server().command(&format!("/bin/{program}"))
 }
 
+/// Replaces the directory `to` by a copy of `from`. The server must be stopped if one of them is its data directory.
 fn copy_directory(cluster: &Cluster, from: &Path, to: &Path) {
     run(system(cluster, "rm").arg("-rf").arg(to));
     run(system(cluster, "cp").arg("-a").arg(from).arg(to));
 }
 
+/// Returns the process ID of the postmaster.
 fn postmaster(cluster: &Cluster) -> i32 {
     let pid = fs::read_to_string(cluster.data().join("postmaster.pid")).expect("the server runs");
     pid.lines().next().and_then(|pid| pid.parse().ok()).expect("a process id")
@@ -94,16 +101,18 @@ fn fill(cluster: &Cluster) {
     assert_eq!(get(&mut session, "k"), some("v"));
 }
 
+/// Returns the sum of the table `t`, from the table itself.
 fn truth(session: &mut Client) -> Option<String> {
     text(session, "SELECT sum(v) FROM t")
 }
 
+/// Returns the same sum through the cache.
 fn fetched(session: &mut Client) -> Option<String> {
     text(session, "cache_fetch('sum', 'SELECT sum(v) FROM t')")
 }
 
 /// Asserts that the cache is empty and works, that results are current, and that nothing of the file is left. Fills the cache
-/// again.
+/// again. `why` names the case if an assertion fails.
 fn assert_empty(cluster: &Cluster, why: &str) {
     let mut session = cluster.connect("postgres");
     assert_eq!(get(&mut session, "k"), None, "{why}");
@@ -125,7 +134,10 @@ fn assert_warm(cluster: &Cluster, why: &str) {
     assert_eq!(findings(&mut session), Vec::<String>::new(), "{why}");
 }
 
-/// Changes words of the header of the saved cache, and repairs the checksum of the header.
+/// Changes words of the header of the saved cache, and repairs the checksum of the header. The header (`Header` in
+/// `src/pg/region_file.rs`) has 27 words: 0 the magic number, 1 the checksum of the others, 2 the version of the format, 8 the
+/// first word of the digest of the programs, 19 the timeline, 22 the system clock in milliseconds, 23 the first word of the ID of
+/// the machine's run.
 fn change_header(cluster: &Cluster, change: impl FnOnce(&mut [u64; 27])) {
     let path = file(cluster);
     let mut content = fs::read(&path).expect("the cache is saved");
@@ -143,9 +155,11 @@ fn change_header(cluster: &Cluster, change: impl FnOnce(&mut [u64; 27])) {
     fs::write(&path, content).expect("it can be written");
 }
 
-/// A way to make a saved cache useless while the server is stopped, and what the server's log says of it.
+/// A part of what the server's log says of a saved cache, and a way to make the cache useless like that while the server is
+/// stopped.
 type Damage = (&'static str, fn(&Cluster));
 
+/// After each damage, the server must start with an empty cache, and exactly one line of its log must say why.
 #[test]
 fn a_saved_cache_that_is_damaged_or_does_not_fit_is_left_out() {
     let cluster = filled(&conf());
@@ -176,7 +190,7 @@ fn a_saved_cache_that_is_damaged_or_does_not_fit_is_left_out() {
             file.write_all_at(&[1], 100).expect("it can be written");
         }),
         ("could not open file", |cluster| run(system(cluster, "chmod").arg("000").arg(file(cluster)))),
-        // The machine was started again, and its clock was set back.
+        // The machine seems to have been started again, and its clock to have been set back by 1000 seconds.
         ("clock was set back", |cluster| {
             change_header(cluster, |header| {
                 header[22] += 1_000_000;
@@ -216,6 +230,8 @@ fn a_saved_cache_that_is_damaged_or_does_not_fit_is_left_out() {
     assert_warm(&cluster, "nothing is wrong any more");
 }
 
+/// The settings of results and of sizes are changed while the server is stopped. `pg_cache.save_on_shutdown` counts at the start,
+/// too.
 #[test]
 fn a_saved_cache_does_not_fit_other_settings() {
     let cluster = filled(&conf());
@@ -243,6 +259,8 @@ fn a_saved_cache_does_not_fit_other_settings() {
     assert_warm(&cluster, "a setting that results do not depend on");
 }
 
+/// After each kind of crash, the cache must be empty, also after one that follows a clean restart: the file of that restart must
+/// not be used again.
 #[test]
 fn a_cache_is_lost_with_a_crash() {
     let cluster = filled(&conf());
@@ -273,6 +291,8 @@ fn a_cache_is_lost_with_a_crash() {
     assert_empty(&cluster, "a crash after a warm start");
 }
 
+/// The postmaster may only write files of up to 200 kB, which is less than the saved cache, as if the disk were full. The
+/// shutdown must succeed all the same, and the next start must remove what is left of an unfinished file.
 #[test]
 fn a_full_disk_costs_the_cache_and_nothing_else() {
     let cluster = filled(&conf());
@@ -294,7 +314,8 @@ fn a_full_disk_costs_the_cache_and_nothing_else() {
     assert_empty(&cluster, "a full disk");
 }
 
-/// A prepared transaction survives a restart. The cache knows its changes afterwards, too.
+/// A prepared transaction survives a restart. After a clean one, the cache still knows its changes, so its end invalidates
+/// exactly these. After a crash, its commit invalidates everything in the database.
 #[test]
 fn a_prepared_transaction_invalidates_after_a_restart_what_it_has_changed() {
     let cluster = filled(&conf());
@@ -337,7 +358,8 @@ fn a_prepared_transaction_invalidates_after_a_restart_what_it_has_changed() {
     assert_eq!(fetched(&mut session), truth(&mut session));
 }
 
-/// The data directory is not the one that the cache was saved with.
+/// The data directory is not in the state that the cache was saved with, so the cache must not be used. A whole copy of a state
+/// has its own cache.
 #[test]
 fn a_saved_cache_does_not_fit_another_state_of_the_data_directory() {
     let cluster = filled(&conf());
@@ -377,6 +399,8 @@ fn a_saved_cache_does_not_fit_another_state_of_the_data_directory() {
     assert_empty(&cluster, "a run without the library");
 }
 
+/// A standby does not use the saved cache. After its promotion, the cache is empty at first, and then works as on any
+/// primary.
 #[test]
 fn a_standby_does_not_use_the_cache_of_the_former_primary() {
     let cluster = filled(&conf());
@@ -412,7 +436,8 @@ fn a_standby_does_not_use_the_cache_of_the_former_primary() {
     }
 }
 
-/// A signal file that appears just when the server starts could lead to another timeline. The cache then stays off.
+/// A signal file that appears just when the server starts could lead to another timeline, after the saved cache was loaded. The
+/// cache then stays off until the next start.
 #[test]
 fn a_saved_cache_of_another_timeline_is_not_used() {
     let cluster = filled(&conf());
@@ -429,7 +454,8 @@ fn a_saved_cache_of_another_timeline_is_not_used() {
     assert_empty(&cluster, "the next start");
 }
 
-/// A service manager kills the server while it saves a large cache.
+/// A service manager kills the server while it saves a large cache. If the file was complete by then, the next start may use it.
+/// Otherwise the cache must be empty. Saving must be slow enough to be caught, so only the long run does this.
 #[test]
 fn a_server_that_is_killed_while_it_saves_starts_with_an_empty_cache() {
     if !is_long() {
@@ -459,6 +485,8 @@ fn a_server_that_is_killed_while_it_saves_starts_with_an_empty_cache() {
     assert!(was_caught, "the server was never killed while it saved");
 }
 
+/// Values of all kinds, what was invalidated, the statistics and the remaining times to live must be as before. An entry from
+/// before the restart must also be invalidated by changes after it.
 #[test]
 fn a_clean_restart_keeps_the_cache_as_it_was() {
     let cluster = cluster(&conf());

@@ -19,6 +19,7 @@ fn nest(levels: usize) -> String {
         .collect()
 }
 
+/// Returns how long a script takes.
 fn time(session: &mut Client, script: &str) -> Duration {
     let began = Instant::now();
     session.batch_execute(script).expect("it is executed");
@@ -45,7 +46,7 @@ fn releasing_nested_savepoints_takes_time_in_proportion_to_their_number() {
     assert!(many < few * 9 + Duration::from_millis(20), "{few:?} for 250, {many:?} for 1000");
 }
 
-/// The same for a rollback, with many other changes in the transaction that the rollback must not visit for each savepoint.
+/// The same for a rollback, with 4000 other changes in the transaction that the rollback must not visit for each savepoint.
 #[test]
 fn rolling_back_nested_savepoints_takes_time_in_proportion_to_their_number() {
     let database = Database::create();
@@ -139,17 +140,19 @@ impl Model {
     }
 }
 
-/// A generator of pseudo-random numbers. A seed gives the same numbers in every run.
+/// A generator of pseudo-random numbers, with Knuth's constants for 64 bits. A seed gives the same numbers in every run.
 struct Chance(u64);
 
 impl Chance {
+    /// Returns a number below `most`. The lower half of the state is not random enough, so this uses the upper one.
     fn below(&mut self, most: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % most
     }
 }
 
-/// Compares random changes, savepoints, releases and rollbacks with the model. `PG_CACHE_TEST_SEED` repeats a run.
+/// Compares random changes, savepoints, releases and rollbacks with the model. `PG_CACHE_TEST_SEED` repeats a run. Without it,
+/// the long run draws a seed, and the short run always uses the same one.
 #[test]
 fn a_transaction_sees_what_a_naive_model_of_it_sees() {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());

@@ -6,11 +6,13 @@ use pg_cache_testbed::{Cluster, Conf, Database};
 use postgres::Client;
 use postgres::error::SqlState;
 
+/// Runs statements that must succeed.
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
 
-/// Runs a statement that must end in an error, and returns the message. The session must survive the error.
+/// Runs a statement that must end in an error with SQLSTATE 55000 and a hint, and returns the message. The session must survive
+/// the error.
 fn refused(session: &mut Client, statement: &str) -> String {
     let error = session.batch_execute(statement).expect_err(statement);
     let error = error.as_db_error().unwrap_or_else(|| panic!("{statement}: the session ended: {error}"));
@@ -24,7 +26,8 @@ fn refused(session: &mut Client, statement: &str) -> String {
 fn a_column_of_another_type_is_an_error() {
     let (resolve, list) = ("SELECT cache_get('k', space => 's')", "SELECT * FROM cache_spaces");
     let (set, watches) = ("SELECT cache_set('k', '1', tags => '{t}')", "SELECT * FROM cache_watches");
-    // The worst case is a small integer where the library expects the address of a text or of an interval.
+    // A change of a table, and the statements that read the changed column. The worst case is a small integer where the library
+    // expects the address of a text or of an interval.
     let cases: [(&str, &[&str]); 9] = [
         ("spaces ALTER quota TYPE text", &[resolve, list]),
         ("spaces ALTER default_ttl TYPE integer USING 1", &[resolve, list]),
@@ -152,13 +155,14 @@ fn errors_of_a_fill_leave_the_spi_stack_balanced() {
                 .query_one("SELECT survives($1, $2::text::jsonb)", &[&query, &args])
                 .unwrap_or_else(|error| panic!("{query}: {error:?}"))
                 .get(0);
+            // The numbers of the three errors add up to 6. The rows above 1 are none, one and two after the three rounds.
             assert_eq!(total, 6 + 1 + 2, "{query}");
             run(&mut session, "DELETE FROM t WHERE ctid <> (SELECT min(ctid) FROM t); UPDATE t SET v = 1");
             run(&mut session, commit);
         }
     }
     // A caller inside the library may ignore an error that it gets back. The programming interface must be balanced
-    // then, too.
+    // then, too. `is_refused` is such a caller, in debug builds only (`src/pg/query.rs`).
     run(
         &mut session,
         "CREATE FUNCTION is_refused(cstring) RETURNS bool LANGUAGE c AS '$libdir/pg_cache', 'is_refused_wrapper';
@@ -180,7 +184,8 @@ fn errors_of_a_fill_leave_the_spi_stack_balanced() {
 }
 
 /// A library may start threads. The session's state must refuse access from another thread, in each session: the postmaster has
-/// loaded the library, and the sessions are its children.
+/// loaded the library, and the sessions are its children. The function starts a thread that tries, in debug builds only
+/// (`src/pg/local.rs`).
 #[test]
 fn another_thread_is_refused_the_state_of_the_session() {
     let database = Database::create();

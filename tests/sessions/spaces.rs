@@ -6,10 +6,12 @@ use postgres::error::SqlState;
 use std::io::Write;
 use std::process::Stdio;
 
+/// Returns the text value of a key in a space, `None` for a miss, or the server's error.
 fn get(session: &mut Client, key: &str, space: &str) -> Result<Option<String>, postgres::Error> {
     session.query_one("SELECT cache_get_text($1, $2)", &[&key, &space]).map(|row| row.get(0))
 }
 
+/// Runs statements that must succeed.
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error}"));
 }
@@ -46,6 +48,8 @@ fn changes_of_a_space_apply_to_the_next_transaction_of_other_sessions() {
     run(&mut one, "DROP ROLE spaces_reader");
 }
 
+/// The owner of a database is the only member of `pg_database_owner`. A session must notice a change of the owner, although no
+/// row of the extension's tables has changed.
 #[test]
 fn a_former_owner_of_the_database_loses_the_grants_of_pg_database_owner() {
     let database = Database::create_where_roles_change();
@@ -88,7 +92,8 @@ fn a_change_during_the_lookup_of_a_space_is_not_missed() {
     run(&mut two, "DROP ROLE spaces_slow");
 }
 
-/// Values are found by the numbers of their spaces, and the restored rows have the old numbers.
+/// Values are found by the numbers of their spaces, and the restored rows have the old numbers. The values of the former
+/// extension must be misses all the same.
 #[test]
 fn a_recreated_extension_finds_no_values_of_restored_spaces() {
     let database = Database::create_where_roles_change();
@@ -104,6 +109,8 @@ fn a_recreated_extension_finds_no_values_of_restored_spaces() {
     assert_eq!(get(&mut session, "k", "s").expect("it is there").as_deref(), Some("v"));
 }
 
+/// The number of the default space is 0. A space whose number is the OID of the extension's table is an ordinary space, and must
+/// not get the values of the default space.
 #[test]
 fn a_restored_space_with_the_oid_of_the_spaces_table_is_not_the_default_space() {
     let database = Database::create_where_roles_change();
@@ -114,6 +121,7 @@ fn a_restored_space_with_the_oid_of_the_spaces_table_is_not_the_default_space() 
     assert_eq!(get(&mut session, "k", "twin").expect("it may"), None);
 }
 
+/// A scan for each of the 100 spaces would make the view slow in databases with many spaces.
 #[test]
 fn the_view_of_spaces_scans_the_grants_once() {
     let database = Database::create_where_roles_change();
@@ -135,6 +143,8 @@ fn the_view_of_spaces_scans_the_grants_once() {
     run(&mut session, "RESET ROLE; DROP ROLE spaces_many");
 }
 
+/// A new session looks up a space that it does not know yet. A sequential scan would make that slow in databases with many
+/// spaces.
 #[test]
 fn the_lookup_of_a_space_uses_only_indexes() {
     let database = Database::create_where_roles_change();
@@ -206,6 +216,7 @@ fn a_new_space_gets_neither_the_number_nor_the_grants_of_a_restored_space() {
     assert_eq!(session.query_one(readable, &[]).expect("it says").get::<_, i64>(0), 0);
 }
 
+/// Invalidations of a tag, a space and all spaces must leave the values of the other database, which has the same names.
 #[test]
 fn spaces_of_two_databases_have_nothing_in_common() {
     let databases = [(); 2].map(|()| Database::create_where_roles_change());
@@ -219,6 +230,8 @@ fn spaces_of_two_databases_have_nothing_in_common() {
     assert_eq!(get(&mut two, "k", "s").expect("it may").as_deref(), Some("two"));
 }
 
+/// The dump is restored into another database of the cluster. Grants of a role that was dropped before must not keep it from
+/// being restored.
 #[test]
 fn a_dump_carries_spaces_and_grants_but_no_values() {
     let [from, to] = [(); 2].map(|()| Database::create_empty_where_roles_change());
@@ -389,6 +402,8 @@ fn a_copied_database_begins_with_the_spaces_of_its_template() {
     assert_eq!(get(&mut cluster.connect("one"), "k", "s").expect("it is there").as_deref(), Some("v"));
 }
 
+/// Nothing is cached during recovery. A call that would only fill the cache succeeds without an effect. A call that promises an
+/// invalidation cannot keep the promise, so it must fail, and so must a change of the extension's tables.
 #[test]
 fn on_a_standby_reads_miss_sets_store_nothing_and_invalidations_fail() {
     let cluster = Cluster::start(&Conf::preloaded());

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Runs a command and asserts that it succeeds.
 fn run(command: &mut Command) {
     let output = command.output().expect("the command starts");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -36,6 +37,7 @@ fn used(session: &mut Client, database: Option<&str>) -> i64 {
     one(session, &query)
 }
 
+/// Opens a session in a database that has the extension, and whose default space keeps its values in tables only.
 fn connect(cluster: &Cluster, database: &str) -> Client {
     let mut session = cluster.connect(database);
     session.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_cache").expect("it installs");
@@ -43,7 +45,8 @@ fn connect(cluster: &Cluster, database: &str) -> Client {
     session
 }
 
-/// Saves values of 2 kB in tables, and waits until they are there.
+/// Saves `count` values of 2 kB in tables, under the keys from `k<from>` on, and waits until they are there. `count` must be a
+/// multiple of 50, because 50 values at a time are set and saved.
 fn fill(session: &mut Client, from: i32, count: i32) {
     for from in (from..from + count).step_by(50) {
         let set = "SELECT count(*) FILTER (WHERE cache_set_text('k' || i, repeat('v', 2000) || i, '1 hour'))
@@ -69,7 +72,7 @@ fn allow_connections(_: &Cluster, session: &mut Client, allow: bool) {
     session.batch_execute(&format!("ALTER DATABASE stuck ALLOW_CONNECTIONS {allow}")).expect("it is altered");
 }
 
-/// Renames a file without which no process can connect to the database `stuck`, or gives its name back.
+/// Renames a file without which no process can connect to the database `stuck`, or, if `right` is set, gives its name back.
 fn name_version_file(cluster: &Cluster, session: &mut Client, right: bool) {
     let oid: i32 = one(session, "SELECT oid::int FROM pg_database WHERE datname = 'stuck'");
     let file = cluster.data().join(format!("base/{oid}/PG_VERSION"));
@@ -78,11 +81,14 @@ fn name_version_file(cluster: &Cluster, session: &mut Client, right: bool) {
     run(system(cluster, "mv").arg(from).arg(to));
 }
 
+/// The bytes of `pg_cache.table_size` in the tests that compare with it.
 const TABLE_SIZE: i64 = 2 << 20;
+/// The bytes of one table: each is an eighth.
 const SEGMENT: i64 = TABLE_SIZE / 8;
 
-/// Fills the tier with values of the database `stuck`, and then makes it impossible to empty their tables: by the switch, or by a
-/// session that locks the tables.
+/// Fills the tier with values of the database `stuck`, and then makes it impossible to empty their tables: by the switch, which
+/// is called with false (and with true in the end), or without one by a session that locks the tables. Another database must then
+/// still be able to save. When the obstacle is gone, the tables of `stuck` must be emptied.
 fn assert_others_save(switch: Option<fn(&Cluster, &mut Client, bool)>) {
     let cluster = with_tables("2MB");
     let mut session = connect(&cluster, "postgres");
@@ -108,6 +114,7 @@ fn assert_others_save(switch: Option<fn(&Cluster, &mut Client, bool)>) {
     }
     for round in 0..6 {
         fill(&mut session, round * 200, 200);
+        // Tables that cannot be emptied may take a quarter more, which is two segments. One more is tolerated.
         let total = used(&mut session, None);
         assert!(total <= TABLE_SIZE + 3 * SEGMENT, "{total} bytes");
     }
@@ -208,11 +215,13 @@ fn each_database_gets_its_turn() {
     }
 }
 
+/// Limits the size of the files that a process may write, in bytes or as `unlimited`.
 fn limit_files(cluster: &Cluster, process: i32, bytes: &str) {
     run(system(cluster, "prlimit").arg(format!("--pid={process}")).arg(format!("--fsize={bytes}:")));
 }
 
-/// The worker may write files of 128 kB only, as if the disk were full.
+/// The worker may write files of 128 kB only, as if the disk were full. It must go on with its attempts, and save when it can.
+/// Meanwhile, the values are hits in memory.
 #[test]
 fn a_full_disk_delays_saving_and_nothing_else() {
     let cluster = with_tables("8MB");
@@ -238,6 +247,7 @@ fn a_full_disk_delays_saving_and_nothing_else() {
             assert_eq!(value, Some("v".repeat(1000) + &key.to_string()), "a value in memory is lost");
         }
     }
+    // The worker tries again after 1, 2 and 4 seconds.
     let errors: i64 = one(&mut session, "SELECT max(errors) FROM cache_workers");
     assert!((2..=5).contains(&errors), "{errors} errors in about 5 seconds");
     assert_eq!(one::<i32>(&mut session, worker), process, "the worker has ended");
@@ -248,7 +258,8 @@ fn a_full_disk_delays_saving_and_nothing_else() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// The server raises the errors of a full disk. This error is raised by code of the extension.
+/// The server raises the errors of a full disk. This error (53200) is raised by code of the extension, when a worker whose memory
+/// is limited saves a value of 6 MB.
 #[test]
 fn a_worker_survives_a_lack_of_memory() {
     let cluster = cluster(&conf("64MB").set("pg_cache.hot_size", "128MB"));
@@ -312,9 +323,10 @@ fn a_standby_and_a_base_backup_start_without_saved_values() {
     assert_eq!(status_of(&mut session, "key").0.as_deref(), Some("primary"));
 }
 
-/// A way to damage the file of a table while the server is stopped.
+/// A name, and a way to damage the file of a table while the server is stopped.
 type Damage = (&'static str, fn(&Cluster, &Path));
 
+/// 12 000 bytes are one whole block and a part of another one. The noise is a multiplicative hash of the position.
 const DAMAGES: [Damage; 5] = [
     ("empty", |cluster, file| run(system(cluster, "truncate").arg("--size=0").arg(file))),
     ("cut off", |cluster, file| run(system(cluster, "truncate").arg("--size=12000").arg(file))),
@@ -371,6 +383,8 @@ fn values_in_damaged_files_are_misses() {
                 }
             }
         }
+        // A value whose read ends in an error is forgotten, so the second read is a miss. The whole block that is left of a file
+        // has three values, which are read twice.
         let [errors_right, found_right] = match name {
             "not readable" => [50, 0],
             "cut off" => [0, 6],
@@ -378,7 +392,7 @@ fn values_in_damaged_files_are_misses() {
         };
         assert_eq!([errors, found], [errors_right, found_right], "{name}");
         assert_eq!(findings(&mut session), Vec::<String>::new(), "{name}");
-        // The server empties the tables of this kind after a crash, and makes their files anew.
+        // After a crash, the server empties unlogged tables, and makes their files anew.
         alter("2");
         drop(session);
         files
@@ -390,7 +404,8 @@ fn values_in_damaged_files_are_misses() {
     }
 }
 
-/// The launcher takes the last place for a worker.
+/// The server has room for two background workers: its own launcher of logical replication, and the launcher of pg_cache. Nothing
+/// can then be saved, and `cache_health()` must name the command that helps.
 #[test]
 fn a_server_without_room_for_workers_caches_in_memory() {
     let cluster = cluster(&conf("8MB").set("max_worker_processes", "2"));
@@ -410,7 +425,8 @@ fn a_server_without_room_for_workers_caches_in_memory() {
     assert_eq!(health(&mut session), Vec::<String>::new());
 }
 
-/// The memory is lost, so no location leads to the rows.
+/// The restart with another `pg_cache.hot_size` loses the memory, so no location leads to the rows. A worker must empty the
+/// tables, even if `pg_cache.table_size` is 0.
 #[test]
 fn rows_of_a_lost_memory_leave_the_disk_even_if_nothing_is_saved_any_more() {
     let cluster = with_tables("8MB");

@@ -7,11 +7,13 @@ use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 
-/// A cluster with the least memory and with a table tier.
+/// Starts a cluster with the least memory and with a table tier of this size.
 pub fn with_tables(table_size: &str) -> Cluster {
     cluster(&conf(table_size))
 }
 
+/// Returns the settings of a cluster with a table tier of this size. The sweep interval is short, so that the launcher soon
+/// starts a worker.
 pub fn conf(table_size: &str) -> Conf {
     Conf::preloaded()
         .set("pg_cache.hot_size", "1MB")
@@ -19,6 +21,7 @@ pub fn conf(table_size: &str) -> Conf {
         .set("pg_cache.sweep_interval", "500ms")
 }
 
+/// Returns the first column of the single row that a query returns.
 pub fn one<T: for<'a> postgres::types::FromSql<'a>>(session: &mut Client, query: &str) -> T {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
@@ -47,6 +50,7 @@ pub fn save(session: &mut Client, key: &str, value: &str) {
     wait_saved(session, key);
 }
 
+/// More values are set than the memory has room for. All must be there, because the worker saves them before they are evicted.
 #[test]
 fn values_outlive_their_eviction() {
     let cluster = with_tables("64MB");
@@ -64,13 +68,14 @@ fn values_outlive_their_eviction() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// The number of rows in all segments.
+/// Returns the number of rows in all segments.
 fn rows(session: &mut Client) -> i64 {
     let counts: Vec<_> =
         (1..=8).map(|number| format!("(SELECT count(*) FROM pgcache.segment_{number})")).collect();
     one(session, &format!("SELECT {}", counts.join(" + ")))
 }
 
+/// A row must fit into a block of 8192 bytes, so the smallest value takes one row, and the large ones take many.
 #[test]
 fn a_large_value_comes_back_whole() {
     let cluster = cluster(&conf("64MB").set("pg_cache.hot_size", "16MB"));
@@ -124,6 +129,7 @@ fn no_change_of_a_key_brings_a_saved_value_back() {
     }
 }
 
+/// Calls that ask whether a key has a value must find one that is only in a table.
 #[test]
 fn a_saved_value_counts_where_the_key_must_have_none() {
     let cluster = with_tables("64MB");
@@ -165,12 +171,13 @@ fn a_saved_result_is_invalid_after_a_write_to_its_table() {
     }
 }
 
-/// The bytes of all segments.
+/// Returns the bytes of all segments.
 pub fn size(session: &mut Client) -> i64 {
     one(session, "SELECT sum(pg_relation_size(oid))::bigint FROM pg_class WHERE relname LIKE 'segment\\_%'")
 }
 
-/// A snapshot that stays open must not make the tables grow.
+/// A snapshot that stays open must not make the tables grow beyond `pg_cache.table_size`. One segment more, an eighth, is
+/// tolerated.
 #[test]
 fn the_tables_stay_within_their_size_while_a_snapshot_is_open() {
     let cluster = with_tables("4MB");
@@ -224,6 +231,7 @@ fn reads_bear_what_is_done_to_the_tables() {
         for key in 0..20 {
             one::<bool>(&mut session, &format!("SELECT cache_set_text('key{key}', 'value{key}', '1 hour')"));
         }
+        // Nothing is saved in a table that has, or has had, another column.
         if !command.contains("SET LOGGED") && !command.contains("COLUMN") {
             wait_saved(&mut session, "key7");
         }
@@ -239,7 +247,8 @@ fn reads_bear_what_is_done_to_the_tables() {
     }
 }
 
-/// A session that holds a lock on a segment for long delays neither reads nor sets.
+/// A session that holds a lock on all segments for long delays neither reads nor sets. A read that waited would end in an error
+/// after 5 seconds.
 #[test]
 fn a_locked_segment_is_a_miss_and_nobody_waits() {
     let cluster = with_tables("8MB");
@@ -259,6 +268,8 @@ fn a_locked_segment_is_a_miss_and_nobody_waits() {
     wait_saved(&mut session, "other");
 }
 
+/// These commands fail while another session is connected to the database. So the worker must leave it when it sees such a
+/// command.
 #[test]
 fn workers_leave_a_database_that_is_dropped_or_copied() {
     let cluster = with_tables("8MB");
@@ -293,6 +304,7 @@ fn workers_leave_a_database_that_is_dropped_or_copied() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
+/// The tables are dropped while their worker runs. A read must then return the right value or none.
 #[test]
 fn the_extension_can_be_dropped_and_created_again_while_values_are_saved() {
     let cluster = with_tables("8MB");
@@ -308,11 +320,13 @@ fn the_extension_can_be_dropped_and_created_again_while_values_are_saved() {
     }
 }
 
+/// Returns the process IDs of the launcher and of all workers.
 fn workers(session: &mut Client) -> Vec<i32> {
     let query = "SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'pg_cache%' ORDER BY pid";
     session.query(query, &[]).expect("a view").iter().map(|row| row.get(0)).collect()
 }
 
+/// A terminated launcher or worker is replaced by another process, and loses no saved value. Neither may delay a fast shutdown.
 #[test]
 fn terminated_workers_come_back_and_a_fast_shutdown_is_fast() {
     let cluster = with_tables("8MB");
@@ -355,6 +369,7 @@ fn a_crash_empties_both_places() {
     }
 }
 
+/// With `pg_cache.table_size = 0`, saved values are misses, and new values are in memory only.
 #[test]
 fn switching_the_tier_off_empties_the_tables() {
     let cluster = with_tables("8MB");
@@ -369,8 +384,8 @@ fn switching_the_tier_off_empties_the_tables() {
     assert_eq!(status_of(&mut session, "key"), (Some("value".to_owned()), Some("hot".to_owned())));
 }
 
-/// 32 sessions work with the same keys, half of them in long transactions, while segments are switched and a DBA reads the tables.
-/// No session may wait for a lock because of that.
+/// 32 sessions work with the same keys, half of them in long transactions, while segments are switched and a DBA reads the
+/// tables. No session may wait for a lock on a relation because of that. The server logs each wait of more than 10 ms.
 #[test]
 fn no_session_waits_while_segments_switch() {
     let cluster = cluster(
@@ -434,7 +449,8 @@ fn saved_values_survive_a_clean_restart() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// A touch once removed every value that was only in a table. It may still lose one that the worker saves again before the commit.
+/// A touch brings a saved value back into memory first. It may lose one that the worker saves again before the commit, so two of
+/// ten lost values are tolerated.
 #[test]
 fn a_touch_keeps_a_saved_value() {
     let cluster = with_tables("8MB");
@@ -450,7 +466,7 @@ fn a_touch_keeps_a_saved_value() {
     assert!(kept >= 8, "{kept} of 10 values are left");
 }
 
-/// The workers of a database, without the launcher.
+/// Returns the number of workers of the database `postgres`, without the launcher.
 fn savers(session: &mut Client) -> i64 {
     one(
         session,
@@ -458,7 +474,8 @@ fn savers(session: &mut Client) -> i64 {
     )
 }
 
-/// A new launcher does not know the workers of the previous one. Two savers could add a location for an old value.
+/// A new launcher does not know the workers of the previous one, but it must not start a second one for a database: two savers
+/// could add a location for an old value.
 #[test]
 fn a_new_launcher_starts_no_second_worker_for_a_database() {
     let cluster = with_tables("8MB");
@@ -481,13 +498,14 @@ fn a_new_launcher_starts_no_second_worker_for_a_database() {
     }
 }
 
-/// The space of tables that were dropped while no worker ran must be free again.
+/// The bytes of tables that were dropped while no worker ran must not count any more.
 #[test]
 fn dropping_the_extension_without_a_worker_frees_its_space() {
     let cluster = with_tables("8MB");
     let mut session = cluster.connect("postgres");
     only_tables(&mut session);
     save(&mut session, "one", "value");
+    // The server refuses `ALTER SYSTEM` among several statements, and then each statement gets a message of its own.
     session
         .batch_execute("ALTER SYSTEM SET pg_cache.max_workers = 0; SELECT pg_reload_conf()")
         .unwrap_or_else(|_| {
@@ -510,7 +528,8 @@ fn dropping_the_extension_without_a_worker_frees_its_space() {
     assert_eq!(bytes, size(&mut session), "the space of the dropped tables still counts");
 }
 
-/// Only a role that could run the command may make the worker leave. Any role once could stop the workers of all databases.
+/// Only a role that may run such a command may make the worker leave. Otherwise, any role could stop the workers of all
+/// databases.
 #[test]
 fn a_command_that_a_role_may_not_run_stops_no_worker() {
     let cluster = with_tables("8MB");

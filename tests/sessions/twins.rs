@@ -15,10 +15,12 @@ const RAN: &str = "a twin ran: ";
 /// Operators that syntax implies: `BETWEEN`, `IN`, `IS DISTINCT FROM` and others.
 const OF_GRAMMAR: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
+/// Runs statements that must succeed.
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
 }
 
+/// Returns the names that a query finds.
 fn names(session: &mut Client, query: &str) -> BTreeSet<String> {
     let rows = session.query(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}"));
     rows.iter().map(|row| row.get(0)).collect()
@@ -64,8 +66,8 @@ fn used(texts: &[String]) -> Used {
     used
 }
 
-/// Creates the twins in a schema, as the role that owns it. A twin has other argument types than its model, which fit a
-/// call better, or the same types, which matter if the schema precedes `pg_catalog`.
+/// Creates the twins in a schema, in a session of the role that owns it. A twin has other argument types than its model, which
+/// fit a call better, or the same types, which matter if the schema precedes `pg_catalog`. `types` are the types of arguments.
 fn make_twins(session: &mut Client, schema: &str, used: &Used, types: &BTreeSet<String>) {
     let of_server = "SELECT DISTINCT proname::text FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace";
     let functions = format!("{of_server} AND prokind IN ('f', 'w')");
@@ -224,6 +226,9 @@ fn ran(cluster: &Cluster) -> Vec<String> {
         .collect()
 }
 
+/// Creates the twins in two schemas, and checks that they can run. Then installs and restores the extension, and calls all of its
+/// functions and reads its views with several search paths. A twin that runs then leaves a line in the log, and one that a view
+/// or a constraint uses is found in the catalogs.
 #[test]
 fn no_twin_of_an_object_that_the_extension_uses_ever_runs() {
     // The used names, and the types of all columns and arguments of the extension.

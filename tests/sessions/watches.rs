@@ -10,20 +10,23 @@ const OF_OWNER: usize = 16;
 const OF_TAG: usize = 64;
 const TAGS: usize = 32;
 
+/// Runs statements that must succeed.
 fn run(session: &mut Client, statements: &str) {
     session.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
 }
 
+/// Runs a statement that must end in an error of the server, and returns the error.
 fn refused(session: &mut Client, statement: &str) -> DbError {
     let error = session.batch_execute(statement).expect_err(statement);
     error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error:?}")).clone()
 }
 
+/// Returns the text that a query returns, or `None` if it is null.
 fn text(session: &mut Client, query: &str) -> Option<String> {
     session.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
-/// Creates a role that may write in the default space, and its tables `<role>1` to `<role><count>`.
+/// Creates a role that may write in the default space, and its tables `<role>1` to `<role><count>`. `drop_roles` removes both.
 fn with_tables(session: &mut Client, role: &str, count: usize) {
     run(
         session,
@@ -36,6 +39,8 @@ fn with_tables(session: &mut Client, role: &str, count: usize) {
     );
 }
 
+/// Drops the roles with all that they own and are granted in this database. They belong to the whole cluster, so each test must
+/// do so.
 fn drop_roles(session: &mut Client, roles: &[&str]) {
     run(session, "RESET ROLE");
     for role in roles {
@@ -43,7 +48,8 @@ fn drop_roles(session: &mut Client, roles: &[&str]) {
     }
 }
 
-/// Watches the tables one by one until a call is refused. Returns the number of successful calls and the error, if any.
+/// Watches the tables of `with_tables` one by one with the tag, until a call is refused. Returns the number of successful calls
+/// and the error, if any.
 fn watch_all(session: &mut Client, role: &str, count: usize, tag: &str) -> (usize, Option<DbError>) {
     for i in 1..=count {
         if let Err(error) = session.execute(&format!("SELECT cache_watch('{role}{i}', '{{{tag}}}')"), &[]) {
@@ -53,6 +59,8 @@ fn watch_all(session: &mut Client, role: &str, count: usize, tag: &str) -> (usiz
     (count, None)
 }
 
+/// An entry has at most 255 dependencies. A tag that stood for more tables would make every set with this tag be refused, for all
+/// roles.
 #[test]
 fn the_owner_of_three_hundred_tables_cannot_make_every_set_with_a_tag_be_refused() {
     let database = Database::create_where_roles_change();
@@ -108,6 +116,7 @@ fn uncommitted_watches_count_towards_the_limit_of_a_tag() {
     drop_roles(&mut session, &["watches_open"]);
 }
 
+/// The owner of the extension may exceed the limit for one owner, but not the other two.
 #[test]
 fn the_limits_of_tags_and_relations_hold_for_the_owner_of_the_extension_too() {
     let database = Database::create();

@@ -21,8 +21,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Chooses an ending. `Slow` is three times as likely as any other, because stale values are most likely during a slow
-    /// commit.
+    /// Chooses an ending. `Slow` is three times as likely as any other, because a slow commit leaves more time for a stale read.
     pub fn choose(dice: &mut Dice) -> Self {
         use Ending::*;
         [Commit, Slow, Slow, Slow, Savepoint, TwoPhases, TwoPhasesRolledBack, RolledBack][dice.roll(8)]

@@ -14,7 +14,7 @@ fn what_is_written_in_the_middle_of_a_commit_is_fenced_after_it() {
     watch(&mut session, "late", &["p"]);
     assert!(is_hit(&mut session, "late", "p"));
     let mut writer = database.connect();
-    // This setting makes pg_cache treat all writes of the session as if they came that late.
+    // This setting, which debug builds have, makes pg_cache treat all writes of the session as if they came that late.
     writer
         .batch_execute("SET pg_cache.break_fencing = late; INSERT INTO late.p_high_1 VALUES (12, 1)")
         .expect("it writes");
@@ -64,8 +64,9 @@ fn what_a_commit_does_of_itself_leaves_what_depends_on_anything() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The server's plans and commands name the tables that they write to. At each commit, builds for tests compare these
-/// with the fences that are raised. Here the setting raises no fence, so each commit must end in an error.
+/// The server's plans and commands name the tables that they write to. At each commit, debug builds compare these with the fences
+/// that are raised (`src/pg/targets.rs`). Here a setting keeps pg_cache from raising fences, so each commit must end in an error,
+/// unless the transaction has written only temporary tables. So this checks the check itself.
 #[test]
 fn what_a_statement_names_and_nobody_fences_is_an_error_of_its_commit() {
     let database = Database::create();

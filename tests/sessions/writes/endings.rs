@@ -61,8 +61,9 @@ fn what_depends_on_a_table_goes_with_the_commit_of_whatever_writes_to_it() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The write is a transaction of its own, so no other statement comes between it and the commit. The second round runs
-/// with everything that the session remembers from the first.
+/// The write is a transaction of its own, so no other statement comes between it and the commit. The second round runs with
+/// everything that the session remembers from the first. After the commit, the old value must be a miss, and a new one a hit: a
+/// fence that stays raised would make it a miss for ever.
 #[test]
 fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
     let database = Database::create();
@@ -90,6 +91,7 @@ fn what_depends_on_a_table_goes_with_a_write_that_is_a_transaction_by_itself() {
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// After each statement that does not write to the table, the value must still be a hit.
 #[test]
 fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     let database = Database::create();
@@ -118,7 +120,7 @@ fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
 }
 
 /// The second `TRUNCATE` of a transaction empties the table in place, and the server's command counter does not show it
-/// as a write.
+/// as a write. A value that was set before it must be dropped all the same. Without it, the value is stored with the commit.
 #[test]
 fn a_value_that_is_set_between_two_truncates_is_dropped() {
     let database = Database::create();

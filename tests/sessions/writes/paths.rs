@@ -2,12 +2,14 @@
 
 /// A way to write.
 pub struct Path {
+    /// A name that begins with "deferred" means that the write happens at the commit.
     pub name: &'static str,
     /// Statements that create more objects, or a query with the suffix ` \gexec`, whose rows are these statements (as in psql).
     /// `t (id int primary key, v int)` with rows 1 to 3 is always there.
     pub setup: &'static str,
+    /// Statements that must be allowed in a transaction block, in one message.
     pub write: &'static str,
-    /// The tables that the write changes. Values that depend on them must be invalidated.
+    /// Tables that the write changes. Values that depend on them must be invalidated.
     pub changes: &'static [&'static str],
 }
 
@@ -197,8 +199,8 @@ pub const PATHS: &[Path] = &[
     path("cache disabled", "", "SET LOCAL pg_cache.enabled = off; UPDATE t SET v = 3", &["t"]),
     path("cache bypassed", "", "SET LOCAL pg_cache.bypass = on; UPDATE t SET v = 3", &["t"]),
     path("prepared statement", "", "PREPARE w AS UPDATE t SET v = 3; EXECUTE w; DEALLOCATE w", &["t"]),
-    // Before PostgreSQL 18, a backend keeps its first 16 locks of writers in fast-path slots, and further ones in the main lock
-    // table. pg_cache reads both places (`src/pg/locks.rs`).
+    // Before PostgreSQL 18, a backend keeps the weak locks (up to ROW EXCLUSIVE) of 16 relations in fast-path slots, and further
+    // ones in the main lock table. pg_cache reads both places (`src/pg/locks.rs`).
     path(
         "twenty tables",
         "SELECT format('CREATE TABLE many_%s (id int)', i) FROM generate_series(1, 20) AS i \\gexec",

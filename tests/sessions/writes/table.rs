@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-/// Creates a schema with the table `t`, runs the setup there, and puts the schema first in the session's search path.
+/// Creates a schema with the table `t`, runs the setup of a path there, and puts the schema first in the session's search path.
 pub fn prepare(session: &mut Client, schema: &str, setup: &str) {
     session
         .batch_execute(&format!(
@@ -30,7 +30,7 @@ pub fn watch(session: &mut Client, schema: &str, tables: &[&str]) {
     tables.iter().for_each(|table| set(session, schema, table));
 }
 
-/// Stores the value that depends on a table of `watch`.
+/// Stores the value that depends on a table of `watch`, in a transaction of its own unless one is open.
 pub fn set(session: &mut Client, schema: &str, table: &str) {
     let name = format!("{schema}_{table}");
     session

@@ -1,4 +1,5 @@
-//! Partitions and inheritance change while a transaction writes.
+//! Tests of partitions and inheritance that change while a transaction writes, or between two writes of a session. A write must
+//! invalidate what depends on the tables above, as they are at its commit.
 
 use super::paths::PARTITIONED;
 use super::table::{is_hit, prepare, set, watch};
@@ -82,8 +83,8 @@ fn a_part_that_goes_concurrently_takes_along_what_depends_on_the_whole() {
     }
 }
 
-/// `ALTER TABLE … INHERIT` locks the tables below only for reading. Another transaction may be writing to them at that
-/// time.
+/// `ALTER TABLE mid INHERIT top` locks the tables below `mid` only for reading. Another transaction may be writing to them at
+/// that time. Its commit must also invalidate what depends on `top`, although the session remembers other parents.
 #[test]
 fn a_tree_may_grow_above_while_a_leaf_is_written() {
     let database = Database::create();
@@ -105,7 +106,9 @@ fn a_tree_may_grow_above_while_a_leaf_is_written() {
     assert!(!is_hit(&mut other, "grown", "top"));
 }
 
-/// A session that writes to a table repeatedly looks up its parents again only when these have changed.
+/// A session that writes to a table repeatedly looks up its parents again only when these have changed. After each change, a
+/// write must invalidate what depends on the table and on all tables above it, and nothing else. In the first round, the writer's
+/// own session makes the changes, in the second another one.
 #[test]
 fn what_a_written_table_is_a_part_of_may_change_between_two_writes() {
     let database = Database::create();
