@@ -225,7 +225,8 @@ fn without_address_space_calls_end_in_errors_and_sessions_go_on() {
     for more in bands {
         let mut session = begin(more);
         for call in calls {
-            // What an earlier call has allocated counts towards the limit. In the long run, each call has the whole amount.
+            // Memory that an earlier call has left allocated counts towards the limit. In the long run, each call has the whole
+            // amount.
             if is_long() {
                 session = begin(more);
             }

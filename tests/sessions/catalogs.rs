@@ -196,7 +196,7 @@ fn a_write_invalidates_results_of_a_parent_without_columns() {
 }
 
 /// Roles belong to the whole cluster. So the record of a prepared transaction that has changed roles must also have the fence of
-/// the roles, whatever else it holds.
+/// the roles, even if it cannot hold the other fences one by one.
 #[test]
 fn a_prepared_grant_invalidates_in_other_databases_at_its_commit() {
     let cluster = cluster(&conf().set("max_locks_per_transaction", "256"));

@@ -5,7 +5,7 @@
 //! negative number. Each value that a reader gets must lie between two bounds:
 //!
 //! - *At least*: the largest version whose commit has returned to a writer before the statement began, or that a writer or a
-//!   reader has seen before. What readers see counts only where rows hold the version, not names or rules.
+//!   reader has seen before. A version that a reader has seen counts only if rows hold it, not names or rules.
 //! - *At most*: the largest version for which a writer has sent a commit before the statement ended.
 //!
 //! Writers keep pace with the number of reads, so that the share of hits is about the same on every machine.
