@@ -48,6 +48,8 @@ const SUITES: [Suite; 2] = [
     },
 ];
 
+/// Runs the files whose name contains the filter, as many at a time as there are processors. Prints a line for each, then the
+/// failures.
 fn main() -> ExitCode {
     // Of cargo's test arguments, this program supports only the filter: a part of `suite/test`.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();

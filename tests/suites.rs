@@ -47,6 +47,7 @@ enum Verdict {
     Ignored,
 }
 
+/// Runs the suites one after the other on one cluster, whose cache must be consistent afterwards. Fails if no test has passed.
 fn main() -> ExitCode {
     // The only argument of cargo test that this program uses is the filter: a part of the name of a suite.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();

@@ -6,6 +6,7 @@ use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
 use postgres::Client;
 
+/// The settings of a small cache, because `cache_check()` looks at all of it.
 fn conf() -> Conf {
     Conf::preloaded().set("pg_cache.hot_size", "4MB").set("pg_cache.fence_slots", "65536")
 }

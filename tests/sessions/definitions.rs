@@ -16,6 +16,7 @@ struct Case {
     results: (i32, Option<i32>),
 }
 
+/// Two tests use this case.
 const DISCARDED: Case = Case {
     name: "DISCARD drops what depends on a temporary table",
     setup: "CREATE TEMP TABLE mine (i int);

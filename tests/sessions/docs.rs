@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// The pages with blocks of SQL, in the order in which a reader runs them.
 const PAGES: [&str; 4] = ["README.md", "docs/privileges.md", "docs/invalidation.md", "docs/tables.md"];
 
+/// Returns the text of a page. The name is its path in the repository.
 fn page(name: &str) -> String {
     let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))

@@ -1,5 +1,5 @@
 //! Tests of abuse: a role without any grant uses the objects that it owns in all ways. The cached entries of other
-//! roles must stay hits.
+//! roles must stay hits, except for results of queries if the abuser changes definitions in their database.
 //!
 //! The *victim* keeps asking for three kinds of entries, as an application does, and stores again the ones that are
 //! gone: plain keys, values tagged with a watched table, and results of cached queries. The *abuser* owns tables and

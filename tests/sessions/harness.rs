@@ -14,6 +14,7 @@ fn a_dropped_cluster_leaves_neither_process_nor_directory() {
     wait_until("the postmaster's end", || !process_exists(postmaster));
 }
 
+/// PostgreSQL refuses to drop a database with open sessions, unless they are ended first. A test may leave some.
 #[test]
 fn a_dropped_database_is_gone_despite_open_sessions() {
     let database = Database::create_empty();

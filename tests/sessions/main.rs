@@ -1,4 +1,5 @@
-//! Tests that need more than one session, or a server of their own. They run on real clusters and make real commits.
+//! Tests that need more than one session, or a server of their own. They run on real clusters and make real commits. `make test
+//! ONLY=sessions` runs them. Each module says what it tests.
 
 mod allocation;
 mod capacity;

@@ -83,6 +83,7 @@ fn a_prepared_change_invalidates_at_commit_prepared_and_not_before() {
     }
 }
 
+/// After `ROLLBACK PREPARED`, the old values must be hits, with their time to live from before.
 #[test]
 fn a_prepared_transaction_that_is_rolled_back_changes_nothing() {
     let cluster = cluster(&conf());
@@ -428,6 +429,8 @@ fn tables_written_by_a_prepared_transaction_may_get_new_ancestors() {
     assert_quiet(&mut session);
 }
 
+/// With `max_prepared_transactions = 0`, `PREPARE TRANSACTION` and `COMMIT PREPARED` end in the server's errors and invalidate
+/// nothing.
 #[test]
 fn without_prepared_transactions_no_memory_is_allocated_for_them() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "0"));
@@ -445,6 +448,7 @@ fn without_prepared_transactions_no_memory_is_allocated_for_them() {
     assert_quiet(&mut session);
 }
 
+/// With `pg_cache.hot_size = 0`, the commands must work as without the extension.
 #[test]
 fn transactions_can_be_prepared_without_a_cache() {
     let cluster = cluster(&conf().set("pg_cache.hot_size", "0"));

@@ -1,4 +1,5 @@
-//! Tests of restarts. After a clean restart, the cache is as it was. After any other start it is empty, and no read fails.
+//! Tests of restarts. After a clean restart with the same settings and the same data directory, the cache is as it was. After any
+//! other start it is empty, and no read fails.
 
 use crate::memory::{cluster, findings};
 use crate::transaction::{get, set};

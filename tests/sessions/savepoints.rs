@@ -117,6 +117,7 @@ struct Model {
     flushed: u64,
 }
 
+/// The numbers of keys and tags in the model. They are small, so that changes often concern the same ones.
 const KEYS: usize = 5;
 const TAGS: usize = 3;
 

@@ -1,4 +1,4 @@
-//! Tests of spaces and grants across sessions, dumps and restores, copies of databases, and standbys.
+//! Tests of spaces, grants and watches across sessions, dumps and restores, replication, copies of databases, and standbys.
 
 use pg_cache_testbed::{Cluster, Conf, Database, Stop, wait_until};
 use postgres::Client;

@@ -50,6 +50,7 @@ const ATTACHED: &str = "CREATE TABLE b.t (v int) PARTITION BY LIST (v);
      CREATE TABLE b.one PARTITION OF b.t FOR VALUES IN (1); CREATE TABLE b.two PARTITION OF b.t FOR VALUES IN (2);
      INSERT INTO b.t VALUES (1), (2)";
 
+/// All changes. Each query returns one number.
 pub const CHANGES: [Change; 24] = [
     Change {
         name: "REVOKE of a role under a policy",

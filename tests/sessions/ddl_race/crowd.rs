@@ -50,6 +50,7 @@ fn is_even(round: u64) -> bool {
     round.is_multiple_of(2)
 }
 
+/// The function before the first round.
 const FUNCTION: &str =
     "CREATE FUNCTION b.f() RETURNS bigint STABLE LANGUAGE plpgsql AS 'BEGIN RETURN 0; END'";
 const SCENARIOS: [Scenario; 6] = [

@@ -1,11 +1,11 @@
 //! The DDL race. A transaction that changes a name or a rule becomes visible before the server sends its catalog
-//! invalidation messages. A session that fills in between reads new rows with old catalogs. No other session may ever
-//! be given that result.
+//! invalidation messages. A session that fills in between (runs the query of `cache_fetch` and stores the result) reads new rows
+//! with old catalogs. No other session may ever be given that result, and neither may a later call of the same session.
 //!
 //! - `changes`: the changes, each with a query whose result changes.
 //! - `stand`: a committing transaction waits between the two moments, and another session fills. Deterministic.
 //! - `applied`: the same for a prepared transaction that a subscription ends.
-//! - `crowd`: transactions commit without waiting, while two sessions fill all the time. Statistical.
+//! - `crowd`: transactions commit without a gate, while two sessions fill all the time. Statistical.
 
 mod applied;
 mod changes;

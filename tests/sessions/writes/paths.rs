@@ -33,6 +33,7 @@ pub const PARTITIONED: &str = "CREATE TABLE p (id int, v int) PARTITION BY RANGE
 const FAMILY: &str =
     "CREATE TABLE child (t_id int REFERENCES t ON DELETE CASCADE, v int); INSERT INTO child VALUES (1, 1)";
 
+/// All ways to write.
 pub const PATHS: &[Path] = &[
     path("INSERT", "", "INSERT INTO t VALUES (4, 4)", &["t"]),
     path("UPDATE", "", "UPDATE t SET v = 2 WHERE id = 1", &["t"]),
