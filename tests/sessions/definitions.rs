@@ -140,7 +140,8 @@ fn a_change_of_definitions_invalidates_at_its_commit_with_or_without_a_command()
     }
 }
 
-/// The end of a session drops its temporary tables and the objects that depend on them.
+/// The end of a session drops its temporary tables and the objects that depend on them. That must invalidate results of queries,
+/// too.
 #[test]
 fn objects_that_a_session_drops_at_its_end_invalidate_results() {
     let database = Database::create();

@@ -129,8 +129,9 @@ impl Ground {
         (victim, before)
     }
 
-    /// Prints both shares. Records the abuse as wrong if less than 99 % of a kind that it must leave were hits. Panics if an entry
-    /// was missing before the abuse, because the comparison then proves nothing.
+    /// Prints both shares. Records the abuse as wrong if less than 99 % of a kind that it must leave were hits. One percent is
+    /// tolerated for work of the server itself. Panics if an entry was missing before the abuse, because the comparison then
+    /// proves nothing.
     fn judge(&mut self, name: &str, leaves: Leaves, before: Share, during: Share) {
         let [was, is] = [before, during].map(Share::percent);
         let found =
@@ -397,7 +398,7 @@ fn new_ancestors_of_own_tables_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Settings and the password of a role do not affect results of queries.
+/// Settings and the password of a role do not affect results of queries, so changes of them must cost the victim nothing.
 #[test]
 fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     let mut ground = Ground::new();
@@ -425,7 +426,7 @@ fn settings_and_passwords_of_an_own_role_leave_the_entries_of_others() {
     ground.assert_spared();
 }
 
-/// Temporary tables affect only their own session.
+/// Temporary tables affect only their own session, so no command on them may cost the victim an entry.
 #[test]
 fn commands_on_temporary_tables_leave_the_entries_of_others() {
     let mut ground = Ground::new();

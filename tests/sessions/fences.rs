@@ -387,7 +387,8 @@ fn results_that_read_objects_without_a_fence_are_not_stored() {
     assert!(is_cached(&mut session, "stated"), "depends names the dependencies");
 }
 
-/// The OID of a dropped database can be reused: after some billions of objects, or with `CREATE DATABASE ... OID`.
+/// The OID of a dropped database can be reused: after some billions of objects, or with `CREATE DATABASE ... OID`. The new
+/// database must not find the values of the old one.
 #[test]
 fn a_database_with_a_reused_oid_finds_no_old_values() {
     let cluster = cluster(&conf());
@@ -406,7 +407,7 @@ fn a_database_with_a_reused_oid_finds_no_old_values() {
 }
 
 /// The server has 8192 records for relations, each with its fences, and gives none to another relation while it runs. If each new
-/// relation took one, the 900 tables of the procedure `come_and_go`, with their 8 indexes, would use them all up. Then watched
+/// relation took one, the 900 tables of the procedure `come_and_go`, with 8 indexes each, would use them all up. Then watched
 /// tables would share records with written ones, and their values would be invalidated. This takes a minute, so this test runs
 /// only in the long run.
 #[test]

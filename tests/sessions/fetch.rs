@@ -73,7 +73,8 @@ fn assert_fresh(sessions: [&mut Client; 2], key: &str, query: &str) {
     }
 }
 
-/// In a plan, the branches of a `UNION ALL` look like partitions of a table, but they are tables of their own.
+/// In a plan, the branches of a `UNION ALL` look like partitions of a table, but they are tables of their own. A write to either
+/// must invalidate the result.
 #[test]
 fn the_branches_of_a_union_all_are_dependencies() {
     let database = Database::create();
@@ -100,7 +101,7 @@ fn the_branches_of_a_union_all_are_dependencies() {
 }
 
 /// Parallel workers of a query inside a function are other processes, whose reads the fill does not observe. So a fill runs all
-/// plans without parallel workers.
+/// plans without parallel workers. Otherwise, a write to a table that only they have read would not invalidate the result.
 #[test]
 fn reads_of_parallel_workers_in_functions_are_dependencies() {
     let database = Database::create();
@@ -147,7 +148,8 @@ fn a_plan_from_before_a_change_of_names_computes_nothing_for_others() {
     assert_fresh([&mut new, &mut old], "k", "SELECT f()");
 }
 
-/// `CREATE TABLE AS` inside `EXPLAIN ANALYZE` is not a command of its own, but it creates a table.
+/// `CREATE TABLE AS` inside `EXPLAIN ANALYZE` is not a command of its own, but it creates a table. A result that was read from
+/// another table of that name must be invalidated.
 #[test]
 fn a_table_created_by_explain_analyze_may_shadow_another() {
     let database = Database::create();
@@ -386,7 +388,7 @@ fn uncommitted_and_old_rows_of_foreign_tables_are_not_published() {
 }
 
 /// No fence covers the choice of rows by `TABLESAMPLE`. No fence covers the state that some built-in functions report: indexes,
-/// publications, triggers and names of relations.
+/// publications, triggers and names of relations. Results that depend on either must not be stored.
 #[test]
 fn results_of_reads_without_a_fence_are_not_stored() {
     let database = Database::create();

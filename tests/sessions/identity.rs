@@ -18,7 +18,8 @@ fn status(session: &mut Client) -> String {
 /// The status of a fetch whose key holds the result of another query.
 const OTHER: &str = "miss: the key holds the result of another query or of other arguments";
 
-/// Two sessions fetch the same keys with their own arguments, while hits, misses and fills of both overlap.
+/// Two sessions fetch the same keys with their own arguments, while hits, misses and fills of both overlap. Each must get the
+/// result of its own arguments.
 #[test]
 fn sessions_that_share_keys_get_their_own_arguments() {
     let database = Database::create();

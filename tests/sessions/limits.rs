@@ -1,5 +1,5 @@
 //! Tests with extreme sizes and numbers of inputs. Each input must be refused, or handled with a bounded amount of memory. The
-//! bounds on memory are far below what an unbounded call takes, so that noise of the allocators does not matter.
+//! bounds on memory are generous: they tell memory that is bounded from memory that grows with the input.
 
 use crate::memory::{cluster, findings};
 use pg_cache_testbed::{Conf, Database};
@@ -68,8 +68,8 @@ fn a_value_of_a_gigabyte_is_not_stored_and_leaves_no_memory_behind() {
     assert!(contexts < 16 << 20, "{contexts} bytes in the server's own books");
 }
 
-/// Few bytes of JSON can be more than a gigabyte of text: each of these numbers has 131 072 digits. Writing them takes half a
-/// minute, so only the long run does it.
+/// Few bytes of JSON can be more than a gigabyte of text: each of these numbers has 131 072 digits. An argument of more than a
+/// gigabyte must be refused (SQLSTATE 54000). Writing the digits takes half a minute, so only the long run does it.
 #[test]
 fn an_array_argument_of_a_gigabyte_is_refused() {
     if !is_long() {
@@ -215,7 +215,7 @@ fn the_memory_of_a_loop_of_savepoints_over_the_same_keys_is_bounded() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
-/// The peak of the session's memory is compared, because the server frees the memory at the end of the statement.
+/// Compares the peak of the session's memory, because the server frees what a statement has used when the statement ends.
 #[test]
 fn an_object_of_many_members_takes_less_than_1_kb_for_each() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));

@@ -199,6 +199,7 @@ fn too_many_changes_for_a_record_invalidate_more_than_they_changed() {
 }
 
 /// Failures of `PREPARE TRANSACTION`: it is not allowed, the name is too long or taken, or the server has no free slot for it.
+/// None of them may invalidate anything.
 #[test]
 fn a_failed_prepare_invalidates_nothing() {
     let cluster = cluster(&conf().set("max_prepared_transactions", "1"));
@@ -224,7 +225,7 @@ fn a_failed_prepare_invalidates_nothing() {
     assert_quiet(&mut two);
 }
 
-/// Only the role that prepared a transaction, or a superuser, may commit it.
+/// Only the role that prepared a transaction, or a superuser, may commit it. The attempt of another role must invalidate nothing.
 #[test]
 fn a_refused_commit_prepared_invalidates_nothing() {
     let cluster = cluster(&conf());
@@ -289,8 +290,8 @@ fn a_failed_commit_prepared_leaves_no_fence_raised() {
     assert_quiet(&mut one);
 }
 
-/// After a start with an empty cache, there is no record of what a prepared transaction changed. So its commit must
-/// invalidate everything.
+/// After a start with an empty cache, there is no record of what a prepared transaction changed. So its commit must invalidate
+/// everything in its database.
 #[test]
 fn a_commit_prepared_after_the_loss_of_the_cache_invalidates_everything() {
     let cluster = cluster(&conf());

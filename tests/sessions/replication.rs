@@ -125,7 +125,7 @@ impl Pair {
     }
 }
 
-/// A worker of its own copies the table when the subscription begins.
+/// A worker of its own copies the table when the subscription begins. Its commit must invalidate.
 #[test]
 fn the_initial_copy_of_a_table_invalidates() {
     let mut pair = Pair::start();
@@ -138,7 +138,7 @@ fn the_initial_copy_of_a_table_invalidates() {
     pair.until_quiet();
 }
 
-/// The main worker of the subscription applies each kind of change.
+/// The main worker of the subscription applies each kind of change. Its commits must invalidate.
 #[test]
 fn applied_changes_invalidate() {
     let mut pair = Pair::start();
@@ -159,8 +159,8 @@ fn applied_changes_invalidate() {
     pair.until_quiet();
 }
 
-/// The publisher sends a large transaction before it has ended. The subscriber keeps it in a file and applies it at the
-/// commit.
+/// The publisher sends a large transaction before it has ended. The subscriber keeps it in a file and applies it at the commit,
+/// which must invalidate.
 #[test]
 fn streamed_transactions_invalidate() {
     let mut pair = Pair::start();
@@ -272,7 +272,8 @@ fn a_two_phase_transaction_invalidates_when_it_ends() {
     }
 }
 
-/// A trigger at the subscriber changes the cache inside the applied transaction.
+/// A trigger at the subscriber changes the cache inside the applied transaction. The changes must take effect when the
+/// transaction ends: through the apply worker, also after a clean restart, or through another session.
 #[test]
 fn a_two_phase_transaction_may_change_the_cache() {
     let mut pair = Pair::start();

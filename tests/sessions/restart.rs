@@ -231,8 +231,8 @@ fn a_saved_cache_that_is_damaged_or_does_not_fit_is_left_out() {
     assert_warm(&cluster, "nothing is wrong any more");
 }
 
-/// The settings of results and of sizes are changed while the server is stopped. `pg_cache.save_on_shutdown` counts at the start,
-/// too.
+/// Settings of results and of sizes are changed while the server is stopped. The cache must then be empty, and the log must say
+/// why. `pg_cache.save_on_shutdown` counts at the start, too.
 #[test]
 fn a_saved_cache_does_not_fit_other_settings() {
     let cluster = filled(&conf());

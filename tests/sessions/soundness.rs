@@ -69,7 +69,8 @@ fn a_column_of_another_type_is_an_error() {
     run(&mut session, "DROP OWNED BY reader_of_columns; DROP ROLE reader_of_columns");
 }
 
-/// The server's scan of a relation that has no storage of its own would follow a null pointer.
+/// The server's scan of a relation that has no storage of its own would follow a null pointer. So the library must refuse such a
+/// relation.
 #[test]
 fn a_view_in_the_place_of_a_table_is_an_error() {
     let database = Database::create();
@@ -107,8 +108,8 @@ fn an_index_of_another_table_is_not_used() {
     assert_eq!(found.as_deref(), Some("v"));
 }
 
-/// A function catches every error that `cache_fetch` can end in, and then continues to use the server's programming
-/// interface (SPI).
+/// A function catches every error that `cache_fetch` can end in, and then continues to use the server's programming interface
+/// (SPI). A fill that left the stack of that interface unbalanced would make the function fail, or leave a warning in the log.
 #[test]
 fn errors_of_a_fill_leave_the_spi_stack_balanced() {
     let cluster = Cluster::start(&Conf::preloaded());

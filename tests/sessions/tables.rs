@@ -153,7 +153,7 @@ fn a_saved_value_counts_where_the_key_must_have_none() {
     assert!(!one::<bool>(&mut session, "SELECT cache_exists('key')"));
 }
 
-/// A result of a query is saved with its dependencies.
+/// A result of a query is saved with its dependencies, so a write to its table must make the saved result a miss.
 #[test]
 fn a_saved_result_is_invalid_after_a_write_to_its_table() {
     let cluster = with_tables("64MB");

@@ -48,7 +48,8 @@ fn who_finds_no_place_for_a_claim_is_told_so() {
     assert_eq!(why, "refused: the space has used up its share of leases and claims");
 }
 
-/// A role that may write in one small space takes all places for leases and claims that it can get.
+/// A role that may write in one small space takes all places for leases and claims that it can get. Other sessions must still be
+/// able to fetch, to acquire leases and to claim keys.
 #[test]
 fn one_grant_to_write_switches_nothing_off_for_others() {
     // This size has a few thousand places for leases and claims.

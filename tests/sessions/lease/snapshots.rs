@@ -8,7 +8,8 @@ use postgres::Client;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-/// A lease starts now, but its holder may compute from a snapshot of the time when its transaction began.
+/// A lease starts now, but its holder may compute from a snapshot of the time when its transaction began. A value from before a
+/// change must not be stored.
 #[test]
 fn what_an_old_transaction_computes_under_a_lease_is_not_served_after_a_change() {
     let database = Database::create();
@@ -75,7 +76,8 @@ fn overtaken(database: &Database, gate: &mut Client, query: &str, meanwhile: &st
 /// The status of a set that is refused for the reason of these tests.
 const BEFORE_THE_LEASE: &str = "refused: the statement's snapshot is older than the lease";
 
-/// A statement's snapshot is older than a lease that the statement acquires while it runs.
+/// A statement's snapshot is older than a lease that the statement acquires while it runs. A value that it computes must not be
+/// stored under that lease.
 #[test]
 fn a_statement_that_acquires_its_lease_after_it_has_looked_stores_nothing_old() {
     let database = Database::create();

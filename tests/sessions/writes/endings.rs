@@ -119,8 +119,9 @@ fn what_writes_nothing_to_a_table_leaves_what_depends_on_it() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// The second `TRUNCATE` of a transaction empties the table in place, and the server's command counter does not show it
-/// as a write. A value that was set before it must be dropped all the same. Without it, the value is stored with the commit.
+/// The second `TRUNCATE` of a transaction empties the table in place, and the server's command counter does not show it as a
+/// write. A value that was set before it must be dropped all the same. Without the second `TRUNCATE`, the value is stored with
+/// the commit.
 #[test]
 fn a_value_that_is_set_between_two_truncates_is_dropped() {
     let database = Database::create();
