@@ -37,7 +37,7 @@ impl Database {
         Self::create_as(&WHERE_ROLES_CHANGE, "")
     }
 
-    /// Creates a database of another encoding than UTF8, with the extension, in the cluster for tests that change roles.
+    /// Creates a database with this encoding and with the extension, in the cluster for tests that change roles.
     pub fn create_encoded(encoding: &str) -> Self {
         Self::create_as(&WHERE_ROLES_CHANGE, &format!("ENCODING '{encoding}' TEMPLATE template0"))
             .with_extension()
