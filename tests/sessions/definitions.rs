@@ -16,7 +16,7 @@ struct Case {
     results: (i32, Option<i32>),
 }
 
-/// Two tests use this case.
+/// A constant of its own, because two tests use it.
 const DISCARDED: Case = Case {
     name: "DISCARD drops what depends on a temporary table",
     setup: "CREATE TEMP TABLE mine (i int);

@@ -4,7 +4,7 @@ use pg_cache_testbed::wait_until;
 use postgres::Client;
 
 /// The result of `cache_acquire`: the status, the value as text, the lease. The lease is 0 if the caller must compute without
-/// one, and `None` if it need not compute.
+/// one, and `None` if it need not compute or only looks (`hold => NULL`).
 pub type Answer = (String, Option<String>, Option<i64>);
 
 /// Calls `cache_acquire`. `how` holds further arguments, which begin with a comma.
