@@ -55,7 +55,8 @@ fn assert_quiet(session: &mut Client) {
     assert_eq!(findings(session), Vec::<String>::new());
 }
 
-/// The session that prepared the transaction commits it, or another one does. Both sessions must read the old values before, and no old value of `k` afterwards.
+/// The session that prepared the transaction commits it, or another one does. Both sessions must read the old values before, and
+/// no old value of `k` afterwards.
 #[test]
 fn a_prepared_change_invalidates_at_commit_prepared_and_not_before() {
     let cluster = cluster(&conf());
