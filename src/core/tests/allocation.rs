@@ -1,5 +1,5 @@
-//! Tests for a process without free memory. Operations on entries must not allocate private memory. Reports about
-//! entries may allocate, and must return an error if an allocation fails.
+//! Tests for a process without free memory. Operations on entries must not allocate memory of the process, because a failed
+//! allocation would abort it. Reports about entries may allocate, and must return an error if an allocation fails.
 
 #![cfg(not(any(loom, counting)))]
 
@@ -26,11 +26,12 @@ impl Buffer for Fixed {
     }
 }
 
-/// Calls every operation on entries, with more and larger entries than fit, so that the tier must evict.
+/// Calls the operations on entries that sessions and commits use, with more entries than fit, so that the tier must evict.
 fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     let mut found = Fixed([0; 4096]);
     for (number, name) in names.iter().enumerate() {
         let scope = tier.scope(1, (number % 3) as u32, 0);
+        // The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all hashes.
         let hash = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let Some(key) = Key::new(scope, name, hash) else { continue };
         let content = &content[..(number * 97) % content.len()];
@@ -88,7 +89,8 @@ fn work<H: Host>(tier: &Tier<'_, H>, names: &[[u8; 8]], content: &[u8]) {
     tier.release_leases_of(2);
 }
 
-/// No operation on entries may ask for private memory, also when it has to evict.
+/// No operation on entries may allocate memory of the process, also when it has to evict. Each allocation fails here. So an
+/// operation that allocates aborts the test, or, if it handles the failure, is counted in `asked`.
 #[test]
 fn operations_on_entries_allocate_nothing() {
     let memory = memory(64 * 1024);
@@ -103,8 +105,9 @@ fn operations_on_entries_allocate_nothing() {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-/// The n-th allocation of a report fails, and all allocations after it. n goes from 1 up until the reports need
-/// fewer.
+/// The n-th allocation of a report fails, and all allocations after it. The report must then return an error, and no call may
+/// change the tier. n goes from 1 up until all three reports need fewer: the check, the list of flights, and the entries of the
+/// first bucket. The first two must then return what they returned before.
 #[test]
 fn a_report_without_memory_says_so_and_changes_nothing() {
     let memory = memory(48 * 1024);
@@ -136,11 +139,12 @@ fn a_report_without_memory_says_so_and_changes_nothing() {
             break;
         }
     }
+    // Without failures, the test would prove nothing. The check must fail for several n, and the list of flights for at least one.
     assert!(enough > 3 && short[0] > 3 && short[1] > 0, "{short:?} of {enough}");
 }
 
-/// If a reader's vector cannot grow, the read is still a hit, the vector stays empty, and `was_allocated` returns
-/// false.
+/// If a reader's vector cannot grow, the read is still a hit, the vector stays empty, and `was_allocated` returns false. With
+/// memory it returns true, also for a value of no bytes: otherwise an empty value would look like a failure.
 #[test]
 fn a_vector_without_memory_says_so() {
     let memory = memory(48 * 1024);

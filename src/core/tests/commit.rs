@@ -1,18 +1,19 @@
-//! Tests the steps of a commit in the tier, for a transaction that changes a dependency of a value and also sets the
-//! value, and for removals by a key's mark.
+//! Tests the steps of a commit in the tier, for a transaction that changes a dependency of a value and also sets the value (*Set
+//! and fence* in `fence/mod.rs`), and for removals by a key's mark, which is the key without its bytes (`KeyMark`).
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
     Acquired, FenceId, FlightRequest, Key, Miss, NewValue, Owner, Region, Stamp, Stored, Tier,
 };
 
-/// Sets a key under a tag that the transaction itself changes. Calls `others` before and after the changes are
-/// visible, to act as other sessions. Returns the result of a reader afterwards.
+/// Sets a key under a tag that the transaction itself changes. Calls `others` twice, to act as other sessions: with false before
+/// the changes are visible, and with true after the transaction has drawn its number. Returns what a reader gets afterwards.
 fn set_and_fence(others: impl Fn(&Tier<'_, &TestHost>, FenceId, bool)) -> Result<Vec<u8>, Miss> {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
     let tier = Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     let fences = tier.fences();
+    // Any hash will do: the key depends on one tag only.
     let tag = fences.tag(7 << 60);
     let key = Key::new(tier.scope(1, 1, 0), b"key", 1).expect("a legal key");
     tier.put(&key, &NewValue { stamp: fences.now(), ..value(b"old", &[tag]) }).expect("there is room");
@@ -40,15 +41,15 @@ fn set_and_fence(others: impl Fn(&Tier<'_, &TestHost>, FenceId, bool)) -> Result
     tier.get(&key, Stamp::LATEST, &mut found).map(|_| found)
 }
 
-/// If no other session changes the tag, the value is a hit after the commit, although its own transaction has
-/// changed the tag.
+/// If no other session changes the tag, the value must be a hit after the commit, although its own transaction has changed the
+/// tag.
 #[test]
 fn a_value_set_along_with_the_change_it_follows_from_is_a_hit() {
     assert_eq!(set_and_fence(|_, _, _| ()), Ok(b"new".into()));
 }
 
-/// If another session changes the tag, before or after the changes are visible, the new value is dropped and the
-/// old value is gone.
+/// If another session changes the tag, before or after the changes are visible, the new value must be dropped, because it may
+/// lack that change. The old value must be gone, too: a reader gets neither.
 #[test]
 fn it_is_dropped_when_somebody_else_has_changed_the_same_and_the_old_one_does_not_come_back() {
     let changes = |tier: &Tier<'_, &TestHost>, tag| {
@@ -83,7 +84,8 @@ fn a_change_that_somebody_else_gives_up_takes_nothing_away() {
     }
 }
 
-/// After a removal is confirmed with a stamp, the key has no value and no block is in use.
+/// A removal that is confirmed with a stamp must leave no value. A tier that took the announcement for a value would serve it as
+/// an empty one, and its blocks would stay in use.
 #[test]
 fn a_removal_confirmed_as_of_a_commit_leaves_no_value() {
     let memory = memory(48 * 1024);
@@ -98,7 +100,7 @@ fn a_removal_confirmed_as_of_a_commit_leaves_no_value() {
     assert_eq!((tier.check(), tier.usage().used_bytes), (Vec::new(), 0));
 }
 
-/// Removing by a mark removes the key. It must keep keys that differ in hash, space, role or database.
+/// Removing by a mark must remove the key, and keep the keys that differ from it in hash, space, role or database.
 #[test]
 fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
     let memory = memory(48 * 1024);
@@ -126,7 +128,8 @@ fn a_key_goes_by_its_mark_and_takes_nothing_else_with_it() {
     assert_eq!((tier.check(), tier.usage().entries), (Vec::new(), 4));
 }
 
-/// Removing by a mark voids a lease of the key, and keeps an announced change, which can still be confirmed.
+/// Removing by a mark must void a lease of the key, so that the value of the lease is dropped. It must keep an announced change:
+/// when that is confirmed, it is later than the removal.
 #[test]
 fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced() {
     let memory = memory(48 * 1024);
@@ -152,7 +155,8 @@ fn removing_by_a_mark_voids_what_is_being_computed_and_leaves_what_is_announced(
     assert_eq!((tier.check(), tier.usage().announced), (Vec::new(), 0));
 }
 
-/// A mark cannot distinguish keys of one scope that have the same hash. So removing by the mark removes all of them.
+/// A mark cannot distinguish keys of one scope that have the same hash. So removing by the mark must remove all of them: a key
+/// that it left could be the one that was meant.
 #[test]
 fn keys_that_share_a_hash_go_together_however_many_they_are() {
     let memory = memory(256 * 1024);
@@ -163,6 +167,7 @@ fn keys_that_share_a_hash_go_together_however_many_they_are() {
     for key in keys.clone() {
         tier.put(&key, &value(&[7; 900], &[])).expect("there is room");
     }
+    // Most of the entries are still there, so the removal has many to find.
     assert!(tier.usage().entries > 17);
     keys.take(1).for_each(|key| tier.remove_marked(&key.mark()));
     assert_eq!((tier.check(), tier.usage().entries, tier.usage().used_bytes), (Vec::new(), 0, 0));

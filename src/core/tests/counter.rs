@@ -1,12 +1,14 @@
-//! Tests of turning a value into a counter: the number must be the one that the value stands for, and everything else of
-//! the entry stays.
+//! Tests of `Tier::to_counter`, which turns a value into a counter. The caller says which number the value stands for. The time
+//! to live, the dependencies and the time for which the value may be served stale must stay.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{FenceId, IncrError, Key, Kind, Miss, NewValue, Refusal, Region, StaleOk, Stamp, Tier};
 
+/// The kind of the values that are turned. The tier gives this number no meaning.
 const TEXT: Kind = Kind(2);
 
+/// Runs a test on a new tier with a key that has no value, and checks the tier afterwards.
 fn with_tier(what: impl FnOnce(&Tier<'_, &TestHost>, &Key<'_>)) {
     let memory = memory(512 << 10);
     let host = TestHost::default();
@@ -16,10 +18,12 @@ fn with_tier(what: impl FnOnce(&Tier<'_, &TestHost>, &Key<'_>)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// Returns a value of the kind `TEXT` that expires at tick 500.
 fn text<'v>(bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
     NewValue { kind: TEXT, expires: 500, ..value(bytes, dependencies) }
 }
 
+/// Turns the value into a counter with this number, if the key still holds exactly these bytes as `TEXT`.
 fn to_counter(tier: &Tier<'_, &TestHost>, key: &Key<'_>, bytes: &[u8], number: i64) -> Result<bool, Refusal> {
     tier.to_counter(key, (TEXT, bytes), number, |new, stale_ok| tier.reserve(key, new, stale_ok.into()))
 }
@@ -29,8 +33,8 @@ fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Mis
     tier.get(key, Stamp::LATEST, &mut found).map(|meta| (meta.kind, found))
 }
 
-/// A value that becomes a counter keeps its expiry, its dependencies, and the time for which it may be served
-/// stale.
+/// A value that becomes a counter must keep its expiry, its dependencies, and the time for which it may be served stale. An
+/// announced change of the key must not prevent that.
 #[test]
 fn a_counter_keeps_the_life_and_the_dependencies_of_the_value() {
     with_tier(|tier, key| {

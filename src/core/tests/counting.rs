@@ -1,6 +1,6 @@
-//! Counts the writes to the region. A hit on an entry that was read before must take no lock, and must write only to
-//! the slot of its own backend: to the count of hits, and one of 64 times to the sample of hits. Each write to a
-//! shared word takes its cache line away from all other processors.
+//! Counts the writes to the region. A hit on an entry that was read before must take no lock, and must write only to the slot of
+//! its own backend: to the count of hits, and for about one of 64 hits to the sample of hits. (An entry that may be served stale is
+//! the exception: `tier/reading.rs`.) Each write to a shared word takes its cache line away from all other processors.
 //!
 //! This file is compiled with `--cfg counting` only. Then each word of the region counts the writes to it.
 #![cfg(counting)]
@@ -8,7 +8,9 @@
 use pg_cache_core::testing::{self, TestHost, memory, value};
 use pg_cache_core::{AtomicU64, Counter, FenceId, Key, NewValue, Region, Relation, Sizes, Stamp, Tier};
 
+/// How many hits or misses are counted together.
 const HITS: u64 = 1000;
+/// The number of the tested backend's slot of statistics.
 const BACKEND: u32 = 1;
 const SIZES: Sizes = Sizes { reserved_fences: 8, backends: 4, shards: 1, ..testing::SIZES };
 
@@ -22,6 +24,8 @@ fn written(words: &[AtomicU64]) -> Vec<(usize, u64, u64)> {
         .collect()
 }
 
+/// The rule in the head of this file, for values of three sizes. Prefetching must write nothing at all, and a miss on an
+/// invalidated entry only its count. The test fails if any other word of the region is written.
 #[test]
 fn a_hit_writes_to_its_own_statistics_only() {
     let words = memory(1024 * 1024);
@@ -41,7 +45,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
         let mut found = Vec::new();
         let mut hit = || assert!(tier.get(&key, Stamp::LATEST, &mut found).is_ok());
 
-        // The first hit sets the mark that the entry was read. It shows that the test can see a write.
+        // The first hit sets the visited bit of the entry. It shows that the test can see a write.
         written(&words);
         hit();
         let first = written(&words);
@@ -50,7 +54,7 @@ fn a_hit_writes_to_its_own_statistics_only() {
         let (before, locks) = (tier.counted(Counter::Hit), host.locks.get());
         (0..HITS).for_each(|_| hit());
         let writes = written(&words);
-        // The count of hits is written for each hit, and no other word.
+        // Only the count of hits is written for each hit. The other words are samples, with two stores for about one of 64 hits.
         assert_eq!(tier.counted(Counter::Hit), before + HITS);
         let (counts, samples): (Vec<_>, Vec<_>) = writes.iter().partition(|(_, stores, _)| *stores == HITS);
         assert_eq!(counts.len(), 1, "{size} bytes: {writes:?}");
@@ -70,8 +74,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
         tier.prefetch_entry(key.mark());
         assert_eq!((written(&words), host.locks.get()), (Vec::new(), locks), "{size} bytes");
 
-        // A miss on an invalidated entry must not write to the relation's record, or to any word except the count of
-        // such misses.
+        // A miss on an invalidated entry must write to no word except the count of such misses. In particular, it must not write
+        // to the relation's record.
         tier.fences().raise(table);
         let _ = tier.lower_as(table, tier.fences().draw());
         assert!(tier.get(&key, Stamp::LATEST, &mut found).is_err());
@@ -83,8 +87,8 @@ fn a_hit_writes_to_its_own_statistics_only() {
     }
 }
 
-/// Evicting entries of another space must update the counts of that space once for each hold of a lock, not once for
-/// each entry.
+/// Evicting entries of another space must update each count of that space at most once for each hold of a lock, not once for each
+/// entry. All backends write to these counts.
 #[test]
 fn evictions_update_the_counts_of_a_space_once_per_lock() {
     let words = memory(2048 * 1024);
@@ -99,18 +103,18 @@ fn evictions_update_the_counts_of_a_space_once_per_lock() {
     store(&tier, 2, 2, &vec![1; 60_000], &[]);
     let (evicted, locks) = (tier.counted(Counter::Evicted) - evicted, host.locks.get() - locks);
     assert!(evicted > 8 * locks && locks > 3, "{evicted} evicted under {locks} locks");
-    // Fences and statistics come before everything else in the region.
+    // The header, the fences and the statistics come first in the region.
     let statistics = Tier::<&TestHost>::bytes_beside_entries(SIZES) / 8;
     let changed = written(&words).into_iter().filter(|(at, _, changes)| *at < statistics && *changes > 0);
     let often: Vec<_> = changed.map(|(_, _, changes)| changes).collect();
-    // The words are: evicted entries, evicted entries that no session had read, freed blocks, and the blocks of the
-    // new value's space.
+    // The words are: evicted entries, entries evicted from the small queue (if there were any), the blocks of their space, and
+    // the blocks of the new value's space.
     assert!((3..=4).contains(&often.len()), "{often:?}");
     assert!(often.iter().all(|changes| *changes <= locks), "{often:?} under {locks} locks");
 }
 
-/// While a store of a large value holds the lock, it must evict all entries that it may evict in one streak. It then
-/// tells readers once that these entries have died.
+/// One hold of the lock for a large value must evict nearly as many entries as a hold may (32, `tier/freeing.rs`), and all of them
+/// as one streak. It then moves the version of each zone that they lie in once, instead of once for each entry.
 #[test]
 fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let words = memory(2048 * 1024);
@@ -127,12 +131,11 @@ fn a_hold_for_a_large_value_evicts_in_one_streak() {
     let changed = written(&words).into_iter().filter(|(at, ..)| *at >= statistics);
     let moved: u64 = changed.map(|(_, _, changes)| changes).sum();
     assert!(evicted > 24 * locks && locks > 3, "{evicted} evicted under {locks} locks");
-    // A streak may cross the border of two zones.
+    // A streak may cross the border of two zones, which have 64 KB each.
     assert!(moved <= locks + 2, "{moved} moves of zones under {locks} locks");
 }
 
-/// Removing many entries that one relation has invalidated must update the relation's count once for each hold of a
-/// lock.
+/// Removing many entries that one relation has invalidated must update the relation's count at most once for each hold of a lock.
 #[test]
 fn removals_update_the_count_of_a_relation_once_per_lock() {
     let words = memory(2048 * 1024);
@@ -157,6 +160,7 @@ fn removals_update_the_count_of_a_relation_once_per_lock() {
     assert!(changes <= locks, "{changes} under {locks} locks");
 }
 
+/// Stores a value in a space, under a key that is made from the number.
 fn store(tier: &Tier<'_, &TestHost>, space: u32, number: u64, bytes: &[u8], dependencies: &[FenceId]) {
     let value = NewValue { stamp: tier.fences().now(), ..value(bytes, dependencies) };
     let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();

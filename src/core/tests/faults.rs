@@ -1,7 +1,8 @@
-//! Tests for faults: requests for blocks that fail, overwritten memory, memory that is no region, panics, and
-//! disturbed readers.
+//! Tests for faults: requests for blocks that fail, overwritten memory, memory that is no region, panics, and disturbed readers.
 //!
-//! No fault may crash an operation, keep it from ending, or leave a change half done.
+//! A value that gets too few blocks is refused as a whole. In overwritten memory, every operation must end, and none may crash;
+//! cached values may be lost or overwritten. A panic under a shard's lock switches the shard off, so that no reader sees a change
+//! half done.
 
 // This test uses only the damage functions and the number of cases of the harness.
 #[allow(dead_code)]
@@ -16,12 +17,14 @@ use pg_cache_core::{
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Returns a key whose hash is made from the number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
 fn small_key(scope: Scope, bytes: &[u8; 4], number: u32) -> Key<'_> {
     Key::new(scope, bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key")
 }
 
-/// The n-th request for blocks fails, and all requests after it. n goes from 1 up until the store needs fewer
-/// requests. Each time the value must be stored, or it must be refused and nothing else may have changed.
+/// The n-th request for blocks fails, and all requests after it. n goes from 1 up until the store needs fewer requests. Each time
+/// the value must be stored whole, or be refused as `Full`. After that, all structures must be sound, and no block may be lost.
+/// Other entries may have been evicted in either case.
 #[test]
 fn whichever_request_for_blocks_fails_nothing_is_half_done() {
     let mut refused = 0;
@@ -82,8 +85,8 @@ fn whichever_request_for_blocks_fails_nothing_is_half_done() {
 proptest! {
     #![proptest_config(harness::cases(300))]
 
-    /// Every operation must end and none may crash, with any content of the memory. The check need not find every
-    /// damaged bit (any bytes are a possible value), but it must end, too.
+    /// Every operation must end and none may crash, with any content of the memory: an endless loop or a panic fails the test. The
+    /// check need not find every damaged bit (any bytes are a possible value), but it must end, too.
     #[test]
     fn a_scribbled_region_costs_misses_and_no_more(
         scribbles in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0u8..5), 1..60),
@@ -106,9 +109,9 @@ proptest! {
     }
 }
 
-/// Damages one word after the other. The check must find more than a third of the damaged words: it cannot know whether
-/// keys, values, lifetimes and stamps are right. The entries are little more than headers, so that most words belong to
-/// structures.
+/// Damages one word after the other, except those that are 0. The check must find more than a third of the damaged words: it
+/// cannot know whether keys, values, lifetimes and stamps are right. The entries are little more than headers, so that most words
+/// belong to structures.
 #[test]
 fn check_finds_damage() {
     let memory = memory(16 * 1024);
@@ -127,6 +130,7 @@ fn check_finds_damage() {
     for word in &memory {
         let old = word.load(Ordering::Relaxed);
         if old != 0 {
+            // Two of the low bits are flipped. In most words they belong to a link, a count, a length or the flags.
             word.store(old ^ 0x11, Ordering::Relaxed);
             damaged += 1;
             found += usize::from(!tier.check().is_empty());
@@ -146,12 +150,14 @@ fn a_counter_without_its_word_is_not_added_to() {
     // The header of 56 bytes and the key of 8 bytes fill their blocks, so there is no word for a number.
     let key = Key::new(tier.scope(1, 1, 0), b"no value", 1).expect("a legal key");
     tier.put(&key, &NewValue { kind: Kind::COUNTER, ..value(&[], &[]) }).expect("it is stored");
+    // The 1000th lock fails the test. It would otherwise run for ever.
     host.patience.set(1_000);
     assert_eq!(tier.incr(&key, 1, &value(&[], &[]), None), Err(IncrError::Refused(Refusal::Off)));
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-/// A chain with a cycle: the operation that unlinks its entries must not follow it for ever under the lock.
+/// The chain of a bucket leads from its entry back to the same entry. The check must report that. A sweep must remove the entry
+/// once, and must not follow the cycle for ever under the lock.
 #[test]
 fn a_chain_that_goes_round_is_swept_once() {
     let memory = memory(48 * 1024);
@@ -172,8 +178,8 @@ fn a_chain_that_goes_round_is_swept_once() {
     assert_eq!(tier.sweep(10_000), 1);
 }
 
-/// A commit must not fail, even if the clock of changes contains a wrong number. The test overwrites every word,
-/// because one of them is the clock.
+/// A commit must not fail, even if the clock of changes contains the largest number: an overflow would panic. The test overwrites
+/// one word after the other, because exactly one of them is the clock.
 #[test]
 fn a_clock_of_changes_at_its_end_is_no_reason_to_fail() {
     let memory = memory(48 * 1024);
@@ -208,11 +214,13 @@ fn what_is_no_region_is_refused() {
     Tier::format(Region::of_words(&memory), SIZES, &host, 0).expect("it fits");
     assert_eq!(attach(&memory), Ok(()));
     assert_eq!(attach(&memory[..memory.len() - 8]), Err(RegionError::Damaged));
+    // Word 1 is the version of the layout.
     memory[1].store(99, Ordering::Relaxed);
     assert_eq!(attach(&memory), Err(RegionError::OtherLayout { found: 99, known: 8 }));
 }
 
-/// A panic in the middle of a change must switch the shard off, and must not leave its lock held.
+/// A panic while a shard's lock is held must switch the shard off: reads miss, writes are refused, and the check says so. The host
+/// of this test panics when the tier asks whether a request for blocks is to fail, which is under the lock.
 #[test]
 fn a_panic_under_the_lock_switches_the_shard_off() {
     struct Panicking(std::cell::Cell<bool>);
@@ -246,8 +254,8 @@ fn a_panic_under_the_lock_switches_the_shard_off() {
     assert_eq!(tier.usage().shards_off, 1);
 }
 
-/// A session that panics while it holds no lock, and cancels its reservation during unwinding, must not switch
-/// anything off.
+/// A session that panics while it holds no lock, and cancels its reservation during unwinding, must not switch anything off,
+/// although it releases a lock while a panic unwinds.
 #[test]
 fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
     struct Begun<'t, 'm>(&'t Tier<'m, &'m TestHost>, Option<Reservation>);
@@ -270,8 +278,9 @@ fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
     tier.get(&key, Stamp::LATEST, &mut Vec::new()).expect("it is still there");
 }
 
-/// All keys have the same hash, so they share one bucket of thousands of entries. That is slow and costs readers
-/// misses, but removed keys must be gone, and nothing may be lost.
+/// All keys have the same hash, so they share one bucket of thousands of entries. A reader passes at most 4096 of them
+/// (`STEPS_MAX` in `tier/shard.rs`) and then misses. A holder of the lock must pass all of them: removed keys must be gone, and
+/// nothing may be lost.
 #[test]
 fn a_bucket_of_thousands_loses_nothing() {
     const MANY: usize = 5_000;
@@ -284,7 +293,7 @@ fn a_bucket_of_thousands_loses_nothing() {
     let key = |number: usize| Key::new(scope, &names[number], 7).expect("a legal key");
     let put = |number| assert_eq!(tier.put(&key(number), &value(b"old", &[])), Ok(Stored::New));
     (0..4_096).for_each(put);
-    // The announcements are at the front of the chain, so the last of the other entries are far behind.
+    // The announcements are at the front of the chain, so the last of the other entries are more than 4096 steps away.
     let announced: Vec<_> =
         (4_096..4_110).map(|number| (number, tier.reserve_removal(&key(number)))).collect();
     for (number, reservation) in &announced {
@@ -307,7 +316,9 @@ fn a_bucket_of_thousands_loses_nothing() {
 struct Meddler<'t, 'm> {
     tier: &'t Tier<'m, &'m TestHost>,
     key: Key<'t>,
+    /// The room that it gives.
     short: [u8; 3],
+    /// How often the reader has asked. The hundredth time fails the test instead of letting it run for ever.
     asked: u32,
 }
 
@@ -320,8 +331,8 @@ impl Buffer for Meddler<'_, '_> {
     }
 }
 
-/// A reader that is disturbed in every attempt must take the lock in the end, and must not write behind the end of
-/// the room.
+/// A reader that is disturbed in every attempt must take the lock in the end. It must fill the room that it is given, and not write
+/// behind the end of it.
 #[test]
 fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     let memory = memory(64 * 1024);
@@ -332,7 +343,7 @@ fn a_read_that_never_has_a_quiet_moment_ends_whatever_room_it_is_given() {
     let mut meddler = Meddler { tier: &tier, key, short: [0; 3], asked: 0 };
     let meta = tier.get(&key, Stamp::LATEST, &mut meddler).unwrap();
     assert_eq!((meta.value_len, &meddler.short), (7, b"con"));
-    // The reader was disturbed in every attempt until it took the lock.
+    // The reader was disturbed in every attempt until it took the lock: it repeats a read eight times (`tier/reading.rs`).
     assert!(tier.counted(Counter::Retry) >= 8);
 }
 
@@ -354,7 +365,7 @@ impl Buffer for Stretcher<'_, '_> {
     }
 }
 
-/// A value whose length changes in every attempt ends the read with a miss.
+/// A value whose length changes in every attempt, also between two holds of the lock, must end the read with a miss.
 #[test]
 fn a_read_whose_value_never_keeps_its_length_ends() {
     let memory = memory(64 * 1024);

@@ -1,4 +1,4 @@
-//! Tests what the tier tells about a miss, and the list of a scope's keys.
+//! Tests what the tier tells about a miss (`Tier::why_fenced`), and the list of a scope's keys (`Tier::keys_between`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
@@ -8,6 +8,7 @@ use pg_cache_core::{
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
 
+/// Runs a test on a new tier, and checks the tier afterwards.
 fn with_tier(test: impl FnOnce(&TestTier<'_>)) {
     let memory = memory(256 * 1024);
     let host = TestHost::default();
@@ -16,6 +17,7 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// Returns a key whose hash is made from its bytes, as FNV-1a does it.
 fn key(scope: Scope, bytes: &[u8]) -> Key<'_> {
     let hash =
         bytes.iter().fold(7_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
@@ -27,13 +29,14 @@ fn put(tier: &TestTier<'_>, key: &Key<'_>, dependencies: &[FenceId]) {
     tier.put(key, &new).expect("it is stored");
 }
 
-/// The explanation must name the dependency that made the entry invalid for this reader, and the reason. It must be
-/// None without an entry and for a valid one.
+/// The explanation must name the dependency that made the entry invalid for this reader, and the reason. It must be None without an
+/// entry and for a valid one.
 #[test]
 fn a_miss_is_explained_by_the_dependency_that_changed() {
     with_tier(|tier| {
         let key = key(tier.scope(1, 1, 0), b"key");
         let fences = tier.fences();
+        // The highest bits of a hash select one of the 16 fences of tags.
         let [one, other] = [fences.tag(1 << 60), fences.tag(7 << 60)];
         let why = |reader: Reader<'_>| tier.why_fenced(&key, reader);
         let latest: Reader<'_> = Stamp::LATEST.into();
@@ -57,6 +60,7 @@ fn a_miss_is_explained_by_the_dependency_that_changed() {
         let [definitions, roles] =
             [Reserved::Definitions(1), Reserved::Roles].map(|what| fences.reserved(what));
         put(tier, &key, &[definitions, roles]);
+        // When both have changed, the answer is the roles: a change of roles is also one of definitions, and says more.
         for fence in [definitions, roles] {
             fences.raise(fence);
             fences.lower(fence);
@@ -65,6 +69,8 @@ fn a_miss_is_explained_by_the_dependency_that_changed() {
         let (record, _) = fences.dependency(1, 7, fences.now());
         put(tier, &key, &[record]);
         assert_eq!(why(Reader { tracked: true, ..latest }), Some(InvalidBecause::Tracked(record)));
+        // A writer of relation 8 has found no record, and has raised the unclaimed fence (`fence/mod.rs`). So the entry depends on
+        // that fence, too.
         let (unclaimed, stamp) = (fences.write(1, 8), fences.now());
         fences.raise(unclaimed);
         let (record, beside) = fences.dependency(1, 8, stamp);
@@ -83,7 +89,8 @@ fn a_miss_is_explained_by_the_dependency_that_changed() {
     });
 }
 
-/// Other sessions replace, add and remove values between the steps of a list.
+/// Other sessions replace, add and remove values between the steps of a list. A key that has a value all the time must be in the
+/// list exactly once: a missing or a repeated key makes the sorted list differ.
 #[test]
 fn a_key_that_has_a_value_all_the_time_is_listed_exactly_once() {
     with_tier(|tier| {

@@ -7,6 +7,7 @@ use pg_cache_core::{Key, Refusal, Region, Sizes, Stamp, Tier};
 /// The bytes of an entry beside its value: the header and a key of 8 bytes.
 const BESIDE_VALUE: usize = 56 + 8;
 
+/// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
 fn with_key<T>(tier: &Tier<'_, &TestHost>, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     what(&Key::new(tier.scope(1, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
@@ -21,7 +22,8 @@ fn get(tier: &Tier<'_, &TestHost>, number: u64) -> Option<Vec<u8>> {
     with_key(tier, number, |key| tier.get(key, Stamp::LATEST, &mut found)).ok().map(|_| found)
 }
 
-/// Fills a tier with small entries, and then stores the largest entries that it accepts.
+/// Fills a tier with small entries, and then stores the largest entries that it accepts. Each must be stored and read whole. A
+/// value that is one byte larger must be refused, and the value that its key had must stay.
 fn largest_entries_fit(bytes: usize, shards: u32) {
     let memory = memory(bytes);
     let host = TestHost::default();
@@ -30,6 +32,7 @@ fn largest_entries_fit(bytes: usize, shards: u32) {
     let blocks = tier.usage().block_bytes as usize;
     let most = tier.entry_bytes_max();
     assert!(most <= blocks / 8 && most > blocks / 8 - 16, "{most} of {blocks} bytes");
+    // A small entry takes 144 bytes, so about as many are stored as fit.
     for number in 0..(bytes / 150) as u64 {
         put(&tier, 1_000 + number, &[1; 80]).expect("it is stored");
     }
@@ -54,7 +57,8 @@ fn an_entry_may_take_an_eighth_of_the_blocks() {
     }
 }
 
-/// One backend writes several large values before it publishes the first one, as a commit does.
+/// One backend writes several large values before it publishes the first one, as a commit does. Four of the largest values, half
+/// of the tier, must find room beside each other: an entry can be evicted to make room, but a reservation cannot.
 #[test]
 fn half_of_the_tier_can_be_reserved_at_once() {
     let memory = memory(4 << 20);

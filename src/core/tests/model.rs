@@ -64,6 +64,7 @@ fn action() -> impl Strategy<Value = Action> {
 proptest! {
     #![proptest_config(harness::cases(400))]
 
+    /// The rules in the head of this file. `Harness::run` panics at the first step that breaks one.
     #[test]
     fn never_serves_what_the_model_would_not(
         kilobytes in 12usize..80,

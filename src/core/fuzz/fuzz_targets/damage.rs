@@ -1,5 +1,5 @@
-//! Fuzzes a tier whose memory is overwritten while it works. No operation may crash or run for ever. `make fuzz`
-//! runs this.
+//! Fuzzes a tier whose memory is overwritten while it works. The fuzzer's bytes encode the steps (`tests/harness/damage.rs`).
+//! No operation may crash or run for ever. `make fuzz` runs this.
 #![no_main]
 
 // This target uses only a part of the harness.

@@ -6,13 +6,16 @@ use super::model::{Known, Model};
 use pg_cache_core::testing::TestHost;
 use pg_cache_core::{Lease, Reservation, Tier};
 
-/// Operations that were begun and have not ended.
+/// Operations that were begun and have not ended, each with its key. The oldest is the first of its list, and ends first.
 #[derive(Default)]
 pub struct Begun {
+    /// Values that are written and not published.
     pub reserved: Vec<(u8, Known, Reservation)>,
-    /// The value is None for a removal.
+    /// Announced changes. The value is None for a removal.
     pub announced: Vec<(u8, Option<Known>, Reservation)>,
+    /// Leases and fills.
     pub leases: Vec<(u8, Lease)>,
+    /// Claims, by their IDs.
     pub claims: Vec<(u8, u64)>,
 }
 
@@ -22,11 +25,12 @@ pub struct Both<'a> {
     pub host: &'a TestHost,
     pub model: &'a mut Model,
     pub begun: &'a mut Begun,
+    /// The tick at which the action begins.
     pub now: u32,
 }
 
 impl Both<'_> {
-    /// Does an action on both, and compares the outcomes.
+    /// Does an action on both. Panics if the outcomes differ.
     pub fn act(&mut self, action: &Action) {
         match *action {
             Action::PutWithin { key, size, quota } => self.put_within(key, size, quota.into()),

@@ -1,4 +1,8 @@
-//! Actions of transactions: fences, reservations and announcements.
+//! Actions of transactions: fences, reservations and announcements. Each method does one action of `action.rs`, which explains
+//! the parameters, on the tier and on the model, and asserts that the outcomes agree.
+//!
+//! The values expire after 30 ticks. A value that is only reserved depends on tag 0 (the set of tags is 1), and an announced value
+//! on tag 1 (the set is 2).
 
 use super::action::RELATION;
 use super::both::Both;

@@ -11,15 +11,15 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Formats a tier, and calls every operation on it, so that all structures have been used.
+/// Formats a tier, and calls its operations, so that all its structures have been used. It has no directory (`locations` is 0).
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
     let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
 
-/// Calls the operations of a tier on 40 keys. The answers do not matter here. Each call must return. Another `salt` gives
-/// the same keys other hashes.
+/// Calls the operations of a tier on 40 keys, except those that need a directory. The answers do not matter here. Each call must
+/// return. Another `salt` gives the same keys other hashes.
 pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     let mut found = Vec::new();
     for number in 0..40u64 {
@@ -107,8 +107,8 @@ fn every_figure<H: Host>(tier: &Tier<'_, H>) {
     tier.reset_relation_stats(1);
 }
 
-/// Overwrites word `at`. From 0 on, `how` selects the new value: any bits, a small number that looks like a position, the
-/// old value with one bit flipped, the value of another word, or the largest number.
+/// Overwrites word `at`, which must be in the memory. `how` selects the new value: 0 is `bits`, 1 is a small number that looks like
+/// a position, 2 is the old value with one bit flipped, 3 is the value of another word, and any other number is the largest value.
 pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
     let old = memory[at].load(Ordering::Relaxed);
     let new = match how {
@@ -121,7 +121,8 @@ pub fn scribble(memory: &[AtomicU64], at: usize, how: u8, bits: u64) {
     memory[at].store(new, Ordering::Relaxed);
 }
 
-/// One step of a test that works while the memory is overwritten.
+/// One step of a test that works while the memory is overwritten. Any numbers are valid: `suffer` reduces keys, sizes and
+/// positions to those that exist. `how` of the first two is that of [`scribble`].
 #[derive(Clone, Debug, Arbitrary)]
 pub enum Blow {
     /// Overwrites any word.
@@ -141,6 +142,7 @@ pub enum Blow {
         size: u16,
         counter: bool,
     },
+    /// Reads a key, and accepts a stale value.
     Get {
         key: u8,
     },
@@ -168,15 +170,18 @@ pub enum Blow {
     PublishOrCancel {
         publish: bool,
     },
+    /// Claims the key if `ttl` is a multiple of 4. Otherwise acquires a lease and a fill that end after `ttl` ticks.
     Acquire {
         key: u8,
         ttl: u8,
     },
+    /// Publishes a value under the lease with the ID `lease`, which need not exist.
     PublishLeased {
         key: u8,
         lease: u8,
         size: u16,
     },
+    /// Raises, lowers or withdraws the fence of a tag, a relation or a space. `how` selects the operation and the kind of fence.
     Fence {
         tag: u8,
         how: u8,
@@ -184,6 +189,7 @@ pub enum Blow {
     Sweep {
         budget: u8,
     },
+    /// Looks at the entries of a bucket, which need not exist.
     Inspect {
         bucket: u8,
     },
@@ -198,7 +204,8 @@ pub enum Blow {
 /// step needs.
 const LOCKS_PER_STEP: u32 = 50_000;
 
-/// Runs the first 200 steps that the bytes encode. With any content of the memory, each step must end, and none may crash.
+/// Runs the first 200 steps that the bytes encode, on a region of its own, and then checks and uses the damaged tier. With any
+/// content of the memory, each step must end, and none may crash.
 pub fn endure(bytes: &[u8]) {
     let memory = memory(48 * 1024);
     let host = TestHost::default();

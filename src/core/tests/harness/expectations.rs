@@ -9,7 +9,7 @@ use pg_cache_core::{
 };
 use std::time::Duration;
 
-/// Returns the entries and bytes of each other space that was used.
+/// Returns the entries and bytes of each space that was used, without this space.
 pub fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
     let others = (0..SPACES).filter(|other| *other != space);
     others
@@ -18,8 +18,7 @@ pub fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// Asserts that the space has no entry left that could be evicted: only counters, and memory that is reserved or
-/// announced.
+/// Asserts that the space has no entry left that a quota could evict: only counters, and memory that is reserved or announced.
 pub fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
     for entry in (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten() {
         let spared = entry.space != u32::from(space) || entry.meta.kind == Kind::COUNTER;
@@ -27,7 +26,8 @@ pub fn nothing_is_left_to_evict(tier: &Tier<'_, &TestHost>, space: u8) {
     }
 }
 
-/// Returns a new value of a key, as of now. It differs from the values of other moments.
+/// Returns a new value of a key, as of now on the model's clock. Values of other moments or with other expiries nearly always
+/// differ from it. `tags` is the set of its tags.
 pub fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) -> Known {
     let salt = model.now.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(expires);
     let value = content(key, size, salt);
@@ -43,6 +43,7 @@ pub fn new_value(model: &Model, key: u8, size: usize, tags: u8, expires: u32) ->
     }
 }
 
+/// Returns a value of the model as the tier takes it. `dependencies` must be the fences of its tags.
 pub fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'v> {
     // The model's clock and the tier's clock move together, so the numbers of stamps are equal.
     NewValue {
@@ -56,7 +57,7 @@ pub fn as_value<'v>(known: &'v Known, dependencies: &'v [FenceId]) -> NewValue<'
     }
 }
 
-/// Returns the note of a value: some of its own bytes, so that a note of another value is noticed.
+/// Returns the note of a value: its first 0 to 12 bytes, so that a note of another value is noticed. A counter has none.
 pub fn note_of(kind: Kind, value: &[u8]) -> &[u8] {
     match kind {
         Kind::COUNTER => &[],
@@ -70,8 +71,8 @@ pub fn stamp(moment: u64) -> Stamp {
     Stamp::from_u64(moment)
 }
 
-/// Notes that a store has ended with `stored`, and asserts that this was a possible result. `absent` says that the value
-/// was stored under a claim, which is granted only if the key has no value.
+/// Notes in the model that a store has ended with `stored`, and asserts that this was a possible result. `absent` says that the
+/// value was stored under a claim, which is granted only if the key has no value.
 pub fn published(
     tier: &Tier<'_, &TestHost>,
     model: &mut Model,
@@ -107,7 +108,8 @@ pub fn published(
     model.put(tier, key, known);
 }
 
-/// Counts a refusal, and asserts that the tier may refuse the value. An entry takes less than 600 bytes beside its value.
+/// Counts a refusal, and asserts that the tier may refuse the value. An entry takes less than 600 bytes beside its value. The tier
+/// may always be full: the model does not know how fragmented its blocks are.
 pub fn expect_refusal(
     tier: &Tier<'_, &TestHost>,
     model: &mut Model,
@@ -123,7 +125,7 @@ pub fn expect_refusal(
     }
 }
 
-/// Reads a key and compares the answer with the model's.
+/// Reads a key and compares the answer with the model's. If they differ, the tier must have had a reason to forget the value.
 pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = match with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value)) {
@@ -158,7 +160,8 @@ pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) 
     }
 }
 
-/// Reads a saved value as the server does, and counts the read. A copy that is of no use loses its location.
+/// Reads a saved value as the server does (`src/store/table/reading.rs`), and counts the read. A copy of another key, or one that
+/// no reader will get again, loses its location. `stale` says whether the reader accepts a stale value.
 fn get_saved(
     tier: &Tier<'_, &TestHost>,
     model: &mut Model,
@@ -201,7 +204,7 @@ fn get_saved(
     outcome
 }
 
-/// Notes that a reader found the value valid, if the last such note is old enough.
+/// Notes in the model that a reader found the value valid, if the last such note is old enough, as the tier does it.
 pub fn note_valid(model: &mut Model, key: u8, now: u32) {
     if let Some(Known { stale_ok: Some(stale_ok), .. }) = model.entries.get_mut(&key)
         && now - stale_ok.valid_at >= NOTED_EVERY

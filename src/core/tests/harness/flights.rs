@@ -1,7 +1,7 @@
 //! Actions on flights. A flight is the right to publish a value for a key: a lease, a fill or a claim; `tier/flight.rs`
 //! has the rules. Each method does one action of `action.rs`, which explains the parameters, on the tier and on the
 //! model, and asserts that the outcomes agree. `begun.leases` holds leases and fills. A flight never lacks a slot here:
-//! `owner_of` spreads the keys over roles for that.
+//! the keys have only two hashes, so at most two of them are in flight at a time.
 
 use super::both::Both;
 use super::expectations::{as_value, expect, expect_refusal, new_value, stamp};

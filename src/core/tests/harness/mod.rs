@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Returns the configuration of a property test with this number of cases. `make test` repeats the same cases, so that
 /// it gives the same result for the same code. `make test-long` tries other cases, and twenty times as many.
-/// `PG_CACHE_TEST_SEED` repeats a run whose seed was printed.
+/// `PG_CACHE_TEST_SEED` repeats a run whose seed was printed. Without it, `make test` uses 2026; any fixed number would do.
 pub fn cases(number: u32) -> ProptestConfig {
     let long = std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty());
     let told = std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -59,8 +59,8 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// Allocates a region with `bytes` beside its fences and statistics. Its words are not 0 at first, because formatting
-    /// must not rely on that.
+    /// Allocates a region for this number of shards, with `bytes` beside its header, fences, statistics and directory. Its words
+    /// are not 0 at first, because formatting must not rely on that.
     pub fn new(bytes: usize, shards: u32) -> Self {
         let bytes = bytes + Tier::<&TestHost>::bytes_beside_entries(Self::sizes(shards));
         Self { memory: (0..bytes / 8).map(|_| AtomicU64::new(0xdead_beef)).collect(), shards }
@@ -69,11 +69,13 @@ impl Harness {
     fn sizes(shards: u32) -> Sizes {
         Sizes {
             bytes: 0,
+            // One for the database, and one for each space.
             reserved_fences: 1 + u32::from(SPACES + OTHER_SPACES),
             relation_fences: 4,
             tag_fences: 16,
             backends: SLOTS,
             shards,
+            // Few, so that a full set of the directory forgets locations.
             locations: 16,
             journal_lines: 0,
         }
@@ -139,6 +141,7 @@ impl Harness {
         }
         let usage = tier.usage();
         assert_eq!((usage.entries, usage.announced, usage.flights), (0, 0, 0));
+        // The limit is below the four blocks of 16 bytes that the smallest entry or reservation has.
         assert!(usage.used_bytes <= 16, "{} bytes have leaked", usage.used_bytes);
         for stats in tier.all_stats() {
             assert_eq!((stats.entries, stats.bytes()), (0, 0), "{:?}", stats.space);

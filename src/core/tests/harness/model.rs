@@ -1,4 +1,5 @@
-//! The naive model: what a tier may and must return.
+//! The naive model: what a tier may and must return. Keys and tags are numbers (`keys.rs`). Expiries and deadlines are in ticks,
+//! and stamps are numbers on the model's clock of changes, which moves with the tier's.
 
 use super::action::{Action, RELATION, SPACES, TAGS};
 use super::keys::{class, space_of};
@@ -13,11 +14,12 @@ pub const OWNER: u32 = 7;
 pub const SETTER: u32 = 8;
 /// The two sessions that claim keys and set them later.
 pub const CLAIMERS: [u32; 2] = [9, 10];
-/// The tier notes that an entry was found right only once in this many ticks.
+/// The tier notes that an entry was found valid only once in this many ticks, as its constant of the same name says
+/// (`tier/reading.rs`).
 pub const NOTED_EVERY: u32 = 20;
 /// The number of backends that have a slot of statistics. One more backend attaches that has none.
 pub const SLOTS: u32 = 2;
-/// The counters whose values the model can derive from the tier's answers.
+/// The counters whose values the model can derive from the tier's answers, apart from the actions that call `believe`.
 pub const TOLD: [Counter; 9] = [
     Counter::Hit,
     Counter::MissAbsent,
@@ -37,11 +39,12 @@ pub struct Known {
     pub kind: Kind,
     pub expires: u32,
     pub stamp: u64,
+    /// The set of the tags that the value depends on: bit n stands for tag n.
     pub tags: u8,
     pub stale_ok: Option<StaleOk>,
     /// Whether a change of the relation has invalidated the entry before it expired.
     pub killed: bool,
-    /// Whether nothing else had invalidated the entry before that, so that the tier had no other reason to remove it.
+    /// Whether nothing else had invalidated the entry before that change, so that the tier had no other reason to remove it.
     pub alone: bool,
 }
 
@@ -55,6 +58,7 @@ pub struct Fence {
 /// The model's copy of a flight. Keys of one class have the same hash, and share a flight.
 #[derive(Clone, Copy)]
 pub struct Flight {
+    /// The ID of the lease, the fill or the claim.
     pub lease: u64,
     pub owner: u32,
     pub purpose: Purpose,
@@ -79,6 +83,7 @@ pub struct Model {
     pub changing: Vec<u8>,
     /// The flight of each class of keys, even if it is over.
     pub flights: HashMap<u8, Flight>,
+    /// The last value of each key, also if it is no longer valid.
     pub entries: HashMap<u8, Known>,
     pub tags: [Fence; TAGS as usize],
     /// The number of the last flush.
@@ -89,16 +94,17 @@ pub struct Model {
     pub counts: [[u64; Counter::ALL.len()]; SPACES as usize],
     /// The counts from before the resets, summed over all spaces.
     pub forgotten: [u64; Counter::ALL.len()],
-    /// Whether a space had to make room within its own entries.
+    /// Whether an action has worked within a quota of the space, which may have evicted any entry of the space.
     pub trimmed: [bool; SPACES as usize],
     pub relation: RelationModel,
     /// The copies that are saved outside of the tier.
     pub saver: Saver,
 }
 
-/// The effects of changes of the relation.
+/// The effects of changes of the relation. Unless a field says otherwise, its count is never reset.
 #[derive(Default)]
 pub struct RelationModel {
+    /// The number of changes since the last reset.
     pub changes: u64,
     /// The tick of the last change.
     pub last: u32,
@@ -107,15 +113,18 @@ pub struct RelationModel {
     /// The number of these entries that have been removed, and that the tier cannot have evicted before they were
     /// invalidated.
     pub gone: u64,
-    /// The count from before the resets.
+    /// How many killed entries the tier had counted when its counts were reset.
     pub forgotten: u64,
 }
 
 impl Model {
+    /// Counts an event in the space of a key.
     pub fn count(&mut self, key: u8, what: Counter) {
         self.counts[space_of(key) as usize][what as usize] += 1;
     }
 
+    /// Counts a read by its outcome. The readers of the harness have changed nothing themselves, and no shard is switched off, so
+    /// other outcomes are mistakes.
     pub fn count_read(&mut self, key: u8, outcome: Result<(), Miss>) {
         self.count(
             key,
@@ -141,7 +150,7 @@ impl Model {
         );
     }
 
-    /// Copies counts from the tier that the model cannot derive.
+    /// Copies counts of the key's space from the tier, because the model cannot derive them.
     pub fn believe(&mut self, tier: &Tier<'_, &TestHost>, key: u8, whats: &[Counter]) {
         let space = space_of(key);
         let stats = tier.space_stats(1, space.into()).expect("it was used");
@@ -150,7 +159,7 @@ impl Model {
         }
     }
 
-    /// Asserts that the tier has counted each event in its space.
+    /// Asserts that the tier has counted each event in its space, for the counters in [`TOLD`].
     pub fn expect_counts(&self, tier: &Tier<'_, &TestHost>, step: usize, action: &Action) {
         for (space, counts) in self.counts.iter().enumerate() {
             let stats = tier.space_stats(1, space as u32);
@@ -213,15 +222,15 @@ impl Model {
         );
     }
 
-    /// Returns whether a change of the relation has invalidated the entry, and the entry had not expired before the
-    /// last change.
+    /// Returns whether a change of the relation has invalidated the entry, and the entry had not expired at the tick of the last
+    /// change.
     pub fn is_killed(&self, known: &Known) -> bool {
         known.tags >> RELATION & 1 == 1
             && self.tags[RELATION as usize].seq > known.stamp
             && known.expires > self.relation.last
     }
 
-    /// Notes a change of the relation.
+    /// Notes a change of the relation, whose number the caller has already stored in `tags`.
     pub fn note_change(&mut self, now: u32) {
         self.relation.changes += 1;
         self.relation.last = now;
@@ -242,7 +251,8 @@ impl Model {
         }
     }
 
-    /// Forgets the processes. Operations that they had begun and not finished count as done.
+    /// Does what a revived tier does: raised fences count as changed, and announced changes as committed, with no value left.
+    /// Reservations and flights are gone.
     pub fn restart(&mut self, tier: &Tier<'_, &TestHost>, now: u32) {
         self.now += 1;
         for tag in self.tags.iter_mut().filter(|tag| tag.pending > 0) {
@@ -268,7 +278,8 @@ impl Model {
         self.entries.insert(key, known);
     }
 
-    /// Removes the value of a key and returns it. None if the model has none.
+    /// Removes the value of a key and returns it. None if the model has none. Counts a killed value as gone, unless the tier may
+    /// have evicted it before it was killed.
     pub fn take(&mut self, tier: &Tier<'_, &TestHost>, key: u8) -> Option<Known> {
         let known = self.entries.remove(&key);
         if known.as_ref().is_some_and(|known| known.alone && self.is_killed(known))
@@ -294,7 +305,7 @@ impl Model {
         }
     }
 
-    /// Returns the reason why a reader must not get the entry, apart from announcements of its key.
+    /// Returns an error with the reason if a reader must not get the entry. Does not look for announcements of its key.
     pub fn verdict(&self, known: &Known, now: u32) -> Result<(), Miss> {
         if known.expires <= now {
             return Err(Miss::Expired);
@@ -303,7 +314,7 @@ impl Model {
     }
 }
 
-/// Returns whether the tier had a reason to forget an entry of the key's space.
+/// Returns whether the tier had a reason to forget a valid entry of the key's space: a quota of the space, or a lack of blocks.
 pub fn may_forget(tier: &Tier<'_, &TestHost>, model: &Model, key: u8) -> bool {
     model.trimmed[space_of(key) as usize]
         || [Counter::Evicted, Counter::RefusedFull].into_iter().any(|what| tier.counted(what) > 0)

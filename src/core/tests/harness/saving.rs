@@ -10,14 +10,15 @@ use pg_cache_core::{
 };
 use std::collections::HashMap;
 
-/// The most entries of a batch.
+/// The most entries of a batch: so few that many batches are full.
 const BATCH: usize = 6;
-/// The number of segments that the saver fills in turns.
+/// The number of segments that the saver fills one after the other, and then again from the first.
 const SEGMENTS: u16 = 4;
 
 /// A copy of an entry.
 #[derive(Clone)]
 pub struct SavedCopy {
+    /// The space, the role and the bytes of the key.
     identity: (u32, u32, Vec<u8>),
     note: Vec<u8>,
     pub value: Vec<u8>,
@@ -27,6 +28,7 @@ pub struct SavedCopy {
 }
 
 impl SavedCopy {
+    /// Whether this is a copy of a value of the key: see [`with_key`].
     pub fn is_of(&self, key: u8) -> bool {
         let (space, role) = SCOPES[key as usize % SCOPES.len()];
         self.identity == (space.into(), role, vec![b'k'; 1 + (key / 6) as usize * 50])
@@ -41,9 +43,13 @@ impl SavedCopy {
 #[derive(Default)]
 pub struct Saver {
     copies: HashMap<Location, SavedCopy>,
+    /// The marked entries, and the locations of their copies in the same order.
     batch: Option<(Batch, Vec<Location>)>,
+    /// The segment that is being filled.
     segment: u16,
+    /// How many copies were written so far. The number of a copy is also its position.
     written: u64,
+    /// The bucket at which the walk through the buckets continues.
     bucket: u64,
 }
 
@@ -86,6 +92,7 @@ pub fn settle(tier: &Tier<'_, &TestHost>, saver: &Saver, key: u8, location: Loca
     });
 }
 
+/// Brings a copy back into memory. Returns false if the value is of no use, if it is refused, or if the tier drops it.
 fn promote(tier: &Tier<'_, &TestHost>, copy: &SavedCopy, key: &Key<'_>, location: Location) -> bool {
     let value = NewValue {
         bytes: &copy.value,
@@ -109,7 +116,7 @@ fn scope_of(tier: &Tier<'_, &TestHost>, copy: &SavedCopy) -> pg_cache_core::Scop
 }
 
 impl Both<'_> {
-    /// Marks and copies entries of one shard, without locating the copies.
+    /// Marks and copies entries, without locating the copies: the oldest ones of one shard, or those of the next buckets.
     pub fn mark(&mut self, shard: u8, oldest: bool) {
         let (tier, saver) = (self.tier, &mut self.model.saver);
         let mut batch = Batch::with_room(BATCH).expect("there is memory");
@@ -125,7 +132,7 @@ impl Both<'_> {
         saver.batch = Some((batch, copies));
     }
 
-    /// Locates the copies of the last batch.
+    /// Locates the copies of the last batch. Each located copy must have the note of its own value.
     pub fn locate(&mut self, leave: bool) {
         let Some((batch, locations)) = self.model.saver.batch.take() else { return };
         for (marked, location) in batch.marked().iter().zip(locations) {
@@ -136,7 +143,8 @@ impl Both<'_> {
         }
     }
 
-    /// Frees the oldest segment: copies what was asked for to the next segment, and forgets the rest.
+    /// Frees the oldest segment: moves the copies that readers have asked for to the segment that is being filled, and forgets the
+    /// rest. The freed segment is filled from now on.
     pub fn recycle(&mut self) {
         let (tier, saver) = (self.tier, &mut self.model.saver);
         // A batch that is not yet located is given up. Its entries stay marked.

@@ -34,7 +34,8 @@ impl Story {
 }
 
 fn action(bytes: &mut Unstructured<'_>) -> Result<Action> {
-    // The first codes keep their meaning, so that old findings still decode to the same actions.
+    // The first codes keep their meaning, so that old findings still decode to the same actions. Of the 256 values, 221 are for
+    // the codes 0 to 16 (13 each), 11 for the codes 17 to 27, and 24 for the codes 28 to 32.
     let what: u8 = bytes.arbitrary()?;
     let code = match what {
         0..221 => what % 17,

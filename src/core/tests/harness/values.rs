@@ -1,4 +1,5 @@
-//! Actions on values.
+//! Actions on values. Each method does one action of `action.rs`, which explains the parameters, on the tier and on the model, and
+//! asserts that the outcomes agree.
 
 use super::both::Both;
 use super::expectations::{as_value, counter, expect, expect_refusal, new_value, published};
@@ -10,6 +11,7 @@ use pg_cache_core::{Counter, IncrError, Kind, StaleOk, Stamp, Stored, Unclaimed}
 impl Both<'_> {
     pub fn incr(&mut self, key: u8, by: i64) {
         let (tier, model, now) = (self.tier, &mut *self.model, self.now);
+        // A new counter expires after 40 ticks and depends on no tag.
         let fresh = new_value(model, key, 0, 0, now + 40);
         let outcome = loop {
             match with_key(tier, key, |key| tier.incr(key, by, &as_value(&fresh, &[]), None)) {
