@@ -13,6 +13,7 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// Returns a key. The number is in both halves of the hash, of which one selects the shard and the other the bucket.
 fn key<'k>(tier: &TestTier<'_>, bytes: &'k [u8], hash: u64) -> Key<'k> {
     Key::new(tier.scope(1, 1, 0), bytes, hash << 40 | hash).expect("a legal key")
 }
@@ -51,6 +52,9 @@ fn assert_found(tier: &TestTier<'_>, key: &Key<'_>, note: &[u8], bytes: &[u8]) {
     assert!(was_saved);
 }
 
+/// With notes and values of many lengths, also of none, each reader must get exactly its part. A note has two bytes of length
+/// before it. In an entry that may be served stale, these begin at a word, so the notes of 5 to 7 bytes put the value before, at
+/// and behind the end of a word.
 #[test]
 fn a_reader_gets_the_value_without_the_note() {
     with_tier(|tier| {
@@ -71,12 +75,15 @@ fn a_reader_gets_the_value_without_the_note() {
     });
 }
 
-/// The free memory lies in many short runs, so that the length of the note, the note and the value cross their ends.
+/// Every second small entry is removed before a large value is stored, so that there are many short runs of free blocks. If the
+/// value takes such runs, the length of the note, the note and the value may cross the ends of runs. Each reader must get exactly
+/// its part all the same.
 #[test]
 fn the_note_of_a_chained_entry_is_found() {
     with_tier(|tier| {
         let names: Vec<String> = (0..1500).map(|number| format!("k{number}")).collect();
         let small: Vec<Key<'_>> =
+            // The factor spreads consecutive numbers over the buckets; any odd number of this size would do.
             names.iter().zip(1..).map(|(name, hash)| key(tier, name.as_bytes(), hash * 7919)).collect();
         small.iter().for_each(|key| put(tier, key, &[], &[3; 20], None));
         small.iter().step_by(2).for_each(|key| {
@@ -91,7 +98,7 @@ fn the_note_of_a_chained_entry_is_found() {
     });
 }
 
-/// A note and its value share one length of the header, so a long note must be refused.
+/// A note of the greatest length must be stored, and a longer one refused: the length of a note is stored in two bytes.
 #[test]
 fn a_note_has_a_limit() {
     with_tier(|tier| {

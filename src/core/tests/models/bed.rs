@@ -1,5 +1,5 @@
-//! The base of the models: a tier with a few entries in words that loom watches, and a ledger of the results that
-//! were seen.
+//! The base of the models in `main.rs`: a tier with a few entries in words that loom watches, and a ledger of the results that were
+//! seen. Keys are numbers, and a *version* is the number that a value carries.
 
 use loom::model::Builder;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -23,17 +23,19 @@ const SIZES: Sizes = Sizes {
     locations: 0,
     journal_lines: 0,
 };
-/// Room for about ten entries of [`ENTRY_BYTES`].
+/// Room for ten entries of [`ENTRY_BYTES`].
 const REGION_WORDS: usize = 448;
-/// All entries have the same size, so that a new entry fits into the blocks of an old one.
+/// The size of an entry: a header of 56 bytes, a key of 8 and a value of 16. All entries have this size, except the one that may be
+/// served stale. So a new entry fits into the blocks of an old one.
 pub const ENTRY_BYTES: u64 = 80;
 
 /// The state that all threads of a model share.
 pub struct World {
     words: Vec<AtomicU64>,
     lock: Mutex<()>,
-    /// The source that the transactions of a model change: the committed number.
+    /// The source that the transactions of a model change: the committed number. It is 1 at first.
     pub source: AtomicU64,
+    /// The results of this and of all other interleavings.
     pub ledger: Ledger,
 }
 
@@ -47,7 +49,7 @@ impl World {
         }
     }
 
-    /// The tier as one backend sees it.
+    /// Returns the tier as one backend sees it. Each backend has a number of its own. 0 is left for the checks at the end.
     pub fn tier(&self, backend: u32) -> Tier<'_, Backend<'_>> {
         Tier::attach(Region::of_words(&self.words), self.host(), backend).expect("it is formatted")
     }
@@ -86,6 +88,7 @@ pub type Work = Box<dyn FnOnce(&LoomTier<'_>, &World) + Send>;
 pub struct Image(Vec<u64>);
 
 impl Image {
+    /// Formats a tier and prepares it.
     pub fn of(prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
         Self::with_journal(0, prepare)
     }
@@ -110,7 +113,7 @@ impl Image {
         (image, 1)
     }
 
-    /// Returns a tier without room for one more entry, and the key that the next put will evict.
+    /// Returns a tier without room for one more entry, and the key that the next put will evict. All keys have version 1.
     pub fn full() -> (Self, u64) {
         let image = Self::of(move |tier| {
             (1..).take_while(|number| *number == 1 || !is_full(tier)).for_each(|number| put(tier, number, 1));
@@ -147,7 +150,7 @@ fn once<R: Send + 'static>(words: Vec<u64>, what: impl Fn(&World) -> R + Send + 
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    // Loom counts each step, even if there is no choice.
+    // Loom gives up after this many steps. It counts each step, even if there is no choice, so its own limit is too low.
     builder.max_branches = 100_000;
     builder
 }
@@ -158,6 +161,7 @@ fn builder() -> Builder {
 pub struct Ledger(std::sync::Arc<std::sync::Mutex<BTreeMap<String, u64>>>);
 
 impl Ledger {
+    /// Notes a result. Results are compared in their debug form.
     pub fn note(&self, what: impl std::fmt::Debug) {
         *self.0.lock().expect("nobody has panicked").entry(format!("{what:?}")).or_default() += 1;
     }
@@ -167,9 +171,9 @@ impl Ledger {
 /// long one. None means no limit.
 pub type Preemptions = [Option<usize>; 2];
 
-/// Runs a model in all orders that loom finds with this limit of preemptions, and with every value that a load may
-/// return. The noted results must be exactly `expected`. Otherwise the model did not reach its subject, or reached a
-/// result that is forbidden.
+/// Runs a model in all orders that loom finds with this limit of preemptions, and with every value that loom lets a load return.
+/// The noted results must be exactly `expected`, which must be sorted. Otherwise the model did not reach its subject, or reached a
+/// result that is forbidden. `name` is printed with the results.
 pub fn explore(
     name: &str,
     image: &Image,
@@ -192,13 +196,13 @@ pub fn explore(
     assert_eq!(seen.keys().map(String::as_str).collect::<Vec<_>>(), expected, "{name}");
 }
 
-/// Runs backends, each in a thread of its own, until all are done.
+/// Runs backends, each in a thread of its own, until all are done. They have the numbers 1, 2 and so on.
 ///
 /// Writers must come before readers in `work`. Loom looks for races only with the last access to a word. So a
 /// writer's own load hides a reader's access from the store that follows, and loom does not try all orders. The
 /// results of a reader are complete all the same. The first order that loom tries is the order of `work`. After all
 /// writes, a load may still return each of the last seven stores that no ordering of the code under test forbids.
-/// This leaves out only the effect of a reader on a writer, which is one bit of history.
+/// This leaves out only the effect of a reader on a writer, which is the visited bit of an entry.
 pub fn together<const N: usize>(world: &Arc<World>, work: [Work; N]) {
     let mut backend = 0;
     let threads = work.map(|work| {
@@ -216,7 +220,8 @@ pub fn with_key<R>(tier: &LoomTier<'_>, number: u64, what: impl FnOnce(&Key<'_>)
     what(&Key::new(scope, &number.to_le_bytes(), number).expect("a legal key"))
 }
 
-/// Reserves a value of two equal words, which contain the key's number and the version.
+/// Reserves a value of two equal words, which contain the key's number and the version. The cost in the header is the version, too,
+/// so a version must be small enough for a cost to be exact (below 2048).
 pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> Reservation {
     let word = (number << 32 | version).to_le_bytes();
     let value = NewValue {
@@ -237,7 +242,7 @@ pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
     with_key(tier, number, |key| tier.publish(key, reservation));
 }
 
-/// Stores a value that has expired when it is stored, and that may be served stale.
+/// Stores a value of version 1 that has expired when it is stored, and that may be served stale.
 fn put_stale(tier: &LoomTier<'_>, number: u64) {
     let word = (number << 32 | 1).to_le_bytes();
     let value = NewValue {
@@ -282,12 +287,13 @@ fn version(number: u64, value: &[u8]) -> u64 {
     words[0] & u64::from(u32::MAX)
 }
 
-/// Returns the version of a key without reading the value: the header contains the version, too.
+/// Returns the version of a key without reading the value: the header contains the version as the cost.
 pub fn peek(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
     with_key(tier, number, |key| tier.peek(key, Stamp::LATEST)).map(|meta| meta.cost.micros())
 }
 
-/// Asserts that all structures are sound, no block is lost, and no announcement or flight is left.
+/// Asserts that all structures are sound, no block is lost, and no announcement or flight is left. Every entry must have the size
+/// [`ENTRY_BYTES`].
 pub fn settled(tier: &LoomTier<'_>) {
     assert_eq!(tier.check(), Vec::<String>::new());
     let usage = tier.usage();

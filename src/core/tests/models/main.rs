@@ -1,9 +1,10 @@
-//! Tests the tier itself while a few operations are interleaved, with every value that the memory model allows a load
-//! to return.
+//! Tests the tier itself while a few operations are interleaved, with the values that the memory model allows a load to return.
 //!
-//! This file is compiled with `--cfg loom` only. Then the words of the region are loom's, and a relaxed load may
-//! return any store that no fence, acquire or lock rules out. So these models prove the memory orderings of versions
-//! and zones in `shard.rs`, on the code that runs in production, not on a copy of it.
+//! This file is compiled with `--cfg loom` only. Then the words of the region are loom's, and a relaxed load may return any of the
+//! last seven stores to its word that no fence, acquire or lock rules out. So these models test the memory orderings of versions
+//! and zones in `tier/shard.rs`, on the code that runs in production, not on a copy of it.
+//!
+//! Each test lists the results that must occur. It fails if another result occurs, or if one of them never does.
 //!
 //! Loom has no total order of sequentially consistent accesses: it treats them as acquire and release. The models of
 //! fences here need nothing more, because a reader that relies on a change has read the change from the source. These
@@ -20,8 +21,8 @@ use bed::{
 use loom::sync::atomic::Ordering::SeqCst;
 use pg_cache_core::{Miss, Owner, Reservation, Stamp};
 
-/// A model with a reader needs no interruptions: the values that a load may return already place the reader anywhere
-/// in the writer's work.
+/// A model with a reader needs no interruptions in the short run: the values that a load may return already place the reader
+/// anywhere in the writer's work.
 const READER: Preemptions = [Some(0), Some(1)];
 /// With reused blocks or two changes there are so many stores to choose from that one more interruption takes minutes
 /// or longer.
@@ -31,7 +32,8 @@ const WRITERS: Preemptions = [None, None];
 /// Writers of one space also meet at the space's cell, which the lock does not protect. In models with many other
 /// steps, that leaves too many orders for the short run.
 const WRITERS_OF_MUCH: Preemptions = [Some(3), None];
-/// A fill and a change share more than the lock.
+/// A fill and a change share more than the lock: the clock, the fence and the source. So there are many orders, and the search
+/// needs a limit.
 const FILL: Preemptions = [Some(1), Some(2)];
 
 /// The first value of a key, in blocks that were never used. No zone moves, so the reader depends on the version
@@ -48,7 +50,7 @@ fn a_new_value_is_absent_or_whole() {
     });
 }
 
-/// The key has a value at every moment, so a reader must find one.
+/// The key has a value at every moment, so a reader must find one, the old or the new.
 #[test]
 fn a_replaced_value_is_never_missing() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -62,7 +64,8 @@ fn a_replaced_value_is_never_missing() {
     });
 }
 
-/// The tier is full. A new entry evicts the entry that is being read, and is written into the same blocks.
+/// The tier is full. A new entry evicts the entry that is being read, and is written into the same blocks. The reader must get the
+/// whole old value or none.
 #[test]
 fn an_evicted_value_is_whole_or_absent() {
     let (image, victim) = Image::full();
@@ -79,8 +82,8 @@ fn an_evicted_value_is_whole_or_absent() {
     });
 }
 
-/// One backend frees the blocks and another takes them. The stores that a reader must see are ordered through both
-/// holds of the lock.
+/// One backend frees the blocks and another takes them. The stores that a reader must see are ordered through both holds of the
+/// lock. The reader must get the whole old value or none.
 #[test]
 fn a_removed_value_is_whole_or_absent() {
     let (image, victim) = Image::full();
@@ -129,8 +132,8 @@ fn setting_and_removing_leave_the_value_or_nothing() {
     });
 }
 
-/// Both backends need room and there is none. In a tier this small, the second backend may evict the first one's
-/// entry.
+/// Both backends need room and there is none. In a tier this small, the second backend may evict the first one's entry. At least
+/// one of the new values must be there at the end.
 #[test]
 fn two_who_evict_leave_everything_in_order() {
     let (image, _) = Image::full();
@@ -148,7 +151,7 @@ fn two_who_evict_leave_everything_in_order() {
 
 /// A value that was read from the source before a change, and is stored during the change or after it, must never be
 /// served to a session that has seen the change. Both the writer, during and after the change, and a reader at the
-/// end check this.
+/// end check this: `Ok(1)`, the old value, is not among the results.
 #[test]
 fn a_fill_during_a_change_is_not_served_after_it() {
     let image = Image::of(|_| ());
@@ -199,8 +202,9 @@ fn a_fill_during_a_change_that_is_given_up_stays() {
     });
 }
 
-/// A transaction announces a key, commits, and confirms. A reader that has seen the commit must not read the old
-/// value, and no reader may read an uncommitted value.
+/// A transaction announces a key, commits, and confirms. A reader that has seen the commit must not read the old value, and no
+/// reader may read an uncommitted value. A result is the source before the read, the answer, and the source after the read. So the
+/// results `(2, Ok(1), 2)` and `(1, Ok(2), 1)` are forbidden.
 #[test]
 fn an_announced_key_is_not_read_as_it_was() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -231,7 +235,8 @@ fn an_announced_key_is_not_read_as_it_was() {
     });
 }
 
-/// Another backend removes the key meanwhile.
+/// A transaction sets the key with an announcement, and another backend removes the key meanwhile. The result is the new value or
+/// nothing. The transaction must never read the old value after its own commit.
 #[test]
 fn an_announced_key_is_removed_before_or_after() {
     let image = Image::of(|tier| put(tier, 1, 1));
@@ -254,7 +259,8 @@ fn an_announced_key_is_removed_before_or_after() {
     });
 }
 
-/// Two transactions try to be the first to set a key. Exactly one claim is granted, and its value stays.
+/// Two transactions try to be the first to set a key. One of the two values must be there at the end, in any order of the steps: if
+/// both claims were refused, or if both values were dropped, the key would have none.
 #[test]
 fn one_of_two_who_claim_a_key_sets_it() {
     let image = Image::of(|_| ());
@@ -305,7 +311,8 @@ fn what_is_set_after_a_claim_stays() {
     });
 }
 
-/// A value that may be served stale must be whole or absent, while a backend removes it and reuses its blocks.
+/// A value that may be served stale must be whole or absent, while a backend removes it and reuses its blocks. A reader first looks
+/// for a valid value and then for a stale one. If the entry goes in between, the answer is that of the first look, `Err(Expired)`.
 #[test]
 fn a_stale_value_is_whole_or_absent() {
     let (image, victim) = Image::full_of_stale();
@@ -325,7 +332,7 @@ fn a_stale_value_is_whole_or_absent() {
     });
 }
 
-/// The commit of a transaction that sets the key.
+/// The commit of a transaction that sets the key: announces the reservation, changes the source from 1 to 2, and confirms.
 fn set(tier: &LoomTier<'_>, world: &World, reservation: Reservation) {
     with_key(tier, 1, |key| tier.announce(key, &reservation));
     world.source.store(2, SeqCst);

@@ -1,4 +1,4 @@
-//! The processes of one life.
+//! The processes of one life of the region (`main.rs` explains lives): starts them, waits for them, and kills them.
 
 use crate::ground::PATIENCE;
 use crate::values::Random;
@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The environment variables of a started process: its seat, the seed of its random numbers, and the directory of the
-/// file.
+/// The environment variables of a started process: its seat (its place in `PARTS`, or `HEIR`), the seed of its random numbers, and
+/// the directory of the file.
 pub const SEAT: &str = "PG_CACHE_TEST_SEAT";
 pub const SEED: &str = "PG_CACHE_TEST_PROCESS_SEED";
 pub const DIRECTORY: &str = "PG_CACHE_TEST_DIRECTORY";
@@ -21,6 +21,7 @@ impl Crew {
     pub fn start(directory: &Path, seats: std::ops::Range<usize>, random: &mut Random) -> Self {
         let mut crew = Self(Vec::new());
         for seat in seats {
+            // The started program runs only `a_process` in `main.rs`, which the test harness ignores otherwise.
             let child = Command::new(std::env::current_exe().expect("this program"))
                 .args(["--exact", "a_process", "--ignored", "--nocapture", "--test-threads=1"])
                 .env(SEAT, seat.to_string())
@@ -43,7 +44,7 @@ impl Crew {
         }
     }
 
-    /// Waits for the end of a process. `seat` is its place in the crew, which is 0 for the heir.
+    /// Waits for the end of a process, and fails after [`PATIENCE`]. `seat` is its place in the crew, which is 0 for the heir.
     pub fn end_of(&mut self, seat: usize) -> ExitStatus {
         let started = Instant::now();
         loop {

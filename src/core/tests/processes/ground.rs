@@ -10,12 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub const SHARDS: u32 = 2;
+/// The size of the region: so small that the processes evict each other's entries.
 pub const REGION_BYTES: usize = 192 * 1024;
-/// The words before the region: those below, a line for each lock, and a line for each process.
+/// The words before the region: those below, a line for each lock, and a line for each process. They are fewer than 512, but the
+/// region must begin on a cache line; here it begins on a page of 4 KB.
 pub const CONTROL_WORDS: usize = 512;
+/// The word that tells the processes to end, unless it is 0.
 pub const STOP: usize = 0;
+/// The word with the present tick.
 pub const TICK: usize = 1;
+/// The first lock, on a line of 8 words like the others. A lock is 0 if it is free, and otherwise the seat of its holder plus 1.
 pub const LOCKS: usize = 8;
+/// The words of the first seat. Each seat has a line of 8 words.
 pub const SEATS: usize = LOCKS + 8 * SHARDS as usize;
 // The words of a seat: the address of the mapping, the number of operations and reads, and whether an operation is
 // running. The heir also stores the number of findings of its check.
@@ -43,8 +49,8 @@ impl Ground {
     /// Maps the file for the process with this seat.
     pub fn of(path: &Path, seat: usize) -> Self {
         let file = File::options().read(true).write(true).open(path).expect("the file is there");
-        // Reserve address space first, so that no two processes map the file at the same address, even without
-        // address randomization.
+        // Reserve address space first, so that the processes map the file at different addresses, even without address
+        // randomization.
         let other: Vec<_> = (0..seat).map(|_| Mapping::of(&file).expect("it can be mapped")).collect();
         let mapping = Mapping::of(&file).expect("it can be mapped");
         drop(other);
@@ -60,6 +66,7 @@ impl Ground {
         Self::of(&path, HEIR)
     }
 
+    /// Returns a word before the region.
     pub fn control(&self, at: usize) -> &AtomicU64 {
         &self.mapping.words()[..CONTROL_WORDS][at]
     }
@@ -76,14 +83,17 @@ impl Ground {
         self.control(SEATS + 8 * seat + what)
     }
 
+    /// Stores a word of the own seat. `what` is one of the words of a seat, from `ADDRESS` to `FINDINGS`.
     pub fn note(&self, what: usize, value: u64) {
         self.seat_word(self.seat, what).store(value, Ordering::SeqCst);
     }
 
+    /// Adds 1 to a word of the own seat.
     pub fn count(&self, what: usize) {
         self.seat_word(self.seat, what).fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Returns a word of a seat.
     pub fn noted(&self, seat: usize, what: usize) -> u64 {
         self.seat_word(seat, what).load(Ordering::SeqCst)
     }
@@ -92,7 +102,7 @@ impl Ground {
         self.control(STOP).load(Ordering::SeqCst) != 0
     }
 
-    /// Returns the seat of the process that holds a lock.
+    /// Returns the seat of the process that holds a lock, and None if the lock is free.
     pub fn holder(&self, shard: u32) -> Option<usize> {
         (self.lock_word(shard).load(Ordering::SeqCst) as usize).checked_sub(1)
     }
@@ -133,6 +143,7 @@ impl Host for &Ground {
 /// holds do not change meanwhile.
 pub struct Probe<'m> {
     pub ground: &'m Ground,
+    /// Whether a read has asked for a lock that the victim holds.
     pub waiting: Cell<bool>,
 }
 
@@ -153,7 +164,8 @@ impl<'m> Probe<'m> {
         Self { ground, waiting: Cell::new(false) }
     }
 
-    /// Returns whether the victim is in the middle of a change. If it is, a reader has to ask for the lock.
+    /// Returns whether the victim is in the middle of a change. If it is, the shard's version is odd, so a reader has to ask for
+    /// the lock.
     pub fn finds_a_change(&self) -> bool {
         let tier = Tier::attach(self.ground.region(), self, HEIR as u32).expect("it is formatted");
         self.waiting.set(false);
@@ -164,7 +176,7 @@ impl<'m> Probe<'m> {
         self.waiting.get()
     }
 
-    /// Returns whether the victim has left a change half done.
+    /// Returns whether the victim has left a change half done, so that the check has a finding in the shard whose lock it holds.
     pub fn finds_damage(&self) -> bool {
         let shard = (0..SHARDS).find(|shard| self.ground.holder(*shard) == Some(VICTIM));
         let Some(shard) = shard.filter(|_| self.finds_a_change()) else { return false };

@@ -1,5 +1,6 @@
-//! Tests several processes on one region in a file. One process is killed at some moment. Even then no process may
-//! read a wrong value, every operation on the damaged region must end, and a newly formatted region must work.
+//! Tests several processes on one region in a file. One process is killed at some moment. Even then every operation on the damaged
+//! region must end, and a newly formatted region must work. No process may read a wrong value, until the heir (see below) changes
+//! the damaged region.
 //!
 //! A life of the region goes as in a server. The processes work until enough has happened: reads, stores, evictions,
 //! and reads that were disturbed. One process, the *victim*, is killed by SIGKILL: at any moment, or when it is seen to
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// One of the processes, not a test: the work of the seat that the environment names. Without that, it does nothing.
 #[test]
 #[ignore = "one of the processes that the other tests start"]
 fn a_process() {
@@ -59,7 +61,7 @@ fn a_process() {
     }
 }
 
-/// The counts of all lives together.
+/// The counts of all lives together. Each of the first five is a number of kills.
 #[derive(Debug, Default)]
 struct Tally {
     kills: u64,
@@ -114,7 +116,7 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, tally: &mut 
         0 => std::thread::sleep(Duration::from_nanos(random.below(2_000_000))),
         1 => assert!(stop_when(|| ground.holds_a_lock(VICTIM), PATIENCE, &crew.0[VICTIM], random)),
         2 => assert!(stop_when(|| probe.finds_a_change(), PATIENCE, &crew.0[VICTIM], random)),
-        // This is rare, so the test does not insist on it every time.
+        // A half-done change that the check finds is rare, so the test does not insist on it every time.
         _ => {
             stop_when(|| probe.finds_damage(), PATIENCE / 6, &crew.0[VICTIM], random);
         }
@@ -150,7 +152,8 @@ fn one_life(ground: &Ground, directory: &Path, random: &mut Random, tally: &mut 
     tally.left_damaged += u64::from(ground.noted(HEIR, FINDINGS) > 0);
 }
 
-/// Stops a process at random moments until it is stopped in the wanted state. Returns whether that succeeded.
+/// Stops a process at random moments until it is stopped in the wanted state, and leaves it stopped. Returns false if that has not
+/// succeeded within `patience`.
 fn stop_when(wanted: impl Fn() -> bool, patience: Duration, child: &Child, random: &mut Random) -> bool {
     let pid = Pid::from_child(child);
     let seen = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -213,7 +216,8 @@ fn one_is_killed_and_all_begin_anew() {
     assert!(tally.left_damaged > 0, "nobody has left anything half done: {tally:?}");
 }
 
-/// A region must be the same at every address where it is mapped.
+/// A region must be the same at every address where it is mapped: a value or a change that was written through one mapping must be
+/// seen through the other. A position that was stored as an address would fail this.
 #[test]
 fn two_mappings_are_one_region() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -226,6 +230,7 @@ fn two_mappings_are_one_region() {
     for number in 0..SPREAD {
         let (writer, reader) = if number % 2 == 0 { (&first, &second) } else { (&second, &first) };
         let content = content(number, number, (number * 7) as usize);
+        // The highest six bits of a hash select one of the 64 fences of tags.
         let tag = writer.fences().tag(number << 58);
         let new = new_value(&content, writer.fences().now(), u32::MAX, std::slice::from_ref(&tag));
         let get = |tier: &Tier<'_, &Ground>, found: &mut Vec<u8>| {

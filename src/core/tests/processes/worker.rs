@@ -1,4 +1,4 @@
-//! The work of one process, and the check of everything that it reads.
+//! The work of one process, and the check of everything that it reads. `main.rs` explains the test.
 
 use crate::ground::{BUSY, FINDINGS, Ground, OPERATIONS, READS, TICK, VICTIM};
 use crate::values::{Random, content, size_of, verify};
@@ -13,13 +13,17 @@ use std::sync::atomic::Ordering;
 pub enum Part {
     Reader,
     Writer,
+    /// Removes keys now and then, and reads otherwise.
     Deleter,
+    /// Adds to counters.
     Adder,
+    /// Sweeps, and moves the clock.
     Sweeper,
     /// Does the work of all others, until it is killed.
     Victim,
 }
 
+/// The parts of the processes, by their seats.
 pub const PARTS: [Part; 8] = [
     Part::Victim,
     Part::Reader,
@@ -31,12 +35,13 @@ pub const PARTS: [Part; 8] = [
     Part::Sweeper,
 ];
 
-/// The keys: spread keys, keys that have the same hash and so share one bucket, and keys of counters. Searching the
-/// crowded bucket takes so long that readers and kills come in between.
+/// The number of keys of each kind: spread keys, keys that have the same hash and so share one bucket, and keys of counters. Keys
+/// are numbers, in this order. Searching the crowded bucket takes so long that readers and kills come in between.
 pub const SPREAD: u64 = 600;
 pub const CROWDED: u64 = 300;
 pub const COUNTERS: u64 = 20;
-/// The first few keys are large and used most often, so that one process replaces a value while another copies it.
+/// The first few keys have large values and are used in about a third of the operations, so that one process replaces a value while
+/// another copies it.
 pub const HOT: u64 = 4;
 pub const KEYS: u64 = SPREAD + CROWDED + COUNTERS;
 
@@ -49,6 +54,7 @@ pub fn step(number: u64) -> u64 {
     number * 2 + 1
 }
 
+/// Calls `what` with a key. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all hashes.
 pub fn with_key<T>(scope: Scope, number: u64, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let hash = if (SPREAD..SPREAD + CROWDED).contains(&number) { SPREAD } else { number };
     let bytes = number.to_le_bytes();
@@ -61,6 +67,7 @@ pub struct Worker<'m> {
     pub tier: Tier<'m, &'m Ground>,
     pub scope: Scope,
     pub random: Random,
+    /// The buffer for reads.
     pub value: Vec<u8>,
 }
 
@@ -71,6 +78,7 @@ impl<'m> Worker<'m> {
         Self { ground, tier, scope, random: Random::new(seed), value: Vec::new() }
     }
 
+    /// Does one operation after the other until the process is told to stop.
     pub fn work(&mut self, part: Part) {
         while !self.ground.stopped() {
             self.ground.note(BUSY, 1);
@@ -80,6 +88,7 @@ impl<'m> Worker<'m> {
         }
     }
 
+    /// Does one operation of a part.
     pub fn step(&mut self, part: Part) {
         let hot = self.random.below(3) == 0;
         let mut below = |bound| self.random.below(if hot { HOT } else { bound });
@@ -133,7 +142,7 @@ impl<'m> Worker<'m> {
         self.ground.count(READS);
     }
 
-    /// Stores a value in one of the possible ways.
+    /// Stores a value in one of the possible ways, or, once in 128 times, invalidates the values of a tag.
     pub fn write(&mut self, number: u64) {
         let version = self.random.below(u64::MAX);
         let size = match number {
@@ -143,11 +152,13 @@ impl<'m> Worker<'m> {
             _ => version as usize % 60,
         };
         let content = content(number, version, size);
+        // The shift moves bits 18 to 23 of the version to the top of the hash, which selects one of the 64 fences of tags. The
+        // lowest bits already select the way to store.
         let tag = self.tier.fences().tag(version << 40);
         let expires = self.ground.now() + 1 + (version >> 20) as u32 % 2_000;
         let tier = &self.tier;
         with_key(self.scope, number, |key| match version % 16 {
-            // This must be seldom: a tier in which all entries are invalidated never evicts.
+            // This must be seldom: if all entries were invalidated, none would be counted as evicted, and the life would not end.
             0 if version.is_multiple_of(128) => {
                 tier.fences().raise(tag);
                 tier.fences().lower(tag);
@@ -225,6 +236,7 @@ pub fn new_value<'v>(
     NewValue { stamp, expires, ..value(bytes, dependencies) }
 }
 
+/// Asserts that a counter holds a multiple of its step, and not 0.
 pub fn assert_counter(number: u64, sum: u64) {
     assert!(sum > 0 && sum.is_multiple_of(step(number)), "counter {number} holds {sum}, a foreign number");
 }
