@@ -1,5 +1,5 @@
 //! Claims of records: a relation gets a record when an entry first depends on it. A writer that looked for the record
-//! before that does not know of it.
+//! before that does not know of it. `fence/mod.rs` of the core has the rules.
 //!
 //! The model has one relation. A writer that finds no record raises the *unclaimed* fence, and looks for a record
 //! again after that. A fill claims the record, counts the claim (`Bump`), and then reads the unclaimed fence to
@@ -24,9 +24,13 @@ enum Write {
     Raise,
     /// Raises the fence of the record, if the count of claims has changed since `Count` and the record exists now.
     LookAgain,
+    /// The commit: the writer's change becomes visible.
     Show,
+    /// Draws the number of the change.
     Draw,
+    /// Lowers the unclaimed fence, if the writer has raised it.
     LowerUnclaimed,
+    /// Lowers the fence of the record, if the writer has raised it.
     LowerRecord,
 }
 
@@ -34,10 +38,12 @@ enum Write {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Fill {
     Stamp,
+    /// Takes a snapshot, and computes the value on it.
     Snapshot,
     Claim,
     /// Reads whether the record is settled.
     Settled,
+    /// Counts the claim. The code does this only if `Settled` found that the record is not settled.
     Bump,
     /// Reads whether the unclaimed fence is at rest, and its number.
     Rest,
@@ -65,33 +71,46 @@ enum Step {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Writer {
+    /// How many steps the writer has taken.
     at: u8,
+    /// The count of claims as of `Count`.
     counted: u8,
+    /// Whether `Look` has found the record.
     found: bool,
+    /// Whether it has raised the unclaimed fence, and the fence of the record.
     raised: [bool; 2],
     number: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Filler {
+    /// How many steps the fill has taken.
     at: u8,
     stamp: u8,
+    /// The changes that the value contains, one bit for each writer.
     value: u8,
+    /// Whether the record was settled as of `Settled`.
     settled: bool,
+    /// Whether the unclaimed fence was at rest as of `Rest`.
     rested: bool,
     /// The number of the unclaimed fence as of `Rest`.
     changed: u8,
+    /// Whether the entry also depends on the unclaimed fence.
     on_unclaimed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct State {
+    /// The clock of changes.
     now: u8,
+    /// The count of claims.
     claims: u8,
     is_claimed: bool,
     is_settled: bool,
+    /// The unclaimed fence, and the fence of the record.
     unclaimed: Fence,
     record: Fence,
+    /// The changes that are visible, one bit for each writer.
     visible: u8,
     writers: Vec<Writer>,
     fillers: Vec<Filler>,
@@ -100,9 +119,12 @@ struct State {
     /// The changes that the reader must see, once it has begun. With a safe stamp, it must not see any others.
     begun: Option<u8>,
     has_read: bool,
+    /// Whether the reader got a value without a change that it must see.
     stale: bool,
+    /// Whether the reader, with a safe stamp, got a value with a change that it must not see.
     newer: bool,
     hits: u8,
+    /// The hits on entries of fills that found the record settled.
     settled_hits: u8,
 }
 
@@ -140,6 +162,7 @@ struct Claims {
 }
 
 impl Claims {
+    /// Returns the steps of a writer, in order.
     fn writing(&self) -> Vec<Write> {
         use Write::*;
         let again: &[Write] = match self.variant {
@@ -150,6 +173,7 @@ impl Claims {
         [Count, Look].iter().chain(again).chain(&[Show, Draw, LowerUnclaimed, LowerRecord]).copied().collect()
     }
 
+    /// Returns the steps of a fill, in order.
     fn filling(&self) -> Vec<Fill> {
         use Fill::*;
         let mut steps = vec![Stamp, Snapshot, Claim, Settled, Bump];
@@ -309,9 +333,13 @@ impl Model for Claims {
     }
 }
 
+/// No reader gets a value without a change that was visible when the reader began.
 const NOT_STALE: &str = "no stale read";
+/// No reader with a safe stamp gets a value with a change that was not visible when the reader began.
 const NOT_NEWER: &str = "no value newer than the snapshot";
 
+/// The protocol as built must keep both properties. Each other variant must break the property that is named: a model that cannot
+/// fail proves nothing.
 #[test]
 fn claims() {
     use Variant::*;

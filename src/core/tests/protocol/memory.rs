@@ -17,7 +17,7 @@ impl Fence {
         self.pending += 1;
     }
 
-    /// Takes one raise back with the change number `number`, and returns the fence as it was before.
+    /// Takes one raise back with the change number `number`, and returns the fence as it was before. The fence must be raised.
     pub fn lower(&mut self, number: u8) -> Self {
         let found = *self;
         self.seq = self.seq.max(number);
@@ -25,7 +25,7 @@ impl Fence {
         found
     }
 
-    /// Takes one raise back for a change that was aborted.
+    /// Takes one raise back for a change that was aborted. The fence must be raised.
     pub fn withdraw(&mut self) {
         self.pending -= 1;
     }
@@ -35,8 +35,8 @@ impl Fence {
         self.pending == 0 && self.seq <= stamp.min(safe_stamp)
     }
 
-    /// Returns whether the transaction that found this fence when it lowered it was alone: no other transaction has
-    /// changed the dependency since `stamp`, and none is about to.
+    /// Returns whether a transaction that found the fence like this when it lowered it was alone: no other transaction had changed
+    /// the dependency since `stamp`, and none was about to.
     pub fn was_alone(self, stamp: u8) -> bool {
         self.pending == 1 && self.seq <= stamp
     }

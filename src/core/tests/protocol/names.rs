@@ -20,6 +20,7 @@ use crate::{Verdict, check, long};
 /// The fences of the two transactions have the numbers of the transactions. The fence of their database comes after
 /// them.
 const DATABASE: usize = 2;
+/// The numbers of the two transactions.
 const FIRST: u8 = 0;
 const SECOND: u8 = 1;
 
@@ -33,12 +34,15 @@ pub enum End {
     /// Asks again, and starts over if another transaction has the name now. If the name is unchanged and there is no
     /// record, the transaction was prepared in an earlier life of the server.
     AskAgain,
+    /// Raises the fence of the record, or that of the database. An ender that rolls back raises none.
     Raise,
     /// The server ends the transaction that has the name now.
     Finish,
     /// An error before `Finish` or after it. The ender does not learn which.
     Fail,
+    /// Draws the number of the change.
     Draw,
+    /// Lowers the raised fence with that number.
     Lower,
     /// Stops using the record. If the ender knows that the transaction is ended, the record ends, too.
     Retire,
@@ -57,6 +61,7 @@ pub enum Prepare {
     Fail,
 }
 
+/// One step of the only fill: it takes its stamp, reads the source on a snapshot, and publishes the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
     Stamp,
@@ -73,11 +78,13 @@ pub enum Step {
     /// A session sees that the second transaction is over, although no command reported its end, and draws a number
     /// for its fence.
     SettleDraw,
+    /// The same session lowers the fence with that number, and frees the record.
     SettleLower,
     Filler(Fill),
     Reader(Read),
 }
 
+/// The use of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Slot {
     #[default]
@@ -100,6 +107,7 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether the record has the name of its transaction.
     fn has_name(self) -> bool {
         ![Slot::Free, Slot::Unnamed].contains(&self.slot)
     }
@@ -111,6 +119,7 @@ impl Record {
     }
 }
 
+/// What an ender has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Stage {
     #[default]
@@ -136,25 +145,33 @@ pub struct Ender {
     commits: bool,
     /// The transaction that had the name when it asked.
     asked: Option<u8>,
+    /// The record that it uses. None if it has found none.
     record: Option<u8>,
     /// The fence that it raises. None if it rolls back.
     fence: Option<u8>,
+    /// The number that it has drawn.
     number: u8,
 }
 
+/// How far the second transaction is prepared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Preparing {
     #[default]
     Idle,
+    /// It has a record.
     Recorded,
+    /// It has the name, and other sessions cannot end it yet.
     Named,
+    /// It is prepared, or was given up.
     Over,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
+    /// The clock of changes.
     now: u8,
     fences: [Fence; 3],
+    /// The committed transactions, one bit for each.
     visible: u8,
     /// The transaction that has the name.
     named: Option<u8>,
@@ -170,6 +187,7 @@ pub struct State {
     /// The transaction whose change the value depends on. It must be one transaction only: a value that depends on
     /// both would be saved by the fence of the wrong one.
     depends: u8,
+    /// How many steps the fill has taken.
     filled: u8,
     entry: Entry,
     reader: Reader,
@@ -177,6 +195,7 @@ pub struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
+    /// The protocol as it is built.
     AsBuilt,
     /// The session that prepares does not check whether an ender still uses a record of the name.
     GivenAtOnce,
@@ -255,6 +274,7 @@ impl Names {
         }
     }
 
+    /// Takes a step of an ender.
     fn end(&self, state: &mut State, number: usize, step: End) {
         let variant = self.variant;
         let State { enders, records, fences, .. } = state;
@@ -352,6 +372,7 @@ impl Names {
         }
     }
 
+    /// Returns the possible next steps of the session that prepares the second transaction.
     fn prepares(&self, state: &State) -> Vec<Prepare> {
         match state.preparing {
             Preparing::Idle => vec![Prepare::Record],
@@ -449,6 +470,7 @@ impl State {
             relevant: 1 << self.depends,
             rows: !0,
             aborted: false,
+            // Needless misses are no subject of this model.
             disturbed: true,
         };
         self.reader.step(step, &self.program(), &view, self.entry);
@@ -555,9 +577,11 @@ impl Model for Names {
     }
 }
 
+/// See [`Outcome`] for both.
 const NOT_STALE: &str = "no stale read";
 const NOT_FUTURE: &str = "no read from the future";
 
+/// The protocol as built must keep all properties. Each other variant must break the property that is named, or be harmless.
 #[test]
 fn names() {
     use Variant::*;

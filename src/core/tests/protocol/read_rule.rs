@@ -25,6 +25,7 @@ const CATALOGS: u8 = 0xf0;
 /// One atomic step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
+    /// Raises this fence.
     Raise(usize),
     /// The writer's changed rows become visible: the commit.
     Show,
@@ -32,14 +33,19 @@ pub enum Write {
     Send,
     /// Draws a number from the clock of changes.
     Draw,
+    /// Lowers this fence with the drawn number.
     Lower(usize),
     /// Aborts, instead of `Show` and the steps after it.
     Abort,
     Withdraw(usize),
     // Only variants have the following steps.
+    /// Sets `seq` to the drawn number, unless `seq` is greater.
     MoveSeq(usize),
+    /// Takes the raise back.
     MovePending(usize),
+    /// Takes the raise back, and sets `seq` to the drawn number in any case.
     Overwrite(usize),
+    /// Takes the raises of all writers back.
     Clear(usize),
 }
 
@@ -64,23 +70,29 @@ pub enum Step {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Writer {
+    /// How many steps of its program it has taken. The program of an abort counts from 0 again.
     at: u8,
-    /// How many fences it had raised when it aborted.
+    /// How many fences it had raised when it aborted. None if it has not aborted.
     aborted: Option<u8>,
+    /// The number that it has drawn.
     pub number: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filler {
+    /// How many steps of its program it has taken.
     at: u8,
     pub stamp: u8,
+    /// The changes that the value contains, as bits.
     value: u8,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct State {
+    /// The clock of changes.
     pub now: u8,
     pub fences: [Fence; FENCES],
+    /// The changes that are visible, as bits.
     visible: u8,
     pub writers: Vec<Writer>,
     pub fillers: Vec<Filler>,
@@ -143,7 +155,9 @@ type Plan = (&'static [usize], bool);
 #[derive(Clone, Debug)]
 pub struct ReadRule {
     writers: Vec<Writing>,
+    /// The program of a fill.
     fill: Vec<Fill>,
+    /// The numbers of fills and of readers.
     fillers: usize,
     readers: usize,
     /// The programs of the readers: under READ COMMITTED, then under REPEATABLE READ.
@@ -158,8 +172,8 @@ struct Writing {
 }
 
 impl ReadRule {
-    /// Creates the model. Every entry depends on `dependencies`, and readers check them in this order. Each reader is
-    /// tried under both isolation levels.
+    /// Creates the model, with so many fills and readers. Every entry depends on `dependencies`, and readers check them in
+    /// this order. Each reader is tried under both isolation levels.
     pub fn new(
         variant: Variant,
         writers: &[Plan],
@@ -188,6 +202,7 @@ impl ReadRule {
         Self::new(variant, &[(&[1], true), (&[0, 1], true)], 2, 1, &[0, 1])
     }
 
+    /// Entries that depend on two things. Two writers change the first of them, and the third writer changes both.
     pub fn three_writers(variant: Variant) -> Self {
         Self::new(variant, &[(&[0], true), (&[0], false), (&[1, 0], false)], 1, 1, &[0, 1])
     }
@@ -237,6 +252,7 @@ impl Writing {
         Self { commit, aborts: (0..=changes.len()).filter(|_| may_abort).map(abort).collect() }
     }
 
+    /// Whether a writer has aborted and has taken back all its raises.
     fn has_aborted(&self, writer: &Writer) -> bool {
         writer.aborted.is_some_and(|raised| self.aborts[usize::from(raised)].len() == usize::from(writer.at))
     }
@@ -398,10 +414,12 @@ impl Model for ReadRule {
     }
 }
 
+/// See [`Outcome`] for these: `Stale`, `Future`, and `MissForNothing`.
 const NOT_STALE: &str = "no stale read";
 const NOT_FUTURE: &str = "no read from the future";
 const NO_TRACE: &str = "no trace of an abort";
 
+/// The rule as built must keep all properties. Each other variant must break the property that is named, or be harmless.
 #[test]
 fn read_rule() {
     use Variant::*;

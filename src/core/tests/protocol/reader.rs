@@ -18,7 +18,9 @@ pub enum Read {
     /// Checks this fence of the entry.
     Check(usize),
     // Only variants have the following steps.
+    /// Checks that this fence of the entry is not raised.
     CheckPending(usize),
+    /// Checks that `seq` of this fence is not beyond the stamp, nor beyond the safe stamp.
     CheckSeq(usize),
 }
 
@@ -79,7 +81,8 @@ pub struct View<'v> {
     pub disturbed: bool,
 }
 
-/// Returns the steps of a reader, as the code takes them.
+/// Returns the steps of a reader, as the code takes them. `dependencies` are the fences that it checks, in this order. `Find(0)`
+/// stands for the step that finds any entry.
 pub fn program(repeatable: bool, dependencies: &[usize]) -> Vec<Read> {
     let begin: &[Read] = if repeatable { &[Read::Horizon, Read::Begin] } else { &[Read::Begin] };
     let checks = dependencies.iter().map(|fence| Read::Check(*fence));

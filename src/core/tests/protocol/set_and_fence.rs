@@ -36,21 +36,28 @@ const FENCES: usize = 3;
 /// One atomic step of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
+    /// Takes the stamp of the value.
     Stamp,
     /// Computes the value on a snapshot taken now, after this many of the transaction's own changes. The other
     /// changes follow.
     Compute(u8),
+    /// Raises this fence.
     Raise(usize),
     /// The transaction's changes become visible: the commit.
     Show,
+    /// Draws the transaction's number.
     Draw,
+    /// Lowers this fence with the number, and checks the state that the fence had before.
     Lower(usize),
     /// Checks a dependency that the transaction has not changed.
     Look(usize),
+    /// Publishes the value, unless a check has failed.
     Publish,
+    /// Aborts. The transaction then withdraws each fence that it has raised.
     Abort,
     Withdraw(usize),
     // Only variants have the following step.
+    /// Checks a dependency that the transaction has changed.
     LookAtOwn(usize),
 }
 
@@ -62,13 +69,17 @@ pub enum Step {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Transaction {
+    /// How many steps of its program it has taken. After an abort, how many fences it has withdrawn.
     at: u8,
-    /// How many fences it had raised when it aborted.
+    /// How many fences it had raised when it aborted. None if it has not aborted.
     aborted: Option<u8>,
+    /// The stamp of its value.
     pub stamp: u8,
     /// The `seq` of each fence at the time of the stamp. Only `SeqAsItWas` uses this.
     seqs: [u8; FENCES],
+    /// The changes that its value contains, as bits.
     value: u8,
+    /// The number that it has drawn.
     pub number: u8,
     /// Whether a check has failed, so that its value is not published.
     pub dropped: bool,
@@ -79,8 +90,10 @@ pub struct Transaction {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
+    /// The clock of changes.
     pub now: u8,
     pub fences: [Fence; FENCES],
+    /// The changes that are visible, as bits.
     visible: u8,
     pub transactions: Vec<Transaction>,
     pub reader: Reader,
@@ -118,13 +131,14 @@ pub enum Variant {
     SeqAsItWas,
 }
 
-/// The changes of a transaction, in order; whether it sets a value; whether it may abort.
+/// The fences of what a transaction changes, in order; whether it sets a value; whether it may abort.
 type Plan = (&'static [usize], bool, bool);
 
 #[derive(Clone, Debug)]
 pub struct SetAndFence {
     variant: Variant,
     plans: Vec<Plan>,
+    /// The program of each transaction that commits.
     commits: Vec<Vec<Act>>,
     /// The dependencies of every value.
     dependencies: &'static [usize],
@@ -135,6 +149,7 @@ pub struct SetAndFence {
 /// The maximum number of changes of one transaction. Each is a bit of a value.
 const CHANGES: usize = 2;
 
+/// Returns the bits of the first `changes` changes of a transaction.
 fn bits(number: usize, changes: usize) -> u8 {
     ((1 << changes) - 1) << (number * CHANGES)
 }
@@ -168,6 +183,8 @@ impl SetAndFence {
         Self::new(variant, &[(&[0, 1], true, true), (&[1, 0], false, true)], &[0, 1])
     }
 
+    /// Two transactions that set a value and change dependencies, and one that only changes dependencies. Only the long run has
+    /// time for this.
     pub fn everybody(variant: Variant) -> Self {
         let plans: &[Plan] = &[(&[0, 1], true, false), (&[1], true, false), (&[0, 2], false, true)];
         Self::new(variant, plans, &[0, 1, 2])
@@ -220,6 +237,7 @@ fn commit(variant: Variant, (changes, sets, _): &Plan, dependencies: &[usize]) -
 }
 
 impl State {
+    /// Takes a step of a transaction.
     fn act(&mut self, model: &SetAndFence, number: usize, act: Act) {
         let (changes, ..) = model.plans[number];
         let disturbed = self.is_disturbed(model, number);
@@ -291,7 +309,8 @@ impl State {
         }
     }
 
-    /// Returns whether another transaction has changed anything or is about to.
+    /// Returns whether another transaction has changed anything or is about to: it has raised fences,
+    /// and has not withdrawn all of them.
     fn is_disturbed(&self, model: &SetAndFence, number: usize) -> bool {
         self.transactions.iter().enumerate().any(|(other, transaction)| {
             other != number
@@ -309,6 +328,7 @@ impl State {
             relevant: model.relevant(),
             rows: !0,
             aborted: self.transactions.iter().any(|other| other.aborted == Some(other.at)),
+            // Needless misses are no subject of this model; `for_nothing` notes values that are dropped needlessly.
             disturbed: true,
         };
         let reader = &mut self.reader;
@@ -322,6 +342,7 @@ impl State {
     }
 }
 
+/// Returns how many fences these steps raise.
 fn raised(acts: &[Act]) -> usize {
     acts.iter().filter(|act| matches!(act, Act::Raise(_))).count()
 }
@@ -411,10 +432,13 @@ impl Model for SetAndFence {
     }
 }
 
+/// See [`Outcome`] for the first two.
 const NOT_STALE: &str = "no stale read";
 const NOT_FUTURE: &str = "no read from the future";
 const HIT: &str = "a READ COMMITTED hit";
 
+/// The rule as built must keep all properties in each scenario. Each other variant must break the property that is named, or be
+/// harmless.
 #[test]
 fn set_and_fence() {
     use Variant::*;

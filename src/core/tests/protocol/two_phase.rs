@@ -1,11 +1,12 @@
 //! A prepared transaction: its changes become visible by COMMIT PREPARED, which may run in another backend and after
-//! a restart of the server.
+//! a restart of the server. `src/store/transaction/prepared.rs` of the extension has the rules.
 //!
 //! The fences of the transaction are kept in shared memory. A backend that tries to commit it raises them before the
 //! attempt. It lowers them with a new number whether the attempt succeeds or fails: an error may come after the
-//! commit, and the backend cannot know whether it did. After a restart the list of fences is lost, so the backend
-//! raises the fence of the database, on which every entry depends. While the transaction is only prepared, no fence
-//! is raised: its changes are not visible, so the cached values are right.
+//! commit, and the backend cannot know whether it did. A restart here is one that loses the shared memory. The list of
+//! fences is lost with it, so the backend then raises the fence of the database, on which every entry depends. (A
+//! restart that keeps a saved cache also keeps the list.) While the transaction is only prepared, no fence is raised:
+//! its changes are not visible, so the cached values are right.
 
 use stateright::{Model, Property};
 
@@ -21,19 +22,26 @@ const DEPENDENCIES: [usize; 2] = [CHANGED, DATABASE];
 /// One atomic step of a backend that executes COMMIT PREPARED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
+    /// Raises the fence of the changes, or, if the list of fences is lost, that of the database.
     Raise,
     /// The transaction's changes become visible.
     Commit,
     /// An error, or the end of the backend, before the commit or after it. The backend does not learn which.
     Fail,
+    /// Draws the number of the change.
     Draw,
+    /// Lowers the fence with that number.
     Lower,
     // Only variants have the following steps.
+    /// Takes the raise back.
     Withdraw,
+    /// Lowers the fence, and takes the raises of all backends back.
     Clear,
+    /// Sets `seq` of the fence to the number, and takes no raise back.
     MoveSeq,
 }
 
+/// One step of the only fill: it takes its stamp, reads the source on a snapshot, and publishes the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fill {
     Stamp,
@@ -48,9 +56,11 @@ pub enum Step {
     Reader(Read),
     /// ROLLBACK PREPARED.
     RollBack,
+    /// The server restarts, once.
     Restart,
 }
 
+/// What a backend has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Stage {
     #[default]
@@ -65,21 +75,26 @@ enum Stage {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Backend {
     stage: Stage,
+    /// The fence that it raises. None before that.
     fence: Option<u8>,
+    /// The number that it has drawn.
     number: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
+    /// The clock of changes.
     now: u8,
     fences: [Fence; 2],
     /// Whether the list of the transaction's fences is still in shared memory.
     known: bool,
     /// Whether the transaction is still prepared.
     prepared: bool,
+    /// 1 if the transaction is committed, and 0 before that.
     visible: u8,
     restarted: bool,
     backends: Vec<Backend>,
+    /// How many steps the fill has taken.
     filled: u8,
     entry: Entry,
     reader: Reader,
@@ -112,6 +127,7 @@ pub struct TwoPhase {
 const FILL: [Fill; 3] = [Fill::Stamp, Fill::Snapshot, Fill::Publish];
 
 impl TwoPhase {
+    /// Returns the possible next steps of a backend.
     fn acts(&self, state: &State, backend: &Backend) -> Vec<Act> {
         use Variant::*;
         match (backend.stage, self.variant) {
@@ -136,6 +152,7 @@ impl TwoPhase {
 }
 
 impl State {
+    /// Takes a step of a backend.
     fn act(&mut self, variant: Variant, number: usize, act: Act) {
         let backend = &mut self.backends[number];
         let fence = backend.fence.map(usize::from);
@@ -291,10 +308,12 @@ impl Model for TwoPhase {
     }
 }
 
+/// See [`Outcome`] for the first two. `ENDS`: a fence stays raised only while a backend has a step left.
 const NOT_STALE: &str = "no stale read";
 const NOT_FUTURE: &str = "no read from the future";
 const ENDS: &str = "nothing is pending for ever";
 
+/// The protocol as built must keep all properties. Each other variant must break the property that is named.
 #[test]
 fn two_phase() {
     use Variant::*;

@@ -1,4 +1,5 @@
-//! The fences of a real tier beside those of the models `read_rule.rs` and `set_and_fence.rs`.
+//! The fences of a real tier beside those of the models `read_rule.rs` and `set_and_fence.rs`. A *path* is a list of steps, each
+//! with the model's state after it.
 
 use pg_cache_core::{FenceId, Fences, Stamp};
 
@@ -20,7 +21,7 @@ fn tag(fences: &Fences<'_>, number: usize) -> FenceId {
     fences.tag((number as u64) << 60)
 }
 
-/// Asserts that the clock and the fences of the tier are as in the model.
+/// Asserts that the clock and the fences of the tier are as in the model. The code shows no `seq`, so two questions enclose it.
 fn same_fences(fences: &Fences<'_>, now: u8, expected: &[Fence]) {
     assert_eq!(fences.now(), moment(now));
     for (number, expected) in expected.iter().enumerate() {
@@ -51,7 +52,7 @@ fn same_reading(fences: &Fences<'_>, step: Read, stamp: u8, now: u8, after: &Rea
     }
 }
 
-/// Takes a path of the read rule with the fences of a new tier.
+/// Takes a path of the read rule with the fences of a new tier. Panics if an answer or the last state differs from the model's.
 fn replay_read_rule(path: &[(read_rule::Step, read_rule::State)]) {
     with_tier(|tier| {
         let fences = tier.fences();
@@ -87,7 +88,8 @@ fn replay_read_rule(path: &[(read_rule::Step, read_rule::State)]) {
     });
 }
 
-/// Takes a path of a transaction that sets a value and changes its dependencies, with the fences of a new tier.
+/// Takes a path of transactions that set values and change dependencies, with the fences of a new tier. Panics if an answer or the
+/// last state differs from the model's.
 fn replay_set_and_fence(
     model: &SetAndFence,
     start: &set_and_fence::State,
@@ -131,6 +133,7 @@ fn replay_set_and_fence(
     });
 }
 
+/// The operations on fences must give the answers and end in the states of the two models, on every path that `walk` takes.
 #[test]
 fn fences_are_as_modelled() {
     // One filler is enough here: a second one would take the same steps.

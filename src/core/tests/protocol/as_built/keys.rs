@@ -17,12 +17,16 @@ struct Twin<'t> {
     memory: &'t [AtomicU64],
     host: &'t TestHost,
     tier: TestTier<'t>,
+    /// The announced change of each writer.
     announced: Vec<Option<Reservation>>,
+    /// The lease of each worker. A worker keeps it across a restart.
     leases: Vec<Option<Lease>>,
+    /// The ID of the claim of each writer.
     claims: Vec<Option<u64>>,
 }
 
 impl Twin<'_> {
+    /// Reserves a value of the model: a byte that says whether it was set or computed, and the model's number.
     fn reserve(&self, value: Value) -> Reservation {
         let bytes = match value {
             Value::Set(by) => [0, by],
@@ -31,7 +35,7 @@ impl Twin<'_> {
         reserve(&self.tier, &bytes, u32::MAX)
     }
 
-    /// Takes a step with the tier, and compares the answers with the model's next state.
+    /// Takes a step with the tier, and compares the answers with `after`, the model's next state.
     fn step(&mut self, model: &Keys, before: &keys::State, step: keys::Step, after: &keys::State) {
         match step {
             keys::Step::Writer(number, keys::Write::Claim) => {
@@ -163,6 +167,7 @@ impl Twin<'_> {
         assert_eq!(usage.announced, u64::from(state.announced.count_ones()));
         assert_eq!(usage.flights, u64::from(state.flight.is_some_and(|flight| !flight.overdue)));
         assert_eq!(usage.entries, u64::from(state.entry.is_some()));
+        // Session 9 is none of the actors, so it must not get the lease.
         if state.flight.is_some_and(|flight| !flight.overdue) {
             let asked =
                 with_key(&self.tier, |key| self.tier.acquire(key, FlightRequest::lease(owner(9), u32::MAX)));
@@ -171,7 +176,7 @@ impl Twin<'_> {
     }
 }
 
-/// Takes a path of the key protocol with a new tier.
+/// Takes a path of the key protocol with a new tier. Panics if an answer or the last state differs from the model's.
 fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::State)]) {
     let memory = memory(REGION_BYTES);
     let host = TestHost::default();
@@ -196,6 +201,7 @@ fn replay_keys(model: &Keys, start: &keys::State, path: &[(keys::Step, keys::Sta
     twin.compare(before);
 }
 
+/// The operations on a key must give the answers and end in the states of the model, on every path that `walk` takes.
 #[test]
 fn keys_are_as_modelled() {
     let walk = |name: &str, make: fn(keys::Variant) -> Keys| {

@@ -1,7 +1,7 @@
 //! Compares four models with the code: `read_rule.rs`, `set_and_fence.rs`, `keys/`, and `table/` for one key in one
-//! segment. The models are as built and have few actors. The rows of `table/` are the test's.
-//! The test takes every step that such a model can take with the real tier, too. Both must give the same answers and
-//! end in the same state.
+//! segment. The models are as built and have few actors. The rows of `table/` are vectors of the test. The test takes
+//! every step that such a model can take with the real tier, too. Both must give the same answers and end in the same
+//! state.
 //!
 //! `walk.rs` reaches each state on one path, and tries each step from that state after the same path on a new tier. So
 //! the results of these modules about the order of steps also hold for the operations of the real tier. A step that

@@ -7,23 +7,29 @@ use super::tier::{TestTier, format, reserve, with_key};
 use super::walk::walk;
 use crate::table::{self, Table};
 
-/// The size of a region with a directory, which has the records of all segments.
+/// The size of a region with a directory. Such a region also has the records of all segments, which take 32 KB.
 const REGION_BYTES: usize = 64 * 1024;
 
 /// One key in a real tier with a directory, and the rows of one segment.
 struct TableTwin<'t> {
     tier: TestTier<'t>,
+    /// The announced change of the writer.
     announced: Option<Reservation>,
+    /// The entry that the saver has marked last.
     batch: Batch,
+    /// The bytes and the properties of the value that the saver has copied.
     copy: Option<(Vec<u8>, Meta)>,
+    /// The rows of the segment. The position of a row in the tier is its index plus 1.
     rows: Vec<(Vec<u8>, Meta)>,
 }
 
-/// The tick at which a version of a value expires. So the version is a property of the value.
+/// The tick at which a version of a value expires. So the version is a property of the value. It is later than all ticks of the
+/// test, so no value expires.
 fn expiry(version: u8) -> u32 {
     1000 + u32::from(version)
 }
 
+/// Converts a location of the model. A position of the tier must not be 0.
 fn place(location: table::Location) -> Location {
     Location::new(location.segment as u16, location.position as u64 + 1).expect("it is a legal location")
 }
@@ -33,6 +39,7 @@ impl TableTwin<'_> {
         with_key(&self.tier, |key| self.tier.location(key))
     }
 
+    /// Reserves the version that the next change makes.
     fn reserve_next(&self, before: &table::State) -> Reservation {
         let version = before.visible[0] + 1;
         reserve(&self.tier, &[version], expiry(version))
@@ -155,6 +162,7 @@ impl TableTwin<'_> {
         }
     }
 
+    /// Asserts that the tier is in the model's state.
     fn compare(&self, model: &Table, state: &table::State) {
         let location = state.location(model, 0);
         assert_eq!(self.location(), location.map(place));
@@ -176,6 +184,8 @@ impl TableTwin<'_> {
     }
 }
 
+/// Takes a path of the table protocol with a new tier, in which the key has version 0. Panics if an answer or the last state
+/// differs from the model's.
 fn replay_table(model: &Table, start: &table::State, path: &[(table::Step, table::State)]) {
     let memory = memory(REGION_BYTES);
     let host = TestHost::default();
@@ -203,6 +213,7 @@ fn replay_table(model: &Table, start: &table::State, path: &[(table::Step, table
     twin.compare(model, before);
 }
 
+/// The operations on a saved value must give the answers and end in the states of the model, on every path that `walk` takes.
 #[test]
 fn saved_values_are_as_modelled() {
     let walk = |name: &str, make: fn(table::Variant) -> Table| {

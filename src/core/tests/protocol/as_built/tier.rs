@@ -17,6 +17,7 @@ pub fn with_tier(test: impl FnOnce(TestTier<'_>)) {
     test(format(&memory, &host, 0));
 }
 
+/// Formats a tier with one shard. `locations` is that of [`Sizes`]: 0 makes a tier without a directory.
 pub fn format<'t>(memory: &'t [AtomicU64], host: &'t TestHost, locations: u32) -> TestTier<'t> {
     let sizes = Sizes { relation_fences: 0, shards: 1, locations, ..SIZES };
     Tier::format(Region::of_words(memory), sizes, host, 0).expect("it is large enough")

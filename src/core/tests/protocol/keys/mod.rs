@@ -8,9 +8,9 @@
 //! hides the value of the key. A computed value is the set of the changes that were visible to the session that
 //! computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a removal.
 //!
-//! A lease records what was visible when it was acquired. The tier's caller refuses a value that was computed on an
-//! older snapshot, in the statement that acquires the lease. A value that is set under a claim, while another actor
-//! sets or removes the key, counts as having been set before that change.
+//! A lease records what was visible when it was acquired. A statement that acquires a lease may compute the value on its own
+//! snapshot, which is older. The tier's caller refuses such a value. A value that is set under a claim, while another
+//! actor sets or removes the key, counts as having been set before that change.
 
 mod properties;
 mod scenarios;
@@ -25,6 +25,8 @@ use properties::{
     CLAIMS_END, LAST_THROUGH, LATER_IS_LATER, NOT_STALE, NOTHING_LOST, ONE_CLAIM, ONE_FIRST, ONE_LEADER,
 };
 
+/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named, or be
+/// harmless.
 #[test]
 fn keys() {
     use Variant::*;

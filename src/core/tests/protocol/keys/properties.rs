@@ -1,4 +1,4 @@
-//! The steps that are possible in a state, and the properties of every state.
+//! The steps that are possible in a state, and the properties of every state. `mod.rs` explains the words.
 
 use super::scenarios::{Keys, Variant};
 use super::state::{Change, Outcome, Read, State, Step, Value, Work, Worker, Write, Writer};
@@ -6,13 +6,14 @@ use stateright::{Model, Property};
 
 /// No reader gets a value from before a change that was visible when the reader began.
 pub const NOT_STALE: &str = "no stale read";
-/// The value of the key contains the last change that the tier has.
+/// A set value is that of the last change that is through. A computed value contains all changes that are through.
 pub const LAST_THROUGH: &str = "what stands is of the last change through";
-/// The key has no value only if it had none at first, after a removal, or after a restart.
+/// The key has no value only in three cases: it had none at first and no change is through, the last change that is through is a
+/// removal, or the server has restarted.
 pub const NOTHING_LOST: &str = "only a removal leaves nothing";
 /// At most one worker has a lease whose deadline has not passed.
 pub const ONE_LEADER: &str = "one leader";
-/// At most one claim is in force.
+/// At most one claim is granted and has not ended.
 pub const ONE_CLAIM: &str = "one claim";
 /// If all writers claim the key, at most one of them sets it.
 pub const ONE_FIRST: &str = "one is the first to set it";
@@ -70,7 +71,7 @@ impl Model for Keys {
                 _ => Some(Work::Acquire),
             };
             match self.work().get(usize::from(worker.at)) {
-                // Another session leads: the worker asks again later.
+                // The key is claimed, or another session has a lease that is not overdue: the worker asks again later.
                 step if step.copied() == looks && !free => {}
                 Some(step) => work(*step),
                 None => {}

@@ -1,13 +1,15 @@
-//! The actors of the protocol, their steps, and the state between two steps.
+//! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words.
 
 /// A change that an actor makes to the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// In a transaction, which may abort.
+    /// Sets the key in a transaction, which may abort.
     Set,
+    /// Removes the key in a transaction, which may abort.
     Remove,
-    /// Without a transaction: visible and through in one step.
+    /// Sets the key without a transaction: visible and through in one step.
     SetAtOnce,
+    /// Removes the key without a transaction: visible and through in one step.
     RemoveAtOnce,
     /// In a transaction that claims the key, announces it because the transaction has changed more than the key, and
     /// confirms it.
@@ -26,44 +28,63 @@ impl Change {
     }
 }
 
+/// One step of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
     Announce,
-    /// The commit.
+    /// The commit: the change becomes visible.
     Show,
+    /// The change is through: it replaces the value, and the announcement ends.
     Confirm,
+    /// The transaction aborts. `Withdraw` or `Release` must follow.
     Abort,
+    /// Ends the announcement, and the claim if there is one. The value stays.
     Withdraw,
+    /// Changes the key without a transaction.
     AtOnce,
-    /// Claims the key if it has no value; otherwise the claim is refused and the writer stops.
+    /// Claims the key. If it has a value, an announcement or another claim, the claim is refused and the writer stops.
     Claim,
     /// Ends the claim of a writer that aborts before it has announced anything.
     Release,
     /// Publishes without an announcement: visible and through in one step.
     Publish,
     // Only variants have the following steps.
+    /// Removes the value.
     RemoveFirst,
+    /// Replaces the value, and leaves the announcement.
     Replace,
+    /// Ends the announcement.
     Uncover,
+    /// Does the check of `Claim`, and claims nothing.
     LookForValue,
 }
 
+/// One step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
+    /// Acquires a lease. As built, this is possible only if no other flight leads.
     Acquire,
     /// Takes a snapshot and computes the value on it.
     Compute,
+    /// Ends the lease and stores the value, if it may still be stored.
     Publish,
+    /// Ends the lease without a value.
     GiveUp,
     // Only variants have the following steps.
+    /// Does the check of `Acquire`, and acquires nothing.
     LookForLeader,
+    /// Ends the lease, and notes whether the value may be stored.
     CheckLease,
+    /// Stores the value, if `CheckLease` allows it.
     Store,
 }
 
+/// One step of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Read {
+    /// Begins. The reader must see the changes that are visible now.
     Begin,
+    /// Looks for the value of the key.
     Look,
 }
 
@@ -82,12 +103,13 @@ pub enum Step {
 pub enum Value {
     /// Set by this writer.
     Set(u8),
-    /// Computed, with these changes in it.
+    /// Computed, with the changes of these writers in it, as bits.
     Computed(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
+    /// The number of the lease or the claim.
     pub lease: u8,
     /// Whether the key was set or removed since the flight began, so that its value must not be stored.
     pub void: bool,
@@ -138,10 +160,13 @@ impl Worker {
     }
 }
 
+/// How the read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Miss,
+    /// A hit on a value with all changes that the reader must see.
     Hit(Value),
+    /// A hit on a value that lacks one of them.
     Stale,
 }
 
@@ -155,7 +180,9 @@ pub struct State {
     pub announced: u8,
     /// Whether the value is served although the key is announced. Only mistaken variants set this.
     pub uncovered: bool,
+    /// The value of the key.
     pub entry: Option<Value>,
+    /// The flight of the key, even if it is overdue.
     pub flight: Option<Flight>,
     /// The number of the last lease or claim since the restart.
     pub leases: u8,

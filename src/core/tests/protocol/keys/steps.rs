@@ -50,7 +50,7 @@ impl State {
         }
     }
 
-    /// Stores a value. Announcements still hide it, except in a mistaken variant.
+    /// Makes a value the value of the key. Announcements still hide it, except in a mistaken variant.
     pub fn store(&mut self, model: &Keys, value: Value) {
         self.entry = Some(value);
         self.uncovered = model.variant == Variant::PublishedOverAnnouncement && self.announced != 0;
@@ -63,6 +63,7 @@ impl State {
         self.through.push(number as u8);
     }
 
+    /// Takes a step of a writer.
     pub fn write(&mut self, model: &Keys, number: usize, step: Write) {
         use Variant::*;
         let bit = 1 << number;
@@ -184,6 +185,7 @@ impl State {
         }
     }
 
+    /// Takes a step of a worker.
     pub fn work(&mut self, model: &Keys, number: usize, step: Work) {
         self.workers[number].at += 1;
         match step {
@@ -228,6 +230,7 @@ impl State {
         }
     }
 
+    /// Takes a step of the reader.
     pub fn read(&mut self, model: &Keys, step: Read) {
         match step {
             Read::Begin => {
@@ -246,8 +249,8 @@ impl State {
         let Some(value) = self.entry.filter(|_| !self.is_covered()) else { return Outcome::Miss };
         let place = |change: u8| self.through.iter().position(|through| *through == change);
         let expected = (0..8).filter(|change| self.expected >> change & 1 == 1);
-        // Of several sets, the value of the last one through counts. A change that is not through at all must have
-        // been missed.
+        // A set value contains the changes that were through before it, and lacks the later ones. A visible change that is not
+        // through at all cannot be in it.
         let missed = match value {
             Value::Computed(with) => self.expected & !with != 0,
             Value::Set(by) => {

@@ -26,6 +26,7 @@ pub use state::{Change, Location, Outcome, Read, Save, State, Step, Value, Write
 use crate::{Verdict, check, long};
 use properties::{NOT_OVERLOOKED, NOT_REMOVED, NOT_STALE, PROMOTED_IS_PRESENT, SAVED_IS_PRESENT, WHOLE};
 
+/// The protocol as built must keep all properties in each scenario. Each other variant must break the property that is named.
 #[test]
 fn table() {
     use Variant::*;

@@ -6,11 +6,18 @@ use super::state::{
 };
 use stateright::{Model, Property};
 
+/// No reader gets an older version than the one that was visible when it began.
 pub const NOT_STALE: &str = "no stale read";
+/// No reader gets a value of a key that was removed before the reader began.
 pub const NOT_REMOVED: &str = "no read of a removed key";
+/// No reader gets the properties of one value with the bytes of another one, or a value of another key.
 pub const WHOLE: &str = "what is read is whole and of its key";
+/// A row that becomes an entry has the last version that the tier has.
 pub const PROMOTED_IS_PRESENT: &str = "what is promoted is present";
+/// Each location leads to a row with the last version that the tier has, unless the file of the table is not the
+/// recorded one.
 pub const SAVED_IS_PRESENT: &str = "what has a location is present";
+/// No decider sets a key that has a value which a reader could get.
 pub const NOT_OVERLOOKED: &str = "no decider overlooks a value";
 
 impl Model for Table {
@@ -117,6 +124,7 @@ impl Model for Table {
                 _ => false,
             }),
             Property::sometimes("a position is used again", |_, state: &State| {
+                // The first truncation gives the file the number 1.
                 state.segments.iter().any(|segment| segment.file == 1 && !segment.rows.is_empty())
             }),
             Property::sometimes(

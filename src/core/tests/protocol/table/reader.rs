@@ -1,4 +1,4 @@
-//! The steps of readers and of deciders.
+//! The steps of readers and of deciders. `state.rs` explains the steps.
 
 use super::scenarios::{Table, Variant};
 use super::state::{Entry, Location, Outcome, Read, Reader, State, Value};
@@ -12,7 +12,7 @@ impl State {
         self.entries[key].is_some() || self.location(model, key).is_some_and(is_saved)
     }
 
-    /// Returns whether a reader that began when `expected` was visible may get a value.
+    /// Returns None if the reader may get a value, and otherwise the mistake.
     fn judge(&self, reader: &Reader, value: Value) -> Option<Outcome> {
         let key = reader.key;
         let is_set = |version: &u8| self.touches[key] >> version & 1 == 0;
@@ -28,6 +28,7 @@ impl State {
         }
     }
 
+    /// Takes a step of a reader or a decider.
     pub fn read(&mut self, model: &Table, number: usize, step: Read) {
         let mut reader = std::mem::take(&mut self.readers[number]);
         reader.at += 1;
@@ -91,6 +92,7 @@ impl State {
                 if location == reader.location {
                     self.forget(model, key);
                 }
+                // The decider begins again, except in a mistaken variant.
                 let is_told = model.variant == Variant::DecidesWithoutAskingAgain;
                 reader = Reader::default();
                 if is_told { Some(self.set_first(model, key)) } else { None }
@@ -98,6 +100,7 @@ impl State {
         };
         if let Some(outcome) = outcome {
             let reading = model.reading(number);
+            // A decider does not end with a miss or a hit: it goes on to `Forget`, and then decides again.
             let forgets = reading.iter().position(|step| *step == Read::Forget);
             let ends = matches!(outcome, Outcome::Present | Outcome::First);
             reader = match forgets.filter(|_| !ends) {
@@ -108,6 +111,8 @@ impl State {
         self.readers[number] = reader;
     }
 
+    /// Ends a decider that finds a value in memory, or that finds no value at all and sets the key. Returns None if a location
+    /// stands: then the decider looks at the row.
     fn decide(&mut self, model: &Table, reader: &mut Reader, location: Option<Location>) -> Option<Outcome> {
         if self.entries[reader.key].is_some() {
             return Some(Outcome::Present);

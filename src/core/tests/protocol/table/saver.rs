@@ -13,6 +13,7 @@ impl State {
         (0..KEYS).filter(wanted).fold(0, |keys, key| keys | 1 << key)
     }
 
+    /// Marks the entries of these keys, and adds them to the batch.
     fn mark(&mut self, keys: u8, batch: &mut Vec<Marked>) {
         for key in (0..KEYS).filter(|key| keys >> key & 1 == 1) {
             if let Some(entry) = &mut self.entries[key] {
@@ -33,11 +34,14 @@ impl State {
         (0..KEYS).filter(|key| model.bits(*key) == model.bits(marked.key)).any(|key| is_it(&key))
     }
 
+    /// Returns whether the saver can append this many rows. It uses no segment whose table was rewritten, or that it has not emptied
+    /// since a restart.
     fn has_room(&self, model: &Table, segment: usize, rows: usize) -> bool {
         let found = &self.segments[segment];
         found.is_as_recorded() && found.rows.len() + rows <= model.positions
     }
 
+    /// Appends a row, and returns its location.
     fn append(&mut self, segment: usize, value: Value) -> Location {
         let rows = &mut self.segments[segment].rows;
         rows.push(value);
@@ -48,11 +52,13 @@ impl State {
         self.locations.iter_mut().for_each(|locations| locations.retain(|one| one.segment != segment));
     }
 
+    /// Gives a segment an empty file with another number, and records it. There are two such numbers, so that they recur.
     fn truncate(&mut self, segment: usize) {
         let file = (self.segments[segment].recorded + 1) % 2;
         self.segments[segment] = Segment { rows: vec![], file, recorded: file };
     }
 
+    /// Takes a step of the saver.
     pub fn save(&mut self, model: &Table, step: Save) {
         let before = std::mem::replace(&mut self.saver, Saver::Idle);
         self.saver = match (step, before) {

@@ -52,15 +52,19 @@ pub struct Table {
     pub variant: Variant,
     /// Whether both keys have the same bits.
     pub same_bits: bool,
+    /// The changes that the writer makes, in order.
     pub changes: &'static [Change],
     /// The keys that have a value in the beginning.
     pub present: [bool; KEYS],
     /// The keys that the readers read.
     pub read: &'static [usize],
+    /// The number of readers.
     pub readers: usize,
-    /// Deciders, all for key 0.
+    /// The number of deciders, all for key 0. They come after the readers in the state.
     pub deciders: usize,
+    /// The number of segments.
     pub segments: usize,
+    /// The most rows of a segment.
     pub positions: usize,
     /// Whether entries leave the memory when they are saved, and only then.
     pub leaves: bool,
@@ -69,14 +73,17 @@ pub struct Table {
 }
 
 impl Table {
+    /// Returns the bits of a key, which select its location.
     pub fn bits(&self, key: usize) -> usize {
         if self.same_bits { 0 } else { key }
     }
 
+    /// Whether a reader of the state is a decider.
     pub fn decides(&self, reader: usize) -> bool {
         reader >= self.readers
     }
 
+    /// Returns the steps of a reader or a decider, in order.
     pub fn reading(&self, reader: usize) -> Vec<Read> {
         use Read::*;
         let check: &[Read] = match self.variant {
@@ -92,6 +99,7 @@ impl Table {
         [begin, check, end].concat()
     }
 
+    /// Returns the steps of a change, in order.
     pub fn writing(&self, change: Change) -> Vec<Write> {
         use Write::*;
         let mut steps = match change {
@@ -108,6 +116,7 @@ impl Table {
         steps
     }
 
+    /// Whether the step that makes a change in the tier also forgets the location, as built.
     pub fn forgets_in_change(&self) -> bool {
         ![Variant::ForgetsEarlier, Variant::ForgetsLater, Variant::ForgetsWhenAnnounced]
             .contains(&self.variant)

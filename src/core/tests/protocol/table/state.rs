@@ -1,7 +1,8 @@
-//! The actors of the protocol, their steps, and the state between two steps.
+//! The actors of the protocol, their steps, and the state between two steps. `mod.rs` explains the words. The *bits* of a key
+//! select its location (`tier/directory.rs` of the core).
 
 pub const KEYS: usize = 2;
-/// Two entries, and one reservation of the writer.
+/// The blocks of the memory: enough for two entries, and for one reservation of the writer.
 pub const BLOCKS: usize = 3;
 pub const SEGMENTS: usize = 2;
 /// The number of the file to which a superuser rewrites a table. The record of the segment never has it.
@@ -13,14 +14,17 @@ pub const UNKNOWN: u8 = 8;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Value {
     pub key: usize,
+    /// The number of the change that made the value. It stands for the value's properties.
     pub version: u8,
     /// The key and the version with which the bytes were set.
     pub bytes: (usize, u8),
 }
 
+/// The entry of a key in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     pub block: usize,
+    /// Whether the saver has marked it.
     pub marked: bool,
 }
 
@@ -30,11 +34,13 @@ pub struct Location {
     pub position: usize,
 }
 
+/// A table of rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Segment {
     pub rows: Vec<Value>,
+    /// The number of the table's file. It changes when the saver empties the table, and when a superuser rewrites it.
     pub file: u8,
-    /// The file as the segment's record has it.
+    /// The number of the file as the segment's record has it.
     pub recorded: u8,
 }
 
@@ -47,12 +53,15 @@ impl Segment {
 /// A change of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// In a transaction, which may abort.
+    /// Sets the key in a transaction, which may abort.
     Set(usize),
+    /// Removes the key in a transaction, which may abort.
     Remove(usize),
-    /// Visible and through in one step.
+    /// Sets the key without a transaction: visible, and made in the tier, in one step.
     SetAtOnce(usize),
+    /// Removes the key without a transaction, in one step.
     RemoveAtOnce(usize),
+    /// Gives the key another time to live, in one step.
     Touch(usize),
 }
 
@@ -72,12 +81,16 @@ impl Change {
     }
 }
 
+/// One step of the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
+    /// Announces the change. From now on, readers miss the key.
     Announce,
     /// The commit.
     Show,
+    /// Makes the announced change in the tier.
     Confirm,
+    /// Ends the announcement after an abort, instead of `Show` and the steps after it.
     Withdraw,
     AtOnce,
     Touch,
@@ -85,6 +98,7 @@ pub enum Write {
     Forget,
 }
 
+/// One step of the saver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Save {
     /// Marks these entries, a bit for each key.
@@ -103,15 +117,18 @@ pub enum Save {
     CopyRow(Location),
     /// Appends the copy of a row to the other segment.
     AppendRow,
+    /// Replaces the location of the row by that of its copy.
     Move,
     /// The saver ends, or finds no room. Another one begins.
     GiveUp,
 }
 
+/// One step of a reader or a decider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Read {
+    /// Begins to read this key.
     Begin(usize),
-    /// Looks in the memory.
+    /// Looks in the memory. An announcement ends the read with a miss.
     Look,
     /// Reads the location.
     Locate,
@@ -125,6 +142,7 @@ pub enum Read {
     Row,
     /// Reads the bytes of the row, which may take long.
     Bytes,
+    /// Makes the row an entry, if the location still stands and the key has no entry. Ends the read with the row.
     Promote,
     /// Decides whether the key has a value, under the lock of the shard. Sets the key if it has none.
     Decide,
@@ -135,6 +153,7 @@ pub enum Read {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     Writer(Write),
+    /// The entry of this key is evicted.
     Evict(usize),
     Saver(Save),
     /// Another saver of the same database marks all entries.
@@ -151,22 +170,35 @@ pub enum Step {
 pub struct Marked {
     pub key: usize,
     pub block: usize,
+    /// The version as of the mark.
     pub version: u8,
 }
 
+/// The work that the saver is at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Saver {
     Idle,
+    /// It has marked these entries, and has copied the first ones of them.
     Copying(Vec<Marked>, Vec<Value>),
+    /// It has appended the copies. The locations of these are still to be added.
     Locating(Vec<(Marked, Location)>),
+    /// It has forgotten the locations in this segment, whose rows are still to be removed.
     Emptied(usize),
-    Moving { from: Location, copy: Value, to: Option<Location> },
+    /// It has copied the row at `from`. `to` is None until the copy is appended.
+    Moving {
+        from: Location,
+        copy: Value,
+        to: Option<Location>,
+    },
 }
 
+/// How a read or a decision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Miss,
+    /// A hit in memory on a value that the reader may get.
     Hit,
+    /// A hit on a row that the reader may get.
     SavedHit,
     /// An older value than the reader must see.
     Stale,
@@ -180,32 +212,39 @@ pub enum Outcome {
     First,
 }
 
+/// The state of a reader or a decider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reader {
+    /// How many steps it has taken.
     pub at: u8,
     pub key: usize,
-    /// The version that was visible when the reader began.
+    /// The version that was visible when the reader began. A decider begins with each `Decide`.
     pub expected: u8,
+    /// The location that it has read. None if it has not read one.
     pub location: Option<Location>,
+    /// The number of the file as of `Record`.
     pub recorded: u8,
+    /// Whether it holds the lock of the segment of its location.
     pub locked: bool,
+    /// The row that it has read.
     pub value: Option<Value>,
     pub outcome: Option<Outcome>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
+    /// The content of each block. A free block keeps its content.
     pub blocks: [Value; BLOCKS],
     pub entries: [Option<Entry>; KEYS],
     /// The block of the announcement of each key.
     pub announced: [Option<usize>; KEYS],
-    /// The locations with the same bits, the youngest first.
+    /// The locations with the same bits, the youngest first. As built, there is at most one.
     pub locations: [Vec<Location>; KEYS],
     pub segments: [Segment; SEGMENTS],
-    /// The last change that other sessions see in the source, and the last one that the tier has.
+    /// The last change of each key that other sessions see in the source, and the last one that the tier has.
     pub visible: [u8; KEYS],
     pub through: [u8; KEYS],
-    /// The versions without a value, and those with the bytes of an earlier one.
+    /// The versions of each key that are removals, and those with the bytes of an earlier version: a bit for each version.
     pub removals: [u8; KEYS],
     pub touches: [u8; KEYS],
     /// The change that the writer is at, and its next step in it.

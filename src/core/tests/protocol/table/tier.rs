@@ -4,7 +4,7 @@ use super::scenarios::{Table, Variant};
 use super::state::{BLOCKS, Entry, KEYS, Location, Reader, Saver, State, UNKNOWN, Value};
 
 impl State {
-    /// Takes the first free block, so that blocks recur as soon as possible.
+    /// Puts a value into the first free block, so that blocks recur as soon as possible. Returns None if no block is free.
     pub fn allocate(&mut self, value: Value) -> Option<usize> {
         let used = |block: &usize| {
             self.announced.contains(&Some(*block))
@@ -26,20 +26,23 @@ impl State {
         self.entries[key].map(|entry| self.blocks[entry.block])
     }
 
+    /// Returns the row at a location. None if the segment has fewer rows.
     pub fn row(&self, location: Location) -> Option<Value> {
         self.segments[location.segment].rows.get(location.position).copied()
     }
 
+    /// Returns the youngest location with the bits of a key.
     pub fn location(&self, model: &Table, key: usize) -> Option<Location> {
         self.locations[model.bits(key)].first().copied()
     }
 
+    /// Forgets the youngest location with the bits of a key, if there is one.
     pub fn forget(&mut self, model: &Table, key: usize) {
         let locations = &mut self.locations[model.bits(key)];
         locations.drain(..locations.len().min(1));
     }
 
-    /// Returns whether the location was added.
+    /// Adds a location with the bits of a key. As built, adds nothing if there is one already. Returns whether it was added.
     pub fn add(&mut self, model: &Table, key: usize, location: Location) -> bool {
         let locations = &mut self.locations[model.bits(key)];
         let has_room = locations.is_empty() || model.variant == Variant::TwoLocations;
@@ -49,7 +52,7 @@ impl State {
         has_room
     }
 
-    /// Makes a change in the tier.
+    /// Makes the last visible change of a key in the tier. `entry` is the block of its value, and None for a removal.
     pub fn change(&mut self, model: &Table, key: usize, entry: Option<usize>) {
         if model.forgets_in_change() {
             self.forget(model, key);
@@ -59,6 +62,7 @@ impl State {
         self.through[key] = self.visible[key];
     }
 
+    /// Makes a change of a key visible. It gets the next version.
     pub fn show(&mut self, key: usize, removes: bool) {
         self.visible[key] += 1;
         if removes {
@@ -66,12 +70,14 @@ impl State {
         }
     }
 
+    /// Whether a reader holds the lock of a segment.
     pub fn is_locked(&self, segment: usize) -> bool {
         let holds =
             |reader: &Reader| reader.locked && reader.location.is_some_and(|at| at.segment == segment);
         self.readers.iter().any(holds)
     }
 
+    /// Restarts the server with an empty memory. Readers begin again. The scenarios with a restart have no announcements.
     pub fn restart(&mut self) {
         self.entries = [None; KEYS];
         self.locations.iter_mut().for_each(Vec::clear);

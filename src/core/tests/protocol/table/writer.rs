@@ -18,6 +18,7 @@ impl State {
             }
             Write::Withdraw => {
                 self.announced[key] = None;
+                // No step of this change is left.
                 self.at = u8::MAX;
             }
             Write::AtOnce => {
@@ -27,6 +28,7 @@ impl State {
                 self.change(model, key, block);
             }
             Write::Touch => {
+                // Without an entry, the saved value is lost. So the touch is a removal.
                 self.show(key, self.entries[key].is_none());
                 if model.forgets_in_change() {
                     self.forget(model, key);
