@@ -1,5 +1,6 @@
-//! Tests the statistics of relations: how often a relation has changed, when it changed last, and how many entries
-//! its changes have invalidated. Each entry must be counted once, when its memory is reclaimed.
+//! Tests the statistics of relations: how often a relation has changed, when it changed last, and how many entries its changes have
+//! *killed*, which means invalidated. Each killed entry must be counted once, when its memory is reclaimed
+//! (`figures/relation_stats.rs`).
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
@@ -16,6 +17,7 @@ struct Bed<'m> {
     host: &'m TestHost,
 }
 
+/// Runs a test on a new tier with this number of records of relations, at tick 10.
 fn with_bed(relation_fences: u32, test: impl FnOnce(Bed<'_>)) {
     let memory: Vec<AtomicU64> = memory(512 * 1024);
     let host = TestHost::default();
@@ -26,10 +28,12 @@ fn with_bed(relation_fences: u32, test: impl FnOnce(Bed<'_>)) {
 }
 
 impl Bed<'_> {
+    /// Returns the fence that every write of a relation raises, and claims a record for the relation.
     fn relation(&self, number: u32) -> FenceId {
         self.tier.fences().relation(DATABASE, number, Relation::Any)
     }
 
+    /// Changes a dependency, and commits.
     fn change(&self, fence: FenceId) {
         self.tier.fences().raise(fence);
         let _ = self.tier.lower_as(fence, self.tier.fences().draw());
@@ -40,6 +44,7 @@ impl Bed<'_> {
         what(&Key::new(self.tier.scope(DATABASE, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
     }
 
+    /// Stores a value under each of these keys, as of now.
     fn put(&self, numbers: std::ops::Range<u32>, expires: u32, dependencies: &[FenceId]) {
         for number in numbers {
             let stamp = self.tier.fences().now();
@@ -48,6 +53,7 @@ impl Bed<'_> {
         }
     }
 
+    /// Returns the statistics of a relation, or those of a relation without changes if it has none.
     fn stats(&self, relation: u32) -> RelationStats {
         let all = self.tier.relation_stats(DATABASE).collect::<Vec<_>>();
         all.into_iter().find(|stats| stats.relation == Some(relation)).unwrap_or_default()
@@ -57,13 +63,14 @@ impl Bed<'_> {
         self.stats(relation).killed
     }
 
+    /// Removes all dead entries: there are fewer buckets than the budget.
     fn sweep(&self) {
         self.tier.sweep(100_000);
     }
 }
 
-/// Each change of a relation counts once, with the tick of the last one. Aborts, other fences, and relations of
-/// other databases must not count.
+/// Each change of a relation must count once, with the tick of the last one. Aborts, other fences, and relations of other databases
+/// must not count.
 #[test]
 fn changes_are_counted_with_their_time() {
     with_bed(4, |bed| {
@@ -92,8 +99,8 @@ fn changes_are_counted_with_their_time() {
     });
 }
 
-/// An invalidated entry counts once when it is replaced, removed or swept, and not before. A valid entry that goes
-/// in these ways must not count.
+/// An invalidated entry must count once when it is replaced, removed or swept, and not before. A valid entry that goes in these
+/// ways must not count.
 #[test]
 fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
     with_bed(4, |bed| {
@@ -128,7 +135,7 @@ fn an_entry_is_counted_once_and_in_whatever_way_it_goes() {
     });
 }
 
-/// An invalidated entry counts if eviction removes it. A valid entry that is evicted must not count.
+/// An invalidated entry must count if eviction removes it. A valid entry that is evicted must not count.
 #[test]
 fn who_is_evicted_dead_is_counted() {
     with_bed(4, |bed| {
@@ -152,7 +159,7 @@ fn who_is_evicted_dead_is_counted() {
     });
 }
 
-/// An invalidated entry counts if a quota removes it. A valid entry that the quota evicts must not count.
+/// An invalidated entry must count if a quota removes it. A valid entry that the quota evicts must not count.
 #[test]
 fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
     with_bed(4, |bed| {
@@ -166,7 +173,8 @@ fn who_makes_way_within_a_quota_is_counted_if_it_was_dead() {
     });
 }
 
-/// The entries belong to more spaces than one hold of the lock can count separately.
+/// The entries belong to seven spaces, and one hold of the lock counts for at most four separately (`figures/deltas.rs`). Each
+/// entry must count once all the same.
 #[test]
 fn whoever_they_belong_to_each_is_counted_once() {
     with_bed(4, |bed| {
@@ -185,8 +193,8 @@ fn whoever_they_belong_to_each_is_counted_once() {
     });
 }
 
-/// An entry counts for the first relation among its dependencies that has changed since its stamp. A tag that has
-/// changed, too, does not matter, and an entry that only a tag has invalidated counts for no relation.
+/// An entry must count for the first relation among its dependencies that has changed since its stamp. A tag that has changed, too,
+/// does not matter, and an entry that only a tag has invalidated must count for no relation.
 #[test]
 fn it_is_the_first_relation_that_has_changed() {
     with_bed(4, |bed| {
@@ -207,8 +215,8 @@ fn it_is_the_first_relation_that_has_changed() {
     });
 }
 
-/// A change after the expiry of an entry must not count as the reason for its end, however late its memory is
-/// reclaimed.
+/// A change at the tick at which an entry expires, or after it, must not count as the reason for its end, however late its memory
+/// is reclaimed.
 #[test]
 fn what_was_over_before_is_not_counted() {
     with_bed(4, |bed| {
@@ -228,8 +236,8 @@ fn what_was_over_before_is_not_counted() {
     });
 }
 
-/// A reset sets the counts of one database to 0. Entries that were invalidated before it and are removed after it
-/// still count.
+/// A reset must set the counts of one database to 0, and of no other one. Entries that were invalidated before it and are removed
+/// after it must still count.
 #[test]
 fn a_reset_begins_anew() {
     with_bed(4, |bed| {
@@ -250,7 +258,8 @@ fn a_reset_begins_anew() {
     });
 }
 
-/// With more relations than records, some relations share a record. A shared record is one row without a name.
+/// With more relations than records, some relations share a record. All shared records together must be one row without a name,
+/// which each database sees: the relations may belong to any database.
 #[test]
 fn those_that_share_are_told_together_and_without_a_name() {
     with_bed(4, |bed| {

@@ -16,11 +16,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use values::Random;
 
-/// Returns byte strings of random lengths up to 700, always the same.
+/// Returns byte strings of random lengths up to 700, always the same ones: the seed is fixed, and any number would do.
 fn strings(count: u64) -> impl Iterator<Item = Vec<u8>> {
     let mut random = Random::new(2026);
     (0..count).map(move |_| {
         let length = 1 + random.below(700);
+        // The bound is a multiple of 256, so that each byte is as likely as any other.
         (0..length).map(|_| random.below(1 << 40) as u8).collect()
     })
 }
@@ -48,7 +49,7 @@ fn bytes_are_stories_that_the_model_agrees_with() {
     assert!(replay("operations", |bytes| Story::of(bytes).run()) > 0, "no regressions are found");
 }
 
-/// With any bytes written over the memory, every operation must end, and none may crash.
+/// With any bytes written over the memory, every operation must end, and none may crash: `endure` panics after too many locks.
 #[test]
 fn a_tier_endures_what_bytes_do_to_its_memory() {
     strings(300).for_each(|bytes| endure(&bytes));

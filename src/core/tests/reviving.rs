@@ -1,5 +1,5 @@
-//! Tests of regions that are copied byte by byte and then used again, as at a restart of the server. `tests/model.rs`
-//! restarts at random moments, too.
+//! Tests of regions that are copied byte by byte and then used again, as at a restart of the server (`tier/reviving.rs` has the
+//! rules). `tests/model.rs` restarts at random moments, too.
 #![cfg(not(any(loom, counting)))]
 
 // This test uses only the damage functions and the number of cases of the harness.
@@ -19,6 +19,7 @@ type TestTier<'m> = Tier<'m, &'m TestHost>;
 
 const BYTES: usize = 256 * 1024;
 
+/// Copies the words of a region, as a file would.
 fn copy(memory: &[AtomicU64]) -> Vec<AtomicU64> {
     memory.iter().map(|word| AtomicU64::new(word.load(Ordering::Relaxed))).collect()
 }
@@ -27,6 +28,7 @@ fn revive<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Result<TestTier<'m
     Tier::revive(Region::of_words(memory), SIZES, host, [])
 }
 
+/// Returns the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all hashes.
 fn key(scope: Scope, number: u32, bytes: &[u8; 4]) -> Key<'_> {
     Key::new(scope, bytes, u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("a legal key")
 }
@@ -45,11 +47,14 @@ fn get(tier: &TestTier<'_>, number: u32) -> Result<(), Miss> {
     with_key(tier, number, |key| tier.get(key, Stamp::LATEST, &mut Vec::new()).map(drop))
 }
 
+/// Changes a dependency, and commits.
 fn change(tier: &TestTier<'_>, fence: FenceId) {
     tier.fences().raise(fence);
     tier.fences().lower(fence);
 }
 
+/// Valid entries must stay hits, and changed ones misses. A raised fence must count as changed, and an announced change as
+/// committed. Reservations and leases must be gone, with their memory.
 #[test]
 fn entries_and_invalidations_survive_and_unfinished_work_does_not() {
     let (before, host) = (memory(BYTES), TestHost::default());
@@ -85,9 +90,11 @@ fn entries_and_invalidations_survive_and_unfinished_work_does_not() {
     assert_eq!(get(&revived, 1), Ok(()));
     change(&revived, raised);
     assert_eq!(get(&revived, 1), Err(Miss::Fenced));
+    // The old region is in use until here. A reservation must be ended.
     with_key(&tier, 4, |key| tier.withdraw(key, announced));
 }
 
+/// A region must be refused if it has other sizes than the caller wants, if it was cut, or if one of its shards is switched off.
 #[test]
 fn a_region_of_other_sizes_or_with_a_shard_switched_off_is_refused() {
     let (memory, host) = (memory(48 * 1024), TestHost::default());
@@ -106,7 +113,8 @@ fn a_region_of_other_sizes_or_with_a_shard_switched_off_is_refused() {
     let part = Region::of_words(&memory[..memory.len() - 8]);
     let shorter = Tier::revive(part, SIZES, &host, []).map(drop);
     assert_eq!(shorter, Err(ReviveError::Region(RegionError::Damaged)));
-    // The version of the first shard is the first even word whose lowest bit switches it off.
+    // Bit 63 of a shard's version switches the shard off. The versions are found by setting that bit in one word after the other:
+    // as many words as there are shards must make the region refused as `Off`.
     let versions = memory.iter().filter(|word| {
         let old = word.fetch_or(1 << 63, Ordering::Relaxed);
         let is_off = with(SIZES) == Err(ReviveError::Off);
@@ -116,8 +124,9 @@ fn a_region_of_other_sizes_or_with_a_shard_switched_off_is_refused() {
     assert_eq!(versions.count(), SIZES.shards as usize);
 }
 
-/// The table of records fills up with relations that no entry depends on any more. A restart gives their records back,
-/// and the entries of other relations still see the changes of their relations.
+/// The table of records fills up with relations that no entry depends on any more. A restart must give their records back: if it
+/// does not, later relations find no records of their own. The entries of other relations must still see the changes of their
+/// relations: otherwise a read after a change is a hit.
 #[test]
 fn records_of_relations_without_entries_are_given_back() {
     const RECORDS: u32 = 256;
@@ -133,10 +142,11 @@ fn records_of_relations_without_entries_are_given_back() {
                 let stamp = tier.fences().now();
                 let (own, beside) = tier.fences().dependency(1, relation, stamp);
                 let dependencies: Vec<_> = [own].into_iter().chain(beside).collect();
-                // One relation in seven keeps its entry.
+                // One relation in seven keeps its entry. The others store under one key, one after the other.
                 put(&tier, if relation % 7 == 0 { relation } else { u32::MAX }, &dependencies);
             }
             let count = relations.len() as u32;
+            // The relations of this round and of the one before.
             let rounds = u32::saturating_sub(restart, 1)..=restart;
             for relation in rounds.flat_map(|round| round * 1_000..round * 1_000 + count) {
                 if get(&tier, relation).is_ok() {
@@ -153,6 +163,7 @@ fn records_of_relations_without_entries_are_given_back() {
             let has_own = |relation: &u32| {
                 tier.fences().relation_of(tier.fences().write(1, *relation)) == Some((1, *relation))
             };
+            // With a third as many relations as records, at least half of the relations must have records of their own.
             let own = relations.clone().filter(has_own).count();
             assert!(
                 own * 2 >= relations.len() || relations.len() > RECORDS as usize / 3,
@@ -185,7 +196,8 @@ fn saved_values_of_relations_without_entries_are_not_valid_after_a_restart() {
     }
 }
 
-/// A fence that a prepared transaction is going to raise again stays the fence of its relation.
+/// A fence that a prepared transaction is going to raise again must stay the fence of its relation: otherwise its commit would
+/// invalidate the entries of another relation.
 #[test]
 fn records_of_raised_fences_are_not_given_back() {
     let (before, host) = (memory(BYTES), TestHost::default());
@@ -199,6 +211,8 @@ fn records_of_raised_fences_are_not_given_back() {
     assert!(fences.iter().any(|fence| revived.fences().relation_of(*fence).is_none()), "none is given back");
 }
 
+/// The parts that `is_in_use` names, here of 1 KB, must be enough to revive all entries. In a region with few entries they must be
+/// less than a quarter of it.
 #[test]
 fn only_parts_with_entries_need_to_be_copied() {
     let (before, host) = (memory(BYTES), TestHost::default());
@@ -221,7 +235,8 @@ fn only_parts_with_entries_need_to_be_copied() {
 proptest! {
     #![proptest_config(harness::cases(300))]
 
-    /// With any content of the memory, the attempt ends, and a region that it accepts can be used.
+    /// With any content of the memory, the attempt must end. A region that it accepts must pass the check, and every operation on
+    /// it must end.
     #[test]
     fn a_damaged_region_is_refused_or_can_be_used(
         scribbles in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 0u8..5), 0..6),

@@ -12,6 +12,7 @@ type TestTier<'t> = Tier<'t, &'t TestHost>;
 
 const DATABASE: u32 = 1;
 
+/// Runs a test on a new tier with one shard and 64 locations, at tick 1, and checks the tier afterwards.
 fn with_tier(test: impl FnOnce(&TestTier<'_>, &TestHost)) {
     let memory = memory(256 * 1024);
     let host = TestHost::default();
@@ -22,12 +23,14 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>, &TestHost)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// Returns a key whose hash is made from its bytes, as FNV-1a does it.
 fn key<'k>(tier: &TestTier<'_>, bytes: &'k [u8]) -> Key<'k> {
     let hash =
         bytes.iter().fold(7_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     Key::new(tier.scope(DATABASE, 1, 0), bytes, hash).expect("a legal key")
 }
 
+/// Returns a value as of now that expires at tick 100.
 fn new<'v>(tier: &TestTier<'_>, bytes: &'v [u8], dependencies: &'v [FenceId]) -> NewValue<'v> {
     NewValue { stamp: tier.fences().now(), expires: 100, ..value(bytes, dependencies) }
 }
@@ -36,17 +39,20 @@ fn put(tier: &TestTier<'_>, key: &Key<'_>, bytes: &[u8]) {
     tier.put(key, &new(tier, bytes, &[])).expect("it is stored");
 }
 
+/// Marks the entries of the shard that are not saved, also those that are marked already.
 fn mark(tier: &TestTier<'_>) -> Batch {
     let mut batch = Batch::with_room(64).expect("there is memory");
     tier.mark_oldest(0, DATABASE, true, |_| true, &mut batch);
     batch
 }
 
+/// Returns the only marked entry.
 fn only(batch: &Batch) -> &Marked {
     assert_eq!(batch.marked().len(), 1, "one entry is to be saved");
     &batch.marked()[0]
 }
 
+/// Returns a location in segment 3; any segment would do.
 fn at(position: u64) -> Location {
     Location::new(3, position).expect("a legal location")
 }
@@ -151,8 +157,9 @@ fn every_change_of_a_key_makes_its_copies_useless() {
     }
 }
 
-/// Found if the saver compares blocks and stamps instead of the mark. The memory has room for a few thousand such entries, and the
-/// search for blocks goes round. So the rounds must be several times as many, that it comes back to the block of the old value.
+/// Found if the saver compares blocks and stamps instead of the mark. The memory has room for fewer than 4000 such entries, blocks
+/// are given back at once, and the search for blocks goes round. So in 10 000 rounds, a new value gets the block of the old one
+/// more than once.
 #[test]
 fn a_value_at_the_block_of_the_old_one_is_not_taken_for_it() {
     with_tier(|tier, _| {
@@ -160,7 +167,6 @@ fn a_value_at_the_block_of_the_old_one_is_not_taken_for_it() {
         put(tier, &key, b"old");
         let batch = mark(tier);
         let stamps = tier.fences().now();
-        // Blocks are given back at once, and the search for blocks goes round.
         for round in 0..10_000 {
             put(tier, &key, b"new");
             assert!(!tier.locate(only(&batch), at(8), false), "round {round}");
@@ -205,6 +211,7 @@ fn a_saved_value_counts_when_the_key_must_have_none() {
     });
 }
 
+/// Promotes a value with these bytes, as the copy at a position in segment 3.
 fn promote(tier: &TestTier<'_>, key: &Key<'_>, bytes: &[u8], position: u64) -> Stored {
     let reserved = tier.reserve(key, &new(tier, bytes, &[]), Default::default()).expect("there is room");
     tier.promote(key, reserved, at(position), 1)
@@ -327,6 +334,7 @@ fn a_walk_through_the_buckets_marks_every_entry_once() {
     });
 }
 
+/// Judges a saved value as that of the key "key".
 fn judged(tier: &TestTier<'_>, saved: &SavedValue<'_>, reader: Reader<'_>) -> Result<(), Miss> {
     tier.judge_saved(key(tier, b"key").scope(), saved, reader)
 }
@@ -404,8 +412,9 @@ fn a_full_set_forgets_its_oldest_location() {
     });
 }
 
-/// Returns a key of the first set: the first bits of its hash are 0. `Key::new` mixes the scope into a hash, so this tries one hash
-/// after another.
+/// Returns a key of the first set: the first three bits of its hash are 0. `Key::new` mixes the scope into a hash and spreads it,
+/// so this does the same with one hash after another, and takes the suitable one with this number. The scope must have no role and
+/// space 0.
 fn same_set(scope: pg_cache_core::Scope, bytes: &[u8], number: usize) -> Key<'_> {
     let is_of_first_set = |hash: &u64| {
         let product = u128::from(*hash) * 0x9e37_79b9_7f4a_7c15;

@@ -1,5 +1,5 @@
-//! Tests the places for leases, fills and claims. No space and no role may take so many places that the others get
-//! none.
+//! Tests the slots for leases, fills and claims, here called places (`tier/flight.rs` has their rules). No space and no role may
+//! take so many places that the others get none.
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, value};
 use pg_cache_core::{
@@ -9,7 +9,7 @@ use pg_cache_core::{
 
 type TestTier<'m> = Tier<'m, &'m TestHost>;
 
-/// Runs a test on a tier with one shard, which has many sets of places.
+/// Runs a test on a tier with one shard, which has eight sets of 64 places, and checks the tier afterwards.
 fn with_tier(test: impl FnOnce(&TestTier<'_>, &TestHost)) {
     let host = TestHost::default();
     host.now.set(1);
@@ -20,8 +20,10 @@ fn with_tier(test: impl FnOnce(&TestTier<'_>, &TestHost)) {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
+/// The role that takes all places that it gets, and a role that needs a few.
 const EVIL: u32 = 66;
 const GOOD: u32 = 7;
+/// A deadline that does not pass. (The largest tick is that of claims.)
 const FOREVER: u32 = u32::MAX - 1;
 
 /// Calls `act` with the key of a space that has this number.
@@ -31,6 +33,7 @@ fn with_key<T>(tier: &TestTier<'_>, space: u32, number: u64, act: impl FnOnce(&K
         .expect("a key"))
 }
 
+/// Returns an owner. Each role has one session here.
 fn owner(role: u32) -> Owner {
     Owner { session: role, role }
 }
@@ -47,6 +50,7 @@ fn claim(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Result<u64,
     with_key(tier, space, number, |key| tier.claim(key, Some(Stamp::LATEST.into()), owner(role)))
 }
 
+/// Stores a value under a lease, a fill or a claim.
 fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored {
     let value = NewValue { stamp: tier.fences().now(), ..value(b"value", &[]) };
     with_key(tier, space, number, |key| {
@@ -55,6 +59,7 @@ fn publish(tier: &TestTier<'_>, space: u32, number: u64, flight: u64) -> Stored 
     })
 }
 
+/// Returns the ID of the lease or the fill. Fails if there is none.
 fn leads(acquired: Acquired) -> u64 {
     match acquired {
         Acquired::Lead(lease) => lease.id,
@@ -71,6 +76,7 @@ const MANY: std::ops::Range<u64> = 0..5_000;
 fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
     with_tier(|tier, _| {
         let got = MANY.filter(|number| matches!(lease(tier, 1, EVIL, *number), Acquired::Lead(_))).count();
+        // With 8 of 64 places reserved for fills, the role is refused once it has 45 places of a set, because 11 are free then.
         assert!((300..450).contains(&got), "{got} leases for one role in one space");
         // A role in a space gets no more places. Another role in the same space, and the same role in another space,
         // reach a limit as well.
@@ -90,7 +96,7 @@ fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
     });
 }
 
-/// Many roles in one space together must leave places to other spaces.
+/// Many roles in one space together must leave places to other spaces: the limit of the space counts for all of its roles.
 #[test]
 fn many_roles_in_one_space_take_no_more_than_the_space_may() {
     with_tier(|tier, _| {
@@ -124,7 +130,7 @@ fn leases_and_claims_keep_no_fill_from_its_place() {
     });
 }
 
-/// Only its own transaction can end a claim. So claims of one role must leave places to others.
+/// Only its own transaction can end a claim. So claims of one role must leave places to fills, leases and claims of others.
 #[test]
 fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
     with_tier(|tier, _| {
@@ -139,7 +145,8 @@ fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
     });
 }
 
-/// One role runs fills inside of fills, as queries do that call `cache_fetch` themselves.
+/// One role runs fills inside of fills, as queries do that call `cache_fetch` themselves. They must leave places to the fills of
+/// others.
 #[test]
 fn fills_of_one_role_leave_places_to_fills_of_others() {
     with_tier(|tier, _| {
@@ -182,7 +189,7 @@ fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
     });
 }
 
-/// The places of leases are free when their deadline has passed.
+/// The places of leases must be free when their deadline has passed.
 #[test]
 fn leases_out_of_time_are_free() {
     with_tier(|tier, host| {
@@ -197,7 +204,7 @@ fn leases_out_of_time_are_free() {
     });
 }
 
-/// A fill replaces a lease of its key, and the value of that lease is refused. It does not replace another fill.
+/// A fill must replace a lease of its key, and the value of that lease must be refused. It must not replace another fill.
 #[test]
 fn a_fill_goes_before_the_lease_of_its_key() {
     with_tier(|tier, _| {
@@ -214,7 +221,7 @@ fn a_fill_goes_before_the_lease_of_its_key() {
     });
 }
 
-/// A lease contains the time on the host's clock at which it was acquired.
+/// A lease must contain the time on the host's clock at which it was acquired, also when it is looked up by its ID.
 #[test]
 fn a_lease_says_when_it_was_acquired() {
     with_tier(|tier, host| {

@@ -1,5 +1,5 @@
-//! Tests the statistics of each space, and the quota of a space: a space at its quota must evict its own entries
-//! only.
+//! Tests the statistics of each space (`figures/statistics.rs`), and the quota of a space (`tier/quota.rs`): a space at its quota
+//! must evict its own entries only.
 #![cfg(not(any(loom, counting)))]
 
 use pg_cache_core::testing::{SIZES, Spinning, TestHost, memory, value};
@@ -9,10 +9,14 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Sizes with cells for thirty spaces, which are more than a backend has rows for.
+/// Sizes with cells for thirty spaces, which are more than the eight that a backend has rows for.
 const MANY: Sizes = Sizes { reserved_fences: 64, backends: 4, shards: 2, ..SIZES };
+/// A budget, in buckets, that is far more than twice the buckets of these tiers. So a trim meets each entry twice: the first time
+/// it may only clear the visited bit.
 const ENOUGH: u32 = 100_000;
 
+/// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers over all
+/// hashes.
 fn with_key<T>(scope: Scope, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
     let bytes = number.to_le_bytes();
     what(
@@ -20,12 +24,14 @@ fn with_key<T>(scope: Scope, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T
     )
 }
 
+/// Stores a value of 100 bytes under each of these keys.
 fn put<H: Host>(tier: &Tier<'_, H>, scope: Scope, numbers: std::ops::Range<u32>) {
     for number in numbers {
         with_key(scope, number, |key| tier.put(key, &value(&[7; 100], &[]))).expect("it is stored");
     }
 }
 
+/// Reads these keys, and returns the number of hits.
 fn get<H: Host>(tier: &Tier<'_, H>, scope: Scope, numbers: std::ops::Range<u32>) -> usize {
     numbers
         .filter(|number| {
@@ -55,7 +61,7 @@ impl Buffer for OfKind {
     }
 }
 
-/// A value that the reader does not want counts as a miss.
+/// A value that the reader does not want must count as a miss, and not as a hit.
 #[test]
 fn unwanted_values_are_misses() {
     let memory = memory(256 * 1024);
@@ -71,8 +77,8 @@ fn unwanted_values_are_misses() {
     assert_eq!((found.counted(Counter::Hit), found.counted(Counter::MissAbsent)), (1, 1));
 }
 
-/// Each space has counts, entries and bytes of its own. A reset sets the counts of one space to 0, and keeps its
-/// entries and bytes.
+/// Each space must have counts, entries and bytes of its own. A reset must set the counts of one space to 0, and keep its entries
+/// and bytes.
 #[test]
 fn figures_are_those_of_the_space() {
     let memory = memory(256 * 1024);
@@ -110,7 +116,7 @@ fn figures_are_those_of_the_space() {
     check(&tier);
 }
 
-/// Returns the counts of the entries of some spaces of database 1.
+/// Returns the counts of the entries of some spaces of database 1. The spaces must be sorted.
 fn census<H: Host>(tier: &Tier<'_, H>, spaces: &[u32]) -> Vec<Census> {
     let mut counted: Vec<_> =
         spaces.iter().map(|space| Census { database: 1, space: *space, ..Census::default() }).collect();
@@ -121,8 +127,8 @@ fn census<H: Host>(tier: &Tier<'_, H>, spaces: &[u32]) -> Vec<Census> {
     counted
 }
 
-/// A census counts entries that have expired or are invalidated as dead. A change that is only pending kills
-/// nothing.
+/// A census must count entries that have expired or are invalidated as dead, and all others as live. A change that is only pending
+/// must kill nothing.
 #[test]
 fn entries_that_no_reader_can_get_are_counted_as_dead() {
     let memory = memory(256 * 1024);
@@ -157,6 +163,7 @@ fn entries_that_no_reader_can_get_are_counted_as_dead() {
     let [found, of_other] = census(&tier, &[1, 2])[..] else { panic!("two spaces") };
     assert_eq!(found, expected(10, 10 * 160, 2, of_long + 160));
     assert_eq!((of_other.space, of_other.live, of_other.dead), (2, 5, 0));
+    // A flush of the space.
     tier.fences().lower(tier.fences().reserved(Reserved::Space { database: 1, space: 1 }));
     assert_eq!(census(&tier, &[1]), [expected(0, 0, 12, all)]);
 }
@@ -188,7 +195,8 @@ fn who_is_evicted_is_counted_where_it_was() {
     check(&tier);
 }
 
-/// A backend has fewer rows than this test has spaces, so most spaces take the row of another one.
+/// A backend has fewer rows than this test has spaces, so most spaces take the row of another one. The estimate of hits must be
+/// right in each space, to a factor of two: about one of 64 hits is sampled.
 #[test]
 fn hits_are_sampled_in_every_space() {
     let memory = memory(1 << 20);
@@ -228,8 +236,8 @@ fn a_later_backend_goes_on_where_the_one_before_ended() {
     check(&tier);
 }
 
-/// If there are more spaces than cells, the last spaces share a cell. Their counts are summed without a name, and
-/// no quota applies to them.
+/// If there are more spaces than cells, the last spaces share a cell. Their counts must be summed without a name, and no quota may
+/// apply to them.
 #[test]
 fn spaces_that_come_too_late_share_the_last_cell() {
     let memory = memory(256 * 1024);
@@ -305,8 +313,8 @@ fn folding_rows_loses_nothing_and_counts_nothing_twice() {
     assert_eq!(tier.counted(Counter::MissAbsent), u64::from(SPACES) * 4 * ROUNDS);
 }
 
-/// A space must evict its own entries only. It keeps entries that were read since the eviction hand last passed, and
-/// it keeps counters.
+/// A space must evict its own entries only. It must keep entries that were read since its hand last passed, as long as others are
+/// enough, and it must keep counters.
 #[test]
 fn a_space_makes_room_within_itself() {
     let memory = memory(256 * 1024);
@@ -327,7 +335,7 @@ fn a_space_makes_room_within_itself() {
     assert_eq!(stats(&tier, scope).counted(Counter::Evicted), 0);
     assert_eq!(get(&tier, scope, 0..50), 50, "they were asked for");
     assert_eq!(get(&tier, scope, 50..200), 50);
-    // Trimming to 0 evicts all entries but the counters.
+    // Trimming to 0 evicts all entries but the counters, and so fails.
     assert!(!tier.trim(&scope, 0, ENOUGH));
     assert_eq!(stats(&tier, scope).entries, 10);
     assert_eq!(get(&tier, scope, 2_000..2_010), 10);
@@ -401,8 +409,8 @@ fn a_space_at_its_quota_goes_on_storing() {
     check(&tier);
 }
 
-/// A trim that finds nothing to evict must stop when its budget is used up. The next trim must continue at that
-/// place.
+/// A trim that finds nothing to evict must stop when its budget is used up. The next trim must continue at that place: if each
+/// began anew, the only entry of the space would never be found.
 #[test]
 fn making_room_ends_with_its_budget() {
     let memory = memory(512 * 1024);
@@ -415,7 +423,8 @@ fn making_room_ends_with_its_budget() {
         (0..).take_while(|bucket| tier.inspect(*bucket).expect("there is memory").is_some()).count() as u32;
     let mut calls = 0;
     loop {
-        // One lock for each hold. A reservation of several pieces would need one more, but there are none.
+        // The third lock of a call fails the test. A budget of 64 buckets is one hold of a lock, or two if the shard that the
+        // hand stands in ends before that.
         host.patience.set(3);
         calls += 1;
         if tier.trim(&scope, 0, 64) {
@@ -428,8 +437,8 @@ fn making_room_ends_with_its_budget() {
     check(&tier);
 }
 
-/// Several backends store at the same time. Together they must never exceed the quota by more than the values that
-/// are being reserved.
+/// Several backends store at the same time. Together they must never exceed the quota by more than the values that are being
+/// reserved, one for each backend.
 #[test]
 fn several_who_store_at_once_keep_to_the_quota() {
     const ENTRY: u64 = 160;
@@ -476,7 +485,8 @@ fn several_who_store_at_once_keep_to_the_quota() {
     check(&tier);
 }
 
-/// Uses as many backends as a server has by default.
+/// The statistics must take less than a megabyte with 256 reserved fences and 120 backends, about as many as a server has by
+/// default. The test fails when a slot (2688 bytes) or a cell (448 bytes) gets another size.
 #[test]
 fn statistics_take_less_than_a_megabyte() {
     let sizes = Sizes { reserved_fences: 256, backends: 120, ..SIZES };

@@ -6,9 +6,11 @@ use pg_cache_core::{
     Tier,
 };
 
+/// The tick at which the entry expires, and the number of ticks for which it may be served stale.
 const EXPIRES: u32 = 100;
 const TICKS: u32 = 50;
 
+/// A tier with one entry, and the key and the only tag of the entry.
 struct Bed<'t> {
     tier: &'t Tier<'t, &'t TestHost>,
     host: &'t TestHost,
@@ -16,7 +18,7 @@ struct Bed<'t> {
     tag: FenceId,
 }
 
-/// Runs a test on a tier with one entry, which was stored at tick 10.
+/// Runs a test on a tier with one entry, which was stored at tick 10, and checks the tier afterwards.
 fn with_entry(test: impl FnOnce(&Bed<'_>)) {
     let memory = memory(48 * 1024);
     let host = TestHost::default();
@@ -34,6 +36,7 @@ fn with_entry(test: impl FnOnce(&Bed<'_>)) {
 }
 
 impl Bed<'_> {
+    /// Changes a dependency, and commits.
     fn change(&self, fence: FenceId) {
         self.tier.fences().raise(fence);
         self.tier.fences().lower(fence);
@@ -43,6 +46,7 @@ impl Bed<'_> {
         self.tier.get(&self.key, Stamp::LATEST, &mut Vec::new()).map(|_| ())
     }
 
+    /// Reads the key, and accepts a stale value. Fails if the value is not the stored one.
     fn get_stale(&self) -> Result<Freshness, Miss> {
         let mut found = Vec::new();
         let outcome = self.tier.get_stale(&self.key, Stamp::LATEST, &mut found);
@@ -73,7 +77,8 @@ fn what_has_expired_lingers_until_its_end() {
     });
 }
 
-/// An invalidated entry may be served stale for its number of ticks, from the last tick at which a hit was noted.
+/// An invalidated entry may be served stale for its number of ticks, from the last tick at which a hit was noted. A sweep must keep
+/// it until then, and remove it after that.
 #[test]
 fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
     with_entry(|bed| {
@@ -86,7 +91,7 @@ fn what_was_invalidated_lingers_from_when_it_was_last_known_to_be_right() {
             }
         }
         bed.change(bed.tag);
-        // The last note is from tick 31, which is too long ago.
+        // The last note is from tick 31, which is 59 ticks ago.
         assert_eq!((bed.get(), bed.get_stale()), (Err(Miss::Fenced), Err(Miss::Fenced)));
         assert_eq!(bed.swept_at(91), 1);
     });
@@ -132,8 +137,8 @@ fn who_has_changed_it_himself_does_not_get_it() {
     });
 }
 
-/// The word with the stale_ok time must be found in one piece or in several, behind keys and dependencies of any
-/// length.
+/// The word that says how long an entry may be served stale must be found in entries of one piece or several, behind keys and
+/// dependencies of any length. Each length of a key has another number of ticks, so a wrong word gives a wrong answer.
 #[test]
 fn it_is_found_in_entries_of_any_shape() {
     let memory = memory(96 * 1024);
@@ -157,7 +162,8 @@ fn it_is_found_in_entries_of_any_shape() {
     assert_eq!(tier.check(), Vec::<String>::new());
 }
 
-/// A tracked reader, as in a SERIALIZABLE transaction, must read relations itself. It got stale values of relations before.
+/// A tracked reader, as in a SERIALIZABLE transaction, must read relations itself. So it must get no value that depends on a
+/// relation, neither a valid one nor a stale one.
 #[test]
 fn a_tracked_reader_gets_no_stale_value_of_a_relation() {
     let memory = memory(48 * 1024);

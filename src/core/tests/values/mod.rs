@@ -19,7 +19,8 @@ impl Random {
 }
 
 /// Returns a value of `size` + 16 bytes: its key, its version, and `size` bytes computed from both. If two values are mixed,
-/// [`verify`] finds every byte that does not belong to the version at the front. Values of different versions may have equal bytes.
+/// [`verify`] finds every byte that differs from the value of the version at the front. Values of different versions may have equal
+/// bytes.
 pub fn content(key: u64, version: u64, size: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(size + 16);
     bytes.extend_from_slice(&key.to_le_bytes());
@@ -28,7 +29,7 @@ pub fn content(key: u64, version: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Panics unless the bytes are a complete value of this key.
+/// Panics unless the bytes are a complete value of this key, of any version.
 pub fn verify(key: u64, bytes: &[u8]) {
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     assert_eq!(number(0), key, "another key's value");

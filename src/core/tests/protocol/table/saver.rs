@@ -34,7 +34,7 @@ impl State {
         (0..KEYS).filter(|key| model.bits(*key) == model.bits(marked.key)).any(|key| is_it(&key))
     }
 
-    /// Returns whether the saver can append this many rows. It uses no segment whose table was rewritten, or that it has not emptied
+    /// Returns whether the saver can append this many rows. It uses no segment whose table was rewritten, or that was not emptied
     /// since a restart.
     fn has_room(&self, model: &Table, segment: usize, rows: usize) -> bool {
         let found = &self.segments[segment];
