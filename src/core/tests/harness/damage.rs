@@ -11,15 +11,15 @@ use pg_cache_core::{
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Formats a tier, and calls its operations, so that all its structures have been used. It has no directory (`locations` is 0).
+/// Formats a tier, and calls its operations, so that all its structures have been used. It has no directory and no journal.
 pub fn lived_in<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Tier<'m, &'m TestHost> {
     let tier = Tier::format(Region::of_words(memory), SIZES, host, 0).expect("it fits");
     every_operation(&tier, 1);
     tier
 }
 
-/// Calls the operations of a tier on 40 keys, except those that need a directory. The answers do not matter here. Each call must
-/// return. Another `salt` gives the same keys other hashes.
+/// Calls the operations of a tier on 40 keys, except those that need a directory or a journal. The answers do not matter here. Each
+/// call must return. Another `salt` gives the same keys other hashes.
 pub fn every_operation<H: Host>(tier: &Tier<'_, H>, salt: u64) {
     let mut found = Vec::new();
     for number in 0..40u64 {

@@ -88,12 +88,13 @@ pub type Work = Box<dyn FnOnce(&LoomTier<'_>, &World) + Send>;
 pub struct Image(Vec<u64>);
 
 impl Image {
-    /// Formats a tier and prepares it.
+    /// Returns a prepared tier without a journal.
     pub fn of(prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
         Self::with_journal(0, prepare)
     }
 
-    /// Returns a tier whose journal has this number of lines.
+    /// Returns a prepared tier whose journal has this number of lines, or no journal if it is 0. The region is larger by the
+    /// journal, which has a head of two lines.
     pub fn with_journal(lines: u32, prepare: impl Fn(&LoomTier<'_>) + Send + Sync + 'static) -> Self {
         let journal_words = if lines > 0 { (2 + lines as usize) * 8 } else { 0 };
         Self(once(vec![0; REGION_WORDS + journal_words], move |world| {

@@ -4,6 +4,8 @@
 //! last seven stores to its word that no fence, acquire or lock rules out. So these models test the memory orderings of versions
 //! and zones in `tier/shard.rs`, on the code that runs in production, not on a copy of it.
 //!
+//! `bed.rs` has the parts that the models share, and `journal.rs` the models of the journal.
+//!
 //! Each test lists the results that must occur. It fails if another result occurs, or if one of them never does.
 //!
 //! Loom has no total order of sequentially consistent accesses: it treats them as acquire and release. The models of
