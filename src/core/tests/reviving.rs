@@ -54,7 +54,7 @@ fn change(tier: &TestTier<'_>, fence: FenceId) {
 }
 
 /// Valid entries must stay hits, and changed ones misses. A raised fence must count as changed, and an announced change as
-/// committed. Reservations and leases must be gone, with their memory.
+/// committed. Reservations and leases must be gone, and the blocks of reservations free.
 #[test]
 fn entries_and_invalidations_survive_and_unfinished_work_does_not() {
     let (before, host) = (memory(BYTES), TestHost::default());

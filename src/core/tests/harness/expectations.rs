@@ -9,7 +9,7 @@ use pg_cache_core::{
 };
 use std::time::Duration;
 
-/// Returns the entries and bytes of each space that was used, without this space.
+/// Returns the entries and bytes of each space with keys that was used, except this space.
 pub fn innocents(tier: &Tier<'_, &TestHost>, space: u8) -> Vec<(u64, u64)> {
     let others = (0..SPACES).filter(|other| *other != space);
     others

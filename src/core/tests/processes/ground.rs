@@ -12,8 +12,8 @@ use std::time::Duration;
 pub const SHARDS: u32 = 2;
 /// The size of the region: so small that the processes evict each other's entries.
 pub const REGION_BYTES: usize = 192 * 1024;
-/// The words before the region: those below, a line for each lock, and a line for each process. They are fewer than 512, but the
-/// region must begin on a cache line; here it begins on a page of 4 KB.
+/// The words before the region: those below, a line for each lock, and a line for each process. Fewer than 512 are used. With 512,
+/// the region begins on a page of 4 KB.
 pub const CONTROL_WORDS: usize = 512;
 /// The word that tells the processes to end, unless it is 0.
 pub const STOP: usize = 0;

@@ -43,7 +43,7 @@ enum Fill {
     Claim,
     /// Reads whether the record is settled.
     Settled,
-    /// Counts the claim. The code does this only if `Settled` found that the record is not settled.
+    /// Counts the claim. The model does this in any case, and the code only if `Settled` found that the record is not settled.
     Bump,
     /// Reads whether the unclaimed fence is at rest, and its number.
     Rest,

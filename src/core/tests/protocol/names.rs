@@ -2,9 +2,9 @@
 //! session that ends a transaction by its name ends the transaction that has the name at that moment.
 //!
 //! The first transaction is prepared. It has a record of what it has changed (`src/store/transaction/prepared.rs` in the
-//! extension), unless it was prepared in an earlier life of the server. An *ender* is a session that ends a
-//! transaction by its name. It asks the server which transaction has the name, looks for the record of that
-//! transaction, raises the recorded fence, and lets the server end the transaction that has the name.
+//! extension), unless it was prepared in an earlier life of the server, from which no cache was saved. An *ender* is a session that
+//! ends a transaction by its name. It asks the server which transaction has the name, looks for the record of that transaction,
+//! raises the recorded fence, and lets the server end the transaction that has the name.
 //!
 //! Meanwhile the second transaction is prepared under the same name. If a command prepares it, it has a record, too.
 //! If it is prepared without a command, its own fence is raised before it is prepared, and stays raised until a
@@ -51,7 +51,8 @@ pub enum End {
 /// One atomic step of the session that prepares the second transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prepare {
-    /// Takes a record. A command fails here if an ender still uses a record of the same name.
+    /// Takes a record. A command fails here if an ender still uses a record of the same name. Without a command, the fence of the
+    /// transaction is raised.
     Record,
     /// The server gives the name to the transaction. The name must be free.
     Name,
@@ -101,6 +102,7 @@ enum Slot {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     slot: Slot,
+    /// The transaction whose changes it has.
     transaction: u8,
     /// How many enders use the record.
     enders: u8,

@@ -280,7 +280,7 @@ impl State {
                 let found = self.fences[fence].lower(transaction.number);
                 let fine = match model.variant {
                     Variant::OwnLookedAtBeforeDraw | Variant::OwnLookedAtAfterDraw => true,
-                    // In this variant, the last fence's answer replaces the earlier ones.
+                    // In this variant, only the last fence is checked.
                     Variant::LastFenceDecides => {
                         fence != *fences_of(changes).last().unwrap_or(&0) || alone(found, transaction.stamp)
                     }

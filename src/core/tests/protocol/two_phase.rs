@@ -6,7 +6,8 @@
 //! commit, and the backend cannot know whether it did. A restart here is one that loses the shared memory. The list of
 //! fences is lost with it, so the backend then raises the fence of the database, on which every entry depends. (A
 //! restart that keeps a saved cache also keeps the list.) While the transaction is only prepared, no fence is raised:
-//! its changes are not visible, so the cached values are right.
+//! its changes are not visible, so the cached values are right. (This is a transaction that a command prepares.
+//! `names.rs` also has the other kind, whose fences are raised while it is prepared.)
 
 use stateright::{Model, Property};
 

@@ -9,8 +9,8 @@
 //! computed it. A set whose value is dropped at commit (see `set_and_fence.rs`) is confirmed as a removal.
 //!
 //! A lease records what was visible when it was acquired. A statement that acquires a lease may compute the value on its own
-//! snapshot, which is older. The tier's caller refuses such a value. A value that is set under a claim, while another
-//! actor sets or removes the key, counts as having been set before that change.
+//! snapshot, which is older than the lease. The tier's caller refuses such a value. A value that is set under a claim, while
+//! another actor sets or removes the key, counts as having been set before that change.
 
 mod properties;
 mod scenarios;
