@@ -88,7 +88,7 @@ fn a_space_and_a_role_that_take_all_leases_are_refused_themselves() {
             .collect();
         assert!(limits.iter().all(|(space, _)| *space == Acquired::NoSlot(Limit::Space)), "{limits:?}");
         assert!(limits.iter().all(|(_, role)| *role == Acquired::NoSlot(Limit::Role)), "{limits:?}");
-        // Another role in another space finds a place in every set.
+        // Another role in another space finds a place for each of 40 keys, which are spread over the sets.
         (20_000..20_040).for_each(|number| {
             leads(lease(tier, 2, GOOD, number));
         });
@@ -114,7 +114,8 @@ fn many_roles_in_one_space_take_no_more_than_the_space_may() {
 #[test]
 fn leases_and_claims_keep_no_fill_from_its_place() {
     with_tier(|tier, _| {
-        // Enough spaces and roles to take all places that leases and claims may have.
+        // Sixty parties, each a space and a role of its own, are enough to take all places that leases and claims may have. Bit 20
+        // makes the keys of claims differ from those of leases.
         for party in 100..160 {
             for number in 0..1_000 {
                 lease(tier, party, party, u64::from(party) << 32 | number);
@@ -151,6 +152,7 @@ fn claims_of_one_role_leave_places_to_fills_leases_and_claims() {
 fn fills_of_one_role_leave_places_to_fills_of_others() {
     with_tier(|tier, _| {
         let got = MANY.filter(|number| matches!(fill(tier, 1, EVIL, *number), Acquired::Lead(_))).count();
+        // The role gets 52 of the 64 places of a set, because 12 are free then.
         assert!(got < 500, "{got} fills");
         (20_000..20_040).for_each(|number| {
             leads(fill(tier, 2, GOOD, number));
@@ -174,6 +176,7 @@ fn leases_end_with_a_flush_of_their_space_and_claims_do_not() {
         tier.fences().raise(fence);
         assert_eq!(tier.usage().flights, before, "a flush that may be rolled back ends nothing");
         tier.fences().lower(fence);
+        // Most of the leases are those of space 1, which came first.
         assert!(tier.usage().flights < before / 2, "leases of the flushed space count no more");
         let fence = tier.fences().reserved(Reserved::Space { database: 1, space: 2 });
         tier.fences().raise(fence);

@@ -125,7 +125,8 @@ pub fn expect_refusal(
     }
 }
 
-/// Reads a key and compares the answer with the model's. If they differ, the tier must have had a reason to forget the value.
+/// Reads a key and compares the answer with the model's. The tier must never serve what the model would not. If it serves less, it
+/// must have had a reason to forget the value.
 pub fn expect(tier: &Tier<'_, &TestHost>, model: &mut Model, key: u8, now: u32) {
     let mut value = Vec::new();
     let answer = match with_key(tier, key, |key| tier.get(key, Stamp::LATEST, &mut value)) {

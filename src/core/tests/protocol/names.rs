@@ -121,7 +121,7 @@ impl Record {
     }
 }
 
-/// What an ender has done so far.
+/// The progress of an ender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Stage {
     #[default]

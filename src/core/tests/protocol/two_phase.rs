@@ -61,7 +61,7 @@ pub enum Step {
     Restart,
 }
 
-/// What a backend has done so far.
+/// The progress of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Stage {
     #[default]
