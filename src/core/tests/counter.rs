@@ -28,6 +28,7 @@ fn to_counter(tier: &Tier<'_, &TestHost>, key: &Key<'_>, bytes: &[u8], number: i
     tier.to_counter(key, (TEXT, bytes), number, |new, stale_ok| tier.reserve(key, new, stale_ok.into()))
 }
 
+/// Returns the kind and the bytes that a reader gets.
 fn get(tier: &Tier<'_, &TestHost>, key: &Key<'_>) -> Result<(Kind, Vec<u8>), Miss> {
     let mut found = Vec::new();
     tier.get(key, Stamp::LATEST, &mut found).map(|meta| (meta.kind, found))

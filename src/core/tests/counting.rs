@@ -12,6 +12,7 @@ use pg_cache_core::{AtomicU64, Counter, FenceId, Key, NewValue, Region, Relation
 const HITS: u64 = 1000;
 /// The number of the tested backend's slot of statistics.
 const BACKEND: u32 = 1;
+/// Sizes with eight reserved fences, which a test below counts on.
 const SIZES: Sizes = Sizes { reserved_fences: 8, backends: 4, shards: 1, ..testing::SIZES };
 
 /// Returns the words that were written since the last call: the position of each, the number of stores to it, and the

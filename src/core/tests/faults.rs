@@ -223,6 +223,7 @@ fn what_is_no_region_is_refused() {
 /// of this test panics when the tier asks whether a request for blocks is to fail, which is under the lock.
 #[test]
 fn a_panic_under_the_lock_switches_the_shard_off() {
+    /// Whether a request for blocks panics.
     struct Panicking(std::cell::Cell<bool>);
     impl Host for &Panicking {
         fn now(&self) -> u32 {
@@ -258,6 +259,7 @@ fn a_panic_under_the_lock_switches_the_shard_off() {
 /// although it releases a lock while a panic unwinds.
 #[test]
 fn cancelling_while_a_panic_unwinds_switches_nothing_off() {
+    /// A reservation that is cancelled when its owner panics, as a session does it.
     struct Begun<'t, 'm>(&'t Tier<'m, &'m TestHost>, Option<Reservation>);
     impl Drop for Begun<'_, '_> {
         fn drop(&mut self) {

@@ -24,6 +24,7 @@ fn key(scope: Scope, bytes: &[u8]) -> Key<'_> {
     Key::new(scope, bytes, hash).expect("a legal key")
 }
 
+/// Stores a value as of now.
 fn put(tier: &TestTier<'_>, key: &Key<'_>, dependencies: &[FenceId]) {
     let new = NewValue { stamp: tier.fences().now(), ..value(b"value", dependencies) };
     tier.put(key, &new).expect("it is stored");

@@ -13,6 +13,7 @@ mod harness;
 use harness::{Action, Harness, KEYS, OTHER_SPACES, SPACES};
 use proptest::prelude::*;
 
+/// Returns a strategy that generates actions. The first number of each line is its weight.
 fn action() -> impl Strategy<Value = Action> {
     let key = 0..KEYS;
     // Mostly small, sometimes so large that the value is spread over runs and shards, sometimes too large.

@@ -5,6 +5,7 @@ use pg_cache_core::{Batch, Key, Kind, NOTE_BYTES_MAX, NewValue, Refusal, Region,
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
 
+/// Runs a test on a new tier, and checks the tier afterwards.
 fn with_tier(test: impl FnOnce(&TestTier<'_>)) {
     let memory = memory(512 << 10);
     let host = TestHost::default();
@@ -18,6 +19,7 @@ fn key<'k>(tier: &TestTier<'_>, bytes: &'k [u8], hash: u64) -> Key<'k> {
     Key::new(tier.scope(1, 1, 0), bytes, hash << 40 | hash).expect("a legal key")
 }
 
+/// Stores a value with a note.
 fn put(tier: &TestTier<'_>, key: &Key<'_>, note: &[u8], bytes: &[u8], stale_ok: Option<StaleOk>) {
     let new = NewValue { note, ..value(bytes, &[]) };
     let reserved = tier.reserve(key, &new, stale_ok.into()).expect("it fits");

@@ -39,6 +39,7 @@ impl Bed<'_> {
         let _ = self.tier.lower_as(fence, self.tier.fences().draw());
     }
 
+    /// Calls `what` with the key of a number. The factor, 2^64 divided by the golden ratio, spreads consecutive numbers.
     fn key<T>(&self, number: u32, what: impl FnOnce(&Key<'_>) -> T) -> T {
         let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         what(&Key::new(self.tier.scope(DATABASE, 1, 0), &number.to_le_bytes(), hash).expect("a legal key"))
@@ -59,6 +60,7 @@ impl Bed<'_> {
         all.into_iter().find(|stats| stats.relation == Some(relation)).unwrap_or_default()
     }
 
+    /// Returns the number of counted entries that a relation has killed.
     fn killed(&self, relation: u32) -> u64 {
         self.stats(relation).killed
     }

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 type TestTier<'m> = Tier<'m, &'m TestHost>;
 
+/// The size of most regions of these tests.
 const BYTES: usize = 256 * 1024;
 
 /// Copies the words of a region, as a file would.
@@ -24,6 +25,7 @@ fn copy(memory: &[AtomicU64]) -> Vec<AtomicU64> {
     memory.iter().map(|word| AtomicU64::new(word.load(Ordering::Relaxed))).collect()
 }
 
+/// Revives a region of the usual sizes for one backend, with no fence that will be raised again.
 fn revive<'m>(memory: &'m [AtomicU64], host: &'m TestHost) -> Result<TestTier<'m>, ReviveError> {
     Tier::revive(Region::of_words(memory), SIZES, host, [])
 }
@@ -37,6 +39,7 @@ fn with_key<T>(tier: &TestTier<'_>, number: u32, what: impl FnOnce(&Key<'_>) -> 
     what(&key(tier.scope(1, 1, 0), number, &number.to_le_bytes()))
 }
 
+/// Stores a value as of now.
 fn put(tier: &TestTier<'_>, number: u32, dependencies: &[FenceId]) {
     let stamp = tier.fences().now();
     let new = NewValue { stamp, ..value(&[7; 100], dependencies) };

@@ -67,6 +67,7 @@ fn get(tier: &TestTier<'_>, key: &Key<'_>) -> Result<Vec<u8>, Miss> {
     tier.get(key, Stamp::LATEST, &mut found).map(|_| found)
 }
 
+/// Found if a copy lacks the dependencies or the stale time of the entry, or if a set gets two locations for one key.
 #[test]
 fn a_saved_value_is_found_by_its_location_after_it_left_the_memory() {
     with_tier(|tier, _| {
@@ -175,6 +176,7 @@ fn a_value_at_the_block_of_the_old_one_is_not_taken_for_it() {
     });
 }
 
+/// Found if an announcement does not hide the saved value, or if its end forgets the location.
 #[test]
 fn a_withdrawn_change_leaves_the_saved_value() {
     with_tier(|tier, _| {
@@ -236,6 +238,7 @@ fn a_value_is_promoted_only_while_its_location_stands() {
     });
 }
 
+/// Found if the promoted value is visible before the announced change, or stays after it.
 #[test]
 fn a_promotion_goes_behind_an_announced_change() {
     with_tier(|tier, _| {
@@ -252,6 +255,7 @@ fn a_promotion_goes_behind_an_announced_change() {
     });
 }
 
+/// Found if a promotion voids the lease of its key, as a change does.
 #[test]
 fn flights_survive_a_promotion() {
     with_tier(|tier, _| {
@@ -266,6 +270,7 @@ fn flights_survive_a_promotion() {
     });
 }
 
+/// Found if the saver marks a counter, an entry of a space that it does not want, or an entry of another database.
 #[test]
 fn counters_and_values_that_are_not_admitted_stay_in_memory() {
     with_tier(|tier, _| {
@@ -298,6 +303,7 @@ fn an_entry_is_marked_again_only_if_the_saver_wants_it() {
     });
 }
 
+/// Found if another location of the shard goes, too, or if the call for a shard that does not exist forgets one.
 #[test]
 fn a_location_is_forgotten_by_its_shard_alone() {
     with_tier(|tier, _| {
@@ -314,6 +320,7 @@ fn a_location_is_forgotten_by_its_shard_alone() {
     });
 }
 
+/// Found if the walk does not end, or passes over most entries.
 #[test]
 fn a_walk_through_the_buckets_marks_every_entry_once() {
     with_tier(|tier, _| {
@@ -339,6 +346,7 @@ fn judged(tier: &TestTier<'_>, saved: &SavedValue<'_>, reader: Reader<'_>) -> Re
     tier.judge_saved(key(tier, b"key").scope(), saved, reader)
 }
 
+/// Found if a saved value is served to a reader, or until a tick, for which an entry like it would not be.
 #[test]
 fn a_saved_value_is_judged_like_an_entry() {
     with_tier(|tier, host| {
@@ -389,6 +397,7 @@ fn a_saved_value_is_judged_like_an_entry() {
     });
 }
 
+/// Found if another location than the oldest is forgotten, or if one is forgotten although a slot is free.
 #[test]
 fn a_full_set_forgets_its_oldest_location() {
     with_tier(|tier, _| {
@@ -424,6 +433,7 @@ fn same_set(scope: pg_cache_core::Scope, bytes: &[u8], number: usize) -> Key<'_>
     Key::new(scope, bytes, hash ^ u64::from(DATABASE).rotate_left(48)).expect("a legal key")
 }
 
+/// Found if a location in the segment stays, if one in another segment goes, or if a location moves that does not stand any more.
 #[test]
 fn a_segment_is_forgotten_as_a_whole_and_copies_that_were_asked_for_move_on() {
     with_tier(|tier, _| {
@@ -449,6 +459,7 @@ fn a_segment_is_forgotten_as_a_whole_and_copies_that_were_asked_for_move_on() {
     });
 }
 
+/// A segment has 10 bits and a position 33 bits. A location must not be 0, because 0 is an empty slot of the directory.
 #[test]
 fn locations_that_cannot_be_are_refused() {
     assert!(Location::new(1023, 1).is_some() && Location::new(1024, 1).is_none());
@@ -458,6 +469,7 @@ fn locations_that_cannot_be_are_refused() {
     assert!(Location::new(0, 1 << 33).is_none());
 }
 
+/// Found if a location is stored although there is no place for it.
 #[test]
 fn a_tier_without_a_directory_saves_nothing() {
     let memory = memory(64 * 1024);

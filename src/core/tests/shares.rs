@@ -38,14 +38,17 @@ fn owner(role: u32) -> Owner {
     Owner { session: role, role }
 }
 
+/// Asks for a lease that does not end by itself.
 fn lease(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Acquired {
     with_key(tier, space, number, |key| tier.acquire(key, FlightRequest::lease(owner(role), FOREVER)))
 }
 
+/// Asks for a fill that does not end by itself.
 fn fill(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Acquired {
     with_key(tier, space, number, |key| tier.acquire(key, FlightRequest::fill(owner(role), FOREVER)))
 }
 
+/// Claims a key, if it has no value.
 fn claim(tier: &TestTier<'_>, space: u32, role: u32, number: u64) -> Result<u64, Unclaimed> {
     with_key(tier, space, number, |key| tier.claim(key, Some(Stamp::LATEST.into()), owner(role)))
 }

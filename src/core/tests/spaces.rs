@@ -40,6 +40,7 @@ fn get<H: Host>(tier: &Tier<'_, H>, scope: Scope, numbers: std::ops::Range<u32>)
         .count()
 }
 
+/// Returns the statistics of a space that has a cell of its own.
 fn stats<H: Host>(tier: &Tier<'_, H>, scope: Scope) -> SpaceStats {
     tier.space_stats(scope.database, scope.space).expect("it has figures of its own")
 }

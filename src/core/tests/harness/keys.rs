@@ -24,6 +24,7 @@ pub fn class(key: u8) -> u8 {
 /// The six scopes, each a space and a role: four spaces with keys of all roles (role 0), and in two of them also keys of role 1.
 pub const SCOPES: [(u8, u32); 6] = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (3, 0)];
 
+/// Returns the space of a key.
 pub fn space_of(key: u8) -> u8 {
     SCOPES[key as usize % SCOPES.len()].0
 }
@@ -44,6 +45,7 @@ pub fn dependencies(tier: &Tier<'_, &TestHost>, tags: u8) -> Vec<FenceId> {
     (0..TAGS).filter(|tag| tags >> tag & 1 == 1).map(|tag| fence_of(tier, tag)).collect()
 }
 
+/// Returns the fence of a tag. Tag 0 is a relation: see [`RELATION`].
 pub fn fence_of(tier: &Tier<'_, &TestHost>, tag: u8) -> FenceId {
     if tag == RELATION {
         return tier.fences().relation(1, 7, Relation::Any);

@@ -54,6 +54,7 @@ pub struct Saver {
 }
 
 impl Saver {
+    /// Writes a copy to the segment that is being filled. The copy has no location in the tier yet.
     fn write(&mut self, copy: SavedCopy) -> Location {
         self.written += 1;
         let location = Location::new(self.segment, self.written).expect("a legal location");
@@ -67,6 +68,7 @@ impl Saver {
     }
 }
 
+/// Copies a marked entry.
 fn read(tier: &Tier<'_, &TestHost>, marked: &Marked) -> SavedCopy {
     let mut key = vec![0; marked.key_len()];
     let mut dependencies = vec![FenceId::from_number(0); marked.dependency_count()];

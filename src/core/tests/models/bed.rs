@@ -78,6 +78,7 @@ impl Host for Backend<'_> {
     }
 }
 
+/// A tier in words that loom watches.
 pub type LoomTier<'w> = Tier<'w, Backend<'w>>;
 /// The work of one backend in a model.
 pub type Work = Box<dyn FnOnce(&LoomTier<'_>, &World) + Send>;
@@ -129,6 +130,7 @@ impl Image {
     }
 }
 
+/// Returns whether the tier has no room for one more entry.
 fn is_full(tier: &LoomTier<'_>) -> bool {
     let usage = tier.usage();
     usage.used_bytes + ENTRY_BYTES > usage.block_bytes
@@ -216,6 +218,7 @@ pub fn together<const N: usize>(world: &Arc<World>, work: [Work; N]) {
     }
 }
 
+/// Calls `what` with the key of a number, which is also its hash.
 pub fn with_key<R>(tier: &LoomTier<'_>, number: u64, what: impl FnOnce(&Key<'_>) -> R) -> R {
     let scope: Scope = tier.scope(1, 1, 0);
     what(&Key::new(scope, &number.to_le_bytes(), number).expect("a legal key"))
@@ -238,6 +241,7 @@ pub fn reserve(tier: &LoomTier<'_>, number: u64, version: u64, stamp: Stamp) -> 
         .expect("there is room, or an entry can be evicted")
 }
 
+/// Sets a key to a version, as of now.
 pub fn put(tier: &LoomTier<'_>, number: u64, version: u64) {
     let reservation = reserve(tier, number, version, tier.fences().now());
     with_key(tier, number, |key| tier.publish(key, reservation));
@@ -280,6 +284,7 @@ pub fn get_stale(tier: &LoomTier<'_>, number: u64) -> Result<u64, Miss> {
     Ok(version(number, &value))
 }
 
+/// Returns the version in a value. Fails if the value is torn or another key's.
 fn version(number: u64, value: &[u8]) -> u64 {
     let words: Vec<u64> =
         value.chunks(8).map(|word| u64::from_le_bytes(word.try_into().expect("whole words"))).collect();

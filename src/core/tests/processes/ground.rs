@@ -79,6 +79,7 @@ impl Ground {
         self.control(LOCKS + 8 * shard as usize)
     }
 
+    /// Returns a word of a seat: see [`note`](Self::note).
     pub fn seat_word(&self, seat: usize, what: usize) -> &AtomicU64 {
         self.control(SEATS + 8 * seat + what)
     }
@@ -98,6 +99,7 @@ impl Ground {
         self.seat_word(seat, what).load(Ordering::SeqCst)
     }
 
+    /// Returns whether the processes are told to end.
     pub fn stopped(&self) -> bool {
         self.control(STOP).load(Ordering::SeqCst) != 0
     }
@@ -107,6 +109,7 @@ impl Ground {
         (self.lock_word(shard).load(Ordering::SeqCst) as usize).checked_sub(1)
     }
 
+    /// Returns whether the process with a seat holds a lock.
     pub fn holds_a_lock(&self, seat: usize) -> bool {
         (0..SHARDS).any(|shard| self.holder(shard) == Some(seat))
     }
@@ -185,6 +188,7 @@ impl<'m> Probe<'m> {
     }
 }
 
+/// Returns the sizes of the region. Each process has a slot of statistics, by its seat.
 pub fn sizes() -> Sizes {
     Sizes { reserved_fences: 8, tag_fences: 64, backends: HEIR as u32 + 1, shards: SHARDS, ..SIZES }
 }

@@ -45,6 +45,7 @@ pub const COUNTERS: u64 = 20;
 pub const HOT: u64 = 4;
 pub const KEYS: u64 = SPREAD + CROWDED + COUNTERS;
 
+/// Returns whether a key is that of a counter.
 pub fn is_counter(number: u64) -> bool {
     number >= SPREAD + CROWDED
 }

@@ -56,6 +56,7 @@ enum Fill {
     Publish,
 }
 
+/// One step of any actor. There is one reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Writer(usize, Write),
@@ -128,6 +129,7 @@ struct State {
     settled_hits: u8,
 }
 
+/// The protocol as it is built, and with one rule broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Variant {
     /// The protocol as it is built.
@@ -152,6 +154,7 @@ enum Variant {
     NotBehind,
 }
 
+/// The model: a variant, and how many writers and fills there are.
 #[derive(Clone, Debug)]
 struct Claims {
     variant: Variant,

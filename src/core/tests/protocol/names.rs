@@ -99,6 +99,7 @@ enum Slot {
     Unnamed,
 }
 
+/// The record of a prepared transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Record {
     slot: Slot,
@@ -195,6 +196,7 @@ pub struct State {
     reader: Reader,
 }
 
+/// The protocol as it is built, and with one rule broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The protocol as it is built.
@@ -385,6 +387,7 @@ impl Names {
         }
     }
 
+    /// Takes a step of the session that prepares the second transaction.
     fn prepare(&self, state: &mut State, step: Prepare) {
         let State { records, fences, own, .. } = state;
         match step {
@@ -464,6 +467,7 @@ impl State {
         }
     }
 
+    /// Takes a step of the reader, which judges the change that its entry depends on.
     fn read(&mut self, step: Read) {
         let view = View {
             now: self.now,

@@ -17,6 +17,7 @@ use crate::memory::Fence;
 use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check, long};
 
+/// The number of dependencies, each with a fence.
 const FENCES: usize = 2;
 
 /// The bits of the writers' catalog changes. The lower half of a value has their row changes.
@@ -99,6 +100,7 @@ pub struct State {
     pub readers: Vec<Reader>,
 }
 
+/// The rule as it is built, with one part broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The rule as it is built.
@@ -144,6 +146,7 @@ pub enum Variant {
 }
 
 impl Variant {
+    /// Whether writers also change catalogs.
     fn has_catalogs(self) -> bool {
         matches!(self, Self::Catalogs | Self::PlannedBeforeStamp | Self::LoweredBeforeSent)
     }
@@ -152,6 +155,7 @@ impl Variant {
 /// The fences of what a writer changes, in order, and whether it may abort.
 type Plan = (&'static [usize], bool);
 
+/// The model: the programs of all actors, which follow from a variant.
 #[derive(Clone, Debug)]
 pub struct ReadRule {
     writers: Vec<Writing>,

@@ -31,6 +31,7 @@ use crate::memory::{Fence, LATEST};
 use crate::reader::{Entry, Outcome, Read, Reader, View, program};
 use crate::{Verdict, check, long};
 
+/// The number of dependencies, each with a fence.
 const FENCES: usize = 3;
 
 /// One atomic step of a transaction.
@@ -99,6 +100,7 @@ pub struct State {
     pub reader: Reader,
 }
 
+/// The rule as it is built, with one part broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The rule as it is built.
@@ -194,6 +196,7 @@ impl SetAndFence {
         &self.reads[usize::from(reader.repeatable)]
     }
 
+    /// Whether the values depend on what a fence stands for.
     pub fn depends_on(&self, fence: usize) -> bool {
         self.dependencies.contains(&fence)
     }

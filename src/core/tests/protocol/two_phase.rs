@@ -101,6 +101,7 @@ pub struct State {
     reader: Reader,
 }
 
+/// The protocol as it is built, and with one rule broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The protocol as it is built.

@@ -62,6 +62,7 @@ impl Twin<'_> {
         }
     }
 
+    /// Takes a step of a writer.
     fn write(&mut self, change: Change, number: usize, write: keys::Write) {
         let set = || self.reserve(Value::Set(number as u8));
         match (write, change) {
@@ -115,6 +116,8 @@ impl Twin<'_> {
         assert!(with_key(&self.tier, |key| self.tier.release_lease(key, claim)), "nobody else ends a claim");
     }
 
+    /// Takes a step of a worker. `of_this_life` says whether its lease was acquired after the last restart, and `worker` is its
+    /// state after the step.
     fn work(&mut self, number: usize, work: Work, worker: &keys::Worker, of_this_life: bool) {
         match work {
             Work::Acquire => {

@@ -45,6 +45,7 @@ impl TableTwin<'_> {
         reserve(&self.tier, &[version], expiry(version))
     }
 
+    /// Takes a step of the writer.
     fn write(&mut self, step: table::Write, change: table::Change, before: &table::State) {
         match step {
             table::Write::Announce => {
@@ -81,6 +82,7 @@ impl TableTwin<'_> {
         }
     }
 
+    /// Takes a step of the saver, and compares its answer with the model's next state.
     fn save(&mut self, step: table::Save, before: &table::State, after: &table::State) {
         match step {
             table::Save::Mark(_) => {
@@ -113,6 +115,7 @@ impl TableTwin<'_> {
         }
     }
 
+    /// Takes a step of a reader or a decider, and compares its answer with the model's next state.
     fn read(
         &mut self,
         model: &Table,

@@ -2,6 +2,7 @@
 
 use super::state::{Change, Work, Worker, Write, Writer};
 
+/// The protocol as it is built, with one rule broken, or built in another way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The protocol as it is built.
@@ -60,6 +61,7 @@ pub enum Variant {
     ClaimedBesideAnnouncement,
 }
 
+/// The model: a variant and a scenario.
 #[derive(Clone, Debug)]
 pub struct Keys {
     pub variant: Variant,

@@ -19,10 +19,12 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether the key has a value after the change.
     pub fn sets(self) -> bool {
         matches!(self, Self::Set | Self::SetAtOnce | Self::SetAbsent | Self::PublishAbsent)
     }
 
+    /// Whether the writer claims the key first.
     pub fn claims(self) -> bool {
         matches!(self, Self::SetAbsent | Self::PublishAbsent)
     }
@@ -99,6 +101,7 @@ pub enum Step {
     Restart,
 }
 
+/// The value of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Set by this writer.
@@ -107,6 +110,7 @@ pub enum Value {
     Computed(u8),
 }
 
+/// The flight of the key: a lease or a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flight {
     /// The number of the lease or the claim.

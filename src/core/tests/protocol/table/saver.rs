@@ -48,6 +48,7 @@ impl State {
         Location { segment, position: rows.len() - 1 }
     }
 
+    /// Forgets all locations in a segment.
     fn forget_segment(&mut self, segment: usize) {
         self.locations.iter_mut().for_each(|locations| locations.retain(|one| one.segment != segment));
     }

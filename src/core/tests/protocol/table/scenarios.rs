@@ -3,6 +3,7 @@
 
 use super::state::{Change, KEYS, Read, Write};
 
+/// The protocol as it is built, and with one rule broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// The protocol as it is built.
@@ -47,6 +48,7 @@ pub enum Variant {
     TruncatesFirst,
 }
 
+/// The model: a variant and a scenario.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub variant: Variant,

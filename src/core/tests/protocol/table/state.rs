@@ -28,6 +28,7 @@ pub struct Entry {
     pub marked: bool,
 }
 
+/// The place of a row: the index in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     pub segment: usize,
@@ -45,6 +46,7 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Whether the table has the file that its record names, so that its locations are right.
     pub fn is_as_recorded(&self) -> bool {
         self.file == self.recorded
     }
