@@ -176,8 +176,8 @@ struct Writing {
 }
 
 impl ReadRule {
-    /// Creates the model, with so many fills and readers. Every entry depends on `dependencies`, and readers check them in
-    /// this order. Each reader is tried under both isolation levels.
+    /// Creates the model, with `fillers` fills and `readers` readers. Every entry depends on `dependencies`, and readers check them
+    /// in this order. Each reader is tried under both isolation levels.
     pub fn new(
         variant: Variant,
         writers: &[Plan],

@@ -36,7 +36,7 @@ pub enum Write {
     Announce,
     /// The commit: the change becomes visible.
     Show,
-    /// The change is through: it replaces the value, and the announcement ends.
+    /// Makes the change in the tier: it replaces the value, unless its claim was voided, and the announcement ends.
     Confirm,
     /// The transaction aborts. `Withdraw` or `Release` must follow.
     Abort,
