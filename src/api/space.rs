@@ -15,7 +15,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 /// The options of a space as the caller passes them. A null option was not passed. The comments of the view `cache_spaces` in
-/// `sql/spaces.sql` say what each option means.
+/// `sql/spaces.sql` say what the options mean that have an effect; `Notify` in `store/space.rs` says it for `notify`.
 struct Options<'a> {
     default_ttl: Option<Interval>,
     max_ttl: Option<Interval>,

@@ -24,15 +24,15 @@ pub fn now_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// Returns the present time on the clock by which the server reports when a statement began: microseconds since 2000. Unlike the
-/// other clocks here, this one goes back when the system's clock is set back.
+/// Returns the present time on the clock by which the server reports when a statement began: microseconds since 2000. Unlike ticks,
+/// this clock goes back when the system's clock is set back.
 pub fn statement_clock() -> u64 {
     let time = clock_gettime(ClockId::Realtime);
     let seconds = (time.tv_sec as u64).saturating_sub(SECONDS_TO_2000);
     seconds * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
-/// Returns the system's clock in microseconds since 1970.
+/// Returns the system's clock in microseconds since 1970. It goes back when the clock is set back.
 pub fn unix_us() -> u64 {
     let time = clock_gettime(ClockId::Realtime);
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000

@@ -74,11 +74,14 @@ pub struct Options {
     pub min_cost_ms: Option<u64>,
     /// The most bytes of a result that is stored.
     pub max_result: Option<u64>,
+    /// The content of notifications about changes in the space.
     pub notify: Notify,
+    /// Whether the space is used at all.
     pub enabled: bool,
 }
 
-/// What notifications tell about changes in a space.
+/// The content of notifications about changes in a space: the option `notify`. The journal of changes (`journal.rs`) names all
+/// changed keys of the space, except with `off`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Notify {
     /// The names of keys if PUBLIC may read the space, and otherwise only the numbers of changes.
@@ -96,6 +99,7 @@ impl Notify {
     /// The values of the option `notify`.
     pub const NAMES: [&str; 4] = ["auto", "numbers", "names", "off"];
 
+    /// Returns the value that a row of `pgcache.spaces` has. A null or an unknown name is `auto`.
     fn of_name(name: Option<&[u8]>) -> Self {
         match name {
             Some(b"numbers") => Self::Numbers,
@@ -417,12 +421,12 @@ fn require_writer() -> Result<(), Refused> {
         .hint(grant_hint(DEFAULT, role, Privilege::Write)))
 }
 
-/// The spaces of the database, and which of them a role may read.
+/// The spaces of the database by their OIDs. A space that the role may read has its name, any other space has None.
 #[derive(Debug)]
 pub struct Readable(BTreeMap<u32, Option<Rc<str>>>);
 
 impl Readable {
-    /// Returns the name of a space that the role may read.
+    /// Returns the name of a space, or None if there is no such space or the role may not read it.
     pub fn name(&self, oid: u32) -> Option<Rc<str>> {
         self.0.get(&oid)?.clone()
     }
@@ -432,18 +436,19 @@ impl Readable {
         self.0.contains_key(&oid)
     }
 
-    /// Returns whether the role may read no space.
+    /// Returns whether there is no space that the role may read.
     pub fn is_empty(&self) -> bool {
         self.0.values().all(Option::is_none)
     }
 }
 
-/// Returns the spaces that the current role may read.
+/// Does the same as [`readable_by`] for the current role.
 pub fn readable() -> Readable {
     readable_by(Role::current())
 }
 
-/// Returns the spaces that a role may read.
+/// Returns the spaces of the database, and which of them a role may read. The owner of the extension may read all. May raise
+/// errors.
 pub fn readable_by(role: Role) -> Readable {
     let all = is_owner(role);
     let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };

@@ -101,13 +101,14 @@ pub fn claim_record(tier: &HotTier, relation: u32) {
     }
 }
 
-/// Returns the relations that some tags stand for.
+/// Returns the relations that some tags stand for, from the session's copy of the list. A relation may occur more than once. May
+/// raise errors.
 pub fn relations_of<'t>(tier: &HotTier, tags: impl Iterator<Item = &'t [u8]>) -> Vec<u32> {
     let known = up_to_date(tier, fence(tier));
     memory::collect(tags.filter_map(|tag| known.relations.get(tag)).flatten().copied())
 }
 
-/// Returns the tags that stand for a relation, from the session's copy of the list.
+/// Returns the tags that stand for a relation, from the session's copy of the list. May raise errors.
 pub fn known_tags_of(tier: &HotTier, relation: u32) -> Vec<Vec<u8>> {
     let known = up_to_date(tier, fence(tier));
     let stands_for = |relations: &Vec<u32>| relations.contains(&relation);

@@ -125,6 +125,7 @@ fn fetch<J>(
             return Err(Miss::Absent);
         }
         promote(keyspace, key, location, &saved, &note, target);
+        // A caller that does not want the note returns no memory for it.
         let target = into.note_target(note.len());
         if target.len() == note.len() {
             target.copy_from_slice(&note);
