@@ -68,8 +68,9 @@ fn cache_health() -> TableIterator<
 }
 
 /// Checks every structure of the cache and returns what is wrong with it. If the cache is in order, it returns nothing, even while
-/// other sessions change the cache. There is one exception: fences that stay raised during the whole check are reported. They may
-/// be those of a commit that takes longer than the check, or of a transaction that a subscription has prepared and not ended.
+/// other sessions change the cache. There is one exception: fences, which commits raise while they invalidate values
+/// (`docs/architecture.md`), are reported if they stay raised during the whole check. They may be those of a commit that takes
+/// longer than the check, or of a transaction that a subscription has prepared and not ended.
 ///
 /// While other sessions change the cache a lot, the check may miss a fault that it would find in a quiet server.
 #[pg_extern(volatile, parallel_restricted)]

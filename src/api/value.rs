@@ -164,7 +164,7 @@ struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Sets the value in the transaction's ledger. Returns false if the value is refused: the status then has the reason.
+    /// Records the value, for the commit to store it. Returns false if the value is refused: the status then has the reason.
     fn set(self, value: Option<&[u8]>, kind: Kind) -> bool {
         let set = || -> Result<_, Refused> {
             let key = arguments::key(self.key)?;

@@ -272,8 +272,8 @@ impl Row<'_> {
 /// with the changes of earlier statements of this transaction. The transaction's own snapshot does not matter. No lock on the table
 /// remains. If the extension does not exist in this database, there are no rows. May raise errors.
 pub fn read(table: Table, rows: Rows<'_>, mut with: impl FnMut(&Row<'_>)) {
-    // A result that depends on these tables is not covered by the fences of the relations it reads. So a read of them counts as a
-    // read of the cache.
+    // A commit that changes these tables invalidates no result of a query that has read them. So a read of them counts as a read of
+    // the cache, and such a result is not stored.
     observer::note_cache();
     let Some(oid) = table_oid(table) else { return };
     let lock = pg_sys::AccessShareLock as i32;

@@ -1,5 +1,6 @@
 //! Tracks the functions that this session calls. It knows since when the session has compiled functions. It also finds the
-//! functions that keep the types they have looked up once.
+//! functions that keep the types they have looked up once. A moment is a *stamp* here, a number on the clock of changes
+//! (`docs/architecture.md`).
 
 #![allow(unsafe_code)]
 

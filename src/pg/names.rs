@@ -1,9 +1,9 @@
 //! The names of tags that were invalidated lately, in shared memory.
 //!
-//! An entry knows its tags only by their fences, and a fence is found by a hash of the name. A session that invalidates a tag notes
-//! the name here, so that another session can say which tag has made its entry a miss. The table is small: each fence has one slot,
-//! fences share slots, and a slot keeps the latest name. A name may be missing or may belong to another fence, so a reader must
-//! check that the name leads to its fence.
+//! An entry knows its tags only by their *fences*, the words that tell when a tag was last invalidated (`docs/architecture.md`).
+//! The fence of a tag is found by a hash of its name. A session that invalidates a tag notes the name here, so that another session
+//! can say which tag has made its entry a miss. The table is small: each fence has one slot, fences share slots, and a slot keeps
+//! the latest name. A name may be missing or may belong to another fence, so a reader must check that the name leads to its fence.
 
 use super::name_slot::BYTES_MAX;
 use super::{memory, shared};

@@ -3,7 +3,8 @@
 //!
 //! Only *fills* are observed: queries of `cache_fetch` whose results may be stored (`query/fetch.rs`). The query of a fill may call
 //! `cache_fetch` itself, so fills can be nested. `executor.rs` and `definition.rs` report what they notice, and this file keeps it
-//! for the running fills.
+//! for the running fills. Each observed relation becomes a *fence* of the result (`docs/architecture.md`), by which a later change
+//! of the relation invalidates it.
 
 use super::allocator;
 use super::local::local;

@@ -1,4 +1,5 @@
-//! Prepared transactions: this library's records of them in shared memory, and the server's own data about them.
+//! Prepared transactions: this library's records of them in shared memory, and the server's own data about them. A record holds the
+//! *fences* (`docs/architecture.md`) and the keys that COMMIT PREPARED will invalidate. `store/transaction/prepared.rs` uses it.
 //!
 //! ```text
 //! head      number of records without a name                   a word

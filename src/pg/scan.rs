@@ -1,8 +1,9 @@
 //! Guesses the next keys of a table scan, so that their entries can be prefetched.
 //!
 //! A scan passes the rows of a page in place, one after the other. Rows of equal length therefore lie at equal distances: if two
-//! successive distances between keys are equal, the next key lies at the same distance again. The tier can look for that key before
-//! the caller asks for it. Most of a hit's time is spent waiting for memory, and the executor's work now overlaps with that wait.
+//! successive distances between keys are equal, the next key lies at the same distance again. `store/prefetch.rs` can look for that
+//! key in the cache before the caller asks for it. Most of a hit's time is spent waiting for memory, and the executor's work now
+//! overlaps with that wait.
 //!
 //! A guess is only used to bring memory near, so a wrong guess does no harm. If keys are computed, they all lie at one address.
 //! Keys of an index scan lie in no order, and rows of different lengths rarely have two equal distances in a row. In these cases

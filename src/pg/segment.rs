@@ -2,8 +2,8 @@
 //! table. `sql/segments.sql` creates the tables, and `store/table/` decides what is in them.
 //!
 //! A row is found by its position only: its block and its number in the block. No index and no snapshot decides whether it exists,
-//! so rows are inserted frozen, and neither hint bits nor the end of the inserting transaction matter. The memory tier knows which
-//! rows are in use (`pg_cache_core::Location`).
+//! so rows are inserted frozen, and neither hint bits nor the end of the inserting transaction matter. The memory tier, which is
+//! the cache in shared memory, knows which rows are in use (`pg_cache_core::Location`).
 //!
 //! A reader holds AccessShareLock on the table only while it reads, and never waits for the lock. Everything in a table may be
 //! wrong, because a superuser can write to it: readers check the file, the columns, and the length of each value before they use a

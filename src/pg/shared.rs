@@ -8,7 +8,9 @@
 //! region    the hot tier with its fences                            pg_cache_core
 //! ```
 //!
-//! A separate piece of shared memory holds the records of prepared transactions (`prepared.rs`).
+//! The *tier* is the cache in shared memory: the entries, and the words of *fences* that tell when something has changed on which
+//! entries depend (`docs/architecture.md`). A separate piece of shared memory holds the records of prepared transactions
+//! (`prepared.rs`).
 //!
 //! Only the postmaster writes the control line, before any backend exists. It never changes until shared memory is created anew.
 //! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server.

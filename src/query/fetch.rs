@@ -1,4 +1,5 @@
-//! Returns a value by its key, or computes it by running a query (`cache_fetch`).
+//! Returns a value by its key, or computes it by running a query (`cache_fetch`). `docs/architecture.md` explains the words stamp,
+//! fence and flight.
 //!
 //! *Filling*, that is, computing a value that was not found: the stamp is taken before the snapshot on which the query runs. A
 //! result is only stored if its query ran on a new snapshot, not on the caller's. So the result is current as of the stamp, or

@@ -1,4 +1,5 @@
-//! The status of the session in words, with the names of the objects that it is about.
+//! The status of the session (`status.rs`) in words, with the names of the objects that it is about. A status names what has
+//! invalidated a value by its *fence* (`docs/architecture.md`).
 //!
 //! Names are looked up only when the caller asks for the status. A name is shown to roles that may know it: a table to roles that
 //! may read it, a function to roles that may call it, a tag to roles that may write in every space of the database, a space to

@@ -2,8 +2,9 @@
 //!
 //! An addition takes effect at once, for all sessions, like `nextval`: it neither waits for other transactions nor is undone by a
 //! rollback. There is one exception. If the own transaction has set, removed or invalidated the key before, its number is not the
-//! one in the tier. Then the addition changes the transaction's own number. It becomes visible when the transaction commits, and a
-//! rollback discards it together with the change it belongs to.
+//! one in the *tier*, the cache in shared memory. Then the addition changes the transaction's own number in the *ledger*, the list
+//! of its changes. It becomes visible when the transaction commits, and a rollback discards it together with the change it belongs
+//! to.
 //!
 //! A session can also add to a text or a jsonb that is an integer. It becomes a counter first, with the same time to live and the
 //! same dependencies.

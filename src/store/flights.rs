@@ -2,9 +2,9 @@
 //! is for a caller that computes the value, a *fill* for a query of `cache_fetch`, and a *claim* for a transaction that sets a key
 //! without a value.
 //!
-//! The tier records which session computes which key (`flight.rs` of the core) and has its own number for each flight. The number
-//! of a lease that callers get has the epoch of shared memory in front of it, so a lease from before a crash is never mistaken for
-//! a current one.
+//! The *tier*, the cache in shared memory, records which session computes which key (`flight.rs` of the core) and has its own
+//! number for each flight. The number of a lease that callers get has the epoch of shared memory in front of it, so a lease from
+//! before a crash is never mistaken for a current one.
 
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;

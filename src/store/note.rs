@@ -1,5 +1,5 @@
-//! The note of an entry: its tags. An entry depends on the fences of its tags, and fences have no names. So the note tells them to
-//! an operator.
+//! The note of an entry: its tags. An entry depends on the fences of its tags (`docs/architecture.md`), and fences have no names.
+//! So the note tells them to an operator.
 //!
 //! A tag is one byte with its length minus one, followed by its bytes. No tag is empty or longer than 256 bytes.
 

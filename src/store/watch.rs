@@ -1,4 +1,5 @@
 //! Watched relations: a tag may stand for tables, and an entry with that tag then depends on these tables too.
+//! `docs/architecture.md` explains the words stamp and fence.
 //!
 //! Only the session that sets an entry looks up the list of watches; a session that writes to a table never does. The setting
 //! session reads the list after it has taken the entry's stamp, and the entry also depends on the fence of the list. So a watch

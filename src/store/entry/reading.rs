@@ -1,5 +1,5 @@
 //! Finds the value of a key as this session must see it: a change of the own transaction, an entry of the memory, or a value that
-//! is saved in a table.
+//! is saved in a table. The *tier* is the cache in shared memory.
 
 use super::access::keyspace_for_reading;
 use crate::pg::{observer, shared};

@@ -1,4 +1,5 @@
-//! Sets values. Records each value in the ledger with its dependencies, until the transaction commits.
+//! Sets values. Records each value with its dependencies in the ledger, the list of the transaction's changes, until the
+//! transaction commits. `docs/architecture.md` explains the words stamp and fence.
 //!
 //! *Limits*: a value that exceeds a limit is refused with a status, never with an error. Its key's previous value is outdated, so
 //! it is removed when the transaction commits. It stays if the new value was set with [`Mode::Absent`] or [`Mode::Lease`], because

@@ -1,8 +1,8 @@
 //! The saver of a database: copies entries to its segments, the tables of saved values (`record.rs`), and frees segments.
 //!
 //! Only the worker of the database runs this code, so there is one saver for a database. Each method runs in a transaction of the
-//! worker. An error ends the saver. That loses nothing: a row without a location does not exist, and the next saver finds
-//! everything else in the records.
+//! worker. An error ends the saver. That loses nothing: a row without a location in the directory (`core/tier/directory.rs`) does
+//! not exist, and the next saver finds everything else in the records.
 //!
 //! The saver fills one segment after the other. When the current one is full, it goes on with the empty one and frees the oldest,
 //! so that one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted

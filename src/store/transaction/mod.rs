@@ -4,9 +4,11 @@
 //! - [`pending`] records and looks up changes, leases and claims, and receives the events of the transaction. Behind it are the
 //!   list of changes (`ledger.rs`, `change.rs`, `savepoint.rs`), the leases (`held_leases.rs`) and the steps of a commit
 //!   (`commit.rs`);
-//! - [`table_writes`] knows the fences of the tables that the transaction has written;
+//! - [`table_writes`] knows the tables that the transaction has written, by the fences that its commit must raise;
 //! - [`safe_stamp`] knows which cached values the transaction may read;
 //! - [`prepared`] handles transactions that are prepared for a two-phase commit.
+//!
+//! `docs/architecture.md` explains the words fence and stamp, and follows a commit through these files.
 
 mod change;
 mod commit;

@@ -1,4 +1,5 @@
-//! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot.
+//! The safe stamp: a stamp that was certainly taken before the snapshot of a transaction that keeps one snapshot. A *stamp* is a
+//! number on the clock of changes (`docs/architecture.md`).
 //!
 //! Cached values are current. A REPEATABLE READ or SERIALIZABLE transaction may be given a value only if no dependency of the
 //! value has changed since the transaction's snapshot was taken. The exact moment of the snapshot is unknown, so the session

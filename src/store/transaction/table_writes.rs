@@ -1,4 +1,5 @@
-//! The relations that this transaction has written, as the fences that its commit must raise.
+//! The relations that this transaction has written, as the fences that its commit must raise. `docs/architecture.md` explains the
+//! words fence and stamp.
 //!
 //! Nothing is collected while the transaction writes: its locks name the relations at the commit (`pg/locks.rs`). So a write
 //! costs nothing before the commit, and every way of writing is covered.
