@@ -41,14 +41,15 @@ const POLICIES: u32 = 3256;
 /// `pg_inherits`: which table inherits from which. The server reports a change with the OID of the child.
 const INHERITANCE: u32 = 2611;
 
-/// Catalogs of which the hook reports no change that alters a result of a query: defaults, constraints, indexes and triggers;
-/// statistics; large objects; publications and subscriptions; event triggers; databases and tablespaces; settings of roles and
-/// databases. (`command.rs` reports new names, owners and privileges of databases and tablespaces.)
+/// Catalogs of which the hook reports no change that alters a result of a query. In this order: defaults, constraints, indexes,
+/// triggers; extended statistics; large objects and their owners; subscriptions; publications with their tables and schemas; event
+/// triggers; databases and tablespaces; settings of roles and databases. (`command.rs` reports new names, owners and privileges of
+/// databases and tablespaces.)
 const HARMLESS: [u32; 15] =
     [2604, 2606, 2610, 2620, 3381, 2613, 2995, 6100, 6104, 6106, 6237, 3466, 1262, 1213, 2964];
 
-/// Catalogs that all databases share and that decide about privileges: roles, memberships, databases with their owners and
-/// privileges, tablespaces, privileges on settings.
+/// Catalogs that all databases share and that decide about privileges. In this order: roles, memberships, databases with their
+/// owners and privileges, tablespaces, privileges on settings.
 const SHARED: [u32; 5] = [OF_ROLES, MEMBERSHIPS, 1262, 1213, 6243];
 
 /// The prefix of the name of the transient table that a rewrite of a table uses.

@@ -61,6 +61,16 @@ local! {
 /// The OIDs of built-in functions whose results depend on state that no fence covers, such as indexes, files, constraints,
 /// triggers, statistics, publications, replication origins and slots, new schemas, and names of relations. A built-in function has
 /// the same OID in all versions of PostgreSQL.
+///
+/// In this order: `pg_indexam_has_property`, `pg_index_has_property`, `pg_index_column_has_property`, `regclass`,
+/// `pg_get_constraintdef`, `pg_get_indexdef`, `pg_get_triggerdef`, `pg_get_serial_sequence`, `pg_table_is_visible`,
+/// `pg_get_indexdef`, `pg_get_constraintdef`, `pg_tablespace_databases`, `pg_get_triggerdef`, `pg_relation_filenode`,
+/// `pg_relation_filepath`, `pg_listening_channels`, `pg_available_extensions`, `pg_available_extension_versions`,
+/// `pg_extension_update_paths`, `pg_identify_object_as_address`, `pg_statistics_obj_is_visible`, `pg_get_statisticsobjdef`,
+/// `pg_filenode_relation`, `to_regclass`, `pg_describe_object`, `pg_tablespace_location`, `pg_get_replication_slots`,
+/// `pg_identify_object`, `pg_relation_is_updatable`, `pg_column_is_updatable`, `pg_get_object_address`, `to_regnamespace`,
+/// `pg_replication_origin_oid`, `pg_get_publication_tables`, `pg_get_replica_identity_index`, `pg_relation_is_publishable`,
+/// `pg_get_statisticsobjdef_expressions`, `pg_get_statisticsobjdef_columns`, `pg_get_function_sqlbody`.
 const UNTRACKED: [u32; 39] = [
     636, 637, 638, 1079, 1387, 1643, 1662, 1665, 2079, 2507, 2508, 2556, 2730, 2999, 3034, 3035, 3082, 3083,
     3084, 3382, 3403, 3415, 3454, 3495, 3537, 3778, 3781, 3839, 3842, 3843, 3954, 4086, 6005, 6119, 6120,
