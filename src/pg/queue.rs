@@ -19,7 +19,7 @@ pub fn wake(hash: u64) {
     }
 }
 
-/// Wakes all waiting sessions, whatever key they wait for. The same rules hold.
+/// Wakes the sessions that wait for any key. The same rules hold.
 pub fn wake_all() {
     (0..shared::QUEUES as u64).for_each(wake);
 }

@@ -16,7 +16,7 @@
 //! Each *shard*, a part of the tier with its own entries, has a lightweight lock of the server.
 //!
 //! After a clean shutdown, the postmaster saves the region and the records of prepared transactions to a file, and at the next
-//! start it reads them from there (`restart.rs`). The epoch is always a new one: leases end with the server.
+//! start it reads them from there (`restart.rs`). The epoch is drawn anew at each start: leases end with the server.
 //!
 //! After a crash the postmaster creates shared memory anew and calls the start-up hook again. The hook formats the memory again, so
 //! the cache is empty.

@@ -3,8 +3,9 @@
 //! without a value.
 //!
 //! The *tier*, the cache in shared memory, records which session computes which key (`flight.rs` of the core) and has its own
-//! number for each flight. The number of a lease that callers get has the epoch of shared memory in front of it, so a lease from
-//! before a crash is never mistaken for a current one.
+//! number for each flight. The number of a lease that callers get has the epoch of shared memory in front of it. The epoch is drawn
+//! at random when the server starts, and again after a crash. So a lease from before is almost certainly not mistaken for a current
+//! one.
 
 use crate::pg::error::OrRaise;
 use crate::pg::role::Role;

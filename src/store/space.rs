@@ -228,7 +228,7 @@ pub fn with_privilege(name: &[u8], needed: Privilege) -> Result<Rc<Space>, Refus
     }
 }
 
-/// Returns a space for a role, whatever its privilege: from memory, or from the tables. An error if there is no such space.
+/// Returns a space for a role, from memory or from the tables. Does not check the privilege. An error if there is no such space.
 #[cold]
 fn resolve(name: &[u8], role: Role) -> Result<Rc<Space>, Refused> {
     let Ok(name) = std::str::from_utf8(name) else { return Err(unknown(&shown(name))) };
