@@ -241,7 +241,8 @@ fn add_fences(tier: &HotTier, relations: &[u32], fence: impl Fn(u32) -> FenceId,
     fences.dedup();
 }
 
-/// Calls `call` with the fences that a commit must raise. May raise errors before the call.
+/// Calls `call` with the fences that a commit must raise, sorted. `call` must raise them, and must not use other functions of this
+/// file. May raise errors before the call.
 pub fn before_commit<R>(tier: &HotTier, call: impl FnOnce(&[FenceId]) -> R) -> R {
     if ![Broken::Off, Broken::Early].contains(&settings::broken()) {
         compare(tier, &[], None);
