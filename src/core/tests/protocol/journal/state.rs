@@ -1,0 +1,194 @@
+//! The actors of the protocol, their steps, and the state between two steps.
+//!
+//! A change has an identifier, which is a bit in every set of changes. A value is the set of the changes that were
+//! visible when it was computed, without those that do not concern it.
+
+use crate::memory::Fence;
+
+/// The most changes in a scenario.
+pub const CHANGES: usize = 4;
+
+/// The name in the record of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// The key that the client reads.
+    Key,
+    /// A tag of that key.
+    Tag,
+    /// A tag of that key, with a name that needs two lines.
+    LongTag,
+    /// A key that the client does not read.
+    Other,
+    /// Everything in the database, because the names of a prepared transaction are lost.
+    Everything,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Write {
+    Raise,
+    /// The change becomes visible to new snapshots.
+    Show,
+    /// The change of a catalog reaches the sessions that have cached the catalog.
+    Spread,
+    /// Draws a number, and lowers the fence with it.
+    Lower,
+    Reserve,
+    /// Takes possession of the line, unless another writer is still busy with it.
+    Claim(u8),
+    /// Gives the record up because the line is busy, and moves the tail by one lap instead.
+    Skip,
+    /// Writes the body of a line of the record.
+    Body(u8),
+    /// Writes the header of that line.
+    Header(u8),
+    /// COMMIT PREPARED ends with an error after the change became visible.
+    Fail,
+}
+
+/// A step of a read that the client sends to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Read {
+    /// The client notes its cursor.
+    Note,
+    /// Looks for a stored entry.
+    Look,
+    /// Computes the value from a snapshot, and stores it.
+    Snapshot,
+    /// The client gets the answer.
+    Keep,
+}
+
+/// A step of `cache_changes` or of `cache_seq`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    Begin,
+    /// Reads the header of the line.
+    Header,
+    Copy,
+    /// Compares the tail with the position.
+    Tail,
+    /// The client gets the answer.
+    Apply,
+    SendSeq,
+    TakeSeq,
+    ApplySeq,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Writer(usize, Write),
+    Reader(Read),
+    Caller(usize, Call),
+    /// A standby replays all changes.
+    Replay,
+    /// A notification arrives. Only variants take anything from it.
+    Notify,
+    /// The server restarts with a new memory.
+    Crash,
+}
+
+/// The change that a line of a record names, and the number of the line in the record.
+pub type Body = (u8, u8);
+
+/// A line of the ring: the header, and the body that writers may overwrite at any time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Line {
+    pub lap: u8,
+    /// Whether the writer of this lap has claimed the line and has not written it yet.
+    pub is_claimed: bool,
+    /// The checksum of the body, as exact as the body itself.
+    pub sum: Option<Body>,
+    pub body: Option<Body>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    /// The change in the writer's list, and the next step in it.
+    pub change: u8,
+    pub at: u8,
+    pub position: u8,
+    pub skips: bool,
+}
+
+/// An entry in the database's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    pub value: u8,
+    pub stamp: u8,
+}
+
+/// A read that is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flight {
+    pub at: u8,
+    /// The clock of changes before the snapshot.
+    pub stamp: u8,
+    pub value: u8,
+    pub is_hit: bool,
+    /// Whether a record that was applied meanwhile names the value, or everything was dropped.
+    pub is_named: bool,
+}
+
+/// The progress of `cache_changes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Scan {
+    pub position: u8,
+    /// The line of the record at this position.
+    pub part: u8,
+    /// The changes in the records that were read.
+    pub records: u8,
+    /// The changes that the client must know after the answer.
+    pub owed: u8,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Caller {
+    #[default]
+    Idle,
+    Header(Scan),
+    /// The header is of this lap, and has this checksum.
+    Copy(Scan, Option<Body>),
+    /// The record of this change is copied, or the line is not written yet.
+    Tail(Scan, Option<u8>),
+    /// The answer: the number up to which the client may move its cursor.
+    Changes(Scan, u8),
+    /// The other answer, with the tail.
+    Reset(Scan, u8),
+    SeqSent,
+    Seq(u8),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// The number of the last record that was applied. None until `cache_seq` has answered.
+    pub cursor: Option<u8>,
+    pub value: Option<u8>,
+    pub flight: Flight,
+    pub callers: Vec<Caller>,
+    /// The changes that no local read may miss any more.
+    pub proven: u8,
+    /// The changes whose records were applied.
+    pub applied: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub base: u8,
+    pub tail: u8,
+    pub lines: Vec<Line>,
+    pub visible: u8,
+    /// The visible changes that every session sees.
+    pub spread: u8,
+    pub replayed: u8,
+    /// The clock of changes, the fence of the key and its tag, and the stored value.
+    pub now: u8,
+    pub fence: Fence,
+    pub entry: Option<Entry>,
+    pub crashed: bool,
+    pub writers: Vec<Writer>,
+    pub client: Client,
+    /// The number of the record of each change. A crash before the record counts as a record at the new base.
+    pub numbers: [u8; CHANGES],
+    /// The changes whose writer has done everything that it does.
+    pub written: u8,
+}
