@@ -74,21 +74,27 @@ impl State {
         }
     }
 
-    /// Returns the step that a caller takes next.
-    pub fn call_of(&self, caller: usize) -> Call {
-        match self.client.callers[caller] {
+    /// Returns the steps that a caller may take.
+    pub fn calls(&self, model: &Journal, caller: usize) -> Vec<Call> {
+        let next = match self.client.callers[caller] {
             Caller::Idle if self.client.cursor.is_none() => Call::SendSeq,
             Caller::Idle => Call::Begin,
             Caller::Header(_) => Call::Header,
             Caller::Copy(..) => Call::Copy,
+            Caller::Tail(scan, None)
+                if scan.position < self.tail && model.variant == Variant::GivesUpWaiting =>
+            {
+                return vec![Call::Tail, Call::GiveUp];
+            }
             Caller::Tail(..) => Call::Tail,
             Caller::Changes(..) | Caller::Reset(..) => Call::Apply,
             Caller::SeqSent => Call::TakeSeq,
             Caller::Seq(_) => Call::ApplySeq,
-        }
+        };
+        vec![next]
     }
 
-    pub fn call(&mut self, model: &Journal, number: usize) {
+    pub fn call(&mut self, model: &Journal, number: usize, step: Call) {
         let next = match self.client.callers[number] {
             Caller::Idle => match self.client.cursor {
                 Some(cursor) => self.begin(model, cursor),
@@ -96,6 +102,7 @@ impl State {
             },
             Caller::Header(scan) => self.read_header(model, scan),
             Caller::Copy(scan, sum) => self.copy(model, scan, sum),
+            Caller::Tail(scan, _) if step == Call::GiveUp => self.lost(scan),
             Caller::Tail(scan, copied) => self.compare_tail(model, scan, copied),
             Caller::Changes(scan, up_to) => {
                 self.client.apply(model, scan, up_to);
@@ -181,8 +188,9 @@ impl State {
         Caller::Changes(scan, self.base + scan.position)
     }
 
+    /// Everything that all sessions see now is in the values that the client will read after the reset.
     fn lost(&self, scan: Scan) -> Caller {
-        Caller::Reset(scan, self.base + self.tail)
+        Caller::Reset(Scan { owed: self.spread, ..scan }, self.base + self.tail)
     }
 
     /// Returns the changes that a call that begins now must tell of: those whose record is written, as are all records

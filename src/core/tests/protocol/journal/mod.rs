@@ -23,7 +23,8 @@
 //! only in variants, because the client may call at any time.
 //!
 //! The properties say: after the client has applied the answer of a call that began when a record and all records before
-//! it were written, no local read misses the change; no local value is older than an applied record that names it; and,
+//! it were written, no local read misses the change; after a reset, no local read misses a change that was visible to
+//! every session before it; no local value is older than an applied record that names it; and,
 //! as the reason for both, each change that a local value lacks has a number that is still ahead of the cursor.
 
 mod client;
@@ -35,7 +36,7 @@ mod writer;
 use scenarios::{Journal, Variant};
 
 use crate::{Verdict, check, long};
-use properties::{AHEAD, BOUNDED, NOT_OLDER};
+use properties::{AHEAD, BOUNDED, NOT_OLDER, RELEASED};
 
 #[test]
 fn journal() {
@@ -98,10 +99,13 @@ fn journal() {
         scenario(Claims, Harmless);
     }
     lapped(LeavesBusyLine, Breaks(BOUNDED));
-    // A reader takes a record with a line that is not written for a lost one.
+    long_record(KeepsClaims, Breaks(RELEASED));
+    // If only the first line of a record is written, then the reader takes the record for a lost one.
     long_record(FirstLineFirst, Harmless);
     two_writers(SkipsUnwritten, Breaks(BOUNDED));
     two_writers(SkipsUnwritten, Breaks(AHEAD));
+    // A reset makes up for a record that is not written, because its change is visible already.
+    two_writers(GivesUpWaiting, Harmless);
     // The checksum of the model is exact. That of the code is not, so the code looks at the tail as well.
     lapped(NoTailAfterCopy, Harmless);
     lapped(ClaimsWithoutTail, Breaks(BOUNDED));

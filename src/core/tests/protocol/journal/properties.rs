@@ -8,7 +8,7 @@ use stateright::{Model, Property};
 pub const BOUNDED: &str = "an answer bounds the staleness";
 pub const NOT_OLDER: &str = "no value is older than an applied record";
 pub const AHEAD: &str = "a change that a value lacks is ahead";
-const RELEASED: &str = "no line stays claimed";
+pub const RELEASED: &str = "no line stays claimed";
 
 impl State {
     /// The changes that the local value lacks, of those that concern it and are visible.
@@ -62,7 +62,10 @@ impl Model for Journal {
         if state.client.may_read(self) {
             actions.push(Step::Reader(state.client.next_read(self)));
         }
-        actions.extend((0..self.callers).map(|caller| Step::Caller(caller, state.call_of(caller))));
+        for caller in 0..self.callers {
+            let next = state.calls(self, caller).into_iter();
+            actions.extend(next.map(|step| Step::Caller(caller, step)));
+        }
         if self.variant == Variant::Standby && state.replayed != state.spread {
             actions.push(Step::Replay);
         }
@@ -79,7 +82,7 @@ impl Model for Journal {
         match step {
             Step::Writer(number, step) => state.write(self, number, step),
             Step::Reader(step) => state.read(self, step),
-            Step::Caller(number, _) => state.call(self, number),
+            Step::Caller(number, step) => state.call(self, number, step),
             Step::Replay => state.replayed = state.spread,
             Step::Notify if self.variant == Variant::NotifyDrops => state.client.value = None,
             Step::Notify => state.client.cursor = state.client.cursor.map(|_| state.base + state.tail),

@@ -27,11 +27,15 @@ pub enum Variant {
     Claims,
     /// A writer claims the line, or leaves it if another writer is busy with it. The tail stays.
     LeavesBusyLine,
+    /// A writer that claims lines, and gives its record up, does not release the lines that it has claimed.
+    KeepsClaims,
     /// The writer writes the first line of a record first.
     FirstLineFirst,
     // Readers of the journal.
     /// The reader goes on behind a line that is not written yet.
     SkipsUnwritten,
+    /// A reader that has waited long for a line that is not written returns a reset.
+    GivesUpWaiting,
     /// The reader does not look at the tail after it has copied.
     NoTailAfterCopy,
     /// The same, and writers claim lines instead of a checksum.
@@ -121,7 +125,8 @@ impl Journal {
     }
 
     pub fn claims(&self) -> bool {
-        [Variant::Claims, Variant::ClaimsWithoutTail, Variant::LeavesBusyLine].contains(&self.variant)
+        use Variant::*;
+        [Claims, ClaimsWithoutTail, KeepsClaims, LeavesBusyLine].contains(&self.variant)
     }
 
     pub fn has_checksum(&self) -> bool {

@@ -67,6 +67,8 @@ pub enum Call {
     Copy,
     /// Compares the tail with the position.
     Tail,
+    /// Waits no longer for a line that is not written.
+    GiveUp,
     /// The client gets the answer.
     Apply,
     SendSeq,

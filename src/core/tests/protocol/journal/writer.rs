@@ -86,7 +86,7 @@ impl State {
     fn end(&mut self, model: &Journal, number: usize) {
         let writer = &mut self.writers[number];
         let id = model.id(number, writer.change).expect("it has one");
-        for part in (0..model.parts(id)).filter(|_| model.claims()) {
+        for part in (0..model.parts(id)).filter(|_| model.claims() && model.variant != Variant::KeepsClaims) {
             let position = writer.position + part;
             let line = &mut self.lines[usize::from(position % model.lines)];
             if line.is_claimed && line.lap == position / model.lines + 1 {
