@@ -28,6 +28,7 @@
 //! as the reason for both, each change that a local value lacks has a number that is still ahead of the cursor.
 
 mod client;
+mod naming;
 mod properties;
 mod scenarios;
 mod state;

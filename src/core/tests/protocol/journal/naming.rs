@@ -1,0 +1,267 @@
+//! Which changes of relations have a record in the journal: those of relations that are *marked*. A session marks a
+//! relation before it gives a value out of the database that depends on it.
+//!
+//! The model has one relation without a record. A writer raises and lowers fences as in `claims.rs`: the unclaimed fence
+//! if it finds no record. Then it asks whether the relations of the fences that it has raised are marked. The unclaimed
+//! fence tells no relation. A session computes a value, and gives it out only if its fences are at rest and have no later
+//! number. Or it finds the value stored, with the fences that the value depends on. In either case it must look at the
+//! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record that a
+//! writer appends after the session has looked is ahead of the client's cursor.
+
+use stateright::{Model, Property};
+
+use crate::memory::{Fence, LATEST};
+use crate::{Verdict, check};
+
+/// One atomic step of a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Write {
+    Count,
+    Look,
+    Raise,
+    /// Raises the fence of the record, if the count of claims has changed since `Count`.
+    LookAgain,
+    Show,
+    Lower,
+    /// Asks whether the relation is marked.
+    Ask,
+    /// Appends the record if it is.
+    Append,
+}
+
+/// One atomic step of a session that gives a value out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Give {
+    Claim,
+    Mark,
+    Stamp,
+    Snapshot,
+    /// Counts the claim.
+    Bump,
+    /// Decides whether the value depends on the unclaimed fence.
+    Depend,
+    /// Compares the fences with the stamp, and gives the value out if it is right.
+    Check,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Writer(usize, Write),
+    Session(Give),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Writer {
+    at: u8,
+    counted: u8,
+    found: bool,
+    raised: [bool; 2],
+    is_marked: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct State {
+    now: u8,
+    claims: u8,
+    is_claimed: bool,
+    is_marked: bool,
+    unclaimed: Fence,
+    record: Fence,
+    visible: u8,
+    writers: Vec<Writer>,
+    /// The changes with a record in the journal.
+    named: u8,
+    /// The next step of the session, and its value.
+    at: u8,
+    stamp: u8,
+    value: u8,
+    on_unclaimed: bool,
+    is_given: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variant {
+    /// The protocol as it is built.
+    AsBuilt,
+    /// The session marks the relation after it has looked at the fences.
+    MarksLast,
+    /// The session does not look at any fence.
+    ChecksNothing,
+    /// The session looks only at the fence of the record.
+    ChecksRecord,
+    /// The session does not count its claim.
+    NoBump,
+    /// A writer asks before it raises a fence.
+    AsksBeforeRaising,
+    /// A writer asks after it has raised its fences, before it lowers them.
+    AsksBeforeLowering,
+    /// A writer looks for the record again when it asks, whatever fence it has raised, and the session looks at no fence.
+    AsksByRelation,
+}
+
+#[derive(Clone, Debug)]
+struct Naming {
+    variant: Variant,
+    /// Whether the session finds the value stored, instead of computing it.
+    is_stored: bool,
+    writers: usize,
+}
+
+impl Naming {
+    fn writing(&self) -> Vec<Write> {
+        use Write::*;
+        let mut steps = vec![Count, Look, Raise, LookAgain, Show, Lower];
+        let at = match self.variant {
+            Variant::AsksBeforeRaising => 2,
+            Variant::AsksBeforeLowering => 4,
+            _ => steps.len(),
+        };
+        steps.insert(at, Ask);
+        steps.push(Append);
+        steps
+    }
+
+    fn giving(&self) -> Vec<Give> {
+        use Give::*;
+        let mut steps = match self.is_stored {
+            true => vec![Stamp, Snapshot, Claim, Bump, Depend, Mark, Check],
+            false => vec![Claim, Mark, Stamp, Snapshot, Bump, Depend, Check],
+        };
+        if self.variant == Variant::MarksLast {
+            steps.retain(|step| *step != Mark);
+            steps.push(Mark);
+        }
+        steps.retain(|step| *step != Bump || self.variant != Variant::NoBump);
+        steps
+    }
+
+    fn write(&self, state: &mut State, number: usize, step: Write) {
+        let writer = &mut state.writers[number];
+        writer.at += 1;
+        match step {
+            Write::Count => writer.counted = state.claims,
+            Write::Look => writer.found = state.is_claimed,
+            Write::Raise => {
+                writer.raised[usize::from(writer.found)] = true;
+                if writer.found { state.record.raise() } else { state.unclaimed.raise() }
+            }
+            Write::LookAgain => {
+                if state.claims != writer.counted && state.is_claimed && !writer.raised[1] {
+                    writer.raised[1] = true;
+                    state.record.raise();
+                }
+            }
+            Write::Show => state.visible |= 1 << number,
+            Write::Lower => {
+                state.now += 1;
+                let fences = [&mut state.unclaimed, &mut state.record];
+                for (fence, _) in fences.into_iter().zip(writer.raised).filter(|(_, raised)| *raised) {
+                    fence.lower(state.now);
+                }
+            }
+            Write::Ask => {
+                let knows = match self.variant {
+                    Variant::AsksByRelation => state.is_claimed,
+                    Variant::AsksBeforeRaising => writer.found,
+                    _ => writer.raised[1],
+                };
+                writer.is_marked = knows && state.is_marked;
+            }
+            Write::Append if writer.is_marked => state.named |= 1 << number,
+            Write::Append => {}
+        }
+    }
+
+    fn give(&self, state: &mut State, step: Give) {
+        state.at += 1;
+        match step {
+            Give::Claim => state.is_claimed = true,
+            Give::Mark => state.is_marked = true,
+            Give::Stamp => state.stamp = state.now,
+            Give::Snapshot => state.value = state.visible,
+            Give::Bump => state.claims += 1,
+            Give::Depend => {
+                state.on_unclaimed = state.unclaimed.pending > 0 || state.unclaimed.seq > state.stamp;
+            }
+            Give::Check => {
+                let holds = |fence: Fence| fence.holds(state.stamp, LATEST);
+                let looks = ![Variant::ChecksNothing, Variant::AsksByRelation].contains(&self.variant);
+                let looks_at_unclaimed = looks && state.on_unclaimed && self.variant != Variant::ChecksRecord;
+                state.is_given =
+                    (!looks || holds(state.record)) && (!looks_at_unclaimed || holds(state.unclaimed));
+            }
+        }
+    }
+}
+
+impl Model for Naming {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State { writers: vec![Writer::default(); self.writers], ..State::default() }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Step>) {
+        let (writing, giving) = (self.writing(), self.giving());
+        for (number, writer) in state.writers.iter().enumerate() {
+            let next = writing.get(usize::from(writer.at));
+            actions.extend(next.map(|step| Step::Writer(number, *step)));
+        }
+        actions.extend(giving.get(usize::from(state.at)).map(|step| Step::Session(*step)));
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut state = last.clone();
+        match step {
+            Step::Writer(number, step) => self.write(&mut state, number, step),
+            Step::Session(step) => self.give(&mut state, step),
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(NAMED, |model: &Self, state: &State| {
+                let is_through =
+                    |number: usize| usize::from(state.writers[number].at) == model.writing().len();
+                let lacks = |number: usize| (state.visible & !state.value & !state.named) >> number & 1 == 1;
+                !state.is_given || !(0..state.writers.len()).any(|number| is_through(number) && lacks(number))
+            }),
+            Property::sometimes("a change after the value is named", |_, state: &State| {
+                state.is_given && state.named & !state.value != 0
+            }),
+            Property::sometimes("a change is not named", |model: &Self, state: &State| {
+                state.writers.iter().any(|writer| usize::from(writer.at) == model.writing().len())
+                    && state.named == 0
+            }),
+            Property::sometimes("a writer knows only the unclaimed fence", |_, state: &State| {
+                state.is_marked
+                    && state.writers.iter().any(|writer| writer.raised == [true, false] && writer.at > 4)
+            }),
+        ]
+    }
+}
+
+const NAMED: &str = "a change that a value lacks is named";
+
+#[test]
+fn naming() {
+    use Variant::*;
+    use Verdict::*;
+    let run = |variant, is_stored, verdict| {
+        let source = if is_stored { "stored" } else { "computed" };
+        let model = Naming { variant, is_stored, writers: 2 };
+        check(&format!("naming, {source}: {variant:?}"), model, verdict);
+    };
+    for is_stored in [false, true] {
+        run(AsBuilt, is_stored, Right);
+        // The fences are at rest only if no writer has asked, or if the value has the change.
+        run(AsksBeforeLowering, is_stored, Harmless);
+        for variant in [MarksLast, ChecksNothing, ChecksRecord, NoBump, AsksBeforeRaising] {
+            run(variant, is_stored, Breaks(NAMED));
+        }
+    }
+    // Another correct way for values that are computed after the mark.
+    run(AsksByRelation, false, Harmless);
+}
