@@ -5,27 +5,27 @@
 //! number of the record is the base of the journal's life plus the position of the record's end. A writer may be slow
 //! between any two steps.
 //!
-//! The client keeps the value of one key, with the names that it depends on, outside of the server. Its *cursor* is the
-//! number of the last record that it has applied. Its calls of `cache_changes` return the records after the cursor up to
-//! the first one that is not written, or a *reset*: the ring does not reach back to the cursor, or the cursor is of
-//! another life. After a reset, the client drops the value and takes the tail as its cursor (`cache_seq`). A read notes
-//! the cursor before it is sent. Its answer is not kept if a record that was applied meanwhile names the value. Reads
-//! and calls run at the same time, and an answer may arrive late. Answers that are lost need no steps of their own: the
-//! client might as well have applied them later.
+//! The client keeps the value of one key, with the names that it depends on, outside of the server. Its *cursor* is
+//! the number of the last record that it has applied. Its calls of `cache_changes` return the records after the cursor
+//! up to the first one that is not written, or a *reset*: the ring does not reach back to the cursor, or the cursor is
+//! of another life. After a reset, the client drops the value and takes the tail as its cursor (`cache_seq`). A read
+//! notes the cursor before it is sent. Its answer is not kept if a record that was applied meanwhile names the value.
+//! Reads and calls run at the same time, and an answer may arrive late. Answers that are lost need no steps of their
+//! own: the client might as well have applied them later.
 //!
-//! The database answers a read with a stored value that is valid by its fence, or computes the value from a new snapshot.
-//! An answer that was computed is returned without a look at the fence. `read_rule.rs` has the steps of fences apart; here
-//! a writer draws its number and lowers its fence in one step. A session that has not yet heard of a catalog's change
-//! computes the old value, although its snapshot is new.
+//! The database answers a read with a stored value that is valid by its fence, or computes the value from a new
+//! snapshot. An answer that was computed is returned without a look at the fence. `read_rule.rs` has the steps of
+//! fences apart; here a writer draws its number and lowers its fence in one step. A session that has not yet heard of
+//! a catalog's change computes the old value, although its snapshot is new.
 //!
 //! A crash loses the journal, the stored value, and the changes that are not visible. A visible change may lose its
-//! record: then the new life is what tells the client. A promoted standby is such a life, too. Notifications occur
-//! only in variants, because the client may call at any time.
+//! record: then the new life tells the client. A promoted standby is such a life, too. Notifications occur only in
+//! variants, because the client may call at any time.
 //!
-//! The properties say: after the client has applied the answer of a call that began when a record and all records before
-//! it were written, no local read misses the change; after a reset, no local read misses a change that was visible to
-//! every session before it; no local value is older than an applied record that names it; and,
-//! as the reason for both, each change that a local value lacks has a number that is still ahead of the cursor.
+//! The properties say: after the client has applied the answer of a call that began when a record and all records
+//! before it were written, no local read misses the change; after a reset, no local read misses a change that was
+//! visible to every session before it; no local value is older than an applied record that names it; and, as the
+//! reason for both, each change that a local value lacks has a number that is still ahead of the cursor.
 
 mod client;
 mod naming;

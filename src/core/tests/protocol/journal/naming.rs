@@ -1,12 +1,12 @@
 //! Which changes of relations have a record in the journal: those of relations that are *marked*. A session marks a
 //! relation before it gives a value out of the database that depends on it.
 //!
-//! The model has one relation without a record. A writer raises and lowers fences as in `claims.rs`: the unclaimed fence
-//! if it finds no record. Then it asks whether the relations of the fences that it has raised are marked. The unclaimed
-//! fence tells no relation. A session computes a value, and gives it out only if its fences are at rest and have no later
-//! number. Or it finds the value stored, with the fences that the value depends on. In either case it must look at the
-//! unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has the rest: a record that a
-//! writer appends after the session has looked is ahead of the client's cursor.
+//! The model has one relation without a record. A writer raises and lowers fences as in `claims.rs`: the unclaimed
+//! fence if it finds no record. Then it asks whether the relations of the fences that it has raised are marked. The
+//! unclaimed fence tells no relation. A session computes a value, and gives it out only if its fences are at rest and
+//! have no later number. Or it finds the value stored, with the fences that the value depends on. In either case it
+//! must look at the unclaimed fence, too, until the record is settled (`claims.rs`); here it never is. `mod.rs` has
+//! the rest: a record that a writer appends after the session has looked is ahead of the client's cursor.
 
 use stateright::{Model, Property};
 
@@ -95,7 +95,7 @@ enum Variant {
     AsksBeforeRaising,
     /// A writer asks after it has raised its fences, before it lowers them.
     AsksBeforeLowering,
-    /// A writer looks for the record again when it asks, whatever fence it has raised, and the session looks at no fence.
+    /// A writer looks for the record again when it asks, whatever fence it has raised. The session looks at no fence.
     AsksByRelation,
 }
 
