@@ -42,12 +42,16 @@ enum Give {
     Depend,
     /// Compares the fences with the stamp, and gives the value out if it is right.
     Check,
+    /// Marks the relation, and takes the value back if the mark is new.
+    MarkOrTakeBack,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Writer(usize, Write),
     Session(Give),
+    /// Another session marks the relation.
+    OtherMark,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,6 +89,8 @@ enum Variant {
     AsBuilt,
     /// The session marks the relation after it has looked at the fences.
     MarksLast,
+    /// The session marks the relation after it has looked at the fences, and looks again only if the mark is new.
+    TrustsOtherMark,
     /// The session does not look at any fence.
     ChecksNothing,
     /// The session looks only at the fence of the record.
@@ -130,6 +136,10 @@ impl Naming {
         if self.variant == Variant::MarksLast {
             steps.retain(|step| *step != Mark);
             steps.push(Mark);
+        }
+        if self.variant == Variant::TrustsOtherMark {
+            steps.retain(|step| *step != Mark);
+            steps.extend([MarkOrTakeBack, Check]);
         }
         steps.retain(|step| *step != Bump || self.variant != Variant::NoBump);
         steps
@@ -183,6 +193,8 @@ impl Naming {
             Give::Depend => {
                 state.on_unclaimed = state.unclaimed.pending > 0 || state.unclaimed.seq > state.stamp;
             }
+            Give::MarkOrTakeBack if state.is_marked => state.at += 1,
+            Give::MarkOrTakeBack => (state.is_marked, state.is_given) = (true, false),
             Give::Check => {
                 let holds = |fence: Fence| fence.holds(state.stamp, LATEST);
                 let looks = ![Variant::ChecksNothing, Variant::AsksByRelation].contains(&self.variant);
@@ -209,6 +221,9 @@ impl Model for Naming {
             actions.extend(next.map(|step| Step::Writer(number, *step)));
         }
         actions.extend(giving.get(usize::from(state.at)).map(|step| Step::Session(*step)));
+        if state.is_claimed && !state.is_marked {
+            actions.push(Step::OtherMark);
+        }
     }
 
     fn next_state(&self, last: &State, step: Step) -> Option<State> {
@@ -216,6 +231,7 @@ impl Model for Naming {
         match step {
             Step::Writer(number, step) => self.write(&mut state, number, step),
             Step::Session(step) => self.give(&mut state, step),
+            Step::OtherMark => state.is_marked = true,
         }
         Some(state)
     }
@@ -226,7 +242,10 @@ impl Model for Naming {
                 let is_through =
                     |number: usize| usize::from(state.writers[number].at) == model.writing().len();
                 let lacks = |number: usize| (state.visible & !state.value & !state.named) >> number & 1 == 1;
-                !state.is_given || !(0..state.writers.len()).any(|number| is_through(number) && lacks(number))
+                let is_over = usize::from(state.at) == model.giving().len();
+                !state.is_given
+                    || !is_over
+                    || !(0..state.writers.len()).any(|number| is_through(number) && lacks(number))
             }),
             Property::sometimes("a change after the value is named", |_, state: &State| {
                 state.is_given && state.named & !state.value != 0
@@ -258,7 +277,7 @@ fn naming() {
         run(AsBuilt, is_stored, Right);
         // The fences are at rest only if no writer has asked, or if the value has the change.
         run(AsksBeforeLowering, is_stored, Harmless);
-        for variant in [MarksLast, ChecksNothing, ChecksRecord, NoBump, AsksBeforeRaising] {
+        for variant in [MarksLast, TrustsOtherMark, ChecksNothing, ChecksRecord, NoBump, AsksBeforeRaising] {
             run(variant, is_stored, Breaks(NAMED));
         }
     }
