@@ -1,4 +1,4 @@
-//! What a session sees of the journal: the changes in its database that its role may know.
+//! The journal as a session sees it: the changes in its database that its role may know.
 //!
 //! The journal names spaces and relations by their OIDs. A session finds their names when it reads the journal:
 //! - A key is shown if the role may read its space, and if the key belongs to all roles or to this one.
@@ -92,7 +92,7 @@ pub fn since(number: u64, most: usize) -> Vec<Change> {
     found
 }
 
-/// What decides which records are shown.
+/// The rights that decide which records are shown.
 struct View {
     tier: &'static HotTier,
     role: Role,
