@@ -312,8 +312,10 @@ fn cache_drop_space(name: Option<TextArgument<'_>>) {
 mod pgcache {
     use crate::api::arguments::TTL_MS_MAX;
     use crate::pg::catalog::{self, Table};
+    use crate::pg::shared;
     use crate::pg::size::Size;
     use crate::pg::{interval, memory};
+    use crate::store::transaction::pending;
     use crate::store::{space, watch};
     use pgrx::prelude::*;
 
@@ -325,8 +327,12 @@ mod pgcache {
     ) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, PgTriggerError> {
         let table = trigger.relation()?.oid();
         catalog::announce_change(table);
-        if catalog::table_oid(Table::Watches) == Some(table.to_u32()) {
+        let is = |which| catalog::table_oid(which) == Some(table.to_u32());
+        if is(Table::Watches) {
             watch::changed();
+        }
+        if is(Table::Grants) {
+            pending::privileges_changed(shared::database());
         }
         Ok(None)
     }

@@ -12,7 +12,9 @@ use crate::pg::memory;
 use crate::pg::role::Role;
 use crate::pg::shared::{self, HotTier};
 use pg_cache_core::{KEY_BYTES_MAX, NextRecord, What};
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,12 @@ pub fn since(number: u64, most: usize) -> Vec<Change> {
         let mut name = [0; KEY_BYTES_MAX];
         match tier.journal().read(at, &mut name) {
             Err(_) => return reset(last),
-            Ok(None) => break,
+            Ok(None) => {
+                if has_stalled(at, last) {
+                    return reset(last);
+                }
+                break;
+            }
             Ok(Some(next)) => {
                 at = next.number;
                 view.show(&next, &mut found);
@@ -90,6 +97,23 @@ pub fn since(number: u64, most: usize) -> Vec<Change> {
         memory::push(&mut found, Change::number_only(at, Kind::Nothing));
     }
     found
+}
+
+thread_local! {
+    /// The number behind which this session last found a record that its writer had not written yet, and when it first did.
+    static STALLED: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+}
+
+/// How long a session waits for a writer. A writer needs less than a microsecond, unless its process is stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Returns whether this session has waited too long for the record behind a number, although the journal goes on to `last`. The
+/// change itself is visible, so a reader that starts anew misses nothing.
+fn has_stalled(at: u64, last: u64) -> bool {
+    let known = STALLED.get().filter(|(number, _)| *number == at);
+    let since = known.map_or_else(Instant::now, |(_, since)| since);
+    STALLED.set((at < last).then_some((at, since)));
+    at < last && since.elapsed() > PATIENCE
 }
 
 /// The rights that decide which records are shown.

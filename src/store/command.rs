@@ -54,6 +54,10 @@ impl Watcher for Commands {
         defining(roles);
     }
 
+    fn revoking(&self) {
+        pending::privileges_changed(0);
+    }
+
     fn dropping(&self, database: u32) {
         if let Some(tier) = shared::tier() {
             let fence = tier.fences().reserved(Reserved::Database(database));

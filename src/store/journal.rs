@@ -23,7 +23,7 @@ pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Cl
 
 /// Appends that a key has changed, outside of a transaction's commit.
 pub fn key_changed(keyspace: &Keyspace, key: &[u8]) {
-    append(keyspace.tier, of_key(keyspace, key).into_iter());
+    append(keyspace.tier, std::iter::once(of_key(keyspace, key)));
 }
 
 /// Appends that everything in this database has changed.
@@ -36,11 +36,11 @@ pub fn begin(tier: &HotTier) {
     tier.journal().begin(|| (u128::from(clock::unix_us()) * NUMBERS_PER_SECOND / 1_000_000) as u64);
 }
 
-/// Returns the record of a key. None if changes of the space are not journalled.
-pub fn of_key<'k>(keyspace: &Keyspace, key: &'k [u8]) -> Option<Record<'k>> {
+/// Returns the record of a key.
+pub fn of_key<'k>(keyspace: &Keyspace, key: &'k [u8]) -> Record<'k> {
     let scope = &keyspace.scope;
     let (database, object, role) = (shared::database(), scope.space(), scope.role());
-    keyspace.is_journalled.then_some(Record { what: What::Key, database, object, role, name: key })
+    Record { what: What::Key, database, object, role, name: key }
 }
 
 /// Returns the record of everything in a database.

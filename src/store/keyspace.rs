@@ -42,8 +42,6 @@ pub struct Keyspace {
     pub fences: [FenceId; 2],
     /// The places where the space keeps its values.
     pub tiers: Tiers,
-    /// Whether changes of keys are written to the journal.
-    pub is_journalled: bool,
     quota: Option<u64>,
 }
 
@@ -53,12 +51,12 @@ const QUOTA_BUDGET: u32 = 16_384;
 
 impl Keyspace {
     /// Returns the keyspace of a space and a role, or of all roles if `role` is 0. None if there is no cache.
-    pub fn of(space: u32, role: u32, tiers: Tiers, is_journalled: bool, quota: Option<u64>) -> Option<Self> {
+    pub fn of(space: u32, role: u32, tiers: Tiers, quota: Option<u64>) -> Option<Self> {
         let tier = shared::tier()?;
         let database = shared::database();
         let reserved = [Reserved::Database(database), Reserved::Space { database, space }];
         let fences = reserved.map(|what| tier.fences().reserved(what));
-        Some(Self { tier, scope: tier.scope(database, space, role), fences, tiers, is_journalled, quota })
+        Some(Self { tier, scope: tier.scope(database, space, role), fences, tiers, quota })
     }
 
     /// Returns a key of this keyspace, or none if its length is not valid for a key.

@@ -6,13 +6,15 @@
 
 use super::entry::{self, BYTEA, JSONB, TEXT};
 use super::note;
-use super::space::Space;
+use super::space::{Notify, Space};
 use super::status::{self, Status};
 use super::watch;
 use crate::pg::memory;
-use crate::pg::shared;
+use crate::pg::shared::{self, HotTier};
 use crate::pg::varlena::Varlena;
 use pg_cache_core::{Buffer, Kind, Meta, NOTE_BYTES_MAX};
+use std::cell::RefCell;
+use std::collections::HashSet;
 
 /// A value with everything that a cache outside of the database must know.
 #[derive(Debug)]
@@ -49,6 +51,28 @@ impl Buffer for Noted {
     }
 }
 
+thread_local! {
+    /// The relations that this session knows to be named in the journal. They are named as long as the memory lives.
+    static NAMED: RefCell<HashSet<u32>> = RefCell::default();
+}
+
+/// The most relations that a session remembers.
+const NAMED_MAX: usize = 4096;
+
+/// Makes sure that changes of a relation are named. Returns false if this session has done so before.
+fn name(tier: &HotTier, relation: u32) -> bool {
+    NAMED.with_borrow_mut(|named| {
+        if named.contains(&relation) {
+            return false;
+        }
+        tier.fences().name(shared::database(), relation);
+        if named.len() >= NAMED_MAX {
+            named.clear();
+        }
+        named.insert(relation)
+    })
+}
+
 /// Returns the value of a key, if there is one for this session. May raise errors.
 pub fn read(space: &Space, key: &[u8]) -> Option<NearValue> {
     let mut into = Noted { value: Varlena::default(), note: memory::zeroed(NOTE_BYTES_MAX), length: 0 };
@@ -56,18 +80,17 @@ pub fn read(space: &Space, key: &[u8]) -> Option<NearValue> {
         into.length = 0;
         let meta = entry::read(space, key, &mut into)?;
         let tags = || note::tags(&into.note[..into.length]);
-        let (tier, keyspace) = (shared::tier(), space.keyspace());
+        let tier = shared::tier();
         // A value of the own transaction is not committed, and its note is not copied.
         let is_committed = matches!(status::current(), Some(Status::Hot | Status::Table));
         let may_be_kept = is_committed
             && [JSONB, TEXT, BYTEA, Kind::COUNTER].contains(&meta.kind)
             && tier.is_some_and(|tier| tier.journal().exists())
-            && keyspace.is_some_and(|keyspace| keyspace.is_journalled);
+            && space.options.notify != Notify::Off;
         if let Some(tier) = tier.filter(|_| may_be_kept) {
-            let (fences, database) = (tier.fences(), shared::database());
-            let relations = watch::relations_of(tier, tags());
             // Writers name a relation only after it was marked, so the value must be read after that.
-            if relations.into_iter().fold(false, |is_new, oid| fences.name(database, oid) | is_new) {
+            let relations = watch::relations_of(tier, tags());
+            if relations.into_iter().fold(false, |is_new, oid| name(tier, oid) | is_new) {
                 continue;
             }
         }

@@ -91,7 +91,7 @@ pub enum Notify {
     Numbers,
     /// The names of keys.
     Names,
-    /// Nothing: changes of keys are not journalled either.
+    /// Nothing. Caches outside of the database may not keep values of the space.
     Off,
 }
 
@@ -557,7 +557,6 @@ impl Space {
     #[cold]
     fn find(&self) -> Option<Keyspace> {
         let role = if self.options.by_role { self.role.oid() } else { 0 };
-        let is_journalled = self.options.notify != Notify::Off;
-        Keyspace::of(self.oid, role, self.options.tiers, is_journalled, self.options.quota)
+        Keyspace::of(self.oid, role, self.options.tiers, self.options.quota)
     }
 }

@@ -72,9 +72,11 @@ impl<'m> Fences<'m> {
     /// From now on, writers of a relation must name it in the journal ([`named`](Self::named)). Claims a record. Returns whether this
     /// is new.
     ///
-    /// A session that gives a value out of the database, to a cache that follows the journal, must call this for each relation that
-    /// the value depends on, and then read the value. A writer raises and lowers the relation's fence before it asks whether the
-    /// relation is named. So either the reader finds the fence raised or changed, or the writer finds the mark.
+    /// A session that gives a stored value out of the database, to a cache that follows the journal, must call this for each relation
+    /// that the value depends on, and then read the value with all its fences. A writer raises and lowers the relation's fence, or the
+    /// unclaimed fence that the value then also depends on, before it asks whether the relation is named. So either the reader finds
+    /// the fence raised or changed, or the writer finds the mark. A mark that another session has set may be younger than the read, so
+    /// it does not replace a call before the read.
     pub fn name(&self, database: u32, relation: u32) -> bool {
         let Some(claimed) = self.claim_record(database, relation) else { return false };
         let state = self.region.word(record(self.layout, claimed.slot) + AT_STATE);

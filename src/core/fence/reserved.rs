@@ -23,6 +23,9 @@ pub enum Reserved {
     Watches(u32),
     /// The inheritance trees of a database. An entry that depends on an inheritance parent depends on this, too.
     Trees(u32),
+    /// The privileges in the spaces of a database. No entry depends on it: a session checks privileges when it reads. A change of it
+    /// is named in the journal.
+    Grants(u32),
     /// All entries of a space of a database.
     Space {
         /// The OID of the database.
@@ -41,6 +44,7 @@ impl Reserved {
             Self::Roles => scatter(3 << 32),
             Self::Watches(database) => scatter(5 << 32 | u64::from(database)),
             Self::Trees(database) => scatter(6 << 32 | u64::from(database)),
+            Self::Grants(database) => scatter(7 << 32 | u64::from(database)),
             Self::Space { database, space } => scatter(4 << 32 | u64::from(database)) ^ u64::from(space),
         }
     }

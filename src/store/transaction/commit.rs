@@ -353,7 +353,7 @@ fn record(action: &Action) -> Option<Record<'_>> {
     let of = |what, object, name| Some(Record { what, database, object, role: 0, name });
     match action {
         Action::Set(own, _) | Action::Remove(own) | Action::Touch(own, _) => {
-            journal::of_key(&own.keyspace, &own.bytes)
+            Some(journal::of_key(&own.keyspace, &own.bytes))
         }
         Action::Invalidate(_, Named::Tag(tag)) => of(What::Tag, 0, tag),
         Action::Invalidate(_, Named::Space(space)) => of(What::Space, *space, &[]),

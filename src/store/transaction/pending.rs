@@ -30,7 +30,7 @@ use crate::pg::transaction_events::{self, Listener};
 use crate::pg::{locks, observer, queue, transaction};
 use crate::store::keyspace::Keyspace;
 use crate::store::status::{self, Status};
-use pg_cache_core::{FenceId, Kind};
+use pg_cache_core::{FenceId, Kind, Reserved};
 use std::cell::RefCell;
 
 /// The state that the session keeps for its transaction.
@@ -320,6 +320,16 @@ pub fn invalidate_exactly(fence: FenceId, named: Named) {
     let action = Action::Invalidate(fence, named);
     let invalidated = PENDING.with_borrow_mut(|pending| pending.ledger.add(action));
     invalidated.unwrap_or_else(|_| OutOfMemory.raise());
+}
+
+/// Records that the transaction changes the privileges of roles in the spaces of a database, or of all databases if `database` is 0.
+/// The journal does not tell a role of changes that the role may not see. So when a role gets a privilege again, a cache that follows
+/// the journal as this role must have forgotten everything. May raise errors.
+pub fn privileges_changed(database: u32) {
+    if let Some(tier) = shared::tier() {
+        let fence = tier.fences().reserved(Reserved::Grants(shared::database()));
+        invalidate_exactly(fence, Named::Database(database));
+    }
 }
 
 /// Returns whether the transaction has changed any of these fences. May raise errors.

@@ -7,8 +7,6 @@ use pg_cache_core::{KEY_BYTES_MAX, Record, What};
 const BASE: u64 = 100;
 /// A reader needs few interruptions: the values that a load may return place it anywhere in a writer's work.
 const READER: Preemptions = [Some(1), Some(2)];
-/// Two writers that write the same words have more orders than can be tried.
-const WRITERS: Preemptions = [Some(1), Some(2)];
 
 /// Appends a record of one line, whose words all say which writer it is from.
 fn append(tier: &LoomTier<'_>, writer: u8) {
@@ -96,22 +94,4 @@ fn an_overwritten_record_is_whole_or_lost() {
         );
         assert_eq!(read(&world.tier(0), BASE + 1), (vec![2], "end"));
     });
-}
-
-/// Two writers share the only line: one of them may be overtaken. The later record is found whole, or is lost. It is never mistaken
-/// for one that is still to be written.
-#[test]
-fn an_overtaken_writer_damages_no_record() {
-    let image = Image::with_journal(1, begun);
-    explore(
-        "overtaken writer",
-        &image,
-        [None, None],
-        &["([1], \"end\")", "([2], \"end\")", "([], \"lost\")"],
-        |world| {
-            let writer = |number| -> Work { Box::new(move |tier, _| append(tier, number)) };
-            together(world, [writer(1), writer(2)]);
-            world.ledger.note(read(&world.tier(0), BASE + 1));
-        },
-    );
 }
