@@ -139,13 +139,13 @@ GRANT SELECT ON cache_usage TO PUBLIC;
 
 CREATE VIEW cache_workers AS
     SELECT w.pid, w.kind, COALESCE(d.datname::pg_catalog.text, w.database::pg_catalog.text) AS database,
-           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept, w.errors, w.error
+           w.started, w.last_step, w.saved, w.too_late, w.freed, w.swept, w.notifications, w.journal, w.errors, w.error
       FROM pgcache.workers() AS w
       LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) w.database
      ORDER BY w.kind COLLATE pg_catalog."C", w.started, w.pid;
-COMMENT ON VIEW cache_workers IS 'Background workers that save values in tables';
+COMMENT ON VIEW cache_workers IS 'Background workers, which save values and send notifications';
 COMMENT ON COLUMN cache_workers.pid IS 'Process id';
-COMMENT ON COLUMN cache_workers.kind IS 'launcher, or worker: saves values of a database';
+COMMENT ON COLUMN cache_workers.kind IS 'launcher, or worker of a database';
 COMMENT ON COLUMN cache_workers.database IS 'Database; null for the launcher';
 COMMENT ON COLUMN cache_workers.started IS 'Time of the start';
 COMMENT ON COLUMN cache_workers.last_step IS 'Time of the last step';
@@ -153,6 +153,8 @@ COMMENT ON COLUMN cache_workers.saved IS 'Values saved in tables';
 COMMENT ON COLUMN cache_workers.too_late IS 'Copies not used: the entry had changed';
 COMMENT ON COLUMN cache_workers.freed IS 'Tables emptied';
 COMMENT ON COLUMN cache_workers.swept IS 'Dead entries removed from memory';
+COMMENT ON COLUMN cache_workers.notifications IS 'Notifications sent';
+COMMENT ON COLUMN cache_workers.journal IS 'Time for which the journal of all databases reaches back';
 COMMENT ON COLUMN cache_workers.errors IS 'Steps that ended with an error';
 COMMENT ON COLUMN cache_workers.error IS 'SQLSTATE of the last step; null: success';
 GRANT SELECT ON cache_workers TO PUBLIC;

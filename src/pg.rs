@@ -22,6 +22,7 @@ pub mod locks;
 pub mod memory;
 pub mod name_slot;
 pub mod names;
+pub mod notify;
 pub mod observer;
 pub mod oid_alias;
 pub mod preload;

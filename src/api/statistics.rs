@@ -22,6 +22,7 @@ fn cache_stats_reset() {
 mod pgcache {
     use crate::pg::error::OrRaise;
     use crate::pg::{memory, relation, session, shared};
+    use crate::store::changes;
     use crate::store::space;
     use crate::store::usage::{self, Part};
     use pg_cache_core::{Counter, SpaceStats};
@@ -263,7 +264,8 @@ mod pgcache {
         CREATE FUNCTION pgcache.\"workers\"()
         RETURNS TABLE (pid pg_catalog.int4, kind pg_catalog.text, database pg_catalog.oid, started pg_catalog.timestamptz,
             last_step pg_catalog.timestamptz, saved pg_catalog.int8, too_late pg_catalog.int8, freed pg_catalog.int8,
-            swept pg_catalog.int8, errors pg_catalog.int8, error pg_catalog.text)
+            swept pg_catalog.int8, notifications pg_catalog.int8, journal pg_catalog.interval, errors pg_catalog.int8,
+            error pg_catalog.text)
         VOLATILE PARALLEL RESTRICTED LANGUAGE c AS 'MODULE_PATHNAME', 'workers_wrapper';
     "
     )]
@@ -280,12 +282,15 @@ mod pgcache {
             name!(too_late, i64),
             name!(freed, i64),
             name!(swept, i64),
+            name!(notifications, i64),
+            name!(journal, Option<Interval>),
             name!(errors, i64),
             name!(error, Option<String>),
         ),
     > {
         space::require_monitor("look at the background workers").or_raise();
         let time = |tick| TimestampWithTimeZone::try_from(shared::time_of(tick)).ok();
+        let reach = changes::reach_ms().map(|ms| Interval::from_micros(ms as i64 * 1000));
         // The first slot is the launcher's, and each other slot is that of a worker.
         let kinds = std::iter::once("launcher").chain(std::iter::repeat("worker"));
         let slots = shared::worker_slots().zip(kinds);
@@ -302,6 +307,8 @@ mod pgcache {
                 slot.outdated.load(Relaxed) as i64,
                 slot.freed.load(Relaxed) as i64,
                 slot.swept.load(Relaxed) as i64,
+                slot.notified.load(Relaxed) as i64,
+                reach,
                 slot.errors.load(Relaxed) as i64,
                 slot.error().map(|(error, _)| error.to_string()),
             )

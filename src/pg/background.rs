@@ -99,10 +99,14 @@ pub struct Started {
     pub database: u32,
 }
 
-/// Starts a worker for a database. None if the server has no free slot for a worker.
-pub fn start(database: u32) -> Option<Started> {
+/// Starts a worker for a database, with a number that [`number`] returns in the worker; 0 stands for none. None if the server has no
+/// free slot for a worker.
+pub fn start(database: u32, number: u64) -> Option<Started> {
     let mut worker = describe(c"pg_cache worker", c"pg_cache_worker", pg_sys::BGW_NEVER_RESTART, database);
     worker.bgw_notify_pid = session::pid() as i32;
+    for (to, from) in worker.bgw_extra.iter_mut().zip(number.to_ne_bytes()) {
+        *to = from as std::ffi::c_char;
+    }
     let mut handle = std::ptr::null_mut();
     // SAFETY: the server copies the description, and allocates the handle in the current memory context.
     let registered = unsafe { pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, &raw mut handle) };
@@ -136,6 +140,17 @@ fn connect(database: u32) {
         pg_sys::BackgroundWorkerUnblockSignals();
         pg_sys::BackgroundWorkerInitializeConnectionByOid(database.into(), pg_sys::InvalidOid, 0);
     }
+}
+
+/// Returns the number that this worker was started with. None if there is none.
+pub fn number() -> Option<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: the server sets the pointer in each background worker, before it calls the worker's main function.
+    let entry = unsafe { pg_sys::MyBgworkerEntry.as_ref() }?;
+    for (to, from) in bytes.iter_mut().zip(&entry.bgw_extra) {
+        *to = *from as u8;
+    }
+    Some(u64::from_ne_bytes(bytes)).filter(|number| *number > 0)
 }
 
 /// Waits for some time, or until another process or a signal wakes this one. Raises an error if the worker must end.

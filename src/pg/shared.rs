@@ -31,7 +31,7 @@ use super::{clock, prepared, restart, settings};
 use pg_cache_core::{FenceId, Host, Region, Sizes, Tier};
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_int};
-use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 unsafe extern "C" {
@@ -411,6 +411,44 @@ pub fn worker_slots() -> impl Iterator<Item = &'static WorkerSlot> {
     let count = if control.is_null() { 0 } else { WORKER_SLOTS };
     // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
     (0..count).map(move |index| unsafe { &*workers(control).add(index) })
+}
+
+/// Returns the word of the process that a change in a database is to wake. Databases share words.
+#[inline]
+fn sleeper(database: u32) -> Option<&'static AtomicU32> {
+    let control = CONTROL.load(Ordering::Relaxed);
+    // SAFETY: `start_up` has formatted the slots, and they exist as long as shared memory does.
+    let slot =
+        (!control.is_null()).then(|| unsafe { &*workers(control).add(database as usize % WORKER_SLOTS) });
+    slot.map(|slot| &slot.sleeper)
+}
+
+/// Asks that the next change in this process's database wakes this process. The process must look for changes between this call and
+/// its sleep. It must not rely on being woken: another process may replace it.
+pub fn wake_on_change() {
+    if let Some(word) = sleeper(database()) {
+        word.store(slot() + 1, Ordering::SeqCst);
+    }
+}
+
+/// Wakes the process that waits for changes in this database. Bounded, cannot fail and does not allocate.
+#[inline]
+pub fn wake_sleeper() {
+    // The change was written to the journal before, and the sleeper looks there after it has written its word.
+    fence(Ordering::SeqCst);
+    if let Some(word) = sleeper(database())
+        && word.load(Ordering::Relaxed) != 0
+    {
+        set_latch(word.swap(0, Ordering::SeqCst));
+    }
+}
+
+#[cold]
+fn set_latch(sleeper: u32) {
+    let Some(number) = sleeper.checked_sub(1) else { return };
+    // SAFETY: a number of a process that has stored it itself. The list exists as long as shared memory does. The process may have
+    // ended: then its place is free or belongs to another one, and a latch that is set for no reason does no harm.
+    unsafe { pg_sys::SetLatch(&raw mut (*(*pg_sys::ProcGlobal).allProcs.add(number as usize)).procLatch) };
 }
 
 /// Returns the slot for the name of the tag that a fence belongs to. None if there is no cache.

@@ -29,12 +29,21 @@ pub struct WorkerSlot {
     pub freed: AtomicU64,
     /// How many entries it has swept.
     pub swept: AtomicU64,
+    /// How many notifications it has sent.
+    pub notified: AtomicU64,
+    /// The number of the journal up to which it has sent notifications.
+    pub sent: AtomicU64,
+    /// 1 while it cannot send notifications because the server's queue of them is too full.
+    pub is_paused: AtomicU64,
     /// How many of its steps have ended with an error.
     pub errors: AtomicU64,
     /// The error of its last step: `SQLSTATE : 32 | tick : 32`. 0 if there was none.
     error: AtomicU64,
     /// A database that is closed to workers, and the tick until which it is: `database : 32 | tick : 32`.
     pub closed: AtomicU64,
+    /// The process that the next change in a database is to wake: its number in the server's list of processes plus 1; 0 if there is
+    /// none. This word does not belong to the worker of the slot: each database uses the word that its OID leads to.
+    pub sleeper: AtomicU32,
 }
 
 impl WorkerSlot {
@@ -45,11 +54,13 @@ impl WorkerSlot {
         }
         self.clear();
         self.closed.store(0, Ordering::Relaxed);
+        self.sleeper.store(0, Ordering::Relaxed);
     }
 
     /// Sets what a worker has done to nothing.
     fn clear(&self) {
-        for word in [&self.saved, &self.outdated, &self.freed, &self.swept, &self.errors, &self.error] {
+        let counts = [&self.saved, &self.outdated, &self.freed, &self.swept, &self.notified, &self.sent];
+        for word in counts.into_iter().chain([&self.is_paused, &self.errors, &self.error]) {
             word.store(0, Ordering::Relaxed);
         }
     }

@@ -63,6 +63,14 @@ pub fn last() -> Option<u64> {
     tier.journal().last()
 }
 
+/// Returns for how many milliseconds the journal reaches back. None if it has no records.
+pub fn reach_ms() -> Option<u64> {
+    let journal = shared::tier()?.journal();
+    let mut name = [0; KEY_BYTES_MAX];
+    let oldest = journal.read(journal.oldest()?, &mut name).ok()??;
+    Some(shared::ms_since(oldest.tick))
+}
+
 /// Returns the changes behind a number, at most `most`. If the journal does not reach back to the number, or there is no journal,
 /// returns only a reset. May raise errors.
 pub fn since(number: u64, most: usize) -> Vec<Change> {

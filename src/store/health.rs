@@ -37,8 +37,9 @@ pub fn findings() -> Vec<Finding> {
     match cache_off() {
         Some(off) => vec![off],
         None => {
-            let found = [shards_off(), launcher_missing(), workers_missing(), table_size_small()];
-            found.into_iter().flatten().chain(failing()).chain(retired()).collect()
+            let found =
+                [shards_off(), launcher_missing(), workers_missing(), table_size_small(), bad_channel()];
+            found.into_iter().flatten().chain(failing()).chain(paused()).chain(retired()).collect()
         }
     }
 }
@@ -120,13 +121,41 @@ fn failing() -> impl Iterator<Item = Finding> {
         let database = background::database_name(slot.database.load(Ordering::Relaxed));
         Some(Finding {
             severity: "error",
-            finding: "values are not saved in tables because their worker has failed",
+            finding: "the background worker of a database has failed",
             detail: format!(
-                "The worker of the database \"{database}\" has ended its last step with the error {error}, and tries again. \
-                 The server's log has the message."
+                "The worker of the database \"{database}\" has ended its last step with the error {error}, and tries again. Until \
+                 then, it neither saves values nor sends notifications. The server's log has the message."
             ),
             command: "SELECT * FROM cache_workers WHERE error IS NOT NULL;".to_owned(),
         })
+    })
+}
+
+/// Returns a finding for each worker that waits until the server's queue of notifications has room.
+fn paused() -> impl Iterator<Item = Finding> {
+    let slots = shared::worker_slots().skip(1).filter(|slot| {
+        slot.is_paused.load(Ordering::Relaxed) != 0 && session::is_alive(slot.pid.load(Ordering::Relaxed))
+    });
+    slots.map(|slot| Finding {
+        severity: "warning",
+        finding: "notifications wait because the server's queue of notifications is half full",
+        detail: format!(
+            "The worker of the database \"{}\" goes on when the queue has room. A session that listens does not read: as a rule, it \
+             is idle in a transaction.",
+            background::database_name(slot.database.load(Ordering::Relaxed))
+        ),
+        command: "SELECT pid, state, xact_start, query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%';"
+            .to_owned(),
+    })
+}
+
+/// Returns the finding that no notifications are sent because the name of their channel is not valid.
+fn bad_channel() -> Option<Finding> {
+    settings::has_bad_channel().then(|| Finding {
+        severity: "warning",
+        finding: "pg_cache.notify_channel is not the name of a channel",
+        detail: "The name must have 1 to 63 bytes. No notifications are sent.".to_owned(),
+        command: "ALTER SYSTEM SET pg_cache.notify_channel = 'pg_cache';".to_owned(),
     })
 }
 

@@ -17,8 +17,12 @@ const NUMBERS_PER_SECOND: u128 = 1 << 20;
 
 /// Appends records.
 pub fn append<'r>(tier: &HotTier, records: impl Iterator<Item = Record<'r>> + Clone) {
+    if records.clone().next().is_none() {
+        return;
+    }
     begin(tier);
     tier.journal().append(records, shared::tick());
+    shared::wake_sleeper();
 }
 
 /// Appends that a key has changed, outside of a transaction's commit.

@@ -3,6 +3,7 @@
 //! The layers `api` and `query` call this one. It uses `pg/` for the server, and the crate `pg_cache_core` for the *tier*: the
 //! entries in shared memory. `docs/architecture.md` explains the words fence, stamp, flight and ledger.
 
+pub mod broadcast;
 pub mod cause;
 pub mod changes;
 pub mod command;

@@ -15,7 +15,7 @@ use crate::pg::settings;
 use crate::store::keyspace::{Keyspace, Tiers};
 use pgrx::prelude::PgSqlErrorCode;
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The most bytes of a name.
@@ -440,6 +440,33 @@ impl Readable {
     pub fn is_empty(&self) -> bool {
         self.0.values().all(Option::is_none)
     }
+}
+
+/// Returns the spaces whose keys notifications may name: by their option `notify`, and by the privileges of PUBLIC. Keys that belong
+/// to single roles are never named. May raise errors.
+pub fn nameable() -> Readable {
+    let mut public = BTreeSet::new();
+    catalog::read(Table::Grants, Rows::All, |row| {
+        memory::check();
+        let [space, grantee] = [0, 1].map(|column| row.oid(column).unwrap_or_default());
+        if Role::from_oid(grantee).is_everybody() {
+            public.insert(space);
+        }
+    });
+    let is_named = |oid: u32, options: &Options| match options.notify {
+        Notify::Auto => public.contains(&oid) && !options.by_role,
+        Notify::Names => !options.by_role,
+        Notify::Numbers | Notify::Off => false,
+    };
+    let name = is_named(DEFAULT_OID, &Options::BUILT_IN).then(|| Rc::from(DEFAULT));
+    let mut found = BTreeMap::from([(DEFAULT_OID, name)]);
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        memory::check();
+        let oid = row.oid(spaces::OID).unwrap_or_default();
+        let name = || Rc::from(&*shown(row.text(spaces::NAME).unwrap_or_default()));
+        found.insert(oid, is_named(oid, &Options::of(row)).then(name));
+    });
+    Readable(found)
 }
 
 /// Does the same as [`readable_by`] for the current role.

@@ -1,4 +1,4 @@
-//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save.
+//! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of.
 //!
 //! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in
 //! it since its last worker was started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If
@@ -7,6 +7,7 @@
 //! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be
 //! started. So the launcher retires the segment after some time.
 
+use super::news::News;
 use crate::pg::background::{self, Started};
 use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
@@ -38,7 +39,8 @@ pub fn run() {
     let databases = background::in_transaction(background::databases);
     let unseen = databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
     let (known, deserted) = (BTreeMap::new(), BTreeMap::new());
-    let mut launcher = Launcher { tier, slot, unseen, running: Vec::new(), known, deserted };
+    let news = News::default();
+    let mut launcher = Launcher { tier, slot, unseen, running: Vec::new(), known, deserted, news };
     let mut swept = Instant::now();
     loop {
         background::wait(LOOK);
@@ -70,6 +72,7 @@ struct Launcher {
     known: BTreeMap<u32, Known>,
     /// The databases that were asked to free a segment while they had no worker, and since when.
     deserted: BTreeMap<u32, Instant>,
+    news: News,
 }
 
 impl Launcher {
@@ -88,6 +91,7 @@ impl Launcher {
     /// Starts and ends workers.
     fn manage(&mut self) {
         self.retire_deserted();
+        self.news.follow(self.tier);
         self.running.retain(|worker| !worker.is_over());
         let stored = self.stored();
         let wanted = self.wanted(&stored);
@@ -99,10 +103,16 @@ impl Launcher {
 
     /// Returns the databases that have work and may get a worker now.
     fn wanted(&self, stored: &BTreeMap<u32, u64>) -> BTreeSet<u32> {
-        let mut wanted = BTreeSet::new();
-        if !self.tier.has_directory() {
-            return wanted;
+        let mut wanted: BTreeSet<u32> = self.news.databases().collect();
+        if self.tier.has_directory() {
+            self.add_savers(stored, &mut wanted);
         }
+        wanted.retain(|database| self.may_start(*database));
+        wanted
+    }
+
+    /// Adds the databases that have something to save or to free.
+    fn add_savers(&self, stored: &BTreeMap<u32, u64>, wanted: &mut BTreeSet<u32>) {
         wanted.extend(&self.unseen);
         let is_off = settings::table_bytes() == 0;
         let has_new = |database: &u32, stored: &u64| {
@@ -117,8 +127,6 @@ impl Launcher {
                 wanted.insert(record.database);
             }
         });
-        wanted.retain(|database| self.may_start(*database));
-        wanted
     }
 
     /// Whether a database may get a worker now. It has one at a time.
@@ -141,11 +149,16 @@ impl Launcher {
             match databases.iter().find(|(oid, _)| *oid == database) {
                 None => {
                     self.note(database, stored);
+                    self.news.forget(database);
                     self.forget(database);
                 }
-                Some((_, false)) => self.note(database, stored),
+                Some((_, false)) => {
+                    self.news.forget(database);
+                    self.note(database, stored);
+                }
                 Some((_, true)) if self.alive() < settings::max_workers() => {
-                    let Some(worker) = background::start(database) else { return false };
+                    let number = self.news.number(database);
+                    let Some(worker) = background::start(database, number) else { return false };
                     self.note(database, stored);
                     self.running.push(worker);
                 }

@@ -19,6 +19,7 @@ mod limits;
 mod memory;
 mod monitoring;
 mod neighbours;
+mod notify;
 mod preload;
 mod prepared;
 mod qualified;

@@ -1,0 +1,88 @@
+//! The databases whose changes were not sent yet, for the launcher: it follows the journal, and starts a worker for such a database.
+
+use crate::pg::shared::{self, HotTier};
+use crate::pg::{session, settings};
+use crate::store::journal;
+use pg_cache_core::KEY_BYTES_MAX;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// The changes of a database that were perhaps not sent yet.
+#[derive(Clone, Copy, Debug)]
+struct Unsent {
+    /// A number before the first of them.
+    before: u64,
+    /// The number of the last one.
+    last: u64,
+}
+
+/// The databases with such changes.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The number up to which the journal was read.
+    read: u64,
+    unsent: BTreeMap<u32, Unsent>,
+}
+
+impl News {
+    /// Reads on in the journal, and forgets the changes that were sent.
+    pub fn follow(&mut self, tier: &HotTier) {
+        if settings::notify_channel().is_none() || !tier.journal().exists() {
+            *self = Self::default();
+            return;
+        }
+        if self.read == 0 {
+            journal::begin(tier);
+            self.read = tier.journal().last().unwrap_or(0);
+        }
+        loop {
+            let mut name = [0; KEY_BYTES_MAX];
+            match tier.journal().read(self.read, &mut name) {
+                Ok(None) => break,
+                Ok(Some(next)) => {
+                    let Unsent { last, .. } = self
+                        .unsent
+                        .entry(next.record.database)
+                        .or_insert(Unsent { before: self.read, last: self.read });
+                    *last = next.number;
+                    self.read = next.number;
+                }
+                // The worker of a database that is so busy notices this itself. Another database gets a worker with its next change.
+                Err(_) => {
+                    self.read = tier.journal().last().unwrap_or(0);
+                    break;
+                }
+            }
+        }
+        // A change of all databases is sent by the workers that run.
+        self.unsent.remove(&0);
+        for slot in shared::worker_slots().skip(1) {
+            let (pid, database) = (slot.pid.load(Acquire), slot.database.load(Acquire));
+            if pid == 0 || !session::is_worker_of(pid, database) {
+                continue;
+            }
+            let sent = slot.sent.load(Relaxed);
+            if let Some(unsent) = self.unsent.get_mut(&database) {
+                unsent.before = unsent.before.max(sent);
+                if sent >= unsent.last {
+                    self.unsent.remove(&database);
+                }
+            }
+        }
+    }
+
+    /// Returns the databases with unsent changes.
+    pub fn databases(&self) -> impl Iterator<Item = u32> {
+        self.unsent.keys().copied()
+    }
+
+    /// Returns the number behind which the worker of a database begins; 0 stands for the end of the journal.
+    pub fn number(&self, database: u32) -> u64 {
+        self.unsent.get(&database).map_or(0, |unsent| unsent.before)
+    }
+
+    /// Forgets a database that has gone, or that accepts no connections.
+    pub fn forget(&mut self, database: u32) {
+        self.unsent.remove(&database);
+    }
+}

@@ -1,0 +1,77 @@
+//! Sends notifications about the changes in the database of a worker.
+//!
+//! Commits never notify: they write to the journal, and the worker sends few notifications for many changes. If the server's queue of
+//! notifications fills, because a listening session does not read, the worker pauses. So the queue keeps room for the notifications
+//! of applications.
+
+use crate::pg::shared::{self, HotTier};
+use crate::pg::worker_slot::WorkerSlot;
+use crate::pg::{background, notify, settings};
+use crate::store::broadcast::Batch;
+use crate::store::journal;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// The least time between two batches, so that a batch has many changes if many transactions commit.
+const GAP: Duration = Duration::from_millis(5);
+/// How long the worker waits before it looks again whether the queue has room.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The state of sending. It outlives an error of the worker.
+#[derive(Debug)]
+pub struct Sender {
+    /// The number of the journal up to which everything was sent.
+    sent: u64,
+    /// Before this moment, nothing is sent.
+    next: Instant,
+}
+
+impl Sender {
+    /// Begins behind a number, or at the end of the journal. Returns None if there is no journal.
+    pub fn behind(number: Option<u64>) -> Option<Self> {
+        let tier = shared::tier().filter(|tier| tier.journal().exists())?;
+        journal::begin(tier);
+        let sent = number.or_else(|| tier.journal().last())?;
+        Some(Self { sent, next: Instant::now() })
+    }
+
+    /// Returns how long the worker may sleep before it must send: None if there is nothing to send.
+    pub fn due_in(&self) -> Option<Duration> {
+        let last = shared::tier()?.journal().last()?;
+        (last != self.sent).then(|| self.next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sends the next batch, if there is one and it is due. Returns whether it has sent something. May raise errors.
+    pub fn send(&mut self, slot: &WorkerSlot) -> bool {
+        let Some(tier) = shared::tier().filter(|_| self.due_in().is_some_and(|rest| rest.is_zero())) else {
+            return false;
+        };
+        let batch = Batch::read(tier, self.sent);
+        self.next = Instant::now() + GAP;
+        let is_done = batch.is_empty() || self.send_batch(tier, &batch, slot);
+        if is_done {
+            self.sent = batch.number();
+        }
+        slot.sent.store(self.sent, Relaxed);
+        is_done && !batch.is_empty()
+    }
+
+    /// Sends a batch, unless the queue has no room or notifications are off. Returns whether the batch is done.
+    fn send_batch(&mut self, tier: &'static HotTier, batch: &Batch, slot: &WorkerSlot) -> bool {
+        let Some(channel) = settings::notify_channel() else { return true };
+        let count = background::in_transaction(|| {
+            if notify::queue_usage() > settings::notify_queue_max() {
+                return None;
+            }
+            let payloads = batch.payloads(tier);
+            payloads.iter().for_each(|payload| notify::send(&channel, payload));
+            Some(payloads.len())
+        });
+        slot.is_paused.store(count.is_none().into(), Relaxed);
+        slot.notified.fetch_add(count.unwrap_or(0) as u64, Relaxed);
+        if count.is_none() {
+            self.next = Instant::now() + PAUSE;
+        }
+        count.is_some()
+    }
+}

@@ -1,0 +1,238 @@
+//! Tests of the notifications about changes in the cache, with real listeners.
+//!
+//! A worker sends them for a database that has changes. Each test has a cluster of its own, because a worker serves one database at a
+//! time and at most `pg_cache.max_workers` run.
+
+use crate::memory::{cluster, findings};
+use crate::tables::one;
+use pg_cache_testbed::{Cluster, Conf, Stop, wait_until};
+use postgres::Client;
+use postgres::fallible_iterator::FallibleIterator;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn with_extension() -> Cluster {
+    cluster(&Conf::preloaded())
+}
+
+/// Returns the payloads that arrive within a time, or until `is_enough` says so.
+fn payloads(
+    listener: &mut Client,
+    time: Duration,
+    mut is_enough: impl FnMut(&[Value]) -> bool,
+) -> Vec<Value> {
+    let (began, mut found) = (Instant::now(), Vec::new());
+    while began.elapsed() < time && !is_enough(&found) {
+        let mut notifications = listener.notifications();
+        let mut next = notifications.timeout_iter(Duration::from_millis(200));
+        while let Some(notification) = next.next().expect("the connection lives") {
+            found.push(serde_json::from_str(notification.payload()).expect("it is JSON"));
+        }
+    }
+    found
+}
+
+/// Returns all names that some payloads have as their member `tags`, or for a space of the member `keys`.
+fn names(payloads: &[Value], of: impl Fn(&Value) -> &Value) -> Vec<String> {
+    let names = payloads.iter().filter_map(|payload| of(payload).as_array());
+    names.flatten().map(|name| name.as_str().expect("a name is a string").to_owned()).collect()
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Returns the payloads that arrive until the last change was announced.
+fn drain(listener: &mut Client, writer: &mut Client) -> Vec<Value> {
+    let to: i64 = one(writer, "SELECT cache_seq()");
+    let is_last =
+        |found: &[Value]| found.last().is_some_and(|payload| payload["seq"][1].as_i64() >= Some(to));
+    let found = payloads(listener, PATIENCE, is_last);
+    assert!(is_last(&found), "{found:?}");
+    found
+}
+
+/// Changes arrive as few notifications, with the names that everybody may know. Each change is covered by the numbers of a payload.
+#[test]
+fn a_listener_receives_the_names_that_all_roles_may_know() {
+    let cluster = with_extension();
+    let [mut writer, mut listener] = [(); 2].map(|()| cluster.connect("postgres"));
+    writer
+        .batch_execute(
+            "SELECT cache_create_space('open'), cache_create_space('closed'), cache_create_space('told', notify => 'names'),
+                    cache_create_space('numbers', notify => 'numbers'), cache_create_space('own', scope => 'role');
+             SELECT cache_grant(space, 'public', 'read') FROM unnest('{open,numbers,own}'::text[]) AS space;
+             CREATE TABLE t (v int); SELECT cache_watch('t', '{watched}');",
+        )
+        .expect("spaces and a watch");
+    listener.batch_execute("LISTEN pg_cache").expect("it listens");
+    // The new watch changes everything, so it must be in an earlier batch.
+    writer.batch_execute("SELECT cache_set('first', '1')").expect("it sets");
+    drain(&mut listener, &mut writer);
+    let from: i64 = one(&mut writer, "SELECT cache_seq()");
+    // Each statement is a transaction of its own.
+    for statement in [
+        "SELECT cache_set('a', '1', tags => '{watched}', space => 'open')",
+        "SELECT keep FROM cache_get_near('a', 'open')",
+        "INSERT INTO t VALUES (1)",
+        "SELECT cache_set('secret', '1', space => space) FROM unnest('{closed,numbers,own,default}'::text[]) AS space",
+        "SELECT cache_set(E'quote\"\\\\\\n\u{1f600}', '1', space => 'told')",
+        "SELECT cache_invalidate_tag('a''b')",
+        "SELECT cache_flush('open')",
+        "SELECT cache_flush('closed')",
+    ] {
+        writer.batch_execute(statement).expect("it changes something");
+    }
+    let found = drain(&mut listener, &mut writer);
+    assert_eq!(names(&found, |payload| &payload["keys"]["open"]), ["a"]);
+    assert_eq!(names(&found, |payload| &payload["keys"]["told"]), ["quote\"\\\n\u{1f600}"]);
+    let mut tags = names(&found, |payload| &payload["tags"]);
+    tags.sort();
+    assert_eq!(tags, ["a'b", "watched"]);
+    assert_eq!(names(&found, |payload| &payload["spaces"]), ["open"]);
+    assert!(found.iter().all(|payload| !payload.to_string().contains("secret")), "{found:?}");
+    // The numbers leave no gap.
+    let mut reached = from;
+    for payload in &found {
+        let [first, last] = [0, 1].map(|at| payload["seq"][at].as_i64().expect("a number"));
+        assert!(first <= reached && last >= reached || reached == from, "{found:?}");
+        reached = reached.max(last);
+    }
+    wait_until("the view to count them", || {
+        let sent = "SELECT coalesce(max(notifications), 0)::bigint FROM cache_workers WHERE kind = 'worker'";
+        one::<i64>(&mut writer, sent) >= found.len() as i64
+    });
+    assert_eq!(findings(&mut writer), Vec::<String>::new());
+}
+
+/// A payload has fewer than 8000 bytes. Names beyond that go into further payloads, and too many names are left out.
+#[test]
+fn long_names_are_split_and_many_are_left_out() {
+    let cluster = with_extension();
+    let [mut writer, mut listener] = [(); 2].map(|()| cluster.connect("postgres"));
+    writer.batch_execute("SELECT cache_grant('default', 'public', 'read')").expect("it grants");
+    listener.batch_execute("LISTEN pg_cache").expect("it listens");
+    // The worker must have caught up, so that the next transaction is a batch of its own.
+    writer.batch_execute("SELECT cache_set('first', '1')").expect("it sets");
+    drain(&mut listener, &mut writer);
+    writer
+        .batch_execute(
+            "SELECT count(cache_set(repeat(chr(10), 1000) || i, '1')) FROM generate_series(1, 20) AS i",
+        )
+        .expect("it sets");
+    let found = drain(&mut listener, &mut writer);
+    let keys = names(&found, |payload| &payload["keys"]["default"]);
+    // A payload may still be on its way after the first one with the last number.
+    let more = payloads(&mut listener, Duration::from_secs(5), |more| keys.len() + more.len() * 3 >= 20);
+    assert_eq!(keys.len() + names(&more, |payload| &payload["keys"]["default"]).len(), 20);
+    assert!(found.iter().chain(&more).all(|payload| payload.to_string().len() < 8000));
+    writer
+        .batch_execute(
+            "SELECT count(cache_set(repeat('k', 500) || i, '1')) FROM generate_series(1, 500) AS i",
+        )
+        .expect("it sets");
+    let found = drain(&mut listener, &mut writer);
+    assert!(found.iter().all(|payload| payload["keys"] == Value::Null), "{found:?}");
+    writer.batch_execute("SELECT cache_flush('*')").expect("it flushes");
+    let found = drain(&mut listener, &mut writer);
+    assert_eq!(found.iter().map(|payload| &payload["all"]).collect::<Vec<_>>(), [&json!(true)]);
+}
+
+/// A listener that never reads fills the server's queue. Commits go on, the worker pauses and says so, and goes on when the queue has
+/// room.
+#[test]
+fn a_full_queue_of_notifications_pauses_the_worker_only() {
+    // In a release build, the worker pauses at half of the queue, which has 8 GB.
+    let cluster = cluster(&Conf::preloaded().set("pg_cache.notify_queue", "100"));
+    let [mut writer, mut lazy, mut filler] = [(); 3].map(|()| cluster.connect("postgres"));
+    lazy.batch_execute("LISTEN other").expect("it listens");
+    lazy.batch_execute("BEGIN; SELECT 1").expect("it begins");
+    let fill = "SELECT count(pg_notify('other', repeat('x', 7900) || i)) FROM generate_series(1, 500) AS i";
+    filler.batch_execute(fill).expect("the queue has room");
+    assert!(one::<f64>(&mut filler, "SELECT pg_notification_queue_usage()") > 0.0001);
+    let waits = "SELECT EXISTS (SELECT FROM cache_health() WHERE finding LIKE 'notifications wait%')";
+    wait_until("the worker to pause", || {
+        writer.batch_execute("SELECT cache_set('during', '1')").expect("it sets");
+        one(&mut writer, waits)
+    });
+    let paused: i64 = one(&mut writer, "SELECT max(notifications)::bigint FROM cache_workers");
+    for number in 0..100 {
+        writer.batch_execute(&format!("SELECT cache_set('k{number}', '1')")).expect("it sets");
+    }
+    assert_eq!(one::<i64>(&mut writer, "SELECT max(notifications)::bigint FROM cache_workers"), paused);
+    lazy.batch_execute("COMMIT").expect("it ends");
+    wait_until("the worker to go on", || {
+        one::<i64>(&mut writer, "SELECT max(notifications)::bigint FROM cache_workers") > paused
+            && !one::<bool>(&mut writer, waits)
+    });
+}
+
+/// The settings take effect with a reload. A name that must be quoted works, and a name that is none sends nothing and is a finding.
+#[test]
+fn the_channel_can_be_changed_and_switched_off() {
+    let cluster = with_extension();
+    let [mut session, mut listener] = [(); 2].map(|()| cluster.connect("postgres"));
+    listener.batch_execute(r#"LISTEN "Mein Kanal "" ä""#).expect("it listens");
+    let set = |session: &mut Client, assignment: &str| {
+        session.batch_execute(&format!("ALTER SYSTEM SET {assignment}")).expect("it is set");
+        session.batch_execute("SELECT pg_reload_conf()").expect("it reloads");
+    };
+    set(&mut session, r#"pg_cache.notify_channel = 'Mein Kanal " ä'"#);
+    wait_until("a notification on the new channel", || {
+        session.batch_execute("SELECT cache_set('a', '1')").expect("it sets");
+        !payloads(&mut listener, Duration::from_secs(1), |found| !found.is_empty()).is_empty()
+    });
+    set(&mut session, &format!("pg_cache.notify_channel = '{}'", "x".repeat(64)));
+    let finding =
+        "SELECT EXISTS (SELECT FROM cache_health() WHERE finding LIKE '%is not the name of a channel')";
+    wait_until("the finding", || one(&mut session, finding));
+    session.batch_execute("SELECT cache_set('a', '2')").expect("it sets");
+    assert_eq!(payloads(&mut listener, Duration::from_secs(1), |_| false), Vec::<Value>::new());
+    set(&mut session, "pg_cache.notify = off");
+    wait_until("no finding", || !one::<bool>(&mut session, finding));
+}
+
+/// A cursor survives a clean restart, and a crash is a reset: the cache is empty then.
+#[test]
+fn a_cursor_survives_a_restart_and_a_crash_resets_it() {
+    let cluster = with_extension();
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_set('a', '1')").expect("it sets");
+    let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+    session.batch_execute("SELECT cache_set('b', '1')").expect("it sets");
+    cluster.restart(Stop::Fast, &Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("SELECT cache_set('c', '1')").expect("it sets");
+    let changes =
+        "SELECT string_agg(kind || coalesce(' ' || name, ''), ',' ORDER BY seq) FROM cache_changes(";
+    assert_eq!(one::<String>(&mut session, &format!("{changes}{cursor})")), "key b,key c");
+    cluster.restart(Stop::Immediate, &Conf::preloaded());
+    let mut session = cluster.connect("postgres");
+    assert_eq!(one::<String>(&mut session, &format!("{changes}{cursor})")), "reset");
+    let newer: i64 = one(&mut session, "SELECT cache_seq()");
+    assert!(newer > cursor, "{newer}");
+}
+
+/// A prepared transaction loses the names of its changes. Its commit says that everything in the database has changed.
+#[test]
+fn a_prepared_transaction_changes_everything() {
+    let cluster = cluster(&Conf::preloaded().set("max_prepared_transactions", "5"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE TABLE t (v int)").expect("objects");
+    let kinds = |session: &mut Client, cursor: i64| -> Option<String> {
+        one(session, &format!("SELECT string_agg(kind, ',') FROM cache_changes({cursor})"))
+    };
+    for (change, expected) in [
+        ("SELECT cache_set('a', '1')", Some("database")),
+        ("SELECT cache_invalidate_tag('x')", Some("database")),
+        ("INSERT INTO t VALUES (1)", None),
+    ] {
+        let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+        session.batch_execute(&format!("BEGIN; {change}; PREPARE TRANSACTION 'p'")).expect("it is prepared");
+        assert_eq!(kinds(&mut session, cursor), None, "{change}");
+        session.batch_execute("COMMIT PREPARED 'p'").expect("it commits");
+        assert_eq!(kinds(&mut session, cursor).as_deref(), expected, "{change}");
+        let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+        session.batch_execute(&format!("BEGIN; {change}; PREPARE TRANSACTION 'p'")).expect("it is prepared");
+        session.batch_execute("ROLLBACK PREPARED 'p'").expect("it ends");
+        assert_eq!(kinds(&mut session, cursor), None, "{change}");
+    }
+}
