@@ -94,6 +94,15 @@ COMMENT ON FUNCTION cache_incr(text, bigint, interval, text, text) IS
 COMMENT ON FUNCTION cache_keys(text, text, integer, text) IS
     'Returns the keys of a space that have a value and match a pattern: * matches any characters, ? matches one, \ escapes. Returns at most max_keys keys that follow the key "after", in the order of their bytes. Looks at every entry and every saved value, so it is meant for inspection.';
 
+COMMENT ON FUNCTION cache_seq() IS
+    'Returns the number of the last change in the journal of changes. 0 if there is no journal, and during recovery.';
+
+COMMENT ON FUNCTION cache_changes(bigint, integer) IS
+    'Returns the changes behind a number that the role may know: of a key, a tag, a space, or the whole database. Kind none: no further change up to this number. Kind reset: the journal does not reach back to the number, so the caller must forget everything and go on from the number of this row.';
+
+COMMENT ON FUNCTION cache_get_near(text, text) IS
+    'Returns the value of a key for a cache outside of the database that follows cache_changes: the value, whether that cache may keep it, its remaining time to live, and its tags. Always returns one row.';
+
 COMMENT ON FUNCTION cache_status() IS
     'Returns what the last call of this session did, and the cause by name, such as "invalidated: table orders". Null after a call that failed, and after a rollback.';
 

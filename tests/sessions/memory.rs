@@ -38,9 +38,12 @@ fn settings_have_units_defaults_and_descriptions() {
         ("pg_cache.enabled", "on", None, "user"),
         ("pg_cache.fence_slots", "1048576", None, "postmaster"),
         ("pg_cache.hot_size", "128MB", Some("kB"), "postmaster"),
+        ("pg_cache.journal_size", "8MB", Some("kB"), "postmaster"),
         ("pg_cache.max_transaction_size", "64MB", Some("kB"), "sighup"),
         ("pg_cache.max_value_size", "8MB", Some("kB"), "sighup"),
         ("pg_cache.max_workers", "2", None, "sighup"),
+        ("pg_cache.notify", "on", None, "sighup"),
+        ("pg_cache.notify_channel", "pg_cache", None, "sighup"),
         ("pg_cache.save_on_shutdown", "on", None, "sighup"),
         ("pg_cache.save_rate", "20000", None, "sighup"),
         // Test clusters have another value. The view has the default in milliseconds.

@@ -70,7 +70,7 @@ ROLLBACK;
 SELECT * FROM news();
 SELECT * FROM cache_get_near('a');
 
--- Values that must not be kept outside: results of queries, values of the own transaction, and those of spaces without a journal.
+-- Values that must not be kept outside: results of queries, values of the own transaction, and those of spaces with notify => off.
 SELECT cache_fetch('f', 'SELECT v FROM t LIMIT 1');
 SELECT value, keep FROM cache_get_near('f');
 BEGIN;

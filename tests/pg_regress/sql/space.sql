@@ -165,8 +165,7 @@ SELECT cache_create_space('bad', ttl_policy => 'adaptive');
 SELECT cache_create_space('bad', compress_above => '100kB');
 SELECT cache_create_space('bad', keep_warm => 1);
 SELECT cache_create_space('bad', redis => true);
-SELECT cache_create_space('bad', notify => 'names');
-SELECT cache_alter_space('small', tiers => 'hot', keep_warm => 0, redis => false, notify => 'off', ttl_policy => 'fixed');
+SELECT cache_alter_space('small', tiers => 'hot', keep_warm => 0, redis => false, notify => 'auto', ttl_policy => 'fixed');
 
 -- cache_keys returns keys in order, by pattern.
 SELECT count(cache_set('key ' || i, '1', space => 'two')) FROM generate_series(1, 12) AS i;
