@@ -144,8 +144,7 @@ fn paused() -> impl Iterator<Item = Finding> {
              is idle in a transaction.",
             background::database_name(slot.database.load(Ordering::Relaxed))
         ),
-        command: "SELECT pid, state, xact_start, query FROM pg_stat_activity WHERE state LIKE 'idle in transaction%';"
-            .to_owned(),
+        command: "SELECT pid, state, xact_start FROM pg_stat_activity ORDER BY xact_start;".to_owned(),
     })
 }
 

@@ -70,7 +70,7 @@ fn settings_have_units_defaults_and_descriptions() {
 #[test]
 fn the_cache_allocates_the_configured_memory() {
     let conf = Conf::preloaded().set("pg_cache.hot_size", "16MB").set("pg_cache.fence_slots", "65536");
-    let cluster = cluster(&conf.set("pg_cache.table_entries", "65536"));
+    let cluster = cluster(&conf.set("pg_cache.table_entries", "65536").set("pg_cache.journal_size", "1MB"));
     let mut session = cluster.connect("postgres");
     let bytes: i64 = session
         .query_one("SELECT size FROM pg_shmem_allocations WHERE name = 'pg_cache'", &[])
