@@ -4,7 +4,7 @@
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Batch, FenceId, FlightRequest, IncrError, Key, Kind, Location, Marked, Meta, Miss, NewValue,
+    Acquired, Batch, Counter, FenceId, FlightRequest, IncrError, Key, Kind, Location, Marked, Meta, Miss, NewValue,
     Reader, Region, Reserved, SavedValue, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,
 };
 
@@ -95,6 +95,39 @@ fn a_saved_value_is_found_by_its_location_after_it_left_the_memory() {
         assert_eq!(get(tier, &key), Err(Miss::Saved(at(10))));
         assert_eq!(tier.peek(&key, Stamp::LATEST), Err(Miss::Saved(at(10))));
     });
+}
+
+/// New entries enter the main queue while much of the memory is free, and the small one afterwards. Found if the search looks at the
+/// small queue only, or stops before the old end of the main queue is saved.
+#[test]
+fn the_oldest_entries_of_both_queues_are_saved() {
+    let memory = memory(512 * 1024);
+    let host = TestHost::default();
+    let sizes = Sizes { shards: 1, locations: 16_384, ..SIZES };
+    let tier = Tier::format(Region::of_words(&memory), sizes, &host, 0).expect("it fits");
+    let name = |number: u32| number.to_le_bytes();
+    let (mut saved, mut next) = (0, 0);
+    let put_until_evicted = |most: u64, next: &mut u32| {
+        while tier.counted(Counter::Evicted) < most {
+            put(&&tier, &key(&&tier, &name(*next)), b"value");
+            *next += 1;
+        }
+    };
+    put_until_evicted(1, &mut next);
+    assert!(next > 2_000, "the queues are too short for this test");
+    // No reader has asked for any entry, so the first ones are at the old end of the main queue.
+    let oldest = name(0);
+    let first = key(&&tier, &oldest);
+    assert!(tier.peek(&first, Stamp::LATEST).is_ok());
+    for _ in 0..8 {
+        let batch = mark(&&tier);
+        for marked in batch.marked() {
+            saved += 1;
+            assert!(tier.locate(marked, at(saved), false));
+        }
+    }
+    assert!(tier.location(&first).is_some(), "the oldest entry of the main queue is not saved");
+    assert!((1..20).any(|age| tier.location(&key(&&tier, &name(next - age))).is_none()), "young ones are saved");
 }
 
 /// Found if a change does not forget the location, or does not take the mark away.

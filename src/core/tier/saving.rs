@@ -26,7 +26,7 @@ use crate::location::Location;
 use crate::value::{Kind, Meta, StaleOk};
 use std::collections::TryReserveError;
 
-/// The most entries that the search for entries to save looks at in one hold of the lock.
+/// The most entries of each queue that the search for entries to save looks at in one hold of the lock.
 const LOOKED_AT_MAX: u32 = 256;
 
 /// Marked entries of one shard, from one hold of its lock. The saver must read and locate them before it marks others.
@@ -128,8 +128,8 @@ impl<H: Host> Tier<'_, H> {
         }
         let mut judge = Judge::new(self);
         let guard = self.locked(shard);
-        let mut left = if guard.poisoned() { 0 } else { LOOKED_AT_MAX };
         for queue in [Queue::Small, Queue::Main] {
+            let mut left = if guard.poisoned() { 0 } else { LOOKED_AT_MAX };
             let mut next = guard.oldest(queue);
             while let Some(entry) = next.filter(|_| left > 0 && !batch.is_full()) {
                 if again || !entry.header().has(MARKED) {
