@@ -116,22 +116,51 @@ fn a_note_has_a_limit() {
     });
 }
 
-/// A counter is read and written as one word, whose place must not depend on a note. A value that becomes a counter loses its note.
+/// A counter is read and written as one word, whose place must not depend on a note. A value that becomes a counter keeps its note.
 #[test]
-fn a_counter_has_no_note() {
+fn a_counter_has_its_note_behind_its_number() {
     with_tier(|tier| {
-        let counted = key(tier, b"counter", 9);
-        let one = 1_i64.to_ne_bytes();
-        let new = NewValue { kind: Kind::COUNTER, note: b"note", ..value(&one, &[]) };
-        tier.put(&counted, &new).expect("it is stored");
-        assert_eq!(tier.add(&counted, 2), Some(Ok(3)));
-        let text = key(tier, b"text", 10);
-        put(tier, &text, b"note", b"41", None);
-        let made = tier
-            .to_counter(&text, (Kind(1), b"41"), 41, |new, _| tier.reserve(&text, new, Default::default()));
-        assert_eq!(made, Ok(true));
-        assert_eq!(tier.add(&text, 1), Some(Ok(42)));
-        let inspected = (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten();
-        assert!(inspected.into_iter().all(|entry| entry.note.is_empty()));
+        let longest = vec![7; NOTE_BYTES_MAX];
+        for (hash, note) in (9..).zip([&b""[..], b"n", b"a note", &longest]) {
+            for stale_ok in [None, Some(StaleOk { ticks: 100, valid_at: 1 })] {
+                let counted = key(tier, b"counter", hash);
+                let one = 1_i64.to_ne_bytes();
+                let new = NewValue { kind: Kind::COUNTER, note, ..value(&one, &[]) };
+                let reserved = tier.reserve(&counted, &new, stale_ok.into()).expect("it fits");
+                tier.publish(&counted, reserved);
+                assert_eq!(tier.add(&counted, 2), Some(Ok(3)));
+                assert_counter(tier, &counted, note, 3);
+                let text = key(tier, b"text", hash);
+                put(tier, &text, note, b"41", stale_ok);
+                let made = tier.to_counter(&text, (Kind(1), b"41"), 41, |new, stale_ok| {
+                    tier.reserve(&text, new, stale_ok.into())
+                });
+                assert_eq!(made, Ok(true));
+                assert_eq!(tier.add(&text, 1), Some(Ok(42)));
+                assert_counter(tier, &text, note, 42);
+                [counted, text].iter().for_each(|key| _ = tier.remove(key));
+            }
+        }
+        // A counter that is no number has no word, and loses its note.
+        let wrong = key(tier, b"wrong", 8);
+        tier.put(&wrong, &NewValue { kind: Kind::COUNTER, note: b"note", ..value(b"short", &[]) })
+            .expect("it is stored");
+        let mut found = Vec::new();
+        tier.get(&wrong, Stamp::LATEST, &mut found).expect("a hit");
+        assert_eq!((&found[..], note_of(tier, &wrong)), (&b"short"[..], Vec::new()));
     });
+}
+
+fn assert_counter(tier: &TestTier<'_>, key: &Key<'_>, note: &[u8], number: i64) {
+    let mut found = Vec::new();
+    let meta = tier.get(key, Stamp::LATEST, &mut found).expect("a hit");
+    assert_eq!((meta.value_len, found), (8, number.to_ne_bytes().to_vec()));
+    assert_eq!(note_of(tier, key), note);
+}
+
+/// Returns the note that an operator sees.
+fn note_of(tier: &TestTier<'_>, key: &Key<'_>) -> Vec<u8> {
+    let inspected = (0..).map_while(|bucket| tier.inspect(bucket).expect("there is memory")).flatten();
+    let mut of_key = inspected.filter(|entry| entry.key == key.bytes());
+    of_key.next().expect("the key has an entry").note
 }

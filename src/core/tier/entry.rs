@@ -18,7 +18,7 @@
 //! key directly, except for the value of a counter, which is a word of its own.
 //!
 //! A *note* stands before the value of an entry that is *noted*: two bytes with its length, and then its bytes. Readers of the
-//! value skip it.
+//! value skip it. The note of a counter stands behind the value, so that the place of its word does not depend on it.
 //!
 //! An entry may be *stale_ok*: readers that accept stale values may get it for a limited time after it stopped being valid. Such an
 //! entry has one more word before its note and value: `ticks : 32 | when the entry was last known to be valid : 32`. The second
@@ -68,6 +68,8 @@ const REST_MASK: u64 = (1 << (ROUNDS_SHIFT - REST_SHIFT)) - 1;
 const NOTED: u64 = 1 << 31;
 /// The bytes before a note that hold its length.
 const NOTE_HEADER_BYTES: usize = 2;
+/// The bytes of the value of a counter.
+pub(crate) const COUNTER_BYTES: usize = 8;
 /// The most rounds that an entry can be promised.
 pub(crate) const ROUNDS_MAX: u32 = 15;
 // The header, the dependencies, the key and the word of a stale value end before the place that the rest can have at most.
@@ -95,7 +97,8 @@ pub(crate) const LINKED: u64 = 4;
 
 impl Header {
     /// Makes the header of an entry that has no blocks yet and is not linked. The caller must have checked that the note and the
-    /// value have fewer than 2 GB, and that there are at most `DEPENDENCIES_MAX` dependencies. A counter must have no note.
+    /// value have fewer than 2 GB, and that there are at most `DEPENDENCIES_MAX` dependencies. A counter with a note must have a
+    /// value of [`COUNTER_BYTES`].
     pub(crate) fn new(key: &Key<'_>, value: &NewValue<'_>, may_be_stale: bool, created: u32) -> Self {
         let mut header = Self::default();
         header.words[0] = u64::from(key.fingerprint()) << 32;
@@ -412,15 +415,18 @@ impl<'m> Entry<'m> {
     pub(crate) fn value(&self, layout: &'m Layout, header: &Header) -> Part {
         match header.is_noted() {
             false => Part { at: header.rest_at(), length: header.rest_len() },
-            true => self.value_behind_note(layout),
+            true => self.value_beside_note(layout),
         }
     }
 
     // A function of its own, which reads the header again, for the same reason as `has_key_chained`.
     #[cold]
     #[inline(never)]
-    fn value_behind_note(self, layout: &'m Layout) -> Part {
+    fn value_beside_note(self, layout: &'m Layout) -> Part {
         let header = self.header();
+        if header.kind() == Kind::COUNTER {
+            return Part { at: header.rest_at(), length: header.rest_len().min(COUNTER_BYTES) };
+        }
         let note = self.note(layout, &header);
         let at = note.at + note.length;
         Part { at, length: (header.rest_at() + header.rest_len()).saturating_sub(at) }
@@ -431,12 +437,14 @@ impl<'m> Entry<'m> {
         if !header.is_noted() {
             return Part { at: header.rest_at(), length: 0 };
         }
+        let before = if header.kind() == Kind::COUNTER { COUNTER_BYTES } else { 0 };
+        let at = header.rest_at() + before + NOTE_HEADER_BYTES;
         let mut length = [0; NOTE_HEADER_BYTES];
-        self.copy(layout, header, header.rest_at(), &mut length);
+        self.copy(layout, header, at - NOTE_HEADER_BYTES, &mut length);
         // The length of a dead entry may be anything.
-        let most = header.rest_len().saturating_sub(NOTE_HEADER_BYTES).min(NOTE_BYTES_MAX);
+        let most = (header.rest_at() + header.rest_len()).saturating_sub(at).min(NOTE_BYTES_MAX);
         let length = usize::from(u16::from_ne_bytes(length)).min(most);
-        Part { at: header.rest_at() + NOTE_HEADER_BYTES, length }
+        Part { at, length }
     }
 
     /// Returns the properties of the value.

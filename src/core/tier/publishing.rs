@@ -6,7 +6,7 @@
 
 use super::Tier;
 
-use super::entry::{Entry, Header, TOMBSTONE};
+use super::entry::{COUNTER_BYTES, Entry, Header, TOMBSTONE};
 use super::eviction;
 use super::flight::Ended;
 use super::freeing::Unlinked;
@@ -69,7 +69,9 @@ impl<H: Host> Tier<'_, H> {
         if value.bytes.len() > self.entry_bytes_max || value.note.len() > NOTE_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
-        let value = &NewValue { note: if value.kind == Kind::COUNTER { &[] } else { value.note }, ..*value };
+        let is_counter = value.kind == Kind::COUNTER;
+        let has_no_note = is_counter && value.bytes.len() != COUNTER_BYTES;
+        let value = &NewValue { note: if has_no_note { &[] } else { value.note }, ..*value };
         let mut header = Header::new(key, value, stale_ok.is_some(), self.host.now());
         if header.byte_len() > self.entry_bytes_max {
             return Err(Refusal::TooLarge);
@@ -82,14 +84,19 @@ impl<H: Host> Tier<'_, H> {
         }
         writer.align();
         writer.write(key.bytes);
-        if value.kind == Kind::COUNTER || stale_ok.is_some() {
+        if is_counter || stale_ok.is_some() {
             writer.align();
         }
         if let Some(stale_ok) = stale_ok {
             writer.write(&stale_ok.as_word().to_ne_bytes());
         }
-        writer.write_note(value.note);
-        writer.write(value.bytes);
+        if is_counter {
+            writer.write(value.bytes);
+            writer.write_note(value.note);
+        } else {
+            writer.write_note(value.note);
+            writer.write(value.bytes);
+        }
         writer.finish();
         Ok(Reservation { block })
     }

@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::key::Key;
 use crate::sync::Ordering;
 use crate::value::{
-    DEPENDENCIES_MAX, IncrError, Kind, Meta, NewValue, Quota, Refusal, Reservation, StaleOk, Stored,
+    DEPENDENCIES_MAX, IncrError, Kind, Meta, NOTE_BYTES_MAX, NewValue, Quota, Refusal, Reservation, StaleOk, Stored,
 };
 
 impl<H: Host> Tier<'_, H> {
@@ -100,8 +100,8 @@ impl<H: Host> Tier<'_, H> {
         Some(entry.meta(&self.layout, &header))
     }
 
-    /// Turns a value, given as its kind and its bytes, into a counter with this number. Its time to live, stamp, cost, dependencies
-    /// and [`StaleOk`] time stay. `reserve` must reserve the new value that it receives; it runs without a lock. Returns false and
+    /// Turns a value, given as its kind and its bytes, into a counter with this number. Its time to live, stamp, cost, note,
+    /// dependencies and [`StaleOk`] time stay. `reserve` must reserve the new value that it receives; it runs without a lock. Returns false and
     /// changes nothing if the key does not hold this value any more.
     pub fn to_counter(
         &self,
@@ -110,7 +110,7 @@ impl<H: Host> Tier<'_, H> {
         number: i64,
         reserve: impl FnOnce(&NewValue<'_>, Option<StaleOk>) -> Result<Reservation, Refusal>,
     ) -> Result<bool, Refusal> {
-        let mut dependencies = [FenceId(0); DEPENDENCIES_MAX];
+        let (mut dependencies, mut note) = ([FenceId(0); DEPENDENCIES_MAX], [0; NOTE_BYTES_MAX]);
         let guard = self.shard_of(key).lock(&self.host);
         let found = guard.find(key).filter(|(entry, header)| {
             !guard.poisoned()
@@ -123,10 +123,13 @@ impl<H: Host> Tier<'_, H> {
         for (index, fence) in dependencies.iter_mut().enumerate() {
             *fence = entry.dependency(&self.layout, &old, index);
         }
+        let noted = entry.note(&self.layout, &old);
+        let note = &mut note[..noted.length];
+        entry.copy(&self.layout, &old, noted.at, note);
         drop(guard);
         let new = NewValue {
             bytes: &number.to_ne_bytes(),
-            note: &[],
+            note,
             kind: Kind::COUNTER,
             stamp: old.stamp(),
             expires: old.expires(),

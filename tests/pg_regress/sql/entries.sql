@@ -15,9 +15,9 @@ SELECT cache_get_text('long', 's');
 SELECT cache_set_text('leased', 'v', tags => '{l}', space => 's', lease => lease) FROM cache_acquire_text('leased', 's');
 SELECT cache_set_text('t', 'text', tags => '{other}', space => 's');
 SELECT key, tags FROM cache_entries WHERE space = 's' AND key IN ('leased', 't');
--- A text that becomes a counter loses its tags here, but it still depends on them.
+-- A text that becomes a counter keeps its tags, and additions keep them, too.
 SELECT cache_set_text('c', '41', tags => '{c}', space => 's');
-SELECT cache_incr('c', space => 's');
+SELECT cache_incr('c', space => 's'), cache_incr('c', space => 's');
 SELECT key, kind, tags FROM cache_entries WHERE key = 'c';
 SELECT cache_invalidate_tag('c');
 SELECT count(*) FROM cache_entries WHERE key = 'c';
