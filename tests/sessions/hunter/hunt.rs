@@ -9,6 +9,30 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
+/// How to hunt.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub time: Duration,
+    /// Whether to end as soon as a stale value is found.
+    pub until_found: bool,
+    /// One in this number of writes changes names or rules. Such a write invalidates the results of all queries in the
+    /// database.
+    pub defining_one_in: u64,
+    /// The tiers in which the spaces keep their values.
+    pub tiers: &'static str,
+    /// A value has at least so many bytes.
+    pub width: usize,
+    /// The least time between two writes of a writer. A value needs some time to be saved.
+    pub rest: Duration,
+}
+
+impl Plan {
+    /// A hunt for `time` that changes names or rules with one in this number of writes.
+    pub fn new(time: Duration, defining_one_in: u64) -> Self {
+        Self { time, until_found: false, defining_one_in, tiers: "both", width: 0, rest: Duration::ZERO }
+    }
+}
+
 /// The state that all threads share. Writers have the slots from 0 on, readers the slots behind them.
 pub struct Hunt<'c> {
     pub cluster: &'c Cluster,
@@ -27,9 +51,7 @@ pub struct Hunt<'c> {
     pub table_hits: AtomicU64,
     /// The number of writes that have begun.
     pub writes: AtomicU64,
-    /// One in this number of writes changes names or rules. Such a write invalidates the results of all queries in the
-    /// database.
-    pub defining_one_in: u64,
+    pub plan: Plan,
     /// The number of writes that changed names or rules.
     pub definitions: AtomicU64,
     /// The number of reads and writes that ended in an error. Most were cancelled or terminated.
@@ -56,7 +78,7 @@ impl Hunt<'_> {
     /// the statement began. Must be called after the statement has ended. `how` names the read in a finding.
     pub fn judge(&self, table: &Table, at_least: i64, value: Option<&str>, how: &str) {
         let at_most = table.at_most.load(SeqCst);
-        let value = value.and_then(|value| value.parse::<i64>().ok());
+        let value = value.and_then(|value| version_of(value).parse::<i64>().ok());
         let found = value.unwrap_or(-1);
         if found < 0 || found > at_most {
             self.future.fetch_add(1, SeqCst);
@@ -114,6 +136,11 @@ impl Hunt<'_> {
     }
 }
 
+/// Returns the version in a value that was made wider, as [`Plan::width`] asks for.
+pub fn version_of(value: &str) -> &str {
+    value.trim_matches(['"', ' '])
+}
+
 /// The counts of a hunt, as in [`Hunt`].
 #[derive(Debug)]
 pub struct Bag {
@@ -126,20 +153,8 @@ pub struct Bag {
     pub findings: Vec<String>,
 }
 
-/// Runs a hunt for `time`, or until a stale value is found if `until_found` is set. Creates the databases of the hunt, so a
-/// cluster can have one hunt only.
-pub fn hunt(cluster: &Cluster, time: Duration, until_found: bool, defining_one_in: u64) -> Bag {
-    hunt_in_spaces(cluster, time, until_found, defining_one_in, "both")
-}
-
-/// Does the same with the option `tiers` of all spaces set to this value, for instance `table`.
-pub fn hunt_in_spaces(
-    cluster: &Cluster,
-    time: Duration,
-    until_found: bool,
-    defining_one_in: u64,
-    tiers: &str,
-) -> Bag {
+/// Hunts in two new databases, which it creates. So a cluster can have one hunt only.
+pub fn hunt(cluster: &Cluster, plan: Plan) -> Bag {
     let seed = match std::env::var("PG_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed,
         None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.as_secs()),
@@ -158,7 +173,8 @@ pub fn hunt_in_spaces(
                  SELECT cache_grant(space, '{READER}', privilege)
                    FROM unnest('{{default,own}}'::text[]) AS space, unnest('{{read,write}}'::text[]) AS privilege;
                  INSERT INTO pgcache.spaces (number, name) VALUES (0, 'default');
-                 UPDATE pgcache.spaces SET tiers = '{tiers}'"
+                 UPDATE pgcache.spaces SET tiers = '{}'",
+                plan.tiers
             ))
             .expect("it installs");
         Table::create_all(database, &mut session, &mut tables);
@@ -173,7 +189,7 @@ pub fn hunt_in_spaces(
         hits: AtomicU64::new(0),
         table_hits: AtomicU64::new(0),
         writes: AtomicU64::new(0),
-        defining_one_in,
+        plan,
         definitions: AtomicU64::new(0),
         errors: AtomicU64::new(0),
         stale: AtomicU64::new(0),
@@ -202,9 +218,9 @@ pub fn hunt_in_spaces(
             let _over = Over(&hunt.over);
             hunt.disturb(seed);
         });
-        while !hunt.over.load(SeqCst) && began.elapsed() < time {
+        while !hunt.over.load(SeqCst) && began.elapsed() < plan.time {
             let found = hunt.stale.load(SeqCst) > 0;
-            if until_found && found {
+            if plan.until_found && found {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -2,7 +2,7 @@
 
 use super::DATABASES;
 use super::dice::Dice;
-use super::hunt::Hunt;
+use super::hunt::{Hunt, version_of};
 use super::session::Session;
 use super::table::{Kind, Table};
 use std::sync::atomic::Ordering::SeqCst;
@@ -71,6 +71,10 @@ impl Hunt<'_> {
         more: &str,
         dice: &mut Dice,
     ) -> Result<Option<String>, postgres::Error> {
+        let query = &match self.plan.width {
+            0 => query.to_owned(),
+            width => format!("SELECT rpad(({query})::text, {width})"),
+        };
         let row = match dice.roll(3) {
             0 => {
                 let call = format!("SELECT cache_fetch($1, $2{more})::text, cache_status()");
@@ -80,7 +84,7 @@ impl Hunt<'_> {
             _ => session.row(&format!("SELECT cache_fetch('{key}', '{query}'{more}), cache_status()"))?,
         };
         self.count(row.get(1).and_then(|status| status.as_deref()));
-        Ok(row[0].clone())
+        Ok(row[0].as_deref().map(|value| version_of(value).to_owned()))
     }
 
     /// Reads a version with one call of `cache_fetch`, and judges it.
@@ -161,8 +165,9 @@ impl Hunt<'_> {
             let value = session.row(&table.read())?.swap_remove(0);
             self.judge(table, at_least, value.as_deref(), "the table itself");
             if let (Some(value), Some(lease)) = (value, &row[2]) {
+                let width = self.plan.width;
                 session.run(&format!(
-                    "SELECT cache_set('leased {name}', '{value}', tags => '{{{name}}}', lease => {lease})"
+                    "SELECT cache_set('leased {name}', '\"{value:width$}\"', tags => '{{{name}}}', lease => {lease})"
                 ))?;
             }
         }

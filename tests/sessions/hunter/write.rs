@@ -10,19 +10,23 @@ use super::table::Table;
 use super::{DATABASES, PACE};
 use postgres::error::SqlState;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Hunt<'_> {
-    /// Writes at random until the hunt is over. Pauses while there are fewer than `PACE` reads for each write.
+    /// Writes at random until the hunt is over. Pauses while there are fewer than `PACE` reads for each write, and as the plan says.
     pub fn write(&self, slot: usize, seed: u64) {
         let mut dice = Dice(seed);
         let mut session = Session::writer(self, slot);
+        let one_in = self.plan.defining_one_in;
+        let mut wrote = Instant::now();
         while !self.over.load(SeqCst) {
-            if self.reads.load(SeqCst) < self.writes.load(SeqCst) * PACE {
+            let is_early = wrote.elapsed() < self.plan.rest;
+            if is_early || self.reads.load(SeqCst) < self.writes.load(SeqCst) * PACE {
                 std::thread::sleep(Duration::from_micros(200));
                 continue;
             }
-            let defines = self.writes.fetch_add(1, SeqCst) % self.defining_one_in == self.defining_one_in / 2;
+            wrote = Instant::now();
+            let defines = self.writes.fetch_add(1, SeqCst) % one_in == one_in / 2;
             let fits =
                 |table: &Table| if defines { table.kind.is_defined() } else { table.kind.has_plain_rows() };
             let table = loop {
