@@ -1,10 +1,12 @@
 //! Findings of the function `cache_health`: each says why the cache does not work as it is configured.
 
+use super::table::holdings::Holdings;
 use super::table::record;
 use crate::pg::background;
 use crate::pg::size::Size;
 use crate::pg::{session, settings, shared};
-use std::collections::BTreeMap;
+use pg_cache_core::SEGMENTS_MAX;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 /// The least useful `pg_cache.table_size`, 8 MB: each of the eight tables of a database has a megabyte then. Below that, a table is
@@ -37,9 +39,9 @@ pub fn findings() -> Vec<Finding> {
     match cache_off() {
         Some(off) => vec![off],
         None => {
-            let found =
-                [shards_off(), launcher_missing(), workers_missing(), table_size_small(), bad_channel()];
-            found.into_iter().flatten().chain(failing()).chain(paused()).chain(retired()).collect()
+            let tier = [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
+            let found = tier.into_iter().chain([bad_channel()]).flatten();
+            found.chain(failing()).chain(paused()).chain(retired()).collect()
         }
     }
 }
@@ -103,6 +105,26 @@ fn workers_missing() -> Option<Finding> {
         finding: "values are not saved in tables because no worker can be started",
         detail: "max_worker_processes is exhausted. A change takes a restart of the server.".to_owned(),
         command: more_workers(),
+    })
+}
+
+/// Databases whose values cannot be saved because other databases have all tables that the server can use.
+fn tables_missing() -> Option<Finding> {
+    let tier = shared::tier().filter(|tier| settings::table_bytes() > 0 && tier.has_directory())?;
+    let holdings = Holdings::read(tier);
+    let databases = tier.all_stats().filter(|stats| stats.bytes() > 0).filter_map(|stats| Some(stats.space?.0));
+    let without = databases.filter(|database| *database != 0 && !holdings.can_save(*database));
+    let without: BTreeSet<u32> = without.collect();
+    let first = background::database_name(*without.first()?);
+    Some(Finding {
+        severity: "warning",
+        finding: "too many databases save values in tables",
+        detail: format!(
+            "The values of {} databases are in memory only, for instance those of \"{first}\". Other databases use all {SEGMENTS_MAX} \
+             tables that shared memory has records for.",
+            without.len()
+        ),
+        command: "SELECT database, used FROM cache_usage WHERE resource = 'saved bytes' ORDER BY used;".to_owned(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! The launcher: sweeps the memory tier, and starts a worker for each database that has something to save, or changes to notify of.
 //!
 //! The launcher is connected to no database, so it hinders no command on a database. A database has work if values were stored in
-//! it since its last worker was started, or if one of its segments is to be freed. At most `pg_cache.max_workers` workers run. If
+//! it since its last worker was started, or if one of its segments is to be emptied. At most `pg_cache.max_workers` workers run. If
 //! more databases have work, the launcher ends a worker that has run for some time, so that the others get their turn.
 //!
 //! A segment that is to be freed must not wait for a database without a worker: it may accept no connections, or no worker can be
@@ -13,6 +13,7 @@ use crate::pg::error::SqlState;
 use crate::pg::shared::{self, HotTier};
 use crate::pg::worker_slot::WorkerSlot;
 use crate::pg::{memory, session, settings};
+use crate::store::table::holdings::Holdings;
 use crate::store::table::record;
 use pg_cache_core::Counter;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub fn run() {
         if swept.elapsed() >= Duration::from_millis(settings::sweep_interval_ms()) {
             swept = Instant::now();
             slot.swept.fetch_add(launcher.sweep(), std::sync::atomic::Ordering::Relaxed);
+            launcher.forget_dropped();
         }
         launcher.manage();
         slot.worked.store(shared::tick(), std::sync::atomic::Ordering::Relaxed);
@@ -93,6 +95,7 @@ impl Launcher {
         self.retire_deserted();
         self.news.follow(self.tier);
         self.running.retain(|worker| !worker.is_over());
+        self.release_unused();
         let stored = self.stored();
         let wanted = self.wanted(&stored);
         match wanted.is_empty() || self.start(wanted, &stored) {
@@ -103,28 +106,35 @@ impl Launcher {
 
     /// Returns the databases that have work and may get a worker now.
     fn wanted(&self, stored: &BTreeMap<u32, u64>) -> BTreeSet<u32> {
-        let mut wanted: BTreeSet<u32> = self.news.databases().collect();
-        if self.tier.has_directory() {
-            self.add_savers(stored, &mut wanted);
-        }
+        let mut wanted = if self.tier.has_directory() { self.savers(stored) } else { BTreeSet::new() };
+        wanted.extend(self.news.databases());
         wanted.retain(|database| self.may_start(*database));
         wanted
     }
 
-    /// Adds the databases that have something to save or to free.
-    fn add_savers(&self, stored: &BTreeMap<u32, u64>, wanted: &mut BTreeSet<u32>) {
-        wanted.extend(&self.unseen);
+    /// Returns the databases that have something to save or to free, and enough segments for that.
+    fn savers(&self, stored: &BTreeMap<u32, u64>) -> BTreeSet<u32> {
+        let mut savers = self.unseen.clone();
         let is_off = settings::table_bytes() == 0;
         let has_new = |database: &u32, stored: &u64| {
             self.known.get(database).is_none_or(|known| known.stored != *stored)
         };
         if !is_off {
             let has_new = stored.iter().filter(|(database, stored)| has_new(database, stored));
-            wanted.extend(has_new.map(|(database, _)| *database));
+            savers.extend(has_new.map(|(database, _)| *database));
         }
-        record::each(self.tier, |_, record| {
-            if record.is_to_be_freed || record.is_retired() || is_off && !record.is_empty() {
-                wanted.insert(record.database);
+        let holdings = Holdings::read(self.tier);
+        savers.extend(holdings.to_empty(is_off));
+        savers.retain(|database| holdings.can_save(*database));
+        savers
+    }
+
+    /// Frees the segments of databases that have neither saved values nor a worker, so that other databases can have them. The next
+    /// worker of such a database takes segments again.
+    fn release_unused(&self) {
+        Holdings::read(self.tier).each_unused(|database, segments| {
+            if !self.has_worker(database) {
+                segments.iter().for_each(|(number, _)| record::release(self.tier, *number));
             }
         });
     }
@@ -132,11 +142,14 @@ impl Launcher {
     /// Whether a database may get a worker now. It has one at a time.
     fn may_start(&self, database: u32) -> bool {
         let recently = |known: &Known| known.started.is_some_and(|at| at.elapsed() < BACKOFF);
-        // A worker of a previous launcher is not in the list.
-        !self.running.iter().any(|worker| worker.database == database)
-            && !background::has_worker(database, 0)
+        !self.has_worker(database)
             && !self.known.get(&database).is_some_and(recently)
             && !background::is_closed(database)
+    }
+
+    /// Whether a database has a worker, or one is about to start. A worker of a previous launcher is not in the list.
+    fn has_worker(&self, database: u32) -> bool {
+        self.running.iter().any(|worker| worker.database == database) || background::has_worker(database, 0)
     }
 
     /// Starts workers, or ends one if too many run. Returns false if the server has no free place for a worker.
@@ -219,6 +232,16 @@ impl Launcher {
             && age(&oldest) >= Some(TURN)
         {
             oldest.end();
+        }
+    }
+
+    /// Frees the segments of databases that were dropped. Reads the segments first: their databases were there then.
+    fn forget_dropped(&self) {
+        let holdings = Holdings::read(self.tier);
+        if holdings.databases().next().is_some() {
+            let databases = background::in_transaction(background::databases);
+            let is_gone = |database: &u32| !databases.iter().any(|(oid, _)| oid == database);
+            holdings.databases().filter(is_gone).for_each(|database| self.forget(database));
         }
     }
 

@@ -30,6 +30,7 @@ mod savepoints;
 mod soundness;
 mod spaces;
 mod table_faults;
+mod table_workers;
 mod tables;
 mod transaction;
 mod twins;

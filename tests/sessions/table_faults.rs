@@ -23,7 +23,7 @@ fn system(cluster: &Cluster, program: &str) -> Command {
 }
 
 /// Returns what `cache_health()` finds.
-fn health(session: &mut Client) -> Vec<String> {
+pub fn health(session: &mut Client) -> Vec<String> {
     let rows = session.query("SELECT finding FROM cache_health()", &[]).expect("it answers");
     rows.iter().map(|row| row.get(0)).collect()
 }
@@ -38,7 +38,7 @@ fn used(session: &mut Client, database: Option<&str>) -> i64 {
 }
 
 /// Opens a session in a database that has the extension, and whose default space keeps its values in tables only.
-fn connect(cluster: &Cluster, database: &str) -> Client {
+pub fn connect(cluster: &Cluster, database: &str) -> Client {
     let mut session = cluster.connect(database);
     session.batch_execute("CREATE EXTENSION IF NOT EXISTS pg_cache").expect("it installs");
     only_tables(&mut session);
@@ -58,7 +58,7 @@ fn fill(session: &mut Client, from: i32, count: i32) {
 }
 
 /// Ends the worker of a database and waits until it is gone.
-fn end_worker(session: &mut Client, database: &str) {
+pub fn end_worker(session: &mut Client, database: &str) {
     let workers =
         format!("FROM pg_stat_activity WHERE backend_type = 'pg_cache worker' AND datname = '{database}'");
     wait_until("the end of the worker", || {

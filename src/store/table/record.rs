@@ -27,6 +27,9 @@ const TICKS: usize = 3;
 const BYTES_BITS: u32 = 39;
 const ROWS_BITS: u32 = 24;
 const TO_BE_FREED: u64 = 1 << 63;
+/// One hour (in milliseconds) after the first row of a segment was written, its rows that are still in use are copied on, and the
+/// others leave the disk. This does not hold for the segment that is being filled.
+const KEPT_MS: u64 = 60 * 60 * 1000;
 
 /// The content of a segment's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,11 @@ impl Record {
     /// Returns whether the table has no rows, so that values can be saved in it from its first block on.
     pub fn is_empty(&self) -> bool {
         self.turn == 0 && self.bytes == 0
+    }
+
+    /// Whether the segment has had rows for longer than it should.
+    pub fn is_old(&self) -> bool {
+        shared::ms_since(self.began) >= KEPT_MS
     }
 
     /// Writes the record, except for the database and the table, which stay until [`release`]. Only the saver of the database may
@@ -166,7 +174,7 @@ pub fn adopt(tier: &HotTier, table: u32) -> Option<u16> {
 }
 
 /// Makes a segment free. No location may lead to it (`forget_segment`). Another process than the saver of its database may call
-/// this only if the database was dropped.
+/// this only while that saver does not run.
 pub fn release(tier: &HotTier, segment: u16) {
     if let Some(words) = tier.segment(segment) {
         [FILE, USE, TICKS, OWNER].into_iter().for_each(|index| words.set_word(index, 0));

@@ -8,6 +8,7 @@
 //! so that one is empty again. Rows of the oldest segment that a reader has asked for are copied on first. So there are no deleted
 //! rows, and no old snapshot can make a table grow.
 
+use super::holdings::SEGMENTS_LEAST;
 use super::record::{self, Record};
 use super::row::{self, FORMAT};
 use crate::pg::memory;
@@ -34,9 +35,6 @@ const APPENDED_MAX: usize = 1 << 20;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// An estimate of the bytes that a row takes besides its key, its note and its value. It only serves to compare sizes with limits.
 const ROW_BYTES: u64 = 120;
-/// One hour (in milliseconds) after the first row of a segment was written, its rows that are still in use are copied on, and the
-/// others leave the disk. This does not hold for the segment that is being filled.
-const KEPT_MS: u64 = 60 * 60 * 1000;
 
 /// A saver. It exists as long as its worker.
 #[derive(Debug)]
@@ -96,8 +94,7 @@ enum Keep {
 
 impl Saver {
     /// Makes the saver of this database, and makes its tables segments. None if there is no tier with a directory, no memory, or
-    /// if fewer than two tables are segments: a saver needs one to fill and one that is empty. No other saver of the database may
-    /// exist.
+    /// if fewer than [`SEGMENTS_LEAST`] tables are segments. No other saver of the database may exist.
     pub fn new() -> Option<Self> {
         let tier = shared::tier().filter(|tier| tier.has_directory())?;
         let mut saver = Self {
@@ -126,7 +123,13 @@ impl Saver {
             memory::push(&mut saver.segments, number);
             saver.verify(number);
         }
-        (saver.segments.len() > 1).then_some(saver)
+        if saver.segments.len() >= SEGMENTS_LEAST {
+            return Some(saver);
+        }
+        // Another database may have what is too little for this one.
+        let unused = saver.records().filter(|(_, record)| record.is_empty());
+        unused.for_each(|(number, _)| record::release(tier, number));
+        None
     }
 
     /// Empties a segment whose table is not the one that its locations lead to: it was just adopted, or a command has rewritten it.
@@ -427,13 +430,12 @@ impl Saver {
         let mut due: Option<(u32, u16, Keep)> = None;
         for (number, record) in self.records().filter(|(_, record)| record.turn > 0) {
             let used = used.iter().find(|(of, _)| *of == number).map_or(0, |(_, count)| *count);
-            let is_old = shared::ms_since(record.began) >= KEPT_MS;
             let is_youngest = record.turn == youngest;
             let keep = if record.expires <= now || used == 0 && !is_youngest {
                 Some(Keep::All)
             } else if record.is_to_be_freed || too_large {
                 Some(Keep::Asked)
-            } else if !is_youngest && (used * 2 < record.rows || is_old) {
+            } else if !is_youngest && (used * 2 < record.rows || record.is_old()) {
                 Some(Keep::All)
             } else if !has_empty && !is_youngest {
                 Some(Keep::Asked)
