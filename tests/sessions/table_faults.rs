@@ -258,6 +258,85 @@ fn a_full_disk_delays_saving_and_nothing_else() {
     assert_eq!(findings(&mut session), Vec::<String>::new());
 }
 
+/// Returns whether a value of [`fill`] is there, which must then be the right one.
+fn is_kept(session: &mut Client, key: i32) -> bool {
+    let value = status_of(session, &format!("k{key}")).0;
+    assert!(value.is_none() || value == Some("v".repeat(2000) + &key.to_string()), "k{key}: {value:?}");
+    value.is_some()
+}
+
+/// Values of a table that is to be emptied are copied to another table first. If there is no room for them, they are lost, and the
+/// table is emptied all the same, because others need its space.
+#[test]
+fn values_that_cannot_be_copied_for_lack_of_disk_space_are_misses() {
+    let cluster = with_tables("2MB");
+    let mut session = connect(&cluster, "postgres");
+    fill(&mut session, 0, 300);
+    let worker = "SELECT pid FROM cache_workers WHERE kind = 'worker' AND database = 'postgres'";
+    let process: i32 = one(&mut session, worker);
+    let delete = |session: &mut Client, from: i32, to: i32| {
+        let delete = format!("SELECT count(cache_delete('k' || i)) FROM generate_series({from}, {to}) AS i");
+        session.batch_execute(&delete).expect("values are deleted");
+    };
+    // A table has about 100 values. Most of those of the first one are deleted, so the others are to be copied on.
+    let all = size(&mut session);
+    limit_files(&cluster, process, "16384");
+    delete(&mut session, 0, 79);
+    let failed = "SELECT EXISTS (SELECT FROM cache_workers WHERE errors > 0)";
+    wait_until("the worker to fail", || {
+        assert!((120..300).all(|key| is_kept(&mut session, key)), "a value is lost");
+        one(&mut session, failed)
+    });
+    wait_until("the table to be emptied", || size(&mut session) < all);
+    let kept: Vec<i32> = (80..120).filter(|key| is_kept(&mut session, *key)).collect();
+    assert!(kept.len() < 30, "{} of 40 values are kept: they were copied", kept.len());
+    assert!((120..300).all(|key| is_kept(&mut session, key)), "a value of another table is lost");
+    // New values stay in memory, and are saved when there is room again.
+    assert!(one::<bool>(&mut session, "SELECT cache_set_text('new', 'value', '1 hour')"));
+    assert_eq!(status_of(&mut session, "new").0.as_deref(), Some("value"));
+    limit_files(&cluster, process, "unlimited");
+    wait_saved(&mut session, "new");
+    wait_until("no finding", || {
+        one(&mut session, "SELECT NOT EXISTS (SELECT FROM cache_workers WHERE error IS NOT NULL)")
+    });
+    assert_eq!(one::<i32>(&mut session, worker), process, "the worker has ended");
+    // Now values are copied on.
+    let all = size(&mut session);
+    delete(&mut session, 120, 200);
+    wait_until("a table to be emptied", || size(&mut session) < all);
+    assert!(kept.into_iter().chain(201..300).all(|key| is_kept(&mut session, key)), "a value is lost");
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
+/// The disk is full now and then while new values push out older ones, and a reader asks for all of them. So the worker fails at
+/// every step, also while it copies on what was asked for.
+#[test]
+fn no_value_is_wrong_while_the_disk_is_full_now_and_then() {
+    let cluster = with_tables("2MB");
+    let mut session = connect(&cluster, "postgres");
+    fill(&mut session, 0, 400);
+    let worker = "SELECT pid FROM cache_workers WHERE kind = 'worker' AND database = 'postgres'";
+    let process: i32 = one(&mut session, worker);
+    let mut failures = 0;
+    for round in 2..5 {
+        limit_files(&cluster, process, ["16384", "65536", "131072"][round as usize % 3]);
+        for from in (round * 200..(round + 1) * 200).step_by(50) {
+            let set = "SELECT count(*) FILTER (WHERE cache_set_text('k' || i, repeat('v', 2000) || i, '1 hour'))
+                       FROM generate_series($1::int, $1 + 49) AS i";
+            let stored: i64 = session.query_one(set, &[&from]).expect("values are set").get(0);
+            assert_eq!(stored, 50, "a value is refused");
+            (0..from + 50).for_each(|key| _ = is_kept(&mut session, key));
+        }
+        failures += one::<i64>(&mut session, "SELECT count(*) FROM cache_workers WHERE error IS NOT NULL");
+        limit_files(&cluster, process, "unlimited");
+        fill(&mut session, round * 200, 50);
+        assert!((round * 200..round * 200 + 50).all(|key| is_kept(&mut session, key)), "a saved value is lost");
+    }
+    assert!(failures > 0, "the disk was never full");
+    assert_eq!(one::<i32>(&mut session, worker), process, "the worker has ended");
+    assert_eq!(findings(&mut session), Vec::<String>::new());
+}
+
 /// The server raises the errors of a full disk. This error (53200) is raised by code of the extension, when a worker whose memory
 /// is limited saves a value of 6 MB.
 #[test]

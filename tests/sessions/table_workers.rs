@@ -3,7 +3,7 @@
 
 use crate::memory::{cluster, findings};
 use crate::table_faults::{connect, end_worker, health};
-use crate::tables::{conf, one, save, size, status_of, with_tables};
+use crate::tables::{conf, one, save, size, status_of, wait_saved, with_tables};
 use pg_cache_testbed::wait_until;
 
 /// A worker ends when nothing is stored for some time. Values that expire later must leave the disk all the same.
@@ -36,6 +36,7 @@ fn a_dropped_database_gives_its_space_back() {
 }
 
 const SAVING: usize = 128;
+const WORKERS: usize = 16;
 
 /// Shared memory has records for the tables of 128 databases. Only `make test-long` creates so many.
 #[test]
@@ -43,7 +44,7 @@ fn a_database_for_which_no_tables_are_left_keeps_its_values_in_memory() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
         return;
     }
-    let conf = conf("64MB").set("pg_cache.max_workers", "8").set("max_worker_processes", "20");
+    let conf = conf("64MB").set("pg_cache.max_workers", &WORKERS.to_string()).set("max_worker_processes", "40");
     let cluster = cluster(&conf);
     let mut owner = cluster.connect("postgres");
     owner.batch_execute("CREATE DATABASE pattern").expect("a database");
@@ -52,11 +53,18 @@ fn a_database_for_which_no_tables_are_left_keeps_its_values_in_memory() {
         let create = format!("CREATE DATABASE d{number} TEMPLATE pattern STRATEGY file_copy");
         owner.batch_execute(&create).expect("a database");
     };
-    for number in 0..SAVING {
-        create(&mut owner, number);
-        let database = format!("d{number}");
-        save(&mut cluster.connect(&database), "key", &database);
-        end_worker(&mut owner, &database);
+    for first in (0..SAVING).step_by(WORKERS) {
+        let databases = first..(first + WORKERS).min(SAVING);
+        let mut sessions = Vec::new();
+        for number in databases.clone() {
+            create(&mut owner, number);
+            let mut session = cluster.connect(&format!("d{number}"));
+            let set = format!("SELECT cache_set_text('key', 'd{number}', '1 hour')");
+            assert!(one::<bool>(&mut session, &set));
+            sessions.push(session);
+        }
+        sessions.iter_mut().for_each(|session| wait_saved(session, "key"));
+        databases.for_each(|number| end_worker(&mut owner, &format!("d{number}")));
     }
     assert_eq!(health(&mut owner), Vec::<String>::new());
     create(&mut owner, SAVING);
