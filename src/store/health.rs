@@ -112,7 +112,8 @@ fn workers_missing() -> Option<Finding> {
 fn tables_missing() -> Option<Finding> {
     let tier = shared::tier().filter(|tier| settings::table_bytes() > 0 && tier.has_directory())?;
     let holdings = Holdings::read(tier);
-    let databases = tier.all_stats().filter(|stats| stats.bytes() > 0).filter_map(|stats| Some(stats.space?.0));
+    let databases =
+        tier.all_stats().filter(|stats| stats.bytes() > 0).filter_map(|stats| Some(stats.space?.0));
     let without = databases.filter(|database| *database != 0 && !holdings.can_save(*database));
     let without: BTreeSet<u32> = without.collect();
     let first = background::database_name(*without.first()?);
@@ -124,7 +125,8 @@ fn tables_missing() -> Option<Finding> {
              tables that shared memory has records for.",
             without.len()
         ),
-        command: "SELECT database, used FROM cache_usage WHERE resource = 'saved bytes' ORDER BY used;".to_owned(),
+        command: "SELECT database, used FROM cache_usage WHERE resource = 'saved bytes' ORDER BY used;"
+            .to_owned(),
     })
 }
 

@@ -321,7 +321,8 @@ fn no_value_is_wrong_while_the_disk_is_full_now_and_then() {
     for round in 2..5 {
         limit_files(&cluster, process, ["16384", "65536", "131072"][round as usize % 3]);
         for from in (round * 200..(round + 1) * 200).step_by(50) {
-            let set = "SELECT count(*) FILTER (WHERE cache_set_text('k' || i, repeat('v', 2000) || i, '1 hour'))
+            let set =
+                "SELECT count(*) FILTER (WHERE cache_set_text('k' || i, repeat('v', 2000) || i, '1 hour'))
                        FROM generate_series($1::int, $1 + 49) AS i";
             let stored: i64 = session.query_one(set, &[&from]).expect("values are set").get(0);
             assert_eq!(stored, 50, "a value is refused");
@@ -330,7 +331,10 @@ fn no_value_is_wrong_while_the_disk_is_full_now_and_then() {
         failures += one::<i64>(&mut session, "SELECT count(*) FROM cache_workers WHERE error IS NOT NULL");
         limit_files(&cluster, process, "unlimited");
         fill(&mut session, round * 200, 50);
-        assert!((round * 200..round * 200 + 50).all(|key| is_kept(&mut session, key)), "a saved value is lost");
+        assert!(
+            (round * 200..round * 200 + 50).all(|key| is_kept(&mut session, key)),
+            "a saved value is lost"
+        );
     }
     assert!(failures > 0, "the disk was never full");
     assert_eq!(one::<i32>(&mut session, worker), process, "the worker has ended");

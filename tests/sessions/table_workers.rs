@@ -44,7 +44,8 @@ fn a_database_for_which_no_tables_are_left_keeps_its_values_in_memory() {
     if !std::env::var("PG_CACHE_TEST_LONG").is_ok_and(|long| !long.is_empty()) {
         return;
     }
-    let conf = conf("64MB").set("pg_cache.max_workers", &WORKERS.to_string()).set("max_worker_processes", "40");
+    let conf =
+        conf("64MB").set("pg_cache.max_workers", &WORKERS.to_string()).set("max_worker_processes", "40");
     let cluster = cluster(&conf);
     let mut owner = cluster.connect("postgres");
     owner.batch_execute("CREATE DATABASE pattern").expect("a database");

@@ -4,8 +4,8 @@
 
 use pg_cache_core::testing::{SIZES, TestHost, memory, owner, value};
 use pg_cache_core::{
-    Acquired, Batch, Counter, FenceId, FlightRequest, IncrError, Key, Kind, Location, Marked, Meta, Miss, NewValue,
-    Reader, Region, Reserved, SavedValue, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,
+    Acquired, Batch, Counter, FenceId, FlightRequest, IncrError, Key, Kind, Location, Marked, Meta, Miss,
+    NewValue, Reader, Region, Reserved, SavedValue, Sizes, StaleOk, Stamp, Stored, Tier, Unclaimed,
 };
 
 type TestTier<'t> = Tier<'t, &'t TestHost>;
@@ -109,7 +109,7 @@ fn the_oldest_entries_of_both_queues_are_saved() {
     let (mut saved, mut next) = (0, 0);
     let put_until_evicted = |most: u64, next: &mut u32| {
         while tier.counted(Counter::Evicted) < most {
-            put(&&tier, &key(&&tier, &name(*next)), b"value");
+            put(&tier, &key(&tier, &name(*next)), b"value");
             *next += 1;
         }
     };
@@ -117,17 +117,20 @@ fn the_oldest_entries_of_both_queues_are_saved() {
     assert!(next > 2_000, "the queues are too short for this test");
     // No reader has asked for any entry, so the first ones are at the old end of the main queue.
     let oldest = name(0);
-    let first = key(&&tier, &oldest);
+    let first = key(&tier, &oldest);
     assert!(tier.peek(&first, Stamp::LATEST).is_ok());
     for _ in 0..8 {
-        let batch = mark(&&tier);
+        let batch = mark(&tier);
         for marked in batch.marked() {
             saved += 1;
             assert!(tier.locate(marked, at(saved), false));
         }
     }
     assert!(tier.location(&first).is_some(), "the oldest entry of the main queue is not saved");
-    assert!((1..20).any(|age| tier.location(&key(&&tier, &name(next - age))).is_none()), "young ones are saved");
+    assert!(
+        (1..20).any(|age| tier.location(&key(&tier, &name(next - age))).is_none()),
+        "young ones are saved"
+    );
 }
 
 /// Found if a change does not forget the location, or does not take the mark away.

@@ -8,7 +8,8 @@ use crate::host::Host;
 use crate::key::Key;
 use crate::sync::Ordering;
 use crate::value::{
-    DEPENDENCIES_MAX, IncrError, Kind, Meta, NOTE_BYTES_MAX, NewValue, Quota, Refusal, Reservation, StaleOk, Stored,
+    DEPENDENCIES_MAX, IncrError, Kind, Meta, NOTE_BYTES_MAX, NewValue, Quota, Refusal, Reservation, StaleOk,
+    Stored,
 };
 
 impl<H: Host> Tier<'_, H> {

@@ -71,7 +71,12 @@ fn no_reader_gets_a_stale_value_from_a_table() {
 #[test]
 fn no_reader_gets_a_stale_value_that_comes_back_from_a_table() {
     let bag = hunt_in_tables(Plan { width: WIDTH, ..table_plan() });
-    assert!(bag.table_hits * 10 > bag.reads, "{} of {} reads were hits in a table", bag.table_hits, bag.reads);
+    assert!(
+        bag.table_hits * 10 > bag.reads,
+        "{} of {} reads were hits in a table",
+        bag.table_hits,
+        bag.reads
+    );
 }
 
 /// A value is saved some time after it was computed. So the writers must not be too fast.
