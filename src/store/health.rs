@@ -121,8 +121,8 @@ fn tables_missing() -> Option<Finding> {
         severity: "warning",
         finding: "too many databases save values in tables",
         detail: format!(
-            "The values of {} databases are in memory only, for instance those of \"{first}\". Other databases use all {SEGMENTS_MAX} \
-             tables that shared memory has records for.",
+            "Other databases use all {SEGMENTS_MAX} tables that shared memory has records for. Databases whose values are in memory \
+             only: {}, for instance \"{first}\".",
             without.len()
         ),
         command: "SELECT database, used FROM cache_usage WHERE resource = 'saved bytes' ORDER BY used;"
