@@ -40,7 +40,7 @@ const PACE: u64 = 15;
 const DEFINING_ONE_IN: u64 = 80;
 
 /// The bytes of a value in the hunt in which values come back from tables: all values together are larger than the memory.
-const WIDTH: usize = 16_000;
+const WIDTH: usize = 24_000;
 /// All values fit into the tables. The tables are so small that they are emptied during the hunt.
 const TABLE_SIZE: &str = "16MB";
 
