@@ -39,7 +39,8 @@ pub fn findings() -> Vec<Finding> {
     match cache_off() {
         Some(off) => vec![off],
         None => {
-            let tier = [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
+            let tier =
+                [shards_off(), launcher_missing(), workers_missing(), tables_missing(), table_size_small()];
             let found = tier.into_iter().chain([bad_channel()]).flatten();
             found.chain(failing()).chain(paused()).chain(retired()).collect()
         }
