@@ -88,7 +88,11 @@ fn table_plan() -> Plan {
 }
 
 fn hunt_in_tables(plan: Plan) -> Bag {
-    let conf = Conf::preloaded().set("pg_cache.hot_size", "1MB").set("pg_cache.table_size", TABLE_SIZE);
+    // The database `postgres` also has a worker for a while. With two workers, one of the other databases would wait for its turn.
+    let conf = Conf::preloaded()
+        .set("pg_cache.hot_size", "1MB")
+        .set("pg_cache.table_size", TABLE_SIZE)
+        .set("pg_cache.max_workers", "4");
     let cluster = cluster(&conf);
     let bag = hunt(&cluster, plan);
     assert_exact(&cluster, &bag);
