@@ -21,6 +21,8 @@ pub struct WorkerSlot {
     pub started: AtomicU32,
     /// The tick of its last step.
     pub worked: AtomicU32,
+    /// The tick of its last step that saved or sent something, or of its start.
+    pub useful: AtomicU32,
     /// How many values it has saved.
     pub saved: AtomicU64,
     /// How many copies came too late, because the entry had changed meanwhile.
@@ -49,7 +51,7 @@ pub struct WorkerSlot {
 impl WorkerSlot {
     /// Makes this a free slot. Must be called before any other process can access the slot.
     pub fn format(&self) {
-        for word in [&self.pid, &self.database, &self.started, &self.worked] {
+        for word in [&self.pid, &self.database, &self.started, &self.worked, &self.useful] {
             word.store(0, Ordering::Relaxed);
         }
         self.clear();
@@ -72,6 +74,7 @@ impl WorkerSlot {
             self.clear();
             self.started.store(tick, Ordering::Relaxed);
             self.worked.store(tick, Ordering::Relaxed);
+            self.useful.store(tick, Ordering::Relaxed);
             self.database.store(database, Ordering::Release);
         }
         taken

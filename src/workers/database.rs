@@ -89,6 +89,7 @@ fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>, sender: 
         }
         if has_sent || saved == Some(true) {
             useful = Instant::now();
+            slot.useful.store(shared::tick(), Relaxed);
         }
         rest(saving.as_ref(), sender.as_ref());
     }

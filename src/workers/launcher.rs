@@ -17,12 +17,15 @@ use crate::store::table::holdings::Holdings;
 use crate::store::table::record;
 use pg_cache_core::Counter;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// How often the launcher looks for databases that have work.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a worker may run while another database waits for its turn.
 const TURN: Duration = Duration::from_secs(30);
+/// How many milliseconds a worker may be idle while another database waits for its turn.
+const IDLE_MS: u64 = 2_000;
 /// How long the launcher waits before it starts a worker for a database whose last worker has ended early.
 const BACKOFF: Duration = Duration::from_secs(5);
 /// How long a segment that is to be freed waits for a worker of its database.
@@ -35,7 +38,7 @@ pub fn run() {
     let Some(tier) = shared::tier() else { return };
     let Some(slot) = shared::worker_slots().next() else { return };
     // The previous launcher may have ended with an error. Only one launcher runs at a time.
-    slot.give_back(slot.pid.load(std::sync::atomic::Ordering::Relaxed));
+    slot.give_back(slot.pid.load(Relaxed));
     slot.take(session::pid(), 0, shared::tick());
     let databases = background::in_transaction(background::databases);
     let unseen = databases.iter().filter(|(_, connects)| *connects).map(|(oid, _)| *oid).collect();
@@ -47,11 +50,11 @@ pub fn run() {
         background::wait(LOOK);
         if swept.elapsed() >= Duration::from_millis(settings::sweep_interval_ms()) {
             swept = Instant::now();
-            slot.swept.fetch_add(launcher.sweep(), std::sync::atomic::Ordering::Relaxed);
+            slot.swept.fetch_add(launcher.sweep(), Relaxed);
             launcher.forget_dropped();
         }
         launcher.manage();
-        slot.worked.store(shared::tick(), std::sync::atomic::Ordering::Relaxed);
+        slot.worked.store(shared::tick(), Relaxed);
     }
 }
 
@@ -176,7 +179,7 @@ impl Launcher {
                     self.running.push(worker);
                 }
                 Some((_, true)) => {
-                    self.end_longest();
+                    self.end_one();
                     break;
                 }
             }
@@ -223,8 +226,18 @@ impl Launcher {
         self.unseen.remove(&database);
     }
 
-    /// Ends the worker that has run for the longest time, if that is long enough.
-    fn end_longest(&self) {
+    /// Ends a worker that has had nothing to do lately. Otherwise ends the one that has run for the longest time, if that is long
+    /// enough.
+    fn end_one(&self) {
+        let is_idle = |worker: &&Started| {
+            shared::worker_slots().skip(1).any(|slot| {
+                slot.database.load(Relaxed) == worker.database
+                    && shared::ms_since(slot.useful.load(Relaxed)) >= IDLE_MS
+            })
+        };
+        if let Some(idle) = self.running.iter().find(is_idle) {
+            return idle.end();
+        }
         let age = |worker: &&Started| {
             self.known.get(&worker.database).and_then(|known| known.started).map(|at| at.elapsed())
         };

@@ -14,7 +14,7 @@ const HURRIED_PASS: Duration = Duration::from_millis(5);
 /// The state of saving, from the start of the worker or from its last error on.
 pub struct Saving {
     saver: Saver,
-    /// What the worker had done before.
+    /// The counts of the slot when this began.
     saved: u64,
     outdated: u64,
     maintained: Instant,
