@@ -8,7 +8,7 @@ BEGIN
     END LOOP;
 END
 $$;
-SELECT w.kind, w.database, a.backend_type, w.started <= w.last_step AS stepped, w.last_step <= clock_timestamp() AS past, w.saved, w.too_late, w.freed, w.errors, w.error
+SELECT w.kind, w.database, a.backend_type, w.started <= w.last_step AS stepped, w.last_step <= clock_timestamp() + interval '1 s' AS past, w.saved, w.too_late, w.freed, w.errors, w.error
   FROM cache_workers AS w JOIN pg_stat_activity AS a USING (pid) WHERE w.kind = 'launcher';
 
 -- The launcher keeps working: the time of its last step moves on.
