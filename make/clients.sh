@@ -38,7 +38,7 @@ if node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1; then
     fetch pg "$pg" "$node" with_npm
     export PG_CACHE_TEST_NODE_MODULES=$node/node_modules
 else
-    skipped=(--skip language::node) why="the test of the Node.js driver: install nodejs and npm, then run make again"
+    skipped=(--skip ::node) why="the tests of the Node.js driver: install nodejs and npm, then run make again"
 fi
 
 cargo test -q "${tests[@]}" -- "${skipped[@]}"

@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Returns the value of an environment variable that names a program or a directory which a script needs. `make/clients.sh` sets
 /// these variables; for a single test, set them by hand. Panics if the variable is not set.
-fn named(variable: &str) -> String {
+pub(crate) fn named(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run make test ONLY=clients"))
 }
 
