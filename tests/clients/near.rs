@@ -142,7 +142,7 @@ fn cluster(journal_size: &str) -> (Cluster, Client) {
     (cluster, session)
 }
 
-/// What a lock of the schema `slow` holds up: the answers of reads, which are then known already, or the calls of `cache_changes`.
+/// The locks of the schema `slow`: `READS` holds up answers of reads that are known already, `CHANGES` the calls of `cache_changes`.
 const READS: i64 = 1;
 const CHANGES: i64 = 2;
 
