@@ -53,9 +53,6 @@ impl Change {
     }
 }
 
-/// The most records that one call looks at: about a hundred milliseconds.
-const LOOKED_AT_MAX: usize = 200_000;
-
 /// Returns the number of the last change in the journal. None if there is no journal.
 pub fn last() -> Option<u64> {
     let tier = shared::tier().filter(|tier| tier.journal().exists())?;
@@ -72,14 +69,15 @@ pub fn reach_ms() -> Option<u64> {
 }
 
 /// Returns the changes behind a number, at most `most`. If the journal does not reach back to the number, or there is no journal,
-/// returns only a reset. May raise errors.
+/// returns only a reset. A result with fewer changes has all up to the last change at the time of the call, as far as they are
+/// written. May raise errors.
 pub fn since(number: u64, most: usize) -> Vec<Change> {
     let reset = |number| vec![Change::number_only(number, Kind::Reset)];
     // Must be read before the journal: what the caller reads after a reset must not be older than this number.
     let Some((tier, last)) = shared::tier().zip(last()) else { return reset(0) };
     let view = View { tier, role: Role::current(), spaces: space::readable() };
     let (mut found, mut at) = (Vec::new(), number);
-    for looked_at in 0..LOOKED_AT_MAX {
+    for looked_at in 0_u32.. {
         let mut name = [0; KEY_BYTES_MAX];
         match tier.journal().read(at, &mut name) {
             Err(_) => return reset(last),
@@ -96,6 +94,10 @@ pub fn since(number: u64, most: usize) -> Vec<Change> {
         }
         if found.len() >= most {
             return found;
+        }
+        // A caller that is behind must not follow busy writers for ever.
+        if at >= last {
+            break;
         }
         if looked_at % 1024 == 0 {
             shared::check_for_interrupts();
