@@ -24,7 +24,7 @@ use crate::region::{Region, RegionError};
 use crate::sync::Ordering;
 
 /// The version of the layout. It must change whenever the meaning of a word changes.
-pub(crate) const VERSION: u64 = 8;
+pub(crate) const VERSION: u64 = 9;
 
 /// "pgcache" and a NUL byte, in the byte order of the machine that formatted the region.
 const MAGIC: u64 = u64::from_ne_bytes(*b"pgcache\0");

@@ -107,6 +107,55 @@ fn a_scan_of_small_entries_does_not_displace_larger_ones_in_use() {
     assert!(hits * 100 > asked * 80, "{hits} of {asked}");
 }
 
+/// The holes between entries of different sizes are no room: a scan must not get past the small queue because of them.
+#[test]
+fn a_scan_of_mixed_sizes_does_not_displace_entries_in_use() {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    let in_use = 120;
+    let (mut asked, mut hits) = (0, 0);
+    let mut random = 1_u64;
+    for step in 0..30_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bytes = if random >> 63 == 0 { 16_000 } else { 1000 + (random >> 33) as usize % 3000 };
+        ask(&tier, 1_000 + step, bytes, Cost::NONE);
+        if step % 2 == 0 {
+            let hit = ask(&tier, step / 2 % in_use, 2000, Cost::NONE);
+            asked += u32::from(step > 10_000);
+            hits += u32::from(step > 10_000 && hit);
+        }
+    }
+    assert!(hits * 100 > asked * 80, "{hits} of {asked}");
+}
+
+/// The keys in use return after four times as many other requests as entries fit. But they fit into the main queue, which stands still.
+#[test]
+fn entries_that_return_late_stay_if_nothing_better_is_there() {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    let in_use = 100;
+    let (mut asked, mut hits) = (0, 0);
+    for step in 0..30_000 {
+        ask(&tier, 1_000 + step, 2000, Cost::NONE);
+        if step % 8 == 0 {
+            let hit = ask(&tier, step / 8 % in_use, 2000, Cost::NONE);
+            asked += u32::from(step > 10_000);
+            hits += u32::from(step > 10_000 && hit);
+        }
+    }
+    assert!(hits * 100 > asked * 80, "{hits} of {asked}");
+}
+
+/// All entries return equally late. If all of them went to the main queue, each would leave before it is asked for again.
+#[test]
+fn a_loop_does_not_displace_the_entries_that_fit() {
+    let (memory, host) = (memory(BYTES), TestHost::default());
+    let tier = format(&memory, &host);
+    let keys = 1_000;
+    let hits = (0..50 * keys).filter(|step| ask(&tier, step % keys, 2000, Cost::NONE)).count() as u64;
+    assert!(hits * 100 > 50 * keys * 15, "{hits} of {}", 50 * keys);
+}
+
 /// Nothing may stay only because it was once expensive.
 #[test]
 fn an_expensive_entry_without_visits_leaves_in_the_end() {

@@ -15,25 +15,25 @@
 //!   *inflation* of GreedyDual-Size-Frequency without a sorted list: an entry that no reader asks for leaves in the end, however
 //!   heavy it is.
 //! - The time for which an evicted key is remembered is proportional to the weight. So a small entry that returns after a long time
-//!   still goes to the main queue, and a large one must return soon.
+//!   still goes to the main queue.
 //!
 //! A light entry gets another round after a visit, like any other entry. If all entries are alike, all weights are 0.
 //!
-//! While more than a tenth of the shard is free, all new entries enter the main queue. Otherwise all early entries would be in the
-//! small queue, and a loop over more keys than fit in the tier would wash them out.
+//! While a shard fills, all new entries enter the main queue. Otherwise all early entries would be in the small queue, and a loop over
+//! more keys than fit in the tier would wash them out. A shard begins to fill when more than half of it is free. It is full when less
+//! than a tenth is free, or at the first eviction: if values differ in size, the holes between the entries of a full shard take more
+//! than a tenth.
 //!
 //! A hit sets one bit, if the bit is clear. All other work of the policy happens under the shard's lock.
 
 use super::entry::{Entry, Header, ROUNDS_MAX};
 use super::guard::Guard;
 use super::streak::{Queue, Streak};
-use super::weight::{Averages, in_steps, log};
+use super::weight::{Averages, DOUBLING, in_steps, log};
 use crate::figures::Counter;
 use crate::host::Host;
 use crate::value::Kind;
 
-/// The inverse of a share: while more than a tenth of the blocks is free, all new entries go to the main queue.
-const OPEN_SHARE: u64 = 10;
 /// How many entries one search for a victim may give another round. If all of them were asked for, the next entry is evicted
 /// anyway: a bounded time under the lock is worth more than the best victim.
 const SECOND_CHANCES: u32 = 64;
@@ -44,20 +44,25 @@ const ROUNDS_PER_DOUBLING: i64 = 4;
 pub(super) fn admit<'m, H: Host>(shard: &Guard<'m, H>, entry: &Entry<'m>, header: &Header) {
     // The previous entry at this block may have left its visited bit set.
     shard.take_visit(entry);
-    // While the shard has much free space, no entry has to be protected from eviction.
-    let open = u64::from(shard.free_blocks()) * OPEN_SHARE > u64::from(shard.capacity());
     let weight = shard.averages().weight(header);
-    let to_main = open || {
-        let (age, entries) = (ghost_age(shard, header.hash()), shard.entries());
-        let mut share = SmallShare::of(shard.policy_state());
-        share.learn(age.is_some_and(|age| age <= entries / 2), entries);
-        shard.set_policy_state(share.state());
-        age.is_some_and(|age| is_recent(age, entries, weight))
+    let mut share = SmallShare::of(shard.policy_state());
+    share.full = is_full(share.full, shard.free_blocks(), shard.capacity());
+    let to_main = !share.full || {
+        let age = ghost_age(shard, header.hash());
+        let turn = u64::from(shard.capacity());
+        share.learn(age.is_some_and(|age| age <= turn / 2), shard.entries());
+        let stay = MainLap::of(shard.main_lap()).duration(shard.queued(Queue::Main));
+        age.is_some_and(|age| is_recent(age, turn, stay, weight))
     };
-    if to_main {
-        promise(entry, header, rounds_for(weight));
-    }
+    shard.set_policy_state(share.state());
+    promise(entry, header, if to_main { rounds_for(weight) } else { 0 });
     shard.enqueue(if to_main { Queue::Main } else { Queue::Small }, entry, header);
+}
+
+/// Returns whether a shard is full, or still fills, from whether it was full before.
+fn is_full(before: bool, free: u32, capacity: u32) -> bool {
+    let (free, capacity) = (u64::from(free), u64::from(capacity));
+    free * 10 < capacity || before && free * 2 <= capacity
 }
 
 /// Returns how many rounds an entry of this weight gets without being asked for.
@@ -84,9 +89,11 @@ pub(super) fn victims<'m, H: Host>(
     most: usize,
     mut useless: impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
 ) -> Streak {
-    let share = SmallShare::of(shard.policy_state());
+    let share = SmallShare { full: true, ..SmallShare::of(shard.policy_state()) };
+    shard.set_policy_state(share.state());
     let mut averages = shard.averages();
-    let first = first_victim(shard, share, &mut averages, &mut useless);
+    let mut lap = MainLap::of(shard.main_lap());
+    let first = first_victim(shard, share, &mut averages, &mut lap, &mut useless);
     let Some((queue, mut entry, mut why)) = first else {
         return Streak::of(Queue::Small);
     };
@@ -96,7 +103,7 @@ pub(super) fn victims<'m, H: Host>(
     loop {
         let header = entry.header();
         shard.prefetch_eviction(&entry, &header);
-        averages.learn(&header);
+        averages.learn(&header, shard.capacity());
         let more = streak.push(&entry, &header, why, most);
         left = left.saturating_sub(header.blocks());
         let queued = if queue == Queue::Small { &mut small } else { &mut main };
@@ -115,11 +122,16 @@ pub(super) fn victims<'m, H: Host>(
         entry = next;
     }
     shard.set_averages(averages);
+    if queue == Queue::Main {
+        lap.pass(shard.queued(Queue::Main).saturating_sub(main));
+    }
+    lap.evict(streak.evicted_blocks(), shard.capacity());
+    shard.set_main_lap(lap.state());
     if queue == Queue::Small {
-        let mut time = shard.evicted();
+        let mut evicted = shard.evicted_blocks();
         for victim in streak.victims().iter().filter(|victim| victim.why == Counter::Evicted) {
-            remember(shard, victim.hash, time);
-            time = time.wrapping_add(1);
+            remember(shard, victim.hash, evicted);
+            evicted = evicted.wrapping_add(victim.blocks.into());
         }
     }
     streak
@@ -130,6 +142,7 @@ fn first_victim<'m, H: Host>(
     shard: &Guard<'m, H>,
     share: SmallShare,
     averages: &mut Averages,
+    lap: &mut MainLap,
     useless: &mut impl FnMut(&Entry<'m>, &Header) -> Option<Counter>,
 ) -> Option<(Queue, Entry<'m>, Option<Counter>)> {
     for round in 0..=SECOND_CHANCES {
@@ -159,7 +172,10 @@ fn first_victim<'m, H: Host>(
             return Some((queue, entry, None));
         };
         if header.kind() != Kind::COUNTER {
-            averages.learn(&header);
+            averages.learn(&header, shard.capacity());
+        }
+        if queue == Queue::Main {
+            lap.pass(header.blocks().into());
         }
         promise(&entry, &header, rounds);
         shard.dequeue(&entry, &header);
@@ -176,6 +192,8 @@ struct SmallShare {
     returning: u32,
     /// The share of the small queue beyond [`SMALL_LEAST`].
     extra: u32,
+    /// Whether the shard has been full since it last began to fill, see [`is_full`].
+    full: bool,
 }
 
 const WHOLE: u32 = 1 << 31;
@@ -186,20 +204,28 @@ const SMALL_MOST: u32 = WHOLE / 5 * 2;
 /// skew is.
 const MANY_RETURN: u32 = WHOLE / 5;
 
+/// The least number of recent entries that the measure covers, as a power of two.
+const LATELY_LEAST: u32 = 6;
+
 impl SmallShare {
     fn of(state: u64) -> Self {
-        Self { returning: (state >> 32) as u32, extra: state as u32 }
+        Self {
+            returning: (state >> 32) as u32,
+            extra: state as u32 & !WHOLE,
+            full: state as u32 & WHOLE != 0,
+        }
     }
 
     fn state(self) -> u64 {
-        u64::from(self.returning) << 32 | u64::from(self.extra)
+        u64::from(self.returning) << 32 | u64::from(self.full) << 31 | u64::from(self.extra)
     }
 
-    /// Records one more new entry. The measure covers about as many recent entries as an eighth of the entries in the shard. A
-    /// grown small queue decays over about twice as many as there are entries.
+    /// Records one more new entry. The measure covers about as many recent entries as an eighth of the entries in the shard, but at
+    /// least 64: a shard with few large entries would take chance for a change. A grown small queue decays over about twice as many
+    /// as there are entries.
     fn learn(&mut self, returns: bool, entries: u64) {
         let turnover = entries.max(1).ilog2().min(30);
-        let lately = turnover.saturating_sub(3);
+        let lately = turnover.saturating_sub(3).max(LATELY_LEAST);
         self.returning = self.returning.min(WHOLE);
         self.returning -= self.returning >> lately;
         if returns {
@@ -225,23 +251,70 @@ impl SmallShare {
     }
 }
 
-/// Stores a ghost: 16 bits of the hash, and 16 bits of the time, counted in evictions. A ghost is never 0.
-fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted: u64) {
-    shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(evicted as u16));
+/// How fast the main queue moves: numbers of blocks, counted lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MainLap {
+    /// The blocks of entries that have reached the end of the main queue, whether they were evicted or got another round.
+    passed: u32,
+    /// The blocks that were evicted from both queues.
+    evicted: u32,
 }
 
-/// Returns how many entries were evicted since an entry with this hash left the small queue, if that is remembered. The count has
-/// 16 bits, so it begins again after 65 536 evictions.
+/// After so many turns, both numbers are halved.
+const LAP_TURNS: u32 = 4;
+
+impl MainLap {
+    fn of(state: u64) -> Self {
+        Self { passed: (state >> 32) as u32, evicted: state as u32 }
+    }
+
+    fn state(self) -> u64 {
+        u64::from(self.passed) << 32 | u64::from(self.evicted)
+    }
+
+    fn pass(&mut self, blocks: u64) {
+        self.passed = self.passed.saturating_add(blocks.try_into().unwrap_or(u32::MAX));
+    }
+
+    fn evict(&mut self, blocks: u64, capacity: u32) {
+        self.evicted = self.evicted.saturating_add(blocks.try_into().unwrap_or(u32::MAX));
+        if self.evicted >= capacity.saturating_mul(LAP_TURNS) {
+            *self = Self { passed: self.passed / 2, evicted: self.evicted / 2 };
+        }
+    }
+
+    /// Returns how long an entry takes from the begin of the main queue to its end, as a logarithm.
+    fn duration(self, main: u64) -> i64 {
+        i64::from(log(main)) + i64::from(log(self.evicted.into())) - i64::from(log(self.passed.into()))
+    }
+}
+
+/// Returns the binary logarithm of the unit of time, in evicted blocks. A turn is the time in which a shard evicts as many blocks as
+/// it has. Time is counted in blocks and not in entries, because the entries that stay are smaller than those that leave. A turn has
+/// 1 024 to 2 047 units, so the 16 bits of a time begin again after 32 to 64 turns.
+fn log_of_unit(capacity: u32) -> u32 {
+    capacity.checked_ilog2().unwrap_or(0).saturating_sub(10)
+}
+
+/// Stores a ghost: 16 bits of the hash, and 16 bits of the time. A ghost is never 0.
+fn remember<H: Host>(shard: &Guard<'_, H>, hash: u32, evicted_blocks: u64) {
+    let time = (evicted_blocks >> log_of_unit(shard.capacity())) as u16;
+    shard.set_ghost(hash, u32::from(print(hash)) << 16 | u32::from(time));
+}
+
+/// Returns how long ago an entry with this hash left the small queue, in evicted blocks, if that is remembered.
 fn ghost_age<H: Host>(shard: &Guard<'_, H>, hash: u32) -> Option<u64> {
-    let ghost = shard.ghost(hash);
-    let age = (shard.evicted() as u16).wrapping_sub(ghost as u16);
-    ((ghost >> 16) as u16 == print(hash)).then_some(age.into())
+    let (ghost, unit) = (shard.ghost(hash), log_of_unit(shard.capacity()));
+    let age = ((shard.evicted_blocks() >> unit) as u16).wrapping_sub(ghost as u16);
+    ((ghost >> 16) as u16 == print(hash)).then_some(u64::from(age) << unit)
 }
 
-/// Returns whether an entry of this weight returns soon enough after its eviction to go to the main queue. For an average entry,
-/// this is the time in which as many entries are evicted as the shard holds.
-fn is_recent(age: u64, entries: u64, weight: i64) -> bool {
-    i64::from(log(age)) <= i64::from(log(entries)).saturating_add(weight)
+/// Returns whether an entry of this weight returns soon enough after its eviction to go to the main queue, where it will stay for at
+/// least `stay`, a logarithm. An average entry must return within half of this time: an entry that returns later will hardly be read
+/// before it leaves the main queue. But it is always soon enough to return within a turn, because a hot set that has moved makes the
+/// main queue fast for a while.
+fn is_recent(age: u64, turn: u64, stay: i64, weight: i64) -> bool {
+    i64::from(log(age)) <= (stay - DOUBLING).max(log(turn).into()).saturating_add(weight)
 }
 
 /// Returns the bits of the hash that a ghost keeps. They are never all 0, because 0 means "no ghost".
@@ -280,6 +353,7 @@ mod tests {
     fn any_state_is_bearable() {
         for state in [u64::MAX, u64::from(u32::MAX), !u64::from(u32::MAX)] {
             let mut share = SmallShare::of(state);
+            assert_eq!(share.state(), state);
             for entries in [0, 1, u64::MAX] {
                 share.learn(true, entries);
                 share.learn(false, entries);
@@ -288,7 +362,44 @@ mod tests {
         }
         for weight in [i64::MIN, i64::MAX] {
             assert!(rounds_for(weight) <= ROUNDS_MAX);
-            is_recent(u64::MAX, u64::MAX, weight);
+            is_recent(u64::MAX, u64::MAX, 0, weight);
+        }
+    }
+
+    #[test]
+    fn a_turn_has_about_a_thousand_units() {
+        for capacity in [1024, 1025, 2047, 2048, 131_072, u32::MAX] {
+            let turn = capacity >> log_of_unit(capacity);
+            assert!((1024..2048).contains(&turn), "{capacity}: {turn}");
+        }
+        assert_eq!([0, 1, 128].map(log_of_unit), [0; 3]);
+    }
+
+    #[test]
+    fn an_entry_stays_in_the_main_queue_until_all_others_have_passed() {
+        let mut lap = MainLap::of(0);
+        let stay = |lap: MainLap| (lap.duration(800) - i64::from(log(800))) as f64 / DOUBLING as f64;
+        assert_eq!(stay(lap), 0.0);
+        for _ in 0..1000 {
+            // One of eight blocks leaves from the main queue, and as many get another round.
+            lap.evict(8, 1000);
+            lap.pass(2);
+            assert_eq!(MainLap::of(lap.state()), lap);
+        }
+        assert!((stay(lap) - 2.0).abs() < 0.1, "{}", stay(lap));
+        (0..1000).for_each(|_| lap.evict(8, 1000));
+        assert!(stay(lap) > 3.0, "{}", stay(lap));
+    }
+
+    #[test]
+    fn any_lap_is_bearable() {
+        for state in [u64::MAX, u64::from(u32::MAX), !u64::from(u32::MAX)] {
+            let mut lap = MainLap::of(state);
+            lap.pass(u64::MAX);
+            lap.evict(u64::MAX, u32::MAX);
+            lap.evict(u64::MAX, 0);
+            is_recent(u64::MAX, u64::MAX, lap.duration(u64::MAX), i64::MIN);
+            is_recent(u64::MAX, u64::MAX, lap.duration(0), i64::MAX);
         }
     }
 
@@ -297,9 +408,10 @@ mod tests {
         let doubling = i64::from(log(2)) - i64::from(log(1));
         let rounds = [-1, 0, 1, 2, 3, 4, 100].map(|times| rounds_for(times * doubling));
         assert_eq!(rounds, [0, 0, 4, 8, 12, 15, 15]);
-        for (times, most) in [(-2, 256), (-1, 512), (0, 1024), (1, 2048), (3, 8192)] {
-            let weight = times * doubling;
-            assert!(is_recent(most, 1024, weight) && !is_recent(most + 1, 1024, weight), "{times}");
+        let is_recent = |age, stay, times| is_recent(age, 1024, log(stay).into(), times * doubling);
+        for (times, most) in [(-2, 512), (-1, 1024), (0, 2048), (1, 4096), (3, 16_384)] {
+            assert!(is_recent(most, 4096, times) && !is_recent(most + 1, 4096, times), "{times}");
         }
+        assert!(is_recent(1024, 10, 0) && !is_recent(1025, 10, 0), "an average entry has a turn at least");
     }
 }

@@ -3,7 +3,9 @@
 
 use super::entry::{Entry, HEADER_WORDS, Header, IN_MAIN, LINKED, NONE};
 use super::guard::Guard;
-use super::shard::{AT_AVERAGES, AT_ENTRIES, AT_EVICTED, AT_POLICY, AT_QUEUES, QUEUE_WORDS, set_half};
+use super::shard::{
+    AT_AVERAGES, AT_ENTRIES, AT_EVICTED, AT_MAIN_LAP, AT_POLICY, AT_QUEUES, QUEUE_WORDS, set_half,
+};
 use super::streak::{Queue, Streak, Victim};
 use super::weight::Averages;
 use crate::hash::reduce;
@@ -104,6 +106,15 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_POLICY, state);
     }
 
+    /// Returns another word for the eviction policy. It is 0 at first.
+    pub(crate) fn main_lap(&self) -> u64 {
+        self.get(AT_MAIN_LAP)
+    }
+
+    pub(crate) fn set_main_lap(&self, state: u64) {
+        self.set(AT_MAIN_LAP, state);
+    }
+
     pub(super) fn averages(&self) -> Averages {
         Averages::of(self.get(AT_AVERAGES))
     }
@@ -112,8 +123,8 @@ impl<'m, H: Host> Guard<'m, H> {
         self.set(AT_AVERAGES, averages.state());
     }
 
-    /// Returns how many entries this shard has evicted so far although they were still of use.
-    pub(crate) fn evicted(&self) -> u64 {
+    /// Returns how many blocks the entries had that this shard has evicted so far although they were still of use.
+    pub(crate) fn evicted_blocks(&self) -> u64 {
         self.get(AT_EVICTED)
     }
 
@@ -158,7 +169,7 @@ impl<'m, H: Host> Guard<'m, H> {
         let blocks: i64 = victims.iter().map(|victim| i64::from(victim.blocks)).sum();
         self.add(Self::queue_at(streak.queue) + 1, -blocks);
         self.add(AT_ENTRIES, -(victims.len() as i64));
-        self.add(AT_EVICTED, streak.evicted() as i64);
+        self.add(AT_EVICTED, streak.evicted_blocks() as i64);
     }
 
     /// Moves the zone versions of dead entries, so that readers learn of their death. Entries that follow each other in `gone` and

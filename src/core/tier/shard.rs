@@ -37,7 +37,7 @@ pub(super) const AT_FREE: usize = LINE + 1;
 pub(super) const AT_QUEUES: usize = LINE + 2;
 /// The number of linked entries that are not hidden.
 pub(super) const AT_ENTRIES: usize = LINE + 6;
-/// The number of entries that were evicted so far while they were still valid.
+/// The number of blocks of the entries that were evicted so far while they were still valid.
 pub(super) const AT_EVICTED: usize = LINE + 7;
 /// The bucket at which the sweep of this shard continues.
 pub(super) const AT_SWEPT: usize = 2 * LINE;
@@ -51,6 +51,8 @@ pub(super) const AT_POLICY: usize = 2 * LINE + 3;
 pub(super) const AT_FLIGHTS: usize = 2 * LINE + 4;
 /// The averages of the eviction policy, see `weight.rs`.
 pub(super) const AT_AVERAGES: usize = 2 * LINE + 5;
+/// How long entries stay in the main queue, see `MainLap` in `eviction.rs`.
+pub(super) const AT_MAIN_LAP: usize = 2 * LINE + 6;
 /// The words of a queue's state: its two ends (newest : 32 | oldest : 32), and the number of blocks in it.
 pub(super) const QUEUE_WORDS: usize = 2;
 

@@ -75,9 +75,10 @@ impl Streak {
         &self.victims[..self.count]
     }
 
-    /// Returns how many of the victims were still of use.
-    pub(crate) fn evicted(&self) -> usize {
-        self.victims().iter().filter(|victim| victim.why == Counter::Evicted).count()
+    /// Returns how many blocks those victims have that were still of use.
+    pub(crate) fn evicted_blocks(&self) -> u64 {
+        let of_use = self.victims().iter().filter(|victim| victim.why == Counter::Evicted);
+        of_use.map(|victim| u64::from(victim.blocks)).sum()
     }
 
     /// Appends an entry. Returns whether the streak has room for another entry, up to `most`. A full streak ignores the entry.

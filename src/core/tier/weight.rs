@@ -2,8 +2,9 @@
 //!
 //! An eviction policy that knows neither size nor cost is right only if all entries are alike. GreedyDual-Size-Frequency
 //! (Cherkasova, 1998) therefore compares what entries cost per byte. The weight of an entry is its cost per block, divided by that
-//! of an average entry. All of it is calculated with logarithms: costs and sizes differ by factors of thousands, and one large
-//! value must not move an average much.
+//! of the entry to which an average block belongs. This is a large entry: a block counts, and not an entry, because an eviction is to
+//! free blocks. All of it is calculated with logarithms: costs and sizes differ by factors of thousands, and one large value must not
+//! move an average much.
 //!
 //! An entry whose cost is not known counts as one with an average cost.
 
@@ -17,10 +18,12 @@ pub(super) struct Averages {
     cost: u32,
 }
 
-/// The averages cover about this many entries, as a power of two.
-const COVERED: u32 = 10;
+/// The inverse of the share by which one entry may move an average, as a power of two.
+const LEAST_COVERED: u32 = 4;
 /// The bits of a logarithm behind the point.
-const FRACTION: u32 = 16;
+const FRACTION: u32 = 24;
+/// The difference between the logarithms of a number and of twice the number.
+pub(super) const DOUBLING: i64 = 1 << FRACTION;
 
 impl Averages {
     pub(super) fn of(state: u64) -> Self {
@@ -31,10 +34,11 @@ impl Averages {
         u64::from(self.blocks) << 32 | u64::from(self.cost)
     }
 
-    /// Includes an entry in the averages.
-    pub(super) fn learn(&mut self, header: &Header) {
-        self.blocks = moved(self.blocks, log(header.blocks().into()));
-        self.cost = moved(self.cost, log(header.cost().micros()));
+    /// Includes the blocks of an entry in the averages. They cover about as many blocks as the shard has.
+    pub(super) fn learn(&mut self, header: &Header, capacity: u32) {
+        let blocks = header.blocks();
+        self.blocks = moved(self.blocks, log(blocks.into()), blocks, capacity);
+        self.cost = moved(self.cost, log(header.cost().micros()), blocks, capacity);
     }
 
     /// Returns the weight of an entry as a logarithm: 0 for an average entry, and below 0 for a lighter one.
@@ -44,12 +48,17 @@ impl Averages {
     }
 }
 
-/// Returns an average that has moved a little to a new value. An unknown value does not move it.
-fn moved(average: u32, value: u32) -> u32 {
+/// Returns an average that has moved a little to the value of some blocks. An unknown value does not move it.
+fn moved(average: u32, value: u32, blocks: u32, capacity: u32) -> u32 {
+    let covered = capacity.checked_ilog2().unwrap_or(0).max(LEAST_COVERED);
+    let blocks = i64::from(blocks.min(1 << (covered - LEAST_COVERED)));
     match (average, value) {
         (_, 0) => average,
         (0, _) => value,
-        _ => average.wrapping_add_signed(((i64::from(value) - i64::from(average)) >> COVERED) as i32),
+        _ => {
+            let difference = i64::from(value) - i64::from(average);
+            (i64::from(average) + (difference.saturating_mul(blocks) >> covered)) as u32
+        }
     }
 }
 
@@ -78,6 +87,8 @@ mod tests {
     use crate::figures::Cost;
     use std::time::Duration;
 
+    const CAPACITY: u32 = 1 << 15;
+
     fn entry(bytes: u64, micros: u64) -> Header {
         let mut words = [0; HEADER_WORDS];
         words[3] = bytes;
@@ -88,7 +99,7 @@ mod tests {
     fn after(entries: &[Header]) -> Averages {
         let mut averages = Averages::of(0);
         for _ in 0..10_000 {
-            entries.iter().for_each(|header| averages.learn(header));
+            entries.iter().for_each(|header| averages.learn(header, CAPACITY));
         }
         averages
     }
@@ -100,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_logarithm_is_right_to_a_twelfth() {
-        assert_eq!([log(0), log(1), log(2), log(3), log(4)], [0, 1 << 16, 2 << 16, 5 << 15, 3 << 16]);
+        assert_eq!([log(0), log(1), log(2), log(3), log(4)], [0, 2, 4, 5, 6].map(|half| half << 23));
         assert_eq!(log(u64::MAX) >> FRACTION, 64);
         for number in 1..5_000_u64 {
             let exact = (number as f64).log2() + 1.0;
@@ -111,7 +122,7 @@ mod tests {
 
     #[test]
     fn half_the_size_or_twice_the_cost_is_one_doubling() {
-        let averages = after(&[entry(1024, 1000), entry(4096, 4000)]);
+        let averages = after(&[entry(2048, 2000)]);
         let average = entry(2048, 2000);
         assert!(weight(averages, average).abs() < 50, "{}", weight(averages, average));
         for (header, doublings) in [
@@ -123,6 +134,24 @@ mod tests {
         ] {
             assert!((weight(averages, header) - doublings * 1000).abs() < 50, "{doublings}");
         }
+    }
+
+    #[test]
+    fn the_averages_count_blocks_and_not_entries() {
+        let small = entry(1000, 1000);
+        let averages = after(&[small, small, small, small, small, small, entry(6000, 64_000)]);
+        // Half of the blocks belong to the large entry.
+        let average = entry(2450, 8000);
+        assert!(weight(averages, average).abs() < 150, "{}", weight(averages, average));
+    }
+
+    /// Otherwise everything else would look small for a long time.
+    #[test]
+    fn one_large_entry_moves_the_averages_by_a_sixteenth() {
+        let mut averages = after(&[entry(1024, 0)]);
+        averages.learn(&entry(1 << 25, 0), CAPACITY);
+        let moved = weight(averages, entry(1024, 0));
+        assert!((850..1000).contains(&moved), "{moved}");
     }
 
     #[test]
@@ -148,9 +177,11 @@ mod tests {
             let mut averages = Averages::of(state);
             for header in [damaged, Header::default(), entry(100, 100)] {
                 in_steps(averages.weight(&header), i64::MAX);
-                averages.learn(&header);
+                for capacity in [0, CAPACITY, u32::MAX] {
+                    averages.learn(&header, capacity);
+                }
             }
-            (0..50_000).for_each(|_| averages.learn(&entry(2048, 2000)));
+            (0..50_000).for_each(|_| averages.learn(&entry(2048, 2000), CAPACITY));
             assert!(weight(averages, entry(2048, 2000)).abs() < 50, "the averages do not recover");
         }
     }
