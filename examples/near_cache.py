@@ -55,7 +55,7 @@ class NearCache:
 
     def _connect(self):
         # With autocommit, no transaction block hides later changes from a read. Poolers lose prepared statements.
-        return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+        return psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None, client_encoding="UTF8")
 
     def _read(self, key, space):
         query = "SELECT value::text, keep, extract(epoch FROM ttl)::float8, tags FROM cache_get_near(%s, %s)"

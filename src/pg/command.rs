@@ -40,8 +40,6 @@ pub trait Watcher: Sync {
     /// called after the command instead, if it has changed anything. `roles` says whether roles or privileges that all databases
     /// share are among them.
     fn defining(&self, roles: bool);
-    /// Called before a command that may take memberships, and so privileges, from roles. May raise errors.
-    fn revoking(&self);
     /// A relation is about to leave the inheritance trees that it is a part of.
     fn leaving(&self, relation: u32);
     /// A relation is about to become a part of another one, together with all relations below it. Other transactions may be writing
@@ -176,17 +174,7 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
         match (*node).type_ {
             T_TransactionStmt => return transaction(*watcher, &*node.cast()),
             T_VariableSetStmt => return set_variable(*watcher, &*node.cast()),
-            T_CreateRoleStmt => watcher.defining(true),
-            T_DropRoleStmt => {
-                watcher.defining(true);
-                watcher.revoking();
-            }
-            T_GrantRoleStmt => {
-                watcher.defining(true);
-                if !(*node.cast::<pg_sys::GrantRoleStmt>()).is_grant {
-                    watcher.revoking();
-                }
-            }
+            T_CreateRoleStmt | T_DropRoleStmt | T_GrantRoleStmt => watcher.defining(true),
             T_DropOwnedStmt => return note_owners((*node.cast::<pg_sys::DropOwnedStmt>()).roles),
             T_ReassignOwnedStmt => return note_owners((*node.cast::<pg_sys::ReassignOwnedStmt>()).roles),
             // `definition.rs` sees what has changed in the role itself, but not a change of its members.
@@ -194,7 +182,6 @@ unsafe extern "C-unwind" fn before(node: *const pg_sys::Node) -> Afterwards {
                 let options = (*node.cast::<pg_sys::AlterRoleStmt>()).options;
                 if names(options).any(|name| name == c"rolemembers") {
                     watcher.defining(true);
-                    watcher.revoking();
                 }
             }
             T_RenameStmt => {

@@ -9,7 +9,7 @@
 //! listen, so a payload names only what every role may know ([`space::nameable`]); of the other changes it has the numbers. A payload
 //! is a hint: the truth is in the journal.
 
-use super::space::{self, Readable};
+use super::space::{self, Nameable};
 use super::watch;
 use crate::pg::encoding::letters;
 use crate::pg::memory;
@@ -113,9 +113,9 @@ impl Batch {
         }
     }
 
-    fn name(&self, tier: &HotTier, spaces: &Readable, payloads: &mut Payloads) {
-        // Tags belong to all spaces of the database.
-        if !spaces.is_empty() {
+    fn name(&self, tier: &HotTier, nameable: &Nameable, payloads: &mut Payloads) {
+        let Nameable { spaces, tags } = nameable;
+        if *tags {
             let watched = self.relations.iter().flat_map(|oid| watch::known_tags_of(tier, *oid));
             for tag in watched.collect::<BTreeSet<_>>().union(&self.tags) {
                 payloads.add(letters(tag).map(Item::Tag));
@@ -163,9 +163,10 @@ impl Payloads {
         Self { from, done: Vec::new(), parts: Parts::default() }
     }
 
-    /// Adds a name. None stands for a name that must not be told, or that cannot be written in JSON.
+    /// Adds a name, unless there are too many payloads already. None stands for a name that must not be told, or that cannot be written in JSON.
     fn add(&mut self, item: Option<Item<'_>>) {
-        let Some(item) = item else { return };
+        let Some(item) = item.filter(|_| self.done.len() <= PAYLOADS_MAX) else { return };
+        memory::check();
         // A name has its quotes and a comma, and the name of a space also a colon and brackets.
         let bytes = |name: &str| Value::from(name).to_string().len() + 1;
         let needed = match &item {

@@ -23,6 +23,7 @@ fn defining(roles: bool) {
     pending::invalidate_exactly(table_writes::definitions_fence(tier), Named::Unnamed);
     if roles {
         pending::invalidate_exactly(tier.fences().reserved(Reserved::Roles), Named::Unnamed);
+        pending::privileges_changed(0);
     }
 }
 
@@ -52,10 +53,6 @@ impl Watcher for Commands {
 
     fn defining(&self, roles: bool) {
         defining(roles);
-    }
-
-    fn revoking(&self) {
-        pending::privileges_changed(0);
     }
 
     fn dropping(&self, database: u32) {

@@ -56,10 +56,8 @@ pub fn of_database(database: u32) -> Record<'static> {
 /// share the fence, everything counts as changed.
 pub fn of_fence(tier: &HotTier, fence: FenceId) -> Option<Record<'static>> {
     let named = tier.fences().named(fence)?;
-    Some(named.map_or(Record::EVERYTHING, |(database, object)| Record {
-        what: What::Relation,
-        database,
-        object,
-        ..Record::EVERYTHING
-    }))
+    Some(named.map_or_else(
+        || of_database(shared::database()),
+        |(database, object)| Record { what: What::Relation, database, object, ..Record::EVERYTHING },
+    ))
 }

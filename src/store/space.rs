@@ -80,8 +80,8 @@ pub struct Options {
     pub enabled: bool,
 }
 
-/// The content of notifications about changes in a space: the option `notify`. The journal of changes (`journal.rs`) names all
-/// changed keys of the space, except with `off`.
+/// The names in notifications about changes in a space: the option `notify`. The journal of changes (`journal.rs`) has all changed
+/// keys, whatever the option is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Notify {
     /// The names of keys if PUBLIC may read the space, and otherwise only the numbers of changes.
@@ -91,7 +91,7 @@ pub enum Notify {
     Numbers,
     /// The names of keys.
     Names,
-    /// Nothing. Caches outside of the database may not keep values of the space.
+    /// Only the numbers of changes. Caches outside of the database may not keep values of the space.
     Off,
 }
 
@@ -442,9 +442,19 @@ impl Readable {
     }
 }
 
-/// Returns the spaces whose keys notifications may name: by their option `notify`, and by the privileges of PUBLIC. Keys that belong
-/// to single roles are never named. May raise errors.
-pub fn nameable() -> Readable {
+/// The names that notifications may tell to any role.
+#[derive(Debug)]
+pub struct Nameable {
+    /// The spaces whose keys may be named: by their option `notify`, and by the privileges of PUBLIC. Keys that belong to single roles
+    /// are never named.
+    pub spaces: Readable,
+    /// Whether tags may be named. They belong to all spaces of the database, so PUBLIC must be able to read one, whose option does not
+    /// forbid it.
+    pub tags: bool,
+}
+
+/// Returns the names that notifications may tell. May raise errors.
+pub fn nameable() -> Nameable {
     let mut public = BTreeSet::new();
     catalog::read(Table::Grants, Rows::All, |row| {
         memory::check();
@@ -458,15 +468,23 @@ pub fn nameable() -> Readable {
         Notify::Names => !options.by_role,
         Notify::Numbers | Notify::Off => false,
     };
-    let name = is_named(DEFAULT_OID, &Options::BUILT_IN).then(|| Rc::from(DEFAULT));
+    let names_tags = |oid: u32, options: &Options| {
+        public.contains(&oid) && matches!(options.notify, Notify::Auto | Notify::Names)
+    };
+    let built_in = (DEFAULT_OID, Options::BUILT_IN);
+    let name = is_named(built_in.0, &built_in.1).then(|| Rc::from(DEFAULT));
     let mut found = BTreeMap::from([(DEFAULT_OID, name)]);
+    let (mut tags, mut is_altered) = (false, false);
     catalog::read(Table::Spaces, Rows::All, |row| {
         memory::check();
-        let oid = row.oid(spaces::OID).unwrap_or_default();
+        let (oid, options) = (row.oid(spaces::OID).unwrap_or_default(), Options::of(row));
         let name = || Rc::from(&*shown(row.text(spaces::NAME).unwrap_or_default()));
-        found.insert(oid, is_named(oid, &Options::of(row)).then(name));
+        found.insert(oid, is_named(oid, &options).then(name));
+        tags |= names_tags(oid, &options);
+        is_altered |= oid == DEFAULT_OID;
     });
-    Readable(found)
+    tags |= !is_altered && names_tags(built_in.0, &built_in.1);
+    Nameable { spaces: Readable(found), tags }
 }
 
 /// Does the same as [`readable_by`] for the current role.

@@ -76,9 +76,9 @@ impl News {
         self.unsent.keys().copied()
     }
 
-    /// Returns the number behind which the worker of a database begins; 0 stands for the end of the journal.
+    /// Returns the number behind which the worker of a database begins; 0 if no notifications are sent.
     pub fn number(&self, database: u32) -> u64 {
-        self.unsent.get(&database).map_or(0, |unsent| unsent.before)
+        self.unsent.get(&database).map_or(self.read, |unsent| unsent.before)
     }
 
     /// Forgets a database that has gone, or that accepts no connections.

@@ -58,7 +58,10 @@ impl Sender {
 
     /// Sends a batch, unless the queue has no room or notifications are off. Returns whether the batch is done.
     fn send_batch(&mut self, tier: &'static HotTier, batch: &Batch, slot: &WorkerSlot) -> bool {
-        let Some(channel) = settings::notify_channel() else { return true };
+        let Some(channel) = settings::notify_channel() else {
+            slot.is_paused.store(0, Relaxed);
+            return true;
+        };
         let count = background::in_transaction(|| {
             if notify::queue_usage() > settings::notify_queue_max() {
                 return None;

@@ -23,8 +23,8 @@ pub enum Reserved {
     Watches(u32),
     /// The inheritance trees of a database. An entry that depends on an inheritance parent depends on this, too.
     Trees(u32),
-    /// The privileges in the spaces of a database. No entry depends on it: a session checks privileges when it reads. A change of it
-    /// is named in the journal.
+    /// The privileges in the spaces of a database. No entry depends on it: a session checks privileges when it reads. So a change
+    /// under this fence invalidates nothing, and is only named in the journal.
     Grants(u32),
     /// All entries of a space of a database.
     Space {

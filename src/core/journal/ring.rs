@@ -57,7 +57,8 @@ impl<'m> Journal<'m> {
     }
 
     /// Appends records, in order and without others between them. The changes that they name must be visible to all sessions
-    /// already. `records` must yield the same records each time that it is cloned.
+    /// already. `records` should yield the same records each time that it is cloned; otherwise some of them may be replaced by one
+    /// that says that everything has changed.
     ///
     /// Neither waits nor allocates nor fails. The life of the journal must have begun.
     pub fn append<'r>(&self, records: impl Iterator<Item = Record<'r>> + Clone, tick: u32) {
@@ -121,13 +122,16 @@ pub(super) struct Reserved<'m> {
 }
 
 impl Reserved<'_> {
-    /// Writes the records. All lines must be written, or readers would wait for them. So if the records take fewer lines than were
-    /// reserved, or more, the rest of the lines says that everything in all databases has changed.
+    /// Writes the records. All lines must be written, or readers would wait for them. If the records take fewer lines than were
+    /// reserved, or more, the rest of the lines says that everything in all databases has changed: a relation may have become one
+    /// that must be named since the records were measured.
     pub(super) fn write<'r>(mut self, records: impl Iterator<Item = Record<'r>>, tick: u32) {
-        let mut records = records.fuse();
+        let mut records = records.fuse().peekable();
         while self.at < self.end {
             let room = self.end - self.at;
-            let next = records.next().filter(|record| record.lines() <= room);
+            let next = records
+                .next()
+                .filter(|record| record.lines() < room || record.lines() == room && records.peek().is_none());
             let record = next.unwrap_or(Record::EVERYTHING);
             record.write(tick, |part| self.journal.line(self.at + part));
             self.at += record.lines();

@@ -173,3 +173,22 @@ fn without_lines_there_is_no_journal() {
         assert_eq!(journal.last(), Some(BASE), "nothing was reserved");
     });
 }
+
+/// A relation may be marked as one that must be named while a batch is written. No record is lost then: the last line stands for all
+/// that have no line.
+#[test]
+fn records_without_a_line_are_replaced_and_not_lost() {
+    for (lines, records, expected) in [(1, 2, 1), (2, 3, 2), (2, 1, 2), (2, 2, 0)] {
+        with_journal(|journal| {
+            journal.reserve(lines).write((0..records).map(|_| key(b"k")), 3);
+            let (mut at, mut kinds) = (BASE, Vec::new());
+            while let Some((number, what, _)) = next(&journal, at).expect("nothing is lost") {
+                at = number;
+                kinds.push(what);
+            }
+            assert_eq!(Some(at), journal.last());
+            let replaced = kinds.iter().position(|what| *what == What::Database).map_or(0, |at| at + 1);
+            assert_eq!(replaced, expected, "{lines} lines for {records} records: {kinds:?}");
+        });
+    }
+}

@@ -29,8 +29,13 @@ pub fn remove(space: &Space, key: &[u8]) -> Result<bool, Refused> {
 /// but there is a value, invalidates the space instead. May raise an error, if there is no memory for that either.
 #[cold]
 pub fn remove_previous(keyspace: &Keyspace, key: &[u8]) {
-    if pending::remove(keyspace, key).is_err() && is_there(keyspace, key) {
-        pending::invalidate_space(keyspace);
+    if pending::remove(keyspace, key).is_ok() {
+        return;
+    }
+    match is_there(keyspace, key) {
+        true => pending::invalidate_space(keyspace),
+        // A cache outside of the database may still have the value that was evicted here.
+        false => pending::name_space(keyspace),
     }
 }
 

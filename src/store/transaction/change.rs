@@ -113,7 +113,8 @@ pub enum Named {
     Tag(Box<[u8]>),
     /// The space with this OID.
     Space(u32),
-    /// The database with this OID. Also the name if two tags share a fence, and only one name can be kept.
+    /// The database with this OID; 0 stands for all databases. Also the name if two tags share a fence, and only one name can be
+    /// kept.
     Database(u32),
     /// A relation: the journal finds its name by its fence.
     Relation,
@@ -136,7 +137,8 @@ impl Action {
         if let (Self::Invalidate(_, named), Self::Invalidate(_, other)) = (self, earlier)
             && *named != *other
         {
-            *named = Named::Database(shared::database());
+            let are_all = [&*named, other].contains(&&Named::Database(0));
+            *named = Named::Database(if are_all { 0 } else { shared::database() });
         }
     }
 

@@ -343,7 +343,13 @@ pub fn catch_up(changes: &[Change]) {
         }
     }
     if let Some(tier) = shared::tier() {
-        journal::append(tier, changes.iter().filter_map(|change| record(&change.action)));
+        journal::append(
+            tier,
+            changes.iter().filter_map(|change| match &change.action {
+                Action::Invalidate(fence, Named::Relation) => journal::of_fence(tier, *fence),
+                action => record(action),
+            }),
+        );
     }
 }
 

@@ -295,6 +295,13 @@ pub fn invalidate_space(keyspace: &Keyspace) {
     invalidate(keyspace, keyspace.own_fence(), Named::Space(keyspace.scope.space()));
 }
 
+/// Records that the journal must say that everything in the space of a keyspace has changed, although no entry is invalidated. May
+/// raise errors.
+pub fn name_space(keyspace: &Keyspace) {
+    let fence = keyspace.tier.fences().reserved(Reserved::Grants(shared::database()));
+    invalidate_exactly(fence, Named::Space(keyspace.scope.space()));
+}
+
 /// Records that the transaction has invalidated everything in the database. May raise errors.
 pub fn invalidate_database(keyspace: &Keyspace) {
     invalidate(keyspace, keyspace.fences[0], Named::Database(shared::database()));

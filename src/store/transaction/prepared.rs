@@ -576,7 +576,12 @@ impl Ending {
                 }
             }
             self.spaces.iter().for_each(|fence| tier.fences().withdraw(*fence));
-            let all = self.has_changed_cache.then(|| journal::of_database(shared::database()));
+            // A change of roles concerns all databases.
+            let roles = tier.fences().reserved(Reserved::Roles);
+            let all = self.has_changed_cache.then(|| match self.raised.contains(&roles) {
+                true => Change::EVERYTHING,
+                false => journal::of_database(shared::database()),
+            });
             let relations = self.raised.iter().filter_map(|fence| journal::of_fence(tier, *fence));
             journal::append(tier, all.into_iter().chain(relations));
         }

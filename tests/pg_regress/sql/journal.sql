@@ -1,15 +1,16 @@
 -- The journal of changes: cache_seq, cache_changes, and cache_get_near for caches outside of the database.
 
--- Moves the cursor to the end of the journal.
+-- Moves the cursor to the end of the journal. Other tests write to the journal at the same time. Their changes have no names here, but
+-- those of roles concern all databases.
 CREATE TEMPORARY TABLE cursor AS SELECT cache_seq() AS seq;
-CREATE FUNCTION news() RETURNS TABLE (kind text, space text, name text) LANGUAGE plpgsql AS $$
+CREATE FUNCTION news(everything boolean DEFAULT false) RETURNS TABLE (kind text, space text, name text) LANGUAGE plpgsql AS $$
 DECLARE
     change record;
 BEGIN
     FOR change IN SELECT * FROM cache_changes((SELECT seq FROM cursor)) LOOP
         UPDATE cursor SET seq = change.seq;
         kind = change.kind; space = change.space; name = change.name;
-        IF kind <> 'none' THEN RETURN NEXT; END IF;
+        IF kind <> 'none' AND (kind = 'database') = everything THEN RETURN NEXT; END IF;
     END LOOP;
 END $$;
 SELECT cache_seq() BETWEEN 1 << 30 AND (1::bigint << 53) AS is_a_number;
@@ -47,16 +48,16 @@ SELECT * FROM news();
 SELECT cache_flush('mine');
 SELECT * FROM news();
 SELECT cache_flush('*');
-SELECT * FROM news();
+SELECT DISTINCT * FROM news(everything => true);
 SELECT cache_set('k', '1', space => 'mine');
 SELECT cache_drop_space('mine');
 -- The key of a space that is gone has no name.
-SELECT * FROM news();
+SELECT DISTINCT * FROM news(everything => true);
 
 -- Relations that are watched come as their tags, once a value was given to a cache outside.
 CREATE TABLE t (v int);
 SELECT cache_watch('t', '{x,z}');
-SELECT count(*), min(kind) FROM news();
+SELECT DISTINCT * FROM news(everything => true);
 SELECT cache_set('a', '1', tags => '{x}');
 INSERT INTO t VALUES (1);
 SELECT * FROM news();
@@ -92,17 +93,17 @@ SELECT seq > 0 AS positive, kind, space, name, at FROM cache_changes(-1);
 SELECT kind FROM cache_changes(0);
 SELECT kind FROM cache_changes(9223372036854775807);
 SELECT kind FROM cache_changes(cache_seq() + 1);
-SELECT count(*) FROM cache_changes(cache_seq());
+SELECT count(*) FROM cache_changes(cache_seq()) WHERE kind NOT IN ('none', 'database');
 SELECT * FROM cache_changes(NULL);
 SELECT * FROM cache_changes(0, 0);
 UPDATE cursor SET seq = cache_seq();
 SELECT cache_set('p', '1'), cache_set('q', '2'), cache_set('r', '3');
-SELECT name, at <= clock_timestamp() + interval '1 s' AS at FROM cache_changes((SELECT seq FROM cursor), max_rows => 2);
+SELECT name, at <= clock_timestamp() + interval '1 s' AS at FROM cache_changes((SELECT seq FROM cursor), max_rows => 2) WHERE kind = 'key';
 -- A number in the middle of a record is none.
 UPDATE cursor SET seq = cache_seq();
 SELECT cache_set(repeat('k', 500), '1');
-SELECT kind, length(name) FROM cache_changes((SELECT seq FROM cursor));
-SELECT kind FROM cache_changes((SELECT seq + 2 FROM cursor));
+SELECT kind, length(name) FROM cache_changes((SELECT seq FROM cursor)) WHERE kind = 'key';
+SELECT kind FROM cache_changes((SELECT seq - 2 FROM cache_changes((SELECT seq FROM cursor)) WHERE kind = 'key'));
 -- More than 1000 names come as one record.
 UPDATE cursor SET seq = cache_seq();
 SELECT count(cache_set('k' || i, '1')) FROM generate_series(1, 1001) i;
@@ -117,13 +118,15 @@ UPDATE cursor SET seq = cache_seq();
 SELECT cache_set('secret', '1', space => 'private'), cache_set('known', '1', space => 'public');
 SELECT cache_flush('private');
 SET ROLE regress_reader;
-SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor));
+SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor)) WHERE kind NOT IN ('none', 'database');
 SELECT * FROM cache_get_near('secret', space => 'private');
 RESET ROLE;
+-- A role that gets a privilege again has not been told of the changes meanwhile, so it is told that everything has changed.
 SELECT cache_revoke('public', 'public', 'read');
+SELECT DISTINCT kind FROM cache_changes((SELECT seq FROM cursor)) WHERE kind = 'database';
 SELECT cache_invalidate_tag('hidden');
 SET ROLE regress_reader;
-SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor));
+SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor)) WHERE kind NOT IN ('none', 'database');
 RESET ROLE;
 -- Keys of a role belong to that role.
 SELECT cache_create_space('own', scope => 'role'), cache_grant('own', 'public', 'write');
@@ -131,9 +134,9 @@ UPDATE cursor SET seq = cache_seq();
 SELECT cache_set('of_owner', '1', space => 'own');
 SET ROLE regress_reader;
 SELECT cache_set('of_reader', '1', space => 'own');
-SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor));
+SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor)) WHERE kind NOT IN ('none', 'database');
 RESET ROLE;
-SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor));
+SELECT kind, space, name FROM cache_changes((SELECT seq FROM cursor)) WHERE kind NOT IN ('none', 'database');
 SELECT cache_drop_space(name) FROM cache_spaces WHERE name <> 'default' ORDER BY name;
 DROP TABLE cursor;
 DROP ROLE regress_reader;
