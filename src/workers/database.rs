@@ -7,7 +7,7 @@ use super::saving::Saving;
 use super::sending::Sender;
 use crate::pg::background;
 use crate::pg::worker_slot::WorkerSlot;
-use crate::pg::{session, settings, shared};
+use crate::pg::{session, shared};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
 use std::time::{Duration, Instant};
@@ -69,6 +69,7 @@ fn take_slot(database: u32) -> Option<&'static WorkerSlot> {
 /// success.
 fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>, sender: &mut Option<Sender>) {
     let (mut saving, mut useful, mut looked) = (None, Instant::now(), None::<Instant>);
+    let mut has_ever_sent = false;
     let has_unsent =
         |sender: &Option<Sender>| sender.as_ref().is_some_and(|sender| sender.due_in().is_some());
     while (useful.elapsed() < IDLE || has_unsent(sender)) && !background::is_closed(database) {
@@ -84,7 +85,9 @@ fn work(slot: &WorkerSlot, database: u32, pause: &mut Option<Duration>, sender: 
         *pause = None;
         slot.note_success();
         slot.worked.store(shared::tick(), Relaxed);
-        if saving.is_none() && (sender.is_none() || settings::notify_channel().is_none()) {
+        has_ever_sent |= has_sent;
+        // A worker that has sent something waits for more changes. Otherwise it has come to save or to free, and that is done.
+        if saving.is_none() && !has_ever_sent && !has_unsent(sender) {
             return;
         }
         if has_sent || saved == Some(true) {

@@ -48,33 +48,29 @@ impl Sender {
         };
         let batch = Batch::read(tier, self.sent);
         self.next = Instant::now() + GAP;
-        let is_done = batch.is_empty() || self.send_batch(tier, &batch, slot);
-        if is_done {
-            self.sent = batch.number();
-        }
-        slot.sent.store(self.sent, Relaxed);
-        is_done && !batch.is_empty()
-    }
-
-    /// Sends a batch, unless the queue has no room or notifications are off. Returns whether the batch is done.
-    fn send_batch(&mut self, tier: &'static HotTier, batch: &Batch, slot: &WorkerSlot) -> bool {
-        let Some(channel) = settings::notify_channel() else {
-            slot.is_paused.store(0, Relaxed);
-            return true;
-        };
-        let count = background::in_transaction(|| {
-            if notify::queue_usage() > settings::notify_queue_max() {
-                return None;
+        let sent = if batch.is_empty() { Some(0) } else { send_batch(tier, &batch) };
+        match sent {
+            Some(count) => {
+                self.sent = batch.number();
+                slot.notified.fetch_add(count, Relaxed);
             }
-            let payloads = batch.payloads(tier);
-            payloads.iter().for_each(|payload| notify::send(&channel, payload));
-            Some(payloads.len())
-        });
-        slot.is_paused.store(count.is_none().into(), Relaxed);
-        slot.notified.fetch_add(count.unwrap_or(0) as u64, Relaxed);
-        if count.is_none() {
-            self.next = Instant::now() + PAUSE;
+            None => self.next = Instant::now() + PAUSE,
         }
-        count.is_some()
+        slot.is_paused.store(sent.is_none().into(), Relaxed);
+        slot.sent.store(self.sent, Relaxed);
+        sent > Some(0)
     }
+}
+
+/// Sends a batch, unless notifications are off. Returns the number of notifications. None if the queue has no room. May raise errors.
+fn send_batch(tier: &'static HotTier, batch: &Batch) -> Option<u64> {
+    let Some(channel) = settings::notify_channel() else { return Some(0) };
+    background::in_transaction(|| {
+        if notify::queue_usage() > settings::notify_queue_max() {
+            return None;
+        }
+        let payloads = batch.payloads(tier);
+        payloads.iter().for_each(|payload| notify::send(&channel, payload));
+        Some(payloads.len() as u64)
+    })
 }
