@@ -6,10 +6,10 @@
 //! ```
 //! `seq` has the number before the first change and that of the last one. The other members are there only if there is something to
 //! name: keys by their space, tags, spaces that were flushed, and `all` if everything in the database may have changed. Any role may
-//! listen, so a payload names only what every role may know ([`space::nameable`]); of the other changes it has the numbers. A payload
+//! listen, so a payload names only what every role may know ([`names::public`]); of the other changes it has the numbers. A payload
 //! is a hint: the truth is in the journal.
 
-use super::space::{self, Nameable};
+use super::names::{self, Public};
 use super::watch;
 use crate::pg::encoding::letters;
 use crate::pg::memory;
@@ -104,7 +104,7 @@ impl Batch {
         let mut payloads = Payloads::from(self.from);
         match self.all {
             true => payloads.parts.all = true,
-            false => self.name(tier, &space::nameable(), &mut payloads),
+            false => self.name(tier, &names::public(), &mut payloads),
         }
         let payloads = payloads.finish(self.to);
         match payloads.len() <= PAYLOADS_MAX {
@@ -113,8 +113,8 @@ impl Batch {
         }
     }
 
-    fn name(&self, tier: &HotTier, nameable: &Nameable, payloads: &mut Payloads) {
-        let Nameable { spaces, tags } = nameable;
+    fn name(&self, tier: &HotTier, public: &Public, payloads: &mut Payloads) {
+        let Public { spaces, tags } = public;
         if *tags {
             let watched = self.relations.iter().flat_map(|oid| watch::known_tags_of(tier, *oid));
             for tag in watched.collect::<BTreeSet<_>>().union(&self.tags) {

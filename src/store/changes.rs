@@ -6,7 +6,7 @@
 //! - A space that does not exist any more has no name, so it is shown as a change of the whole database.
 
 use super::journal;
-use super::space::{self, Readable};
+use super::names::{self, Spaces};
 use super::watch;
 use crate::pg::memory;
 use crate::pg::role::Role;
@@ -75,7 +75,7 @@ pub fn since(number: u64, most: usize) -> Vec<Change> {
     let reset = |number| vec![Change::number_only(number, Kind::Reset)];
     // Must be read before the journal: what the caller reads after a reset must not be older than this number.
     let Some((tier, last)) = shared::tier().zip(last()) else { return reset(0) };
-    let view = View { tier, role: Role::current(), spaces: space::readable() };
+    let view = View { tier, role: Role::current(), spaces: names::readable_by(Role::current()) };
     let (mut found, mut at) = (Vec::new(), number);
     for looked_at in 0_u32.. {
         let mut name = [0; KEY_BYTES_MAX];
@@ -130,7 +130,7 @@ fn has_stalled(at: u64, last: u64) -> bool {
 struct View {
     tier: &'static HotTier,
     role: Role,
-    spaces: Readable,
+    spaces: Spaces,
 }
 
 impl View {

@@ -15,6 +15,7 @@ pub mod health;
 pub mod journal;
 pub mod keyspace;
 pub mod lease;
+pub mod names;
 pub mod near;
 pub mod note;
 pub mod prefetch;

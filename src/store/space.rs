@@ -81,7 +81,7 @@ pub struct Options {
 }
 
 /// The names in notifications about changes in a space: the option `notify`. The journal of changes (`journal.rs`) has all changed
-/// keys, whatever the option is.
+/// keys; the option does not change that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Notify {
     /// The names of keys if PUBLIC may read the space, and otherwise only the numbers of changes.
@@ -421,40 +421,43 @@ fn require_writer() -> Result<(), Refused> {
         .hint(grant_hint(DEFAULT, role, Privilege::Write)))
 }
 
-/// The spaces of the database by their OIDs. A space that the role may read has its name, any other space has None.
-#[derive(Debug)]
-pub struct Readable(BTreeMap<u32, Option<Rc<str>>>);
+/// Calls `with` with the OID, name and options of each space that the current role may read, or of all spaces if the role may see
+/// statistics.
+pub fn each_visible(mut with: impl FnMut(u32, &str, &Options)) {
+    let role = Role::current();
+    let all = may_monitor();
+    let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
+    granted.sort_unstable();
+    let visible = |oid: u32| all || granted.binary_search_by_key(&oid, |(space, _)| *space).is_ok();
+    every(|oid, name, options| {
+        if visible(oid) {
+            with(oid, name, options);
+        }
+    });
+}
 
-impl Readable {
-    /// Returns the name of a space, or None if there is no such space or the role may not read it.
-    pub fn name(&self, oid: u32) -> Option<Rc<str>> {
-        self.0.get(&oid)?.clone()
-    }
-
-    /// Returns whether a space exists.
-    pub fn exists(&self, oid: u32) -> bool {
-        self.0.contains_key(&oid)
-    }
-
-    /// Returns whether there is no space that the role may read.
-    pub fn is_empty(&self) -> bool {
-        self.0.values().all(Option::is_none)
+/// Calls `with` with the OID, name and options of every space. The default space has no row if it was never altered.
+pub fn every(mut with: impl FnMut(u32, &str, &Options)) {
+    let mut is_altered = false;
+    catalog::read(Table::Spaces, Rows::All, |row| {
+        let oid = row.oid(spaces::OID).unwrap_or_default();
+        is_altered |= oid == DEFAULT_OID;
+        // In a database with another encoding, a restored dump may have a name that cannot be shown unchanged.
+        with(oid, &shown(row.text(spaces::NAME).unwrap_or_default()), &Options::of(row));
+    });
+    if !is_altered {
+        with(DEFAULT_OID, DEFAULT, &Options::BUILT_IN);
     }
 }
 
-/// The names that notifications may tell to any role.
-#[derive(Debug)]
-pub struct Nameable {
-    /// The spaces whose keys may be named: by their option `notify`, and by the privileges of PUBLIC. Keys that belong to single roles
-    /// are never named.
-    pub spaces: Readable,
-    /// Whether tags may be named. They belong to all spaces of the database, so PUBLIC must be able to read one, whose option does not
-    /// forbid it.
-    pub tags: bool,
+/// Returns the spaces in which a role was granted a privilege.
+pub fn granted_to(role: Role) -> BTreeSet<u32> {
+    let grants = grants_to(role, Rows::All);
+    grants.into_iter().filter(|(_, privilege)| privilege.is_some()).map(|(space, _)| space).collect()
 }
 
-/// Returns the names that notifications may tell. May raise errors.
-pub fn nameable() -> Nameable {
+/// Returns the spaces in which PUBLIC was granted a privilege.
+pub fn granted_to_public() -> BTreeSet<u32> {
     let mut public = BTreeSet::new();
     catalog::read(Table::Grants, Rows::All, |row| {
         memory::check();
@@ -463,72 +466,7 @@ pub fn nameable() -> Nameable {
             public.insert(space);
         }
     });
-    let is_named = |oid: u32, options: &Options| match options.notify {
-        Notify::Auto => public.contains(&oid) && !options.by_role,
-        Notify::Names => !options.by_role,
-        Notify::Numbers | Notify::Off => false,
-    };
-    let names_tags = |oid: u32, options: &Options| {
-        public.contains(&oid) && matches!(options.notify, Notify::Auto | Notify::Names)
-    };
-    let built_in = (DEFAULT_OID, Options::BUILT_IN);
-    let name = is_named(built_in.0, &built_in.1).then(|| Rc::from(DEFAULT));
-    let mut found = BTreeMap::from([(DEFAULT_OID, name)]);
-    let (mut tags, mut is_altered) = (false, false);
-    catalog::read(Table::Spaces, Rows::All, |row| {
-        memory::check();
-        let (oid, options) = (row.oid(spaces::OID).unwrap_or_default(), Options::of(row));
-        let name = || Rc::from(&*shown(row.text(spaces::NAME).unwrap_or_default()));
-        found.insert(oid, is_named(oid, &options).then(name));
-        tags |= names_tags(oid, &options);
-        is_altered |= oid == DEFAULT_OID;
-    });
-    tags |= !is_altered && names_tags(built_in.0, &built_in.1);
-    Nameable { spaces: Readable(found), tags }
-}
-
-/// Does the same as [`readable_by`] for the current role.
-pub fn readable() -> Readable {
-    readable_by(Role::current())
-}
-
-/// Returns the spaces of the database, and which of them a role may read. The owner of the extension may read all. May raise
-/// errors.
-pub fn readable_by(role: Role) -> Readable {
-    let all = is_owner(role);
-    let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
-    granted.retain(|(_, privilege)| privilege.is_some());
-    let may_read = |oid: u32| all || granted.iter().any(|(space, _)| *space == oid);
-    let mut found = BTreeMap::from([(DEFAULT_OID, may_read(DEFAULT_OID).then(|| Rc::from(DEFAULT)))]);
-    catalog::read(Table::Spaces, Rows::All, |row| {
-        memory::check();
-        let oid = row.oid(spaces::OID).unwrap_or_default();
-        let name = || Rc::from(&*shown(row.text(spaces::NAME).unwrap_or_default()));
-        found.insert(oid, may_read(oid).then(name));
-    });
-    Readable(found)
-}
-
-/// Calls `with` with the OID, name and options of each space that the current role may read, or of all spaces if the role may see
-/// statistics. The default space has no row if it was never altered.
-pub fn each_visible(mut with: impl FnMut(u32, &str, &Options)) {
-    let role = Role::current();
-    let all = may_monitor();
-    let mut granted = if all { Vec::new() } else { grants_to(role, Rows::All) };
-    granted.sort_unstable();
-    let visible = |oid: u32| all || granted.binary_search_by_key(&oid, |(space, _)| *space).is_ok();
-    let mut altered = false;
-    catalog::read(Table::Spaces, Rows::All, |row| {
-        let oid = row.oid(spaces::OID).unwrap_or_default();
-        altered |= oid == DEFAULT_OID;
-        if visible(oid) {
-            // In a database with another encoding, a restored dump may have a name that cannot be shown unchanged.
-            with(oid, &shown(row.text(spaces::NAME).unwrap_or_default()), &Options::of(row));
-        }
-    });
-    if !altered && visible(DEFAULT_OID) {
-        with(DEFAULT_OID, DEFAULT, &Options::BUILT_IN);
-    }
+    public
 }
 
 /// Calls `with` with the OID and options of each space that has a row. The default space has none if it was never altered.

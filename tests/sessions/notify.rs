@@ -50,7 +50,7 @@ fn drain(listener: &mut Client, writer: &mut Client) -> Vec<Value> {
     found
 }
 
-/// Changes arrive as few notifications, with the names that everybody may know. Each change is covered by the numbers of a payload.
+/// Changes arrive as few notifications, with the names that every role may know. Each change is covered by the numbers of a payload.
 #[test]
 fn a_listener_receives_the_names_that_all_roles_may_know() {
     let cluster = with_extension();
@@ -235,4 +235,52 @@ fn a_prepared_transaction_changes_everything() {
         session.batch_execute("ROLLBACK PREPARED 'p'").expect("it ends");
         assert_eq!(kinds(&mut session, cursor), None, "{change}");
     }
+}
+
+/// A role is not told of changes that it may not see. So whenever a role may lose or get a privilege, all caches that follow the
+/// journal must forget everything, in all databases if roles have changed.
+#[test]
+fn changes_of_roles_and_grants_change_everything() {
+    let cluster = cluster(&Conf::preloaded().set("max_prepared_transactions", "5"));
+    let mut session = cluster.connect("postgres");
+    session.batch_execute("CREATE ROLE g; CREATE ROLE u IN ROLE g; CREATE ROLE v").expect("roles");
+    session.batch_execute("CREATE DATABASE other").expect("a database");
+    let mut other = cluster.connect("other");
+    other.batch_execute("CREATE EXTENSION pg_cache").expect("it installs");
+    let revoke = "REVOKE g FROM u";
+    for (change, in_other) in [
+        ("SELECT cache_grant('default', 'g', 'read')", false),
+        ("SELECT cache_revoke('default', 'g', 'read')", false),
+        ("ALTER ROLE u NOINHERIT", true),
+        (revoke, true),
+        ("GRANT g TO u", true),
+        ("DROP ROLE v", true),
+        ("BEGIN; REVOKE g FROM u; SELECT cache_grant('default', 'g', 'read'); COMMIT", true),
+        ("BEGIN; SELECT cache_revoke('default', 'g', 'read'); GRANT g TO u; COMMIT", true),
+        ("BEGIN; REVOKE g FROM u; PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'", true),
+    ] {
+        let cursor: i64 = one(&mut session, "SELECT cache_seq()");
+        // Each statement is a request of its own: COMMIT PREPARED must not run in a transaction.
+        change.split("; ").for_each(|statement| session.batch_execute(statement).expect(change));
+        let told = format!("SELECT count(*) > 0 FROM cache_changes({cursor}) WHERE kind = 'database'");
+        assert!(one::<bool>(&mut session, &told), "{change}");
+        assert_eq!(one::<bool>(&mut other, &told), in_other, "{change}");
+    }
+}
+
+/// Tags belong to all spaces of a database. The option of one space must not tell them to roles that may read nothing.
+#[test]
+fn a_space_that_only_its_option_names_tells_no_tags() {
+    let cluster = with_extension();
+    let [mut writer, mut listener] = [(); 2].map(|()| cluster.connect("postgres"));
+    writer.batch_execute("SELECT cache_create_space('told', notify => 'names')").expect("a space");
+    listener.batch_execute("LISTEN pg_cache").expect("it listens");
+    // The new extension changes everything, so it must be in an earlier batch.
+    writer.batch_execute("SELECT cache_set('first', '1')").expect("it sets");
+    drain(&mut listener, &mut writer);
+    writer.batch_execute("SELECT cache_invalidate_tag('secret')").expect("it invalidates");
+    writer.batch_execute("SELECT cache_set('a', '1', tags => '{secret}', space => 'told')").expect("it sets");
+    let found = drain(&mut listener, &mut writer);
+    assert_eq!(names(&found, |payload| &payload["keys"]["told"]), ["a"]);
+    assert!(found.iter().all(|payload| !payload.to_string().contains("secret")), "{found:?}");
 }

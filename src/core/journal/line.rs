@@ -101,8 +101,8 @@ impl Record<'_> {
         lines_of(self.name().len())
     }
 
-    /// Writes the record to the lines that `line` returns for its parts: 0 is the first. The first line is written last, so whoever
-    /// finds it finds the others.
+    /// Writes the record to the lines that `line` returns for its parts: 0 is the first. The first line is written last, so a
+    /// reader that finds it finds the others.
     pub(super) fn write<'m>(&self, tick: u32, line: impl Fn(u64) -> Line<'m>) {
         let name = self.name();
         let (first, rest) = name.split_at(name.len().min(FIRST_BYTES));

@@ -353,7 +353,7 @@ pub fn catch_up(changes: &[Change]) {
     }
 }
 
-/// Returns the record of a change for the journal. None if nobody outside of the database can depend on it.
+/// Returns the record of a change for the journal. None if no cache outside of the database can depend on it.
 fn record(action: &Action) -> Option<Record<'_>> {
     let database = shared::database();
     let of = |what, object, name| Some(Record { what, database, object, role: 0, name });

@@ -4,7 +4,7 @@
 //! The model has one relation. A writer that finds no record raises the *unclaimed* fence, and looks for a record
 //! again after that. A fill claims the record, counts the claim (`Bump`), and then reads the unclaimed fence to
 //! decide whether its entry must depend on that fence, too. When a fill has seen the unclaimed fence at rest after a
-//! claim, it marks the record as *settled*. Then no fill looks at the unclaimed fence any more, whatever its stamp.
+//! claim, it marks the record as *settled*. Then fills do not look at the unclaimed fence any more; their stamps do not matter.
 //! Before that mark, the record's fence takes over the number of the unclaimed fence (`Cover`): an entry with an earlier
 //! stamp and a reader with a safe stamp must still find that number.
 

@@ -101,7 +101,7 @@ enum Variant {
     AsksBeforeRaising,
     /// A writer asks after it has raised its fences, before it lowers them.
     AsksBeforeLowering,
-    /// A writer looks for the record again when it asks, whatever fence it has raised. The session looks at no fence.
+    /// A writer looks for the record again when it asks. The fence that it has raised does not matter. The session looks at no fence.
     AsksByRelation,
 }
 
