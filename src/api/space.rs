@@ -254,7 +254,8 @@ fn alter(name: Option<TextArgument<'_>>, options: Options<'_>) -> Result<(), Ref
     let mut arguments = vec![DatumWithOid::from(i64::from(space.oid))];
     arguments.extend(options.checked()?);
     if moves && !shared::is_in_recovery() {
-        // Values that were stored with the other scope must not be found again if the option is ever changed back.
+        // Values that were stored with the other scope must not be found again if the option is ever changed back. During recovery,
+        // the flush would be refused with a hint about invalidation. Without it, the write below raises the server's own error.
         entry::flush(&space, false)?;
     }
     write_default_row(space.oid);
@@ -320,7 +321,8 @@ mod pgcache {
     use pgrx::prelude::*;
 
     /// Announces to all sessions, with the commit, that the trigger's table has changed. A change of the watches also invalidates
-    /// the values that depend on the list of watches.
+    /// the values that depend on the list of watches. A change of the grants makes the caches that follow the journal drop all
+    /// values of the database.
     #[pg_trigger]
     fn changed<'a>(
         trigger: &'a PgTrigger<'a>,

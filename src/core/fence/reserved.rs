@@ -1,5 +1,4 @@
-//! Reserved fences: one for each dependency that is neither a relation nor a tag. These are databases and spaces, and the
-//! definitions, roles, watches and inheritance trees.
+//! Reserved fences: those that are neither of a relation nor of a tag. [`Reserved`] lists them.
 //!
 //! A reserved fence has a slot with its identity. A fence claims its slot when a session first asks for it, and keeps it until the
 //! region is formatted again.
@@ -24,7 +23,8 @@ pub enum Reserved {
     /// The inheritance trees of a database. An entry that depends on an inheritance parent depends on this, too.
     Trees(u32),
     /// The privileges in the spaces of a database. No entry depends on it: a session checks privileges when it reads. So a change
-    /// under this fence invalidates nothing, and is only named in the journal.
+    /// under this fence invalidates nothing, and is only named in the journal. Other changes that only the journal must name use
+    /// it, too.
     Grants(u32),
     /// All entries of a space of a database.
     Space {

@@ -7,8 +7,7 @@ use crate::figures::Counter;
 use crate::host::Host;
 use crate::key::Scope;
 
-/// The number of buckets that a sweep, a count, a listing of keys or the hand of a space looks through in one hold of a shard's
-/// lock. Waiting writers get the lock in between.
+/// The most buckets that a walk looks through in one hold of a shard's lock. Waiting writers get the lock in between.
 pub(crate) const BUCKETS_PER_HOLD: u32 = 64;
 
 /// Decides for one entry after another whether it can ever be served again. It keeps the scope of the last entry, because the next
@@ -33,11 +32,13 @@ impl<'t, 'm, H: Host> Judge<'t, 'm, H> {
         }
         let tier = self.tier;
         let fences = tier.fences();
+        // Only the fences of the scope are used, and they do not depend on the role.
         let scope = match self.scope {
             Some(scope) if scope.space_id() == header.space_id() => scope,
             _ => *self.scope.insert(tier.scope_of(header.database(), header.space(), header.role())),
         };
         let has_changed = |fence| fences.has_changed_since(fence, header.stamp());
+        // An entry that was flushed with its space or database is never served, not even stale.
         if scope.fences.into_iter().any(has_changed) {
             return Some(Counter::Fenced);
         }

@@ -21,9 +21,9 @@ const KEY_OVERHEAD_BYTES: usize = 32;
 /// the first `most` of them, as far as they fit into [`RETURNED_BYTES_MAX`]. May raise errors.
 ///
 /// A key that has a value during the whole call is not missed, even if other sessions change it meanwhile: an entry stays in its
-/// bucket, a new value of a key takes the place of the old one in one step, and the tables are walked after the memory. There are
-/// two exceptions: a value that was only in a table when the call began, and is only in memory when the walk reaches that table;
-/// and a value that the saver copies to another table during the walk.
+/// bucket, a new value of a key takes the place of the old one in one step, and the saved values of all shards are walked after the
+/// memory. There are two exceptions: a value that is only in a table when the walk reaches its bucket, and only in memory when the
+/// walk reaches the saved values of its shard; and a value that the saver copies to another table while these are walked.
 pub fn keys(
     space: &Space,
     matches: impl Fn(&[u8]) -> bool,
@@ -39,6 +39,8 @@ pub fn keys(
         }
     };
     status::set(Status::Hot);
+    // The tier does not know the changes of this transaction. So the walks leave out the keys that it has changed, and these are
+    // looked up once at the end.
     let mut own = pending::own_keys(&keyspace);
     own.sort_unstable();
     own.dedup();

@@ -111,7 +111,8 @@ impl HeldLeases {
     }
 
     /// Gives up the acquired leases without ending them, because the transaction was prepared: the holders of their numbers can
-    /// still use them. Does not allocate.
+    /// still use them. The caller must then call [`aborted`](Self::aborted), which ends the claims and keeps the used leases: the
+    /// values that a prepared transaction has set are dropped. Does not allocate.
     pub fn hand_over_leases(&mut self) {
         self.not_ended.retain(|(_, kind)| *kind != Kind::Lease);
     }

@@ -85,7 +85,8 @@ fn read(tier: &Tier<'_, &TestHost>, marked: &Marked) -> SavedCopy {
     }
 }
 
-/// Promotes the value at a location, or forgets the location, so that the caller's operation can try again.
+/// Promotes the value at a location, or forgets the location, so that the caller's operation can try again. The directory knows
+/// only bits of the hash, so the location of a key may lead to the copy of another key with the same hash.
 pub fn settle(tier: &Tier<'_, &TestHost>, saver: &Saver, key: u8, location: Location) {
     with_key(tier, key, |name| {
         if !saver.copy(location).is_of(key) || !promote(tier, saver.copy(location), name, location) {
@@ -134,7 +135,8 @@ impl Both<'_> {
         saver.batch = Some((batch, copies));
     }
 
-    /// Locates the copies of the last batch. Each located copy must have the note of its own value.
+    /// Locates the copies of the last batch. With `leave`, the located entries leave the memory. Each located copy must have the
+    /// note of its own value.
     pub fn locate(&mut self, leave: bool) {
         let Some((batch, locations)) = self.model.saver.batch.take() else { return };
         for (marked, location) in batch.marked().iter().zip(locations) {

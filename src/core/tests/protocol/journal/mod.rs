@@ -15,8 +15,8 @@
 //!
 //! The database answers a read with a stored value that is valid by its fence, or computes the value from a new
 //! snapshot. An answer that was computed is returned without a look at the fence. `read_rule.rs` has the steps of
-//! fences apart; here a writer draws its number and lowers its fence in one step. A session that has not yet heard of
-//! a catalog's change computes the old value, although its snapshot is new.
+//! fences apart; here a writer draws a number from the clock of changes and lowers its fence with it in one step. A
+//! session that has not yet heard of a catalog's change computes the old value, although its snapshot is new.
 //!
 //! A crash loses the journal, the stored value, and the changes that are not visible. A visible change may lose its
 //! record: then the new life tells the client. A promoted standby is such a life, too. Notifications occur only in
@@ -80,8 +80,8 @@ fn journal() {
         run("all", Journal::all, AsBuilt, Right);
         three_writers(Claims, Harmless);
     }
-    // A record gets its number after its change is visible to every session. Before the fence is lowered would be early
-    // enough: until then, the database answers with no stored value.
+    // A record must get its number after its change is visible to every session. It may get it before the fence is
+    // lowered: until then, the database answers with no stored value.
     for variant in [AppendsBeforeVisible, ReservesBeforeVisible] {
         two_writers(variant, Breaks(BOUNDED));
         stored(variant, Breaks(BOUNDED));
@@ -101,7 +101,7 @@ fn journal() {
     }
     lapped(LeavesBusyLine, Breaks(BOUNDED));
     long_record(KeepsClaims, Breaks(RELEASED));
-    // If only the first line of a record is written, then the reader takes the record for a lost one.
+    // If only the first line of a record is written, then the reader returns a reset.
     long_record(FirstLineFirst, Harmless);
     two_writers(SkipsUnwritten, Breaks(BOUNDED));
     two_writers(SkipsUnwritten, Breaks(AHEAD));
