@@ -5,6 +5,9 @@
 #
 #   PG_CACHE_FEATURES=F   builds with the feature F of the crate, too
 #   PG_CACHE_NO_BUILD=M   if a source has changed, exits with the message M instead of building
+#
+# Two builds of a profile at the same time would disturb each other. The calling script must hold the lock of the
+# checkout (only_one_at_a_time). env.sh does not hold it, so it must not be sourced while a make is at work.
 set -euo pipefail
 # shellcheck source=make/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -33,6 +36,7 @@ if [ ! -f "$stamp" ] || [ ! -f "$("$pg_config" --pkglibdir)/pg_cache.so" ] ||
     touch "$home/building"
     step "building pg_cache for PostgreSQL $PG ($profile)" "build-$PG-$profile" build_and_install "$profile" "$original" "$pg_config" ||
         die_after "build-$PG-$profile" "the build failed"
+    # The account that runs the servers may be another one than ours (as_server).
     chmod -R a+rX "$home"
     mv "$home/building" "$stamp"
 fi

@@ -178,6 +178,7 @@ fn the_pending_changes_of_a_transaction_are_limited() {
 }
 
 /// The cache has no room for all values of the transaction. No key may keep its old value, and no memory may leak.
+/// Both transactions also write to a table, so they have a transaction ID, and the server writes a commit record for them.
 #[test]
 fn a_transaction_larger_than_the_cache_leaves_no_old_value() {
     let cluster = cluster(&Conf::preloaded().set("pg_cache.hot_size", "1MB"));

@@ -4,8 +4,8 @@ use crate::layout::{AT_ANY, AT_BULK, LINE, Layout, RELATION_WORDS, RESERVED_WORD
 
 /// The name of a fence: the position of its word. An entry stores this for each dependency.
 ///
-/// A name in a damaged entry may be the position of any word. That word is then read, and never written to: a writer raises only
-/// the fences that it has looked up itself.
+/// A name in a damaged entry may be the position of any word, or lie outside of the region, where each access goes to the sink
+/// (`region.rs`). Such a word is only read, and never written to: a writer raises only the fences that it has looked up itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FenceId(pub(crate) u32);
 
@@ -21,8 +21,8 @@ impl FenceId {
         Self(number)
     }
 
-    /// Returns the cell of the statistics of the space that has this fence, and the last cell if the fence is not a reserved one.
-    /// The number of the cell is that of the fence's slot.
+    /// Returns the cell with the statistics of the space that has this fence. The number of the cell is that of the fence's slot
+    /// (`reserved.rs`). Spaces that have found no slot share the last cell.
     pub(crate) fn cell(self, layout: &Layout) -> u32 {
         match (self.0 as usize).checked_sub(layout.reserved_at) {
             Some(words) => ((words / RESERVED_WORDS) as u32).min(layout.cells() - 1),
@@ -45,7 +45,7 @@ pub(super) fn unclaimed_fence(layout: &Layout, index: u32) -> FenceId {
     FenceId((layout.unclaimed_at + index as usize * LINE) as u32)
 }
 
-/// Returns the fence of a slot, which lies behind the identity.
+/// Returns the reserved fence of a slot (`reserved.rs`): the third word. The first one is the slot's mark.
 pub(super) fn reserved_fence(layout: &Layout, slot: u32) -> FenceId {
     FenceId((layout.reserved_at + slot as usize * RESERVED_WORDS) as u32 + 2)
 }

@@ -1,10 +1,11 @@
-//! Runs random operations on tiny tiers, and compares them with a naive model: a map, a clock, and the numbers of
-//! changes.
+//! Runs random operations on tiny tiers, and compares them with a naive model: a map of entries, a clock, and a copy of
+//! each fence. `src/core/fence/mod.rs` explains the words fence and stamp.
 //!
 //! The tier must never serve a value that the model would not serve: another key's value, a torn value, an expired
-//! one, or one that a fence has passed. It may forget entries only after it has evicted an entry, refused a value
-//! because it was full, or trimmed the space. Its counts for each space must match its actions. After every step all
-//! structures are verified. The fuzzer uses the same harness.
+//! value, or a value with a fence that is raised or has changed since the value's stamp. It may forget valid entries
+//! only after it has evicted an entry, refused a value because it was full, or worked within a quota of the space. Its
+//! counts for each space must match its actions. After every step all structures are verified. The fuzzer uses the same
+//! harness.
 
 // Other tests use the part of the harness that overwrites memory.
 #[allow(dead_code)]
@@ -18,7 +19,7 @@ fn action() -> impl Strategy<Value = Action> {
     let key = 0..KEYS;
     // Mostly small, sometimes so large that the value is spread over runs and shards, sometimes too large.
     let size = prop_oneof![6 => 0usize..200, 2 => 200usize..1500, 1 => 1500usize..9000];
-    // Mostly tag 0, which is the relation.
+    // Mostly tag 0. Its fence is that of a relation, whose statistics are compared, too.
     let tag = prop_oneof![2 => Just(0u8), 1 => 1u8..3];
     prop_oneof![
         8 => (key.clone(), size.clone(), 0u8..8, 1u32..50, any::<bool>())
