@@ -19,7 +19,7 @@ total=$SECONDS
 stages=(core models counting sql sessions clients bench setup)
 [ -z "$PG_CACHE_TEST_LONG" ] || stages+=(suites sanitize fuzz)
 declare -A what=(
-    [core]="unit, model and property tests of the core"
+    [core]="unit, model and property tests of the core, and of the client of Redis"
     [models]="readers and writers of the core, interleaved under the memory model (loom)"
     [counting]="a hit writes only to the counts and the sample of its own backend"
     [sql]="SQL regression and interleavings (pg_regress, isolationtester)"
@@ -35,7 +35,7 @@ for stage in ${ONLY:-}; do
     [ -n "${what[$stage]:-}" ] || die "there is no stage '$stage': the stages are ${!what[*]}"
 done
 declare -A cargo_test=(
-    [core]="-p pg_cache_core"
+    [core]="-p pg_cache_core -p pg_cache_redis"
     [models]="--release -p pg_cache_core --test models"
     [counting]="-p pg_cache_core --test counting"
     [sql]="-p pg_cache_testbed --test sql"

@@ -1,0 +1,44 @@
+//! Why a connection is given up.
+
+use redis::{ErrorKind, RedisError, ServerError};
+
+/// The reason why a connection is given up. The text may contain the user's name, as the server says it: `Target::clean` must see it
+/// before it leaves the crate.
+#[derive(Debug, Clone)]
+pub struct Failure(pub String);
+
+impl Failure {
+    /// A failure in the crate's own words.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The server has answered something that no server of this protocol answers.
+    pub fn unexpected(to: &str) -> Self {
+        Self(format!("the server gives an unexpected answer to {to}"))
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self(match error.kind() {
+            _ if error.is_timeout() => "the server does not answer in time".to_owned(),
+            ErrorKind::AuthenticationFailed => "the server refuses the user or the password".to_owned(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        Self(words(&error))
+    }
+}
+
+/// Returns the error as the server has written it.
+pub fn words(error: &ServerError) -> String {
+    match error.details() {
+        Some(details) => format!("{} {details}", error.code()),
+        None => error.code().to_owned(),
+    }
+}

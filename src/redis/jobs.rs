@@ -1,0 +1,110 @@
+//! The jobs of the thread, and their answers.
+
+/// One job. The thread executes jobs in the order in which they were sent.
+#[derive(Debug)]
+pub enum Job {
+    /// Connects anew. Every job after a failure is answered `Skipped` until this one succeeds.
+    Connect,
+    /// Asks for the facts again.
+    Check,
+    /// Writes and removes values.
+    Write(Batch),
+    /// Removes the members of these sets, then the sets; announces the removed keys on `channel`.
+    RemoveMembers {
+        /// The Redis keys of the sets.
+        sets: Vec<String>,
+        /// The channel for the announcements.
+        channel: String,
+    },
+    /// One step of a scan over all primaries. A scan begins with node 0 and cursor 0.
+    Scan {
+        /// The number of the primary, from 0.
+        node: usize,
+        /// The cursor within the primary.
+        cursor: u64,
+        /// What the keys must match (see [`pattern`](crate::pattern)).
+        pattern: Vec<u8>,
+    },
+}
+
+/// What one `Job::Write` changes. The thread first adds to the sets, then writes the values, then removes.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Members to add to sets.
+    pub set_additions: Vec<SetAddition>,
+    /// Values to write.
+    pub values: Vec<Value>,
+    /// Redis keys to remove.
+    pub removals: Vec<Vec<u8>>,
+    /// The channels on which the batch is announced. A key belongs to the channel of its database: the channel's name and `:` begin
+    /// the key. Keys of other databases are not announced, so a batch without channels announces nothing.
+    pub channels: Vec<String>,
+}
+
+/// Members to add to one set.
+#[derive(Debug)]
+pub struct SetAddition {
+    /// The Redis key of the set.
+    pub set: String,
+    /// The Redis keys to add.
+    pub members: Vec<Vec<u8>>,
+    /// When the set expires, in milliseconds from now.
+    pub ttl_ms: u64,
+    /// The set was written before, so it must exist. The first addition to a set has `false` here.
+    pub must_exist: bool,
+}
+
+/// A value to write.
+#[derive(Debug)]
+pub struct Value {
+    /// The Redis key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub json: String,
+    /// When the value expires, in milliseconds from now. 0 removes the key.
+    pub ttl_ms: u64,
+}
+
+/// The answer to one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Connect` and `Check`.
+    Facts(Facts),
+    /// To `Write`.
+    Written {
+        /// Redis is full: its error. The keys of all values of the batch were removed instead.
+        refused: Option<String>,
+        /// A set that must exist was gone, so it lacks members.
+        lost_sets: bool,
+    },
+    /// To `RemoveMembers`.
+    MembersRemoved {
+        /// False if one of the sets did not exist, or lacked members.
+        all_found: bool,
+    },
+    /// To `Scan`.
+    Scanned {
+        /// The node and the cursor of the next step. `None` after the last one.
+        next: Option<(usize, u64)>,
+        /// The keys of this step. A scan may return a key more than once.
+        keys: Vec<Vec<u8>>,
+    },
+    /// The connection is given up. The text is one line without secrets, of at most 200 bytes.
+    Failed(String),
+    /// The job was not executed, because a job before it failed and no `Connect` has succeeded since.
+    Skipped,
+}
+
+/// What is known about the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `run_id` and `master_replid` of each primary, sorted. Two equal values: the same servers with the same data. `None` if the user
+    /// may not run `INFO`.
+    pub identity: Option<Vec<String>>,
+    /// The limit of memory in bytes; 0 if one of the primaries has no limit, else the smallest one.
+    pub maxmemory: Option<u64>,
+    /// What happens at the limit; `noeviction` if that is the policy of one of the primaries.
+    pub policy: Option<String>,
+    /// False if one of the servers is a replica.
+    pub is_writable: bool,
+}

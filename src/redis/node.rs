@@ -1,0 +1,130 @@
+//! A connection to one server.
+
+use crate::commands::encode;
+use crate::failure::Failure;
+use crate::info::Info;
+use crate::target::{Endpoint, Target};
+use redis::{Connection, ConnectionInfo, ServerError, Value};
+
+/// A connection to one server that stores data.
+pub struct Node {
+    /// Where the server is.
+    pub endpoint: Endpoint,
+    /// What the server has said about itself; `None` if `INFO` is forbidden.
+    pub info: Option<Info>,
+    wire: Wire,
+    id: Option<i64>,
+}
+
+/// Identifies a connection that was given up.
+#[derive(Debug, Clone)]
+pub struct Past {
+    run_id: Option<String>,
+    id: i64,
+}
+
+impl Node {
+    /// Connects, and asks the server about itself.
+    pub fn connect(target: &Target, endpoint: &Endpoint) -> Result<Self, Failure> {
+        let mut wire = Wire::connect(target, target.server(endpoint)?)?;
+        let id = match wire.ask(&[b"CLIENT", b"ID"])? {
+            Value::Int(id) => Some(id),
+            // The user may not run the command, or the server must not be used yet, which INFO tells.
+            _ => None,
+        };
+        // The name is for the people who look at the server. The server may refuse it.
+        wire.ask(&[b"CLIENT", b"SETNAME", b"pg_cache"])?;
+        let mut node = Self { endpoint: endpoint.clone(), info: None, wire, id };
+        node.update_info()?;
+        Ok(node)
+    }
+
+    /// Asks the server about itself again.
+    pub fn update_info(&mut self) -> Result<(), Failure> {
+        self.info = match self.wire.ask(&[b"INFO"])? {
+            Value::BulkString(text) => Some(Info::parse(&String::from_utf8_lossy(&text))),
+            Value::VerbatimString { text, .. } => Some(Info::parse(&text)),
+            Value::ServerError(error) if is_forbidden(&error) => self.role()?,
+            Value::ServerError(error) => return Err(error.into()),
+            _ => return Err(Failure::unexpected("INFO")),
+        };
+        Ok(())
+    }
+
+    /// Returns what `ROLE` tells about the server if it is a replica, and else nothing.
+    fn role(&mut self) -> Result<Option<Info>, Failure> {
+        let Value::Array(words) = self.wire.ask(&[b"ROLE"])? else { return Ok(None) };
+        let is_replica = matches!(words.first(), Some(Value::BulkString(role)) if role == b"slave");
+        Ok(is_replica.then(|| Info { is_replica, is_read_only: true, ..Info::default() }))
+    }
+
+    /// Sends commands. Their answers must be received afterwards.
+    pub fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
+        self.wire.send(commands)
+    }
+
+    /// Receives the next answer. A server's error is an answer.
+    pub fn receive(&mut self) -> Result<Value, Failure> {
+        self.wire.receive()
+    }
+
+    /// Sends one command and receives the answer.
+    pub fn ask(&mut self, words: &[&[u8]]) -> Result<Value, Failure> {
+        self.wire.ask(words)
+    }
+
+    /// Returns what identifies this connection after it was given up; `None` if the server did not tell its number.
+    pub fn past(&self) -> Option<Past> {
+        Some(Past { run_id: self.run_id().cloned(), id: self.id? })
+    }
+
+    /// Ends a connection to this server that was given up. A server that was started since has other connections with the same
+    /// numbers, so nothing happens there. The server may refuse, or may have ended the connection.
+    pub fn kill(&mut self, past: &Past) -> Result<(), Failure> {
+        if let (Some(then), Some(now)) = (&past.run_id, self.run_id())
+            && then != now
+        {
+            return Ok(());
+        }
+        self.ask(&[b"CLIENT", b"KILL", b"ID", past.id.to_string().as_bytes()])?;
+        Ok(())
+    }
+
+    fn run_id(&self) -> Option<&String> {
+        self.info.as_ref()?.run_id.as_ref()
+    }
+}
+
+/// A connection to a server of any kind.
+pub struct Wire(Connection);
+
+impl Wire {
+    /// Connects.
+    pub fn connect(target: &Target, info: ConnectionInfo) -> Result<Self, Failure> {
+        // Fails if it is installed already. The process has no other user of TLS by rustls.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let connection = redis::Client::open(info)?.get_connection_with_timeout(target.timeout())?;
+        connection.set_read_timeout(Some(target.timeout()))?;
+        connection.set_write_timeout(Some(target.timeout()))?;
+        Ok(Self(connection))
+    }
+
+    /// Sends one command and receives the answer. A server's error is an answer.
+    pub fn ask(&mut self, words: &[&[u8]]) -> Result<Value, Failure> {
+        self.send(&encode(words))?;
+        self.receive()
+    }
+
+    fn send(&mut self, commands: &[u8]) -> Result<(), Failure> {
+        Ok(self.0.send_packed_command(commands)?)
+    }
+
+    fn receive(&mut self) -> Result<Value, Failure> {
+        Ok(self.0.recv_response()?)
+    }
+}
+
+/// Returns whether the server does not let the user run the command, or does not know the command.
+fn is_forbidden(error: &ServerError) -> bool {
+    error.code() == "NOPERM" || error.details().is_some_and(|details| details.starts_with("unknown command"))
+}
